@@ -1,0 +1,1 @@
+"""Planted-shortcut benchmarks that a user can run, too."""

@@ -1,0 +1,1 @@
+"""Samples with roles: tables, readers, splits, planted artifacts and phantoms."""

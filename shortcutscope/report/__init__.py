@@ -1,0 +1,1 @@
+"""The audit as a page: pure data, figures, HTML."""
