@@ -6,6 +6,8 @@ The names below load their module on first use, so that ``import shortcutscope``
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -42,13 +44,27 @@ if TYPE_CHECKING:
     from shortcutscope.scan.scanner import Scan, scan
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
+class _Face(ModuleType):
+    """Keeps the functions ``audit`` and ``scan`` from being hidden by the modules they live in.
+
+    After importing a submodule, Python binds it on its package. Where the public face has a function
+    of the same name, that binding is left out: ``shortcutscope.audit`` is always the function, and
+    ``from shortcutscope.audit import Audit`` works all the same.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(_HOME[name]), name)
-        globals()[name] = value  # also undoes the sub-module of the same name shadowing the function
+        setattr(self, name, value)
         return value
-    raise AttributeError(f"module 'shortcutscope' has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return sorted(__all__)
 
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+sys.modules[__name__].__class__ = _Face
