@@ -1,0 +1,298 @@
+"""Use: does the output change when a concept is taken out of a layer, or moved along?
+
+Encoded is not used (Stanley et al. 2025). Two answers per layer: the directional derivative of the
+logit along the concept's activation vector (Kim et al. 2018, signed and against permuted concepts),
+and the intervention: the concept is projected out of the layer's activations, with a direction fitted
+on other patients, and the network goes on from there. The effect is the change of the logit that this
+makes in carriers minus that in the others, within class, in standard deviations of the logit. A null
+hypothesis alone would accuse every network that responds to an artifact at all, so the effect must
+also exceed a threshold (`EFFECT_THRESHOLD`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from shortcutscope.stats.bootstrap import cluster_weights
+from shortcutscope.stats.metrics import robust_auroc, worst_group_accuracy
+from shortcutscope.stats.testing import permutation_p
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+#: Takes sample indices and an edit of a layer's output (N, C, P); gives the logit margins (n,).
+Intervene = Callable[[IntArray, Callable[[Tensor], Tensor]], FloatArray]
+
+#: Smallest effect that counts as use, in within-class standard deviations of the logit: on held-out
+#: samples, and on the samples that the model was trained on, where effects are about twice as large.
+EFFECT_THRESHOLD = {"held-out": 0.20, "training": 0.40}
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Takes a concept out of a layer: ``h - s (w . (h - m)) / (w . s)`` at every position.
+
+    Attributes
+    ----------
+    pattern : ndarray
+        (C,) the signal ``s``: how the activations change with the concept within a class.
+    filter : ndarray
+        (C,) the ridge filter ``w`` that reads the concept.
+    middle : ndarray
+        (C,) half way between the two values of the concept, so that naming either of them present
+        gives the same edit.
+    """
+
+    pattern: FloatArray
+    filter: FloatArray
+    middle: FloatArray
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Edit activations (N, C, P)."""
+        s, w, m = (
+            torch.as_tensor(v, dtype=values.dtype, device=values.device)
+            for v in (self.pattern, self.filter, self.middle)
+        )
+        amount = torch.einsum("ncp,c->np", values - m[:, None], w) / torch.dot(w, s)
+        return values - amount[:, None] * s[:, None]
+
+
+def fit_projection(
+    pooled: FloatArray, concept: FloatArray, labels: IntArray, *, penalty: float = 0.02
+) -> Projection:
+    """Fit the pattern and the ridge filter of a concept, class by class centred.
+
+    Parameters
+    ----------
+    pooled : ndarray
+        (N, C) spatial means of a layer's activations.
+    concept, labels : ndarray
+        (N,); the concept is 0 or 1 and takes both values in at least one class.
+    penalty : float
+        Ridge penalty relative to the number of samples, on standardised channels.
+    """
+    target, centred, middles = concept.astype(float).copy(), pooled.astype(float).copy(), []
+    for value in np.unique(labels):
+        member = labels == value
+        sides = [pooled[member & (concept == t)] for t in (0, 1)]
+        if all(len(side) for side in sides):
+            middles.append(0.5 * (sides[0].mean(0) + sides[1].mean(0)))
+        target[member] -= target[member].mean()
+        centred[member] -= centred[member].mean(0)
+    spread = centred.std(0)
+    spread = spread + 1e-4 * spread.max() + 1e-12
+    z = centred / spread
+    gram = z.T @ z
+    gram[np.diag_indices_from(gram)] += penalty * len(target)
+    return Projection(
+        pattern=centred.T @ target / (target @ target),
+        filter=np.linalg.solve(gram, z.T @ target) / spread,
+        middle=np.mean(middles, axis=0),
+    )
+
+
+@dataclass(frozen=True)
+class UseResult:
+    """Effect of taking a concept out of a layer.
+
+    Attributes
+    ----------
+    effect : float
+        Change of the logit in carriers minus that in the others, within class, in standard deviations
+        of the within-class logit; positive when the concept pushes towards the positive class.
+    interval, p : tuple, float
+        Bootstrap by patient; p of no effect.
+    flip_rate : float
+        Share of predictions that change.
+    robust_auroc, worst_group : tuple of float
+        Before and after, on the evaluated samples; NaN where a group is empty.
+    samples : ndarray
+        (n,) indices of the evaluated samples.
+    change : ndarray
+        (n,) change of their logit margin, before minus after.
+    """
+
+    effect: float
+    interval: tuple[float, float]
+    p: float
+    flip_rate: float
+    robust_auroc: tuple[float, float]
+    worst_group: tuple[float, float]
+    samples: IntArray
+    change: FloatArray
+
+
+def projection_use(
+    pooled: FloatArray,
+    concept: FloatArray,
+    labels: IntArray,
+    groups: np.ndarray[Any, Any],
+    margins: FloatArray,
+    halves: IntArray,
+    intervene: Intervene,
+    *,
+    positive: int = 1,
+    per_cell: int = 40,
+    n_bootstrap: int = 300,
+    seed: int = 0,
+) -> UseResult:
+    """Cross-fitted projection of a concept out of one layer.
+
+    The direction is fitted on one half of the patients and taken out of the other half's activations,
+    and the other way round.
+
+    Parameters
+    ----------
+    pooled : ndarray
+        (N, C) spatial means of the layer.
+    concept, labels, groups, margins, halves : ndarray
+        (N,); concept 0, 1 or NaN (left out); margins are the model's logit margins towards
+        ``positive``; halves are 0 and 1 and keep patients together.
+    intervene : callable
+        Runs the network on some samples with an edit at the layer.
+    per_cell : int
+        Largest number of evaluated samples per (half, class, concept).
+    """
+    known = np.isfinite(concept)
+    generator = np.random.default_rng(seed)
+    evaluated: list[IntArray] = []
+    after: list[FloatArray] = []
+    for half in (0, 1):
+        fit = known & (halves != half)
+        chosen = _balanced_choice(concept, labels, known & (halves == half), per_cell, generator)
+        if not len(chosen) or not _both_in_a_class(concept[fit], labels[fit]):
+            continue
+        projection = fit_projection(pooled[fit], concept[fit], labels[fit])
+        evaluated.append(chosen)
+        after.append(intervene(chosen, projection))
+    if not evaluated:
+        nan = float("nan")
+        return UseResult(nan, (nan, nan), nan, nan, (nan, nan), (nan, nan), np.empty(0, int), np.empty(0))
+    samples, edited = np.concatenate(evaluated), np.concatenate(after)
+    change = margins[samples] - edited
+    spread = float(np.sqrt(np.mean([margins[labels == c].var() for c in np.unique(labels)]))) + 1e-12
+    t, y = concept[samples], labels[samples]
+    effect = _contrast(change, t, y, np.ones((1, len(samples))))[0] / spread
+    resampled = _contrast(change, t, y, cluster_weights(groups[samples], n_bootstrap, seed).astype(float)) / spread
+    resampled = resampled[np.isfinite(resampled)]
+    low, high = np.quantile(resampled, [0.025, 0.975]) if len(resampled) > 20 else (np.nan, np.nan)
+    deviation = resampled.std() if len(resampled) > 20 else np.nan
+    truth, carriers = (y == positive).astype(int), t.astype(int)
+    before = margins[samples]
+    return UseResult(
+        effect=float(effect),
+        interval=(float(low), float(high)),
+        p=float(2 * stats.norm.sf(abs(effect) / deviation)) if deviation and deviation > 0 else float("nan"),
+        flip_rate=float(((before > 0) != (edited > 0)).mean()),
+        robust_auroc=(robust_auroc(truth, carriers, before), robust_auroc(truth, carriers, edited)),
+        worst_group=(
+            worst_group_accuracy(truth, carriers, (before > 0).astype(int)),
+            worst_group_accuracy(truth, carriers, (edited > 0).astype(int)),
+        ),
+        samples=samples,
+        change=change,
+    )
+
+
+def directional_derivative(
+    gradients: FloatArray,
+    pooled: FloatArray,
+    concepts: FloatArray,
+    labels: IntArray,
+    towards: FloatArray,
+) -> FloatArray:
+    """Derivative of the logit along the class-stratified pattern CAV of each concept.
+
+    ``mean_x sign(x) (d logit / d a)(x) . v``: how much a shift of the layer by the concept's own signal
+    changes the logit towards the positive class, to first order (TCAV's directional derivative, Kim et
+    al. 2018, signed and in units of the logit instead of a fraction of positive signs).
+
+    Parameters
+    ----------
+    gradients : ndarray
+        (N, C) spatial sums of the gradient of each sample's target logit.
+    pooled : ndarray
+        (N, C) spatial means of the activations.
+    concepts : ndarray
+        (N, T) of 0 and 1: the concept, or its permutations.
+    labels : ndarray
+        (N,)
+    towards : ndarray
+        (N,) +1 where the target is the positive class, -1 elsewhere.
+
+    Returns
+    -------
+    ndarray
+        (T,)
+    """
+    centred, target = pooled.astype(float).copy(), concepts.astype(float).copy()
+    for value in np.unique(labels):
+        member = labels == value
+        centred[member] -= centred[member].mean(0)
+        target[member] -= target[member].mean(0)
+    patterns = centred.T @ target / ((target**2).sum(0) + 1e-12)
+    sensitivity: FloatArray = np.mean(
+        [
+            (gradients[towards == side] * side).mean(0) if (towards == side).any() else np.zeros(gradients.shape[1])
+            for side in (1, -1)
+        ],
+        axis=0,
+    )
+    result: FloatArray = sensitivity @ patterns
+    return result
+
+
+def derivative_test(
+    gradients: FloatArray,
+    pooled: FloatArray,
+    concept: FloatArray,
+    permuted: FloatArray,
+    labels: IntArray,
+    towards: FloatArray,
+    spread: float,
+) -> tuple[float, float]:
+    """Directional derivative in standard deviations of the logit, and its two-tailed permutation p."""
+    together = np.column_stack([concept, permuted])
+    values = directional_derivative(gradients, pooled, together, labels, towards) / spread
+    return float(values[0]), float(permutation_p(values[0], values[1:], tail="two"))
+
+
+def _balanced_choice(
+    concept: FloatArray,
+    labels: IntArray,
+    allowed: np.ndarray[Any, np.dtype[np.bool_]],
+    per_cell: int,
+    generator: np.random.Generator,
+) -> IntArray:
+    """Up to ``per_cell`` samples of every (class, concept) group, of classes that have both values."""
+    chosen = []
+    for value in np.unique(labels[allowed]):
+        sides = [np.flatnonzero(allowed & (labels == value) & (concept == t)) for t in (0, 1)]
+        if all(len(side) for side in sides):
+            chosen += [np.sort(generator.permutation(side)[:per_cell]) for side in sides]
+    return np.concatenate(chosen) if chosen else np.empty(0, int)
+
+
+def _both_in_a_class(concept: FloatArray, labels: IntArray) -> bool:
+    return any(len(np.unique(concept[labels == c])) == 2 for c in np.unique(labels))
+
+
+def _contrast(change: FloatArray, concept: FloatArray, labels: IntArray, weights: FloatArray) -> FloatArray:
+    """Weighted mean change of carriers minus others, averaged over classes, for every row of weights."""
+    per_class = []
+    for value in np.unique(labels):
+        means = []
+        for t in (1, 0):
+            member = (labels == value) & (concept == t)
+            mass = weights[:, member].sum(1)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                means.append(np.where(mass > 0, weights[:, member] @ change[member] / mass, np.nan))
+        per_class.append(means[0] - means[1])
+    result: FloatArray = np.nanmean(np.stack(per_class), axis=0)
+    return result

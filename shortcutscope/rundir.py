@@ -1,0 +1,204 @@
+"""The run directory: one folder that Jupyter, the command line and the report share.
+
+Every file is written under a temporary name, flushed to the disk and renamed, so that a reader never
+sees half of it. Results of a stage are kept per key (a concept, say): an interrupted stage goes on
+where it stopped. A directory made from other inputs is refused, never mixed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from shortcutscope.errors import InputError, StaleRunError
+
+FORMAT = 1
+
+
+def slug(name: str) -> str:
+    """File-system form of a finding's name.
+
+    Examples
+    --------
+    >>> slug("site=A / 3T")
+    'site-A-3T'
+    """
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed"
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON values: NumPy scalars and arrays unwrapped, NaN and infinities as ``None``."""
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, list | tuple):
+        return [to_json(v) for v in value]
+    if isinstance(value, np.generic):
+        return to_json(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Raises
+    ------
+    InputError
+        When the disk is full; what was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"the disk is full: {path} could not be written. Nothing before it is lost; "
+                "free some space and run the same command again, it goes on from there"
+            ) from error
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, NaN as null."""
+    text = json.dumps(to_json(value), indent=1, allow_nan=False)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: {path.parent} is no finished run directory") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): delete it and run the stage again") from error
+
+
+class RunDirectory:
+    """A run on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; made when it does not exist.
+    inputs : mapping
+        What the run's results depend on (fingerprints of model, data and transform, settings). A
+        folder that already holds a run from other inputs is refused.
+
+    Raises
+    ------
+    StaleRunError
+        When the folder belongs to a run with other inputs.
+    InputError
+        When the path is a file, or a folder that holds something else than a run.
+    """
+
+    def __init__(self, path: str | Path, inputs: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        if self.path.is_file():
+            raise InputError(f"out={self.path} is a file: give a folder for the run")
+        self.record: dict[str, Any] = {}
+        inputs = to_json(inputs)
+        existing = self.path / "run.json"
+        if existing.exists():
+            self.record = read_json(existing)
+            refuse_other_inputs(self.path, self.record.get("inputs", {}), inputs)
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise InputError(
+                f"out={self.path} is not empty and holds no run.json: give a new folder, or one of a former run"
+            )
+        self.record.update(format=FORMAT, inputs=inputs)
+        self.record.setdefault("created", time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+        self.record.setdefault("stages", {})
+        self.record.setdefault("warnings", [])
+
+    def update(self, **entries: Any) -> None:
+        """Add entries to run.json."""
+        self.record.update(to_json(entries))
+        write_json(self.path / "run.json", self.record)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning once, for the report."""
+        if text not in self.record["warnings"]:
+            self.record["warnings"].append(text)
+            self.update()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Mark a stage as running, then done; an interruption leaves it as interrupted."""
+        before = self.record["stages"].get(name, {}).get("seconds", 0.0)
+        start = time.perf_counter()
+        state = "interrupted"
+        self._mark(name, "running", before)
+        try:
+            yield
+            state = "done"
+        finally:
+            self._mark(name, state, before + time.perf_counter() - start)
+
+    def _mark(self, name: str, state: str, seconds: float) -> None:
+        self.record["stages"][name] = {"state": state, "seconds": round(seconds, 2)}
+        self.update()
+
+    def cached(self, stage: str, key: str, compute: Callable[[], Any]) -> Any:
+        """Return the kept result of one piece of a stage, or compute and keep it (plain JSON values)."""
+        path = self.path / "stages" / stage / f"{slug(key)}.json"
+        if path.exists():
+            kept = read_json(path)
+            if kept.get("key") == key:
+                return kept["value"]
+        value = to_json(compute())
+        write_json(path, {"key": key, "value": value})
+        return value
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a table as Parquet, atomically."""
+        write_atomically(self.path / name, lambda file: frame.to_parquet(file, index=False))
+
+    def write_arrays(self, name: str, **arrays: Any) -> None:
+        """Write arrays as a compressed npz, atomically and without pickle."""
+        write_atomically(self.path / name, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def refuse_other_inputs(path: Path, kept: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise StaleRunError naming every input in which a kept run differs from the one asked for."""
+    names = sorted(k for k in {*kept, *given} if kept.get(k) != given.get(k))
+    if names:
+        changes = "; ".join(f"{k}: {_short(kept.get(k))} there, {_short(given.get(k))} now" for k in names)
+        raise StaleRunError(
+            f"{path} holds a run with other inputs ({changes}). Give another folder, or delete this one"
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
