@@ -1,0 +1,85 @@
+import pytest
+import torch
+from torch import nn
+
+from shortcutscope.errors import InputError
+from shortcutscope.models.thin import ThinResNet, seeded, thin_cnn1d, thin_cnn3d, thin_resnet18
+
+
+@pytest.mark.parametrize(
+    ("factory", "shape"),
+    [
+        (thin_resnet18, (1, 64, 64)),
+        (thin_resnet18, (1, 28, 28)),
+        (thin_cnn1d, (12, 100)),
+        (thin_cnn3d, (1, 16, 16, 16)),
+    ],
+)
+def test_factories_give_one_logit_per_class(factory, shape):
+    model = factory(num_classes=3).eval()
+    assert model(torch.zeros(2, *shape)).shape == (2, 3)
+
+
+def test_stages_double_the_channels_and_halve_the_resolution():
+    model = thin_resnet18(width=4).eval()
+    h = model.stem(torch.zeros(1, 1, 64, 64))
+    shapes = [tuple(h.shape[1:])]
+    for block in model.blocks:
+        h = block(h)
+        shapes.append(tuple(h.shape[1:]))
+    expected = [(4, 32, 32)] * 3 + [(8, 16, 16)] * 2 + [(16, 8, 8)] * 2 + [(32, 4, 4)] * 2
+    assert shapes == expected
+
+
+def test_no_module_is_called_twice_in_a_forward_pass():
+    model = thin_resnet18(width=4).eval()
+    calls = {name: 0 for name, _ in model.named_modules()}
+
+    def count(name):
+        def hook(*_):
+            calls[name] += 1
+
+        return hook
+
+    for name, module in model.named_modules():
+        module.register_forward_hook(count(name))
+    model(torch.zeros(1, 1, 32, 32))
+    assert set(calls.values()) == {1}
+
+
+def test_same_seed_same_weights_other_seed_other_weights():
+    first, second, other = thin_resnet18(seed=3), thin_resnet18(seed=3), thin_resnet18(seed=4)
+    assert torch.equal(first.fc.weight, second.fc.weight)
+    assert not torch.equal(first.fc.weight, other.fc.weight)
+
+
+@pytest.mark.parametrize("factory", [thin_resnet18, thin_cnn1d, thin_cnn3d])
+def test_factories_leave_the_global_generator_alone(factory):
+    before = torch.get_rng_state()
+    factory(seed=11)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_seeded_restores_the_generator_after_an_exception():
+    before = torch.get_rng_state()
+
+    def fail():
+        with seeded(5):
+            torch.rand(3)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_residual_path_is_an_identity_where_the_shape_stays():
+    model = thin_resnet18(width=4)
+    kinds = [isinstance(block.downsample, nn.Identity) for block in model.blocks]
+    assert kinds == [True, True, False, True, False, True, False, True]
+
+
+@pytest.mark.parametrize("options", [{"width": 0}, {"blocks": ()}, {"blocks": (2, 0)}, {"num_classes": 0}])
+def test_sizes_that_make_no_network_are_refused(options):
+    with pytest.raises(InputError, match="1 or more"):
+        ThinResNet(**options)
