@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.capture import forward_reduced
-from shortcutscope.stats.bootstrap import cluster_weights
-from shortcutscope.stats.metrics import weighted_auroc, within_class_auroc
+from shortcutscope.stats.bootstrap import cluster_weights, percentile_interval
+from shortcutscope.stats.metrics import within_class_auroc
 
 Extent = Literal["localized", "diffuse", "undetermined"]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -183,9 +183,8 @@ def cell_map(
     auroc = np.nan_to_num(within_class_auroc(concept, scores, labels), nan=0.5)
     interval = (float("nan"), float("nan"))
     if weights is not None:
-        resampled = np.stack([_weighted_within(concept, scores[:, c], labels, weights) for c in range(flat.shape[0])])
-        shares = (np.nan_to_num(resampled, nan=0.5) >= rule.lit_above).mean(0)
-        interval = (float(np.quantile(shares, 0.025)), float(np.quantile(shares, 0.975)))
+        resampled = np.stack([within_class_auroc(concept, column, labels, weights) for column in scores.T])
+        interval = percentile_interval((np.nan_to_num(resampled, nan=0.5) >= rule.lit_above).mean(0))
     return CellMap(auroc.reshape(cells), float((auroc >= rule.lit_above).mean()), interval)
 
 
@@ -206,22 +205,6 @@ def _ridge_scores(
     gram[:, np.arange(gram.shape[1]), np.arange(gram.shape[1])] += penalty * len(target)
     filters = np.linalg.solve(gram, (centred.transpose(0, 2, 1) @ target)[..., None])
     return ((held / scale) @ filters)[..., 0]
-
-
-def _weighted_within(
-    concept: FloatArray, scores: FloatArray, labels: np.ndarray[Any, Any], weights: FloatArray
-) -> FloatArray:
-    """Within-class AUROC (B,) under bootstrap multiplicities (B, N), averaged over classes by size."""
-    total, size = np.zeros(len(weights)), np.zeros(len(weights))
-    for value in np.unique(labels):
-        member = labels == value
-        auroc = weighted_auroc(concept[member], scores[member], weights[:, member])
-        known = np.isfinite(auroc)
-        mass = weights[:, member].sum(1) * known
-        total += np.where(known, auroc, 0.0) * mass
-        size += mass
-    with np.errstate(invalid="ignore"):
-        return total / size
 
 
 def participation_ratio(response: FloatArray, reference: np.ndarray[Any, Any]) -> FloatArray:

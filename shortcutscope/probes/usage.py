@@ -20,8 +20,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from shortcutscope.stats.bootstrap import cluster_weights
-from shortcutscope.stats.metrics import robust_auroc, worst_group_accuracy
+from shortcutscope.stats.bootstrap import cluster_weights, percentile_interval
+from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import permutation_p
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -128,6 +128,25 @@ class UseResult:
     change: FloatArray
 
 
+def evaluation_samples(
+    concept: FloatArray, labels: IntArray, halves: IntArray, *, per_cell: int = 40, seed: int = 0
+) -> tuple[IntArray, IntArray]:
+    """Choose the samples of each half on which use is measured.
+
+    Up to ``per_cell`` samples of every (class, concept) group, of the classes that have both values in
+    that half.
+    """
+    generator = np.random.default_rng(seed)
+    chosen: list[list[IntArray]] = [[], []]
+    for half, parts in enumerate(chosen):
+        for value in np.unique(labels):
+            sides = [np.flatnonzero((halves == half) & (labels == value) & (concept == t)) for t in (0, 1)]
+            if all(len(side) for side in sides):
+                parts += [np.sort(generator.permutation(side)[:per_cell]) for side in sides]
+    first, second = (np.concatenate(parts) if parts else np.empty(0, np.int64) for parts in chosen)
+    return first, second
+
+
 def projection_use(
     pooled: FloatArray,
     concept: FloatArray,
@@ -135,10 +154,10 @@ def projection_use(
     groups: np.ndarray[Any, Any],
     margins: FloatArray,
     halves: IntArray,
+    evaluated: tuple[IntArray, IntArray],
     intervene: Intervene,
     *,
     positive: int = 1,
-    per_cell: int = 40,
     n_bootstrap: int = 300,
     seed: int = 0,
 ) -> UseResult:
@@ -154,42 +173,35 @@ def projection_use(
     concept, labels, groups, margins, halves : ndarray
         (N,); concept 0, 1 or NaN (left out); margins are the model's logit margins towards
         ``positive``; halves are 0 and 1 and keep patients together.
+    evaluated : tuple of ndarray
+        Samples of each half on which the effect is measured, see `evaluation_samples`.
     intervene : callable
         Runs the network on some samples with an edit at the layer.
-    per_cell : int
-        Largest number of evaluated samples per (half, class, concept).
     """
     known = np.isfinite(concept)
-    generator = np.random.default_rng(seed)
-    evaluated: list[IntArray] = []
-    after: list[FloatArray] = []
-    for half in (0, 1):
+    parts = []
+    for half, chosen in enumerate(evaluated):
         fit = known & (halves != half)
-        chosen = _balanced_choice(concept, labels, known & (halves == half), per_cell, generator)
-        if not len(chosen) or not _both_in_a_class(concept[fit], labels[fit]):
-            continue
-        projection = fit_projection(pooled[fit], concept[fit], labels[fit])
-        evaluated.append(chosen)
-        after.append(intervene(chosen, projection))
-    if not evaluated:
+        if len(chosen) and _both_in_a_class(concept[fit], labels[fit]):
+            parts.append((chosen, intervene(chosen, fit_projection(pooled[fit], concept[fit], labels[fit]))))
+    if not parts:
         nan = float("nan")
         return UseResult(nan, (nan, nan), nan, nan, (nan, nan), (nan, nan), np.empty(0, int), np.empty(0))
-    samples, edited = np.concatenate(evaluated), np.concatenate(after)
+    samples, edited = (np.concatenate(part) for part in zip(*parts, strict=True))
     change = margins[samples] - edited
     spread = float(np.sqrt(np.mean([margins[labels == c].var() for c in np.unique(labels)]))) + 1e-12
     t, y = concept[samples], labels[samples]
     effect = _contrast(change, t, y, np.ones((1, len(samples))))[0] / spread
     resampled = _contrast(change, t, y, cluster_weights(groups[samples], n_bootstrap, seed).astype(float)) / spread
-    resampled = resampled[np.isfinite(resampled)]
-    low, high = np.quantile(resampled, [0.025, 0.975]) if len(resampled) > 20 else (np.nan, np.nan)
-    deviation = resampled.std() if len(resampled) > 20 else np.nan
+    low, high = percentile_interval(resampled)
+    deviation = float(np.nanstd(resampled)) if np.isfinite(low) else float("nan")
     truth, carriers = (y == positive).astype(int), t.astype(int)
     before = margins[samples]
     return UseResult(
         effect=float(effect),
-        interval=(float(low), float(high)),
-        p=float(2 * stats.norm.sf(abs(effect) / deviation)) if deviation and deviation > 0 else float("nan"),
-        flip_rate=float(((before > 0) != (edited > 0)).mean()),
+        interval=(low, high),
+        p=float(2 * stats.norm.sf(abs(effect) / deviation)) if deviation > 0 else float("nan"),
+        flip_rate=float(flip_rate(before > 0, edited > 0)),
         robust_auroc=(robust_auroc(truth, carriers, before), robust_auroc(truth, carriers, edited)),
         worst_group=(
             worst_group_accuracy(truth, carriers, (before > 0).astype(int)),
@@ -260,23 +272,7 @@ def derivative_test(
     """Directional derivative in standard deviations of the logit, and its two-tailed permutation p."""
     together = np.column_stack([concept, permuted])
     values = directional_derivative(gradients, pooled, together, labels, towards) / spread
-    return float(values[0]), float(permutation_p(values[0], values[1:], tail="two"))
-
-
-def _balanced_choice(
-    concept: FloatArray,
-    labels: IntArray,
-    allowed: np.ndarray[Any, np.dtype[np.bool_]],
-    per_cell: int,
-    generator: np.random.Generator,
-) -> IntArray:
-    """Up to ``per_cell`` samples of every (class, concept) group, of classes that have both values."""
-    chosen = []
-    for value in np.unique(labels[allowed]):
-        sides = [np.flatnonzero(allowed & (labels == value) & (concept == t)) for t in (0, 1)]
-        if all(len(side) for side in sides):
-            chosen += [np.sort(generator.permutation(side)[:per_cell]) for side in sides]
-    return np.concatenate(chosen) if chosen else np.empty(0, int)
+    return float(values[0]), float(permutation_p(values[0], values[1:], tail="two-sided"))
 
 
 def _both_in_a_class(concept: FloatArray, labels: IntArray) -> bool:

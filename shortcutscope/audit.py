@@ -1,0 +1,326 @@
+"""The audit: scan every layer, probe every concept, and say for each whether it is a shortcut.
+
+The stages write into one run directory and are resumable; the result is an `Audit` with a `Finding` for
+every concept, ranked by what it costs.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+import shortcutscope
+from shortcutscope.data.splits import refuse_split_groups
+from shortcutscope.data.table import ImageTable
+from shortcutscope.finding import Finding
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.loading import model_fingerprint
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.examine import Examination, ExamineSettings, examine
+from shortcutscope.probes.roles import AuditedData, audited_data, resolve_concepts
+from shortcutscope.rundir import RunDirectory, read_json, slug, write_json
+from shortcutscope.scan.scanner import Scan, ScanEstimate, estimate, scan
+from shortcutscope.stats.metrics import auroc, expected_calibration_error
+
+
+@dataclass(frozen=True, repr=False)
+class Audit:
+    """A finished audit.
+
+    Attributes
+    ----------
+    path : Path
+        The run directory.
+    findings : tuple of Finding
+        One per concept: shortcuts first, by what they cost.
+    profile : DataFrame
+        One row per (concept, layer).
+    run : dict
+        Provenance, settings, performance, warnings; the contents of ``run.json``.
+    """
+
+    path: Path
+    findings: tuple[Finding, ...]
+    profile: pd.DataFrame
+    run: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Audit:
+        """Open the audit in a run directory.
+
+        Raises
+        ------
+        InputError
+            When the directory holds no finished audit.
+        """
+        folder = Path(path)
+        run = read_json(folder / "run.json")
+        findings = tuple(Finding.from_dict(f) for f in read_json(folder / "findings.json"))
+        return cls(folder, findings, pd.read_parquet(folder / "profile.parquet"), run)
+
+    @property
+    def shortcuts(self) -> tuple[Finding, ...]:
+        """The findings whose verdict is ``shortcut``."""
+        return tuple(f for f in self.findings if f.verdict == "shortcut")
+
+    @property
+    def scan(self) -> Scan:
+        """The scan that the audit rests on."""
+        return Scan.open(self.path / "scan")
+
+    def __getitem__(self, name: str) -> Finding:
+        for finding in self.findings:
+            if finding.name == name:
+                return finding
+        raise KeyError(f"no finding {name!r}; there are {', '.join(f.name for f in self.findings) or 'none'}")
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per finding, in the order of rank."""
+        rows = [
+            {
+                "finding": f.name,
+                "verdict": f.verdict,
+                "extent": f.extent,
+                "availability": f.encoded.get("auroc"),
+                "use": f.used.get("effect"),
+                "association": f.association.get("phi"),
+                "robust_auroc": f.effect.get("robust_auroc", {}).get("value"),
+                "auroc_gap": f.effect.get("auroc_gap", {}).get("value"),
+                "reason": f.reason,
+            }
+            for f in self.findings
+        ]
+        return pd.DataFrame(rows)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report, one self-contained HTML file (by default ``report.html`` in the run)."""
+        from shortcutscope.report.html import write_report
+
+        return write_report(self.path, Path(path) if path else None)
+
+    def _repr_html_(self) -> str:
+        from shortcutscope.report.html import render_fragment
+
+        return render_fragment(self.path)
+
+    def __repr__(self) -> str:
+        lines = [f"  {f.name}: {f.verdict}, {f.extent}" for f in self.findings]
+        return "\n".join([f"Audit({str(self.path)!r})", *lines])
+
+
+def audit(
+    model: nn.Module,
+    data: ImageTable,
+    out: str | Path | None = None,
+    *,
+    concepts: Sequence[str | Concept] | str | Concept | None = None,
+    train: ImageTable | None = None,
+    trained_on: bool = False,
+    layers: Any = "blocks",
+    target: Any = "predicted",
+    task: str = "auto",
+    positive: int | None = None,
+    layouts: dict[str, str] | None = None,
+    output: str | int | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int = 64,
+    workers: int = 0,
+    precision: str = "fp32",
+    n_permutations: int = 200,
+    n_bootstrap: int = 300,
+    on_unreadable: str = "raise",
+    seed: int = 0,
+    progress: bool = True,
+    model_spec: str | None = None,
+    command: str | None = None,
+) -> Audit:
+    """Audit a trained model for shortcuts.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Given back exactly as it was.
+    data : ImageTable
+        Held-out samples with labels. Rows whose split is ``train`` or ``training`` are not audited when
+        there are others: only the association of the concepts with the label is measured on them.
+    out : path, optional
+        Run directory; by default ``runs/<model class>-<fingerprint>``. An interrupted audit goes on
+        there; one with other inputs is refused.
+    concepts : names of metadata columns or Concepts, optional
+        What to test; by default every metadata column that can be one.
+    train : ImageTable, optional
+        The training samples, for the association.
+    trained_on : bool
+        Say True when ``data`` are the images the model was trained on: effects are about twice as large
+        there, and the threshold of use is doubled.
+    layers, target, task, layouts, output, batch_size, workers, precision
+        See `shortcutscope.scan`.
+    positive : int, optional
+        Class that margins and effects refer to; by default 1 of two classes, and of several the one that
+        the concept goes with most.
+    n_permutations, n_bootstrap : int
+        Permutations of a concept within class; resamples of the patients.
+    on_unreadable : {"raise", "skip"}
+        What to do with images that cannot be read.
+    seed : int
+        Seed of folds, permutations, resamples and choices of samples.
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    InputError, ModelError, StaleRunError
+        Before any long work, with what was given, what is allowed and what to do.
+    """
+    audited = audited_data(data, train, trained_on=trained_on)
+    chosen, refused = resolve_concepts(audited, concepts)
+    refuse_split_groups(data)
+    fingerprint = model_fingerprint(model)
+    path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{fingerprint[:8]}"
+    run = RunDirectory(
+        path,
+        {
+            "model": fingerprint,
+            "data": audited.table.fingerprint(),
+            "transform": audited.table.transform_fingerprint(),
+            "target": str(target),
+            "task": task,
+            "precision": precision,
+            "layers": layers if isinstance(layers, str | list | tuple) else repr(layers),
+        },
+    )
+    _describe(run, model, audited, model_spec or type(model).__name__, command, fingerprint)
+    run.update(seed=seed, device=str(device or "cpu"), refused_columns=refused)
+    for text in audited.warnings:
+        run.warn(text)
+    with run.stage("verify"):
+        table = audited.table.verify(on_unreadable=on_unreadable, workers=workers, progress=progress)
+    if table.skipped:
+        run.warn(f"{len(table.skipped)} images could not be read and were left out, as asked")
+        run.update(data={**run.record["data"], "skipped": list(table.skipped), "n_samples": len(table)})
+    with run.stage("scan"):
+        scanned = scan(
+            model,
+            table,
+            path / "scan",
+            layers=layers,
+            target=target,
+            task=task,
+            batch_size=batch_size,
+            device=device,
+            workers=workers,
+            precision=precision,
+            layouts=layouts,
+            output=output,
+            progress=progress,
+        )
+    run.update(
+        layers=[
+            {"name": x.name, "kind": x.kind, "layout": x.layout, "shape": list(x.shape), "depth": x.depth}
+            for x in scanned.layers
+        ],
+        performance=performance(scanned),
+    )
+    settings = ExamineSettings(
+        n_permutations=n_permutations,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        positive=positive,
+        batch_size=batch_size,
+        output=output,
+        progress=progress,
+    )
+    run.update(settings=settings.to_dict(audited.role))
+    with frozen(model, device) as borrowed:
+        examined = examine(
+            borrowed, scanned, table, [c.aligned_to(table.frame["sample_id"]) for c in chosen], audited, run, settings
+        )
+    _write(run, examined)
+    return Audit.open(path)
+
+
+def estimate_audit(
+    model: nn.Module, data: ImageTable, *, train: ImageTable | None = None, trained_on: bool = False, **options: Any
+) -> ScanEstimate:
+    """What the scan of an audit would cost in time and on disk; nothing is written."""
+    return estimate(model, audited_data(data, train, trained_on=trained_on).table, **options)
+
+
+def performance(scanned: Scan) -> dict[str, float | None]:
+    """Plain performance on the audited samples: AUROC, accuracy, balanced accuracy, calibration error."""
+    labels = scanned.samples["label"].to_numpy()
+    predicted = scanned.samples["prediction"].to_numpy()
+    classes = np.unique(labels)
+    recalls = [float((predicted[labels == c] == c).mean()) for c in classes]
+    logits = scanned.logits.astype(float)
+    if logits.shape[1] == 1:
+        probabilities = 1 / (1 + np.exp(-logits[:, 0]))
+    else:
+        shifted = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities = shifted / shifted.sum(1, keepdims=True)
+    aurocs = [float(auroc((labels == c).astype(float), scanned.margin(int(c)))) for c in classes]
+    return {
+        "auroc": aurocs[-1] if len(classes) == 2 else float(np.mean(aurocs)),
+        "accuracy": float((predicted == labels).mean()),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "ece": float(expected_calibration_error(labels, probabilities)) if scanned.task != "multilabel" else None,
+    }
+
+
+def _describe(
+    run: RunDirectory, model: nn.Module, audited: AuditedData, spec: str, command: str | None, fingerprint: str
+) -> None:
+    table = audited.table
+    run.update(
+        version=shortcutscope.__version__,
+        command=command or "shortcutscope.audit(...)",
+        environment={
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            **{name: version(name) for name in ("torch", "torchvision", "scikit-learn", "numpy", "captum", "zennit")},
+            "interpreter": "notebook" if "ipykernel" in sys.modules else "script",
+        },
+        model={
+            "spec": spec,
+            "class": type(model).__qualname__,
+            "fingerprint": fingerprint,
+            "parameters": sum(p.numel() for p in model.parameters()),
+        },
+        data={
+            "fingerprint": table.fingerprint(),
+            "n_samples": len(table),
+            "n_groups": int(table.frame["group"].nunique()) if table.has_groups else None,
+            "classes": list(table.classes or []),
+            "value_range": list(table.value_range),
+            "transform": repr(table.transform),
+            "skipped": [],
+        },
+        assumptions=list(audited.assumptions),
+    )
+
+
+def _write(run: RunDirectory, examined: Examination) -> None:
+    """Write profile, concepts, galleries and, last, the findings."""
+    run.write_frame("profile.parquet", examined.profile)
+    run.write_frame("concepts.parquet", examined.concepts)
+    for name, gallery in examined.galleries.items():
+        run.write_arrays(
+            f"gallery/{slug(name)}.npz",
+            images=gallery.images,
+            maps=gallery.maps,
+            sample_ids=np.array(gallery.sample_ids),
+            captions=np.array(gallery.captions),
+        )
+    write_json(run.path / "findings.json", [f.to_dict() for f in examined.findings])

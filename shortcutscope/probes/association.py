@@ -1,0 +1,116 @@
+"""Association: does a concept go with the label, in the data that the model learned from?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from shortcutscope.errors import InputError
+from shortcutscope.stats.bootstrap import cluster_interval
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Association:
+    """Association of a binary concept with one class.
+
+    Attributes
+    ----------
+    phi : float
+        Correlation of the concept with membership of ``positive``, in [-1, 1].
+    interval : tuple of float
+        Bootstrap interval, by patient.
+    p : float
+        Fisher's exact test with each patient counted once per (class, concept) it occurs with.
+    positive : int
+        The class; with more than two classes the one that the concept goes with most.
+    carriers_by_class : dict
+        Share of carriers in every class.
+    conflicting : int
+        Samples that go against the association (carriers outside the class, others inside it, or the
+        other way round where phi is negative).
+    """
+
+    phi: float
+    interval: tuple[float, float]
+    p: float
+    positive: int
+    carriers_by_class: dict[str, float]
+    conflicting: int
+
+
+def phi_coefficient(a: FloatArray, b: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+    """Phi (Pearson correlation of two binary variables); NaN when one of them is constant.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        (N,) of 0 and 1.
+    weights : ndarray, optional
+        (B, N); one row of ones by default.
+
+    Returns
+    -------
+    ndarray
+        (B,)
+    """
+    w = np.ones((1, len(a))) if weights is None else np.asarray(weights, float)
+    total, mean_a, mean_b, both = w.sum(1), w @ a, w @ b, w @ (a * b)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p, q = mean_a / total, mean_b / total
+        result: FloatArray = (both / total - p * q) / np.sqrt(p * (1 - p) * q * (1 - q))
+    return np.where(np.isfinite(result), result, np.nan)
+
+
+def associate(
+    concept: FloatArray,
+    labels: np.ndarray[Any, Any],
+    groups: np.ndarray[Any, Any],
+    *,
+    positive: int | None = None,
+    n_bootstrap: int = 300,
+    seed: int = 0,
+) -> Association:
+    """Measure the association of a concept with the label.
+
+    Parameters
+    ----------
+    concept : ndarray
+        (N,) of 0, 1 and NaN (left out).
+    labels, groups : ndarray
+        (N,)
+    positive : int, optional
+        The class to look at; by default class 1 of two, or the class with the largest ``|phi|``.
+
+    Raises
+    ------
+    InputError
+        When fewer than two classes are there.
+    """
+    known = np.isfinite(concept)
+    t, y, g = concept[known], labels[known], groups[known]
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise InputError(
+            f"association needs samples of at least two classes, but those with a known concept are all of class {classes}"
+        )
+    if positive is None:
+        by_class = {int(c): float(phi_coefficient(t, (y == c).astype(float))[0]) for c in classes}
+        positive = 1 if set(by_class) == {0, 1} else max(by_class, key=lambda c: abs(np.nan_to_num(by_class[c])))
+    member = (y == positive).astype(float)
+    phi = float(phi_coefficient(t, member)[0])
+    once = pd.DataFrame({"g": g, "t": t, "y": member}).drop_duplicates()
+    table = [[int(((once.t == i) & (once.y == j)).sum()) for j in (0, 1)] for i in (0, 1)]
+    return Association(
+        phi=phi,
+        interval=cluster_interval(lambda w: phi_coefficient(t, member, w), g, n_bootstrap, seed=seed, by="rows"),
+        p=float(stats.fisher_exact(table)[1]),
+        positive=positive,
+        carriers_by_class={str(int(c)): float(t[y == c].mean()) for c in classes},
+        conflicting=int((t != member).sum() if np.nan_to_num(phi) >= 0 else (t == member).sum()),
+    )

@@ -1,0 +1,215 @@
+"""From the measurements of a concept to its verdict, its cost and the layers to work on.
+
+A shortcut is encoded *and* used *and* associated with the label; anything less says which of the three
+is missing. What cannot be tested is said to be so, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from shortcutscope.probes.association import Association
+from shortcutscope.stats.bootstrap import cluster_interval
+from shortcutscope.stats.metrics import (
+    aligned_auroc,
+    balanced_auroc,
+    robust_auroc,
+    worst_group_accuracy,
+)
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+Verdict = Literal[
+    "shortcut",
+    "encoded and used, not associated",
+    "encoded, not used",
+    "not encoded",
+    "not testable",
+]
+
+#: Effect of taking the concept out of the decision layer (standard deviations of the logit), mean and
+#: standard deviation over planted shortcuts, by the correlation of the training data: what a shortcut
+#: of each strength looks like, for the statement of power. Measured by ``shortcutscope bench nulls``.
+REFERENCE_EFFECT: Mapping[str, tuple[float, float]] = {
+    "95/5": (1.00, 0.45),
+    "80/20": (0.45, 0.20),
+    "70/30": (0.22, 0.12),
+    "60/40": (0.10, 0.08),
+}
+
+
+@dataclass(frozen=True)
+class VerdictRule:
+    """Limits of the verdict.
+
+    Attributes
+    ----------
+    level : float
+        False discovery rate for "encoded" and "associated", test level for "used".
+    smallest_phi : float
+        Smallest association that counts.
+    smallest_side : int
+        Samples that each value of the concept needs.
+    smallest_conflict : int
+        Samples that each value needs within at least one class: without them encoding and label cannot
+        be told apart.
+    smallest_groups : int
+        Patients that carriers and non-carriers each need to come from.
+    """
+
+    level: float = 0.05
+    smallest_phi: float = 0.10
+    smallest_side: int = 10
+    smallest_conflict: int = 5
+    smallest_groups: int = 5
+
+
+def untestable(
+    concept: FloatArray, labels: np.ndarray[Any, Any], groups: np.ndarray[Any, Any], rule: VerdictRule
+) -> str | None:
+    """Why a concept cannot be tested on these samples, or None.
+
+    Parameters
+    ----------
+    concept : ndarray
+        (N,) of 0, 1 and NaN.
+    """
+    sides = {t: concept == t for t in (0, 1)}
+    for t, member in sides.items():
+        who = "carriers" if t else "samples without it"
+        if member.sum() < rule.smallest_side:
+            return f"too few {who}: {int(member.sum())}, at least {rule.smallest_side} are needed"
+        patients = len(np.unique(groups[member]))
+        if patients < rule.smallest_groups:
+            return (
+                f"all {who} come from {patients} patient{'s' if patients > 1 else ''} (groups): "
+                f"the concept cannot be told from the patient; at least {rule.smallest_groups} are needed"
+            )
+    per_class = {c: min(int((m & (labels == c)).sum()) for m in sides.values()) for c in np.unique(labels)}
+    if max(per_class.values()) < rule.smallest_conflict:
+        return (
+            "no conflicting samples: in every class (nearly) all samples have the same value of the concept "
+            f"(fewer than {rule.smallest_conflict} of the other), so that it cannot be told from the label. "
+            "Add samples in which concept and label disagree"
+        )
+    return None
+
+
+def reach_verdict(
+    *,
+    encoded: bool,
+    used: bool,
+    effect: float,
+    association: Association,
+    associated: bool,
+) -> tuple[Verdict, str]:
+    """Combine the three statements into a verdict and one sentence that gives its reason."""
+    if not encoded:
+        return "not encoded", "no layer tells carriers from the others within a class better than chance does"
+    if not used:
+        return "encoded, not used", "layers encode it, but taking it out changes the logit less than the threshold"
+    if not associated:
+        return (
+            "encoded and used, not associated",
+            "the logit responds to it, but it does not go with the label in these data",
+        )
+    if np.sign(effect) != np.sign(association.phi):
+        return (
+            "encoded and used, not associated",
+            "the logit responds to it, but in the direction opposite to its association with the label",
+        )
+    return "shortcut", "associated with the label, encoded, and used in the direction of the association"
+
+
+def effects(
+    concept: FloatArray,
+    labels: np.ndarray[Any, Any],
+    groups: np.ndarray[Any, Any],
+    margins: FloatArray,
+    association: Association,
+    *,
+    n_bootstrap: int,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """What the concept costs: performance where it agrees with the label and where it does not.
+
+    Carriers are counted as aligned with the class the concept goes with, so that the numbers do not
+    depend on which value is called present.
+
+    Returns
+    -------
+    dict
+        ``robust_auroc``, ``aligned_auroc``, ``auroc_gap`` (aligned minus robust), ``balanced_auroc`` and
+        ``worst_group_accuracy`` (Saab et al. 2022; Sagawa et al. 2020), each ``{"value", "interval"}``.
+    """
+    known = np.isfinite(concept)
+    y = (labels[known] == association.positive).astype(int)
+    a = concept[known].astype(int)
+    if np.nan_to_num(association.phi) < 0:
+        a = 1 - a
+    score = margins[known]
+    measures: dict[str, Callable[[Any], Any]] = {
+        "robust_auroc": lambda w: robust_auroc(y, a, score, w),
+        "aligned_auroc": lambda w: aligned_auroc(y, a, score, w),
+        "auroc_gap": lambda w: aligned_auroc(y, a, score, w) - robust_auroc(y, a, score, w),
+        "balanced_auroc": lambda w: balanced_auroc(y, a, score, w),
+        "worst_group_accuracy": lambda w: worst_group_accuracy(y, a, (score > 0).astype(int), w),
+    }
+    return {
+        name: {
+            "value": float(measure(np.ones(len(y)))),
+            "interval": cluster_interval(measure, groups[known], n_bootstrap, seed=seed, by="rows"),
+        }
+        for name, measure in measures.items()
+    }
+
+
+def power(interval: tuple[float, float], threshold: float) -> dict[str, float]:
+    """What this audit could have found, given how precisely it measured the effect.
+
+    Parameters
+    ----------
+    interval : tuple of float
+        95 % interval of the measured effect: its width gives the precision at this number of samples.
+    threshold : float
+        Limit of "used".
+
+    Returns
+    -------
+    dict
+        ``smallest_effect``, found in 80 % of audits of this size, and the chance to call a shortcut
+        planted at a training correlation of 95/5, 80/20, 70/30 and 60/40 used (`REFERENCE_EFFECT`).
+    """
+    deviation = (interval[1] - interval[0]) / (2 * 1.96)
+    chance = {
+        name: float(stats.norm.sf((threshold - mean) / np.hypot(spread, deviation)))
+        for name, (mean, spread) in REFERENCE_EFFECT.items()
+    }
+    return {"smallest_effect": float(threshold + stats.norm.ppf(0.8) * deviation), **chance}
+
+
+def layer_weights(use: Mapping[str, float], low: Mapping[str, float], high: Mapping[str, float]) -> dict[str, float]:
+    """Weigh the layers for a later distillation by use, not by encoding.
+
+    Parameters
+    ----------
+    use, low, high : mapping
+        Layer name to the effect of taking the concept out there, and its interval.
+
+    Returns
+    -------
+    dict
+        The layers whose interval leaves out zero and whose effect has the sign of the strongest one,
+        with weights that sum to one; empty when there is none.
+    """
+    solid = {k: v for k, v in use.items() if np.isfinite(v) and low[k] * high[k] > 0}
+    if not solid:
+        return {}
+    sign = np.sign(max(solid.values(), key=abs))
+    kept = {k: abs(v) for k, v in solid.items() if np.sign(v) == sign}
+    total = sum(kept.values())
+    return {k: v / total for k, v in kept.items()}
