@@ -1,0 +1,238 @@
+"""From a user's DataFrame to the columns every later stage relies on: sample_id, label, group, split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from shortcutscope.errors import InputError
+
+ROLES = ("sample_id", "label", "group", "split")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column plays which part; None means the column of the role's own name, where there is one."""
+
+    label: str = "label"
+    sample_id: str | None = None
+    group: str | None = None
+    split: str | None = None
+
+    def named(self, frame: pd.DataFrame) -> dict[str, str]:
+        """Role to column for the roles that the frame has.
+
+        Raises
+        ------
+        InputError
+            When a named column does not exist (the columns there are, are listed), or plays two roles.
+        """
+        require_columns(frame, [self.label, *filter(None, (self.sample_id, self.group, self.split))])
+        chosen = {"label": self.label}
+        for role, column in (("sample_id", self.sample_id), ("group", self.group), ("split", self.split)):
+            if column is not None:
+                chosen[role] = column
+            elif role in frame.columns and role not in chosen.values():
+                chosen[role] = role
+        if len(set(chosen.values())) < len(chosen):
+            raise InputError(
+                f"one column cannot play two roles: {chosen}; copy the column under another name"
+            )
+        return chosen
+
+
+def require_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raise InputError for the columns that a frame lacks, listing those it has."""
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise InputError(
+            f"no column {listed(missing, len(missing))}; the columns are "
+            f"{listed(list(frame.columns), len(frame.columns))}"
+        )
+
+
+def read_manifest(path: str | Path, text_columns: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV, TSV or Parquet table; `text_columns` stay text, so that the id ``007`` stays one.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, of another kind, or cannot be parsed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such table: {str(path)!r}")
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".tsv", ".parquet"):
+        raise InputError(f"{str(path)!r} is not a table; allowed are .csv, .tsv and .parquet")
+    try:
+        if kind == ".parquet":
+            return pd.read_parquet(path)
+        separator = "\t" if kind == ".tsv" else ","
+        return pd.read_csv(path, sep=separator, dtype=dict.fromkeys(text_columns, str), low_memory=False)
+    except (OSError, ValueError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
+        raise InputError(f"cannot read the table {str(path)!r}: {error}") from error
+
+
+def role_frame(
+    frame: pd.DataFrame,
+    roles: Roles,
+    *,
+    default_ids: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+) -> tuple[pd.DataFrame, tuple[str, ...] | None, bool]:
+    """Bring a user's frame into the table's form.
+
+    Parameters
+    ----------
+    frame
+        One row per sample.
+    roles
+        Its columns with a role; they are renamed to the role.
+    default_ids
+        Sample ids where no column holds them.
+    drop
+        Columns that are no metadata (the image's and the mask's).
+    classes
+        Class names in label order, see :func:`encode_labels`.
+
+    Returns
+    -------
+    frame, classes, has_groups
+        The frame has sample_id, label, group, split and then the metadata; without a group column each
+        sample is its own group.
+
+    Raises
+    ------
+    InputError
+        For an empty frame, a missing column, duplicate or missing ids, missing groups or unusable labels.
+    """
+    if len(frame) == 0:
+        raise InputError("the table is empty; it needs one row per image")
+    if not frame.columns.is_unique:
+        repeated = sorted({str(c) for c in frame.columns[frame.columns.duplicated()]})
+        raise InputError(f"column names must be unique; repeated: {listed(repeated)}")
+    columns = roles.named(frame)
+    label, found = encode_labels(frame[columns["label"]], classes)
+    if "sample_id" in columns:
+        ids = as_text(frame[columns["sample_id"]], "sample_id")
+    elif default_ids is not None:
+        ids = list(default_ids)
+    else:
+        width = len(str(len(frame) - 1))
+        ids = [f"{i:0{width}d}" for i in range(len(frame))]
+    check_unique(ids)
+    group = as_text(frame[columns["group"]], "group") if "group" in columns else ids
+    split = as_text(frame[columns["split"]].fillna(""), "split") if "split" in columns else [""] * len(frame)
+    used = {*columns.values(), *drop}
+    metadata = frame[[column for column in frame.columns if column not in used]].reset_index(drop=True)
+    metadata.columns = [str(column) for column in metadata.columns]
+    clash = [column for column in metadata.columns if column in ROLES]
+    if clash:
+        raise InputError(
+            f"the metadata column(s) {listed(clash)} bear the name of a role that another column plays; "
+            "rename or drop them"
+        )
+    parts = pd.DataFrame({"sample_id": ids, "label": label, "group": group, "split": split})
+    return pd.concat([parts, metadata], axis=1), found, "group" in columns
+
+
+def as_text(values: pd.Series, role: str) -> list[str]:
+    """Text of each value; whole floats lose their ``.0``. InputError where any is missing."""
+    missing = np.flatnonzero(values.isna())
+    if missing.size:
+        raise InputError(
+            f"{missing.size} of {len(values)} rows have no {role} ({_rows(missing)}); fill or remove them"
+        )
+    if pd.api.types.is_float_dtype(values) and (values % 1 == 0).all():
+        values = values.astype(np.int64)
+    return [str(value) for value in values]
+
+
+def check_unique(ids: Sequence[str]) -> None:
+    """Raise InputError naming the sample ids that occur more than once."""
+    series = pd.Series(ids, dtype=object)
+    repeated = series[series.duplicated()].unique().tolist()
+    if repeated:
+        raise InputError(
+            f"{len(repeated)} sample_id(s) occur more than once: {listed(repeated)}. "
+            "Name a column with one id per row (sample_id=...), or remove the repeated rows."
+        )
+
+
+def encode_labels(
+    values: pd.Series, classes: Sequence[str] | None = None
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...] | None]:
+    """Class numbers of a label column.
+
+    Integers, whole floats, booleans and text of whole numbers are class numbers as they stand. Other text
+    is mapped in sorted order, or in the order of `classes`.
+
+    Returns
+    -------
+    labels : (N,) int64
+    classes
+        Names in label order, or None for numeric labels without names.
+
+    Raises
+    ------
+    InputError
+        For missing, fractional or negative labels, and labels outside `classes`.
+    """
+    missing = np.flatnonzero(values.isna())
+    if missing.size:
+        raise InputError(
+            f"{missing.size} of {len(values)} labels are missing ({_rows(missing)}); "
+            "fill them or remove the rows"
+        )
+    names = tuple(map(str, classes)) if classes is not None else None
+    numeric = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)
+    if not numeric and (names is None or not set(map(str, values)) <= set(names)):
+        numbers = pd.to_numeric(values.astype(str), errors="coerce")
+        numeric = bool(numbers.notna().all())
+        values = numbers if numeric else values
+    if numeric:
+        return _class_numbers(values.to_numpy(dtype=np.float64), names), names
+    text = values.astype(str)
+    if names is None:
+        names = tuple(sorted(set(text)))
+    unknown = sorted(set(text) - set(names))
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} label(s) are none of the classes {', '.join(map(repr, names))}: "
+            f"{listed(unknown)}"
+        )
+    number = {name: i for i, name in enumerate(names)}
+    return np.array([number[value] for value in text], dtype=np.int64), names
+
+
+def _class_numbers(values: npt.NDArray[np.float64], names: tuple[str, ...] | None) -> npt.NDArray[np.int64]:
+    odd = np.flatnonzero(~np.isfinite(values) | (values % 1 != 0) | (values < 0))
+    if odd.size:
+        shown = ", ".join(f"{v:g}" for v in values[odd[:_SHOWN]])
+        raise InputError(
+            f"{odd.size} of {len(values)} labels are not class numbers (0, 1, 2, ...): "
+            f"{shown} in {_rows(odd)}; give whole numbers from 0, or text"
+        )
+    if names is not None and values.max() >= len(names):
+        raise InputError(
+            f"label {values.max():g} is outside the {len(names)} classes {', '.join(map(repr, names))}"
+        )
+    return values.astype(np.int64)
+
+
+def listed(names: Sequence[object], most: int = _SHOWN) -> str:
+    """The first few names, quoted, for an error text."""
+    return ", ".join(map(repr, names[:most])) + (" ..." if len(names) > most else "")
+
+
+def _rows(rows: npt.NDArray[np.int64]) -> str:
+    """Row numbers as text, counted from 0 as in the frame."""
+    return f"row {', '.join(str(row) for row in rows[:_SHOWN])}{' ...' if len(rows) > _SHOWN else ''}"

@@ -1,0 +1,352 @@
+"""Images with a label, a patient, a split and metadata: reading, selecting, checking, fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import math
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from shortcutscope.data import verification
+from shortcutscope.data.readers import to_float
+from shortcutscope.data.roles import ROLES, Roles, encode_labels, require_columns, role_frame
+from shortcutscope.data.sources import ImageSource, MaskSource, as_array
+from shortcutscope.data.splits import assert_splits_apart
+from shortcutscope.data.transform import Transform, fingerprint_of
+from shortcutscope.errors import InputError
+
+_SHOWN = 5
+
+
+class SampleTable(Dataset[tuple[Tensor, int, int]]):
+    """Samples with roles; immutable by convention: every method gives a new table on the same images.
+
+    Users make an :class:`shortcutscope.data.table.ImageTable`, which adds the ways to make one.
+
+    Parameters
+    ----------
+    frame
+        Columns sample_id (unique), label (class number), group, split (the last two optional), metadata.
+    source
+        The images.
+    rows
+        Row of the frame to number in the source; None for one to one.
+    value_range
+        Lowest and highest value of an image.
+    transform
+        From the image (C, *spatial) in `value_range` to the model's input.
+    classes
+        Class names in label order.
+    has_groups
+        False where no patient was given and each sample is its own group. None: whether the column
+        ``group`` differs from the ids.
+    masks
+        Annotation masks, numbered as the source.
+    skipped
+        (sample_id, reason) of the images that were left out.
+
+    Raises
+    ------
+    InputError
+        For an empty frame, duplicate ids, unusable labels, rows outside the source, or an unknown range.
+    """
+
+    frame: pd.DataFrame
+    source: ImageSource
+    rows: npt.NDArray[np.int64]
+    value_range: tuple[float, float]
+    transform: Transform | None
+    classes: tuple[str, ...] | None
+    has_groups: bool
+    masks: MaskSource | None
+    skipped: tuple[tuple[str, str], ...]
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        source: ImageSource,
+        *,
+        rows: npt.ArrayLike | None = None,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        transform: Transform | None = None,
+        classes: Sequence[str] | None = None,
+        has_groups: bool | None = None,
+        masks: MaskSource | None = None,
+        skipped: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        self.frame, self.classes, grouped = role_frame(frame, Roles(), classes=classes)
+        patients = grouped and bool((self.frame["group"] != self.frame["sample_id"]).any())
+        self.has_groups = patients if has_groups is None else has_groups
+        self.source = source
+        self.rows = np.arange(len(source)) if rows is None else np.asarray(rows, dtype=np.int64)
+        self.value_range = checked_range(value_range)
+        if transform is not None and not callable(transform):
+            raise InputError(f"transform must be callable or None, not {type(transform).__name__}")
+        self.transform = transform
+        self.masks = masks
+        self.skipped = tuple(skipped)
+        if self.rows.shape != (len(self.frame),):
+            raise InputError(f"{len(self.frame)} rows of metadata do not match {self.rows.size} images")
+        if self.rows.min() < 0 or self.rows.max() >= len(source):
+            raise InputError(f"rows must lie between 0 and {len(source) - 1}, the images of the source")
+
+    # Reading
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int, int]:
+        """Model input, label and row of sample `i`."""
+        row = range(len(self))[i]  # IndexError past the end, so that a plain loop over the table ends
+        return self.transformed(self.image(row)), int(self._labels[row]), row
+
+    @cached_property
+    def _labels(self) -> npt.NDArray[np.int64]:
+        return self.frame["label"].to_numpy(dtype=np.int64)
+
+    def image(self, i: int) -> Tensor:
+        """Image `i` before the transform: float32 (C, *spatial) in `value_range`."""
+        return to_float(as_array(self.source.read(int(self.rows[i]))), self.value_range)
+
+    def transformed(self, image: Tensor) -> Tensor:
+        """Model input of an image.
+
+        Raises
+        ------
+        InputError
+            When the transform does not give a tensor.
+        """
+        if self.transform is None:
+            return image
+        out = self.transform(image)
+        if not isinstance(out, Tensor):
+            raise InputError(f"the transform must give a tensor, not {type(out).__name__}")
+        return out
+
+    def mask(self, i: int) -> Tensor | None:
+        """Annotation mask of image `i` before the transform, bool (*spatial), or None."""
+        found = None if self.masks is None else self.masks.read(int(self.rows[i]))
+        return None if found is None else torch.from_numpy(np.ascontiguousarray(found, dtype=np.bool_))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the first model input, without the batch axis."""
+        return tuple(self[0][0].shape)
+
+    @property
+    def metadata(self) -> list[str]:
+        """Columns that can be used as concepts."""
+        return [column for column in self.frame.columns if column not in ROLES]
+
+    # Deriving another table
+
+    def take(self, indices: npt.ArrayLike) -> Self:
+        """Table of the given rows, in that order; a boolean array selects.
+
+        Raises
+        ------
+        InputError
+            When nothing is left, a row is repeated, or does not exist.
+        """
+        chosen = np.asarray(indices)
+        if chosen.dtype == np.bool_:
+            if chosen.shape != (len(self),):
+                raise InputError(f"a boolean selection needs {len(self)} entries, not {chosen.shape}")
+            chosen = np.flatnonzero(chosen)
+        chosen = chosen.astype(np.int64).ravel()
+        if chosen.size and (chosen.min() < -len(self) or chosen.max() >= len(self)):
+            raise InputError(f"rows must lie between 0 and {len(self) - 1}")
+        frame = self.frame.iloc[chosen].reset_index(drop=True)
+        return self.replaced(frame=frame, rows=self.rows[chosen])
+
+    def where(self, **values: object) -> Self:
+        """Rows whose columns have the given value or one of several: ``where(split="test", age=[60, 61])``.
+
+        Raises
+        ------
+        InputError
+            For a column that does not exist, or when no row is left.
+        """
+        require_columns(self.frame, list(values))
+        keep = np.ones(len(self), dtype=bool)
+        for column, value in values.items():
+            allowed = list(value) if isinstance(value, Collection) and not isinstance(value, str) else [value]
+            keep &= self.frame[column].isin(allowed).to_numpy()
+            if not keep.any():
+                there = ", ".join(map(repr, self.frame[column].unique()[:_SHOWN]))
+                raise InputError(f"no row is left with {column}={value!r}; the column has {there}")
+        return self.take(keep)
+
+    def with_columns(self, **columns: npt.ArrayLike) -> Self:
+        """Table with columns added or replaced: metadata, or the roles label, group and split.
+
+        Raises
+        ------
+        InputError
+            For a column of another length, or a new sample_id, which would break the tie to earlier results.
+        """
+        if "sample_id" in columns:
+            raise InputError("sample_id cannot be replaced; make a new table from the frame instead")
+        frame = self.frame.copy()
+        for name, values in columns.items():
+            array = values.array if isinstance(values, pd.Series) else as_array(values)
+            if len(array) != len(self):
+                raise InputError(f"column {name!r} has {len(array)} entries, the table {len(self)} rows")
+            frame[name] = array
+        classes = self.classes
+        if "label" in columns:
+            frame["label"], classes = encode_labels(frame["label"], self.classes)
+        return self.replaced(frame=frame, classes=classes, has_groups=self.has_groups or "group" in columns)
+
+    def with_transform(self, transform: Transform | None) -> Self:
+        """Table with another transform."""
+        return self.replaced(transform=transform)
+
+    def replaced(self, **changes: Any) -> Self:
+        """Table with other constructor arguments; a new `source` comes with its own `rows` and `masks`."""
+        kept = (
+            "frame",
+            "source",
+            "rows",
+            "value_range",
+            "transform",
+            "classes",
+            "has_groups",
+            "masks",
+            "skipped",
+        )
+        return type(self)(**{**{name: getattr(self, name) for name in kept}, **changes})
+
+    # Checking
+
+    def verify(
+        self,
+        on_unreadable: Literal["raise", "skip"] = "raise",
+        *,
+        workers: int = 0,
+        progress: bool = True,
+        channels: int | None = None,
+    ) -> Self:
+        """Decode every image and mask once and name everything that cannot be used.
+
+        Parameters
+        ----------
+        on_unreadable
+            ``"skip"`` leaves unreadable and truncated images out and lists them in `skipped`.
+        workers
+            Worker processes.
+        progress
+            Show a progress bar.
+        channels
+            Channels that the model takes; None only asks that all images have the same.
+
+        Returns
+        -------
+        SampleTable
+            The same table, without the skipped images.
+
+        Raises
+        ------
+        InputError
+            One error that lists unreadable images, mixed shapes, wrong channel counts, values that are not
+            finite or outside `value_range`, masks of another size than their image, and images that come
+            out differently at a second read.
+        """
+        if on_unreadable not in ("raise", "skip"):
+            raise InputError(f'on_unreadable must be "raise" or "skip", not {on_unreadable!r}')
+        found = verification.inspect(self, workers=workers, progress=progress)
+        ids = self.frame["sample_id"].tolist()
+        unreadable = [(ids[i.row], i.unreadable) for i in found if i.unreadable]
+        readable = [i for i in found if not i.unreadable]
+        sentences = verification.problems(self, readable, channels) if readable else []
+        if unreadable and (on_unreadable == "raise" or not readable):
+            sentences.insert(0, verification.unreadable_problem(unreadable))
+        verification.refuse(sentences)
+        kept = self.take([i.row for i in readable]) if unreadable else self
+        verification.check_repeatable(kept)
+        return kept.replaced(skipped=(*self.skipped, *unreadable)) if unreadable else self
+
+    def assert_groups_apart(self) -> None:
+        """Raise InputError naming the groups that lie in two splits."""
+        assert_splits_apart(self.frame)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the order, ids, labels, groups, value range and content identity of the samples.
+
+        Metadata, splits, masks and the transform do not count: they do not change what a model computes
+        from an image (for the transform see :meth:`transform_fingerprint`). For files, content is the name,
+        length and both ends of the file (see :class:`shortcutscope.data.sources.PathSource`), read once per
+        table object. No absolute path counts, so that a moved data set stays the same.
+        """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.value_range).encode())
+        columns = (self.frame[name].tolist() for name in ("sample_id", "label", "group"))
+        for row, *roles in zip(self.rows.tolist(), *columns, strict=True):
+            digest.update(json.dumps([*roles, self.source.identity(row)]).encode())
+        return digest.hexdigest()
+
+    def transform_fingerprint(self) -> str:
+        """SHA-256 of the transform, see :func:`shortcutscope.data.transform.fingerprint_of`."""
+        return fingerprint_of(self.transform)
+
+    # Showing
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}: {value}' for name, value in self._facts())})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in self._facts()
+        )
+        head = self.frame.head(_SHOWN).to_html(border=0, index=False)
+        return f"<div><b>{type(self).__name__}</b><table>{rows}</table>{head}</div>"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        counts = self.frame["label"].value_counts().sort_index()
+        names = {
+            n: f"{self.classes[n]}" if self.classes and n < len(self.classes) else f"{n}"
+            for n in counts.index
+        }
+        facts = [
+            ("images", str(len(self))),
+            ("labels", ", ".join(f"{names[n]} {k}" for n, k in counts.items())),
+        ]
+        if self.has_groups:
+            facts.append(("groups", str(self.frame["group"].nunique())))
+        if (self.frame["split"] != "").any():
+            splits = self.frame["split"].value_counts(sort=False)
+            facts.append(("splits", ", ".join(f"{name or 'unknown'} {k}" for name, k in splits.items())))
+        if self.metadata:
+            more = " ..." if len(self.metadata) > 2 * _SHOWN else ""
+            facts.append(("metadata", ", ".join(self.metadata[: 2 * _SHOWN]) + more))
+        facts.append(("value range", "{:g} to {:g}".format(*self.value_range)))
+        if self.skipped:
+            facts.append(("skipped", str(len(self.skipped))))
+        return facts
+
+
+def checked_range(value_range: Any) -> tuple[float, float]:
+    """Bounds of a declared range; InputError unless they are two finite rising numbers."""
+    try:
+        low, high = (float(bound) for bound in value_range)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(
+            "value_range must be the lowest and highest value of an image, such as (0, 1), "
+            f"not {value_range!r}"
+        )
+    return low, high

@@ -1,0 +1,391 @@
+"""ImageTable: the samples of an audit, from whatever they are stored as."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self, TypedDict, Unpack
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from torch import Tensor
+
+from shortcutscope.data.readers import IMAGE_SUFFIXES, Mode, Size
+from shortcutscope.data.roles import Roles, as_text, listed, read_manifest, require_columns, role_frame
+from shortcutscope.data.samples import SampleTable, checked_range
+from shortcutscope.data.sources import (
+    ArrayMasks,
+    ArraySource,
+    DatasetSource,
+    ImageSource,
+    NpzSource,
+    PathMasks,
+    PathSource,
+    Reading,
+    as_array,
+    npz_shape,
+    read_npz,
+)
+from shortcutscope.data.transform import Normalize, Transform
+from shortcutscope.errors import InputError
+
+__all__ = ["ImageTable", "Normalize", "Options"]
+
+
+class Options(TypedDict, total=False):
+    """What every constructor of :class:`ImageTable` takes beside its own arguments.
+
+    mode
+        ``"L"`` or ``"RGB"`` gives all images one channel or three; None keeps what they have.
+    size
+        Side length or ``(height, width)`` that images are resampled to as they are read.
+    dims, channels_last
+        Axes of array files and items, see :func:`shortcutscope.data.readers.channels_first`.
+    value_range
+        Lowest and highest value that an image can have. 8- and 16-bit images are scaled to it.
+    transform
+        From the image (C, *spatial) in `value_range` to the model's input.
+    classes
+        Class names in label order.
+    """
+
+    mode: Mode | None
+    size: Size | None
+    dims: int | None
+    channels_last: bool
+    value_range: tuple[float, float]
+    transform: Transform | None
+    classes: Sequence[str] | None
+
+
+class ImageTable(SampleTable):
+    """Samples with roles: an image, a label, a patient, a split, an annotation mask and metadata.
+
+    Made by :meth:`from_csv`, :meth:`from_frame`, :meth:`from_folder`, :meth:`from_medmnist`,
+    :meth:`from_dataset` or :meth:`from_arrays`; what a table can do is in
+    :class:`shortcutscope.data.samples.SampleTable`. It is a map-style torch Dataset of
+    (model input, label, row), holds no image that lies in a file, and is cheap to pickle.
+    """
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        *,
+        image: str = "image",
+        label: str = "label",
+        sample_id: str | None = None,
+        group: str | None = None,
+        split: str | None = None,
+        mask: str | None = None,
+        root: str | Path | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Table from a CSV, TSV or Parquet manifest with one row per image.
+
+        Parameters
+        ----------
+        path
+            The manifest.
+        image, label, sample_id, group, split, mask
+            Its columns, as in :meth:`from_frame`.
+        root
+            Folder that the image names start from; None for the manifest's own.
+        **options
+            See :class:`Options`.
+
+        Raises
+        ------
+        InputError
+            As :meth:`from_frame`, and when the manifest cannot be read.
+        """
+        text = {
+            "sample_id",
+            "group",
+            "split",
+            "mask",
+            image,
+            *filter(None, (sample_id, group, split, mask)),
+        } - {label}
+        frame = read_manifest(path, sorted(text))
+        root = Path(path).parent if root is None else root
+        return cls.from_frame(
+            frame,
+            image=image,
+            label=label,
+            sample_id=sample_id,
+            group=group,
+            split=split,
+            mask=mask,
+            root=root,
+            **options,
+        )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        image: str = "image",
+        label: str = "label",
+        sample_id: str | None = None,
+        group: str | None = None,
+        split: str | None = None,
+        mask: str | None = None,
+        root: str | Path | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Table from a DataFrame with a column of image files.
+
+        Parameters
+        ----------
+        frame
+            One row per image. Columns without a role become metadata.
+        image
+            Column of file names, below `root` or absolute.
+        label
+            Column of class numbers or class names.
+        sample_id, group, split, mask
+            Columns of the ids, the patients, the split names and the mask files. None takes the column of
+            that name where there is one. Without ids the image names are the ids; without groups each
+            sample is its own.
+        root
+            Folder that the names start from; None for the working directory.
+        **options
+            See :class:`Options`.
+
+        Raises
+        ------
+        InputError
+            For a missing column, missing files, duplicate ids or unusable labels.
+        """
+        require_columns(frame, [image, label, *filter(None, (mask,))])
+        mask = mask or ("mask" if "mask" in frame.columns and "mask" not in (image, label) else None)
+        names = as_text(frame[image], "image file")
+        reading, rest = _split_options(options)
+        roles = Roles(label, sample_id, group, split)
+        ids = [Path(name).as_posix() for name in names]
+        drop = [column for column in (image, mask) if column is not None]
+        prepared, classes, has_groups = role_frame(
+            frame, roles, default_ids=ids, drop=drop, classes=rest.pop("classes", None)
+        )
+        base = str(Path("." if root is None else root).absolute())
+        source = PathSource(names, base, reading)
+        _refuse_missing(source.missing(), "image", base)
+        masks = None
+        if mask is not None:
+            masks = PathMasks([str(name) for name in frame[mask].fillna("")], base, reading.size)
+            _refuse_missing(masks.missing(), "mask", base)
+        return cls(prepared, source, classes=classes, has_groups=has_groups, masks=masks, **rest)
+
+    @classmethod
+    def from_folder(cls, root: str | Path, **options: Unpack[Options]) -> Self:
+        """Table from a folder with one sub-folder per class, in sorted order, as torchvision's ImageFolder.
+
+        The ids are the paths below `root`. Files that are no images by their suffix are passed over.
+
+        Raises
+        ------
+        InputError
+            When there is no such folder, it has no class folders, or one of them has no images.
+        """
+        root = Path(root)
+        if not root.is_dir():
+            raise InputError(f"no such folder: {str(root)!r}")
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if not folders:
+            raise InputError(f"{str(root)!r} has no sub-folders; it needs one per class")
+        names: list[str] = []
+        labels: list[str] = []
+        for folder in folders:
+            files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not files:
+                raise InputError(f"the class folder {str(folder)!r} has no images; remove it or fill it")
+            names += [p.relative_to(root).as_posix() for p in files]
+            labels += [folder.name] * len(files)
+        options.setdefault("classes", [folder.name for folder in folders])
+        return cls.from_frame(pd.DataFrame({"image": names, "label": labels}), root=root, **options)
+
+    @classmethod
+    def from_medmnist(
+        cls,
+        npz: str | Path,
+        *,
+        splits: Sequence[str] = ("train", "val", "test"),
+        finding: int | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Table from an npz file of MedMNIST v2 (keys ``{split}_images`` and ``{split}_labels``).
+
+        Parameters
+        ----------
+        npz
+            The file. Images (N, H, W), colour images (N, H, W, 3) or volumes (N, D, H, W).
+        splits
+            Which to take, in this order; the ids are ``<split>-<number in the split>``.
+        finding
+            Which label column, for sets with several labels per image (ChestMNIST).
+        **options
+            See :class:`Options`.
+
+        Raises
+        ------
+        InputError
+            For a missing file or split, and for several label columns without `finding`.
+        """
+        if not Path(npz).is_file():
+            raise InputError(f"no such file: {str(npz)!r}")
+        shapes = {split: npz_shape(npz, f"{split}_images") for split in splits}
+        labels = [_label_column(read_npz(npz, f"{split}_labels"), finding) for split in splits]
+        for split, column in zip(splits, labels, strict=True):
+            if len(column) != shapes[split][0]:
+                raise InputError(f"split {split!r} has {shapes[split][0]} images but {len(column)} labels")
+        item = shapes[splits[0]][1:] if splits else ()
+        colour = len(item) == 3 and item[-1] == 3
+        options.setdefault("channels_last", colour)
+        options.setdefault("dims", len(item) - colour)
+        frame = pd.DataFrame(
+            {
+                "sample_id": [f"{split}-{i:05d}" for split in splits for i in range(shapes[split][0])],
+                "label": np.concatenate([*labels, np.empty(0, dtype=np.int64)]),
+                "split": [split for split in splits for _ in range(shapes[split][0])],
+            }
+        )
+        reading, rest = _split_options(options)
+        return cls(frame, NpzSource(npz, [f"{split}_images" for split in splits], reading), **rest)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        frame: pd.DataFrame,
+        *,
+        label: str = "label",
+        sample_id: str | None = None,
+        group: str | None = None,
+        split: str | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Table from a map-style torch Dataset and a DataFrame with one row per item.
+
+        Parameters
+        ----------
+        dataset
+            Items are an image, ``(image, ...)`` or a mapping with the key ``"image"``; an image is a tensor
+            or array, see :func:`shortcutscope.data.readers.channels_first`, or a PIL image.
+        frame, label, sample_id, group, split
+            As in :meth:`from_frame`. Without ids the row numbers are the ids.
+        **options
+            See :class:`Options`.
+
+        Raises
+        ------
+        InputError
+            When the lengths differ, and as :meth:`from_frame`.
+        """
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise InputError(f"{type(dataset).__name__} has no length or no items; give a map-style Dataset")
+        reading, rest = _split_options(options)
+        return cls._from_items(
+            DatasetSource(dataset, reading), frame, Roles(label, sample_id, group, split), rest
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: npt.ArrayLike | Tensor,
+        frame: pd.DataFrame | npt.ArrayLike | None = None,
+        *,
+        labels: npt.ArrayLike | None = None,
+        label: str = "label",
+        sample_id: str | None = None,
+        group: str | None = None,
+        split: str | None = None,
+        masks: npt.ArrayLike | Tensor | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Table of images in memory.
+
+        Parameters
+        ----------
+        images : (N, H, W), (N, C, H, W) or (N, C, *spatial)
+            Not copied. Signals (N, C, L) need ``dims=1``, volumes (N, D, H, W) ``dims=3``.
+        frame
+            One row per image, or just the labels.
+        labels : (N,)
+            Instead of `frame`, or beside one that has no label column.
+        label, sample_id, group, split
+            Columns, as in :meth:`from_frame`. Without ids the row numbers are the ids.
+        masks : (N, *spatial)
+            Annotation masks, inside where not zero.
+        **options
+            See :class:`Options`.
+
+        Raises
+        ------
+        InputError
+            When the lengths differ, and as :meth:`from_frame`.
+        """
+        array = as_array(images)
+        if array.ndim < 2:
+            raise InputError(
+                f"images must be an array of N images, (N, H, W) or (N, C, H, W), not {array.shape}"
+            )
+        if not isinstance(frame, pd.DataFrame):
+            labels = frame if labels is None else labels
+            frame = pd.DataFrame()
+        if labels is not None:
+            column = pd.Series(as_array(labels).ravel())
+            if not frame.empty and len(frame) != len(column):
+                raise InputError(f"{len(frame)} rows of metadata do not match {len(column)} labels")
+            frame = frame.reset_index(drop=True).assign(**{label: column})
+        reading, rest = _split_options(options)
+        found = None if masks is None else as_array(masks)
+        if found is not None and len(found) != len(array):
+            raise InputError(f"{len(found)} masks do not match {len(array)} images")
+        rest["masks"] = None if found is None else ArrayMasks(found, reading.size)
+        return cls._from_items(
+            ArraySource(array, reading), frame, Roles(label, sample_id, group, split), rest
+        )
+
+    @classmethod
+    def _from_items(
+        cls, source: ImageSource, frame: pd.DataFrame, roles: Roles, rest: dict[str, Any]
+    ) -> Self:
+        prepared, classes, has_groups = role_frame(frame, roles, classes=rest.pop("classes", None))
+        return cls(prepared, source, classes=classes, has_groups=has_groups, **rest)
+
+
+def _split_options(options: Options) -> tuple[Reading, dict[str, Any]]:
+    """How to read, and what is left for the table's constructor; checked before any file is touched."""
+    rest: dict[str, Any] = dict(options)
+    if "value_range" in rest:
+        rest["value_range"] = checked_range(rest["value_range"])
+    reading = {name: rest.pop(name) for name in ("mode", "size", "dims", "channels_last") if name in rest}
+    unknown = sorted(set(rest) - set(Options.__annotations__))
+    if unknown:
+        raise InputError(
+            f"unknown option(s) {', '.join(unknown)}; allowed are {', '.join(Options.__annotations__)}"
+        )
+    return Reading(**reading), rest
+
+
+def _refuse_missing(names: Sequence[str], what: str, root: str) -> None:
+    if names:
+        raise InputError(
+            f"{len(names)} {what} file(s) do not exist below {root!r}: {listed(names)}. "
+            "Set root= to their folder."
+        )
+
+
+def _label_column(labels: npt.NDArray[Any], finding: int | None) -> npt.NDArray[Any]:
+    if labels.ndim == 1 or labels.shape[1] == 1:
+        return labels.reshape(len(labels))
+    if finding is None or not 0 <= finding < labels.shape[1]:
+        raise InputError(
+            f"each image has {labels.shape[1]} labels; choose one with finding=0 to {labels.shape[1] - 1}, "
+            f"not {finding}"
+        )
+    column: npt.NDArray[Any] = labels[:, finding]
+    return column

@@ -1,0 +1,186 @@
+"""One pass over all images that names what cannot be used, before hours are spent on the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from shortcutscope.data.readers import UnreadableImageError
+from shortcutscope.errors import InputError
+
+if TYPE_CHECKING:
+    from shortcutscope.data.samples import SampleTable
+
+_Value = TypeVar("_Value")
+_SHOWN = 5
+_BATCH = 32
+_TOLERANCE = 1e-4  # of the range: above float32 rounding and resampling, far below one 8-bit grey level
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one image turned out to be; shapes are those the model would get."""
+
+    row: int
+    unreadable: str = ""
+    refused: str = ""
+    shape: tuple[int, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    finite: bool = True
+    finite_input: bool = True
+    mask: str = ""
+
+
+class _Inspector(Dataset[Inspection]):
+    def __init__(self, table: SampleTable) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, row: int) -> Inspection:
+        if row >= len(self):
+            raise IndexError(row)
+        try:
+            image = self.table.image(row)
+            mask = self.table.mask(row)
+        except UnreadableImageError as error:
+            return Inspection(row, unreadable=str(error))
+        except InputError as error:
+            return Inspection(row, refused=str(error))
+        try:
+            model_input = self.table.transformed(image)
+        except (
+            Exception
+        ) as error:  # the transform is the user's: whatever it raises is told with the sample's name
+            return Inspection(row, refused=f"the transform failed: {type(error).__name__}: {error}")
+        fits = mask is None or mask.shape == image.shape[1:]
+        return Inspection(
+            row,
+            shape=tuple(model_input.shape),
+            low=float(image.min()) if image.numel() else 0.0,
+            high=float(image.max()) if image.numel() else 0.0,
+            finite=bool(torch.isfinite(image).all()),
+            finite_input=bool(torch.isfinite(model_input).all()),
+            mask="" if fits or mask is None else f"mask {tuple(mask.shape)}, image {tuple(image.shape[1:])}",
+        )
+
+
+def inspect(table: SampleTable, *, workers: int, progress: bool) -> list[Inspection]:
+    """Decode every image and mask once, in row order."""
+    # A generator of its own: without one a DataLoader draws its seed from torch's global generator.
+    loader: DataLoader[Inspection] = DataLoader(
+        _Inspector(table),
+        batch_size=_BATCH,
+        num_workers=workers,
+        collate_fn=list,
+        generator=torch.Generator().manual_seed(0),
+    )
+    found: list[Inspection] = []
+    with tqdm(total=len(table), desc="verify", unit="image", disable=not progress) as bar:
+        for batch in loader:
+            found.extend(batch)
+            bar.update(len(batch))
+    return found
+
+
+def check_repeatable(table: SampleTable) -> None:
+    """Refuse a source or transform that gives another image at every read.
+
+    Raises
+    ------
+    InputError
+        When two reads of the first image differ.
+    """
+    first, second = (table[0][0] for _ in range(2))
+    if not torch.equal(torch.nan_to_num(first), torch.nan_to_num(second)):
+        raise InputError(
+            f"two reads of the image {table.frame['sample_id'].iloc[0]!r} differ, so the transform or the "
+            "data set is random (augmentation?); use the deterministic evaluation transform"
+        )
+
+
+def problems(table: SampleTable, found: Sequence[Inspection], channels: int | None) -> list[str]:
+    """One sentence per kind of trouble among the readable images, each naming samples."""
+    ids = table.frame["sample_id"].tolist()
+    refused = _named([f"{ids[i.row]!r} ({i.refused})" for i in found if i.refused], "image(s) do not fit")
+    found = [i for i in found if not i.refused]
+    if not found:
+        return [refused]
+    low, high = table.value_range
+    slack = _TOLERANCE * (high - low)
+    texts = [refused, _channel_problem(ids, found, channels), _shape_problem(ids, found)]
+    broken = [f"{ids[i.row]!r}" for i in found if not i.finite]
+    texts.append(_named(broken, "image(s) hold values that are not finite (NaN or infinity)"))
+    outside = [
+        f"{ids[i.row]!r} [{i.low:.4g}, {i.high:.4g}]"
+        for i in found
+        if i.finite and (i.low < low - slack or i.high > high + slack)
+    ]
+    advice = "; declare the range the values have with value_range=(low, high)"
+    texts.append(
+        _named(outside, f"image(s) have values outside the declared range [{low:g}, {high:g}]", advice)
+    )
+    spoilt = [f"{ids[i.row]!r}" for i in found if i.finite and not i.finite_input]
+    texts.append(_named(spoilt, "image(s) are finite, but not after the transform"))
+    masks = [f"{ids[i.row]!r} ({i.mask})" for i in found if i.mask]
+    texts.append(_named(masks, "mask(s) differ from their image in size"))
+    return [text for text in texts if text]
+
+
+def _channel_problem(ids: Sequence[str], found: Sequence[Inspection], channels: int | None) -> str:
+    counts = Counter(i.shape[0] for i in found)
+    expected = channels if channels is not None else _commonest(counts)
+    odd = [f"{ids[i.row]!r} ({i.shape[0]})" for i in found if i.shape[0] != expected]
+    whose = "the model takes" if channels is not None else "most have"
+    return _named(
+        odd,
+        f"image(s) have a wrong number of channels ({whose} {expected})",
+        '; pass mode="L" or mode="RGB" to give all of them the same',
+    )
+
+
+def _shape_problem(ids: Sequence[str], found: Sequence[Inspection]) -> str:
+    counts = Counter(i.shape[1:] for i in found)
+    if len(counts) == 1:
+        return ""
+    expected = _commonest(counts)
+    odd = [f"{ids[i.row]!r} {i.shape[1:]}" for i in found if i.shape[1:] != expected]
+    return _named(
+        odd,
+        f"image(s) differ in shape from the others {expected}",
+        "; pass size= to give all of them the same",
+    )
+
+
+def _commonest(counts: Counter[_Value]) -> _Value:
+    return counts.most_common(1)[0][0]
+
+
+def _named(items: Sequence[str], what: str, advice: str = "") -> str:
+    if not items:
+        return ""
+    return f"{len(items)} {what}: {', '.join(items[:_SHOWN])}{' ...' if len(items) > _SHOWN else ''}{advice}"
+
+
+def refuse(sentences: Iterable[str]) -> None:
+    """Raise one InputError that lists all the sentences, if there are any."""
+    listed = list(sentences)
+    if listed:
+        raise InputError(
+            "the images cannot be used as they are:\n" + "\n".join(f"- {text}" for text in listed)
+        )
+
+
+def unreadable_problem(unreadable: Sequence[tuple[str, str]]) -> str:
+    """Sentence that names the unreadable images with their reasons."""
+    named = [f"{name!r} ({reason})" for name, reason in unreadable]
+    advice = '; replace them, or leave them out with on_unreadable="skip"'
+    return _named(named, "image(s) cannot be read", advice)
