@@ -133,6 +133,8 @@ def within_class_auroc(
     classes = np.asarray(classes)
     if classes.ndim != 1 or len(classes) != len(concept):
         raise InputError(f"within_class_auroc: {classes.shape} classes for {concept.shape} concept values")
+    if not len(classes):
+        return auroc(concept, scores, weights)
     values, sizes = [], []
     for value in np.unique(classes):
         inside = classes == value

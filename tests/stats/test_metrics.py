@@ -74,6 +74,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
 def test_undefined_is_nan_and_wrong_is_refused():
     assert np.isnan(metrics.auroc([1, 1], [0.1, 0.2]))
     assert np.isnan(metrics.auroc([], []))
+    assert np.isnan(metrics.within_class_auroc(np.empty((0, 3)), np.empty((0, 3)), [])).all()
     assert np.isnan(metrics.auroc([0, 1, 1], [0.1, np.nan, 0.2]))
     assert np.isnan(metrics.within_class_auroc([1, 1, 0], [0.1, 0.2, 0.3], [0, 0, 1]))
     assert np.isnan(metrics.robust_auroc([1, 0], [1, 0], [0.3, 0.1]))

@@ -1,0 +1,314 @@
+"""Availability: how well a layer's features tell a concept, out of fold, within class, against permutations.
+
+The probe is the class-stratified ridge of :mod:`shortcutscope.probes.ridge`. In-sample probe scores are
+never reported as encoding: every score is by a model that saw neither the sample nor its patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from shortcutscope.data.splits import grouped_folds
+from shortcutscope.errors import InputError
+from shortcutscope.probes.ridge import PENALTY, Ridge, cross_fitted_ridge
+from shortcutscope.stats.bootstrap import cluster_interval
+from shortcutscope.stats.metrics import auroc, within_class_auroc
+from shortcutscope.stats.testing import permutation_p, permute_within
+
+if TYPE_CHECKING:
+    from shortcutscope.probes.concept import Concept
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+Bools = npt.NDArray[np.bool_]
+
+#: Quantile of the null that ``null_high`` reports.
+NULL_QUANTILE = 0.95
+
+
+@dataclass(frozen=True)
+class Availability:
+    """How well one layer tells each of ``K`` concepts.
+
+    Attributes
+    ----------
+    table
+        One row per concept, in the order given, indexed by name or number: ``auroc`` (within class, out of
+        fold), ``low`` and ``high`` (95 % bootstrap interval by patient), ``auroc_overall`` (over all classes;
+        what also a probe of the label would reach), ``null_mean``, ``null_high`` (95th percentile of the
+        permutations), ``p`` (one-sided).
+    scores
+        ``(N, K)`` out-of-fold scores that do not use the sample's own label; also of samples whose concept
+        value is unknown.
+    null
+        ``(n_permutations, K)`` within-class AUROC of the permuted concepts. Column k of two layers belongs to
+        the same permutations, so that the maximum over layers has the maximum of the nulls as its null.
+    """
+
+    table: pd.DataFrame
+    scores: Floats
+    null: Floats
+
+
+def make_folds(
+    labels: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    concept: npt.ArrayLike | None = None,
+    n_folds: int = 4,
+    seed: int = 0,
+) -> Ints:
+    """Folds that keep groups together, stratified by label x concept where that is possible.
+
+    Parameters
+    ----------
+    labels, groups
+        ``(N,)`` class and patient of each sample.
+    concept
+        ``(N,)`` or ``(N, K)`` with NaN for unknown, or ``None``. Combinations with fewer than ``n_folds``
+        samples are stratified by label only.
+    n_folds, seed
+        Number of folds, seed of the shuffling.
+
+    Returns
+    -------
+    array of shape (N,)
+        Fold of each sample, 0 ... ``n_folds`` - 1.
+
+    Raises
+    ------
+    InputError
+        With fewer groups than folds, or fewer than 2 folds.
+    """
+    _, strata = np.unique(np.asarray(labels), return_inverse=True)
+    if concept is not None:
+        columns = np.nan_to_num(np.asarray(concept, np.float64).reshape(len(strata), -1), nan=-1.0)
+        cells = np.unique(np.column_stack([strata, columns]), axis=0, return_inverse=True)[1].ravel()
+        strata = np.where(np.bincount(cells)[cells] >= n_folds, cells + strata.max() + 1, strata)
+    return np.asarray(grouped_folds(groups, strata, n_folds, seed), np.intp)
+
+
+def cross_fitted_scores(
+    features: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    folds: npt.ArrayLike,
+    penalty: float = PENALTY,
+    *,
+    centre: bool = False,
+) -> Floats:
+    """Out-of-fold scores of class-stratified ridge probes, one per target.
+
+    Parameters
+    ----------
+    features
+        ``(N, D)``.
+    targets
+        ``(N, T)`` or ``(N,)``; samples with NaN are scored but not trained on.
+    labels, folds
+        ``(N,)`` class and fold of each sample.
+    penalty
+        Ridge penalty relative to the number of training samples, on features of unit variance.
+    centre
+        Whether the score of a sample is centred by its own class's mean, for comparisons within a class.
+
+    Returns
+    -------
+    array of the shape of ``targets``
+
+    Raises
+    ------
+    InputError
+        When shapes do not agree, features are not finite, or there is one fold only.
+    """
+    given = np.asarray(targets, np.float64)
+    columns = given.reshape(len(given), -1)
+    codes, numbers = _check(features, columns, labels, folds)
+    scores = np.empty(columns.shape)
+    for chosen, known in _same_known(columns):
+        ridge = cross_fitted_ridge(features, codes, numbers, known, penalty)
+        result = ridge.scores(columns[:, chosen])
+        scores[:, chosen] = result.residual if centre else result.plain
+    return scores.reshape(given.shape)
+
+
+def permuted_concepts(
+    concepts: npt.ArrayLike | Sequence[Concept],
+    labels: npt.ArrayLike,
+    groups: npt.ArrayLike | None,
+    n: int,
+    seed: int,
+) -> list[Floats]:
+    """Permutations ``(N, n)`` of each concept inside label strata, to be shared by all layers."""
+    values = _columns(concepts)
+    return [_permute(values[:, k], labels, groups, n, seed, k) for k in range(values.shape[1])]
+
+
+def availability(
+    features: npt.ArrayLike,
+    concepts: npt.ArrayLike | Sequence[Concept],
+    labels: npt.ArrayLike,
+    groups: npt.ArrayLike | None,
+    folds: npt.ArrayLike,
+    *,
+    permutations: Sequence[Floats] | None = None,
+    n_permutations: int = 200,
+    n_bootstrap: int = 300,
+    seed: int = 0,
+    penalty: float = PENALTY,
+    names: Sequence[str] | None = None,
+) -> Availability:
+    """Availability of concepts at one layer.
+
+    Parameters
+    ----------
+    features
+        ``(N, D)``, for example a scan's ``[mean, max, std]``.
+    concepts
+        ``(N, K)`` values 0, 1 or NaN, or a sequence of concepts aligned to the samples. Concepts with the
+        same unknown samples share their statistics.
+    labels, groups, folds
+        ``(N,)`` class, patient (``None``: each sample its own) and fold of each sample.
+    permutations
+        From :func:`permuted_concepts`, to make them once for all layers. Without them they are made from
+        ``seed``, the same for every layer.
+    n_permutations, n_bootstrap, seed
+        Size of the null, number of bootstrap resamples, seed of both.
+    penalty
+        As :func:`cross_fitted_scores`.
+    names
+        Row names of the table; the concepts' own by default.
+
+    Returns
+    -------
+    Availability
+
+    Raises
+    ------
+    InputError
+        As :func:`cross_fitted_scores`, and for concept values other than 0, 1 and NaN.
+    """
+    values = _columns(concepts)
+    codes, numbers = _check(features, values, labels, folds)
+    units = np.arange(len(values)) if groups is None else np.asarray(groups)
+    n_null = n_permutations if permutations is None else permutations[0].shape[1] if permutations else 0
+    scores, null = np.empty(values.shape), np.empty((n_null, values.shape[1]))
+    rows: list[dict[str, float]] = [{} for _ in range(values.shape[1])]
+    for chosen, known in _same_known(values):
+        ridge = cross_fitted_ridge(features, codes, numbers, known, penalty)
+        for k in chosen:
+            permuted = (
+                _permute(values[:, k], codes, groups, n_permutations, seed, k)
+                if permutations is None
+                else permutations[k]
+            )
+            inside = _ConceptTest(values[:, k], codes, units, known)
+            scores[:, k], null[:, k], rows[k] = inside.run(ridge, permuted, n_bootstrap, seed)
+    index = _names(concepts) if names is None else list(names)
+    return Availability(pd.DataFrame(rows, index=pd.Index(index)), scores, null)
+
+
+@dataclass(frozen=True)
+class _ConceptTest:
+    """One concept against its permutations, given the ridge of its known samples."""
+
+    concept: Floats
+    labels: Ints
+    groups: npt.NDArray[Any]
+    known: Bools
+
+    def run(
+        self, ridge: Ridge, permuted: Floats, n_bootstrap: int, seed: int
+    ) -> tuple[Floats, Floats, dict[str, float]]:
+        """Plain scores, the null, and the row of the table."""
+        targets = np.column_stack([self.concept, permuted])
+        result = ridge.scores(np.nan_to_num(targets))
+        labels, known = self.labels[self.known], result.residual[self.known]
+        areas = np.asarray(within_class_auroc(targets[self.known], known, labels))
+        observed, null = float(areas[0]), areas[1:]
+        low, high = self._interval(known[:, 0], labels, n_bootstrap, seed)
+        row = {
+            "auroc": observed,
+            "low": low,
+            "high": high,
+            "auroc_overall": auroc(self.concept, result.plain[:, 0]),
+            "null_mean": float(null.mean()) if len(null) else float("nan"),
+            "null_high": float(np.quantile(null, NULL_QUANTILE)) if len(null) else float("nan"),
+            "p": permutation_p(observed, null),
+        }
+        return result.plain[:, 0], null, row
+
+    def _interval(self, scores: Floats, labels: Ints, n: int, seed: int) -> tuple[float, float]:
+        if n < 1 or not self.known.any():
+            return float("nan"), float("nan")
+        concept = self.concept[self.known]
+
+        def statistic(weights: npt.NDArray[Any]) -> Any:
+            return within_class_auroc(concept, scores, labels, weights)
+
+        return cluster_interval(statistic, self.groups[self.known], n=n, seed=seed, by="rows")
+
+
+def _permute(
+    concept: Floats, labels: npt.ArrayLike, groups: npt.ArrayLike | None, n: int, seed: int, k: int
+) -> Floats:
+    # A seed per concept: concepts that are alike must not share their permutations' luck.
+    own = int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+    return permute_within(concept, labels, groups, n, own)
+
+
+def _columns(concepts: Any) -> Floats:
+    """Concept values ``(N, K)`` of an array or of a list of concepts."""
+    if _are_concepts(concepts):
+        concepts = np.column_stack([np.asarray(concept.values, np.float64) for concept in concepts])
+    values = np.asarray(concepts, np.float64)
+    if values.ndim != 2:
+        raise InputError(f"concepts of shape {values.shape}; an array (N, K) or a list of concepts is needed")
+    wrong = values[~(np.isnan(values) | (values == 0) | (values == 1))]
+    if len(wrong):
+        raise InputError(f"concepts hold {wrong[0]:g}; allowed are 0, 1 and NaN (unknown)")
+    return values
+
+
+def _names(concepts: Any) -> list[Any]:
+    if _are_concepts(concepts):
+        return [concept.name for concept in concepts]
+    return list(range(np.shape(concepts)[1]))
+
+
+def _are_concepts(concepts: Any) -> bool:
+    return isinstance(concepts, Sequence) and len(concepts) > 0 and hasattr(concepts[0], "values")
+
+
+def _same_known(columns: Floats) -> Iterator[tuple[list[int], Bools]]:
+    """Columns grouped by the samples at which they are known."""
+    known = ~np.isnan(columns)
+    groups: dict[bytes, list[int]] = {}
+    for k in range(columns.shape[1]):
+        groups.setdefault(known[:, k].tobytes(), []).append(k)
+    for chosen in groups.values():
+        yield chosen, known[:, chosen[0]]
+
+
+def _check(
+    features: npt.ArrayLike, columns: Floats, labels: npt.ArrayLike, folds: npt.ArrayLike
+) -> tuple[Ints, Ints]:
+    """Class codes and fold numbers of input that fits together."""
+    shape, labels, folds = np.shape(features), np.asarray(labels), np.asarray(folds)
+    if len(shape) != 2 or {shape[0]} != {len(columns), *labels.shape, *folds.shape}:
+        raise InputError(
+            f"features {shape}, concepts {columns.shape}, labels {labels.shape} and folds {folds.shape}; "
+            "needed are (N, D), (N, K), (N,) and (N,) of the same N samples"
+        )
+    if not np.isfinite(np.asarray(features)).all():
+        raise InputError("features hold NaN or infinite values; scan the model again and check its outputs")
+    if len(np.unique(folds)) < 2:
+        raise InputError("all samples are in one fold; at least 2 folds are needed to score out of fold")
+    codes = np.unique(labels, return_inverse=True)[1]
+    numbers = np.unique(folds, return_inverse=True)[1]
+    return np.asarray(codes, np.intp), np.asarray(numbers, np.intp)
