@@ -1,0 +1,136 @@
+"""The default choice of layers: the blocks that a network is built of, and what lies between them.
+
+No table of architectures: the choice follows from the module tree and from one recorded forward pass.
+
+1. A block is a module of the user's (not a container) whose class occurs at least twice, outermost first.
+   Where such a module is a stage, holding a row of blocks of one class that lead to its output, its blocks
+   count instead. A module that joins branches (its output is larger than that of each of its parts) is a
+   block, even if its class occurs once.
+2. Modules outside every block are grouped: a group starts at each convolution or linear layer and runs
+   until the next one or the next block. Its layer is the last activation, pooling or norm in it.
+3. The group that gives the model's output is left out, and so is what only leads the last block to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import nn
+
+from shortcutscope.models.tracing import Call, Trace
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.RMSNorm)
+_HEADS = (
+    nn.modules.pooling._AdaptiveAvgPoolNd,  # pooling to a fixed size prepares the classifier
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.Softmax,
+    nn.Softmax2d,
+    nn.LogSoftmax,
+    nn.modules.dropout._DropoutNd,
+)
+
+
+def block_calls(trace: Trace) -> list[Call]:
+    """The calls whose outputs are the default layers, in the order in which they finished."""
+    usable = {call for call in trace.once() if call.tensor is not None and call.influences}
+    layers: list[Call] = []
+    group: list[Call] = []
+    for call, is_block in _units(trace):
+        if is_block or _starts_group(call):
+            layers += _layer_of(group, usable)
+            group = []
+        if is_block:
+            layers += [call] if call in usable else []
+        elif group or _starts_group(call):
+            group.append(call)
+    # What is left in `group` is the head: it gives the model's output.
+    return [call for call in layers if not trace.is_result(call)]
+
+
+def _units(trace: Trace) -> Iterator[tuple[Call, bool]]:
+    """The blocks (True), and the modules outside every block in which no other module ran (False)."""
+    classes = Counter(type(module) for module in {c.module for c in trace.calls if _is_composite(c)})
+    repeated = {kind for kind, count in classes.items() if count >= 2}
+    stages = {type(call.module) for call in trace.calls if type(call.module) in repeated and _is_stage(call)}
+
+    def walk(call: Call) -> Iterator[tuple[Call, bool]]:
+        for inner in call.inner:
+            # What has no part in the scores, such as a second head, does not separate groups either.
+            if inner.tensor is not None and not inner.influences:
+                continue
+            kind = type(inner.module)
+            if not inner.inner:
+                yield inner, False
+            elif _is_composite(inner) and (kind in repeated - stages or _joins_branches(inner)):
+                yield inner, True
+            else:
+                yield from walk(inner)
+
+    yield from walk(trace.root)
+
+
+def _is_composite(call: Call) -> bool:
+    """Whether a module is one of the user's that others ran in; a plain row of leaves is not."""
+    module = call.module
+    if not call.inner or type(module) in _CONTAINERS:
+        return False
+    return not (isinstance(module, nn.Sequential) and all(not inner.inner for inner in call.inner))
+
+
+def _is_stage(call: Call) -> bool:
+    """Whether a module holds a row of blocks of one class, the last of which gives its output's shape."""
+    for row in _rows(call):
+        kinds = Counter(type(inner.module) for inner in row if _is_composite(inner))
+        if kinds and max(kinds.values()) >= 2 and row[-1].shape == call.shape:
+            return True
+    return False
+
+
+def _rows(call: Call) -> Iterator[list[Call]]:
+    """The calls of the members of each Sequential or ModuleList in a module, also of the module itself."""
+    if isinstance(call.module, nn.Sequential):
+        yield call.inner
+    lists = [m for m in call.module.modules() if isinstance(m, nn.ModuleList)]
+    for members in lists:
+        own = set(members)
+        if row := [inner for inner in call.inner if inner.module in own]:
+            yield row
+    for inner in call.inner:
+        if isinstance(inner.module, nn.Sequential):
+            yield from _rows(inner)
+
+
+def _joins_branches(call: Call) -> bool:
+    parts = [inner for inner in call.inner if inner.tensor is not None]
+    if len(parts) < 2 or call.tensor is None or type(call.module) in _CONTAINERS:
+        return False
+    size = call.tensor[0].numel()
+    return all(
+        len(part.shape) == len(call.shape) and part.tensor is not None and part.tensor[0].numel() < size
+        for part in parts
+    )
+
+
+def _starts_group(call: Call) -> bool:
+    """Whether a module maps one set of channels to another: a weight matrix or a stack of filters."""
+    if isinstance(call.module, _NORMS):
+        return False
+    return any(parameter.dim() >= 2 for parameter in call.module.parameters())
+
+
+def _layer_of(group: list[Call], usable: set[Call]) -> list[Call]:
+    """The last activation, pooling or norm of a group; its convolution itself where it has none."""
+    if not group:
+        return []
+    rank = len(group[0].shape)
+    fit = [
+        call
+        for call in group
+        if call in usable
+        and not call.is_view
+        and len(call.shape) == rank
+        and not isinstance(call.module, _HEADS)
+    ]
+    return fit[-1:]
