@@ -1,0 +1,268 @@
+"""Train a classifier the same way for the demo, the benchmarks and the tests: quickly and reproducibly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.targets import find_logits, require_finite
+from shortcutscope.models.thin import seeded
+
+if TYPE_CHECKING:
+    from shortcutscope.data.table import ImageTable
+
+__all__ = ["Precision", "predict_logits", "train_classifier"]
+
+Precision = Literal["bf16", "fp32"]
+
+# Up to this size all images are decoded once and kept; above it they are read again in every epoch.
+PRELOAD_BYTES = 2 * 2**30
+
+
+def train_classifier(
+    model: nn.Module,
+    table: ImageTable,
+    *,
+    epochs: int = 5,
+    lr: float = 3e-3,
+    batch_size: int = 64,
+    seed: int = 0,
+    precision: Precision = "bf16",
+    weight_decay: float = 1e-3,
+    shifts: int = 2,
+    progress: bool = True,
+) -> nn.Module:
+    """Train a model in place by cross-entropy, with AdamW, a one-cycle schedule and small random shifts.
+
+    The schedule is that of Smith & Topin 2019 (super-convergence). Each batch is shifted as a whole by up to
+    `shifts` positions along every spatial axis, its border pixels repeated. An incomplete last batch is left
+    out of an epoch: batch norm is noisy on few samples.
+
+    Parameters
+    ----------
+    model
+        Classifier with (N, K) logits, or (N, 1) for a binary task; it is trained on the device where it is.
+    table
+        Training samples, with labels in 0..K-1.
+    epochs, batch_size
+        Length of the training and samples per step.
+    lr, weight_decay
+        Peak learning rate and decoupled weight decay of AdamW.
+    seed
+        Decides the order of the samples, the shifts and dropout; the initial weights are the caller's.
+    precision
+        ``"bf16"`` runs the forward pass under autocast where the device has bfloat16 in hardware, and
+        in float32 elsewhere (emulation would be slower).
+    shifts
+        Largest shift in pixels; 0 turns shifts off.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    model
+        The same object, in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        An option out of range, fewer than two samples, nothing to train, or a label without a logit.
+    ModelError
+        The loss became NaN or infinite.
+    """
+    _check_options(table, epochs, lr, batch_size, precision, weight_decay, shifts)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise InputError("no parameter of the model requires a gradient; unfreeze what should be trained")
+    device = parameters[0].device
+    images = _Images(table)
+    labels = torch.as_tensor(table.frame["label"].to_numpy(copy=True), dtype=torch.long)
+    _check_labels(model, images.batch(torch.arange(1)).to(device), labels)
+
+    steps = epochs * max(1, len(table) // batch_size)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=0.2)
+    generator = torch.Generator().manual_seed(seed)
+    memory_format = _channels_last(model, images.shape)
+    model.to(memory_format=memory_format).train()
+    with seeded(seed), tqdm(total=steps, desc="train", unit="step", disable=not progress) as bar:
+        for rows in _epochs(len(table), batch_size, epochs, generator):
+            batch = _shifted(images.batch(rows), shifts, generator)
+            batch = batch.to(device).contiguous(memory_format=memory_format)
+            with _autocast(device, precision):
+                logits = find_logits(model(batch))
+            loss = _cross_entropy(logits.float(), labels[rows].to(device))
+            value = _finite(loss, bar.n, lr)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            bar.set_postfix(loss=f"{value:.3f}", refresh=False)
+            bar.update()
+    # Channels-last strides would follow the weights into checkpoints, which safetensors refuses.
+    return model.to(memory_format=torch.contiguous_format).eval()
+
+
+def predict_logits(
+    model: nn.Module, table: ImageTable, batch_size: int = 256, *, progress: bool = False
+) -> Tensor:
+    """Logits of every sample, with the model in evaluation mode and given back as it was.
+
+    Parameters
+    ----------
+    model
+        Classifier, run on the device where it is.
+    table
+        Samples.
+    batch_size
+        Samples per forward pass.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    logits
+        float32 of shape (N, K) on the CPU.
+
+    Raises
+    ------
+    InputError
+        An empty table, or a batch size below 1.
+    ModelError
+        The model returns NaN or infinite scores.
+    """
+    if len(table) == 0 or batch_size < 1:
+        raise InputError(
+            f"{len(table)} samples in batches of {batch_size}: give at least one sample and a batch size of "
+            "1 or more"
+        )
+    anchor = next(model.parameters(), None)
+    device = torch.device("cpu") if anchor is None else anchor.device
+    batches = torch.split(torch.arange(len(table)), batch_size)
+    parts = []
+    with frozen(model), torch.inference_mode():
+        for rows in tqdm(batches, desc="predict", unit="batch", disable=not progress):
+            images = torch.stack([table[int(row)][0] for row in rows]).to(device)
+            parts.append(find_logits(model(images)).float().cpu())
+    # Cloned outside of inference mode, so that callers may compute gradients with them.
+    logits = torch.cat(parts).clone()
+    require_finite(logits)
+    return logits
+
+
+class _Images:
+    """Batches of transformed images, decoded once if all of them fit into `PRELOAD_BYTES`."""
+
+    def __init__(self, table: ImageTable) -> None:
+        first = table[0][0]
+        self.table = table
+        self.shape = tuple(first.shape)
+        self.all: Tensor | None = None
+        if first.numel() * first.element_size() * len(table) <= PRELOAD_BYTES:
+            self.all = self._read(range(len(table)))
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """Images of these rows, (len(rows), *shape)."""
+        return self._read(rows.tolist()) if self.all is None else self.all[rows]
+
+    def _read(self, rows: range | list[int]) -> Tensor:
+        return torch.stack([self.table[row][0] for row in rows])
+
+
+def _epochs(n: int, batch_size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Rows of each step, newly shuffled in every epoch, only full batches (or the one there is)."""
+    for _ in range(epochs):
+        batches = torch.split(torch.randperm(n, generator=generator), batch_size)
+        yield from batches[: max(1, n // batch_size)]
+
+
+def _shifted(batch: Tensor, shifts: int, generator: torch.Generator) -> Tensor:
+    """Move a batch (N, C, *spatial) by one random offset per spatial axis, repeating the border."""
+    if shifts == 0 or batch.dim() < 3:
+        return batch
+    axes = batch.dim() - 2
+    padded = F.pad(batch, (shifts, shifts) * axes, mode="replicate")
+    for axis, start in enumerate(torch.randint(0, 2 * shifts + 1, (axes,), generator=generator).tolist()):
+        padded = padded.narrow(axis + 2, start, batch.shape[axis + 2])
+    return padded
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
+
+
+def _finite(loss: Tensor, step: int, lr: float) -> float:
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise ModelError(
+            f"the training loss became {value} at step {step}; lower the learning rate (now {lr:g}), or "
+            "check the images and the initial weights for NaN"
+        )
+    return value
+
+
+def _channels_last(model: nn.Module, shape: tuple[int, ...]) -> torch.memory_format:
+    """The memory format in which convolutions on images of this shape (C, *spatial) run fastest."""
+    formats = {3: (4, torch.channels_last), 4: (5, torch.channels_last_3d)}
+    dims, memory_format = formats.get(len(shape), (0, torch.contiguous_format))
+    # Module.to applies one format to all 4-D and 5-D parameters; a mixed network keeps its own.
+    mixed = any(p.dim() in (4, 5) and p.dim() != dims for p in model.parameters())
+    return torch.contiguous_format if mixed else memory_format
+
+
+def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    usable = precision == "bf16" and _has_bfloat16(device)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=usable)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    # Torch has no public question for it; a release without these answers gets float32.
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
+
+
+def _check_options(
+    table: ImageTable,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    precision: str,
+    weight_decay: float,
+    shifts: int,
+) -> None:
+    if len(table) < 2:
+        raise InputError(f"the training table has {len(table)} samples; batch norm needs at least 2")
+    if epochs < 1 or batch_size < 2 or lr <= 0 or weight_decay < 0 or shifts < 0:
+        raise InputError(
+            f"epochs={epochs}, batch_size={batch_size}, lr={lr}, weight_decay={weight_decay} and "
+            f"shifts={shifts}: allowed are epochs >= 1, batch_size >= 2, lr > 0 and the others >= 0"
+        )
+    if precision not in ("bf16", "fp32"):
+        raise InputError(f"precision is {precision!r}; allowed are 'bf16' and 'fp32'")
+
+
+def _check_labels(model: nn.Module, example: Tensor, labels: Tensor) -> None:
+    """Compare all labels with the number of logits before the first step."""
+    with frozen(model), torch.no_grad():
+        outputs = find_logits(model(example)).shape[1]
+    classes = max(2, outputs)
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if len(outside):
+        raise InputError(
+            f"label {int(outside[0])} lies outside the model's {classes} classes (0 to {classes - 1}); build "
+            "the model with as many outputs as the table has classes"
+        )
