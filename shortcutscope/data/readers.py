@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,7 +42,7 @@ def read_image(
 
     PNG, JPEG, BMP, PNM, WebP and TIFF keep their bit depth (8 or 16 bits, 32-bit float) and their EXIF
     orientation is applied. Palette, CMYK and the like become RGB; an alpha channel is dropped. A TIFF of
-    several pages is a volume. ``.npy`` arrays are taken as stored (no pickled objects).
+    several equal pages is a volume. ``.npy`` arrays are taken as stored (no pickled objects).
 
     Parameters
     ----------
@@ -95,24 +95,29 @@ def _decode(path: Path, dims: int | None, channels_last: bool) -> tuple[Array, i
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return np.load(path, allow_pickle=False), dims, channels_last
-    if suffix in _TIFF_SUFFIXES and not _pillow_reads(path):
-        from skimage.io import imread  # reads through tifffile, which knows the TIFFs that Pillow does not
-
-        array: Array = imread(path)
-        if array.ndim > 2 and array.shape[-1] in (3, 4):
-            return array, array.ndim - 1, True
-        return array, dims or array.ndim, False
-    with Image.open(path) as image:
-        return from_pillow(image), 2, False
-
-
-def _pillow_reads(path: Path) -> bool:
-    """Whether Pillow understands a TIFF as one page; its own failure on other TIFFs is not the file's."""
     try:
         with Image.open(path) as image:
-            return int(getattr(image, "n_frames", 1)) == 1
+            if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+                return _pages(image, dims)
+            return from_pillow(image), 2, False
     except UnidentifiedImageError:
-        return False
+        if suffix not in _TIFF_SUFFIXES:
+            raise
+    from skimage.io import imread  # reads through tifffile, which knows the TIFFs that Pillow does not
+
+    array: Array = imread(path)
+    if array.ndim > 2 and array.shape[-1] in (3, 4):
+        return array, array.ndim - 1, True
+    return array, dims or array.ndim, False
+
+
+def _pages(image: Image.Image, dims: int | None) -> tuple[Array, int, bool]:
+    """Pages of a TIFF as a volume; where they differ in size (thumbnails) the first is the image."""
+    pages = [from_pillow(page) for page in ImageSequence.Iterator(image)]
+    first = pages[0]
+    if any(page.shape != first.shape for page in pages):
+        return first, 2, False
+    return np.stack(pages, axis=first.ndim - 2), dims or 3, False
 
 
 def from_pillow(image: Image.Image) -> Array:

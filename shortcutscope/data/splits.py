@@ -66,12 +66,12 @@ def grouped_folds(
         0 < (stratum == n_strata).sum() < n_folds
     ):  # a pool that is itself too rare joins the largest stratum
         stratum[stratum == n_strata] = int(np.argmax(sizes))
-    splitter = (
-        StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-        if n_groups == len(group)
-        else StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    )
-    folds = _fold_numbers(splitter.split(stratum, stratum, group), len(group))
+    if n_groups == len(group):
+        splits = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(stratum, stratum)
+    else:
+        whole = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        splits = whole.split(stratum, stratum, group)
+    folds = _fold_numbers(splits, len(group))
     if len(np.unique(folds)) < n_folds:
         order = np.random.default_rng(seed).permutation(n_groups)
         folds = _fold_numbers(GroupKFold(n_folds).split(stratum, stratum, order[group]), len(group))
