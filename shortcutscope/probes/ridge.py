@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -303,19 +304,21 @@ class _DualModel(FoldModel):
 
     def solve(self, vectors: Floats) -> Floats:
         # Woodbury: (R'R/n + p)^-1 v = (v - R' (RR'/n + p)^-1 R v / n) / p
-        rows = self._rows()
+        rows = self._rows
         inner = linalg.cho_solve(self.factor, rows @ vectors, check_finite=False)
         return np.asarray((vectors - rows.T @ inner / max(1, len(rows))) / self.penalty)
 
     def covariance(self, target: Floats) -> Floats:
         train = self.data.train(self.fold)
         residual = self.data.residual_targets(target[self.data.order, None], train)
-        return np.asarray(self._rows().T @ residual[:, 0] / max(1, len(train)))
+        return np.asarray(self._rows.T @ residual[:, 0] / max(1, len(train)))
 
     def standardised(self) -> tuple[Ints, Floats]:
         return self.data.standardised(self.fold, self.centre)
 
+    @cached_property
     def _rows(self) -> Floats:
+        # Only erasing directions needs them; a probe does with the kernel.
         train = self.data.train(self.fold)
         return self.centre.residual(self.data.rows[train], self.data.labels[train])
 

@@ -1,0 +1,368 @@
+"""Concept activation vectors on pooled features: pattern, ridge and logistic, balanced against the label.
+
+A shortcut goes with the label, so that a naive vector mostly points along the label. Balancing gives every
+(class, concept) group its weight: ``"class"``, both concept values weigh the same inside each class, and the
+classes keep their size; ``"group"``, all groups weigh the same. The three kinds differ in what they fit under
+these weights:
+
+- pattern (signal): cov(a, t) / var(t), which for a binary concept is the difference of the weighted means
+  (Pahde et al. 2025); robust to distractors.
+- ridge and logistic (filters): discriminative, better at telling samples apart; may point off the pattern.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from shortcutscope.errors import InputError
+from shortcutscope.probes.ridge import DEAD, PENALTY
+
+Floats = npt.NDArray[np.float64]
+Balance = Literal["class", "group"] | None
+Kind = Literal["pattern", "ridge", "logistic"]
+
+
+@dataclass(frozen=True, eq=False)
+class CAV:
+    """A concept activation vector on standardised features.
+
+    Attributes
+    ----------
+    direction
+        ``(D,)`` weights of the standardised features; 0 for dead channels.
+    intercept
+        Score at the features' mean; it belongs to the score, so that 0 is the border between the values.
+    mean, scale
+        ``(D,)`` of the samples it was fitted on.
+    kind
+        ``"pattern"``, ``"ridge"`` or ``"logistic"``.
+    quantity
+        What the features are, for example ``"layer4 activation mean,max,std"``. A vector says nothing about
+        another quantity than the one that it was fitted on.
+    """
+
+    direction: Floats
+    intercept: float
+    mean: Floats
+    scale: Floats
+    kind: Kind
+    quantity: str = ""
+
+    @property
+    def filter(self) -> Floats:
+        """``(D,)`` weights of the features as they are."""
+        return np.asarray(self.direction / self.scale)
+
+    @property
+    def signal(self) -> Floats:
+        """``(D,)`` change of the features as they are from 0 to 1, of a pattern vector.
+
+        Raises
+        ------
+        InputError
+            For a filter: its weights are no change of the features (Haufe et al. 2014).
+        """
+        if self.kind != "pattern":
+            raise InputError(f"a {self.kind} vector is a filter and has no signal; fit a pattern vector")
+        return np.asarray(self.direction * self.scale)
+
+    def score(self, features: npt.ArrayLike, quantity: str | None = None) -> Floats:
+        """Scores ``(N,)`` of features ``(N, D)``, with the intercept.
+
+        Raises
+        ------
+        InputError
+            When the features have another width, or ``quantity`` is another one than the vector's.
+        """
+        if quantity is not None and quantity != self.quantity:
+            raise InputError(
+                f"this vector was fitted on {self.quantity!r} and cannot score {quantity!r}; fit one on that"
+            )
+        features = np.asarray(features)
+        if features.ndim != 2 or features.shape[1] != len(self.direction):
+            raise InputError(f"features of shape {features.shape} for a vector of {len(self.direction)}")
+        weights = self.filter
+        return np.asarray(features @ weights + (self.intercept - self.mean @ weights), np.float64)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file."""
+        path = Path(path)
+        tensors = {"direction": self.direction, "mean": self.mean, "scale": self.scale}
+        tensors["intercept"] = np.array([self.intercept])
+        save_file(tensors, path, metadata={"kind": self.kind, "quantity": self.quantity})
+        return path
+
+    @classmethod
+    def open(cls, path: str | Path) -> CAV:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        InputError
+            When the file is no such file.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return cls(
+                direction=tensors["direction"],
+                intercept=float(tensors["intercept"][0]),
+                mean=tensors["mean"],
+                scale=tensors["scale"],
+                kind=metadata["kind"],
+                quantity=metadata["quantity"],
+            )
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+            raise InputError(f"{path} is no concept activation vector: {error}") from error
+
+
+def pattern_cav(
+    features: npt.ArrayLike,
+    concept: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    balance: Balance = "class",
+    *,
+    quantity: str = "",
+) -> CAV:
+    """Pattern (signal) vector; ``balance="class"`` is the class-stratified one, ``None`` the naive one.
+
+    Parameters
+    ----------
+    features
+        ``(N, D)`` pooled activations, best ``[mean, max, std]``.
+    concept
+        ``(N,)`` 0, 1 or NaN (left out).
+    labels
+        ``(N,)`` classes. Classes with one concept value only are left out, unless ``balance`` is ``None``.
+    balance
+        See the module.
+    quantity
+        Remembered by the vector.
+
+    Raises
+    ------
+    InputError
+        When no class has both values, so that the concept cannot be told from the label.
+    """
+    features, t, y = _checked(features, concept, labels)
+    shift = features[~np.isnan(t)].mean(axis=0) if (~np.isnan(t)).any() else np.zeros(features.shape[1])
+    cells = _Cells.of(features - shift, t, y, _n_classes(y))
+    return _pattern(cells, shift, balance, quantity)
+
+
+def ridge_cav(
+    features: npt.ArrayLike,
+    concept: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    balance: Balance = "group",
+    *,
+    penalty: float = PENALTY,
+    quantity: str = "",
+) -> CAV:
+    """Ridge filter on the values -1 and 1; ``penalty`` is relative to the number of samples.
+
+    Parameters and errors are those of :func:`pattern_cav`.
+    """
+    z, t, weights, mean, scale = _weighted_problem(features, concept, labels, balance)
+    fit = Ridge(alpha=penalty * weights.sum()).fit(z, 2 * t - 1, sample_weight=weights)
+    return CAV(np.asarray(fit.coef_, np.float64), float(fit.intercept_), mean, scale, "ridge", quantity)
+
+
+def logistic_cav(
+    features: npt.ArrayLike,
+    concept: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    balance: Balance = "group",
+    *,
+    C: float = 0.01,
+    quantity: str = "",
+) -> CAV:
+    """Logistic filter; ``C`` is scikit-learn's inverse penalty, with weights of mean 1.
+
+    Parameters and errors are those of :func:`pattern_cav`.
+    """
+    z, t, weights, mean, scale = _weighted_problem(features, concept, labels, balance)
+    fit = LogisticRegression(C=C, max_iter=2000).fit(z, t, sample_weight=weights)
+    direction = np.asarray(fit.coef_[0], np.float64)
+    return CAV(direction, float(fit.intercept_[0]), mean, scale, "logistic", quantity)
+
+
+def cross_fit_cav(
+    kind: Kind,
+    features: npt.ArrayLike,
+    concept: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    folds: npt.ArrayLike,
+    balance: Balance = "group",
+    **options: Any,
+) -> Floats:
+    """Out-of-fold scores of a vector: each sample by the one that was fitted on the other folds.
+
+    Parameters
+    ----------
+    kind
+        ``"pattern"``, ``"ridge"`` or ``"logistic"``.
+    features, concept, labels, balance
+        As :func:`pattern_cav`; samples with an unknown concept are scored, too.
+    folds
+        ``(N,)``.
+    **options
+        Of the kind: ``penalty`` or ``C``.
+
+    Returns
+    -------
+    array of shape (N,)
+        NaN in a fold whose training samples cannot tell the concept from the label.
+    """
+    features, t, y = _checked(features, concept, labels)
+    folds = np.asarray(folds)
+    if folds.shape != t.shape or len(np.unique(folds)) < 2:
+        raise InputError(f"folds of shape {folds.shape} for {len(t)} samples; at least 2 folds are needed")
+    if kind == "pattern":
+        return _cross_fit_pattern(features, t, y, folds, balance)
+    if kind not in ("ridge", "logistic"):
+        raise InputError(f"kind={kind!r}; allowed are 'pattern', 'ridge' and 'logistic'")
+    fit = ridge_cav if kind == "ridge" else logistic_cav
+    scores = np.full(len(t), np.nan)
+    for fold in np.unique(folds):
+        test = folds == fold
+        if _usable(_cell_counts(t[~test], y[~test], _n_classes(y)), balance).any():
+            scores[test] = fit(features[~test], t[~test], y[~test], balance, **options).score(features[test])
+    return scores
+
+
+def _cross_fit_pattern(
+    features: Floats, t: Floats, y: npt.NDArray[np.intp], folds: npt.NDArray[Any], balance: Balance
+) -> Floats:
+    """From the cells' sums alone: one pass over the features for all folds."""
+    known = ~np.isnan(t)
+    scores = np.full(len(t), np.nan)
+    if not known.any():
+        return scores
+    shift = features[known].mean(axis=0)
+    centred = features - shift
+    numbers = np.unique(folds)
+    cells = [
+        _Cells.of(centred[folds == fold], t[folds == fold], y[folds == fold], _n_classes(y))
+        for fold in numbers
+    ]
+    total = _Cells(*(np.sum([getattr(c, part) for c in cells], axis=0) for part in _Cells.PARTS))
+    for fold, own in zip(numbers, cells, strict=True):
+        train = _Cells(*(getattr(total, part) - getattr(own, part) for part in _Cells.PARTS))
+        if _usable(train.counts, balance).any():
+            cav = _pattern(train, shift, balance, "")
+            scores[folds == fold] = cav.score(features[folds == fold])
+    return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Counts, sums and sums of squares of the (class, concept) groups."""
+
+    counts: Floats  # (C, 2)
+    sums: Floats  # (C, 2, D)
+    squares: Floats  # (D,)
+
+    PARTS = ("counts", "sums", "squares")
+
+    @classmethod
+    def of(cls, features: Floats, t: Floats, y: npt.NDArray[np.intp], n_classes: int) -> _Cells:
+        known = ~np.isnan(t)
+        cell = np.where(known, 2 * y + np.nan_to_num(t), -1)
+        member = (np.arange(2 * n_classes)[:, None] == cell).astype(np.float64)
+        sums = (member @ features).reshape(n_classes, 2, features.shape[1])
+        squares = np.einsum("nd,nd,n->d", features, features, known.astype(np.float64))
+        return cls(member.sum(axis=1).reshape(n_classes, 2), sums, squares)
+
+
+def _pattern(cells: _Cells, shift: Floats, balance: Balance, quantity: str) -> CAV:
+    weights = _cell_weights(cells.counts, balance)
+    n = max(1.0, cells.counts.sum())
+    mean = cells.sums.sum(axis=(0, 1)) / n
+    scale, alive = _scale(np.sqrt(np.maximum(cells.squares / n - mean**2, 0)))
+    means = cells.sums / np.maximum(cells.counts, 1)[..., None]
+    without, carriers = np.einsum("ct,ctd->td", weights / weights.sum(axis=0), means)
+    direction = np.where(alive, carriers - without, 0.0) / scale
+    middle = ((carriers + without) / 2 - mean) / scale
+    return CAV(direction, float(-middle @ direction), mean + shift, scale, "pattern", quantity)
+
+
+def _weighted_problem(
+    features: npt.ArrayLike, concept: npt.ArrayLike, labels: npt.ArrayLike, balance: Balance
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Standardised features, concept and weights of the samples that are fitted on, and mean and scale."""
+    features, t, y = _checked(features, concept, labels)
+    counts = _cell_counts(t, y, _n_classes(y))
+    per_sample = _cell_weights(counts, balance) / np.maximum(counts, 1)
+    known = ~np.isnan(t)
+    mean, (scale, alive) = features[known].mean(axis=0), _scale(features[known].std(axis=0))
+    weights = np.where(known, per_sample[y, np.nan_to_num(t).astype(int)], 0.0)
+    used = weights > 0
+    z = np.where(alive, (features[used] - mean) / scale, 0.0)
+    return z, t[used], weights[used] / weights[used].mean(), mean, scale
+
+
+def _scale(spread: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Divisors of the features, 1 for dead channels, and which are alive."""
+    alive = spread > DEAD * spread.max(initial=0.0)
+    return np.where(alive, spread, 1.0), alive
+
+
+def _cell_counts(t: Floats, y: npt.NDArray[np.intp], n_classes: int) -> Floats:
+    known = ~np.isnan(t)
+    cell = 2 * y[known] + t[known].astype(int)
+    return np.bincount(cell, minlength=2 * n_classes).reshape(n_classes, 2).astype(np.float64)
+
+
+def _usable(counts: Floats, balance: Balance) -> npt.NDArray[np.bool_]:
+    """Classes that are fitted on."""
+    if balance is None:
+        return np.full(len(counts), bool((counts.sum(axis=0) > 0).all()))
+    return np.asarray((counts > 0).all(axis=1))
+
+
+def _cell_weights(counts: Floats, balance: Balance) -> Floats:
+    """Total weight ``(C, 2)`` of each (class, concept) group."""
+    if balance not in (None, "class", "group"):
+        raise InputError(f"balance={balance!r}; allowed are 'class', 'group' and None")
+    usable = _usable(counts, balance)
+    if not usable.any():
+        where = "the samples have" if balance is None else "no class has"
+        raise InputError(
+            f"{where} {'one value' if balance is None else 'both values'} of the concept among its known "
+            f"samples (counts by class: {counts.astype(int).tolist()}), so that no vector can be fitted. Add "
+            "samples on which the concept and the label disagree"
+        )
+    if balance is None:
+        return counts
+    size = counts.sum(axis=1, keepdims=True) if balance == "class" else np.ones((len(counts), 1))
+    return np.asarray(np.where(usable[:, None], np.repeat(size, 2, axis=1) / 2, 0.0))
+
+
+def _checked(
+    features: npt.ArrayLike, concept: npt.ArrayLike, labels: npt.ArrayLike
+) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
+    features, t = np.asarray(features, np.float64), np.asarray(concept, np.float64)
+    y = np.asarray(labels)
+    if features.ndim != 2 or t.shape != (len(features),) or y.shape != t.shape:
+        raise InputError(
+            f"features {features.shape}, concept {t.shape}, labels {y.shape}; needed are (N, D), (N,), (N,)"
+        )
+    if not np.isfinite(features).all():
+        raise InputError("features hold NaN or infinite values; scan the model again and check its outputs")
+    if (~(np.isnan(t) | (t == 0) | (t == 1))).any():
+        raise InputError("the concept holds other values than 0, 1 and NaN (unknown)")
+    return features, t, np.asarray(np.unique(y, return_inverse=True)[1], np.intp)
+
+
+def _n_classes(y: npt.NDArray[np.intp]) -> int:
+    return int(y.max(initial=0)) + 1
