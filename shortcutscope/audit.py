@@ -22,11 +22,11 @@ from torch import nn
 import shortcutscope
 from shortcutscope.data.splits import refuse_split_groups
 from shortcutscope.data.table import ImageTable
+from shortcutscope.examine import Examination, ExamineSettings, examine
 from shortcutscope.finding import Finding
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.examine import Examination, ExamineSettings, examine
 from shortcutscope.probes.roles import AuditedData, audited_data, resolve_concepts
 from shortcutscope.rundir import RunDirectory, read_json, slug, write_json
 from shortcutscope.scan.scanner import Scan, ScanEstimate, estimate, scan
@@ -245,14 +245,25 @@ def audit(
     run.update(settings=settings.to_dict(audited.role))
     with frozen(model, device) as borrowed:
         examined = examine(
-            borrowed, scanned, table, [c.aligned_to(table.frame["sample_id"]) for c in chosen], audited, run, settings
+            borrowed,
+            scanned,
+            table,
+            [c.aligned_to(table.frame["sample_id"]) for c in chosen],
+            audited,
+            run,
+            settings,
         )
     _write(run, examined)
     return Audit.open(path)
 
 
 def estimate_audit(
-    model: nn.Module, data: ImageTable, *, train: ImageTable | None = None, trained_on: bool = False, **options: Any
+    model: nn.Module,
+    data: ImageTable,
+    *,
+    train: ImageTable | None = None,
+    trained_on: bool = False,
+    **options: Any,
 ) -> ScanEstimate:
     """What the scan of an audit would cost in time and on disk; nothing is written."""
     return estimate(model, audited_data(data, train, trained_on=trained_on).table, **options)
@@ -275,12 +286,19 @@ def performance(scanned: Scan) -> dict[str, float | None]:
         "auroc": aurocs[-1] if len(classes) == 2 else float(np.mean(aurocs)),
         "accuracy": float((predicted == labels).mean()),
         "balanced_accuracy": float(np.mean(recalls)),
-        "ece": float(expected_calibration_error(labels, probabilities)) if scanned.task != "multilabel" else None,
+        "ece": float(expected_calibration_error(labels, probabilities))
+        if scanned.task != "multilabel"
+        else None,
     }
 
 
 def _describe(
-    run: RunDirectory, model: nn.Module, audited: AuditedData, spec: str, command: str | None, fingerprint: str
+    run: RunDirectory,
+    model: nn.Module,
+    audited: AuditedData,
+    spec: str,
+    command: str | None,
+    fingerprint: str,
 ) -> None:
     table = audited.table
     run.update(
@@ -289,7 +307,10 @@ def _describe(
         environment={
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",
-            **{name: version(name) for name in ("torch", "torchvision", "scikit-learn", "numpy", "captum", "zennit")},
+            **{
+                name: version(name)
+                for name in ("torch", "torchvision", "scikit-learn", "numpy", "captum", "zennit")
+            },
             "interpreter": "notebook" if "ipykernel" in sys.modules else "script",
         },
         model={

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
+from shortcutscope.probes.association import Association
+from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.extent import Extent
-from shortcutscope.probes.verdict import Verdict
+from shortcutscope.probes.roles import Role
+from shortcutscope.probes.usage import EFFECT_THRESHOLD
+from shortcutscope.probes.verdict import Verdict, VerdictRule, effects, power, reach_verdict
+from shortcutscope.scan.scanner import Scan
+
+#: Samples named in a finding.
+MOST_AFFECTED = 12
 
 
 @dataclass(frozen=True)
@@ -74,3 +84,178 @@ class Finding:
 
     def __repr__(self) -> str:
         return f"Finding({self.name!r}: {self.verdict}, {self.extent})"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that was measured of one concept, as it is kept in the run directory.
+
+    Attributes
+    ----------
+    association, associated, q_association, association_source
+        Association with the label, whether it counts, its q value, and where it was measured.
+    probe, q, encoded
+        Availability per layer (see `shortcutscope.probes.profile.over_layers`), q value, verdict.
+    use : mapping
+        Layer to the effect of taking the concept out there.
+    extent : mapping or None
+        None where no layer encodes the concept.
+    weights : mapping
+        Layer to weight.
+    """
+
+    association: Association
+    associated: bool
+    q_association: float
+    association_source: str
+    probe: Mapping[str, Any]
+    q: float
+    encoded: bool
+    use: Mapping[str, Mapping[str, Any]]
+    extent: Mapping[str, Any] | None
+    weights: Mapping[str, float]
+
+
+def untested(concept: Concept, reason: str) -> Finding:
+    """The finding on a concept that these samples cannot decide about."""
+    return Finding(
+        name=concept.name,
+        origin=concept.origin,
+        description=concept.description,
+        verdict="not testable",
+        reason=reason,
+        extent_reason="not measured: the concept is not testable",
+        n_samples={
+            "known": int(np.isfinite(concept.values).sum()),
+            "carriers": int((concept.values == 1).sum()),
+        },
+    )
+
+
+def conclude(
+    scan: Scan,
+    concept: Concept,
+    measured: Measured,
+    role: Role,
+    rule: VerdictRule,
+    *,
+    n_bootstrap: int,
+    seed: int,
+) -> Finding:
+    """Draw the conclusion on one concept from what was measured."""
+    association = measured.association
+    used = use_statement(measured.use[scan.layers[-1].name], scan.layers[-1].name, role, rule)
+    verdict, reason = reach_verdict(
+        encoded=measured.encoded,
+        used=used["value"],
+        effect=used["effect"],
+        association=association,
+        associated=measured.associated,
+    )
+    labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
+    costs: dict[str, Any] = effects(
+        concept.values,
+        labels,
+        groups,
+        scan.margin(association.positive),
+        association,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    )
+    last = measured.use[scan.layers[-1].name]
+    costs["flip_rate"] = {"value": last["flip_rate"], "interval": None}
+    costs["without"] = {"robust_auroc": last["robust_auroc"], "worst_group_accuracy": last["worst_group"]}
+    best = next(row for row in measured.probe["rows"] if row["layer"] == measured.probe["layer"])
+    mapped = measured.extent or {
+        "verdict": "undetermined",
+        "reason": "not measured: no layer encodes the concept",
+    }
+    order = np.argsort(-np.abs(np.asarray(last["change"], dtype=float)), kind="stable")
+    affected = scan.samples["sample_id"].to_numpy()[np.asarray(last["samples"], dtype=int)[order]]
+    return Finding(
+        name=concept.name,
+        origin=concept.origin,
+        description=concept.description,
+        verdict=verdict,
+        reason=reason,
+        extent=mapped["verdict"],
+        extent_reason=mapped["reason"],
+        extent_statistic=mapped.get("statistic"),
+        extent_interval=tuple(mapped["interval"]) if mapped.get("interval") else None,
+        layers=dict(measured.weights) if used["value"] else {},
+        encoded={
+            "value": measured.encoded,
+            "auroc": best["auroc"],
+            "interval": [best["auroc_low"], best["auroc_high"]],
+            "layer": measured.probe["layer"],
+            "p": measured.probe["p"],
+            "q": measured.q,
+        },
+        used=used,
+        association={
+            "value": measured.associated,
+            "phi": association.phi,
+            "interval": association.interval,
+            "p": association.p,
+            "q": measured.q_association,
+            "source": measured.association_source,
+            "positive": association.positive,
+            "carriers_by_class": association.carriers_by_class,
+        },
+        effect=costs,
+        n_samples=sample_counts(concept, labels, groups, association),
+        power=power((used["interval"][0], used["interval"][1]), used["threshold"]),
+        evidence={
+            "cell_map": mapped.get("cell_map"),
+            "participation": mapped.get("participation", {}),
+            "layers": mapped.get("layers", {}),
+        },
+        samples={"most_affected": [str(i) for i in affected[:MOST_AFFECTED]]},
+        notes=tuple(concept.notes),
+    )
+
+
+def use_statement(last: Mapping[str, Any], layer: str, role: Role, rule: VerdictRule) -> dict[str, Any]:
+    """Whether the concept is used: a large enough effect at the decision layer, beyond chance."""
+    threshold = EFFECT_THRESHOLD[role]
+    effect, p, low, high = (_number(v) for v in (last["effect"], last["p"], *last["interval"]))
+    return {
+        "value": bool(abs(effect) > threshold and p <= rule.level),
+        "effect": effect,
+        "interval": [low, high],
+        "threshold": threshold,
+        "p": p,
+        "layer": layer,
+        "flip_rate": last["flip_rate"],
+    }
+
+
+def sample_counts(
+    concept: Concept, labels: np.ndarray[Any, Any], groups: np.ndarray[Any, Any], association: Association
+) -> dict[str, int]:
+    """Sizes of the audited data, conflicting samples counted in the direction of the association."""
+    known = np.isfinite(concept.values)
+    disagree = concept.values[known] != (labels[known] == association.positive)
+    against = disagree if np.nan_to_num(association.phi) >= 0 else ~disagree
+    return {
+        "known": int(known.sum()),
+        "carriers": int((concept.values == 1).sum()),
+        "conflicting": int(against.sum()),
+        "groups": len(np.unique(groups[known])),
+    }
+
+
+def rank(findings: Sequence[Finding]) -> list[Finding]:
+    """Shortcuts first, then the other verdicts in order of concern, each by cost."""
+    concern = (
+        "shortcut",
+        "encoded and used, not associated",
+        "encoded, not used",
+        "not testable",
+        "not encoded",
+    )
+    return sorted(findings, key=lambda f: (concern.index(f.verdict), -f.cost, f.name))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -169,13 +170,21 @@ class RunDirectory:
         self.record["stages"][name] = {"state": state, "seconds": round(seconds, 2)}
         self.update()
 
-    def cached(self, stage: str, key: str, compute: Callable[[], Any]) -> Any:
-        """Return the kept result of one piece of a stage, or compute and keep it (plain JSON values)."""
-        path = self.path / "stages" / stage / f"{slug(key)}.json"
+    def cached(self, stage: str, name: str, depends: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        """Return the kept result of one piece of a stage, or compute and keep it.
+
+        Parameters
+        ----------
+        depends : mapping
+            What the result depends on besides the run's inputs; with other values it is computed anew.
+        compute : callable
+            Gives the result, as values that JSON can hold (arrays become lists, NaN null).
+        """
+        key = {"name": name, **to_json(depends)}
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+        path = self.path / "stages" / stage / f"{slug(name)}-{digest}.json"
         if path.exists():
-            kept = read_json(path)
-            if kept.get("key") == key:
-                return kept["value"]
+            return read_json(path)["value"]
         value = to_json(compute())
         write_json(path, {"key": key, "value": value})
         return value
@@ -186,7 +195,9 @@ class RunDirectory:
 
     def write_arrays(self, name: str, **arrays: Any) -> None:
         """Write arrays as a compressed npz, atomically and without pickle."""
-        write_atomically(self.path / name, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        write_atomically(
+            self.path / name, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)
+        )
 
 
 def refuse_other_inputs(path: Path, kept: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.layers import Layer
-from shortcutscope.probes.usage import UseResult
 from shortcutscope.scan.capture import relevance_map
+from shortcutscope.scan.scanner import Scan
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -38,9 +38,39 @@ class Gallery:
     captions: list[str]
 
 
-def most_affected(use: UseResult, count: int = 12) -> IntArray:
-    """Indices of the evaluated samples whose logit changes most when the concept is taken out."""
-    return use.samples[np.argsort(-np.abs(use.change), kind="stable")[:count]]
+def draw_galleries(
+    model: nn.Module, table: ImageTable, scan: Scan, use: Mapping[str, Mapping[str, Any]], *, count: int = 12
+) -> dict[str, Gallery]:
+    """Galleries of the samples whose logit changes most when a concept is taken out.
+
+    Parameters
+    ----------
+    use : mapping
+        Concept to its record at the decision layer, with ``samples`` and ``change``.
+
+    Returns
+    -------
+    dict
+        Empty when the images are not two-dimensional.
+    """
+    layer = gallery_layer(scan.layers)
+    if layer is None or table.image(0).ndim != 3:
+        return {}
+    labels, predicted = scan.samples["label"].to_numpy(), scan.samples["prediction"].to_numpy()
+    galleries = {}
+    for name, record in use.items():
+        change = np.asarray(record["change"], dtype=float)
+        order = np.argsort(-np.abs(change), kind="stable")[:count]
+        indices = np.asarray(record["samples"], dtype=int)[order]
+        captions = [
+            f"label {labels[i]}, predicted {predicted[i]}, logit {c:+.2f}"
+            for i, c in zip(indices, change[order], strict=True)
+        ]
+        if len(indices):
+            galleries[name] = draw_gallery(
+                model, table, layer, indices, captions, targets=predicted[indices], task=scan.task
+            )
+    return galleries
 
 
 def gallery_layer(layers: Sequence[Layer], finest: int = 12) -> Layer | None:
@@ -59,7 +89,6 @@ def draw_gallery(
     *,
     targets: IntArray,
     task: str,
-    device: torch.device,
 ) -> Gallery:
     """Relevance maps of some samples on the grid of their images.
 
@@ -72,10 +101,13 @@ def draw_gallery(
     targets : ndarray
         (K,) class whose logit is explained, for every sample.
     """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x = torch.stack([table[int(i)][0] for i in indices]).to(device)
     coarse = relevance_map(model, x, layer, target=torch.as_tensor(targets), task=task)
     size = table.image(int(indices[0])).shape[-2:]
-    maps = functional.interpolate(coarse[:, None].float(), size=size, mode="bilinear", align_corners=False)[:, 0]
+    maps = functional.interpolate(coarse[:, None].float(), size=size, mode="bilinear", align_corners=False)[
+        :, 0
+    ]
     images = np.stack([displayed(table.image(int(i)), table.value_range) for i in indices])
     ids = table.frame["sample_id"].to_numpy()[indices]
     scaled = maps / maps.abs().max().clamp_min(1e-12)

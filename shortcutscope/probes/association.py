@@ -101,14 +101,18 @@ def associate(
         )
     if positive is None:
         by_class = {int(c): float(phi_coefficient(t, (y == c).astype(float))[0]) for c in classes}
-        positive = 1 if set(by_class) == {0, 1} else max(by_class, key=lambda c: abs(np.nan_to_num(by_class[c])))
+        positive = (
+            1 if set(by_class) == {0, 1} else max(by_class, key=lambda c: abs(np.nan_to_num(by_class[c])))
+        )
     member = (y == positive).astype(float)
     phi = float(phi_coefficient(t, member)[0])
     once = pd.DataFrame({"g": g, "t": t, "y": member}).drop_duplicates()
     table = [[int(((once.t == i) & (once.y == j)).sum()) for j in (0, 1)] for i in (0, 1)]
     return Association(
         phi=phi,
-        interval=cluster_interval(lambda w: phi_coefficient(t, member, w), g, n_bootstrap, seed=seed, by="rows"),
+        interval=cluster_interval(
+            lambda w: phi_coefficient(t, member, w), g, n_bootstrap, seed=seed, by="rows"
+        ),
         p=float(stats.fisher_exact(table)[1]),
         positive=positive,
         carriers_by_class={str(int(c)): float(t[y == c].mean()) for c in classes},

@@ -20,18 +20,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from shortcutscope.models.layers import Layer
+from shortcutscope.probes.cells import CELLS, CellMap, cell_features, cell_map, input_filters
+from shortcutscope.probes.participation import participation_change
 from shortcutscope.scan.capture import forward_reduced
-from shortcutscope.stats.bootstrap import cluster_weights, percentile_interval
-from shortcutscope.stats.metrics import within_class_auroc
+from shortcutscope.stats.bootstrap import cluster_weights
 
 Extent = Literal["localized", "diffuse", "undetermined"]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-
-#: Cells along each axis of an image, a volume and a signal.
-CELLS: Mapping[int, tuple[int, ...]] = {1: (32,), 2: (8, 8), 3: (4, 4, 4)}
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,9 @@ class ExtentRule:
     localized_below, diffuse_above : float
         Limits on the share of lit cells. Between them the verdict is undetermined, and so it is when
         the interval of the share reaches from one side to the other.
+    strong_above : float
+        Availability from which dark cells mean something: a concept that is hardly encoded at all leaves
+        every cell dark, be it localized or diffuse.
     disagreement : float
         Change of the participation ratio that counts as a statement of the second witness.
     smallest_cell : int
@@ -52,29 +53,11 @@ class ExtentRule:
     """
 
     lit_above: float = 0.60
-    localized_below: float = 0.35
-    diffuse_above: float = 0.65
+    localized_below: float = 0.38
+    diffuse_above: float = 0.70
+    strong_above: float = 0.75
     disagreement: float = 0.03
     smallest_cell: int = 8
-
-
-@dataclass(frozen=True)
-class CellMap:
-    """Cross-fitted within-class AUROC of a concept in every cell, and the share of lit cells.
-
-    Attributes
-    ----------
-    auroc : ndarray
-        (cells...), at least .5 where the cell knows anything.
-    lit : float
-        Share of cells at or above the rule's limit.
-    interval : tuple of float
-        Bootstrap interval of ``lit``, by patient; NaN when it was not asked for.
-    """
-
-    auroc: FloatArray
-    lit: float
-    interval: tuple[float, float] = (float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -88,180 +71,50 @@ class ExtentResult:
     participation: Mapping[str, float] = field(default_factory=dict)
 
 
-def input_filters(x: Tensor) -> Tensor:
-    """Filter bank on the model's input: intensity, edges, curvature, local mean, spread, energy.
-
-    Parameters
-    ----------
-    x : Tensor
-        (N, C, *spatial) with one to three spatial axes.
-
-    Returns
-    -------
-    Tensor
-        (N, F, *spatial).
-    """
-    axes = x.ndim - 2
-    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1]
-    grey = x.mean(1, keepdim=True)
-
-    def smooth(t: Tensor, size: int) -> Tensor:
-        padded = functional.pad(t, [size // 2] * (2 * axes), mode="replicate")
-        return pool(padded, size, stride=1)
-
-    mean, wide = smooth(grey, 3), smooth(grey, 7)
-    spread = (smooth(grey**2, 5) - smooth(grey, 5) ** 2).clamp_min(0).sqrt()
-    edges = [torch.gradient(grey, dim=axis + 2)[0].abs() for axis in range(axes)]
-    responses = [x, grey**2, (grey - mean).abs(), (mean - wide).abs(), spread, wide, *edges]
-    return torch.cat(responses, 1)
-
-
-def cell_features(values: Tensor, channels: int = 64) -> Tensor:
-    """Average feature maps within cells; many channels are first reduced by a fixed random projection.
-
-    Parameters
-    ----------
-    values : Tensor
-        (N, C, *grid).
-    channels : int
-        More channels than this are projected onto this many random directions, which keeps distances
-        (Johnson and Lindenstrauss 1984) and bounds the memory.
-
-    Returns
-    -------
-    Tensor
-        (N, min(C, channels), *cells) in float32 on the CPU; fewer cells where the grid is smaller.
-    """
-    cells = [min(c, g) for c, g in zip(CELLS[values.ndim - 2], values.shape[2:], strict=True)]
-    pool = (
-        functional.adaptive_avg_pool1d,
-        functional.adaptive_avg_pool2d,
-        functional.adaptive_avg_pool3d,
-    )[values.ndim - 3]
-    pooled = pool(values.float(), cells if len(cells) > 1 else cells[0])
-    if pooled.shape[1] > channels:
-        generator = torch.Generator().manual_seed(pooled.shape[1])
-        projection = torch.randn(pooled.shape[1], channels, generator=generator) / channels**0.5
-        pooled = torch.einsum("nc...,ck->nk...", pooled, projection.to(pooled.device))
-    return pooled.cpu()
-
-
-def cell_map(
-    features: FloatArray,
-    concept: FloatArray,
-    labels: np.ndarray[Any, Any],
-    folds: np.ndarray[Any, Any],
-    *,
-    rule: ExtentRule,
-    weights: FloatArray | None = None,
-    penalty: float = 0.05,
-) -> CellMap:
-    """Cross-fitted within-class AUROC of a concept in every cell.
-
-    A class-stratified ridge classifier per cell: features and concept are centred within each class of
-    the training folds, so that a concept that follows the label is not read off the label.
-
-    Parameters
-    ----------
-    features : ndarray
-        (N, F, *cells), see `cell_features`.
-    concept, labels, folds : ndarray
-        (N,); the concept is 0 or 1.
-    rule : ExtentRule
-        For the limit of a lit cell.
-    weights : ndarray, optional
-        (B, N) bootstrap multiplicities (whole patients) for the interval of the lit share.
-    penalty : float
-        Ridge penalty relative to the number of training samples.
-    """
-    cells = features.shape[2:]
-    flat = features.reshape(*features.shape[:2], -1).transpose(2, 0, 1)
-    scores = np.empty((len(concept), flat.shape[0]))
-    for fold in np.unique(folds):
-        held = folds == fold
-        scores[held] = _ridge_scores(flat[:, ~held], concept[~held], labels[~held], flat[:, held], penalty).T
-    auroc = np.nan_to_num(within_class_auroc(concept, scores, labels), nan=0.5)
-    interval = (float("nan"), float("nan"))
-    if weights is not None:
-        resampled = np.stack([within_class_auroc(concept, column, labels, weights) for column in scores.T])
-        interval = percentile_interval((np.nan_to_num(resampled, nan=0.5) >= rule.lit_above).mean(0))
-    return CellMap(auroc.reshape(cells), float((auroc >= rule.lit_above).mean()), interval)
-
-
-def _ridge_scores(
-    train: FloatArray, concept: FloatArray, labels: np.ndarray[Any, Any], held: FloatArray, penalty: float
-) -> FloatArray:
-    """Scores (cells, held) of class-centred ridge classifiers, one per cell, solved together."""
-    target = concept.astype(float).copy()
-    centred = train.astype(np.float64)
-    for value in np.unique(labels):
-        member = labels == value
-        target[member] -= target[member].mean()
-        centred[:, member] -= centred[:, member].mean(1, keepdims=True)
-    scale = centred.std(1, keepdims=True)
-    scale = np.maximum(scale, 1e-4 * scale.max(axis=2, keepdims=True) + 1e-12)
-    centred /= scale
-    gram = centred.transpose(0, 2, 1) @ centred
-    gram[:, np.arange(gram.shape[1]), np.arange(gram.shape[1])] += penalty * len(target)
-    filters = np.linalg.solve(gram, (centred.transpose(0, 2, 1) @ target)[..., None])
-    return ((held / scale) @ filters)[..., 0]
-
-
-def participation_ratio(response: FloatArray, reference: np.ndarray[Any, Any]) -> FloatArray:
-    """Share of the positions over which each sample's response exceeds the reference.
-
-    The response is standardised at every position by the reference samples' mean and standard
-    deviation; ``PR = (sum e)^2 / (P sum e^2)`` with ``e = max(z, 0)^2``.
-
-    Parameters
-    ----------
-    response : ndarray
-        (N, P).
-    reference : ndarray
-        (N,) bool.
-    """
-    spread = response[reference].std(0)
-    z = (response - response[reference].mean(0)) / (spread + 0.05 * spread.mean() + 1e-12)
-    e = np.clip(z, 0, None) ** 2
-    return e.sum(1) ** 2 / (e.shape[1] * (e**2).sum(1) + 1e-12)
-
-
-def participation_change(
-    response: FloatArray, concept: FloatArray, labels: np.ndarray[Any, Any], present: int
-) -> float:
-    """Median participation ratio of the samples with the value called present, minus that of the others.
-
-    Parameters
-    ----------
-    response : ndarray
-        (N, P) response along the concept's vector, larger where the concept is 1.
-    present : int
-        Which value is called present: 1, or 0 for the other direction.
-    """
-    signed = response if present == 1 else -response
-    ratio = participation_ratio(signed, concept != present)
-    changes = [
-        np.median(ratio[(labels == c) & (concept == present)]) - np.median(ratio[(labels == c) & (concept != present)])
+def spread_choice(
+    concept: FloatArray, labels: IntArray, size: int, generator: np.random.Generator
+) -> IntArray:
+    """At most ``size`` known samples, as evenly over the (class, concept) groups as they allow."""
+    groups = [
+        generator.permutation(np.flatnonzero((labels == c) & (concept == t)))
         for c in np.unique(labels)
-        if np.unique(concept[labels == c]).size == 2
+        for t in (0, 1)
     ]
-    return float(np.mean(changes)) if changes else float("nan")
+    chosen: list[IntArray] = []
+    for position, group in enumerate(sorted(groups, key=len)):
+        left = size - sum(map(len, chosen))
+        chosen.append(group[: left // (len(groups) - position)])
+    return np.sort(np.concatenate(chosen))
 
 
-def decide(cells: CellMap, participation: Mapping[str, float], rule: ExtentRule) -> tuple[Extent, str]:
-    """Turn the two witnesses into a verdict; symmetric in the values of the concept."""
+def decide(
+    cells: CellMap, participation: Mapping[str, float], encoded_auroc: float, rule: ExtentRule
+) -> tuple[Extent, str]:
+    """Turn the two witnesses into a verdict; symmetric in the values of the concept.
+
+    Parameters
+    ----------
+    participation : mapping
+        Change of the participation ratio in either direction; may be empty.
+    encoded_auroc : float
+        Availability of the concept to the network as a whole.
+    """
     low, high = cells.interval
-    share = f"{cells.lit:.0%} of the image cells know the concept (interval {low:.0%} to {high:.0%})"
-    if cells.auroc.max() < rule.lit_above and cells.lit == 0 and not participation:
-        return "undetermined", f"{share}, and no second witness was heard"
+    share = f"{cells.lit:.0%} of the image's cells tell the concept"
+    share += f" (interval {low:.0%} to {high:.0%})" if np.isfinite(low) else ""
     verdict: Extent
-    if cells.lit <= rule.localized_below and high < rule.diffuse_above:
-        verdict, contradiction = "localized", 1.0
-    elif cells.lit >= rule.diffuse_above and low > rule.localized_below:
+    if cells.lit >= rule.diffuse_above and not low <= rule.localized_below:
         verdict, contradiction = "diffuse", -1.0
+    elif cells.lit <= rule.localized_below and not high >= rule.diffuse_above:
+        if encoded_auroc < rule.strong_above:
+            return (
+                "undetermined",
+                f"{share}, but it is too weakly encoded (AUROC {encoded_auroc:.2f}) to conclude",
+            )
+        verdict, contradiction = "localized", 1.0
     else:
         return "undetermined", f"{share}: between localized and diffuse"
-    spoken = [v for v in participation.values() if np.isfinite(v) and abs(v) >= rule.disagreement]
+    spoken = [v for v in participation.values() if abs(v) >= rule.disagreement]
     if spoken and all(v * contradiction > 0 for v in spoken):
         return "undetermined", f"{share}, which says {verdict}, but the participation ratio says otherwise"
     return verdict, share
@@ -277,6 +130,7 @@ def measure_extent(
     folds: np.ndarray[Any, Any],
     vectors: Mapping[str, FloatArray],
     *,
+    encoded_auroc: float,
     rule: ExtentRule | None = None,
     n_bootstrap: int = 200,
     seed: int = 0,
@@ -296,6 +150,8 @@ def measure_extent(
     vectors : mapping
         Layer name to pattern CAVs (folds, C), one fitted without each fold, for the early layers at
         which the participation ratio is read.
+    encoded_auroc : float
+        Availability of the concept at the layer that knows it best.
     """
     rule = rule or ExtentRule()
     counts = [int(((labels == c) & (concept == t)).sum()) for c in np.unique(labels) for t in (0, 1)]
@@ -307,7 +163,7 @@ def measure_extent(
     weights = cluster_weights(groups, n_bootstrap, seed).astype(float)
 
     def mapped(values: Tensor, w: FloatArray | None = None) -> CellMap:
-        return cell_map(values.numpy(), concept, labels, folds, rule=rule, weights=w)
+        return cell_map(values.numpy(), concept, labels, folds, lit_above=rule.lit_above, weights=w)
 
     input_map = mapped(collected.inputs, weights) if collected.inputs is not None else None
     maps = {name: mapped(values) for name, values in collected.layers.items()}
@@ -321,7 +177,7 @@ def measure_extent(
     }
     if input_map is None:
         return ExtentResult("undetermined", "the input has no spatial axes", None, maps, participation)
-    verdict, reason = decide(input_map, participation, rule)
+    verdict, reason = decide(input_map, participation, encoded_auroc, rule)
     return ExtentResult(verdict, reason, input_map, maps, participation)
 
 

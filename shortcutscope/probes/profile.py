@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import cross_fit_cav
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.crossfit import availability, effective_rank, make_folds
+from shortcutscope.probes.crossfit import availability, make_folds, permuted_concepts
+from shortcutscope.probes.rank import effective_rank
 from shortcutscope.probes.usage import derivative_test
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.metrics import auroc
-from shortcutscope.stats.testing import permutation_p, permute_within
+from shortcutscope.stats.testing import permutation_p
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -62,67 +64,65 @@ class ProbeSettings:
         Permutations of the concept within class, and bootstrap resamples of the patients.
     seed : int
         Seed of folds, permutations and resamples.
-    positive : int
-        Class that margins and derivatives point to.
     """
 
     n_folds: int = 4
     n_permutations: int = 200
     n_bootstrap: int = 300
     seed: int = 0
-    positive: int = 1
 
 
-def probe_concept(scan: Scan, concept: Concept, settings: ProbeSettings) -> dict[str, Any]:
-    """Availability and directional derivative of one concept at every layer.
+def probe_layer(
+    scan: Scan, layer: Layer, concepts: Sequence[Concept], positives: Sequence[int], settings: ProbeSettings
+) -> dict[str, Any]:
+    """Availability and directional derivative of every concept at one layer, on one Gram matrix.
 
     Parameters
     ----------
     scan : Scan
         All layers of the model on the audited samples.
-    concept : Concept
-        Aligned to the scan's samples; at least one class holds both of its values.
+    concepts : sequence of Concept
+        Aligned to the scan's samples; in at least one class each of them takes both values.
+    positives : sequence of int
+        The class that each concept's margins and derivatives point to.
 
     Returns
     -------
     dict
-        ``rows`` (one per layer, with the profile's columns as far as they are known here), ``p`` (of the
-        largest AUROC over layers against the same maximum over permuted concepts), ``layer`` (where it
-        is), and ``scores`` (out of fold, at that layer).
+        ``rows`` (one per concept, with the profile's columns as far as they are known here) and ``null``
+        (permutations, K).
     """
-    labels = scan.samples["label"].to_numpy()
-    groups = scan.samples["group"].to_numpy()
-    known = np.isfinite(concept.values)
-    folds = make_folds(labels, groups, concept.values, n_folds=settings.n_folds, seed=settings.seed)
-    permuted = permute_within(concept.values, labels, groups, settings.n_permutations, settings.seed)
-    margins = scan.margin(settings.positive)
-    spread = within_class_spread(margins, labels)
-    target = scan.samples["target"].to_numpy()[known]
-    towards = np.where(target == settings.positive, 1.0, -1.0)
-    rows, nulls, scores = [], [], {}
-    for layer in scan.layers:
-        features = scan.features(layer.name)
-        result = availability(
-            features,
-            concept.values,
-            labels,
-            groups,
-            folds,
-            permutations=permuted,
-            n_bootstrap=settings.n_bootstrap,
-            seed=settings.seed,
-        )
-        pooled = scan.activation(layer.name)[known]
+    samples = scan.samples
+    labels, groups = samples["label"].to_numpy(), samples["group"].to_numpy()
+    values = np.column_stack([c.values for c in concepts])
+    folds = make_folds(labels, groups, values, n_folds=settings.n_folds, seed=settings.seed)
+    permutations = permuted_concepts(values, labels, groups, settings.n_permutations, settings.seed)
+    features = scan.features(layer.name)
+    available = availability(
+        features,
+        concepts,
+        labels,
+        groups,
+        folds,
+        permutations=permutations,
+        n_bootstrap=settings.n_bootstrap,
+        seed=settings.seed,
+    )
+    pooled, gradients = scan.activation(layer.name), scan.gradient(layer.name)
+    rows = []
+    for k, (concept, positive) in enumerate(zip(concepts, positives, strict=True)):
+        known = np.isfinite(concept.values)
         derivative, derivative_p = derivative_test(
-            scan.gradient(layer.name)[known],
-            pooled,
+            gradients[known],
+            pooled[known],
             concept.values[known],
-            permuted[known],
+            permutations[k][known],
             labels[known],
-            towards,
-            spread,
+            np.where(samples["target"].to_numpy()[known] == positive, 1.0, -1.0),
+            within_class_spread(scan.margin(positive), labels),
         )
         naive = cross_fit_cav("pattern", features, concept.values, labels, folds, balance=None)
+        row = available.table.iloc[k]
         rows.append(
             {
                 "concept": concept.name,
@@ -130,21 +130,44 @@ def probe_concept(scan: Scan, concept: Concept, settings: ProbeSettings) -> dict
                 "depth": layer.depth,
                 "layout": layer.layout,
                 "channels": layer.channels,
-                **result.row,
+                "auroc": row["auroc"],
+                "auroc_low": row["low"],
+                "auroc_high": row["high"],
                 "naive_auroc": float(auroc(concept.values, naive)),
+                "null_mean": row["null_mean"],
+                "null_high": row["null_high"],
+                "p": row["p"],
                 "derivative": derivative,
                 "derivative_p": derivative_p,
             }
         )
-        nulls.append(result.null)
-        scores[layer.name] = result.scores
-    best = int(np.nanargmax([row["auroc"] for row in rows]))
-    return {
-        "rows": rows,
-        "p": float(permutation_p(rows[best]["auroc"], np.max(nulls, axis=0))),
-        "layer": rows[best]["layer"],
-        "scores": scores[rows[best]["layer"]],
-    }
+    return {"rows": rows, "null": available.null}
+
+
+def over_layers(by_layer: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Gather what the layers say of each concept, with a p value for the largest AUROC over the layers.
+
+    The null of the maximum is the maximum over the layers of the same permutations, so that looking at
+    many layers is paid for.
+
+    Returns
+    -------
+    list of dict
+        Per concept ``rows``, ``p`` and ``layer`` (where the AUROC is largest).
+    """
+    gathered = []
+    for k in range(len(by_layer[0]["rows"])):
+        rows = [layer["rows"][k] for layer in by_layer]
+        best = int(np.argmax([row["auroc"] for row in rows]))
+        null = np.max([np.asarray(layer["null"], dtype=float)[:, k] for layer in by_layer], axis=0)
+        gathered.append(
+            {
+                "rows": rows,
+                "p": float(permutation_p(rows[best]["auroc"], null)),
+                "layer": rows[best]["layer"],
+            }
+        )
+    return gathered
 
 
 def probe_rank(scan: Scan, concept: Concept, settings: ProbeSettings) -> dict[str, int | None]:
@@ -169,7 +192,8 @@ def pattern_vectors(pooled: FloatArray, concept: FloatArray, labels: IntArray, f
     for fold in range(int(folds.max()) + 1):
         fit = np.isfinite(concept) & (folds != fold)
         differences = [
-            pooled[fit & (labels == c) & (concept == 1)].mean(0) - pooled[fit & (labels == c) & (concept == 0)].mean(0)
+            pooled[fit & (labels == c) & (concept == 1)].mean(0)
+            - pooled[fit & (labels == c) & (concept == 0)].mean(0)
             for c in np.unique(labels)
             if all((fit & (labels == c) & (concept == t)).any() for t in (0, 1))
         ]

@@ -64,9 +64,13 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
             "that the threshold of use is doubled, and performance is too good. Audit held-out images if you can"
         )
     elif not is_train.any() and not (data.frame["split"] != "").any():
-        assumptions.append("no split was given: the images are taken as held out. Say so if they were trained on")
+        assumptions.append(
+            "no split was given: the images are taken as held out. Say so if they were trained on"
+        )
     if reference is None:
-        assumptions.append("no training samples were given: association with the label is that in the audited data")
+        assumptions.append(
+            "no training samples were given: association with the label is that in the audited data"
+        )
     if train is not None and not trained_on:
         shared = set(train.frame["sample_id"]) & set(table.frame["sample_id"])
         if shared:
@@ -75,7 +79,9 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
                 f"{sorted(shared)[:3]}: leave them out of one, or say trained_on=True"
             )
     if not table.has_groups:
-        assumptions.append("no patient or group column was given: every image is taken as a patient of its own")
+        assumptions.append(
+            "no patient or group column was given: every image is taken as a patient of its own"
+        )
     labels = np.unique(table.frame["label"])
     if len(labels) < 2:
         raise InputError(f"all audited samples have label {labels[0]}: an audit needs at least two classes")
@@ -122,11 +128,17 @@ def resolve_concepts(
     if not concepts:
         raise InputError(
             "there is no concept to test"
-            + (f"; the metadata columns were refused: {refused}" if refused else ": the table has no metadata columns")
+            + (
+                f"; the metadata columns were refused: {refused}"
+                if refused
+                else ": the table has no metadata columns"
+            )
             + ". Give concepts=[...], a column per suspected shortcut, or a Concept made from marked samples"
         )
     names = [slug(c.name) for c in concepts]
     twice = sorted({c.name for c, n in zip(concepts, names, strict=True) if names.count(n) > 1})
     if twice:
-        raise InputError(f"concepts whose names are the same, or make the same file name: {twice}. Rename one")
+        raise InputError(
+            f"concepts whose names are the same, or make the same file name: {twice}. Rename one"
+        )
     return concepts, refused

@@ -192,7 +192,9 @@ def projection_use(
     spread = float(np.sqrt(np.mean([margins[labels == c].var() for c in np.unique(labels)]))) + 1e-12
     t, y = concept[samples], labels[samples]
     effect = _contrast(change, t, y, np.ones((1, len(samples))))[0] / spread
-    resampled = _contrast(change, t, y, cluster_weights(groups[samples], n_bootstrap, seed).astype(float)) / spread
+    resampled = (
+        _contrast(change, t, y, cluster_weights(groups[samples], n_bootstrap, seed).astype(float)) / spread
+    )
     low, high = percentile_interval(resampled)
     deviation = float(np.nanstd(resampled)) if np.isfinite(low) else float("nan")
     truth, carriers = (y == positive).astype(int), t.astype(int)
@@ -251,7 +253,9 @@ def directional_derivative(
     patterns = centred.T @ target / ((target**2).sum(0) + 1e-12)
     sensitivity: FloatArray = np.mean(
         [
-            (gradients[towards == side] * side).mean(0) if (towards == side).any() else np.zeros(gradients.shape[1])
+            (gradients[towards == side] * side).mean(0)
+            if (towards == side).any()
+            else np.zeros(gradients.shape[1])
             for side in (1, -1)
         ],
         axis=0,

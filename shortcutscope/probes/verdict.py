@@ -111,7 +111,10 @@ def reach_verdict(
     if not encoded:
         return "not encoded", "no layer tells carriers from the others within a class better than chance does"
     if not used:
-        return "encoded, not used", "layers encode it, but taking it out changes the logit less than the threshold"
+        return (
+            "encoded, not used",
+            "layers encode it, but taking it out changes the logit less than the threshold",
+        )
     if not associated:
         return (
             "encoded and used, not associated",
@@ -192,7 +195,9 @@ def power(interval: tuple[float, float], threshold: float) -> dict[str, float]:
     return {"smallest_effect": float(threshold + stats.norm.ppf(0.8) * deviation), **chance}
 
 
-def layer_weights(use: Mapping[str, float], low: Mapping[str, float], high: Mapping[str, float]) -> dict[str, float]:
+def layer_weights(
+    use: Mapping[str, float], low: Mapping[str, float], high: Mapping[str, float]
+) -> dict[str, float]:
     """Weigh the layers for a later distillation by use, not by encoding.
 
     Parameters

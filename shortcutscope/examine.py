@@ -1,0 +1,411 @@
+"""Examine the concepts of an audit: association, availability, use, extent, verdict, cost, pictures.
+
+Every piece is kept in the run directory as soon as it is measured, so that an interrupted audit goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.finding import Finding, Measured, conclude, rank, untested
+from shortcutscope.models.layers import Layer
+from shortcutscope.models.targets import margin
+from shortcutscope.probes.affected import Gallery, draw_galleries
+from shortcutscope.probes.association import Association, associate
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
+from shortcutscope.probes.extent import ExtentResult, ExtentRule, decide, measure_extent, spread_choice
+from shortcutscope.probes.profile import (
+    ProbeSettings,
+    assemble,
+    over_layers,
+    pattern_vectors,
+    probe_layer,
+    probe_rank,
+)
+from shortcutscope.probes.roles import AuditedData, Role
+from shortcutscope.probes.usage import EFFECT_THRESHOLD, UseResult, evaluation_samples, projection_use
+from shortcutscope.probes.verdict import VerdictRule, layer_weights, untestable
+from shortcutscope.rundir import RunDirectory
+from shortcutscope.scan.capture import forward_edited
+from shortcutscope.scan.scanner import Scan
+from shortcutscope.stats.testing import benjamini_hochberg
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+#: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
+#: the image at every position.
+EARLY_LAYERS = 3
+#: Samples on which the extent of a concept is measured, at most.
+EXTENT_SAMPLES = 480
+
+
+@dataclass(frozen=True)
+class ExamineSettings:
+    """How the concepts of an audit are examined."""
+
+    n_permutations: int = 200
+    n_bootstrap: int = 300
+    seed: int = 0
+    positive: int | None = None
+    batch_size: int = 64
+    output: str | int | None = None
+    gallery: int = 12
+    progress: bool = True
+    verdict: VerdictRule = field(default_factory=VerdictRule)
+    extent: ExtentRule = field(default_factory=ExtentRule)
+
+    def to_dict(self, role: Role) -> dict[str, Any]:
+        """What the report shows of the settings, thresholds included."""
+        return {**asdict(self), "use_threshold": EFFECT_THRESHOLD[role], "role": role}
+
+    def depends(self) -> dict[str, Any]:
+        """What measurements depend on; kept results with other values are not used."""
+        return {k: v for k, v in asdict(self).items() if k not in ("progress", "batch_size", "gallery")}
+
+
+@dataclass
+class Examination:
+    """Everything that the examination found."""
+
+    findings: list[Finding]
+    profile: pd.DataFrame
+    concepts: pd.DataFrame
+    galleries: dict[str, Gallery]
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What all measurements share."""
+
+    model: nn.Module
+    scan: Scan
+    table: ImageTable
+    audited: AuditedData
+    run: RunDirectory
+    settings: ExamineSettings
+    device: torch.device
+
+    @property
+    def labels(self) -> IntArray:
+        return self.scan.samples["label"].to_numpy().astype(np.int64)
+
+    @property
+    def groups(self) -> np.ndarray[Any, Any]:
+        return self.scan.samples["group"].to_numpy()
+
+    def kept(self, stage: str, concept: Concept, compute: Callable[[], Any]) -> Any:
+        depends = {"concept": concept.fingerprint(), "settings": self.settings.depends()}
+        return self.run.cached(stage, concept.name, depends, compute)
+
+    def bar(self, concepts: Sequence[Concept], what: str) -> Any:
+        return tqdm(concepts, desc=what, unit="concept", disable=not self.settings.progress, leave=False)
+
+    def inputs(self, indices: IntArray) -> Iterator[Tensor]:
+        size = self.settings.batch_size
+        for start in range(0, len(indices), size):
+            yield torch.stack([self.table[int(i)][0] for i in indices[start : start + size]]).to(self.device)
+
+
+def examine(
+    model: nn.Module,
+    scan: Scan,
+    table: ImageTable,
+    concepts: Sequence[Concept],
+    audited: AuditedData,
+    run: RunDirectory,
+    settings: ExamineSettings,
+) -> Examination:
+    """Examine concepts on a scanned table.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Frozen.
+    scan : Scan
+        Of ``table``, in its order.
+    concepts : sequence of Concept
+        Covering the samples of ``table`` (unknown where they say nothing).
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    context = _Context(model, scan, table, audited, run, settings, device)
+    here = {c.name: c.aligned_to(scan.samples["sample_id"]) for c in concepts}
+    rule = settings.verdict
+    reasons = {n: untestable(c.values, context.labels, context.groups, rule) for n, c in here.items()}
+    testable = [c for c in here.values() if reasons[c.name] is None]
+    associations = {c.name: _association(context, c) for c in concepts if reasons[c.name] is None}
+
+    with run.stage("probe"):
+        probes = _probe(context, testable, associations)
+    q = dict(zip(probes, benjamini_hochberg(np.array([p["p"] for p in probes.values()])), strict=True))
+    cells = np.array([row["p"] for p in probes.values() for row in p["rows"]], dtype=float)
+    encoded = {n: bool(q[n] <= rule.level) for n in probes}
+
+    use: dict[str, dict[str, Any]] = {}
+    ranks: dict[str, Any] = {}
+    with run.stage("usage"):
+        for concept in context.bar(testable, "taking concepts out"):
+            which = scan.layers if encoded[concept.name] else scan.layers[-1:]
+            stage = "usage" if encoded[concept.name] else "usage-last"
+            association = associations[concept.name][0]
+            use[concept.name] = context.kept(
+                stage, concept, lambda c=concept, w=which, a=association: _use(context, c, w, a)
+            )
+            if encoded[concept.name]:
+                ranks[concept.name] = context.kept(
+                    "rank", concept, lambda c=concept: probe_rank(scan, c, _probe_settings(settings))
+                )
+    extents: dict[str, dict[str, Any]] = {}
+    with run.stage("extent"):
+        for concept in context.bar([c for c in testable if encoded[c.name]], "mapping extent"):
+            extents[concept.name] = context.kept(
+                "extent", concept, lambda c=concept: _extent(context, c, probes[c.name]["rows"])
+            )
+
+    weights = {n: _weights(use[n]) if encoded[n] else {} for n in probes}
+    q_associated = benjamini_hochberg(np.array([associations[n][0].p for n in associations]))
+    associated = {
+        n: bool(q_value <= rule.level and abs(np.nan_to_num(associations[n][0].phi)) >= rule.smallest_phi)
+        for n, q_value in zip(associations, q_associated, strict=True)
+    }
+    findings = [untested(c, str(reasons[c.name])) for c in here.values() if reasons[c.name] is not None]
+    for (name, (association, source)), q_value in zip(associations.items(), q_associated, strict=True):
+        measured = Measured(
+            association=association,
+            associated=associated[name],
+            q_association=float(q_value),
+            association_source=source,
+            probe=probes[name],
+            q=float(q[name]),
+            encoded=encoded[name],
+            use=use[name],
+            extent=extents.get(name),
+            weights=weights[name],
+        )
+        findings.append(
+            conclude(
+                scan,
+                here[name],
+                measured,
+                audited.role,
+                rule,
+                n_bootstrap=settings.n_bootstrap,
+                seed=settings.seed,
+            )
+        )
+    findings = rank(findings)
+    profile = assemble(probes, use, extents, ranks, weights, list(benjamini_hochberg(cells)))
+    with run.stage("gallery"):
+        galleries = draw_galleries(
+            model,
+            table,
+            scan,
+            {f.name: use[f.name][scan.layers[-1].name] for f in findings if f.encoded.get("value")},
+            count=settings.gallery,
+        )
+    return Examination(findings, profile, _concept_frame(context, here, probes), galleries)
+
+
+def _association(context: _Context, concept: Concept) -> tuple[Association, str]:
+    """Association in the training samples if they know the concept, else in the audited ones."""
+    options = {
+        "positive": context.settings.positive,
+        "n_bootstrap": context.settings.n_bootstrap,
+        "seed": context.settings.seed,
+    }
+    reference = context.audited.reference
+    if reference is not None:
+        there = concept.aligned_to(reference.frame["sample_id"]).values
+        labels = reference.frame["label"].to_numpy()
+        known = np.isfinite(there)
+        if known.any() and len(np.unique(there[known])) == 2 and len(np.unique(labels[known])) >= 2:
+            groups = reference.frame["group"].to_numpy()
+            return associate(there, labels, groups, **options), "training split"
+    values = concept.aligned_to(context.scan.samples["sample_id"]).values
+    return associate(values, context.labels, context.groups, **options), "audited data"
+
+
+def _probe_settings(settings: ExamineSettings) -> ProbeSettings:
+    return ProbeSettings(
+        n_permutations=settings.n_permutations, n_bootstrap=settings.n_bootstrap, seed=settings.seed
+    )
+
+
+def _probe(
+    context: _Context, concepts: Sequence[Concept], associations: Mapping[str, tuple[Association, str]]
+) -> dict[str, dict[str, Any]]:
+    """Probe all concepts, layer by layer; what a layer says is kept."""
+    if not concepts:
+        return {}
+    positives = [associations[c.name][0].positive for c in concepts]
+    depends = {
+        "concepts": [c.fingerprint() for c in concepts],
+        "positives": positives,
+        "settings": context.settings.depends(),
+    }
+    layers = tqdm(
+        context.scan.layers, desc="probing", unit="layer", disable=not context.settings.progress, leave=False
+    )
+    by_layer = [
+        context.run.cached(
+            "probe",
+            layer.name,
+            depends,
+            partial(probe_layer, context.scan, layer, concepts, positives, _probe_settings(context.settings)),
+        )
+        for layer in layers
+    ]
+    return {c.name: probe for c, probe in zip(concepts, over_layers(by_layer), strict=True)}
+
+
+def _use(
+    context: _Context, concept: Concept, layers: Sequence[Layer], association: Association
+) -> dict[str, Any]:
+    """Effect of taking the concept out at each of some layers."""
+    scan, settings = context.scan, context.settings
+    labels, groups = context.labels, context.groups
+    halves = make_folds(labels, groups, concept.values, n_folds=2, seed=settings.seed)
+    evaluated = evaluation_samples(concept.values, labels, halves, seed=settings.seed)
+    samples = np.concatenate(evaluated)
+    inputs = list(context.inputs(samples))
+    position = {int(s): k for k, s in enumerate(samples)}
+    stacked = torch.cat(inputs) if inputs else torch.empty(0)
+    margins = scan.margin(association.positive)
+
+    def intervene(layer: Layer) -> Callable[[IntArray, Callable[[Tensor], Tensor]], FloatArray]:
+        def run(indices: IntArray, edit: Callable[[Tensor], Tensor]) -> FloatArray:
+            rows = torch.tensor([position[int(i)] for i in indices])
+            logits = torch.cat(
+                [
+                    forward_edited(context.model, stacked[part], layer, edit, output=settings.output).cpu()
+                    for part in rows.split(settings.batch_size)
+                ]
+            )
+            edited: FloatArray = margin(logits.float(), scan.task, association.positive).numpy().astype(float)
+            return edited
+
+        return run
+
+    results = {}
+    for layer in layers:
+        result = projection_use(
+            scan.activation(layer.name),
+            concept.values,
+            labels,
+            groups,
+            margins,
+            halves,
+            evaluated,
+            intervene(layer),
+            positive=association.positive,
+            n_bootstrap=settings.n_bootstrap,
+            seed=settings.seed,
+        )
+        results[layer.name] = _use_record(result, keep_samples=layer is layers[-1])
+    return results
+
+
+def _use_record(result: UseResult, *, keep_samples: bool) -> dict[str, Any]:
+    record = {
+        "effect": result.effect,
+        "interval": result.interval,
+        "p": result.p,
+        "flip_rate": result.flip_rate,
+        "robust_auroc": result.robust_auroc,
+        "worst_group": result.worst_group,
+    }
+    if keep_samples:
+        record |= {"samples": result.samples, "change": result.change}
+    return record
+
+
+def _extent(context: _Context, concept: Concept, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    scan, settings = context.scan, context.settings
+    labels, groups = context.labels, context.groups
+    generator = np.random.default_rng([settings.seed, 3])
+    chosen = spread_choice(concept.values, labels, EXTENT_SAMPLES, generator)
+    folds = make_folds(labels[chosen], groups[chosen], concept.values[chosen], n_folds=4, seed=settings.seed)
+    early = [layer for layer in scan.layers if layer.spatial][:EARLY_LAYERS]
+    vectors = {
+        x.name: pattern_vectors(
+            scan.activation(x.name)[chosen], concept.values[chosen], labels[chosen], folds
+        )
+        for x in early
+    }
+    result = measure_extent(
+        context.model,
+        scan.layers,
+        lambda: context.inputs(chosen),
+        concept.values[chosen],
+        labels[chosen],
+        groups[chosen],
+        folds,
+        vectors,
+        encoded_auroc=max(row["auroc"] for row in rows),
+        rule=settings.extent,
+        n_bootstrap=settings.n_bootstrap,
+        seed=settings.seed,
+    )
+    return _extent_record(result, {row["layer"]: row["auroc"] for row in rows}, settings.extent)
+
+
+def _extent_record(result: ExtentResult, aurocs: Mapping[str, float], rule: ExtentRule) -> dict[str, Any]:
+    layers = {
+        name: {
+            "statistic": cells.lit,
+            "verdict": decide(cells, {}, aurocs[name], rule)[0],
+            "cell_map": cells.auroc,
+        }
+        for name, cells in result.layer_maps.items()
+    }
+    seen = result.input_map
+    return {
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "statistic": seen.lit if seen else None,
+        "interval": seen.interval if seen else None,
+        "cell_map": seen.auroc if seen else None,
+        "participation": dict(result.participation),
+        "layers": layers,
+    }
+
+
+def _weights(use: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    finite = {
+        k: v
+        for k, v in use.items()
+        if v["effect"] is not None and v["interval"][0] is not None and v["interval"][1] is not None
+    }
+    return layer_weights(
+        {k: v["effect"] for k, v in finite.items()},
+        {k: v["interval"][0] for k, v in finite.items()},
+        {k: v["interval"][1] for k, v in finite.items()},
+    )
+
+
+def _concept_frame(
+    context: _Context, concepts: Mapping[str, Concept], probes: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Concept values, and out-of-fold scores at the layer that knows each concept best."""
+    scan, labels = context.scan, context.labels
+    columns: dict[str, Any] = {"sample_id": scan.samples["sample_id"].to_numpy()}
+    for name, concept in concepts.items():
+        columns[name] = pd.array(concept.values, dtype="Int8")
+        columns[f"{name}.score"] = np.nan
+        if name in probes:
+            folds = make_folds(labels, context.groups, concept.values, seed=context.settings.seed)
+            features = scan.features(probes[name]["layer"])
+            columns[f"{name}.score"] = cross_fitted_scores(features, concept.values, labels, folds)
+    return pd.DataFrame(columns)

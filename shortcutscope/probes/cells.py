@@ -1,0 +1,144 @@
+"""The cell map: in which parts of the image can a concept be read?
+
+Of every cell of a grid over the image it is asked how well the concept can be read there, within a
+class, on samples the reader was not fitted on. Features are averaged over the cell; they come from
+filters on the input, or from a layer of a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from shortcutscope.probes.crossfit import cross_fitted_scores
+from shortcutscope.stats.bootstrap import percentile_interval
+from shortcutscope.stats.metrics import within_class_auroc
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+#: Cells along each axis of a signal, an image and a volume.
+CELLS: Mapping[int, tuple[int, ...]] = {1: (64,), 2: (16, 16), 3: (6, 6, 6)}
+
+
+@dataclass(frozen=True)
+class CellMap:
+    """Cross-fitted within-class AUROC of a concept in every cell, and the share of lit cells.
+
+    Attributes
+    ----------
+    auroc : ndarray
+        (cells...), at least .5 where the cell knows anything.
+    lit : float
+        Share of cells at or above the limit.
+    interval : tuple of float
+        Bootstrap interval of ``lit``, by patient; NaN when it was not asked for.
+    """
+
+    auroc: FloatArray
+    lit: float
+    interval: tuple[float, float] = (float("nan"), float("nan"))
+
+
+def input_filters(x: Tensor) -> Tensor:
+    """Filter bank on the model's input: intensity, edges, curvature, local mean, spread, energy.
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C, *spatial) with one to three spatial axes.
+
+    Returns
+    -------
+    Tensor
+        (N, F, *spatial).
+    """
+    axes = x.ndim - 2
+    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1]
+    grey = x.mean(1, keepdim=True)
+
+    def smooth(t: Tensor, size: int) -> Tensor:
+        padded = functional.pad(t, [size // 2] * (2 * axes), mode="replicate")
+        return pool(padded, size, stride=1)
+
+    mean = smooth(grey, 3)
+    spread = (smooth(grey**2, 3) - mean**2).clamp_min(0).sqrt()
+    edges = [torch.gradient(grey, dim=axis + 2)[0].abs() for axis in range(axes)]
+    responses = [x, grey**2, (grey - mean).abs(), spread, *edges]
+    return torch.cat(responses, 1)
+
+
+def cell_features(values: Tensor, channels: int = 64) -> Tensor:
+    """Average feature maps within cells; many channels are first reduced by a fixed random projection.
+
+    Parameters
+    ----------
+    values : Tensor
+        (N, C, *grid).
+    channels : int
+        More channels than this are projected onto this many random directions, which keeps distances
+        (Johnson and Lindenstrauss 1984) and bounds the memory.
+
+    Returns
+    -------
+    Tensor
+        (N, min(C, channels), *cells) in float32 on the CPU; fewer cells where the grid is smaller.
+    """
+    cells = [min(c, g) for c, g in zip(CELLS[values.ndim - 2], values.shape[2:], strict=True)]
+    pool = (
+        functional.adaptive_avg_pool1d,
+        functional.adaptive_avg_pool2d,
+        functional.adaptive_avg_pool3d,
+    )[values.ndim - 3]
+    pooled = pool(values.float(), cells if len(cells) > 1 else cells[0])
+    if pooled.shape[1] > channels:
+        generator = torch.Generator().manual_seed(pooled.shape[1])
+        projection = torch.randn(pooled.shape[1], channels, generator=generator) / channels**0.5
+        pooled = torch.einsum("nc...,ck->nk...", pooled, projection.to(pooled.device))
+    return pooled.cpu()
+
+
+def cell_map(
+    features: FloatArray,
+    concept: FloatArray,
+    labels: np.ndarray[Any, Any],
+    folds: np.ndarray[Any, Any],
+    *,
+    lit_above: float,
+    weights: FloatArray | None = None,
+) -> CellMap:
+    """Cross-fitted within-class AUROC of a concept in every cell.
+
+    A class-stratified ridge probe per cell, so that a concept that follows the label is not read off the
+    label.
+
+    Parameters
+    ----------
+    features : ndarray
+        (N, F, *cells), see `cell_features`.
+    concept, labels, folds : ndarray
+        (N,); the concept is 0 or 1.
+    lit_above : float
+        AUROC from which a cell counts as lit.
+    weights : ndarray, optional
+        (B, N) bootstrap multiplicities (whole patients) for the interval of the lit share.
+    """
+    flat = features.reshape(*features.shape[:2], -1)
+    scores = np.stack(
+        [
+            cross_fitted_scores(flat[..., c], concept, labels, folds, centre=True)
+            for c in range(flat.shape[2])
+        ],
+        axis=1,
+    )
+    auroc = np.nan_to_num(within_class_auroc(concept, scores, labels), nan=0.5)
+    interval = (float("nan"), float("nan"))
+    if weights is not None:
+        resampled = np.stack([within_class_auroc(concept, column, labels, weights) for column in scores.T])
+        interval = percentile_interval((np.nan_to_num(resampled, nan=0.5) >= lit_above).mean(0))
+    return CellMap(auroc.reshape(features.shape[2:]), float((auroc >= lit_above).mean()), interval)

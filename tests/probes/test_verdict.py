@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from shortcutscope.probes.association import associate
+from shortcutscope.probes.cells import CellMap
+from shortcutscope.probes.extent import ExtentRule, decide, spread_choice
+from shortcutscope.probes.verdict import VerdictRule, effects, layer_weights, power, reach_verdict, untestable
+
+N = 400
+Y = np.arange(N) % 2
+RNG = np.random.default_rng(0)
+GOES_WITH = (RNG.random(N) < np.where(Y == 1, 0.9, 0.1)).astype(float)
+GROUPS = np.arange(N)
+ASSOCIATION = associate(GOES_WITH, Y, GROUPS)
+RULE = VerdictRule()
+
+
+@pytest.mark.parametrize(
+    ("encoded", "used", "effect", "associated", "verdict"),
+    [
+        (True, True, 0.5, True, "shortcut"),
+        (False, True, 0.5, True, "not encoded"),
+        (True, False, 0.1, True, "encoded, not used"),
+        (True, True, 0.5, False, "encoded and used, not associated"),
+        (True, True, -0.5, True, "encoded and used, not associated"),
+    ],
+)
+def test_a_shortcut_is_encoded_and_used_and_associated(encoded, used, effect, associated, verdict):
+    reached, reason = reach_verdict(
+        encoded=encoded, used=used, effect=effect, association=ASSOCIATION, associated=associated
+    )
+    assert reached == verdict
+    assert reason
+
+
+def test_untestable_concepts_say_why():
+    aligned = Y.astype(float)
+    assert "no conflicting samples" in untestable(aligned, Y, GROUPS, RULE)
+    rare = np.zeros(N)
+    rare[:4] = 1
+    assert "too few carriers: 4" in untestable(rare, Y, GROUPS, RULE)
+    one_patient = GROUPS.copy()
+    one_patient[GOES_WITH == 1] = 0
+    assert "1 patient" in untestable(GOES_WITH, Y, one_patient, RULE)
+    assert untestable(GOES_WITH, Y, GROUPS, RULE) is None
+
+
+def test_costs_do_not_depend_on_the_value_called_present():
+    margins = 2.0 * GOES_WITH + 0.5 * Y + RNG.standard_normal(N) - 1
+    one = effects(GOES_WITH, Y, GROUPS, margins, ASSOCIATION, n_bootstrap=50, seed=0)
+    swapped = effects(
+        1 - GOES_WITH, Y, GROUPS, margins, associate(1 - GOES_WITH, Y, GROUPS), n_bootstrap=50, seed=0
+    )
+    for name, entry in one.items():
+        assert swapped[name]["value"] == pytest.approx(entry["value"]), name
+    assert one["auroc_gap"]["value"] == pytest.approx(
+        one["aligned_auroc"]["value"] - one["robust_auroc"]["value"]
+    )
+    low, high = one["robust_auroc"]["interval"]
+    assert low < one["robust_auroc"]["value"] < high
+    assert one["robust_auroc"]["value"] < 0.5 < one["aligned_auroc"]["value"]
+
+
+def test_power_falls_with_the_correlation_and_with_imprecision():
+    sharp, blunt = power((0.4, 0.5), 0.2), power((0.0, 0.9), 0.2)
+    assert sharp["95/5"] > sharp["80/20"] > sharp["70/30"] > sharp["60/40"]
+    assert 0.2 < sharp["smallest_effect"] < blunt["smallest_effect"]
+
+
+def test_layers_are_weighed_by_use_and_only_where_it_is_certain():
+    use = {"a": 0.3, "b": 0.9, "c": -0.5, "d": 0.2}
+    low = {"a": 0.1, "b": 0.5, "c": -0.9, "d": -0.1}
+    high = {"a": 0.5, "b": 1.2, "c": -0.1, "d": 0.5}
+    weights = layer_weights(use, low, high)
+    assert weights == pytest.approx({"a": 0.25, "b": 0.75})
+    assert layer_weights({"d": 0.2}, low, high) == {}
+
+
+def cells(lit, low, high):
+    return CellMap(np.full((4, 4), 0.5), lit, (low, high))
+
+
+@pytest.mark.parametrize(
+    ("map_", "participation", "auroc", "verdict"),
+    [
+        (cells(0.05, 0.02, 0.1), {}, 0.95, "localized"),
+        (cells(1.0, 0.9, 1.0), {}, 0.95, "diffuse"),
+        (cells(0.5, 0.4, 0.6), {}, 0.95, "undetermined"),
+        (cells(0.3, 0.1, 0.8), {}, 0.95, "undetermined"),
+        (cells(0.8, 0.3, 0.9), {}, 0.95, "undetermined"),
+        (cells(0.0, 0.0, 0.1), {}, 0.62, "undetermined"),
+        (cells(0.05, 0.0, 0.1), {"present=1": 0.2, "present=0": 0.1}, 0.95, "undetermined"),
+        (cells(0.05, 0.0, 0.1), {"present=1": 0.2, "present=0": -0.1}, 0.95, "localized"),
+        (cells(1.0, 0.9, 1.0), {"present=1": -0.2, "present=0": 0.0}, 0.95, "undetermined"),
+    ],
+)
+def test_extent_is_decided_by_both_witnesses(map_, participation, auroc, verdict):
+    decided, reason = decide(map_, participation, auroc, ExtentRule())
+    assert decided == verdict
+    assert "cells" in reason
+
+
+def test_samples_for_the_extent_are_spread_over_the_groups():
+    concept = np.zeros(N)
+    concept[:15] = 1
+    chosen = spread_choice(concept, Y, 100, np.random.default_rng(0))
+    assert len(chosen) == 100
+    assert concept[chosen].sum() == 15
+    assert len(np.unique(chosen)) == 100
+    concept[:] = np.nan
+    concept[:6] = (0, 1, 0, 1, 0, 1)
+    assert len(spread_choice(concept, Y, 100, np.random.default_rng(0))) == 6
