@@ -1,0 +1,127 @@
+"""The report as HTML: one self-contained file, and the same as a fragment for a notebook.
+
+Data come from `summarize`, figures from `figures`, pictures from `gallery`; the templates lay them out.
+Everything is escaped by default: names of concepts, files and samples are other people's text.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from shortcutscope.report import figures
+from shortcutscope.report.gallery import read_gallery
+from shortcutscope.report.summary import summarize
+from shortcutscope.rundir import write_atomically
+
+FINDING_FIGURES = ("availability", "use", "cell_map", "zones", "lit", "layer_maps", "gallery")
+
+# Fragments share the document of a notebook, so that each needs ids of its own.
+_serial = itertools.count(1)
+
+
+@cache
+def environment() -> Environment:
+    """Jinja with escaping always on; a name that a template misspells is an error, not an empty string."""
+    return Environment(
+        loader=PackageLoader("shortcutscope", "report/templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(run_dir: str | Path) -> str:
+    """The report of a run as one HTML page that loads nothing from anywhere.
+
+    Raises
+    ------
+    InputError
+        When the run is unfinished or misses files; see `summarize`.
+    """
+    return _render("page.html", run_dir, uid="ss", page=True)
+
+
+def render_fragment(run_dir: str | Path) -> str:
+    """The same report as an element for a notebook, with styles that reach nothing else."""
+    return _render("fragment.html", run_dir, uid=f"ss{next(_serial)}", page=False)
+
+
+def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
+    """Write the report, whole or not at all.
+
+    Parameters
+    ----------
+    run_dir : path
+        A finished run.
+    path : path, optional
+        Where to; by default ``report.html`` in the run directory.
+
+    Returns
+    -------
+    Path
+    """
+    goal = Path(path) if path is not None else Path(run_dir) / "report.html"
+    content = render(run_dir).encode()
+    write_atomically(goal, lambda file: file.write(content))
+    return goal
+
+
+def _render(template: str, run_dir: str | Path, *, uid: str, page: bool) -> str:
+    report = summarize(run_dir)
+    drawn = draw(report, uid)
+    return environment().get_template(template).render(report=report, figures=drawn, uid=uid, page=page)
+
+
+def draw(report: Mapping[str, Any], uid: str) -> dict[str, Any]:
+    """All figures of a report.
+
+    Parameters
+    ----------
+    report : mapping
+        From `summarize`.
+    uid : str
+        Prefix of all ids.
+
+    Returns
+    -------
+    dict
+        ``availability``, ``use`` (SVG or None) and ``findings``, id to its figures.
+    """
+    heatmaps = report["heatmaps"]
+    mapped = bool(heatmaps["concepts"] and heatmaps["layers"])
+    used = mapped and any(v is not None for row in heatmaps["use"] for v in row)
+    return {
+        "availability": figures.availability_heatmap(heatmaps, f"{uid}-availability") if mapped else None,
+        "use": figures.use_heatmap(heatmaps, f"{uid}-use") if used else None,
+        "findings": {f["id"]: draw_finding(f, f"{uid}-{f['id']}") for f in report["findings"]},
+    }
+
+
+def draw_finding(finding: Mapping[str, Any], uid: str) -> dict[str, Markup | dict[str, Any] | None]:
+    """Figures of one finding; what was not measured is not drawn."""
+    drawn: dict[str, Markup | dict[str, Any] | None] = dict.fromkeys(FINDING_FIGURES)
+    if not finding["drawn"]:
+        return drawn
+    curves, extent, concept = finding["curves"], finding["extent"], finding["name"]
+    if any(v is not None for v in curves["auroc"]):
+        drawn["availability"] = figures.availability_curve(finding, f"{uid}-availability")
+    if any(v is not None for v in curves["use"]):
+        drawn["use"] = figures.use_curve(finding, f"{uid}-use")
+    if extent["cell_map"] is not None:
+        drawn["cell_map"] = figures.cell_map(extent, f"{uid}-cells", concept)
+    if extent["statistic"] is not None:
+        drawn["zones"] = figures.extent_zones(extent, f"{uid}-zones", concept)
+    drawn["lit"] = figures.lit_curve(extent, f"{uid}-lit", concept)
+    drawn["layer_maps"] = figures.layer_maps(extent, f"{uid}-layers", concept)
+    if finding["gallery"] is not None:
+        gallery = read_gallery(Path(finding["gallery"]))
+        drawn["gallery"] = {**gallery, "bar": figures.relevance_bar(gallery["top"], f"{uid}-relevance")}
+    return drawn

@@ -1,0 +1,273 @@
+"""The report as pure data: every number and sentence that a page shows, and nothing of how it looks.
+
+`summarize` turns a run directory into plain dicts, lists, strings and numbers. Figures and templates only
+lay them out, so that what a report says can be tested without HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shortcutscope.report import wording
+from shortcutscope.report.finding import summarize_finding
+from shortcutscope.report.run_files import RunFiles, interval, mapping, number, read_run
+
+#: Figures per finding and rows of a heat map stop here; tables go on.
+MAX_DRAWN = 30
+#: Rows of the profile table on the page; ``profile.parquet`` has them all.
+MAX_PROFILE_ROWS = 600
+
+PERFORMANCE = {
+    "auroc": ("AUROC", "area under the ROC curve; mean over classes where there are more than two"),
+    "accuracy": ("Accuracy", "share of samples predicted right"),
+    "balanced_accuracy": ("Balanced accuracy", "mean of the classes' recalls"),
+    "ece": ("Calibration error", "expected calibration error: mean distance of confidence and accuracy"),
+}
+
+PROFILE_COLUMNS = {
+    "auroc": ("AUROC", 2),
+    "auroc_low": ("low", 2),
+    "auroc_high": ("high", 2),
+    "null_high": ("null 95 %", 2),
+    "naive_auroc": ("naive AUROC", 2),
+    "q": ("q", 3),
+    "use": ("use U", 2),
+    "use_low": ("low", 2),
+    "use_high": ("high", 2),
+    "use_p": ("p of use", 3),
+    "use_flip_rate": ("flips", 2),
+    "extent_statistic": ("lit cells", 2),
+    "effective_rank": ("rank", 0),
+    "weight": ("weight", 2),
+}
+
+
+def summarize(run_dir: str | Path) -> dict[str, Any]:
+    """Everything a report says about a run.
+
+    Parameters
+    ----------
+    run_dir : path
+        A finished run directory.
+
+    Returns
+    -------
+    dict
+        Plain data: ``title``, ``headline``, ``facts``, ``warnings``, ``assumptions``, ``performance``,
+        ``findings`` (see `summarize_finding`), ``zones``, ``heatmaps``, ``effects``, ``power``,
+        ``profile``, ``refused``, ``provenance``.
+
+    Raises
+    ------
+    InputError
+        When the run is missing files or is unfinished; the text names the stage to run.
+    """
+    files = read_run(run_dir)
+    run = files.run
+    zones = extent_zones(run)
+    findings = [summarize_finding(f, files, zones, i) for i, f in enumerate(files.findings)]
+    for finding in findings[MAX_DRAWN:]:
+        finding["drawn"] = False
+    return {
+        "title": _title(run),
+        "headline": wording.headline(files.findings),
+        "facts": _facts(run),
+        "created": str(run.get("created") or ""),
+        "version": str(run.get("version") or ""),
+        "warnings": [*map(_sentence_case, run.get("warnings") or []), *_gallery_warning(run)],
+        "assumptions": [_sentence_case(text) for text in run.get("assumptions") or []],
+        "performance": _performance(run),
+        "findings": findings,
+        "drawn_note": _cap(min(len(findings), MAX_DRAWN), len(findings), "concepts", "the tables have all"),
+        "zones": zones,
+        "heatmaps": _heatmaps(files, findings),
+        "effects": [f for f in findings if any(e["value"] is not None for e in f["effect"])],
+        "power": [f for f in findings if f["power"]["rows"]],
+        "profile": _profile(files),
+        "refused": [
+            {"name": str(k), "reason": str(v)} for k, v in mapping(run.get("refused_columns")).items()
+        ],
+        "provenance": _provenance(run),
+    }
+
+
+def extent_zones(run: Mapping[str, Any]) -> dict[str, float] | None:
+    """Limits of the extent verdict as the audit applied them, or None where it did not record them."""
+    limits = mapping(mapping(run.get("settings")).get("extent"))
+    low, high = number(limits.get("localized_below")), number(limits.get("diffuse_above"))
+    if low is None or high is None:
+        return None
+    zones = {"localized_below": low, "diffuse_above": high}
+    lit = number(limits.get("lit_above"))
+    return zones if lit is None else {**zones, "lit_above": lit}
+
+
+def _title(run: Mapping[str, Any]) -> str:
+    model = mapping(run.get("model"))
+    return str(model.get("spec") or model.get("class") or "model")
+
+
+def _facts(run: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The line under the title: what was audited, at a glance."""
+    model, data = mapping(run.get("model")), mapping(run.get("data"))
+    classes = [str(c) for c in data.get("classes") or []]
+    groups = number(data.get("n_groups"))
+    facts = [
+        ("Images", wording.count(data.get("n_samples"))),
+        ("Patients", wording.count(groups) if groups is not None else "not given"),
+        (
+            "Classes",
+            ", ".join(classes)
+            if 0 < len(classes) <= 4
+            else str(len(classes))
+            if classes
+            else wording.MISSING,
+        ),
+        ("Parameters", wording.count(model.get("parameters"))),
+        ("Layers scanned", str(len(run.get("layers") or []))),
+        ("Date", str(run.get("created") or wording.MISSING)[:10]),
+    ]
+    return [{"label": label, "value": value} for label, value in facts]
+
+
+def _sentence_case(text: Any) -> str:
+    """Warnings are written as clauses for the command line; a page shows sentences."""
+    clause = str(text).strip()
+    return clause[:1].upper() + clause[1:] + ("" if clause.endswith((".", "!", "?")) else ".")
+
+
+def _gallery_warning(run: Mapping[str, Any]) -> list[str]:
+    state = mapping(mapping(run.get("stages")).get("gallery")).get("state", "done")
+    if state in ("done", "skipped"):
+        return []
+    return [f"The gallery stage is {state}: pictures may be missing. Run the same audit again to draw them."]
+
+
+def _performance(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    measured = mapping(run.get("performance"))
+    rows = []
+    for key, (label, hint) in PERFORMANCE.items():
+        value = number(measured.get(key))
+        if value is not None:
+            rows.append(
+                {"key": key, "label": label, "hint": hint, "value": value, "text": wording.decimal(value, 3)}
+            )
+    return rows
+
+
+def _layer_names(files: RunFiles) -> list[str]:
+    """Layers from input to output."""
+    listed = [str(layer["name"]) for layer in files.run.get("layers") or [] if mapping(layer).get("name")]
+    return listed or list(dict.fromkeys(map(str, files.profile["layer"])))
+
+
+def _heatmaps(files: RunFiles, findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Concepts x layers, with each cell's own null; cells without a measurement are None."""
+    tested = [f for f in findings if f["curves"]["layers"]]
+    shown = tested[:MAX_DRAWN]
+    layers = _layer_names(files)
+
+    def grid(key: str) -> list[list[float | None]]:
+        rows = []
+        for finding in shown:
+            curves = finding["curves"]
+            known = dict(zip(curves["layers"], curves[key], strict=True))
+            rows.append([known.get(layer) for layer in layers])
+        return rows
+
+    thresholds = [f["used"]["threshold"] for f in shown if f["used"]["threshold"] is not None]
+    return {
+        "concepts": [f["name"] for f in shown],
+        "layers": layers,
+        "auroc": grid("auroc"),
+        "null_high": grid("null_high"),
+        "use": grid("use"),
+        "threshold": max(thresholds) if thresholds else None,
+        "note": _cap(len(shown), len(tested), "tested concepts", "the profile table lists more"),
+    }
+
+
+def _cap(shown: int, total: int, what: str, rest: str) -> str:
+    return "" if shown == total else f"Showing the first {shown} of {total} {what}; {rest}."
+
+
+def _profile(files: RunFiles) -> dict[str, Any]:
+    """The tidy table with its numbers formatted, and raw for sorting."""
+    frame = files.profile
+    keys = [k for k in PROFILE_COLUMNS if k in frame.columns and frame[k].notna().any()]
+    order = {name: i for i, name in enumerate(_layer_names(files))}
+    columns = [{"label": "concept", "numeric": False}, {"label": "layer", "numeric": True}]
+    columns += [{"label": PROFILE_COLUMNS[k][0], "numeric": True} for k in keys]
+    rows = []
+    for record in frame.head(MAX_PROFILE_ROWS).to_dict("records"):
+        layer = str(record["layer"])
+        cells = [
+            {"text": str(record["concept"]), "sort": str(record["concept"])},
+            {"text": layer, "sort": order.get(layer, len(order))},
+        ]
+        for key in keys:
+            value = number(record[key])
+            places = PROFILE_COLUMNS[key][1]
+            text = wording.p_value(value) if places == 3 else wording.decimal(value, places)
+            cells.append({"text": text, "sort": "" if value is None else value})
+        rows.append(cells)
+    return {
+        "columns": columns,
+        "rows": rows,
+        "note": _cap(len(rows), len(frame), "rows", "profile.parquet in the run directory has all"),
+    }
+
+
+def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
+    model, data = mapping(run.get("model")), mapping(run.get("data"))
+    value_range = interval(data.get("value_range"))
+    made = [
+        ("shortcutscope", run.get("version")),
+        ("Created", run.get("created")),
+        ("Device", run.get("device")),
+        ("Seed", run.get("seed")),
+        ("Model class", model.get("class")),
+        ("Transform", data.get("transform")),
+        ("Value range", wording.between(value_range, 0) if value_range else None),
+    ]
+    stages = [
+        {
+            "name": str(name),
+            "state": str(mapping(stage).get("state", "unknown")),
+            "seconds": number(mapping(stage).get("seconds")),
+            "text": wording.duration(number(mapping(stage).get("seconds"))),
+        }
+        for name, stage in mapping(run.get("stages")).items()
+    ]
+    return {
+        "command": str(run.get("command") or ""),
+        "made": [{"label": k, "value": str(v)} for k, v in made if v not in (None, "")],
+        "fingerprints": [
+            {"label": label, "short": str(value)[:12], "full": str(value)}
+            for label, value in (("Model", model.get("fingerprint")), ("Data", data.get("fingerprint")))
+            if value
+        ],
+        "environment": [
+            {"label": str(k), "value": str(v)} for k, v in mapping(run.get("environment")).items()
+        ],
+        "settings": [{"label": k, "value": v} for k, v in _flat(mapping(run.get("settings")))],
+        "stages": stages,
+        "total": wording.duration(sum(s["seconds"] or 0.0 for s in stages)),
+        "skipped": [
+            {"sample": str(row[0]), "reason": str(row[1])}
+            for row in data.get("skipped") or []
+            if isinstance(row, list | tuple) and len(row) == 2
+        ],
+    }
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", "not set" if value is None else str(value)))
+    return rows

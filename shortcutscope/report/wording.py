@@ -1,0 +1,256 @@
+"""How numbers and verdicts are put into words; nothing here knows of HTML.
+
+The sentences are for a reader who decides whether a model may be used, and who need not know the
+methods: each says what was measured and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shortcutscope.report.run_files import interval, mapping, number
+
+MISSING = "–"
+
+#: Verdict to (key for colour and icon, label on the card).
+VERDICTS: Mapping[str, tuple[str, str]] = {
+    "shortcut": ("shortcut", "Shortcut"),
+    "encoded and used, not associated": ("used", "Used, not associated"),
+    "encoded, not used": ("encoded", "Encoded, not used"),
+    "not encoded": ("absent", "Not encoded"),
+    "not testable": ("untestable", "Not testable"),
+}
+
+EXTENTS: Mapping[str, str] = {
+    "localized": "confined to a part of the image",
+    "diffuse": "spread over the image",
+    "undetermined": "extent undetermined",
+}
+
+
+def decimal(value: float | None, places: int = 2) -> str:
+    """A number with a true minus sign; a dash where it is unknown.
+
+    Examples
+    --------
+    >>> decimal(0.456), decimal(-0.3, 1), decimal(-0.0001), decimal(None)
+    ('0.46', '−0.3', '0.00', '–')
+    """
+    if value is None:
+        return MISSING
+    text = f"{abs(value):.{places}f}"
+    return f"−{text}" if value < 0 and float(text) != 0 else text
+
+
+def between(ends: tuple[float, float] | None, places: int = 2, scale: float = 1.0) -> str:
+    """An interval as ``low to high``; empty where it is unknown."""
+    if ends is None:
+        return ""
+    return f"{decimal(ends[0] * scale, places)} to {decimal(ends[1] * scale, places)}"
+
+
+def percent(value: float | None) -> str:
+    """A share in percent, with one place below two percent so that rare is not read as never.
+
+    Examples
+    --------
+    >>> percent(0.934), percent(0.004), percent(0.0), percent(None)
+    ('93 %', '0.4 %', '0 %', '–')
+    """
+    if value is None:
+        return MISSING
+    return f"{100 * value:.1f} %" if 0 < value < 0.02 else f"{100 * value:.0f} %"
+
+
+def p_value(value: float | None) -> str:
+    """A p or q value; never as zero.
+
+    Examples
+    --------
+    >>> p_value(0.0312), p_value(0.4), p_value(0.0), p_value(None)
+    ('0.031', '0.40', '< 0.001', '–')
+    """
+    if value is None:
+        return MISSING
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def count(value: Any) -> str:
+    """A whole number with thin spaces between thousands.
+
+    Examples
+    --------
+    >>> count(11177538)
+    '11\u202f177\u202f538'
+    """
+    known = number(value)
+    return MISSING if known is None else f"{int(known):,}".replace(",", "\u202f")
+
+
+def duration(seconds: float | None) -> str:
+    """A time span in the unit that fits.
+
+    Examples
+    --------
+    >>> duration(0.21), duration(41.7), duration(754.0)
+    ('0.2 s', '42 s', '12 min 34 s')
+    """
+    if seconds is None:
+        return MISSING
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def listed(items: Sequence[str]) -> str:
+    """Join as a person would: ``a``, ``a and b``, ``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def plural(n: int, noun: str) -> str:
+    """``1 finding``, ``2 findings``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def headline(findings: Sequence[Mapping[str, Any]]) -> str:
+    """What the audit found, in one or two sentences."""
+    tested = [f for f in findings if f.get("verdict") != "not testable"]
+    shortcuts = [str(f["name"]) for f in tested if f.get("verdict") == "shortcut"]
+    left = len(findings) - len(tested)
+    if not tested:
+        text = "No concept could be tested on these data"
+    elif not shortcuts:
+        text = f"None of the {plural(len(tested), 'tested concept')} is a shortcut of this model"
+        text = "The tested concept is no shortcut of this model" if len(tested) == 1 else text
+    else:
+        verb, noun = ("is a", "shortcut") if len(shortcuts) == 1 else ("are", "shortcuts")
+        named = listed(shortcuts) if len(shortcuts) <= 4 else f"{listed(shortcuts[:3])} and others"
+        of = (
+            "the only tested concept"
+            if len(tested) == 1
+            else f"{len(shortcuts)} of {len(tested)} tested concepts"
+        )
+        text = f"{of[0].upper()}{of[1:]} {verb} {noun}: {named}"
+    return f"{text}." + (f" {left} more could not be tested." if left and tested else "")
+
+
+def sentence(finding: Mapping[str, Any]) -> str:
+    """What the verdict on a concept means, in plain language."""
+    name = str(finding["name"])
+    say = {
+        "shortcut": _shortcut,
+        "encoded and used, not associated": _used,
+        "encoded, not used": _encoded,
+        "not encoded": _absent,
+    }.get(str(finding.get("verdict")), _untestable)
+    return say(name, finding)
+
+
+def _shortcut(name: str, finding: Mapping[str, Any]) -> str:
+    effect = mapping(finding.get("effect"))
+    robust, aligned = (number(mapping(effect.get(k)).get("value")) for k in ("robust_auroc", "aligned_auroc"))
+    if robust is None or aligned is None:
+        return f"The model reads {name}, its output depends on it, and it goes with the label."
+    if robust < aligned:
+        return (
+            f"The model leans on {name}: AUROC is {decimal(aligned)} where it agrees with the label and "
+            f"{decimal(robust)} where it disagrees."
+        )
+    return (
+        f"The model's output depends on {name}, but on these data that costs nothing measurable: AUROC is "
+        f"{decimal(aligned)} where it agrees with the label and {decimal(robust)} where it disagrees."
+    )
+
+
+def _used(name: str, finding: Mapping[str, Any]) -> str:
+    source = mapping(finding.get("association")).get("source") or "these data"
+    return (
+        f"The output responds to {name}, but not along with an association to the label in the {source}: "
+        "no shortcut here, and a risk where the two go together."
+    )
+
+
+def _encoded(name: str, finding: Mapping[str, Any]) -> str:
+    encoded, used = mapping(finding.get("encoded")), mapping(finding.get("used"))
+    auroc, effect, limit = (
+        number(encoded.get("auroc")),
+        number(used.get("effect")),
+        number(used.get("threshold")),
+    )
+    read = f"{name} can be read from the network" + (
+        f" (AUROC {decimal(auroc)})" if auroc is not None else ""
+    )
+    if effect is None or limit is None:
+        return f"{read}, but the output was not found to depend on it."
+    moved = f"taking it out moves the output by {decimal(abs(effect))} standard deviations"
+    if abs(effect) >= limit:
+        return f"{read}; {moved}, which cannot be told from no effect at this number of samples."
+    return f"{read}, but {moved} only, below the threshold of {decimal(limit)}."
+
+
+def _absent(name: str, finding: Mapping[str, Any]) -> str:
+    auroc = number(mapping(finding.get("encoded")).get("auroc"))
+    best = f" (best AUROC {decimal(auroc)})" if auroc is not None else ""
+    return f"No layer tells samples with {name} from the others better than chance{best}."
+
+
+def _untestable(name: str, finding: Mapping[str, Any]) -> str:
+    reason = str(finding.get("reason") or "the audit gave no reason").rstrip(".")
+    return f"Not tested: {reason}."
+
+
+def where(finding: Mapping[str, Any], depths: Mapping[str, float]) -> str:
+    """Where in the network a concept acts or, failing that, is best read."""
+    weights = {
+        k: w for k, v in mapping(finding.get("layers")).items() if (w := number(v)) is not None and w > 0
+    }
+    if weights:
+        best = max(weights, key=lambda layer: weights[layer])
+        return f"acts most at {best}{_depth(depths.get(best))}"
+    layer = mapping(finding.get("encoded")).get("layer")
+    if layer and finding.get("verdict") not in ("not encoded", "not testable"):
+        return f"best read at {layer}{_depth(depths.get(layer))}"
+    return ""
+
+
+def _depth(depth: float | None) -> str:
+    if depth is None:
+        return ""
+    return ", " + ("early" if depth < 1 / 3 else "middle" if depth < 2 / 3 else "late") + " in the network"
+
+
+def cost(effect: Mapping[str, Any]) -> dict[str, Any] | None:
+    """AUROC points between samples that agree with the concept and those that do not.
+
+    Returns
+    -------
+    dict or None
+        ``points``, ``text``, ``interval_text``; None where robust or aligned AUROC is unknown.
+    """
+    gap = mapping(effect.get("auroc_gap"))
+    value, ends = number(gap.get("value")), interval(gap.get("interval"))
+    if value is None:
+        robust, aligned = (
+            number(mapping(effect.get(k)).get("value")) for k in ("robust_auroc", "aligned_auroc")
+        )
+        if robust is None or aligned is None:
+            return None
+        value = aligned - robust
+    return {"points": 100 * value, "text": decimal(100 * value, 0), "interval_text": between(ends, 0, 100)}
+
+
+def power_sentence(finding: Mapping[str, Any]) -> str:
+    """What the audit could have found of this concept, had it been there."""
+    power, samples = mapping(finding.get("power")), mapping(finding.get("n_samples"))
+    smallest = number(power.get("smallest_effect"))
+    if smallest is None:
+        return ""
+    conflicting = number(samples.get("conflicting"))
+    base = "" if conflicting is None else f" with {count(conflicting)} conflicting samples"
+    return f"The smallest use that this audit finds in four of five cases{base} is {decimal(smallest)}."
