@@ -1,0 +1,73 @@
+"""The command line.
+
+Exit codes, so that an audit can gate a pipeline: 0 nothing found (and for commands that find nothing by
+nature), 2 at least one shortcut found, 1 error. Heavy modules are imported inside the commands: the help
+loads no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+import shortcutscope
+from shortcutscope.cli.auditing import FoundShortcutsError, audit
+from shortcutscope.cli.commands import bench, demo, doctor, layers, report
+from shortcutscope.errors import ShortcutscopeError
+
+NOTHING_FOUND, FAILED, FOUND = 0, 1, 2
+
+app = typer.Typer(
+    name="shortcutscope",
+    help="Find out whether a trained medical-image model leans on shortcuts, where, and what they cost.",
+    epilog="Exit codes: 0 nothing found, 2 shortcuts found, 1 error. Not for clinical use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for _command in (demo, layers, audit, report, bench, doctor):
+    app.command()(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"shortcutscope {shortcutscope.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code.
+
+    Parameters
+    ----------
+    args : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+    """
+    try:
+        app(args, prog_name="shortcutscope")
+    except FoundShortcutsError:
+        sys.exit(FOUND)
+    except ShortcutscopeError as error:
+        Console(stderr=True).print(
+            f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
+        sys.exit(FAILED)
+    except SystemExit as leaving:
+        # The parser leaves with 2 for a wrong option, which here means that shortcuts were found.
+        sys.exit(FAILED if leaving.code == FOUND else leaving.code)
+    sys.exit(NOTHING_FOUND)

@@ -1,0 +1,185 @@
+"""``shortcutscope audit``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from shortcutscope.cli.inputs import (
+    DataOptions,
+    concept_choice,
+    layer_choice,
+    open_model,
+    open_table,
+    open_training_columns,
+    target_choice,
+    with_roles,
+)
+from shortcutscope.errors import InputError
+
+_COLUMNS, _IMAGES, _MODEL, _ROLES, _STATISTICS, _RUNNING = (
+    "Columns of a manifest",
+    "Images",
+    "Model",
+    "What the samples are",
+    "Statistics",
+    "Running",
+)
+
+
+class FoundShortcutsError(Exception):
+    """The audit ended well and found shortcuts: the command leaves with exit code 2."""
+
+
+def audit(
+    model: Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME or package.module:factory.")],
+    data: Annotated[
+        Path, typer.Argument(help="CSV, TSV or Parquet manifest, image folder, or MedMNIST npz.")
+    ],
+    out: Annotated[Path, typer.Option(help="Run directory; an interrupted run there goes on.")],
+    concepts: Annotated[
+        str | None, typer.Option(help="Columns to test, comma-separated. Default: all metadata columns.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Safetensors file or checkpoint.", rich_help_panel=_MODEL)
+    ] = None,
+    num_classes: Annotated[int | None, typer.Option(help="Number of logits.", rich_help_panel=_MODEL)] = None,
+    model_kwargs: Annotated[
+        str | None, typer.Option(help="JSON object of arguments of the factory.", rich_help_panel=_MODEL)
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option(help="Load a checkpoint that can run code (pickle).", rich_help_panel=_MODEL)
+    ] = False,
+    layers: Annotated[
+        str, typer.Option(help="blocks, all, or names and patterns.", rich_help_panel=_MODEL)
+    ] = "blocks",
+    target: Annotated[
+        str, typer.Option(help="Explained logit: predicted, label or a class.", rich_help_panel=_MODEL)
+    ] = "predicted",
+    task: Annotated[
+        str, typer.Option(help="auto, multiclass, binary or multilabel.", rich_help_panel=_MODEL)
+    ] = "auto",
+    positive: Annotated[
+        int | None, typer.Option(help="Class that effects refer to.", rich_help_panel=_MODEL)
+    ] = None,
+    image: Annotated[str, typer.Option(help="Image file.", rich_help_panel=_COLUMNS)] = "image",
+    label: Annotated[str, typer.Option(help="Class.", rich_help_panel=_COLUMNS)] = "label",
+    group: Annotated[
+        str | None, typer.Option(help="Patient; default: column group.", rich_help_panel=_COLUMNS)
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split; default: column split.", rich_help_panel=_COLUMNS)
+    ] = None,
+    sample_id: Annotated[
+        str | None, typer.Option(help="Unique id; default: column sample_id.", rich_help_panel=_COLUMNS)
+    ] = None,
+    mask: Annotated[str | None, typer.Option(help="Annotation mask file.", rich_help_panel=_COLUMNS)] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the image files; default: DATA's.", rich_help_panel=_COLUMNS),
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Resample to this side.", rich_help_panel=_IMAGES)] = None,
+    mode: Annotated[str | None, typer.Option(help="L or RGB.", rich_help_panel=_IMAGES)] = None,
+    value_range: Annotated[
+        tuple[float, float], typer.Option(help="Lowest and highest value.", rich_help_panel=_IMAGES)
+    ] = (0.0, 1.0),
+    mean: Annotated[
+        str | None, typer.Option(help="Mean, one or per channel.", rich_help_panel=_IMAGES)
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Deviation, one or per channel.", rich_help_panel=_IMAGES)
+    ] = None,
+    on_unreadable: Annotated[
+        str, typer.Option(help="raise, or skip and count.", rich_help_panel=_IMAGES)
+    ] = "raise",
+    train_data: Annotated[
+        Path | None,
+        typer.Option(help="Manifest of the training samples (images not needed).", rich_help_panel=_ROLES),
+    ] = None,
+    train_split: Annotated[
+        str | None, typer.Option(help="Split the model was trained on.", rich_help_panel=_ROLES)
+    ] = None,
+    audit_split: Annotated[
+        str | None, typer.Option(help="Splits to audit; default: all but training.", rich_help_panel=_ROLES)
+    ] = None,
+    trained_on_these: Annotated[
+        bool, typer.Option("--trained-on-these", help="The model saw these images.", rich_help_panel=_ROLES)
+    ] = False,
+    permutations: Annotated[int, typer.Option(help="Permutations.", rich_help_panel=_STATISTICS)] = 200,
+    bootstrap: Annotated[
+        int, typer.Option(help="Resamples of the patients.", rich_help_panel=_STATISTICS)
+    ] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.", rich_help_panel=_STATISTICS)] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="Default: cuda where there is one.", rich_help_panel=_RUNNING)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per batch.", rich_help_panel=_RUNNING)] = 64,
+    workers: Annotated[int, typer.Option(help="Processes that read images.", rich_help_panel=_RUNNING)] = 0,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.", rich_help_panel=_RUNNING)] = "fp32",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what it would cost; write nothing.", rich_help_panel=_RUNNING),
+    ] = False,
+) -> None:
+    """Audit a trained model for shortcuts and write the report. Exit code 2 when any is found."""
+    from shortcutscope.audit import audit as run_audit
+    from shortcutscope.audit import estimate_audit
+    from shortcutscope.cli.tables import print_estimate, print_verdicts
+
+    reading = DataOptions(
+        image, label, group, split, sample_id, mask, root, size, mode, value_range, mean, std
+    )
+    if train_data and trained_on_these:
+        raise InputError(
+            "--train-data names other samples than DATA, --trained-on-these says they are the same"
+        )
+    table = with_roles(open_table(data, reading), train_split, audit_split)
+    train = open_training_columns(train_data, reading, table) if train_data else None
+    loaded = open_model(model, weights, num_classes, trust, model_kwargs)
+    scanning: dict[str, Any] = {
+        "layers": layer_choice(layers),
+        "target": target_choice(target),
+        "task": task,
+        "device": device or _device(),
+        "batch_size": batch_size,
+        "workers": workers,
+        "precision": precision,
+    }
+    console = Console()
+    if dry_run:
+        cost = estimate_audit(loaded, table, train=train, trained_on=trained_on_these, **scanning)
+        print_estimate(console, cost)
+        return
+    done = run_audit(
+        loaded,
+        table,
+        out,
+        concepts=concept_choice(concepts),
+        train=train,
+        trained_on=trained_on_these,
+        positive=positive,
+        n_permutations=permutations,
+        n_bootstrap=bootstrap,
+        on_unreadable=on_unreadable,
+        seed=seed,
+        model_spec=model,
+        command=shlex.join(["shortcutscope", *sys.argv[1:]]),
+        **scanning,
+    )
+    written = done.report()
+    print_verdicts(console, done, written)
+    if done.shortcuts:
+        raise FoundShortcutsError
+
+
+def _device() -> str | None:
+    import torch
+
+    # Under torchrun every process would take the same accelerator; scanning refuses that by itself.
+    return "cuda" if torch.cuda.is_available() and "WORLD_SIZE" not in os.environ else None

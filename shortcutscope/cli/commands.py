@@ -1,0 +1,122 @@
+"""The commands beside ``audit``: demo, layers, report, bench and doctor."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from shortcutscope.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SUITES = ("scan", "extent", "nulls")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the images, the model and the run.")] = Path(
+        "runs/demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+) -> None:
+    """Plant two shortcuts in made-up radiographs, train a network on them, and audit it. No data needed."""
+    from shortcutscope.cli.demonstration import run_demo
+
+    run_demo(out, seed=seed, console=Console())
+
+
+def layers(
+    model: Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME or package.module:factory.")],
+    choice: Annotated[str, typer.Option("--layers", help="blocks, all, or names and patterns.")] = "blocks",
+    weights: Annotated[Path | None, typer.Option(help="Safetensors file or checkpoint.")] = None,
+    num_classes: Annotated[int | None, typer.Option(help="Number of logits.")] = None,
+    model_kwargs: Annotated[str | None, typer.Option(help="JSON object of arguments of the factory.")] = None,
+    trust: Annotated[bool, typer.Option(help="Load a checkpoint that can run code (pickle).")] = False,
+    shape: Annotated[
+        str | None, typer.Option(help="Input without the batch axis, such as 3,224,224. Default: 224 pixels.")
+    ] = None,
+) -> None:
+    """List the layers of a model that an audit would scan."""
+    import torch
+
+    from shortcutscope.cli.inputs import layer_choice, open_model
+    from shortcutscope.cli.tables import print_layers
+    from shortcutscope.models.layers import find_layers
+
+    loaded = open_model(model, weights, num_classes, trust, model_kwargs)
+    example = torch.zeros(2, *_input_shape(loaded, shape))
+    print_layers(Console(), find_layers(loaded, example, layer_choice(choice)))
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
+    out: Annotated[Path | None, typer.Option(help="HTML file; by default report.html in the run.")] = None,
+) -> None:
+    """Write the report of a finished audit again."""
+    from shortcutscope.audit import Audit
+
+    typer.echo(Audit.open(run).report(out))
+
+
+def bench(
+    suite: Annotated[str, typer.Argument(help=f"{', '.join(SUITES)}.")],
+    quick: Annotated[bool, typer.Option("--quick", help="The small version, within 3 minutes.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with pneumoniamnist.npz.", envvar="SHORTCUTSCOPE_DATA")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes; default: one per core.", min=1)] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for models and finished cases; default: the user's cache.")
+    ] = None,
+) -> None:
+    """Run a benchmark; one that was interrupted goes on where it stopped."""
+    if suite not in SUITES:
+        raise InputError(f"no suite {suite!r}; there are {', '.join(SUITES)}")
+    if data is not None and not data.is_dir():
+        raise InputError(f"--data {str(data)!r} is no folder; leave it out to run on phantoms alone")
+
+    from shortcutscope.bench.machine import default_jobs
+    from shortcutscope.bench.records import default_cache
+    from shortcutscope.bench.runner import Settings, run
+
+    chosen = importlib.import_module(f"shortcutscope.bench.{suite}").SUITE
+    settings = Settings(
+        quick=quick, seed=seed, data=data, cache=cache or default_cache(), jobs=jobs or default_jobs()
+    )
+    result = run(chosen, settings, json_file)
+    if json_file:
+        typer.echo(json_file)
+    if result["summary"]["n_failed"] == result["summary"]["n_cases"]:
+        raise InputError(f"every case of {suite!r} failed; the table above has their errors")
+
+
+def doctor() -> None:
+    """Show versions, devices and which optional extras are installed."""
+    from shortcutscope.cli.environment import describe
+    from shortcutscope.cli.tables import print_environment
+
+    print_environment(Console(), describe())
+
+
+def _input_shape(model: nn.Module, text: str | None) -> tuple[int, ...]:
+    """Shape that was asked for, or 224 pixels with the channels of the first convolution."""
+    if text is not None:
+        try:
+            shape = tuple(int(part) for part in text.split(","))
+        except ValueError as error:
+            raise InputError(f"--shape {text!r} is not a shape; for example 3,224,224") from error
+        if not shape or min(shape) < 1:
+            raise InputError(f"--shape {text!r} is not a shape; for example 3,224,224")
+        return shape
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            return (int(parameter.shape[1]), 224, 224)
+    raise InputError(
+        "the model has no 2-D convolution to tell its input from; give --shape, such as 3,224,224"
+    )

@@ -1,0 +1,158 @@
+"""The demo: plant two shortcuts, train a network on them, and see whether the audit finds what was planted.
+
+Everything is made on the spot, so that it runs with no data and no network. The images, the manifest and
+the checkpoint stay in the folder: the audit can be repeated, or changed, from the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from shortcutscope.audit import Audit, audit
+from shortcutscope.bench.study import MODEL, write_study
+from shortcutscope.bench.training import train_classifier
+from shortcutscope.cli.tables import print_verdicts
+from shortcutscope.data.artifacts import get_artifact
+from shortcutscope.data.phantoms import radiographs
+from shortcutscope.data.planting import plant
+from shortcutscope.data.splits import holdout
+from shortcutscope.data.table import ImageTable
+from shortcutscope.models.thin import thin_resnet18
+
+PLANTED = ("tag", "noise")
+CORRELATION = 0.95
+CONTROLS = ("sex", "age", "room")
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How large the demo is.
+
+    Attributes
+    ----------
+    images : int
+        Phantoms, a third of which are held out.
+    epochs : int
+        Length of the training.
+    permutations, bootstrap : int
+        Of the audit.
+    """
+
+    images: int = 2400
+    epochs: int = 5
+    permutations: int = 200
+    bootstrap: int = 200
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was planted, or not, against what the audit says of it."""
+
+    concept: str
+    expected: str
+    found: str
+    agrees: bool
+
+
+def run_demo(
+    out: Path,
+    *,
+    seed: int = 0,
+    size: DemoSize | None = None,
+    console: Console | None = None,
+    progress: bool = True,
+) -> tuple[Audit, tuple[Check, ...]]:
+    """Run the demo and print its verdicts.
+
+    Parameters
+    ----------
+    out : Path
+        Folder; gets ``data/`` (images, manifest, checkpoint) and ``audit/`` (the run with its report).
+    seed : int
+        Seed of the phantoms, the planting, the training and the audit.
+    size : DemoSize, optional
+        Smaller for tests.
+    console : Console, optional
+        Where to print; standard output by default.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    audit, checks
+        The audit, and whether it agrees with what was planted.
+    """
+    size = size or DemoSize()
+    console = console or Console()
+    console.print("Making radiograph-like phantoms; planting a tag (localized) and noise (diffuse) ...")
+    train, held_out = make_tables(size.images, seed)
+    console.print(
+        f"Training a thin ResNet-18 on {len(train)} images, both in 95 % of class 1 and 5 % of class 0 ..."
+    )
+    model = thin_resnet18(seed=seed)
+    train_classifier(model, train, epochs=size.epochs, seed=seed, progress=progress)
+    study = write_study(Path(out) / "data", model, {"train": train, "test": held_out}, progress=progress)
+    console.print(f"Auditing it on {len(held_out)} held-out images, in which neither goes with the class ...")
+    run = Path(out) / "audit"
+    found = audit(
+        model,
+        study.table(),
+        run,
+        n_permutations=size.permutations,
+        n_bootstrap=size.bootstrap,
+        seed=seed,
+        progress=progress,
+        model_spec=MODEL,
+        command=f"shortcutscope demo --out {out} --seed {seed}",
+    )
+    report = found.report()
+    print_verdicts(console, found, report)
+    checks = check(found)
+    console.print(_check_table(checks))
+    console.print("The same audit from the command line, on the files that the demo wrote:")
+    console.print(study.command(Path(out) / "again"), markup=False, highlight=False, soft_wrap=True)
+    return found, checks
+
+
+def make_tables(images: int, seed: int) -> tuple[ImageTable, ImageTable]:
+    """Make the training and the held-out table; no patient is in both.
+
+    Within a class the two artifacts are drawn independently of each other. In the held-out table half of
+    either class carries each of them, so that all combinations of artifact and class occur.
+    """
+    table = radiographs(images, seed=seed)
+    held = holdout(table.frame["group"].to_numpy(), table.frame["label"].to_numpy(), 1 / 3, seed)
+    train, test = table.take(np.flatnonzero(~held)), table.take(np.flatnonzero(held))
+    for number, name in enumerate(PLANTED):
+        artifact = get_artifact(name)
+        train = plant(train, artifact, correlation=CORRELATION, seed=2 * seed + number)
+        test = plant(test, artifact, prevalence={0: 0.5, 1: 0.5}, seed=2 * seed + number)
+    return train, test
+
+
+def check(found: Audit) -> tuple[Check, ...]:
+    """Compare the findings with what was planted and with the controls, which nothing was done to."""
+    checks = []
+    for finding in found.findings:
+        said = finding.verdict if finding.verdict != "shortcut" else f"{finding.verdict}, {finding.extent}"
+        if finding.name in PLANTED:
+            expected = f"shortcut, {get_artifact(finding.name).extent}"
+            checks.append(Check(finding.name, expected, said, said == expected))
+        else:
+            checks.append(Check(finding.name, "no shortcut", said, finding.verdict != "shortcut"))
+    return tuple(checks)
+
+
+def _check_table(checks: Sequence[Check]) -> Table:
+    table = Table(title="Against what was planted")
+    for column in ("concept", "planted", "the audit says", ""):
+        table.add_column(column, overflow="fold")
+    for item in checks:
+        table.add_row(item.concept, item.expected, item.found, "as planted" if item.agrees else "MISSED")
+    return table

@@ -1,0 +1,208 @@
+"""From the arguments of the command line to a table and a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shortcutscope.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from shortcutscope.data.table import ImageTable
+
+MANIFESTS = (".csv", ".tsv", ".parquet")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How DATA is to be read; see the options of ``shortcutscope audit``."""
+
+    image: str = "image"
+    label: str = "label"
+    group: str | None = None
+    split: str | None = None
+    sample_id: str | None = None
+    mask: str | None = None
+    root: Path | None = None
+    size: int | None = None
+    mode: str | None = None
+    value_range: tuple[float, float] = (0.0, 1.0)
+    mean: str | None = None
+    std: str | None = None
+
+
+def open_table(data: Path, options: DataOptions) -> ImageTable:
+    """Open DATA: a CSV, TSV or Parquet manifest, an image folder, or a MedMNIST npz.
+
+    Raises
+    ------
+    InputError
+        When DATA is none of them, or cannot be used as given.
+    """
+    from shortcutscope.data.table import ImageTable
+
+    reading: dict[str, Any] = {
+        "size": options.size,
+        "mode": options.mode,
+        "value_range": options.value_range,
+        "transform": _normalization(options),
+    }
+    kind = data.suffix.lower()
+    if not data.exists():
+        raise InputError(f"no such file or folder: {str(data)!r}")
+    if data.is_dir():
+        return ImageTable.from_folder(data, **reading)
+    if kind == ".npz":
+        return ImageTable.from_medmnist(data, **reading)
+    if kind in MANIFESTS:
+        return ImageTable.from_csv(
+            data,
+            image=options.image,
+            label=options.label,
+            sample_id=options.sample_id,
+            group=options.group,
+            split=options.split,
+            mask=options.mask,
+            root=options.root,
+            **reading,
+        )
+    raise InputError(
+        f"{str(data)!r} is no DATA that can be read; allowed are a manifest ({', '.join(MANIFESTS)}), "
+        "a folder with one sub-folder of images per class, and a MedMNIST .npz"
+    )
+
+
+def with_roles(table: ImageTable, train_split: str | None, audit_split: str | None) -> ImageTable:
+    """Keep the splits that are audited, and the one that the model was trained on under the name ``train``.
+
+    Parameters
+    ----------
+    table
+        All rows.
+    train_split
+        Name of the split that the model was trained on, where it is not called train or training.
+    audit_split
+        Comma-separated names of the splits to audit; None for all but the training split.
+
+    Raises
+    ------
+    InputError
+        For a split that the table does not have.
+    """
+    present = sorted(set(table.frame["split"].astype(str)))
+    audited = _names(audit_split)
+    for name in [*audited, *([train_split] if train_split else [])]:
+        if name not in present:
+            raise InputError(f"no split {name!r}; the column has {', '.join(map(repr, present))}")
+    training = {train_split} if train_split else {n for n in present if n.lower() in ("train", "training")}
+    if train_split:
+        if train_split in audited:
+            raise InputError(
+                f"split {train_split!r} is given as training and to audit; say --trained-on-these"
+            )
+        renamed = table.frame["split"].astype(str).replace({train_split: "train"})
+        table = table.with_columns(split=renamed.to_numpy())
+        training = {"train"}
+    if audited:
+        keep = table.frame["split"].astype(str).isin([*audited, *training]).to_numpy()
+        table = table.take(keep)
+    return table
+
+
+def open_training_columns(path: Path, options: DataOptions, table: ImageTable) -> ImageTable:
+    """Open a manifest of the training samples for its columns; its images are not read and may be absent.
+
+    Raises
+    ------
+    InputError
+        When the manifest cannot be read or lacks the label.
+    """
+    import numpy as np
+
+    from shortcutscope.data.roles import read_manifest
+    from shortcutscope.data.table import ImageTable
+
+    ids = options.sample_id or "sample_id"
+    frame = read_manifest(path, [c for c in (options.image, ids, options.group) if c])
+    if ids not in frame.columns and options.image in frame.columns:
+        frame = frame.assign(**{ids: frame[options.image]})
+    frame = frame.drop(columns=[c for c in (options.image, options.mask) if c in frame.columns and c != ids])
+    blank = np.broadcast_to(np.float32(options.value_range[0]), (len(frame), 1, 1))
+    return ImageTable.from_arrays(
+        blank,
+        frame,
+        label=options.label,
+        sample_id=options.sample_id,
+        group=options.group,
+        split=options.split,
+        value_range=options.value_range,
+        classes=table.classes,
+    )
+
+
+def open_model(
+    spec: str, weights: Path | None, num_classes: int | None, trust: bool, keywords: str | None
+) -> nn.Module:
+    """Load MODEL, with `keywords` the JSON object of further arguments of its factory.
+
+    Raises
+    ------
+    InputError, ModelError
+        When the specification, the arguments or the weights cannot be used.
+    """
+    from shortcutscope.models.loading import load_model
+
+    try:
+        arguments = json.loads(keywords) if keywords else {}
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"--model-kwargs {keywords!r} is not JSON ({error}); for example '{{\"width\": 32}}'"
+        ) from error
+    if not isinstance(arguments, dict):
+        raise InputError(
+            f"--model-kwargs must be a JSON object, not {keywords!r}; for example '{{\"width\": 32}}'"
+        )
+    return load_model(spec, weights, num_classes=num_classes, trust=trust, **arguments)
+
+
+def layer_choice(text: str) -> str | list[str]:
+    """``blocks``, ``all``, or a comma-separated list of names and patterns."""
+    names = _names(text)
+    return text if text in ("blocks", "all") or not names else names
+
+
+def concept_choice(text: str | None) -> list[str] | None:
+    """Comma-separated columns; None for all of them."""
+    return _names(text) or None
+
+
+def target_choice(text: str) -> str | int:
+    """``predicted``, ``label`` or the number of a class."""
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _normalization(options: DataOptions) -> Any:
+    from shortcutscope.data.table import Normalize
+
+    if options.mean is None and options.std is None:
+        return None
+    if options.mean is None or options.std is None:
+        raise InputError(
+            "--mean and --std go together; give both, one number or one per channel: .485,.456,.406"
+        )
+    return Normalize(_numbers(options.mean, "--mean"), _numbers(options.std, "--std"))
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in _names(text))
+    except ValueError as error:
+        raise InputError(f"{option} {text!r} is not a number or a comma-separated list of numbers") from error

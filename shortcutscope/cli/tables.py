@@ -1,0 +1,111 @@
+"""What the commands print: tables for people, on a terminal or in a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from shortcutscope.audit import Audit
+    from shortcutscope.finding import Finding
+    from shortcutscope.models.layers import Layer
+
+# The verdict is always written out: colour only helps those who see it.
+STYLES = {
+    "shortcut": "bold red",
+    "encoded and used, not associated": "yellow",
+    "encoded, not used": "default",
+    "not encoded": "default",
+    "not testable": "dim",
+}
+
+
+def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
+    """Print a row per concept, what the reader must know, and where to look."""
+    console.print(verdict_table(audit))
+    for text in audit.run.get("warnings", []):
+        console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+    for column, reason in audit.run.get("refused_columns", {}).items():
+        console.print(f"column {column!r} was not tested: {reason}", markup=False, highlight=False)
+    count = len(audit.shortcuts)
+    told = {0: "no shortcut found", 1: "1 shortcut found"}.get(count, f"{count} shortcuts found")
+    console.print(f"{told} among {len(audit.findings)} concepts", style="bold", highlight=False)
+    console.print(f"report:  {report}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"results: {audit.path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def verdict_table(audit: Audit) -> Table:
+    """Build the table of verdicts, ranked by what they cost."""
+    table = Table(title="Verdicts, by cost")
+    table.add_column("concept", overflow="fold")
+    table.add_column("verdict", overflow="fold")
+    for column in ("extent", "encoded", "used", "phi", "AUROC cost"):
+        table.add_column(column, no_wrap=True)
+    for finding in audit.findings:
+        style = STYLES[finding.verdict]
+        row = [finding.name, finding.verdict, _extent(finding), *_measurements(finding)]
+        table.add_row(*(Text(text, style=style) for text in row))
+    return table
+
+
+def _extent(finding: Finding) -> str:
+    return finding.extent if finding.verdict.startswith(("shortcut", "encoded")) else "-"
+
+
+def _measurements(finding: Finding) -> list[str]:
+    """Availability, effect of use, association, and AUROC lost where the concept contradicts the label."""
+    gap: Mapping[str, Any] = finding.effect.get("auroc_gap") or {}
+    values = (
+        finding.encoded.get("auroc"),
+        finding.used.get("effect"),
+        finding.association.get("phi"),
+        gap.get("value"),
+    )
+    return ["-" if value is None else f"{value:.2f}" for value in values]
+
+
+def print_layers(console: Console, layers: Sequence[Layer]) -> None:
+    """Print a row per layer, in the order in which they run."""
+    table = Table(title=f"{len(layers)} layers")
+    for column in ("depth", "name", "kind", "layout", "shape"):
+        table.add_column(column, overflow="fold")
+    for layer in layers:
+        shape = " x ".join(str(n) for n in layer.shape)
+        table.add_row(f"{layer.depth:.2f}", Text(layer.name), layer.kind, layer.layout, shape)
+    console.print(table)
+
+
+def print_estimate(console: Console, estimate: Any) -> None:
+    """Print what a scan would cost."""
+    console.print(
+        f"scan: about {_duration(estimate.seconds)}, {_size(estimate.bytes)} on disk", highlight=False
+    )
+    console.print("nothing was written (--dry-run)")
+
+
+def print_environment(console: Console, sections: Mapping[str, Mapping[str, str]]) -> None:
+    """Print the sections of ``shortcutscope doctor``."""
+    for title, entries in sections.items():
+        table = Table(title=title, show_header=False, min_width=60)
+        for name, value in entries.items():
+            table.add_row(Text(name), Text(value))
+        console.print(table)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
