@@ -4,8 +4,8 @@ No table of architectures: the choice follows from the module tree and from one 
 
 1. A block is a module of the user's (not a container) whose class occurs at least twice, outermost first.
    Where such a module is a stage, holding a row of blocks of one class that lead to its output, its blocks
-   count instead. A module that joins branches (its output is larger than that of each of its parts) is a
-   block, even if its class occurs once.
+   count instead. A module that joins branches (its output has more channels than that of any of its
+   parts) is a block, even if its class occurs once.
 2. Modules outside every block are grouped: a group starts at each convolution or linear layer and runs
    until the next one or the next block. Its layer is the last activation, pooling or norm in it.
 3. The group that gives the model's output is left out, and so is what only leads the last block to it.
@@ -14,7 +14,7 @@ No table of architectures: the choice follows from the module tree and from one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 
@@ -32,12 +32,20 @@ _HEADS = (
 )
 
 
-def block_calls(trace: Trace) -> list[Call]:
-    """The calls whose outputs are the default layers, in the order in which they finished."""
+def block_calls(trace: Trace, channels: Mapping[Call, int]) -> list[Call]:
+    """The calls whose outputs are the default layers, in the order in which they finished.
+
+    Parameters
+    ----------
+    trace
+        One recorded forward pass.
+    channels
+        Channel count of every call whose layout is known.
+    """
     usable = {call for call in trace.once() if call.tensor is not None and call.influences}
     layers: list[Call] = []
     group: list[Call] = []
-    for call, is_block in _units(trace):
+    for call, is_block in _units(trace, channels):
         if is_block or _starts_group(call):
             layers += _layer_of(group, usable)
             group = []
@@ -46,10 +54,10 @@ def block_calls(trace: Trace) -> list[Call]:
         elif group or _starts_group(call):
             group.append(call)
     # What is left in `group` is the head: it gives the model's output.
-    return [call for call in layers if not trace.is_result(call)]
+    return [call for call in layers if not _gives_scores(call, trace)]
 
 
-def _units(trace: Trace) -> Iterator[tuple[Call, bool]]:
+def _units(trace: Trace, channels: Mapping[Call, int]) -> Iterator[tuple[Call, bool]]:
     """The blocks (True), and the modules outside every block in which no other module ran (False)."""
     classes = Counter(type(module) for module in {c.module for c in trace.calls if _is_composite(c)})
     repeated = {kind for kind, count in classes.items() if count >= 2}
@@ -61,9 +69,9 @@ def _units(trace: Trace) -> Iterator[tuple[Call, bool]]:
             if inner.tensor is not None and not inner.influences:
                 continue
             kind = type(inner.module)
-            if not inner.inner:
+            if _is_leaf(inner):
                 yield inner, False
-            elif _is_composite(inner) and (kind in repeated - stages or _joins_branches(inner)):
+            elif _is_composite(inner) and (kind in repeated - stages or _joins_branches(inner, channels)):
                 yield inner, True
             else:
                 yield from walk(inner)
@@ -71,12 +79,17 @@ def _units(trace: Trace) -> Iterator[tuple[Call, bool]]:
     yield from walk(trace.root)
 
 
+def _is_leaf(call: Call) -> bool:
+    """Whether nothing ran inside a module; a norm that holds its activation (timm) counts as one piece."""
+    return not call.inner or isinstance(call.module, _NORMS)
+
+
 def _is_composite(call: Call) -> bool:
     """Whether a module is one of the user's that others ran in; a plain row of leaves is not."""
     module = call.module
-    if not call.inner or type(module) in _CONTAINERS:
+    if _is_leaf(call) or type(module) in _CONTAINERS:
         return False
-    return not (isinstance(module, nn.Sequential) and all(not inner.inner for inner in call.inner))
+    return not (isinstance(module, nn.Sequential) and all(map(_is_leaf, call.inner)))
 
 
 def _is_stage(call: Call) -> bool:
@@ -102,15 +115,20 @@ def _rows(call: Call) -> Iterator[list[Call]]:
             yield from _rows(inner)
 
 
-def _joins_branches(call: Call) -> bool:
+def _joins_branches(call: Call, channels: Mapping[Call, int]) -> bool:
     parts = [inner for inner in call.inner if inner.tensor is not None]
-    if len(parts) < 2 or call.tensor is None or type(call.module) in _CONTAINERS:
+    if len(parts) < 2 or call not in channels:
         return False
-    size = call.tensor[0].numel()
     return all(
-        len(part.shape) == len(call.shape) and part.tensor is not None and part.tensor[0].numel() < size
+        part in channels and len(part.shape) == len(call.shape) and channels[part] < channels[call]
         for part in parts
     )
+
+
+def _gives_scores(call: Call, trace: Trace) -> bool:
+    """Whether a layer is the model's output, or one of several linear heads that are averaged to it."""
+    scores = tuple(trace.logits.shape[1:])
+    return trace.is_result(call) or (call.shape == scores and _is_leaf(call) and _starts_group(call))
 
 
 def _starts_group(call: Call) -> bool:

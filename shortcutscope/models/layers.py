@@ -66,8 +66,7 @@ class Layer:
     @property
     def channels(self) -> int:
         """Number of channels, or the width of tokens and vectors."""
-        axis = channel_axis(self.layout)
-        return self.shape[axis if axis < 0 else axis - 1]
+        return _channels(self.shape, self.layout)
 
     @property
     def spatial(self) -> bool:
@@ -132,11 +131,11 @@ def find_layers(
     _require_known(overrides, dict(model.named_modules(remove_duplicate=False)), "layouts")
     read = detect_layouts(traced, overrides)
     usable = [call for call in traced.once() if call in read and call.influences]
-    chosen = _choose(model, traced, usable, layers)
+    chosen = _choose(model, traced, read, usable, layers)
     if not chosen:
         raise ModelError(
             f"no layer found for layers={layers!r}; name the modules, or use layers='all' "
-            f"(for instance {', '.join(repr(call.name) for call in usable[:5]) or 'none: no module qualifies'})"
+            f"({', '.join(repr(call.name) for call in usable[:5]) or 'of which there is none'})"
         )
     return tuple(_layer(call, read[call], traced) for call in chosen)
 
@@ -155,10 +154,17 @@ def _layer(call: Call, layout: Layout, traced: Trace) -> Layer:
     )
 
 
-def _choose(model: nn.Module, traced: Trace, usable: list[Call], layers: LayerChoice) -> list[Call]:
+def _channels(shape: tuple[int, ...], layout: LayoutName) -> int:
+    return shape[0 if channel_axis(layout) == 1 else -1]
+
+
+def _choose(
+    model: nn.Module, traced: Trace, read: Mapping[Call, Layout], usable: list[Call], layers: LayerChoice
+) -> list[Call]:
     if isinstance(layers, str) and layers == "blocks":
         candidates = set(usable)
-        return [call for call in block_calls(traced) if call in candidates]
+        channels = {call: _channels(call.shape, layout.name) for call, layout in read.items()}
+        return [call for call in block_calls(traced, channels) if call in candidates]
     if isinstance(layers, str) and layers == "all":
         return usable
     if callable(layers):
@@ -220,13 +226,18 @@ def _usable_module(name: str, module: nn.Module, traced: Trace, usable: list[Cal
     calls = traced.of(module)
     if not calls:
         raise ModelError(
-            f"layer {name!r} never runs when the model scores a batch (a container whose parts are called one "
-            "by one, or a part for training only); name its parts or the module around it"
+            f"layer {name!r} never runs when the model scores a batch (a container whose parts are called "
+            "one by one, or a part for training only); name its parts or the module around it"
         )
     if len(calls) > 1:
         raise ModelError(
             f"layer {name!r} runs {len(calls)} times in one forward pass, so its output is not one tensor; "
             + _around(calls, traced, usable)
+        )
+    if calls[0].influences and calls[0].tensor is not None and 1 <= len(calls[0].shape) <= 4:
+        raise ModelError(
+            f"layer {name!r} gives {calls[0].shape} per sample, and nothing tells which axis holds the "
+            f"channels (attention heads, for instance); say so with layouts={{{name!r}: ...}}"
         )
     if calls[0].tensor is None or not 1 <= len(calls[0].shape) <= 4:
         raise ModelError(

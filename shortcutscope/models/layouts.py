@@ -89,15 +89,14 @@ class _Detector:
             if call.tensor is None or not 1 <= len(call.shape) <= 4:
                 continue
             override = self.overrides.get(call.name)
-            if override is not None:
-                name, prefix = _parse_override(call, override)
-            else:
-                name, prefix = self._name(index, call), None
+            name, prefix = _parse_override(call, override) if override else (self._name(index, call), None)
+            if name is None:
+                continue
             self.found[call] = name
             self.layouts[call] = self._layout(call, name, prefix)
         return self.layouts
 
-    def _name(self, index: int, call: Call) -> LayoutName:
+    def _name(self, index: int, call: Call) -> LayoutName | None:
         rank = len(call.shape)
         if rank == 1:
             return "vector"
@@ -107,17 +106,20 @@ class _Detector:
             or self._same_tensor(call)
             or self._inner(call)
             or self._taker(index, call)
-            or self._by_channels(call)
-            or self._by_positions(call)
-            or (-1 if rank == 2 else 1)
         )
+        if axis is None and rank > 2 and self._latest_certain() == "tokens":
+            return None  # neither a map nor tokens: attention heads and the like
+        axis = axis or self._by_channels(call) or self._by_positions(call) or (-1 if rank == 2 else 1)
         return (_FIRST if axis == 1 else _LAST)[rank]
+
+    def _latest_certain(self) -> LayoutName | None:
+        return next((self.found[c] for c in reversed(self.found) if _own_axis(c)), None)
 
     def _axis(self, call: Call) -> int:
         return channel_axis(self.found[call])
 
     def _same_tensor(self, call: Call) -> int | None:
-        """The axis of an earlier call whose output this is, or which this call works on element by element."""
+        """The axis of an earlier output that this is, or that this call works on element by element."""
         inputs = {id(t) for t in call.inputs}
         for earlier in reversed(self.found):
             if earlier.shape != call.shape:
@@ -162,7 +164,7 @@ class _Detector:
         return None
 
     def _by_positions(self, call: Call) -> int | None:
-        """The axis beside the one that holds all positions of the latest map, possibly after prefix tokens."""
+        """The axis beside the one that holds all positions of the latest map, and perhaps prefix tokens."""
         if len(call.shape) != 2:
             return None
         positions = math.prod(self._latest_grid(call))
@@ -172,7 +174,7 @@ class _Detector:
         """The grid of the latest map that is not made of tokens; the image's own where there is none."""
         for earlier in reversed(self.layouts):
             layout = self.layouts[earlier]
-            if layout.name not in ("tokens", "vector") and math.prod(layout.grid) > 1:
+            if _own_axis(earlier) and layout.name not in ("tokens", "vector") and math.prod(layout.grid) > 1:
                 return layout.grid
         return tuple(self.trace.image.shape[2:])
 

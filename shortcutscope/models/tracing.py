@@ -148,7 +148,7 @@ def trace(model: nn.Module, example: Tensor, output: str | int | None = None) ->
         logits = find_logits(result, output)
     if len(logits) != len(image):
         raise ModelError(
-            f"the model returns {len(logits)} rows of scores for {len(image)} samples; it must score each sample"
+            f"the model returns {len(logits)} rows of scores for {len(image)} samples; it must score each one"
         )
     recorder.finish(logits)
     _require_finite(logits, recorder.calls)
@@ -168,8 +168,8 @@ def require_plain(model: nn.Module) -> None:
         kind = type(module).__name__
         if hasattr(module, "_orig_mod"):
             raise ModelError(
-                f"the model cannot be scanned: {where} is compiled by torch.compile; use the original module, "
-                f"{this}._orig_mod" + _instead(name, "_orig_mod")
+                f"the model cannot be scanned: {where} is compiled by torch.compile; use the original "
+                f"module, {this}._orig_mod" + _instead(name, "_orig_mod")
             )
         if getattr(module, "_compiled_call_impl", None) is not None:
             raise ModelError(
@@ -267,8 +267,8 @@ def _forward(model: nn.Module, image: Tensor) -> Any:
         _explain_channels(model, image)
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"the model fails on a batch of shape {tuple(image.shape)} and {image.dtype}: {first_line}. Check "
-            "that image size, channels and transform are those it was trained with"
+            f"the model fails on a batch of shape {tuple(image.shape)} and {image.dtype}: {first_line}. "
+            "Check that image size, channels and transform are those it was trained with"
         ) from error
 
 

@@ -1,0 +1,205 @@
+"""Models by name: ``torchvision:NAME``, ``timm:NAME``, ``package.module:factory``, ``file.py:factory``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from shortcutscope.errors import InputError
+from shortcutscope.models.checkpoints import (
+    LoadReport,
+    class_count_in,
+    load_checkpoint,
+    read_state_dict,
+)
+from shortcutscope.models.fingerprint import model_fingerprint
+
+__all__ = ["LoadReport", "load_model", "model_fingerprint"]
+
+_log = logging.getLogger(__name__)
+
+Factory = Callable[..., Any]
+
+
+def load_model(
+    spec: str,
+    weights: str | Path | None = None,
+    *,
+    num_classes: int | None = None,
+    trust: bool = False,
+    **kwargs: Any,
+) -> nn.Module:
+    """Build a model and load its weights.
+
+    Parameters
+    ----------
+    spec
+        ``"torchvision:NAME"``, ``"timm:NAME"``, ``"package.module:factory"`` or
+        ``"path/to/file.py:factory"``. A factory is called with the keywords below and returns a module; a
+        module is taken as it is.
+    weights
+        A checkpoint file, see `read_state_dict`: names are matched after stripping the prefixes of
+        DataParallel, Lightning and torch.compile, and what was stripped is logged. Also the name of
+        published weights, which are downloaded (torchvision: ``"DEFAULT"``, ``"IMAGENET1K_V1"``, ...; timm:
+        ``"DEFAULT"``). ``None`` leaves the model as its factory made it.
+    num_classes
+        Passed to the factory. When it is not given and the checkpoint's head has another number of classes
+        than the factory's default, that number is taken.
+    trust
+        Allow unpickling of Python objects in the checkpoint.
+    **kwargs
+        Passed to the factory, for instance ``in_chans=1`` for timm.
+
+    Returns
+    -------
+    model
+        On the CPU, in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        Unknown spec, a factory that fails, or a checkpoint that cannot be read or does not fit.
+    """
+    source, name = _split(spec)
+    published = _published(source, weights)
+    if published is not None:
+        kwargs["weights" if source == "torchvision" else "pretrained"] = published
+    factory = _factory(source, name, spec)
+    if num_classes is not None:
+        kwargs["num_classes"] = num_classes
+    if weights is None or published is not None:
+        return _build(factory, spec, kwargs).eval()
+    state, unwrapped = read_state_dict(weights, trust=trust)  # before the model is built: cheaper to refuse
+    model = _build(factory, spec, kwargs)
+    found = class_count_in(state, model) if num_classes is None and _takes_classes(factory) else None
+    if found is not None:
+        model = _build(factory, spec, {**kwargs, "num_classes": found})
+        _log.info("%s: the checkpoint has %d classes", spec, found)
+    report = LoadReport(unwrapped, load_checkpoint(model, state).stripped)
+    _log.info("%s: %s", weights, report)
+    return model.eval()
+
+
+def _split(spec: str) -> tuple[str, str]:
+    source, colon, name = spec.rpartition(":") if isinstance(spec, str) else ("", "", "")
+    if not (source and colon and name):
+        raise InputError(
+            f"model is {spec!r}; give torchvision:NAME, timm:NAME, package.module:factory or "
+            "path/to/file.py:factory"
+        )
+    return source, name
+
+
+def _published(source: str, weights: str | Path | None) -> str | bool | None:
+    """How torchvision or timm are asked for published weights; ``None`` when `weights` is a file."""
+    if not isinstance(weights, str) or Path(weights).exists() or not weights.isidentifier():
+        return None
+    if source == "torchvision":
+        return weights
+    return True if source == "timm" and weights == "DEFAULT" else None
+
+
+def _factory(source: str, name: str, spec: str) -> Factory:
+    if source == "torchvision":
+        return _torchvision_factory(name)
+    if source == "timm":
+        return _timm_factory(name)
+    module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
+    found = getattr(module, name, None)
+    if isinstance(found, nn.Module):
+        return lambda: found
+    if not callable(found):
+        public = [n for n in vars(module) if not n.startswith("_") and callable(getattr(module, n))]
+        raise InputError(f"{spec}: {source} has no factory {name!r}{_close(name, public)}")
+    return found  # type: ignore[no-any-return]
+
+
+def _torchvision_factory(name: str) -> Factory:
+    from torchvision import models
+
+    known = models.list_models()
+    if name not in known:
+        raise InputError(f"torchvision has no model {name!r}{_close(name, known)}")
+    return models.get_model_builder(name)  # type: ignore[no-any-return]
+
+
+def _timm_factory(name: str) -> Factory:
+    import timm
+
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        raise InputError(f"timm has no model {name!r}{_close(architecture, timm.list_models())}")
+    return partial(timm.create_model, name)
+
+
+def _close(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=4)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        with _importable(
+            Path.cwd()
+        ):  # a console script, unlike `python -m`, does not see the folder it runs in
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"cannot import {name!r}: {error}; is its folder on PYTHONPATH?") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"no file {path}")
+    name = f"shortcutscope_user_{path.stem}"
+    loader = importlib.util.spec_from_file_location(name, path)
+    if loader is None or loader.loader is None:
+        raise InputError(f"{path} cannot be imported as Python code")
+    module = importlib.util.module_from_spec(loader)
+    sys.modules[name] = module  # dataclasses and pickling to loader workers look the module up
+    try:
+        with _importable(path.resolve().parent):
+            loader.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise InputError(f"{path} fails on import: {type(error).__name__}: {error}") from error
+    return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _takes_classes(factory: Factory) -> bool:
+    parameters = inspect.signature(factory).parameters.values()
+    return any(p.name == "num_classes" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def _build(factory: Factory, spec: str, kwargs: dict[str, Any]) -> nn.Module:
+    try:
+        # Random initialisation draws from the global generator, which is not ours to move on.
+        with torch.random.fork_rng(devices=[]):
+            model = factory(**kwargs)
+    except Exception as error:  # the user's own code: anything may be raised
+        given = ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) or "no arguments"
+        raise InputError(f"{spec} called with {given} fails: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{spec} returned a {type(model).__name__}; a factory returns a torch.nn.Module")
+    return model
