@@ -151,7 +151,7 @@ def as_text(values: pd.Series, role: str) -> list[str]:
         raise InputError(
             f"{missing.size} of {len(values)} rows have no {role} ({_rows(missing)}); fill or remove them"
         )
-    if pd.api.types.is_float_dtype(values) and (values % 1 == 0).all():
+    if pd.api.types.is_float_dtype(values) and np.isfinite(values).all() and (values % 1 == 0).all():
         values = values.astype(np.int64)
     return [str(value) for value in values]
 
@@ -214,7 +214,7 @@ def encode_labels(
 
 
 def _class_numbers(values: npt.NDArray[np.float64], names: tuple[str, ...] | None) -> npt.NDArray[np.int64]:
-    odd = np.flatnonzero(~np.isfinite(values) | (values % 1 != 0) | (values < 0))
+    odd = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)) | (values < 0))
     if odd.size:
         shown = ", ".join(f"{v:g}" for v in values[odd[:_SHOWN]])
         raise InputError(
