@@ -1,0 +1,59 @@
+"""The catalogue of artifacts that can be planted, after those published for controlled shortcut studies.
+
+Extents are what an artifact is by construction. Borderline ones are for testing that a method knows when
+it cannot tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shortcutscope.data.artifacts import borderline, diffuse, localized
+from shortcutscope.data.artifacts.artifact import Artifact
+from shortcutscope.errors import InputError
+
+__all__ = ["CATALOGUE", "get_artifact"]
+
+CATALOGUE: dict[str, Artifact] = {
+    artifact.name: artifact
+    for artifact in (
+        Artifact("tag", "localized", localized.tag),
+        Artifact("random_tag", "localized", localized.random_tag),
+        Artifact("patch", "localized", localized.patch),
+        Artifact("ruler", "localized", localized.ruler),
+        Artifact("tube", "localized", localized.tube),
+        Artifact("dark_circle", "localized", localized.dark_circle),
+        Artifact("timestamp", "localized", localized.timestamp),
+        Artifact("noise", "diffuse", diffuse.noise),
+        Artifact("contrast", "diffuse", diffuse.contrast),
+        Artifact("blur", "diffuse", diffuse.blur),
+        Artifact("brightness", "diffuse", diffuse.brightness),
+        Artifact("bias_field", "diffuse", diffuse.bias_field),
+        Artifact("grid", "diffuse", diffuse.grid),
+        Artifact("white_tint", "diffuse", diffuse.white_tint),
+        Artifact("large_patch", "borderline", borderline.large_patch),
+        Artifact("noise_window", "borderline", borderline.noise_window),
+        Artifact("frame", "borderline", borderline.frame),
+        Artifact("dark_corners", "borderline", borderline.dark_corners),
+    )
+}
+
+
+def get_artifact(name: str, strength: float = 1.0) -> Artifact:
+    """An artifact of the catalogue.
+
+    Parameters
+    ----------
+    name
+        Its name in `CATALOGUE`.
+    strength
+        Scales the visibility, above 0 and at most 2.
+
+    Raises
+    ------
+    InputError
+        For a name that is not in the catalogue (those that are, are listed), or another strength.
+    """
+    if name not in CATALOGUE:
+        raise InputError(f"no artifact {name!r}; the catalogue has {', '.join(CATALOGUE)}")
+    return replace(CATALOGUE[name], strength=strength)
