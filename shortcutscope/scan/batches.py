@@ -1,0 +1,148 @@
+"""From images to rows: batches in the table's order, and what one of them adds to the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.layers import Layer
+from shortcutscope.models.targets import Target
+from shortcutscope.scan.capture import BatchPools, NonFiniteError, capture_batch
+from shortcutscope.scan.reading import activation_key, relevance_key
+from shortcutscope.scan.shard import Array
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def batches(
+    table: ImageTable, batch_size: int, *, workers: int = 0, start: int = 0, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """Images (n, ...), labels (n,) and rows (n,) of a table from row `start` on, in its order.
+
+    Raises
+    ------
+    InputError
+        Images of different shapes; names the samples.
+    """
+    loader = DataLoader(
+        Subset(table, range(start, len(table))),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_Collate(),
+        pin_memory=pin_memory,
+        # A generator of its own: without one a DataLoader draws its seed from torch's global generator.
+        generator=torch.Generator().manual_seed(0),
+    )
+    yield from loader
+
+
+def run_batch(
+    model: nn.Module,
+    table: ImageTable,
+    batch: Batch,
+    layers: Sequence[Layer],
+    *,
+    device: torch.device,
+    memory_format: torch.memory_format,
+    target: Target,
+    **options: Any,
+) -> dict[str, Array]:
+    """Scan one batch.
+
+    Parameters
+    ----------
+    model
+        Lent out by `frozen`, on `device` and in `memory_format`.
+    table, batch
+        A batch of this table.
+    layers
+        To record.
+    device, memory_format
+        Where and how the batch is laid out.
+    target
+        As in `capture_batch`, except that a class per sample counts over the whole table.
+    **options
+        Passed on to `capture_batch`.
+
+    Returns
+    -------
+    rows
+        Array name -> (n, ...); float32, but for the int64 ``"target"``.
+
+    Raises
+    ------
+    ModelError
+        NaN or infinite scores, activations or relevances; names the samples.
+    InputError
+        The device's memory does not hold the batch.
+    """
+    images, labels, rows = batch
+    x = images.to(device, non_blocking=True)
+    if memory_format is not torch.contiguous_format:
+        x = x.contiguous(memory_format=memory_format)
+    if not isinstance(target, str | int):
+        target = torch.as_tensor(target)[rows]
+    try:
+        pools = capture_batch(model, x, layers, labels=labels.to(device), target=target, **options)
+    except NonFiniteError as error:
+        raise NonFiniteError(error.rows, [_name(table, rows[i]) for i in error.rows]) from None
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"a batch of {len(x)} images of shape {tuple(x.shape[1:])} does not fit into the memory of "
+            f"{device}; choose a smaller batch_size"
+        ) from error
+    return _arrays(pools, table, rows)
+
+
+def _arrays(pools: BatchPools, table: ImageTable, rows: Tensor) -> dict[str, Array]:
+    tensors = {"logits": pools.logits}
+    for layer, stats in pools.activations.items():
+        tensors |= {activation_key(layer, stat): values for stat, values in stats.items()}
+    for layer, stats in pools.relevances.items():
+        tensors |= {relevance_key(layer, stat): values for stat, values in stats.items()}
+    # Side by side, so that an accelerator is asked once a batch and not once a statistic.
+    flat = torch.cat([values.flatten(1).float() for values in tensors.values()], dim=1).cpu().numpy()
+    arrays: dict[str, Array] = {}
+    column = 0
+    for key, values in tensors.items():
+        width = values[0].numel()
+        arrays[key] = flat[:, column : column + width].reshape(values.shape)
+        column += width
+    _require_finite(arrays, table, rows)
+    return {**arrays, "target": pools.target.cpu().numpy()}
+
+
+def _require_finite(arrays: dict[str, Array], table: ImageTable, rows: Tensor) -> None:
+    for key, values in arrays.items():
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if not finite.all():
+            names = ", ".join(_name(table, rows[i]) for i in np.flatnonzero(~finite)[:5])
+            raise ModelError(
+                f"{key} is NaN or infinite for the samples {names}: the network is not differentiable there, "
+                "or overflows; leave the layer out, use precision='fp32', or scan with relevance=False"
+            )
+
+
+def _name(table: ImageTable, row: Tensor) -> str:
+    return str(table.frame["sample_id"].iloc[int(row)])
+
+
+class _Collate:
+    """Stacks samples; a class, so that worker processes can be spawned with it."""
+
+    def __call__(self, samples: Sequence[tuple[Tensor, int, int]]) -> Batch:
+        images, labels, rows = zip(*samples, strict=True)
+        for image, row in zip(images, rows, strict=True):
+            if image.shape != images[0].shape:
+                raise InputError(
+                    f"rows {rows[0]} and {row} give images of shape {tuple(images[0].shape)} and "
+                    f"{tuple(image.shape)}; resize them with size=... or in the transform"
+                )
+        return torch.stack(images), torch.tensor(labels), torch.tensor(rows)

@@ -1,0 +1,299 @@
+"""One forward and one backward pass: the pooled activation and relevance of every layer.
+
+Forward hooks pool each layer's output and put a hook on the tensor itself, which pools gradient x
+activation as soon as the backward pass gets there; so no gradient map outlives its layer. The graph starts
+at the first recorded layer, and parameters need no gradient: both make the scan cheaper than a gradient
+with respect to the image (Simonyan et al. 2014 for the gradient, Ancona et al. 2018 for gradient x input).
+
+All functions expect a model in evaluation mode; `shortcutscope.models.frozen.frozen` lends one out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.layers import Layer
+from shortcutscope.models.targets import Target, class_count, find_logits, select_target
+from shortcutscope.scan.hooks import Gradients, parameters_without_gradient, visiting
+from shortcutscope.scan.pooling import (
+    RELEVANCE_STATS,
+    from_positions,
+    pool_activation,
+    pool_relevance,
+    positions,
+)
+
+
+@dataclass(frozen=True)
+class BatchPools:
+    """What one batch gives.
+
+    Attributes
+    ----------
+    logits
+        (N, K) scores, at least float32.
+    target
+        (N,) int64, the class that is explained; the predicted one where every class is.
+    activations
+        Layer name -> ``"mean"``, ``"max"``, ``"std"``, each (N, C); see `pool_activation`.
+    relevances
+        Layer name -> ``"sum"``, ``"max"``, ``"gradient"``, each (N, C), or (N, classes, C) for
+        ``target="every"``; see `pool_relevance`. Zero for a layer that the explained score does not
+        depend on. Empty without a backward pass.
+    """
+
+    logits: Tensor
+    target: Tensor
+    activations: dict[str, dict[str, Tensor]]
+    relevances: dict[str, dict[str, Tensor]]
+
+
+class NonFiniteError(ModelError):
+    """NaN or infinite scores.
+
+    Attributes
+    ----------
+    rows
+        Positions in the batch of the samples concerned.
+    """
+
+    def __init__(self, rows: Sequence[int], names: Sequence[str] | None = None) -> None:
+        self.rows = tuple(rows)
+        named = [str(name) for name in (names if names is not None else self.rows)]
+        some = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+        where = "for the samples" if names is not None else "for the samples at the batch's positions"
+        super().__init__(
+            f"the model returns NaN or infinite scores {where} {some}; check its weights (a diverged "
+            "training, half precision) and the value range and transform of the images"
+        )
+
+
+def capture_batch(
+    model: nn.Module,
+    x: Tensor,
+    layers: Sequence[Layer],
+    *,
+    labels: Tensor | None = None,
+    target: Target = "predicted",
+    task: str = "auto",
+    output: str | int | None = None,
+    relevance: bool = True,
+    autocast: torch.dtype | None = None,
+) -> BatchPools:
+    """Pooled activations and relevances of all layers for one batch.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode. Comes back without hooks, also after an exception.
+    x
+        A batch (N, ...).
+    layers
+        As `find_layers` returns them.
+    labels
+        Class per sample (N,), for ``target="label"``.
+    target
+        The score whose gradient is taken: ``"predicted"``, ``"label"``, one class, one class per sample,
+        or ``"every"`` (as many backward passes as there are classes, over one forward pass).
+    task, output
+        See `select_target` and `find_logits`.
+    relevance
+        False for a forward pass alone.
+    autocast
+        Precision of the forward and backward pass (``torch.bfloat16``); pooling is in float32 regardless.
+
+    Raises
+    ------
+    InputError
+        As many labels or targets as samples are needed, and classes that the model has.
+    ModelError
+        NaN or infinite scores (`NonFiniteError`), a layer that did not run or ran twice, or one whose
+        output is overwritten in place without its `Layer` saying so.
+    """
+    _check_batch(x, labels)
+    activations: dict[str, dict[str, Tensor]] = {}
+    gradients = Gradients(pool_relevance)
+
+    def visit(layer: Layer, values: Tensor) -> Tensor | None:
+        activations[layer.name] = pool_activation(layer, values)
+        return gradients.follow(layer, values) if relevance else None
+
+    every = isinstance(target, str) and target == "every"
+    with parameters_without_gradient(model), torch.set_grad_enabled(relevance):
+        with visiting(model, layers, visit):
+            logits = _logits(model, x.detach(), output, autocast)
+        # Where every class is explained, the target column holds the prediction.
+        score, chosen = select_target(logits, "predicted" if every else target, labels, task)
+        if not relevance:
+            return BatchPools(logits, chosen, activations, {})
+        scores = [score]
+        if every:
+            scores = [select_target(logits, k, None, task)[0] for k in range(class_count(logits, task))]
+        passes = [gradients.pool(score, last=score is scores[-1]) for score in scores]
+    relevances = {layer.name: _gather(layer, passes, activations[layer.name], every) for layer in layers}
+    return BatchPools(logits.detach(), chosen, activations, relevances)
+
+
+def forward_reduced(
+    model: nn.Module,
+    x: Tensor,
+    layers: Sequence[Layer],
+    reduce: Callable[[Layer, Tensor], Tensor],
+    *,
+    output: str | int | None = None,
+    autocast: torch.dtype | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One forward pass in which `reduce` sees every layer's output, channels first.
+
+    Parameters
+    ----------
+    model, x, layers, output, autocast
+        As in `capture_batch`.
+    reduce
+        Takes the layer and its output (N, C, *grid), without prefix tokens; a vector is (N, C). What it
+        returns is kept, so it should be small, and no view of what it was given.
+
+    Returns
+    -------
+    logits
+        (N, K), at least float32.
+    reduced
+        Layer name -> what `reduce` returned.
+    """
+    _check_batch(x, None)
+    reduced: dict[str, Tensor] = {}
+
+    def visit(layer: Layer, values: Tensor) -> None:
+        reduced[layer.name] = reduce(layer, layer.channels_first(values))
+
+    with torch.no_grad(), visiting(model, layers, visit):
+        logits = _logits(model, x, output, autocast)
+    return logits, reduced
+
+
+def forward_edited(
+    model: nn.Module,
+    x: Tensor,
+    layer: Layer,
+    edit: Callable[[Tensor], Tensor],
+    *,
+    output: str | int | None = None,
+    autocast: torch.dtype | None = None,
+) -> Tensor:
+    """Scores of a forward pass in which one layer's output is edited.
+
+    Parameters
+    ----------
+    model, x, output, autocast
+        As in `capture_batch`.
+    layer
+        Where to intervene.
+    edit
+        Takes the output with its positions flattened, (N, C, P), and returns as much. All positions, also
+        class tokens; a vector has P = 1.
+
+    Returns
+    -------
+    logits
+        (N, K), at least float32.
+
+    Raises
+    ------
+    InputError
+        The edit changes the shape.
+    """
+    _check_batch(x, None)
+
+    def visit(layer: Layer, values: Tensor) -> Tensor:
+        view, dim = positions(layer, values)
+        flat = view if dim == 2 else view.transpose(1, 2)
+        edited = edit(flat)
+        if edited.shape != flat.shape:
+            raise InputError(
+                f"the edit of layer {layer.name!r} returns shape {tuple(edited.shape)}; "
+                f"it must keep {tuple(flat.shape)} (samples, channels, positions)"
+            )
+        return from_positions(layer, edited if dim == 2 else edited.transpose(1, 2), dim, values)
+
+    with torch.no_grad(), visiting(model, [layer], visit):
+        return _logits(model, x, output, autocast)
+
+
+def relevance_map(
+    model: nn.Module,
+    x: Tensor,
+    layer: Layer,
+    target: Target = "predicted",
+    *,
+    labels: Tensor | None = None,
+    task: str = "auto",
+    output: str | int | None = None,
+    autocast: torch.dtype | None = None,
+) -> Tensor:
+    """Gradient x activation of a layer, summed over its channels.
+
+    Parameters
+    ----------
+    model, x, labels, target, task, output, autocast
+        As in `capture_batch`; one target a sample, so not ``"every"``.
+    layer
+        Where the relevance is taken.
+
+    Returns
+    -------
+    relevance
+        (N, *grid), at least float32, without prefix tokens; (N,) for a vector.
+    """
+    _check_batch(x, labels)
+    maps: list[Tensor] = []
+
+    def keep(layer: Layer, values: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+        product = gradient.to(torch.promote_types(gradient.dtype, torch.float32)) * values
+        maps.append(layer.channels_first(product).sum(1))
+        return {}
+
+    gradients = Gradients(keep)
+    with parameters_without_gradient(model), torch.enable_grad():
+        with visiting(model, [layer], gradients.follow):
+            logits = _logits(model, x.detach(), output, autocast)
+        score, _ = select_target(logits, target, labels, task)
+        gradients.pool(score, last=True)
+    return maps[0] if maps else logits.new_zeros((len(x), *layer.grid))
+
+
+def _logits(model: nn.Module, x: Tensor, output: str | int | None, autocast: torch.dtype | None) -> Tensor:
+    if model.training:
+        raise ModelError("the model is in training mode; lend it out: `with frozen(model): ...`")
+    with torch.autocast(x.device.type, dtype=autocast, enabled=autocast is not None):
+        result = model(x)
+    logits = find_logits(result, output)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if len(logits) != len(x):
+        raise ModelError(f"the model returns scores for {len(logits)} samples when given {len(x)}")
+    bad = ~torch.isfinite(logits.detach()).all(dim=1)
+    if bad.any():
+        raise NonFiniteError(bad.nonzero().flatten().tolist())
+    return logits
+
+
+def _gather(
+    layer: Layer, passes: list[dict[str, dict[str, Tensor]]], activations: dict[str, Tensor], every: bool
+) -> dict[str, Tensor]:
+    unused = dict.fromkeys(RELEVANCE_STATS, torch.zeros_like(activations["mean"]))
+    pools = [one.get(layer.name, unused) for one in passes]
+    if not every:
+        return pools[0]
+    return {stat: torch.stack([pool[stat] for pool in pools], dim=1) for stat in RELEVANCE_STATS}
+
+
+def _check_batch(x: Tensor, labels: Tensor | None) -> None:
+    if labels is not None and tuple(labels.shape[:1]) != tuple(x.shape[:1]):
+        raise InputError(
+            f"labels of shape {tuple(labels.shape)} are given for a batch of {len(x)} samples; "
+            "give one a sample"
+        )

@@ -1,0 +1,252 @@
+"""What a scan will do, settled on its first samples before any long work."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+import shortcutscope
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.models.layers import Layer, LayerChoice, find_layers
+from shortcutscope.models.targets import Target, class_count, resolve_task
+from shortcutscope.scan.batches import batches, run_batch
+from shortcutscope.scan.pooling import POOLING_VERSION
+from shortcutscope.scan.shard import Array
+from shortcutscope.scan.store import EXACT
+
+#: Largest shard: what bounds the memory of a wide network's scan (four times this, in the making).
+SHARD_BYTES = 64 * 2**20
+
+#: Columns that the scan adds to the table of samples.
+ADDED_COLUMNS = ("prediction", "target")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to scan; see `shortcutscope.scan.scanner.scan`.
+
+    Raises
+    ------
+    InputError
+        A size that is too small, or several processes started by torchrun.
+    """
+
+    layers: LayerChoice = "blocks"
+    target: Target = "predicted"
+    task: str = "auto"
+    batch_size: int = 64
+    workers: int = 0
+    precision: str = "fp32"
+    channels_last: bool = True
+    shard_rows: int = 4096
+    layouts: Mapping[str, str] | None = None
+    output: str | int | None = None
+    relevance: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("shard_rows", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        processes = os.environ.get("WORLD_SIZE", "1")
+        if processes != "1":
+            raise InputError(
+                f"the scan runs in one process, but {processes} were started (WORLD_SIZE={processes}); "
+                "start it without torchrun, with workers=... for reading images"
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scan that can start.
+
+    Attributes
+    ----------
+    device, autocast, memory_format
+        Where and in what form batches are run.
+    layers, task
+        As found on the first samples.
+    inputs
+        What the result depends on, as JSON values.
+    row_bytes
+        Of one sample on the disk.
+    shard_rows
+        A multiple of the batch size, so that a resumed scan forms the same batches.
+    """
+
+    options: Options
+    device: torch.device
+    autocast: torch.dtype | None
+    memory_format: torch.memory_format
+    layers: tuple[Layer, ...]
+    task: str
+    inputs: dict[str, Any]
+    row_bytes: int
+    shard_rows: int
+
+    def run(
+        self, model: nn.Module, table: ImageTable, batch: tuple[Tensor, Tensor, Tensor]
+    ) -> dict[str, Array]:
+        """The rows that one batch adds to the store, see `run_batch`."""
+        return run_batch(
+            model,
+            table,
+            batch,
+            self.layers,
+            device=self.device,
+            memory_format=self.memory_format,
+            autocast=self.autocast,
+            target=self.options.target,
+            task=self.task,
+            output=self.options.output,
+            relevance=self.options.relevance,
+        )
+
+
+def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
+    """Settle everything on the first samples.
+
+    Parameters
+    ----------
+    model
+        Lent out by `frozen`; gets the memory format of the scan.
+    table, options
+        What to scan, and how.
+
+    Raises
+    ------
+    InputError
+        Labels, targets, layers, precision, images or columns that cannot be used.
+    ModelError
+        A model that cannot be scanned.
+    """
+    _check_columns(table)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    autocast = autocast_dtype(options.precision, device)
+    fingerprint = model_fingerprint(model)
+    batch = next(batches(table, min(2, options.batch_size)))
+    images = batch[0].to(device)
+    layers = find_layers(model, images, options.layers, layouts=options.layouts, output=options.output)
+    memory_format = _memory_format(model, images) if options.channels_last else torch.contiguous_format
+    model.to(memory_format=memory_format)
+    trial = Plan(options, device, autocast, memory_format, layers, options.task, {}, 0, 0)
+    rows = trial.run(model, table, batch)
+    logits = torch.from_numpy(rows["logits"])
+    task = resolve_task(logits, options.task)
+    if task != "multilabel":
+        _check_classes("label", table.frame["label"].to_numpy(), class_count(logits, task))
+    if not isinstance(options.target, str | int):
+        _check_target_per_sample(options.target, table, class_count(logits, task))
+    row_bytes = sum(values[0].size * _stored_size(key, values) for key, values in rows.items())
+    per_shard = min(options.shard_rows, SHARD_BYTES // row_bytes)
+    return replace(
+        trial,
+        task=task,
+        inputs=_inputs(fingerprint, table, layers, task, options),
+        row_bytes=row_bytes,
+        shard_rows=max(1, per_shard // options.batch_size) * options.batch_size,
+    )
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type of an automatic mixed precision, None for full precision.
+
+    Raises
+    ------
+    InputError
+        Unknown, or not supported by the device.
+    """
+    if precision == "fp32":
+        return None
+    if precision != "bf16":
+        raise InputError(f"precision is {precision!r}; allowed are 'fp32' and 'bf16'")
+    if not _has_bf16(device):
+        raise InputError(f"precision='bf16' is not supported by this machine's {device.type}; use 'fp32'")
+    return torch.bfloat16
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if not torch.amp.is_autocast_available(device.type):
+        return False
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Every CPU can emulate it, many times slower than float32.
+    native: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type != "cpu" or native
+
+
+def _memory_format(model: nn.Module, images: Tensor) -> torch.memory_format:
+    """Channels last where the images and every weight allow it."""
+    fits = images.dim() == 4 and all(p.dim() != 5 for p in [*model.parameters(), *model.buffers()])
+    return torch.channels_last if fits else torch.contiguous_format
+
+
+def _inputs(
+    fingerprint: str, table: ImageTable, layers: tuple[Layer, ...], task: str, options: Options
+) -> dict[str, Any]:
+    """What a scan depends on: another value of any of these is another scan."""
+    target = options.target
+    if not isinstance(target, str | int):
+        target = "sha256:" + hashlib.sha256(np.asarray(target, dtype="<i8").tobytes()).hexdigest()
+    return {
+        "model": fingerprint,
+        "data": table.fingerprint(),
+        "transform": table.transform_fingerprint(),
+        "layers": [asdict(layer) for layer in layers],
+        "target": target,
+        "task": task,
+        "output": options.output,
+        "relevance": options.relevance,
+        "precision": options.precision,
+        "pooling": POOLING_VERSION,
+        "version": shortcutscope.__version__,
+    }
+
+
+def _stored_size(key: str, values: Array) -> int:
+    return values.itemsize if key in EXACT else np.dtype(np.float16).itemsize
+
+
+def _check_columns(table: ImageTable) -> None:
+    taken = [name for name in ADDED_COLUMNS if name in table.frame.columns]
+    if taken:
+        raise InputError(
+            f"the table has metadata columns called {' and '.join(map(repr, taken))}, which the scan adds "
+            "itself; rename them"
+        )
+    try:
+        pa.Table.from_pandas(table.frame)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"the table's metadata cannot be written to Parquet ({error}); give each column "
+            "values of one type"
+        ) from error
+
+
+def _check_target_per_sample(target: Target, table: ImageTable, n_classes: int) -> None:
+    classes = np.asarray(target)
+    if classes.shape != (len(table),):
+        raise InputError(
+            f"targets have shape {classes.shape} but the table has {len(table)} samples; give one "
+            "class a sample"
+        )
+    _check_classes("target", classes, n_classes)
+
+
+def _check_classes(what: str, classes: Array, n_classes: int) -> None:
+    outside = sorted({int(c) for c in classes[(classes < 0) | (classes >= n_classes)]})
+    if outside:
+        some = ", ".join(map(str, outside[:5]))
+        raise InputError(
+            f"{what} {some} lies outside the model's {n_classes} classes (0 to {n_classes - 1}); map the "
+            "labels to the model's outputs, or load the model with as many classes as the data has"
+        )

@@ -1,0 +1,108 @@
+"""Reductions of a layer's output over its positions, laid out so that nothing is copied on the way.
+
+The reductions are chosen by measurement: on a CPU ``mean``, ``amax`` and ``sum`` over a flattened position
+dimension run at memory speed in either memory format, while ``var_mean`` costs about sixty times as much
+(Welford's update is not vectorised) and ``einsum`` over channels-last tensors fifty. The standard deviation
+is therefore taken in two passes, which is also the numerically safe way.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shortcutscope.models.layers import Layer
+from shortcutscope.models.layouts import channel_axis
+
+ACTIVATION_STATS = ("mean", "max", "std")
+RELEVANCE_STATS = ("sum", "max", "gradient")
+
+#: Goes into a scan's identity: raise it when a statistic changes its meaning.
+POOLING_VERSION = 1
+
+
+def positions(layer: Layer, values: Tensor) -> tuple[Tensor, int]:
+    """A view of a layer's output with all its positions in one dimension, prefix tokens included.
+
+    Parameters
+    ----------
+    layer
+        Says where the channels are.
+    values
+        The layer's output (or its gradient), in the layer's own layout.
+
+    Returns
+    -------
+    view
+        (N, P, C) or (N, C, P), whichever lies contiguously in memory; a vector has P = 1.
+    dim
+        The dimension of the positions, 1 or 2.
+    """
+    if layer.layout == "vector":
+        return values.unsqueeze(1), 1
+    if channel_axis(layer.layout) == -1:
+        return values.flatten(1, -2), 1
+    channels_last = values.movedim(1, -1)
+    if channels_last.is_contiguous() and not values.is_contiguous():
+        return channels_last.flatten(1, -2), 1
+    return values.flatten(2), 2
+
+
+def from_positions(layer: Layer, view: Tensor, dim: int, like: Tensor) -> Tensor:
+    """Undo `positions`: the tensor in the layer's own layout, in the shape and dtype of `like`."""
+    view = view.to(like.dtype)
+    if layer.layout == "vector" or channel_axis(layer.layout) == -1 or dim == 2:
+        return view.reshape(like.shape)
+    return view.reshape(len(like), *like.shape[2:], like.shape[1]).movedim(-1, 1)
+
+
+def pool_activation(layer: Layer, values: Tensor) -> dict[str, Tensor]:
+    """Mean, maximum and standard deviation of every channel over the positions.
+
+    Parameters
+    ----------
+    layer
+        Describes `values`.
+    values
+        The layer's output.
+
+    Returns
+    -------
+    pools
+        ``"mean"``, ``"max"`` and ``"std"`` (of the population), each (N, C), at least float32. Class and
+        register tokens are left out: they have no place in the image.
+    """
+    view, dim = positions(layer, values.detach())
+    view = view[:, layer.prefix_tokens :] if layer.layout == "tokens" else view
+    view = _full_precision(view)
+    mean = view.mean(dim)
+    variance = (view - mean.unsqueeze(dim)).square_().mean(dim)
+    return {"mean": mean, "max": view.amax(dim), "std": variance.sqrt_()}
+
+
+def pool_relevance(layer: Layer, values: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+    """Gradient x activation of every channel, and the gradient itself, reduced over the positions.
+
+    Parameters
+    ----------
+    layer
+        Describes `values` and `gradient`.
+    values, gradient
+        The layer's output and the derivative of the explained score with respect to it.
+
+    Returns
+    -------
+    pools
+        ``"sum"`` of gradient x activation (signed), its ``"max"``, and the sum of the ``"gradient"``, each
+        (N, C), at least float32. Over *all* positions: in a transformer read out at its class token, that
+        token carries the decision, and from some layer on all of it.
+    """
+    gradient = _full_precision(gradient.detach())
+    product, dim = positions(layer, gradient * _full_precision(values))
+    slopes, slopes_dim = positions(layer, gradient)
+    return {"sum": product.sum(dim), "max": product.amax(dim), "gradient": slopes.sum(slopes_dim)}
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    """Half and brain floats as float32: sums over thousands of positions need the bits."""
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()

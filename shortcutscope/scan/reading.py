@@ -1,0 +1,168 @@
+"""A finished scan, opened for reading: statistics per layer, scores and roles per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+from shortcutscope.errors import InputError
+from shortcutscope.models.layers import Layer
+from shortcutscope.models.targets import margin
+from shortcutscope.scan.pooling import ACTIVATION_STATS, RELEVANCE_STATS
+from shortcutscope.scan.shard import FloatArray
+from shortcutscope.scan.store import ShardReader
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan on disk. Statistics are read when asked for, one layer at a time.
+
+    Attributes
+    ----------
+    path
+        The scan's folder.
+    layers
+        In execution order.
+    samples
+        One row per sample, in the order of the table: sample_id, label, group, split, prediction (class),
+        target (the class explained), then the metadata.
+    logits
+        (N, K) float32.
+    task
+        ``"multiclass"``, ``"binary"`` or ``"multilabel"``.
+    target
+        What was explained: ``"predicted"``, ``"label"``, ``"every"``, or a class.
+    """
+
+    path: Path
+    layers: tuple[Layer, ...]
+    samples: pd.DataFrame = field(repr=False)
+    logits: FloatArray = field(repr=False)
+    task: str
+    target: str | int
+    _reader: ShardReader = field(repr=False, compare=False)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open the folder of a finished scan.
+
+        Raises
+        ------
+        InputError
+            No scan, an unfinished one, or one with a shard that is missing or cut short.
+        """
+        reader = ShardReader(Path(path))
+        inputs = reader.inputs
+        layers = tuple(layer_from_json(entry) for entry in inputs["layers"])
+        return cls(
+            reader.folder,
+            layers,
+            reader.samples(),
+            reader.read("logits"),
+            inputs["task"],
+            inputs["target"],
+            reader,
+        )
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def layer(self, name: str | Layer) -> Layer:
+        """The layer of that name.
+
+        Raises
+        ------
+        InputError
+            It was not scanned; the message lists those that were.
+        """
+        name = name if isinstance(name, str) else name.name
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        known = ", ".join(layer.name for layer in self.layers)
+        raise InputError(f"layer {name!r} was not scanned; there are {known}")
+
+    def activation(self, layer: str | Layer, stat: str = "mean") -> FloatArray:
+        """Pooled activation (N, C): ``"mean"``, ``"max"`` or ``"std"`` over the positions."""
+        _check_stat(stat, ACTIVATION_STATS)
+        return self._reader.read(activation_key(self.layer(layer).name, stat))
+
+    def features(self, layer: str | Layer) -> FloatArray:
+        """Mean, maximum and standard deviation side by side, (N, 3 C): what probes are fitted on."""
+        return np.concatenate([self.activation(layer, stat) for stat in ACTIVATION_STATS], axis=1)
+
+    def relevance(self, layer: str | Layer, stat: str = "sum", target: int | None = None) -> FloatArray:
+        """Gradient x activation (N, C), pooled over the positions.
+
+        Parameters
+        ----------
+        layer
+            Name or layer.
+        stat
+            ``"sum"`` (signed), ``"max"``, or ``"gradient"`` for the sum of the gradient itself.
+        target
+            The class explained. None for the one in ``samples.target``; another one only where every
+            class was scanned.
+
+        Raises
+        ------
+        InputError
+            Not scanned: the layer, the class, or relevance at all.
+        """
+        _check_stat(stat, RELEVANCE_STATS)
+        key = relevance_key(self.layer(layer).name, stat)
+        if not self._reader.inputs["relevance"]:
+            raise InputError(f"{self.path} holds activations alone; scan with relevance=True")
+        values: FloatArray = self._reader.read(key)
+        if self.target != "every":
+            if target not in (None, self.target):
+                raise InputError(
+                    f"{self.path} explains target={self.target!r}, not class {target}; "
+                    "scan with target='every'"
+                )
+            return values
+        if target is not None and not 0 <= target < values.shape[1]:
+            raise InputError(f"class {target} is outside the model's {values.shape[1]} classes")
+        chosen = self.samples["target"].to_numpy() if target is None else target
+        explained: FloatArray = values[np.arange(len(values)), chosen]
+        return explained
+
+    def gradient(self, layer: str | Layer, target: int | None = None) -> FloatArray:
+        """Gradient of the explained score, summed over the positions, (N, C)."""
+        return self.relevance(layer, "gradient", target)
+
+    def margin(self, positive: int = 1) -> FloatArray:
+        """By how much the model prefers class `positive`, (N,); see `shortcutscope.models.targets.margin`."""
+        values: FloatArray = margin(torch.from_numpy(self.logits), self.task, positive).numpy()
+        return values
+
+    def verify(self) -> None:
+        """Compare the files with their checksums; InputError names the first damaged one."""
+        self._reader.verify()
+
+
+def activation_key(layer: str, stat: str) -> str:
+    """Name of an array of pooled activations in the store."""
+    return f"activation/{layer}/{stat}"
+
+
+def relevance_key(layer: str, stat: str) -> str:
+    """Name of an array of pooled relevances in the store."""
+    return f"relevance/{layer}/{stat}"
+
+
+def layer_from_json(entry: Mapping[str, Any]) -> Layer:
+    """A layer as the manifest holds it, its lists as tuples again."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    return Layer(**values)
+
+
+def _check_stat(stat: str, allowed: tuple[str, ...]) -> None:
+    if stat not in allowed:
+        raise InputError(f"stat is {stat!r}; allowed are {', '.join(allowed)}")

@@ -1,0 +1,173 @@
+"""One shard: a run of rows of every array in one safetensors file, most of them in half precision."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from shortcutscope.errors import InputError
+from shortcutscope.rundir import write_atomically
+
+Array = np.ndarray[Any, Any]
+FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+
+#: float16 reaches 2^16; one bit of head room for rounding.
+_TOP_EXPONENT = 15
+
+
+def encode_half(values: Array) -> tuple[np.ndarray[Any, np.dtype[np.float16]], int]:
+    """Numbers as float16 with a common power-of-two scale.
+
+    Parameters
+    ----------
+    values
+        Finite floating-point numbers.
+
+    Returns
+    -------
+    halves
+        float16 of the same shape. The largest magnitude lies at 2^14 to 2^15, so that everything down to
+        2^-28 of it keeps the full 11 bits.
+    exponent
+        ``values`` are ``halves * 2**exponent``.
+
+    Raises
+    ------
+    InputError
+        A value is NaN or infinite.
+    """
+    if not np.isfinite(values).all():
+        raise InputError("NaN and infinite values cannot be stored; check what the model returns")
+    largest = float(np.abs(values).max(initial=0.0))
+    exponent = int(np.frexp(largest)[1]) - _TOP_EXPONENT if largest else 0
+    return np.ldexp(values, -exponent).astype(np.float16), exponent
+
+
+def decode_half(halves: Array, exponent: int) -> FloatArray:
+    """Undo `encode_half`, as float32; values below its range become zero, those above it infinite."""
+    return np.ldexp(halves.astype(np.float32), exponent)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished shard as the manifest names it.
+
+    Attributes
+    ----------
+    file
+        Name inside the store's folder.
+    start, stop
+        Its rows.
+    bytes, sha256
+        Size and checksum of the file.
+    exponents
+        Array -> power of two of its scale, for the arrays in half precision.
+    """
+
+    file: str
+    start: int
+    stop: int
+    bytes: int
+    sha256: str
+    exponents: dict[str, int]
+
+    @classmethod
+    def write(cls, path: Path, start: int, batches: list[dict[str, Array]], exact: frozenset[str]) -> Self:
+        """Write batches of rows, the first of which is row `start`.
+
+        Parameters
+        ----------
+        path
+            The file; its folder exists.
+        start
+            First row.
+        batches
+            The rows of every array, batch after batch.
+        exact
+            Names of the arrays that keep their type; the others become scaled float16.
+
+        Raises
+        ------
+        InputError
+            Non-finite values, or a full disk.
+        """
+        tensors: dict[str, Array] = {}
+        exponents: dict[str, int] = {}
+        for key in batches[0]:
+            # One array at a time, so that full precision never lies in memory twice.
+            values = np.concatenate([batch[key] for batch in batches])
+            if key in exact:
+                tensors[key] = values
+            else:
+                tensors[key], exponents[key] = encode_half(values)
+        stop = start + sum(row_count(batch) for batch in batches)
+        content = save(tensors)
+        write_durably(path, content)
+        return cls(path.name, start, stop, len(content), hashlib.sha256(content).hexdigest(), exponents)
+
+    def read(self, folder: Path, key: str) -> Array:
+        """One array: float32 where it was stored in half precision. The others are not read."""
+        with self._open(folder) as file:
+            values: Array = file.get_tensor(key)
+        return decode_half(values, self.exponents[key]) if key in self.exponents else values
+
+    def keys(self, folder: Path) -> list[str]:
+        """Names of its arrays."""
+        with self._open(folder) as file:
+            return sorted(file.keys())
+
+    def damage(self, folder: Path, *, checksum: bool) -> str | None:
+        """What is wrong with the file, None where nothing is; its size is looked at in any case."""
+        path = folder / self.file
+        if not path.exists():
+            return f"shard {path} is missing"
+        size = path.stat().st_size
+        if size != self.bytes:
+            return f"shard {path} is damaged: {size} bytes instead of {self.bytes}"
+        if checksum:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
+                    return f"shard {path} is damaged: its checksum is not the manifest's"
+        return None
+
+    @contextmanager
+    def _open(self, folder: Path) -> Iterator[Any]:
+        path = folder / self.file
+        try:
+            with safe_open(path, framework="numpy") as file:  # maps the file: only what is asked for is read
+                yield file
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"shard {path} cannot be read ({error}); run the same scan again, it makes the lost rows anew"
+            ) from error
+
+
+def row_count(batch: Mapping[str, Array]) -> int:
+    """Rows of a batch of arrays."""
+    return len(next(iter(batch.values())))
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, so that a power failure right after does not undo it.
+
+    Raises
+    ------
+    InputError
+        The disk is full.
+    """
+    write_atomically(path, lambda file: file.write(content))
+    if os.name == "posix":  # Windows cannot open folders, and keeps renames by itself
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,328 @@
+"""The scan on disk: safetensors shards under one manifest.
+
+    manifest.json                   what was scanned and how, one entry per finished shard
+    shard-<rank>-<k>.safetensors    a run of rows of every statistic, float16 with a power-of-two scale
+    samples.parquet                 one row per sample; written last
+
+A shard counts only once the manifest names it, and every file is written under a temporary name, flushed to
+the disk and renamed: after a crash or a full disk the store is what the manifest says, and writing goes on
+there. Array shapes never stand for progress (zarr and HDF5 stores were read back with silently wrong rows
+after a kill).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+import shortcutscope
+from shortcutscope.errors import InputError
+from shortcutscope.rundir import read_json, refuse_other_inputs, to_json
+from shortcutscope.scan.shard import Array, Shard, row_count, write_durably
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SAMPLES = "samples.parquet"
+
+#: Arrays kept as they are; the others become scaled float16.
+EXACT = frozenset({"logits", "target"})
+
+
+class ShardWriter:
+    """Appends rows to a store, or goes on with one that was interrupted.
+
+    Use it as a context manager: on ``KeyboardInterrupt`` the rows at hand become a shard of their own.
+
+    Parameters
+    ----------
+    folder
+        Made when it does not exist.
+    inputs
+        What the rows depend on (fingerprints, layers, target, ...). A store of other inputs is refused.
+    n_rows
+        Rows of the finished store.
+    shard_rows
+        Rows of a shard. An interrupted store keeps its own.
+    rank
+        Process number in the shard's name.
+
+    Raises
+    ------
+    StaleRunError
+        The folder holds a store of other inputs; the message names in what they differ.
+    InputError
+        The folder holds something else.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        inputs: Mapping[str, Any],
+        *,
+        n_rows: int,
+        shard_rows: int,
+        rank: int = 0,
+    ) -> None:
+        self.folder = Path(folder)
+        self._rank = rank
+        self._pending: list[dict[str, Array]] = []
+        inputs = to_json(dict(inputs))
+        kept = _kept_manifest(self.folder)
+        if kept is not None:
+            refuse_other_inputs(self.folder, kept["inputs"], inputs)
+            self._manifest = kept
+            self._drop_damaged_shards()
+        else:
+            self._manifest = {
+                "format": FORMAT,
+                "version": shortcutscope.__version__,
+                "inputs": inputs,
+                "n_rows": n_rows,
+                "shard_rows": shard_rows,
+                "complete": False,
+                "shards": [],
+            }
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write_manifest()
+        self._remove_leftovers()
+
+    @property
+    def rows_done(self) -> int:
+        """Rows in finished shards: where to go on."""
+        return int(self._manifest["shards"][-1]["stop"]) if self._manifest["shards"] else 0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the finished store."""
+        return int(self._manifest["n_rows"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether `finish` was reached."""
+        return bool(self._manifest["complete"])
+
+    def append(self, rows: Mapping[str, Array]) -> None:
+        """Add the next rows of every array; a shard is committed whenever enough have come together.
+
+        Raises
+        ------
+        InputError
+            Arrays of different lengths, more rows than announced, non-finite values, or a full disk.
+        """
+        lengths = {len(values) for values in rows.values()}
+        if len(lengths) != 1:
+            raise InputError(f"arrays of a batch differ in their number of rows: {sorted(lengths)}")
+        if self.rows_done + self._n_pending + lengths.pop() > self.n_rows:
+            raise InputError(f"more rows than the {self.n_rows} that the store was opened for")
+        self._pending.append(dict(rows))
+        while self._n_pending >= self._manifest["shard_rows"]:
+            self._commit(self._manifest["shard_rows"])
+
+    def flush(self) -> None:
+        """Commit the rows at hand, as a shard that may be shorter than the others."""
+        if self._n_pending:
+            self._commit(self._n_pending)
+
+    def finish(self, samples: pd.DataFrame) -> None:
+        """Write the last shard and the table of samples, and declare the store complete.
+
+        Raises
+        ------
+        InputError
+            Rows are missing, or the disk is full.
+        """
+        self.flush()
+        if self.rows_done != self.n_rows or len(samples) != self.n_rows:
+            raise InputError(
+                f"the store has {self.rows_done} rows and {len(samples)} samples; it was opened "
+                f"for {self.n_rows}"
+            )
+        write_durably(self.folder / SAMPLES, samples.to_parquet(index=False))
+        self._manifest["complete"] = True
+        self._write_manifest()
+
+    def read(self, key: str) -> Array:
+        """The rows of one array in the finished shards."""
+        return np.concatenate([shard.read(self.folder, key) for shard in _shards(self._manifest)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.flush()
+
+    @property
+    def _n_pending(self) -> int:
+        return sum(map(row_count, self._pending))
+
+    def _take(self, n: int) -> list[dict[str, Array]]:
+        """The first `n` pending rows, batch by batch; what is left stays pending."""
+        taken: list[dict[str, Array]] = []
+        while n:
+            batch = self._pending.pop(0)
+            if row_count(batch) > n:
+                self._pending.insert(0, {key: values[n:] for key, values in batch.items()})
+                batch = {key: values[:n] for key, values in batch.items()}
+            taken.append(batch)
+            n -= row_count(batch)
+        return taken
+
+    def _commit(self, n: int) -> None:
+        """Make a shard of the first `n` pending rows."""
+        shards = self._manifest["shards"]
+        try:
+            file = f"shard-{self._rank:03d}-{len(shards):05d}.safetensors"
+            shard = Shard.write(self.folder / file, self.rows_done, self._take(n), EXACT)
+            self._manifest = {**self._manifest, "shards": [*shards, asdict(shard)]}
+            self._write_manifest()
+        except BaseException:
+            # Whatever still waits comes after the rows just lost, so it must never be written in their place.
+            self._manifest = {**self._manifest, "shards": shards}
+            self._pending.clear()
+            raise
+
+    def _write_manifest(self) -> None:
+        content = json.dumps(to_json(self._manifest), indent=1, allow_nan=False)
+        write_durably(self.folder / MANIFEST, content.encode())
+
+    def _drop_damaged_shards(self) -> None:
+        shards = _shards(self._manifest)
+        for k, shard in enumerate(shards):
+            damage = shard.damage(self.folder, checksum=True)
+            if damage:
+                warnings.warn(
+                    f"{damage}; the scan goes on from row {shard.start}, the {len(shards) - k} shards from "
+                    "there on are made again",
+                    stacklevel=3,
+                )
+                self._manifest["shards"] = self._manifest["shards"][:k]
+                self._manifest["complete"] = False
+                self._write_manifest()
+                return
+
+    def _remove_leftovers(self) -> None:
+        """Files of a write that was cut short: temporary ones, and shards that the manifest does not name."""
+        named = {shard["file"] for shard in self._manifest["shards"]}
+        patterns = ("shard-*.safetensors", ".shard-*.tmp", f".{MANIFEST}.*.tmp", f".{SAMPLES}.*.tmp")
+        for path in [path for pattern in patterns for path in self.folder.glob(pattern)]:
+            if path.name not in named:
+                path.unlink()
+
+
+class ShardReader:
+    """A complete store, opened for reading; arrays are read from the disk when asked for.
+
+    Parameters
+    ----------
+    folder
+        Of a `ShardWriter`.
+
+    Raises
+    ------
+    InputError
+        No store, one that is not complete, or a shard that is missing or of another size.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        manifest = _kept_manifest(self.folder)
+        if manifest is None:
+            raise InputError(f"{self.folder} holds no scan (no {MANIFEST})")
+        self._shards = _shards(manifest)
+        if not manifest["complete"]:
+            done = self._shards[-1].stop if self._shards else 0
+            raise InputError(
+                f"the scan in {self.folder} has {done} of {manifest['n_rows']} samples; run the same scan "
+                "again, it goes on from there"
+            )
+        self.inputs: dict[str, Any] = manifest["inputs"]
+        self.n_rows: int = manifest["n_rows"]
+        self._refuse_damage(checksum=False)
+
+    def read(self, key: str) -> Array:
+        """One array (n_rows, ...): float32 where it was stored in half precision.
+
+        Raises
+        ------
+        InputError
+            No such array.
+        """
+        if key not in self.keys():
+            raise InputError(f"the scan in {self.folder} holds no {key!r}")
+        return np.concatenate([shard.read(self.folder, key) for shard in self._shards])
+
+    def keys(self) -> list[str]:
+        """Names of the stored arrays."""
+        return self._shards[0].keys(self.folder)
+
+    def samples(self) -> pd.DataFrame:
+        """The table of samples."""
+        return pd.read_parquet(self.folder / SAMPLES)
+
+    def verify(self) -> None:
+        """Compare every shard with its checksum.
+
+        Raises
+        ------
+        InputError
+            Names the first damaged shard.
+        """
+        self._refuse_damage(checksum=True)
+
+    def _refuse_damage(self, checksum: bool) -> None:
+        for shard in self._shards:
+            damage = shard.damage(self.folder, checksum=checksum)
+            if damage:
+                raise InputError(f"{damage}; run the same scan again, it makes the lost rows anew")
+
+
+def require_free_space(folder: Path, n_bytes: int) -> None:
+    """Refuse to start writing what the disk cannot hold.
+
+    Raises
+    ------
+    InputError
+        Says how much is needed and how much there is.
+    """
+    existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < n_bytes:
+        raise InputError(
+            f"the scan needs about {n_bytes / 2**20:.1f} MiB and {existing} has {free / 2**20:.1f} MiB free; "
+            "free some space, choose another folder, or scan fewer layers"
+        )
+
+
+def _kept_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder, None where there is nothing yet."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; the scan needs a folder")
+    path = folder / MANIFEST
+    if not path.exists():
+        # A write that was cut short may have left its temporary file behind.
+        if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise InputError(f"{folder} is not empty and holds no scan; give a folder of its own")
+        return None
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is not a manifest of format {FORMAT}; it belongs to another program or version: give "
+            "another folder, or delete this one"
+        )
+    return manifest
+
+
+def _shards(manifest: Mapping[str, Any]) -> list[Shard]:
+    return [Shard(**entry) for entry in manifest["shards"]]
