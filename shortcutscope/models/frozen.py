@@ -101,6 +101,7 @@ class _ModuleLoan:
     inplace: bool | None
     hooks: dict[str, dict[Any, Any]]
     full_backward: bool | None
+    parameters: dict[str, nn.Parameter | None]
     buffers: dict[str, Tensor | None]
     buffer_values: dict[str, Tensor]
     buffer_versions: dict[str, int | None]
@@ -116,6 +117,7 @@ class _ModuleLoan:
             hooks={table: dict(getattr(module, table)) for table in HOOK_TABLES if hasattr(module, table)},
             # Registering a backward hook sets it, removing the hook does not unset it.
             full_backward=module._is_full_backward_hook,
+            parameters=dict(module._parameters),
             buffers=buffers,
             # Small beside the weights; a module may count or average in them even in evaluation mode.
             buffer_values={name: b.detach().clone() for name, b in buffers.items() if b is not None},
@@ -134,6 +136,9 @@ class _ModuleLoan:
                 current.clear()
                 current.update(hooks)
         module._is_full_backward_hook = self.full_backward
+        # Between some devices `to()` makes new parameters instead of filling the old ones.
+        module._parameters.clear()
+        module._parameters.update(self.parameters)
         module._buffers.clear()
         module._buffers.update(self.buffers)
         with torch.no_grad():
