@@ -130,7 +130,9 @@ def role_frame(
         ids = [f"{i:0{width}d}" for i in range(len(frame))]
     check_unique(ids)
     group = as_text(frame[columns["group"]], "group") if "group" in columns else ids
-    split = as_text(frame[columns["split"]].fillna(""), "split") if "split" in columns else [""] * len(frame)
+    split = (
+        as_text(frame[columns["split"]], "split", optional=True) if "split" in columns else [""] * len(frame)
+    )
     used = {*columns.values(), *drop}
     metadata = frame[[column for column in frame.columns if column not in used]].reset_index(drop=True)
     metadata.columns = [str(column) for column in metadata.columns]
@@ -144,16 +146,22 @@ def role_frame(
     return pd.concat([parts, metadata], axis=1), found, "group" in columns
 
 
-def as_text(values: pd.Series, role: str) -> list[str]:
-    """Text of each value; whole floats lose their ``.0``. InputError where any is missing."""
-    missing = np.flatnonzero(values.isna())
-    if missing.size:
+def as_text(values: pd.Series, role: str, *, optional: bool = False) -> list[str]:
+    """Text of each value; whole floats lose their ``.0``.
+
+    A missing value is an InputError, or an empty text where the role is optional.
+    """
+    empty = values.isna().to_numpy()
+    if empty.any() and not optional:
+        rows = np.flatnonzero(empty)
         raise InputError(
-            f"{missing.size} of {len(values)} rows have no {role} ({_rows(missing)}); fill or remove them"
+            f"{rows.size} of {len(values)} rows have no {role} ({_rows(rows)}); fill or remove them"
         )
-    if pd.api.types.is_float_dtype(values) and np.isfinite(values).all() and (values % 1 == 0).all():
-        values = values.astype(np.int64)
-    return [str(value) for value in values]
+    present = values[~empty]
+    if pd.api.types.is_float_dtype(present) and np.isfinite(present).all() and (present % 1 == 0).all():
+        present = present.astype(np.int64)
+    text = iter(str(value) for value in present)
+    return ["" if missing else next(text) for missing in empty]
 
 
 def check_unique(ids: Sequence[str]) -> None:

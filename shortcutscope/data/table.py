@@ -175,7 +175,7 @@ class ImageTable(SampleTable):
         _refuse_missing(source.missing(), "image", base)
         masks = None
         if mask is not None:
-            masks = PathMasks([str(name) for name in frame[mask].fillna("")], base, reading.size)
+            masks = PathMasks(as_text(frame[mask], "mask", optional=True), base, reading.size)
             _refuse_missing(masks.missing(), "mask", base)
         return cls(prepared, source, classes=classes, has_groups=has_groups, masks=masks, **rest)
 

@@ -73,6 +73,22 @@ def test_missing_and_clashing_roles():
         role_frame(frame.rename(columns={"p": "s"}), Roles())
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([1.0, np.nan, 2.0], ["1", "", "2"]),
+        ([np.nan] * 3, ["", "", ""]),
+        (pd.Categorical(["a", None, "b"]), ["a", "", "b"]),
+        (["a", None, "b"], ["a", "", "b"]),
+        (pd.array([1, None, 2], dtype="Int64"), ["1", "", "2"]),
+        ([0.5, np.nan, 1.0], ["0.5", "", "1.0"]),
+    ],
+)
+def test_splits_may_be_unknown(values, text):
+    frame, _, _ = role_frame(pd.DataFrame({"label": [0, 1, 0], "fold": values}), Roles(split="fold"))
+    assert frame["split"].tolist() == text
+
+
 def test_ids_default_to_sortable_row_numbers():
     frame, _, has_groups = role_frame(pd.DataFrame({"label": [0] * 11}), Roles())
     assert frame["sample_id"].tolist() == sorted(frame["sample_id"])
