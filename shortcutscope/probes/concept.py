@@ -1,0 +1,296 @@
+"""A concept: what is known per sample of a possible shortcut, 0, 1 or unknown, and where that comes from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from shortcutscope.errors import InputError
+from shortcutscope.probes.columns import ColumnKind, column_values
+from shortcutscope.probes.marks import propagate_marks
+from shortcutscope.probes.mixture import split_scores
+
+if TYPE_CHECKING:
+    from shortcutscope.scan.scanner import Scan
+
+Floats = npt.NDArray[np.float64]
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Concept:
+    """A per-sample signal in {0, 1, unknown} (METHODS: vocabulary).
+
+    Attributes
+    ----------
+    name
+        Short, unique within an audit.
+    values
+        ``(N,)`` 0, 1 or NaN (unknown).
+    origin
+        ``"metadata"``, ``"planted"``, ``"marked"``, ``"discovered"``, or one's own word.
+    sample_ids
+        ``(N,)`` unique ids of the samples, as strings.
+    description
+        What 1 means and how the values were made, for the report.
+    notes
+        What a reader must know before trusting the values.
+
+    Raises
+    ------
+    InputError
+        For values other than 0, 1 and NaN, ids that repeat, or different lengths.
+    """
+
+    name: str
+    values: Floats
+    origin: str
+    sample_ids: npt.NDArray[np.str_]
+    description: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, np.float64)
+        ids = np.array([str(i) for i in self.sample_ids], dtype=np.str_)
+        if not self.name:
+            raise InputError("a concept needs a name")
+        if values.ndim != 1 or values.shape != ids.shape:
+            raise InputError(f"concept {self.name!r}: {values.shape} values for {ids.shape} sample ids")
+        wrong = values[~(np.isnan(values) | (values == 0) | (values == 1))]
+        if len(wrong):
+            raise InputError(f"concept {self.name!r} holds {wrong[0]:g}; allowed are 0, 1 and NaN (unknown)")
+        unique, counts = np.unique(ids, return_counts=True)
+        if (counts > 1).any():
+            raise InputError(f"concept {self.name!r}: sample id {unique[counts > 1][0]!r} occurs twice")
+        for array in (values, ids):
+            array.flags.writeable = False
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "sample_ids", ids)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        return (
+            f"Concept({self.name!r}, {self.origin}: {self.n_carriers} with, {int((self.values == 0).sum())} "
+            f"without, {int(np.isnan(self.values).sum())} unknown)"
+        )
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """``(N,)`` the samples whose value is known."""
+        return ~np.isnan(self.values)
+
+    @property
+    def n_carriers(self) -> int:
+        """Number of samples with value 1."""
+        return int((self.values == 1).sum())
+
+    def aligned_to(self, sample_ids: Sequence[str] | npt.NDArray[Any] | pd.Series[Any]) -> Concept:
+        """The concept over other samples, in their order; samples it does not know are unknown.
+
+        Raises
+        ------
+        InputError
+            When it knows none of them: then the ids are of another table.
+        """
+        wanted = np.array([str(i) for i in sample_ids], dtype=np.str_)
+        own = pd.Series(self.values, index=pd.Index(self.sample_ids))
+        if len(wanted) and not np.isin(wanted, self.sample_ids).any():
+            raise InputError(
+                f"concept {self.name!r} knows none of the {len(wanted)} samples asked for "
+                f"(its ids: {_some(self.sample_ids)}; asked for: {_some(wanted)})"
+            )
+        return replace(self, values=np.asarray(own.reindex(wanted), np.float64), sample_ids=wanted)
+
+    def swapped(self) -> Concept:
+        """The same concept with the other value named present.
+
+        No verdict may depend on which of the two is called 1; this is for checking it.
+        """
+        description = f"{self.description} (values swapped)".lstrip()
+        return replace(self, values=1 - self.values, description=description)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of name, ids and values; the same between processes and machines."""
+        digest = hashlib.sha256(repr((self.name, self.origin)).encode())
+        digest.update("\0".join(self.sample_ids.tolist()).encode())
+        digest.update(np.nan_to_num(self.values, nan=2.0).astype(np.int8).tobytes())
+        return digest.hexdigest()
+
+    @classmethod
+    def from_column(
+        cls,
+        frame: pd.DataFrame,
+        column: str,
+        *,
+        sample_id: str = "sample_id",
+        kind: ColumnKind = "auto",
+        min_carriers: int = 10,
+        max_levels: int = 12,
+        origin: str = "metadata",
+    ) -> list[Concept]:
+        """Concepts of a metadata column.
+
+        Missing entries (empty strings, too) are unknown.
+
+        - two values: one concept. 1 is the larger number, True, or the rarer string.
+        - categorical (strings, or up to ``max_levels`` whole numbers): one concept per level with enough
+          samples, this level against all others.
+        - continuous (other numbers, dates): top against bottom third, the middle unknown. Where one value
+          fills the lower or the upper two thirds, that value against the rest.
+
+        Parameters
+        ----------
+        frame
+            With the columns ``sample_id`` and ``column``.
+        column
+            Name of the column.
+        sample_id
+            Name of the id column.
+        kind
+            ``"auto"``, ``"categorical"`` or ``"continuous"``, to overrule the guess.
+        min_carriers
+            Fewest samples with and without; a level with fewer is left out.
+        max_levels
+            Most levels of a categorical column.
+        origin
+            See the class.
+
+        Raises
+        ------
+        InputError
+            No such column, one value only, ids (all values differ), too many levels, too few carriers.
+        """
+        for name in (column, sample_id):
+            if name not in frame:
+                raise InputError(
+                    f"there is no column {name!r}; the columns are {_some(list(frame.columns), 20)}"
+                )
+        made = column_values(
+            frame[column], column, kind=kind, min_carriers=min_carriers, max_levels=max_levels
+        )
+        ids = frame[sample_id].to_numpy()
+        return [cls(level.name, level.values, origin, ids, level.description) for level in made]
+
+    @classmethod
+    def from_marks(
+        cls,
+        scan: Scan,
+        carriers: Sequence[str],
+        others: Sequence[str] = (),
+        *,
+        name: str = "marked",
+        layers: Sequence[str] | None = None,
+        confidence: float = 0.9,
+        min_carriers: int = 10,
+        n_folds: int = 5,
+        C: float = 0.01,
+        seed: int = 0,
+    ) -> Concept:
+        """A concept from about ten samples that a person marked as carriers.
+
+        See :func:`shortcutscope.probes.marks.propagate_marks`.
+
+        Parameters
+        ----------
+        scan
+            Of the samples.
+        carriers
+            Sample ids that were marked.
+        others
+            Sample ids known to be free of it.
+        name
+            Of the concept.
+        layers
+            Layer names; by default those of the first half of the network.
+        confidence
+            Posterior probability from which an unmarked sample counts as a carrier, or as free of it; what
+            lies between is unknown.
+        min_carriers
+            Fewest confident samples with and without.
+        n_folds, C, seed
+            Folds over the samples, inverse penalty of the logistic regression, seed of the folds.
+
+        Raises
+        ------
+        InputError
+            For unknown or contradictory ids, fewer than five marks, marks that cannot be told from the
+            other samples, or too few confident samples.
+        """
+        chosen = _early_layers(scan) if layers is None else list(layers)
+        result = propagate_marks(
+            [scan.features(layer) for layer in chosen],
+            scan.samples,
+            carriers,
+            others,
+            confidence=confidence,
+            min_carriers=min_carriers,
+            n_folds=n_folds,
+            C=C,
+            seed=seed,
+        )
+        ids = scan.samples["sample_id"].to_numpy()
+        description = f"{result.summary} (layers {_some(chosen)})"
+        return cls(name, result.values, "marked", ids, description, result.notes)
+
+    @classmethod
+    def from_scores(
+        cls,
+        name: str,
+        scores: npt.ArrayLike,
+        sample_ids: Sequence[str] | npt.NDArray[Any],
+        *,
+        labels: npt.ArrayLike | None = None,
+        confidence: float = 0.9,
+        min_carriers: int = 10,
+        origin: str = "discovered",
+        description: str = "",
+    ) -> Concept:
+        """A concept from a score per sample, large for carriers: two groups, the doubtful between unknown.
+
+        Parameters
+        ----------
+        name
+            Of the concept.
+        scores
+            ``(N,)``; NaN is unknown.
+        sample_ids
+            ``(N,)``.
+        labels
+            ``(N,)`` classes, in which the groups may be differently frequent.
+        confidence, min_carriers
+            As :meth:`from_marks`.
+        origin, description
+            See the class.
+
+        Raises
+        ------
+        InputError
+            When the scores do not fall into two groups, or one of them is too small.
+        """
+        scores = np.asarray(scores, np.float64)
+        codes = np.zeros(len(scores), np.intp)
+        if labels is not None:
+            codes = np.asarray(np.unique(np.asarray(labels), return_inverse=True)[1], np.intp)
+        values = split_scores(scores, codes, name, confidence=confidence, min_carriers=min_carriers)
+        made = f"two groups of a score, confident at {confidence:g}"
+        return cls(name, values, origin, np.asarray(sample_ids), f"{description}; {made}".lstrip("; "))
+
+
+def _early_layers(scan: Scan) -> list[str]:
+    """Layers of the first half: artifacts are plain there, while late blocks mix them with the label."""
+    early = [layer.name for layer in scan.layers if layer.depth <= 0.5]
+    return early or [scan.layers[0].name]
+
+
+def _some(values: Any, shown: int = _SHOWN) -> str:
+    items = [str(v) for v in values]
+    return ", ".join(items[:shown]) + (f", ... ({len(items)} in all)" if len(items) > shown else "")
