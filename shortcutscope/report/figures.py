@@ -92,25 +92,29 @@ def _heatmap(
     for (row, column), value in np.ndenumerate(values):
         box = (column + 0.03, row + 0.04)
         quiet = bool(silent[row, column]) or not np.isfinite(value)
-        colour = PANEL if quiet else colours(norm(value))
+        colour: Any = PANEL if quiet else colours(norm(value))
         ax.add_patch(Rectangle(box, 0.94, 0.92, facecolor=colour, edgecolor="none"))
         if numbered and np.isfinite(value):
             ink = MUTED if quiet else _contrasting(colour)
             ax.text(column + 0.5, row + 0.5, _cell(value), ha="center", va="center", size=SMALL, color=ink)
-    corners = np.argwhere(silent & np.isfinite(values))[:, ::-1]
-    if corners.size:
-        slash = corners[:, None] + np.array([[0.03, 0.96], [0.97, 0.04]])
-        ax.add_collection(
-            LineCollection(list(slash), colors=LINE, linewidths=0.8, zorder=0.9 if numbered else 3)
-        )
+    _hatch(ax, np.argwhere(silent & np.isfinite(values))[:, ::-1])
     ax.set(xlim=(0, columns), ylim=(rows, 0))
-    _layer_ticks(ax, heatmaps["layers"], offset=0.5)
+    _layer_ticks(ax, heatmaps["layers"], offset=0.5, room=cell * columns)
     ax.set_yticks(np.arange(rows) + 0.5, names)
     restrain(ax, grid=False)
     ax.tick_params(axis="y", colors=INK)
     ax.spines[["left", "bottom"]].set_visible(False)
     _colour_bar(bar, colours, norm, ticks, marks, unit)
     return to_svg(drawn, name, label)
+
+
+def _hatch(ax: Axes, cells: np.ndarray[Any, Any]) -> None:
+    """Diagonals over cells (column, row); plain lines, since pattern fills print badly."""
+    strokes = np.array([[[0.03, y], [x, 0.04]] for x, y in ((0.34, 0.35), (0.65, 0.65), (0.97, 0.96))])
+    strokes = np.concatenate([strokes, [[[0.36, 0.96], [0.97, 0.36]], [[0.67, 0.96], [0.97, 0.67]]]])
+    if cells.size:
+        lines = (cells[:, None, None] + strokes).reshape(-1, 2, 2)
+        ax.add_collection(LineCollection(list(lines), colors=LINE, linewidths=0.7, zorder=1.5))
 
 
 def _colour_bar(
@@ -123,11 +127,8 @@ def _colour_bar(
 ) -> None:
     """A scale with a mark where significance begins."""
     low, high = float(norm.vmin or 0.0), float(norm.vmax or 1.0)
-    ramp = np.linspace(low, high, 64)
-    for start, end in zip(ramp[:-1], ramp[1:], strict=True):
-        bar.add_patch(
-            Rectangle((0, start), 1, end - start, facecolor=colours(norm((start + end) / 2)), linewidth=0)
-        )
+    ramp = np.linspace(high, low, 64)[:, None]
+    bar.imshow(colours(norm(ramp)), extent=(0, 1, low, high), aspect="auto", interpolation="none")
     for value, text in marks:
         bar.plot([-0.25, 1.25], [value, value], color=INK, linewidth=1.2, clip_on=False)
         if text and all(abs(value - tick) > 0.07 * (high - low) for tick in ticks):
@@ -145,7 +146,7 @@ def availability_curve(finding: Mapping[str, Any], name: str) -> Markup:
     curves = finding["curves"]
     drawn = figure(4.6, 2.3)
     ax = drawn.subplots()
-    x = np.arange(len(curves["layers"]))
+    x = np.arange(len(curves["layers"]), dtype=float)
     auroc, low, high = (_vector(curves[k]) for k in ("auroc", "auroc_low", "auroc_high"))
     null_mean, null_high = _vector(curves["null_mean"]), _vector(curves["null_high"])
     ax.fill_between(x, null_mean, null_high, color=MUTED, alpha=0.22, linewidth=0)
@@ -165,7 +166,7 @@ def use_curve(finding: Mapping[str, Any], name: str) -> Markup:
     curves, threshold = finding["curves"], finding["used"]["threshold"]
     drawn = figure(4.6, 2.3)
     ax = drawn.subplots()
-    x = np.arange(len(curves["layers"]))
+    x = np.arange(len(curves["layers"]), dtype=float)
     use, low, high = (_vector(curves[k]) for k in ("use", "use_low", "use_high"))
     ax.axhline(0, color=LINE, linewidth=0.8)
     if threshold is not None:
@@ -280,11 +281,8 @@ def relevance_bar(top: float, name: str) -> Markup:
     """The one scale that all maps of a gallery share."""
     drawn = figure(2.9, 0.42)
     ax = drawn.subplots()
-    ramp = np.linspace(-1, 1, 64)
-    for start, end in zip(ramp[:-1], ramp[1:], strict=True):
-        ax.add_patch(
-            Rectangle((start, 0), end - start, 1, facecolor=DIVERGING((start + end) / 4 + 0.5), linewidth=0)
-        )
+    ramp = DIVERGING(np.linspace(0, 1, 64))[None]
+    ax.imshow(ramp, extent=(-1, 1, 0, 1), aspect="auto", interpolation="none")
     ax.set(xlim=(-1, 1), ylim=(0, 1), yticks=[])
     ax.set_xticks([-1, 0, 1], [f"−{top:.2g}", "0", f"+{top:.2g}"])
     restrain(ax, grid=False)
@@ -295,17 +293,20 @@ def relevance_bar(top: float, name: str) -> Markup:
 def _depth_axis(ax: Axes, layers: Sequence[str], title: str) -> None:
     ax.set_title(title, size=FONT_SIZE + 0.5, color=INK, loc="left", fontweight="bold")
     ax.set_xlim(-0.3, max(len(layers) - 0.7, 0.3))
-    _layer_ticks(ax, layers, offset=0.0)
+    _layer_ticks(ax, layers, offset=0.0, room=4.1)
     restrain(ax)
 
 
-def _layer_ticks(ax: Axes, layers: Sequence[str], offset: float) -> None:
-    """Names of the layers, thinned out where they would not fit; long names keep their end."""
+def _layer_ticks(ax: Axes, layers: Sequence[str], offset: float, room: float) -> None:
+    """Names of the layers along ``room`` inches: slanted or thinned out where they would not fit.
+
+    Long names keep their end, which is what tells them apart.
+    """
     step = int(np.ceil(len(layers) / 20))
-    places = np.arange(0, len(layers), step)
+    places = range(0, len(layers), step)
     names = [layers[i] if len(layers[i]) <= 16 else "…" + layers[i][-15:] for i in places]
-    flat = len(places) <= 10 and max(map(len, names), default=0) <= 8
-    ax.set_xticks(places + offset, names)
+    flat = 0.068 * (max(map(len, names), default=0) + 1) <= room / max(len(places), 1)
+    ax.set_xticks([place + offset for place in places], names)
     if not flat:
         for text in ax.get_xticklabels():
             text.set(rotation=40, ha="right", rotation_mode="anchor")

@@ -104,7 +104,7 @@ def _used_text(used: Mapping[str, Any]) -> str:
     if effect is None:
         return "not measured"
     ends, limit, layer = interval(used.get("interval")), number(used.get("threshold")), used.get("layer")
-    text = f"U = {wording.decimal(effect)}" + (f" ({wording.between(ends)})" if ends else "")
+    text = equation("U", wording.decimal(effect)) + (f" ({wording.between(ends)})" if ends else "")
     text += f" at {layer}" if layer else ""
     text += f", threshold {wording.decimal(limit)}" if limit is not None else ""
     flips = number(used.get("flip_rate"))
@@ -117,16 +117,21 @@ def _association_text(association: Mapping[str, Any]) -> str:
         return "not measured"
     source = association.get("source")
     where = f" in the {source}" if source else ""
-    return f"φ = {wording.decimal(phi)}{where}" + _significance(association)
+    return equation("φ", wording.decimal(phi)) + where + _significance(association)
 
 
 def _significance(tested: Mapping[str, Any]) -> str:
     for key in ("q", "p"):
         value = number(tested.get(key))
         if value is not None:
-            shown = wording.p_value(value)
-            return f", {key} {shown}" if shown.startswith("<") else f", {key} = {shown}"
+            return f", {equation(key, wording.p_value(value))}"
     return ""
+
+
+def equation(symbol: str, value: str) -> str:
+    """``q = 0.01`` or ``q < 0.001``, never broken over two lines."""
+    text = f"{symbol} {value}" if value.startswith("<") else f"{symbol} = {value}"
+    return text.replace(" ", "\u00a0")
 
 
 def _effect(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -261,7 +266,7 @@ def _sentence(text: Any) -> str:
 def _participation(values: Mapping[str, Any]) -> list[dict[str, str]]:
     known = {str(k): v for k, raw in values.items() if (v := number(raw)) is not None}
     return [
-        {"label": k.replace("present=", "value "), "text": wording.decimal(v, 3)} for k, v in known.items()
+        {"label": k.replace("present=", "present: "), "text": wording.decimal(v, 3)} for k, v in known.items()
     ]
 
 

@@ -68,7 +68,8 @@ def read_gallery(path: Path) -> dict[str, Any]:
 
 def shared_limit(maps: Array) -> float:
     """Limit of the shared scale: the 99.5 % quantile of |relevance| over all maps, so that one outlier
-    pixel does not fade the rest."""
+    pixel does not fade the rest.
+    """
     top = float(np.quantile(np.abs(maps), 0.995)) if maps.size else 0.0
     return top if top > 0 else 1.0
 
@@ -103,7 +104,8 @@ def overlay(picture: Array, relevance: Array, top: float) -> Array:
     colour = DIVERGING(share / 2 + 0.5)[..., :3] * 255
     grey = picture.mean(-1, keepdims=True)
     opacity = STRONGEST * np.abs(share)[..., None]
-    return np.round(grey * (1 - opacity) + colour * opacity).astype(np.uint8)
+    blended: Array = np.round(grey * (1 - opacity) + colour * opacity).astype(np.uint8)
+    return blended
 
 
 def data_uri(picture: Array) -> str:

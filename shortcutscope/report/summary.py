@@ -26,22 +26,24 @@ PERFORMANCE = {
     "ece": ("Calibration error", "expected calibration error: mean distance of confidence and accuracy"),
 }
 
-PROFILE_COLUMNS = {
-    "auroc": ("AUROC", 2),
-    "auroc_low": ("low", 2),
-    "auroc_high": ("high", 2),
-    "null_high": ("null 95 %", 2),
-    "naive_auroc": ("naive AUROC", 2),
-    "q": ("q", 3),
-    "use": ("use U", 2),
-    "use_low": ("low", 2),
-    "use_high": ("high", 2),
-    "use_p": ("p of use", 3),
-    "use_flip_rate": ("flips", 2),
-    "extent_statistic": ("lit cells", 2),
-    "effective_rank": ("rank", 0),
-    "weight": ("weight", 2),
-}
+#: Key of a profile column (or of the two ends of an interval), its heading, decimal places.
+PROFILE_COLUMNS: tuple[tuple[str, str, int], ...] = (
+    ("auroc", "AUROC", 2),
+    ("auroc_low auroc_high", "95 %", 2),
+    ("null_high", "null 95 %", 2),
+    ("naive_auroc", "naive", 2),
+    ("q", "q", 3),
+    ("use", "use U", 2),
+    ("use_low use_high", "95 %", 2),
+    ("use_p", "p of use", 3),
+    ("use_flip_rate", "flips", 2),
+    ("extent_statistic", "lit cells", 2),
+    ("effective_rank", "rank", 0),
+    ("weight", "weight", 2),
+)
+
+#: Cards shown at once; more of them are folded away, shortcuts never.
+MAX_CARDS = 12
 
 
 def summarize(run_dir: str | Path) -> dict[str, Any]:
@@ -56,8 +58,8 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
     -------
     dict
         Plain data: ``title``, ``headline``, ``facts``, ``warnings``, ``assumptions``, ``performance``,
-        ``findings`` (see `summarize_finding`), ``zones``, ``heatmaps``, ``effects``, ``power``,
-        ``profile``, ``refused``, ``provenance``.
+        ``findings`` (see `summarize_finding`), ``cards`` and ``folded`` (the strip), ``zones``,
+        ``heatmaps``, ``effects``, ``power``, ``profile``, ``refused``, ``provenance``.
 
     Raises
     ------
@@ -80,6 +82,7 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
         "assumptions": [_sentence_case(text) for text in run.get("assumptions") or []],
         "performance": _performance(run),
         "findings": findings,
+        **_strip(findings),
         "drawn_note": _cap(min(len(findings), MAX_DRAWN), len(findings), "concepts", "the tables have all"),
         "zones": zones,
         "heatmaps": _heatmaps(files, findings),
@@ -91,6 +94,16 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
         ],
         "provenance": _provenance(run),
     }
+
+
+def _strip(findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Cards that are shown at once, the rest, and what the rest holds."""
+    shortcuts = sum(f["kind"] == "shortcut" for f in findings)
+    shown = max(MAX_CARDS, shortcuts)
+    folded = findings[shown:]
+    kinds = dict.fromkeys(f["label"] for f in folded)
+    held = wording.listed([f"{sum(f['label'] == k for f in folded)} {k.lower()}" for k in kinds])
+    return {"cards": findings[:shown], "folded": folded, "folded_text": f"{len(folded)} more: {held}"}
 
 
 def extent_zones(run: Mapping[str, Any]) -> dict[str, float] | None:
@@ -196,28 +209,35 @@ def _cap(shown: int, total: int, what: str, rest: str) -> str:
 def _profile(files: RunFiles) -> dict[str, Any]:
     """The tidy table with its numbers formatted, and raw for sorting."""
     frame = files.profile
-    keys = [k for k in PROFILE_COLUMNS if k in frame.columns and frame[k].notna().any()]
+    columns = [c for c in PROFILE_COLUMNS if all(k in frame and frame[k].notna().any() for k in c[0].split())]
     order = {name: i for i, name in enumerate(_layer_names(files))}
-    columns = [{"label": "concept", "numeric": False}, {"label": "layer", "numeric": True}]
-    columns += [{"label": PROFILE_COLUMNS[k][0], "numeric": True} for k in keys]
     rows = []
     for record in frame.head(MAX_PROFILE_ROWS).to_dict("records"):
         layer = str(record["layer"])
-        cells = [
+        first: list[dict[str, Any]] = [
             {"text": str(record["concept"]), "sort": str(record["concept"])},
             {"text": layer, "sort": order.get(layer, len(order))},
         ]
-        for key in keys:
-            value = number(record[key])
-            places = PROFILE_COLUMNS[key][1]
-            text = wording.p_value(value) if places == 3 else wording.decimal(value, places)
-            cells.append({"text": text, "sort": "" if value is None else value})
-        rows.append(cells)
+        rows.append(first + [_profile_cell([record[k] for k in keys.split()], n) for keys, _, n in columns])
     return {
-        "columns": columns,
+        "columns": [
+            {"label": "concept", "numeric": False},
+            {"label": "layer", "numeric": True},
+            *({"label": label, "numeric": True} for _, label, _ in columns),
+        ],
         "rows": rows,
         "note": _cap(len(rows), len(frame), "rows", "profile.parquet in the run directory has all"),
     }
+
+
+def _profile_cell(values: Sequence[Any], places: int) -> dict[str, Any]:
+    """Text of a number, or of an interval, and what it is sorted by."""
+    value = number(values[0])
+    if len(values) == 2:
+        text = wording.between(interval(list(values)), places).replace(" to ", "–") or wording.MISSING
+    else:
+        text = wording.p_value(value) if places == 3 else wording.decimal(value, places)
+    return {"text": text, "sort": "" if value is None else value}
 
 
 def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,17 +250,10 @@ def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
         ("Seed", run.get("seed")),
         ("Model class", model.get("class")),
         ("Transform", data.get("transform")),
-        ("Value range", wording.between(value_range, 0) if value_range else None),
+        ("Value range", f"{value_range[0]:g} to {value_range[1]:g}" if value_range else None),
     ]
-    stages = [
-        {
-            "name": str(name),
-            "state": str(mapping(stage).get("state", "unknown")),
-            "seconds": number(mapping(stage).get("seconds")),
-            "text": wording.duration(number(mapping(stage).get("seconds"))),
-        }
-        for name, stage in mapping(run.get("stages")).items()
-    ]
+    stages = {str(name): mapping(stage) for name, stage in mapping(run.get("stages")).items()}
+    seconds = {name: number(stage.get("seconds")) for name, stage in stages.items()}
     return {
         "command": str(run.get("command") or ""),
         "made": [{"label": k, "value": str(v)} for k, v in made if v not in (None, "")],
@@ -253,8 +266,16 @@ def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
             {"label": str(k), "value": str(v)} for k, v in mapping(run.get("environment")).items()
         ],
         "settings": [{"label": k, "value": v} for k, v in _flat(mapping(run.get("settings")))],
-        "stages": stages,
-        "total": wording.duration(sum(s["seconds"] or 0.0 for s in stages)),
+        "stages": [
+            {
+                "name": name,
+                "state": str(stage.get("state", "unknown")),
+                "seconds": seconds[name],
+                "text": wording.duration(seconds[name]),
+            }
+            for name, stage in stages.items()
+        ],
+        "total": wording.duration(sum(s or 0.0 for s in seconds.values())),
         "skipped": [
             {"sample": str(row[0]), "reason": str(row[1])}
             for row in data.get("skipped") or []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -68,7 +69,7 @@ def to_svg(drawn: Figure, name: str, label: str) -> Markup:
     """
     for text in drawn.findobj(matplotlib.text.Text):
         text.set_parse_math(False)  # a concept named "$x$" is a name, not a formula
-    style: dict[str, object] = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "font.size": FONT_SIZE,

@@ -51,16 +51,16 @@ def between(ends: tuple[float, float] | None, places: int = 2, scale: float = 1.
 
 
 def percent(value: float | None) -> str:
-    """A share in percent, with one place below two percent so that rare is not read as never.
+    r"""A share in percent, with one place below two percent so that rare is not read as never.
 
     Examples
     --------
     >>> percent(0.934), percent(0.004), percent(0.0), percent(None)
-    ('93 %', '0.4 %', '0 %', '–')
+    ('93\xa0%', '0.4\xa0%', '0\xa0%', '–')
     """
     if value is None:
         return MISSING
-    return f"{100 * value:.1f} %" if 0 < value < 0.02 else f"{100 * value:.0f} %"
+    return f"{decimal(100 * value, 1 if 0 < abs(value) < 0.02 else 0)}\u00a0%"
 
 
 def p_value(value: float | None) -> str:
@@ -79,7 +79,7 @@ def p_value(value: float | None) -> str:
 
 
 def count(value: Any) -> str:
-    """A whole number with thin spaces between thousands.
+    r"""A whole number with thin spaces between thousands.
 
     Examples
     --------
@@ -157,6 +157,12 @@ def _shortcut(name: str, finding: Mapping[str, Any]) -> str:
     robust, aligned = (number(mapping(effect.get(k)).get("value")) for k in ("robust_auroc", "aligned_auroc"))
     if robust is None or aligned is None:
         return f"The model reads {name}, its output depends on it, and it goes with the label."
+    gap = interval(mapping(effect.get("auroc_gap")).get("interval"))
+    if robust < aligned and gap is not None and gap[0] <= 0:
+        return (
+            f"The model's output depends on {name}. AUROC is {decimal(aligned)} where it agrees with the label "
+            f"and {decimal(robust)} where it disagrees, a difference that may be chance."
+        )
     if robust < aligned:
         return (
             f"The model leans on {name}: AUROC is {decimal(aligned)} where it agrees with the label and "
@@ -183,9 +189,7 @@ def _encoded(name: str, finding: Mapping[str, Any]) -> str:
         number(used.get("effect")),
         number(used.get("threshold")),
     )
-    read = f"{name} can be read from the network" + (
-        f" (AUROC {decimal(auroc)})" if auroc is not None else ""
-    )
+    read = f"The network knows {name}" + (f" (AUROC {decimal(auroc)})" if auroc is not None else "")
     if effect is None or limit is None:
         return f"{read}, but the output was not found to depend on it."
     moved = f"taking it out moves the output by {decimal(abs(effect))} standard deviations"

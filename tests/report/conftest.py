@@ -81,7 +81,8 @@ def finding(name: str, rng: np.random.Generator) -> dict[str, Any]:
         "extent_reason": "",
         "layers": {"layer4.0": 0.3, "layer4.1": 0.7} if is_shortcut else {},
         "encoded": {
-            "value": encoded, "auroc": max(first, last), "interval": [max(first, last) - 0.03, min(max(first, last) + 0.03, 1.0)],
+            "value": encoded, "auroc": max(first, last),
+            "interval": [max(first, last) - 0.03, min(max(first, last) + 0.03, 1.0)],
             "layer": "layer4.1" if last > first else "stem",
             "p": 0.005 if encoded else 0.41, "q": 0.009 if encoded else 0.52,
         },
@@ -162,10 +163,10 @@ def write_gallery(path: Path, extent: str, rng: np.random.Generator, k: int = 6)
     )
 
 
-def run_json(n_layers: int = len(LAYERS)) -> dict[str, Any]:
+def run_json() -> dict[str, Any]:
     return {
         "version": "0.1.0", "created": "2025-06-12T09:41:07+00:00",
-        "command": "shortcutscope audit torchvision:resnet18 val.csv --out runs/chest --weights chest.safetensors",
+        "command": "shortcutscope audit torchvision:resnet18 val.csv --out runs/chest --weights w.safetensors",
         "seed": 0, "device": "cpu",
         "environment": {"python": "3.11.9", "torch": "2.6.0", "torchvision": "0.21.0", "numpy": "1.26.4"},
         "model": {"spec": "torchvision:resnet18", "class": "torchvision.models.resnet.ResNet",
@@ -173,8 +174,8 @@ def run_json(n_layers: int = len(LAYERS)) -> dict[str, Any]:
         "data": {"fingerprint": "a07b" * 16, "n_samples": 1200, "n_groups": 804,
                  "classes": ["normal", "pneumonia"], "value_range": [0.0, 1.0], "transform": "Normalize",
                  "skipped": [["img-0812", "truncated PNG file"]]},
-        "layers": [{"name": name, "kind": "BasicBlock", "layout": "NCHW", "shape": [64, 16, 16], "depth": depth}
-                   for name, depth in zip(LAYERS[:n_layers], DEPTHS, strict=False)],
+        "layers": [{"name": name, "kind": "Block", "layout": "NCHW", "shape": [64, 9, 9], "depth": depth}
+                   for name, depth in zip(LAYERS, DEPTHS, strict=True)],
         "settings": {"layers": "blocks", "target": "predicted", "n_permutations": 200,
                      "extent": {"lit_above": 0.6, "localized_below": 0.35, "diffuse_above": 0.65}},
         "refused_columns": {"accession": "1200 different values: at most 12 can be levels"},
