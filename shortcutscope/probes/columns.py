@@ -114,13 +114,14 @@ def _binary(series: pd.Series[Any], column: str, levels: list[Any], *, numeric: 
         low, high = high, low  # the rarer string is the mark
     plain = low == 0 and high == 1
     values = _against(series, series == high)
-    name = column if plain else f"{column}={high}"
-    return ColumnConcept(name, values, f"1: {column} is {high}; 0: {column} is {low}")
+    name = column if plain else f"{column}={_plain(high)}"
+    return ColumnConcept(name, values, f"1: {column} is {_plain(high)}; 0: {column} is {_plain(low)}")
 
 
 def _one_level(series: pd.Series[Any], column: str, level: Any) -> ColumnConcept:
     values = _against(series, series == level)
-    return ColumnConcept(f"{column}={level}", values, f"1: {column} is {level}; 0: any other value")
+    text = f"1: {column} is {_plain(level)}; 0: any other value"
+    return ColumnConcept(f"{column}={_plain(level)}", values, text)
 
 
 def _thirds(series: pd.Series[Any], numbers: pd.Series[float], column: str) -> ColumnConcept:
@@ -139,7 +140,12 @@ def _thirds(series: pd.Series[Any], numbers: pd.Series[float], column: str) -> C
 def _shown(series: pd.Series[Any], numbers: pd.Series[float], cut: float) -> str:
     """A cut in the column's own terms: the nearest value that occurs."""
     nearest = series.loc[numbers.index].iloc[int(np.abs(numbers.to_numpy() - cut).argmin())]
-    return f"{nearest:g}" if isinstance(nearest, int | float | np.number) else str(nearest)
+    return _plain(nearest)
+
+
+def _plain(level: Any) -> str:
+    """A level as one would write it: 7, not 7.0 because the column also has missing values."""
+    return f"{level:g}" if isinstance(level, float | np.floating) else str(level)
 
 
 def _against(series: pd.Series[Any], carries: pd.Series[bool]) -> Floats:
@@ -161,8 +167,8 @@ def _refuse_ids(present: pd.Series[Any], levels: list[Any], column: str, max_lev
         )
     if len(levels) > max_levels:
         raise InputError(
-            f"column {column!r} has {len(levels)} levels ({examples}, ...), more than {max_levels}. Group them "
-            "into fewer, or raise max_levels"
+            f"column {column!r} has {len(levels)} levels ({examples}, ...), more than {max_levels}. Group "
+            "them into fewer, or raise max_levels"
         )
 
 

@@ -38,8 +38,7 @@ class Mixture:
     @property
     def separation(self) -> float:
         """Ashman's D of the two groups."""
-        others, carriers = self.means.tolist()
-        return float((carriers - others) / np.sqrt(np.square(self.spreads).mean()))
+        return float((self.means[1] - self.means[0]) / np.sqrt(np.square(self.spreads).mean()))
 
     def posterior(self, scores: Floats, codes: Ints) -> Floats:
         """Probability ``(N,)`` of being a carrier, NaN for NaN scores.
@@ -47,8 +46,11 @@ class Mixture:
         Beyond the groups' means it is held constant: a wider Gaussian wins far out on both sides, but a
         score below that of the typical other sample is no sign of a carrier.
         """
-        held = np.clip(scores, *self.means)
-        log = stats.norm.logpdf(held[:, None], self.means, self.spreads)
+        return self.responsibility(np.asarray(np.clip(scores, *self.means)), codes)
+
+    def responsibility(self, scores: Floats, codes: Ints) -> Floats:
+        """Probability ``(N,)`` of group 1 under the mixture as it is, for the expectation step."""
+        log = np.asarray(stats.norm.logpdf(scores[:, None], self.means, self.spreads))
         share = np.clip(self.shares[codes], 1e-6, 1 - 1e-6)
         odds = log[:, 1] - log[:, 0] + np.log(share) - np.log1p(-share)
         return np.asarray(1 / (1 + np.exp(-np.clip(odds, -500, 500))))
@@ -84,7 +86,7 @@ def fit_mixture(
     member = np.where(free, (scores > middle).astype(np.float64), known)
     mixture = _maximise(scores, codes, member, free, n_classes, floor)
     for _ in range(n_iterations):
-        member = np.where(free, mixture.posterior(scores, codes), known)
+        member = np.where(free, mixture.responsibility(scores, codes), known)
         moved = _maximise(scores, codes, member, free, n_classes, floor)
         still = np.abs(moved.means - mixture.means).max() < 1e-6 * floor
         mixture = moved

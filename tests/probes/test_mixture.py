@@ -1,0 +1,53 @@
+"""The mixture of two groups: it finds them, and stays calm where there is only one."""
+
+import numpy as np
+import pytest
+from sklearn.mixture import GaussianMixture
+
+from shortcutscope.probes.mixture import fit_mixture
+
+
+def drawn(shares, n=3000, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, len(shares), n)
+    truth = rng.random(n) < np.array(shares)[codes]
+    return np.where(truth, rng.normal(4, 1.5, n), rng.normal(0, 1, n)), codes, truth
+
+
+def test_one_class_is_scikit_learns_mixture():
+    scores, codes, _ = drawn([0.3])
+    ours = fit_mixture(scores, codes, (0.0, 5.0), n_iterations=2000)
+    theirs = GaussianMixture(2, means_init=[[0.0], [5.0]], tol=1e-9, max_iter=2000).fit(scores[:, None])
+    np.testing.assert_allclose(ours.means, theirs.means_[:, 0], atol=0.02)
+    np.testing.assert_allclose(ours.spreads**2, theirs.covariances_[:, 0, 0], rtol=0.03)
+    assert ours.shares[0] == pytest.approx(theirs.weights_[1], abs=0.01)
+    inside = (scores > ours.means[0]) & (scores < ours.means[1])
+    expected = theirs.predict_proba(scores[inside, None])[:, 1]
+    np.testing.assert_allclose(ours.posterior(scores[inside], codes[inside]), expected, atol=0.03)
+
+
+def test_each_class_has_its_own_share():
+    scores, codes, truth = drawn([0.05, 0.95, 0.0])
+    mixture = fit_mixture(scores, codes, (0.0, 4.0))
+    np.testing.assert_allclose(mixture.shares, [0.05, 0.95, 0.0], atol=0.03)
+    posterior = mixture.posterior(scores, codes)
+    assert truth[posterior > 0.9].mean() > 0.95
+    assert truth[posterior < 0.1].mean() < 0.05
+
+
+def test_known_samples_stay_in_their_group():
+    scores, codes, truth = drawn([0.02], n=500)
+    anchors = np.full(500, np.nan)
+    anchors[np.flatnonzero(truth)[:5]] = 1
+    mixture = fit_mixture(scores, codes, (0.0, 4.0), anchors)
+    assert mixture.means[1] > 2.5
+    assert mixture.separation > 2
+
+
+def test_a_score_far_below_is_no_carrier_though_the_carriers_spread_wider():
+    scores, codes, _ = drawn([0.3])
+    mixture = fit_mixture(scores, codes, (0.0, 4.0))
+    assert mixture.spreads[1] > mixture.spreads[0]
+    far = mixture.posterior(np.array([-50.0, 50.0]), np.array([0, 0]))
+    assert far[0] < 0.1
+    assert far[1] > 0.9
