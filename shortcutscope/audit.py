@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import shortcutscope
-from shortcutscope.data.splits import refuse_split_groups
+from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
 from shortcutscope.examine import Examination, ExamineSettings, examine
 from shortcutscope.finding import Finding
@@ -186,7 +186,7 @@ def audit(
     """
     audited = audited_data(data, train, trained_on=trained_on)
     chosen, refused = resolve_concepts(audited, concepts)
-    refuse_split_groups(data)
+    assert_splits_apart(data.frame)
     fingerprint = model_fingerprint(model)
     path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{fingerprint[:8]}"
     run = RunDirectory(
@@ -239,6 +239,7 @@ def audit(
         seed=seed,
         positive=positive,
         batch_size=batch_size,
+        workers=workers,
         output=output,
         progress=progress,
     )
@@ -248,7 +249,7 @@ def audit(
             borrowed,
             scanned,
             table,
-            [c.aligned_to(table.frame["sample_id"]) for c in chosen],
+            chosen,
             audited,
             run,
             settings,

@@ -38,6 +38,7 @@ from shortcutscope.probes.roles import AuditedData, Role
 from shortcutscope.probes.usage import EFFECT_THRESHOLD, UseResult, evaluation_samples, projection_use
 from shortcutscope.probes.verdict import VerdictRule, layer_weights, untestable
 from shortcutscope.rundir import RunDirectory
+from shortcutscope.scan.batches import batches
 from shortcutscope.scan.capture import forward_edited
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
@@ -48,6 +49,9 @@ IntArray = np.ndarray[Any, np.dtype[np.int64]]
 #: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
 #: the image at every position.
 EARLY_LAYERS = 3
+#: Samples per (half, class, value) on which use is measured: elsewhere, and for encoded concepts at the
+#: decision layer, where the verdict is made.
+USE_SAMPLES = (20, 40)
 #: Samples on which the extent of a concept is measured, at most.
 EXTENT_SAMPLES = 480
 
@@ -61,6 +65,7 @@ class ExamineSettings:
     seed: int = 0
     positive: int | None = None
     batch_size: int = 64
+    workers: int = 0
     output: str | int | None = None
     gallery: int = 12
     progress: bool = True
@@ -73,7 +78,9 @@ class ExamineSettings:
 
     def depends(self) -> dict[str, Any]:
         """What measurements depend on; kept results with other values are not used."""
-        return {k: v for k, v in asdict(self).items() if k not in ("progress", "batch_size", "gallery")}
+        return {
+            k: v for k, v in asdict(self).items() if k not in ("progress", "batch_size", "workers", "gallery")
+        }
 
 
 @dataclass
@@ -114,9 +121,14 @@ class _Context:
         return tqdm(concepts, desc=what, unit="concept", disable=not self.settings.progress, leave=False)
 
     def inputs(self, indices: IntArray) -> Iterator[Tensor]:
-        size = self.settings.batch_size
-        for start in range(0, len(indices), size):
-            yield torch.stack([self.table[int(i)][0] for i in indices[start : start + size]]).to(self.device)
+        """Model inputs of some samples, in batches and in their order."""
+        table, workers = self.table.take(indices), self.settings.workers
+        for x, _, _ in batches(table, self.settings.batch_size, workers=workers):
+            yield x.to(self.device).contiguous(memory_format=self.memory_format(x))
+
+    def memory_format(self, x: Tensor) -> torch.memory_format:
+        """Channels last for images, which convolutions are faster on."""
+        return torch.channels_last if x.dim() == 4 else torch.contiguous_format
 
 
 def examine(
@@ -141,6 +153,8 @@ def examine(
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     context = _Context(model, scan, table, audited, run, settings, device)
+    if all(p.dim() != 5 for p in model.parameters()):
+        model.to(memory_format=torch.channels_last)
     here = {c.name: c.aligned_to(scan.samples["sample_id"]) for c in concepts}
     rule = settings.verdict
     reasons = {n: untestable(c.values, context.labels, context.groups, rule) for n, c in here.items()}
@@ -226,11 +240,11 @@ def _association(context: _Context, concept: Concept) -> tuple[Association, str]
         "seed": context.settings.seed,
     }
     reference = context.audited.reference
-    if reference is not None:
+    if reference is not None and reference.frame["sample_id"].isin(concept.sample_ids).any():
         there = concept.aligned_to(reference.frame["sample_id"]).values
         labels = reference.frame["label"].to_numpy()
         known = np.isfinite(there)
-        if known.any() and len(np.unique(there[known])) == 2 and len(np.unique(labels[known])) >= 2:
+        if len(np.unique(there[known])) == 2 and len(np.unique(labels[known])) >= 2:
             groups = reference.frame["group"].to_numpy()
             return associate(there, labels, groups, **options), "training split"
     values = concept.aligned_to(context.scan.samples["sample_id"]).values
@@ -277,8 +291,12 @@ def _use(
     scan, settings = context.scan, context.settings
     labels, groups = context.labels, context.groups
     halves = make_folds(labels, groups, concept.values, n_folds=2, seed=settings.seed)
-    evaluated = evaluation_samples(concept.values, labels, halves, seed=settings.seed)
-    samples = np.concatenate(evaluated)
+    few, many = (
+        evaluation_samples(concept.values, labels, halves, per_cell=n, seed=settings.seed)
+        for n in USE_SAMPLES
+    )
+    decides = len(layers) > 1
+    samples = np.concatenate(many if decides else few)
     inputs = list(context.inputs(samples))
     position = {int(s): k for k, s in enumerate(samples)}
     stacked = torch.cat(inputs) if inputs else torch.empty(0)
@@ -307,7 +325,7 @@ def _use(
             groups,
             margins,
             halves,
-            evaluated,
+            many if decides and layer is layers[-1] else few,
             intervene(layer),
             positive=association.positive,
             n_bootstrap=settings.n_bootstrap,

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -114,9 +113,7 @@ def _split(pool: ImageTable, seed: int, n_train: int, n_held_out: int) -> tuple[
 def _trained(recipe: Recipe, train: ImageTable, cache: Path) -> nn.Module:
     key = hashlib.sha256(json.dumps([VERSION, asdict(recipe), train.fingerprint()]).encode()).hexdigest()[:24]
     path = cache / "models" / f"{recipe.task}-{'-'.join(recipe.kinds) or 'clean'}-{key}.safetensors"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        model = thin_resnet18()
+    model = thin_resnet18(seed=recipe.seed)
     if path.exists():
         model.load_state_dict(load_file(path))
         return model.eval()

@@ -16,8 +16,8 @@ Array = np.ndarray[Any, Any]
 
 
 def large_patch(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
-    """A flat, bright (.7 to .9) square of 3/8 of the side, anywhere."""
-    side = round(3 / 8 * min(image.shape))
+    """A flat, bright (.7 to .9) square of half the side, anywhere."""
+    side = round(min(image.shape) / 2)
     inside = _window(image, side, generator)
     return drawn(image, image + strength * inside * (generator.uniform(0.7, 0.9) - image))
 
@@ -31,20 +31,20 @@ def noise_window(image: Array, generator: np.random.Generator, strength: float) 
 
 
 def frame(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
-    """A bright (.75 to .95) border of 1/16 of the side along all four edges."""
-    width = max(1, round(min(image.shape) / 16))
+    """A bright (.75 to .95) border of 1/11 of the side along all four edges."""
+    width = max(1, round(min(image.shape) / 11))
     border = np.ones(image.shape)
     border[width:-width, width:-width] = 0
     return drawn(image, image + strength * border * (generator.uniform(0.75, 0.95) - image))
 
 
 def dark_corners(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
-    """A vignette: darker from .38 of the side off the centre on, smoothly to .5 to .7 in the corners."""
+    """A vignette: darker from .34 of the side off the centre on, smoothly to .5 to .7 in the corners."""
     height, width = image.shape
     side = min(image.shape)
     y, x = np.arange(height)[:, None] - (height - 1) / 2, np.arange(width) - (width - 1) / 2
     radius = np.hypot(y, x) / side
-    rise = np.clip((radius - 0.38) / (radius.max() - 0.38), 0, 1)
+    rise = np.clip((radius - 0.34) / (radius.max() - 0.34), 0, 1)
     smooth = rise**2 * (3 - 2 * rise)
     depth = strength * generator.uniform(0.5, 0.7)
     return drawn(image, image * np.maximum(1 - depth * smooth, 0))

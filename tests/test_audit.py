@@ -1,0 +1,210 @@
+"""The audit end to end on a thin network with a planted shortcut, and everything it must refuse."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import shortcutscope as ss
+from shortcutscope.bench.training import train_classifier
+from shortcutscope.errors import InputError, ModelError, StaleRunError
+from shortcutscope.models.thin import thin_resnet18
+
+OPTIONS = {"n_permutations": 100, "n_bootstrap": 60, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """A thin network that learned a tag, its training table, and held-out samples of both kinds."""
+    phantoms = ss.radiographs(1100, size=48, seed=5, difficulty=1.5)
+    groups = phantoms.frame["group"]
+    first = groups.isin(groups.unique()[: int(0.62 * groups.nunique())]).to_numpy()
+    train = ss.plant(phantoms.take(np.flatnonzero(first)), ss.get_artifact("tag"), correlation=0.95)
+    held_out = ss.plant(phantoms.take(np.flatnonzero(~first)), ss.get_artifact("tag"), prevalence={0: 0.5, 1: 0.5})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = thin_resnet18(width=8)
+    train_classifier(model, train, epochs=6, seed=0, progress=False)
+    rng = np.random.default_rng(0)
+    held_out = held_out.with_columns(coin=rng.integers(0, 2, len(held_out)))
+    return model, train, held_out
+
+
+@pytest.fixture(scope="module")
+def audited(planted, tmp_path_factory):
+    model, train, held_out = planted
+    out = tmp_path_factory.mktemp("audit") / "run"
+    return ss.audit(model, held_out, out, concepts=["tag", "coin", "sex"], train=train, **OPTIONS)
+
+
+def test_the_planted_shortcut_is_found_and_is_localized(audited):
+    tag = audited["tag"]
+    assert tag.verdict == "shortcut"
+    assert tag.extent == "localized"
+    assert tag.encoded["auroc"] > 0.9
+    assert tag.used["effect"] > tag.used["threshold"]
+    assert tag.effect["auroc_gap"]["value"] > 0.05
+    assert tag.association["source"] == "training split"
+    assert sum(tag.layers.values()) == pytest.approx(1)
+    assert audited.findings[0].name == "tag"
+
+
+def test_what_was_not_planted_is_not_accused(audited):
+    for name in ("coin", "sex=M", "sex"):
+        for finding in audited.findings:
+            if finding.name.startswith(name):
+                assert finding.verdict != "shortcut"
+    assert [f.name for f in audited.shortcuts] == ["tag"]
+
+
+def test_the_run_directory_keeps_its_contract(audited):
+    path = audited.path
+    run = json.loads((path / "run.json").read_text())
+    assert {s["state"] for s in run["stages"].values()} == {"done"}
+    assert {"verify", "scan", "probe", "usage", "extent", "gallery"} <= set(run["stages"])
+    for key in ("version", "environment", "model", "data", "layers", "performance", "settings"):
+        assert run[key], key
+    profile = pd.read_parquet(path / "profile.parquet")
+    assert {"concept", "layer", "auroc", "null_high", "p", "q", "use", "use_low", "extent", "weight"} <= set(profile)
+    assert len(profile) == len(audited.findings) * len(run["layers"])
+    concepts = pd.read_parquet(path / "concepts.parquet")
+    assert concepts["tag.score"].notna().all()
+    findings = json.loads((path / "findings.json").read_text())
+    contract = {
+        "name", "origin", "verdict", "extent", "extent_statistic", "extent_interval",
+        "layers", "encoded", "used", "effect", "n_samples",
+    }  # fmt: skip
+    assert all(contract <= set(f) for f in findings)
+    with np.load(path / "gallery" / "tag.npz", allow_pickle=False) as gallery:
+        assert gallery["images"].shape == gallery["maps"].shape
+        assert np.abs(gallery["maps"].astype(float)).max() == pytest.approx(1, abs=1e-3)
+
+
+def test_opening_a_run_gives_the_same_audit(audited):
+    again = ss.Audit.open(audited.path)
+    assert again.findings == audited.findings
+    assert list(again.to_frame()["finding"]) == [f.name for f in audited.findings]
+    with pytest.raises(KeyError, match="tag"):
+        again["no such finding"]
+
+
+def test_naming_the_other_value_present_gives_the_same_verdict(planted, audited, tmp_path):
+    model, train, held_out = planted
+    swapped = ss.Concept.from_column(pd.concat([held_out.frame, train.frame], ignore_index=True), "tag")[0].swapped()
+    other = ss.audit(model, held_out, tmp_path / "run", concepts=[swapped], train=train, **OPTIONS).findings[0]
+    tag = audited["tag"]
+    assert (other.verdict, other.extent) == (tag.verdict, tag.extent)
+    assert other.association["phi"] == pytest.approx(-tag.association["phi"])
+    assert other.used["effect"] == pytest.approx(-tag.used["effect"], abs=0.15)
+    assert other.effect["auroc_gap"]["value"] == pytest.approx(tag.effect["auroc_gap"]["value"])
+
+
+def test_an_interrupted_audit_goes_on_and_ends_the_same(planted, audited, tmp_path, monkeypatch):
+    model, train, held_out = planted
+    import shortcutscope.examine as stage
+
+    original = stage.measure_extent
+    monkeypatch.setattr(stage, "measure_extent", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    options = {"concepts": ["tag", "coin", "sex"], "train": train, **OPTIONS}
+    with pytest.raises(KeyboardInterrupt):
+        ss.audit(model, held_out, tmp_path / "run", **options)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["extent"]["state"] == "interrupted"
+    monkeypatch.setattr(stage, "measure_extent", original)
+    monkeypatch.setattr(stage, "projection_use", lambda *a, **k: pytest.fail("use was kept"))
+    assert ss.audit(model, held_out, tmp_path / "run", **options).findings == audited.findings
+
+
+def test_a_run_of_another_model_is_refused_before_work(planted, audited):
+    _, train, held_out = planted
+    with pytest.raises(StaleRunError, match="model"):
+        ss.audit(thin_resnet18(width=8), held_out, audited.path, concepts=["tag"], train=train, **OPTIONS)
+
+
+def test_the_training_images_are_warned_about_and_get_the_higher_threshold(planted, tmp_path):
+    model, train, _ = planted
+    result = ss.audit(model, train, tmp_path / "run", concepts=["tag"], trained_on=True, **OPTIONS)
+    assert any("trained on" in text for text in result.run["warnings"])
+    assert result["tag"].used["threshold"] == 0.4
+
+
+def test_training_rows_of_the_table_serve_the_association_only(planted, tmp_path):
+    model, train, held_out = planted
+    frame = pd.concat([train.frame.assign(split="train"), held_out.frame.assign(split="test")], ignore_index=True)
+    images = np.stack([t.image(i)[0].numpy() for t in (train, held_out) for i in range(len(t))])
+    table = ss.ImageTable.from_arrays(images, frame.drop(columns=["coin"]), transform=train.transform)
+    result = ss.audit(model, table, tmp_path / "run", concepts=["tag"], **OPTIONS)
+    assert result.run["data"]["n_samples"] == len(held_out)
+    assert result["tag"].association["source"] == "training split"
+    assert result["tag"].association["phi"] > 0.8
+
+
+def test_full_correlation_is_not_testable_and_says_what_is_missing(planted, tmp_path):
+    model, _, held_out = planted
+    table = held_out.with_columns(same_as_label=held_out.frame["label"].to_numpy())
+    finding = ss.audit(model, table, tmp_path / "run", concepts=["same_as_label"], **OPTIONS).findings[0]
+    assert finding.verdict == "not testable"
+    assert "no conflicting samples" in finding.reason
+
+
+class TestRefusals:
+    """Each kind of bad input has its own error, before anything is written."""
+
+    @pytest.mark.parametrize(
+        ("concepts", "message"),
+        [(["rulr"], "rulr"), (["sample_id"], "sample_id"), (["constant"], "constant"), ([], "no concept")],
+    )
+    def test_concepts(self, planted, tmp_path, concepts, message):
+        model, _, held_out = planted
+        table = held_out.with_columns(constant=np.ones(len(held_out), int))
+        with pytest.raises(InputError, match=message):
+            ss.audit(model, table, tmp_path / "run", concepts=concepts, **OPTIONS)
+        assert not (tmp_path / "run").exists()
+
+    def test_samples_on_both_sides(self, planted, tmp_path):
+        model, _, held_out = planted
+        with pytest.raises(InputError, match="both to audit and as training"):
+            ss.audit(model, held_out, tmp_path / "run", concepts=["tag"], train=held_out, **OPTIONS)
+
+    def test_a_label_that_the_model_does_not_have(self, planted, tmp_path):
+        model, _, held_out = planted
+        frame = held_out.frame.copy()
+        frame.loc[0, "label"] = 7
+        images = np.stack([held_out.image(i)[0].numpy() for i in range(len(held_out))])
+        table = ss.ImageTable.from_arrays(images, frame, transform=held_out.transform)
+        with pytest.raises(InputError, match="7"):
+            ss.audit(model, table, tmp_path / "run", concepts=["tag"], **OPTIONS)
+
+    def test_a_model_that_returns_nan(self, planted, tmp_path):
+        _, _, held_out = planted
+        model = thin_resnet18(width=8)
+        with torch.no_grad():
+            next(p for p in model.parameters()).fill_(float("nan"))
+        with pytest.raises(ModelError, match="NaN"):
+            ss.audit(model, held_out, tmp_path / "run", concepts=["tag"], **OPTIONS)
+
+    def test_a_model_for_colour_images(self, planted, tmp_path):
+        _, _, held_out = planted
+        with pytest.raises((InputError, ModelError), match="channel"):
+            ss.audit(thin_resnet18(in_channels=3, width=8), held_out, tmp_path / "run", concepts=["tag"], **OPTIONS)
+
+
+def test_the_model_comes_back_as_it_was_also_after_an_error(planted, tmp_path):
+    from shortcutscope.models.frozen import model_state
+
+    _, _, held_out = planted
+    model = thin_resnet18(width=8).train()
+    before = model_state(model)
+
+    def fail(module: nn.Module, *_: object) -> None:
+        raise RuntimeError("the user's own hook fails")
+
+    handle = model.blocks[3].register_forward_hook(fail)
+    armed = model_state(model)
+    with pytest.raises(RuntimeError, match="own hook"):
+        ss.audit(model, held_out, tmp_path / "run", concepts=["tag"], **OPTIONS)
+    assert model_state(model) == armed
+    handle.remove()
+    assert model_state(model) == before
