@@ -114,7 +114,7 @@ def propagate_marks(
     free_inside = fitted_in & np.isnan(marks)
     start = (float(np.median(scores[free_inside])), float(scores[marks == 1].mean()))
     mixture = fit_mixture(scores, labels, start, marks)
-    values = np.where(np.isnan(marks), confident(mixture.posterior(scores, labels), confidence), marks)
+    values = np.where(np.isnan(marks), confident(mixture.posterior(scores), confidence), marks)
     require_enough(values, "marks", min_carriers)
     n_marks = int((marks == 1).sum())
     summary = (

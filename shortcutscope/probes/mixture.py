@@ -40,13 +40,17 @@ class Mixture:
         """Ashman's D of the two groups."""
         return float((self.means[1] - self.means[0]) / np.sqrt(np.square(self.spreads).mean()))
 
-    def posterior(self, scores: Floats, codes: Ints) -> Floats:
+    def posterior(self, scores: Floats) -> Floats:
         """Probability ``(N,)`` of being a carrier, NaN for NaN scores.
 
-        Beyond the groups' means it is held constant: a wider Gaussian wins far out on both sides, but a
-        score below that of the typical other sample is no sign of a carrier.
+        It does not look at a sample's class, but takes the mean share of the classes: else the rare samples
+        on which concept and label disagree would be given the concept that their label suggests, and they
+        are the ones that tell a shortcut. Beyond the groups' means it is held constant: a wider Gaussian
+        wins far out on both sides, but a score below that of the typical other sample is no sign of a carrier.
         """
-        return self.responsibility(np.asarray(np.clip(scores, *self.means)), codes)
+        anywhere = Mixture(self.means, self.spreads, self.shares.mean(keepdims=True))
+        held = np.asarray(np.clip(scores, *self.means))
+        return anywhere.responsibility(held, np.zeros(len(scores), np.intp))
 
     def responsibility(self, scores: Floats, codes: Ints) -> Floats:
         """Probability ``(N,)`` of group 1 under the mixture as it is, for the expectation step."""
@@ -125,7 +129,7 @@ def split_scores(
             f"{MIN_SEPARATION:g}). Give the values themselves, or a column with the score as continuous"
         )
     values = np.full(len(scores), np.nan)
-    values[finite] = confident(mixture.posterior(scores[finite], codes[finite]), confidence)
+    values[finite] = confident(mixture.posterior(scores[finite]), confidence)
     require_enough(values, name, min_carriers)
     return values
 
