@@ -46,7 +46,7 @@ class Mixture:
         It does not look at a sample's class, but takes the mean share of the classes: else the rare samples
         on which concept and label disagree would be given the concept that their label suggests, and they
         are the ones that tell a shortcut. Beyond the groups' means it is held constant: a wider Gaussian
-        wins far out on both sides, but a score below that of the typical other sample is no sign of a carrier.
+        wins far out on both sides, but a score below the typical other sample's is no sign of a carrier.
         """
         anywhere = Mixture(self.means, self.spreads, self.shares.mean(keepdims=True))
         held = np.asarray(np.clip(scores, *self.means))
