@@ -133,7 +133,7 @@ def _adults(data: Path) -> Images:
     for path in sorted((data / "mednist" / "CXR").glob("*.jpeg")):
         with Image.open(path) as image:
             small = image.convert("L").resize((NATIVE_SIDE, NATIVE_SIDE), Image.Resampling.BOX)
-        found.append(_enlarged(_cut(np.asarray(small, np.float32) / 255)))
+        found.append(_enlarged(_cut(np.asarray(small, np.float32) / np.float32(255))))
     return np.stack(found)
 
 
