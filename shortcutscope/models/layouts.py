@@ -103,8 +103,9 @@ class _Detector:
         axis = (
             _own_axis(call)
             or self._permuted(call)
-            or self._same_tensor(call)
+            or self._same_output(call)
             or self._inner(call)
+            or self._same_input(call)
             or self._taker(index, call)
         )
         if axis is None and rank > 2 and self._latest_certain() == "tokens":
@@ -118,15 +119,16 @@ class _Detector:
     def _axis(self, call: Call) -> int:
         return channel_axis(self.found[call])
 
-    def _same_tensor(self, call: Call) -> int | None:
-        """The axis of an earlier output that this is, or that this call works on element by element."""
+    def _same_output(self, call: Call) -> int | None:
+        """The axis of an earlier call that gave this very tensor."""
+        alike = [c for c in self.found if c.tensor is call.tensor]
+        return self._axis(alike[-1]) if alike else None
+
+    def _same_input(self, call: Call) -> int | None:
+        """The axis of the input, where the output has its shape: the module works element by element."""
         inputs = {id(t) for t in call.inputs}
-        for earlier in reversed(self.found):
-            if earlier.shape != call.shape:
-                continue
-            if id(earlier.tensor) in inputs or earlier.tensor is call.tensor:
-                return self._axis(earlier)
-        return None
+        alike = [c for c in self.found if id(c.tensor) in inputs and c.shape == call.shape]
+        return self._axis(alike[-1]) if alike else None
 
     def _permuted(self, call: Call) -> int | None:
         """The axis after a module that permutes the dimensions of a tensor of known layout."""
@@ -145,13 +147,15 @@ class _Detector:
         return self._axis(alike[-1]) if alike else None
 
     def _taker(self, index: int, call: Call) -> int | None:
-        """The axis that the next module of certain layout works on which takes this very tensor or shape."""
+        """The axis that the next module of certain layout works on, if it can be taking this tensor."""
         for later in self.trace.calls[index + 1 :]:
-            takes = any(tuple(t.shape[1:]) == call.shape for t in later.inputs)
-            if takes and (axis := _input_axis(later)):
-                return axis
-            if not takes and _input_axis(later):
-                return None  # the tensor has been reshaped before a module of certain layout took it
+            axis = _input_axis(later)
+            if axis is None:
+                continue
+            taken = tuple(later.inputs[0].shape[1:])
+            # Tokens may have been added in between.
+            alike = taken == call.shape or (len(taken) == len(call.shape) == 2 and axis == -1)
+            return axis if alike and taken[-1] == call.shape[-1] else None
         return None
 
     def _by_channels(self, call: Call) -> int | None:

@@ -152,9 +152,8 @@ def _close(name: str, known: list[str]) -> str:
 
 def _import_module(name: str) -> ModuleType:
     try:
-        with _importable(
-            Path.cwd()
-        ):  # a console script, unlike `python -m`, does not see the folder it runs in
+        # A console script, unlike `python -m`, does not look into the folder that it runs in.
+        with _own_generator(), _importable(Path.cwd()):
             return importlib.import_module(name)
     except ImportError as error:
         raise InputError(f"cannot import {name!r}: {error}; is its folder on PYTHONPATH?") from error
@@ -170,7 +169,7 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(loader)
     sys.modules[name] = module  # dataclasses and pickling to loader workers look the module up
     try:
-        with _importable(path.resolve().parent):
+        with _own_generator(), _importable(path.resolve().parent):
             loader.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
@@ -187,6 +186,13 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
+@contextmanager
+def _own_generator() -> Iterator[None]:
+    """Random initialisation draws from the global generator, which is not ours to move on."""
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
 def _takes_classes(factory: Factory) -> bool:
     parameters = inspect.signature(factory).parameters.values()
     return any(p.name == "num_classes" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
@@ -194,8 +200,7 @@ def _takes_classes(factory: Factory) -> bool:
 
 def _build(factory: Factory, spec: str, kwargs: dict[str, Any]) -> nn.Module:
     try:
-        # Random initialisation draws from the global generator, which is not ours to move on.
-        with torch.random.fork_rng(devices=[]):
+        with _own_generator():
             model = factory(**kwargs)
     except Exception as error:  # the user's own code: anything may be raised
         given = ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) or "no arguments"

@@ -69,9 +69,9 @@ def test_a_key_chooses_among_several():
     output = {"a": torch.zeros(2, 3), "b": LOGITS}
     assert torch.equal(find_logits(output, "b"), LOGITS)
     assert torch.equal(find_logits((torch.zeros(2, 1), LOGITS), 1), LOGITS)
-    with pytest.raises(InputError, match="'c'.*allowed: 'a', 'b'"):
+    with pytest.raises(InputError, match=r"'c'.*allowed: 'a', 'b'"):
         find_logits(output, "c")
-    with pytest.raises(ModelError, match="several tensors.*'a', 'b'.*output="):
+    with pytest.raises(ModelError, match=r"several tensors.*'a', 'b'.*output="):
         find_logits(output)
 
 
@@ -124,7 +124,7 @@ def test_scores_carry_gradients_to_the_chosen_logits_only():
 
 def test_multilabel_needs_an_explicit_class_for_labels():
     assert select_target(LOGITS, 2, task="multilabel")[0].tolist() == [2.0, 0.5]
-    with pytest.raises(InputError, match="multi-label.*int"):
+    with pytest.raises(InputError, match=r"multi-label.*int"):
         select_target(LOGITS, "label", torch.tensor([0, 1]), task="multilabel")
 
 
