@@ -126,7 +126,7 @@ def capture_batch(
     every = isinstance(target, str) and target == "every"
     with parameters_without_gradient(model), torch.set_grad_enabled(relevance):
         with visiting(model, layers, visit):
-            logits = _logits(model, x.detach(), output, autocast)
+            logits = _logits(model, x, output, autocast)
         # Where every class is explained, the target column holds the prediction.
         score, chosen = select_target(logits, "predicted" if every else target, labels, task)
         if not relevance:
@@ -260,7 +260,7 @@ def relevance_map(
     gradients = Gradients(keep)
     with parameters_without_gradient(model), torch.enable_grad():
         with visiting(model, [layer], gradients.follow):
-            logits = _logits(model, x.detach(), output, autocast)
+            logits = _logits(model, x, output, autocast)
         score, _ = select_target(logits, target, labels, task)
         gradients.pool(score, last=True)
     return maps[0] if maps else logits.new_zeros((len(x), *layer.grid))
@@ -270,7 +270,7 @@ def _logits(model: nn.Module, x: Tensor, output: str | int | None, autocast: tor
     if model.training:
         raise ModelError("the model is in training mode; lend it out: `with frozen(model): ...`")
     with torch.autocast(x.device.type, dtype=autocast, enabled=autocast is not None):
-        result = model(x)
+        result = model(x.detach().clone())  # a copy, since a model may normalise its input in place
     logits = find_logits(result, output)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if len(logits) != len(x):
