@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from shortcutscope.report import wording
-from shortcutscope.report.run_files import RunFiles, interval, mapping, number
+from shortcutscope.report.run_files import RunFiles, interval, mapping, number, texts
 
 EFFECTS = {
     "robust_auroc": ("Robust AUROC", "AUROC where the concept disagrees with the label"),
@@ -66,7 +66,7 @@ def summarize_finding(
         "curves": _curves(files.profile, name),
         "extent": _extent(finding, zones, files),
         "gallery": None if gallery is None else str(gallery),
-        "notes": [str(note) for note in finding.get("notes") or []],
+        "notes": texts(finding.get("notes")),
     }
 
 
@@ -160,7 +160,7 @@ def _effect(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _association(finding: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
     """Carriers in every class: shares between 0 and 1, or counts where an audit wrote counts."""
     association = mapping(finding.get("association"))
-    names = [str(c) for c in mapping(files.run.get("data")).get("classes") or []]
+    names = texts(mapping(files.run.get("data")).get("classes"))
     carriers = {
         str(k): v
         for k, raw in mapping(association.get("carriers_by_class")).items()

@@ -15,7 +15,7 @@ from shortcutscope.errors import InputError
 
 #: Pictures shown per finding, and their longest side: a report is to be read and mailed.
 MAX_PICTURES = 8
-MAX_SIDE = 160
+MAX_SIDE = 128
 DIVERGING = matplotlib.colormaps["PuOr_r"]
 #: Opacity of the strongest relevance; the picture stays visible underneath.
 STRONGEST = 0.85
@@ -118,6 +118,6 @@ def data_uri(picture: Array) -> str:
         drawn.save(buffer, "PNG", optimize=True)
         kind = "png"
     else:
-        drawn.save(buffer, "JPEG", quality=90, subsampling=0)
+        drawn.save(buffer, "JPEG", quality=88, subsampling=0)
         kind = "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

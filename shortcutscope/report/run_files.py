@@ -133,3 +133,8 @@ def interval(value: Any) -> tuple[float, float] | None:
 def mapping(value: Any) -> dict[str, Any]:
     """A JSON object, or an empty one for null."""
     return dict(value) if isinstance(value, Mapping) else {}
+
+
+def texts(value: Any) -> list[str]:
+    """The texts of a JSON list, without nulls."""
+    return [str(item) for item in value if item is not None] if isinstance(value, list | tuple) else []

@@ -12,7 +12,7 @@ from typing import Any
 
 from shortcutscope.report import wording
 from shortcutscope.report.finding import summarize_finding
-from shortcutscope.report.run_files import RunFiles, interval, mapping, number, read_run
+from shortcutscope.report.run_files import RunFiles, interval, mapping, number, read_run, texts
 
 #: Figures per finding and rows of a heat map stop here; tables go on.
 MAX_DRAWN = 30
@@ -78,8 +78,8 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
         "facts": _facts(run),
         "created": str(run.get("created") or ""),
         "version": str(run.get("version") or ""),
-        "warnings": [*map(_sentence_case, run.get("warnings") or []), *_gallery_warning(run)],
-        "assumptions": [_sentence_case(text) for text in run.get("assumptions") or []],
+        "warnings": [*map(_sentence_case, texts(run.get("warnings"))), *_gallery_warning(run)],
+        "assumptions": [_sentence_case(text) for text in texts(run.get("assumptions"))],
         "performance": _performance(run),
         "findings": findings,
         **_strip(findings),
@@ -90,7 +90,7 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
         "power": [f for f in findings if f["power"]["rows"]],
         "profile": _profile(files),
         "refused": [
-            {"name": str(k), "reason": str(v)} for k, v in mapping(run.get("refused_columns")).items()
+            {"name": str(k), "reason": str(v or "")} for k, v in mapping(run.get("refused_columns")).items()
         ],
         "provenance": _provenance(run),
     }
@@ -125,7 +125,7 @@ def _title(run: Mapping[str, Any]) -> str:
 def _facts(run: Mapping[str, Any]) -> list[dict[str, str]]:
     """The line under the title: what was audited, at a glance."""
     model, data = mapping(run.get("model")), mapping(run.get("data"))
-    classes = [str(c) for c in data.get("classes") or []]
+    classes = texts(data.get("classes"))
     groups = number(data.get("n_groups"))
     facts = [
         ("Images", wording.count(data.get("n_samples"))),
@@ -145,9 +145,9 @@ def _facts(run: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"label": label, "value": value} for label, value in facts]
 
 
-def _sentence_case(text: Any) -> str:
+def _sentence_case(text: str) -> str:
     """Warnings are written as clauses for the command line; a page shows sentences."""
-    clause = str(text).strip()
+    clause = text.strip()
     return clause[:1].upper() + clause[1:] + ("" if clause.endswith((".", "!", "?")) else ".")
 
 
@@ -263,7 +263,9 @@ def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
             if value
         ],
         "environment": [
-            {"label": str(k), "value": str(v)} for k, v in mapping(run.get("environment")).items()
+            {"label": str(k), "value": str(v)}
+            for k, v in mapping(run.get("environment")).items()
+            if v is not None
         ],
         "settings": [{"label": k, "value": v} for k, v in _flat(mapping(run.get("settings")))],
         "stages": [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from typing import Any
 
 import matplotlib
@@ -77,7 +78,9 @@ def to_svg(drawn: Figure, name: str, label: str) -> Markup:
     }
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     buffer = io.StringIO()
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        # The page's font has the glyph, or the reader's machine does; ours only measures the text.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         drawn.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     return Markup(_adapt(buffer.getvalue(), name, label, drawn.get_figwidth()))
 

@@ -160,8 +160,8 @@ def _shortcut(name: str, finding: Mapping[str, Any]) -> str:
     gap = interval(mapping(effect.get("auroc_gap")).get("interval"))
     if robust < aligned and gap is not None and gap[0] <= 0:
         return (
-            f"The model's output depends on {name}. AUROC is {decimal(aligned)} where it agrees with the label "
-            f"and {decimal(robust)} where it disagrees, a difference that may be chance."
+            f"The model's output depends on {name}. AUROC is {decimal(aligned)} where it agrees with the "
+            f"label and {decimal(robust)} where it disagrees, a difference that may be chance."
         )
     if robust < aligned:
         return (

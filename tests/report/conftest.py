@@ -166,7 +166,7 @@ def write_gallery(path: Path, extent: str, rng: np.random.Generator, k: int = 6)
 def run_json() -> dict[str, Any]:
     return {
         "version": "0.1.0", "created": "2025-06-12T09:41:07+00:00",
-        "command": "shortcutscope audit torchvision:resnet18 val.csv --out runs/chest --weights w.safetensors",
+        "command": "shortcutscope audit torchvision:resnet18 val.csv --out runs/chest --weights w.pt",
         "seed": 0, "device": "cpu",
         "environment": {"python": "3.11.9", "torch": "2.6.0", "torchvision": "0.21.0", "numpy": "1.26.4"},
         "model": {"spec": "torchvision:resnet18", "class": "torchvision.models.resnet.ResNet",
@@ -174,8 +174,8 @@ def run_json() -> dict[str, Any]:
         "data": {"fingerprint": "a07b" * 16, "n_samples": 1200, "n_groups": 804,
                  "classes": ["normal", "pneumonia"], "value_range": [0.0, 1.0], "transform": "Normalize",
                  "skipped": [["img-0812", "truncated PNG file"]]},
-        "layers": [{"name": name, "kind": "Block", "layout": "NCHW", "shape": [64, 9, 9], "depth": depth}
-                   for name, depth in zip(LAYERS, DEPTHS, strict=True)],
+        "layers": [{"name": name, "kind": "Block", "layout": "NCHW", "shape": [64, 9, 9], "depth": d}
+                  for name, d in zip(LAYERS, DEPTHS, strict=True)],
         "settings": {"layers": "blocks", "target": "predicted", "n_permutations": 200,
                      "extent": {"lit_above": 0.6, "localized_below": 0.35, "diffuse_above": 0.65}},
         "refused_columns": {"accession": "1200 different values: at most 12 can be levels"},
