@@ -22,6 +22,7 @@ from shortcutscope.models.tracing import Call, Trace
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.RMSNorm)
+_MAPS = (nn.modules.conv._ConvNd, nn.Linear)
 _HEADS = (
     nn.modules.pooling._AdaptiveAvgPoolNd,  # pooling to a fixed size prepares the classifier
     nn.modules.pooling._AdaptiveMaxPoolNd,
@@ -80,8 +81,11 @@ def _units(trace: Trace, channels: Mapping[Call, int]) -> Iterator[tuple[Call, b
 
 
 def _is_leaf(call: Call) -> bool:
-    """Whether nothing ran inside a module; a norm that holds its activation (timm) counts as one piece."""
-    return not call.inner or isinstance(call.module, _NORMS)
+    """Whether a module is one piece: nothing ran inside, or only what belongs to it.
+
+    That is a norm with its activation inside (timm), a convolution with a parametrised weight (weight norm).
+    """
+    return not call.inner or isinstance(call.module, (*_NORMS, *_MAPS))
 
 
 def _is_composite(call: Call) -> bool:

@@ -292,6 +292,33 @@ def test_thin_networks():
         assert {layer.layout for layer in layers} == {layout}
 
 
+class Recurrent(nn.Module):
+    """A transformer, a recurrent layer that returns a tuple, and a head with a parametrised weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(12, 16)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.lstm = nn.LSTM(16, 8, batch_first=True)
+        self.head = nn.utils.parametrizations.weight_norm(nn.Linear(8, 2))
+
+    def forward(self, x):
+        states, _ = self.lstm(self.encoder(self.embed(x.transpose(1, 2))))
+        return self.head(states.mean(1))
+
+
+def test_transformer_layers_recurrent_outputs_and_parametrised_heads():
+    model = Recurrent()
+    before = model_state(model)
+    layers = find_layers(model, torch.rand(2, 12, 40))
+    assert [layer.name for layer in layers] == ["embed", "encoder.layers.0", "encoder.layers.1", "lstm"]
+    assert {layer.layout for layer in layers} == {"tokens"}
+    assert {layer.grid for layer in layers} == {(40,)}
+    assert layers[-1].output == (0,)
+    assert model_state(model) == before
+
+
 def test_an_example_of_one_sample_gives_the_same_layers(build):
     model, x = build("resnet18")
     assert find_layers(model, x) == find_layers(model, x[:1])
