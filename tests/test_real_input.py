@@ -1,0 +1,86 @@
+"""Real radiographs, from a folder and a manifest through the command line, as a user has them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shortcutscope.audit import Audit
+from shortcutscope.bench.real import StudySize, planted_study, require_data, site_study
+from shortcutscope.bench.study import MODEL, Study
+from shortcutscope.cli import main
+from shortcutscope.errors import InputError
+
+SIZE = StudySize(train=800, held_out=400, site=400, site_held_out=120, epochs=5, site_epochs=6)
+
+
+def find_data() -> Path | None:
+    """Folder of the real data sets: the one that the environment names, or ../shared/data."""
+    named = os.environ.get("SHORTCUTSCOPE_DATA")
+    candidate = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    return candidate if (candidate / "pneumoniamnist.npz").exists() else None
+
+
+DATA = find_data()
+needs_data = pytest.mark.skipif(
+    DATA is None or not (DATA / "mednist" / "CXR").is_dir(),
+    reason="no real radiographs: set SHORTCUTSCOPE_DATA to a folder with pneumoniamnist.npz and mednist/CXR",
+)
+
+
+def audited(study: Study, out: Path, *options: str) -> tuple[int, Audit]:
+    """Exit code and audit of the command that the study says audits it."""
+    words = ["audit", MODEL, str(study.manifest), "--weights", str(study.weights), "--out", str(out)]
+    with pytest.raises(SystemExit) as leaving:
+        main(
+            [*words, "--mean", "0.45", "--std", "0.25", "--permutations", "60", "--bootstrap", "40", *options]
+        )
+    return int(leaving.value.code or 0), Audit.open(out)
+
+
+@needs_data
+def test_planted_tag_in_real_radiographs(tmp_path: Path) -> None:
+    assert DATA is not None
+    study = planted_study("tag", DATA, tmp_path, size=SIZE, cache=tmp_path / "cache", progress=False)
+    code, audit = audited(study, tmp_path / "run")
+    assert code == 2
+    assert (audit["tag"].verdict, audit["tag"].extent) == ("shortcut", "localized")
+    assert audit["coin"].verdict != "shortcut"
+
+
+@needs_data
+def test_natural_site_shortcut_with_either_site_named(tmp_path: Path) -> None:
+    assert DATA is not None
+    study = site_study(DATA, tmp_path, size=SIZE, progress=False)
+    code, audit = audited(study, tmp_path / "run")
+    assert code == 2
+    for name in ("site_children", "site_adults"):
+        assert (audit[name].verdict, audit[name].extent) == ("shortcut", "diffuse")
+    assert audit["site_children"].extent_statistic == audit["site_adults"].extent_statistic
+    assert audit["coin"].verdict != "shortcut"
+
+
+@needs_data
+def test_site_study_is_built_as_it_says(tmp_path: Path) -> None:
+    assert DATA is not None
+    size = StudySize(site=40, site_held_out=10, site_epochs=1)
+    frame = pd.read_csv(site_study(DATA, tmp_path, size=size, progress=False).manifest)
+    counts = frame.groupby(["split", "label", "site_children"]).size()
+    assert counts["train"].tolist() == [38, 2, 2, 38]
+    assert counts["test"].tolist() == [10, 10, 10, 10]
+    assert not set(frame.loc[frame["split"] == "train", "group"]) & set(
+        frame.loc[frame["split"] == "test", "group"]
+    )
+    assert np.array_equal(frame["site_adults"], 1 - frame["site_children"])
+    both = frame[frame["split"] == "test"].groupby("group")["label"].agg(["min", "max", "size"])
+    assert both.drop_duplicates().to_numpy().tolist() == [[0, 1, 2]]
+
+
+def test_missing_data_is_said_with_what_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / "pneumoniamnist.npz"))):
+        require_data(tmp_path)
