@@ -327,6 +327,8 @@ def _use(
             halves,
             many if decides and layer is layers[-1] else few,
             intervene(layer),
+            class_token=scan.activation(layer.name, "class") if layer.prefix_tokens else None,
+            n_prefix=layer.prefix_tokens,
             positive=association.positive,
             n_bootstrap=settings.n_bootstrap,
             seed=settings.seed,

@@ -1,7 +1,8 @@
 """Is a planted shortcut's extent recognised, from its true carriers and from ten marked samples?
 
-Every kind of the catalogue is planted, a thin network is trained on it, and held-out samples (half of
-them carriers in either class) are audited. A concept that is not in the image must stay undetermined.
+Every kind of the catalogue is planted in 95 % of one class and 5 % of the other, a thin network is
+trained on it, and held-out samples are audited: half of either class carriers where the carriers are
+known; 90 % and 10 % of them where ten carriers were marked, in the class in which they are rare. A concept that is not in the image must stay undetermined.
 Beside it: how well a concept activation vector fitted on the *biased training samples* tells carriers
 among the held-out ones, for the naive vector and for those that take the label into account.
 """
@@ -9,6 +10,7 @@ among the held-out ones, for the naive vector and for those that take the label 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import CATALOGUE
 from shortcutscope.data.planting import plant
 from shortcutscope.data.table import ImageTable
-from shortcutscope.probes.cav import fit_cav
+from shortcutscope.probes.cav import CAV, Balance, logistic_cav, pattern_cav, ridge_cav
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import availability, make_folds
 from shortcutscope.scan.scanner import scan
@@ -29,7 +31,13 @@ from shortcutscope.stats.metrics import auroc
 
 #: Kinds that nobody could mistake: a wrong verdict on one of them is a defect.
 UNMISTAKABLE = ("noise", "tag")
-CAVS = (("pattern", None), ("pattern", "class"), ("ridge", "group"), ("logistic", "group"))
+#: Concept activation vectors by name: how they are fitted, and how they are balanced against the label.
+CAVS: dict[str, tuple[Callable[..., CAV], Balance]] = {
+    "cav_naive_pattern": (pattern_cav, None),
+    "cav_class_pattern": (pattern_cav, "class"),
+    "cav_group_ridge": (ridge_cav, "group"),
+    "cav_group_logistic": (logistic_cav, "group"),
+}
 QUICK_KINDS = ("tag", "ruler", "noise", "brightness", "large_patch")
 
 
@@ -59,9 +67,8 @@ def run_case(case: Case, settings: Settings) -> Case:
     """Audit one planted model, and say what the verdict on the extent is."""
     planted = case["kind"] if case["group"] != "null" else "tag"
     trained = make_case(Recipe(case["task"], (planted,), case["seed"]), settings)
-    held_out = plant(
-        trained.held_out, CATALOGUE[planted], prevalence={0: 0.5, 1: 0.5}, seed=case["seed"] + 1000
-    )
+    carriers = {0: 0.1, 1: 0.9} if case["source"] == "marks" else {0: 0.5, 1: 0.5}
+    held_out = plant(trained.held_out, CATALOGUE[planted], prevalence=carriers, seed=case["seed"] + 1000)
     if case["group"] == "null":
         generator = np.random.default_rng([case["seed"], 5])
         share = 0.5 if case["kind"] == "random half" else 0.1
@@ -98,8 +105,8 @@ def _audit(case: Case, trained: Trained, held_out: ImageTable, folder: Path) -> 
     if case["source"] == "marks":
         scanned = scan(trained.model, held_out, folder / "scan", relevance=False, progress=False)
         frame = held_out.frame
-        carriers = frame.loc[frame[case["kind"]] == 1, "sample_id"].to_numpy()
-        marked = np.random.default_rng([case["seed"], 7]).permutation(carriers)[:10]
+        rare = frame.loc[(frame[case["kind"]] == 1) & (frame["label"] == 0), "sample_id"].to_numpy()
+        marked = np.random.default_rng([case["seed"], 7]).permutation(rare)[:10]
         concept = Concept.from_marks(scanned, list(marked), name=case["kind"], seed=case["seed"])
     return audit(
         trained.model,
@@ -143,15 +150,10 @@ def _held_out_cavs(trained: Trained, held_out: ImageTable, column: str) -> dict[
         best = max(known, key=lambda name: known[name])
         truth = test.samples[column].to_numpy(float)
         return {
-            f"cav_{balance or 'naive'}_{kind}": float(
-                auroc(
-                    truth,
-                    fit_cav(kind, fit.features(best), concept, labels, balance=balance).score(
-                        test.features(best)
-                    ),
-                )
+            name: float(
+                auroc(truth, fit_cav(fit.features(best), concept, labels, balance).score(test.features(best)))
             )
-            for kind, balance in CAVS
+            for name, (fit_cav, balance) in CAVS.items()
         }
 
 
@@ -183,7 +185,7 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     if kinds:
         summary["availability"] = {
             name: _share(np.mean([c[name] for c in measured if c["kind"] == kind]) >= 0.95 for kind in kinds)
-            for name in (f"cav_{balance or 'naive'}_{kind}" for kind, balance in CAVS)
+            for name in CAVS
         }
     called = [c for c in finished if c["source"] == "truth" and c["group"] != "null"]
     summary["called_shortcut"] = _share(c["called"] == "shortcut" for c in called)

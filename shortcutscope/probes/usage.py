@@ -63,6 +63,28 @@ class Projection:
         return values - amount[:, None] * s[:, None]
 
 
+@dataclass(frozen=True)
+class TokenProjection:
+    """Takes a concept out of a layer of tokens: the class token carries it otherwise than the patches do.
+
+    Attributes
+    ----------
+    prefix : Projection
+        For the first ``n_prefix`` tokens.
+    patches : Projection
+        For the others.
+    """
+
+    prefix: Projection
+    patches: Projection
+    n_prefix: int
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Edit activations (N, C, P)."""
+        parts = self.prefix(values[..., : self.n_prefix]), self.patches(values[..., self.n_prefix :])
+        return torch.cat(parts, dim=2)
+
+
 def fit_projection(
     pooled: FloatArray, concept: FloatArray, labels: IntArray, *, penalty: float = 0.02
 ) -> Projection:
@@ -157,6 +179,8 @@ def projection_use(
     evaluated: tuple[IntArray, IntArray],
     intervene: Intervene,
     *,
+    class_token: FloatArray | None = None,
+    n_prefix: int = 0,
     positive: int = 1,
     n_bootstrap: int = 300,
     seed: int = 0,
@@ -177,13 +201,25 @@ def projection_use(
         Samples of each half on which the effect is measured, see `evaluation_samples`.
     intervene : callable
         Runs the network on some samples with an edit at the layer.
+    class_token : ndarray, optional
+        (N, C) the class token of a layer of tokens with ``n_prefix`` leading ones; the concept is taken
+        out of them with a direction of their own.
     """
+
+    def fitted(chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> Callable[[Tensor], Tensor]:
+        patches = fit_projection(pooled[chosen], concept[chosen], labels[chosen])
+        if class_token is None:
+            return patches
+        return TokenProjection(
+            fit_projection(class_token[chosen], concept[chosen], labels[chosen]), patches, n_prefix
+        )
+
     known = np.isfinite(concept)
     parts = []
     for half, chosen in enumerate(evaluated):
         fit = known & (halves != half)
         if len(chosen) and _both_in_a_class(concept[fit], labels[fit]):
-            parts.append((chosen, intervene(chosen, fit_projection(pooled[fit], concept[fit], labels[fit]))))
+            parts.append((chosen, intervene(chosen, fitted(fit))))
     if not parts:
         nan = float("nan")
         return UseResult(nan, (nan, nan), nan, nan, (nan, nan), (nan, nan), np.empty(0, int), np.empty(0))

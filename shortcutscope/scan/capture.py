@@ -40,7 +40,8 @@ class BatchPools:
     target
         (N,) int64, the class that is explained; the predicted one where every class is.
     activations
-        Layer name -> ``"mean"``, ``"max"``, ``"std"``, each (N, C); see `pool_activation`.
+        Layer name -> ``"mean"``, ``"max"``, ``"std"`` and, of a layer with a class token, ``"class"``, each
+        (N, C); see `pool_activation`.
     relevances
         Layer name -> ``"sum"``, ``"max"``, ``"gradient"``, each (N, C), or (N, classes, C) for
         ``target="every"``; see `pool_relevance`. Zero for a layer that the explained score does not

@@ -15,10 +15,12 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.models.layouts import channel_axis
 
 ACTIVATION_STATS = ("mean", "max", "std")
+#: Recorded besides for layers of tokens that begin with a class token.
+CLASS_TOKEN = "class"
 RELEVANCE_STATS = ("sum", "max", "gradient")
 
 #: Goes into a scan's identity: raise it when a statistic changes its meaning.
-POOLING_VERSION = 1
+POOLING_VERSION = 2
 
 
 def positions(layer: Layer, values: Tensor) -> tuple[Tensor, int]:
@@ -70,14 +72,18 @@ def pool_activation(layer: Layer, values: Tensor) -> dict[str, Tensor]:
     -------
     pools
         ``"mean"``, ``"max"`` and ``"std"`` (of the population), each (N, C), at least float32. Class and
-        register tokens are left out: they have no place in the image.
+        register tokens are left out: they have no place in the image. Where there are some, the first of
+        them, the class token, is given besides as ``"class"``: it carries the decision.
     """
     view, dim = positions(layer, values.detach())
-    view = view[:, layer.prefix_tokens :] if layer.layout == "tokens" else view
+    first = {}
+    if layer.layout == "tokens" and layer.prefix_tokens:
+        first = {CLASS_TOKEN: _full_precision(view[:, 0]).clone()}
+        view = view[:, layer.prefix_tokens :]
     view = _full_precision(view)
     mean = view.mean(dim)
     variance = (view - mean.unsqueeze(dim)).square_().mean(dim)
-    return {"mean": mean, "max": view.amax(dim), "std": variance.sqrt_()}
+    return {"mean": mean, "max": view.amax(dim), "std": variance.sqrt_(), **first}
 
 
 def pool_relevance(layer: Layer, values: Tensor, gradient: Tensor) -> dict[str, Tensor]:

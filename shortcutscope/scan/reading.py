@@ -14,7 +14,7 @@ import torch
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import margin
-from shortcutscope.scan.pooling import ACTIVATION_STATS, RELEVANCE_STATS
+from shortcutscope.scan.pooling import ACTIVATION_STATS, CLASS_TOKEN, RELEVANCE_STATS
 from shortcutscope.scan.shard import FloatArray
 from shortcutscope.scan.store import ShardReader
 
@@ -89,13 +89,20 @@ class Scan:
         raise InputError(f"layer {name!r} was not scanned; there are {known}")
 
     def activation(self, layer: str | Layer, stat: str = "mean") -> FloatArray:
-        """Pooled activation (N, C): ``"mean"``, ``"max"`` or ``"std"`` over the positions."""
-        _check_stat(stat, ACTIVATION_STATS)
+        """Pooled activation (N, C): ``"mean"``, ``"max"`` or ``"std"`` over the positions, or ``"class"``.
+
+        The last is the class token, of layers that have one.
+        """
+        _check_stat(stat, activation_stats(self.layer(layer)))
         return self._reader.read(activation_key(self.layer(layer).name, stat))
 
     def features(self, layer: str | Layer) -> FloatArray:
-        """Mean, maximum and standard deviation side by side, (N, 3 C): what probes are fitted on."""
-        return np.concatenate([self.activation(layer, stat) for stat in ACTIVATION_STATS], axis=1)
+        """Mean, maximum and standard deviation side by side, (N, 3 C): what probes are fitted on.
+
+        Of a layer with a class token, that token stands behind them, (N, 4 C).
+        """
+        stats = activation_stats(self.layer(layer))
+        return np.concatenate([self.activation(layer, stat) for stat in stats], axis=1)
 
     def relevance(self, layer: str | Layer, stat: str = "sum", target: int | None = None) -> FloatArray:
         """Gradient x activation (N, C), pooled over the positions.
@@ -145,6 +152,12 @@ class Scan:
     def verify(self) -> None:
         """Compare the files with their checksums; InputError names the first damaged one."""
         self._reader.verify()
+
+
+def activation_stats(layer: Layer) -> tuple[str, ...]:
+    """Statistics that are recorded of a layer's activation."""
+    has_class_token = layer.layout == "tokens" and layer.prefix_tokens > 0
+    return (*ACTIVATION_STATS, CLASS_TOKEN) if has_class_token else ACTIVATION_STATS
 
 
 def activation_key(layer: str, stat: str) -> str:

@@ -126,7 +126,7 @@ def permutation_p(observed: npt.ArrayLike, null: npt.ArrayLike, tail: Tail = "gr
         raise InputError(f"permutation_p: observed {observed.shape} needs a null (n, *{observed.shape})")
     if tail not in ("greater", "less", "two-sided"):
         raise InputError(f"permutation_p: tail={tail!r}; allowed are 'greater', 'less' and 'two-sided'")
-    columns = null.reshape(len(null), -1)
+    columns = null.reshape(len(null), observed.size)
     pairs = zip(observed.ravel(), columns.T, strict=True)
     p = np.array([_column_p(value, column, tail) for value, column in pairs])
     return float(p[0]) if observed.ndim == 0 else p

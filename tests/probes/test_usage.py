@@ -131,3 +131,21 @@ def test_derivative_of_a_used_concept_leaves_the_null_of_permuted_ones():
     value, p = derivative_test(gradients, h, CONCEPT, permuted, LABELS, towards, 1.0)
     assert value > 1
     assert p < 0.01
+
+
+def test_the_class_token_loses_the_concept_along_its_own_direction():
+    patches = np.random.default_rng(1).standard_normal((N, C))
+    class_token = np.random.default_rng(2).standard_normal((N, C))
+    patches[:, 1] += 3 * CONCEPT
+    class_token[:, 5] += 3 * CONCEPT
+    head = np.eye(C)[5]
+
+    def intervene(indices, edit):
+        tokens = np.stack([class_token, patches, patches], axis=2)[indices]
+        return (edit(torch.from_numpy(tokens))[..., 0].numpy() @ head).astype(float)
+
+    chosen = evaluation_samples(CONCEPT, LABELS, HALVES)
+    options = {"class_token": class_token, "n_prefix": 1}
+    arguments = (patches, CONCEPT, LABELS, GROUPS, class_token @ head, HALVES, chosen, intervene)
+    assert projection_use(*arguments, **options).effect > 1
+    assert abs(projection_use(*arguments).effect) < 0.3

@@ -43,6 +43,8 @@ def test_pools_are_what_their_names_say(layout, seed, prefix_tokens, channels_la
     a, g = spread(layout, values.numpy().astype(float)), spread(layout, gradient.numpy().astype(float))
     patches = a[:, :, prefix:]
     expected = {"mean": patches.mean(2), "max": patches.max(2), "std": patches.std(2)}
+    if prefix:
+        expected["class"] = a[:, :, 0]
     expected |= {"sum": (a * g).sum(2), "max relevance": (a * g).max(2), "gradient": g.sum(2)}
     found = pool_activation(layer, values)
     relevance = pool_relevance(layer, values, gradient)
