@@ -91,10 +91,13 @@ def _heatmap(
     numbered = values.size <= MAX_NUMBERED and cell >= 0.3
     for (row, column), value in np.ndenumerate(values):
         box = (column + 0.03, row + 0.04)
-        quiet = bool(silent[row, column]) or not np.isfinite(value)
+        if not np.isfinite(value):
+            ax.add_patch(Rectangle(box, 0.94, 0.92, fill=False, edgecolor=LINE, linewidth=0.6))
+            continue
+        quiet = bool(silent[row, column])
         colour: Any = PANEL if quiet else colours(norm(value))
         ax.add_patch(Rectangle(box, 0.94, 0.92, facecolor=colour, edgecolor="none"))
-        if numbered and np.isfinite(value):
+        if numbered:
             ink = MUTED if quiet else _contrasting(colour)
             ax.text(column + 0.5, row + 0.5, _cell(value), ha="center", va="center", size=SMALL, color=ink)
     _hatch(ax, np.argwhere(silent & np.isfinite(values))[:, ::-1])
@@ -185,7 +188,8 @@ def cell_map(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
     values = _array(extent["cell_map"])
     drawn = figure(2.5, 2.1)
     ax, bar = drawn.subplots(1, 2, width_ratios=[1, 0.06])
-    _cells(ax, values)
+    _cells(ax, values, (0, values.shape[1], 0, values.shape[0]))
+    ax.set_axis_off()
     _colour_bar(bar, AVAILABILITY, Normalize(0.5, 1.0), [0.5, 0.75, 1.0], [], "AUROC")
     return to_svg(
         drawn, name, f"Where in the image {concept} can be read: AUROC in each of {values.size} cells"
@@ -197,25 +201,26 @@ def layer_maps(extent: Mapping[str, Any], name: str, concept: str) -> Markup | N
     maps = [layer for layer in extent["layers"] if layer["cell_map"] is not None]
     if not maps:
         return None
-    maps = [
-        maps[i]
-        for i in np.unique(np.linspace(0, len(maps) - 1, MAX_LAYER_MAPS).round().astype(int))
-        if i < len(maps)
-    ]
-    drawn = figure(0.92 * len(maps), 1.1)
-    for ax, layer in zip(np.atleast_1d(drawn.subplots(1, len(maps))), maps, strict=True):
-        _cells(ax, _array(layer["cell_map"]))
-        ax.set_title(_short(layer["layer"], 12), size=SMALL, color=MUTED, pad=3)
+    chosen = np.unique(np.linspace(0, len(maps) - 1, MAX_LAYER_MAPS).round().astype(int))
+    drawn = figure(0.92 * len(chosen), 1.1)
+    ax = drawn.subplots()
+    # All on one set of axes: an axes object each would take most of the time of a report.
+    for place, i in enumerate(chosen):
+        left = 1.08 * place
+        _cells(ax, _array(maps[i]["cell_map"]), (left, left + 1, 0, 1))
+        ax.text(left + 0.5, 1.06, _tail(maps[i]["layer"], 12), ha="center", size=SMALL, color=MUTED)
+    ax.set(xlim=(-0.02, 1.08 * len(chosen) - 0.06), ylim=(-0.02, 1.2))
+    ax.set_axis_off()
     return to_svg(drawn, name, f"How layers of the network see {concept}: AUROC per cell of the image")
 
 
-def _cells(ax: Axes, values: FloatArray) -> None:
-    """A small map; unknown cells stay empty."""
+def _cells(ax: Axes, values: FloatArray, extent: tuple[float, float, float, float]) -> None:
+    """A map of cells in a frame; unknown cells stay empty."""
     shown = np.ma.masked_invalid(values)
-    ax.imshow(shown, cmap=AVAILABILITY, vmin=0.5, vmax=1.0, interpolation="none", aspect="equal")
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_color(LINE)
-    ax.patch.set_visible(False)
+    ax.imshow(shown, cmap=AVAILABILITY, vmin=0.5, vmax=1.0, interpolation="none", extent=extent)
+    left, right, low, high = extent
+    frame = Rectangle((left, low), right - left, high - low, fill=False, edgecolor=LINE, linewidth=0.8)
+    ax.add_patch(frame)
 
 
 def extent_zones(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
@@ -304,7 +309,7 @@ def _layer_ticks(ax: Axes, layers: Sequence[str], offset: float, room: float) ->
     """
     step = int(np.ceil(len(layers) / 20))
     places = range(0, len(layers), step)
-    names = [layers[i] if len(layers[i]) <= 16 else "…" + layers[i][-15:] for i in places]
+    names = [_tail(layers[i], 16) for i in places]
     flat = 0.068 * (max(map(len, names), default=0) + 1) <= room / max(len(places), 1)
     ax.set_xticks([place + offset for place in places], names)
     if not flat:
@@ -342,6 +347,10 @@ def _plain(value: float) -> str:
 
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _tail(text: str, length: int) -> str:
+    return text if len(text) <= length else "…" + text[1 - length :]
 
 
 def _array(rows: Sequence[Sequence[float | None]]) -> FloatArray:

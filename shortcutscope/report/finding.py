@@ -266,7 +266,8 @@ def _sentence(text: Any) -> str:
 def _participation(values: Mapping[str, Any]) -> list[dict[str, str]]:
     known = {str(k): v for k, raw in values.items() if (v := number(raw)) is not None}
     return [
-        {"label": k.replace("present=", "present: "), "text": wording.decimal(v, 3)} for k, v in known.items()
+        {"label": k.replace("present=", "present:\u00a0"), "text": wording.decimal(v, 3)}
+        for k, v in known.items()
     ]
 
 

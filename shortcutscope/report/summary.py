@@ -142,7 +142,7 @@ def _facts(run: Mapping[str, Any]) -> list[dict[str, str]]:
         ("Layers scanned", str(len(run.get("layers") or []))),
         ("Date", str(run.get("created") or wording.MISSING)[:10]),
     ]
-    return [{"label": label, "value": value} for label, value in facts]
+    return [{"label": label, "value": value} for label, value in facts if value != wording.MISSING]
 
 
 def _sentence_case(text: str) -> str:
@@ -208,7 +208,9 @@ def _cap(shown: int, total: int, what: str, rest: str) -> str:
 
 def _profile(files: RunFiles) -> dict[str, Any]:
     """The tidy table with its numbers formatted, and raw for sorting."""
-    frame = files.profile
+    rank = {str(f["name"]): i for i, f in enumerate(files.findings)}
+    ranks = files.profile["concept"].astype(str).map(rank).fillna(len(rank))
+    frame = files.profile.iloc[ranks.argsort(kind="stable")]
     columns = [c for c in PROFILE_COLUMNS if all(k in frame and frame[k].notna().any() for k in c[0].split())]
     order = {name: i for i, name in enumerate(_layer_names(files))}
     rows = []
@@ -279,7 +281,7 @@ def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "total": wording.duration(sum(s or 0.0 for s in seconds.values())),
         "skipped": [
-            {"sample": str(row[0]), "reason": str(row[1])}
+            {"sample": str(row[0] or "unknown"), "reason": str(row[1] or "")}
             for row in data.get("skipped") or []
             if isinstance(row, list | tuple) and len(row) == 2
         ],

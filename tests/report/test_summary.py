@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
 
+from shortcutscope.report.html import render
 from shortcutscope.report.summary import MAX_DRAWN, MAX_PROFILE_ROWS, summarize
 
 
@@ -134,8 +136,8 @@ def test_everything_unknown_is_still_a_report(run_dir):
     frame[numeric] = float("nan")
     frame.to_parquet(run_dir / "profile.parquet")
     text = json.dumps(summarize(run_dir), allow_nan=False)
-    assert "None" not in text
-    assert "nan" not in text
+    assert not re.search(r"\b(None|nan)\b", text)
+    assert "finding-4" in render(run_dir)
 
 
 def test_keys_that_are_missing_are_still_a_report(run_dir):
@@ -144,6 +146,7 @@ def test_keys_that_are_missing_are_still_a_report(run_dir):
     (run_dir / "findings.json").write_text(json.dumps([{"name": "x", "verdict": "shortcut"}]))
     pd.DataFrame({"concept": ["x"], "layer": ["l"]}).to_parquet(run_dir / "profile.parquet")
     report = summarize(run_dir)
+    render(run_dir)
     assert report["title"] == "model"
     assert report["findings"][0]["effect"][0]["value"] is None
 
