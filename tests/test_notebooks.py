@@ -1,0 +1,68 @@
+"""The notebooks run from top to bottom, and are kept without outputs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+DATA = Path(os.environ.get("SHORTCUTSCOPE_DATA") or Path(__file__).parents[2] / "shared" / "data")
+TIMEOUT = 600  # seconds for one cell, also on a busy machine
+
+
+def outputs(notebook: nbformat.NotebookNode) -> str:
+    """Everything that the cells printed or showed as text."""
+    texts = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            texts.append(output.get("text") or output.get("data", {}).get("text/plain", ""))
+    return "\n".join(texts)
+
+
+def execute(path: Path, folder: Path) -> str:
+    """Run a notebook in a folder of its own and return what it printed."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    return outputs(notebook)
+
+
+@pytest.fixture
+def quiet_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("SHORTCUTSCOPE_DATA", raising=False)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_kept_without_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+
+
+@pytest.mark.usefixtures("quiet_kernel")
+def test_audit_notebook_reaches_the_verdicts_its_text_speaks_of(tmp_path: Path) -> None:
+    (path,) = (p for p in NOTEBOOKS if p.stem == "01_audit_a_model")
+    text = execute(path, tmp_path)
+    assert "shortcut - " in text
+    assert "localized - " in text
+    assert "report.html" in text
+    assert "encoded, not used" in text or "encoded and used, not associated" in text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quiet_kernel")
+def test_audit_notebook_on_real_radiographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (DATA / "pneumoniamnist.npz").exists():
+        pytest.skip("no real radiographs: set SHORTCUTSCOPE_DATA to a folder with pneumoniamnist.npz")
+    monkeypatch.setenv("SHORTCUTSCOPE_DATA", str(DATA.resolve()))
+    (path,) = (p for p in NOTEBOOKS if p.stem == "01_audit_a_model")
+    assert "shortcut - " in execute(path, tmp_path)
