@@ -73,3 +73,26 @@ def test_every_requirement_has_a_tested_lower_bound() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (Path(ss.__file__).parent / "py.typed").exists()
+
+
+def test_documented_thresholds_are_those_of_the_code() -> None:
+    from shortcutscope.probes.cells import CELLS
+    from shortcutscope.probes.extent import ExtentRule
+    from shortcutscope.probes.usage import EFFECT_THRESHOLD
+    from shortcutscope.probes.verdict import VerdictRule
+
+    text = " ".join((ROOT / "docs" / "how_it_decides.md").read_text().split())
+    extent, verdict = ExtentRule(), VerdictRule()
+    for statement in (
+        f"| held out | {EFFECT_THRESHOLD['held-out']:.2f} |",
+        f"| the training images | {EFFECT_THRESHOLD['training']:.2f} |",
+        f"is at least {extent.lit_above:.2f}",
+        f"| up to {extent.localized_below:.2f} | localized |",
+        f"| from {extent.diffuse_above:.2f} | diffuse |",
+        f"AUROC below {extent.strong_above:.2f} leaves",
+        f"divided into {' x '.join(map(str, CELLS[2]))} cells",
+        f"≥ {verdict.smallest_phi:.2f} and q ≤ {verdict.level:.2f}".replace(" 0.", " ."),
+        f"fewer than {verdict.smallest_side} samples or fewer than {verdict.smallest_groups} patients",
+        f"at least {verdict.smallest_conflict} samples of both values",
+    ):
+        assert statement in text, statement
