@@ -19,6 +19,7 @@ from shortcutscope.cli.inputs import (
     open_table,
     open_training_columns,
     target_choice,
+    unreadable_choice,
     with_roles,
 )
 from shortcutscope.errors import InputError
@@ -166,7 +167,7 @@ def audit(
         positive=positive,
         n_permutations=permutations,
         n_bootstrap=bootstrap,
-        on_unreadable=on_unreadable,
+        on_unreadable=unreadable_choice(on_unreadable),
         seed=seed,
         model_spec=model,
         command=shlex.join(["shortcutscope", *sys.argv[1:]]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from shortcutscope.errors import InputError
 
@@ -183,6 +183,16 @@ def concept_choice(text: str | None) -> list[str] | None:
 def target_choice(text: str) -> str | int:
     """``predicted``, ``label`` or the number of a class."""
     return int(text) if text.lstrip("-").isdigit() else text
+
+
+def unreadable_choice(text: str) -> Literal["raise", "skip"]:
+    """``raise`` or ``skip``, and nothing else."""
+    choices: dict[str, Literal["raise", "skip"]] = {"raise": "raise", "skip": "skip"}
+    if text not in choices:
+        raise InputError(
+            f"--on-unreadable {text!r} is not allowed; give raise, or skip to leave such images out"
+        )
+    return choices[text]
 
 
 def _names(text: str | None) -> list[str]:
