@@ -26,17 +26,34 @@ _HOME = {
     "Concept": "shortcutscope.probes.concept",
     "audit": "shortcutscope.audit",
     "Audit": "shortcutscope.audit",
-    "Finding": "shortcutscope.audit",
+    "Finding": "shortcutscope.finding",
 }
 
-__all__ = [*_HOME, "__version__"]
+__all__ = [
+    "Audit",
+    "Concept",
+    "Finding",
+    "ImageTable",
+    "Scan",
+    "__version__",
+    "audit",
+    "find_layers",
+    "frozen",
+    "get_artifact",
+    "load_model",
+    "plant",
+    "radiographs",
+    "scan",
+    "triad",
+]
 
 if TYPE_CHECKING:
-    from shortcutscope.audit import Audit, Finding, audit
+    from shortcutscope.audit import Audit, audit
     from shortcutscope.data.artifacts import get_artifact
     from shortcutscope.data.phantoms import radiographs
     from shortcutscope.data.planting import plant, triad
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.finding import Finding
     from shortcutscope.models.frozen import frozen
     from shortcutscope.models.layers import find_layers
     from shortcutscope.models.loading import load_model

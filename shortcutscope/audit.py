@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -138,7 +138,7 @@ def audit(
     precision: str = "fp32",
     n_permutations: int = 200,
     n_bootstrap: int = 300,
-    on_unreadable: str = "raise",
+    on_unreadable: Literal["raise", "skip"] = "raise",
     seed: int = 0,
     progress: bool = True,
     model_spec: str | None = None,

@@ -43,7 +43,7 @@ from shortcutscope.scan.capture import forward_edited
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 #: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
@@ -113,8 +113,8 @@ class _Context:
     def groups(self) -> np.ndarray[Any, Any]:
         return self.scan.samples["group"].to_numpy()
 
-    def kept(self, stage: str, concept: Concept, compute: Callable[[], Any]) -> Any:
-        depends = {"concept": concept.fingerprint(), "settings": self.settings.depends()}
+    def kept(self, stage: str, concept: Concept, compute: Callable[[], Any], **also: Any) -> Any:
+        depends = {"concept": concept.fingerprint(), "settings": self.settings.depends(), **also}
         return self.run.cached(stage, concept.name, depends, compute)
 
     def bar(self, concepts: Sequence[Concept], what: str) -> Any:
@@ -175,18 +175,20 @@ def examine(
             stage = "usage" if encoded[concept.name] else "usage-last"
             association = associations[concept.name][0]
             use[concept.name] = context.kept(
-                stage, concept, lambda c=concept, w=which, a=association: _use(context, c, w, a)
+                stage,
+                concept,
+                partial(_use, context, concept, which, association.positive),
+                positive=association.positive,
             )
             if encoded[concept.name]:
                 ranks[concept.name] = context.kept(
-                    "rank", concept, lambda c=concept: probe_rank(scan, c, _probe_settings(settings))
+                    "rank", concept, partial(probe_rank, scan, concept, _probe_settings(settings))
                 )
     extents: dict[str, dict[str, Any]] = {}
     with run.stage("extent"):
         for concept in context.bar([c for c in testable if encoded[c.name]], "mapping extent"):
-            extents[concept.name] = context.kept(
-                "extent", concept, lambda c=concept: _extent(context, c, probes[c.name]["rows"])
-            )
+            rows = probes[concept.name]["rows"]
+            extents[concept.name] = context.kept("extent", concept, partial(_extent, context, concept, rows))
 
     weights = {n: _weights(use[n]) if encoded[n] else {} for n in probes}
     q_associated = benjamini_hochberg(np.array([associations[n][0].p for n in associations]))
@@ -234,11 +236,10 @@ def examine(
 
 def _association(context: _Context, concept: Concept) -> tuple[Association, str]:
     """Association in the training samples if they know the concept, else in the audited ones."""
-    options = {
-        "positive": context.settings.positive,
-        "n_bootstrap": context.settings.n_bootstrap,
-        "seed": context.settings.seed,
-    }
+    settings = context.settings
+    measure = partial(
+        associate, positive=settings.positive, n_bootstrap=settings.n_bootstrap, seed=settings.seed
+    )
     reference = context.audited.reference
     if reference is not None and reference.frame["sample_id"].isin(concept.sample_ids).any():
         there = concept.aligned_to(reference.frame["sample_id"]).values
@@ -246,9 +247,9 @@ def _association(context: _Context, concept: Concept) -> tuple[Association, str]
         known = np.isfinite(there)
         if len(np.unique(there[known])) == 2 and len(np.unique(labels[known])) >= 2:
             groups = reference.frame["group"].to_numpy()
-            return associate(there, labels, groups, **options), "training split"
+            return measure(there, labels, groups), "training split"
     values = concept.aligned_to(context.scan.samples["sample_id"]).values
-    return associate(values, context.labels, context.groups, **options), "audited data"
+    return measure(values, context.labels, context.groups), "audited data"
 
 
 def _probe_settings(settings: ExamineSettings) -> ProbeSettings:
@@ -284,9 +285,7 @@ def _probe(
     return {c.name: probe for c, probe in zip(concepts, over_layers(by_layer), strict=True)}
 
 
-def _use(
-    context: _Context, concept: Concept, layers: Sequence[Layer], association: Association
-) -> dict[str, Any]:
+def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive: int) -> dict[str, Any]:
     """Effect of taking the concept out at each of some layers."""
     scan, settings = context.scan, context.settings
     labels, groups = context.labels, context.groups
@@ -300,7 +299,7 @@ def _use(
     inputs = list(context.inputs(samples))
     position = {int(s): k for k, s in enumerate(samples)}
     stacked = torch.cat(inputs) if inputs else torch.empty(0)
-    margins = scan.margin(association.positive)
+    margins = scan.margin(positive)
 
     def intervene(layer: Layer) -> Callable[[IntArray, Callable[[Tensor], Tensor]], FloatArray]:
         def run(indices: IntArray, edit: Callable[[Tensor], Tensor]) -> FloatArray:
@@ -308,10 +307,10 @@ def _use(
             logits = torch.cat(
                 [
                     forward_edited(context.model, stacked[part], layer, edit, output=settings.output).cpu()
-                    for part in rows.split(settings.batch_size)
+                    for part in torch.split(rows, settings.batch_size)
                 ]
             )
-            edited: FloatArray = margin(logits.float(), scan.task, association.positive).numpy().astype(float)
+            edited: FloatArray = margin(logits.float(), scan.task, positive).numpy().astype(float)
             return edited
 
         return run
@@ -329,7 +328,7 @@ def _use(
             intervene(layer),
             class_token=scan.activation(layer.name, "class") if layer.prefix_tokens else None,
             n_prefix=layer.prefix_tokens,
-            positive=association.positive,
+            positive=positive,
             n_bootstrap=settings.n_bootstrap,
             seed=settings.seed,
         )
@@ -422,7 +421,7 @@ def _concept_frame(
     scan, labels = context.scan, context.labels
     columns: dict[str, Any] = {"sample_id": scan.samples["sample_id"].to_numpy()}
     for name, concept in concepts.items():
-        columns[name] = pd.array(concept.values, dtype="Int8")
+        columns[name] = pd.Series(concept.values).astype("Int8")
         columns[f"{name}.score"] = np.nan
         if name in probes:
             folds = make_folds(labels, context.groups, concept.values, seed=context.settings.seed)

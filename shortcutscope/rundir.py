@@ -135,7 +135,8 @@ class RunDirectory:
             refuse_other_inputs(self.path, self.record.get("inputs", {}), inputs)
         elif self.path.is_dir() and any(self.path.iterdir()):
             raise InputError(
-                f"out={self.path} is not empty and holds no run.json: give a new folder, or one of a former run"
+                f"out={self.path} is not empty and holds no run.json: "
+                "give a new folder, or one of a former run"
             )
         self.record.update(format=FORMAT, inputs=inputs)
         self.record.setdefault("created", time.strftime("%Y-%m-%dT%H:%M:%S%z"))
@@ -194,10 +195,11 @@ class RunDirectory:
         write_atomically(self.path / name, lambda file: frame.to_parquet(file, index=False))
 
     def write_arrays(self, name: str, **arrays: Any) -> None:
-        """Write arrays as a compressed npz, atomically and without pickle."""
-        write_atomically(
-            self.path / name, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)
-        )
+        """Write arrays as a compressed npz, atomically; Python objects, which need pickle, are refused."""
+        objects = [key for key, value in arrays.items() if np.asarray(value).dtype.hasobject]
+        if objects:
+            raise TypeError(f"arrays of Python objects cannot be kept without pickle: {objects}")
+        write_atomically(self.path / name, lambda file: np.savez_compressed(file, **arrays))
 
 
 def refuse_other_inputs(path: Path, kept: Mapping[str, Any], given: Mapping[str, Any]) -> None:

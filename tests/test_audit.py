@@ -23,7 +23,9 @@ def planted():
     groups = phantoms.frame["group"]
     first = groups.isin(groups.unique()[: int(0.62 * groups.nunique())]).to_numpy()
     train = ss.plant(phantoms.take(np.flatnonzero(first)), ss.get_artifact("tag"), correlation=0.95)
-    held_out = ss.plant(phantoms.take(np.flatnonzero(~first)), ss.get_artifact("tag"), prevalence={0: 0.5, 1: 0.5})
+    held_out = ss.plant(
+        phantoms.take(np.flatnonzero(~first)), ss.get_artifact("tag"), prevalence={0: 0.5, 1: 0.5}
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = thin_resnet18(width=8)
@@ -68,7 +70,9 @@ def test_the_run_directory_keeps_its_contract(audited):
     for key in ("version", "environment", "model", "data", "layers", "performance", "settings"):
         assert run[key], key
     profile = pd.read_parquet(path / "profile.parquet")
-    assert {"concept", "layer", "auroc", "null_high", "p", "q", "use", "use_low", "extent", "weight"} <= set(profile)
+    assert {"concept", "layer", "auroc", "null_high", "p", "q", "use", "use_low", "extent", "weight"} <= set(
+        profile
+    )
     assert len(profile) == len(audited.findings) * len(run["layers"])
     concepts = pd.read_parquet(path / "concepts.parquet")
     assert concepts["tag.score"].notna().all()
@@ -93,8 +97,12 @@ def test_opening_a_run_gives_the_same_audit(audited):
 
 def test_naming_the_other_value_present_gives_the_same_verdict(planted, audited, tmp_path):
     model, train, held_out = planted
-    swapped = ss.Concept.from_column(pd.concat([held_out.frame, train.frame], ignore_index=True), "tag")[0].swapped()
-    other = ss.audit(model, held_out, tmp_path / "run", concepts=[swapped], train=train, **OPTIONS).findings[0]
+    swapped = ss.Concept.from_column(pd.concat([held_out.frame, train.frame], ignore_index=True), "tag")[
+        0
+    ].swapped()
+    other = ss.audit(model, held_out, tmp_path / "run", concepts=[swapped], train=train, **OPTIONS).findings[
+        0
+    ]
     tag = audited["tag"]
     assert (other.verdict, other.extent) == (tag.verdict, tag.extent)
     assert other.association["phi"] == pytest.approx(-tag.association["phi"])
@@ -111,7 +119,9 @@ def test_an_interrupted_audit_goes_on_and_ends_the_same(planted, audited, tmp_pa
     options = {"concepts": ["tag", "coin", "sex"], "train": train, **OPTIONS}
     with pytest.raises(KeyboardInterrupt):
         ss.audit(model, held_out, tmp_path / "run", **options)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["extent"]["state"] == "interrupted"
+    assert (
+        json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["extent"]["state"] == "interrupted"
+    )
     monkeypatch.setattr(stage, "measure_extent", original)
     monkeypatch.setattr(stage, "projection_use", lambda *a, **k: pytest.fail("use was kept"))
     assert ss.audit(model, held_out, tmp_path / "run", **options).findings == audited.findings
@@ -132,7 +142,9 @@ def test_the_training_images_are_warned_about_and_get_the_higher_threshold(plant
 
 def test_training_rows_of_the_table_serve_the_association_only(planted, tmp_path):
     model, train, held_out = planted
-    frame = pd.concat([train.frame.assign(split="train"), held_out.frame.assign(split="test")], ignore_index=True)
+    frame = pd.concat(
+        [train.frame.assign(split="train"), held_out.frame.assign(split="test")], ignore_index=True
+    )
     images = np.stack([t.image(i)[0].numpy() for t in (train, held_out) for i in range(len(t))])
     table = ss.ImageTable.from_arrays(images, frame.drop(columns=["coin"]), transform=train.transform)
     result = ss.audit(model, table, tmp_path / "run", concepts=["tag"], **OPTIONS)
@@ -188,7 +200,9 @@ class TestRefusals:
     def test_a_model_for_colour_images(self, planted, tmp_path):
         _, _, held_out = planted
         with pytest.raises((InputError, ModelError), match="channel"):
-            ss.audit(thin_resnet18(in_channels=3, width=8), held_out, tmp_path / "run", concepts=["tag"], **OPTIONS)
+            ss.audit(
+                thin_resnet18(in_channels=3, width=8), held_out, tmp_path / "run", concepts=["tag"], **OPTIONS
+            )
 
 
 def test_the_model_comes_back_as_it_was_also_after_an_error(planted, tmp_path):

@@ -50,9 +50,14 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 def test_an_interrupted_stage_is_marked_and_keeps_its_pieces(tmp_path):
     run = RunDirectory(tmp_path, INPUTS)
-    with pytest.raises(KeyboardInterrupt), run.stage("probe"):
-        run.cached("probe", "tag", {"seed": 0}, lambda: {"auroc": 0.9})
-        raise KeyboardInterrupt
+
+    def work():
+        with run.stage("probe"):
+            run.cached("probe", "tag", {"seed": 0}, lambda: {"auroc": 0.9})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     again = RunDirectory(tmp_path, INPUTS)
     assert again.record["stages"]["probe"]["state"] == "interrupted"
     assert again.cached("probe", "tag", {"seed": 0}, lambda: pytest.fail("was kept")) == {"auroc": 0.9}

@@ -1,8 +1,9 @@
 """Is a planted shortcut's extent recognised, from its true carriers and from ten marked samples?
 
 Every kind of the catalogue is planted in 95 % of one class and 5 % of the other, a thin network is
-trained on it, and held-out samples are audited: half of either class carriers where the carriers are
-known; 90 % and 10 % of them where ten carriers were marked, in the class in which they are rare. A concept that is not in the image must stay undetermined.
+trained on it, and held-out samples are audited: half of
+either class carriers where the carriers are known; 90 % and 10 % of them where ten carriers were marked,
+in the class in which they are rare. A concept that is not in the image must stay undetermined.
 Beside it: how well a concept activation vector fitted on the *biased training samples* tells carriers
 among the held-out ones, for the naive vector and for those that take the label into account.
 """
@@ -105,7 +106,7 @@ def _audit(case: Case, trained: Trained, held_out: ImageTable, folder: Path) -> 
     if case["source"] == "marks":
         scanned = scan(trained.model, held_out, folder / "scan", relevance=False, progress=False)
         frame = held_out.frame
-        rare = frame.loc[(frame[case["kind"]] == 1) & (frame["label"] == 0), "sample_id"].to_numpy()
+        rare = frame["sample_id"].to_numpy()[((frame[case["kind"]] == 1) & (frame["label"] == 0)).to_numpy()]
         marked = np.random.default_rng([case["seed"], 7]).permutation(rare)[:10]
         concept = Concept.from_marks(scanned, list(marked), name=case["kind"], seed=case["seed"])
     return audit(

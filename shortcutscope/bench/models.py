@@ -141,7 +141,7 @@ def _pool(task: str, cache: Path, data: Path | None) -> ImageTable:
             table = makers[task]()
             images = np.stack([table.image(i).numpy()[0] for i in range(len(table))])
             frame = table.frame
-        arrays = {c: frame[c].to_numpy().astype(str) for c in ("sample_id", "group")}
+        arrays: dict[str, Any] = {c: frame[c].to_numpy().astype(str) for c in ("sample_id", "group")}
         coded = (images * 65535).round().astype(np.uint16)
         labels = frame["label"].to_numpy()
         write_atomically(path, lambda file: np.savez(file, images=coded, label=labels, **arrays))

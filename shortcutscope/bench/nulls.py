@@ -60,17 +60,18 @@ def run_case(case: Case, settings: Settings) -> Case:
     """Audit one model and list what was said of every concept."""
     recipe = Recipe(case["task"], (case["kind"],) if case["kind"] else (), case["seed"], case["correlation"])
     trained = make_case(recipe, settings)
-    table, reference, concepts = trained.held_out, trained.train, []
+    table = trained.held_out
+    concepts: list[str] = []
+    reference: ImageTable | None = None
     if case["group"] == "clean":
         table, concepts = with_null_columns(table, case["seed"])
-        # The association is measured on the audited samples: the training samples lack the columns.
-        reference = None
     else:
         share = 0.8 if case["group"] == "encoded_unused" else 0.5
         table = plant(
             table, CATALOGUE[case["kind"]], prevalence={0: 1 - share, 1: share}, seed=case["seed"] + 1000
         )
         concepts = [case["kind"]]
+        # Useless in training, associated here: only the test of use can acquit.
         reference = None if case["group"] == "encoded_unused" else trained.train
     with tempfile.TemporaryDirectory() as folder:
         result = audit(

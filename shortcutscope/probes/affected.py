@@ -77,7 +77,7 @@ def gallery_layer(layers: Sequence[Layer], finest: int = 12) -> Layer | None:
     """The deepest two-dimensional layer whose grid still shows where: at least ``finest`` cells a side."""
     flat = [layer for layer in layers if layer.spatial and len(layer.grid) == 2]
     fine = [layer for layer in flat if min(layer.grid) >= finest]
-    return (fine or flat or [None])[-1]
+    return (fine or flat)[-1] if flat else None
 
 
 def draw_gallery(

@@ -12,7 +12,7 @@ from scipy import stats
 from shortcutscope.errors import InputError
 from shortcutscope.stats.bootstrap import cluster_interval
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def associate(
     classes = np.unique(y)
     if len(classes) < 2:
         raise InputError(
-            f"association needs samples of at least two classes, but those with a known concept are all of class {classes}"
+            "association needs samples of at least two classes, but those with a known concept are all "
+            f"of class {classes}"
         )
     if positive is None:
         by_class = {int(c): float(phi_coefficient(t, (y == c).astype(float))[0]) for c in classes}
@@ -107,7 +108,7 @@ def associate(
     member = (y == positive).astype(float)
     phi = float(phi_coefficient(t, member)[0])
     once = pd.DataFrame({"g": g, "t": t, "y": member}).drop_duplicates()
-    table = [[int(((once.t == i) & (once.y == j)).sum()) for j in (0, 1)] for i in (0, 1)]
+    table = np.array([[((once.t == i) & (once.y == j)).sum() for j in (0, 1)] for i in (0, 1)])
     return Association(
         phi=phi,
         interval=cluster_interval(

@@ -7,7 +7,7 @@ filters on the input, or from a layer of a network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.stats.bootstrap import percentile_interval
 from shortcutscope.stats.metrics import within_class_auroc
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 #: Cells along each axis of a signal, an image and a volume.
 CELLS: Mapping[int, tuple[int, ...]] = {1: (64,), 2: (16, 16), 3: (6, 6, 6)}
@@ -90,12 +90,12 @@ def cell_features(values: Tensor, channels: int = 64) -> Tensor:
         (N, min(C, channels), *cells) in float32 on the CPU; fewer cells where the grid is smaller.
     """
     cells = [min(c, g) for c, g in zip(CELLS[values.ndim - 2], values.shape[2:], strict=True)]
-    pool = (
+    pools: tuple[Callable[..., Tensor], ...] = (
         functional.adaptive_avg_pool1d,
         functional.adaptive_avg_pool2d,
         functional.adaptive_avg_pool3d,
-    )[values.ndim - 3]
-    pooled = pool(values.float(), cells if len(cells) > 1 else cells[0])
+    )
+    pooled = pools[values.ndim - 3](values.float(), cells if len(cells) > 1 else cells[0])
     if pooled.shape[1] > channels:
         generator = torch.Generator().manual_seed(pooled.shape[1])
         projection = torch.randn(pooled.shape[1], channels, generator=generator) / channels**0.5

@@ -13,7 +13,7 @@ import pandas as pd
 
 from shortcutscope.errors import InputError
 from shortcutscope.probes.columns import ColumnKind, column_values
-from shortcutscope.probes.marks import propagate_marks
+from shortcutscope.probes.marks import KEEP, propagate_marks
 from shortcutscope.probes.mixture import split_scores
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class Concept:
-    """A per-sample signal in {0, 1, unknown} (METHODS: vocabulary).
+    """A per-sample signal in {0, 1, unknown} .
 
     Attributes
     ----------
@@ -189,7 +189,7 @@ class Concept:
         *,
         name: str = "marked",
         layers: Sequence[str] | None = None,
-        confidence: float = 0.9,
+        keep: float = KEEP,
         min_carriers: int = 10,
         n_folds: int = 5,
         C: float = 0.01,
@@ -211,11 +211,11 @@ class Concept:
             Of the concept.
         layers
             Layer names; by default those of the first half of the network.
-        confidence
-            Posterior probability from which an unmarked sample counts as a carrier, or as free of it; what
-            lies between is unknown.
+        keep
+            Share of the carriers, and of the others, that each class is estimated to have, that get a
+            value: the surest ones. What lies between is unknown.
         min_carriers
-            Fewest confident samples with and without.
+            Fewest such samples with and without.
         n_folds, C, seed
             Folds over the samples, inverse penalty of the logistic regression, seed of the folds.
 
@@ -231,7 +231,7 @@ class Concept:
             scan.samples,
             carriers,
             others,
-            confidence=confidence,
+            keep=keep,
             min_carriers=min_carriers,
             n_folds=n_folds,
             C=C,
@@ -266,7 +266,9 @@ class Concept:
             ``(N,)``.
         labels
             ``(N,)`` classes, in which the groups may be differently frequent.
-        confidence, min_carriers
+        confidence
+            Posterior probability from which a sample counts as one of the groups.
+        min_carriers
             As :meth:`from_marks`.
         origin, description
             See the class.

@@ -29,7 +29,7 @@ from shortcutscope.stats.bootstrap import cluster_weights
 
 Extent = Literal["localized", "diffuse", "undetermined"]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 @dataclass(frozen=True)

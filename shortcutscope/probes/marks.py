@@ -1,8 +1,9 @@
 """From ten marked samples to a concept: who else carries it, who does not, and who is doubtful.
 
 A balanced logistic regression on the early layers tells the marked samples from the unlabelled ones
-(positive and unlabelled learning; EVIDENCE of retrieval .98-1.00). No sample is scored by a model that was
-told it is free of the artifact; a mixture of two groups then turns scores into values.
+(positive and unlabelled learning). No sample is scored by a model that was
+told it is free of the artifact; a mixture of two groups then says how many carriers each class has, and
+the most certain of them, by rank, get a value.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.errors import InputError
-from shortcutscope.probes.mixture import check_confidence, confident, fit_mixture, require_enough
+from shortcutscope.probes.mixture import fit_mixture, require_enough
 from shortcutscope.probes.ridge import DEAD
 from shortcutscope.stats.metrics import auroc
 
@@ -30,6 +31,8 @@ Bools = npt.NDArray[np.bool_]
 MIN_MARKS = 5
 #: AUROC of held-out marks against the unlabelled samples of their class, below which the marks are refused.
 MIN_RECOVERY = 0.65
+#: Share of the carriers, and of the others, that a class is estimated to have, that get a value.
+KEEP = 0.7
 #: Unlabelled samples that one model is fitted on: ten marks do not gain from more.
 MAX_UNLABELLED = 4000
 
@@ -64,7 +67,7 @@ def propagate_marks(
     carriers: Sequence[str],
     others: Sequence[str] = (),
     *,
-    confidence: float = 0.9,
+    keep: float = KEEP,
     min_carriers: int = 10,
     n_folds: int = 5,
     C: float = 0.01,
@@ -84,7 +87,7 @@ def propagate_marks(
         ``N`` rows with sample_id, label and group.
     carriers, others
         Sample ids marked as carriers, and as free of it.
-    confidence, min_carriers, n_folds, C, seed
+    keep, min_carriers, n_folds, C, seed
         See :meth:`shortcutscope.probes.concept.Concept.from_marks`.
 
     Raises
@@ -92,7 +95,8 @@ def propagate_marks(
     InputError
         See there.
     """
-    check_confidence(confidence)
+    if not 0 < keep <= 1:
+        raise InputError(f"keep={keep:g}; it must lie above 0 and not above 1, for example {KEEP}")
     marks = _marks(samples["sample_id"].astype(str).to_numpy(), carriers, others)
     labels = np.asarray(np.unique(samples["label"].to_numpy(), return_inverse=True)[1], np.intp)
     problem = _Problem(_standardised(blocks), labels, marks, C, seed)
@@ -114,7 +118,7 @@ def propagate_marks(
     free_inside = fitted_in & np.isnan(marks)
     start = (float(np.median(scores[free_inside])), float(scores[marks == 1].mean()))
     mixture = fit_mixture(scores, labels, start, marks)
-    values = np.where(np.isnan(marks), confident(mixture.posterior(scores), confidence), marks)
+    values = np.where(np.isnan(marks), surest(scores, labels, mixture.shares, keep), marks)
     require_enough(values, "marks", min_carriers)
     n_marks = int((marks == 1).sum())
     summary = (
@@ -122,6 +126,22 @@ def propagate_marks(
         f"by a classifier of them; held-out marks recovered with AUROC {recovery:.2f}"
     )
     return Propagation(values, scores, recovery, summary, _notes(values, recovery))
+
+
+def surest(scores: Floats, labels: Ints, shares: Floats, keep: float) -> Floats:
+    """Values ``(N,)`` of the samples at either end of the scores of their class, NaN between.
+
+    Ranks inside a class stay right where the two groups of scores are no Gaussians, or lie elsewhere in
+    one class than in the other. In a class of ``n`` with an estimated share ``s`` of carriers, the top
+    ``keep s n`` are carriers and the last ``keep (1 - s) n`` are not.
+    """
+    values = np.full(len(scores), np.nan)
+    for code, share in enumerate(shares):
+        ranked = np.flatnonzero(labels == code)
+        ranked = ranked[np.argsort(-scores[ranked], kind="stable")]
+        values[ranked[: int(keep * share * len(ranked))]] = 1
+        values[ranked[len(ranked) - int(keep * (1 - share) * len(ranked)) :]] = 0
+    return values
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 def participation_ratio(response: FloatArray, reference: np.ndarray[Any, Any]) -> FloatArray:
@@ -25,7 +25,8 @@ def participation_ratio(response: FloatArray, reference: np.ndarray[Any, Any]) -
     spread = response[reference].std(0)
     z = (response - response[reference].mean(0)) / (spread + 0.05 * spread.mean() + 1e-12)
     e = np.clip(z, 0, None) ** 2
-    return e.sum(1) ** 2 / (e.shape[1] * (e**2).sum(1) + 1e-12)
+    ratio: FloatArray = e.sum(1) ** 2 / (e.shape[1] * (e**2).sum(1) + 1e-12)
+    return ratio
 
 
 def participation_change(

@@ -19,7 +19,7 @@ from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.stats.testing import permutation_p
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 #: Columns of profile.parquet, in order.

@@ -1,6 +1,6 @@
 """Effective rank of a concept at a layer: how many directions must go until it can no longer be read.
 
-A localized mark is often one direction; a diffuse shortcut can sit in many (METHODS: several directions).
+A localized mark is often one direction; a diffuse shortcut can sit in many.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cross-fitted ridge regression in closed form, class-stratified, for any number of targets at once.
 
-Features and targets are centred class by class, so that what the label explains is gone from both (METHODS,
-3-4), and features are divided by their pooled within-class standard deviation. Means and deviations are those
+Features and targets are centred class by class, so that what the label explains is gone from both,
+and features are divided by their pooled within-class standard deviation. Means and deviations are those
 of the training folds. What is expensive is shared: with fewer features than samples one Gram matrix per fold,
 of which training statistics are the total minus the fold's; otherwise one kernel matrix per fold. Targets
 (concepts and their permutations) then cost two matrix products each.

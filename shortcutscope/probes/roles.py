@@ -60,8 +60,9 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
         assumptions.append(f"the {int(is_train.sum())} rows of the training split are not audited")
     if role == "training":
         warnings.append(
-            "the audited images are those the model was trained on: effects are about twice as large there, so "
-            "that the threshold of use is doubled, and performance is too good. Audit held-out images if you can"
+            "the audited images are those the model was trained on: effects are about twice as large there, "
+            "so that the threshold of use is doubled, and performance is too good. "
+            "Audit held-out images if you can"
         )
     elif not is_train.any() and not (data.frame["split"] != "").any():
         assumptions.append(

@@ -24,7 +24,7 @@ from shortcutscope.stats.bootstrap import cluster_weights, percentile_interval
 from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import permutation_p
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 #: Takes sample indices and an edit of a layer's output (N, C, P); gives the logit margins (n,).
 Intervene = Callable[[IntArray, Callable[[Tensor], Tensor]], FloatArray]

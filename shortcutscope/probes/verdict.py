@@ -22,7 +22,7 @@ from shortcutscope.stats.metrics import (
     worst_group_accuracy,
 )
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Verdict = Literal[
     "shortcut",
     "encoded and used, not associated",

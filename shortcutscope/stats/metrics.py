@@ -112,7 +112,7 @@ def within_class_auroc(
     """AUROC of a concept inside each class, averaged by the classes' size.
 
     A shortcut goes with the label, so a score that merely reads the label has a high AUROC for the concept
-    over all samples; inside a class it is at chance (METHODS: availability).
+    over all samples; inside a class it is at chance.
 
     Parameters
     ----------

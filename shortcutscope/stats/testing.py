@@ -47,7 +47,7 @@ def permute_within(
     """Permute a concept inside strata, whole groups together where the concept belongs to the group.
 
     Inside a label stratum the concept is exchangeable if the features say nothing about it beyond the label
-    (METHODS: availability). Where all images of a patient share the concept, it is the patients that are
+    itself. Where all images of a patient share the concept, it is the patients that are
     exchangeable: their values are exchanged among the patients with the same set of labels. Else the values
     are exchanged among the samples of a label.
 

@@ -62,7 +62,7 @@ def test_a_used_concept_has_an_effect_and_an_unused_one_has_none():
 def test_effect_equals_a_slow_reference():
     head = np.array([1.0, 0.5, 0, 0, 0, 0, 0, 0])
     h, result = activations(), use(head)
-    spread = np.sqrt(np.mean([(h @ head)[LABELS == c].var() for c in (0, 1)]))
+    spread = np.sqrt(np.mean([(h @ head)[c == LABELS].var() for c in (0, 1)]))
     change = dict(zip(result.samples, result.change, strict=True))
     gaps = [
         np.mean([v for i, v in change.items() if LABELS[i] == c and CONCEPT[i] == 1])
@@ -113,7 +113,7 @@ def test_directional_derivative_equals_autograd_on_a_small_network():
     towards = np.where(LABELS == 1, 1.0, -1.0)
     pattern = np.mean(
         [
-            h[(LABELS == c) & (CONCEPT == 1)].mean(0) - h[(LABELS == c) & (CONCEPT == 0)].mean(0)
+            h[(c == LABELS) & (CONCEPT == 1)].mean(0) - h[(c == LABELS) & (CONCEPT == 0)].mean(0)
             for c in (0, 1)
         ],
         axis=0,
