@@ -20,8 +20,10 @@ import torch
 from torch import nn
 
 import shortcutscope
+from shortcutscope.data.readers import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
 from shortcutscope.examine import Examination, ExamineSettings, examine
 from shortcutscope.finding import Finding
 from shortcutscope.models.frozen import frozen
@@ -29,8 +31,10 @@ from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.roles import AuditedData, audited_data, resolve_concepts
 from shortcutscope.rundir import RunDirectory, read_json, slug, write_json
-from shortcutscope.scan.scanner import Scan, ScanEstimate, estimate, scan
+from shortcutscope.scan.plan import Options, make_plan
+from shortcutscope.scan.scanner import Scan, ScanEstimate, ScanOptions, estimate, scan
 from shortcutscope.stats.metrics import auroc, expected_calibration_error
+from shortcutscope.stats.testing import MIN_FOR_TAIL
 
 
 @dataclass(frozen=True, repr=False)
@@ -184,9 +188,27 @@ def audit(
     InputError, ModelError, StaleRunError
         Before any long work, with what was given, what is allowed and what to do.
     """
+    if n_permutations < MIN_FOR_TAIL:
+        raise InputError(
+            f"n_permutations={n_permutations}; at least {MIN_FOR_TAIL} are needed: with fewer no p value "
+            "is small enough to survive the correction over layers and concepts"
+        )
+    assert_splits_apart(data.frame)
     audited = audited_data(data, train, trained_on=trained_on)
     chosen, refused = resolve_concepts(audited, concepts)
-    assert_splits_apart(data.frame)
+    scan_options: ScanOptions = {
+        "layers": layers,
+        "target": target,
+        "task": task,
+        "batch_size": batch_size,
+        "workers": workers,
+        "precision": precision,
+        "layouts": layouts,
+        "output": output,
+        "device": device,
+        "progress": progress,
+    }
+    _refuse_unscannable(model, audited.table, scan_options, skip=on_unreadable == "skip")
     fingerprint = model_fingerprint(model)
     path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{fingerprint[:8]}"
     run = RunDirectory(
@@ -215,16 +237,7 @@ def audit(
             model,
             table,
             path / "scan",
-            layers=layers,
-            target=target,
-            task=task,
-            batch_size=batch_size,
-            device=device,
-            workers=workers,
-            precision=precision,
-            layouts=layouts,
-            output=output,
-            progress=progress,
+            **scan_options,
         )
     run.update(
         layers=[
@@ -256,6 +269,23 @@ def audit(
         )
     _write(run, examined)
     return Audit.open(path)
+
+
+def _refuse_unscannable(
+    model: nn.Module,
+    table: ImageTable,
+    options: ScanOptions,
+    *,
+    skip: bool,
+) -> None:
+    """Run the first samples, so that what cannot be scanned is refused before all images are read."""
+    chosen = {k: v for k, v in options.items() if k not in ("device", "progress")}
+    try:
+        with frozen(model, options["device"]) as borrowed:
+            make_plan(borrowed, table, Options(**chosen))  # type: ignore[arg-type]
+    except UnreadableImageError:
+        if not skip:  # reading all images will name all that are unreadable
+            raise
 
 
 def estimate_audit(
