@@ -71,10 +71,14 @@ def pool_activation(layer: Layer, values: Tensor) -> dict[str, Tensor]:
     Returns
     -------
     pools
-        ``"mean"``, ``"max"`` and ``"std"`` (of the population), each (N, C), at least float32. Class and
-        register tokens are left out: they have no place in the image. Where there are some, the first of
-        them, the class token, is given besides as ``"class"``: it carries the decision.
+        ``"mean"``, ``"max"`` and ``"std"`` (of the population), each (N, C), at least float32; not to be
+        written to, since those of a vector share their memory. Class and register tokens are left out:
+        they have no place in the image. Where there are some, the first of them, the class token, is given
+        besides as ``"class"``: it carries the decision.
     """
+    if layer.layout == "vector":
+        only = _full_precision(values.detach()).clone()  # its own mean and maximum
+        return {"mean": only, "max": only, "std": only.new_zeros(()).expand_as(only)}
     view, dim = positions(layer, values.detach())
     first = {}
     if layer.layout == "tokens" and layer.prefix_tokens:
@@ -104,7 +108,10 @@ def pool_relevance(layer: Layer, values: Tensor, gradient: Tensor) -> dict[str, 
         token carries the decision, and from some layer on all of it.
     """
     gradient = _full_precision(gradient.detach())
-    product, dim = positions(layer, gradient * _full_precision(values))
+    relevance = gradient * _full_precision(values)
+    if layer.layout == "vector":
+        return {"sum": relevance, "max": relevance, "gradient": gradient.clone()}
+    product, dim = positions(layer, relevance)
     slopes, slopes_dim = positions(layer, gradient)
     return {"sum": product.sum(dim), "max": product.amax(dim), "gradient": slopes.sum(slopes_dim)}
 
