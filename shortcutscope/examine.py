@@ -353,21 +353,20 @@ def _use_record(result: UseResult, *, keep_samples: bool) -> dict[str, Any]:
 def _extent(context: _Context, concept: Concept, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     scan, settings = context.scan, context.settings
     labels, groups = context.labels, context.groups
+    values = concept.as_marked(labels)
     generator = np.random.default_rng([settings.seed, 3])
-    chosen = spread_choice(concept.values, labels, EXTENT_SAMPLES, generator)
-    folds = make_folds(labels[chosen], groups[chosen], concept.values[chosen], n_folds=4, seed=settings.seed)
+    chosen = spread_choice(values, labels, EXTENT_SAMPLES, generator)
+    folds = make_folds(labels[chosen], groups[chosen], values[chosen], n_folds=4, seed=settings.seed)
     early = [layer for layer in scan.layers if layer.spatial][:EARLY_LAYERS]
     vectors = {
-        x.name: pattern_vectors(
-            scan.activation(x.name)[chosen], concept.values[chosen], labels[chosen], folds
-        )
+        x.name: pattern_vectors(scan.activation(x.name)[chosen], values[chosen], labels[chosen], folds)
         for x in early
     }
     result = measure_extent(
         context.model,
         scan.layers,
         lambda: context.inputs(chosen),
-        concept.values[chosen],
+        values[chosen],
         labels[chosen],
         groups[chosen],
         folds,

@@ -35,7 +35,7 @@ class CellMap:
     auroc : ndarray
         (cells...), at least .5 where the cell knows anything.
     lit : float
-        Share of cells at or above the limit.
+        Share of lit cells.
     interval : tuple of float
         Bootstrap interval of ``lit``, by patient; NaN when it was not asked for.
     """
@@ -124,7 +124,8 @@ def cell_map(
     concept, labels, folds : ndarray
         (N,); the concept is 0 or 1.
     lit_above : float
-        AUROC from which a cell counts as lit.
+        AUROC from which a cell counts as lit; with few carriers the limit is the 95th percentile of what
+        chance gives, if that is higher.
     weights : ndarray, optional
         (B, N) bootstrap multiplicities (whole patients) for the interval of the lit share.
     """
@@ -137,8 +138,21 @@ def cell_map(
         axis=1,
     )
     auroc = np.nan_to_num(within_class_auroc(concept, scores, labels), nan=0.5)
+    limit = max(lit_above, 0.5 + 1.645 * chance_deviation(concept, labels))
     interval = (float("nan"), float("nan"))
     if weights is not None:
         resampled = np.stack([within_class_auroc(concept, column, labels, weights) for column in scores.T])
-        interval = percentile_interval((np.nan_to_num(resampled, nan=0.5) >= lit_above).mean(0))
-    return CellMap(auroc.reshape(features.shape[2:]), float((auroc >= lit_above).mean()), interval)
+        interval = percentile_interval((np.nan_to_num(resampled, nan=0.5) >= limit).mean(0))
+    return CellMap(auroc.reshape(features.shape[2:]), float((auroc >= limit).mean()), interval)
+
+
+def chance_deviation(concept: FloatArray, labels: np.ndarray[Any, Any]) -> float:
+    """Standard deviation of a within-class AUROC under no difference (Mann and Whitney 1947)."""
+    variance, size = 0.0, 0
+    for value in np.unique(labels):
+        carriers, others = (int(((labels == value) & (concept == t)).sum()) for t in (1, 0))
+        if carriers and others:
+            n = carriers + others
+            variance += n**2 * (n + 1) / (12 * carriers * others)
+            size += n
+    return float(np.sqrt(variance) / size) if size else float("nan")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from shortcutscope.errors import InputError
 from shortcutscope.probes.columns import ColumnKind, column_values
-from shortcutscope.probes.marks import KEEP, propagate_marks
+from shortcutscope.probes.marks import KEEP, MIN_MARKS, propagate_marks
 from shortcutscope.probes.mixture import split_scores
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class Concept:
         What 1 means and how the values were made, for the report.
     notes
         What a reader must know before trusting the values.
+    marks
+        ``(N,)`` the values that a person gave, NaN elsewhere; None where the values were not inferred from
+        marks.
 
     Raises
     ------
@@ -55,6 +58,7 @@ class Concept:
     sample_ids: npt.NDArray[np.str_]
     description: str = ""
     notes: tuple[str, ...] = ()
+    marks: Floats | None = None
 
     def __post_init__(self) -> None:
         values = np.array(self.values, np.float64)
@@ -108,7 +112,11 @@ class Concept:
                 f"concept {self.name!r} knows none of the {len(wanted)} samples asked for "
                 f"(its ids: {_some(self.sample_ids)}; asked for: {_some(wanted)})"
             )
-        return replace(self, values=np.asarray(own.reindex(wanted), np.float64), sample_ids=wanted)
+        marks = self.marks
+        if marks is not None:
+            marks = np.asarray(pd.Series(marks, index=own.index).reindex(wanted), np.float64)
+        values = np.asarray(own.reindex(wanted), np.float64)
+        return replace(self, values=values, sample_ids=wanted, marks=marks)
 
     def swapped(self) -> Concept:
         """The same concept with the other value named present.
@@ -116,13 +124,39 @@ class Concept:
         No verdict may depend on which of the two is called 1; this is for checking it.
         """
         description = f"{self.description} (values swapped)".lstrip()
-        return replace(self, values=1 - self.values, description=description)
+        marks = None if self.marks is None else 1 - self.marks
+        return replace(self, values=1 - self.values, description=description, marks=marks)
+
+    def as_marked(self, labels: npt.NDArray[Any]) -> Floats:
+        """Values ``(N,)`` that no classifier chose: the marks against all unmarked samples of their class.
+
+        Values inferred from marks were chosen by a score, and whatever else moves that score differs
+        between them, too. Where the question is what the artifact looks like, the marks themselves answer
+        it: against all unmarked samples, of which some carry it unseen, in the classes with enough marks.
+        Without marks, the values.
+
+        Parameters
+        ----------
+        labels
+            ``(N,)``.
+        """
+        if self.marks is None:
+            return self.values
+        marked = max((0, 1), key=lambda value: int((self.marks == value).sum()))
+        values = np.full(len(self.values), np.nan)
+        for label in np.unique(labels):
+            inside = labels == label
+            if np.count_nonzero(self.marks[inside] == marked) >= MIN_MARKS:
+                values[inside] = np.where(self.marks[inside] == marked, marked, 1 - marked)
+        return values
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of name, ids and values; the same between processes and machines."""
         digest = hashlib.sha256(repr((self.name, self.origin)).encode())
         digest.update("\0".join(self.sample_ids.tolist()).encode())
-        digest.update(np.nan_to_num(self.values, nan=2.0).astype(np.int8).tobytes())
+        for known in (self.values, self.marks):
+            if known is not None:
+                digest.update(np.nan_to_num(known, nan=2.0).astype(np.int8).tobytes())
         return digest.hexdigest()
 
     @classmethod
@@ -239,7 +273,7 @@ class Concept:
         )
         ids = scan.samples["sample_id"].to_numpy()
         description = f"{result.summary} (layers {_some(chosen)})"
-        return cls(name, result.values, "marked", ids, description, result.notes)
+        return cls(name, result.values, "marked", ids, description, result.notes, result.marks)
 
     @classmethod
     def from_scores(

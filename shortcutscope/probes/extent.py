@@ -48,8 +48,8 @@ class ExtentRule:
         every cell dark, be it localized or diffuse.
     disagreement : float
         Change of the participation ratio that counts as a statement of the second witness.
-    smallest_cell : int
-        Samples that every (class, concept) group needs before anything is said.
+    smallest_side, smallest_witness : int
+        Samples that each value needs for a cell map, and for the participation ratio to be heard.
     """
 
     lit_above: float = 0.60
@@ -57,7 +57,8 @@ class ExtentRule:
     diffuse_above: float = 0.70
     strong_above: float = 0.75
     disagreement: float = 0.03
-    smallest_cell: int = 8
+    smallest_side: int = 8
+    smallest_witness: int = 20
 
 
 @dataclass(frozen=True)
@@ -154,12 +155,12 @@ def measure_extent(
         Availability of the concept at the layer that knows it best.
     """
     rule = rule or ExtentRule()
-    counts = [int(((labels == c) & (concept == t)).sum()) for c in np.unique(labels) for t in (0, 1)]
-    usable = [c for c in np.unique(labels) if min(((labels == c) & (concept == t)).sum() for t in (0, 1)) > 0]
-    if sum(counts) == 0 or not usable or min((concept == t).sum() for t in (0, 1)) < rule.smallest_cell:
+    side = min(int((concept == t).sum()) for t in (0, 1))
+    in_one_class = any(len(np.unique(concept[labels == c])) == 2 for c in np.unique(labels))
+    if side < rule.smallest_side or not in_one_class:
         return ExtentResult("undetermined", "too few samples of one value of the concept to map its cells")
     spatial = [layer for layer in layers if layer.spatial and len(layer.grid) in CELLS]
-    collected = _collect(model, spatial, batches, vectors)
+    collected = _collect(model, spatial, batches, vectors if side >= rule.smallest_witness else {})
     weights = cluster_weights(groups, n_bootstrap, seed).astype(float)
 
     def mapped(values: Tensor, w: FloatArray | None = None) -> CellMap:

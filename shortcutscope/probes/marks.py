@@ -45,6 +45,8 @@ class Propagation:
     ----------
     values
         ``(N,)`` 1, 0 or NaN.
+    marks
+        ``(N,)`` those of them that a person gave.
     scores
         ``(N,)`` out-of-fold scores.
     recovery
@@ -55,6 +57,7 @@ class Propagation:
     """
 
     values: Floats
+    marks: Floats
     scores: Floats
     recovery: float
     summary: str
@@ -125,7 +128,7 @@ def propagate_marks(
         f"{n_marks} marks; {int((values == 1).sum())} carriers and {int((values == 0).sum())} others "
         f"by a classifier of them; held-out marks recovered with AUROC {recovery:.2f}"
     )
-    return Propagation(values, scores, recovery, summary, _notes(values, recovery))
+    return Propagation(values, marks, scores, recovery, summary, _notes(values, recovery))
 
 
 def surest(scores: Floats, labels: Ints, shares: Floats, keep: float) -> Floats:

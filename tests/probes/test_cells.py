@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from shortcutscope.probes.cells import CELLS, cell_features, cell_map, input_filters
+from shortcutscope.probes.cells import CELLS, cell_features, cell_map, chance_deviation, input_filters
 from shortcutscope.probes.crossfit import make_folds
+from shortcutscope.stats.metrics import within_class_auroc
 
 N = 240
 LABELS = np.arange(N) % 2
@@ -65,3 +66,21 @@ def test_many_channels_are_projected_the_same_way_every_time():
     x = torch.rand(3, 200, 8, 8)
     assert cell_features(x).shape == (3, 64, 8, 8)
     torch.testing.assert_close(cell_features(x[:1]), cell_features(x)[:1])
+
+
+def test_chance_deviation_is_that_of_random_scores():
+    concept = np.r_[np.ones(10), np.zeros(N - 10)]
+    labels = np.arange(N) % 2
+    scores = np.random.default_rng(0).standard_normal((N, 4000))
+    spread = np.std(within_class_auroc(concept, scores, labels))
+    assert chance_deviation(concept, labels) == pytest.approx(spread, rel=0.05)
+
+
+def test_with_few_carriers_a_cell_must_be_brighter_to_count():
+    concept = np.zeros(N)
+    concept[:10] = 1
+    folds = make_folds(LABELS, np.arange(N), concept)
+    features = np.random.default_rng(0).standard_normal((N, 4, 16, 16))
+    result = cell_map(features, concept, LABELS, folds, lit_above=0.6)
+    assert (result.auroc >= 0.6).mean() > 0.1
+    assert result.lit < 0.1

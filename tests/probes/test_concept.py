@@ -290,3 +290,19 @@ def test_marks_that_say_nothing_are_refused():
     one_patient.samples["group"] = np.where(truth == 1, "p", one_patient.samples["sample_id"])
     with pytest.raises(InputError, match="one patient"):
         Concept.from_marks(one_patient, marks(one_patient, truth, 0))
+
+
+def test_the_marks_alone_are_what_the_artifact_is_looked_at_with():
+    scan, truth = marked_scan()
+    labels = scan.samples["label"].to_numpy()
+    chosen = marks(scan, truth, 0)
+    concept = Concept.from_marks(scan, chosen)
+    seen = concept.as_marked(labels)
+    assert set(scan.samples["sample_id"][seen == 1]) == set(chosen)
+    assert np.isnan(seen[labels == 1]).all()
+    assert (seen[labels == 0] == 0).sum() == (labels == 0).sum() - len(chosen)
+    np.testing.assert_array_equal(concept.swapped().as_marked(labels), 1 - seen)
+    again = concept.aligned_to(concept.sample_ids[::-1]).as_marked(labels[::-1])
+    np.testing.assert_array_equal(again, seen[::-1])
+    given = Concept("given", truth.astype(float), "metadata", concept.sample_ids)
+    np.testing.assert_array_equal(given.as_marked(labels), truth)
