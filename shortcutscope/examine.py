@@ -379,12 +379,18 @@ def _extent(context: _Context, concept: Concept, rows: Sequence[Mapping[str, Any
     return _extent_record(result, {row["layer"]: row["auroc"] for row in rows}, settings.extent)
 
 
+def _strongest(changes: Mapping[str, float]) -> float | None:
+    """The larger one of the changes in either direction."""
+    return max(changes.values(), key=lambda change: abs(change)) if changes else None
+
+
 def _extent_record(result: ExtentResult, aurocs: Mapping[str, float], rule: ExtentRule) -> dict[str, Any]:
     layers = {
         name: {
             "statistic": cells.lit,
             "verdict": decide(cells, {}, aurocs[name], rule)[0],
             "cell_map": cells.auroc,
+            "participation": _strongest(result.layer_participation.get(name, {})),
         }
         for name, cells in result.layer_maps.items()
     }

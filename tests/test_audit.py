@@ -11,7 +11,7 @@ from torch import nn
 import shortcutscope as ss
 from shortcutscope.bench.training import train_classifier
 from shortcutscope.errors import InputError, ModelError, StaleRunError
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.models.thin import thin_cnn1d, thin_cnn3d, thin_resnet18
 
 OPTIONS = {"n_permutations": 100, "n_bootstrap": 60, "progress": False}
 
@@ -222,3 +222,36 @@ def test_the_model_comes_back_as_it_was_also_after_an_error(planted, tmp_path):
     assert model_state(model) == armed
     handle.remove()
     assert model_state(model) == before
+
+
+def _transformer() -> nn.Module:
+    timm = pytest.importorskip("timm")
+    return timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=3, in_chans=1, num_classes=2
+    ).eval()
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (_transformer, (1, 32, 32)),
+        (lambda: thin_cnn1d(in_channels=2), (2, 128)),
+        (thin_cnn3d, (1, 16, 16, 16)),
+    ],
+    ids=["transformer", "signal", "volume"],
+)
+def test_other_networks_are_audited_all_the_way(make, shape, tmp_path):
+    n = 120
+    rng = np.random.default_rng(0)
+    labels, carrier = np.arange(n) % 2, np.arange(n) // 2 % 2
+    x = rng.random((n, *shape)).astype(np.float32) * 0.5
+    x += 0.4 * carrier.reshape(-1, *[1] * len(shape))
+    frame = pd.DataFrame({"sample_id": [f"s{i}" for i in range(n)], "label": labels, "bright": carrier})
+    table = ss.ImageTable.from_arrays(x, frame, dims=len(shape) - 1)
+    options = {**OPTIONS, "n_permutations": 50, "n_bootstrap": 30}
+    result = ss.audit(make(), table, tmp_path / "run", concepts=["bright"], **options)
+    finding = result.findings[0]
+    assert finding.encoded["value"]
+    assert finding.extent == "diffuse"
+    assert np.isfinite(finding.used["effect"])
+    assert "bright" in result.report().read_text()

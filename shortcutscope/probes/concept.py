@@ -140,14 +140,15 @@ class Concept:
         labels
             ``(N,)``.
         """
-        if self.marks is None:
+        marks = self.marks
+        if marks is None:
             return self.values
-        marked = max((0, 1), key=lambda value: int((self.marks == value).sum()))
+        marked = max((0, 1), key=lambda value: np.count_nonzero(marks == value))
         values = np.full(len(self.values), np.nan)
         for label in np.unique(labels):
             inside = labels == label
-            if np.count_nonzero(self.marks[inside] == marked) >= MIN_MARKS:
-                values[inside] = np.where(self.marks[inside] == marked, marked, 1 - marked)
+            if np.count_nonzero(marks[inside] == marked) >= MIN_MARKS:
+                values[inside] = np.where(marks[inside] == marked, marked, 1 - marked)
         return values
 
     def fingerprint(self) -> str:

@@ -70,6 +70,7 @@ class ExtentResult:
     input_map: CellMap | None = None
     layer_maps: Mapping[str, CellMap] = field(default_factory=dict)
     participation: Mapping[str, float] = field(default_factory=dict)
+    layer_participation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def spread_choice(
@@ -168,18 +169,27 @@ def measure_extent(
 
     input_map = mapped(collected.inputs, weights) if collected.inputs is not None else None
     maps = {name: mapped(values) for name, values in collected.layers.items()}
-    responses, each = list(collected.responses.values()), np.arange(len(concept))
-    participation = {
-        f"present={present}": _mean_finite(
-            [participation_change(r[each, folds].numpy(), concept, labels, present) for r in responses]
-        )
-        for present in (1, 0)
-        if responses
+    each = np.arange(len(concept))
+    by_layer = {
+        name: {
+            f"present={present}": participation_change(
+                response[each, folds].numpy(), concept, labels, present
+            )
+            for present in (1, 0)
+        }
+        for name, response in collected.responses.items()
     }
+    participation = (
+        {key: _mean_finite([v[key] for v in by_layer.values()]) for key in ("present=1", "present=0")}
+        if by_layer
+        else {}
+    )
     if input_map is None:
-        return ExtentResult("undetermined", "the input has no spatial axes", None, maps, participation)
+        return ExtentResult(
+            "undetermined", "the input has no spatial axes", None, maps, participation, by_layer
+        )
     verdict, reason = decide(input_map, participation, encoded_auroc, rule)
-    return ExtentResult(verdict, reason, input_map, maps, participation)
+    return ExtentResult(verdict, reason, input_map, maps, participation, by_layer)
 
 
 @dataclass
