@@ -6,8 +6,10 @@ last, the scan's own) and its frozen parameters are the same for all.
 
 - ``ratio_fb``: scan of all layers / forward pass and gradient with respect to the image.
 - ``ratio_all_vs_one``: scan of all layers / scan of the first one, whose backward pass is as long.
-- ``ratio_captum_per_layer``, ``ratio_captum_list``: captum's LayerGradientXActivation, called for one layer
-  after the other or once with all of them / scan. Captum's maps are not even pooled.
+- ``ratio_captum_per_layer``, ``ratio_captum_list``: captum's LayerActivation and LayerGradientXActivation,
+  called for one layer after the other or once with all of them, and pooled / scan.
+- ``ratio_captum_per_layer_relevance``, ``ratio_captum_list_relevance``: the same without LayerActivation,
+  though the scan does not leave its activations out.
 - ``memory_ratio_fb``: peak memory on top of the model, scan / forward pass and gradient; null with the reason
   where the system does not tell.
 - ``memory_growth``: peak memory of a whole scan process at the larger number of samples / at the smaller.
@@ -37,6 +39,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.thin import seeded, thin_resnet18
 from shortcutscope.scan.capture import capture_batch
+from shortcutscope.scan.pooling import pool_activation, positions
 from shortcutscope.scan.scanner import scan
 
 #: Model, image size, batch.
@@ -88,8 +91,10 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     }
 
 
-def cpu_times(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each function in each round, alternated; one more round warms up.
+def cpu_times(
+    functions: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """CPU seconds of each function in each round, alternated.
 
     Parameters
     ----------
@@ -97,13 +102,15 @@ def cpu_times(functions: Mapping[str, Callable[[], object]], rounds: int) -> dic
         Called in this order in every round.
     rounds
         Times that each is measured.
+    warm_up
+        Rounds before that.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for current in range(rounds + 1):
+    for current in range(-warm_up, rounds):
         for name, function in functions.items():
             start = time.process_time()
             function()
-            if current:
+            if current >= 0:
                 times[name].append(time.process_time() - start)
     return times
 
@@ -140,37 +147,62 @@ class _Bench:
     def scan_one(self) -> object:
         return capture_batch(self.model, self.x, self.layers[:1], target=TARGET)
 
-    def captum_list(self) -> object:
-        return self._captum(self.layers)
-
-    def captum_per_layer(self) -> object:
-        return [self._captum([layer]) for layer in self.layers]
-
     def costs(self, rounds: int, slow_rounds: int) -> Case:
         """CPU times against each other; captum layer by layer takes as long as dozens of scans."""
-        functions = {
-            "fb": self.forward_backward,
-            "scan": self.scan,
-            "one": self.scan_one,
-            "list": self.captum_list,
-        }
-        times = cpu_times(functions, rounds)
-        slow = cpu_times({"scan": self.scan, "per_layer": self.captum_per_layer}, slow_rounds)
+        times = cpu_times(
+            {
+                "fb": self.forward_backward,
+                "scan": self.scan,
+                "one": self.scan_one,
+                "activations": lambda: self._captum_activations(self.layers),
+                "relevance": lambda: self._captum_relevance(self.layers),
+            },
+            rounds,
+        )
+        # A single scan beside it would catch one moment of a busy machine where captum catches them all.
+        scans = 5
+        slow = cpu_times(
+            {
+                "scan": lambda: [self.scan() for _ in range(scans)],
+                "activations": lambda: [self._captum_activations([layer]) for layer in self.layers],
+                "relevance": lambda: [self._captum_relevance([layer]) for layer in self.layers],
+            },
+            slow_rounds,
+            warm_up=0,
+        )
         return {
             "layers": len(self.layers),
             "seconds_fb": statistics.median(times["fb"]),
             "ratio_fb": ratio(times["scan"], times["fb"]),
             "ratio_all_vs_one": ratio(times["scan"], times["one"]),
-            "ratio_captum_per_layer": ratio(slow["per_layer"], slow["scan"]),
-            "ratio_captum_list": ratio(times["list"], times["scan"]),
+            "ratio_captum_per_layer": scans * ratio(_sum(slow), slow["scan"]),
+            "ratio_captum_per_layer_relevance": scans * ratio(slow["relevance"], slow["scan"]),
+            "ratio_captum_list": ratio(_sum(times), times["scan"]),
+            "ratio_captum_list_relevance": ratio(times["relevance"], times["scan"]),
         }
 
-    def _captum(self, layers: Sequence[Layer]) -> object:
+    def _captum_activations(self, layers: Sequence[Layer]) -> object:
+        from captum.attr import LayerActivation
+
+        with torch.no_grad():
+            maps = LayerActivation(self.model, self._modules(layers)).attribute(self.x)
+        return [pool_activation(layer, values) for layer, values in zip(layers, maps, strict=True)]
+
+    def _captum_relevance(self, layers: Sequence[Layer]) -> object:
         from captum.attr import LayerGradientXActivation
 
-        modules = [self.model.get_submodule(layer.name) for layer in layers]
         image = self.x.clone().requires_grad_()
-        return LayerGradientXActivation(self.model, modules).attribute(image, target=TARGET)
+        maps = LayerGradientXActivation(self.model, self._modules(layers)).attribute(image, target=TARGET)
+        views = [positions(layer, values.detach()) for layer, values in zip(layers, maps, strict=True)]
+        return [(view.sum(dim), view.amax(dim)) for view, dim in views]
+
+    def _modules(self, layers: Sequence[Layer]) -> list[nn.Module]:
+        return [self.model.get_submodule(layer.name) for layer in layers]
+
+
+def _sum(times: Mapping[str, Sequence[float]]) -> list[float]:
+    """Of captum's two methods, round by round."""
+    return [a + b for a, b in zip(times["activations"], times["relevance"], strict=True)]
 
 
 def _memory(case: Case, seed: int) -> Case:

@@ -285,8 +285,10 @@ def _logits(model: nn.Module, x: Tensor, output: str | int | None, autocast: tor
 def _gather(
     layer: Layer, passes: list[dict[str, dict[str, Tensor]]], activations: dict[str, Tensor], every: bool
 ) -> dict[str, Tensor]:
-    unused = dict.fromkeys(RELEVANCE_STATS, torch.zeros_like(activations["mean"]))
-    pools = [one.get(layer.name, unused) for one in passes]
+    if any(layer.name not in one for one in passes):
+        unused = dict.fromkeys(RELEVANCE_STATS, torch.zeros_like(activations["mean"]))
+        passes = [{layer.name: unused} | one for one in passes]
+    pools = [one[layer.name] for one in passes]
     if not every:
         return pools[0]
     return {stat: torch.stack([pool[stat] for pool in pools], dim=1) for stat in RELEVANCE_STATS}

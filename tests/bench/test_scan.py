@@ -12,6 +12,7 @@ SETTINGS = Settings(quick=True, seed=0, data=None, cache=Path("unused"), jobs=1)
 
 MEASURED = {
     "ratio_fb": 1.0, "ratio_all_vs_one": 1.1, "ratio_captum_per_layer": 6.0, "ratio_captum_list": 1.0,
+    "ratio_captum_per_layer_relevance": 5.0, "ratio_captum_list_relevance": 0.9,
     "memory_ratio_fb": 0.9,
 }  # fmt: skip
 

@@ -442,3 +442,17 @@ def test_progress_counts_from_where_it_goes_on(model, table, tmp_path, monkeypat
     run(model, table, tmp_path / "scan", progress=True)
     assert (shown[0]["total"], shown[0]["initial"], shown[0]["disable"]) == (N, 8, False)
     assert "21/21" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("target", ["label", "every", np.arange(N) % 2])
+def test_accelerator_gives_the_same(model, table, tmp_path, target):
+    if not torch.cuda.is_available():
+        pytest.skip("no accelerator")
+    expected = run(model, table, tmp_path / "cpu", target=target)
+    found = run(model, table, tmp_path / "cuda", target=target, device="cuda", workers=2)
+    assert next(model.parameters()).device.type == "cpu"
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-2, atol=1e-3)
+    for layer in found.layers:
+        scale = np.abs(expected.relevance(layer)).max()
+        np.testing.assert_allclose(found.relevance(layer), expected.relevance(layer), atol=0.02 * scale)
