@@ -21,7 +21,6 @@ _HOME = {
     "load_model": "shortcutscope.models.loading",
     "find_layers": "shortcutscope.models.layers",
     "frozen": "shortcutscope.models.frozen",
-    "scan": "shortcutscope.scan.scanner",
     "Scan": "shortcutscope.scan.scanner",
     "Concept": "shortcutscope.probes.concept",
     "audit": "shortcutscope.audit",
@@ -43,7 +42,6 @@ __all__ = [
     "load_model",
     "plant",
     "radiographs",
-    "scan",
     "triad",
 ]
 
@@ -58,11 +56,11 @@ if TYPE_CHECKING:
     from shortcutscope.models.layers import find_layers
     from shortcutscope.models.loading import load_model
     from shortcutscope.probes.concept import Concept
-    from shortcutscope.scan.scanner import Scan, scan
+    from shortcutscope.scan.scanner import Scan
 
 
 class _Face(ModuleType):
-    """Keeps the functions ``audit`` and ``scan`` from being hidden by the modules they live in.
+    """Keeps the function ``audit`` from being hidden by the module it lives in.
 
     After importing a submodule, Python binds it on its package. Where the public face has a function
     of the same name, that binding is left out: ``shortcutscope.audit`` is always the function, and

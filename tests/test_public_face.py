@@ -47,7 +47,12 @@ def test_functions_are_not_hidden_by_the_modules_of_their_name() -> None:
     importlib.import_module("shortcutscope.audit")
     importlib.import_module("shortcutscope.scan.scanner")
     assert callable(ss.audit)
-    assert callable(ss.scan)
+
+
+def test_modules_can_be_imported_under_another_name() -> None:
+    import shortcutscope.scan.scanner as scanner
+
+    assert callable(scanner.scan)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
