@@ -40,6 +40,7 @@ from shortcutscope.probes.verdict import VerdictRule, layer_weights, untestable
 from shortcutscope.rundir import RunDirectory
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.capture import forward_edited
+from shortcutscope.scan.plan import fitting_memory_format
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
 
@@ -104,6 +105,7 @@ class _Context:
     run: RunDirectory
     settings: ExamineSettings
     device: torch.device
+    memory_format: torch.memory_format
 
     @property
     def labels(self) -> IntArray:
@@ -124,11 +126,7 @@ class _Context:
         """Model inputs of some samples, in batches and in their order."""
         table, workers = self.table.take(indices), self.settings.workers
         for x, _, _ in batches(table, self.settings.batch_size, workers=workers):
-            yield x.to(self.device).contiguous(memory_format=self.memory_format(x))
-
-    def memory_format(self, x: Tensor) -> torch.memory_format:
-        """Channels last for images, which convolutions are faster on."""
-        return torch.channels_last if x.dim() == 4 else torch.contiguous_format
+            yield x.to(self.device).contiguous(memory_format=self.memory_format)
 
 
 def examine(
@@ -151,56 +149,33 @@ def examine(
     concepts : sequence of Concept
         Covering the samples of ``table`` (unknown where they say nothing).
     """
+    example = table[0][0][None]
+    memory_format = fitting_memory_format(model, example)
+    model.to(memory_format=memory_format)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    context = _Context(model, scan, table, audited, run, settings, device)
-    if all(p.dim() != 5 for p in model.parameters()):
-        model.to(memory_format=torch.channels_last)
+    context = _Context(model, scan, table, audited, run, settings, device, memory_format)
     here = {c.name: c.aligned_to(scan.samples["sample_id"]) for c in concepts}
-    rule = settings.verdict
-    reasons = {n: untestable(c.values, context.labels, context.groups, rule) for n, c in here.items()}
+    reasons = {
+        n: untestable(c.values, context.labels, context.groups, settings.verdict) for n, c in here.items()
+    }
     testable = [c for c in here.values() if reasons[c.name] is None]
     associations = {c.name: _association(context, c) for c in concepts if reasons[c.name] is None}
 
     with run.stage("probe"):
         probes = _probe(context, testable, associations)
     q = dict(zip(probes, benjamini_hochberg(np.array([p["p"] for p in probes.values()])), strict=True))
-    cells = np.array([row["p"] for p in probes.values() for row in p["rows"]], dtype=float)
-    encoded = {n: bool(q[n] <= rule.level) for n in probes}
-
-    use: dict[str, dict[str, Any]] = {}
-    ranks: dict[str, Any] = {}
+    encoded = {n: bool(q[n] <= settings.verdict.level) for n in probes}
     with run.stage("usage"):
-        for concept in context.bar(testable, "taking concepts out"):
-            which = scan.layers if encoded[concept.name] else scan.layers[-1:]
-            stage = "usage" if encoded[concept.name] else "usage-last"
-            association = associations[concept.name][0]
-            use[concept.name] = context.kept(
-                stage,
-                concept,
-                partial(_use, context, concept, which, association.positive),
-                positive=association.positive,
-            )
-            if encoded[concept.name]:
-                ranks[concept.name] = context.kept(
-                    "rank", concept, partial(probe_rank, scan, concept, _probe_settings(settings))
-                )
-    extents: dict[str, dict[str, Any]] = {}
+        use, ranks = _use_of_all(context, testable, encoded, associations)
     with run.stage("extent"):
-        for concept in context.bar([c for c in testable if encoded[c.name]], "mapping extent"):
-            rows = probes[concept.name]["rows"]
-            extents[concept.name] = context.kept("extent", concept, partial(_extent, context, concept, rows))
+        extents = _extent_of_all(context, [c for c in testable if encoded[c.name]], probes)
 
     weights = {n: _weights(use[n]) if encoded[n] else {} for n in probes}
-    q_associated = benjamini_hochberg(np.array([associations[n][0].p for n in associations]))
-    associated = {
-        n: bool(q_value <= rule.level and abs(np.nan_to_num(associations[n][0].phi)) >= rule.smallest_phi)
-        for n, q_value in zip(associations, q_associated, strict=True)
-    }
-    findings = [untested(c, str(reasons[c.name])) for c in here.values() if reasons[c.name] is not None]
+    q_associated = benjamini_hochberg(np.array([association.p for association, _ in associations.values()]))
+    findings = [untested(c, str(reasons[n])) for n, c in here.items() if reasons[n] is not None]
     for (name, (association, source)), q_value in zip(associations.items(), q_associated, strict=True):
         measured = Measured(
             association=association,
-            associated=associated[name],
             q_association=float(q_value),
             association_source=source,
             probe=probes[name],
@@ -216,21 +191,17 @@ def examine(
                 here[name],
                 measured,
                 audited.role,
-                rule,
+                settings.verdict,
                 n_bootstrap=settings.n_bootstrap,
                 seed=settings.seed,
             )
         )
     findings = rank(findings)
-    profile = assemble(probes, use, extents, ranks, weights, list(benjamini_hochberg(cells)))
     with run.stage("gallery"):
-        galleries = draw_galleries(
-            model,
-            table,
-            scan,
-            {f.name: use[f.name][scan.layers[-1].name] for f in findings if f.encoded.get("value")},
-            count=settings.gallery,
-        )
+        decision = scan.layers[-1].name
+        shown = {f.name: use[f.name][decision] for f in findings if f.encoded.get("value")}
+        galleries = draw_galleries(model, table, scan, shown, count=settings.gallery)
+    profile = assemble(probes, use, extents, ranks, weights)
     return Examination(findings, profile, _concept_frame(context, here, probes), galleries)
 
 
@@ -283,6 +254,39 @@ def _probe(
         for layer in layers
     ]
     return {c.name: probe for c, probe in zip(concepts, over_layers(by_layer), strict=True)}
+
+
+def _use_of_all(
+    context: _Context,
+    concepts: Sequence[Concept],
+    encoded: Mapping[str, bool],
+    associations: Mapping[str, tuple[Association, str]],
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Use, and effective rank: at every layer where a concept is encoded, else at the last one alone."""
+    use, ranks = {}, {}
+    for concept in context.bar(concepts, "taking concepts out"):
+        name = concept.name
+        layers = context.scan.layers if encoded[name] else context.scan.layers[-1:]
+        positive = associations[name][0].positive
+        measure = partial(_use, context, concept, layers, positive)
+        stage = "usage" if encoded[name] else "usage-last"
+        use[name] = context.kept(stage, concept, measure, positive=positive)
+        if encoded[name]:
+            count = partial(probe_rank, context.scan, concept, _probe_settings(context.settings))
+            ranks[name] = context.kept("rank", concept, count)
+    return use, ranks
+
+
+def _extent_of_all(
+    context: _Context, concepts: Sequence[Concept], probes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Extent of the encoded concepts."""
+    return {
+        concept.name: context.kept(
+            "extent", concept, partial(_extent, context, concept, probes[concept.name]["rows"])
+        )
+        for concept in context.bar(concepts, "mapping extent")
+    }
 
 
 def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive: int) -> dict[str, Any]:

@@ -92,8 +92,8 @@ class Measured:
 
     Attributes
     ----------
-    association, associated, q_association, association_source
-        Association with the label, whether it counts, its q value, and where it was measured.
+    association, q_association, association_source
+        Association with the label, its q value, and where it was measured.
     probe, q, encoded
         Availability per layer (see `shortcutscope.probes.profile.over_layers`), q value, verdict.
     use : mapping
@@ -105,7 +105,6 @@ class Measured:
     """
 
     association: Association
-    associated: bool
     q_association: float
     association_source: str
     probe: Mapping[str, Any]
@@ -144,13 +143,16 @@ def conclude(
 ) -> Finding:
     """Draw the conclusion on one concept from what was measured."""
     association = measured.association
+    associated = bool(
+        measured.q_association <= rule.level and abs(np.nan_to_num(association.phi)) >= rule.smallest_phi
+    )
     used = use_statement(measured.use[scan.layers[-1].name], scan.layers[-1].name, role, rule)
     verdict, reason = reach_verdict(
         encoded=measured.encoded,
         used=used["value"],
         effect=used["effect"],
         association=association,
-        associated=measured.associated,
+        associated=associated,
     )
     labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
     costs: dict[str, Any] = effects(
@@ -193,7 +195,7 @@ def conclude(
         },
         used=used,
         association={
-            "value": measured.associated,
+            "value": associated,
             "phi": association.phi,
             "interval": association.interval,
             "p": association.p,

@@ -17,7 +17,7 @@ from shortcutscope.probes.rank import effective_rank
 from shortcutscope.probes.usage import derivative_test
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.metrics import auroc
-from shortcutscope.stats.testing import permutation_p
+from shortcutscope.stats.testing import benjamini_hochberg, permutation_p
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -207,9 +207,8 @@ def assemble(
     extents: Mapping[str, Mapping[str, Any]],
     ranks: Mapping[str, Mapping[str, int | None]],
     weights: Mapping[str, Mapping[str, float]],
-    q: Sequence[float],
 ) -> pd.DataFrame:
-    """Put the measurements of all stages into one tidy frame, one row per (concept, layer)."""
+    """Put the measurements of all stages into one tidy frame, one row per (concept, layer), with q values."""
     rows = []
     for name, probe in probes.items():
         for row in probe["rows"]:
@@ -233,7 +232,7 @@ def assemble(
                 }
             )
     frame = pd.DataFrame(rows, columns=[c for c in COLUMNS if c != "q"])
-    frame["q"] = q
+    frame["q"] = benjamini_hochberg(frame["p"].astype(float))
     numeric = [c for c in COLUMNS if c not in ("concept", "layer", "layout", "extent")]
     frame = frame[list(COLUMNS)]
     return frame.astype(dict.fromkeys(numeric, float))

@@ -136,7 +136,7 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
     batch = next(batches(table, min(2, options.batch_size)))
     images = batch[0].to(device)
     layers = find_layers(model, images, options.layers, layouts=options.layouts, output=options.output)
-    memory_format = _memory_format(model, images) if options.channels_last else torch.contiguous_format
+    memory_format = fitting_memory_format(model, images) if options.channels_last else torch.contiguous_format
     model.to(memory_format=memory_format)
     trial = Plan(options, device, autocast, memory_format, layers, options.task, {}, 0, 0)
     rows = trial.run(model, table, batch)
@@ -184,7 +184,7 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type != "cpu" or native
 
 
-def _memory_format(model: nn.Module, images: Tensor) -> torch.memory_format:
+def fitting_memory_format(model: nn.Module, images: Tensor) -> torch.memory_format:
     """Channels last where the images and every weight allow it."""
     fits = images.dim() == 4 and all(p.dim() != 5 for p in [*model.parameters(), *model.buffers()])
     return torch.channels_last if fits else torch.contiguous_format
