@@ -306,3 +306,13 @@ def test_the_marks_alone_are_what_the_artifact_is_looked_at_with():
     np.testing.assert_array_equal(again, seen[::-1])
     given = Concept("given", truth.astype(float), "metadata", concept.sample_ids)
     np.testing.assert_array_equal(given.as_marked(labels), truth)
+
+
+def test_the_first_row_counts_like_any_other():
+    scan, truth = marked_scan()
+    labels = scan.samples["label"].to_numpy()
+    first = scan.samples["sample_id"].iloc[0]
+    chosen = [i for i in marks(scan, truth, int(labels[0])) if i != first]
+    concept = Concept.from_marks(scan, [first, *chosen])
+    assert concept.values[0] == 1
+    assert concept.as_marked(labels)[0] == 1
