@@ -180,6 +180,21 @@ class TestRefusals:
         with pytest.raises(InputError, match="both to audit and as training"):
             ss.audit(model, held_out, tmp_path / "run", concepts=["tag"], train=held_out, **OPTIONS)
 
+    def test_a_patient_in_two_splits(self, planted, tmp_path):
+        model, _, held_out = planted
+        frame = held_out.frame.copy()
+        frame["group"] = "the same"
+        frame["split"] = np.where(np.arange(len(frame)) % 2, "test", "train")
+        images = np.stack([held_out.image(i)[0].numpy() for i in range(len(held_out))])
+        table = ss.ImageTable.from_arrays(images, frame, transform=held_out.transform)
+        with pytest.raises(InputError, match="the same"):
+            ss.audit(model, table, tmp_path / "run", concepts=["tag"], **OPTIONS)
+
+    def test_too_few_permutations_to_find_anything(self, planted, tmp_path):
+        model, _, held_out = planted
+        with pytest.raises(InputError, match="n_permutations=20"):
+            ss.audit(model, held_out, tmp_path / "run", concepts=["tag"], n_permutations=20)
+
     def test_a_label_that_the_model_does_not_have(self, planted, tmp_path):
         model, _, held_out = planted
         frame = held_out.frame.copy()
