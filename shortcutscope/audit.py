@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -223,14 +224,20 @@ def audit(
             "layers": layers if isinstance(layers, str | list | tuple) else repr(layers),
         },
     )
+    # Nothing is written before all images have been read: who mends one that is broken starts afresh.
+    started = time.perf_counter()
+    table = audited.table.verify(on_unreadable=on_unreadable, workers=workers, progress=progress)
     _describe(run, model, audited, model_spec or type(model).__name__, command, fingerprint)
     run.update(seed=seed, device=str(device or "cpu"), refused_columns=refused)
+    run.mark("verify", "done", time.perf_counter() - started)
     for text in audited.warnings:
         run.warn(text)
-    with run.stage("verify"):
-        table = audited.table.verify(on_unreadable=on_unreadable, workers=workers, progress=progress)
     if table.skipped:
-        run.warn(f"{len(table.skipped)} images could not be read and were left out, as asked")
+        n = len(table.skipped)
+        which = (
+            "1 image was left out, as asked: it" if n == 1 else f"{n} images were left out, as asked: they"
+        )
+        run.warn(f"{which} could not be read")
         run.update(data={**run.record["data"], "skipped": list(table.skipped), "n_samples": len(table)})
     with run.stage("scan"):
         scanned = scan(

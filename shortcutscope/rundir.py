@@ -160,14 +160,15 @@ class RunDirectory:
         before = self.record["stages"].get(name, {}).get("seconds", 0.0)
         start = time.perf_counter()
         state = "interrupted"
-        self._mark(name, "running", before)
+        self.mark(name, "running", before)
         try:
             yield
             state = "done"
         finally:
-            self._mark(name, state, before + time.perf_counter() - start)
+            self.mark(name, state, before + time.perf_counter() - start)
 
-    def _mark(self, name: str, state: str, seconds: float) -> None:
+    def mark(self, name: str, state: str, seconds: float) -> None:
+        """Record the state of a stage and the time it took so far."""
         self.record["stages"][name] = {"state": state, "seconds": round(seconds, 2)}
         self.update()
 

@@ -180,6 +180,15 @@ class TestRefusals:
         with pytest.raises(InputError, match="both to audit and as training"):
             ss.audit(model, held_out, tmp_path / "run", concepts=["tag"], train=held_out, **OPTIONS)
 
+    def test_an_unusable_image_leaves_no_run_behind(self, planted, tmp_path):
+        model, _, held_out = planted
+        images = np.stack([held_out.image(i)[0].numpy() for i in range(len(held_out))])
+        images[-1, 3, 3] = 7
+        table = ss.ImageTable.from_arrays(images, held_out.frame, transform=held_out.transform)
+        with pytest.raises(InputError, match=str(held_out.frame["sample_id"].iloc[-1])):
+            ss.audit(model, table, tmp_path / "run", concepts=["tag"], **OPTIONS)
+        assert not (tmp_path / "run").exists()
+
     def test_a_patient_in_two_splits(self, planted, tmp_path):
         model, _, held_out = planted
         frame = held_out.frame.copy()
