@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,7 +103,8 @@ def test_audit_finds_the_shortcut_and_exits_with_2(
     assert "1 shortcut found among 2 concepts" in out
     assert str(tmp_path / "run" / "report.html") in out.replace("\n", "")
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["command"].startswith("shortcutscope ")
+    command = shlex.split(json.loads((tmp_path / "run" / "run.json").read_text())["command"])
+    assert command[:4] == ["shortcutscope", "audit", brightness, str(study.manifest)]
 
     code, out, _ = run(capsys, "report", tmp_path / "run", "--out", tmp_path / "again.html")
     assert code == 0

@@ -59,7 +59,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         Arguments without the program's name; those of the process by default.
     """
     try:
-        app(args, prog_name="shortcutscope")
+        given = list(sys.argv[1:] if args is None else args)
+        app(given, prog_name="shortcutscope", obj=given)  # the run keeps the command that made it
     except FoundShortcutsError:
         sys.exit(FOUND)
     except ShortcutscopeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +38,7 @@ class FoundShortcutsError(Exception):
 
 
 def audit(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME or package.module:factory.")],
     data: Annotated[
         Path, typer.Argument(help="CSV, TSV or Parquet manifest, image folder, or MedMNIST npz.")
@@ -170,7 +170,7 @@ def audit(
         on_unreadable=unreadable_choice(on_unreadable),
         seed=seed,
         model_spec=model,
-        command=shlex.join(["shortcutscope", *sys.argv[1:]]),
+        command=shlex.join(["shortcutscope", *context.obj]),
         **scanning,
     )
     written = done.report()
