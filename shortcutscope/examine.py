@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,12 @@ from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
 from shortcutscope.probes.extent import ExtentResult, ExtentRule, decide, measure_extent, spread_choice
 from shortcutscope.probes.profile import (
+    ProbeDesign,
     ProbeSettings,
     assemble,
     over_layers,
     pattern_vectors,
+    probe_design,
     probe_layer,
     probe_rank,
 )
@@ -244,15 +246,16 @@ def _probe(
     layers = tqdm(
         context.scan.layers, desc="probing", unit="layer", disable=not context.settings.progress, leave=False
     )
-    by_layer = [
-        context.run.cached(
-            "probe",
-            layer.name,
-            depends,
-            partial(probe_layer, context.scan, layer, concepts, positives, _probe_settings(context.settings)),
-        )
-        for layer in layers
-    ]
+    settings = _probe_settings(context.settings)
+
+    @cache
+    def design() -> ProbeDesign:  # only where a layer is still to be probed
+        return probe_design(context.scan, concepts, settings)
+
+    def probe(layer: Layer) -> dict[str, Any]:
+        return probe_layer(context.scan, layer, concepts, positives, design(), settings)
+
+    by_layer = [context.run.cached("probe", x.name, depends, partial(probe, x)) for x in layers]
     return {c.name: probe for c, probe in zip(concepts, over_layers(by_layer), strict=True)}
 
 

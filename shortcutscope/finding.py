@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from shortcutscope.probes.affected import most_affected
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.extent import Extent
@@ -146,7 +147,8 @@ def conclude(
     associated = bool(
         measured.q_association <= rule.level and abs(np.nan_to_num(association.phi)) >= rule.smallest_phi
     )
-    used = use_statement(measured.use[scan.layers[-1].name], scan.layers[-1].name, role, rule)
+    last = measured.use[scan.layers[-1].name]
+    used = use_statement(last, scan.layers[-1].name, role, rule)
     verdict, reason = reach_verdict(
         encoded=measured.encoded,
         used=used["value"],
@@ -164,7 +166,6 @@ def conclude(
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
-    last = measured.use[scan.layers[-1].name]
     costs["flip_rate"] = {"value": last["flip_rate"], "interval": None}
     costs["without"] = {"robust_auroc": last["robust_auroc"], "worst_group_accuracy": last["worst_group"]}
     best = next(row for row in measured.probe["rows"] if row["layer"] == measured.probe["layer"])
@@ -172,8 +173,7 @@ def conclude(
         "verdict": "undetermined",
         "reason": "not measured: no layer encodes the concept",
     }
-    order = np.argsort(-np.abs(np.asarray(last["change"], dtype=float)), kind="stable")
-    affected = scan.samples["sample_id"].to_numpy()[np.asarray(last["samples"], dtype=int)[order]]
+    affected = scan.samples["sample_id"].to_numpy()[most_affected(last, MOST_AFFECTED)[0]]
     return Finding(
         name=concept.name,
         origin=concept.origin,
@@ -212,7 +212,7 @@ def conclude(
             "participation": mapped.get("participation", {}),
             "layers": mapped.get("layers", {}),
         },
-        samples={"most_affected": [str(i) for i in affected[:MOST_AFFECTED]]},
+        samples={"most_affected": [str(i) for i in affected]},
         notes=tuple(concept.notes),
     )
 

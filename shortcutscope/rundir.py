@@ -71,6 +71,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _flush_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -80,6 +81,16 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
                 "free some space and run the same command again, it goes on from there"
             ) from error
         raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a renaming survive a power failure."""
+    if os.name == "posix":  # Windows cannot open folders, and keeps renames by itself
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,6 +16,7 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.scan.capture import relevance_map
 from shortcutscope.scan.scanner import Scan
 
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -36,6 +37,19 @@ class Gallery:
     maps: np.ndarray[Any, np.dtype[np.float16]]
     sample_ids: list[str]
     captions: list[str]
+
+
+def most_affected(record: Mapping[str, Any], count: int) -> tuple[IntArray, FloatArray]:
+    """Indices of the samples whose logit changes most when a concept is taken out, and the changes.
+
+    Parameters
+    ----------
+    record : mapping
+        Of the use at the decision layer, with ``samples`` and ``change``.
+    """
+    change = np.asarray(record["change"], dtype=float)
+    order = np.argsort(-np.abs(change), kind="stable")[:count]
+    return np.asarray(record["samples"], dtype=np.int64)[order], change[order]
 
 
 def draw_galleries(
@@ -59,12 +73,10 @@ def draw_galleries(
     labels, predicted = scan.samples["label"].to_numpy(), scan.samples["prediction"].to_numpy()
     galleries = {}
     for name, record in use.items():
-        change = np.asarray(record["change"], dtype=float)
-        order = np.argsort(-np.abs(change), kind="stable")[:count]
-        indices = np.asarray(record["samples"], dtype=int)[order]
+        indices, change = most_affected(record, count)
         captions = [
             f"label {labels[i]}, predicted {predicted[i]}, logit {c:+.2f}"
-            for i, c in zip(indices, change[order], strict=True)
+            for i, c in zip(indices, change, strict=True)
         ]
         if len(indices):
             galleries[name] = draw_gallery(

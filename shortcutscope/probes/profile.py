@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.models.layers import Layer
@@ -14,7 +15,7 @@ from shortcutscope.probes.cav import cross_fit_cav
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import availability, make_folds, permuted_concepts
 from shortcutscope.probes.rank import effective_rank
-from shortcutscope.probes.usage import derivative_test
+from shortcutscope.probes.usage import derivative_test, within_class_spread
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.stats.testing import benjamini_hochberg, permutation_p
@@ -72,8 +73,39 @@ class ProbeSettings:
     seed: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class ProbeDesign:
+    """Folds and permutations of some concepts, made once for all layers.
+
+    Attributes
+    ----------
+    folds : ndarray
+        (N,)
+    permutations : sequence of ndarray
+        Per concept (N, permutations).
+    """
+
+    folds: IntArray
+    permutations: Sequence[npt.NDArray[np.float64]]
+
+
+def probe_design(scan: Scan, concepts: Sequence[Concept], settings: ProbeSettings) -> ProbeDesign:
+    """Draw the folds and permutations with which every layer is probed."""
+    labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
+    values = np.column_stack([c.values for c in concepts])
+    return ProbeDesign(
+        folds=make_folds(labels, groups, values, n_folds=settings.n_folds, seed=settings.seed),
+        permutations=permuted_concepts(values, labels, groups, settings.n_permutations, settings.seed),
+    )
+
+
 def probe_layer(
-    scan: Scan, layer: Layer, concepts: Sequence[Concept], positives: Sequence[int], settings: ProbeSettings
+    scan: Scan,
+    layer: Layer,
+    concepts: Sequence[Concept],
+    positives: Sequence[int],
+    design: ProbeDesign,
+    settings: ProbeSettings,
 ) -> dict[str, Any]:
     """Availability and directional derivative of every concept at one layer, on one Gram matrix.
 
@@ -85,6 +117,8 @@ def probe_layer(
         Aligned to the scan's samples; in at least one class each of them takes both values.
     positives : sequence of int
         The class that each concept's margins and derivatives point to.
+    design : ProbeDesign
+        The same for every layer.
 
     Returns
     -------
@@ -94,9 +128,7 @@ def probe_layer(
     """
     samples = scan.samples
     labels, groups = samples["label"].to_numpy(), samples["group"].to_numpy()
-    values = np.column_stack([c.values for c in concepts])
-    folds = make_folds(labels, groups, values, n_folds=settings.n_folds, seed=settings.seed)
-    permutations = permuted_concepts(values, labels, groups, settings.n_permutations, settings.seed)
+    folds, permutations = design.folds, design.permutations
     features = scan.features(layer.name)
     available = availability(
         features,
@@ -179,11 +211,6 @@ def probe_rank(scan: Scan, concept: Concept, settings: ProbeSettings) -> dict[st
         layer.name: effective_rank(scan.activation(layer.name), concept.values, labels, folds)[0]
         for layer in scan.layers
     }
-
-
-def within_class_spread(margins: FloatArray, labels: IntArray) -> float:
-    """Standard deviation of the logit margin within a class, pooled over the classes."""
-    return float(np.sqrt(np.mean([margins[labels == c].var() for c in np.unique(labels)]))) + 1e-12
 
 
 def pattern_vectors(pooled: FloatArray, concept: FloatArray, labels: IntArray, folds: IntArray) -> FloatArray:

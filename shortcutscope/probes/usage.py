@@ -225,7 +225,7 @@ def projection_use(
         return UseResult(nan, (nan, nan), nan, nan, (nan, nan), (nan, nan), np.empty(0, int), np.empty(0))
     samples, edited = (np.concatenate(part) for part in zip(*parts, strict=True))
     change = margins[samples] - edited
-    spread = float(np.sqrt(np.mean([margins[labels == c].var() for c in np.unique(labels)]))) + 1e-12
+    spread = within_class_spread(margins, labels)
     t, y = concept[samples], labels[samples]
     effect = _contrast(change, t, y, np.ones((1, len(samples))))[0] / spread
     resampled = (
@@ -248,6 +248,11 @@ def projection_use(
         samples=samples,
         change=change,
     )
+
+
+def within_class_spread(margins: FloatArray, labels: IntArray) -> float:
+    """Standard deviation of the logit margin within a class, pooled over the classes."""
+    return float(np.sqrt(np.mean([margins[labels == c].var() for c in np.unique(labels)]))) + 1e-12
 
 
 def directional_derivative(

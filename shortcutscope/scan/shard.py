@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,7 +110,7 @@ class Shard:
                 tensors[key], exponents[key] = encode_half(values)
         stop = start + sum(row_count(batch) for batch in batches)
         content = save(tensors)
-        write_durably(path, content)
+        write_atomically(path, lambda file: file.write(content))
         return cls(path.name, start, stop, len(content), hashlib.sha256(content).hexdigest(), exponents)
 
     def read(self, folder: Path, key: str) -> Array:
@@ -154,20 +153,3 @@ class Shard:
 def row_count(batch: Mapping[str, Array]) -> int:
     """Rows of a batch of arrays."""
     return len(next(iter(batch.values())))
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, so that a power failure right after does not undo it.
-
-    Raises
-    ------
-    InputError
-        The disk is full.
-    """
-    write_atomically(path, lambda file: file.write(content))
-    if os.name == "posix":  # Windows cannot open folders, and keeps renames by itself
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -26,8 +26,8 @@ import pandas as pd
 
 import shortcutscope
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import read_json, refuse_other_inputs, to_json
-from shortcutscope.scan.shard import Array, Shard, row_count, write_durably
+from shortcutscope.rundir import read_json, refuse_other_inputs, to_json, write_atomically
+from shortcutscope.scan.shard import Array, Shard, row_count
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -146,7 +146,7 @@ class ShardWriter:
                 f"the store has {self.rows_done} rows and {len(samples)} samples; it was opened "
                 f"for {self.n_rows}"
             )
-        write_durably(self.folder / SAMPLES, samples.to_parquet(index=False))
+        write_atomically(self.folder / SAMPLES, lambda file: file.write(samples.to_parquet(index=False)))
         self._manifest["complete"] = True
         self._write_manifest()
 
@@ -195,7 +195,7 @@ class ShardWriter:
 
     def _write_manifest(self) -> None:
         content = json.dumps(to_json(self._manifest), indent=1, allow_nan=False)
-        write_durably(self.folder / MANIFEST, content.encode())
+        write_atomically(self.folder / MANIFEST, lambda file: file.write(content.encode()))
 
     def _drop_damaged_shards(self) -> None:
         shards = _shards(self._manifest)
