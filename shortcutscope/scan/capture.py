@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.attribution.hooks import Gradients, parameters_without_gradient, visiting
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import Target, class_count, find_logits, select_target
-from shortcutscope.scan.hooks import Gradients, parameters_without_gradient, visiting
 from shortcutscope.scan.pooling import (
     RELEVANCE_STATS,
     from_positions,
