@@ -1,0 +1,6 @@
+"""Layer-wise relevance propagation by operation."""
+
+from shortcutscope.attribution.lrp.composites import COMPOSITES, Composite, get_composite
+from shortcutscope.attribution.lrp.mode import Propagation, default_composite, propagation
+
+__all__ = ["COMPOSITES", "Composite", "Propagation", "default_composite", "get_composite", "propagation"]
