@@ -198,7 +198,7 @@ def slope(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     info = torch.finfo(x.dtype)
     # Where f(0) is not 0, the difference loses its digits long before x underflows.
     least = info.tiny**0.5 if float(origin) == 0 else info.eps**0.5
-    away = torch.where(x.abs() < least, torch.where(x < 0, -least, least).to(x.dtype), x)
+    away = torch.where(x.abs() < least, torch.copysign(x.new_tensor(least), x), x)
     return (f(away) - origin) / away
 
 
