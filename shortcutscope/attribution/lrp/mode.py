@@ -201,4 +201,3 @@ def _open(func: Callable[..., Any]) -> Callable[..., Any]:
         copy.__kwdefaults__ = func.__kwdefaults__
         _opened[func] = copy
     return _opened[func]
-

@@ -406,7 +406,9 @@ def _baddbmm(run: Propagation, func: Operation, c: Tensor, a: Tensor, b: Tensor,
 
 @_on("einsum")
 def _einsum(run: Propagation, func: Operation, equation: str, *operands: Any) -> Tensor:
-    tensors = list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else list(operands)
+    tensors = (
+        list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else list(operands)
+    )
     if sum(map(follows, tensors)) == 2 and len(tensors) == 2:
         shares = _shares(*tensors) if run.composite.attention == "cp" else (0.5, 0.5)
         tensors = [_shared(t, share) for t, share in zip(tensors, shares, strict=True)]
@@ -424,8 +426,7 @@ def _attention(
         query, key = query.detach(), key.detach()
     else:
         query, key, value = (
-            _shared(t, share) if follows(t) else t
-            for t, share in ((query, 0.25), (key, 0.25), (value, 0.5))
+            _shared(t, share) if follows(t) else t for t, share in ((query, 0.25), (key, 0.25), (value, 0.5))
         )
     output: Tensor = func(query, key, value, *args, **kwargs)
     if run.on_attention is not None:

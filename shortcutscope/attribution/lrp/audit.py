@@ -1,0 +1,253 @@
+"""Where relevance goes: what every operation of a network absorbs, and whether any operation was missed.
+
+An operation's defect is the relevance of its outputs minus that of its inputs, sum y g_y - sum x g_x. Summed
+over all operations the inner tensors cancel: score = relevance of the input + sum of defects. What remains
+proves that something took part that the function mode did not see (scripted code, custom autograd functions,
+checkpointing), whose relevance nobody knows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+
+from shortcutscope.attribution.hooks import parameters_without_gradient
+from shortcutscope.attribution.lrp.composites import Composite
+from shortcutscope.attribution.lrp.functions import Affine
+from shortcutscope.attribution.lrp.mode import Propagation
+from shortcutscope.attribution.lrp.operations import TABLE
+from shortcutscope.attribution.lrp.scope import ModuleScope
+from shortcutscope.errors import ModelError
+from shortcutscope.models.targets import Target, find_logits, select_target
+
+#: Operations without a rule whose gradient is their rule: they are linear, or select, or rectify.
+CONSERVING = frozenset(
+    "add sub rsub neg cat stack concat reshape view flatten unflatten transpose permute movedim swapaxes "
+    "expand expand_as "
+    "unsqueeze squeeze contiguous clone to type_as float double half bfloat16 getitem select narrow index_select "
+    "gather roll flip split chunk unbind tensor_split repeat repeat_interleave tile pad constant_pad_nd unfold "
+    "fold mean sum nanmean cumsum relu leaky_relu prelu threshold abs max amax min amin maximum minimum topk "
+    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+    "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices lp_pool2d "
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d upsample_bicubic2d "
+    "upsample_linear1d upsample_trilinear3d interpolate grid_sampler pixel_shuffle pixel_unshuffle "
+    "dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout where masked_fill detach setitem "
+    "index_put scatter einsum addmm matmul view_as reshape_as T mT swapdims channel_shuffle as_strided diff "
+    "copy broadcast_to identity positive fft_fft2 real".split()
+)
+
+
+@dataclass
+class _Record:
+    module: str
+    operation: str
+    has_constant: bool
+    entering: float = 0.0
+    leaving: float = 0.0
+    call: Affine | None = None
+
+
+@dataclass(frozen=True)
+class Defects:
+    """Where the relevance of a batch went.
+
+    Attributes
+    ----------
+    score
+        Sum of the explained scores.
+    input_relevance
+        Sum of the relevance that reached the input.
+    table
+        One row an operation that absorbed anything, the largest first: ``module``, ``operation``, ``kind``
+        and ``absorbed``. Kinds: ``"bias"`` of a linear map or norm; ``"constant"``, such as a position
+        embedding, a class token or f(0) of an activation function; ``"rule"``, the stabiliser, or a rule
+        that does not conserve; ``"no rule"``, an operation that has none.
+    remainder
+        score - input_relevance - sum of ``absorbed``: 0 unless something bypassed the rules.
+    """
+
+    score: float
+    input_relevance: float
+    table: pd.DataFrame
+    remainder: float
+
+    def absorbed(self, *kinds: str) -> float:
+        """What operations of these kinds absorbed, with its sign."""
+        return float(self.table.loc[self.table["kind"].isin(kinds), "absorbed"].sum())
+
+
+class _Audited(Propagation):
+    """Takes down the relevance at both ends of every operation, without changing the graph."""
+
+    def __init__(self, composite: Composite, scope: ModuleScope) -> None:
+        super().__init__(composite, measure=True)
+        self._scope = scope
+        self._seen: dict[tuple[Any, int], Tensor] = {}
+        self.records: list[_Record] = []
+
+    def watch(self, tensor: Tensor) -> None:
+        """Let a tensor be an end."""
+        edge = get_gradient_edge(tensor)
+        self._seen[edge.node, edge.output_nr] = tensor.detach().clone()
+
+    def operate(
+        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """See `Propagation.operate`."""
+        result = super().operate(name, func, args, kwargs)
+        outputs = [tensor for tensor in _tensors(result) if _flows(tensor)]
+        new = [tensor for tensor in outputs if _edge(tensor) not in self._seen]
+        if new:
+            constants = [value for value in _values((args, kwargs)) if _is_constant(value)]
+            self._record(_Record(self._scope.current, name, bool(constants)), new)
+        return result
+
+    def _record(self, record: _Record, outputs: list[Tensor]) -> None:
+        self.records.append(record)
+        waiting = [_edge(tensor)[0] for tensor in outputs]
+        if len(waiting) == 1 and (call := getattr(waiting[0], "call", None)) is not None:
+            record.call = call
+        visited: set[Any] = set()
+        while waiting:
+            node = waiting.pop()
+            if node in visited:
+                continue
+            visited.add(node)
+            ends = {}
+            for position, edge in enumerate(node.next_functions):
+                if edge in self._seen:
+                    ends[position] = self._seen[edge]
+                elif edge[0] is not None:
+                    waiting.append(edge[0])
+            if ends:
+                node.register_hook(_adds_entering(record, ends))
+        for tensor in outputs:
+            self.watch(tensor)
+            node, position = _edge(tensor)
+            node.register_prehook(_adds_leaving(record, position, tensor.detach().clone()))
+
+
+def audit_defects(
+    model: nn.Module,
+    x: Tensor,
+    composite: Composite,
+    *,
+    target: Target = "predicted",
+    labels: Tensor | None = None,
+    task: str = "auto",
+    output: str | int | None = None,
+) -> Defects:
+    """Account for the relevance of every operation.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode; comes back without hooks.
+    x
+        A few images: all intermediate tensors are kept.
+    composite
+        The rules.
+    target, labels, task, output
+        What is explained, see `shortcutscope.models.targets`.
+
+    Raises
+    ------
+    ModelError
+        The score has no gradient with respect to the input.
+    """
+    leaf = x.detach().clone().requires_grad_()
+    with parameters_without_gradient(model), torch.enable_grad(), ModuleScope(model) as scope:
+        run = _Audited(composite, scope)
+        run.watch(leaf)
+        with run:
+            result = model(leaf.view_as(leaf))  # a view: the model may work on its input in place
+        logits = find_logits(result, output)
+        score, _ = select_target(logits, target, labels, task)
+        if not score.requires_grad:
+            raise ModelError("the model's scores have no gradient with respect to its input")
+        (gradient,) = torch.autograd.grad(score.sum(), leaf, allow_unused=True)
+        delivered = _delivered(run.records)
+        relevance = float(run.input_relevance(leaf, gradient).sum())
+    rows = [row for record in run.records for row in _rows(record, delivered.get(id(record), 0.0))]
+    table = pd.DataFrame(rows, columns=["module", "operation", "kind", "absorbed"])
+    table = table[table["absorbed"] != 0].sort_values("absorbed", key=abs, ascending=False)
+    total = float(score.detach().sum())
+    remainder = total - relevance - float(table["absorbed"].sum())
+    return Defects(total, relevance, table.reset_index(drop=True), remainder)
+
+
+def _rows(record: _Record, delivered: float) -> Iterator[tuple[str, str, str, float]]:
+    defect = record.leaving - record.entering - delivered
+    if record.call is not None:
+        bias = record.call.bias_relevance
+        yield record.module, record.operation, "bias", bias
+        yield record.module, record.operation, "rule", defect - bias
+        return
+    known = record.operation in TABLE or record.operation in CONSERVING
+    additive = "constant" if record.operation in CONSERVING else "bias"
+    kind = "no rule" if not known else additive if record.has_constant else "rule"
+    yield record.module, record.operation, kind, defect
+
+
+def _delivered(records: list[_Record]) -> dict[int, float]:
+    calls = {id(r): r.call.delivered for r in records if r.call is not None}
+    return {key: float(given.sum()) for key, given in calls.items() if given is not None}
+
+
+def _adds_entering(record: _Record, ends: dict[int, Tensor]) -> Callable[..., None]:
+    def hook(grad_inputs: tuple[Tensor | None, ...], grad_outputs: Any) -> None:
+        for position, value in ends.items():
+            gradient = grad_inputs[position]
+            if gradient is not None:
+                record.entering += float((value * gradient).sum())
+
+    return hook
+
+
+def _adds_leaving(record: _Record, position: int, value: Tensor) -> Callable[..., None]:
+    def hook(grad_outputs: tuple[Tensor | None, ...]) -> None:
+        gradient = grad_outputs[position]
+        if gradient is not None:
+            record.leaving += float((value * gradient).sum())
+
+    return hook
+
+
+def _edge(tensor: Tensor) -> tuple[Any, int]:
+    edge = get_gradient_edge(tensor)
+    return edge.node, edge.output_nr
+
+
+def _flows(tensor: Tensor) -> bool:
+    return tensor.requires_grad and tensor.is_floating_point()
+
+
+def _is_constant(value: Any) -> bool:
+    """A tensor or number that takes part in the operation without being of the graph."""
+    if isinstance(value, Tensor):
+        return value.is_floating_point() and not value.requires_grad
+    return isinstance(value, float)
+
+
+def _values(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple | list):
+        yield from itertools.chain.from_iterable(map(_values, value))
+    elif isinstance(value, dict):
+        yield from itertools.chain.from_iterable(map(_values, value.values()))
+    else:
+        yield value
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [item for item in _values(value) if isinstance(item, Tensor)]
+
+
+__all__ = ["Defects", "audit_defects"]
