@@ -95,7 +95,7 @@ class Convolution:
         if not self.transposed:
             return weight * scale.view(-1, *[1] * (weight.dim() - 1))
         # Transposed weights are (C_in, C_out / groups, ...), a block of input channels for each group.
-        grouped = weight.unflatten(0, (self.groups, -1))
+        grouped = weight.view(self.groups, -1, *weight.shape[1:])
         per_group = scale.view(self.groups, 1, -1, *[1] * (weight.dim() - 2))
         return (grouped * per_group).flatten(0, 1)
 

@@ -27,21 +27,25 @@ from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import ModelError
 from shortcutscope.models.targets import Target, find_logits, select_target
 
-#: Operations without a rule whose gradient is their rule: they are linear, or select, or rectify.
-CONSERVING = frozenset(
-    "add sub rsub neg cat stack concat reshape view flatten unflatten transpose permute movedim swapaxes "
-    "expand expand_as "
-    "unsqueeze squeeze contiguous clone to type_as float double half bfloat16 getitem select narrow index_select "
-    "gather roll flip split chunk unbind tensor_split repeat repeat_interleave tile pad constant_pad_nd unfold "
-    "fold mean sum nanmean cumsum relu leaky_relu prelu threshold abs max amax min amin maximum minimum topk "
-    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-    "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
-    "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices lp_pool2d "
-    "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d upsample_bicubic2d "
-    "upsample_linear1d upsample_trilinear3d interpolate grid_sampler pixel_shuffle pixel_unshuffle "
-    "dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout where masked_fill detach setitem "
-    "index_put scatter einsum addmm matmul view_as reshape_as T mT swapdims channel_shuffle as_strided diff "
-    "copy broadcast_to identity positive fft_fft2 real".split()
+#: Operations without a rule that put constants beside the relevance of activations.
+ADDING = frozenset(
+    [
+        "add",
+        "sub",
+        "rsub",
+        "cat",
+        "concat",
+        "concatenate",
+        "stack",
+        "pad",
+        "where",
+        "masked_fill",
+        "setitem",
+        "copy",
+        "index_put",
+        "scatter",
+        "addmm",
+    ]
 )
 
 
@@ -178,9 +182,10 @@ def audit_defects(
         relevance = float(run.input_relevance(leaf, gradient).sum())
     rows = [row for record in run.records for row in _rows(record, delivered.get(id(record), 0.0))]
     table = pd.DataFrame(rows, columns=["module", "operation", "kind", "absorbed"])
-    table = table[table["absorbed"] != 0].sort_values("absorbed", key=abs, ascending=False)
     total = float(score.detach().sum())
     remainder = total - relevance - float(table["absorbed"].sum())
+    rounding = 8 * torch.finfo(score.dtype).eps * float(score.detach().abs().sum())
+    table = table[table["absorbed"].abs() > rounding].sort_values("absorbed", key=abs, ascending=False)
     return Defects(total, relevance, table.reset_index(drop=True), remainder)
 
 
@@ -191,9 +196,12 @@ def _rows(record: _Record, delivered: float) -> Iterator[tuple[str, str, str, fl
         yield record.module, record.operation, "bias", bias
         yield record.module, record.operation, "rule", defect - bias
         return
-    known = record.operation in TABLE or record.operation in CONSERVING
-    additive = "constant" if record.operation in CONSERVING else "bias"
-    kind = "no rule" if not known else additive if record.has_constant else "rule"
+    if record.operation in ADDING and record.has_constant:
+        kind = "constant"
+    elif record.operation in TABLE:
+        kind = "bias" if record.has_constant else "rule"
+    else:
+        kind = "no rule"
     yield record.module, record.operation, kind, defect
 
 

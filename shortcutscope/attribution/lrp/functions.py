@@ -1,7 +1,7 @@
 """Operations whose forward is the network's own and whose backward is a rule.
 
-All keep one invariant: relevance of a tensor = tensor x gradient that arrives at it. Where a rule R_y -> R_x is
-given, its gradient is g_x = R_x / x, written so that nothing is divided by x.
+All keep one invariant: relevance of a tensor = tensor x gradient that arrives at it. Where a rule R_y -> R_x
+is given, its gradient is g_x = R_x / x, written so that nothing is divided by x.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from shortcutscope.attribution.lrp import provenance
-from shortcutscope.attribution.lrp.affine import Convolution, LinearMap, Matrix, convolution
+from shortcutscope.attribution.lrp.affine import LinearMap, Matrix, convolution
 from shortcutscope.attribution.lrp.functions import (
     Affine,
     Gate,
@@ -57,8 +57,9 @@ def _on(*names: str) -> Callable[[Operation], Operation]:
 
 
 def _convolve(dims: int, transposed: bool) -> Operation:
-    names = ("stride", "padding", "output_padding", "groups", "dilation") if transposed else ()
-    names = names or ("stride", "padding", "dilation", "groups")
+    names = ["stride", "padding", "dilation", "groups"]
+    if transposed:
+        names = ["stride", "padding", "output_padding", "groups", "dilation"]
 
     def rule(
         run: Propagation,
@@ -169,7 +170,8 @@ def _batch_norm(
     if before is None or before.scale is not None:
         plain: Tensor = func(input, *arguments)
         return plain
-    assert running_mean is not None and running_var is not None
+    assert running_mean is not None
+    assert running_var is not None
     scale = torch.rsqrt(running_var + eps) * (1 if weight is None else weight)
     shift = -running_mean * scale if bias is None else bias - running_mean * scale
     call = Affine(
@@ -441,6 +443,3 @@ def _glu(run: Propagation, func: Operation, input: Tensor, dim: int = -1) -> Ten
         return plain
     signal, gate = input.chunk(2, dim)
     return signal * torch.sigmoid(gate).detach()
-
-
-__all__ = ["TABLE", "Convolution", "follows"]
