@@ -4,6 +4,8 @@ Forward hooks pool each layer's output and put a hook on the tensor itself, whic
 activation as soon as the backward pass gets there; so no gradient map outlives its layer. The graph starts
 at the first recorded layer, and parameters need no gradient: both make the scan cheaper than a gradient
 with respect to the image (Simonyan et al. 2014 for the gradient, Ancona et al. 2018 for gradient x input).
+With the rules of LRP in the backward pass (`shortcutscope.attribution.lrp`) the same product is LRP's
+relevance (Bach et al. 2015).
 
 All functions expect a model in evaluation mode; `shortcutscope.models.frozen.frozen` lends one out.
 """
@@ -12,15 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import Gradients, parameters_without_gradient, visiting
+from shortcutscope.attribution.lrp import Composite, propagation
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import Target, class_count, find_logits, select_target
 from shortcutscope.scan.pooling import (
+    LRP_STATS,
     RELEVANCE_STATS,
     from_positions,
     pool_activation,
@@ -43,9 +48,9 @@ class BatchPools:
         Layer name -> ``"mean"``, ``"max"``, ``"std"`` and, of a layer with a class token, ``"class"``, each
         (N, C); see `pool_activation`.
     relevances
-        Layer name -> ``"sum"``, ``"max"``, ``"gradient"``, each (N, C), or (N, classes, C) for
-        ``target="every"``; see `pool_relevance`. Zero for a layer that the explained score does not
-        depend on. Empty without a backward pass.
+        Layer name -> ``"sum"``, ``"max"`` and, without LRP, ``"gradient"``, each (N, C), or
+        (N, classes, C) for ``target="every"``; see `pool_relevance`. Zero for a layer that the explained
+        score does not depend on. Empty without a backward pass.
     """
 
     logits: Tensor
@@ -84,6 +89,7 @@ def capture_batch(
     task: str = "auto",
     output: str | int | None = None,
     relevance: bool = True,
+    composite: Composite | None = None,
     autocast: torch.dtype | None = None,
 ) -> BatchPools:
     """Pooled activations and relevances of all layers for one batch.
@@ -105,6 +111,8 @@ def capture_batch(
         See `select_target` and `find_logits`.
     relevance
         False for a forward pass alone.
+    composite
+        Rules of LRP for the backward pass; None for gradient x activation.
     autocast
         Precision of the forward and backward pass (``torch.bfloat16``); pooling is in float32 regardless.
 
@@ -118,7 +126,7 @@ def capture_batch(
     """
     _check_batch(x, labels)
     activations: dict[str, dict[str, Tensor]] = {}
-    gradients = Gradients(pool_relevance)
+    gradients = Gradients(partial(pool_relevance, plain=composite is None))
 
     def visit(layer: Layer, values: Tensor) -> Tensor | None:
         activations[layer.name] = pool_activation(layer, values)
@@ -127,7 +135,7 @@ def capture_batch(
     every = isinstance(target, str) and target == "every"
     with parameters_without_gradient(model), torch.set_grad_enabled(relevance):
         with visiting(model, layers, visit):
-            logits = _logits(model, x, output, autocast)
+            logits = _logits(model, x, output, autocast, composite if relevance else None)
         # Where every class is explained, the target column holds the prediction.
         score, chosen = select_target(logits, "predicted" if every else target, labels, task)
         if not relevance:
@@ -136,7 +144,10 @@ def capture_batch(
         if every:
             scores = [select_target(logits, k, None, task)[0] for k in range(class_count(logits, task))]
         passes = [gradients.pool(score, last=score is scores[-1]) for score in scores]
-    relevances = {layer.name: _gather(layer, passes, activations[layer.name], every) for layer in layers}
+    stats = RELEVANCE_STATS if composite is None else LRP_STATS
+    relevances = {
+        layer.name: _gather(layer, passes, activations[layer.name], every, stats) for layer in layers
+    }
     return BatchPools(logits.detach(), chosen, activations, relevances)
 
 
@@ -267,10 +278,17 @@ def relevance_map(
     return maps[0] if maps else logits.new_zeros((len(x), *layer.grid))
 
 
-def _logits(model: nn.Module, x: Tensor, output: str | int | None, autocast: torch.dtype | None) -> Tensor:
+def _logits(
+    model: nn.Module,
+    x: Tensor,
+    output: str | int | None,
+    autocast: torch.dtype | None,
+    composite: Composite | None = None,
+) -> Tensor:
     if model.training:
         raise ModelError("the model is in training mode; lend it out: `with frozen(model): ...`")
-    with torch.autocast(x.device.type, dtype=autocast, enabled=autocast is not None):
+    mixed = torch.autocast(x.device.type, dtype=autocast, enabled=autocast is not None)
+    with mixed, propagation(composite):
         result = model(x.detach().clone())  # a copy, since a model may normalise its input in place
     logits = find_logits(result, output)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -283,15 +301,19 @@ def _logits(model: nn.Module, x: Tensor, output: str | int | None, autocast: tor
 
 
 def _gather(
-    layer: Layer, passes: list[dict[str, dict[str, Tensor]]], activations: dict[str, Tensor], every: bool
+    layer: Layer,
+    passes: list[dict[str, dict[str, Tensor]]],
+    activations: dict[str, Tensor],
+    every: bool,
+    stats: Sequence[str],
 ) -> dict[str, Tensor]:
     if any(layer.name not in one for one in passes):
-        unused = dict.fromkeys(RELEVANCE_STATS, torch.zeros_like(activations["mean"]))
+        unused = dict.fromkeys(stats, torch.zeros_like(activations["mean"]))
         passes = [{layer.name: unused} | one for one in passes]
     pools = [one[layer.name] for one in passes]
     if not every:
         return pools[0]
-    return {stat: torch.stack([pool[stat] for pool in pools], dim=1) for stat in RELEVANCE_STATS}
+    return {stat: torch.stack([pool[stat] for pool in pools], dim=1) for stat in stats}
 
 
 def _check_batch(x: Tensor, labels: Tensor | None) -> None:

@@ -17,7 +17,10 @@ from shortcutscope.models.layouts import channel_axis
 ACTIVATION_STATS = ("mean", "max", "std")
 #: Recorded besides for layers of tokens that begin with a class token.
 CLASS_TOKEN = "class"
-RELEVANCE_STATS = ("sum", "max", "gradient")
+#: Of LRP, whose modified backward pass yields no derivative.
+LRP_STATS = ("sum", "max")
+#: Of gradient x activation.
+RELEVANCE_STATS = (*LRP_STATS, "gradient")
 
 #: Goes into a scan's identity: raise it when a statistic changes its meaning.
 POOLING_VERSION = 2
@@ -90,30 +93,39 @@ def pool_activation(layer: Layer, values: Tensor) -> dict[str, Tensor]:
     return {"mean": mean, "max": view.amax(dim), "std": variance.sqrt_(), **first}
 
 
-def pool_relevance(layer: Layer, values: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-    """Gradient x activation of every channel, and the gradient itself, reduced over the positions.
+def pool_relevance(
+    layer: Layer, values: Tensor, gradient: Tensor, *, plain: bool = True
+) -> dict[str, Tensor]:
+    """Relevance of every channel, and the gradient itself, reduced over the positions.
 
     Parameters
     ----------
     layer
         Describes `values` and `gradient`.
     values, gradient
-        The layer's output and the derivative of the explained score with respect to it.
+        The layer's output and what the backward pass gives for it: the derivative of the explained score,
+        or, with LRP's rules, relevance / output.
+    plain
+        Whether ``gradient`` is the derivative.
 
     Returns
     -------
     pools
-        ``"sum"`` of gradient x activation (signed), its ``"max"``, and the sum of the ``"gradient"``, each
+        ``"sum"`` of gradient x output (signed), its ``"max"``, and the sum of the plain ``"gradient"``, each
         (N, C), at least float32. Over *all* positions: in a transformer read out at its class token, that
         token carries the decision, and from some layer on all of it.
     """
     gradient = _full_precision(gradient.detach())
     relevance = gradient * _full_precision(values)
     if layer.layout == "vector":
-        return {"sum": relevance, "max": relevance, "gradient": gradient.clone()}
+        pools = {"sum": relevance, "max": relevance}
+        return {**pools, "gradient": gradient.clone()} if plain else pools
     product, dim = positions(layer, relevance)
+    pools = {"sum": product.sum(dim), "max": product.amax(dim)}
+    if not plain:
+        return pools
     slopes, slopes_dim = positions(layer, gradient)
-    return {"sum": product.sum(dim), "max": product.amax(dim), "gradient": slopes.sum(slopes_dim)}
+    return {**pools, "gradient": slopes.sum(slopes_dim)}
 
 
 def _full_precision(values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from captum.attr import LayerActivation, LayerGradientXActivation
 from torch import nn
 
+from shortcutscope.attribution.lrp import default_composite, get_composite
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.layers import Layer, find_layers
@@ -398,3 +399,133 @@ def test_relevance_map_adds_up_to_the_pooled_relevance(network):
             if not layer.prefix_tokens:
                 total = found.reshape(5, -1).sum(1)
                 assert_equal(total, pools.relevances[layer.name]["sum"].sum(1), rtol=1e-7, atol=1e-10)
+
+
+# LRP
+
+#: Inside a residual branch: only part of the relevance passes through it.
+IN_A_BRANCH = {"1.0.conv1.2"}
+
+
+def without_constants(model):
+    """Take away all that keeps relevance by design: biases, running means and what is added to tokens."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(("bias", "pos_embed", "pos_embedding", "cls_token", "class_token")):
+            nn.init.zeros_(parameter)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.zero_()
+
+
+@pytest.mark.parametrize("composite", ["epsilon", "default"])
+def test_lrp_of_every_layer_sums_to_the_explained_score(network, composite):
+    model, x = network
+    without_constants(model)
+    layers = [layer for layer in find_layers(model, x) if layer.name not in IN_A_BRANCH]
+    with frozen(model):
+        rules = default_composite(model, x) if composite == "default" else get_composite(composite)
+        plain = capture_batch(model, x, layers, target=1)
+        pools = capture_batch(model, x, layers, target=1, composite=rules)
+    assert torch.equal(pools.logits, plain.logits)
+    # Four channels are few for z+: some outputs have no positive part that could pass their relevance on.
+    rtol = 1e-2 if rules.name == "epsilon_plus" else 1e-4
+    for layer in layers:
+        assert_equal(pools.activations[layer.name]["std"], plain.activations[layer.name]["std"])
+        assert set(pools.relevances[layer.name]) == {"sum", "max"}
+        assert_equal(pools.relevances[layer.name]["sum"].sum(1), pools.logits[:, 1], rtol=rtol, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["resnet", "vgg", "signal"])
+def test_lrp_with_the_epsilon_rule_is_gradient_x_activation_in_relu_networks(make_network, name):
+    model, x = make_network(name)
+    layers = find_layers(model, x, "all")
+    with frozen(model):
+        plain = capture_batch(model, x, layers, target=1)
+        pools = capture_batch(model, x, layers, target=1, composite=get_composite("epsilon"))
+    for layer in layers:
+        for stat in ("sum", "max"):
+            assert_equal(pools.relevances[layer.name][stat], plain.relevances[layer.name][stat])
+
+
+def test_z_plus_is_what_its_formula_says():
+    torch.manual_seed(0)
+    first, second = nn.Conv1d(6, 5, 1), nn.Conv1d(5, 4, 1)
+    model = nn.Sequential(
+        nn.Unflatten(1, (6, 1)), first, nn.ReLU(), second, nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)
+    ).double().eval()  # fmt: skip
+    x = torch.rand(3, 6, dtype=torch.float64)
+    layers = find_layers(model, x, ["1", "2", "4"])
+    with frozen(model):
+        pools = capture_batch(model, x, layers, target=1, composite=get_composite("epsilon_plus"))
+    weight, bias = second.weight[..., 0].detach(), second.bias.detach()
+    a = model[:3](x).detach()[..., 0]
+    b = model[:5](x).detach()[..., 0]
+    relevance = b * model[6].weight[1].detach()  # the epsilon rule at the linear layer
+    assert_equal(pools.relevances["4"]["sum"], relevance)
+    parts = a[:, None] * weight.clamp(min=0)  # (N, outputs, inputs); a is not negative
+    whole = parts.sum(2, keepdim=True) + bias.clamp(min=0)[:, None]
+    shares = torch.where(whole > 0, parts / whole, 0)  # an output without a positive part is never positive
+    expected = (shares * relevance[..., None]).sum(1)
+    for name in ("1", "2"):  # a ReLU passes relevance on
+        assert_equal(pools.relevances[name]["sum"], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_lrp_of_every_class_in_one_forward_pass(resnet):
+    model, x = resnet
+    layers, rules = find_layers(model, x), get_composite("epsilon_plus")
+    with frozen(model):
+        every = capture_batch(model, x, layers, target="every", composite=rules)
+        for k in range(3):
+            single = capture_batch(model, x, layers, target=k, composite=rules)
+            for layer in layers:
+                for stat in ("sum", "max"):
+                    found = every.relevances[layer.name][stat][:, k]
+                    assert_equal(found, single.relevances[layer.name][stat])
+
+
+def test_lrp_sees_outputs_as_they_were_before_they_are_overwritten(overwriting):
+    model, twin, x = overwriting
+    layers, rules = find_layers(model, x), get_composite("epsilon_plus")
+    before = model_state(model)
+    with frozen(model), frozen(twin):
+        pools = capture_batch(model, x, layers, target=0, composite=rules)
+        names = [layer.name for layer in layers]
+        expected = capture_batch(twin, x, find_layers(twin, x, names), target=0, composite=rules)
+    for name in names:
+        for stat in ("sum", "max"):
+            assert_equal(pools.relevances[name][stat], expected.relevances[name][stat])
+    assert model_state(model) == before
+
+
+@pytest.mark.parametrize("name", ["resnet", "vit", "signal"])
+def test_lrp_does_not_depend_on_batch_size_and_memory_format(make_network, name):
+    model, x = make_network(name)
+    layers, rules = find_layers(model, x), get_composite("epsilon_gamma")
+    with frozen(model):
+        whole = capture_batch(model, x, layers, composite=rules)
+        one = capture_batch(model, x[3:4], layers, composite=rules)
+        model.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+        other = capture_batch(model, x, layers, composite=rules)
+    for layer in layers:
+        for stat in ("sum", "max"):
+            expected = whole.relevances[layer.name][stat]
+            assert_equal(one.relevances[layer.name][stat], expected[3:4], rtol=1e-6, atol=1e-9)
+            assert_equal(other.relevances[layer.name][stat], expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["vit", "swin"])
+def test_lrp_in_mixed_precision(make_network, name):
+    model, x = make_network(name)
+    model, x = model.float(), x.float()
+    layers = find_layers(model, x)
+    with frozen(model):
+        rules = default_composite(model, x)
+        full = capture_batch(model, x, layers, target=0, composite=rules)
+        half = capture_batch(model, x, layers, target=0, composite=rules, autocast=torch.bfloat16)
+        plain = capture_batch(model, x, layers, target=0, autocast=torch.bfloat16)
+    assert torch.equal(half.logits, plain.logits)
+    for layer in layers[1:]:
+        a, b = (pools.relevances[layer.name]["sum"] for pools in (half, full))
+        assert a.dtype == torch.float32
+        assert torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] > 0.95
