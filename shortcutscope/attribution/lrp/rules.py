@@ -54,7 +54,7 @@ class Epsilon:
         self, positive: Tensor, negative: Tensor, output: Tensor, relevance: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor | None]:
         """See `Rule`."""
-        share = relevance / stabilized(output, epsilon)
+        share = shared(relevance, output, epsilon)
         return share, share
 
 
@@ -66,7 +66,7 @@ class ZPlus:
         self, positive: Tensor, negative: Tensor, output: Tensor, relevance: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor | None]:
         """See `Rule`."""
-        return relevance / stabilized(positive, epsilon), None
+        return shared(relevance, positive, epsilon), None
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Gamma:
         """See `Rule`."""
         up = output > 0
         favoured = torch.where(up, positive, negative)
-        share = relevance / stabilized(output + self.gamma * favoured, epsilon)
+        share = shared(relevance, output + self.gamma * favoured, epsilon)
         more = (1 + self.gamma) * share
         return torch.where(up, more, share), torch.where(up, share, more)
 
@@ -107,8 +107,8 @@ class AlphaBeta:
         self, positive: Tensor, negative: Tensor, output: Tensor, relevance: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor | None]:
         """See `Rule`."""
-        up = self.alpha * relevance / stabilized(positive, epsilon)
-        return up, -self.beta * relevance / stabilized(negative, epsilon)
+        up = self.alpha * shared(relevance, positive, epsilon)
+        return up, -self.beta * shared(relevance, negative, epsilon)
 
 
 class FirstRule(Protocol):
@@ -161,29 +161,35 @@ class ZBox:
     Attributes
     ----------
     low, high
-        Range of the input *as the network sees it*, behind its normalisation. None: each channel's own
-        range in the batch.
+        Range of the input *as the network sees it*, behind its normalisation: one value, or one for each
+        channel. None: each channel's own range in the image.
     """
 
-    low: float | None = None
-    high: float | None = None
+    low: float | tuple[float, ...] | None = None
+    high: float | tuple[float, ...] | None = None
 
     def relevance(
         self, x: Tensor, linear: LinearMap, weight: Tensor, relevance: Tensor, epsilon: float
     ) -> Tensor:
         """See `FirstRule`."""
-        others = [d for d in range(x.dim()) if d != 1]
-        low = x.amin(others, keepdim=True) if self.low is None else x.new_tensor(self.low)
-        high = x.amax(others, keepdim=True) if self.high is None else x.new_tensor(self.high)
+        # Within a sample: its relevance must not depend on what else is in the batch.
+        positions = tuple(range(2, x.dim()))
+        low = x.amin(positions, keepdim=True) if self.low is None else _per_channel(self.low, x)
+        high = x.amax(positions, keepdim=True) if self.high is None else _per_channel(self.high, x)
         low, high = low.expand_as(x).contiguous(), high.expand_as(x).contiguous()
         up, down = weight.clamp(min=0), weight.clamp(max=0)
         total = linear.apply(x, weight) - linear.apply(low, up) - linear.apply(high, down)
-        share = relevance / stabilized(total, epsilon)
+        share = shared(relevance, total, epsilon)
         return (
             x * linear.transpose(share, weight, x)
             - low * linear.transpose(share, up, x)
             - high * linear.transpose(share, down, x)
         )
+
+
+def shared(relevance: Tensor, total: Tensor, epsilon: float) -> Tensor:
+    """Relevance per contribution; none where nothing contributes, so that nothing can take it."""
+    return torch.where(total == 0, 0, relevance / stabilized(total, epsilon))
 
 
 def stabilized(values: Tensor, epsilon: float) -> Tensor:
@@ -199,4 +205,8 @@ def stabilized(values: Tensor, epsilon: float) -> Tensor:
 
 def _by_weight(x: Tensor, linear: LinearMap, weight: Tensor, relevance: Tensor, epsilon: float) -> Tensor:
     total = linear.apply(torch.ones_like(x[:1]), weight)
-    return linear.transpose(relevance / stabilized(total, epsilon), weight, x)
+    return linear.transpose(shared(relevance, total, epsilon), weight, x)
+
+
+def _per_channel(values: float | tuple[float, ...], x: Tensor) -> Tensor:
+    return x.new_tensor(values).reshape(1, -1, *[1] * (x.dim() - 2))
