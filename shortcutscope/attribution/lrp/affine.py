@@ -50,7 +50,14 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution in one to three dimensions, also transposed: channels in the second dimension."""
+    """A convolution in one to three dimensions, also transposed: channels in the second dimension.
+
+    Attributes
+    ----------
+    uneven
+        Zeros around the input beyond `padding`, as in ``functional.pad``: for ``padding="same"`` of an even
+        kernel, whose two sides differ. Empty otherwise.
+    """
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -58,11 +65,12 @@ class Convolution:
     transposed: bool
     output_padding: tuple[int, ...]
     groups: int
+    uneven: tuple[int, ...] = ()
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         """See `LinearMap`."""
         return torch.convolution(
-            x,
+            self._padded(x),
             weight,
             None,
             self.stride,
@@ -77,7 +85,7 @@ class Convolution:
         """See `LinearMap`."""
         gradient: Tensor = torch.ops.aten.convolution_backward(
             u,
-            x,
+            self._padded(x),
             weight,
             None,
             self.stride,
@@ -88,7 +96,10 @@ class Convolution:
             self.groups,
             [True, False, False],
         )[0]
-        return gradient
+        return functional.pad(gradient, [-zeros for zeros in self.uneven]) if self.uneven else gradient
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return functional.pad(x, self.uneven) if self.uneven else x
 
     def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
         """See `LinearMap`."""
@@ -114,30 +125,21 @@ def convolution(
     groups: int = 1,
     output_padding: Any = 0,
     transposed: bool = False,
-) -> tuple[Convolution, tuple[int, ...]]:
-    """The map of ``torch.conv1d`` and its kin, from their arguments.
-
-    Returns
-    -------
-    map
-        With its padding in numbers.
-    pad
-        For ``functional.pad``, what has to be added to the input beforehand: empty but for
-        ``padding="same"`` of an even kernel, whose two sides differ.
-    """
+) -> Convolution:
+    """The map of ``torch.conv1d`` and its kin, from their arguments."""
     stride, dilation = _each(stride, dims), _each(dilation, dims)
-    before: tuple[int, ...] = ()
+    uneven: tuple[int, ...] = ()
     if padding == "valid":
         padding = 0
     elif padding == "same":
         total = [d * (size - 1) for d, size in zip(dilation, weight.shape[2:], strict=True)]
         if any(t % 2 for t in total):
             sides = [(t // 2, t - t // 2) for t in reversed(total)]
-            padding, before = 0, tuple(side for pair in sides for side in pair)
+            padding, uneven = 0, tuple(side for pair in sides for side in pair)
         else:
             padding = [t // 2 for t in total]
     padded = _each(padding, dims)
-    return Convolution(stride, padded, dilation, transposed, _each(output_padding, dims), groups), before
+    return Convolution(stride, padded, dilation, transposed, _each(output_padding, dims), groups, uneven)
 
 
 def _each(value: int | Sequence[int], dims: int) -> tuple[int, ...]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from shortcutscope.attribution.lrp import provenance
 from shortcutscope.attribution.lrp.affine import LinearMap, Matrix, convolution
@@ -76,15 +75,14 @@ def _convolve(dims: int, transposed: bool) -> Operation:
         weight = weight.detach()  # of an activation, as in dynamic convolutions, it is a gate
         x = input if input.dim() == dims + 2 else input.unsqueeze(0)
         options = dict(zip(names, args, strict=False)) | kwargs
-        linear, pad = convolution(dims, weight, transposed=transposed, **options)
-        source = functional.pad(x, pad) if pad else x
+        linear = convolution(dims, weight, transposed=transposed, **options)
         y = _affine(
             run,
             run.composite.convolution,
             linear,
             weight,
             bias,
-            source,
+            x,
             lambda x: func(x, weight, bias, *args, **kwargs),
             lambda: func(x.detach(), weight, bias, *args, **kwargs),
         )
@@ -132,7 +130,7 @@ def _affine(
     if leaf is None and isinstance(rule, Epsilon):
         return differentiable(x)
     call = Affine(linear, weight, bias, rule, run.composite.epsilon, forward, x, run.saved)
-    call.measure = run.measure
+    call.measure, call.rectified = run.measure, provenance.is_rectified(x)
     if leaf is not None:
         if leaf.shape != x.shape:
             raise InputError(
@@ -187,6 +185,7 @@ def _batch_norm(
         shift,
         before.first,
         run.measure,
+        before.rectified,
     )
     run.calls.append(call)
     output: Tensor = RuledAffine.apply(before.x, call)
