@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from shortcutscope.attribution.lrp.affine import LinearMap
-from shortcutscope.attribution.lrp.rules import FirstRule, Rule, stabilized
+from shortcutscope.attribution.lrp.rules import FirstRule, Rule, shared
 from shortcutscope.attribution.lrp.saved import SavedTensor, SavedTensors
 
 
@@ -38,6 +38,10 @@ class Affine:
         (C,) of the batch norm: y = scale (Wx + b) + shift.
     first
         Rule of the pixels, in place of `rule`.
+    measure
+        Take down what the bias absorbs.
+    rectified
+        The input is known to hold no negative value; else it is looked at.
     bias_relevance
         What the bias absorbed, after the backward pass.
     delivered
@@ -58,6 +62,7 @@ class Affine:
     shift: Tensor | None = None
     first: FirstRule | None = None
     measure: bool = False
+    rectified: bool = False
     bias_relevance: float = 0.0
     delivered: Tensor | None = None
     tapped: Tensor | None = field(default=None, repr=False)
@@ -92,15 +97,16 @@ class RuledAffine(torch.autograd.Function):
         gradient = _own_share(call, gradients[0])
         if gradient is None:
             return None, None
-        x = ctx.x.get()
-        y = ctx.y.get(lambda: call.output(x))
+        # Mixed precision ran the forward pass; sums of contributions need the weights' own.
+        x = ctx.x.get().to(call.weight.dtype)
+        y = ctx.y.get(lambda: call.output(x)).to(call.weight.dtype)
         relevance = y * gradient
         if call.first is not None:
             weight, _ = call.parameters()
             given = call.first.relevance(x, call.linear, weight, relevance, call.epsilon)
             call.delivered = given if call.delivered is None else call.delivered + given
             return None, None
-        return _propagate(call, x, y, relevance), None
+        return _propagate(call, x, y, relevance).to(gradient.dtype), None
 
 
 def _own_share(call: Affine, gradient: Tensor) -> Tensor | None:
@@ -119,28 +125,38 @@ def _propagate(call: Affine, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
     costs one map forward and two back, and an input that is never negative one forward and one or two back.
     """
     linear, (weight, bias) = call.linear, call.parameters()
-    b = 0 if bias is None else linear.over_channels(bias, y.dim())
-    up = weight.clamp(min=0)
-    unsigned = bool(x.amin() >= 0)
+    unsigned = call.rectified or bool(x.amin() >= 0)
     if unsigned:
+        up = weight.clamp(min=0)
         positive = linear.apply(x, up)
     else:
-        positive = ((y - b + linear.apply(x.abs(), weight.abs())) / 2).clamp(min=0)
+        total = linear.apply(x.abs(), weight.abs())
+        signed = y if bias is None else y - linear.over_channels(bias, y.dim())
+        positive = (total + signed).div_(2).clamp_(min=0)
+        # Where all contributions are of one sign, the other's sum is rounding, which nobody may share in.
+        rounding = 16 * torch.finfo(y.dtype).eps * total
+        no_positive, no_negative = positive <= rounding, total - positive <= rounding
     if bias is not None:
-        positive = positive + linear.over_channels(bias.clamp(min=0), y.dim())
-    p, n = call.rule.factors(positive, y - positive, y, relevance, call.epsilon)
+        positive += linear.over_channels(bias.clamp(min=0), y.dim())
+    p, n = call.rule.factors(positive, y, relevance, call.epsilon)
     if call.measure and bias is not None:
-        both = linear.over_channels(bias.clamp(min=0), y.dim()) * p
-        if n is not None:
-            both = both + linear.over_channels(bias.clamp(max=0), y.dim()) * n
-        call.bias_relevance += float(both.sum())
+        call.bias_relevance += _bias_relevance(linear, bias, p, n)
     if unsigned:
         gradient = linear.transpose(p, up, x)
         return gradient if n is None else gradient + linear.transpose(n, weight.clamp(max=0), x)
+    p = p.masked_fill(no_positive, 0)
+    n = None if n is None else n.masked_fill(no_negative, 0)
     mean, half = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
     along = linear.transpose(mean, weight, x)
     across = linear.transpose(half, weight.abs(), x)
     return torch.where(x < 0, along - across, along + across)
+
+
+def _bias_relevance(linear: LinearMap, bias: Tensor, p: Tensor, n: Tensor | None) -> float:
+    given = linear.over_channels(bias.clamp(min=0), p.dim()) * p
+    if n is not None:
+        given = given + linear.over_channels(bias.clamp(max=0), n.dim()) * n
+    return float(given.sum())
 
 
 class Tap(torch.autograd.Function):
@@ -155,7 +171,7 @@ class Tap(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         passed = ctx.passed.get()
-        shown = gradients[0] * ctx.y.get() / stabilized(passed, 1e-9)
+        shown = shared(gradients[0] * ctx.y.get(), passed, 1e-9)
         ctx.call.tapped = shown
         return gradients[0], shown, None
 

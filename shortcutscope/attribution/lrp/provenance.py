@@ -28,6 +28,8 @@ _CARRYING = (
     "Share",
     "Repeat",
 )
+_POOLS = tuple(f"{kind}{dims}D" for dims in (1, 2, 3) for kind in ("AvgPool", "AdaptiveAvgPool"))
+_POOLS += ("MaxPool2DWithIndices", "MaxPool3DWithIndices", "Mean")
 _GATES = ("Softmax", "Sigmoid", "Hardsigmoid", "Rsqrt", "Reciprocal", "SafeSoftmax", "Gate", "GateInPlace")
 _LINEAR = ("Convolution", "Addmm", "Linear", "RuledAffine", "Mm", "Bmm", "Addbmm", "Baddbmm")
 
@@ -38,6 +40,14 @@ def is_gate(tensor: Tensor) -> bool:
     while node is not None and _carries(node):
         node = _first_input(node)
     return node is not None and _kind(node) in _GATES
+
+
+def is_rectified(tensor: Tensor) -> bool:
+    """Whether a tensor is known to hold no negative value: a ReLU's output, maybe pooled."""
+    node = tensor.grad_fn
+    while node is not None and _kind(node) in (*_CARRYING, *_POOLS):
+        node = _first_input(node)
+    return node is not None and _kind(node) == "Relu"
 
 
 def reads_image(tensor: Tensor) -> Tensor | None:

@@ -31,14 +31,14 @@ class Rule(Protocol):
     """How a linear map hands relevance to its inputs."""
 
     def factors(
-        self, positive: Tensor, negative: Tensor, output: Tensor, relevance: Tensor, epsilon: float
+        self, positive: Tensor, output: Tensor, relevance: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor | None]:
         """Factors p of the positive and n of the negative contributions; n is None where it is zero.
 
         Parameters
         ----------
-        positive, negative
-            Sums z+ and z- of the contributions of either sign, bias included; they add up to `output`.
+        positive
+            z+, the sum of the positive contributions, bias included; z- is `output` minus it.
         output, relevance
             y and its relevance R.
         epsilon
@@ -51,7 +51,7 @@ class Epsilon:
     """R_ij = x_i w_ij R_j / y_j: the gradient, so the operation needs nothing else."""
 
     def factors(
-        self, positive: Tensor, negative: Tensor, output: Tensor, relevance: Tensor, epsilon: float
+        self, positive: Tensor, output: Tensor, relevance: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor | None]:
         """See `Rule`."""
         share = shared(relevance, output, epsilon)
@@ -63,10 +63,10 @@ class ZPlus:
     """All to the positive contributions, R_ij = (x_i w_ij)+ R_j / z_j+ (alpha 1, beta 0)."""
 
     def factors(
-        self, positive: Tensor, negative: Tensor, output: Tensor, relevance: Tensor, epsilon: float
+        self, positive: Tensor, output: Tensor, relevance: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor | None]:
         """See `Rule`."""
-        return shared(relevance, positive, epsilon), None
+        return shared(relevance, positive, epsilon, unsigned=True), None
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class Gamma:
     gamma: float = 0.25
 
     def factors(
-        self, positive: Tensor, negative: Tensor, output: Tensor, relevance: Tensor, epsilon: float
+        self, positive: Tensor, output: Tensor, relevance: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor | None]:
         """See `Rule`."""
         up = output > 0
-        favoured = torch.where(up, positive, negative)
+        favoured = torch.where(up, positive, output - positive)
         share = shared(relevance, output + self.gamma * favoured, epsilon)
         more = (1 + self.gamma) * share
         return torch.where(up, more, share), torch.where(up, share, more)
@@ -104,11 +104,11 @@ class AlphaBeta:
             raise ValueError(f"alpha {self.alpha} and beta {self.beta}: alpha - beta must be 1, beta >= 0")
 
     def factors(
-        self, positive: Tensor, negative: Tensor, output: Tensor, relevance: Tensor, epsilon: float
+        self, positive: Tensor, output: Tensor, relevance: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor | None]:
         """See `Rule`."""
-        up = self.alpha * shared(relevance, positive, epsilon)
-        return up, -self.beta * shared(relevance, negative, epsilon)
+        up = self.alpha * shared(relevance, positive, epsilon, unsigned=True)
+        return up, -self.beta * shared(relevance, output - positive, epsilon)
 
 
 class FirstRule(Protocol):
@@ -187,20 +187,24 @@ class ZBox:
         )
 
 
-def shared(relevance: Tensor, total: Tensor, epsilon: float) -> Tensor:
-    """Relevance per contribution; none where nothing contributes, so that nothing can take it."""
-    return torch.where(total == 0, 0, relevance / stabilized(total, epsilon))
-
-
-def stabilized(values: Tensor, epsilon: float) -> Tensor:
-    """Denominators pushed away from zero, each in its own direction.
+def shared(relevance: Tensor, total: Tensor, epsilon: float, *, unsigned: bool = False) -> Tensor:
+    """Relevance per contribution, R / z, with denominators pushed away from zero in their own direction.
 
     By `epsilon` times the mean absolute value within a sample: an absolute epsilon would swallow the
-    relevance of networks whose activations are small.
+    relevance of networks whose activations are small. A sample of zeros takes nothing.
+
+    Parameters
+    ----------
+    relevance, total
+        R and z.
+    epsilon
+        Relative stabiliser.
+    unsigned
+        Totals are known not to be negative, which saves two passes over them.
     """
-    mean = values.abs().mean(tuple(range(1, values.dim())), keepdim=True)
-    offset = epsilon * mean + torch.finfo(values.dtype).tiny
-    return values + torch.where(values >= 0, offset, -offset)
+    mean = (total if unsigned else total.abs()).mean(tuple(range(1, total.dim())), keepdim=True)
+    offset = (epsilon * mean).masked_fill_(mean == 0, torch.inf)
+    return relevance / (total + offset if unsigned else torch.copysign(offset, total).add_(total))
 
 
 def _by_weight(x: Tensor, linear: LinearMap, weight: Tensor, relevance: Tensor, epsilon: float) -> Tensor:
