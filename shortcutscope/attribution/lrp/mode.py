@@ -175,7 +175,6 @@ _SYNONYMS = {
     "divide": "div",
     "true_divide": "div",
     "rmatmul": "matmul",
-    "relu6": "hardtanh",
 }
 
 
