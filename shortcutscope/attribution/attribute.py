@@ -1,0 +1,348 @@
+"""Every attribution method behind one signature, with LRP checked before it is believed."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.attribution.gradient import (
+    Examination,
+    Explained,
+    Explanation,
+    GradCam,
+    GradientXActivation,
+    GradientXInput,
+    IntegratedGradients,
+    Method,
+    SmoothGrad,
+)
+from shortcutscope.attribution.propagate import Lrp
+from shortcutscope.attribution.reference import Reference
+from shortcutscope.attribution.tokens import on_grid, on_pixels, prefix_share
+from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.models.targets import Target
+from shortcutscope.models.tracing import require_plain
+
+if TYPE_CHECKING:
+    from shortcutscope.attribution.checks import Checks
+
+#: Methods by name; besides ``"lrp:<composite>"`` and ``"zennit:<composite>"``.
+METHODS: Mapping[str, type[Method]] = {
+    "gradient_x_activation": GradientXActivation,
+    "gradient_x_input": GradientXInput,
+    "integrated_gradients": IntegratedGradients,
+    "smoothgrad": SmoothGrad,
+    "grad_cam": GradCam,
+    "lrp": Lrp,
+}
+#: Of the images, how many the checks look at.
+CHECKED = 4
+#: From this share of relevance on prefix tokens a map is as good as empty.
+EMPTY_MAP = 0.99
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Relevance of the input or of a layer for one score per sample.
+
+    Attributes
+    ----------
+    relevance
+        Like the input, or like the layer's output in its own layout; at least float32.
+    target
+        (N,) int64, the class that is explained.
+    score
+        (N,) its score.
+    method, requested
+        The method that was used, and the one asked for.
+    reason
+        Why another one was used; None if none was.
+    checks
+        Of LRP, on the first images; None for other methods and without checks.
+    layer
+        None for the input.
+    size
+        Of the image: (H, W), (D, H, W) or (L,).
+    """
+
+    relevance: Tensor
+    target: Tensor
+    score: Tensor
+    method: str
+    requested: str
+    reason: str | None
+    checks: Checks | None
+    layer: Layer | None
+    size: tuple[int, ...]
+
+    def maps(self) -> Tensor:
+        """Relevance of the positions, (N, *grid), summed over channels; (N,) for a vector.
+
+        Warns where a transformer's prefix tokens hold nearly all of it.
+        """
+        if self.layer is None:
+            return self.relevance.sum(1)
+        share = self.prefix_share()
+        if len(share) and share.min() > EMPTY_MAP:
+            warnings.warn(
+                f"in layer {self.layer.name!r} the relevance lies on the class token, which has no place in "
+                "the image: the maps are empty; take an earlier layer for them",
+                stacklevel=2,
+            )
+        return on_grid(self.layer, self.relevance)
+
+    def on_pixels(self) -> Tensor:
+        """The maps on the grid of the image, (N, *size)."""
+        return on_pixels(self.maps(), self.size)
+
+    def prefix_share(self) -> Tensor:
+        """(N,) share of the absolute relevance on tokens that have no place in the image."""
+        if self.layer is None:
+            return self.relevance.new_zeros(len(self.relevance))
+        return prefix_share(self.layer, self.relevance)
+
+
+def attribute(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    target: Target = "predicted",
+    method: str = "lrp",
+    layer: str | Layer | None = None,
+    labels: Tensor | None = None,
+    task: str = "auto",
+    output: str | int | None = None,
+    batch_size: int | None = None,
+    strict: bool = False,
+    check: bool = True,
+    **options: Any,
+) -> Attribution:
+    """Say where in the input, or in a layer, a score comes from.
+
+    Parameters
+    ----------
+    model
+        Any classifier. It runs frozen and in evaluation mode and is given back as it was, also after an
+        exception.
+    x
+        A batch (N, C, ...), on any device.
+    target
+        ``"predicted"``, ``"label"``, one class, or one class per sample.
+    method
+        ``"gradient_x_activation"``, ``"gradient_x_input"``, ``"integrated_gradients"``, ``"smoothgrad"``,
+        ``"grad_cam"`` (of a layer); ``"lrp"`` with the composite that the network's operations ask for,
+        ``"lrp:<composite>"``; ``"zennit:<composite>"`` for comparison.
+    layer
+        A layer's name, or a `Layer` as `find_layers` gives it; None for the input.
+    labels
+        Class per sample (N,), for ``target="label"``.
+    task, output
+        See `shortcutscope.models.targets.select_target` and `find_logits`.
+    batch_size
+        How many images pass through the model at once; None for all. It does not change the result.
+    strict
+        Raise where the checks of a method fail, instead of falling back to gradient x activation.
+    check
+        Check LRP on the first images before it is believed.
+    **options
+        Settings of the method: the fields of `IntegratedGradients`, `SmoothGrad`, `Lrp`, `Reference`.
+
+    Returns
+    -------
+    attribution
+        With ``.reason`` where another method than the one asked for was used.
+
+    Raises
+    ------
+    InputError
+        Unknown method, option, layer or class; a wrong number of labels or targets; all before any work.
+    ModelError
+        The model gives no gradient, or NaN; with `strict`, the checks fail.
+    """
+    chosen = _method(method, options)
+    _require_batch(x, labels, target, batch_size)
+    _require_place(method, chosen, layer)
+    require_plain(model)
+    with _lent(model) as device:
+        images = x.detach().clone().to(device)
+        known = None if labels is None else torch.as_tensor(labels).to(device)
+        explained = Explained(_on(target, device), known, task, output)
+        _require_classes(model, images, explained)
+        place = _find(model, images, layer, output)
+        run = _Run(model, images, explained, place, batch_size or len(x))
+        if isinstance(chosen, Lrp):
+            chosen = chosen.resolved(model, images[:1])
+        examined = run.examine(chosen) if check else Examination()
+        found, reason = None, "; ".join(examined.reasons) or None
+        if reason is None:
+            found, reason = run.explain(chosen)
+        used = chosen.name if isinstance(chosen, Lrp) else method
+        if found is None:
+            if strict or not chosen.dispensable:
+                raise ModelError(f"{used} cannot be trusted on this model: {reason}")
+            failed, used = used, "gradient_x_input" if place is None else "gradient_x_activation"
+            warnings.warn(
+                f"{failed} cannot be trusted on this model: {reason}; {used} is used instead", stacklevel=2
+            )
+            found, why = run.explain(GradientXActivation())
+            if found is None:
+                raise ModelError(f"{used} cannot be trusted on this model: {why}")
+    return Attribution(
+        relevance=found.relevance.to(x.device),
+        target=found.target.to(x.device),
+        score=found.score.to(x.device),
+        method=used,
+        requested=method,
+        reason=reason,
+        checks=examined.checks,
+        layer=place,
+        size=tuple(x.shape[2:]),
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One question put to a frozen model, batch by batch."""
+
+    model: nn.Module
+    x: Tensor
+    explained: Explained
+    layer: Layer | None
+    batch_size: int
+
+    def examine(self, method: Method) -> Examination:
+        rows = slice(0, min(CHECKED, self.batch_size))
+        try:
+            return method.examine(self.model, self.x[rows], self._explained(rows))
+        except ModelError as error:
+            if not method.dispensable:
+                raise
+            return Examination((str(error),))
+
+    def explain(self, method: Method) -> tuple[Explanation | None, str | None]:
+        """The explanation, or why there is none."""
+        parts = []
+        for start in range(0, len(self.x), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            try:
+                part = method.explain(self.model, self.x[rows], self._explained(rows), self.layer)
+            except ModelError as error:
+                if not method.dispensable:
+                    raise
+                return None, str(error)
+            finite = torch.isfinite(part.relevance.flatten(1)).all(1)
+            if not finite.all():
+                first = start + int(finite.long().argmin())
+                return None, f"relevance is NaN or infinite, first for the sample at position {first}"
+            parts.append(part)
+        fields = [torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS]
+        return Explanation(*fields), None
+
+    def _explained(self, rows: slice) -> Explained:
+        target, labels = self.explained.target, self.explained.labels
+        return dataclasses.replace(
+            self.explained,
+            target=target[rows] if isinstance(target, Tensor) and target.dim() else target,
+            labels=None if labels is None else labels[rows],
+        )
+
+
+_FIELDS = [field.name for field in dataclasses.fields(Explanation)]
+
+
+@contextmanager
+def _lent(model: nn.Module) -> Iterator[torch.device]:
+    """The model frozen, whatever modes the caller works under; yields its device."""
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
+        yield next((tensor.device for tensor in _tensors(model)), torch.device("cpu"))
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
+
+
+def _on(target: Target, device: torch.device) -> Target:
+    return target if isinstance(target, str | int) else torch.as_tensor(target).to(device)
+
+
+def _method(name: str, options: Mapping[str, Any]) -> Method:
+    kind, _, composite = name.partition(":") if isinstance(name, str) else (name, "", "")
+    settings = dict(options)
+    if composite and kind in ("lrp", "zennit"):
+        if "composite" in settings:
+            raise InputError(f"method {name!r} names a composite already; leave out composite=...")
+        settings["composite"] = composite
+    found: type[Any] | None = Reference if kind == "zennit" and composite else METHODS.get(kind)
+    if found is None or (composite and kind not in ("lrp", "zennit")):
+        allowed = [*METHODS, "lrp:<composite>", "zennit:<composite>"]
+        close = difflib.get_close_matches(str(name), allowed, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(f"attribution method {name!r} is unknown; {hint}allowed are {', '.join(allowed)}")
+    known = [field.name for field in dataclasses.fields(found)]
+    for option in settings:
+        if option not in known:
+            takes = f"takes {', '.join(known)}" if known else "takes no options"
+            raise InputError(f"attribution method {name!r} has no option {option!r}; it {takes}")
+    method: Method = found(**settings)
+    return method
+
+
+def _require_batch(x: Tensor, labels: Tensor | None, target: Target, batch_size: int | None) -> None:
+    if x.dim() < 2 or not len(x) or not x.is_floating_point():
+        raise InputError(
+            f"x has shape {tuple(x.shape)} and type {x.dtype}; give one batch of floating-point images, for "
+            "instance (N, C, H, W)"
+        )
+    if labels is not None and tuple(torch.as_tensor(labels).shape) != (len(x),):
+        raise InputError(
+            f"labels of shape {tuple(torch.as_tensor(labels).shape)} are given for {len(x)} samples; give "
+            "one a sample"
+        )
+    if isinstance(target, str) and target not in ("predicted", "label"):
+        raise InputError(f"target is {target!r}; allowed are 'predicted', 'label', a class, one a sample")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; it is a whole number from 1 upwards, or None")
+
+
+def _require_place(name: str, method: Method, layer: str | Layer | None) -> None:
+    if layer is None and not method.takes_input:
+        raise InputError(
+            f"{name} explains a layer, best one of the last that has a grid; name it with layer=... "
+            "(`find_layers(model, x)` lists the layers)"
+        )
+    if layer is not None and not method.takes_layer:
+        raise InputError(f"{name} explains the input; for a layer use 'gradient_x_activation'")
+
+
+def _require_classes(model: nn.Module, x: Tensor, explained: Explained) -> None:
+    """Refuse classes that the model does not have, and as many as there are not samples, by one image."""
+    with torch.no_grad():
+        logits = explained.logits(model(x[:1].clone()))
+    explained.select(logits[:1].expand(len(x), -1))
+
+
+def _find(model: nn.Module, x: Tensor, layer: str | Layer | None, output: str | int | None) -> Layer | None:
+    if layer is None:
+        return None
+    if isinstance(layer, Layer):
+        if layer.name not in dict(model.named_modules(remove_duplicate=False)):
+            raise InputError(
+                f"the model has no layer {layer.name!r}; `find_layers(model, batch)` lists those it has"
+            )
+        return layer
+    found = find_layers(model, x, layer, output=output)
+    if len(found) != 1 or layer in ("blocks", "all"):
+        some = ", ".join(repr(one.name) for one in found[:5])
+        raise InputError(f"layer={layer!r} stands for {len(found)} layers ({some} ...); name one")
+    return found[0]
