@@ -32,6 +32,7 @@ from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.roles import AuditedData, audited_data, resolve_concepts
 from shortcutscope.rundir import RunDirectory, read_json, slug, write_json
+from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, make_plan
 from shortcutscope.scan.scanner import Scan, ScanEstimate, ScanOptions, estimate, scan
 from shortcutscope.stats.metrics import auroc, expected_calibration_error
@@ -83,6 +84,11 @@ class Audit:
         """The scan that the audit rests on."""
         return Scan.open(self.path / "scan")
 
+    @property
+    def attribution(self) -> AttributionChoice:
+        """Which attribution the relevances are, what was asked for, and why they differ."""
+        return AttributionChoice.from_json(self.run.get("attribution"))
+
     def __getitem__(self, name: str) -> Finding:
         for finding in self.findings:
             if finding.name == name:
@@ -120,7 +126,8 @@ class Audit:
 
     def __repr__(self) -> str:
         lines = [f"  {f.name}: {f.verdict}, {f.extent}" for f in self.findings]
-        return "\n".join([f"Audit({str(self.path)!r})", *lines])
+        told = [f"  {self.attribution.warning}"] if self.attribution.warning else []
+        return "\n".join([f"Audit({str(self.path)!r})", *lines, *told])
 
 
 def audit(
@@ -141,6 +148,8 @@ def audit(
     batch_size: int = 64,
     workers: int = 0,
     precision: str = "fp32",
+    attribution: str = "gradient",
+    strict: bool = False,
     n_permutations: int = 200,
     n_bootstrap: int = 300,
     on_unreadable: Literal["raise", "skip"] = "raise",
@@ -168,8 +177,9 @@ def audit(
     trained_on : bool
         Say True when ``data`` are the images the model was trained on: effects are about twice as large
         there, and the threshold of use is doubled.
-    layers, target, task, layouts, output, batch_size, workers, precision
-        See `shortcutscope.scan`.
+    layers, target, task, layouts, output, batch_size, workers, precision, attribution, strict
+        See `shortcutscope.scan`. Verdicts rest on interventions, so that they are the same with any
+        attribution; with LRP the profile has no directional derivative.
     positive : int, optional
         Class that margins and effects refer to; by default 1 of two classes, and of several the one that
         the concept goes with most.
@@ -204,6 +214,8 @@ def audit(
         "batch_size": batch_size,
         "workers": workers,
         "precision": precision,
+        "attribution": attribution,
+        "strict": strict,
         "layouts": layouts,
         "output": output,
         "device": device,
@@ -221,6 +233,7 @@ def audit(
             "target": str(target),
             "task": task,
             "precision": precision,
+            "attribution": attribution,
             "layers": layers if isinstance(layers, str | list | tuple) else repr(layers),
         },
     )
@@ -246,7 +259,11 @@ def audit(
             path / "scan",
             **scan_options,
         )
+    if scanned.attribution.warning:
+        run.warn(scanned.attribution.warning)
     run.update(
+        attribution=scanned.attribution.to_json(),
+        not_measured=not_measured(scanned),
         layers=[
             {"name": x.name, "kind": x.kind, "layout": x.layout, "shape": list(x.shape), "depth": x.depth}
             for x in scanned.layers
@@ -305,6 +322,17 @@ def estimate_audit(
 ) -> ScanEstimate:
     """What the scan of an audit would cost in time and on disk; nothing is written."""
     return estimate(model, audited_data(data, train, trained_on=trained_on).table, **options)
+
+
+def not_measured(scanned: Scan) -> dict[str, str]:
+    """Columns of the profile that such a scan leaves empty, and why."""
+    if scanned.has_gradient:
+        return {}
+    why = (
+        f"the scan's relevances are {scanned.attribution}, whose backward pass gives no gradient; "
+        "no verdict depends on it"
+    )
+    return {"derivative": why, "derivative_p": why}
 
 
 def performance(scanned: Scan) -> dict[str, float | None]:

@@ -130,13 +130,30 @@ def test_dry_run_tells_the_cost_and_writes_nothing(
     code, out, err = run(capsys, *arguments)
     assert code == 0, err
     assert re.search(r"about \d+ s, [\d.]+ [KM]iB", out)
+    assert "relevance: gradient x activation" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_lrp_is_asked_for_by_name(
+    capsys: pytest.CaptureFixture[str], study: Study, brightness: str, tmp_path: Path
+) -> None:
+    arguments = ["audit", brightness, study.manifest, "--out", tmp_path / "run", "--concepts", "sex"]
+    arguments += ["--mean", "0.45", "--std", "0.25", "--attribution", "lrp", "--strict", *QUICK]
+    code, out, err = run(capsys, *arguments, "--dry-run")
+    assert code == 0, err
+    assert "relevance: LRP (epsilon_gamma)" in out
+    code, out, err = run(capsys, *arguments)
+    assert code == 0, err
+    assert "relevance: LRP (epsilon_gamma)" in out
+    record = json.loads((tmp_path / "run" / "run.json").read_text())["attribution"]
+    assert (record["requested"], record["used"]) == ("lrp", "lrp:epsilon_gamma")
 
 
 BAD = {
     "no such data": (["nowhere.csv"], "no such file"),
     "no data at all": ([__file__], "is no DATA that can be read"),
     "missing column": (["{csv}", "--label", "diagnosis"], "no column 'diagnosis'"),
+    "unknown attribution": (["{csv}", "--attribution", "deeplift"], "attribution is 'deeplift'"),
     "mean without std": (["{csv}", "--mean", "0.5"], "--mean and --std go together"),
     "mean that is no number": (["{csv}", "--mean", "a", "--std", "1"], "not a number"),
     "unknown concept": (["{csv}", "--concepts", "ruler"], "ruler"),

@@ -69,6 +69,17 @@ def audit(
     positive: Annotated[
         int | None, typer.Option(help="Class that effects refer to.", rich_help_panel=_MODEL)
     ] = None,
+    attribution: Annotated[
+        str,
+        typer.Option(
+            help="Relevance: gradient, lrp (checked; falls back to gradient) or lrp:COMPOSITE.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "gradient",
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop where LRP does not hold on the model.", rich_help_panel=_MODEL),
+    ] = False,
     image: Annotated[str, typer.Option(help="Image file.", rich_help_panel=_COLUMNS)] = "image",
     label: Annotated[str, typer.Option(help="Class.", rich_help_panel=_COLUMNS)] = "label",
     group: Annotated[
@@ -151,6 +162,8 @@ def audit(
         "batch_size": batch_size,
         "workers": workers,
         "precision": precision,
+        "attribution": attribution,
+        "strict": strict,
     }
     console = Console()
     if dry_run:

@@ -35,6 +35,7 @@ def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
     count = len(audit.shortcuts)
     told = {0: "no shortcut found", 1: "1 shortcut found"}.get(count, f"{count} shortcuts found")
     console.print(f"{told} among {len(audit.findings)} concepts", style="bold", highlight=False)
+    console.print(f"relevance: {audit.attribution}", markup=False, highlight=False)
     console.print(f"report:  {report}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"results: {audit.path}", markup=False, highlight=False, soft_wrap=True)
 
@@ -85,6 +86,11 @@ def print_estimate(console: Console, estimate: Any) -> None:
     console.print(
         f"scan: about {_duration(estimate.seconds)}, {_size(estimate.bytes)} on disk", highlight=False
     )
+    console.print(f"relevance: {estimate.attribution}", markup=False, highlight=False)
+    if estimate.attribution.warning:
+        console.print(
+            f"warning: {estimate.attribution.warning}", style="yellow", markup=False, highlight=False
+        )
     console.print("nothing was written (--dry-run)")
 
 

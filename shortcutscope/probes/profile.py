@@ -1,4 +1,8 @@
-"""The profile: one row per concept and layer, saying what is encoded and how the logit responds."""
+"""The profile: one row per concept and layer, saying what is encoded and how the logit responds.
+
+The directional derivative needs the plain gradient, which a scan with LRP does not have: there it stays
+empty, and nothing else depends on it.
+"""
 
 from __future__ import annotations
 
@@ -123,8 +127,8 @@ def probe_layer(
     Returns
     -------
     dict
-        ``rows`` (one per concept, with the profile's columns as far as they are known here) and ``null``
-        (permutations, K).
+        ``rows`` (one per concept, with the profile's columns as far as they are known here; no derivative
+        without the plain gradient) and ``null`` (permutations, K).
     """
     samples = scan.samples
     labels, groups = samples["label"].to_numpy(), samples["group"].to_numpy()
@@ -140,19 +144,22 @@ def probe_layer(
         n_bootstrap=settings.n_bootstrap,
         seed=settings.seed,
     )
-    pooled, gradients = scan.activation(layer.name), scan.gradient(layer.name)
+    pooled = scan.activation(layer.name)
+    gradients = scan.gradient(layer.name) if scan.has_gradient else None
     rows = []
     for k, (concept, positive) in enumerate(zip(concepts, positives, strict=True)):
         known = np.isfinite(concept.values)
-        derivative, derivative_p = derivative_test(
-            gradients[known],
-            pooled[known],
-            concept.values[known],
-            permutations[k][known],
-            labels[known],
-            np.where(samples["target"].to_numpy()[known] == positive, 1.0, -1.0),
-            within_class_spread(scan.margin(positive), labels),
-        )
+        derivative, derivative_p = None, None
+        if gradients is not None:
+            derivative, derivative_p = derivative_test(
+                gradients[known],
+                pooled[known],
+                concept.values[known],
+                permutations[k][known],
+                labels[known],
+                np.where(samples["target"].to_numpy()[known] == positive, 1.0, -1.0),
+                within_class_spread(scan.margin(positive), labels),
+            )
         naive = cross_fit_cav("pattern", features, concept.values, labels, folds, balance=None)
         row = available.table.iloc[k]
         rows.append(

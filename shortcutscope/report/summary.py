@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shortcutscope.report import wording
+from shortcutscope.report.attribution import summarize_attribution
 from shortcutscope.report.finding import summarize_finding
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, read_run, texts
 
@@ -58,8 +59,9 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
     -------
     dict
         Plain data: ``title``, ``headline``, ``facts``, ``warnings``, ``assumptions``, ``performance``,
-        ``findings`` (see `summarize_finding`), ``cards`` and ``folded`` (the strip), ``zones``,
-        ``heatmaps``, ``effects``, ``power``, ``profile``, ``refused``, ``provenance``.
+        ``attribution`` (see `summarize_attribution`), ``findings`` (see `summarize_finding`), ``cards`` and
+        ``folded`` (the strip), ``zones``, ``heatmaps``, ``effects``, ``power``, ``profile``, ``refused``,
+        ``provenance``.
 
     Raises
     ------
@@ -68,6 +70,7 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
     """
     files = read_run(run_dir)
     run = files.run
+    attribution = summarize_attribution(run)
     zones = extent_zones(run)
     findings = [summarize_finding(f, files, zones, i) for i, f in enumerate(files.findings)]
     for finding in findings[MAX_DRAWN:]:
@@ -75,7 +78,8 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
     return {
         "title": _title(run),
         "headline": wording.headline(files.findings),
-        "facts": _facts(run),
+        "facts": [*_facts(run), {"label": "Relevance", "value": attribution["label"]}],
+        "attribution": attribution,
         "created": str(run.get("created") or ""),
         "version": str(run.get("version") or ""),
         "warnings": [*map(_sentence_case, texts(run.get("warnings"))), *_gallery_warning(run)],

@@ -83,14 +83,11 @@ def run_batch(
     InputError
         The device's memory does not hold the batch.
     """
-    images, labels, rows = batch
-    x = images.to(device, non_blocking=True)
-    if memory_format is not torch.contiguous_format:
-        x = x.contiguous(memory_format=memory_format)
-    if not isinstance(target, str | int):
-        target = torch.as_tensor(target)[rows]
+    _, labels, rows = batch
+    x = on_device(batch, device, memory_format)
+    explained = targets_of(batch, target)
     try:
-        pools = capture_batch(model, x, layers, labels=labels.to(device), target=target, **options)
+        pools = capture_batch(model, x, layers, labels=labels.to(device), target=explained, **options)
     except NonFiniteError as error:
         raise NonFiniteError(error.rows, [_name(table, rows[i]) for i in error.rows]) from None
     except torch.OutOfMemoryError as error:
@@ -99,6 +96,19 @@ def run_batch(
             f"{device}; choose a smaller batch_size"
         ) from error
     return _arrays(pools, table, rows)
+
+
+def on_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> Tensor:
+    """The images of a batch where and as the model takes them."""
+    x = batch[0].to(device, non_blocking=True)
+    if memory_format is not torch.contiguous_format:
+        x = x.contiguous(memory_format=memory_format)
+    return x
+
+
+def targets_of(batch: Batch, target: Target) -> Target:
+    """The batch's part of a target: of a class per sample of the table, those of its rows."""
+    return target if isinstance(target, str | int) else torch.as_tensor(target)[batch[2]]
 
 
 def _arrays(pools: BatchPools, table: ImageTable, rows: Tensor) -> dict[str, Array]:
@@ -126,7 +136,8 @@ def _require_finite(arrays: dict[str, Array], table: ImageTable, rows: Tensor) -
             names = ", ".join(_name(table, rows[i]) for i in np.flatnonzero(~finite)[:5])
             raise ModelError(
                 f"{key} is NaN or infinite for the samples {names}: the network is not differentiable there, "
-                "or overflows; leave the layer out, use precision='fp32', or scan with relevance=False"
+                "or overflows; leave the layer out, use precision='fp32' or attribution='gradient', or scan "
+                "with relevance=False"
             )
 
 

@@ -14,18 +14,23 @@ import torch
 from torch import Tensor, nn
 
 import shortcutscope
+from shortcutscope.attribution.lrp import Composite
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.layers import Layer, LayerChoice, find_layers
 from shortcutscope.models.targets import Target, class_count, resolve_task
-from shortcutscope.scan.batches import batches, run_batch
+from shortcutscope.scan.batches import Batch, batches, on_device, run_batch, targets_of
+from shortcutscope.scan.choice import GRADIENT, AttributionChoice, check_attribution, choose_attribution
 from shortcutscope.scan.pooling import POOLING_VERSION
 from shortcutscope.scan.shard import Array
 from shortcutscope.scan.store import EXACT
 
 #: Largest shard: what bounds the memory of a wide network's scan (four times this, in the making).
 SHARD_BYTES = 64 * 2**20
+
+#: First images on which LRP is checked, at most.
+CHECKED_SAMPLES = 4
 
 #: Columns that the scan adds to the table of samples.
 ADDED_COLUMNS = ("prediction", "target")
@@ -38,7 +43,7 @@ class Options:
     Raises
     ------
     InputError
-        A size that is too small, or several processes started by torchrun.
+        A size that is too small, an unknown attribution, or several processes started by torchrun.
     """
 
     layers: LayerChoice = "blocks"
@@ -52,11 +57,19 @@ class Options:
     layouts: Mapping[str, str] | None = None
     output: str | int | None = None
     relevance: bool = True
+    attribution: str = GRADIENT
+    strict: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("shard_rows", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_attribution(self.attribution)
+        if self.attribution != GRADIENT and not self.relevance:
+            raise InputError(
+                f"attribution={self.attribution!r} is given with relevance=False, which records no "
+                "relevance; leave one of them out"
+            )
         processes = os.environ.get("WORLD_SIZE", "1")
         if processes != "1":
             raise InputError(
@@ -75,6 +88,8 @@ class Plan:
         Where and in what form batches are run.
     layers, task
         As found on the first samples.
+    attribution
+        The attribution that is used, and why.
     inputs
         What the result depends on, as JSON values.
     row_bytes
@@ -89,13 +104,12 @@ class Plan:
     memory_format: torch.memory_format
     layers: tuple[Layer, ...]
     task: str
+    attribution: AttributionChoice
     inputs: dict[str, Any]
     row_bytes: int
     shard_rows: int
 
-    def run(
-        self, model: nn.Module, table: ImageTable, batch: tuple[Tensor, Tensor, Tensor]
-    ) -> dict[str, Array]:
+    def run(self, model: nn.Module, table: ImageTable, batch: Batch) -> dict[str, Array]:
         """The rows that one batch adds to the store, see `run_batch`."""
         return run_batch(
             model,
@@ -109,6 +123,7 @@ class Plan:
             task=self.task,
             output=self.options.output,
             relevance=self.options.relevance,
+            composite=self.attribution.composite,
         )
 
 
@@ -127,9 +142,10 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
     InputError
         Labels, targets, layers, precision, images or columns that cannot be used.
     ModelError
-        A model that cannot be scanned.
+        A model that cannot be scanned, or on which LRP does not hold with ``strict=True``.
     """
     _check_columns(table)
+    _check_one_target_a_sample(options.target, table)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     autocast = autocast_dtype(options.precision, device)
     fingerprint = model_fingerprint(model)
@@ -138,22 +154,48 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
     layers = find_layers(model, images, options.layers, layouts=options.layouts, output=options.output)
     memory_format = fitting_memory_format(model, images) if options.channels_last else torch.contiguous_format
     model.to(memory_format=memory_format)
-    trial = Plan(options, device, autocast, memory_format, layers, options.task, {}, 0, 0)
+    gradient = AttributionChoice()
+    trial = Plan(options, device, autocast, memory_format, layers, options.task, gradient, {}, 0, 0)
     rows = trial.run(model, table, batch)
     logits = torch.from_numpy(rows["logits"])
     task = resolve_task(logits, options.task)
     if task != "multilabel":
         _check_classes("label", table.frame["label"].to_numpy(), class_count(logits, task))
     if not isinstance(options.target, str | int):
-        _check_target_per_sample(options.target, table, class_count(logits, task))
+        _check_classes("target", np.asarray(options.target), class_count(logits, task))
+    if options.attribution != GRADIENT:
+        trial = replace(trial, attribution=_choose(trial, model, table))
+        rows = trial.run(model, table, batch)
     row_bytes = sum(values[0].size * _stored_size(key, values) for key, values in rows.items())
     per_shard = min(options.shard_rows, SHARD_BYTES // row_bytes)
     return replace(
         trial,
         task=task,
-        inputs=_inputs(fingerprint, table, layers, task, options),
+        inputs=_inputs(fingerprint, table, layers, task, trial.attribution, options),
         row_bytes=row_bytes,
         shard_rows=max(1, per_shard // options.batch_size) * options.batch_size,
+    )
+
+
+def _choose(trial: Plan, model: nn.Module, table: ImageTable) -> AttributionChoice:
+    """LRP where it holds on the first samples."""
+    options = trial.options
+    batch = next(batches(table, min(CHECKED_SAMPLES, options.batch_size)))
+
+    def attempt(composite: Composite) -> None:
+        replace(trial, attribution=AttributionChoice(composite=composite)).run(model, table, batch)
+
+    return choose_attribution(
+        model,
+        on_device(batch, trial.device, trial.memory_format),
+        options.attribution,
+        attempt,
+        strict=options.strict,
+        labels=batch[1].to(trial.device),
+        target=targets_of(batch, options.target),
+        task=options.task,
+        output=options.output,
+        autocast=trial.autocast,
     )
 
 
@@ -191,7 +233,12 @@ def fitting_memory_format(model: nn.Module, images: Tensor) -> torch.memory_form
 
 
 def _inputs(
-    fingerprint: str, table: ImageTable, layers: tuple[Layer, ...], task: str, options: Options
+    fingerprint: str,
+    table: ImageTable,
+    layers: tuple[Layer, ...],
+    task: str,
+    attribution: AttributionChoice,
+    options: Options,
 ) -> dict[str, Any]:
     """What a scan depends on: another value of any of these is another scan."""
     target = options.target
@@ -206,6 +253,9 @@ def _inputs(
         "task": task,
         "output": options.output,
         "relevance": options.relevance,
+        # What is used, not what was asked for: after a fallback the rows are those of the gradient.
+        "attribution": attribution.used,
+        "composite": None if attribution.composite is None else repr(attribution.composite),
         "precision": options.precision,
         "pooling": POOLING_VERSION,
         "version": shortcutscope.__version__,
@@ -232,14 +282,12 @@ def _check_columns(table: ImageTable) -> None:
         ) from error
 
 
-def _check_target_per_sample(target: Target, table: ImageTable, n_classes: int) -> None:
-    classes = np.asarray(target)
-    if classes.shape != (len(table),):
+def _check_one_target_a_sample(target: Target, table: ImageTable) -> None:
+    if not isinstance(target, str | int) and np.shape(target) != (len(table),):
         raise InputError(
-            f"targets have shape {classes.shape} but the table has {len(table)} samples; give one "
+            f"targets have shape {np.shape(target)} but the table has {len(table)} samples; give one "
             "class a sample"
         )
-    _check_classes("target", classes, n_classes)
 
 
 def _check_classes(what: str, classes: Array, n_classes: int) -> None:

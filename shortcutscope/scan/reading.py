@@ -14,7 +14,8 @@ import torch
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import margin
-from shortcutscope.scan.pooling import ACTIVATION_STATS, CLASS_TOKEN, RELEVANCE_STATS
+from shortcutscope.scan.choice import AttributionChoice
+from shortcutscope.scan.pooling import ACTIVATION_STATS, CLASS_TOKEN, LRP_STATS, RELEVANCE_STATS
 from shortcutscope.scan.shard import FloatArray
 from shortcutscope.scan.store import ShardReader
 
@@ -38,6 +39,8 @@ class Scan:
         ``"multiclass"``, ``"binary"`` or ``"multilabel"``.
     target
         What was explained: ``"predicted"``, ``"label"``, ``"every"``, or a class.
+    attribution
+        How: the attribution that was used, what was asked for, why they differ, and the check's figures.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class Scan:
     task: str
     target: str | int
     _reader: ShardReader = field(repr=False, compare=False)
+    attribution: AttributionChoice = field(default_factory=AttributionChoice)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -68,6 +72,7 @@ class Scan:
             inputs["task"],
             inputs["target"],
             reader,
+            AttributionChoice.from_json(reader.remarks.get("attribution")),
         )
 
     def __len__(self) -> int:
@@ -105,14 +110,15 @@ class Scan:
         return np.concatenate([self.activation(layer, stat) for stat in stats], axis=1)
 
     def relevance(self, layer: str | Layer, stat: str = "sum", target: int | None = None) -> FloatArray:
-        """Gradient x activation (N, C), pooled over the positions.
+        """Relevance (N, C), pooled over the positions: gradient x activation, or LRP's (see `attribution`).
 
         Parameters
         ----------
         layer
             Name or layer.
         stat
-            ``"sum"`` (signed), ``"max"``, or ``"gradient"`` for the sum of the gradient itself.
+            ``"sum"`` (signed), ``"max"``, or ``"gradient"`` for the sum of the gradient itself, which an LRP
+            scan does not have.
         target
             The class explained. None for the one in ``samples.target``; another one only where every
             class was scanned.
@@ -120,9 +126,14 @@ class Scan:
         Raises
         ------
         InputError
-            Not scanned: the layer, the class, or relevance at all.
+            Not scanned: the layer, the class, the gradient, or relevance at all.
         """
-        _check_stat(stat, RELEVANCE_STATS)
+        if stat == "gradient" and not self.attribution.is_gradient:
+            raise InputError(
+                f"{self.path} was scanned with {self.attribution.used}, whose backward pass gives no "
+                "gradient; scan with attribution='gradient'"
+            )
+        _check_stat(stat, RELEVANCE_STATS if self.attribution.is_gradient else LRP_STATS)
         key = relevance_key(self.layer(layer).name, stat)
         if not self._reader.inputs["relevance"]:
             raise InputError(f"{self.path} holds activations alone; scan with relevance=True")
@@ -139,6 +150,11 @@ class Scan:
         chosen = self.samples["target"].to_numpy() if target is None else target
         explained: FloatArray = values[np.arange(len(values)), chosen]
         return explained
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the plain gradient was recorded."""
+        return bool(self._reader.inputs["relevance"]) and self.attribution.is_gradient
 
     def gradient(self, layer: str | Layer, target: int | None = None) -> FloatArray:
         """Gradient of the explained score, summed over the positions, (N, C)."""

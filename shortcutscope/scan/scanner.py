@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
@@ -18,6 +19,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, LayerChoice
 from shortcutscope.models.targets import Target, predicted_class
 from shortcutscope.scan.batches import batches
+from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, Plan, make_plan
 from shortcutscope.scan.reading import Scan
 from shortcutscope.scan.store import ShardWriter, require_free_space
@@ -40,6 +42,8 @@ class ScanOptions(TypedDict, total=False):
     layouts: Mapping[str, str] | None
     output: str | int | None
     relevance: bool
+    attribution: str
+    strict: bool
     progress: bool
 
 
@@ -56,18 +60,22 @@ class ScanEstimate:
     bytes
         On the disk.
     seconds
-        Of computing, and of reading images where that takes longer; measured on one batch.
+        Of computing, and of reading images where that takes longer; measured on one batch, with the
+        attribution that would be used.
+    attribution
+        That attribution, and why it is this one.
     """
 
     n_samples: int
     layers: tuple[Layer, ...]
     bytes: int
     seconds: float
+    attribution: AttributionChoice = field(default_factory=AttributionChoice)
 
     def __str__(self) -> str:
         return (
             f"{self.n_samples} samples x {len(self.layers)} layers: {self.bytes / 2**20:.1f} MiB, "
-            f"about {self.seconds:.0f} s"
+            f"about {self.seconds:.0f} s, {self.attribution}"
         )
 
 
@@ -110,6 +118,8 @@ def scan(
     layouts: Mapping[str, str] | None = None,
     output: str | int | None = None,
     relevance: bool = True,
+    attribution: str = "gradient",
+    strict: bool = False,
     progress: bool = True,
     dry_run: bool = False,
 ) -> Scan | ScanEstimate:
@@ -148,6 +158,13 @@ def scan(
         Which part of the model's output holds the scores, see `find_logits`.
     relevance
         False records activations alone, at the cost of a forward pass.
+    attribution
+        ``"gradient"`` for gradient x activation, ``"lrp"`` for LRP with the composite that fits the
+        network's operations, or ``"lrp:<composite>"``. LRP is checked on the first images; where it does
+        not hold, the scan uses gradient x activation, with a warning and the reason in `Scan.attribution`.
+        An LRP scan has no plain gradient.
+    strict
+        Refuse to scan where LRP does not hold, instead of falling back.
     progress
         Show a progress bar.
     dry_run
@@ -160,7 +177,7 @@ def scan(
     StaleRunError
         The folder holds a scan of another model, data, transform or setting.
     ModelError
-        A model that cannot be scanned, or that returns NaN.
+        A model that cannot be scanned, that returns NaN, or on which LRP does not hold with ``strict=True``.
     """
     options = Options(
         layers,
@@ -174,9 +191,13 @@ def scan(
         layouts,
         output,
         relevance,
+        attribution,
+        strict,
     )
     with frozen(model, device) as borrowed:
         plan = make_plan(borrowed, table, options)
+        if plan.attribution.warning:
+            warnings.warn(plan.attribution.warning, stacklevel=2)
         if dry_run:
             return _measure(borrowed, table, plan)
         return _write(borrowed, table, plan, Path(out), progress)
@@ -202,7 +223,7 @@ def _measure(model: nn.Module, table: ImageTable, plan: Plan) -> ScanEstimate:
     plan.run(model, table, batch)  # its rows are on the host, so an accelerator has finished
     computing = time.perf_counter() - start
     per_batch = max(reading, computing) if options.workers else reading + computing
-    return ScanEstimate(n, plan.layers, n * plan.row_bytes, per_batch * n / len(batch[0]))
+    return ScanEstimate(n, plan.layers, n * plan.row_bytes, per_batch * n / len(batch[0]), plan.attribution)
 
 
 def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path, progress: bool) -> Scan:
@@ -225,7 +246,7 @@ def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path, progress:
                 bar.update(len(batch[0]))
             writer.flush()
         # Also for a finished scan: metadata may have changed, which no statistic depends on.
-        writer.finish(_samples(table, writer, plan.task))
+        writer.finish(_samples(table, writer, plan.task), attribution=plan.attribution.to_json())
     return Scan.open(out)
 
 

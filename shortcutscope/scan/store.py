@@ -132,8 +132,15 @@ class ShardWriter:
         if self._n_pending:
             self._commit(self._n_pending)
 
-    def finish(self, samples: pd.DataFrame) -> None:
+    def finish(self, samples: pd.DataFrame, **remarks: Any) -> None:
         """Write the last shard and the table of samples, and declare the store complete.
+
+        Parameters
+        ----------
+        samples
+            One row per row of the store.
+        **remarks
+            JSON values to keep in the manifest that say how the store came to be; no row depends on them.
 
         Raises
         ------
@@ -147,7 +154,7 @@ class ShardWriter:
                 f"for {self.n_rows}"
             )
         write_atomically(self.folder / SAMPLES, lambda file: file.write(samples.to_parquet(index=False)))
-        self._manifest["complete"] = True
+        self._manifest = {**self._manifest, "complete": True, "remarks": remarks}
         self._write_manifest()
 
     def read(self, key: str) -> Array:
@@ -249,6 +256,7 @@ class ShardReader:
             )
         self.inputs: dict[str, Any] = manifest["inputs"]
         self.n_rows: int = manifest["n_rows"]
+        self.remarks: dict[str, Any] = manifest.get("remarks") or {}
         self._refuse_damage(checksum=False)
 
     def read(self, key: str) -> Array:

@@ -514,7 +514,7 @@ def test_lrp_does_not_depend_on_batch_size_and_memory_format(make_network, name)
             assert_equal(other.relevances[layer.name][stat], expected, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["vit", "swin"])
+@pytest.mark.parametrize("name", ["resnet", "vit", "swin"])
 def test_lrp_in_mixed_precision(make_network, name):
     model, x = make_network(name)
     model, x = model.float(), x.float()
