@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from shortcutscope.attribution.lrp import provenance
 from shortcutscope.attribution.lrp.affine import LinearMap, Matrix, convolution
@@ -322,17 +321,8 @@ def _elementwise(outside: Operation, in_place: type, free: type) -> Operation:
 _backend = torch._C._nn
 for _function in (
     *(_backend.gelu, _backend.silu, _backend.hardswish, _backend.mish, _backend.hardtanh, _backend.elu),
-    *(
-        _backend.relu6,
-        _backend.softplus,
-        functional.relu6,
-        torch.tanh,
-        torch.selu,
-        torch.celu,
-        torch.clamp,
-        torch.clamp_min,
-        torch.clamp_max,
-    ),
+    *(_backend.softplus, _backend.relu6, torch.tanh, torch.selu, torch.celu),
+    *(torch.clamp, torch.clamp_min, torch.clamp_max),
     *(torch.sqrt, torch.exp, torch.expm1, torch.log1p, torch.square, torch.erf, torch.sin),
 ):
     TABLE[_function.__name__] = _elementwise(_function, RescaleInPlace, Rescale)
