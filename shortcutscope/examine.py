@@ -202,7 +202,7 @@ def examine(
     with run.stage("gallery"):
         decision = scan.layers[-1].name
         shown = {f.name: use[f.name][decision] for f in findings if f.encoded.get("value")}
-        galleries = draw_galleries(model, table, scan, shown, count=settings.gallery)
+        galleries = draw_galleries(model, table, scan, shown, count=settings.gallery, output=settings.output)
     profile = assemble(probes, use, extents, ranks, weights)
     return Examination(findings, profile, _concept_frame(context, here, probes), galleries)
 

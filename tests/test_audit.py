@@ -161,6 +161,82 @@ def test_full_correlation_is_not_testable_and_says_what_is_missing(planted, tmp_
     assert "no conflicting samples" in finding.reason
 
 
+def test_lrp_changes_the_pictures_and_no_verdict(planted, audited, tmp_path):
+    model, train, held_out = planted
+    options = {"concepts": ["tag", "coin", "sex"], "train": train, "attribution": "lrp", **OPTIONS}
+    result = ss.audit(model, held_out, tmp_path / "run", **options)
+    assert result.findings == audited.findings
+    assert result.run["attribution"]["used"] == "lrp:epsilon_plus"
+    assert result.run["attribution"]["checks"]["passed"]
+    assert audited.run["attribution"] == {
+        "requested": "gradient", "used": "gradient", "reason": None, "checks": None,
+    }  # fmt: skip
+    derivatives = ["derivative", "derivative_p"]
+    assert result.profile[derivatives].isna().all(axis=None)
+    assert audited.profile[derivatives].notna().all(axis=None)
+    rest = [column for column in audited.profile if column not in derivatives]
+    pd.testing.assert_frame_equal(result.profile[rest], audited.profile[rest])
+    assert all("gives no gradient" in result.run["not_measured"][name] for name in derivatives)
+    assert audited.run["not_measured"] == {}
+    pictures = []
+    for run in (result, audited):
+        with np.load(run.path / "gallery" / "tag.npz", allow_pickle=False) as gallery:
+            pictures.append(gallery["maps"].astype(float))
+    assert not np.allclose(*pictures, atol=0.05)
+    page = result.report().read_text()
+    assert "Relevance (LRP, epsilon_plus)" in page
+    assert "derivative, derivative_p: not measured" in page
+    with pytest.raises(StaleRunError, match="attribution"):
+        ss.audit(model, held_out, result.path, concepts=["tag"], train=train, **OPTIONS)
+
+
+class _Squares(torch.autograd.Function):
+    """An operation that LRP's rules do not reach, and whose gradient is not LRP-0."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+class _Energy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(_Squares.apply(self.conv(x)).mean((2, 3)))
+
+
+def test_where_lrp_does_not_hold_the_audit_says_so_everywhere(planted, tmp_path):
+    _, _, held_out = planted
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = _Energy().eval()
+    options = {"concepts": ["tag"], "attribution": "lrp", **OPTIONS}
+    with pytest.raises(ModelError, match="does not hold on this model"):
+        ss.audit(model, held_out, tmp_path / "run", strict=True, **options)
+    assert not (tmp_path / "run").exists()
+    with pytest.warns(UserWarning, match="although attribution='lrp' was asked for"):
+        result = ss.audit(model, held_out, tmp_path / "run", **options)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["attribution"]["requested"], record["attribution"]["used"]) == ("lrp", "gradient")
+    reason = record["attribution"]["reason"]
+    assert reason
+    assert any(reason in text for text in record["warnings"])
+    assert result.attribution == result.scan.attribution
+    assert reason in repr(result)
+    assert result.profile["derivative"].notna().all()
+    page = result.report().read_text()
+    first, figures = page.index('data-test="warnings"'), page.index('data-test="fallback-figures"')
+    assert first < figures < page.index('data-test="verdicts"')
+    assert "Relevance (gradient × activation)" in page or "gallery" not in record["stages"]
+
+
 class TestRefusals:
     """Each kind of bad input has its own error, before anything is written."""
 

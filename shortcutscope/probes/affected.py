@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from shortcutscope.attribution.attribute import attribute
+from shortcutscope.attribution.tokens import on_pixels
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.layers import Layer
-from shortcutscope.scan.capture import relevance_map
 from shortcutscope.scan.scanner import Scan
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+
+#: Depth up to which the patches of a transformer with a class token still hold relevance of their own.
+DEEPEST_WITH_TOKEN = 0.5
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Gallery:
     images : ndarray
         (K, H, W) or (K, H, W, 3) uint8.
     maps : ndarray
-        (K, H, W) float16 relevance, gradient x activation at an early layer, on the image's grid.
+        (K, H, W) float16 relevance at an early layer, by the scan's attribution, on the image's grid.
     sample_ids, captions : list of str
     """
 
@@ -53,7 +57,13 @@ def most_affected(record: Mapping[str, Any], count: int) -> tuple[IntArray, Floa
 
 
 def draw_galleries(
-    model: nn.Module, table: ImageTable, scan: Scan, use: Mapping[str, Mapping[str, Any]], *, count: int = 12
+    model: nn.Module,
+    table: ImageTable,
+    scan: Scan,
+    use: Mapping[str, Mapping[str, Any]],
+    *,
+    count: int = 12,
+    output: str | int | None = None,
 ) -> dict[str, Gallery]:
     """Galleries of the samples whose logit changes most when a concept is taken out.
 
@@ -61,6 +71,8 @@ def draw_galleries(
     ----------
     use : mapping
         Concept to its record at the decision layer, with ``samples`` and ``change``.
+    output
+        Which part of the model's output holds the scores, see `find_logits`.
 
     Returns
     -------
@@ -80,14 +92,28 @@ def draw_galleries(
         ]
         if len(indices):
             galleries[name] = draw_gallery(
-                model, table, layer, indices, captions, targets=predicted[indices], task=scan.task
+                model,
+                table,
+                layer,
+                indices,
+                captions,
+                targets=predicted[indices],
+                task=scan.task,
+                output=output,
+                method=scan.attribution.method,
             )
     return galleries
 
 
 def gallery_layer(layers: Sequence[Layer], finest: int = 12) -> Layer | None:
-    """The deepest two-dimensional layer whose grid still shows where: at least ``finest`` cells a side."""
+    """The deepest two-dimensional layer whose grid still shows where: at least ``finest`` cells a side.
+
+    In a transformer read out at its class token that token gathers the relevance on its way, up to all of
+    it in the last block; so of such layers, whose grid is always fine, the first half alone counts.
+    """
     flat = [layer for layer in layers if layer.spatial and len(layer.grid) == 2]
+    early = [layer for layer in flat if not layer.prefix_tokens or layer.depth <= DEEPEST_WITH_TOKEN]
+    flat = early or flat[:1]
     fine = [layer for layer in flat if min(layer.grid) >= finest]
     return (fine or flat)[-1] if flat else None
 
@@ -101,6 +127,8 @@ def draw_gallery(
     *,
     targets: IntArray,
     task: str,
+    output: str | int | None = None,
+    method: str = "gradient_x_activation",
 ) -> Gallery:
     """Relevance maps of some samples on the grid of their images.
 
@@ -109,17 +137,27 @@ def draw_gallery(
     model : nn.Module
         Frozen.
     layer : Layer
-        Where gradient x activation is read.
+        Where relevance is read.
     targets : ndarray
         (K,) class whose logit is explained, for every sample.
+    method : str
+        An attribution, see `attribute`. The scan has checked that it holds on this model.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x = torch.stack([table[int(i)][0] for i in indices]).to(device)
-    coarse = relevance_map(model, x, layer, target=torch.as_tensor(targets), task=task)
-    size = table.image(int(indices[0])).shape[-2:]
-    maps = functional.interpolate(coarse[:, None].float(), size=size, mode="bilinear", align_corners=False)[
-        :, 0
-    ]
+    explained = attribute(
+        model,
+        x,
+        target=torch.as_tensor(targets),
+        method=method,
+        layer=layer,
+        task=task,
+        output=output,
+        check=False,
+    )
+    if explained.reason is not None:  # the scan's check saw other samples
+        captions = [f"{caption}, relevance by gradient x activation" for caption in captions]
+    maps = on_pixels(explained.maps().float(), table.image(int(indices[0])).shape[-2:])
     images = np.stack([displayed(table.image(int(i)), table.value_range) for i in indices])
     ids = table.frame["sample_id"].to_numpy()[indices]
     scaled = maps / maps.abs().max().clamp_min(1e-12)

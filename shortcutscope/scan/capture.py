@@ -236,48 +236,6 @@ def forward_edited(
         return _logits(model, x, output, autocast)
 
 
-def relevance_map(
-    model: nn.Module,
-    x: Tensor,
-    layer: Layer,
-    target: Target = "predicted",
-    *,
-    labels: Tensor | None = None,
-    task: str = "auto",
-    output: str | int | None = None,
-    autocast: torch.dtype | None = None,
-) -> Tensor:
-    """Gradient x activation of a layer, summed over its channels.
-
-    Parameters
-    ----------
-    model, x, labels, target, task, output, autocast
-        As in `capture_batch`; one target a sample, so not ``"every"``.
-    layer
-        Where the relevance is taken.
-
-    Returns
-    -------
-    relevance
-        (N, *grid), at least float32, without prefix tokens; (N,) for a vector.
-    """
-    _check_batch(x, labels)
-    maps: list[Tensor] = []
-
-    def keep(layer: Layer, values: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-        product = gradient.to(torch.promote_types(gradient.dtype, torch.float32)) * values
-        maps.append(layer.channels_first(product).sum(1))
-        return {}
-
-    gradients = Gradients(keep)
-    with parameters_without_gradient(model), torch.enable_grad():
-        with visiting(model, [layer], gradients.follow):
-            logits = _logits(model, x, output, autocast)
-        score, _ = select_target(logits, target, labels, task)
-        gradients.pool(score, last=True)
-    return maps[0] if maps else logits.new_zeros((len(x), *layer.grid))
-
-
 def _logits(
     model: nn.Module,
     x: Tensor,

@@ -13,10 +13,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.attribution.checks import Checks, check_lrp
+from shortcutscope.attribution.checks import check_lrp
+from shortcutscope.attribution.gradient import Explained
 from shortcutscope.attribution.lrp import COMPOSITES, Composite, default_composite, get_composite
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.targets import Target
 
 GRADIENT = "gradient"
 LRP = "lrp"
@@ -104,13 +104,10 @@ def choose_attribution(
     model: nn.Module,
     x: Tensor,
     requested: str,
+    explained: Explained,
     attempt: Callable[[Composite], object],
     *,
     strict: bool = False,
-    labels: Tensor | None = None,
-    target: Target = "predicted",
-    task: str = "auto",
-    output: str | int | None = None,
     autocast: torch.dtype | None = None,
 ) -> AttributionChoice:
     """Take the attribution that was asked for if it holds on the first images, else gradient x activation.
@@ -119,67 +116,73 @@ def choose_attribution(
     ----------
     model
         Lent out by `frozen`.
-    x, labels
-        The first images as the model takes them, and their classes.
+    x
+        The first images as the model takes them.
     requested
         ``"gradient"``, ``"lrp"`` (a composite that fits the network's operations) or ``"lrp:<composite>"``.
+    explained
+        The scores of these images that are explained.
     attempt
         Scans these images with a composite; raises where LRP gives no finite relevance.
     strict
         Refuse instead of falling back.
-    target, task, output, autocast
+    autocast
         As in `capture_batch`.
 
     Raises
     ------
     InputError
-        An unknown attribution.
+        An unknown attribution, or images that do not fit into the device's memory.
     ModelError
         With ``strict=True``, where LRP does not hold; says why.
     """
     check_attribution(requested)
     if requested == GRADIENT:
         return AttributionChoice()
-    every = isinstance(target, str) and target == "every"
-    explained: Target = "predicted" if every else target
-    composite, checks = None, None
+    composite, checks, reason = None, None, None
     try:
-        name = requested.partition(":")[2]
-        composite = get_composite(name) if name else default_composite(model, x)
-        # A rule of the first layer says how the pixels share its relevance; no layer's own depends on it.
-        composite = replace(composite, first=None)
+        composite = _composite(requested, model, x)
         checks = check_lrp(
             model,
             x,
             composite,
-            target=explained,
-            labels=labels,
-            task=task,
-            output=output,
+            target=explained.target,
+            labels=explained.labels,
+            task=explained.task,
+            output=explained.output,
             autocast=autocast,
         )
-        reason = None if checks.passed else _why(checks)
-        if reason is None:
+        if checks.passed:
             attempt(composite)
-    except (InputError, torch.OutOfMemoryError):
+        else:
+            reason = f"the check of {checks.method} failed ({'; '.join(checks.reasons)})"
+    except InputError:
         raise
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"checking LRP on {len(x)} images of shape {tuple(x.shape[1:])}, for which every intermediate "
+            f"tensor is kept, does not fit into the memory of {x.device}; choose a smaller batch_size, or "
+            "attribution='gradient'"
+        ) from error
     except (ModelError, RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = f"LRP cannot be run on this model ({first_line})"
+    figures = None if checks is None else checks.to_json()
     if reason is None and composite is not None:
-        used = f"{LRP}:{composite.name}"
-        return AttributionChoice(requested, used, None, _figures(checks), composite)
+        return AttributionChoice(requested, f"{LRP}:{composite.name}", None, figures, composite)
     if strict:
         raise ModelError(
             f"attribution={requested!r} does not hold on this model: {reason}; use attribution='gradient', "
             "or strict=False to fall back to it"
         )
-    return AttributionChoice(requested, GRADIENT, reason, _figures(checks))
+    return AttributionChoice(requested, GRADIENT, reason, figures)
 
 
-def _why(checks: Checks) -> str:
-    return f"the check of {checks.method} failed ({'; '.join(checks.reasons)})"
+def _composite(requested: str, model: nn.Module, x: Tensor) -> Composite:
+    """The rules that were asked for.
 
-
-def _figures(checks: Checks | None) -> dict[str, Any] | None:
-    return None if checks is None else checks.to_json()
+    Without the one of the first layer: it says how the pixels share that layer's relevance, and no recorded
+    layer's own depends on it.
+    """
+    name = requested.partition(":")[2]
+    return replace(get_composite(name) if name else default_composite(model, x), first=None)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import shortcutscope
+from shortcutscope.attribution.gradient import Explained
 from shortcutscope.attribution.lrp import Composite
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -185,16 +186,16 @@ def _choose(trial: Plan, model: nn.Module, table: ImageTable) -> AttributionChoi
     def attempt(composite: Composite) -> None:
         replace(trial, attribution=AttributionChoice(composite=composite)).run(model, table, batch)
 
+    # Where every class is explained, the rules are the same for each of them.
+    every = isinstance(options.target, str) and options.target == "every"
+    target: Target = "predicted" if every else targets_of(batch, options.target)
     return choose_attribution(
         model,
         on_device(batch, trial.device, trial.memory_format),
         options.attribution,
+        Explained(target, batch[1].to(trial.device), options.task, options.output),
         attempt,
         strict=options.strict,
-        labels=batch[1].to(trial.device),
-        target=targets_of(batch, options.target),
-        task=options.task,
-        output=options.output,
         autocast=trial.autocast,
     )
 

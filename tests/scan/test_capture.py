@@ -5,6 +5,7 @@ import torch
 from captum.attr import LayerActivation, LayerGradientXActivation
 from torch import nn
 
+from shortcutscope.attribution.attribute import attribute
 from shortcutscope.attribution.lrp import default_composite, get_composite
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, model_state
@@ -15,7 +16,6 @@ from shortcutscope.scan.capture import (
     capture_batch,
     forward_edited,
     forward_reduced,
-    relevance_map,
 )
 
 ACTIVATION = ("mean", "max", "std")
@@ -388,17 +388,21 @@ def test_edit_must_keep_the_shape(resnet):
     assert model_state(model) == before
 
 
-def test_relevance_map_adds_up_to_the_pooled_relevance(network):
+@pytest.mark.parametrize("method", ["gradient_x_activation", "lrp:epsilon_gamma"])
+@pytest.mark.filterwarnings("ignore:in layer .* the relevance lies on the class token")
+def test_pools_are_what_attribution_gives_for_the_layer(network, method):
     model, x = network
-    layers = find_layers(model, x)
+    composite = get_composite("epsilon_gamma") if method.startswith("lrp") else None
     with frozen(model):
-        pools = capture_batch(model, x, layers)
+        layers = find_layers(model, x)
+        pools = capture_batch(model, x, layers, composite=composite)
         for layer in layers:
-            found = relevance_map(model, x, layer)
-            assert found.shape == (5, *layer.grid)
-            if not layer.prefix_tokens:
-                total = found.reshape(5, -1).sum(1)
-                assert_equal(total, pools.relevances[layer.name]["sum"].sum(1), rtol=1e-7, atol=1e-10)
+            expected = attribute(model, x, method=method, layer=layer, check=False)
+            relevance = by_position(layer, expected.relevance)
+            found = pools.relevances[layer.name]
+            assert_equal(found["sum"], relevance.sum(2), rtol=1e-7, atol=1e-10)
+            assert_equal(found["max"], relevance.amax(2), rtol=1e-7, atol=1e-10)
+            assert expected.maps().shape == (5, *layer.grid)
 
 
 # LRP

@@ -248,7 +248,7 @@ def test_memory_that_does_not_suffice_is_no_reason_to_fall_back(model, table, tm
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(choice_module, "check_lrp", exhausted)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(InputError, match=r"checking LRP on 4 images .* choose a smaller batch_size"):
         run(model, table, tmp_path / "scan")
 
 

@@ -1,0 +1,106 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.probes import affected
+from shortcutscope.probes.affected import draw_galleries, draw_gallery, gallery_layer, most_affected
+from shortcutscope.scan.scanner import scan
+
+
+def layer(name, grid, depth, prefix_tokens=0):
+    layout, shape = ("tokens", (5, 8)) if prefix_tokens else ("NCHW", (8, *grid))
+    return Layer(name, "Block", layout, shape, depth, prefix_tokens=prefix_tokens, grid=grid)
+
+
+def test_most_affected_come_first_in_either_direction():
+    indices, change = most_affected({"samples": [3, 5, 9], "change": [0.1, -2.0, 1.0]}, 2)
+    assert indices.tolist() == [5, 9]
+    assert change.tolist() == [-2.0, 1.0]
+
+
+def test_the_deepest_layer_that_still_shows_where():
+    layers = [layer("a", (28, 28), 0.2), layer("b", (14, 14), 0.6), layer("c", (7, 7), 1.0)]
+    assert gallery_layer(layers).name == "b"
+    assert gallery_layer(layers[2:]).name == "c"
+    assert gallery_layer([]) is None
+
+
+def test_late_layers_of_a_transformer_have_nothing_on_their_patches():
+    layers = [layer(str(k), (14, 14), k / 11, prefix_tokens=1) for k in range(12)]
+    assert gallery_layer(layers).name == "5"
+    assert gallery_layer(layers[8:]).name == "8"
+
+
+@pytest.fixture
+def table():
+    frame = pd.DataFrame({"sample_id": [f"s{i}" for i in range(6)], "label": np.arange(6) % 2})
+    images = np.random.default_rng(0).random((6, 1, 32, 32), dtype=np.float32)
+    return ImageTable.from_arrays(images, frame)
+
+
+@pytest.mark.parametrize("attribution", ["gradient", "lrp:epsilon_plus", "lrp:epsilon_plus_flat"])
+def test_pictures_show_the_relevance_of_the_scan(table, tmp_path, attribution):
+    model = thin_resnet18(width=4, seed=0).eval()
+    scanned = scan(model, table, tmp_path / "scan", attribution=attribution, progress=False)
+    record = {"tag": {"samples": [1, 4, 5], "change": [0.5, -1.0, 0.2]}}
+    with frozen(model):
+        gallery = draw_galleries(model, table, scanned, record)["tag"]
+    assert gallery.sample_ids == ["s4", "s1", "s5"]
+    assert gallery.images.shape == gallery.maps.shape == (3, 32, 32)
+    chosen = gallery_layer(scanned.layers)
+    # Interpolation keeps sums up to the number of pixels a cell has, but at the border.
+    sums = gallery.maps.astype(float).sum((1, 2))
+    expected = scanned.relevance(chosen)[[4, 1, 5]].sum(1)
+    assert np.corrcoef(sums, expected)[0, 1] > 0.95
+
+
+class Named(nn.Module):
+    """The scores stand under a name, behind others."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        scores = self.model(x)
+        return {"auxiliary": -scores, "scores": scores}
+
+
+def test_the_chosen_output_is_explained(table):
+    model = thin_resnet18(width=4, seed=0).eval()
+    named = Named(model)
+    x = torch.stack([table[i][0] for i in range(2)])
+    pictures = []
+    for network, output in ((model, None), (named, "scores"), (named, "auxiliary")):
+        with frozen(network):
+            where = gallery_layer(find_layers(network, x, output=output))
+            options = {"targets": np.array([1, 1]), "task": "multiclass", "output": output}
+            indices = np.array([0, 1])
+            pictures.append(draw_gallery(network, table, where, indices, ["", ""], **options).maps)
+    plain, same, opposite = (maps.astype(float) for maps in pictures)
+    np.testing.assert_allclose(same, plain, atol=1e-3)
+    np.testing.assert_allclose(opposite, -plain, atol=1e-3)
+
+
+def test_pictures_by_another_attribution_than_the_scans_say_so(table, monkeypatch):
+    model = thin_resnet18(width=4, seed=0).eval()
+    original = affected.attribute
+
+    def falling_back(*arguments, **options):
+        found = original(*arguments, **{**options, "method": "gradient_x_activation"})
+        return dataclasses.replace(found, reason="lrp gives NaN")
+
+    monkeypatch.setattr(affected, "attribute", falling_back)
+    with frozen(model):
+        where = gallery_layer(find_layers(model, table[0][0][None]))
+        options = {"targets": np.array([1]), "task": "multiclass", "method": "lrp:epsilon_plus"}
+        gallery = draw_gallery(model, table, where, np.array([0]), ["label 0"], **options)
+    assert gallery.captions == ["label 0, relevance by gradient x activation"]
