@@ -85,7 +85,7 @@ class Head:
         samples
             Size of the batch.
         """
-        by_head = gradient.view(samples, -1, *gradient.shape[1:]) if gradient.dim() == 3 else gradient
+        by_head = gradient.reshape(samples, -1, *gradient.shape[1:]) if gradient.dim() == 3 else gradient
         heads = by_head.shape[-3]
         if not 0 <= self.head < heads:
             raise InputError(f"head {self.head} of {self.module!r}: allowed are 0 to {heads - 1}")
