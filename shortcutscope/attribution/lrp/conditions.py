@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +31,9 @@ class Channels:
     layer: str
     channels: Sequence[int]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(map(operator.index, self.channels)))
+
     @property
     def place(self) -> str:
         """Module whose output it concerns."""
@@ -36,11 +41,10 @@ class Channels:
 
     def check(self, layer: Layer) -> None:
         """Raise `InputError` unless the layer has these channels."""
-        wanted = list(self.channels)
-        bad = [c for c in wanted if not 0 <= c < layer.channels]
-        if bad or not wanted:
+        outside = [c for c in self.channels if not 0 <= c < layer.channels]
+        if outside or not self.channels:
             raise InputError(
-                f"channels {wanted} of layer {self.layer!r}: allowed is a choice of 0 to {layer.channels - 1}"
+                f"channels {outside} of layer {self.layer!r}: allowed are 0 to {layer.channels - 1}"
             )
 
     def masked(self, layer: Layer, gradient: Tensor) -> Tensor:
@@ -94,7 +98,7 @@ class Head:
         return masked.reshape(gradient.shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Direction:
     """A direction v in a layer's activations a, such as a concept activation vector.
 
@@ -115,7 +119,9 @@ class Direction:
     layer
         Name of the layer.
     direction
-        v (C,).
+        v (C,), a tensor or an array, as weights of the activations as they are: of a `CAV` fitted on the
+        layer's mean activations its ``filter``, whose score differs by the intercept and the number of
+        positions.
     reference
         Activation of samples without the concept, their mean: (C,) or for each position (C, *grid). None
         stands for zero, with which nothing is lost.
@@ -124,8 +130,8 @@ class Direction:
     """
 
     layer: str
-    direction: Tensor
-    reference: Tensor | None = None
+    direction: Tensor | np.ndarray
+    reference: Tensor | np.ndarray | None = None
     tokens: Literal["grid", "class"] = "grid"
 
     @property
@@ -154,7 +160,7 @@ class Direction:
                 f"{' and '.join(map(str, allowed))}"
             )
         for name, values in (("direction", self.direction), ("reference", self.reference)):
-            if values is not None and not bool(values.isfinite().all()):
+            if values is not None and not bool(torch.as_tensor(values).isfinite().all()):
                 raise InputError(f"the {name} {where} holds NaN or infinite values")
 
     def start(self, layer: Layer, values: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -180,11 +186,11 @@ class Direction:
         into = self._chosen(layer, gradient)
         picked = self._chosen(layer, values.to(torch.promote_types(values.dtype, torch.float32)))
         channelwise = (-1, *[1] * (picked.dim() - 2))
-        direction = self.direction.to(picked).view(channelwise)
+        direction = torch.as_tensor(self.direction).to(picked).view(channelwise)
         if self.reference is None:
             into.copy_(direction.expand_as(picked))
             return gradient, picked.new_ones(len(picked))
-        reference = self.reference.to(picked)
+        reference = torch.as_tensor(self.reference).to(picked)
         summands = (picked - (reference.view(channelwise) if reference.dim() == 1 else reference)) * direction
         each_sample = tuple(range(1, picked.dim()))
         size = picked.abs()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shortcutscope.attribution.lrp import COMPOSITES, propagation
+from shortcutscope.attribution.lrp import COMPOSITES, functions, propagation
 from shortcutscope.attribution.lrp.conditional import (
     Channels,
     Direction,
@@ -410,6 +410,29 @@ def test_single_precision_and_bfloat16(build):
         model.bfloat16(), x.bfloat16(), Channels("act", [1, 2]), ["act"], composite=PLUS
     )
     assert half.input.dtype == half.channels["act"].dtype == half.start.dtype == torch.float32
+
+
+def test_all_stages_together_cost_one_backward_pass(build, monkeypatch):
+    model, x = build("resnet18")
+    calls = []
+    propagate = functions._propagate
+    monkeypatch.setattr(functions, "_propagate", lambda *args: calls.append(1) or propagate(*args))
+    slow_relevance(model, x, PLUS, [])
+    whole = len(calls)
+    calls.clear()
+    conditions = [Channels(f"layer{i}.0", range(5)) for i in (1, 2, 3, 4)]
+    conditional_relevance(model, x, conditions, composite=PLUS)
+    assert len(calls) == whole > 10
+
+
+def test_conditions_take_arrays(build):
+    model, x = build("resnet18")
+    direction = torch.linspace(-1, 1, 64)
+    tensors = conditional_relevance(model, x, Direction("layer1.0", direction, 0.1 * direction), [])
+    arrays = Direction("layer1.0", direction.numpy(), (0.1 * direction).numpy())
+    close(conditional_relevance(model, x, arrays, []).input, tensors.input)
+    channels = conditional_relevance(model, x, Channels("layer1.0", torch.tensor([1, 5])), ["layer1.0"])
+    assert channels.channels["layer1.0"].any(0).nonzero().flatten().tolist() == [1, 5]
 
 
 def test_the_model_comes_back_as_it_was():
