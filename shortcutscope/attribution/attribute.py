@@ -47,8 +47,8 @@ METHODS: Mapping[str, type[Method]] = {
 }
 #: Of the images, how many the checks look at.
 CHECKED = 4
-#: From this share of relevance on prefix tokens a map is as good as empty.
-EMPTY_MAP = 0.99
+#: With this share of relevance on prefix tokens a map is empty but for rounding.
+EMPTY_MAP = 1 - 1e-6
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ class Attribution:
     def maps(self) -> Tensor:
         """Relevance of the positions, (N, *grid), summed over channels; (N,) for a vector.
 
-        Warns where a transformer's prefix tokens hold nearly all of it.
+        Warns where a transformer's prefix tokens hold all of it.
         """
         if self.layer is None:
             return self.relevance.sum(1)
         share = self.prefix_share()
-        if len(share) and share.min() > EMPTY_MAP:
+        if share.min() >= EMPTY_MAP:
             warnings.warn(
                 f"in layer {self.layer.name!r} the relevance lies on the class token, which has no place in "
                 "the image: the maps are empty; take an earlier layer for them",
@@ -191,12 +191,14 @@ def attribute(
             if strict or not chosen.dispensable:
                 raise ModelError(f"{used} cannot be trusted on this model: {reason}")
             failed, used = used, "gradient_x_input" if place is None else "gradient_x_activation"
+            found, why = run.explain(GradientXActivation())
+            if found is None:
+                raise ModelError(
+                    f"neither {failed} ({reason}) nor {used} ({why}) can be trusted on this model"
+                )
             warnings.warn(
                 f"{failed} cannot be trusted on this model: {reason}; {used} is used instead", stacklevel=2
             )
-            found, why = run.explain(GradientXActivation())
-            if found is None:
-                raise ModelError(f"{used} cannot be trusted on this model: {why}")
     return Attribution(
         relevance=found.relevance.to(x.device),
         target=found.target.to(x.device),

@@ -184,7 +184,7 @@ def differentiate(
     explained
         The score.
     layer
-        Where; None for the input. The gradient is zero where the score does not depend on it.
+        Where; None for the input.
     forward
         Entered for the forward pass alone, such as a relevance propagation that swaps the backward of
         operations.
@@ -202,36 +202,28 @@ def differentiate(
                 result = model(leaf.clone())  # a copy, since a model may normalise its input in place
             score, target = explained.scores(result)
         require_gradient(score)
+        # None where a relevance rule of the first layer gives nothing to the gradient.
         (found,) = torch.autograd.grad(score.sum(), leaf, allow_unused=True)
         gradient = torch.zeros_like(leaf) if found is None else found
         return Slope(_full(leaf.detach()), _full(gradient), score.detach(), target)
     arrived: list[tuple[Tensor, Tensor]] = []
-    shapes: list[Tensor] = []
 
     def keep(layer: Layer, values: Tensor, gradient: Tensor) -> dict[str, Tensor]:
         arrived.append((_full(values), _full(gradient)))
         return {}
 
     gradients = Gradients(keep)
-
-    def follow(layer: Layer, values: Tensor) -> Tensor | None:
-        shapes.append(values.detach())
-        return gradients.follow(layer, values)
-
     with torch.enable_grad():
-        with visiting(model, [layer], follow), forward:
+        with visiting(model, [layer], gradients.follow), forward:
             result = model(x.detach().clone())
         score, target = explained.scores(result)
-        require_gradient(score)
+        require_gradient(score, layer)
         gradients.pool(score, last=True)
-    if not arrived:
-        nothing = _full(torch.zeros_like(shapes[0]))
-        arrived.append((nothing, nothing))
     return Slope(*arrived[0], score.detach(), target)
 
 
-def require_gradient(score: Tensor) -> None:
-    """Refuse scores without a graph.
+def require_gradient(score: Tensor, layer: Layer | None = None) -> None:
+    """Refuse scores that are no differentiable function of where the graph starts.
 
     Raises
     ------
@@ -239,9 +231,10 @@ def require_gradient(score: Tensor) -> None:
         Says what such models do.
     """
     if not score.requires_grad:
+        start = "its input" if layer is None else f"the output of layer {layer.name!r}"
         raise ModelError(
-            "the model's scores have no gradient: it runs under no_grad, detaches its features or rounds "
-            "them; no gradient-based attribution and no LRP exists for it"
+            f"the model's scores have no gradient with respect to {start}: they do not depend on it, or the "
+            "model runs under no_grad, detaches its features or rounds them; nothing can be attributed there"
         )
 
 
@@ -310,7 +303,7 @@ class IntegratedGradients(Method):
             with nullcontext() if layer is None else visiting(model, [layer], lambda _, __: values.clone()):
                 result = model(values.clone() if layer is None else images.clone())
             score, _ = chosen.of_classes(classes).scores(result)
-            require_gradient(score)
+            require_gradient(score, layer)
             return score
 
         relevance: Tensor = Quadrature(scores).attribute(

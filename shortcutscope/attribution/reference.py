@@ -2,8 +2,7 @@
 
 zennit gives rules to modules by their class, so it knows no inline sums, functional activations or attention,
 and says nothing where it meets them. Its composites therefore run here behind checks: the canonized copy
-computes what the model computes, relevance is conserved once biases are taken out of the rules, and nothing
-is NaN.
+computes what the model computes, relevance is conserved once biases are zero, and nothing is NaN.
 
 Under zennit the *gradient* that arrives at a module's output is that output's relevance (in
 `shortcutscope.attribution.lrp` it is gradient x activation). The backward pass therefore starts with the
@@ -30,7 +29,7 @@ from shortcutscope.models.layers import Layer
 
 #: Difference of the copy's scores to the model's, relative to the largest score: 1000 roundings.
 FORWARD_TOLERANCE = 1e3
-#: Input relevance without biases / score may be this far from one.
+#: Input relevance / score may be this far from one once biases are zero.
 CONSERVATION_TOLERANCE = 0.05
 
 
@@ -105,7 +104,7 @@ class Reference(Method):
                     found = explained.logits(canonized(x.clone()))
                 error = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
                 real = _propagate(canonized, x, explained, None)
-            with self._conserving()._applied(model, x, zero_params=["bias"]) as canonized:
+            with self._conserving()._applied(model, x, without_biases=True) as canonized:
                 conserving = _propagate(canonized, x, explained, None)
         except ModelError as refused:
             return Examination((str(refused),))
@@ -119,7 +118,7 @@ class Reference(Method):
         wrong = (kept - conserving.score).abs().sum() / conserving.score.abs().sum().clamp_min(1e-30)
         if wrong > CONSERVATION_TOLERANCE:
             reasons.append(
-                f"input relevance is {conservation:.3g} times the score with biases left out, where it "
+                f"input relevance is {conservation:.3g} times the score once biases are zero, where it "
                 "should be 1: some operations of this network have no rule in zennit, or its absolute "
                 "stabilizer is large beside the activations (options stabilizer, epsilon)"
             )
@@ -128,17 +127,15 @@ class Reference(Method):
     def _conserving(self) -> Reference:
         """The composite that must conserve relevance exactly where zennit knows all of the network.
 
-        A bias keeps relevance, rightly, so it is left out of the rules for this. The alpha-beta rule gives
-        more than it got where a neuron has no negative contributions, so z+ stands in for it.
+        A bias keeps relevance, rightly, so the network is checked without its biases. The alpha-beta rule
+        gives more than it got where a neuron has no negative contributions, so z+ stands in for it.
         """
         if "alpha2_beta1" not in self.composite:
             return self
         return Reference(self.composite.replace("alpha2_beta1", "plus"))
 
     @contextmanager
-    def _applied(
-        self, model: nn.Module, x: Tensor, zero_params: list[str] | None = None
-    ) -> Iterator[nn.Module]:
+    def _applied(self, model: nn.Module, x: Tensor, without_biases: bool = False) -> Iterator[nn.Module]:
         """A copy of the model with canonizers and rules on it."""
         from zennit.canonizers import CompositeCanonizer, SequentialMergeBatchNorm
         from zennit.torchvision import ResNetBasicBlockCanonizer, ResNetBottleneckCanonizer
@@ -146,7 +143,7 @@ class Reference(Method):
         # The ResNet canonizers match torchvision's classes and leave every other module alone.
         canonizers = [SequentialMergeBatchNorm(), ResNetBottleneckCanonizer(), ResNetBasicBlockCanonizer()]
         composite = reference_composites()[self.composite](
-            canonizers=[CompositeCanonizer(canonizers)], zero_params=zero_params, **self._settings(x)
+            canonizers=[CompositeCanonizer(canonizers)], **self._settings(x)
         )
         try:
             canonized = _twin(model)
@@ -159,6 +156,10 @@ class Reference(Method):
             norm = getattr(handle, "batch_norm", None)
             if norm is not None:
                 norm.eps = 0.0
+        if without_biases:
+            for name, parameter in canonized.named_parameters():
+                if name.endswith("bias"):
+                    parameter.data = torch.zeros_like(parameter)  # not in place: the memory is the model's
         try:
             yield canonized
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
@@ -193,10 +194,8 @@ def _twin(model: nn.Module) -> nn.Module:
 def _propagate(model: nn.Module, x: Tensor, explained: Explained, layer: Layer | None) -> Explanation:
     """Relevance at the input or at a layer of a model that has zennit's rules on it."""
     arrived: list[Tensor] = []
-    outputs: list[Tensor] = []
 
     def follow(layer: Layer, values: Tensor) -> None:
-        outputs.append(values.detach())
         values.register_hook(lambda gradient: arrived.append(gradient.clone()))  # type: ignore[no-untyped-call]
 
     leaf = x.detach().clone().requires_grad_()
@@ -209,9 +208,9 @@ def _propagate(model: nn.Module, x: Tensor, explained: Explained, layer: Layer |
         # Under a single score z, class 0 is explained by -z, which then is the relevance of z.
         (direction,) = torch.autograd.grad(score.sum(), logits, retain_graph=True)
         start = (logits.detach() * direction * logits).sum(1)
-        at_input = torch.autograd.grad(start.sum(), leaf, allow_unused=True)[0]
-    relevance = at_input if layer is None else (arrived[0] if arrived else None)
-    if relevance is None:  # the score does not depend on it
-        relevance = torch.zeros_like(leaf if layer is None else outputs[0])
+        (at_input,) = torch.autograd.grad(start.sum(), leaf)
+    if layer is not None and not arrived:
+        require_gradient(score.detach(), layer)
+    relevance = at_input if layer is None else arrived[0]
     full = torch.promote_types(relevance.dtype, torch.float32)
     return Explanation(relevance.to(full), score.detach(), target)

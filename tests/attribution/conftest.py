@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.resnet import BasicBlock
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
@@ -35,9 +36,19 @@ class Overwriting(nn.Module):
 
 
 def resnet() -> nn.Module:
-    model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3)
-    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    return model
+    shortcut = nn.Sequential(nn.Conv2d(4, 6, 1, stride=2, bias=False), nn.BatchNorm2d(6))
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 4, 3, padding=1, bias=False),
+            bn1=nn.BatchNorm2d(4),
+            relu=nn.ReLU(inplace=True),
+            layer1=BasicBlock(4, 4),
+            layer2=BasicBlock(4, 6, stride=2, downsample=shortcut),
+            avgpool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(6, 3),
+        )
+    )
 
 
 def vit() -> nn.Module:
@@ -80,7 +91,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "volume": (volume, (1, 4, 6, 6), "1"),
 }
 #: Those that zennit knows.
-REFERENCED = {"vgg": (vgg, (3, 12, 12), "4"), "resnet": (resnet, (3, 16, 16), "layer2")}
+REFERENCED = {"vgg": (vgg, (3, 12, 12), "4"), "resnet": (resnet, (3, 12, 12), "layer2")}
 
 
 def _make(name: str) -> tuple[nn.Module, Tensor, str]:
