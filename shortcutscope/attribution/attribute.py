@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.gradient import (
     Examination,
-    Explained,
     Explanation,
     GradCam,
     GradientXActivation,
@@ -26,6 +25,7 @@ from shortcutscope.attribution.gradient import (
 )
 from shortcutscope.attribution.propagate import Lrp
 from shortcutscope.attribution.reference import Reference
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.attribution.tokens import on_grid, on_pixels, prefix_share
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen

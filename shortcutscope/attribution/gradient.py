@@ -1,4 +1,4 @@
-"""Attribution by gradients: the slope of a score at the input or at one layer, and what is made of it.
+"""Attribution methods by gradients.
 
 Every method is a small frozen dataclass of its settings. It explains one score a sample (`Explained`) of a
 batch, at the input or at a layer, in the layer's own layout. Models are expected as
@@ -15,63 +15,27 @@ from __future__ import annotations
 
 import hashlib
 import math
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.attribution.hooks import Gradients, visiting
-from shortcutscope.errors import InputError, ModelError
+from shortcutscope.attribution.hooks import visiting
+from shortcutscope.attribution.slope import Explained as Explained
+from shortcutscope.attribution.slope import (
+    differentiate,
+    full_precision,
+    layer_output,
+    require_gradient,
+)
+from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.layouts import channel_axis
-from shortcutscope.models.targets import Target, find_logits, require_finite, select_target
 
 if TYPE_CHECKING:
     from shortcutscope.attribution.checks import Checks
-
-
-@dataclass(frozen=True)
-class Explained:
-    """Which score of a model is explained.
-
-    Attributes
-    ----------
-    target, labels, task
-        See `shortcutscope.models.targets.select_target`.
-    output
-        Which part of the model's output holds the scores, see `find_logits`.
-    """
-
-    target: Target = "predicted"
-    labels: Tensor | None = None
-    task: str = "auto"
-    output: str | int | None = None
-
-    def logits(self, result: object) -> Tensor:
-        """All scores (N, K) in what the model returned, at least float32.
-
-        Raises
-        ------
-        ModelError
-            NaN or infinite scores.
-        """
-        logits = find_logits(result, self.output)
-        require_finite(logits.detach())
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-    def scores(self, result: object) -> tuple[Tensor, Tensor]:
-        """The explained score (N,) and its class (N,)."""
-        return self.select(self.logits(result))
-
-    def select(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from scores (N, K) that were found already."""
-        return select_target(logits, self.target, self.labels, self.task)
-
-    def of_classes(self, classes: Tensor) -> Explained:
-        """The scores of given classes (N,), such as those that were predicted for the images as they are."""
-        return replace(self, target=classes, labels=None)
 
 
 @dataclass(frozen=True)
@@ -89,29 +53,6 @@ class Explanation:
     relevance: Tensor
     score: Tensor
     target: Tensor
-
-
-@dataclass(frozen=True)
-class Slope:
-    """The explained score's derivative at the input or at a layer.
-
-    Attributes
-    ----------
-    values, gradient
-        The input (or the layer's output) and the derivative with respect to it, at least float32.
-    score, target
-        (N,) the explained score and its class.
-    """
-
-    values: Tensor
-    gradient: Tensor
-    score: Tensor
-    target: Tensor
-
-    @property
-    def relevance(self) -> Tensor:
-        """Gradient x values."""
-        return self.gradient * self.values
 
 
 class Method:
@@ -164,78 +105,6 @@ class Examination:
 
     reasons: tuple[str, ...] = ()
     checks: Checks | None = None
-
-
-def differentiate(
-    model: nn.Module,
-    x: Tensor,
-    explained: Explained,
-    layer: Layer | None = None,
-    forward: AbstractContextManager[object] | None = None,
-) -> Slope:
-    """One forward and one backward pass.
-
-    Parameters
-    ----------
-    model
-        In evaluation mode, its parameters without gradients.
-    x
-        A batch (N, ...).
-    explained
-        The score.
-    layer
-        Where; None for the input.
-    forward
-        Entered for the forward pass alone, such as a relevance propagation that swaps the backward of
-        operations.
-
-    Raises
-    ------
-    ModelError
-        The model gives no gradient, or NaN or infinite scores.
-    """
-    forward = nullcontext() if forward is None else forward
-    if layer is None:
-        leaf = x.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            with forward:
-                result = model(leaf.clone())  # a copy, since a model may normalise its input in place
-            score, target = explained.scores(result)
-        require_gradient(score)
-        # None where a relevance rule of the first layer gives nothing to the gradient.
-        (found,) = torch.autograd.grad(score.sum(), leaf, allow_unused=True)
-        gradient = torch.zeros_like(leaf) if found is None else found
-        return Slope(_full(leaf.detach()), _full(gradient), score.detach(), target)
-    arrived: list[tuple[Tensor, Tensor]] = []
-
-    def keep(layer: Layer, values: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-        arrived.append((_full(values), _full(gradient)))
-        return {}
-
-    gradients = Gradients(keep)
-    with torch.enable_grad():
-        with visiting(model, [layer], gradients.follow), forward:
-            result = model(x.detach().clone())
-        score, target = explained.scores(result)
-        require_gradient(score, layer)
-        gradients.pool(score, last=True)
-    return Slope(*arrived[0], score.detach(), target)
-
-
-def require_gradient(score: Tensor, layer: Layer | None = None) -> None:
-    """Refuse scores that are no differentiable function of where the graph starts.
-
-    Raises
-    ------
-    ModelError
-        Says what such models do.
-    """
-    if not score.requires_grad:
-        start = "its input" if layer is None else f"the output of layer {layer.name!r}"
-        raise ModelError(
-            f"the model's scores have no gradient with respect to {start}: they do not depend on it, or the "
-            "model runs under no_grad, detaches its features or rounds them; nothing can be attributed there"
-        )
 
 
 @dataclass(frozen=True)
@@ -314,7 +183,7 @@ class IntegratedGradients(Method):
             method="gausslegendre",
             internal_batch_size=max(self.internal_batch_size, len(x)),
         )
-        return Explanation(_full(relevance.detach()), score, target)
+        return Explanation(full_precision(relevance.detach()), score, target)
 
     def _baseline(self, x: Tensor) -> Tensor:
         """One image (1, ...)."""
@@ -365,14 +234,14 @@ class SmoothGrad(Method):
             score, target = explained.scores(model(x.clone()))
         chosen = explained.of_classes(target)
         generators = [_generator(image, self.seed) for image in x]
-        total = torch.zeros_like(_full(values))
+        total = torch.zeros_like(full_precision(values))
         for _ in range(self.copies):
             noisy = torch.stack(
                 [self._noisy(image, generator) for image, generator in zip(x, generators, strict=True)]
             )
             total += differentiate(model, noisy, chosen, layer).gradient
         mean = total / self.copies
-        return Explanation(mean * _full(values) if self.times_values else mean, score, target)
+        return Explanation(mean * full_precision(values) if self.times_values else mean, score, target)
 
     def _noisy(self, image: Tensor, generator: torch.Generator) -> Tensor:
         # Drawn on the CPU, so that it is the same on every device.
@@ -409,27 +278,11 @@ class GradCam(Method):
         return Explanation(relevance, slope.score, slope.target)
 
 
-def layer_output(model: nn.Module, x: Tensor, layer: Layer) -> Tensor:
-    """A layer's output, without a graph, safe from being overwritten."""
-    outputs: list[Tensor] = []
-
-    def visit(layer: Layer, values: Tensor) -> None:
-        outputs.append(values.clone())
-
-    with torch.no_grad(), visiting(model, [layer], visit):
-        model(x.clone())
-    return outputs[0]
-
-
 def _generator(image: Tensor, seed: int) -> torch.Generator:
     """A generator that depends on the seed and the image, and not on its place in a batch."""
     content = image.detach().cpu().double().contiguous().numpy().tobytes()
     digest = hashlib.sha256(f"{seed}:".encode() + content).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-def _full(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _require_positive(name: str, value: int) -> None:

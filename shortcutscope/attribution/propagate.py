@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from shortcutscope.attribution.gradient import Examination, Explained, Explanation, Method, differentiate
+from shortcutscope.attribution.gradient import Examination, Explanation, Method
 from shortcutscope.attribution.lrp import Composite, Propagation, default_composite, get_composite
+from shortcutscope.attribution.slope import Explained, differentiate
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 

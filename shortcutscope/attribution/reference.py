@@ -22,8 +22,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.attribution.gradient import Examination, Explained, Explanation, Method, require_gradient
+from shortcutscope.attribution.gradient import Examination, Explanation, Method
 from shortcutscope.attribution.hooks import visiting
+from shortcutscope.attribution.slope import Explained, require_gradient
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.layers import Layer
 

@@ -5,16 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.attribution.gradient import (
-    Explained,
-    GradCam,
-    GradientXActivation,
-    IntegratedGradients,
-    SmoothGrad,
-    differentiate,
-    layer_output,
-)
+from shortcutscope.attribution.gradient import GradCam, GradientXActivation, IntegratedGradients, SmoothGrad
 from shortcutscope.attribution.hooks import visiting
+from shortcutscope.attribution.slope import Explained, differentiate, layer_output
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers

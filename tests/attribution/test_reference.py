@@ -9,8 +9,8 @@ from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlus, EpsilonPlusFlat
 from zennit.torchvision import ResNetCanonizer
 
-from shortcutscope.attribution.gradient import Explained
 from shortcutscope.attribution.reference import Reference, reference_composites
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import find_layers
