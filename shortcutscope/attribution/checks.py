@@ -8,24 +8,30 @@ What no operation accounts for bypassed the rules.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
-from shortcutscope.attribution.lrp import Composite, audit_defects, get_composite, propagation
-from shortcutscope.attribution.lrp.audit import Defects
-from shortcutscope.errors import ModelError
+from shortcutscope.attribution.lrp import Composite, Defects, audit_defects, get_composite
+from shortcutscope.attribution.lrp.rules import Epsilon, Gamma
+from shortcutscope.attribution.trial import Trial, autocast_forward, checkpointed, propagate
+from shortcutscope.errors import ModelError, ShortcutscopeError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.targets import Target, find_logits, select_target
+from shortcutscope.models.tracing import require_plain
 
 #: Images of the batch that the checks run on: the audit keeps every intermediate tensor.
 N_IMAGES = 3
-COLUMNS = ("module", "operation", "kind", "absorbed")
+#: Operations to which the composite's rules apply.
+MAPS = frozenset(
+    {"linear", "batch_norm", "conv1d", "conv2d", "conv3d"}
+    | {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
+)
 
 
 @dataclass(frozen=True)
@@ -168,113 +174,116 @@ def check_lrp(
         Unknown composite; a target that the model does not have.
     """
     composite = get_composite(composite)
-    some = x[:N_IMAGES].detach()
-    with frozen(model), _autocast(model, some.device.type, autocast):
+    method, some = f"lrp:{composite.name}", x[:N_IMAGES].detach()
+    try:
+        require_plain(model)
+    except ModelError as error:
+        return _failed(method, str(error))
+    with frozen(model), autocast_forward(model, some.device.type, autocast):
         with torch.no_grad():
             logits = find_logits(model(some.clone()), output)
         # Errors in what the caller asked for surface here, before the rules come in.
         score, chosen = select_target(logits, *_first(target, labels), task)
-        limits = tolerance or Tolerance.of(logits.dtype)
-        method = f"lrp:{composite.name}"
         if not bool(torch.isfinite(logits).all()):
-            return _failed(
-                method, "the model returns NaN or infinite scores without any rule; check its weights"
-            )
+            return _failed(method, "the model's own scores are NaN or infinite; check its weights")
         try:
-            run = _propagate(model, some, composite, chosen, task, output)
+            run = propagate(model, some, composite, chosen, task, output)
             defects = audit_defects(model, some, composite, target=chosen, task=task, output=output)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # anything that a network does under the rules is a finding about them
+        except Exception as error:  # whatever a network does under the rules is a finding about them
             return _failed(method, _in_words(error))
-    return _judged(method, logits, score, run, defects, limits)
+        again = find_logits(model(some.clone()), output)
+    limits = tolerance or Tolerance.of(logits.dtype)
+    return _judged(composite, _Plain(logits, again, score), run, defects, limits)
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Plain:
+    """The scores without rules, of two runs."""
+
     logits: Tensor
-    relevance: Tensor
+    again: Tensor
+    score: Tensor
 
 
-def _propagate(
-    model: nn.Module, x: Tensor, composite: Composite, chosen: Tensor, task: str, output: str | int | None
-) -> _Run:
-    leaf = x.clone().requires_grad_()
-    with torch.enable_grad():
-        with propagation(composite) as run:
-            result = model(leaf.view_as(leaf))
-        assert run is not None
-        logits = find_logits(result, output)
-        score, _ = select_target(logits, chosen, None, task)
-        if not score.requires_grad:
-            raise ModelError("the model's scores have no gradient with respect to its input")
-        (gradient,) = torch.autograd.grad(score.sum(), leaf, allow_unused=True)
-    return _Run(logits.detach(), run.input_relevance(leaf.detach(), gradient))
-
-
-def _judged(
-    method: str, logits: Tensor, score: Tensor, run: _Run, defects: Defects, limits: Tolerance
-) -> Checks:
-    total = float(score.double().abs().sum())
+def _judged(composite: Composite, plain: _Plain, run: Trial, defects: Defects, limits: Tolerance) -> Checks:
+    total = float(plain.score.double().abs().sum())
     operations = defects.table.assign(absorbed=defects.table["absorbed"] / total)
-    size = operations["absorbed"].abs()
     additive = operations["kind"].isin(("bias", "constant"))
-    remainder = abs(defects.remainder) / total
-    forward_error = _forward_error(logits, run.logits)
+    size = operations["absorbed"].abs()
+    by_rules, remainder = float(size[~additive].sum()), abs(defects.remainder) / total
+    forward_error = _difference(plain.logits, run.logits)
     finite = bool(torch.isfinite(run.relevance).all()) and math.isfinite(remainder)
-    by_rules = float(size[~additive].sum())
     reasons = []
     if not forward_error <= limits.forward:
-        reasons.append(
-            f"the logits differ by {forward_error:.2g} of the largest one from those of the model without "
-            "rules: an operation in place does not reach its tensor, or the model draws random numbers"
-        )
+        random = _difference(plain.logits, plain.again) > limits.forward
+        reasons.append(_RANDOM if random else _CHANGED.format(_percent(forward_error)))
     if not finite:
-        reasons.append(f"the relevance holds NaN or infinite values{_first_bad(operations)}")
-    if not by_rules <= limits.rules and math.isfinite(by_rules):
-        reasons.append(_by_rules(method, operations[~additive]))
-    if not remainder <= limits.remainder and math.isfinite(remainder):
+        behind = "" if run.bad is None else f", from the output of {_named(run.bad)} on backwards"
         reasons.append(
-            f"{_percent(remainder)} of the score bypassed the rules: the model holds scripted or compiled "
-            "code, a custom autograd.Function or checkpointing; use the original Python modules"
+            f"relevance is NaN or infinite{behind}: an operation there divides by zero; use gradient x "
+            "activation, or a larger epsilon of the composite"
+        )
+    if finite and by_rules > limits.rules:
+        reasons.append(_by_rules(composite, operations[~additive].iloc[0], by_rules))
+    if finite and remainder > limits.remainder:
+        reasons.append(
+            f"{_percent(remainder)} of the score is in no operation: something bypassed the rules (scripted "
+            "code, a custom autograd.Function, checkpointing); use gradient x activation"
         )
     return Checks(
-        method,
-        forward_error,
-        finite,
-        _conservation(score, run.relevance),
-        float(size[additive].sum()),
-        by_rules,
-        remainder,
-        operations,
-        not reasons,
-        tuple(reasons),
+        method=f"lrp:{composite.name}",
+        forward_error=forward_error,
+        finite=finite,
+        conservation=_conservation(plain.score, run.relevance),
+        absorbed_by_biases=float(size[additive].sum()),
+        absorbed_by_rules=by_rules,
+        remainder=remainder,
+        operations=operations,
+        passed=not reasons,
+        reasons=tuple(reasons),
     )
 
 
-def _forward_error(plain: Tensor, modified: Tensor) -> float:
-    plain, modified = plain.double(), modified.double()
-    return float((plain - modified).abs().max() / plain.abs().max().clamp(min=1e-300))
+_RANDOM = (
+    "two runs on the same images give different scores: the model draws random numbers in evaluation mode "
+    "(for instance functional.dropout without training=self.training)"
+)
+_CHANGED = (
+    "under the rules the scores differ by {} of the largest one: an operation in place does not reach its "
+    "tensor; write it without in-place operations, or use gradient x activation"
+)
+
+
+def _difference(plain: Tensor, other: Tensor) -> float:
+    plain, other = plain.double(), other.double()
+    return float((plain - other).abs().max() / plain.abs().max().clamp(min=1e-300))
 
 
 def _conservation(score: Tensor, relevance: Tensor) -> float:
     """Along the sign of each score, so that samples of either sign do not cancel."""
-    arrived = relevance.double().flatten(1).sum(1)
-    score = score.detach().double()
+    arrived, score = relevance.double().flatten(1).sum(1), score.double()
     return float((score.sign() * arrived).sum() / score.abs().sum())
 
 
-def _by_rules(method: str, operations: pd.DataFrame) -> str:
-    worst = operations.iloc[0]
-    where = f"{worst['operation']} in {worst['module'] or 'the model itself'}"
-    figure = _percent(abs(worst["absorbed"]))
+def _by_rules(composite: Composite, worst: pd.Series[Any], total: float) -> str:
+    operation, module = str(worst["operation"]), str(worst["module"])
+    # A batch norm is folded into the convolution before it, which is then listed under its name.
+    name = "the convolution with its batch_norm" if operation == "batch_norm" else operation
+    verb = "absorbs" if worst["absorbed"] > 0 else "adds"
+    text = f"{name} in {_named(module)} {verb} {_percent(abs(worst['absorbed']))} of the score"
     if worst["kind"] == "no rule":
-        return f"{where} has no rule, and {figure} of the score is lost in it: use gradient x activation"
-    return f"{where} absorbs {figure} of the score under {method}: use composite epsilon_gamma"
+        return f"{text}, since it has no rule; use gradient x activation"
+    if total > 1.1 * abs(worst["absorbed"]):
+        text = f"{text} ({_percent(total)} in all operations)"
+    suits = isinstance(composite.convolution, Gamma | Epsilon) or operation not in MAPS
+    advice = "gradient x activation" if suits else "composite epsilon_gamma"
+    return f"{text} under {composite.name}, whose rule does not suit it; use {advice}"
 
 
-def _first_bad(operations: pd.DataFrame) -> str:
-    return ""
+def _named(module: str) -> str:
+    return module or "the model itself"
 
 
 def _percent(share: float) -> str:
@@ -282,47 +291,32 @@ def _percent(share: float) -> str:
 
 
 def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    """The first sentences of an error, which in torch can run over pages."""
+    if isinstance(error, CheckpointError):
+        return checkpointed()
+    if isinstance(error, ShortcutscopeError):
+        return str(error)
+    first = str(error).strip().split("\n", 1)[0]
+    return (
+        f"the network fails under the rules with {type(error).__name__}: {first[:300]}; "
+        "use gradient x activation"
+    )
 
 
 def _failed(method: str, reason: str) -> Checks:
-    nan = math.nan
-    nothing = pd.DataFrame(columns=list(COLUMNS))
+    nan, nothing = math.nan, pd.DataFrame(columns=["module", "operation", "kind", "absorbed"])
     return Checks(method, nan, False, nan, nan, nan, nan, nothing, False, (reason,))
 
 
 def _first(target: Target, labels: Tensor | None) -> tuple[Target, Tensor | None]:
-    some = target if isinstance(target, str | int) else target[:N_IMAGES]
-    return some, None if labels is None else labels[:N_IMAGES]
+    return (
+        target if isinstance(target, str | int | np.integer) else target[:N_IMAGES],
+        None if labels is None else labels[:N_IMAGES],
+    )
 
 
 def _or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-@contextmanager
-def _autocast(model: nn.Module, device: str, precision: torch.dtype | None) -> Iterator[None]:
-    """Autocast in the model's forward pass alone: backward passes run outside, as they should."""
-    if precision is None:
-        yield
-        return
-    mixed = torch.autocast(device, dtype=precision)
-
-    def enter(*arguments: Any) -> None:
-        mixed.__enter__()
-
-    def leave(*arguments: Any) -> None:
-        mixed.__exit__(None, None, None)
-
-    handles = (
-        model.register_forward_pre_hook(enter),
-        model.register_forward_hook(leave, always_call=True),
-    )
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 __all__ = ["Checks", "Tolerance", "check_lrp", "require_passed"]
