@@ -28,8 +28,6 @@ class Affine:
         The map.
     rule, epsilon
         How it hands on relevance.
-    run
-        Computes the output as the network does.
     x
         The input, with its graph: a batch norm that follows is folded into a new call on it.
     saved
@@ -55,7 +53,6 @@ class Affine:
     bias: Tensor | None
     rule: Rule
     epsilon: float
-    run: Callable[[], Tensor]
     x: Tensor
     saved: SavedTensors
     scale: Tensor | None = None
@@ -85,28 +82,38 @@ class RuledAffine(torch.autograd.Function):
     """A linear map whose backward is its rule."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, call: Affine) -> Tensor:
-        y = call.run()
+    def forward(ctx: Any, x: Tensor, call: Affine, run: Callable[[], Tensor]) -> Tensor:
+        y = run()
         ctx.call = call
         ctx.x, ctx.y = call.saved.save(x), call.saved.save(y, output=True)
         return y
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
         call: Affine = ctx.call
         gradient = _own_share(call, gradients[0])
         if gradient is None:
-            return None, None
+            return None, None, None
         # Mixed precision ran the forward pass; sums of contributions need the weights' own.
         x = ctx.x.get().to(call.weight.dtype)
         y = ctx.y.get(lambda: call.output(x)).to(call.weight.dtype)
         relevance = y * gradient
+        if ctx.y.rectified and relevance.count_nonzero() != gradient.count_nonzero():
+            # Something besides the ReLU read the output, and its gradient needs the negative values.
+            y = call.output(x)
+            relevance = y * gradient
         if call.first is not None:
             weight, _ = call.parameters()
             given = call.first.relevance(x, call.linear, weight, relevance, call.epsilon)
             call.delivered = given if call.delivered is None else call.delivered + given
-            return None, None
-        return _propagate(call, x, y, relevance).to(gradient.dtype), None
+            return None, None, None
+        return _propagate(call, x, y, relevance).to(gradient.dtype), None, None
+
+
+def keep_rectified(node: Any, call: Affine, rectified: Tensor) -> None:
+    """Keep a ReLU's output, which the network keeps anyway, in place of the output that it rectifies."""
+    node.y = call.saved.save(rectified, output=True)
+    node.y.rectified = True
 
 
 def _own_share(call: Affine, gradient: Tensor) -> Tensor | None:

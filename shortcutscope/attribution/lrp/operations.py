@@ -26,6 +26,7 @@ from shortcutscope.attribution.lrp.functions import (
     Share,
     ShareInPlace,
     Tap,
+    keep_rectified,
 )
 from shortcutscope.attribution.lrp.rules import Epsilon, Rule
 from shortcutscope.errors import InputError, ModelError
@@ -129,7 +130,7 @@ def _affine(
     leaf = provenance.reads_image(x) if run.composite.first is not None else None
     if leaf is None and isinstance(rule, Epsilon):
         return differentiable(x)
-    call = Affine(linear, weight, bias, rule, run.composite.epsilon, forward, x, run.saved)
+    call = Affine(linear, weight, bias, rule, run.composite.epsilon, x, run.saved)
     call.measure, call.rectified = run.measure, provenance.is_rectified(x)
     if leaf is not None:
         if leaf.shape != x.shape:
@@ -140,7 +141,7 @@ def _affine(
             )
         call.first = run.composite.first
     run.calls.append(call)
-    output: Tensor = RuledAffine.apply(x, call)
+    output: Tensor = RuledAffine.apply(x, call, forward)
     return output
 
 
@@ -178,7 +179,6 @@ def _batch_norm(
         before.bias,
         before.rule,
         before.epsilon,
-        lambda: func(input.detach(), *arguments),
         before.x,
         run.saved,
         scale,
@@ -188,7 +188,8 @@ def _batch_norm(
         before.rectified,
     )
     run.calls.append(call)
-    output: Tensor = RuledAffine.apply(before.x, call)
+    x = input.detach()
+    output: Tensor = RuledAffine.apply(before.x, call, lambda: func(x, *arguments))
     if input._backward_hooks:
         output = Tap.apply(output, input, before)
     return output
@@ -329,6 +330,15 @@ for _function in (
 for _function in (torch.sigmoid, _backend.hardsigmoid):
     TABLE[_function.__name__] = _elementwise(_function, GateInPlace, Gate)
 TABLE["clip"] = TABLE["clamp"]
+
+
+@_on("relu")
+def _relu(run: Propagation, func: Operation, input: Tensor) -> Tensor:
+    output: Tensor = func(input)
+    call = provenance.call_behind(input)
+    if call is not None and output is not input:
+        keep_rectified(input.grad_fn, call, output)
+    return output
 
 
 @_on("pow")

@@ -17,10 +17,13 @@ class SavedTensor:
     ----------
     output
         Saved as an output, of which only the product with its gradient is needed.
+    rectified
+        Holds what a ReLU made of the tensor: right wherever the gradient comes through that ReLU.
     """
 
     def __init__(self, tensor: Tensor, *, output: bool = False) -> None:
         self.output = output
+        self.rectified = False
         self._tensor = tensor.detach()
         self._version = self._tensor._version
 
@@ -41,8 +44,9 @@ class SavedTensor:
             self._version = self._tensor._version
 
     def accept(self) -> None:
-        """Take the tensor as it is now for the saved one."""
+        """Take the tensor, which a ReLU has overwritten, for the saved one."""
         self._version = self._tensor._version
+        self.rectified = True
 
     def get(self, recompute: Callable[[], Tensor] | None = None) -> Tensor:
         """The tensor, computed anew where it was overwritten unseen.
