@@ -421,12 +421,16 @@ def _einsum(run: Propagation, func: Operation, equation: str, *operands: Any) ->
     tensors = (
         list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else list(operands)
     )
+    attended = False
     if sum(map(follows, tensors)) == 2 and len(tensors) == 2:
+        attended = provenance.is_gate(tensors[0]) != provenance.is_gate(tensors[1])
         shares = _shares(*tensors) if run.composite.attention == "cp" else (0.5, 0.5)
         tensors = [_shared(t, share) for t, share in zip(tensors, shares, strict=True)]
     elif sum(map(follows, tensors)) > 2:
         raise ModelError(f"einsum {equation!r} of more than two activations has no relevance rule")
     total: Tensor = func(equation, *tensors)
+    if attended and run.on_attention is not None:
+        run.on_attention(total)
     return total
 
 
