@@ -106,10 +106,11 @@ class ResidualBlock1d(nn.Module):
 
 
 def resnet1d() -> nn.Module:
+    """Wide enough that z+ finds a positive contribution for every output that has relevance."""
     return nn.Sequential(
-        nn.Conv1d(2, 8, 7, 2, 3, bias=False), nn.BatchNorm1d(8), nn.ReLU(inplace=True),
-        ResidualBlock1d(8, 8), ResidualBlock1d(8, 12, 2), ResidualBlock1d(12, 16, 2),
-        nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 5),
+        nn.Conv1d(12, 32, 7, 2, 3, bias=False), nn.BatchNorm1d(32), nn.ReLU(inplace=True),
+        ResidualBlock1d(32, 32), ResidualBlock1d(32, 48, 2), ResidualBlock1d(48, 64, 2),
+        nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(64, 5),
     )  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def _alexnet() -> nn.Module:
 
 
 def _resnet(block: type[nn.Module], layers: Sequence[int]) -> nn.Module:
-    model = tv.ResNet(block, list(layers), num_classes=5, width_per_group=16 if block is Bottleneck else 64)
+    model = tv.ResNet(block, list(layers), num_classes=5, width_per_group=64)
     return model
 
 
@@ -228,7 +229,7 @@ ARCHITECTURES = [
     Architecture(
         "timm_resnet18",
         lambda: TimmResNet(
-            TimmBasicBlock, (1, 1, 1, 1), num_classes=5, channels=(8, 12, 16, 24), stem_width=8
+            TimmBasicBlock, (1, 1, 1, 1), num_classes=5, channels=(32, 48, 64, 64), stem_width=32
         ),
         IMAGE,
         partial(_timm, "resnet18"),
@@ -239,7 +240,7 @@ ARCHITECTURES = [
             TimmBottleneck,
             (1, 1, 1, 1),
             num_classes=5,
-            channels=(4, 6, 8, 12),
+            channels=(24, 32, 48, 48),
             stem_width=8,
             stem_type="deep",
             avg_down=True,
@@ -271,7 +272,7 @@ ARCHITECTURES = [
         LARGE,
         attention=True,
     ),
-    Architecture("resnet1d", resnet1d, (2, 64)),
+    Architecture("resnet1d", resnet1d, (12, 64)),
     Architecture("own_network", OwnNetwork, (3, 16, 16)),
 ]
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
