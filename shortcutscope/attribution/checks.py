@@ -186,15 +186,21 @@ def check_lrp(
         score, chosen = select_target(logits, *_first(target, labels), task)
         if not bool(torch.isfinite(logits).all()):
             return _failed(method, "the model's own scores are NaN or infinite; check its weights")
+        if not bool(score.any()):
+            return _failed(
+                method, "the explained scores are zero, so there is no relevance; take another class"
+            )
+        limits = tolerance or Tolerance.of(logits.dtype)
         try:
             run = propagate(model, some, composite, chosen, task, output)
             defects = audit_defects(model, some, composite, target=chosen, task=task, output=output)
+            if not bool(torch.isfinite(run.relevance).all()) or not _is_accounted(defects, score, limits):
+                run = propagate(model, some, composite, chosen, task, output, diagnose=True)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a network does under the rules is a finding about them
             return _failed(method, _in_words(error))
         again = find_logits(model(some.clone()), output)
-    limits = tolerance or Tolerance.of(logits.dtype)
     return _judged(composite, _Plain(logits, again, score), run, defects, limits)
 
 
@@ -207,6 +213,10 @@ class _Plain:
     score: Tensor
 
 
+def _is_accounted(defects: Defects, score: Tensor, limits: Tolerance) -> bool:
+    return abs(defects.remainder) <= limits.remainder * float(score.double().abs().sum())
+
+
 def _judged(composite: Composite, plain: _Plain, run: Trial, defects: Defects, limits: Tolerance) -> Checks:
     total = float(plain.score.double().abs().sum())
     operations = defects.table.assign(absorbed=defects.table["absorbed"] / total)
@@ -214,7 +224,7 @@ def _judged(composite: Composite, plain: _Plain, run: Trial, defects: Defects, l
     size = operations["absorbed"].abs()
     by_rules, remainder = float(size[~additive].sum()), abs(defects.remainder) / total
     forward_error = _difference(plain.logits, run.logits)
-    finite = bool(torch.isfinite(run.relevance).all()) and math.isfinite(remainder)
+    finite = bool(torch.isfinite(run.relevance).all()) and math.isfinite(remainder) and run.bad is None
     reasons = []
     if not forward_error <= limits.forward:
         random = _difference(plain.logits, plain.again) > limits.forward

@@ -27,7 +27,7 @@ class Trial:
         Scores (N, K) under the rules, and the input's relevance.
     bad
         Module at whose output the backward pass first met a gradient that is not finite; None if there is
-        none.
+        none, and where nobody asked (`propagate(diagnose=True)`).
     """
 
     logits: Tensor
@@ -56,7 +56,7 @@ def propagate(
     composite, chosen, task, output
         The rules, and the explained class per sample (N,).
     diagnose
-        Find out where gradients stop being finite. It is done by itself where relevance is not.
+        Find out where gradients stop being finite.
 
     Raises
     ------
@@ -75,8 +75,6 @@ def propagate(
         _require_seen(run, score)
         (gradient,) = torch.autograd.grad(score.sum(), leaf, allow_unused=True)
     relevance = run.input_relevance(leaf.detach(), gradient)
-    if not diagnose and not bool(torch.isfinite(relevance).all()):
-        return propagate(model, x, composite, chosen, task, output, diagnose=True)
     return Trial(logits.detach(), relevance, bad[0] if bad else None)
 
 

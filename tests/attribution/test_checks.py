@@ -162,7 +162,15 @@ def nan_weights() -> nn.Module:
     return net
 
 
+def dead() -> nn.Module:
+    net = Net(functional.relu)
+    for parameter in net.fc.parameters():
+        parameter.data.zero_()
+    return net
+
+
 REFUSED = {
+    "zero scores": (dead, "scores are zero"),
     "scripted module": (scripted_inside, "'act' is a TorchScript module"),
     "scripted function": (lambda: Net(torch.jit.script(swish)), "between second and the model itself"),
     "custom function": (lambda: Net(OwnSwish.apply), "OwnSwishBackward"),
