@@ -696,6 +696,26 @@ def test_input_normalised_in_place(same_relevance):
     same_relevance(overwriting, lambda x: conv((x - 0.5) / 0.25), draw(4, 2, 3, 5, 5))
 
 
+@pytest.mark.parametrize("relu", [torch.relu, lambda h: torch.relu_(h + 0)])
+def test_a_relu_is_not_the_only_reader_of_its_input(relu, same_relevance):
+    """Relevance of the negative values, which the ReLU's output does not know."""
+    conv, norm = frozen_conv(0), nn.BatchNorm2d(3).double().eval().requires_grad_(False)
+    norm.running_mean.copy_(draw(7, 3))
+
+    def read_by_both(x):
+        h = norm(conv(x))
+        return relu(h) - 0.3 * h + h[:, :1]
+
+    def copied(x):
+        h = norm(conv(x)) * 1
+        return relu(h * 1) - 0.3 * h + h[:, :1]
+
+    same_relevance(read_by_both, copied, draw(4, 2, 3, 5, 5))
+    x = draw(4, 2, 3, 5, 5)
+    x[0] = 0  # one sample's relevance must not hide another's
+    same_relevance(read_by_both, copied, x)
+
+
 def test_batch_norm_and_relu_in_place_behind_a_convolution(same_relevance):
     conv = frozen_conv(0)
     norm = nn.BatchNorm2d(3).double().eval().requires_grad_(False)

@@ -238,7 +238,8 @@ def test_a_norm_is_fused_only_with_what_it_normalises(compose, input_relevance):
     scale = (norm.weight * (norm.running_var + norm.eps).rsqrt()).view(-1, 1, 1)
     behind = weight * scale * (layer(x) > 0)
     _, found = input_relevance(compose(ZPlus()), with_relu, x, weight)
-    assert_near(found, alone.relevance(ZPlus(), x, behind), 1e-9)
+    # Where the ReLU is zero there is no relevance, and the value counts in the stabiliser's scale only.
+    assert_near(found, alone.relevance(ZPlus(), x, behind), 1e-6)
 
     def read_twice(t):
         h = layer(t)
