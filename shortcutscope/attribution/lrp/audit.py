@@ -57,6 +57,7 @@ class _Record:
     entering: float = 0.0
     leaving: float = 0.0
     call: Affine | None = None
+    rescaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Defects:
 
     def absorbed(self, *kinds: str) -> float:
         """What operations of these kinds absorbed, with its sign."""
-        return float(self.table.loc[self.table["kind"].isin(kinds), "absorbed"].sum())
+        return float(self.table.loc[self.table["kind"].isin(kinds), "absorbed"].sum(skipna=False))
 
 
 class _Audited(Propagation):
@@ -119,6 +120,7 @@ class _Audited(Propagation):
         waiting = [_edge(tensor)[0] for tensor in outputs]
         if len(waiting) == 1 and (call := getattr(waiting[0], "call", None)) is not None:
             record.call = call
+        record.rescaled = any(node.name().startswith(("Rescale", "Gate")) for node in waiting)
         visited: set[Any] = set()
         while waiting:
             node = waiting.pop()
@@ -183,9 +185,9 @@ def audit_defects(
     rows = [row for record in run.records for row in _rows(record, delivered.get(id(record), 0.0))]
     table = pd.DataFrame(rows, columns=["module", "operation", "kind", "absorbed"])
     total = float(score.detach().sum())
-    remainder = total - relevance - float(table["absorbed"].sum())
+    remainder = total - relevance - float(table["absorbed"].sum(skipna=False))
     rounding = 8 * torch.finfo(score.dtype).eps * float(score.detach().abs().sum())
-    table = table[table["absorbed"].abs() > rounding].sort_values("absorbed", key=abs, ascending=False)
+    table = table[~(table["absorbed"].abs() <= rounding)].sort_values("absorbed", key=abs, ascending=False)
     return Defects(total, relevance, table.reset_index(drop=True), remainder)
 
 
@@ -196,7 +198,7 @@ def _rows(record: _Record, delivered: float) -> Iterator[tuple[str, str, str, fl
         yield record.module, record.operation, "bias", bias
         yield record.module, record.operation, "rule", defect - bias
         return
-    if record.operation in ADDING and record.has_constant:
+    if record.rescaled or (record.operation in ADDING and record.has_constant):
         kind = "constant"
     elif record.operation in TABLE:
         kind = "bias" if record.has_constant else "rule"
