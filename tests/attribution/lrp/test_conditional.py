@@ -159,12 +159,13 @@ def test_convolutions_with_a_folded_batch_norm_and_a_second_use(recorded):
         parts = [
             conditional_relevance(model, x, Channels("conv", s), recorded, composite=composite) for s in sets
         ]
-        close(parts[0].input + parts[1].input, whole)
+        # The stabiliser sees a convolution's output before or behind its ReLU, whichever the network kept.
+        close(parts[0].input + parts[1].input, whole, 1e-6)
         stem = [
             conditional_relevance(model, x, Channels("stem", [c]), recorded, composite=composite).input
             for c in range(6)
         ]
-        close(torch.stack(stem).sum(0), whole)
+        close(torch.stack(stem).sum(0), whole, 1e-6)
         if "conv" in recorded:
             _, layers = slow_relevance(model, x, composite, ["conv"])
             close(sum(p.channels["conv"] for p in parts), layers["conv"].sum((2, 3)), 1e-6)
