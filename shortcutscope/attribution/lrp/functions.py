@@ -173,7 +173,7 @@ class Tap(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, passed: Tensor, call: Affine) -> Tensor:
         ctx.call = call
         ctx.y, ctx.passed = SavedTensor(y), SavedTensor(passed)
-        return y.view_as(y)
+        return y.clone()  # no view, which the network could not overwrite
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
