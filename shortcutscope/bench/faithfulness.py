@@ -1,8 +1,9 @@
 """Does a map point at what the network uses?
 
 Thin networks that lean on a planted localized artifact, real radiographs and phantoms. The artifact is put
-on held-out samples of the class that it does not go with, and the score of the class that it does go with is
-explained: what speaks for that class is the artifact, whose pixels are known exactly.
+on held-out samples of the class that it does not go with; of these the ones whose margin towards the
+other class it moves most are explained, by that margin. What speaks for that class is the artifact, whose
+pixels are known exactly.
 
 - ``inside``: share of the positive relevance on the artifact's pixels; a map of noise has ``area``.
 - ``pointing``: share of the samples whose maximum (after the same slight smoothing for all) lies on it.
@@ -27,7 +28,7 @@ from shortcutscope.bench.models import Recipe, make_case, tasks
 from shortcutscope.bench.perturbation import drops, flip, impute
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import CATALOGUE
-from shortcutscope.data.planting import artifact_mask, plant
+from shortcutscope.data.planting import artifact_mask, clean_twin, plant
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
@@ -39,7 +40,23 @@ POSITIVE = 1
 SMOOTHING = 1.0
 MEASURES = ("inside", "pointing", "flipping", "road")
 
+#: Samples out of which the most affected are taken.
+CANDIDATES = 200
+
 Map = Callable[[nn.Module, Tensor], Tensor]
+
+
+class Margin(nn.Module):
+    """A two-class network as a binary one: the logit of the shortcut's class minus the other."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1)."""
+        logits: Tensor = self.model(x)
+        return (logits[:, POSITIVE] - logits[:, 1 - POSITIVE]).unsqueeze(1)
 
 
 def _ours(method: str, **options: Any) -> Map:
@@ -66,7 +83,7 @@ def _captum(name: str, **options: Any) -> Map:
         with frozen(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # captum announces the hooks that it sets
             method = getattr(captum.attr, name)(model)
-            found: Tensor = method.attribute(x.clone().requires_grad_(), target=POSITIVE, **options)
+            found: Tensor = method.attribute(x.clone().requires_grad_(), target=0, **options)
         return found.detach().sum(1)
 
     return draw
@@ -112,14 +129,14 @@ def cases(settings: Settings) -> list[Case]:
 def run_case(case: Case, settings: Settings) -> Case:
     """All methods on one model."""
     trained = make_case(Recipe(case["task"], (case["kind"],), case["seed"]), settings)
-    images, masks = _carriers(case, trained)
-    model = trained.model
+    model = Margin(trained.model).eval()
 
     def scores(x: Tensor) -> Tensor:
         with torch.no_grad(), frozen(model):
-            logits: Tensor = model(x)
-        return logits[:, POSITIVE]
+            margins: Tensor = model(x)
+        return margins[:, 0]
 
+    images, masks, moved = _carriers(case, trained, scores)
     methods: dict[str, dict[str, Any]] = {}
     generator = torch.Generator().manual_seed(case["seed"])
     maps: dict[str, Map] = {
@@ -139,9 +156,10 @@ def run_case(case: Case, settings: Settings) -> Case:
     best = max(rivals, key=lambda name: rivals[name])
     return {
         "area": float(masks.mean()),
-        "logit_with": float(scores(images).mean()),
+        "moved_by_artifact": moved,
         "methods": methods,
         "lrp_inside": own,
+        "lrp_gamma_inside": methods["lrp:epsilon_gamma"]["inside"],
         "captum_best": best,
         "captum_inside": rivals[best],
         "lrp_pointing": methods["lrp"]["pointing"],
@@ -167,12 +185,18 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
         "area": float(np.mean([case["area"] for case in finished])) if finished else None,
         "methods": table,
         "captum_best": best,
-        "lrp_at_least_as_good": {m: table["lrp"][m] >= table[name][m] for m, name in best.items()},
+        "at_least_as_good": {
+            method: {m: table[method][m] >= table[name][m] for m, name in best.items()}
+            for method in LRP
+            if method in table
+        },
     }
 
 
-def _carriers(case: Case, trained: Trained) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) of the other class that carry the artifact, and its pixels (N, H, W)."""
+def _carriers(
+    case: Case, trained: Trained, scores: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, float]:
+    """Images (N, C, H, W) that the artifact moves most, its pixels (N, H, W), and the mean change."""
     carried = plant(
         trained.held_out,
         CATALOGUE[case["kind"]],
@@ -180,8 +204,12 @@ def _carriers(case: Case, trained: Trained) -> tuple[Tensor, Tensor]:
         seed=case["seed"] + 1000,
     )
     rows = np.flatnonzero(carried.frame["label"].to_numpy() != POSITIVE)
-    chosen = np.random.default_rng([case["seed"], 17]).permutation(rows)[: case["samples"]]
-    return torch.stack([carried[int(i)][0] for i in chosen]), _masks(carried, chosen)
+    rows = np.random.default_rng([case["seed"], 17]).permutation(rows)[:CANDIDATES]
+    clean = clean_twin(carried)
+    images = torch.stack([carried[int(i)][0] for i in rows])
+    change = scores(images) - scores(torch.stack([clean[int(i)][0] for i in rows]))
+    most = change.argsort(descending=True)[: case["samples"]]
+    return images[most], _masks(carried, rows[most.numpy()]), float(change[most].mean())
 
 
 def _masks(table: ImageTable, rows: np.ndarray[Any, Any]) -> Tensor:
@@ -216,6 +244,7 @@ SUITE = Suite(
         "seed",
         "area",
         "lrp_inside",
+        "lrp_gamma_inside",
         "captum_best",
         "captum_inside",
         "lrp_pointing",
