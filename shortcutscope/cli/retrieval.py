@@ -1,0 +1,88 @@
+"""``shortcutscope retrieve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from shortcutscope.cli.inputs import DataOptions, layer_choice, open_table
+from shortcutscope.errors import InputError
+
+#: Rows printed; the CSV file has all of them.
+_PRINTED = 10
+
+
+def retrieve(
+    run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
+    finding: Annotated[str, typer.Argument(help="Name of a finding of that run.")],
+    csv: Annotated[Path, typer.Option(help="CSV file to write: rank, sample_id, score, mark, ...")],
+    k: Annotated[int, typer.Option(help="Length of the list.", min=1)] = 200,
+    marks: Annotated[
+        Path | None,
+        typer.Option(help="Marks to take first: CSV, TSV, Parquet, FiftyOne JSON or CVAT XML."),
+    ] = None,
+    marks_column: Annotated[
+        str | None, typer.Option(help="Column of the answers; default: mark, value, answer, review or tags.")
+    ] = None,
+    carrier: Annotated[
+        str | None, typer.Option(help="Word or tag that means 'carries it'; others mean 'free of it'.")
+    ] = None,
+    who: Annotated[str, typer.Option(help="Who marked, kept with the marks.")] = "",
+    when: Annotated[str, typer.Option(help="When, kept with the marks.")] = "",
+    layers: Annotated[
+        str, typer.Option(help="early, all, auto (chosen by the marks) or comma-separated names.")
+    ] = "early",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="DATA of the audit: its images are ranked by, too (column names as in a manifest)."
+        ),
+    ] = None,
+    queries: Annotated[
+        int, typer.Option(help="Also name this many unmarked samples to look at next.", min=0)
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
+) -> None:
+    """Rank the samples that carry a finding, and take marks that were made elsewhere."""
+    import pandas as pd
+
+    from shortcutscope.annotate.findings import retrieval_of
+    from shortcutscope.annotate.imports import read_marks
+
+    if csv.suffix.lower() != ".csv":
+        raise InputError(f"--csv {str(csv)!r} must end in .csv")
+    given = None
+    if marks is not None:
+        samples = pd.read_parquet(_samples(run))["sample_id"].astype(str)
+        given = read_marks(marks, list(samples), column=marks_column, carrier=carrier, who=who, when=when)
+    chosen = layers if layers in ("early", "all", "auto") else layer_choice(layers)
+    images = None if data is None else open_table(data, DataOptions())
+    found = retrieval_of(run, finding, marks=given, layers=chosen, images=images, seed=seed)
+    hits = found.hits(k)
+    hits.to_csv(csv)
+    console = Console()
+    table = Table(title=f"{finding}: the first {min(_PRINTED, len(hits))} of {len(hits)}")
+    for name in ("rank", "sample_id", "score", "mark", "label"):
+        table.add_column(name, overflow="fold")
+    for row in hits.frame.head(_PRINTED).to_dict("records"):
+        mark = {1.0: "carrier", 0.0: "free of it"}.get(row["mark"], "")
+        table.add_row(str(row["rank"]), row["sample_id"], f"{row['score']:.3f}", mark, str(row["label"]))
+    console.print(table)
+    for note in hits.notes:
+        console.print(note, markup=False, highlight=False)
+    if queries:
+        console.print(
+            f"look at next: {', '.join(found.next_queries(queries))}", markup=False, highlight=False
+        )
+    console.print(f"hits: {csv}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _samples(run: Path) -> Path:
+    path = run / "concepts.parquet"
+    if not path.exists():
+        raise InputError(f"{run} is no run directory of a finished audit: {path.name} is missing")
+    return path
