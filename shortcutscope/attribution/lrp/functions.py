@@ -137,7 +137,8 @@ def _propagate(call: Affine, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
         up = weight.clamp(min=0)
         positive = linear.apply(x, up)
     else:
-        total = linear.apply(x.abs(), weight.abs())
+        size = weight.abs()
+        total = linear.apply(x.abs(), size)
         signed = y if bias is None else y - linear.over_channels(bias, y.dim())
         positive = (total + signed).div_(2).clamp_(min=0)
         # Where all contributions are of one sign, the other's sum is rounding, which nobody may share in.
@@ -149,13 +150,14 @@ def _propagate(call: Affine, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
     if call.measure and bias is not None:
         call.bias_relevance += _bias_relevance(linear, bias, p, n)
     if unsigned:
-        gradient = linear.transpose(p, up, x)
-        return gradient if n is None else gradient + linear.transpose(n, weight.clamp(max=0), x)
+        if n is None:
+            return linear.transpose(p, up, x)
+        return linear.transpose(n, weight, x) + linear.transpose(p - n, up, x)
     p = p.masked_fill(no_positive, 0)
     n = None if n is None else n.masked_fill(no_negative, 0)
     mean, half = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
     along = linear.transpose(mean, weight, x)
-    across = linear.transpose(half, weight.abs(), x)
+    across = linear.transpose(half, size, x)
     return torch.where(x < 0, along - across, along + across)
 
 
