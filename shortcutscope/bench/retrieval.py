@@ -5,10 +5,11 @@ trained on it. Ten carriers of the class in which they are rare are marked in th
 others are ranked. Then three rounds of 15 queries are answered by the truth.
 
 The ten marks are left out of every figure; whoever was asked about later is scored by a model that did not
-see the answer. ``auroc`` is taken within each class and averaged, since a score that reads the label ranks
-well over both; ``ap`` is the average precision in the class in which carriers are rare (5 %). Both are also
-taken on held-out images that the saved classifier scores (``new_...``; 10 % and 90 % carriers), and with the
-network's layers alone, without the filter bank on the images (``layers_...``).
+see the answer. ``auroc`` and ``ap`` (average precision) are taken in the class that was marked, in which 5 %
+carry the artifact: over both classes, a score that reads the label ranks well. ``common_auroc`` is that of
+the other class, of which nothing was marked, and ``all_auroc`` that of all samples. All are also taken on
+held-out images that the saved classifier scores (``new_...``; 10 % and 90 % carriers), and with the network's
+layers alone, without the filter bank on the images (``layers_...``).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from shortcutscope.data.artifacts import CATALOGUE
 from shortcutscope.data.planting import plant
 from shortcutscope.data.table import ImageTable
 from shortcutscope.scan.scanner import scan
-from shortcutscope.stats.metrics import within_class_auroc
+from shortcutscope.stats.metrics import auroc
 
 N_MARKS, ROUNDS, PER_ROUND = 10, 3, 15
 #: Class in which carriers are rare.
@@ -103,8 +104,10 @@ def _figures(table: ImageTable, kind: str, scores: npt.NDArray[Any]) -> dict[str
     truth, labels = table.frame[kind].to_numpy(float), table.frame["label"].to_numpy()
     inside = labels == RARE
     return {
-        "auroc": float(within_class_auroc(truth, scores, labels)),
+        "auroc": float(auroc(truth[inside], scores[inside])),
         "ap": float(average_precision_score(truth[inside], scores[inside])),
+        "common_auroc": float(auroc(truth[~inside], scores[~inside])),
+        "all_auroc": float(auroc(truth, scores)),
     }
 
 
@@ -133,7 +136,17 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
         "auroc_by_kind": by_kind,
         **{
             name: float(np.mean([c[name] for c in finished]))
-            for name in ("ap", "auroc_after", "ap_after", "new_auroc", "new_ap_after", "layers_auroc")
+            for name in (
+                "ap",
+                "auroc_after",
+                "ap_after",
+                "common_auroc",
+                "common_auroc_after",
+                "all_auroc",
+                "new_auroc",
+                "new_ap_after",
+                "layers_auroc",
+            )
         },
         "layers_median_ap_after": float(np.median([c["layers_ap_after"] for c in finished])),
         "precision_covered": float(np.mean(covered)),

@@ -75,7 +75,8 @@ class Suite:
     columns
         Keys of a case shown in the table.
     serial
-        True for suites that measure time or memory: one case after the other, in this process.
+        True for suites that measure time or memory: one case after the other, in this process. Or a
+        function that tells such cases apart: they run last, when nothing else does.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Suite:
     run_case: Callable[[Case, Settings], Case]
     summarize: Callable[[list[Case]], dict[str, Any]]
     columns: tuple[str, ...]
-    serial: bool = False
+    serial: bool | Callable[[Case], bool] = False
 
 
 def run(
@@ -171,7 +172,16 @@ def _execute(
     suite: Suite, settings: Settings, cases: list[Case], todo: list[int]
 ) -> Iterator[tuple[int, _Outcome]]:
     """Yield the outcomes as they come, with the number of the case."""
-    jobs = 1 if suite.serial else max(1, min(settings.jobs, len(todo)))
+    serial = suite.serial if callable(suite.serial) else lambda case: bool(suite.serial)
+    alone = [i for i in todo if serial(cases[i])]
+    yield from _in_pool(suite, settings, cases, [i for i in todo if i not in alone], settings.jobs)
+    yield from _in_pool(suite, settings, cases, alone, 1)
+
+
+def _in_pool(
+    suite: Suite, settings: Settings, cases: list[Case], todo: list[int], jobs: int
+) -> Iterator[tuple[int, _Outcome]]:
+    jobs = max(1, min(jobs, len(todo)))
     if jobs == 1:
         with _one_thread():
             for i in todo:
