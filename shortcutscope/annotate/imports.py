@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 
 from shortcutscope.annotate.marks import Marks
@@ -121,7 +122,8 @@ def _table(
     given = pd.Series(values).notna().to_numpy()
     for name in ("who", "when"):
         if name in frame:
-            made[name] = frame.loc[given, name].astype(str).to_numpy()
+            told = frame.loc[given, name].astype(str).to_numpy()
+            made[name] = np.where(told == "", made[name].to_numpy(), told)
     return Marks(made)
 
 

@@ -70,7 +70,9 @@ class Marks:
         if not path.exists():
             return cls()
         try:
-            frame = pd.read_csv(path, dtype={"sample_id": str, "query": str, "who": str, "when": str})
+            # A sample may be called "NA": only an empty value is missing.
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+            frame = frame.replace({"value": {"": None}, "round": {"": "0"}})
         except (OSError, ValueError) as error:
             raise InputError(f"{path} holds no marks ({error}); mend or delete it") from error
         return cls(frame)

@@ -13,8 +13,8 @@ Floats = npt.NDArray[np.float64]
 #: Parts of the top k by rank, within which answers stand for the samples that were not asked about.
 STRATA = 4
 DRAWS = 4000
-#: Length of the head of the ranking whose changes count.
-HEAD = 50
+#: Shortest head of the ranking whose changes count.
+HEAD = 10
 STABLE_OVERLAP, STABLE_CORRELATION = 0.9, 0.95
 #: Share of carriers among the latest answers by rank from which more of them are surely left.
 FEW_LEFT = 0.2
@@ -98,7 +98,8 @@ class Drift:
     round
         The later of the two.
     correlation
-        Spearman's rank correlation of the scores of all samples.
+        Spearman's rank correlation of the scores, in the classes that are learnt in: where the artifact is
+        common, the order among many carriers says nothing.
     k, overlap
         Share of the first k that were among the first k before.
     """
@@ -115,9 +116,9 @@ class Drift:
         )
 
 
-def drift(before: Floats, after: Floats, number: int, k: int = HEAD) -> Drift:
-    """Compare the scores ``(N,)`` of two rounds."""
-    k = min(k, max(1, len(after) // 4))
+def drift(before: Floats, after: Floats, number: int, k: int) -> Drift:
+    """Compare the scores ``(N,)`` of two rounds, and their first k."""
+    k = min(max(k, HEAD), len(after))
     first, second = (set(np.argsort(-scores, kind="stable")[:k].tolist()) for scores in (before, after))
     correlation = float(spearmanr(before, after).statistic)
     return Drift(number, correlation, k, len(first & second) / k)

@@ -219,7 +219,9 @@ class Retrieval:
         except InputError:
             self.marks = before
             raise
-        self.drifts.append(drift(self.scores, ranking.scores, self.marks.rounds))
+        inside = np.isin(self._samples["label"].to_numpy(), ranking.classes)
+        n_carriers = int((self.values[inside] == 1).sum())
+        self.drifts.append(drift(self.scores[inside], ranking.scores[inside], self.marks.rounds, n_carriers))
         self._ranking = ranking
         if self.path is not None:
             self.marks.save(self.path)

@@ -69,8 +69,8 @@ def _widget_class() -> type[AnyWidget]:
         import traitlets
     except ImportError as error:
         raise InputError(
-            'reviewing in a notebook needs anywidget: pip install "shortcutscope[jupyter]"; or write the hits '
-            "with to_csv(), fill the column mark, and read them with shortcutscope retrieve --marks"
+            'reviewing in a notebook needs anywidget: pip install "shortcutscope[jupyter]"; or write the '
+            "hits with to_csv(), fill the column mark, and read them with shortcutscope retrieve --marks"
         ) from error
 
     class Review(anywidget.AnyWidget):
@@ -79,7 +79,7 @@ def _widget_class() -> type[AnyWidget]:
         _esm = _HERE / "review.js"
         _css = _HERE / "review.css"
         title = traitlets.Unicode().tag(sync=True)
-        items = traitlets.List().tag(sync=True)
+        items: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
         answers = traitlets.Dict().tag(sync=True)
         message = traitlets.Unicode().tag(sync=True)
 

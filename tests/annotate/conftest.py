@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from shortcutscope.annotate.views import Views
+from shortcutscope.data.artifacts import get_artifact
+from shortcutscope.data.phantoms import radiographs
+from shortcutscope.data.planting import plant
+from shortcutscope.data.table import Normalize
+from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.scan.scanner import scan
+
+KIND = "noise"
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Radiographs with noise on half of class 1 and a tenth of class 0, and their scan."""
+
+    table: object
+    scanned: object
+    model: object
+
+    @property
+    def ids(self):
+        return self.table.frame["sample_id"].astype(str).to_numpy()
+
+    @property
+    def carries(self):
+        return self.table.frame[KIND].to_numpy() == 1
+
+    @property
+    def rare(self):
+        """Ids of carriers in the class where they are rare."""
+        return list(self.ids[self.carries & (self.table.frame["label"].to_numpy() == 0)])
+
+    @property
+    def truth(self):
+        return dict(zip(self.ids.tolist(), self.carries.tolist(), strict=True))
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory):
+    torch.set_num_threads(1)
+    table = radiographs(240, size=32, seed=3).with_transform(Normalize(0.45, 0.25))
+    table = plant(table, get_artifact(KIND), prevalence={0: 0.15, 1: 0.9}, seed=1)
+    model = thin_resnet18(width=4, seed=0).eval()
+    scanned = scan(
+        model, table, tmp_path_factory.mktemp("annotate") / "scan", relevance=False, progress=False
+    )
+    return Planted(table, scanned, model)
+
+
+@pytest.fixture
+def made_up():
+    """Views of 300 samples: carriers differ by 6 standard deviations in one of 40 correlated features."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, 300)
+    carries = rng.random(300) < np.where(labels == 1, 0.9, 0.15)
+    mixing = rng.standard_normal((40, 40))
+    signal = rng.standard_normal((300, 40)) @ mixing
+    signal[:, 7] += 6 * signal[:, 7].std() * carries
+    blocks = {"stem": signal[:, :20].astype(np.float32), "input": signal[:, 20:].astype(np.float32)}
+    frame = pd.DataFrame({"carries": carries, "label": labels, "group": np.arange(300)})
+    return Views(blocks), frame
