@@ -10,7 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +71,8 @@ class Audit:
         """
         folder = Path(path)
         run = read_json(folder / "run.json")
-        findings = tuple(Finding.from_dict(f) for f in read_json(folder / "findings.json"))
+        listed = read_json(folder / "findings.json")
+        findings = tuple(replace(Finding.from_dict(f), run=folder) for f in listed)
         return cls(folder, findings, pd.read_parquet(folder / "profile.parquet"), run)
 
     @property

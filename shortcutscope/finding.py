@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shortcutscope.errors import InputError
 from shortcutscope.probes.affected import most_affected
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
@@ -16,6 +18,10 @@ from shortcutscope.probes.roles import Role
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import Verdict, VerdictRule, effects, power, reach_verdict
 from shortcutscope.scan.scanner import Scan
+
+if TYPE_CHECKING:
+    from shortcutscope.annotate.hits import Hits
+    from shortcutscope.annotate.retrieve import Retrieval
 
 #: Samples named in a finding.
 MOST_AFFECTED = 12
@@ -41,6 +47,8 @@ class Finding:
         The measurements; the keys are those of ``findings.json``.
     notes : tuple of str
         What a reader should know besides.
+    run : Path, optional
+        The run directory that it was read from; no part of ``findings.json``.
     """
 
     name: str
@@ -62,6 +70,7 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     samples: Mapping[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    run: Path | None = field(default=None, repr=False, compare=False)
 
     @property
     def cost(self) -> float:
@@ -71,12 +80,33 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as it stands in ``findings.json``."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "run"}
+
+    def retrieval(self, **options: Any) -> Retrieval:
+        """The ranking of the audited samples by this finding, to be asked for queries and given marks.
+
+        ``options`` are those of `shortcutscope.annotate.findings.retrieval_of`, such as ``marks``,
+        ``layers``, and ``images`` (the audited table), by which small artifacts are found better.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run.
+        """
+        if self.run is None:
+            raise InputError(f"finding {self.name!r} belongs to no run: take it from Audit.open(...)")
+        from shortcutscope.annotate.findings import retrieval_of
+
+        return retrieval_of(self.run, self.name, **options)
+
+    def retrieve(self, k: int = 200, **options: Any) -> Hits:
+        """The ``k`` samples that carry it most surely; ``options`` as for :meth:`retrieval`."""
+        return self.retrieval(**options).hits(k)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Finding:
         """Read a finding from ``findings.json``; keys of later versions are left out."""
-        known = {f.name for f in fields(cls)}
+        known = {f.name for f in fields(cls)} - {"run"}
         kept = {k: v for k, v in values.items() if k in known}
         for key in ("extent_interval", "notes"):
             if kept.get(key) is not None:

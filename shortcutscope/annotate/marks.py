@@ -72,7 +72,8 @@ class Marks:
         try:
             # A sample may be called "NA": only an empty value is missing.
             frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-            frame = frame.replace({"value": {"": None}, "round": {"": "0"}})
+            for name in frame.columns.intersection(["value", "round"]):
+                frame[name] = pd.to_numeric(frame[name])  # an empty field becomes NaN
         except (OSError, ValueError) as error:
             raise InputError(f"{path} holds no marks ({error}); mend or delete it") from error
         return cls(frame)
