@@ -63,16 +63,15 @@ ZENNIT_BAR = 2.0
 def cases(settings: Settings) -> list[Case]:
     """Every architecture x weights x method, then the costs."""
     names = QUICK if settings.quick else tuple(ARCHITECTURES)
-    listed: list[Case] = []
-    for name in names:
-        methods: tuple[str, ...] = QUICK_METHODS if settings.quick else METHODS
-        if ARCHITECTURES[name].attention and not settings.quick:
-            methods += (ATTENTION_METHOD,)
-        for weights in ("random",) if settings.quick else ("random", "trained"):
-            listed += [
-                {"group": "rightness", "model": name, "weights": weights, "method": method}
-                for method in methods
-            ]
+    methods = QUICK_METHODS if settings.quick else (*METHODS, ATTENTION_METHOD)
+    # By method first, so that processes beside each other do not train the same network.
+    listed: list[Case] = [
+        {"group": "rightness", "model": name, "weights": weights, "method": method}
+        for method in methods
+        for name in names
+        if method != ATTENTION_METHOD or ARCHITECTURES[name].attention
+        for weights in (("random",) if settings.quick else ("random", "trained"))
+    ]
     for name, size, batch in COSTS[:1] if settings.quick else COSTS:
         listed += [
             {"group": "cost", "model": name, "weights": "random", "method": m, "input": size, "batch": batch}
