@@ -1,0 +1,1 @@
+"""What nobody labelled: proposals of shortcuts from images, relevances and metadata."""

@@ -1,0 +1,299 @@
+"""Is a score a shortcut's? Two groups, which the model treats differently, and which go with the label.
+
+Any direction in the samples is a candidate; nearly all of them are features of the task, which differ from
+one sample to the next by degrees. A shortcut is there or not: within every class its score has the same two
+groups, only in other shares. Unbiased models, too, have features that are encoded, used and associated with
+the label; that there are two groups is what tells a shortcut from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from skimage.filters import threshold_otsu
+
+from shortcutscope.probes.mixture import Mixture, fit_mixture
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+#: Scores that move the logit less surely than this are no candidates.
+SMALLEST_T = 3.0
+#: Scores whose correlation with the logit is below this many standard errors are not looked at further.
+SCREEN_T = 2.0
+#: Fewest samples of a class on one side to tell the logits of the two apart.
+FEWEST = 2
+#: Fewest samples against the association, all classes together.
+FEWEST_CONFLICTING = 8
+#: Samples that the two groups are fitted on; all are assigned.
+MOST_FITTED = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A score that may tell the carriers of a shortcut from the rest.
+
+    Attributes
+    ----------
+    view
+        Where it comes from, such as ``"filters: 24 components, all classes"``. What stands before the colon
+        is its family: views of different families agree independently.
+    label
+        The class that the carriers are taken for more.
+    scores
+        (N,) larger for carriers.
+    carriers
+        (N,) the samples of the upper group.
+    separation
+        Distance of the two groups in standard deviations (Ashman's D).
+    bimodality
+        Variance between the groups over the total variance, within class.
+    gap
+        By how much the carriers' logits lie nearer to `label`, within class, in standard deviations.
+    t
+        `gap` over its standard error, counting patients.
+    phi
+        Correlation of carrying with belonging to `label`.
+    shares
+        Share of carriers in each class.
+    gain
+        Evidence that there are two groups, the same in every class, rather than one group a class: log
+        likelihood a sample, in nats.
+    """
+
+    view: str
+    label: int
+    scores: Floats
+    carriers: Bools
+    separation: float
+    bimodality: float
+    gap: float
+    t: float
+    phi: float
+    shares: Mapping[int, float]
+    gain: float
+
+    @property
+    def family(self) -> str:
+        """The kind of view it comes from."""
+        return self.view.partition(":")[0]
+
+    @property
+    def strength(self) -> float:
+        """Evidence of two groups x logit gap x association with the label, 0 where one of them is missing."""
+        return max(self.gain, 0) * max(self.gap, 0) * max(self.phi, 0)
+
+    def conflicting(self, labels: Ints) -> Bools:
+        """(N,) the samples that go against the association: the rare side of every class."""
+        return np.asarray(self.carriers != (labels == self.label))
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What every score is judged against.
+
+    Attributes
+    ----------
+    labels, groups
+        (N,) class and patient of each sample.
+    margins
+        Class to (N,) by how much the model prefers it. Of two classes one is enough: what speaks against it
+        speaks for the other.
+    seed
+        Of the draw of samples that groups are fitted on.
+    """
+
+    labels: Ints
+    groups: npt.NDArray[Any]
+    margins: Mapping[int, Floats]
+    seed: int = 0
+
+
+def judge(view: str, scores: npt.ArrayLike, setting: Setting) -> list[Candidate]:
+    """Candidates of a score, one for each class whose logit it moves; none for most scores.
+
+    The score's sign does not matter: it is turned so that it grows with the class.
+    """
+    given = np.asarray(scores, np.float64)
+    if not np.isfinite(given).all() or np.ptp(given) == 0:
+        return []
+    found = []
+    for label, margin in setting.margins.items():
+        member = setting.labels == label
+        upward = given[member].mean() >= given[~member].mean()
+        turned = (given - given.mean()) / given.std() * (1 if upward else -1)
+        if _correlation_t(turned, margin, setting.labels) < SCREEN_T:
+            continue
+        made = _judged(view, label, turned, margin, setting)
+        if made is not None:
+            found.append(made)
+    return found
+
+
+def distinct(
+    candidates: Sequence[Candidate], labels: Ints, same: float = 0.5
+) -> tuple[list[Candidate], list[tuple[Candidate, Candidate]]]:
+    """The strongest of those that name the same samples, in descending strength.
+
+    Parameters
+    ----------
+    candidates
+        In any order.
+    labels
+        (N,)
+    same
+        Agreement of the carriers from which two are the same.
+
+    Returns
+    -------
+    kept : list of Candidate
+    merged : list of (Candidate, Candidate)
+        A weaker one and the stronger that stands for it.
+    """
+    kept: list[Candidate] = []
+    merged: list[tuple[Candidate, Candidate]] = []
+    for item in sorted(candidates, key=lambda c: -c.strength):
+        twin = next((k for k in kept if agreement(k.carriers, item.carriers, labels) >= same), None)
+        if twin is None:
+            kept.append(item)
+        else:
+            merged.append((item, twin))
+    return kept, merged
+
+
+def agreement(a: Bools, b: Bools, labels: Ints) -> float:
+    """Absolute correlation of two sets of samples within class; 0 where one has no member to tell apart.
+
+    Two sets that both follow the label have much in common because of it; what is asked is whether they make
+    the same exceptions.
+    """
+    x, y = _centred(a, labels), _centred(b, labels)
+    size = float(np.sqrt((x @ x) * (y @ y)))
+    return abs(float(x @ y)) / size if size else 0.0
+
+
+def two_groups(scores: Floats, codes: Ints, seed: int = 0) -> Mixture:
+    """The likeliest two groups, started from Otsu's threshold over all samples and within each class."""
+    rows = np.arange(len(scores))
+    if len(rows) > MOST_FITTED:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_FITTED, replace=False))
+    scores, codes = scores[rows], codes[rows]
+    parts = [scores, *(scores[codes == code] for code in np.unique(codes))]
+    fits = []
+    for part in parts:
+        if np.ptp(part) == 0:
+            continue
+        above = scores > threshold_otsu(part)  # type: ignore[no-untyped-call]
+        if above.any() and not above.all():
+            start = float(scores[~above].mean()), float(scores[above].mean())
+            fits.append(fit_mixture(scores, codes, start))
+    return max(fits, key=lambda mixture: _log_likelihood(mixture, scores, codes))
+
+
+def _judged(view: str, label: int, scores: Floats, margin: Floats, setting: Setting) -> Candidate | None:
+    classes, codes = np.unique(setting.labels, return_inverse=True)
+    mixture = two_groups(scores, codes, setting.seed)
+    carriers = mixture.posterior(scores) > 0.5
+    member = setting.labels == label
+    conflicting = np.count_nonzero(carriers != member)
+    if min(conflicting, len(scores) - conflicting) < FEWEST_CONFLICTING or not 0 < carriers.mean() < 1:
+        return None
+    gap, t = logit_gap(margin, carriers, setting.labels, setting.groups)
+    if t < SMALLEST_T:
+        return None
+    return Candidate(
+        view,
+        label,
+        scores,
+        carriers,
+        mixture.separation,
+        bimodality(scores, carriers, setting.labels),
+        gap,
+        t,
+        float(np.corrcoef(carriers, member)[0, 1]),
+        {int(c): float(carriers[setting.labels == c].mean()) for c in classes},
+        likelihood_gain(mixture, scores, codes),
+    )
+
+
+def bimodality(scores: Floats, side: Bools, labels: Ints) -> float:
+    """Variance between two sides over the total variance (Otsu 1979), both within class, in 0..1."""
+    between = total = 0.0
+    for label in np.unique(labels):
+        inside = labels == label
+        own, upper = scores[inside], side[inside]
+        total += len(own) * float(own.var())
+        if upper.any() and not upper.all():
+            weight = len(own) * float(upper.mean() * (1 - upper.mean()))
+            between += weight * float(own[upper].mean() - own[~upper].mean()) ** 2
+    return between / total if total else 0.0
+
+
+def logit_gap(margin: Floats, side: Bools, labels: Ints, groups: npt.NDArray[Any]) -> tuple[float, float]:
+    """Within class, by how much a side's margin is larger, in standard deviations, and that over its error.
+
+    Parameters
+    ----------
+    margin
+        (N,)
+    side, labels, groups
+        (N,); each patient counts once on each side of a class.
+    """
+    gaps, weights = [], []
+    for label in np.unique(labels):
+        inside = labels == label
+        own, upper = margin[inside], side[inside]
+        spread = float(own.std())
+        if min(upper.sum(), (~upper).sum()) < FEWEST or spread == 0:
+            continue
+        few, many = (len(np.unique(groups[inside][part])) for part in (upper, ~upper))
+        gaps.append(float(own[upper].mean() - own[~upper].mean()) / spread)
+        weights.append(few * many / (few + many))
+    if not gaps:
+        return 0.0, 0.0
+    gap = float(np.average(gaps, weights=weights))
+    return gap, gap * float(np.sqrt(sum(weights)))
+
+
+def _correlation_t(scores: Floats, margin: Floats, labels: Ints) -> float:
+    a, b = _centred(scores, labels), _centred(margin, labels)
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / size * len(a) ** 0.5 if size else 0.0
+
+
+def _centred(values: npt.NDArray[Any], labels: Ints) -> Floats:
+    """Values less the mean of their class."""
+    centred = values.astype(np.float64)
+    for label in np.unique(labels):
+        inside = labels == label
+        centred[inside] -= centred[inside].mean()
+    return centred
+
+
+def _log_likelihood(mixture: Mixture, scores: Floats, codes: Ints) -> float:
+    share = np.clip(mixture.shares[codes], 1e-6, 1 - 1e-6)
+    log = np.asarray(stats.norm.logpdf(scores[:, None], mixture.means, mixture.spreads))
+    return float(np.logaddexp(log[:, 0] + np.log1p(-share), log[:, 1] + np.log(share)).sum())
+
+
+def likelihood_gain(mixture: Mixture, scores: Floats, codes: Ints) -> float:
+    """Log likelihood a sample gains, in nats, over classes that are each one group.
+
+    Against one Gaussian a class, with means and spreads of their own: a feature of the task separates the
+    classes, and two groups that are no more than the classes gain nothing.
+    """
+    classes = float(np.mean(_class_log_density(scores, codes)))
+    return _log_likelihood(mixture, scores, codes) / len(scores) - classes
+
+
+def _class_log_density(scores: Floats, codes: Ints) -> Floats:
+    counts = np.bincount(codes)
+    means = np.bincount(codes, scores) / counts
+    spreads = np.sqrt(np.bincount(codes, np.square(scores - means[codes])) / counts)
+    return np.asarray(stats.norm.logpdf(scores, means[codes], np.maximum(spreads, 1e-12)[codes]))

@@ -1,0 +1,175 @@
+"""Clusters of what a model looks at: spectral relevance analysis, per class and layer.
+
+SpRAy (Lapuschkin et al. 2019): samples of one class whose relevances are alike are classified by one
+strategy; a nearest-neighbour graph of them falls into as many parts as there are strategies, which the
+spectrum of its Laplacian counts and its eigenvectors show. The graph is sparse and made in blocks, so that no
+matrix of samples x samples is ever held. HDBSCAN (Campello et al. 2013) on the same embedding finds dense
+clusters and leaves the rest out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array, identity
+from scipy.sparse.csgraph import laplacian
+from scipy.sparse.linalg import eigsh
+from sklearn.cluster import HDBSCAN, KMeans
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
+
+from shortcutscope.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+NEIGHBOURS = 10
+#: Principal components in which neighbours are looked for.
+PRINCIPAL = 32
+#: Most clusters that the eigengap may choose.
+MOST_CLUSTERS = 8
+#: Samples that are clustered; further ones join the clusters of their neighbours.
+MOST_FITTED = 10_000
+#: Smallest dense cluster: this share of the samples, but not fewer than that many.
+DENSE_SHARE, DENSE_FEWEST = 0.01, 8
+#: Rows projected at a time.
+BLOCK = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Clusters of samples.
+
+    Attributes
+    ----------
+    spectral
+        (N,) cluster of each sample, 0 to K - 1; the eigengap chose K.
+    dense
+        (N,) HDBSCAN's cluster of each sample, -1 for none.
+    eigenvalues
+        Smallest eigenvalues of the normalised Laplacian, ascending.
+    embedding
+        (n_fitted, K) of the samples that were clustered.
+    n_fitted
+        How many samples were clustered.
+    note
+        What a reader must know of how the clusters were made; empty if all samples were clustered.
+    """
+
+    spectral: Ints
+    dense: Ints
+    eigenvalues: Floats
+    embedding: Floats
+    n_fitted: int
+    note: str
+
+    @property
+    def count(self) -> int:
+        """Number of spectral clusters."""
+        return int(self.spectral.max()) + 1
+
+
+def cluster(
+    vectors: npt.NDArray[Any],
+    *,
+    neighbours: int = NEIGHBOURS,
+    most_clusters: int = MOST_CLUSTERS,
+    most_fitted: int = MOST_FITTED,
+    seed: int = 0,
+) -> Clusters:
+    """Cluster samples by spectral embedding of their nearest-neighbour graph.
+
+    Parameters
+    ----------
+    vectors
+        (N, C) relevances or activations of the samples of one class at one layer.
+    neighbours
+        Of each sample in the graph.
+    most_clusters
+        Largest number that the eigengap may choose.
+    most_fitted
+        Samples beyond this many are not in the graph: they join the clusters of their nearest neighbours
+        in it.
+    seed
+        Of the principal components, the draw of samples, the eigensolver's start and k-means.
+
+    Raises
+    ------
+    InputError
+        For fewer than 4 samples per neighbour, or values that are not finite.
+    """
+    vectors = np.asarray(vectors)
+    n = len(vectors)
+    if vectors.ndim != 2 or n < 4 * neighbours:
+        raise InputError(
+            f"vectors of shape {vectors.shape} cannot be clustered with {neighbours} neighbours; at least "
+            f"{4 * neighbours} samples (N, C) are needed"
+        )
+    rows = np.arange(n)
+    if n > most_fitted:
+        rows = np.sort(np.random.default_rng(seed).choice(n, most_fitted, replace=False))
+    points = _principal(vectors, rows, seed)
+    values, embedded = spectral_embedding(points[rows], neighbours, most_clusters, seed)
+    count = eigengap(values)
+    directions = embedded[:, :count]
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    unit = directions / np.where(lengths > 0, lengths, 1)  # Ng, Jordan and Weiss (2001)
+    spectral = KMeans(count, n_init=5, random_state=seed).fit_predict(unit)
+    smallest = max(DENSE_FEWEST, int(DENSE_SHARE * len(rows)))
+    dense = HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(unit)
+    note = ""
+    if n > len(rows):
+        note = (
+            f"{len(rows)} of {n} samples were clustered, drawn at random; each of the others joined the "
+            "cluster of most of its nearest neighbours among them"
+        )
+        spectral, dense = (_joined(points, rows, found, neighbours) for found in (spectral, dense))
+    return Clusters(spectral.astype(np.int64), dense.astype(np.int64), values, unit, len(rows), note)
+
+
+def spectral_embedding(points: Floats, neighbours: int, count: int, seed: int = 0) -> tuple[Floats, Floats]:
+    """Smallest eigenvalues (count + 1,) of the graph's normalised Laplacian, and its eigenvectors.
+
+    Parameters
+    ----------
+    points
+        (n, D); edges join each to its nearest neighbours, in either direction.
+    """
+    directed = csr_array(kneighbors_graph(points, neighbours, mode="connectivity", include_self=False))
+    graph = directed.maximum(directed.T)
+    normalised: Any = laplacian(graph, normed=True)
+    # The smallest eigenvalues of L are the largest of 2 - L, which Lanczos finds without a solve.
+    shifted: Any = 2 * identity(len(points), format="csr") - normalised
+    start = np.random.default_rng(seed).standard_normal(len(points))
+    values, vectors = eigsh(shifted, k=count + 1, which="LA", v0=start, tol=1e-4)
+    order = np.argsort(-values)
+    return np.maximum(2 - values[order], 0), vectors[:, order]
+
+
+def eigengap(eigenvalues: Floats) -> int:
+    """Number of clusters, at least 2: where the ascending spectrum leaps most (von Luxburg 2007)."""
+    gaps = np.diff(eigenvalues)[1:]
+    return 2 + int(np.argmax(gaps)) if len(gaps) else 2
+
+
+def _principal(vectors: npt.NDArray[Any], rows: npt.NDArray[np.intp], seed: int) -> Floats:
+    """Principal component scores (N, D) float64, fitted on some rows, projected block by block."""
+    fitted = vectors[rows]
+    if not np.isfinite(fitted).all():
+        raise InputError("the vectors to cluster hold values that are not finite")
+    size = min(PRINCIPAL, *fitted.shape)
+    solver = "randomized" if min(fitted.shape) > 2 * PRINCIPAL else "full"
+    pca = PCA(size, svd_solver=solver, random_state=seed).fit(fitted)
+    blocks = [pca.transform(vectors[i : i + BLOCK]) for i in range(0, len(vectors), BLOCK)]
+    return np.concatenate(blocks).astype(np.float64)
+
+
+def _joined(points: Floats, rows: npt.NDArray[np.intp], found: Ints, neighbours: int) -> Ints:
+    nearest = KNeighborsClassifier(neighbours).fit(points[rows], found)
+    blocks = [nearest.predict(points[i : i + BLOCK]) for i in range(0, len(points), BLOCK)]
+    joined = np.concatenate(blocks).astype(np.int64)
+    joined[rows] = found
+    return joined
