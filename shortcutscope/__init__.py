@@ -21,6 +21,8 @@ _HOME = {
     "load_model": "shortcutscope.models.loading",
     "find_layers": "shortcutscope.models.layers",
     "frozen": "shortcutscope.models.frozen",
+    "attribute": "shortcutscope.attribution.attribute",
+    "Attribution": "shortcutscope.attribution.attribute",
     "Scan": "shortcutscope.scan.scanner",
     "Concept": "shortcutscope.probes.concept",
     "audit": "shortcutscope.audit",
@@ -29,12 +31,14 @@ _HOME = {
 }
 
 __all__ = [
+    "Attribution",
     "Audit",
     "Concept",
     "Finding",
     "ImageTable",
     "Scan",
     "__version__",
+    "attribute",
     "audit",
     "find_layers",
     "frozen",
@@ -46,6 +50,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from shortcutscope.attribution.attribute import Attribution, attribute
     from shortcutscope.audit import Audit, audit
     from shortcutscope.data.artifacts import get_artifact
     from shortcutscope.data.phantoms import radiographs

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import visiting
-from shortcutscope.attribution.slope import Explained as Explained
 from shortcutscope.attribution.slope import (
+    Explained,
     differentiate,
     full_precision,
     layer_output,

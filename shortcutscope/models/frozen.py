@@ -127,8 +127,8 @@ class _ModuleLoan:
     def give_back(self) -> None:
         module = self.module
         module.training = self.training
-        if self.inplace is not None:
-            module.inplace = self.inplace  # type: ignore[assignment]
+        if self.inplace is not None and getattr(module, "inplace", None) is not self.inplace:
+            module.inplace = self.inplace  # type: ignore[assignment]  # a constant of scripted modules
         for table, hooks in self.hooks.items():
             current = getattr(module, table)
             if list(current.items()) != list(hooks.items()):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.attribution.checks import check_lrp
-from shortcutscope.attribution.gradient import Explained
 from shortcutscope.attribution.lrp import COMPOSITES, Composite, default_composite, get_composite
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 
 GRADIENT = "gradient"

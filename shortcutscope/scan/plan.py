@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import shortcutscope
-from shortcutscope.attribution.gradient import Explained
 from shortcutscope.attribution.lrp import Composite
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
