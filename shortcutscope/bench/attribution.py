@@ -33,14 +33,9 @@ from shortcutscope.bench.conservation import conserved
 from shortcutscope.bench.propagation_costs import propagation_costs
 from shortcutscope.bench.runner import Case, Settings, Suite
 
-METHODS = (
-    "lrp",
-    "lrp:epsilon_plus",
-    "lrp:epsilon_gamma",
-    "lrp:gamma",
-    "zennit:epsilon_plus",
-    "captum:lrp",
-)
+METHODS = ("lrp", "lrp:epsilon_gamma", "zennit:epsilon_plus", "captum:lrp")
+#: Once for every architecture: where they conserve does not depend on the weights.
+RANDOM_WEIGHTS_ONLY = ("lrp:epsilon_plus", "lrp:gamma")
 ATTENTION_METHOD = "lrp:attn"
 QUICK = ("resnet18", "mobilenet_v2", "timm resnet18", "timm vit_tiny", "resnet1d", "hand-written")
 QUICK_METHODS = ("lrp", "lrp:epsilon_gamma", "zennit:epsilon_plus", "captum:lrp")
