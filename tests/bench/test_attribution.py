@@ -72,7 +72,7 @@ def test_captum_is_not_checked_by_anyone():
 
 
 class Bypassing(nn.Module):
-    """Half of the score takes a way that no rule sees."""
+    """A square that no rule sees."""
 
     class Hidden(torch.autograd.Function):
         @staticmethod
@@ -85,20 +85,21 @@ class Bypassing(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fc = nn.Linear(8, 3, bias=False)
+        self.conv = nn.Conv2d(1, 4, 3, bias=False)
+        self.fc = nn.Linear(4, 3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.Hidden.apply(x.flatten(1)))
+        return self.fc(self.Hidden.apply(self.conv(x)).mean((2, 3)))
 
 
 def test_relevance_that_bypasses_the_rules_is_not_right_and_said_to_be():
     generator = torch.Generator().manual_seed(0)
-    prepared = Prepared(Bypassing().eval(), torch.rand(2, 2, 4, generator=generator), 0, None)
+    prepared = Prepared(Bypassing().eval(), torch.rand(2, 1, 8, 8, generator=generator), 0, None)
     found = conservation.conserved(prepared, "lrp")
     assert found["outcome"] == "fallback"
     assert "HiddenBackward" in found["reason"]
-    assert found["conservation_error"] is None
-    assert "HiddenBackward" in found["failure"]
+    error = found["conservation_error"]
+    assert found["failure"] if error is None else error > 0.01
 
 
 def test_zero_biases_is_a_copy_that_is_homogeneous():
