@@ -27,6 +27,8 @@ Ints = npt.NDArray[np.int64]
 SMALLEST_T = 3.0
 #: Scores whose correlation with the logit is below this many standard errors are not looked at further.
 SCREEN_T = 2.0
+#: From this separation on two groups are apart; more does not count.
+LARGEST_SEPARATION = 6.0
 #: Fewest samples of a class on one side to tell the logits of the two apart.
 FEWEST = 2
 #: Fewest samples against the association, all classes together.
@@ -43,7 +45,7 @@ class Candidate:
     ----------
     view
         Where it comes from, such as ``"filters: 24 components, all classes"``. What stands before the colon
-        is its family: views of different families agree independently.
+        is its family.
     label
         The class that the carriers are taken for more.
     scores
@@ -80,14 +82,10 @@ class Candidate:
     gain: float
 
     @property
-    def family(self) -> str:
-        """The kind of view it comes from."""
-        return self.view.partition(":")[0]
-
-    @property
     def strength(self) -> float:
-        """Evidence of two groups x logit gap x association with the label, 0 where one of them is missing."""
-        return max(self.gain, 0) * max(self.gap, 0) * max(self.phi, 0)
+        """Evidence of two groups x their separation x logit gap x association; 0 where one is missing."""
+        apart = min(self.separation, LARGEST_SEPARATION)
+        return max(self.gain, 0) * apart * max(self.gap, 0) * max(self.phi, 0)
 
     def conflicting(self, labels: Ints) -> Bools:
         """(N,) the samples that go against the association: the rare side of every class."""
@@ -134,6 +132,11 @@ def judge(view: str, scores: npt.ArrayLike, setting: Setting) -> list[Candidate]
         if made is not None:
             found.append(made)
     return found
+
+
+def family(view: str) -> str:
+    """The kind of a view: what stands before the colon of its name."""
+    return view.partition(":")[0]
 
 
 def distinct(

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array, identity
-from scipy.sparse.csgraph import laplacian
-from scipy.sparse.linalg import eigsh
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components, laplacian
+from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
@@ -140,13 +140,39 @@ def spectral_embedding(points: Floats, neighbours: int, count: int, seed: int = 
     """
     directed = csr_array(kneighbors_graph(points, neighbours, mode="connectivity", include_self=False))
     graph = directed.maximum(directed.T)
+    part = connected_components(graph, directed=False)[1].astype(np.int64)
+    root = np.sqrt(np.asarray(graph.sum(axis=1)).ravel())
+    largest = np.argsort(-np.bincount(part, root**2), kind="stable")[: count + 1]
+    null = root[:, None] * (part[:, None] == largest)
+    null = null / np.linalg.norm(null, axis=0)
+    rest = count + 1 - len(largest)
+    if not rest:
+        return np.zeros(count + 1), null
+    values, vectors = _beyond_the_parts(graph, part, root, rest, seed)
+    return np.concatenate([np.zeros(len(largest)), values]), np.concatenate([null, vectors], axis=1)
+
+
+def _beyond_the_parts(graph: Any, part: Ints, root: Floats, count: int, seed: int) -> tuple[Floats, Floats]:
+    """Smallest eigenvalues above zero, and their eigenvectors.
+
+    The smallest eigenvalues of L are the largest of 2 - L, which Lanczos finds without a solve. A graph in
+    several parts has the eigenvalue zero once a part, and Lanczos from a single start misses repetitions; but
+    those eigenvectors are known (the root of the degree on each part), and are taken out.
+    """
     normalised: Any = laplacian(graph, normed=True)
-    # The smallest eigenvalues of L are the largest of 2 - L, which Lanczos finds without a solve.
-    shifted: Any = 2 * identity(len(points), format="csr") - normalised
-    start = np.random.default_rng(seed).standard_normal(len(points))
-    values, vectors = eigsh(shifted, k=count + 1, which="LA", v0=start, tol=1e-4)
-    order = np.argsort(-values)
-    return np.maximum(2 - values[order], 0), vectors[:, order]
+    sizes = np.bincount(part, root**2)
+
+    def multiply(vector: Floats) -> Floats:
+        vector = np.asarray(vector).ravel()
+        along = root * (np.bincount(part, root * vector) / sizes)[part]
+        return np.asarray(2 * (vector - along) - normalised @ vector)
+
+    n = len(root)
+    start = np.random.default_rng(seed).standard_normal(n)
+    operator = LinearOperator((n, n), matvec=multiply, dtype=np.float64)
+    found: Any = eigsh(operator, k=count, which="LA", v0=start, tol=1e-4)
+    order = np.argsort(-found[0])
+    return np.maximum(2 - found[0][order], 0), found[1][:, order]
 
 
 def eigengap(eigenvalues: Floats) -> int:

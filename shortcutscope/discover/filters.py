@@ -42,7 +42,7 @@ class Bank:
     values
         (N, F) float32.
     names
-        F names, such as ``"band 1.4 max"`` (standard deviation of the band's inner Gaussian in pixels).
+        F names, such as ``"band 1.4 max"`` (standard deviation of the band's wider Gaussian, in pixels).
     """
 
     values: Floats

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.candidates import Candidate, Setting, distinct, judge, two_groups
+from shortcutscope.discover.candidates import Candidate, Setting, distinct, family, judge, two_groups
 from shortcutscope.discover.clusters import NEIGHBOURS, Clusters, cluster
 from shortcutscope.discover.components import class_components
 from shortcutscope.discover.filters import image_bank, refusal
@@ -58,8 +58,9 @@ class Proposal:
     seeds
         (N,) the carriers, before the doubtful are set apart.
     strength
-        What proposals are ranked by: evidence of two groups x logit gap x association, see
-        :class:`shortcutscope.discover.candidates.Candidate`.
+        What proposals are ranked by: evidence of two groups x their separation x logit gap x association
+        with the label (see :class:`shortcutscope.discover.candidates.Candidate`), times the families of views
+        that agree.
     separation, bimodality, gap, t, phi, shares, gain
         As of a candidate.
     concept
@@ -91,7 +92,7 @@ class Proposal:
     @property
     def families(self) -> tuple[str, ...]:
         """Kinds of views that found it, such as ``("filters", "relevance")``."""
-        return tuple(dict.fromkeys(view.partition(":")[0] for view in self.views))
+        return tuple(dict.fromkeys(family(view) for view in self.views))
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{share:.0%} of class {label}" for label, share in self.shares.items())
@@ -162,6 +163,7 @@ def discover(
         for column in scores.T:
             found += judge(view, column, setting)
     kept, merged = distinct(found, setting.labels)
+    kept.sort(key=lambda c: -c.strength * len(_families(c, merged)))
     named = [_proposal(f"discovered {k}", c, merged) for k, c in enumerate(kept, 1)]
     tested = [_with_concept(p, scan, setting) for p in named]
     good = [p for p in tested if not p.dropped]
@@ -266,15 +268,14 @@ def _at_depths(layers: Sequence[Layer], depths: Sequence[float]) -> list[Layer]:
 def _proposal(
     name: str, candidate: Candidate, merged: Sequence[tuple[Candidate, Candidate]], dropped: str = ""
 ) -> Proposal:
-    twins = [weak.view for weak, strong in merged if strong is candidate]
     return Proposal(
         name,
         candidate.view,
-        tuple(dict.fromkeys([candidate.view, *twins])),
+        _agreeing(candidate, merged),
         candidate.label,
         candidate.scores,
         candidate.carriers,
-        candidate.strength,
+        candidate.strength * len(_families(candidate, merged)),
         candidate.separation,
         candidate.bimodality,
         candidate.gap,
@@ -284,6 +285,17 @@ def _proposal(
         candidate.gain,
         dropped=dropped,
     )
+
+
+def _agreeing(candidate: Candidate, merged: Sequence[tuple[Candidate, Candidate]]) -> tuple[str, ...]:
+    """Names of all views that found a candidate, its own first."""
+    return tuple(
+        dict.fromkeys([candidate.view, *(weak.view for weak, strong in merged if strong is candidate)])
+    )
+
+
+def _families(candidate: Candidate, merged: Sequence[tuple[Candidate, Candidate]]) -> set[str]:
+    return {family(view) for view in _agreeing(candidate, merged)}
 
 
 def _with_concept(proposal: Proposal, scan: Scan, setting: Setting) -> Proposal:

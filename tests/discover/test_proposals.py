@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.discover.proposals import discover, propose
+from shortcutscope.errors import InputError
+from shortcutscope.scan.scanner import scan
+from shortcutscope.stats.metrics import within_class_auroc
+
+
+class Brightest(nn.Module):
+    """Says class 1 where the brightest spot is bright, and a little where the whole image is."""
+
+    def __init__(self, axes: int = 2):
+        super().__init__()
+        self.filters = nn.Sequential((nn.Conv1d, nn.Conv2d)[axes - 1](1, 4, 3, padding=1), nn.ReLU())
+        self.last = (nn.Conv1d, nn.Conv2d)[axes - 1](4, 4, 1)
+        torch.manual_seed(0)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, 0.0, 0.3)
+
+    def forward(self, x):
+        features = self.last(self.filters(x)).flatten(2)
+        score = 20 * (features.amax(2).mean(1) - 0.6) + 5 * features.mean((1, 2))
+        return torch.stack([-score, score], 1)
+
+
+@pytest.fixture
+def scanned(noise_images, tmp_path):
+    def make(relevance=True, **options):
+        table = noise_images(n=240, **options)
+        return scan(Brightest(), table, tmp_path / "scan", relevance=relevance, progress=False), table
+
+    return make
+
+
+def test_a_planted_square_is_the_first_proposal_and_its_concept_is_right(scanned):
+    scanned, table = scanned()
+    first = propose(scanned, table, progress=False)[0]
+    truth = table.frame["square"].to_numpy(float)
+    assert within_class_auroc(truth, first.scores, table.frame["label"]) > 0.95
+    assert first.label == 1
+    assert (first.seeds == truth).mean() > 0.95
+    values = first.concept.values
+    known = ~np.isnan(values)
+    assert (values[known] == truth[known]).mean() > 0.97
+    assert first.concept.origin == "discovered"
+    assert first.concept.sample_ids.tolist() == table.frame["sample_id"].tolist()
+    assert "filters" in first.families
+    assert "class 0" in repr(first)
+
+
+def test_what_is_dropped_keeps_its_reason_and_names_are_unique(scanned):
+    scanned, table = scanned()
+    found = discover(scanned, table, most=1, progress=False)
+    assert len(found.proposals) == 1
+    assert found.dropped
+    assert all(p.dropped for p in found.dropped)
+    assert not found.proposals[0].dropped
+    assert any("same samples as" in p.dropped for p in found.dropped)
+    assert found.notes == ()
+
+
+def test_proposals_are_deterministic(scanned):
+    scanned, table = scanned()
+    one, two = (propose(scanned, table, seed=3, progress=False) for _ in range(2))
+    assert [p.view for p in one] == [p.view for p in two]
+    np.testing.assert_array_equal(one[0].scores, two[0].scores)
+
+
+def test_without_relevance_or_images_the_other_views_remain_and_the_notes_say_why(noise_images, tmp_path):
+    table = noise_images(n=240)
+    first = scan(Brightest(), table, tmp_path / "images", relevance=False, progress=False)
+    assert any("relevance" in note for note in discover(first, table, progress=False).notes)
+    signals = np.stack([table.image(i).numpy()[:, :12].reshape(1, -1) for i in range(len(table))])
+    flat = ImageTable.from_arrays(signals, table.frame, dims=1, channels_last=False)
+    second = scan(Brightest(1), flat, tmp_path / "signals", progress=False)
+    found = discover(second, flat, progress=False)
+    assert any("filter bank reads images" in note for note in found.notes)
+    assert found.proposals
+
+
+def test_a_scan_of_other_samples_is_refused(scanned):
+    scanned, table = scanned()
+    with pytest.raises(InputError, match="not of this table"):
+        discover(scanned, table.take(np.arange(10)), progress=False)
