@@ -18,7 +18,7 @@ def two_group_scores():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def noise_images():
     """Table of images of noise, in some of which the first class or the second has a bright square."""
 
