@@ -6,6 +6,7 @@ constants), Achtibat et al. 2024 (bilinear products in halves, softmax by its gr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,18 @@ def _on(*names: str) -> Callable[[Operation], Operation]:
     return register
 
 
+def _of_one(rule: Operation) -> Operation:
+    """A rule of operations on one activation, which others of the same name (on constants) do not need."""
+
+    @functools.wraps(rule)
+    def applied(run: Propagation, func: Operation, input: Any, *args: Any, **kwargs: Any) -> Any:
+        if not follows(input):
+            return func(input, *args, **kwargs)
+        return rule(run, func, input, *args, **kwargs)
+
+    return applied
+
+
 # Linear maps -----------------------------------------------------------------------------------------------
 
 
@@ -70,9 +83,6 @@ def _convolve(dims: int, transposed: bool) -> Operation:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        if not follows(input):
-            plain: Tensor = func(input, weight, bias, *args, **kwargs)
-            return plain
         weight = weight.detach()  # of an activation, as in dynamic convolutions, it is a gate
         x = input if input.dim() == dims + 2 else input.unsqueeze(0)
         options = dict(zip(names, args, strict=False)) | kwargs
@@ -89,7 +99,7 @@ def _convolve(dims: int, transposed: bool) -> Operation:
         )
         return y if x is input else y.squeeze(0)
 
-    return rule
+    return _of_one(rule)
 
 
 for _dims in (1, 2, 3):
@@ -98,12 +108,10 @@ for _dims in (1, 2, 3):
 
 
 @_on("linear")
+@_of_one
 def _linear(
     run: Propagation, func: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    if not follows(input):
-        plain: Tensor = func(input, weight, bias)
-        return plain
     weight = weight.detach()
     return _affine(
         run,
@@ -146,6 +154,7 @@ def _affine(
 
 
 @_on("batch_norm")
+@_of_one
 def _batch_norm(
     run: Propagation,
     func: Operation,
@@ -160,17 +169,15 @@ def _batch_norm(
     *rest: Any,
 ) -> Tensor:
     arguments = (weight, bias, running_mean, running_var, training, momentum, eps, *rest)
-    if follows(input) and (training or running_mean is None or running_var is None):
+    if training or running_mean is None or running_var is None:
         raise ModelError(
             "a batch norm keeps no running statistics, so that samples depend on each other and the "
             "relevance of one of them is not defined; use track_running_stats=True, or another norm"
         )
-    before: Affine | None = provenance.call_behind(input) if follows(input) else None
+    before: Affine | None = provenance.call_behind(input)
     if before is None or before.scale is not None:
         plain: Tensor = func(input, *arguments)
         return plain
-    assert running_mean is not None
-    assert running_var is not None
     scale = torch.rsqrt(running_var + eps) * (1 if weight is None else weight)
     shift = -running_mean * scale if bias is None else bias - running_mean * scale
     call = Affine(
@@ -199,6 +206,7 @@ def _batch_norm(
 
 
 @_on("layer_norm")
+@_of_one
 def _layer_norm(
     run: Propagation,
     func: Operation,
@@ -209,9 +217,6 @@ def _layer_norm(
     eps: float = 1e-5,
     *rest: Any,
 ) -> Tensor:
-    if not follows(input):
-        plain: Tensor = func(input, normalized_shape, weight, bias, eps, *rest)
-        return plain
     x = input.detach()
     shape = list(normalized_shape)
     if torch.is_autocast_enabled(x.device.type):
@@ -225,6 +230,7 @@ def _layer_norm(
 
 
 @_on("rms_norm")
+@_of_one
 def _rms_norm(
     run: Propagation,
     func: Operation,
@@ -233,9 +239,6 @@ def _rms_norm(
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> Tensor:
-    if not follows(input):
-        plain: Tensor = func(input, normalized_shape, weight, eps)
-        return plain
     x = input.detach()
     dims = tuple(range(-len(normalized_shape), 0))
     small = torch.finfo(x.dtype).eps if eps is None else eps
@@ -247,6 +250,7 @@ def _rms_norm(
 
 
 @_on("group_norm")
+@_of_one
 def _group_norm(
     run: Propagation,
     func: Operation,
@@ -257,14 +261,12 @@ def _group_norm(
     eps: float = 1e-5,
     *rest: Any,
 ) -> Tensor:
-    if not follows(input):
-        plain: Tensor = func(input, num_groups, weight, bias, eps, *rest)
-        return plain
     x = input.detach()
     return _by_group(input, num_groups, weight, eps, lambda: func(x, num_groups, weight, bias, eps, *rest))
 
 
 @_on("instance_norm")
+@_of_one
 def _instance_norm(
     run: Propagation,
     func: Operation,
@@ -279,7 +281,7 @@ def _instance_norm(
     *rest: Any,
 ) -> Tensor:
     arguments = (weight, bias, running_mean, running_var, use_input_stats, momentum, eps, *rest)
-    if not follows(input) or not use_input_stats:
+    if not use_input_stats:
         plain: Tensor = func(input, *arguments)
         return plain
     x = input.detach()
@@ -302,9 +304,6 @@ def _elementwise(outside: Operation, in_place: type, free: type) -> Operation:
     """Rule of a function of each element; `outside` is its form that overwrites nothing."""
 
     def rule(run: Propagation, func: Operation, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if not follows(input):
-            plain: Tensor = func(input, *args, **kwargs)
-            return plain
         if any(follows(value) for value in (*args, *kwargs.values())):
             raise ModelError(f"{outside.__name__} of two activations has no relevance rule")
         kwargs.pop("inplace", None)
@@ -316,7 +315,7 @@ def _elementwise(outside: Operation, in_place: type, free: type) -> Operation:
             output = free.apply(input, applied, run.saved)  # type: ignore[attr-defined]
         return output
 
-    return rule
+    return _of_one(rule)
 
 
 _backend = torch._C._nn
@@ -451,9 +450,7 @@ def _attention(
 
 
 @_on("glu")
+@_of_one
 def _glu(run: Propagation, func: Operation, input: Tensor, dim: int = -1) -> Tensor:
-    if not follows(input):
-        plain: Tensor = func(input, dim)
-        return plain
     signal, gate = input.chunk(2, dim)
     return signal * torch.sigmoid(gate).detach()
