@@ -13,8 +13,7 @@ by LRP under several composites, and by zennit and captum as their users would.
 - ``outcome``: what a user of `attribute` gets in float32: ``ok``, ``fallback`` (gradient x input, with the
   ``reason``) or ``refused``. captum has no checks: ``unchecked`` where it returned anything.
 - ``right``: finite, and conserved within the bar. ``unsaid``: not right, given out as a result, and the loss
-  is not accounted for by named constants that are no biases (``absorbed_without_biases``; AttnLRP's
-  expansion of the softmax has such a constant).
+  is not accounted for by named constants that are no biases (``absorbed_without_biases``).
 
 *Cost*: the scan of all layers under LRP's rules on resnet18, resnet50, vgg16 and a vision transformer, as
 in `shortcutscope.bench.scan`: CPU time on one thread, calls alternated, median over the rounds of the ratio
@@ -34,8 +33,6 @@ from shortcutscope.bench.propagation_costs import propagation_costs
 from shortcutscope.bench.runner import Case, Settings, Suite
 
 METHODS = ("lrp", "lrp:epsilon_gamma", "zennit:epsilon_plus", "captum:lrp")
-#: Once for every architecture: where they conserve does not depend on the weights.
-RANDOM_WEIGHTS_ONLY = ("lrp:epsilon_plus", "lrp:gamma")
 ATTENTION_METHOD = "lrp:attn"
 QUICK = ("resnet18", "mobilenet_v2", "timm resnet18", "timm vit_tiny", "resnet1d", "hand-written")
 QUICK_METHODS = ("lrp", "lrp:epsilon_gamma", "zennit:epsilon_plus", "captum:lrp")

@@ -14,7 +14,7 @@ from shortcutscope.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-SUITES = ("scan", "attribution", "faithfulness", "extent", "nulls", "retrieval")
+SUITES = ("scan", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery")
 
 
 def demo(

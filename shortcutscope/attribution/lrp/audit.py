@@ -49,6 +49,11 @@ ADDING = frozenset(
 )
 
 
+#: Linear maps and norms, whose constants are biases.
+BIASED = frozenset({"linear", "batch_norm", "layer_norm", "group_norm", "instance_norm", "addmm", "baddbmm"})
+BIASED |= {f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)}
+
+
 @dataclass
 class _Record:
     module: str
@@ -200,8 +205,10 @@ def _rows(record: _Record, delivered: float) -> Iterator[tuple[str, str, str, fl
         return
     if record.rescaled or (record.operation in ADDING and record.has_constant):
         kind = "constant"
-    elif record.operation in TABLE:
+    elif record.operation in BIASED:
         kind = "bias" if record.has_constant else "rule"
+    elif record.operation in TABLE or record.operation == "softmax":
+        kind = "rule"
     else:
         kind = "no rule"
     yield record.module, record.operation, kind, defect
