@@ -45,6 +45,8 @@ class Propagation(TorchFunctionMode):
     ----------
     calls
         Of convolutions and linear layers with a rule, in order.
+    on_attention
+        Called with the output of each attention, (N, heads, tokens, width), when it is made.
     """
 
     def __init__(self, composite: Composite, *, measure: bool = False) -> None:
@@ -107,7 +109,7 @@ class Propagation(TorchFunctionMode):
 
 
 @contextmanager
-def propagation(composite: Composite | None, *, measure: bool = False) -> Iterator[Propagation | None]:
+def propagation(composite: Composite | None) -> Iterator[Propagation | None]:
     """Run a network so that an ordinary backward pass carries relevance.
 
     Inside, the network's outputs are what they always are. A backward pass from a score of it (inside or
@@ -117,13 +119,11 @@ def propagation(composite: Composite | None, *, measure: bool = False) -> Iterat
     ----------
     composite
         The rules; None changes nothing, so that a gradient stays one.
-    measure
-        Also take down what biases absorb.
     """
     if composite is None:
         yield None
         return
-    with Propagation(composite, measure=measure) as run:
+    with Propagation(composite) as run:
         yield run
 
 
