@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.finding import Finding, Measured, conclude, rank, untested
+from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import margin
 from shortcutscope.probes.affected import Gallery, draw_galleries
@@ -154,7 +155,7 @@ def examine(
     example = table[0][0][None]
     memory_format = fitting_memory_format(model, example)
     model.to(memory_format=memory_format)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     context = _Context(model, scan, table, audited, run, settings, device, memory_format)
     here = {c.name: c.aligned_to(scan.samples["sample_id"]) for c in concepts}
     reasons = {

@@ -28,7 +28,7 @@ from shortcutscope.attribution.reference import Reference
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.attribution.tokens import on_grid, on_pixels, prefix_share
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.frozen import frozen
+from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.targets import Target
 from shortcutscope.models.tracing import require_plain
@@ -266,12 +266,7 @@ _FIELDS = [field.name for field in dataclasses.fields(Explanation)]
 def _lent(model: nn.Module) -> Iterator[torch.device]:
     """The model frozen, whatever modes the caller works under; yields its device."""
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
-        yield next((tensor.device for tensor in _tensors(model)), torch.device("cpu"))
-
-
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
+        yield device_of(model)
 
 
 def _on(target: Target, device: torch.device) -> Target:

@@ -130,6 +130,14 @@ class Gradients:
                 "the model's scores have no gradient with respect to its layers: it runs under no_grad, "
                 "detaches its features or rounds them; scan it with relevance=False"
             )
+        self.require_intact()
+        self._pooled, self._last = {}, last
+        torch.autograd.grad(score.sum(), self._anchors, retain_graph=not last, allow_unused=True)
+        self._kept = {} if last else self._kept
+        return self._pooled
+
+    def require_intact(self) -> None:
+        """Raise `ModelError` if an output that is followed was overwritten unannounced."""
         for layer, kept, version in self._kept.values():
             if kept._version != version:
                 raise ModelError(
@@ -137,10 +145,6 @@ class Gradients:
                     "its Layer does not say so; find the layers again with find_layers on this very model, "
                     "or set Layer.overwritten"
                 )
-        self._pooled, self._last = {}, last
-        torch.autograd.grad(score.sum(), self._anchors, retain_graph=not last, allow_unused=True)
-        self._kept = {} if last else self._kept
-        return self._pooled
 
     def _arrive(self, name: str, gradient: Tensor) -> None:
         # The last backward pass lets go of each activation when it is done with it.

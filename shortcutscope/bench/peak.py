@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
@@ -58,6 +59,18 @@ def peak_extra_bytes(function: Callable[[], object]) -> int:
     after = _status("VmHWM")
     del result
     return after - before
+
+
+def peaks_beside(functions: Sequence[Callable[[], object]], rounds: int = 5) -> list[float]:
+    """Peak memory of each function, called in turn: the median over the rounds, after one for warming up.
+
+    Raises
+    ------
+    NotMeasurableError
+        As `peak_extra_bytes`.
+    """
+    measured = [[peak_extra_bytes(function) for function in functions] for _ in range(rounds + 1)]
+    return [statistics.median(peaks) for peaks in zip(*measured[1:], strict=True)]
 
 
 def peak_bytes() -> int:

@@ -6,10 +6,7 @@ import copy
 import gc
 import statistics
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from multiprocessing import get_context
-from typing import Self
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -17,47 +14,29 @@ from torch import Tensor, nn
 from shortcutscope.attribution.lrp import Composite, default_composite, get_composite, propagation
 from shortcutscope.bench.architectures import ARCHITECTURES, randomized
 from shortcutscope.bench.conservation import outcome_of
-from shortcutscope.bench.peak import NotMeasurableError, peak_extra_bytes, return_memory_at_once
+from shortcutscope.bench.peak import NotMeasurableError, peaks_beside, return_memory_at_once
 from shortcutscope.bench.runner import Case, Settings
-from shortcutscope.bench.scan import cpu_times, ratio
-from shortcutscope.models.frozen import frozen
-from shortcutscope.models.layers import find_layers
+from shortcutscope.bench.scan import TARGET, OnLoan, cpu_times, in_process, ratio
 from shortcutscope.models.targets import find_logits
 from shortcutscope.models.thin import seeded
 from shortcutscope.scan.capture import capture_batch
 
-TARGET = 0
 
-
-class _Costs:
-    """A model, its layers and a batch, on loan and laid out as for a scan."""
+class _Costs(OnLoan):
+    """What is timed and weighed beside a forward and backward pass."""
 
     def __init__(self, case: Case, seed: int) -> None:
         name, size, batch = case["model"], case["input"], case["batch"]
         with seeded(seed):
-            self.model = randomized(ARCHITECTURES[name].build(size))
-            self.x = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
-        self.layers = find_layers(self.model, self.x)
+            model = randomized(ARCHITECTURES[name].build(size))
+            super().__init__(model, torch.randn(batch, 3, size, size))
         _, _, composite = case["method"].partition(":")
         self.composite = get_composite(composite) if composite else default_composite(self.model, self.x[:1])
-
-    def __enter__(self) -> Self:
-        self._loan = ExitStack()
-        self._loan.enter_context(frozen(self.model)).to(memory_format=torch.channels_last)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._loan.close()
 
     def forward(self, composite: Composite | None = None) -> Tensor:
         """Scores with their graph."""
         with propagation(composite):
             return find_logits(self.model(self.x.clone().requires_grad_().view_as(self.x)))
-
-    def forward_backward(self) -> object:
-        """Gradient of one class score with respect to the images."""
-        image = self.x.clone().requires_grad_()
-        return torch.autograd.grad(self.model(image)[:, TARGET].sum(), image)
 
     def scan(self) -> object:
         """Relevance of all layers, pooled."""
@@ -112,9 +91,7 @@ def propagation_costs(case: Case, settings: Settings) -> Case:
             "zennit_reason": failure,
             "saved_memory": ruled / plain,
         }
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        peak = pool.submit(_peak, case, settings.seed).result()
-    return {**measured, **peak}
+    return {**measured, **in_process(_peak, case, settings.seed)}
 
 
 @contextmanager
@@ -148,9 +125,7 @@ def _peak(case: Case, seed: int) -> Case:
     try:
         return_memory_at_once()
         with _Costs(case, seed) as costs:
-            both = (costs.forward_backward, costs.scan)
-            rounds = [[peak_extra_bytes(function) for function in both] for _ in range(6)]
+            fb, scanned = peaks_beside((costs.forward_backward, costs.scan))
     except NotMeasurableError as error:
         return {"peak_memory": None, "memory_reason": str(error)}
-    fb, scanned = (statistics.median(peaks) for peaks in zip(*rounds[1:], strict=True))
     return {"peak_memory": scanned / fb}

@@ -32,7 +32,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.bench.peak import NotMeasurableError, peak_bytes, peak_extra_bytes, return_memory_at_once
+from shortcutscope.bench.peak import NotMeasurableError, peak_bytes, peaks_beside, return_memory_at_once
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
@@ -71,7 +71,7 @@ def run_case(case: Case, settings: Settings) -> Case:
         return _memory_growth(case, settings.seed)
     with _Bench(case, settings.seed) as bench:
         costs = bench.costs(*((5, 2) if settings.quick else (9, 3)))
-    return {**costs, **_in_process(_memory, case, settings.seed)}
+    return {**costs, **in_process(_memory, case, settings.seed)}
 
 
 def summarize(finished: list[Case]) -> dict[str, Any]:
@@ -120,12 +120,11 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
-class _Bench:
+class OnLoan:
     """A model, its layers and a batch, on loan and laid out as for a scan."""
 
-    def __init__(self, case: Case, seed: int) -> None:
-        self.model, x = _model_and_batch(case, seed)
-        self.x = x.contiguous(memory_format=torch.channels_last)
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        self.model, self.x = model, x.contiguous(memory_format=torch.channels_last)
         self.layers = find_layers(self.model, self.x)
 
     def __enter__(self) -> Self:
@@ -140,6 +139,13 @@ class _Bench:
         """Gradient of one class score with respect to the images: what scans are compared with."""
         image = self.x.clone().requires_grad_()
         return torch.autograd.grad(self.model(image)[:, TARGET].sum(), image)
+
+
+class _Bench(OnLoan):
+    """What is timed beside a forward and backward pass."""
+
+    def __init__(self, case: Case, seed: int) -> None:
+        super().__init__(*_model_and_batch(case, seed))
 
     def scan(self) -> object:
         return capture_batch(self.model, self.x, self.layers, target=TARGET)
@@ -211,11 +217,9 @@ def _memory(case: Case, seed: int) -> Case:
     try:
         return_memory_at_once()
         with _Bench(case, seed) as bench:
-            both = (bench.forward_backward, bench.scan)
-            rounds = [[peak_extra_bytes(function) for function in both] for _ in range(6)]
+            fb, scanned = peaks_beside((bench.forward_backward, bench.scan))
     except NotMeasurableError as error:
         return {"memory_ratio_fb": None, "memory_reason": str(error)}
-    fb, scanned = (statistics.median(peaks) for peaks in zip(*rounds[1:], strict=True))
     return {
         "memory_ratio_fb": scanned / fb,
         "memory_fb_mib": fb / 2**20,
@@ -259,14 +263,14 @@ class _RandomImages(torch.utils.data.Dataset[Tensor]):
 
 
 def _memory_growth(case: Case, seed: int) -> Case:
-    peaks = [_in_process(_peak_of_scan, n, case["input"], case["batch"], seed) for n in case["samples"]]
+    peaks = [in_process(_peak_of_scan, n, case["input"], case["batch"], seed) for n in case["samples"]]
     if None in peaks:
         return {"memory_growth": None, "memory_reason": "the system tells no peak memory"}
     small, large = peaks
     return {"memory_growth": large / small, "peak_small_mib": small / 2**20, "peak_large_mib": large / 2**20}
 
 
-def _in_process(function: Callable[..., Any], *arguments: Any) -> Any:
+def in_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call in a fresh process, whose peak memory is its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -65,6 +66,11 @@ def frozen(model: nn.Module, device: torch.device | str | None = None) -> Iterat
         yield model
     finally:
         loan.give_back()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model is: the device of its first parameter or buffer, the CPU where it has none."""
+    return next((t.device for t in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 def model_state(model: nn.Module) -> dict[str, object]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from shortcutscope.attribution.attribute import attribute
 from shortcutscope.attribution.tokens import on_pixels
 from shortcutscope.data.table import ImageTable
+from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.scanner import Scan
 
@@ -143,7 +144,7 @@ def draw_gallery(
     method : str
         An attribution, see `attribute`. The scan has checked that it holds on this model.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     x = torch.stack([table[int(i)][0] for i in indices]).to(device)
     explained = attribute(
         model,

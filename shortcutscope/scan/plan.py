@@ -19,6 +19,7 @@ from shortcutscope.attribution.slope import Explained
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer, LayerChoice, find_layers
 from shortcutscope.models.targets import Target, class_count, resolve_task
 from shortcutscope.scan.batches import Batch, batches, on_device, run_batch, targets_of
@@ -147,7 +148,7 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
     """
     _check_columns(table)
     _check_one_target_a_sample(options.target, table)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     autocast = autocast_dtype(options.precision, device)
     fingerprint = model_fingerprint(model)
     batch = next(batches(table, min(2, options.batch_size)))

@@ -55,7 +55,7 @@ def test_summary_tells_whether_the_bars_are_met():
 
 
 def test_measures_a_case_in_this_process(monkeypatch):
-    monkeypatch.setattr(bench, "_in_process", lambda function, *arguments: {"memory_ratio_fb": None})
+    monkeypatch.setattr(bench, "in_process", lambda function, *arguments: {"memory_ratio_fb": None})
     measured = bench.run_case({"model": "resnet18", "input": 32, "batch": 1}, SETTINGS)
     assert measured["layers"] == 9
     assert measured.keys() >= {*MEASURED}

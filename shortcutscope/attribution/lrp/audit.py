@@ -48,9 +48,8 @@ ADDING = frozenset(
     ]
 )
 
-
 #: Linear maps and norms, whose constants are biases.
-BIASED = frozenset({"linear", "batch_norm", "layer_norm", "group_norm", "instance_norm", "addmm", "baddbmm"})
+BIASED = frozenset({"linear", "batch_norm", "layer_norm", "group_norm", "instance_norm", "baddbmm"})
 BIASED |= {f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)}
 
 
@@ -103,10 +102,10 @@ class _Audited(Propagation):
         self._seen: dict[tuple[Any, int], Tensor] = {}
         self.records: list[_Record] = []
 
-    def watch(self, tensor: Tensor) -> None:
-        """Let a tensor be an end."""
-        edge = get_gradient_edge(tensor)
-        self._seen[edge.node, edge.output_nr] = tensor.detach().clone()
+    def watch(self, tensor: Tensor) -> Tensor:
+        """Let a tensor be an end; gives its value, which the network may overwrite."""
+        value = self._seen[_edge(tensor)] = tensor.detach().clone()
+        return value
 
     def operate(
         self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -141,9 +140,8 @@ class _Audited(Propagation):
             if ends:
                 node.register_hook(_adds_entering(record, ends))
         for tensor in outputs:
-            self.watch(tensor)
             node, position = _edge(tensor)
-            node.register_prehook(_adds_leaving(record, position, tensor.detach().clone()))
+            node.register_prehook(_adds_leaving(record, position, self.watch(tensor)))
 
 
 def audit_defects(

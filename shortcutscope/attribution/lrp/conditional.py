@@ -157,15 +157,6 @@ class _Recorder(Gradients):
         self._channels: dict[str, Tensor] = {}
         self._maps: dict[str, Tensor] = {}
 
-    def require_intact(self) -> None:
-        """Raise `ModelError` if a layer's output was overwritten unannounced."""
-        for layer, kept, version in self._kept.values():
-            if kept._version != version:
-                raise ModelError(
-                    f"the output of layer {layer.name!r} is overwritten in place by a later operation, and "
-                    "its Layer does not say so; find the layers again with find_layers on this very model"
-                )
-
     def record(self, layer: Layer, relevance: Tensor) -> None:
         """Take down a layer's relevance, given in its own layout."""
         axis = channel_axis(layer.layout) % relevance.dim()
