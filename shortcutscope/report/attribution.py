@@ -81,7 +81,8 @@ def _figures(checks: Mapping[str, Any]) -> list[dict[str, str]]:
         for one in map(mapping, (checks.get("operations") or [])[:MAX_OPERATIONS])
         if (absorbed := number(one.get("absorbed"))) is not None
     ]
-    if checks.get("finite") is False:
+    # Of a model that was refused before the rules ran, nothing was measured.
+    if checks.get("finite") is False and number(checks.get("forward_error")) is not None:
         rows.append({"key": "finite", "label": "NaN or infinite relevance", "value": "yes", "hint": "no"})
     rows += [
         {"key": "reason", "label": "Failed", "value": text, "hint": ""}

@@ -65,6 +65,9 @@ def test_what_could_not_be_computed_is_left_out_and_nan_is_named():
     ]
     assert "conservation" not in keys
     assert "finite" in keys
+    refused = {**checks, "forward_error": None, "operations": []}
+    told = summarize_attribution({"attribution": {**FALLBACK, "checks": refused}})["figures"]
+    assert "finite" not in [row["key"] for row in told], "nothing was measured, so nothing was NaN"
     without = summarize_attribution({"attribution": {**FALLBACK, "checks": None}})
     assert (without["fell_back"], without["figures"]) == (True, [])
 
