@@ -5,16 +5,12 @@ layer are a mixture of Gaussians. Each component is a strategy, its prototypes a
 mean, a sample's negative log-likelihood says how ordinary the decision was, and what differs from the
 prototype, channel by channel, says in what it was not.
 
-A layer can have more channels than a class has samples, and no covariance can be estimated then: the mixture
-lives in the leading principal components, at most one for every ten samples. The form of the covariances and
-the number of components are those of the smallest Bayesian information criterion (Schwarz 1978), among
-mixtures in which no component holds less than five samples: a component of its own would make the greatest
-outlier an ordinary sample.
+How the mixture is fitted, where there are more channels than samples, too: see
+`shortcutscope.discover.gaussians`.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,10 +19,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from shortcutscope.discover.gaussians import (
+    FEWEST_PER_COMPONENT,
+    FORMS,
+    PRINCIPAL,
+    Projection,
+    assess,
+    best_mixture,
+    member_moments,
+)
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.reading import Scan
@@ -35,21 +38,13 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-#: Principal components that the mixture is fitted in: at most so many, and samples for each.
-PRINCIPAL, SAMPLES_PER_PRINCIPAL = 32, 10
 MOST_COMPONENTS = 8
 #: Samples that the mixture is fitted on; all are scored.
 MOST_FITTED = 10_000
-#: Fewest samples of a class, and fewest per component.
-FEWEST, FEWEST_PER_COMPONENT = 20, 5
-#: Numbers of components without a smaller criterion, after which no larger one is tried.
-PATIENCE = 2
+#: Fewest samples of a class.
+FEWEST = 20
 #: Prototypes per component.
 NEAREST = 6
-#: Forms of covariance, simplest first.
-FORMS = ("tied", "diag", "full")
-#: Rows held in double precision at a time.
-BLOCK = 4096
 #: Members of a component that is small, or of the outliers: at least so many, at most this share of all.
 SMALLEST, LARGEST_SHARE = 8, 0.4
 
@@ -104,7 +99,7 @@ class Prototypes:
     bic: pd.DataFrame
     n_fitted: int
     note: str
-    projection: _Projection = field(repr=False)
+    projection: Projection = field(repr=False)
     mixture: GaussianMixture = field(repr=False)
     vectors: npt.NDArray[Any] = field(repr=False)
 
@@ -126,7 +121,7 @@ class Prototypes:
             raise InputError(
                 f"vectors have shape {vectors.shape}; relevances (m, {self.centres.shape[1]}) are needed"
             )
-        return _assessed(self.projection, self.mixture, vectors, np.arange(len(vectors)))
+        return assess(self.mixture, self.projection(vectors, np.arange(len(vectors))))
 
     def difference(self, sample: int | str, most: int = 10) -> pd.DataFrame:
         """What differs from the prototype: channels, the most different first.
@@ -261,7 +256,7 @@ def fit_prototypes(
     vectors
         (n, C) relevances; of several classes where `rows` says which are of this one. Kept by reference.
     rows
-        Rows of `vectors` that are of the class, ascending; all if None.
+        Rows of `vectors` that are of the class; all if None.
     components
         Number of components; None for the one of the smallest criterion.
     forms
@@ -287,15 +282,16 @@ def fit_prototypes(
         raise InputError(f"vectors of shape {vectors.shape} are given; relevances (n, C) are needed")
     rows = np.asarray(np.arange(len(vectors)) if rows is None else rows, np.int64)
     _check(len(rows), components, most_components, forms)
-    chosen = rows
+    chosen = np.arange(len(rows))
     if len(rows) > most_fitted:
-        chosen = np.sort(np.random.default_rng(seed).choice(rows, most_fitted, replace=False))
-    projection = _Projection.fitted(vectors[chosen], principal, seed)
-    points = projection(vectors, chosen)
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most_fitted, replace=False))
+    projection = Projection.fitted(vectors[rows[chosen]], principal, seed)
+    points = projection(vectors, rows)
     numbers = range(1, min(most_components, len(chosen) // FEWEST_PER_COMPONENT) + 1)
-    mixture, bic = _best(points, numbers if components is None else [components], forms, seed)
-    membership, outlier = _assessed(projection, mixture, vectors, rows)
-    centres, spreads = _moments(vectors, rows, membership, len(mixture.weights_), projection.mean)
+    tried = numbers if components is None else [components]
+    mixture, bic = best_mixture(points[chosen], tried, forms, seed)
+    membership, outlier = assess(mixture, points)
+    centres, spreads = member_moments(vectors, rows, membership, len(mixture.weights_), projection.mean)
     note = ""
     if len(chosen) < len(rows):
         note = f"the mixture was fitted on {len(chosen)} of {len(rows)} samples, drawn at random"
@@ -303,7 +299,7 @@ def fit_prototypes(
         label=None,
         layer="",
         membership=membership,
-        prototypes=_nearest(projection, mixture, vectors, rows, membership, nearest),
+        prototypes=_nearest(points, mixture, membership, nearest),
         weights=mixture.weights_,
         outlier=outlier,
         centres=centres,
@@ -333,41 +329,6 @@ def rare_members(fitted: Prototypes) -> Iterator[Bools]:
             yield members
 
 
-@dataclass(frozen=True, eq=False)
-class _Projection:
-    """Onto principal components, in units of the first one's standard deviation.
-
-    One unit for all components: the mixture's small constant on the variances means something only where
-    relevances are of the order of one.
-    """
-
-    pca: PCA
-    unit: float
-
-    @classmethod
-    def fitted(cls, vectors: npt.NDArray[Any], principal: int, seed: int) -> _Projection:
-        if not np.isfinite(vectors).all():
-            raise InputError("the relevances hold values that are not finite")
-        size = max(1, min(principal, len(vectors) // SAMPLES_PER_PRINCIPAL, vectors.shape[1]))
-        solver = "randomized" if min(vectors.shape) > 2 * principal else "full"
-        with warnings.catch_warnings():
-            # Samples that are all the same have no variance to be a share of.
-            warnings.filterwarnings("ignore", "invalid value encountered in divide", RuntimeWarning)
-            pca = PCA(size, svd_solver=solver, random_state=seed).fit(vectors)
-        unit = float(np.sqrt(pca.explained_variance_[0]))
-        return cls(pca, unit if unit > 0 else 1.0)
-
-    @property
-    def mean(self) -> Floats:
-        return np.asarray(self.pca.mean_, np.float64)
-
-    def __call__(self, vectors: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]]) -> Floats:
-        """Points (len(rows), D) float64, block by block."""
-        blocks = [self.pca.transform(vectors[rows[i : i + BLOCK]]) for i in range(0, len(rows), BLOCK)]
-        points: Floats = np.concatenate(blocks).astype(np.float64) / self.unit
-        return points
-
-
 def _check(n: int, components: int | None, most_components: int, forms: Sequence[str]) -> None:
     if n < FEWEST:
         raise InputError(
@@ -385,63 +346,8 @@ def _check(n: int, components: int | None, most_components: int, forms: Sequence
         )
 
 
-def _best(
-    points: Floats, numbers: Sequence[int], forms: Sequence[str], seed: int
-) -> tuple[GaussianMixture, pd.DataFrame]:
-    """The mixture of the smallest criterion, heaviest component first, and the criteria of all."""
-    tried: list[dict[str, Any]] = []
-    mixtures = []
-    for form in forms:
-        lowest, worse = np.inf, 0
-        for number in numbers:
-            mixture = GaussianMixture(number, covariance_type=form, random_state=seed, max_iter=200)
-            with warnings.catch_warnings():
-                # Fits that stop early, or find fewer distinct samples than components, are judged alike.
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                criterion = float(mixture.fit(points).bic(points))
-            smallest = float(mixture.weights_.min() * len(points))
-            tried.append({"form": form, "components": number, "bic": criterion, "smallest": smallest})
-            mixtures.append(mixture)
-            lowest, worse = (criterion, 0) if criterion < lowest else (lowest, worse + 1)
-            if worse == PATIENCE:
-                break
-    frame = pd.DataFrame(tried)
-    allowed = (frame["smallest"] >= FEWEST_PER_COMPONENT) | (len(numbers) == 1)
-    frame["chosen"] = frame.index == frame["bic"].where(allowed, np.inf).idxmin()
-    return _heaviest_first(mixtures[int(frame["chosen"].argmax())]), frame
-
-
-def _heaviest_first(mixture: GaussianMixture) -> GaussianMixture:
-    order = np.argsort(-mixture.weights_, kind="stable")
-    each = ["weights_", "means_"]
-    if mixture.covariance_type != "tied":
-        each += ["covariances_", "precisions_cholesky_", "precisions_"]
-    for name in each:
-        setattr(mixture, name, getattr(mixture, name)[order])
-    return mixture
-
-
-def _assessed(
-    projection: _Projection,
-    mixture: GaussianMixture,
-    vectors: npt.NDArray[Any],
-    rows: npt.NDArray[np.integer[Any]],
-) -> tuple[Ints, Floats]:
-    points = projection(vectors, rows)
-    if not np.isfinite(points).all():
-        raise InputError("the relevances hold values that are not finite")
-    return mixture.predict(points).astype(np.int64), -mixture.score_samples(points)
-
-
-def _nearest(
-    projection: _Projection,
-    mixture: GaussianMixture,
-    vectors: npt.NDArray[Any],
-    rows: npt.NDArray[np.integer[Any]],
-    membership: Ints,
-    nearest: int,
-) -> Ints:
-    points = projection(vectors, rows)
+def _nearest(points: Floats, mixture: GaussianMixture, membership: Ints, nearest: int) -> Ints:
+    """Prototypes (K, nearest) of each component, -1 where it has fewer members."""
     found = np.full((len(mixture.means_), nearest), -1, np.int64)
     for k, mean in enumerate(mixture.means_):
         members = np.flatnonzero(membership == k)
@@ -449,29 +355,3 @@ def _nearest(
         first = members[np.argsort(distance, kind="stable")[:nearest]]
         found[k, : len(first)] = first
     return found
-
-
-def _moments(
-    vectors: npt.NDArray[Any],
-    rows: npt.NDArray[np.integer[Any]],
-    membership: Ints,
-    count: int,
-    origin: Floats,
-) -> tuple[Floats, Floats]:
-    """Mean and standard deviation (K, C) of the members' relevances, in one pass over blocks.
-
-    Sums are taken from an origin amid the samples, where squares do not cancel. A component of a single
-    member has the spread of the class.
-    """
-    sums, squares = np.zeros((2, count, vectors.shape[1]))
-    for i in range(0, len(rows), BLOCK):
-        block = vectors[rows[i : i + BLOCK]].astype(np.float64) - origin
-        member = (membership[i : i + BLOCK] == np.arange(count)[:, None]).astype(np.float64)
-        sums += member @ block
-        squares += member @ block**2
-    sizes = np.bincount(membership, minlength=count)[:, None]
-    means = sums / np.maximum(sizes, 1)
-    variances = squares / np.maximum(sizes, 1) - means**2
-    overall = squares.sum(0) / len(rows) - (sums.sum(0) / len(rows)) ** 2
-    variances = np.where(sizes > 1, variances, overall)
-    return means + origin, np.sqrt(np.maximum(variances, 0))
