@@ -57,8 +57,7 @@ class Projection:
         InputError
             For values that are not finite.
         """
-        if not np.isfinite(vectors).all():
-            raise InputError("the relevances hold values that are not finite")
+        _require_finite(vectors)
         size = max(1, min(principal, len(vectors) // SAMPLES_PER_PRINCIPAL, vectors.shape[1]))
         solver = "randomized" if min(vectors.shape) > 2 * principal else "full"
         with warnings.catch_warnings():
@@ -75,14 +74,19 @@ class Projection:
 
     def __call__(self, vectors: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]]) -> Floats:
         """Points (len(rows), D) float64, block by block."""
-        blocks = (
-            vectors[rows[i : i + BLOCK]].astype(np.float32, copy=False) for i in range(0, len(rows), BLOCK)
-        )
-        points: Floats = np.concatenate([self.pca.transform(block) for block in blocks]) / self.unit
-        points = points.astype(np.float64)
-        if not np.isfinite(points).all():
-            raise InputError("the relevances hold values that are not finite")
+        blocks = [self._projected(vectors[rows[i : i + BLOCK]]) for i in range(0, len(rows), BLOCK)]
+        points: Floats = np.concatenate(blocks).astype(np.float64) / self.unit
         return points
+
+    def _projected(self, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        _require_finite(block)
+        points: npt.NDArray[Any] = self.pca.transform(block.astype(np.float32, copy=False))
+        return points
+
+
+def _require_finite(vectors: npt.NDArray[Any]) -> None:
+    if not np.isfinite(vectors).all():
+        raise InputError("the relevances hold values that are not finite")
 
 
 def best_mixture(

@@ -166,6 +166,8 @@ def test_bad_samples_are_refused():
         fitted.difference(0, most=0)
     with pytest.raises(InputError, match=r"\(m, 60\)"):
         fitted.assess(np.zeros((3, 2)))
+    with pytest.raises(InputError, match="not finite"):
+        fitted.assess(np.full((3, 60), np.nan))
 
 
 def test_prototypes_of_a_scan(noise_images, tmp_path):
