@@ -13,14 +13,17 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
+from shortcutscope.data.dicom import DICOM_SUFFIXES, Window, is_dicom, read_dicom
+from shortcutscope.data.nifti import is_nifti, read_nifti
 from shortcutscope.errors import InputError
+from shortcutscope.extras import MissingExtraError
 
 Array = npt.NDArray[Any]
 Mode = Literal["L", "RGB"]
 Size = int | tuple[int, ...]
 
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp", ".npy"}
+    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp", ".npy", *DICOM_SUFFIXES}
 )
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as PIL's convert("L")
@@ -30,6 +33,11 @@ class UnreadableImageError(InputError):
     """A file or item that cannot be decoded: missing, truncated, or of no known format."""
 
 
+def is_image_name(path: Path) -> bool:
+    """Whether a file is an image by its ending."""
+    return path.suffix.lower() in IMAGE_SUFFIXES or is_nifti(path)
+
+
 def read_image(
     path: str | Path,
     mode: Mode | None = None,
@@ -37,12 +45,15 @@ def read_image(
     *,
     dims: int | None = None,
     channels_last: bool = False,
+    window: Window = "file",
 ) -> Array:
     """Read an image, volume or signal from a file.
 
     PNG, JPEG, BMP, PNM, WebP and TIFF keep their bit depth (8 or 16 bits, 32-bit float) and their EXIF
     orientation is applied. Palette, CMYK and the like become RGB; an alpha channel is dropped. A TIFF of
-    several equal pages is a volume. ``.npy`` arrays are taken as stored (no pickled objects).
+    several equal pages is a volume. ``.npy`` arrays are taken as stored (no pickled objects). DICOM files are
+    shown through their window (:func:`shortcutscope.data.dicom.read_dicom`), NIfTI files are turned to
+    canonical orientation (:func:`shortcutscope.data.nifti.read_nifti`); both need the extra ``medical``.
 
     Parameters
     ----------
@@ -56,6 +67,8 @@ def read_image(
         Number of spatial axes of an array file, see :func:`channels_first`.
     channels_last
         The array file has its channels on the last axis.
+    window
+        Of DICOM files: ``"file"``, ``(centre, width)``, or None for physical values.
 
     Returns
     -------
@@ -67,12 +80,12 @@ def read_image(
     UnreadableImageError
         Naming the file, when it is missing, truncated or not an image.
     InputError
-        When the channels do not fit `mode`, or the axes do not fit `dims`.
+        When the channels do not fit `mode`, the axes do not fit `dims`, or an extra is not installed.
     """
     path = Path(path)
     try:
-        array, dims, channels_last = _decode(path, dims, channels_last)
-    except MemoryError:
+        array, dims, channels_last = _decode(path, dims, channels_last, window)
+    except (MemoryError, MissingExtraError):
         raise
     except (
         Exception
@@ -90,13 +103,20 @@ def read_image(
         raise InputError(f"{path}: {error}") from error
 
 
-def _decode(path: Path, dims: int | None, channels_last: bool) -> tuple[Array, int | None, bool]:
+def _decode(
+    path: Path, dims: int | None, channels_last: bool, window: Window
+) -> tuple[Array, int | None, bool]:
     """Array of the file, its number of spatial axes where known, and whether channels are last."""
     suffix = path.suffix.lower()
+    if is_nifti(path):
+        return read_nifti(path, dims)
+    if is_dicom(path):
+        return read_dicom(path, window)
     if suffix == ".npy":
         return np.load(path, allow_pickle=False), dims, channels_last
     try:
-        with Image.open(path) as image:
+        # By its name, Pillow maps an uncompressed TIFF into memory, and scrambles one that EXIF turns.
+        with path.open("rb") as file, Image.open(file) as image:
             if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
                 return _pages(image, dims)
             return from_pillow(image), 2, False

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shortcutscope.data import verification
+from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.readers import to_float
 from shortcutscope.data.roles import ROLES, Roles, encode_labels, require_columns, role_frame
 from shortcutscope.data.sources import ImageSource, MaskSource, as_array
@@ -137,6 +138,15 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         """Annotation mask of image `i` before the transform, bool (*spatial), or None."""
         found = None if self.masks is None else self.masks.read(int(self.rows[i]))
         return None if found is None else torch.from_numpy(np.ascontiguousarray(found, dtype=np.bool_))
+
+    def geometry(self, i: int) -> Geometry:
+        """Where the pixels of model input `i` lie in the image's own file.
+
+        See :func:`shortcutscope.data.sample_geometry.sample_geometry`.
+        """
+        from shortcutscope.data.sample_geometry import sample_geometry
+
+        return sample_geometry(self, i)
 
     @property
     def shape(self) -> tuple[int, ...]:

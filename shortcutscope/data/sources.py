@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from shortcutscope.data.dicom import Window, checked_window
 from shortcutscope.data.readers import (
     Array,
     Mode,
@@ -61,13 +62,21 @@ class Reading:
     size: Size | None = None
     dims: int | None = None
     channels_last: bool = False
+    window: Window = "file"
 
     def __post_init__(self) -> None:
+        checked_window(self.window)
         if self.mode not in (None, "L", "RGB"):
             raise InputError(f'mode must be "L", "RGB" or None, not {self.mode!r}')
         sides = () if self.size is None else (self.size,) if isinstance(self.size, int) else self.size
         if any(side < 1 for side in sides):
             raise InputError(f"size must be a positive length, or one per spatial axis, not {self.size!r}")
+
+    def __repr__(self) -> str:
+        """What the reading of any file depends on: part of an image's identity."""
+        told = f"mode={self.mode!r}, size={self.size!r}, dims={self.dims!r}"
+        window = "" if self.window == "file" else f", window={self.window!r}"
+        return f"Reading({told}, channels_last={self.channels_last!r}{window})"
 
     def apply(self, array: Array) -> Array:
         """Array (C, *spatial) of one stored sample."""
@@ -94,7 +103,14 @@ class PathSource:
     def read(self, i: int) -> Array:
         """Image `i`."""
         how = self.reading
-        return read_image(self.path(i), how.mode, how.size, dims=how.dims, channels_last=how.channels_last)
+        return read_image(
+            self.path(i),
+            how.mode,
+            how.size,
+            dims=how.dims,
+            channels_last=how.channels_last,
+            window=how.window,
+        )
 
     def identity(self, i: int) -> str:
         """Name below the root, length, and SHA-256 of the first and last 32 KiB.
@@ -179,6 +195,12 @@ class NpzSource:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_loaded": {}}
+
+    def reread(self, reading: Reading) -> NpzSource:
+        """The same images, read in another way; what is loaded is shared."""
+        other = NpzSource(self.path, self.members, reading)
+        other._loaded = self._loaded
+        return other
 
     def _stored(self, i: int) -> Array:
         k = int(np.searchsorted(self._offsets, i, side="right")) - 1

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
-from shortcutscope.data.readers import IMAGE_SUFFIXES, Mode, Size
+from shortcutscope.data.dicom import Window
+from shortcutscope.data.readers import Mode, Size, is_image_name
 from shortcutscope.data.roles import Roles, as_text, listed, read_manifest, require_columns, role_frame
 from shortcutscope.data.samples import SampleTable, checked_range
 from shortcutscope.data.sources import (
@@ -42,6 +43,9 @@ class Options(TypedDict, total=False):
         Side length or ``(height, width)`` that images are resampled to as they are read.
     dims, channels_last
         Axes of array files and items, see :func:`shortcutscope.data.readers.channels_first`.
+    window
+        Of DICOM files: ``"file"`` (as a viewer shows them, scaled to `value_range`), ``(centre, width)``, or
+        None for physical values, see :func:`shortcutscope.data.dicom.read_dicom`.
     value_range
         Lowest and highest value that an image can have. 8- and 16-bit images are scaled to it.
     transform
@@ -54,6 +58,7 @@ class Options(TypedDict, total=False):
     size: Size | None
     dims: int | None
     channels_last: bool
+    window: Window
     value_range: tuple[float, float]
     transform: Transform | None
     classes: Sequence[str] | None
@@ -199,7 +204,7 @@ class ImageTable(SampleTable):
         names: list[str] = []
         labels: list[str] = []
         for folder in folders:
-            files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            files = sorted(p for p in folder.rglob("*") if is_image_name(p) and p.is_file())
             if not files:
                 raise InputError(f"the class folder {str(folder)!r} has no images; remove it or fill it")
             names += [p.relative_to(root).as_posix() for p in files]
@@ -362,7 +367,8 @@ def _split_options(options: Options) -> tuple[Reading, dict[str, Any]]:
     rest: dict[str, Any] = dict(options)
     if "value_range" in rest:
         rest["value_range"] = checked_range(rest["value_range"])
-    reading = {name: rest.pop(name) for name in ("mode", "size", "dims", "channels_last") if name in rest}
+    how = ("mode", "size", "dims", "channels_last", "window")
+    reading = {name: rest.pop(name) for name in how if name in rest}
     unknown = sorted(set(rest) - set(Options.__annotations__))
     if unknown:
         raise InputError(

@@ -1,0 +1,105 @@
+"""The size of an image in its own file, before a table resamples it, and how it lies there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import singledispatch
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from shortcutscope.data.dicom import dicom_size, is_dicom
+from shortcutscope.data.nifti import is_nifti, nifti_frame
+from shortcutscope.data.orientation import Orientation
+from shortcutscope.data.planting import PlantedSource
+from shortcutscope.data.readers import UnreadableImageError
+from shortcutscope.data.sources import ArraySource, DatasetSource, ImageSource, NpzSource, PathSource, Reading
+from shortcutscope.extras import MissingExtraError
+
+#: Size in the displayed frame, and orientation of the stored one.
+OwnFrame = tuple[tuple[int, ...], Orientation]
+_EXIF_TAG = 0x0112
+_TIFF_COLUMNS, _TIFF_ROWS = 256, 257
+
+
+@singledispatch
+def own_frame(source: ImageSource, i: int) -> OwnFrame:
+    """Displayed size and orientation of image `i` of a source, before the table's ``size=``.
+
+    Of a source of an unknown class, what it reads is the image's own frame.
+
+    Raises
+    ------
+    UnreadableImageError
+        When the image cannot be read.
+    """
+    size = tuple(int(side) for side in source.read(i).shape[1:])
+    return size, Orientation.identity(len(size))
+
+
+@own_frame.register
+def _(source: PlantedSource, i: int) -> OwnFrame:
+    return own_frame(source.base, i)
+
+
+@own_frame.register
+def _(source: ArraySource, i: int) -> OwnFrame:
+    return _in_memory(ArraySource(source.images, _as_stored(source.reading)), i)
+
+
+@own_frame.register
+def _(source: DatasetSource, i: int) -> OwnFrame:
+    return _in_memory(DatasetSource(source.dataset, _as_stored(source.reading)), i)
+
+
+@own_frame.register
+def _(source: NpzSource, i: int) -> OwnFrame:
+    return _in_memory(source.reread(_as_stored(source.reading)), i)
+
+
+@own_frame.register
+def _(source: PathSource, i: int) -> OwnFrame:
+    path = source.path(i)
+    header = _from_header(path, source.reading)
+    if header is not None:
+        return header
+    return _in_memory(PathSource([source.names[i]], source.root, _as_stored(source.reading)), 0)
+
+
+def _as_stored(reading: Reading) -> Reading:
+    return replace(reading, mode=None, size=None)
+
+
+def _in_memory(source: ImageSource, i: int) -> OwnFrame:
+    size = tuple(int(side) for side in source.read(i).shape[1:])
+    return size, Orientation.identity(len(size))
+
+
+def _from_header(path: Path, reading: Reading) -> OwnFrame | None:
+    """Frame from a file's header alone; None where the pixels must be read to know it."""
+    try:
+        if is_nifti(path):
+            return nifti_frame(path, reading.dims)
+        if is_dicom(path):
+            size = dicom_size(path)
+            return size, Orientation.identity(len(size))
+        return None if path.suffix.lower() == ".npy" else _from_pillow_header(path)
+    except (MemoryError, MissingExtraError):
+        raise
+    except Exception as error:  # decoders raise anything on broken bytes
+        raise UnreadableImageError(f"cannot read the image {str(path)!r}: {error}") from error
+
+
+def _from_pillow_header(path: Path) -> OwnFrame | None:
+    try:
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                return None
+            orientation = Orientation.from_exif(int(image.getexif().get(_EXIF_TAG, 1)))
+            stored = (image.height, image.width)
+            if image.format == "TIFF":  # Pillow gives the size of the turned image
+                tags = image.tag_v2  # type: ignore[attr-defined]
+                stored = (int(tags[_TIFF_ROWS]), int(tags[_TIFF_COLUMNS]))
+            return orientation.shown_size(stored), orientation
+    except UnidentifiedImageError:
+        return None
