@@ -1,0 +1,390 @@
+"""Ablation: what becomes of a shortcut's effect when channels are held at what they are without it.
+
+An ablated channel is held, at every position, at its mean over samples without the concept, both classes
+weighing the same (mean ablation; Wang et al. 2023, "Interpretability in the wild"). The edit is the same for
+every sample, so nobody needs to know who carries the concept. How much of the effect is gone says little by
+itself: sets of the same size, drawn at random or chosen by magnitude, tell what any ablation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from shortcutscope.data.splits import grouped_folds
+from shortcutscope.data.table import ImageTable
+from shortcutscope.discover.gates import Floats, Gated, Indices, Keep, Reference
+from shortcutscope.errors import InputError
+from shortcutscope.models.frozen import frozen
+from shortcutscope.probes.concept import Concept
+from shortcutscope.scan.reading import Scan
+from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc
+
+#: Fewest samples of each of the four groups (class, concept value): halves have to hold some of each.
+MIN_GROUP = 8
+#: An effect below this, in AUROC, is too small for a share of it to mean anything.
+MIN_GAP = 0.02
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The shortcut's effect before and after an ablation, on samples on which nothing was chosen.
+
+    Attributes
+    ----------
+    size
+        Number of ablated channels (a mean over halves, where these differ).
+    gap_before, gap_after
+        Aligned minus robust AUROC, counted in the direction in which the effect was on the fitting samples.
+    balanced_before, balanced_after
+        AUROC with the same weight on each of the four groups (class, concept value).
+    worst_after
+        The lower one of aligned and robust AUROC after the ablation.
+    """
+
+    size: float
+    gap_before: float
+    gap_after: float
+    balanced_before: float
+    balanced_after: float
+    worst_after: float
+
+    @property
+    def removed(self) -> float | None:
+        """Share of the effect that is gone; an effect turned around counts as one that is left.
+
+        None where there was none to remove (`MIN_GAP`).
+        """
+        return 1 - abs(self.gap_after) / self.gap_before if self.gap_before >= MIN_GAP else None
+
+    @property
+    def balanced_drop(self) -> float:
+        """What the ablation costs, in balanced AUROC."""
+        return self.balanced_before - self.balanced_after
+
+    @classmethod
+    def measure(cls, before: Floats, after: Floats, y: Floats, a: Floats, sign: int, size: int) -> Self:
+        """From margins (n,) with and without ablation, labels and concept (n,) in {0, 1}."""
+        return cls(
+            float(size),
+            sign * gap(y, a, before),
+            sign * gap(y, a, after),
+            float(balanced_auroc(y, a, before)),
+            float(balanced_auroc(y, a, after)),
+            min(float(aligned_auroc(y, a, after)), float(robust_auroc(y, a, after))),
+        )
+
+    @classmethod
+    def averaged(cls, effects: Sequence[Effect]) -> Self:
+        """Mean of every figure."""
+        return cls(**{key: float(np.mean([getattr(e, key) for e in effects])) for key in asdict(effects[0])})
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What an ablation removes, beside sets of the same size in the same layers.
+
+    Attributes
+    ----------
+    circuit
+        The channels in question.
+    random
+        One for every draw. Drawn from all channels of a layer, those in question included: of a set of more
+        than half a layer, no second one is disjoint.
+    magnitude
+        The channels with the largest mean absolute activation.
+    n_samples
+        How many it was judged on.
+    """
+
+    circuit: Effect
+    random: tuple[Effect, ...]
+    magnitude: Effect
+    n_samples: int
+
+    @property
+    def random_mean(self) -> Effect:
+        """Mean over the draws."""
+        return Effect.averaged(self.random)
+
+    @property
+    def beats_others(self) -> bool:
+        """Whether the worse of aligned and robust AUROC ends higher than with either other set.
+
+        A set that destroys the decision removes the effect as well, and one that misses it costs nothing;
+        this figure is low for both.
+        """
+        others = max(self.random_mean.worst_after, self.magnitude.worst_after)
+        return self.circuit.worst_after > others
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each set; of the random ones their mean, and the range of what they remove."""
+        rows = {"circuit": self.circuit, "random": self.random_mean, "magnitude": self.magnitude}
+        frame = pd.DataFrame(
+            [
+                {"set": name, **asdict(e), "removed": e.removed, "balanced_drop": e.balanced_drop}
+                for name, e in rows.items()
+            ]
+        ).set_index("set")
+        shares = [e.removed for e in self.random if e.removed is not None]
+        frame["removed_low"] = frame["removed_high"] = frame["removed"].astype(float)
+        if shares:
+            frame.loc["random", ["removed_low", "removed_high"]] = [min(shares), max(shares)]
+        return frame
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Self:
+        """What `to_json` gave."""
+        drawn = tuple(Effect(**e) for e in entry["random"])
+        return cls(Effect(**entry["circuit"]), drawn, Effect(**entry["magnitude"]), int(entry["n_samples"]))
+
+    @classmethod
+    def averaged(cls, parts: Sequence[Ablation]) -> Self:
+        """The ablations of two halves as one."""
+        draws = zip(*(part.random for part in parts), strict=True)
+        return cls(
+            Effect.averaged([part.circuit for part in parts]),
+            tuple(Effect.averaged(draw) for draw in draws),
+            Effect.averaged([part.magnitude for part in parts]),
+            sum(part.n_samples for part in parts),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network, the samples it is judged on, and who of them carries the concept.
+
+    Attributes
+    ----------
+    network
+        With gates on the channels of the layers in question; holds the images.
+    y, a
+        (n,) 1 for the positive class, and for carriers.
+    halves
+        (n,) 0 or 1; a patient is in one of them.
+    rows
+        (n,) rows of the table.
+    """
+
+    network: Gated
+    y: Floats
+    a: Floats
+    halves: Indices
+    rows: Indices
+
+    def of_half(self, half: int) -> Indices:
+        """Positions of a half."""
+        return np.flatnonzero(self.halves == half)
+
+    def reference(self, within: Indices) -> Reference:
+        """Activations of the samples without the concept, class by class."""
+        return self.network.reference(
+            [within[(self.y[within] == label) & (self.a[within] == 0)] for label in (0, 1)]
+        )
+
+    def sign(self, within: Indices, margin: Floats) -> int:
+        """Which way the effect goes: 1 where carriers are taken for the positive class."""
+        return 1 if gap(self.y[within], self.a[within], margin) >= 0 else -1
+
+
+def gap(y: Floats, a: Floats, margin: Floats) -> float:
+    """Aligned minus robust AUROC: the effect of a shortcut that goes with ``y = 1``."""
+    return float(aligned_auroc(y, a, margin)) - float(robust_auroc(y, a, margin))
+
+
+def make_subject(
+    model: nn.Module,
+    scan: Scan,
+    table: ImageTable,
+    concept: Concept,
+    layers: Sequence[str],
+    *,
+    positive: int = 1,
+    samples: int = 800,
+    batch_size: int = 64,
+    output: str | int | None = None,
+    seed: int = 0,
+) -> Subject:
+    """Choose samples of all four groups (class, concept value), and read their images.
+
+    Parameters
+    ----------
+    model
+        Lent out by `frozen`.
+    scan, table
+        The scan, and the images it was made of.
+    concept
+        Of these samples.
+    layers
+        Names of scanned layers.
+    positive
+        Class whose margin is judged.
+    samples
+        Most samples, as many of each group as there are; held in memory.
+    batch_size, output, seed
+        As elsewhere.
+
+    Raises
+    ------
+    InputError
+        Another table than the scanned one, a layer that was not scanned, too few samples of a group.
+    """
+    ids = scan.samples["sample_id"].astype(str).to_numpy()
+    if not np.array_equal(ids, table.frame["sample_id"].astype(str).to_numpy()):
+        raise InputError("the table's samples are not those of the scan; give the table that was scanned")
+    values = concept.aligned_to(ids).values
+    y = (scan.samples["label"].to_numpy() == positive).astype(float)
+    generator = np.random.default_rng([seed, 31])
+    chosen = []
+    for label in (0, 1):
+        for carrier in (0, 1):
+            members = np.flatnonzero((y == label) & (values == carrier))
+            if len(members) < MIN_GROUP:
+                which = f"class {positive}" if label else f"classes other than {positive}"
+                raise InputError(
+                    f"concept {concept.name!r}: {len(members)} samples of {which} "
+                    f"{'with' if carrier else 'without'} it are too few; {MIN_GROUP} are needed to tell its "
+                    "effect from the label's, so add samples or choose another class"
+                )
+            chosen.append(generator.permutation(members)[: max(samples // 4, MIN_GROUP)])
+    rows = np.sort(np.concatenate(chosen))
+    groups = scan.samples["group"].to_numpy()[rows]
+    halves = grouped_folds(groups, y[rows] * 2 + values[rows], 2, seed)
+    for half in (0, 1):
+        pairs = {
+            (label, carrier)
+            for label, carrier in zip(y[rows][halves == half], values[rows][halves == half], strict=True)
+        }
+        if len(pairs) < 4:
+            raise InputError(
+                f"concept {concept.name!r}: patients cannot be halved so that either half holds all four "
+                "groups (class, concept value); samples of more patients are needed"
+            )
+    images = torch.stack([table[int(row)][0] for row in rows])
+    network = Gated(
+        model, images, [scan.layer(name) for name in layers], task=scan.task, positive=positive,
+        batch_size=batch_size, output=output,
+    )  # fmt: skip
+    return Subject(network, y[rows], values[rows], halves, rows)
+
+
+def ablate(
+    model: nn.Module,
+    scan: Scan,
+    table: ImageTable,
+    concept: Concept,
+    channels: Mapping[str, Sequence[int]],
+    *,
+    positive: int = 1,
+    samples: int = 800,
+    draws: int = 5,
+    batch_size: int = 64,
+    output: str | int | None = None,
+    seed: int = 0,
+) -> Ablation:
+    """Test any set of channels as a circuit is tested.
+
+    What the channels are held at, and the direction of the effect, come from the one half of the patients,
+    the effect from the other, and the other way round. The channels must not have been chosen on these
+    samples; `find_circuit` sees to that by itself.
+
+    Parameters
+    ----------
+    channels
+        Layer name -> channels; several layers are ablated together.
+    model, scan, table, concept, positive, samples, draws, batch_size, output, seed
+        As in `find_circuit`.
+
+    Raises
+    ------
+    InputError
+        As `find_circuit`, and for channels that a layer does not have.
+    """
+    for name, chosen in channels.items():
+        width = scan.layer(name).channels
+        outside = [c for c in chosen if not 0 <= c < width]
+        if outside or not len(chosen) or len(set(chosen)) < len(chosen):
+            raise InputError(
+                f"channels {list(chosen)[:5]} of layer {name!r}: give different ones of 0 to {width - 1}"
+            )
+    if not channels or draws < 1:
+        raise InputError("name the channels to ablate by layer, and 1 draw or more")
+    with frozen(model):
+        subject = make_subject(
+            model, scan, table, concept, list(channels),
+            positive=positive, samples=samples, batch_size=batch_size, output=output, seed=seed,
+        )  # fmt: skip
+        return Ablation.averaged(
+            [
+                judge(subject, channels, subject.of_half(1 - h), subject.of_half(h), draws=draws, seed=seed)
+                for h in (0, 1)
+            ]
+        )
+
+
+def judge(
+    subject: Subject,
+    channels: Mapping[str, Sequence[int]],
+    fitted: Indices,
+    judged: Indices,
+    *,
+    reference: Reference | None = None,
+    draws: int = 5,
+    seed: int = 0,
+) -> Ablation:
+    """Ablate channels and, for comparison, sets of the same size.
+
+    Parameters
+    ----------
+    subject
+        The network and its samples.
+    channels
+        Layer name -> channels.
+    fitted
+        Positions of the samples that references, magnitudes and the effect's direction come from.
+    judged
+        Positions of the samples that the effect is measured on.
+    reference
+        Of `fitted`, where it is known already.
+    draws, seed
+        Random sets.
+    """
+    known = subject.reference(fitted) if reference is None else reference
+    y, a = subject.y[judged], subject.a[judged]
+    before = subject.network.margins(judged)
+    sign = subject.sign(fitted, subject.network.margins(fitted))
+    size = sum(map(len, channels.values()))
+    generator = np.random.default_rng([seed, 37])
+
+    def effect(removed: Mapping[str, Sequence[int]]) -> Effect:
+        keep = keeping(subject.network, removed)
+        return Effect.measure(before, subject.network.margins(judged, keep, known), y, a, sign, size)
+
+    def drawn() -> dict[str, Sequence[int]]:
+        widths = {name: len(known.magnitude[name]) for name in channels}
+        return {n: generator.choice(widths[n], len(c), replace=False).tolist() for n, c in channels.items()}
+
+    largest = {n: np.argsort(-known.magnitude[n])[: len(c)].tolist() for n, c in channels.items()}
+    return Ablation(
+        effect(channels), tuple(effect(drawn()) for _ in range(draws)), effect(largest), len(judged)
+    )
+
+
+def keeping(network: Gated, removed: Mapping[str, Sequence[int]]) -> Keep:
+    """Gates (C,) of the layers concerned: False for removed channels."""
+    keep = {}
+    for name, channels in removed.items():
+        gate = np.ones(network.layer(name).channels, bool)
+        gate[list(channels)] = False
+        keep[name] = gate
+    return keep

@@ -1,0 +1,111 @@
+"""Edges of a circuit: whose relevance leads to whom, by conditional relevance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from torch import Tensor, nn
+
+from shortcutscope.attribution.lrp.conditional import Channels, conditional_relevance
+from shortcutscope.discover.ablation import Subject
+
+EDGE_COLUMNS = ("source_layer", "source_channel", "target_layer", "target_channel", "weight")
+
+#: Layers between which edges are drawn, and channels of each.
+DRAWN_LAYERS, DRAWN_CHANNELS = 5, 5
+#: Samples with and without the concept of each class, whose relevance the edges are.
+EDGE_SAMPLES = 8
+
+
+def drawn_nodes(
+    nodes: pd.DataFrame,
+    layers: Sequence[str],
+    decisive: str | None = None,
+    channels: int = DRAWN_CHANNELS,
+) -> pd.DataFrame:
+    """The nodes that edges are computed for: the strongest of a few layers, the decisive one included.
+
+    Parameters
+    ----------
+    nodes
+        See `Circuit`.
+    layers
+        Names, from the input to the decision.
+    decisive
+        The layer whose channels are ablated.
+    channels
+        Most channels of a layer.
+    """
+    known = [name for name in layers if (nodes["layer"] == name).any()]
+    at = np.unique(np.linspace(0, len(known) - 1, min(DRAWN_LAYERS, len(known))).round().astype(int))
+    shown = {known[i] for i in at} | ({decisive} & set(known))
+    parts = [nodes[nodes["layer"] == name].nlargest(channels, "score") for name in known if name in shown]
+    return pd.concat(parts, ignore_index=True) if parts else nodes.iloc[:0]
+
+
+def find_edges(
+    model: nn.Module,
+    subject: Subject,
+    nodes: pd.DataFrame,
+    decisive: str,
+    names: Sequence[str],
+    positive: int,
+    output: str | int | None,
+) -> pd.DataFrame:
+    """Conditional relevance between the strongest nodes of neighbouring layers.
+
+    Parameters
+    ----------
+    model
+        Lent out by `frozen`.
+    subject
+        Its samples.
+    nodes, decisive, names
+        See `drawn_nodes`.
+    positive, output
+        The score that is explained.
+
+    Returns
+    -------
+    edges
+        ``EDGE_COLUMNS``: of the absolute relevance that passes through the target, the share that comes from
+        the source, in carriers minus that in the others.
+    """
+    drawn = drawn_nodes(nodes, names, decisive)
+    columns = list(dict.fromkeys(drawn["layer"]))
+    images, carriers = _edge_samples(subject)
+    network = subject.network
+    rows: list[dict[str, Any]] = []
+    for below, above in pairwise(columns):
+        sources = drawn.loc[drawn["layer"] == below, "channel"].tolist()
+        gated = [network.layer(below), network.layer(above)]
+        for channel in drawn.loc[drawn["layer"] == above, "channel"]:
+            passed = conditional_relevance(
+                model, images, Channels(above, [int(channel)]), gated, target=positive, output=output
+            )
+            relevance = passed.channels[below].double().cpu().numpy()
+            total = float(passed.start.double().abs().mean()) or 1.0
+            contrast = (relevance[carriers].mean(0) - relevance[~carriers].mean(0)) / total
+            rows += [
+                dict(zip(EDGE_COLUMNS, (below, int(s), above, int(channel), float(contrast[s])), strict=True))
+                for s in sources
+            ]
+    return pd.DataFrame(rows, columns=list(EDGE_COLUMNS))
+
+
+def _edge_samples(subject: Subject) -> tuple[Tensor, npt.NDArray[np.bool_]]:
+    """Images of as many carriers and others of either class, and which carry."""
+    chosen = np.concatenate(
+        [
+            np.flatnonzero((subject.y == label) & (subject.a == carrier))[:EDGE_SAMPLES]
+            for label in (0, 1)
+            for carrier in (0, 1)
+        ]
+    )
+    images = subject.network.images[chosen].to(subject.network.device)
+    return images, subject.a[chosen] == 1

@@ -1,0 +1,277 @@
+"""Circuits: the channels that carry a concept towards the decision, and how they lead to each other.
+
+A channel's score is the part of a concept's effect on the margin that passes through it, to first order: how
+much more it contributes in carriers than in other samples of their class. Edges are conditional relevance
+(Achtibat et al. 2023): of the relevance that passes through a channel, what comes from a channel of the layer
+before, again in carriers more than in the others. Both describe; what a circuit claims is tested by ablating
+channels of one layer, chosen on half of the patients and judged on the other half, and the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from torch import nn
+from tqdm.auto import tqdm
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.discover.ablation import (
+    MIN_GAP,
+    Ablation,
+    Subject,
+    gap,
+    judge,
+    keeping,
+    make_subject,
+)
+from shortcutscope.discover.channel_search import Candidate, Judgement, find_channels
+from shortcutscope.discover.circuit_edges import DRAWN_CHANNELS, EDGE_COLUMNS, find_edges
+from shortcutscope.errors import InputError
+from shortcutscope.models.frozen import frozen
+from shortcutscope.probes.concept import Concept
+from shortcutscope.rundir import read_json, to_json, write_json
+from shortcutscope.scan.reading import Scan
+from shortcutscope.stats.metrics import within_class_auroc
+
+NODE_COLUMNS = ("layer", "channel", "score", "auroc", "ablated")
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """Channels that carry a concept, edges between them, and what ablation says of it.
+
+    Attributes
+    ----------
+    concept
+        Its name.
+    layers
+        Names, from the input to the decision.
+    nodes
+        One row a channel: ``layer, channel, score`` (logits by which the margin moves more in carriers than
+        in other samples of their class, counted in the direction of the whole effect), ``auroc`` (of the
+        channel's mean activation for the concept, within class; above .5 where it is higher in carriers)
+        and ``ablated`` (whether it belongs to the set that is ablated).
+    edges
+        ``source_layer, source_channel, target_layer, target_channel, weight``: share of the relevance passing
+        through the target that comes from the source, in carriers minus that in the others.
+    ablation
+        On samples on which no channel was chosen; None where it was not asked for.
+    notes
+        What a reader must know.
+    """
+
+    concept: str
+    layers: tuple[str, ...]
+    nodes: pd.DataFrame
+    edges: pd.DataFrame
+    ablation: Ablation | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ablated(self) -> dict[str, list[int]]:
+        """Layer name -> the channels that are ablated."""
+        chosen = self.nodes[self.nodes["ablated"]]
+        return {str(name): part["channel"].tolist() for name, part in chosen.groupby("layer", sort=False)}
+
+    def to_frame(self) -> pd.DataFrame:
+        """The nodes."""
+        return self.nodes.copy()
+
+    def __repr__(self) -> str:
+        chosen = ", ".join(f"{len(c)} channels of {name}" for name, c in self.ablated.items())
+        told = ""
+        if self.ablation is not None and self.ablation.circuit.removed is not None:
+            effect = self.ablation.circuit
+            told = f"; ablating them removes {effect.removed:.0%} of the effect"
+            told += f" and {100 * effect.balanced_drop:.1f} points of balanced AUROC"
+        return f"Circuit({self.concept!r}: {chosen or 'no channels'}{told})"
+
+    def save(self, path: str | Path) -> Path:
+        """Write as JSON; returns the path."""
+        content = {
+            "concept": self.concept,
+            "layers": list(self.layers),
+            "nodes": self.nodes.to_dict("records"),
+            "edges": self.edges.to_dict("records"),
+            "ablation": None if self.ablation is None else self.ablation.to_json(),
+            "notes": list(self.notes),
+        }
+        write_json(Path(path), to_json(content))
+        return Path(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            The file is no circuit.
+        """
+        content = read_json(Path(path))
+        if not isinstance(content, dict) or not {"concept", "nodes", "edges"} <= set(content):
+            raise InputError(f"{path} is no circuit; give a file that Circuit.save wrote")
+        nodes = pd.DataFrame(content["nodes"], columns=list(NODE_COLUMNS))
+        nodes["auroc"] = nodes["auroc"].astype(float)
+        kept = content["ablation"]
+        return cls(
+            content["concept"],
+            tuple(content["layers"]),
+            nodes,
+            pd.DataFrame(content["edges"], columns=list(EDGE_COLUMNS)),
+            None if kept is None else Ablation.from_json(kept),
+            tuple(content["notes"]),
+        )
+
+
+def find_circuit(
+    model: nn.Module,
+    scan: Scan,
+    table: ImageTable,
+    concept: Concept,
+    *,
+    positive: int = 1,
+    layers: str | Sequence[str] = "auto",
+    size: int | None = None,
+    samples: int = 800,
+    edges: bool = True,
+    draws: int = 5,
+    batch_size: int = 64,
+    output: str | int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Circuit:
+    """Find the channels that carry a concept towards the decision.
+
+    Parameters
+    ----------
+    model
+        That was scanned; given back as it was.
+    scan, table
+        The scan, and the images it was made of.
+    concept
+        Of these samples, such as a finding's. Both classes need samples with and without it.
+    positive
+        Class whose margin is followed.
+    layers
+        Names of scanned layers, or ``"auto"`` for all of them. Channels of convolutions, features of tokens
+        and of vectors are nodes; heads of an attention are not.
+    size
+        Most channels of the ablated set; None for no limit.
+    samples
+        Most samples, as many of each group (class, concept value) as there are. Their images are held in
+        memory.
+    edges
+        Whether to compute the edges: some twenty passes over a few images.
+    draws
+        Random sets that the ablation is compared with.
+    batch_size, output
+        As in `scan`.
+    seed
+        Of samples, halves and random sets.
+    progress
+        Show a bar.
+
+    Raises
+    ------
+    InputError
+        A layer that was not scanned, another table, too few samples of a group, a size or number of draws
+        below 1.
+    """
+    if draws < 1 or (size is not None and size < 1):
+        raise InputError(f"draws={draws}, size={size}: both must be 1 or more")
+    names = _layer_names(scan, layers)
+    with frozen(model), tqdm(total=3 + edges, desc="circuit", disable=not progress) as bar:
+        subject = make_subject(
+            model, scan, table, concept, names,
+            positive=positive, samples=samples, batch_size=batch_size, output=output, seed=seed,
+        )  # fmt: skip
+        parts, sought = [], []
+        for half in (0, 1):
+            fitted = subject.of_half(1 - half)
+            reference = subject.reference(fitted)
+            found = find_channels(subject, fitted, reference, names, size)
+            bar.update()
+            channels = {found.layer: np.flatnonzero(~found.keep).tolist()}
+            part = judge(
+                subject, channels, fitted, subject.of_half(half),
+                reference=reference, draws=draws, seed=seed,
+            )  # fmt: skip
+            parts.append(part)
+            sought.append(found)
+        # Two sets were judged; shown is the one that looked better where it was chosen.
+        whole = max(sought, key=lambda candidate: candidate.value)
+        nodes, sign = _nodes(subject, scan, whole, names)
+        bar.update()
+        links = pd.DataFrame(columns=list(EDGE_COLUMNS))
+        if edges:
+            links = find_edges(model, subject, nodes, whole.layer, names, positive, output)
+        bar.update(edges)
+    ablation = Ablation.averaged(parts)
+    notes = _notes(ablation, sought, whole, positive, sign)
+    return Circuit(concept.name, tuple(names), nodes, links, ablation, notes)
+
+
+def _layer_names(scan: Scan, layers: str | Sequence[str]) -> list[str]:
+    if isinstance(layers, str) and layers == "auto":
+        return [layer.name for layer in scan.layers]
+    wanted = {scan.layer(name).name for name in ([layers] if isinstance(layers, str) else layers)}
+    if not wanted:
+        raise InputError("no layer is named; give names of scanned layers, or 'auto'")
+    return [layer.name for layer in scan.layers if layer.name in wanted]
+
+
+def _nodes(
+    subject: Subject,
+    scan: Scan,
+    found: Candidate,
+    names: Sequence[str],
+) -> tuple[pd.DataFrame, int]:
+    """The carriers of every layer, and all ablated channels."""
+    network, within = subject.network, np.arange(len(subject.y))
+    open_gates = keeping(network, {name: [] for name in names})
+    margins, effects = network.effects(within, open_gates, subject.reference(within))
+    sign = 1 if gap(subject.y[within], subject.a[within], margins) >= 0 else -1
+    judgement = Judgement(subject.y[within], subject.a[within], margins)
+    parts = []
+    for name in names:
+        score = sign * judgement.moments(effects[name])[0]
+        ablated = ~found.keep if name == found.layer else np.zeros(len(score), bool)
+        largest = np.argsort(-score)[:DRAWN_CHANNELS]
+        chosen = np.union1d(largest[score[largest] > 0], np.flatnonzero(ablated))
+        chosen = chosen[np.argsort(-score[chosen], kind="stable")]
+        activation = scan.activation(name)[subject.rows][:, chosen]
+        auroc = [within_class_auroc(judgement.a, column, judgement.y) for column in activation.T]
+        parts.append(
+            pd.DataFrame(
+                {"layer": name, "channel": chosen.astype(int), "score": score[chosen],
+                 "auroc": np.asarray(auroc, float), "ablated": ablated[chosen]}
+            )
+        )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)[list(NODE_COLUMNS)], sign
+
+
+def _notes(
+    ablation: Ablation, sought: Sequence[Candidate], whole: Candidate, positive: int, sign: int
+) -> tuple[str, ...]:
+    notes = [f"carriers are taken {'for' if sign > 0 else 'as not of'} class {positive} more than others"]
+    if ablation.circuit.gap_before < MIN_GAP:
+        notes.append(
+            f"the effect on unseen samples is {ablation.circuit.gap_before:.3f} AUROC; there is nothing that "
+            "an ablation could remove"
+        )
+    layers = [candidate.layer for candidate in sought]
+    if len(set(layers)) > 1:
+        notes.append(f"the two halves chose different layers: {layers[0]} and {layers[1]}")
+    share = whole.size / len(whole.keep)
+    if share > 0.5:
+        notes.append(
+            f"the ablated set is {share:.0%} of layer {whole.layer}: the concept is spread over it, and the "
+            "channels left are those that tell the classes apart without it"
+        )
+    return tuple(notes)
