@@ -7,6 +7,9 @@ decisions. Of activation (DORA, Bykov et al. 2023): what the layer does on the s
 most active on; two neurons are near if either is active where the other is (the extreme-activation
 distance). In both, a neuron is an outlier as far as its neighbourhood is sparser than those of its
 neighbours (local outlier factor, Breunig et al. 2000).
+
+An outlier is something to look at and no evidence by itself: where a network has given most of a layer to a
+shortcut, the neurons that are unlike the others are those of the task.
 """
 
 from __future__ import annotations

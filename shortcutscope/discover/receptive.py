@@ -1,4 +1,4 @@
-"""What a neuron looks at: the part of the image that it depends on, where it is most active.
+"""What a neuron looks at: the part of the image that it depends on, where it is most active or relevant.
 
 The receptive field is measured and not derived from kernel sizes: it is where the gradient of the unit at the
 position of its maximum is not zero, which also holds for networks with branches. Most of it hardly matters
@@ -22,6 +22,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.models.targets import find_logits, select_target
 
 Floats = npt.NDArray[np.float32]
 Box = tuple[tuple[int, int], ...]
@@ -33,7 +34,7 @@ BATCH = 16
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """What a neuron sees of one sample, where it is most active.
+    """What a neuron sees of one sample, where it is most active or most relevant.
 
     Attributes
     ----------
@@ -42,7 +43,7 @@ class Field:
     position
         Of the maximum in the layer's grid; empty for a neuron without positions.
     activation
-        The maximum.
+        Of the neuron there.
     box
         First pixel and first pixel after the field, along every axis of the image.
     image
@@ -78,10 +79,12 @@ def crops(
     channel: int,
     samples: Sequence[str | int] | npt.NDArray[Any],
     *,
+    by: str = "activation",
     coverage: float = COVERAGE,
+    output: str | int | None = None,
     batch_size: int = BATCH,
 ) -> list[Field]:
-    """Cut samples to the receptive field of a neuron, where it is most active on them.
+    """Cut samples to the receptive field of a neuron, where it is most active or relevant on them.
 
     Parameters
     ----------
@@ -95,8 +98,14 @@ def crops(
         The neuron.
     samples
         Sample ids, such as :func:`shortcutscope.discover.neurons.top_samples` gives, or rows of the table.
+    by
+        ``"activation"``: the field of the position where the neuron is most active; ``"relevance"``: of that
+        where its gradient x activation for the predicted class is largest.
     coverage
         Share of the absolute gradient that the box holds at least; 1 for all that the neuron depends on.
+    output
+        Which part of the model's output holds the scores, see
+        :func:`shortcutscope.models.targets.find_logits`.
     batch_size
         Images in one pass.
 
@@ -108,11 +117,13 @@ def crops(
     Raises
     ------
     InputError
-        There is no such sample or channel, none is given, or the coverage is no share.
+        There is no such sample or channel, none is given, the coverage is no share, or `by` something else.
     """
     rows = _rows(table, samples)
     if not 0 < coverage <= 1:
         raise InputError(f"coverage is {coverage}; a share above 0 and at most 1 is needed")
+    if by not in ("activation", "relevance"):
+        raise InputError(f"by is {by!r}; allowed are 'activation' and 'relevance'")
     fields: list[Field] = []
     with frozen(model):
         device = device_of(model)
@@ -120,12 +131,12 @@ def crops(
             batch = rows[i : i + batch_size]
             x = torch.stack([table[row][0] for row in batch]).to(device)
             if not isinstance(layer, Layer):
-                (layer,) = find_layers(model, x[:1], [layer])
+                (layer,) = find_layers(model, x[:1], [layer], output=output)
             if not 0 <= channel < layer.channels:
                 raise InputError(
                     f"channel {channel} of layer {layer.name!r}; allowed are 0 to {layer.channels - 1}"
                 )
-            peaks, where, gradient = unit_gradients(model, x, layer, channel)
+            peaks, where, gradient = unit_gradients(model, x, layer, channel, by=by, output=output)
             for k, row in enumerate(batch):
                 fields.append(
                     _field(table, row, x[k], layer, float(peaks[k]), where[k], gradient[k], coverage)
@@ -134,9 +145,15 @@ def crops(
 
 
 def unit_gradients(
-    model: nn.Module, x: Tensor, layer: Layer, channel: int
+    model: nn.Module,
+    x: Tensor,
+    layer: Layer,
+    channel: int,
+    *,
+    by: str = "activation",
+    output: str | int | None = None,
 ) -> tuple[Tensor, list[tuple[int, ...]], Floats]:
-    """Maximum of a channel over the positions, and how it depends on the input.
+    """Activation of a channel at one position a sample, and how it depends on the input.
 
     Parameters
     ----------
@@ -146,34 +163,47 @@ def unit_gradients(
         A batch (N, channels, ...).
     layer, channel
         The neuron.
+    by, output
+        As in :func:`crops`.
 
     Returns
     -------
-    peaks
-        (N,) the maxima.
+    activations
+        (N,) where the activation, or the relevance, is largest.
     where
         Position of each in the layer's grid.
     gradient
-        (N, ...) absolute gradient of each maximum with respect to its image, summed over colours.
+        (N, ...) absolute gradient of each with respect to its image, summed over colours.
     """
-    seen: list[tuple[Tensor, Tensor]] = []
+    seen: list[Tensor] = []
 
     def visit(layer: Layer, values: Tensor) -> Tensor | None:
-        units = layer.channels_first(values)[:, channel].reshape(len(values), -1)
-        index = units.detach().argmax(1)
-        seen.append((units.gather(1, index[:, None])[:, 0], index))
+        seen.append(values)
         # What is written over afterwards must not be what the gradient is taken of.
         return values.clone() if layer.overwritten else None
 
     leaf = x.detach().clone().requires_grad_()
     with torch.enable_grad(), visiting(model, [layer], visit):
-        model(leaf.clone())  # a copy, since a model may normalise its input in place
-    ((peaks, index),) = seen
-    (gradient,) = torch.autograd.grad(peaks.sum(), leaf)
+        result = model(leaf.clone())  # a copy, since a model may normalise its input in place
+    (values,) = seen
+    decisive = values.detach()
+    if by == "relevance":
+        score, _ = select_target(find_logits(result, output), "predicted")
+        (slope,) = torch.autograd.grad(score.sum(), values, retain_graph=True)
+        decisive = slope * decisive
+    index = _of_channel(layer, decisive, channel).argmax(1)
+    with torch.enable_grad():
+        units = _of_channel(layer, values, channel).gather(1, index[:, None])[:, 0]
+    (gradient,) = torch.autograd.grad(units.sum(), leaf)
     where = [
         tuple(int(p) for p in np.unravel_index(int(i), layer.grid)) if layer.grid else () for i in index.cpu()
     ]
-    return peaks.detach().cpu(), where, gradient.abs().sum(1).float().cpu().numpy()
+    return units.detach().cpu(), where, gradient.abs().sum(1).float().cpu().numpy()
+
+
+def _of_channel(layer: Layer, values: Tensor, channel: int) -> Tensor:
+    """(N, positions)."""
+    return layer.channels_first(values)[:, channel].reshape(len(values), -1)
 
 
 def covering_box(mass: npt.NDArray[Any], coverage: float = COVERAGE) -> Box:

@@ -84,6 +84,31 @@ def test_the_effective_field_lies_within_the_whole_one():
     assert part.sample_id == "s0"
 
 
+class LookingRight(nn.Module):
+    """The right half of the map speaks for the class, the left half against it."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        nn.init.ones_(self.map.weight)
+
+    def forward(self, x):
+        values = self.map(x)[:, 0]
+        score = values[..., 8:].sum((1, 2)) - 0.1 * values[..., :8].sum((1, 2))
+        return torch.stack([-score, score], 1)
+
+
+def test_the_most_relevant_position_need_not_be_the_most_active():
+    images = np.full((1, 1, 16, 16), 0.1)
+    images[0, 0, 3, 3], images[0, 0, 10, 12] = 1.0, 0.7
+    model, table = LookingRight().eval(), table_of(images)
+    (active,) = crops(model, table, "map", 0, [0], coverage=1.0)
+    (relevant,) = crops(model, table, "map", 0, [0], by="relevance", coverage=1.0)
+    assert active.image[0][tuple(slice(*side) for side in active.box)].max() == 1
+    assert relevant.crop.max() == np.float32(0.7)
+    assert relevant.activation == pytest.approx(0.7 + 8 * 0.1, rel=1e-5)
+
+
 class Patches(nn.Module):
     """A class token and patches that all see each other."""
 
@@ -174,6 +199,7 @@ def test_the_model_is_as_it_was_and_what_it_overwrites_is_seen_before():
         ({"samples": ["s9"]}, "no sample 's9'"),
         ({"samples": [4]}, "no sample 4"),
         ({"coverage": 0}, "a share above 0"),
+        ({"by": "size"}, "'activation' and 'relevance'"),
         ({"layer": "nowhere"}, "nowhere"),
     ],
 )
