@@ -31,11 +31,13 @@ GAIN = 1e-3
 #: Runs of the network for each strictness.
 RUNS = 2
 #: A choice is good that removes this share of the effect ...
-ENOUGH = 0.85
+ENOUGH = 0.9
 #: ... and costs no more balanced AUROC than this.
-ALLOWED = 0.02
+ALLOWED = 0.01
 #: Share of the effect that a point (.01) of balanced AUROC beyond it is worth.
 PRICE = 0.1
+#: Runs of the network for letting go of channels that are not needed.
+PRUNINGS = 10
 #: Layers that are searched thoroughly, of those that look best at first sight.
 THOROUGH = 3
 
@@ -165,7 +167,11 @@ def find_channels(
         candidates += search(run, judgement, name, (before, effects[name]), size)
     if not candidates:
         return _strongest(judgement, effects, full)
-    return best_of(candidates)
+    found = best_of(candidates)
+    shift = judgement.moments(effects[found.layer])[0]
+    return prune(
+        lambda keep: network.margins(fitted, {found.layer: keep}, reference), judgement, found, shift
+    )
 
 
 def _strongest(judgement: Judgement, effects: dict[str, Floats], full: dict[str, Gate]) -> Candidate:
@@ -265,6 +271,42 @@ def switch(
         with_margin = with_margin + sign * covariance[:, best]
         signs[best], new[best] = -sign, not new[best]
     return new
+
+
+def prune(
+    margins: Callable[[Gate], Floats], judgement: Judgement, found: Candidate, shift: Floats
+) -> Candidate:
+    """Let go of channels that were ablated for their noise and do not carry the concept.
+
+    Those with the smallest share in the concept's shift are let through first, as many at a time as the
+    ablation stays good with.
+
+    Parameters
+    ----------
+    margins
+        The network: gate (C,) -> margins (n,).
+    judgement
+        On the samples of `margins`.
+    found
+        The set.
+    shift
+        (C,) by how much each channel shifts the carriers.
+    """
+    floor = min(ENOUGH, found.value)
+    members = np.flatnonzero(~found.keep)
+    waiting = members[np.argsort(np.abs(shift[members]), kind="stable")].tolist()
+    chunk, runs = len(waiting) // 2, 0
+    while chunk and len(waiting) > 1 and runs < PRUNINGS:
+        chunk = min(chunk, len(waiting) - 1)
+        keep = found.keep.copy()
+        keep[waiting[:chunk]] = True
+        smaller = judgement.candidate(found.layer, keep, margins(keep))
+        runs += 1
+        if smaller.value >= floor:
+            found, waiting = smaller, waiting[chunk:]
+        else:
+            chunk //= 2
+    return found
 
 
 def best_of(candidates: list[Candidate]) -> Candidate:

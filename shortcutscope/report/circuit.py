@@ -28,9 +28,9 @@ def draw_circuit(circuit: Circuit, *, ax: Axes | None = None, channels: int = 5)
     """Draw a circuit.
 
     Columns are layers in the order in which they run, the decision at the right. A disc is a channel, as
-    large as its score; a ring round it says that it belongs to the ablated set. Of that set, which can be most of
-    a layer, the strongest channels are drawn and the others are counted. A line is as wide as its edge's
-    weight: solid where carriers send more relevance along it than others do, dashed where less.
+    large as its score; a ring round it says that it belongs to the ablated set. Of that set, which can be
+    most of a layer, the strongest channels are drawn and the others are counted. A line is as wide as its
+    edge's weight: solid where carriers send more relevance along it than others do, dashed where less.
 
     Parameters
     ----------
