@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from shortcutscope.annotate.marks import Marks
+from shortcutscope.annotate.sample_names import SampleNames
 from shortcutscope.errors import InputError
 
 #: What people write for yes and no. An empty field is no answer.
@@ -33,8 +34,6 @@ NO = (
 EMPTY = ("", "nan", "none", "null", "<na>", "?", "unknown")
 #: Columns looked for where none is named.
 VALUE_COLUMNS = ("mark", "value", "answer", "review", "tags")
-#: Endings that a file name may have beyond the sample id.
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".dcm")
 ID_COLUMNS = ("sample_id", "id", "filepath", "image", "name")
 
 
@@ -91,7 +90,7 @@ def read_marks(
         raise InputError(
             f"{path} is {kind or 'without ending'}; allowed are .csv, .tsv, .parquet, .json, .xml"
         )
-    match = _Matcher(sample_ids)
+    match = SampleNames(sample_ids)
     answers = [(match(name), value) for name, value in rows if value is not None]
     return _made(answers, path, who, when)
 
@@ -115,7 +114,7 @@ def _table(
         raise InputError(f"{path} is no table that can be read: {error}") from error
     ids = _column(frame, id_column, ID_COLUMNS, "sample ids", path)
     answers = _column(frame, column, VALUE_COLUMNS, "answers", path)
-    match = _Matcher(sample_ids)
+    match = SampleNames(sample_ids)
     values = [_value(_words(entry), carrier, path) for entry in frame[answers]]
     rows = [(match(str(n)), v) for n, v in zip(frame[ids], values, strict=True) if v is not None]
     made = _made(rows, path, who, when).answers
@@ -191,29 +190,3 @@ def _column(frame: pd.DataFrame, given: str | None, usual: Sequence[str], what: 
             return name
     wanted = repr(given) if given else " or ".join(usual)
     raise InputError(f"{path} has no column {wanted} of {what}; its columns are {', '.join(map(str, frame))}")
-
-
-class _Matcher:
-    """From what a tool calls an image to its sample id."""
-
-    def __init__(self, sample_ids: Sequence[str]) -> None:
-        self.ids = {str(i) for i in sample_ids}
-        self.stems: Mapping[str, list[str]] = {}
-        stems: dict[str, list[str]] = {}
-        for name in self.ids:
-            stems.setdefault(_stem(name), []).append(name)
-        self.stems = stems
-
-    def __call__(self, name: str) -> str:
-        if name in self.ids:
-            return name
-        found = self.stems.get(_stem(name), [])
-        if len(found) == 1:
-            return found[0]
-        why = f"could be any of {sorted(found)[:3]}" if found else "is no sample of this run"
-        raise InputError(f"marks go by sample_id, and {name!r} {why}")
-
-
-def _stem(name: str) -> str:
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.stem if path.suffix.lower() in ENDINGS else path.name

@@ -1,0 +1,243 @@
+"""DICOM Segmentation objects, one a source image, by highdicom."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shortcutscope.annotate.export.collect import Returned, collect
+from shortcutscope.annotate.export.layout import file_names, require_kinds, source_files, story
+from shortcutscope.annotate.mask_files import Mask, MaskEntry
+from shortcutscope.annotate.mask_manifest import MANIFEST, read_manifest, write_manifest
+from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.errors import InputError
+from shortcutscope.extras import require
+from shortcutscope.rundir import write_atomically
+
+if TYPE_CHECKING:
+    from shortcutscope.data.samples import SampleTable
+
+_PURPOSE = "DICOM SEG"
+_LONGEST_LABEL, _LONGEST_DESCRIPTION = 64, 1024
+#: No coding scheme has a code for what images carry by accident, so this is a private one (PS3.16, 8.2).
+_SCHEME, _CODE = "99SHORTCUTSCOPE", "artifact"
+
+
+def export_dicom_seg(
+    masks: MaskSet, path: str | Path, *, sources: Mapping[str, str | Path] | SampleTable
+) -> Path:
+    """Write one binary Segmentation object a mask, which refers to its source image.
+
+    Patient, study and frame of reference are those of the source. Identifiers are derived from the source
+    and the mask, so that the same export gives the same objects. Provenance stands in the description of
+    the segment, as far as its 1024 characters go, and in ``masks.json``.
+
+    Parameters
+    ----------
+    masks
+        Of images, or of volumes that are the frames of one file.
+    path
+        Folder.
+    sources
+        Sample ids to the DICOM files of the images, or their table.
+
+    Raises
+    ------
+    InputError
+        For signals, a missing or unfitting source, a source that cannot be segmented (it lacks the size of
+        its pixels, say), or when highdicom is missing.
+    """
+    require_kinds(masks, "DICOM SEG", ["image", "volume"])
+    highdicom = require("highdicom", "medical", _PURPOSE)
+    files = source_files(sources)
+    missing = [name for name in masks.sample_ids if name not in files]
+    if missing:
+        raise InputError(f"DICOM SEG refers to the source images; sources= lacks {missing[0]!r}")
+    folder, names = Path(path), file_names(masks, ".seg.dcm")
+    entries = []
+    for number, entry in enumerate(masks.entries, 1):
+        mask = masks.mask(entry.sample_id)
+        segmentation = _segmentation(masks, entry, mask, files[entry.sample_id], number, highdicom)
+        write_atomically(folder / names[entry.sample_id], segmentation.save_as)
+        entries.append(replace(entry, file=names[entry.sample_id]))
+    write_manifest(folder / MANIFEST, masks.name, entries, masks.provenance)
+    return folder
+
+
+def _segmentation(
+    masks: MaskSet, entry: MaskEntry, mask: Mask, source: Path, number: int, highdicom: Any
+) -> Any:
+    image = _read(source)
+    frames = int(image.get("NumberOfFrames", 1) or 1)
+    plane = (image.get("Rows"), image.get("Columns"))
+    size = (frames, *plane) if frames > 1 else plane
+    if mask.shape != size:
+        raise InputError(f"the mask of {entry.sample_id!r} has the size {mask.shape}, {source} has {size}")
+    version = str(masks.provenance.get("version", ""))
+    codes = require("pydicom.sr.codedict", "medical", _PURPOSE).codes
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd names of patients and the like in the source
+            described = highdicom.seg.SegmentDescription(
+                segment_number=1,
+                segment_label=masks.name[:_LONGEST_LABEL],
+                segmented_property_category=codes.SCT.PhysicalObject,
+                segmented_property_type=highdicom.sr.CodedConcept(
+                    _CODE, _SCHEME, masks.name[:_LONGEST_LABEL]
+                ),
+                algorithm_type="SEMIAUTOMATIC" if entry.edited else "AUTOMATIC",
+                algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+                    name="shortcutscope",
+                    version=version,
+                    family=codes.DCM.ManualProcessing if entry.edited else codes.DCM.ArtificialIntelligence,
+                ),
+            )
+            described.SegmentDescription = story(masks, entry)[:_LONGEST_DESCRIPTION]
+            return highdicom.seg.Segmentation(
+                source_images=[image],
+                pixel_array=mask,
+                segmentation_type="BINARY",
+                segment_descriptions=[described],
+                series_instance_uid=_uid(str(image.SeriesInstanceUID), masks.name),
+                series_number=1,
+                sop_instance_uid=_uid(str(image.SOPInstanceUID), masks.name, entry.digest),
+                instance_number=number,
+                manufacturer="shortcutscope",
+                manufacturer_model_name="shortcutscope",
+                software_versions=version,
+                device_serial_number="0",
+                omit_empty_frames=False,
+            )
+    except Exception as error:  # highdicom raises anything on sources that lack what the standard asks for
+        raise InputError(f"{source} cannot be the source of a DICOM SEG: {error}") from error
+
+
+def _uid(*parts: str) -> str:
+    uid = require("pydicom.uid", "medical", _PURPOSE)
+    return str(uid.generate_uid(entropy_srcs=["shortcutscope", *parts]))
+
+
+def _read(source: Path) -> Any:
+    pydicom = require("pydicom", "medical", _PURPOSE)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pydicom.dcmread(source)
+    except Exception as error:
+        raise InputError(f"{source} is no DICOM file: {error}") from error
+
+
+def import_dicom_seg(
+    path: str | Path,
+    out: str | Path,
+    *,
+    like: MaskSet | None = None,
+    name: str | None = None,
+    sources: Mapping[str, str | Path] | SampleTable | None = None,
+) -> MaskSet:
+    """Read a folder of Segmentation objects into a set in the folder `out`.
+
+    Frames that an object leaves out are empty.
+
+    Parameters
+    ----------
+    path
+        Folder, with sub-folders, or one file. Objects are matched to samples by ``masks.json`` where it
+        lies in the folder, else by the source image that they refer to, else by their names.
+    out, like
+        As in :func:`shortcutscope.annotate.export.png.import_png`.
+    name
+        Label of the segment to take; None for that of `like`, or the only one.
+    sources
+        As in :func:`export_dicom_seg`.
+
+    Raises
+    ------
+    InputError
+        For broken files, other DICOM objects, a label that is missing, or what `collect` refuses.
+    """
+    path = Path(path)
+    highdicom = require("highdicom", "medical", _PURPOSE)
+    folder = path if path.is_dir() else path.parent
+    files = sorted(folder.rglob("*.dcm")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise InputError(f"there is no DICOM file at {path}")
+    told = read_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+    known = {entry.file: entry for entry in (told.entries if told else ())}
+    by_uid = {str(_read(file).SOPInstanceUID): key for key, file in source_files(sources).items()}
+    label = name or (like.name if like else None)
+
+    def returned() -> Iterator[Returned]:
+        for file in files:
+            place = file.relative_to(folder).as_posix()
+            base = known.get(place)
+            uid, mask = _mask(file, label, base.size[0] if base and base.kind == "volume" else 0, highdicom)
+            key = base.sample_id if base else by_uid.get(uid, place.replace(".seg.dcm", ".dcm"))
+            yield Returned(key, mask, base)
+
+    return collect(
+        returned(),
+        out,
+        source=path,
+        format="dicom-seg",
+        like=like,
+        name=told.name if told else label or "imported",
+        provenance=told.provenance if told else None,
+    )
+
+
+def _mask(file: Path, label: str | None, frames: int, highdicom: Any) -> tuple[str, Mask]:
+    """Identifier of the source image, and the mask on its pixels, of at least `frames` frames."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read = highdicom.seg.segread(file)
+        numbers = _segments(read, label)
+        instances = {uid for _, _, uid in read.get_source_image_uids()}
+        if len(instances) != 1:
+            raise InputError(f"it refers to {len(instances)} images; a mask has one")
+        uid = instances.pop()
+        options = {"segment_numbers": numbers, "assert_missing_frames_are_empty": True}
+        options["ignore_spatial_locations"] = True
+        if _refers_to_frames(read):
+            numbered = list(range(1, max(frames, _last_frame(read)) + 1))
+            pixels = read.get_pixels_by_source_frame(uid, numbered, **options)
+        else:
+            pixels = read.get_pixels_by_source_instance([uid], **options)
+    except Exception as error:  # highdicom and pydicom raise anything on other or broken objects
+        raise InputError(f"{file} cannot be read as a DICOM SEG: {error}") from error
+    mask = np.asarray(pixels, dtype=np.bool_).max(axis=-1)  # over segments
+    return str(uid), (mask[0] if len(mask) == 1 and not frames else mask)
+
+
+def _segments(read: Any, label: str | None) -> list[int]:
+    labels = {
+        number: str(read.get_segment_description(number).segment_label) for number in read.segment_numbers
+    }
+    wanted = None if label is None else label[:_LONGEST_LABEL]
+    found = [number for number, text in labels.items() if wanted in (None, text)]
+    if not found:
+        raise InputError(f"it has no segment {label!r}; it has {', '.join(labels.values())}")
+    if wanted is None and len(found) > 1:
+        raise InputError(f"it has the segments {', '.join(labels.values())}; say which with name=")
+    return found
+
+
+def _source_items(read: Any) -> Iterator[Any]:
+    for frame in read.PerFrameFunctionalGroupsSequence:
+        for derivation in frame.get("DerivationImageSequence", []):
+            yield from derivation.SourceImageSequence
+
+
+def _refers_to_frames(read: Any) -> bool:
+    return any("ReferencedFrameNumber" in item for item in _source_items(read))
+
+
+def _last_frame(read: Any) -> int:
+    numbers = [item.ReferencedFrameNumber for item in _source_items(read)]
+    return max(int(n) for n in np.ravel(numbers))

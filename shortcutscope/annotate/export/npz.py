@@ -1,0 +1,98 @@
+"""One npz file with an array a sample, for images, volumes and signals alike."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortcutscope.annotate.export.collect import Returned, collect
+from shortcutscope.annotate.export.layout import as_given, require_kinds
+from shortcutscope.annotate.mask_files import KINDS, MaskEntry, checked_mask
+from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.errors import InputError
+from shortcutscope.rundir import to_json, write_atomically
+
+#: Member that tells what made the masks and what is known of each, as JSON.
+STORY = "shortcutscope"
+
+
+def export_npz(masks: MaskSet, path: str | Path) -> Path:
+    """Write one npz: boolean arrays under the sample ids, and JSON under ``shortcutscope``.
+
+    One mask at a time is in memory. ``numpy.load`` reads it without pickle.
+
+    Raises
+    ------
+    InputError
+        When a sample is called ``shortcutscope``.
+    """
+    require_kinds(masks, "npz", KINDS)
+    if STORY in masks:
+        raise InputError(f"the name {STORY!r} is taken in the npz file; a sample cannot have it")
+    path = Path(path)
+
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            entries = []
+            for sample_id, mask in masks:
+                _add(archive, sample_id, mask)
+                entries.append(as_given(masks, masks.entry(sample_id), mask).to_dict())
+            told = {"name": masks.name, "provenance": dict(masks.provenance), "masks": entries}
+            _add(archive, STORY, np.array(json.dumps(to_json(told))))
+
+    write_atomically(path, write)
+    return path
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: npt.NDArray[Any]) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def import_npz(
+    path: str | Path, out: str | Path, *, like: MaskSet | None = None, name: str = "imported"
+) -> MaskSet:
+    """Read an npz file of masks under sample ids into a set in the folder `out`.
+
+    Parameters are those of :func:`shortcutscope.annotate.export.png.import_png`.
+
+    Raises
+    ------
+    InputError
+        For a broken file, arrays that are no masks, or what `collect` refuses.
+    """
+    path = Path(path)
+    try:
+        archive = np.load(path, allow_pickle=False)
+        told = json.loads(str(archive[STORY])) if STORY in archive.files else {}
+        known = {entry["sample_id"]: MaskEntry.from_dict(entry) for entry in told.get("masks", [])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no npz file of masks: {error}") from error
+
+    def returned() -> Iterator[Returned]:
+        for key in archive.files:
+            if key == STORY:
+                continue
+            base = known.get(key)
+            try:
+                mask, _ = checked_mask(archive[key], base.kind if base else None)
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                raise InputError(f"{path} holds no mask under {key!r}: {error}") from error
+            yield Returned(key, mask, base)
+
+    with archive:
+        return collect(
+            returned(),
+            out,
+            source=path,
+            format="npz",
+            like=like,
+            name=str(told.get("name", name)),
+            provenance=told.get("provenance"),
+        )
