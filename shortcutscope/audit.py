@@ -6,12 +6,9 @@ every concept, ranked by what it costs.
 
 from __future__ import annotations
 
-import platform
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,22 +17,22 @@ import pandas as pd
 import torch
 from torch import nn
 
-import shortcutscope
 from shortcutscope.data.readers import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
+from shortcutscope.discover.stage import discovered_concepts, screened_columns
 from shortcutscope.errors import InputError
 from shortcutscope.examine import Examination, ExamineSettings, examine
 from shortcutscope.finding import Finding
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.roles import AuditedData, audited_data, resolve_concepts
+from shortcutscope.probes.roles import audited_data, resolve_concepts
+from shortcutscope.provenance import describe, not_measured, performance
 from shortcutscope.rundir import RunDirectory, read_json, slug, write_json
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, make_plan
 from shortcutscope.scan.scanner import Scan, ScanEstimate, ScanOptions, estimate, scan
-from shortcutscope.stats.metrics import auroc, expected_calibration_error
 from shortcutscope.stats.testing import MIN_FOR_TAIL
 
 
@@ -137,6 +134,7 @@ def audit(
     out: str | Path | None = None,
     *,
     concepts: Sequence[str | Concept] | str | Concept | None = None,
+    discover: bool | None = None,
     train: ImageTable | None = None,
     trained_on: bool = False,
     layers: Any = "blocks",
@@ -172,7 +170,11 @@ def audit(
         Run directory; by default ``runs/<model class>-<fingerprint>``. An interrupted audit goes on
         there; one with other inputs is refused.
     concepts : names of metadata columns or Concepts, optional
-        What to test; by default every metadata column that can be one.
+        What to test; by default every metadata column that can be one (of more than 20, those that go
+        with the label most), and what is discovered.
+    discover : bool, optional
+        Whether to look for shortcuts that nobody named, and test what is proposed; by default where no
+        concepts are given.
     train : ImageTable, optional
         The training samples, for the association.
     trained_on : bool
@@ -207,7 +209,9 @@ def audit(
         )
     assert_splits_apart(data.frame)
     audited = audited_data(data, train, trained_on=trained_on)
-    chosen, refused = resolve_concepts(audited, concepts)
+    discovering = concepts is None if discover is None else discover
+    columns, unlikely, screen = screened_columns(audited, seed=seed) if concepts is None else ([], {}, None)
+    chosen, refused = resolve_concepts(audited, concepts, columns=columns, may_be_none=discovering)
     scan_options: ScanOptions = {
         "layers": layers,
         "target": target,
@@ -241,8 +245,10 @@ def audit(
     # Nothing is written before all images have been read: who mends one that is broken starts afresh.
     started = time.perf_counter()
     table = audited.table.verify(on_unreadable=on_unreadable, workers=workers, progress=progress)
-    _describe(run, model, audited, model_spec or type(model).__name__, command, fingerprint)
-    run.update(seed=seed, device=str(device or "cpu"), refused_columns=refused)
+    describe(run, model, audited, model_spec or type(model).__name__, command, fingerprint)
+    run.update(seed=seed, device=str(device or "cpu"), refused_columns=unlikely | refused)
+    if screen is not None:
+        run.update(metadata=screen.to_dict())
     run.mark("verify", "done", time.perf_counter() - started)
     for text in audited.warnings:
         run.warn(text)
@@ -271,6 +277,10 @@ def audit(
         ],
         performance=performance(scanned),
     )
+    if discovering:
+        with run.stage("discover"):
+            reading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "progress": progress}
+            chosen += discovered_concepts(run, scanned, table, chosen, seed=seed, **reading)
     settings = ExamineSettings(
         n_permutations=n_permutations,
         n_bootstrap=n_bootstrap,
@@ -323,80 +333,6 @@ def estimate_audit(
 ) -> ScanEstimate:
     """What the scan of an audit would cost in time and on disk; nothing is written."""
     return estimate(model, audited_data(data, train, trained_on=trained_on).table, **options)
-
-
-def not_measured(scanned: Scan) -> dict[str, str]:
-    """Columns of the profile that such a scan leaves empty, and why."""
-    if scanned.has_gradient:
-        return {}
-    why = (
-        f"the scan's relevances are {scanned.attribution}, whose backward pass gives no gradient; "
-        "no verdict depends on it"
-    )
-    return {"derivative": why, "derivative_p": why}
-
-
-def performance(scanned: Scan) -> dict[str, float | None]:
-    """Plain performance on the audited samples: AUROC, accuracy, balanced accuracy, calibration error."""
-    labels = scanned.samples["label"].to_numpy()
-    predicted = scanned.samples["prediction"].to_numpy()
-    classes = np.unique(labels)
-    recalls = [float((predicted[labels == c] == c).mean()) for c in classes]
-    logits = scanned.logits.astype(float)
-    if logits.shape[1] == 1:
-        probabilities = 1 / (1 + np.exp(-logits[:, 0]))
-    else:
-        shifted = np.exp(logits - logits.max(1, keepdims=True))
-        probabilities = shifted / shifted.sum(1, keepdims=True)
-    aurocs = [float(auroc((labels == c).astype(float), scanned.margin(int(c)))) for c in classes]
-    return {
-        "auroc": aurocs[-1] if len(classes) == 2 else float(np.mean(aurocs)),
-        "accuracy": float((predicted == labels).mean()),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "ece": float(expected_calibration_error(labels, probabilities))
-        if scanned.task != "multilabel"
-        else None,
-    }
-
-
-def _describe(
-    run: RunDirectory,
-    model: nn.Module,
-    audited: AuditedData,
-    spec: str,
-    command: str | None,
-    fingerprint: str,
-) -> None:
-    table = audited.table
-    run.update(
-        version=shortcutscope.__version__,
-        command=command or "shortcutscope.audit(...)",
-        environment={
-            "python": platform.python_version(),
-            "platform": f"{platform.system()} {platform.machine()}",
-            **{
-                name: version(name)
-                for name in ("torch", "torchvision", "scikit-learn", "numpy", "captum", "zennit")
-            },
-            "interpreter": "notebook" if "ipykernel" in sys.modules else "script",
-        },
-        model={
-            "spec": spec,
-            "class": type(model).__qualname__,
-            "fingerprint": fingerprint,
-            "parameters": sum(p.numel() for p in model.parameters()),
-        },
-        data={
-            "fingerprint": table.fingerprint(),
-            "n_samples": len(table),
-            "n_groups": int(table.frame["group"].nunique()) if table.has_groups else None,
-            "classes": list(table.classes or []),
-            "value_range": list(table.value_range),
-            "transform": repr(table.transform),
-            "skipped": [],
-        },
-        assumptions=list(audited.assumptions),
-    )
 
 
 def _write(run: RunDirectory, examined: Examination) -> None:

@@ -174,7 +174,8 @@ def examine(
         extents = _extent_of_all(context, [c for c in testable if encoded[c.name]], probes)
 
     weights = {n: _weights(use[n]) if encoded[n] else {} for n in probes}
-    q_associated = benjamini_hochberg(np.array([association.p for association, _ in associations.values()]))
+    by_chance = [association.p * here[n].selected_from for n, (association, _) in associations.items()]
+    q_associated = benjamini_hochberg(np.minimum(by_chance, 1.0))
     findings = [untested(c, str(reasons[n])) for n, c in here.items() if reasons[n] is not None]
     for (name, (association, source)), q_value in zip(associations.items(), q_associated, strict=True):
         measured = Measured(

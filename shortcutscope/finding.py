@@ -178,7 +178,7 @@ def conclude(
         measured.q_association <= rule.level and abs(np.nan_to_num(association.phi)) >= rule.smallest_phi
     )
     last = measured.use[scan.layers[-1].name]
-    used = use_statement(last, scan.layers[-1].name, role, rule)
+    used = use_statement(last, scan.layers[-1].name, role, rule, concept.selected_from)
     verdict, reason = reach_verdict(
         encoded=measured.encoded,
         used=used["value"],
@@ -247,10 +247,16 @@ def conclude(
     )
 
 
-def use_statement(last: Mapping[str, Any], layer: str, role: Role, rule: VerdictRule) -> dict[str, Any]:
-    """Whether the concept is used: a large enough effect at the decision layer, beyond chance."""
+def use_statement(
+    last: Mapping[str, Any], layer: str, role: Role, rule: VerdictRule, selected_from: int = 1
+) -> dict[str, Any]:
+    """Whether the concept is used: a large enough effect at the decision layer, beyond chance.
+
+    The p value of a concept that was chosen of many is corrected by their number (Bonferroni).
+    """
     threshold = EFFECT_THRESHOLD[role]
     effect, p, low, high = (_number(v) for v in (last["effect"], last["p"], *last["interval"]))
+    p = float(np.minimum(1.0, p * selected_from))
     return {
         "value": bool(abs(effect) > threshold and p <= rule.level),
         "effect": effect,

@@ -10,6 +10,7 @@ from torch import nn
 
 import shortcutscope as ss
 from shortcutscope.bench.training import train_classifier
+from shortcutscope.data.planting import clean_twin
 from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.models.thin import thin_cnn1d, thin_cnn3d, thin_resnet18
 
@@ -355,3 +356,71 @@ def test_other_networks_are_audited_all_the_way(make, shape, tmp_path):
     assert finding.extent == "diffuse"
     assert np.isfinite(finding.used["effect"])
     assert "bright" in result.report().read_text()
+
+
+@pytest.fixture(scope="module")
+def correlated(planted):
+    """Held-out samples of the kind that the network was trained on."""
+    twin = clean_twin(planted[2])
+    kept = twin.frame.drop(columns=[c for c in twin.frame if c in ("tag", "split")])
+    images = np.stack([twin.image(i).numpy() for i in range(len(twin))])
+    clean = ss.ImageTable.from_arrays(images, kept, transform=twin.transform)
+    return ss.plant(clean, ss.get_artifact("tag"), correlation=0.95, seed=7)
+
+
+@pytest.fixture(scope="module")
+def searched(planted, correlated, tmp_path_factory):
+    """An audit that was told of the coin alone, and to look for what nobody named."""
+    out = tmp_path_factory.mktemp("searched") / "run"
+    return ss.audit(planted[0], correlated, out, concepts=["coin"], discover=True, **OPTIONS)
+
+
+def test_a_shortcut_that_nobody_named_is_found_and_tested_as_any_other(searched, correlated):
+    first = searched.findings[0]
+    assert (first.origin, first.verdict, first.extent) == ("discovered", "shortcut", "localized")
+    values = pd.read_parquet(searched.path / "concepts.parquet").set_index("sample_id")[first.name]
+    truth = correlated.frame.set_index("sample_id")["tag"].reindex(values.index)
+    assert (values == truth)[values.notna()].mean() > 0.95
+    assert searched["coin"].verdict != "shortcut"
+    assert "found by" in first.description
+    assert searched.run["stages"]["discover"]["state"] == "done"
+
+
+def test_the_report_says_what_was_looked_for_and_what_was_dropped(searched):
+    text = searched.report().read_text()
+    assert "What nobody named" in text
+    assert 'data-test="proposals"' in text
+    dropped = [row["dropped"] for row in searched.run["discovery"]["dropped"]]
+    assert dropped
+    assert dropped[0][:40] in text
+
+
+def test_its_samples_can_be_retrieved(searched, correlated):
+    hits = searched.findings[0].retrieve(k=20)
+    truth = correlated.frame.set_index("sample_id")["tag"]
+    assert truth.loc[hits.frame["sample_id"]].mean() > 0.9
+
+
+def test_without_concepts_the_columns_are_screened_and_a_proposal_that_is_a_column_is_left_out(
+    planted, correlated, tmp_path
+):
+    done = ss.audit(planted[0], correlated, tmp_path / "run", **OPTIONS)
+    assert done.run["metadata"]["columns"][0]["column"] == "tag"
+    assert [f.name for f in done.shortcuts] == ["tag"]
+    assert any("same samples as tag" in why for why in done.run["discovery"]["same"].values())
+    assert "Metadata that go with the label" in done.report().read_text()
+
+
+def test_a_network_that_looks_at_nothing_but_the_anatomy_gets_no_proposal_and_an_empty_report(tmp_path):
+    table = ss.radiographs(160, size=32, seed=3)
+    table = ss.ImageTable.from_arrays(
+        np.stack([table.image(i).numpy() for i in range(len(table))]), table.frame[["sample_id", "label"]]
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = thin_resnet18(width=4)
+    done = ss.audit(model, table, tmp_path / "run", **OPTIONS)
+    assert done.findings == ()
+    assert done.shortcuts == ()
+    text = done.report().read_text()
+    assert "Nothing was proposed" in text

@@ -2,7 +2,8 @@
 
 Each kind of the catalogue is planted in 95 % of one class and 5 % of the other, in training and in held-out
 samples alike, three seeds each; every kind once at 80 % and 20 %; two kinds at once; and unbiased models, in
-which there is nothing to find. Proposals are judged by how well they tell carriers from non-carriers *within*
+which there is nothing to find. Each proposal is tested by an audit as any other concept is; the ones that it
+calls shortcuts have survived. Proposals are judged by how well they tell carriers from non-carriers *within*
 a class, averaged over the classes: over all samples, the label alone has an AUROC of .95 for a shortcut at
 95 %. Beside it stands what the model's own logit reaches.
 """
@@ -15,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
+from shortcutscope.audit import audit
 from shortcutscope.bench.models import Recipe, make_case, tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import CATALOGUE
 from shortcutscope.data.planting import plant
+from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.proposals import Proposal, discover
+from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import within_class_auroc
 
@@ -68,6 +73,8 @@ def run_case(case: Case, settings: Settings) -> Case:
         scanned = scan(trained.model, table, Path(folder) / "scan", progress=False)
         found = discover(scanned, table, seed=seed, progress=False)
         labels, margin = scanned.samples["label"].to_numpy(), scanned.margin(1)
+        proposed = [p.concept for p in found.proposals if p.concept is not None]
+        shortcuts = _tested(trained.model, table, proposed, Path(folder) / "run", seed)
     shown = found.proposals[:LOOKED_AT]
     truth = {kind: table.frame[kind].to_numpy(float) for kind in kinds}
     each = {k: [_auroc(p, carriers, labels) for p in shown] for k, carriers in truth.items()}
@@ -81,11 +88,31 @@ def run_case(case: Case, settings: Settings) -> Case:
             (float(within_class_auroc(t, margin, labels)) for t in truth.values()), default=None
         ),
         "found_apart": len(set(best.values())) == len(kinds) if len(kinds) > 1 else None,
-        "survived": None,
+        "survived": len(shortcuts),
+        "survived_auroc": min(
+            (
+                max((_auroc(found.proposals[i], t, labels) for i in shortcuts), default=0.5)
+                for t in truth.values()
+            ),
+            default=None,
+        ),
         "proposed": len(found.proposals),
         "strengths": [p.strength for p in shown],
         "views": [list(p.families) for p in shown],
     }
+
+
+def _tested(
+    model: nn.Module, table: ImageTable, proposed: Sequence[Concept], out: Path, seed: int
+) -> list[int]:
+    """Which of the proposed concepts an audit calls shortcuts."""
+    if not proposed:
+        return []
+    done = audit(
+        model, table, out, concepts=proposed, n_permutations=100, n_bootstrap=100, seed=seed, progress=False
+    )
+    names = [concept.name for concept in proposed]
+    return [names.index(finding.name) for finding in done.shortcuts]
 
 
 def _auroc(proposal: Proposal, carriers: Any, labels: Any) -> float:
@@ -105,6 +132,7 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
                 "models": len(members),
                 "first": _share(c["first_auroc"] >= FOUND for c in members),
                 "within_three": _share(c["best_of_three_auroc"] >= FOUND for c in members),
+                "survived": _share(c["survived_auroc"] >= FOUND for c in members),
                 "above_logit": _share(c["best_of_three_auroc"] > c["logit_auroc"] for c in members),
                 "kinds_never_found": sorted(
                     {c["kinds"][0] for c in members}
@@ -117,11 +145,10 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
         summary["two_at_once"] = {"models": len(pairs), "found_apart": _share(apart)}
     unbiased = [c for c in finished if not c["kinds"]]
     if unbiased:
-        judged = [c for c in unbiased if c["survived"] is not None]
         summary["unbiased"] = {
             "models": len(unbiased),
             "any_proposed": _share(c["proposed"] > 0 for c in unbiased),
-            "any_survived": _share(c["survived"] > 0 for c in judged),
+            "any_survived": _share(c["survived"] > 0 for c in unbiased),
             "largest_strength": max((s for c in unbiased for s in c["strengths"]), default=None),
         }
     return summary

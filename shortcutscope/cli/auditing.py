@@ -45,7 +45,17 @@ def audit(
     ],
     out: Annotated[Path, typer.Option(help="Run directory; an interrupted run there goes on.")],
     concepts: Annotated[
-        str | None, typer.Option(help="Columns to test, comma-separated. Default: all metadata columns.")
+        str | None,
+        typer.Option(
+            help="Columns to test, comma-separated. Default: the metadata columns, and what is discovered."
+        ),
+    ] = None,
+    discover: Annotated[
+        bool | None,
+        typer.Option(
+            "--discover/--no-discover",
+            help="Look for shortcuts that nobody named. Default: where no --concepts are given.",
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Safetensors file or checkpoint.", rich_help_panel=_MODEL)
@@ -175,6 +185,7 @@ def audit(
         table,
         out,
         concepts=concept_choice(concepts),
+        discover=discover,
         train=train,
         trained_on=trained_on_these,
         positive=positive,

@@ -32,6 +32,8 @@ def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
         console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
     for column, reason in audit.run.get("refused_columns", {}).items():
         console.print(f"column {column!r} was not tested: {reason}", markup=False, highlight=False)
+    for name, reason in audit.run.get("discovery", {}).get("same", {}).items():
+        console.print(f"{name} {reason}", markup=False, highlight=False)
     count = len(audit.shortcuts)
     told = {0: "no shortcut found", 1: "1 shortcut found"}.get(count, f"{count} shortcuts found")
     console.print(f"{told} among {len(audit.findings)} concepts", style="bold", highlight=False)

@@ -170,8 +170,8 @@ def distinct(
     return kept, merged
 
 
-def agreement(a: Bools, b: Bools, labels: Ints) -> float:
-    """Absolute correlation of two sets of samples within class; 0 where one has no member to tell apart.
+def agreement(a: npt.NDArray[Any], b: npt.NDArray[Any], labels: Ints) -> float:
+    """Absolute correlation of two scores, or sets of samples, within class; 0 where one does not vary.
 
     Two sets that both follow the label have much in common because of it; what is asked is whether they make
     the same exceptions.

@@ -66,6 +66,14 @@ class Screen:
         """Columns with a q value up to `level`, strongest first."""
         return list(dict.fromkeys(self.columns.loc[self.columns["q"] <= level, "column"]))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Rows as they stand in ``run.json``."""
+        return {
+            "columns": self.columns.to_dict("records"),
+            "classifier": self.classifier.to_dict("records"),
+            "skipped": self.skipped,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class _Variable:

@@ -45,6 +45,9 @@ class Concept:
     marks
         ``(N,)`` the values that a person gave, NaN elsewhere; None where the values were not inferred from
         marks.
+    selected_from
+        Of how many candidates it was chosen because the logit differs between its carriers and the others,
+        and because it goes with the label. Tests of use and of association are corrected by that number.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class Concept:
     description: str = ""
     notes: tuple[str, ...] = ()
     marks: Floats | None = None
+    selected_from: int = 1
 
     def __post_init__(self) -> None:
         values = np.array(self.values, np.float64)

@@ -90,7 +90,11 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
 
 
 def resolve_concepts(
-    audited: AuditedData, asked: Sequence[str | Concept] | str | Concept | None
+    audited: AuditedData,
+    asked: Sequence[str | Concept] | str | Concept | None,
+    *,
+    columns: Sequence[str] | None = None,
+    may_be_none: bool = False,
 ) -> tuple[list[Concept], dict[str, str]]:
     """Turn what was asked for into concepts over audited and training samples.
 
@@ -98,6 +102,10 @@ def resolve_concepts(
     ----------
     asked : names, Concepts, or None
         None takes every metadata column; those that cannot be concepts are left out with the reason.
+    columns : names, optional
+        The metadata columns to take when none was asked for, instead of all.
+    may_be_none : bool
+        Whether it is right that there is nothing to test, since concepts will be discovered.
 
     Returns
     -------
@@ -116,7 +124,8 @@ def resolve_concepts(
         asked = [asked]
     concepts: list[Concept] = []
     refused: dict[str, str] = {}
-    for item in audited.table.metadata if asked is None else asked:
+    by_default = audited.table.metadata if columns is None else columns
+    for item in by_default if asked is None else asked:
         if isinstance(item, Concept):
             concepts.append(item)
             continue
@@ -126,7 +135,7 @@ def resolve_concepts(
             if asked is not None:
                 raise
             refused[item] = str(error)
-    if not concepts:
+    if not concepts and not may_be_none:
         raise InputError(
             "there is no concept to test"
             + (
@@ -134,7 +143,8 @@ def resolve_concepts(
                 if refused
                 else ": the table has no metadata columns"
             )
-            + ". Give concepts=[...], a column per suspected shortcut, or a Concept made from marked samples"
+            + ". Give concepts=[...], a column per suspected shortcut, or a Concept made from marked "
+            "samples, or discover=True to look for what nobody named"
         )
     names = [slug(c.name) for c in concepts]
     twice = sorted({c.name for c, n in zip(concepts, names, strict=True) if names.count(n) > 1})

@@ -14,6 +14,7 @@ from shortcutscope.report import wording
 from shortcutscope.report.attribution import summarize_attribution
 from shortcutscope.report.finding import summarize_finding
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, read_run, texts
+from shortcutscope.report.search import summarize_search
 
 #: Figures per finding and rows of a heat map stop here; tables go on.
 MAX_DRAWN = 30
@@ -61,7 +62,7 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
         Plain data: ``title``, ``headline``, ``facts``, ``warnings``, ``assumptions``, ``performance``,
         ``attribution`` (see `summarize_attribution`), ``findings`` (see `summarize_finding`), ``cards`` and
         ``folded`` (the strip), ``zones``, ``heatmaps``, ``effects``, ``power``, ``profile``, ``refused``,
-        ``provenance``.
+        ``search`` (see `summarize_search`), ``provenance``.
 
     Raises
     ------
@@ -96,6 +97,7 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
         "refused": [
             {"name": str(k), "reason": str(v or "")} for k, v in mapping(run.get("refused_columns")).items()
         ],
+        "search": summarize_search(run, {f["name"]: f["label"] for f in findings}),
         "provenance": _provenance(run),
     }
 

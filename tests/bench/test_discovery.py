@@ -28,7 +28,8 @@ def test_every_kind_has_three_seeds_and_there_are_twenty_unbiased_models(tmp_pat
 
 
 def test_the_summary_counts_every_case():
-    base = {"task": "phantom", "seed": 0, "correlation": 0.95, "survived": None, "found_apart": None}
+    base = {"task": "phantom", "seed": 0, "correlation": 0.95, "survived": 1, "found_apart": None}
+    base |= {"survived_auroc": 0.95}
     base |= {"proposed": 2, "strengths": [0.5], "logit_auroc": 0.8}
     finished = [
         {**base, "kinds": ["tag"], "first_auroc": 0.95, "best_of_three_auroc": 0.95},
@@ -40,7 +41,7 @@ def test_the_summary_counts_every_case():
         },
         {
             **base, "kinds": [], "correlation": None, "first_auroc": None, "best_of_three_auroc": None,
-            "logit_auroc": None, "strengths": [0.02],
+            "logit_auroc": None, "strengths": [0.02], "survived": 0,
         },
     ]  # fmt: skip
     summary = discovery.summarize(finished)
@@ -51,7 +52,8 @@ def test_the_summary_counts_every_case():
     assert summary["0.95"]["kinds_never_found"] == ["tube"]
     assert summary["two_at_once"]["found_apart"] == 1
     assert summary["unbiased"]["largest_strength"] == 0.02
-    assert summary["unbiased"]["any_survived"] is None
+    assert summary["unbiased"]["any_survived"] == 0
+    assert summary["0.95"]["survived"] == 1
 
 
 @pytest.mark.slow
@@ -59,4 +61,5 @@ def test_a_planted_kind_is_proposed_first(tmp_path):
     case = {"task": "phantom", "kinds": ["noise"], "seed": 50, "correlation": 0.95}
     result = discovery.run_case(case, settings(tmp_path))
     assert result["first_auroc"] > 0.9
-    assert result["survived"] is None
+    assert result["survived"] == 1
+    assert result["survived_auroc"] > 0.9

@@ -67,7 +67,7 @@ def test_what_is_dropped_keeps_its_reason(found):
 
 def test_proposals_are_deterministic_and_no_more_than_asked_for(study, found):
     (again,) = propose(*study, seed=3, most=1, progress=False)
-    assert again.view == found.proposals[0].view
+    assert again.views == found.proposals[0].views
     np.testing.assert_array_equal(again.scores, found.proposals[0].scores)
 
 
@@ -81,6 +81,18 @@ def test_without_relevance_or_images_the_other_views_remain_and_the_notes_say_wh
     found = discover(second, flat, progress=False)
     assert any("filter bank reads images" in note for note in found.notes)
     assert found.proposals
+
+
+def test_the_number_of_scores_that_proposals_were_chosen_from_is_kept(found):
+    assert found.looked_at > 50
+    assert {p.concept.selected_from for p in found.proposals} == {found.looked_at}
+    assert found.proposals[0].to_dict()["dropped"] == ""
+
+
+def test_networks_are_looked_into_by_clusters_prototypes_and_neurons(found):
+    views = {view for p in (*found.proposals, *found.dropped) for view in p.views}
+    for sort in ("filters: ", "activation: clusters", "relevance: clusters", "relevance: prototypes"):
+        assert any(view.startswith(sort) for view in views), sort
 
 
 def test_a_scan_of_other_samples_is_refused(study):

@@ -1,0 +1,105 @@
+"""Can a candidate be told in samples that it was not made from?
+
+A candidate was chosen, of many, on the samples that it is to be tested on. So what a sample carries is read
+anew from other patients: a probe of the early features learns the two groups on all folds but one and says
+what the samples of that one are. What cannot be told in this way was a peculiarity of the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortcutscope.discover.candidates import SMALLEST_T, Candidate, Setting, logit_gap, two_groups
+from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
+from shortcutscope.probes.mixture import MIN_SEPARATION, confident
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+#: Posterior probability from which a sample counts as a carrier or as free.
+CONFIDENCE = 0.9
+#: Fewest confident samples with it, and without it.
+MIN_CARRIERS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A candidate as other patients' samples tell it.
+
+    Attributes
+    ----------
+    scores
+        (N,) out of fold, larger for carriers.
+    carriers
+        (N,) the upper of their two groups.
+    values
+        (N,) 1, 0 or NaN where it cannot be said.
+    failure
+        Why the candidate is not confirmed; empty if it is.
+    """
+
+    scores: Floats
+    carriers: Bools
+    values: Floats
+    failure: str = ""
+
+
+def confirm(candidates: Sequence[Candidate], early: npt.NDArray[Any], setting: Setting) -> list[HeldOut]:
+    """Read candidates off the early features of other patients' samples.
+
+    Parameters
+    ----------
+    candidates
+        To be confirmed.
+    early
+        (N, F) early features.
+    setting
+        Labels, patients and margins.
+    """
+    codes = np.unique(setting.labels, return_inverse=True)[1]
+    targets = [_sides(candidate.scores, codes, setting) for candidate in candidates]
+    failures = [_too_few(target) for target in targets]
+    told = [target for target, failure in zip(targets, failures, strict=True) if not failure]
+    if told:
+        folds = make_folds(setting.labels, setting.groups, seed=setting.seed)
+        read = iter(cross_fitted_scores(early, np.stack(told, axis=1), setting.labels, folds).T)
+    return [
+        HeldOut(target, target == 1, target, f"even by its own scores {failure}")
+        if failure
+        else _judged_again(candidate, next(read), codes, setting)
+        for candidate, target, failure in zip(candidates, targets, failures, strict=True)
+    ]
+
+
+def _judged_again(candidate: Candidate, scores: Floats, codes: Ints, setting: Setting) -> HeldOut:
+    mixture = two_groups(scores, codes, setting.seed)
+    values = _sides(scores, codes, setting)
+    carriers = mixture.posterior(scores) > 0.5
+    _, t = logit_gap(setting.margins[candidate.label], carriers, setting.labels, setting.groups)
+    failure = _too_few(values)
+    if mixture.separation < MIN_SEPARATION:
+        failure = f"they are one group (separation {mixture.separation:.1f}, needed {MIN_SEPARATION:g})"
+    elif not failure and t < SMALLEST_T:
+        failure = f"the logits of the two groups do not differ (t {t:.1f}, needed {SMALLEST_T:g})"
+    return HeldOut(
+        scores, carriers, values, f"read from other patients' samples, {failure}" if failure else ""
+    )
+
+
+def _sides(scores: Floats, codes: Ints, setting: Setting) -> Floats:
+    return confident(two_groups(scores, codes, setting.seed).posterior(scores), CONFIDENCE)
+
+
+def _too_few(values: Floats) -> str:
+    with_it, without = int((values == 1).sum()), int((values == 0).sum())
+    if min(with_it, without) >= MIN_CARRIERS:
+        return ""
+    return (
+        f"only {with_it} samples surely have it and {without} surely not; {MIN_CARRIERS} of each are needed"
+    )
