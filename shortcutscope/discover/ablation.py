@@ -14,20 +14,17 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
-from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.gates import Floats, Gated, Indices, Keep, Reference
+from shortcutscope.discover.subject import Subject, gap, make_subject
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc
 
-#: Fewest samples of each of the four groups (class, concept value): halves have to hold some of each.
-MIN_GROUP = 8
 #: An effect below this, in AUROC, is too small for a share of it to mean anything.
 MIN_GAP = 0.02
 
@@ -158,124 +155,6 @@ class Ablation:
             Effect.averaged([part.magnitude for part in parts]),
             sum(part.n_samples for part in parts),
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A network, the samples it is judged on, and who of them carries the concept.
-
-    Attributes
-    ----------
-    network
-        With gates on the channels of the layers in question; holds the images.
-    y, a
-        (n,) 1 for the positive class, and for carriers.
-    halves
-        (n,) 0 or 1; a patient is in one of them.
-    rows
-        (n,) rows of the table.
-    """
-
-    network: Gated
-    y: Floats
-    a: Floats
-    halves: Indices
-    rows: Indices
-
-    def of_half(self, half: int) -> Indices:
-        """Positions of a half."""
-        return np.flatnonzero(self.halves == half)
-
-    def reference(self, within: Indices) -> Reference:
-        """Activations of the samples without the concept, class by class."""
-        return self.network.reference(
-            [within[(self.y[within] == label) & (self.a[within] == 0)] for label in (0, 1)]
-        )
-
-    def sign(self, within: Indices, margin: Floats) -> int:
-        """Which way the effect goes: 1 where carriers are taken for the positive class."""
-        return 1 if gap(self.y[within], self.a[within], margin) >= 0 else -1
-
-
-def gap(y: Floats, a: Floats, margin: Floats) -> float:
-    """Aligned minus robust AUROC: the effect of a shortcut that goes with ``y = 1``."""
-    return float(aligned_auroc(y, a, margin)) - float(robust_auroc(y, a, margin))
-
-
-def make_subject(
-    model: nn.Module,
-    scan: Scan,
-    table: ImageTable,
-    concept: Concept,
-    layers: Sequence[str],
-    *,
-    positive: int = 1,
-    samples: int = 800,
-    batch_size: int = 64,
-    output: str | int | None = None,
-    seed: int = 0,
-) -> Subject:
-    """Choose samples of all four groups (class, concept value), and read their images.
-
-    Parameters
-    ----------
-    model
-        Lent out by `frozen`.
-    scan, table
-        The scan, and the images it was made of.
-    concept
-        Of these samples.
-    layers
-        Names of scanned layers.
-    positive
-        Class whose margin is judged.
-    samples
-        Most samples, as many of each group as there are; held in memory.
-    batch_size, output, seed
-        As elsewhere.
-
-    Raises
-    ------
-    InputError
-        Another table than the scanned one, a layer that was not scanned, too few samples of a group.
-    """
-    ids = scan.samples["sample_id"].astype(str).to_numpy()
-    if not np.array_equal(ids, table.frame["sample_id"].astype(str).to_numpy()):
-        raise InputError("the table's samples are not those of the scan; give the table that was scanned")
-    values = concept.aligned_to(ids).values
-    y = (scan.samples["label"].to_numpy() == positive).astype(float)
-    generator = np.random.default_rng([seed, 31])
-    chosen = []
-    for label in (0, 1):
-        for carrier in (0, 1):
-            members = np.flatnonzero((y == label) & (values == carrier))
-            if len(members) < MIN_GROUP:
-                which = f"class {positive}" if label else f"classes other than {positive}"
-                raise InputError(
-                    f"concept {concept.name!r}: {len(members)} samples of {which} "
-                    f"{'with' if carrier else 'without'} it are too few; {MIN_GROUP} are needed to tell its "
-                    "effect from the label's, so add samples or choose another class"
-                )
-            chosen.append(generator.permutation(members)[: max(samples // 4, MIN_GROUP)])
-    rows = np.sort(np.concatenate(chosen))
-    groups = scan.samples["group"].to_numpy()[rows]
-    halves = grouped_folds(groups, y[rows] * 2 + values[rows], 2, seed)
-    for half in (0, 1):
-        pairs = {
-            (label, carrier)
-            for label, carrier in zip(y[rows][halves == half], values[rows][halves == half], strict=True)
-        }
-        if len(pairs) < 4:
-            raise InputError(
-                f"concept {concept.name!r}: patients cannot be halved so that either half holds all four "
-                "groups (class, concept value); samples of more patients are needed"
-            )
-    images = torch.stack([table[int(row)][0] for row in rows])
-    network = Gated(
-        model, images, [scan.layer(name) for name in layers], task=scan.task, positive=positive,
-        batch_size=batch_size, output=output,
-    )  # fmt: skip
-    return Subject(network, y[rows], values[rows], halves, rows)
 
 
 def ablate(

@@ -23,14 +23,12 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.ablation import (
     MIN_GAP,
     Ablation,
-    Subject,
-    gap,
     judge,
     keeping,
-    make_subject,
 )
 from shortcutscope.discover.channel_search import Candidate, Judgement, find_channels
 from shortcutscope.discover.circuit_edges import DRAWN_CHANNELS, EDGE_COLUMNS, find_edges
+from shortcutscope.discover.subject import Subject, gap, make_subject
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.probes.concept import Concept
@@ -147,6 +145,8 @@ def find_circuit(
     progress: bool = True,
 ) -> Circuit:
     """Find the channels that carry a concept towards the decision.
+
+    On each half of the samples the network runs about forty times, half of them with a backward pass.
 
     Parameters
     ----------
