@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -115,8 +116,7 @@ def _decode(
     if suffix == ".npy":
         return np.load(path, allow_pickle=False), dims, channels_last
     try:
-        # By its name, Pillow maps an uncompressed TIFF into memory, and scrambles one that EXIF turns.
-        with path.open("rb") as file, Image.open(file) as image:
+        with _opened(path) as file, Image.open(file) as image:
             if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
                 return _pages(image, dims)
             return from_pillow(image), 2, False
@@ -129,6 +129,16 @@ def _decode(
     if array.ndim > 2 and array.shape[-1] in (3, 4):
         return array, array.ndim - 1, True
     return array, dims or array.ndim, False
+
+
+def _opened(path: Path) -> contextlib.AbstractContextManager[Any]:
+    """What Pillow is given to open: of a TIFF no name, by which it would map it into memory.
+
+    Pillow scrambles an uncompressed TIFF that is mapped and that EXIF turns by a quarter.
+    """
+    if path.suffix.lower() in _TIFF_SUFFIXES:
+        return path.open("rb")
+    return contextlib.nullcontext(path)
 
 
 def _pages(image: Image.Image, dims: int | None) -> tuple[Array, int, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,9 @@ def _joined(annotations: list[Mapping[str, Any]], size: tuple[int, int], coder: 
             continue
         if tuple(encoded["size"]) != size:
             raise ValueError(f"a mask of size {encoded['size']} on an image of size {size}")
-        mask |= coder.decode(encoded).astype(np.bool_)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of its arrays, under NumPy 2
+            mask |= coder.decode(encoded).astype(np.bool_)
     return mask
 
 

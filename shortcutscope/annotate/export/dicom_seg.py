@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shortcutscope.annotate.export.collect import Returned, collect
+from shortcutscope.annotate.export.collect import Returned, collect, names_of
 from shortcutscope.annotate.export.layout import file_names, require_kinds, source_files, story
 from shortcutscope.annotate.mask_files import Mask, MaskEntry
 from shortcutscope.annotate.mask_manifest import MANIFEST, read_manifest, write_manifest
@@ -172,13 +172,17 @@ def import_dicom_seg(
     by_uid = {str(_read(file).SOPInstanceUID): key for key, file in source_files(sources).items()}
     label = name or (like.name if like else None)
 
+    names = None if like is None else names_of(like)
+
     def returned() -> Iterator[Returned]:
         for file in files:
             place = file.relative_to(folder).as_posix()
+            read, uid = _opened(file, highdicom)
             base = known.get(place)
-            uid, mask = _mask(file, label, base.size[0] if base and base.kind == "volume" else 0, highdicom)
             key = base.sample_id if base else by_uid.get(uid, place.replace(".seg.dcm", ".dcm"))
-            yield Returned(key, mask, base)
+            expected = like.entry(names(key)) if like is not None and names is not None else base
+            frames = expected.size[0] if expected is not None and expected.kind == "volume" else 0
+            yield Returned(key, _mask(file, read, uid, label, frames), base)
 
     return collect(
         returned(),
@@ -191,28 +195,36 @@ def import_dicom_seg(
     )
 
 
-def _mask(file: Path, label: str | None, frames: int, highdicom: Any) -> tuple[str, Mask]:
-    """Identifier of the source image, and the mask on its pixels, of at least `frames` frames."""
+def _opened(file: Path, highdicom: Any) -> tuple[Any, str]:
+    """Segmentation, and identifier of its source image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             read = highdicom.seg.segread(file)
-        numbers = _segments(read, label)
-        instances = {uid for _, _, uid in read.get_source_image_uids()}
-        if len(instances) != 1:
-            raise InputError(f"it refers to {len(instances)} images; a mask has one")
-        uid = instances.pop()
-        options = {"segment_numbers": numbers, "assert_missing_frames_are_empty": True}
-        options["ignore_spatial_locations"] = True
+        instances = {str(uid) for _, _, uid in read.get_source_image_uids()}
+    except Exception as error:  # highdicom and pydicom raise anything on other or broken objects
+        raise InputError(f"{file} cannot be read as a DICOM SEG: {error}") from error
+    if len(instances) != 1:
+        raise InputError(f"{file} refers to {len(instances)} images; a mask has one")
+    return read, instances.pop()
+
+
+def _mask(file: Path, read: Any, uid: str, label: str | None, frames: int) -> Mask:
+    """Mask on the pixels of the source image, of at least `frames` frames; 0 for a single one."""
+    options: dict[str, Any] = {"assert_missing_frames_are_empty": True, "ignore_spatial_locations": True}
+    try:
+        options["segment_numbers"] = _segments(read, label)
         if _refers_to_frames(read):
             numbered = list(range(1, max(frames, _last_frame(read)) + 1))
             pixels = read.get_pixels_by_source_frame(uid, numbered, **options)
         else:
             pixels = read.get_pixels_by_source_instance([uid], **options)
-    except Exception as error:  # highdicom and pydicom raise anything on other or broken objects
+    except Exception as error:  # as above
         raise InputError(f"{file} cannot be read as a DICOM SEG: {error}") from error
-    mask = np.asarray(pixels, dtype=np.bool_).max(axis=-1)  # over segments
-    return str(uid), (mask[0] if len(mask) == 1 and not frames else mask)
+    mask: Mask = np.asarray(pixels, dtype=np.bool_).max(axis=-1)  # over segments
+    if len(mask) == 1 and not frames:
+        return mask.reshape(mask.shape[1:])
+    return mask
 
 
 def _segments(read: Any, label: str | None) -> list[int]:
