@@ -37,6 +37,13 @@ def own_frame(source: ImageSource, i: int) -> OwnFrame:
     return size, Orientation.identity(len(size))
 
 
+def file_source(source: ImageSource) -> PathSource | None:
+    """The files that a source reads, also through planted artifacts; None where images are no files."""
+    if isinstance(source, PlantedSource):
+        return file_source(source.base)
+    return source if isinstance(source, PathSource) else None
+
+
 @own_frame.register
 def _(source: PlantedSource, i: int) -> OwnFrame:
     return own_frame(source.base, i)

@@ -1,11 +1,14 @@
-"""The geometry of a table's sample: its file, the table's ``size=``, and the table's transform."""
+"""A table's sample in the eyes of other tools: its file's name, and the way from its model input to it."""
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from shortcutscope.data.geometry import Geometry
-from shortcutscope.data.own_frame import own_frame
+from shortcutscope.data.own_frame import file_source, own_frame
 from shortcutscope.data.transform_geometry import follow
 from shortcutscope.errors import InputError
 
@@ -13,7 +16,16 @@ if TYPE_CHECKING:
     from shortcutscope.data.samples import SampleTable
 
 
-def sample_geometry(table: SampleTable, i: int) -> Geometry:
+def image_name(table: SampleTable, i: int) -> str:
+    """What other tools call the image of row `i`: its file below the table's root, else its sample id."""
+    source = file_source(table.source)
+    if source is None:
+        return str(table.frame["sample_id"].iloc[i])
+    path = PurePath(source.names[int(table.rows[i])])
+    return (path.relative_to(source.root) if path.is_relative_to(source.root) else path).as_posix()
+
+
+def sample_geometry(table: SampleTable, i: int, image: Tensor | None = None) -> Geometry:
     """Where the pixels of model input `i` lie in the image's own file.
 
     Parameters
@@ -22,6 +34,8 @@ def sample_geometry(table: SampleTable, i: int) -> Geometry:
         With its source, ``size=`` and transform.
     i
         Row of the table.
+    image
+        ``table.image(i)``, where it has been read already.
 
     Raises
     ------
@@ -32,7 +46,7 @@ def sample_geometry(table: SampleTable, i: int) -> Geometry:
         :func:`shortcutscope.data.transform_geometry.follow`.
     """
     size, orientation = own_frame(table.source, int(table.rows[i]))
-    image = table.image(i)
+    image = table.image(i) if image is None else image
     read = tuple(int(side) for side in image.shape[1:])
     if len(read) != len(size):
         raise InputError(

@@ -139,14 +139,14 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         found = None if self.masks is None else self.masks.read(int(self.rows[i]))
         return None if found is None else torch.from_numpy(np.ascontiguousarray(found, dtype=np.bool_))
 
-    def geometry(self, i: int) -> Geometry:
+    def geometry(self, i: int, image: Tensor | None = None) -> Geometry:
         """Where the pixels of model input `i` lie in the image's own file.
 
         See :func:`shortcutscope.data.sample_geometry.sample_geometry`.
         """
         from shortcutscope.data.sample_geometry import sample_geometry
 
-        return sample_geometry(self, i)
+        return sample_geometry(self, i, image)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -136,3 +136,16 @@ def test_a_missing_package_names_the_extra(monkeypatch):
         read_dicom("a.dcm")
     with pytest.raises(MissingExtraError, match="medical"):
         read_image(bundled("CT_small.dcm"))
+
+
+def test_a_lookup_table_of_values_of_interest(written):
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [4, 0, 16]
+    table.LUTData = np.array([0, 10, 100, 255], dtype=np.uint16).tobytes()
+    path = written(
+        "a.dcm",
+        np.array([[0, 1], [2, 3]], dtype=np.uint16),
+        RescaleIntercept=0,
+        VOILUTSequence=[table],
+    )
+    assert np.allclose(read_image(path)[0] / 65535, np.array([[0, 10], [100, 255]]) / 65535, atol=1e-6)

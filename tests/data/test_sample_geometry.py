@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.data.planting import plant
+from shortcutscope.data.sample_geometry import image_name
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
 from shortcutscope.errors import InputError
@@ -121,3 +122,14 @@ def test_planted_tables_and_other_sources(tmp_path):
     deep.save(tmp_path / "v.tif", save_all=True, append_images=[deep])
     volume = ImageTable.from_frame(pd.DataFrame({"image": ["v.tif"], "label": [0]}), root=tmp_path)
     assert volume.geometry(0).size == (2, 5, 6)
+
+
+def test_names_of_images(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "sub/b.png"):
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / name)
+    frame = pd.DataFrame({"image": ["sub/b.png", str(tmp_path / "a.png")], "label": [0, 1]})
+    samples = ImageTable.from_frame(frame.assign(sample_id=["x", "y"]), root=tmp_path)
+    assert [image_name(samples.take([1, 0]), i) for i in range(2)] == ["a.png", "sub/b.png"]
+    assert image_name(plant(samples, get_artifact("patch")), 0) == "sub/b.png"
+    assert image_name(table(), 2) == "2"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shortcutscope.annotate.export.collect import Returned, collect
-from shortcutscope.annotate.export.layout import as_given, require_kinds
+from shortcutscope.annotate.export.layout import as_given, provenance_of, require_kinds
 from shortcutscope.annotate.export.polygons import outlines
 from shortcutscope.annotate.mask_files import Mask, MaskEntry
 from shortcutscope.annotate.mask_manifest import coco_header
@@ -73,7 +73,7 @@ def export_coco(masks: MaskSet, path: str | Path, *, polygons: bool = False, tol
         )
     file = Path(path)
     write_json(
-        file, {**coco_header(masks.name, masks.provenance), "images": images, "annotations": annotations}
+        file, {**coco_header(masks.name, provenance_of(masks)), "images": images, "annotations": annotations}
     )
     return file
 

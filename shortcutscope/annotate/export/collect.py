@@ -66,6 +66,11 @@ def collect(
     InputError
         For masks of unknown samples, two of one sample, of another size than the image, or none at all.
     """
+    frame = (provenance or {}).get("frame")
+    if like is not None and frame not in (None, like.frame):
+        raise InputError(
+            f"{source} was exported in the {frame} frame: give like=masks.in_frame({frame!r}) to read it"
+        )
     made = {**(like.provenance if like is not None else provenance or {})}
     made["imported"] = {"format": format, "file": source.name}
     names = None if like is None else names_of(like)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.annotate.export.collect import Returned, collect
-from shortcutscope.annotate.export.layout import require_kinds, story
+from shortcutscope.annotate.export.layout import provenance_of, require_kinds, story
 from shortcutscope.annotate.export.polygons import fill
 from shortcutscope.annotate.mask_files import Mask, describe
 from shortcutscope.annotate.maskset import MaskSet
@@ -92,7 +92,7 @@ def _head(meta: ElementTree.Element, masks: MaskSet) -> None:
         ("values", ""),
     ):
         _text(attribute, key, value)
-    _text(meta, "shortcutscope", json.dumps(to_json(masks.provenance)))
+    _text(meta, "shortcutscope", json.dumps(to_json(provenance_of(masks))))
 
 
 def _text(parent: ElementTree.Element, tag: str, text: str) -> ElementTree.Element:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shortcutscope.annotate.export.collect import Returned, collect, names_of
-from shortcutscope.annotate.export.layout import file_names, require_kinds, source_files, story
+from shortcutscope.annotate.export.layout import file_names, provenance_of, require_kinds, source_files, story
 from shortcutscope.annotate.mask_files import Mask, MaskEntry
 from shortcutscope.annotate.mask_manifest import MANIFEST, read_manifest, write_manifest
 from shortcutscope.annotate.maskset import MaskSet
@@ -65,7 +65,7 @@ def export_dicom_seg(
         segmentation = _segmentation(masks, entry, mask, files[entry.sample_id], number, highdicom)
         write_atomically(folder / names[entry.sample_id], segmentation.save_as)
         entries.append(replace(entry, file=names[entry.sample_id]))
-    write_manifest(folder / MANIFEST, masks.name, entries, masks.provenance)
+    write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks.in_frame("displayed")))
     return folder
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from shortcutscope.annotate.export.collect import Returned, collect
-from shortcutscope.annotate.export.layout import as_given, file_names, require_kinds
+from shortcutscope.annotate.export.layout import as_given, file_names, provenance_of, require_kinds
 from shortcutscope.annotate.export.polygons import fill
 from shortcutscope.annotate.mask_files import Mask, MaskEntry, describe
 from shortcutscope.annotate.maskset import MaskSet
@@ -50,7 +50,11 @@ def export_labelme(masks: MaskSet, path: str | Path) -> Path:
             "imageData": None,
             "imageHeight": height,
             "imageWidth": width,
-            "shortcutscope": {"finding": masks.name, "provenance": to_json(masks.provenance), "mask": told},
+            "shortcutscope": {
+                "finding": masks.name,
+                "provenance": to_json(provenance_of(masks)),
+                "mask": told,
+            },
         }
         write_json(folder / names[entry.sample_id], content)
     return folder

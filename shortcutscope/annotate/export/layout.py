@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shortcutscope.annotate.mask_files import Kind, Mask, MaskEntry, describe
 from shortcutscope.annotate.maskset import MaskSet
-from shortcutscope.data.sources import PathSource
+from shortcutscope.data.own_frame import file_source
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ def as_given(masks: MaskSet, entry: MaskEntry, mask: Mask) -> MaskEntry:
     return replace(entry, size=tuple(mask.shape), orientation=None, **describe(mask))
 
 
+def provenance_of(masks: MaskSet) -> dict[str, Any]:
+    """What made the masks, and the frame in which they are given, which decides how they are read back."""
+    return {**masks.provenance, "frame": masks.frame}
+
+
 def story(masks: MaskSet, entry: MaskEntry) -> str:
     """Provenance of one mask as JSON, for formats with room for a text."""
     told: dict[str, Any] = {
@@ -93,11 +98,8 @@ def source_files(sources: Mapping[str, str | Path] | SampleTable | None) -> dict
         return {}
     if isinstance(sources, Mapping):
         return {str(name): Path(path) for name, path in sources.items()}
-    source = getattr(sources.source, "base", sources.source)
-    if not isinstance(source, PathSource):
-        raise InputError(
-            f"the table's images are no files but a {type(source).__name__}; "
-            "give a mapping of sample ids to files"
-        )
+    source = file_source(sources.source)
+    if source is None:
+        raise InputError("the table's images are no files; give a mapping of sample ids to files")
     names = sources.frame["sample_id"].astype(str)
     return {name: source.path(int(row)) for name, row in zip(names, sources.rows, strict=True)}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.annotate.export.collect import Returned, collect, names_of
-from shortcutscope.annotate.export.layout import file_names, require_kinds, source_files, story
+from shortcutscope.annotate.export.layout import file_names, provenance_of, require_kinds, source_files, story
 from shortcutscope.annotate.mask_files import Mask, MaskEntry
 from shortcutscope.annotate.mask_manifest import MANIFEST, read_manifest, write_manifest
 from shortcutscope.annotate.maskset import MaskSet
@@ -67,7 +67,7 @@ def export_nifti(
         image.header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, told))
         _write(folder / names[entry.sample_id], image)
         entries.append(replace(entry, file=names[entry.sample_id]))
-    write_manifest(folder / MANIFEST, masks.name, entries, masks.provenance)
+    write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks))
     return folder
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.annotate.export.collect import Returned, collect
-from shortcutscope.annotate.export.layout import as_given, require_kinds
+from shortcutscope.annotate.export.layout import as_given, provenance_of, require_kinds
 from shortcutscope.annotate.mask_files import KINDS, MaskEntry, checked_mask
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.errors import InputError
@@ -43,7 +43,7 @@ def export_npz(masks: MaskSet, path: str | Path) -> Path:
             for sample_id, mask in masks:
                 _add(archive, sample_id, mask)
                 entries.append(as_given(masks, masks.entry(sample_id), mask).to_dict())
-            told = {"name": masks.name, "provenance": dict(masks.provenance), "masks": entries}
+            told = {"name": masks.name, "provenance": provenance_of(masks), "masks": entries}
             _add(archive, STORY, np.array(json.dumps(to_json(told))))
 
     write_atomically(path, write)

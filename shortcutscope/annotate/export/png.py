@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shortcutscope.annotate.export.collect import Returned, collect
-from shortcutscope.annotate.export.layout import as_given, file_names, require_kinds, story
+from shortcutscope.annotate.export.layout import as_given, file_names, provenance_of, require_kinds, story
 from shortcutscope.annotate.mask_files import read_mask, write_mask
 from shortcutscope.annotate.mask_manifest import MANIFEST, read_manifest, write_manifest
 from shortcutscope.annotate.maskset import MaskSet
@@ -32,7 +32,7 @@ def export_png(masks: MaskSet, path: str | Path) -> Path:
         mask = masks.mask(entry.sample_id)
         write_mask(folder / names[entry.sample_id], mask, {"shortcutscope": story(masks, entry)})
         entries.append(replace(as_given(masks, entry, mask), file=names[entry.sample_id]))
-    write_manifest(folder / MANIFEST, masks.name, entries, masks.provenance)
+    write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks))
     return folder
 
 

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from shortcutscope.annotate.maskset import MaskSet, MaskWriter
+from shortcutscope.data.sample_geometry import image_name
 from shortcutscope.data.table import ImageTable
 
 PROVENANCE = {
@@ -51,7 +52,7 @@ def masks(table, tmp_path):
             writer.append(
                 sample_id,
                 empty if sample_id == "s-d" else blob(geometry.size, i),
-                image=table.source.names[i],
+                image=image_name(table, i),
                 confidence=0.25 * i,
                 flagged=i == 1,
                 orientation=geometry.orientation,

@@ -72,7 +72,7 @@ def test_the_stored_frame(masks, tmp_path, same):
     assert same(import_coco(path, tmp_path / "back", like=stored), masks)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(mask=shapes.flatmap(lambda shape: arrays(np.bool_, shape)), polygons=st.booleans())
 def test_any_mask_comes_back_to_the_pixel(tmp_path_factory, mask, polygons):
     folder = tmp_path_factory.mktemp("coco")

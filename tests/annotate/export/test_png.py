@@ -36,6 +36,8 @@ def test_the_stored_frame(masks, tmp_path, same):
         assert picture.size == (30, 18)
     assert same(import_png(folder, tmp_path / "back", like=stored), masks)
     assert MaskSet.open(folder).mask("s-a").shape == (18, 30)
+    with pytest.raises(InputError, match=r"in_frame\('stored'\)"):
+        import_png(folder, tmp_path / "mixed", like=masks)
 
 
 def test_a_soft_brush_leaves_a_hard_mask_that_counts_as_accepted(masks, tmp_path):
