@@ -25,7 +25,7 @@ _LONGEST = 100
 _WHITE = (1, 255, 65535)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MaskEntry:
     """What is known of one mask.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shortcutscope.annotate.mask_files import MaskEntry
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import read_json, to_json, write_json
+from shortcutscope.rundir import read_json, to_json, write_atomically
 
 MANIFEST = "masks.json"
 #: One line a mask, so that a mask more costs the same however many there are.
@@ -51,22 +51,38 @@ def coco_box(entry: MaskEntry) -> list[int]:
 def write_manifest(
     path: Path, name: str, entries: Iterable[MaskEntry], provenance: Mapping[str, Any]
 ) -> None:
-    """Write the list in COCO's form. The masks themselves lie beside it, and are named in ``mask_file``."""
-    listed = list(entries)
-    images = [{"id": k, **entry.to_dict()} for k, entry in enumerate(listed, 1)]
-    annotations = [
-        {
-            "id": k,
-            "image_id": k,
-            "category_id": 1,
-            "area": entry.area,
-            "bbox": coco_box(entry),
-            "iscrowd": 0,
-        }
-        for k, entry in enumerate(listed, 1)
-        if entry.kind == "image" and not entry.empty
-    ]
-    write_json(path, {**coco_header(name, provenance), "images": images, "annotations": annotations})
+    """Write the list in COCO's form, one line a mask.
+
+    The masks themselves lie beside it, and are named in ``mask_file``.
+    """
+    listed = tuple(entries)
+    write_atomically(path, lambda file: file.writelines(_lines(name, listed, provenance)))
+
+
+def _lines(name: str, entries: Sequence[MaskEntry], provenance: Mapping[str, Any]) -> Iterator[bytes]:
+    """The file piece by piece: its text is many times as long as what is held of the masks."""
+    for key, value in coco_header(name, provenance).items():
+        yield (b"{" if key == "info" else b",\n") + f'"{key}": '.encode() + _json(value)
+    yield b',\n"images": ['
+    for number, entry in enumerate(entries, 1):
+        yield (b"\n" if number == 1 else b",\n") + _json({"id": number, **entry.to_dict()})
+    yield b'],\n"annotations": ['
+    first = True
+    for number, entry in enumerate(entries, 1):
+        if entry.kind != "image" or entry.empty:
+            continue
+        yield (b"\n" if first else b",\n") + _json(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": 1,
+                "area": entry.area,
+                "bbox": coco_box(entry),
+                "iscrowd": 0,
+            }
+        )
+        first = False
+    yield b"]}\n"
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -98,7 +114,11 @@ def journal_line(entry: MaskEntry) -> bytes:
 
 
 def _line(value: Any) -> bytes:
-    return json.dumps(to_json(value), allow_nan=False).encode() + b"\n"
+    return _json(value) + b"\n"
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(to_json(value), allow_nan=False).encode()
 
 
 def read_journal(path: Path) -> Manifest:
