@@ -28,39 +28,57 @@ _HOME = {
     "audit": "shortcutscope.audit",
     "Audit": "shortcutscope.audit",
     "Finding": "shortcutscope.finding",
+    "screen_metadata": "shortcutscope.discover.metadata",
+    "Circuit": "shortcutscope.discover.circuits",
+    "draw_circuit": "shortcutscope.report.circuit",
+    "Retrieval": "shortcutscope.annotate.retrieve",
+    "Hits": "shortcutscope.annotate.hits",
+    "read_marks": "shortcutscope.annotate.imports",
 }
 
 __all__ = [
     "Attribution",
     "Audit",
+    "Circuit",
     "Concept",
     "Finding",
+    "Hits",
     "ImageTable",
+    "Retrieval",
     "Scan",
     "__version__",
     "attribute",
     "audit",
+    "draw_circuit",
     "find_layers",
     "frozen",
     "get_artifact",
     "load_model",
     "plant",
     "radiographs",
+    "read_marks",
+    "screen_metadata",
     "triad",
 ]
 
 if TYPE_CHECKING:
+    from shortcutscope.annotate.hits import Hits
+    from shortcutscope.annotate.imports import read_marks
+    from shortcutscope.annotate.retrieve import Retrieval
     from shortcutscope.attribution.attribute import Attribution, attribute
     from shortcutscope.audit import Audit, audit
     from shortcutscope.data.artifacts import get_artifact
     from shortcutscope.data.phantoms import radiographs
     from shortcutscope.data.planting import plant, triad
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.discover.circuits import Circuit
+    from shortcutscope.discover.metadata import screen_metadata
     from shortcutscope.finding import Finding
     from shortcutscope.models.frozen import frozen
     from shortcutscope.models.layers import find_layers
     from shortcutscope.models.loading import load_model
     from shortcutscope.probes.concept import Concept
+    from shortcutscope.report.circuit import draw_circuit
     from shortcutscope.scan.scanner import Scan
 
 

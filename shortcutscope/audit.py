@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,9 @@ from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, make_plan
 from shortcutscope.scan.scanner import Scan, ScanEstimate, ScanOptions, estimate, scan
 from shortcutscope.stats.testing import MIN_FOR_TAIL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,6 +113,38 @@ class Audit:
             for f in self.findings
         ]
         return pd.DataFrame(rows)
+
+    def map(
+        self, finding: str | None = None, layer: str | None = None, *, by: str = "relevance", seed: int = 0
+    ) -> Figure:
+        """Draw the samples laid out by UMAP, for the eye alone.
+
+        Parameters
+        ----------
+        finding
+            Whose carriers to show; by default those of the first finding, if there is any.
+        layer
+            By default the last one scanned.
+        by
+            ``"relevance"`` or ``"activation"`` of the layer.
+        seed
+            Of the layout.
+        """
+        from shortcutscope.discover.embedding import embed
+        from shortcutscope.report.embedding import draw_embedding
+
+        if by not in ("relevance", "activation"):
+            raise InputError(f"by={by!r}; allowed are 'relevance' and 'activation'")
+        scanned = self.scan
+        place = scanned.layer(layer) if layer else scanned.layers[-1]
+        rows, points = embed(getattr(scanned, by)(place), seed=seed)
+        shown = self[finding] if finding else next(iter(self.findings), None)
+        ids = scanned.samples["sample_id"]
+        values = shown.concept.aligned_to(ids).values[rows] if shown else None
+        title = f"{by} at {place.name}" + (f": {shown.name}" if shown else "")
+        labels = scanned.samples["label"].to_numpy()[rows]
+        classes = self.run.get("data", {}).get("classes") or ()
+        return draw_embedding(points, labels, values, classes=classes, title=title)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report, one self-contained HTML file (by default ``report.html`` in the run)."""

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from torch import nn
 
+from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.probes.affected import most_affected
 from shortcutscope.probes.association import Association
@@ -22,6 +25,7 @@ from shortcutscope.scan.scanner import Scan
 if TYPE_CHECKING:
     from shortcutscope.annotate.hits import Hits
     from shortcutscope.annotate.retrieve import Retrieval
+    from shortcutscope.discover.circuits import Circuit
 
 #: Samples named in a finding.
 MOST_AFFECTED = 12
@@ -82,6 +86,39 @@ class Finding:
         """The finding as it stands in ``findings.json``."""
         return {name: value for name, value in asdict(self).items() if name != "run"}
 
+    @property
+    def concept(self) -> Concept:
+        """The tested values of the audited samples, as the run keeps them.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run, or a run that is not whole.
+        """
+        run = self._home()
+        table = pd.read_parquet(run / "concepts.parquet")
+        if self.name not in table:
+            raise InputError(f"{run / 'concepts.parquet'} lacks {self.name!r}: run the same audit again")
+        values = table[self.name].to_numpy(float, na_value=np.nan)
+        ids = table["sample_id"].to_numpy(np.str_)
+        return Concept(self.name, values, self.origin, ids, self.description)
+
+    def circuit(self, model: nn.Module, table: ImageTable, **options: Any) -> Circuit:
+        """The channels that carry it towards the decision, tested by ablation.
+
+        ``model`` and ``table`` are those that were audited; ``options`` those of
+        `shortcutscope.discover.circuits.find_circuit`.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run, or another table.
+        """
+        from shortcutscope.discover.circuits import find_circuit
+
+        options = {"positive": int(self.association.get("positive", 1)), **options}
+        return find_circuit(model, Scan.open(self._home() / "scan"), table, self.concept, **options)
+
     def retrieval(self, **options: Any) -> Retrieval:
         """The ranking of the audited samples by this finding, to be asked for queries and given marks.
 
@@ -93,11 +130,14 @@ class Finding:
         InputError
             For a finding that was not read from a run.
         """
-        if self.run is None:
-            raise InputError(f"finding {self.name!r} belongs to no run: take it from Audit.open(...)")
         from shortcutscope.annotate.findings import retrieval_of
 
-        return retrieval_of(self.run, self.name, **options)
+        return retrieval_of(self._home(), self.name, **options)
+
+    def _home(self) -> Path:
+        if self.run is None:
+            raise InputError(f"finding {self.name!r} belongs to no run: take it from Audit.open(...)")
+        return self.run
 
     def retrieve(self, k: int = 200, **options: Any) -> Hits:
         """The ``k`` samples that carry it most surely; ``options`` as for :meth:`retrieval`."""

@@ -17,13 +17,14 @@ import pandas as pd
 from shortcutscope.annotate.hits import Hits, pictures_of
 from shortcutscope.annotate.marks import Marks
 from shortcutscope.annotate.progress import Advice, Drift, Precision, advise, drift, precision_at
-from shortcutscope.annotate.ranking import Ranking, choose_views
+from shortcutscope.annotate.ranking import MIN_MARKS, Ranking, choose_views
 from shortcutscope.annotate.views import LayerChoice, candidates, layer_names, read_views, views_of
 from shortcutscope.errors import InputError
 from shortcutscope.probes.cav import CAV
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import read_json, write_atomically, write_json
 from shortcutscope.scan.reading import Scan
+from shortcutscope.stats.metrics import within_class_auroc
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +48,10 @@ class Retrieval:
     known
         ``(N,)`` values that are known without asking (1, 0, NaN), in the order of the scan; marks outweigh
         them.
+    inferred
+        ``(N,)`` values that nobody knows, but that something gave reason to suppose, such as a proposal's.
+        They never count as marks. As soon as five carriers are marked, what is learnt with and without them
+        is compared on the marks, held out, and they are dropped unless they help.
     name
         Of what is looked for.
     layers
@@ -78,6 +83,7 @@ class Retrieval:
         marks: Marks,
         *,
         known: Floats | None = None,
+        inferred: Floats | None = None,
         name: str = "marked",
         layers: LayerChoice = "early",
         images: ImageTable | None = None,
@@ -92,14 +98,16 @@ class Retrieval:
         self._samples = scanned.samples
         self._ids = scanned.samples["sample_id"].astype(str).to_numpy()
         self._known = np.full(len(self._ids), np.nan) if known is None else np.asarray(known, np.float64)
+        self._inferred = None if inferred is None else np.asarray(inferred, np.float64)
         self._images = images
         self._asked: dict[str, str] = {}
-        values = self.values  # unknown ids are refused before anything is read
+        _ = self.known  # unknown ids are refused before anything is read
+        self.rests_on_inference = self._inferred is not None
         names = layer_names(scanned, layers)
         self._views = read_views(scanned, names, images, cache=cache, progress=progress)
         self._offered = candidates(scanned, self._views) if layers == "auto" else [self._views.names]
         self.drifts: list[Drift] = []
-        self._ranking = self._rank(values)
+        self._ranking, self.rests_on_inference = self._rank()
 
     @classmethod
     def from_marks(
@@ -119,13 +127,19 @@ class Retrieval:
         """
         own = concept.aligned_to(scanned.samples["sample_id"])
         known = own.values if own.marks is None else own.marks
-        return cls(scanned, Marks(), **{"name": concept.name, "known": known, **options})
+        given = "inferred" if own.origin == "discovered" and own.marks is None else "known"
+        return cls(scanned, Marks(), **{"name": concept.name, given: known, **options})
 
     @property
-    def values(self) -> Floats:
+    def known(self) -> Floats:
         """``(N,)`` 1, 0 or NaN: what a person said, and where nobody said anything, what was known before."""
         said = self.marks.aligned_to(self._ids)
         return np.where(np.isnan(said), self._known, said)
+
+    @property
+    def values(self) -> Floats:
+        """``(N,)`` 1, 0 or NaN that the ranking learns from: what is known, or was inferred if it helps."""
+        return self._values(self.rests_on_inference)
 
     @property
     def scores(self) -> Floats:
@@ -180,7 +194,7 @@ class Retrieval:
         """
         if n < 1 or by not in QUERIES:
             raise InputError(f"next_queries({n}, by={by!r}); n must be at least 1 and by one of {QUERIES}")
-        free = np.isnan(self.values)
+        free = np.isnan(self.known)
         if within is None:
             free &= np.isin(self._samples["label"].to_numpy(), self._ranking.classes)
         else:
@@ -215,14 +229,14 @@ class Retrieval:
         before = self.marks
         self.marks = before.after(answers, self._asked, who=who, when=when)
         try:
-            ranking = self._rank(self.values)
+            ranking, trusting = self._rank()
         except InputError:
             self.marks = before
             raise
         inside = np.isin(self._samples["label"].to_numpy(), ranking.classes)
-        n_carriers = int((self.values[inside] == 1).sum())
+        n_carriers = int((self.known[inside] == 1).sum())
         self.drifts.append(drift(self.scores[inside], ranking.scores[inside], self.marks.rounds, n_carriers))
-        self._ranking = ranking
+        self._ranking, self.rests_on_inference = ranking, trusting
         if self.path is not None:
             self.marks.save(self.path)
         return self
@@ -239,13 +253,13 @@ class Retrieval:
         answers = self.marks.answers
         asked = np.isin(self._ids, answers.loc[answers["query"] != "", "sample_id"])
         # A value known without asking was not chosen for what it is, so it tells of its neighbours.
-        return precision_at(k, self.order, self.values, asked | ~np.isnan(self._known), seed=self.seed)
+        return precision_at(k, self.order, self.known, asked | ~np.isnan(self._known), seed=self.seed)
 
     def to_frame(self) -> pd.DataFrame:
         """All samples, best first: rank, sample_id, score, mark, then label, group and split."""
         frame = self._samples[["sample_id", "label", "group", "split"]].copy()
         frame.insert(1, "score", self.scores)
-        frame.insert(2, "mark", self.values)
+        frame.insert(2, "mark", self.known)
         frame = frame.iloc[self.order].reset_index(drop=True)
         frame.insert(0, "rank", np.arange(1, len(frame) + 1))
         return frame
@@ -255,8 +269,16 @@ class Retrieval:
         frame = self.to_frame().head(k)
         pictures = {} if self._images is None else pictures_of(self._images, frame["sample_id"])
         precision = self.precision_at(len(frame))
-        notes = (*self.notes, str(precision), str(self.advice))
-        return Hits(self.name, frame, notes, pictures, retrieval=self)
+        notes = [*self.notes, str(precision), str(self.advice)]
+        if self.rests_on_inference:
+            few = np.count_nonzero(self.known == 1) < MIN_MARKS
+            notes.insert(
+                0,
+                "ranked by values that were inferred, not by marks: confirm some first"
+                if few
+                else "learnt from inferred values, too: held-out marks are recovered no worse with them",
+            )
+        return Hits(self.name, frame, tuple(notes), pictures, retrieval=self)
 
     def score(self, model: nn.Module, table: ImageTable, **options: Any) -> pd.Series[float]:
         """Scores of new images by sample id; see :func:`score_images`."""
@@ -273,12 +295,35 @@ class Retrieval:
         write_json(folder / "views.json", {"name": self.name, "views": list(self.views)})
         return folder
 
-    def _rank(self, values: Floats) -> Ranking:
+    def _values(self, with_inferred: bool) -> Floats:
+        known = self.known
+        if self._inferred is None or not with_inferred:
+            return known
+        return np.where(np.isnan(known), self._inferred, known)
+
+    def _rank(self) -> tuple[Ranking, bool]:
+        """The ranking, and whether it learnt from what was inferred."""
+        if self._inferred is None:
+            return self._learnt(with_inferred=False), False
+        helped = self._learnt(with_inferred=True)
+        if (self.known == 1).sum() < MIN_MARKS:
+            return helped, True
+        alone = self._learnt(with_inferred=False)
+        trusting = self._recovers(helped) >= self._recovers(alone)
+        return (helped, True) if trusting else (alone, False)
+
+    def _learnt(self, *, with_inferred: bool) -> Ranking:
         labels, groups = self._samples["label"].to_numpy(), self._samples["group"].to_numpy()
+        values = self._values(with_inferred)
         return choose_views(self._views, self._offered, values, labels, groups, seed=self.seed)
 
+    def _recovers(self, ranking: Ranking) -> float:
+        """Within-class AUROC of the marked carriers against all others, each scored without its own mark."""
+        marked = (self.known == 1).astype(float)
+        return float(within_class_auroc(marked, ranking.scores, self._samples["label"].to_numpy()))
+
     def __repr__(self) -> str:
-        known = self.values
+        known = self.known
         return (
             f"Retrieval({self.name!r}: {int((known == 1).sum())} carriers and {int((known == 0).sum())} "
             f"others marked among {len(known)}, held-out marks recovered with AUROC {self.recovery:.2f})"

@@ -44,12 +44,17 @@ def test_a_finding_retrieves_its_carriers(planted, run):
         Finding("x", "planted", "", "shortcut", "").retrieve()
 
 
-def test_inferred_values_are_dropped_for_five_marks(planted, run):
+def test_inferred_values_are_no_marks_and_marks_are_kept_in_the_run(planted, run):
     begun = retrieval_of(run, "cluster 1")
-    assert "inferred" in begun.hits(5).notes[0]
+    hits = begun.hits(5)
+    assert "inferred" in hits.notes[0]
+    # What was supposed is no mark, and is asked for.
+    assert hits.frame["mark"].isna().all()
+    assert "0 marked as carriers" in repr(hits)
+    assert len(begun.next_queries(4)) == 4
+    assert begun.precision_at(5).n_marked == 0
     marked = retrieval_of(run, "cluster 1", marks=Marks.of(planted.rare[:6]))
-    assert np.nansum(marked.values) == 6
-    assert not any("inferred" in note for note in marked.hits(5).notes)
+    assert np.nansum(marked.known) == 6
     # Marks are kept in the run: the next session goes on with them.
     assert len(Marks.open(marks_path(run, "cluster 1"))) == 6
     again = retrieval_of(run, "cluster 1")

@@ -121,3 +121,16 @@ def test_images_that_lack_samples_and_unknown_layers(planted):
         Retrieval.from_marks(planted.scanned, planted.rare[:10], layers="late")
     with pytest.raises(InputError, match="was not scanned"):
         Retrieval.from_marks(planted.scanned, planted.rare[:10], layers=["head"])
+
+
+def test_inferred_values_stay_only_if_marks_that_were_held_out_are_recovered_no_worse(planted):
+    marks = Marks.of(planted.rare[:10])
+    right = Retrieval(planted.scanned, marks, inferred=planted.carries.astype(float))
+    assert right.rests_on_inference
+    assert "held-out marks are recovered no worse" in right.hits(3).notes[0]
+    nonsense = np.random.default_rng(0).permutation(planted.carries).astype(float)
+    wrong = Retrieval(planted.scanned, marks, inferred=nonsense)
+    assert not wrong.rests_on_inference
+    alone = Retrieval(planted.scanned, marks)
+    assert (wrong.scores == alone.scores).all()
+    assert not any("inferred" in note for note in wrong.hits(3).notes)
