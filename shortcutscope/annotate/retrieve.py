@@ -269,15 +269,14 @@ class Retrieval:
         frame = self.to_frame().head(k)
         pictures = {} if self._images is None else pictures_of(self._images, frame["sample_id"])
         precision = self.precision_at(len(frame))
-        notes = [*self.notes, str(precision), str(self.advice)]
-        if self.rests_on_inference:
-            few = np.count_nonzero(self.known == 1) < MIN_MARKS
-            notes.insert(
-                0,
-                "ranked by values that were inferred, not by marks: confirm some first"
-                if few
-                else "learnt from inferred values, too: held-out marks are recovered no worse with them",
-            )
+        notes = [*self.notes, str(precision)]
+        if not self.rests_on_inference:
+            notes.append(str(self.advice))
+        elif (self.known == 1).sum() < MIN_MARKS:
+            notes.append("ranked by values that were inferred, not by marks: confirm some first")
+        else:
+            told = "learnt from inferred values, too: held-out marks are recovered no worse with them"
+            notes += [told, str(self.advice)]
         return Hits(self.name, frame, tuple(notes), pictures, retrieval=self)
 
     def score(self, model: nn.Module, table: ImageTable, **options: Any) -> pd.Series[float]:

@@ -47,7 +47,7 @@ def test_a_finding_retrieves_its_carriers(planted, run):
 def test_inferred_values_are_no_marks_and_marks_are_kept_in_the_run(planted, run):
     begun = retrieval_of(run, "cluster 1")
     hits = begun.hits(5)
-    assert "inferred" in hits.notes[0]
+    assert any("inferred" in note for note in hits.notes)
     # What was supposed is no mark, and is asked for.
     assert hits.frame["mark"].isna().all()
     assert "0 marked as carriers" in repr(hits)

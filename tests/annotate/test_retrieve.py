@@ -127,7 +127,7 @@ def test_inferred_values_stay_only_if_marks_that_were_held_out_are_recovered_no_
     marks = Marks.of(planted.rare[:10])
     right = Retrieval(planted.scanned, marks, inferred=planted.carries.astype(float))
     assert right.rests_on_inference
-    assert "held-out marks are recovered no worse" in right.hits(3).notes[0]
+    assert any("recovered no worse" in note for note in right.hits(3).notes)
     nonsense = np.random.default_rng(0).permutation(planted.carries).astype(float)
     wrong = Retrieval(planted.scanned, marks, inferred=nonsense)
     assert not wrong.rests_on_inference
