@@ -133,7 +133,7 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
                 "first": _share(c["first_auroc"] >= FOUND for c in members),
                 "within_three": _share(c["best_of_three_auroc"] >= FOUND for c in members),
                 "survived": _share(c["survived_auroc"] >= FOUND for c in members),
-                "above_logit": _share(c["best_of_three_auroc"] > c["logit_auroc"] for c in members),
+                "not_below_logit": _share(c["best_of_three_auroc"] >= c["logit_auroc"] for c in members),
                 "kinds_never_found": sorted(
                     {c["kinds"][0] for c in members}
                     - {c["kinds"][0] for c in members if c["best_of_three_auroc"] >= FOUND}

@@ -48,7 +48,7 @@ def test_the_summary_counts_every_case():
     assert summary["0.95"]["models"] == 3
     assert summary["0.95"]["first"] == pytest.approx(1 / 3)
     assert summary["0.95"]["within_three"] == pytest.approx(2 / 3)
-    assert summary["0.95"]["above_logit"] == pytest.approx(2 / 3)
+    assert summary["0.95"]["not_below_logit"] == pytest.approx(2 / 3)
     assert summary["0.95"]["kinds_never_found"] == ["tube"]
     assert summary["two_at_once"]["found_apart"] == 1
     assert summary["unbiased"]["largest_strength"] == 0.02
