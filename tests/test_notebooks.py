@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -56,6 +57,20 @@ def test_audit_notebook_reaches_the_verdicts_its_text_speaks_of(tmp_path: Path) 
     assert "localized - " in text
     assert "report.html" in text
     assert "encoded, not used" in text or "encoded and used, not associated" in text
+
+
+@pytest.mark.usefixtures("quiet_kernel")
+def test_search_notebook_finds_what_was_planted(tmp_path: Path) -> None:
+    (path,) = (p for p in NOTEBOOKS if p.stem == "02_find_and_mark")
+    text = execute(path, tmp_path)
+    assert "discovered 1 - shortcut - localized" in text
+    agreement = re.search(r"agrees with what was planted on ([\d.]+)%", text)
+    assert agreement is not None
+    assert float(agreement[1]) > 95
+    highest = re.search(r"highest .* (\d+)% carry the tag", text)
+    assert highest is not None
+    assert int(highest[1]) > 90
+    assert "ablating them removes" in text
 
 
 @pytest.mark.slow

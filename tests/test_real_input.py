@@ -35,7 +35,12 @@ needs_data = pytest.mark.skipif(
 
 def audited(study: Study, out: Path, *options: str) -> tuple[int, Audit]:
     """Exit code and audit of the command that the study says audits it."""
-    words = ["audit", MODEL, str(study.manifest), "--weights", str(study.weights), "--out", str(out)]
+    return audited_manifest(study.manifest, study, out, "--no-discover", *options)
+
+
+def audited_manifest(manifest: Path, study: Study, out: Path, *options: str) -> tuple[int, Audit]:
+    """Exit code and audit of other images by the study's model."""
+    words = ["audit", MODEL, str(manifest), "--weights", str(study.weights), "--out", str(out)]
     with pytest.raises(SystemExit) as leaving:
         main(
             [*words, "--mean", "0.45", "--std", "0.25", "--permutations", "60", "--bootstrap", "40", *options]
@@ -63,6 +68,31 @@ def test_natural_site_shortcut_with_either_site_named(tmp_path: Path) -> None:
         assert (audit[name].verdict, audit[name].extent) == ("shortcut", "diffuse")
     assert audit["site_children"].extent_statistic == audit["site_adults"].extent_statistic
     assert audit["coin"].verdict != "shortcut"
+
+    # Of held-out images drawn as the training images were, the audit finds the site without its column.
+    frame = pd.read_csv(study.manifest)
+    drawn = as_in_training(frame[frame["split"] == "test"])
+    site = drawn.set_index("sample_id")["site_children"]
+    unnamed = study.manifest.with_name("unnamed.csv")
+    drawn.drop(columns=["site_children", "site_adults"]).to_csv(unnamed, index=False)
+    code, audit = audited_manifest(unnamed, study, tmp_path / "unnamed")
+    assert code == 2
+    first = audit.findings[0]
+    assert (first.origin, first.verdict, first.extent) == ("discovered", "shortcut", "diffuse")
+    values = pd.Series(first.concept.values, first.concept.sample_ids).dropna()
+    assert (values == site[values.index]).mean() > 0.95
+    assert len(values) > 0.9 * len(site)
+
+
+def as_in_training(frame: pd.DataFrame, rare: float = 0.05) -> pd.DataFrame:
+    """One orientation of every image: mirrored ones of children and others of adults, but for a few."""
+    kept = []
+    for site, own in frame.groupby("site_children"):
+        patients = sorted(own["group"].unique())
+        conflicting = set(patients[: round(rare * len(patients))])
+        agrees = own["label"] == site
+        kept.append(own[agrees != own["group"].isin(conflicting)])
+    return pd.concat(kept)
 
 
 @needs_data
