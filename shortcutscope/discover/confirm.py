@@ -84,7 +84,7 @@ def _judged_again(candidate: Candidate, scores: Floats, codes: Ints, setting: Se
     _, t = logit_gap(setting.margins[candidate.label], carriers, setting.labels, setting.groups)
     failure = _too_few(values)
     if mixture.separation < MIN_SEPARATION:
-        failure = f"they are one group (separation {mixture.separation:.1f}, needed {MIN_SEPARATION:g})"
+        failure = f"they are one group (separation {mixture.separation:.2f}, needed {MIN_SEPARATION:g})"
     elif not failure and t < SMALLEST_T:
         failure = f"the logits of the two groups do not differ (t {t:.1f}, needed {SMALLEST_T:g})"
     return HeldOut(

@@ -227,7 +227,7 @@ def _doubt(candidate: Candidate) -> str:
     if candidate.phi <= 0:
         return "its carriers do not go with the class that they are taken for"
     if candidate.separation < MIN_SEPARATION:
-        return f"its scores are one group (separation {candidate.separation:.1f}, needed {MIN_SEPARATION:g})"
+        return f"its scores are one group (separation {candidate.separation:.2f}, needed {MIN_SEPARATION:g})"
     if candidate.gain < SMALLEST_GAIN:
         return (
             f"evidence of two groups {candidate.gain:.2f}, needed {SMALLEST_GAIN:g}: its scores differ from "
@@ -264,6 +264,8 @@ def _with_concepts(
         strata = np.unique(np.stack([strata, told.carriers]), axis=1, return_inverse=True)[1].ravel()
         chosen.append((proposal.name, told.scores))
         shares = ", ".join(f"{share:.0%} of class {label}" for label, share in proposal.shares.items())
-        description = f"found by {'; '.join(proposal.views)}; carriers: {shares}"
+        others = len(proposal.views) - 1
+        more = f" and {others} other view{'s' if others > 1 else ''}" if others else ""
+        description = f"found by {proposal.views[0]}{more}; carriers: {shares}"
         concept = Concept(proposal.name, told.values, "discovered", ids, description, selected_from=looked_at)
         yield replace(proposal, concept=concept)
