@@ -1,0 +1,262 @@
+"""Which pixels inside a region were changed: the image's own contrast, chosen by what carriers show.
+
+Evidence says where to look, but it spreads over its filters' width: letters come out as a blob. Inside the
+region the pixel's own value tells more. It is compared with the surroundings (a wide or a narrow median) or
+with what samples without the concept show at the same pixel (difference, or in standard deviations),
+brighter, darker or either. Which of these it is, is found from how often carriers exceed the threshold inside
+their regions beyond how often the others do in the very same places: an excess that the artifact explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import binary_dilation, median_filter
+from torch.nn import functional
+
+from shortcutscope.annotate.thresholds import Threshold, threshold_of
+
+Images = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+#: Side of the median windows, as a share of the image's shorter side.
+WINDOWS = {"narrow": 9 / 64, "wide": 15 / 64}
+#: Medians of larger images are taken on images averaged down to this side.
+MEDIAN_SIDE = 64
+BASES = ("difference", "deviation", *WINDOWS)
+SIGNS = {"brighter": 1, "darker": -1, "either": 0}
+#: A contrast of either sign has to explain this much more than the better single sign.
+EITHER_GAIN = 1.25
+#: A ring around the masks belongs to them from this share of their own contrast on.
+FADING = 0.15
+#: Most rings that are added.
+LONGEST_RIM = 2
+#: Added to standard deviations, as a share of the images' own.
+FLOOR = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Usual:
+    """What samples without the concept show at each pixel.
+
+    Attributes
+    ----------
+    mean, spread
+        (P, *size), of the image's planes; see :func:`planes`.
+    """
+
+    mean: Images
+    spread: Images
+
+    @classmethod
+    def fit(cls, without: Images) -> Usual:
+        """From images (N, C, *size)."""
+        shown = planes(without)
+        each = (shown.std(tuple(i for i in range(shown.ndim) if i != 1)) + 1e-6).reshape(
+            -1, *[1] * (shown.ndim - 2)
+        )
+        return cls(shown.mean(0), (shown.std(0) + FLOOR * each).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One way to compare a pixel.
+
+    Attributes
+    ----------
+    base
+        ``"difference"``, ``"deviation"``, ``"narrow"`` or ``"wide"``.
+    sign
+        ``"brighter"``, ``"darker"`` or ``"either"``.
+    plane
+        0 is the mean over channels, k + 1 how channel k differs from it.
+    """
+
+    base: str
+    sign: str
+    plane: int = 0
+
+    def of(self, images: Images, usual: Usual) -> Images:
+        """Contrast (N, *size) of images (N, C, *size)."""
+        return self.signed(compared(planes(images)[:, self.plane], self.base, usual, self.plane))
+
+    def signed(self, values: Images) -> Images:
+        """Values, large where the contrast is of its sign."""
+        sign = SIGNS[self.sign]
+        return np.asarray(np.abs(values) if sign == 0 else sign * values, np.float32)
+
+    def __str__(self) -> str:
+        which = f", channel {self.plane - 1}" if self.plane else ""
+        return f"{self.base} {self.sign}{which}"
+
+
+def planes(images: Images) -> Images:
+    """(N, P, *size): the mean over channels, and of colour images how each channel differs from it."""
+    grey = images.mean(1, keepdims=True)
+    shown = grey if images.shape[1] == 1 else np.concatenate([grey, images - grey], 1)
+    return np.asarray(shown, np.float32)
+
+
+def compared(values: Images, base: str, usual: Usual, plane: int = 0) -> Images:
+    """One plane (N, *size) against its surroundings or against what is usual there."""
+    if base in WINDOWS:
+        return values - background(values, WINDOWS[base])
+    difference = values - usual.mean[plane]
+    return difference if base == "difference" else difference / usual.spread[plane]
+
+
+def background(values: Images, window: float) -> Images:
+    """Local median (N, *size), of a window of this share of the shorter side.
+
+    A median leaves a small bright thing out altogether, where a mean would spread it as a halo.
+    """
+    size = values.shape[1:]
+    shrink = min(1.0, MEDIAN_SIDE / min(size))
+    small = tuple(max(1, round(side * shrink)) for side in size)
+    pools: tuple[Any, ...] = (
+        functional.adaptive_avg_pool1d,
+        functional.adaptive_avg_pool2d,
+        functional.adaptive_avg_pool3d,
+    )
+    reduced = values
+    if small != size:
+        reduced = pools[len(size) - 1](torch.from_numpy(values)[:, None], small)[:, 0].numpy()
+    width = 2 * round((window * min(small) - 1) / 2) + 1
+    found = median_filter(reduced, (1, *[width] * len(size)), mode="nearest")
+    if small != size:
+        mode = ("linear", "bilinear", "trilinear")[len(size) - 1]
+        tensor = torch.from_numpy(found)[:, None]
+        found = functional.interpolate(tensor, size=size, mode=mode, align_corners=False)[:, 0].numpy()
+    return np.asarray(found, np.float32)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The contrast that explains carriers best.
+
+    Attributes
+    ----------
+    contrast
+        Which.
+    expected
+        Intersection over union that is expected of its masks inside the regions.
+    rim
+        Pixels by which they are grown, see :func:`soft_rim`.
+    """
+
+    contrast: Contrast
+    expected: float
+    rim: int = 0
+
+
+def choose_contrast(
+    carriers: Images,
+    others: Images,
+    regions: Sequence[Mask],
+    usual: Usual,
+    threshold: Threshold = "otsu",
+) -> Choice:
+    """The contrast in which carriers exceed the others most, inside the carriers' regions.
+
+    Parameters
+    ----------
+    carriers : (N, C, *size)
+        Images with the concept.
+    others : (M, C, *size)
+        Images without.
+    regions
+        N masks (*size); each is also laid over one of the others.
+    usual
+        Of images without.
+    threshold
+        By which masks will be cut out.
+    """
+    found: dict[Contrast, tuple[float, float]] = {}
+    shown, free = planes(carriers), planes(others)
+    for plane, base in product(range(shown.shape[1]), BASES):
+        with_it, without = (compared(v[:, plane], base, usual, plane) for v in (shown, free))
+        inside = [v[r] for v, r in zip(with_it, regions, strict=True)]
+        there = [without[k % len(without)][r] for k, r in enumerate(regions)]
+        for sign in SIGNS:
+            contrast = Contrast(base, sign, plane)
+            pairs = [(contrast.signed(a), contrast.signed(b)) for a, b in zip(inside, there, strict=True)]
+            found[contrast] = _exceeding(pairs, threshold)
+    # What the artifact covers is not known; the largest excess that any contrast finds is a lower bound.
+    most = max(above - usually for above, usually in found.values())
+    expected = {
+        contrast: max(above - usually, 0) / max(usually + most, 1e-9)
+        for contrast, (above, usually) in found.items()
+    }
+    best = max(expected, key=lambda c: expected[c] / (EITHER_GAIN if c.sign == "either" else 1))
+    values = best.of(carriers, usual)
+    masks = [cut(v, r, threshold) for v, r in zip(values, regions, strict=True)]
+    wide = Contrast("wide", best.sign, best.plane).of(carriers, usual)
+    clear = _clearest(values, regions, masks)
+    return Choice(best, expected[best], soft_rim(wide[clear], [masks[k] for k in clear]))
+
+
+def separation(contrast: Images, region: Mask, mask: Mask) -> float:
+    """Share of the contrast's variance in a region that lies between the mask and the rest (Otsu's eta)."""
+    values, chosen = contrast[region], mask[region]
+    if chosen.all() or not chosen.any():
+        return 0.0
+    share = float(chosen.mean())
+    between = share * (1 - share) * float(values[chosen].mean() - values[~chosen].mean()) ** 2
+    return float(np.clip(between / max(float(values.var()), 1e-12), 0, 1))
+
+
+def _clearest(values: Images, regions: Sequence[Mask], masks: Sequence[Mask]) -> npt.NDArray[np.intp]:
+    """The better separated half: an edge is judged where something was found."""
+    told = [separation(*of) for of in zip(values, regions, masks, strict=True)]
+    return np.argsort(told)[len(told) // 2 :]
+
+
+def cut(contrast: Images, region: Mask, threshold: Threshold = "otsu") -> Mask:
+    """Pixels of a region (*size) whose contrast is above the threshold among the region's pixels."""
+    return np.asarray(region & (contrast > threshold_of(contrast[region], threshold)), np.bool_)
+
+
+def soft_rim(contrast: Images, masks: Sequence[Mask]) -> int:
+    """By how many pixels masks have to grow to hold what fades out at their edges.
+
+    A threshold cuts a soft edge half-way. Ring by ring around the masks the median contrast is compared with
+    that in the masks, both above the level further out: around something with hard edges it drops to that
+    level at once.
+
+    Parameters
+    ----------
+    contrast
+        (N, *size), against the surroundings.
+    masks
+        N masks (*size).
+    """
+    rings: list[list[npt.NDArray[Any]]] = []
+    for values, mask in zip(contrast, masks, strict=True):
+        grown = [mask]
+        for _ in range(LONGEST_RIM + 2):
+            grown.append(binary_dilation(grown[-1]))
+        rings.append([values[mask], *(values[b & ~a] for a, b in pairwise(grown))])
+    medians = [float(np.median(np.concatenate(ring))) for ring in zip(*rings, strict=True)]
+    level = medians[-1]
+    height = medians[0] - level
+    rim = 0
+    while rim < LONGEST_RIM and height > 0 and (medians[rim + 1] - level) / height >= FADING:
+        rim += 1
+    return rim
+
+
+def _exceeding(
+    pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]], threshold: Threshold
+) -> tuple[float, float]:
+    """Share of pixels above each region's threshold, in carriers and in the same places of the others."""
+    limits = [threshold_of(values, threshold) for values, _ in pairs]
+    pixels = sum(len(values) for values, _ in pairs)
+    above = sum(int((values > limit).sum()) for (values, _), limit in zip(pairs, limits, strict=True))
+    usually = sum(int((values > limit).sum()) for (_, values), limit in zip(pairs, limits, strict=True))
+    return above / max(pixels, 1), usually / max(pixels, 1)

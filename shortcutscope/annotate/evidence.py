@@ -1,0 +1,258 @@
+"""Where in the image a concept shows: maps of evidence from the input's own filters and from early layers.
+
+Each map is the response of one vector at every position, in standard deviations of what samples without the
+concept show at the same position. The vectors are fitted on pooled responses, carriers against the others
+and balanced against the label, so no map was ever shown a mask.
+
+- ``input logistic``: a filter on mean responses of an input-level bank; no network takes part.
+- ``input pattern``: the difference of the maximum responses (signal; Pahde et al. 2025).
+- ``<layer> pattern``: the same of an early layer's activations.
+- ``relevance``: LRP from the concept's direction in the later of these layers down to the input, counted from
+  the mean activation of samples without it (concept-conditioned relevance).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from shortcutscope.attribution.lrp.conditional import Direction, conditional_relevance
+from shortcutscope.models.layers import Layer
+from shortcutscope.probes.cav import logistic_cav, pattern_cav
+from shortcutscope.scan.capture import forward_reduced
+
+Floats = npt.NDArray[np.float64]
+Maps = npt.NDArray[np.float32]
+
+#: Longest side of the evidence maps; larger images are averaged down to it. Masks are drawn at full size.
+WORKING_SIDE = 96
+#: Added to every standard deviation, as a share of its mean over the positions.
+FLOOR = 1e-3
+INPUT_LOGISTIC, INPUT_PATTERN, RELEVANCE = "input logistic", "input pattern", "relevance"
+
+
+def reduced(x: Tensor) -> Tensor:
+    """Images (N, C, *spatial) averaged down to the working size; smaller ones as they are."""
+    size = working_size(tuple(x.shape[2:]))
+    if size == tuple(x.shape[2:]):
+        return x.float()
+    pools: tuple[Any, ...] = (
+        functional.adaptive_avg_pool1d,
+        functional.adaptive_avg_pool2d,
+        functional.adaptive_avg_pool3d,
+    )
+    found: Tensor = pools[len(size) - 1](x.float(), size)
+    return found
+
+
+def working_size(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Size of the evidence maps of images of this size."""
+    shrink = min(1.0, WORKING_SIDE / max(size))
+    return tuple(max(1, round(side * shrink)) for side in size)
+
+
+def responses(x: Tensor) -> Tensor:
+    """Input-level filters: intensity, centre-surround, edges, local mean and spread, squares.
+
+    Parameters
+    ----------
+    x
+        (N, C, *spatial) with two or three spatial axes, at the working size.
+
+    Returns
+    -------
+    Tensor
+        (N, F, *spatial).
+    """
+    axes = x.ndim - 2
+    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1]
+
+    def mean(t: Tensor, size: int) -> Tensor:
+        padded = functional.pad(t, [size // 2] * (2 * axes), mode="replicate")
+        return pool(padded, size, stride=1)
+
+    def spread(t: Tensor, mean_of_t: Tensor, size: int) -> Tensor:
+        return (mean(t * t, size) - mean_of_t**2).clamp_min(0).sqrt()
+
+    grey = x.mean(1, keepdim=True)
+    fine, wide = mean(grey, 3), mean(grey, 5)
+    surround = grey - fine
+    edges = [torch.gradient(grey, dim=axis + 2)[0].abs() for axis in range(axes)]
+    found = [grey, surround, surround.abs(), *edges, wide, spread(grey, wide, 5), spread(grey, fine, 3)]
+    found += [grey**2, surround**2]
+    if x.shape[1] > 1:
+        found.append(x - grey)
+    return torch.cat(found, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A direction in feature maps, and what samples without the concept show along it at each position.
+
+    Attributes
+    ----------
+    weights
+        (F,).
+    mean, spread
+        (*grid).
+    """
+
+    weights: Tensor
+    mean: Tensor
+    spread: Tensor
+
+    @classmethod
+    def fit(cls, weights: Floats, without: Tensor) -> Projection:
+        """From the feature maps (N, F, *grid) of samples without the concept."""
+        along = torch.as_tensor(weights, dtype=torch.float32)
+        shown = torch.einsum("nf...,f->n...", without.float(), along)
+        spread = shown.std(0)
+        return cls(along, shown.mean(0), spread + FLOOR * spread.mean() + 1e-9)
+
+    def excess(self, features: Tensor) -> Tensor:
+        """(N, *grid) by how many standard deviations the response is larger, at least 0."""
+        shown = torch.einsum("nf...,f->n...", features.float(), self.weights)
+        return ((shown - self.mean) / self.spread).clamp_min(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Fitted vectors whose responses are the evidence.
+
+    Attributes
+    ----------
+    inputs
+        By name, on the input's filters.
+    layers
+        The early layers.
+    network
+        By layer, on its activations.
+    start
+        Where concept-conditioned relevance begins; None without it.
+    """
+
+    inputs: Mapping[str, Projection]
+    layers: tuple[Layer, ...]
+    network: Mapping[str, Projection]
+    start: Direction | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the maps."""
+        network = tuple(f"{name} pattern" for name in self.network)
+        return (*self.inputs, *network, *((RELEVANCE,) if self.start else ()))
+
+    def maps(self, model: nn.Module, x: Tensor) -> dict[str, Maps]:
+        """Evidence of a batch (N, C, *spatial), each (N, *working size).
+
+        `model` as `shortcutscope.models.frozen.frozen` lends it out.
+        """
+        size = working_size(tuple(x.shape[2:]))
+        found: dict[str, Tensor] = {}
+        if self.inputs:
+            filtered = responses(reduced(x.cpu()))
+            found |= {name: fitted.excess(filtered) for name, fitted in self.inputs.items()}
+        if self.layers:
+            for name, features in activations(model, x, self.layers).items():
+                found[f"{name} pattern"] = self.network[name].excess(features)
+        if self.start is not None:
+            layer = [layer for layer in self.layers if layer.name == self.start.layer]
+            relevance = conditional_relevance(model, x, self.start, layer)
+            found[RELEVANCE] = reduced(relevance.input.sum(1, keepdim=True).clamp_min(0))[:, 0].cpu()
+        return {name: resized(values, size).numpy().astype(np.float32) for name, values in found.items()}
+
+
+def activations(model: nn.Module, x: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
+    """Feature maps (N, C, *grid) of layers, on the CPU."""
+    _, found = forward_reduced(model, x, layers, lambda _, values: values.detach().clone())
+    return {name: values.cpu() for name, values in found.items()}
+
+
+def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps (N, *grid) on another grid, interpolated linearly."""
+    if tuple(maps.shape[1:]) == size:
+        return maps
+    mode = ("linear", "bilinear", "trilinear")[len(size) - 1]
+    return functional.interpolate(maps[:, None].float(), size=size, mode=mode, align_corners=False)[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Weights of the filters' and the layers' features, before anything is known of single positions.
+
+    Attributes
+    ----------
+    inputs
+        By name, (F,).
+    network
+        By layer, (C,).
+    start
+        (C,) of the last layer: a logistic filter, from which relevance starts.
+    """
+
+    inputs: Mapping[str, Floats]
+    network: Mapping[str, Floats]
+    start: Floats | None
+
+    @classmethod
+    def fit(
+        cls,
+        pooled: tuple[Floats, Floats] | None,
+        peaks: Mapping[str, npt.NDArray[Any]],
+        concept: Floats,
+        labels: npt.NDArray[Any],
+        *,
+        relevance: bool = True,
+    ) -> Vectors:
+        """Carriers against the others, balanced against the label.
+
+        Parameters
+        ----------
+        pooled
+            Mean and maximum (N, F) of the input's filters; None leaves them out.
+        peaks
+            By layer the maximum activation (N, C).
+        concept, labels
+            (N,); the concept may hold NaN.
+        relevance
+            Whether concept-conditioned relevance is wanted.
+
+        Raises
+        ------
+        InputError
+            When no class has samples with and without the concept.
+        """
+        inputs = {}
+        if pooled is not None:
+            mean, peak = pooled
+            inputs[INPUT_LOGISTIC] = logistic_cav(mean, concept, labels, C=1.0).filter
+            inputs[INPUT_PATTERN] = _pattern(peak, concept, labels)
+        network = {name: _pattern(values, concept, labels) for name, values in peaks.items()}
+        start = None
+        if relevance and peaks:
+            start = logistic_cav(list(peaks.values())[-1], concept, labels).filter
+        return cls(inputs, network, start)
+
+    def located(self, model: nn.Module, without: Tensor, layers: tuple[Layer, ...]) -> Evidence:
+        """The evidence, once images without the concept (N, C, *spatial) show what is usual where."""
+        filtered = responses(reduced(without.cpu()))
+        inputs = {name: Projection.fit(weights, filtered) for name, weights in self.inputs.items()}
+        seen = activations(model, without, layers) if layers else {}
+        network = {name: Projection.fit(self.network[name], values) for name, values in seen.items()}
+        start = None
+        if self.start is not None:
+            last = layers[-1].name
+            start = Direction(last, self.start.astype(np.float32), reference=seen[last].mean(0))
+        return Evidence(inputs, layers, network, start)
+
+
+def _pattern(features: npt.NDArray[Any], concept: Floats, labels: npt.NDArray[Any]) -> Floats:
+    """Difference of the means in units of the features' own variance, as the score of a pattern has it."""
+    return pattern_cav(features, concept, labels).filter

@@ -1,0 +1,65 @@
+"""One map from several: a weighted geometric mean, and the region in which a mask may lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import binary_dilation, gaussian_filter
+
+from shortcutscope.annotate.thresholds import threshold_of
+from shortcutscope.stats.metrics import within_class_auroc
+
+Maps = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+#: Standard deviation of the smoothing, in pixels of the maps.
+SMOOTHING = 1.0
+#: Added to every map before the geometric mean, so that one map's zero is no veto.
+EVEN = 0.01
+#: The region reaches down to this share of Otsu's threshold of the fused map, and a pixel beyond.
+REGION = 0.5
+
+
+def smoothed(maps: Maps) -> Maps:
+    """Maps (N, *size) after a Gaussian over each."""
+    width = (0.0, *[SMOOTHING] * (maps.ndim - 1))
+    found: Maps = gaussian_filter(maps.astype(np.float32), width, mode="nearest")
+    return found
+
+
+def map_weights(
+    peaks: Mapping[str, npt.NDArray[Any]], concept: npt.NDArray[Any], labels: npt.NDArray[Any]
+) -> dict[str, float]:
+    """Weight of each map, by how well its peak tells carriers from the others within a class.
+
+    A map that is no higher on carriers knows nothing of where the concept is. The weight is the cube of
+    2 AUROC - 1, and never 0.
+    """
+    found = {}
+    for name, values in peaks.items():
+        told = float(np.nan_to_num(within_class_auroc(concept, values, labels), nan=0.5))
+        found[name] = max(EVEN, 2 * told - 1) ** 3
+    return found
+
+
+def fused(maps: Mapping[str, Maps], weights: Mapping[str, float]) -> Maps:
+    """Geometric mean (N, *size) of smoothed maps, each above its own median and relative to its peak."""
+    total = sum(weights[name] for name in maps)
+    logs = sum(weights[name] * np.log(_relative(values) + EVEN) for name, values in maps.items())
+    return np.asarray(np.exp(logs / total), np.float32)
+
+
+def _relative(maps: Maps) -> Maps:
+    axes = tuple(range(1, maps.ndim))
+    above = (maps - np.median(maps, axis=axes, keepdims=True)).clip(0)
+    top = above.max(axis=axes, keepdims=True)
+    return np.asarray(above / np.where(top > 0, top, 1), np.float32)
+
+
+def region_of(values: npt.NDArray[Any], share: float = REGION) -> Mask:
+    """Pixels of one map (*size) around its evidence."""
+    limit = share * threshold_of(values)
+    return np.asarray(binary_dilation(values > limit), np.bool_)
