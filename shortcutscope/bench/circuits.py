@@ -21,8 +21,8 @@ from shortcutscope.bench.models import Recipe, make_case, tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import CATALOGUE
 from shortcutscope.data.planting import plant
-from shortcutscope.discover.ablation import Effect
 from shortcutscope.discover.circuits import find_circuit
+from shortcutscope.discover.circuits.ablation import Effect
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.scanner import scan
 

@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from shortcutscope.discover.circuit_edges import drawn_nodes
 from shortcutscope.discover.circuits import Circuit
+from shortcutscope.discover.circuits.edges import drawn_nodes
 from shortcutscope.errors import InputError
 
 #: Okabe and Ito's blue and vermilion: told apart with any colour vision.

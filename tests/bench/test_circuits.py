@@ -7,7 +7,7 @@ import pytest
 from shortcutscope.bench import circuits
 from shortcutscope.bench.runner import Settings
 from shortcutscope.data.artifacts import CATALOGUE
-from shortcutscope.discover.ablation import Effect
+from shortcutscope.discover.circuits.ablation import Effect
 
 
 def settings(tmp_path: Path, quick: bool = False) -> Settings:

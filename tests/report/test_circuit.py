@@ -7,8 +7,8 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from shortcutscope.discover.ablation import Ablation, Effect
 from shortcutscope.discover.circuits import Circuit
+from shortcutscope.discover.circuits.ablation import Ablation, Effect
 from shortcutscope.errors import InputError
 from shortcutscope.report.circuit import BLUE, LARGEST, MUTED, THICKEST, VERMILION, draw_circuit
 

@@ -20,15 +20,15 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.ablation import (
+from shortcutscope.discover.circuits.ablation import (
     MIN_GAP,
     Ablation,
     judge,
     keeping,
 )
-from shortcutscope.discover.channel_search import Candidate, Judgement, find_channels
-from shortcutscope.discover.circuit_edges import DRAWN_CHANNELS, EDGE_COLUMNS, find_edges
-from shortcutscope.discover.subject import Subject, gap, make_subject
+from shortcutscope.discover.circuits.edges import DRAWN_CHANNELS, EDGE_COLUMNS, find_edges
+from shortcutscope.discover.circuits.search import Candidate, Judgement, find_channels
+from shortcutscope.discover.circuits.subject import Subject, gap, make_subject
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.probes.concept import Concept

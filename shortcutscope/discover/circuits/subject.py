@@ -11,7 +11,7 @@ from torch import nn
 
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.gates import Floats, Gated, Indices, Reference
+from shortcutscope.discover.circuits.gates import Floats, Gated, Indices, Reference
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.reading import Scan

@@ -17,8 +17,8 @@ import pandas as pd
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.gates import Floats, Gated, Indices, Keep, Reference
-from shortcutscope.discover.subject import Subject, gap, make_subject
+from shortcutscope.discover.circuits.gates import Floats, Gated, Indices, Keep, Reference
+from shortcutscope.discover.circuits.subject import Subject, gap, make_subject
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.probes.concept import Concept

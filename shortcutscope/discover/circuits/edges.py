@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from shortcutscope.attribution.lrp.conditional import Channels, conditional_relevance
-from shortcutscope.discover.subject import Subject
+from shortcutscope.discover.circuits.subject import Subject
 
 EDGE_COLUMNS = ("source_layer", "source_channel", "target_layer", "target_channel", "weight")
 

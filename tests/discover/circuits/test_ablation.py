@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.ablation import Ablation, Effect, ablate
-from shortcutscope.discover.channel_search import GAIN, Judgement, best_of, prune, search, switch
-from shortcutscope.discover.gates import Gated
-from shortcutscope.discover.subject import make_subject
+from shortcutscope.discover.circuits.ablation import Ablation, Effect, ablate
+from shortcutscope.discover.circuits.gates import Gated
+from shortcutscope.discover.circuits.search import GAIN, Judgement, best_of, prune, search, switch
+from shortcutscope.discover.circuits.subject import make_subject
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.layers import find_layers

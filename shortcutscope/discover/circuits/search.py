@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shortcutscope.discover.gates import Floats, Indices, Reference
-from shortcutscope.discover.subject import Subject
+from shortcutscope.discover.circuits.gates import Floats, Indices, Reference
+from shortcutscope.discover.circuits.subject import Subject
 from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc
 
 Gate = npt.NDArray[np.bool_]
