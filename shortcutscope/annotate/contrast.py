@@ -28,11 +28,11 @@ Mask = npt.NDArray[np.bool_]
 #: Side of the median windows, as a share of the image's shorter side.
 WINDOWS = {"narrow": 9 / 64, "wide": 15 / 64}
 #: Medians of larger images are taken on images averaged down to this side.
-MEDIAN_SIDE = 64
+MEDIAN_SIDE = 32
 BASES = ("difference", "deviation", *WINDOWS)
 SIGNS = {"brighter": 1, "darker": -1, "either": 0}
 #: A contrast of either sign has to explain this much more than the better single sign.
-EITHER_GAIN = 1.25
+EITHER_GAIN = 1.5
 #: A ring around the masks belongs to them from this share of their own contrast on.
 FADING = 0.15
 #: Most rings that are added.
@@ -106,9 +106,9 @@ def planes(images: Images) -> Images:
 def compared(values: Images, base: str, usual: Usual, plane: int = 0) -> Images:
     """One plane (N, *size) against its surroundings or against what is usual there."""
     if base in WINDOWS:
-        return values - background(values, WINDOWS[base])
-    difference = values - usual.mean[plane]
-    return difference if base == "difference" else difference / usual.spread[plane]
+        return np.asarray(values - background(values, WINDOWS[base]), np.float32)
+    difference = np.asarray(values - usual.mean[plane], np.float32)
+    return difference if base == "difference" else np.asarray(difference / usual.spread[plane], np.float32)
 
 
 def background(values: Images, window: float) -> Images:

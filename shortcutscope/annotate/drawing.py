@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ Mask = npt.NDArray[np.bool_]
 
 #: Images that pass through the network at once while a drawer is fitted.
 BATCH = 64
+#: Areas within this factor (as a logarithm) are never far apart.
+LEAST_SPREAD = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,8 @@ class Drawer:
         Whether there is anything to draw.
     threshold
         Of the contrast inside the region.
+    areas
+        Of the masks of carriers, which a mask's own is compared with.
     """
 
     evidence: Evidence
@@ -70,6 +75,7 @@ class Drawer:
     choice: Choice
     presence: Presence
     threshold: Threshold
+    areas: Areas
 
     @classmethod
     def fit(
@@ -90,15 +96,19 @@ class Drawer:
         maps = {name: smoothed(np.concatenate([part[name] for part in parts])) for name in evidence.names}
         peaks = {name: _peaks(values) for name, values in maps.items()}
         weights = map_weights(peaks, concept, labels)
+        kept = [name for name, weight in weights.items() if weight > 0]
+        evidence, maps, peaks = evidence.only(kept), {k: maps[k] for k in kept}, {k: peaks[k] for k in kept}
         array = images.cpu().float().numpy()
         usual = Usual.fit(array[others])
         fusion = _full_size(fused(maps, weights), array.shape[2:])
-        regions = [region_of(values) for values in fusion[carriers]]
-        choice = choose_contrast(array[carriers], array[others], regions, usual, threshold)
+        regions = [region_of(values) for values in fusion]
+        taught = [region for region, carries in zip(regions, carriers, strict=True) if carries]
+        choice = choose_contrast(array[carriers], array[others], taught, usual, threshold)
         contrast = choice.contrast.of(array, usual)
-        shown = peaks | _shown(fusion, contrast, threshold)
-        presence = Presence.fit(shown, score, concept)
-        return cls(evidence, weights, usual, choice, presence, threshold)
+        outlines = [outline(v, r, threshold) for v, r in zip(contrast, regions, strict=True)]
+        presence = Presence.fit(peaks | _shown(outlines), score, concept)
+        sizes = [int(drawn.mask.sum()) for drawn, carries in zip(outlines, carriers, strict=True) if carries]
+        return cls(evidence, weights, usual, choice, presence, threshold, Areas.fit(sizes))
 
     def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
         """Masks of a batch (N, C, *size); empty where the concept is absent."""
@@ -106,42 +116,86 @@ class Drawer:
         images = x.cpu().float().numpy()
         fusion = _full_size(fused(maps, self.weights), images.shape[2:])
         contrast = self.choice.contrast.of(images, self.usual)
-        shown = {name: _peaks(values) for name, values in maps.items()}
-        shown |= _shown(fusion, contrast, self.threshold)
-        present = self.presence.probability(shown, score)
+        outlines = [
+            outline(values, region_of(where), self.threshold)
+            for values, where in zip(contrast, fusion, strict=True)
+        ]
+        peaks = {name: _peaks(values) for name, values in maps.items()}
+        present = self.presence.probability(peaks | _shown(outlines), score)
         found = []
-        for where, values, probability in zip(fusion, contrast, present, strict=True):
-            mask, heat = inside(where, values, self.threshold, self.choice.rim)
-            sure = separation(values, region_of(where), mask)
+        for where, values, drawn, probability in zip(fusion, contrast, outlines, present, strict=True):
+            mask, sure = drawn.mask, drawn.separation * self.areas.likeness(int(drawn.mask.sum()))
             if probability < self.presence.limit:
-                mask = np.zeros_like(mask)
-            found.append(Drawn(mask, heat, float(probability), sure))
+                mask, sure = np.zeros_like(mask), 1 - float(probability)
+            elif self.choice.rim:
+                mask = binary_dilation(mask, iterations=self.choice.rim) & drawn.region
+            heat = heat_map(where, values, drawn.region)
+            found.append(Drawn(mask, heat, float(probability), float(np.clip(sure, 0, 1))))
         return found
 
 
-def inside(where: Maps, contrast: Maps, threshold: Threshold = "otsu", rim: int = 0) -> tuple[Mask, Maps]:
-    """Mask and heat map (*size) of fused evidence and contrast (*size)."""
-    region = region_of(where)
+@dataclass(frozen=True)
+class Areas:
+    """Areas of masks, as median and spread of their logarithms."""
+
+    middle: float
+    spread: float
+
+    @classmethod
+    def fit(cls, sizes: Sequence[int]) -> Areas:
+        """From pixel counts; empty masks do not count."""
+        logs = np.log([size for size in sizes if size > 0] or [1])
+        middle = float(np.median(logs))
+        return cls(middle, max(LEAST_SPREAD, 1.4826 * float(np.median(np.abs(logs - middle)))))
+
+    def likeness(self, size: int) -> float:
+        """1 for an ordinary area, less for one that is unlike the others; 0 for an empty mask."""
+        if size == 0:
+            return 0.0
+        return float(np.exp(-0.5 * ((np.log(size) - self.middle) / (3 * self.spread)) ** 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A region, the mask in it, and how far that stands out.
+
+    Attributes
+    ----------
+    region, mask
+        (*size).
+    height
+        Mean contrast of the mask above that of the rest of the region.
+    separation
+        See :func:`shortcutscope.annotate.contrast.separation`.
+    """
+
+    region: Mask
+    mask: Mask
+    height: float
+    separation: float
+
+
+def outline(contrast: Maps, region: Mask, threshold: Threshold = "otsu") -> Outline:
+    """Cut the mask of one image out of its region."""
     mask = cut(contrast, region, threshold)
-    if rim:
-        mask = binary_dilation(mask, iterations=rim) & region
+    rest = region & ~mask
+    height = float(contrast[mask].mean() - contrast[rest].mean()) if mask.any() and rest.any() else 0.0
+    return Outline(region, mask, max(height, 0.0), separation(contrast, region, mask))
+
+
+def heat_map(where: Maps, contrast: Maps, region: Mask) -> Maps:
+    """Fused evidence and contrast (*size) in one map, from 0 to 1."""
     low, high = (float(v) for v in np.quantile(contrast[region], (0, 0.99))) if region.any() else (0, 1)
     share = ((contrast - max(low, 0)) / max(high - max(low, 0), 1e-9)).clip(0, 1)
     heat = np.sqrt((where / max(float(where.max()), 1e-9)) * (0.1 + 0.9 * share))
-    return mask, heat.astype(np.float32)
+    return np.asarray(heat, np.float32)
 
 
-def _shown(fusion: Maps, contrast: Maps, threshold: Threshold) -> dict[str, npt.NDArray[Any]]:
-    """How far the pixels chosen in each region stand out: height, and share of the variance."""
-    heights, shares = [], []
-    for where, values in zip(fusion, contrast, strict=True):
-        region = region_of(where)
-        mask = cut(values, region, threshold)
-        rest = region & ~mask
-        both = mask.any() and rest.any()
-        heights.append(max(float(values[mask].mean() - values[rest].mean()), 0) if both else 0.0)
-        shares.append(separation(values, region, mask))
-    return {"height": np.array(heights), "share": np.array(shares)}
+def _shown(outlines: Sequence[Outline]) -> dict[str, npt.NDArray[Any]]:
+    return {
+        "height": np.array([drawn.height for drawn in outlines]),
+        "separation": np.array([drawn.separation for drawn in outlines]),
+    }
 
 
 def _peaks(maps: Maps) -> npt.NDArray[Any]:

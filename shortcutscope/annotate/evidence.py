@@ -13,7 +13,7 @@ and balanced against the label, so no map was ever shown a mask.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,18 +136,33 @@ class Evidence:
         By layer, on its activations.
     start
         Where concept-conditioned relevance begins; None without it.
+    last
+        The layer that it begins in.
     """
 
     inputs: Mapping[str, Projection]
     layers: tuple[Layer, ...]
     network: Mapping[str, Projection]
     start: Direction | None
+    last: Layer | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the maps."""
         network = tuple(f"{name} pattern" for name in self.network)
         return (*self.inputs, *network, *((RELEVANCE,) if self.start else ()))
+
+    def only(self, names: Collection[str]) -> Evidence:
+        """Some of the maps; what the others need is not computed."""
+        network = {name: of for name, of in self.network.items() if f"{name} pattern" in names}
+        start = self.start if RELEVANCE in names else None
+        return Evidence(
+            {name: of for name, of in self.inputs.items() if name in names},
+            tuple(layer for layer in self.layers if layer.name in network),
+            network,
+            start,
+            self.last,
+        )
 
     def maps(self, model: nn.Module, x: Tensor) -> dict[str, Maps]:
         """Evidence of a batch (N, C, *spatial), each (N, *working size).
@@ -162,9 +177,8 @@ class Evidence:
         if self.layers:
             for name, features in activations(model, x, self.layers).items():
                 found[f"{name} pattern"] = self.network[name].excess(features)
-        if self.start is not None:
-            layer = [layer for layer in self.layers if layer.name == self.start.layer]
-            relevance = conditional_relevance(model, x, self.start, layer)
+        if self.start is not None and self.last is not None:
+            relevance = conditional_relevance(model, x, self.start, [self.last])
             found[RELEVANCE] = reduced(relevance.input.sum(1, keepdim=True).clamp_min(0))[:, 0].cpu()
         return {name: resized(values, size).numpy().astype(np.float32) for name, values in found.items()}
 
@@ -250,7 +264,7 @@ class Vectors:
         if self.start is not None:
             last = layers[-1].name
             start = Direction(last, self.start.astype(np.float32), reference=seen[last].mean(0))
-        return Evidence(inputs, layers, network, start)
+        return Evidence(inputs, layers, network, start, layers[-1] if layers else None)
 
 
 def _pattern(features: npt.NDArray[Any], concept: Floats, labels: npt.NDArray[Any]) -> Floats:

@@ -19,6 +19,8 @@ Mask = npt.NDArray[np.bool_]
 SMOOTHING = 1.0
 #: Added to every map before the geometric mean, so that one map's zero is no veto.
 EVEN = 0.01
+#: Lowest 2 AUROC - 1 that counts, and lowest weight relative to the largest.
+LEAST_TOLD, LEAST_WEIGHT = 0.01, 0.05
 #: The region reaches down to this share of Otsu's threshold of the fused map, and a pixel beyond.
 REGION = 0.5
 
@@ -36,19 +38,21 @@ def map_weights(
     """Weight of each map, by how well its peak tells carriers from the others within a class.
 
     A map that is no higher on carriers knows nothing of where the concept is. The weight is the cube of
-    2 AUROC - 1, and never 0.
+    2 AUROC - 1; where that is small beside the largest, the map is left out.
     """
     found = {}
     for name, values in peaks.items():
         told = float(np.nan_to_num(within_class_auroc(concept, values, labels), nan=0.5))
-        found[name] = max(EVEN, 2 * told - 1) ** 3
-    return found
+        found[name] = max(LEAST_TOLD, 2 * told - 1) ** 3
+    most = max(found.values())
+    return {name: weight if weight >= LEAST_WEIGHT * most else 0.0 for name, weight in found.items()}
 
 
 def fused(maps: Mapping[str, Maps], weights: Mapping[str, float]) -> Maps:
     """Geometric mean (N, *size) of smoothed maps, each above its own median and relative to its peak."""
-    total = sum(weights[name] for name in maps)
-    logs = sum(weights[name] * np.log(_relative(values) + EVEN) for name, values in maps.items())
+    used = {name: weights[name] for name in maps if weights[name] > 0} or dict.fromkeys(maps, 1.0)
+    total = sum(used.values())
+    logs = sum(weight * np.log(_relative(maps[name]) + EVEN) for name, weight in used.items())
     return np.asarray(np.exp(logs / total), np.float32)
 
 

@@ -2,125 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from shortcutscope.annotate.drawing import Drawer
-from shortcutscope.annotate.evidence import Vectors, reduced, responses
+from shortcutscope.annotate.drawing import Drawn
+from shortcutscope.annotate.learning import Drawers, Method, early_layers, fit_drawers
+from shortcutscope.annotate.mask_files import mask_file
 from shortcutscope.annotate.mask_writer import MaskWriter
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.annotate.thresholds import Threshold, check_threshold
 from shortcutscope.data.sample_geometry import image_name
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.layers import Layer
-from shortcutscope.probes.cav import cross_fit_cav
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.crossfit import make_folds
+from shortcutscope.rundir import write_atomically
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
-
-#: Samples that vectors are fitted on, and that a drawer looks at pixel by pixel.
-FIT_SAMPLES, PIXEL_SAMPLES = 2000, 240
-#: Fewest samples with and without the concept.
-MIN_SAMPLES = 10
-#: Depths of the early layers whose maps are evidence.
-DEPTHS = (0.25, 0.5)
-
-
-@dataclass(frozen=True, eq=False)
-class Drawers:
-    """A drawer for each fold of patients, fitted on the others.
-
-    Attributes
-    ----------
-    drawers
-        One a fold.
-    folds
-        (N,) fold of each sample of the scan.
-    scores
-        (N,) out-of-fold score of the concept.
-    layers
-        The early layers.
-    """
-
-    drawers: tuple[Drawer, ...]
-    folds: Ints
-    scores: Floats
-    layers: tuple[Layer, ...]
-
-
-def fit_drawers(
-    model: nn.Module,
-    scan: Scan,
-    table: ImageTable,
-    concept: Concept,
-    *,
-    threshold: Threshold = "otsu",
-    n_folds: int = 3,
-    seed: int = 0,
-    batch_size: int = 64,
-    progress: bool = True,
-    relevance: bool = True,
-) -> Drawers:
-    """Fit what draws masks.
-
-    Parameters
-    ----------
-    model
-        As `shortcutscope.models.frozen.frozen` lends it out.
-    scan, table
-        Of the same samples in the same order.
-    concept
-        Which of them carry the artifact.
-    n_folds, seed
-        Folds of whole patients.
-    relevance
-        Whether concept-conditioned relevance is among the evidence.
-
-    Raises
-    ------
-    InputError
-        For too few samples with or without the concept.
-    """
-    values = concept.aligned_to(scan.samples["sample_id"]).values
-    labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
-    require_enough(values, concept.name)
-    folds = make_folds(labels, groups, values, n_folds, seed)
-    layers = early_layers(scan)
-    scores = _scores(scan, values, labels, folds)
-    generator = np.random.default_rng([seed, 17])
-    chosen = balanced(values, labels, np.arange(len(values)), FIT_SAMPLES, generator)
-    pooled = _pooled(table, chosen, batch_size, progress)
-    peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
-    drawers = []
-    for fold in tqdm(range(n_folds), desc="learning", disable=not progress):
-        taught = folds[chosen] != fold
-        rows = chosen[taught]
-        vectors = Vectors.fit(
-            (pooled[0][taught], pooled[1][taught]),
-            {name: peak[rows] for name, peak in peaks.items()},
-            values[rows],
-            labels[rows],
-            relevance=relevance,
-        )
-        looked_at = balanced(values, labels, rows, PIXEL_SAMPLES, generator)
-        images = torch.stack([table[int(row)][0] for row in looked_at])
-        known = (values[looked_at], labels[looked_at], scores[looked_at])
-        drawers.append(Drawer.fit(model, vectors, layers, images, *known, threshold))
-    return Drawers(tuple(drawers), folds, scores, layers)
+#: A mask below this confidence is flagged for review.
+UNSURE = 0.5
+METHODS = ("fusion", "clarc")
 
 
 def annotate(
@@ -131,7 +40,9 @@ def annotate(
     samples: Sequence[str] | None = None,
     *,
     out: str | Path,
+    method: Method = "fusion",
     threshold: Threshold = "otsu",
+    heat: bool = False,
     extent: str | None = None,
     n_folds: int = 3,
     seed: int = 0,
@@ -154,8 +65,13 @@ def annotate(
         Ids of those whose masks are wanted; None for all of the scan.
     out
         Folder of the masks. An interrupted run there goes on.
+    method
+        ``"fusion"``: evidence from the input's filters, early layers and concept-conditioned relevance says
+        where, the image's contrast which pixels. ``"clarc"``: the plain recipe of Pahde et al. 2025.
     threshold
         Inside the region that the evidence points to: ``"otsu"``, ``"quantile"`` or a share of the range.
+    heat
+        Keep heat maps, too; :func:`heat_map` reads them.
     extent
         What the audit found. A diffuse concept has no mask.
     n_folds, seed
@@ -173,43 +89,96 @@ def annotate(
         When the folder holds masks that were made in another way.
     """
     check_threshold(threshold)
+    if method not in METHODS:
+        raise InputError(f"method={method!r}; allowed are {', '.join(METHODS)}")
     refuse_diffuse(extent, concept.name)
     ids = scan.samples["sample_id"].astype(str).to_numpy()
     own = _in_order(table, ids)
     wanted = _rows(ids, samples)
-    told = {"concept": concept.fingerprint(), "method": "fusion", "threshold": threshold, "seed": seed}
+    options: dict[str, Any] = {"method": method, "threshold": threshold, "n_folds": n_folds, "seed": seed}
+    layers = early_layers(scan)
+    told = {
+        "model": model_fingerprint(model),
+        "layers": [layer.name for layer in layers],
+        "concept": concept.fingerprint(),
+        **options,
+    }
     with frozen(model), MaskWriter(out, concept.name, told) as writer:
         left = [row for row in wanted if not writer.done(ids[row])]
-        if not left:
-            return writer.close()
-        options: dict[str, Any] = {
-            "threshold": threshold,
-            "n_folds": n_folds,
-            "seed": seed,
-            "batch_size": batch_size,
-        }
-        fitted = fit_drawers(model, scan, own, concept, progress=progress, **options)
-        order = sorted(left, key=lambda row: int(fitted.folds[row]))
-        with tqdm(total=len(order), desc="masks", disable=not progress) as bar:
-            for fold, drawer in enumerate(fitted.drawers):
-                rows = [row for row in order if fitted.folds[row] == fold]
-                if not rows:
-                    continue
-                part = own.take(rows)
-                for x, _, places in batches(part, batch_size):
-                    at = [rows[int(place)] for place in places]
-                    for row, drawn in zip(at, drawer.draw(model, x, fitted.scores[at]), strict=True):
-                        geometry = own.geometry(row)
-                        writer.append(
-                            ids[row],
-                            geometry.to_source(drawn.mask),
-                            image=image_name(own, row),
-                            confidence=drawn.confidence,
-                            flagged=False,
-                            orientation=geometry.orientation,
-                        )
-                    bar.update(len(at))
+        if left:
+            fitted = fit_drawers(
+                model, scan, own, concept, **options, batch_size=batch_size, progress=progress
+            )
+            values = concept.aligned_to(ids).values
+            with tqdm(total=len(left), desc="masks", disable=not progress) as bar:
+                for row, drawn in _stream(model, own, fitted, left, batch_size):
+                    geometry = own.geometry(row)
+                    if heat:
+                        _keep_heat(Path(out), ids[row], geometry.to_source(drawn.heat))
+                    writer.append(
+                        ids[row],
+                        geometry.to_source(drawn.mask),
+                        image=image_name(own, row),
+                        confidence=drawn.confidence,
+                        flagged=needs_review(drawn, float(values[row])),
+                        orientation=geometry.orientation,
+                    )
+                    bar.update()
     return MaskSet.open(out)
+
+
+def _stream(
+    model: nn.Module, table: ImageTable, fitted: Drawers, rows: Sequence[int], batch_size: int
+) -> Iterator[tuple[int, Drawn]]:
+    """Rows and what was drawn of them, fold by fold, one batch in memory at a time."""
+    for fold, drawer in enumerate(fitted.drawers):
+        own = [row for row in rows if fitted.folds[row] == fold]
+        if not own:
+            continue
+        for x, _, places in batches(table.take(own), batch_size):
+            at = [own[int(place)] for place in places]
+            yield from zip(at, drawer.draw(model, x, fitted.scores[at]), strict=True)
+
+
+def needs_review(drawn: Drawn, value: float) -> bool:
+    """Whether a person should look: the mask is unsure, or contradicts what is known (1, 0 or NaN)."""
+    contradicts = bool(np.isfinite(value)) and bool(drawn.mask.any()) != (value == 1)
+    return contradicts or drawn.confidence < UNSURE
+
+
+def review_order(masks: MaskSet) -> list[str]:
+    """Ids of the flagged masks that nobody looked at, in order of what a look is expected to gain.
+
+    That is how far the mask is expected to be from right, 1 - confidence.
+    """
+    open_ = [entry for entry in masks.entries if entry.flagged and entry.accepted is None]
+    return [entry.sample_id for entry in sorted(open_, key=lambda entry: entry.confidence or 0.0)]
+
+
+def heat_map(masks: MaskSet, sample_id: str) -> npt.NDArray[np.float32]:
+    """Heat map of a sample, 0 to 1, in its image's own size.
+
+    Raises
+    ------
+    InputError
+        When none was kept.
+    """
+    path = _heat_file(masks.folder, sample_id)
+    if not path.exists():
+        raise InputError(f"no heat map of {sample_id!r} was kept in {masks.folder}; annotate with heat=True")
+    with np.load(path, allow_pickle=False) as kept:
+        return np.asarray(kept["heat"], np.float32)
+
+
+def _keep_heat(folder: Path, sample_id: str, heat: npt.NDArray[Any]) -> None:
+    path = _heat_file(folder, sample_id)
+    path.parent.mkdir(exist_ok=True)
+    coded = heat.astype(np.float16)
+    write_atomically(path, lambda file: np.savez_compressed(file, heat=coded))
+
+
+def _heat_file(folder: Path, sample_id: str) -> Path:
+    return folder / "heat" / mask_file(sample_id, "volume")
 
 
 def refuse_diffuse(extent: str | None, name: str) -> None:
@@ -219,52 +188,6 @@ def refuse_diffuse(extent: str | None, name: str) -> None:
             f"{name!r} is diffuse: it is spread over the whole image, so there is no part of it that a mask "
             "could name. Debias the model instead, or give extent=None to draw masks all the same"
         )
-
-
-def require_enough(values: Floats, name: str) -> None:
-    """Raise InputError for too few samples with or without the concept."""
-    counts = {word: int((values == value).sum()) for word, value in (("with", 1), ("without", 0))}
-    if min(counts.values()) < MIN_SAMPLES:
-        raise InputError(
-            f"{name!r} is known of {counts['with']} samples with and {counts['without']} without it; "
-            f"at least {MIN_SAMPLES} of each are needed to learn what it looks like"
-        )
-
-
-def early_layers(scan: Scan) -> tuple[Layer, ...]:
-    """The spatial layers at a quarter and at half of the depth, where artifacts are plain."""
-    spatial = [layer for layer in scan.layers if len(layer.grid) >= 2]
-    found = [min(spatial, key=lambda layer: abs(layer.depth - depth)) for depth in DEPTHS if spatial]
-    return tuple(dict.fromkeys(found))
-
-
-def balanced(
-    values: Floats, labels: npt.NDArray[Any], rows: Ints, count: int, generator: np.random.Generator
-) -> Ints:
-    """Up to `count` of the rows whose concept is known, as even as can be over class and concept."""
-    cells = [
-        generator.permutation(rows[(values[rows] == value) & (labels[rows] == label)])
-        for label in np.unique(labels)
-        for value in (0, 1)
-    ]
-    filled = [cell for cell in cells if len(cell)]
-    chosen = [cell[: -(-count // max(1, len(filled)))] for cell in filled]
-    return np.sort(np.concatenate(chosen)).astype(np.intp)
-
-
-def _scores(scan: Scan, values: Floats, labels: npt.NDArray[Any], folds: Ints) -> Floats:
-    early = [layer for layer in scan.layers if layer.depth <= max(DEPTHS)] or [scan.layers[0]]
-    features = np.concatenate([scan.features(layer) for layer in early], axis=1)
-    return np.nan_to_num(cross_fit_cav("logistic", features, values, labels, folds))
-
-
-def _pooled(table: ImageTable, rows: Ints, batch_size: int, progress: bool) -> tuple[Floats, Floats]:
-    means, peaks = [], []
-    for x, _, _ in batches(table.take(rows), batch_size):
-        filtered = responses(reduced(x)).flatten(2)
-        means.append(filtered.mean(2).numpy())
-        peaks.append(filtered.amax(2).numpy())
-    return np.concatenate(means), np.concatenate(peaks)
 
 
 def _in_order(table: ImageTable, ids: npt.NDArray[Any]) -> ImageTable:
