@@ -159,7 +159,6 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
         Longest side in pixels.
     """
     position = {str(name): k for k, name in enumerate(table.frame["sample_id"])}
-    low, high = table.value_range
     pictures: dict[str, Picture] = {}
     for name in map(str, sample_ids):
         if name not in position:
@@ -167,12 +166,18 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
         image = table.image(position[name]).numpy()
         if image.ndim != 3:
             return {}
-        shown = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
-        coded = np.clip((shown - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)
-        drawn = Image.fromarray(coded)
+        drawn = Image.fromarray(as_picture(image, table.value_range))
         drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
         pictures[name] = np.asarray(drawn)
     return pictures
+
+
+def as_picture(image: npt.NDArray[Any], value_range: tuple[float, float]) -> Picture:
+    """An image (C, H, W) in its table's value range as ``(H, W, 3)``, or ``(H, W)`` of its first channel."""
+    low, high = value_range
+    shown = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
+    coded: Picture = np.clip((shown - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)
+    return coded
 
 
 def picture_uri(picture: Picture) -> str:

@@ -1,21 +1,27 @@
-"""A grid in Jupyter in which a person accepts and rejects hits, by click or by keyboard.
-
-The front end is one JavaScript file without dependencies (`review.js`); answers travel to the kernel through
-one synchronised trait. Needs the extra ``jupyter``.
-"""
+"""A grid in Jupyter in which a person accepts and rejects hits, by click or by keyboard."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shortcutscope.annotate.hits import Hits, picture_uri
+from shortcutscope.annotate.review_grid import review_grid
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
 
-_HERE = Path(__file__).parent
+_WORDS = {
+    "keys": "Click to change; arrows move, a carrier, r free of it, u undo",
+    "samples": "hits",
+    "button": "Use these marks",
+    "accept": "carrier",
+    "reject": "free of it",
+    "open": "not marked",
+    "accepted": "carriers",
+    "rejected": "free of it",
+}
 
 
 def review(hits: Hits, *, who: str = "", when: str = "") -> AnyWidget:
@@ -44,7 +50,34 @@ def review(hits: Hits, *, who: str = "", when: str = "") -> AnyWidget:
     """
     if not len(hits):
         raise InputError("there are no hits to review; retrieve with k of at least 1")
-    return _widget_class()(hits, who, when)
+    return review_grid(
+        _HitReview(hits, who, when),
+        _items(hits),
+        {"question": f'Does it carry "{hits.name}"?', **_WORDS},
+        instead="write the hits with to_csv(), fill the column mark, and read them with shortcutscope "
+        "retrieve --marks",
+    )
+
+
+@dataclass(frozen=True)
+class _HitReview:
+    """Gives answers to the retrieval, which ranks again."""
+
+    hits: Hits
+    who: str
+    when: str
+
+    def take(self, answers: dict[str, bool | None]) -> str:
+        retrieval = self.hits.retrieval
+        if not answers:
+            return "No sample is marked yet."
+        if retrieval is None:
+            return (
+                f"{len(answers)} marks are in .answers; these hits come from the disk and have no "
+                "retrieval to give them to."
+            )
+        retrieval.mark(answers, who=self.who, when=self.when)
+        return f"{len(answers)} marks taken. {retrieval.advice}"
 
 
 def _items(hits: Hits) -> list[dict[str, Any]]:
@@ -60,64 +93,3 @@ def _items(hits: Hits) -> list[dict[str, Any]]:
         }
         for row in hits.frame.to_dict("records")
     ]
-
-
-def _widget_class() -> type[AnyWidget]:
-    """The widget's class, made when it is asked for: the package works without the extra."""
-    try:
-        import anywidget
-        import traitlets
-    except ImportError as error:
-        raise InputError(
-            'reviewing in a notebook needs anywidget: pip install "shortcutscope[jupyter]"; or write the '
-            "hits with to_csv(), fill the column mark, and read them with shortcutscope retrieve --marks"
-        ) from error
-
-    class Review(anywidget.AnyWidget):
-        """The grid; see :func:`review`."""
-
-        _esm = _HERE / "review.js"
-        _css = _HERE / "review.css"
-        title = traitlets.Unicode().tag(sync=True)
-        items: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
-        answers = traitlets.Dict().tag(sync=True)
-        message = traitlets.Unicode().tag(sync=True)
-
-        def __init__(self, hits: Hits, who: str, when: str) -> None:
-            super().__init__(title=hits.name, items=_items(hits), answers={}, message="")
-            self._hits, self._who, self._when = hits, who, when
-            self.on_msg(self._received)
-
-        @traitlets.validate("answers")
-        def _known(self, proposal: Any) -> dict[str, bool]:
-            # What comes from a browser is checked as any other input is.
-            shown = {item["id"] for item in self.items}
-            return {
-                name: value
-                for name, value in proposal["value"].items()
-                if name in shown and isinstance(value, bool)
-            }
-
-        def submit(self) -> str:
-            """Give the answers to the retrieval, which ranks again."""
-            retrieval = self._hits.retrieval
-            if not self.answers:
-                self.message = "No sample is marked yet."
-            elif retrieval is None:
-                self.message = (
-                    f"{len(self.answers)} marks are in .answers; these hits come from the disk and have no "
-                    "retrieval to give them to."
-                )
-            else:
-                try:
-                    retrieval.mark(dict(self.answers), who=self._who, when=self._when)
-                    self.message = f"{len(self.answers)} marks taken. {retrieval.advice}"
-                except InputError as error:
-                    self.message = f"Not taken: {error}"
-            return str(self.message)
-
-        def _received(self, _: Any, content: Any, __: Any) -> None:
-            if isinstance(content, dict) and content.get("type") == "submit":
-                self.submit()
-
-    return Review

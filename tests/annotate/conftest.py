@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import shortcutscope.annotate
 from shortcutscope.annotate.views import Views
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.data.phantoms import radiographs
@@ -16,6 +20,20 @@ from shortcutscope.models.thin import thin_resnet18
 from shortcutscope.scan.scanner import scan
 
 KIND = "noise"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+#: What a notebook gives the front end of a widget, without a notebook.
+MODEL = """
+  const state = %s; const heard = {}; window.sent = []; window.state = state;
+  const model = {
+    get: (name) => state[name],
+    set: (name, value) => { state[name] = value; (heard[`change:${name}`] || []).forEach((f) => f()); },
+    save_changes: () => { window.saved = (window.saved || 0) + 1; },
+    send: (content) => window.sent.push(content),
+    on: (name, f) => { (heard[name] ||= []).push(f); },
+    off: (name, f) => { heard[name] = (heard[name] || []).filter((g) => g !== f); },
+  };
+  window.model = model;
+"""
 
 
 @dataclass(frozen=True)
@@ -68,3 +86,42 @@ def made_up():
     blocks = {"stem": signal[:, :20].astype(np.float32), "input": signal[:, 20:].astype(np.float32)}
     frame = pd.DataFrame({"carries": carries, "label": labels, "group": np.arange(300)})
     return Views(blocks), frame
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_grid(browser):
+    """Opens a review grid on a page without a notebook; on leaving, nobody complained."""
+    folder = Path(shortcutscope.annotate.__file__).parent
+    script = (folder / "review.js").read_text().replace("export default { render };", "")
+    style = (folder / "review.css").read_text()
+    context = browser.new_context(viewport={"width": 560, "height": 700}, offline=True)
+    complaints = []
+
+    def opened(widget):
+        names = ["words", "items", "answers", "message", "opacity", "takes_back"]
+        state = json.dumps({name: getattr(widget, name) for name in names})
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.set_content(f"<!doctype html><style>{style}</style><div id='here'></div>")
+        page.add_script_tag(
+            content=f"{script}{MODEL % state}\nrender({{ model, el: document.getElementById('here') }});"
+        )
+        return page
+
+    yield opened
+    context.close()
+    assert complaints == []

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import builtins
-import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import shortcutscope.annotate
 from shortcutscope.annotate.hits import Hits
 from shortcutscope.annotate.retrieve import Retrieval
 from shortcutscope.errors import InputError
 
 pytest.importorskip("anywidget", reason="the extra jupyter is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def few_hits(n=7, retrieval=None):
@@ -71,53 +66,10 @@ def test_nothing_to_review_and_a_missing_extra(monkeypatch):
         few_hits().review()
 
 
-MODEL = """
-  const state = %s; const heard = {}; window.sent = []; window.state = state;
-  const model = {
-    get: (name) => state[name],
-    set: (name, value) => { state[name] = value; (heard[`change:${name}`] || []).forEach((f) => f()); },
-    save_changes: () => { window.saved = (window.saved || 0) + 1; },
-    send: (content) => window.sent.push(content),
-    on: (name, f) => { (heard[name] ||= []).push(f); },
-    off: (name, f) => { heard[name] = (heard[name] || []).filter((g) => g !== f); },
-  };
-  window.model = model;
-"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser):
-    """The grid with seven hits, on a page without a notebook; on leaving, nobody complained."""
-    folder = Path(shortcutscope.annotate.__file__).parent
-    script = (folder / "review.js").read_text().replace("export default { render };", "")
-    widget = few_hits().review()
-    state = json.dumps({"title": widget.title, "items": widget.items, "answers": {}, "message": ""})
-    context = browser.new_context(viewport={"width": 560, "height": 700}, offline=True)
-    opened = context.new_page()
-    complaints = []
-    opened.on("console", lambda message: complaints.append(message.text))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    style = (folder / "review.css").read_text()
-    opened.set_content(f"<!doctype html><style>{style}</style><div id='here'></div>")
-    opened.add_script_tag(
-        content=f"{script}{MODEL % state}\nrender({{ model, el: document.getElementById('here') }});"
-    )
-    yield opened
-    assert complaints == []
-    context.close()
+def page(open_grid):
+    """The grid with seven hits."""
+    return open_grid(few_hits().review())
 
 
 def cell(page, k):
