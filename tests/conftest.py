@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Tests run in processes beside each other, each with one thread; set before numpy and torch are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 
