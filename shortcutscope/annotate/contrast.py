@@ -20,6 +20,7 @@ import torch
 from scipy.ndimage import binary_dilation, median_filter
 from torch.nn import functional
 
+from shortcutscope.annotate.fusion import region_of
 from shortcutscope.annotate.thresholds import Threshold, threshold_of
 
 Images = npt.NDArray[np.float32]
@@ -29,10 +30,12 @@ Mask = npt.NDArray[np.bool_]
 WINDOWS = {"narrow": 9 / 64, "wide": 15 / 64}
 #: Medians of larger images are taken on images averaged down to this side.
 MEDIAN_SIDE = 32
+#: Regions reach down to these shares of Otsu's threshold of the evidence.
+REGIONS = (0.5, 1.0)
 BASES = ("difference", "deviation", *WINDOWS)
 SIGNS = {"brighter": 1, "darker": -1, "either": 0}
 #: A contrast of either sign has to explain this much more than the better single sign.
-EITHER_GAIN = 1.5
+EITHER_GAIN = 1.25
 #: A ring around the masks belongs to them from this share of their own contrast on.
 FADING = 0.15
 #: Most rings that are added.
@@ -144,6 +147,8 @@ class Choice:
     ----------
     contrast
         Which.
+    share
+        Of the evidence's own threshold, to which the region reaches down.
     expected
         Intersection over union that is expected of its masks inside the regions.
     rim
@@ -151,6 +156,7 @@ class Choice:
     """
 
     contrast: Contrast
+    share: float
     expected: float
     rim: int = 0
 
@@ -158,11 +164,11 @@ class Choice:
 def choose_contrast(
     carriers: Images,
     others: Images,
-    regions: Sequence[Mask],
+    evidence: Images,
     usual: Usual,
     threshold: Threshold = "otsu",
 ) -> Choice:
-    """The contrast in which carriers exceed the others most, inside the carriers' regions.
+    """The contrast, and the width of the region, in which carriers exceed the others most.
 
     Parameters
     ----------
@@ -170,35 +176,38 @@ def choose_contrast(
         Images with the concept.
     others : (M, C, *size)
         Images without.
-    regions
-        N masks (*size); each is also laid over one of the others.
+    evidence : (N, *size)
+        Of the carriers; the region around it is also laid over one of the others.
     usual
         Of images without.
     threshold
         By which masks will be cut out.
     """
-    found: dict[Contrast, tuple[float, float]] = {}
+    found: dict[tuple[float, Contrast], tuple[int, int]] = {}
     shown, free = planes(carriers), planes(others)
+    regions = {share: [region_of(values, share) for values in evidence] for share in REGIONS}
     for plane, base in product(range(shown.shape[1]), BASES):
         with_it, without = (compared(v[:, plane], base, usual, plane) for v in (shown, free))
-        inside = [v[r] for v, r in zip(with_it, regions, strict=True)]
-        there = [without[k % len(without)][r] for k, r in enumerate(regions)]
-        for sign in SIGNS:
-            contrast = Contrast(base, sign, plane)
-            pairs = [(contrast.signed(a), contrast.signed(b)) for a, b in zip(inside, there, strict=True)]
-            found[contrast] = _exceeding(pairs, threshold)
+        for share, where in regions.items():
+            inside = [v[r] for v, r in zip(with_it, where, strict=True)]
+            there = [without[k % len(without)][r] for k, r in enumerate(where)]
+            for sign in SIGNS:
+                contrast = Contrast(base, sign, plane)
+                pairs = [(contrast.signed(a), contrast.signed(b)) for a, b in zip(inside, there, strict=True)]
+                found[share, contrast] = _exceeding(pairs, threshold)
     # What the artifact covers is not known; the largest excess that any contrast finds is a lower bound.
     most = max(above - usually for above, usually in found.values())
     expected = {
-        contrast: max(above - usually, 0) / max(usually + most, 1e-9)
-        for contrast, (above, usually) in found.items()
+        way: max(above - usually, 0) / max(usually + most, 1e-9) for way, (above, usually) in found.items()
     }
-    best = max(expected, key=lambda c: expected[c] / (EITHER_GAIN if c.sign == "either" else 1))
-    values = best.of(carriers, usual)
-    masks = [cut(v, r, threshold) for v, r in zip(values, regions, strict=True)]
-    wide = Contrast("wide", best.sign, best.plane).of(carriers, usual)
-    clear = _clearest(values, regions, masks)
-    return Choice(best, expected[best], soft_rim(wide[clear], [masks[k] for k in clear]))
+    best = max(expected, key=lambda way: expected[way] / (EITHER_GAIN if way[1].sign == "either" else 1))
+    share, contrast = best
+    values = contrast.of(carriers, usual)
+    masks = [cut(v, r, threshold) for v, r in zip(values, regions[share], strict=True)]
+    wide = Contrast("wide", contrast.sign, contrast.plane).of(carriers, usual)
+    clear = _clearest(values, regions[share], masks)
+    rim = soft_rim(wide[clear], [masks[k] for k in clear])
+    return Choice(contrast, share, expected[best], rim)
 
 
 def separation(contrast: Images, region: Mask, mask: Mask) -> float:
@@ -253,10 +262,9 @@ def soft_rim(contrast: Images, masks: Sequence[Mask]) -> int:
 
 def _exceeding(
     pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]], threshold: Threshold
-) -> tuple[float, float]:
-    """Share of pixels above each region's threshold, in carriers and in the same places of the others."""
+) -> tuple[int, int]:
+    """Pixels above each region's threshold, in carriers and in the same places of the others."""
     limits = [threshold_of(values, threshold) for values, _ in pairs]
-    pixels = sum(len(values) for values, _ in pairs)
     above = sum(int((values > limit).sum()) for (values, _), limit in zip(pairs, limits, strict=True))
     usually = sum(int((values > limit).sum()) for (_, values), limit in zip(pairs, limits, strict=True))
-    return above / max(pixels, 1), usually / max(pixels, 1)
+    return above, usually

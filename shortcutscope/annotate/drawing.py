@@ -101,9 +101,8 @@ class Drawer:
         array = images.cpu().float().numpy()
         usual = Usual.fit(array[others])
         fusion = _full_size(fused(maps, weights), array.shape[2:])
-        regions = [region_of(values) for values in fusion]
-        taught = [region for region, carries in zip(regions, carriers, strict=True) if carries]
-        choice = choose_contrast(array[carriers], array[others], taught, usual, threshold)
+        choice = choose_contrast(array[carriers], array[others], fusion[carriers], usual, threshold)
+        regions = [region_of(values, choice.share) for values in fusion]
         contrast = choice.contrast.of(array, usual)
         outlines = [outline(v, r, threshold) for v, r in zip(contrast, regions, strict=True)]
         presence = Presence.fit(peaks | _shown(outlines), score, concept)
@@ -117,7 +116,7 @@ class Drawer:
         fusion = _full_size(fused(maps, self.weights), images.shape[2:])
         contrast = self.choice.contrast.of(images, self.usual)
         outlines = [
-            outline(values, region_of(where), self.threshold)
+            outline(values, region_of(where, self.choice.share), self.threshold)
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}

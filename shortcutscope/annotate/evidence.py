@@ -35,6 +35,8 @@ Maps = npt.NDArray[np.float32]
 WORKING_SIDE = 96
 #: Added to every standard deviation, as a share of its mean over the positions.
 FLOOR = 1e-3
+#: Spread that counts as none, as a share of the median one; least median, as a share of the whole's.
+FLATTEST, LEAST_UNIT = 0.05, 0.02
 INPUT_LOGISTIC, INPUT_PATTERN, RELEVANCE = "input logistic", "input pattern", "relevance"
 
 
@@ -59,7 +61,7 @@ def working_size(size: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def responses(x: Tensor) -> Tensor:
-    """Input-level filters: intensity, centre-surround, edges, local mean and spread, squares.
+    """Input-level filters: intensity, centre-surround, edges, local mean, spread and flatness, squares.
 
     Parameters
     ----------
@@ -85,8 +87,15 @@ def responses(x: Tensor) -> Tensor:
     fine, wide = mean(grey, 3), mean(grey, 5)
     surround = grey - fine
     edges = [torch.gradient(grey, dim=axis + 2)[0].abs() for axis in range(axes)]
-    found = [grey, surround, surround.abs(), *edges, wide, spread(grey, wide, 5), spread(grey, fine, 3)]
-    found += [grey**2, surround**2]
+    spreads = spread(grey, wide, 5), spread(grey, fine, 3)
+    # What was drawn over an image has none of its noise, which a logarithm brings out. The unit is a median,
+    # since the image's deviation as a whole would change with the artifact, and the flatness everywhere.
+    whole = grey.flatten(1).std(1)
+    flat = []
+    for one in spreads:
+        unit = one.flatten(1).median(1).values.maximum(LEAST_UNIT * whole) + 1e-6
+        flat.append(-(one / unit.view(-1, *[1] * (axes + 1)) + FLATTEST).log())
+    found = [grey, surround, surround.abs(), *edges, wide, *spreads, *flat, grey**2, surround**2]
     if x.shape[1] > 1:
         found.append(x - grey)
     return torch.cat(found, 1)

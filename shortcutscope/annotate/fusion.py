@@ -21,8 +21,6 @@ SMOOTHING = 1.0
 EVEN = 0.01
 #: Lowest 2 AUROC - 1 that counts, and lowest weight relative to the largest.
 LEAST_TOLD, LEAST_WEIGHT = 0.01, 0.05
-#: The region reaches down to this share of Otsu's threshold of the fused map, and a pixel beyond.
-REGION = 0.5
 
 
 def smoothed(maps: Maps) -> Maps:
@@ -63,7 +61,7 @@ def _relative(maps: Maps) -> Maps:
     return np.asarray(above / np.where(top > 0, top, 1), np.float32)
 
 
-def region_of(values: npt.NDArray[Any], share: float = REGION) -> Mask:
-    """Pixels of one map (*size) around its evidence."""
+def region_of(values: npt.NDArray[Any], share: float) -> Mask:
+    """Pixels of one map (*size) above this share of Otsu's threshold, and those beside them."""
     limit = share * threshold_of(values)
     return np.asarray(binary_dilation(values > limit), np.bool_)

@@ -20,10 +20,11 @@ from shortcutscope.annotate.thresholds import Threshold, check_threshold
 from shortcutscope.data.sample_geometry import image_name
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.finding import Finding
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import frozen
 from shortcutscope.probes.concept import Concept
-from shortcutscope.rundir import write_atomically
+from shortcutscope.rundir import read_json, slug, write_atomically
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
 
@@ -95,6 +96,10 @@ def annotate(
     ids = scan.samples["sample_id"].astype(str).to_numpy()
     own = _in_order(table, ids)
     wanted = _rows(ids, samples)
+    if len(own.shape) not in (3, 4):
+        raise InputError(
+            f"masks are drawn on images (C, H, W) and volumes (C, D, H, W), not on shape {own.shape}"
+        )
     options: dict[str, Any] = {"method": method, "threshold": threshold, "n_folds": n_folds, "seed": seed}
     layers = early_layers(scan)
     told = {
@@ -179,6 +184,50 @@ def _keep_heat(folder: Path, sample_id: str, heat: npt.NDArray[Any]) -> None:
 
 def _heat_file(folder: Path, sample_id: str) -> Path:
     return folder / "heat" / mask_file(sample_id, "volume")
+
+
+def annotate_finding(
+    finding: Finding,
+    model: nn.Module,
+    table: ImageTable,
+    samples: Sequence[str] | None = None,
+    *,
+    out: str | Path | None = None,
+    **options: Any,
+) -> MaskSet:
+    """Draw the masks of a finding of an audit.
+
+    Parameters
+    ----------
+    finding
+        Read from a run.
+    model, table
+        Those that were audited.
+    samples
+        Ids of those whose masks are wanted; None for all.
+    out
+        Folder of the masks; by default ``masks/<finding>`` in the run.
+    **options
+        Of :func:`annotate`.
+
+    Raises
+    ------
+    InputError
+        For a finding that was not read from a run, a diffuse one, or another model.
+    """
+    if finding.run is None:
+        raise InputError(f"finding {finding.name!r} belongs to no run: take it from Audit.open(...)")
+    settings: dict[str, Any] = {"extent": finding.extent, **options}
+    refuse_diffuse(settings["extent"], finding.name)
+    audited = read_json(finding.run / "run.json").get("model", {}).get("fingerprint")
+    if audited is not None and audited != model_fingerprint(model):
+        raise InputError(
+            f"this is not the model that was audited in {finding.run}: the weights differ. Give that one, "
+            "or audit this one first"
+        )
+    folder = finding.run / "masks" / slug(finding.name) if out is None else Path(out)
+    scan = Scan.open(finding.run / "scan")
+    return annotate(model, scan, table, finding.concept, samples, out=folder, **settings)
 
 
 def refuse_diffuse(extent: str | None, name: str) -> None:

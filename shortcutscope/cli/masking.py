@@ -1,0 +1,121 @@
+"""``shortcutscope annotate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from shortcutscope.cli.inputs import DataOptions, open_model, open_table
+from shortcutscope.errors import InputError
+
+_COLUMNS, _IMAGES, _MODEL, _MASKS = "Columns of a manifest", "Images", "Model", "Masks"
+
+
+def annotate(
+    run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
+    finding: Annotated[str, typer.Argument(help="Name of a localized finding of that run.")],
+    model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=_MODEL)],
+    data: Annotated[Path, typer.Option(help="DATA of the audit.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the masks; by default masks/FINDING in the run.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Safetensors file or checkpoint.", rich_help_panel=_MODEL)
+    ] = None,
+    num_classes: Annotated[int | None, typer.Option(help="Number of logits.", rich_help_panel=_MODEL)] = None,
+    model_kwargs: Annotated[
+        str | None, typer.Option(help="JSON object of arguments of the factory.", rich_help_panel=_MODEL)
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option(help="Load a checkpoint that can run code (pickle).", rich_help_panel=_MODEL)
+    ] = False,
+    method: Annotated[
+        str, typer.Option(help="fusion, or clarc (the plain recipe).", rich_help_panel=_MASKS)
+    ] = "fusion",
+    threshold: Annotated[
+        str,
+        typer.Option(help="otsu, quantile, or a share of the map's range.", rich_help_panel=_MASKS),
+    ] = "otsu",
+    heat: Annotated[
+        bool, typer.Option("--heat", help="Keep heat maps, too.", rich_help_panel=_MASKS)
+    ] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Also write the masks for another tool.", rich_help_panel=_MASKS)
+    ] = None,
+    export_format: Annotated[
+        str,
+        typer.Option("--format", help="coco, cvat, labelme, png, npz, nifti, ...", rich_help_panel=_MASKS),
+    ] = "coco",
+    image: Annotated[str, typer.Option(help="Image file.", rich_help_panel=_COLUMNS)] = "image",
+    label: Annotated[str, typer.Option(help="Class.", rich_help_panel=_COLUMNS)] = "label",
+    group: Annotated[
+        str | None, typer.Option(help="Patient; default: column group.", rich_help_panel=_COLUMNS)
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split; default: column split.", rich_help_panel=_COLUMNS)
+    ] = None,
+    sample_id: Annotated[
+        str | None, typer.Option(help="Unique id; default: column sample_id.", rich_help_panel=_COLUMNS)
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the image files; default: DATA's.", rich_help_panel=_COLUMNS),
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Resample to this side.", rich_help_panel=_IMAGES)] = None,
+    mode: Annotated[str | None, typer.Option(help="L or RGB.", rich_help_panel=_IMAGES)] = None,
+    value_range: Annotated[
+        tuple[float, float], typer.Option(help="Lowest and highest value.", rich_help_panel=_IMAGES)
+    ] = (0.0, 1.0),
+    mean: Annotated[
+        str | None, typer.Option(help="Mean, one or per channel.", rich_help_panel=_IMAGES)
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Deviation, one or per channel.", rich_help_panel=_IMAGES)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
+) -> None:
+    """Draw a mask of a localized finding on every image that carries it."""
+    from shortcutscope.annotate.masks import annotate_finding, review_order
+    from shortcutscope.audit import Audit
+
+    options: dict[str, Any] = {"method": method, "threshold": threshold_choice(threshold)}
+    found = {one.name: one for one in Audit.open(run).findings}
+    if finding not in found:
+        raise InputError(f"no finding {finding!r} in {run}; there are {', '.join(found) or 'none'}")
+    reading = DataOptions(
+        image, label, group, split, sample_id, None, root, size, mode, value_range, mean, std
+    )
+    loaded = open_model(model, weights, num_classes, trust, model_kwargs)
+    table = open_table(data, reading)
+    masks = annotate_finding(found[finding], loaded, table, out=out, heat=heat, seed=seed, **options)
+    console = Console()
+    console.print(str(masks), markup=False, highlight=False)
+    flagged = review_order(masks)
+    if flagged:
+        first = ", ".join(flagged[:10]) + (", ..." if len(flagged) > 10 else "")
+        console.print(f"look at first: {first}", markup=False, highlight=False)
+    console.print(f"masks: {masks.folder}", markup=False, highlight=False, soft_wrap=True)
+    if export is not None:
+        written = masks.export(export, export_format)
+        console.print(f"{export_format}: {written}", markup=False, highlight=False, soft_wrap=True)
+
+
+def threshold_choice(text: str) -> str | float:
+    """``otsu``, ``quantile`` or a number.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    if text in ("otsu", "quantile"):
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(
+            f"--threshold {text!r} is not allowed; give otsu, quantile or a number between 0 and 1"
+        ) from error
