@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from shortcutscope.annotate.mask_writer import MaskWriter
 from shortcutscope.data.geometry import Frame, Geometry
 from shortcutscope.data.orientation import Orientation
 from shortcutscope.errors import InputError
+
+if TYPE_CHECKING:
+    from shortcutscope.data.table import ImageTable
 
 __all__ = ["MaskEntry", "MaskSet", "MaskWriter"]
 
@@ -178,6 +181,15 @@ class MaskSet:
         }
         write_manifest(self.folder / MANIFEST, self.name, changed.values(), self.provenance)
         return replace(self, entries=tuple(changed[name] for name in self.sample_ids))
+
+    def review(self, table: ImageTable, **options: Any) -> Any:
+        """A grid in Jupyter to accept and reject the masks, drawn over their images.
+
+        See :func:`shortcutscope.annotate.mask_review.review_masks`; needs the extra ``jupyter``.
+        """
+        from shortcutscope.annotate.mask_review import review_masks
+
+        return review_masks(self, table, **options)
 
     def export(self, path: str | Path, format: str = "coco", **options: Any) -> Path:
         """Write the masks for another tool.

@@ -1,6 +1,7 @@
 // The review grid: one picture per sample, accepted or rejected by click or by keyboard. A picture may have an
 // overlay, the outline of a mask, whose opacity one slider sets for all.
 const KEYS = { a: true, r: false };
+const TALLEST = 240; // of a picture with an overlay, in pixels
 
 function element(tag, attributes, text) {
   return filled(document.createElement(tag), attributes, text);
@@ -30,6 +31,7 @@ function pictured(item) {
   const [height, width] = item.overlay.size;
   const frame = element("div", { class: "ss-picture" });
   frame.style.aspectRatio = `${width} / ${height}`;
+  frame.style.width = `min(100%, ${(TALLEST * width) / height}px)`;
   frame.append(image, overlaid(item.overlay));
   return frame;
 }

@@ -1,0 +1,167 @@
+"""A mask and the image that it is of, small enough to be looked at beside many others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+from skimage import measure
+
+from shortcutscope.annotate.export.polygons import Points, outlines
+from shortcutscope.annotate.hits import Picture, as_picture
+from shortcutscope.annotate.mask_files import Mask, MaskEntry
+from shortcutscope.errors import InputError
+
+if TYPE_CHECKING:
+    from shortcutscope.annotate.maskset import MaskSet
+    from shortcutscope.data.table import ImageTable
+
+#: Longest side of a picture, and of the mask that an outline is drawn around, in pixels.
+SIDE, FINEST = 160, 480
+_blocks: Callable[..., Mask] = measure.block_reduce
+_NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPicture:
+    """An image made small, and its mask's outline.
+
+    Attributes
+    ----------
+    entry
+        What is known of the mask.
+    picture
+        ``(h, w)`` or ``(h, w, 3)`` uint8, with the aspect of the image's own file.
+    size
+        (H, W) of the image's own file, displayed.
+    outline
+        Polygons (K, 2) of x and y in pixels of `size`, from the outer edge of the first one; a hole is a
+        polygon inside another.
+    plane
+        Of a volume the slice that is shown, and their number; None for an image.
+    """
+
+    entry: MaskEntry
+    picture: Picture
+    size: tuple[int, int]
+    outline: tuple[Points, ...]
+    plane: tuple[int, int] | None = None
+
+    @property
+    def path(self) -> str:
+        """The outline as the data of an SVG path, to be filled by the rule ``evenodd``."""
+        lines = (" ".join(f"{x:g},{y:g}" for x, y in points) for points in self.outline)
+        return " ".join(f"M{line}Z" for line in lines)
+
+    @property
+    def words(self) -> list[str]:
+        """For a caption: confidence, area, the slice of a volume, and whether a person should look at it."""
+        entry = self.entry
+        found = [] if entry.confidence is None else [f"confidence {entry.confidence:.2f}"]
+        found.append("empty" if entry.empty else f"area {_percent(entry.share)}")
+        if self.plane is not None:
+            found.append(f"slice {self.plane[0] + 1} of {self.plane[1]}")
+        return [*found, "flagged"] if entry.flagged else found
+
+
+def mask_pictures(
+    masks: MaskSet, table: ImageTable, sample_ids: Sequence[str], side: int = SIDE
+) -> Iterator[MaskPicture]:
+    """Pictures of samples with their masks, one at a time.
+
+    The image is the table's before its transform, brought back to the shape of its own file. Of a volume the
+    slice along the first axis is shown that has most of the mask, or the middle one.
+
+    Parameters
+    ----------
+    masks
+        With masks of these samples.
+    table
+        With these samples.
+    sample_ids
+        Which.
+    side
+        Longest side of a picture in pixels; an image that is smaller stays as it is.
+
+    Raises
+    ------
+    InputError
+        For a sample that the table lacks, a mask of another size than its image, or a signal, which is no
+        picture.
+    """
+    masks, plain = masks.in_frame("displayed"), table.with_transform(None)
+    rows = rows_of(table, sample_ids)
+    for name in map(str, sample_ids):
+        entry, image = masks.entry(name), plain.image(rows[name])
+        own = plain.geometry(rows[name], image).size
+        if entry.kind == "signal":
+            raise InputError(f"the mask of {name!r} is one of a signal, which is no picture; plot the signal")
+        if entry.size != own:
+            raise InputError(
+                f"the mask of {name!r} has the size {entry.size}, its image {own} in its own file; "
+                "give the table that the masks were made of"
+            )
+        mask, pixels, plane = masks.mask(name), image.numpy(), None
+        if mask.ndim == 3:
+            plane = (_plane(mask), len(mask))
+            pixels = pixels[:, int((plane[0] + 0.5) * pixels.shape[1] / plane[1])]
+            mask = mask[plane[0]]
+        height, width = mask.shape
+        picture = _small(as_picture(pixels, table.value_range), (height, width), side)
+        yield MaskPicture(entry, picture, (height, width), tuple(outline(mask)), plane)
+
+
+def rows_of(table: ImageTable, sample_ids: Sequence[str]) -> dict[str, int]:
+    """Sample id to row of the table, of these samples.
+
+    Raises
+    ------
+    InputError
+        When the table lacks some.
+    """
+    position = {str(name): k for k, name in enumerate(table.frame["sample_id"])}
+    missing = [str(name) for name in sample_ids if str(name) not in position]
+    if missing:
+        raise InputError(
+            f"the table lacks {len(missing)} of {len(sample_ids)} samples, among them {missing[:5]}; "
+            "give the table that the masks were made of"
+        )
+    return {str(name): position[str(name)] for name in sample_ids}
+
+
+def outline(mask: Mask) -> list[Points]:
+    """Polygons around a mask's parts and around the holes in them, along the edges of pixels.
+
+    Of a mask with a side above :data:`FINEST`, pixels are taken together in squares that are inside when any
+    of them is: what is thin does not vanish, and the outline stays short.
+    """
+    step = -(-max(mask.shape) // FINEST)
+    left: Mask = mask if step == 1 else _blocks(mask, step, np.max)
+    found: list[Points] = []
+    while left.any():
+        whole = ndimage.binary_fill_holes(left, structure=_NEIGHBOURS)
+        found += outlines(whole)
+        left = whole & ~left
+    edge = np.array(mask.shape[::-1])
+    return [np.minimum(points * step, edge) for points in found]
+
+
+def _plane(mask: Mask) -> int:
+    areas = mask.sum(axis=(1, 2))
+    return int(areas.argmax()) if areas.any() else len(mask) // 2
+
+
+def _small(picture: Picture, size: tuple[int, int], side: int) -> Picture:
+    ratio = min(1.0, side / max(size))
+    height, width = (max(1, round(length * ratio)) for length in size)
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.0005 else "< 0.1%"
