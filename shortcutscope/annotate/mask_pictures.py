@@ -53,7 +53,7 @@ class MaskPicture:
 
     @property
     def path(self) -> str:
-        """The outline as the data of an SVG path, to be filled by the rule ``evenodd``."""
+        """The outline as the data of an SVG path."""
         lines = (" ".join(f"{x:g},{y:g}" for x, y in points) for points in self.outline)
         return " ".join(f"M{line}Z" for line in lines)
 
@@ -136,16 +136,20 @@ def rows_of(table: ImageTable, sample_ids: Sequence[str]) -> dict[str, int]:
 def outline(mask: Mask) -> list[Points]:
     """Polygons around a mask's parts and around the holes in them, along the edges of pixels.
 
+    They run around holes the other way round than around parts, so that both rules of filling, ``evenodd``
+    and ``nonzero``, leave the holes out.
+
     Of a mask with a side above :data:`FINEST`, pixels are taken together in squares that are inside when any
     of them is: what is thin does not vanish, and the outline stays short.
     """
     step = -(-max(mask.shape) // FINEST)
     left: Mask = mask if step == 1 else _blocks(mask, step, np.max)
     found: list[Points] = []
+    turn = 1
     while left.any():
         whole = ndimage.binary_fill_holes(left, structure=_NEIGHBOURS)
-        found += outlines(whole)
-        left = whole & ~left
+        found += [points[::turn] for points in outlines(whole)]
+        left, turn = whole & ~left, -turn
     edge = np.array(mask.shape[::-1])
     return [np.minimum(points * step, edge) for points in found]
 

@@ -210,6 +210,10 @@ def test_of_a_volume_the_slice_with_most_of_the_mask(tmp_path):
 def test_outlines_hold_exactly_the_mask_with_its_holes(mask):
     path = " ".join("M" + " ".join(f"{x:g},{y:g}" for x, y in points) + "Z" for points in outline(mask))
     assert np.array_equal(filled(path, mask.shape), mask)
+    x, y = (np.concatenate([points[:, k] for points in outline(mask)] or [[]]) for k in (0, 1))
+    following = [np.roll(points, -1, axis=0) for points in outline(mask)]
+    x_next, y_next = (np.concatenate([points[:, k] for points in following] or [[]]) for k in (0, 1))
+    assert (x * y_next - x_next * y).sum() / 2 == mask.sum(), "holes run the other way round"
 
 
 def test_outlines_of_large_masks_are_short_and_lose_nothing():
