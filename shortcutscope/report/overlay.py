@@ -131,6 +131,9 @@ def _draw(ax: Axes, shown: MaskPicture) -> None:
         extent=(0, width, height, 0),
         interpolation="nearest",
     )
+    # A square for each, so that oblong images stand in line and captions have room.
+    half = max(height, width) / 2
+    ax.set(xlim=(width / 2 - half, width / 2 + half), ylim=(height / 2 + half, height / 2 - half))
     if shown.outline:
         closed = [np.vstack([points, points[:1]]) for points in shown.outline]
         path = Path.make_compound_path(*(Path(points, closed=True) for points in closed))

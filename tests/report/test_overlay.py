@@ -91,6 +91,7 @@ def test_colour_holes_and_an_oblong_file(tmp_path):
         writer.append("x" * 40, mask)
     (ax,) = draw_overlays(MaskSet.open(tmp_path / "m"), table).axes  # colour has no grey scale
     assert ax.images[0].get_extent() == [0, 10, 20, 0]
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-5, 15), (20, 0)), "in the middle of a square"
     assert np.asarray(ax.images[0].get_array())[0, 0].tolist() == [255, 0, 0]
     assert np.array_equal(covered(ax, (20, 10)), mask)
     assert len(ax.get_title().splitlines()[0]) == 18
