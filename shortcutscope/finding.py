@@ -24,6 +24,7 @@ from shortcutscope.scan.scanner import Scan
 
 if TYPE_CHECKING:
     from shortcutscope.annotate.hits import Hits
+    from shortcutscope.annotate.maskset import MaskSet
     from shortcutscope.annotate.retrieve import Retrieval
     from shortcutscope.discover.circuits import Circuit
 
@@ -133,6 +134,35 @@ class Finding:
         from shortcutscope.annotate.findings import retrieval_of
 
         return retrieval_of(self._home(), self.name, **options)
+
+    def annotate(
+        self,
+        model: nn.Module,
+        table: ImageTable,
+        samples: Hits | Sequence[str] | None = None,
+        **options: Any,
+    ) -> MaskSet:
+        """Draw a mask of it on every image that carries it; the masks are kept in the run.
+
+        Parameters
+        ----------
+        model, table
+            Those that were audited.
+        samples
+            Hits, or ids, of those whose masks are wanted; None for all.
+        **options
+            Of `shortcutscope.annotate.masks.annotate`, such as ``method`` and ``threshold``.
+
+        Raises
+        ------
+        InputError
+            For a diffuse finding, one that was not read from a run, or another model.
+        """
+        from shortcutscope.annotate.hits import Hits
+        from shortcutscope.annotate.masks import annotate_finding
+
+        ids = samples.ids if isinstance(samples, Hits) else samples
+        return annotate_finding(self, model, table, ids, **options)
 
     def _home(self) -> Path:
         if self.run is None:

@@ -14,7 +14,7 @@ from shortcutscope.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-SUITES = ("scan", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery", "circuits")
+SUITES = ("scan", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery", "circuits", "masks")
 
 
 def demo(
