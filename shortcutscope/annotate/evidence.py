@@ -14,6 +14,7 @@ and balanced against the label, so no map was ever shown a mask.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shortcutscope.attribution.hooks import visiting
+from shortcutscope.attribution.lrp.composites import Composite
 from shortcutscope.attribution.lrp.conditional import Direction, conditional_relevance
+from shortcutscope.attribution.lrp.mode import default_composite
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import logistic_cav, pattern_cav
-from shortcutscope.scan.capture import forward_reduced
 
 Floats = npt.NDArray[np.float64]
 Maps = npt.NDArray[np.float32]
@@ -147,6 +150,8 @@ class Evidence:
         Where concept-conditioned relevance begins; None without it.
     last
         The layer that it begins in.
+    composite
+        The rules of relevance; None for the network's default.
     """
 
     inputs: Mapping[str, Projection]
@@ -154,6 +159,7 @@ class Evidence:
     network: Mapping[str, Projection]
     start: Direction | None
     last: Layer | None = None
+    composite: Composite | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -171,6 +177,7 @@ class Evidence:
             network,
             start,
             self.last,
+            self.composite,
         )
 
     def maps(self, model: nn.Module, x: Tensor) -> dict[str, Maps]:
@@ -187,15 +194,27 @@ class Evidence:
             for name, features in activations(model, x, self.layers).items():
                 found[f"{name} pattern"] = self.network[name].excess(features)
         if self.start is not None and self.last is not None:
-            relevance = conditional_relevance(model, x, self.start, [self.last])
+            relevance = conditional_relevance(model, x, self.start, [self.last], composite=self.composite)
             found[RELEVANCE] = reduced(relevance.input.sum(1, keepdim=True).clamp_min(0))[:, 0].cpu()
         return {name: resized(values, size).numpy().astype(np.float32) for name, values in found.items()}
 
 
 def activations(model: nn.Module, x: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
-    """Feature maps (N, C, *grid) of layers, on the CPU."""
-    _, found = forward_reduced(model, x, layers, lambda _, values: values.detach().clone())
-    return {name: values.cpu() for name, values in found.items()}
+    """Feature maps (N, C, *grid) of layers, on the CPU; what lies above the last of them does not run."""
+    found: dict[str, Tensor] = {}
+
+    def visit(layer: Layer, values: Tensor) -> None:
+        found[layer.name] = layer.channels_first(values).detach().clone().cpu()
+        if len(found) == len(layers):
+            raise _ReachedError
+
+    with suppress(_ReachedError), torch.no_grad(), visiting(model, layers, visit):
+        model(x.detach().clone())  # a copy, since a model may normalise its input in place
+    return {layer.name: found[layer.name] for layer in layers}
+
+
+class _ReachedError(Exception):
+    """The last layer that was asked for has run."""
 
 
 def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -273,7 +292,10 @@ class Vectors:
         if self.start is not None:
             last = layers[-1].name
             start = Direction(last, self.start.astype(np.float32), reference=seen[last].mean(0))
-        return Evidence(inputs, layers, network, start, layers[-1] if layers else None)
+        if start is None:
+            return Evidence(inputs, layers, network, None)
+        # Found out once: each time costs a forward pass.
+        return Evidence(inputs, layers, network, start, layers[-1], default_composite(model, without[:1]))
 
 
 def _pattern(features: npt.NDArray[Any], concept: Floats, labels: npt.NDArray[Any]) -> Floats:

@@ -9,6 +9,7 @@ from shortcutscope.annotate.evidence import (
     WORKING_SIDE,
     Projection,
     Vectors,
+    activations,
     reduced,
     responses,
     working_size,
@@ -56,8 +57,6 @@ def fitted(x, concept, labels):
     model = thin_resnet18(width=4).eval()
     layers = find_layers(model, x[:2], ["blocks.0", "blocks.1"])
     with frozen(model):
-        from shortcutscope.annotate.evidence import activations
-
         peaks = {n: v.flatten(2).amax(2).numpy() for n, v in activations(model, x, layers).items()}
         filtered = responses(x).flatten(2)
         pooled = (filtered.mean(2).double().numpy(), filtered.amax(2).double().numpy())
@@ -74,6 +73,21 @@ def test_the_input_evidence_lies_where_the_artifact_is(problem):
     for name in evidence.inputs:
         inside = maps[name][:, 20:24, 6:10].mean()
         assert inside > 5 * maps[name].mean()
+
+
+def test_nothing_runs_above_the_last_layer():
+    model = thin_resnet18(width=4).eval()
+    x = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    layers = find_layers(model, x, ["blocks.0", "blocks.1"])
+    ran = []
+    handle = model.fc.register_forward_hook(lambda *_: ran.append("fc"))
+    with frozen(model):
+        found = activations(model, x, layers)
+    handle.remove()
+    assert ran == []
+    assert not model.blocks[1]._forward_hooks
+    with torch.no_grad():
+        torch.testing.assert_close(found["blocks.1"], model.blocks[1](model.blocks[0](model.stem(x))))
 
 
 def test_what_is_left_out_is_not_computed(problem):
