@@ -14,7 +14,9 @@ from shortcutscope.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-SUITES = ("scan", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery", "circuits", "masks")
+SUITES = (
+    "scan", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery", "circuits", "masks",
+)  # fmt: skip
 
 
 def demo(
