@@ -73,6 +73,20 @@ def test_search_notebook_finds_what_was_planted(tmp_path: Path) -> None:
     assert "ablating them removes" in text
 
 
+@pytest.mark.usefixtures("quiet_kernel")
+def test_mask_notebook_draws_the_letters_and_refuses_the_noise(tmp_path: Path) -> None:
+    (path,) = (p for p in NOTEBOOKS if p.stem == "03_make_masks")
+    text = execute(path, tmp_path)
+    assert "'noise' is diffuse" in text
+    overlap = re.search(r"mean IoU on carriers: ([\d.]+)", text)
+    assert overlap is not None
+    assert float(overlap[1]) > 0.6
+    false = re.search(r"that got a mask: ([\d.]+)%", text)
+    assert false is not None
+    assert float(false[1]) <= 5
+    assert "equal to the pixel: True" in text
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("quiet_kernel")
 def test_audit_notebook_on_real_radiographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
