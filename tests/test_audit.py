@@ -424,3 +424,34 @@ def test_a_network_that_looks_at_nothing_but_the_anatomy_gets_no_proposal_and_an
     assert done.shortcuts == ()
     text = done.report().read_text()
     assert "Nothing was proposed" in text
+
+
+@pytest.mark.parametrize(
+    ("n", "patients", "classes"), [(12, 3, 2), (60, 4, 2), (60, 60, 3), (130, 40, 2)], ids=str
+)
+def test_searching_small_data_says_what_is_missing_and_breaks_nothing(n, patients, classes, tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "sample_id": [f"s{i}" for i in range(n)],
+            "label": np.arange(n) % classes,
+            "group": [f"p{i % patients}" for i in range(n)],
+            "age": rng.normal(size=n),
+        }
+    )
+    table = ss.ImageTable.from_arrays(rng.random((n, 24, 24)).astype(np.float32), frame)
+    model = thin_resnet18(width=4, num_classes=classes, seed=0)
+    done = ss.audit(model, table, tmp_path / "run", **OPTIONS)
+    notes = done.run["discovery"]["notes"]
+    assert any("nothing was looked for" in note for note in notes) == (n < 40 or patients < 8)
+    assert not done.shortcuts
+    assert done.report().exists()
+
+
+@pytest.mark.parametrize(("make", "shape"), [(thin_cnn1d, (96,)), (thin_cnn3d, (8, 8, 8))], ids=["1d", "3d"])
+def test_signals_and_volumes_are_searched_without_the_filter_bank(make, shape, tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.random((90, 1, *shape)).astype(np.float32)
+    table = ss.ImageTable.from_arrays(values, np.arange(90) % 2, dims=len(shape), channels_last=False)
+    done = ss.audit(make(in_channels=1), table, tmp_path / "run", **OPTIONS)
+    assert any("filter bank reads images" in note for note in done.run["discovery"]["notes"])

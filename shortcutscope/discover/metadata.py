@@ -111,7 +111,8 @@ def screen_metadata(
     n_permutations
         Per variable.
     n_folds
-        Of the classifier; patients are kept together.
+        Of the classifier; patients are kept together. Fewer where there are fewer patients in a class, and
+        no classifier where there is one alone.
     classify
         Whether to fit the classifier.
     seed
@@ -355,12 +356,19 @@ def _metadata_only(
 ) -> pd.DataFrame:
     """Gradient boosting on all columns, fitted on patients, scored on the images of others."""
     features = np.column_stack([v.values for v in variables])
+    n_folds = min(n_folds, len(np.unique(units.groups)), int(np.bincount(units.labels).min()))
+    if n_folds < 2:
+        return _no_scores()
     folds = grouped_folds(units.groups, units.labels, n_folds, seed)
     n_classes = int(units.labels.max()) + 1
     probability = np.zeros((len(units), n_classes))
     for fold in range(n_folds):
         train = folds != fold
         model = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, random_state=seed)
+        seen = np.unique(units.labels[train])
+        if len(seen) == 1:
+            probability[~train, seen[0]] = 1
+            continue
         model.fit(features[train], units.labels[train])
         probability[np.ix_(~train, model.classes_)] = model.predict_proba(features[~train])
     rows = probability[units.of_row]

@@ -37,6 +37,8 @@ SMALLEST_GAIN = 0.08
 #: Correlation, within class, of two proposals' out-of-fold scores from which they are one direction.
 SAME_DIRECTION = 0.8
 MOST = 10
+#: Smaller data hold no groups that could be told from chance.
+FEWEST_SAMPLES, FEWEST_PATIENTS = 40, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +181,9 @@ def discover(
     if scan.samples["sample_id"].tolist() != table.frame["sample_id"].tolist():
         raise InputError("the scan is not of this table: their sample ids differ; scan the table first")
     setting = _setting(scan, seed)
+    reason = _too_small(setting)
+    if reason:
+        return Discovery([], [], (reason,), 0)
     early = early_features(scan, table, batch_size=batch_size, workers=workers, progress=progress)
     notes: list[str] = []
     found: list[Candidate] = []
@@ -203,6 +208,18 @@ def discover(
     surplus = [replace(p, dropped=f"{most} stronger ones are proposed") for p in good[most:]]
     others = [p for p in (*tested, *doubted) if p.dropped]
     return Discovery(good[:most], [*surplus, *others, *twins], tuple(notes), looked_at)
+
+
+def _too_small(setting: Setting) -> str:
+    """Why nothing can be found in so few samples; empty where something can."""
+    n, patients = len(setting.labels), len(np.unique(setting.groups))
+    classes = len(np.unique(setting.labels))
+    if n >= FEWEST_SAMPLES and patients >= FEWEST_PATIENTS and classes > 1:
+        return ""
+    return (
+        f"nothing was looked for in {n} samples of {patients} patients and {classes} classes; at least "
+        f"{FEWEST_SAMPLES} samples of {FEWEST_PATIENTS} patients and 2 classes are needed"
+    )
 
 
 def _setting(scan: Scan, seed: int) -> Setting:
