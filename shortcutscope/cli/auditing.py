@@ -21,16 +21,29 @@ from shortcutscope.cli.inputs import (
     unreadable_choice,
     with_roles,
 )
+from shortcutscope.cli.options import (
+    COLUMNS,
+    IMAGES,
+    MODEL,
+    GroupColumn,
+    ImageColumn,
+    LabelColumn,
+    Mean,
+    Mode,
+    ModelKwargs,
+    NumClasses,
+    Root,
+    SampleIdColumn,
+    Size,
+    SplitColumn,
+    Std,
+    Trust,
+    ValueRange,
+    Weights,
+)
 from shortcutscope.errors import InputError
 
-_COLUMNS, _IMAGES, _MODEL, _ROLES, _STATISTICS, _RUNNING = (
-    "Columns of a manifest",
-    "Images",
-    "Model",
-    "What the samples are",
-    "Statistics",
-    "Running",
-)
+_ROLES, _STATISTICS, _RUNNING = "What the samples are", "Statistics", "Running"
 
 
 class FoundShortcutsError(Exception):
@@ -57,68 +70,47 @@ def audit(
             help="Look for shortcuts that nobody named. Default: where no --concepts are given.",
         ),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Safetensors file or checkpoint.", rich_help_panel=_MODEL)
-    ] = None,
-    num_classes: Annotated[int | None, typer.Option(help="Number of logits.", rich_help_panel=_MODEL)] = None,
-    model_kwargs: Annotated[
-        str | None, typer.Option(help="JSON object of arguments of the factory.", rich_help_panel=_MODEL)
-    ] = None,
-    trust: Annotated[
-        bool, typer.Option(help="Load a checkpoint that can run code (pickle).", rich_help_panel=_MODEL)
-    ] = False,
+    weights: Weights = None,
+    num_classes: NumClasses = None,
+    model_kwargs: ModelKwargs = None,
+    trust: Trust = False,
     layers: Annotated[
-        str, typer.Option(help="blocks, all, or names and patterns.", rich_help_panel=_MODEL)
+        str, typer.Option(help="blocks, all, or names and patterns.", rich_help_panel=MODEL)
     ] = "blocks",
     target: Annotated[
-        str, typer.Option(help="Explained logit: predicted, label or a class.", rich_help_panel=_MODEL)
+        str, typer.Option(help="Explained logit: predicted, label or a class.", rich_help_panel=MODEL)
     ] = "predicted",
     task: Annotated[
-        str, typer.Option(help="auto, multiclass, binary or multilabel.", rich_help_panel=_MODEL)
+        str, typer.Option(help="auto, multiclass, binary or multilabel.", rich_help_panel=MODEL)
     ] = "auto",
     positive: Annotated[
-        int | None, typer.Option(help="Class that effects refer to.", rich_help_panel=_MODEL)
+        int | None, typer.Option(help="Class that effects refer to.", rich_help_panel=MODEL)
     ] = None,
     attribution: Annotated[
         str,
         typer.Option(
             help="Relevance: gradient, lrp (checked; falls back to gradient) or lrp:COMPOSITE.",
-            rich_help_panel=_MODEL,
+            rich_help_panel=MODEL,
         ),
     ] = "gradient",
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Stop where LRP does not hold on the model.", rich_help_panel=_MODEL),
+        typer.Option("--strict", help="Stop where LRP does not hold on the model.", rich_help_panel=MODEL),
     ] = False,
-    image: Annotated[str, typer.Option(help="Image file.", rich_help_panel=_COLUMNS)] = "image",
-    label: Annotated[str, typer.Option(help="Class.", rich_help_panel=_COLUMNS)] = "label",
-    group: Annotated[
-        str | None, typer.Option(help="Patient; default: column group.", rich_help_panel=_COLUMNS)
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split; default: column split.", rich_help_panel=_COLUMNS)
-    ] = None,
-    sample_id: Annotated[
-        str | None, typer.Option(help="Unique id; default: column sample_id.", rich_help_panel=_COLUMNS)
-    ] = None,
-    mask: Annotated[str | None, typer.Option(help="Annotation mask file.", rich_help_panel=_COLUMNS)] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the image files; default: DATA's.", rich_help_panel=_COLUMNS),
-    ] = None,
-    size: Annotated[int | None, typer.Option(help="Resample to this side.", rich_help_panel=_IMAGES)] = None,
-    mode: Annotated[str | None, typer.Option(help="L or RGB.", rich_help_panel=_IMAGES)] = None,
-    value_range: Annotated[
-        tuple[float, float], typer.Option(help="Lowest and highest value.", rich_help_panel=_IMAGES)
-    ] = (0.0, 1.0),
-    mean: Annotated[
-        str | None, typer.Option(help="Mean, one or per channel.", rich_help_panel=_IMAGES)
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Deviation, one or per channel.", rich_help_panel=_IMAGES)
-    ] = None,
+    image: ImageColumn = "image",
+    label: LabelColumn = "label",
+    group: GroupColumn = None,
+    split: SplitColumn = None,
+    sample_id: SampleIdColumn = None,
+    mask: Annotated[str | None, typer.Option(help="Annotation mask file.", rich_help_panel=COLUMNS)] = None,
+    root: Root = None,
+    size: Size = None,
+    mode: Mode = None,
+    value_range: ValueRange = (0.0, 1.0),
+    mean: Mean = None,
+    std: Std = None,
     on_unreadable: Annotated[
-        str, typer.Option(help="raise, or skip and count.", rich_help_panel=_IMAGES)
+        str, typer.Option(help="raise, or skip and count.", rich_help_panel=IMAGES)
     ] = "raise",
     train_data: Annotated[
         Path | None,

@@ -9,29 +9,41 @@ import typer
 from rich.console import Console
 
 from shortcutscope.cli.inputs import DataOptions, open_model, open_table
+from shortcutscope.cli.options import (
+    MODEL,
+    GroupColumn,
+    ImageColumn,
+    LabelColumn,
+    Mean,
+    Mode,
+    ModelKwargs,
+    NumClasses,
+    Root,
+    SampleIdColumn,
+    Size,
+    SplitColumn,
+    Std,
+    Trust,
+    ValueRange,
+    Weights,
+)
 from shortcutscope.errors import InputError
 
-_COLUMNS, _IMAGES, _MODEL, _MASKS = "Columns of a manifest", "Images", "Model", "Masks"
+_MASKS = "Masks"
 
 
 def annotate(
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
     finding: Annotated[str, typer.Argument(help="Name of a localized finding of that run.")],
-    model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=_MODEL)],
+    model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=MODEL)],
     data: Annotated[Path, typer.Option(help="DATA of the audit.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the masks; by default masks/FINDING in the run.")
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Safetensors file or checkpoint.", rich_help_panel=_MODEL)
-    ] = None,
-    num_classes: Annotated[int | None, typer.Option(help="Number of logits.", rich_help_panel=_MODEL)] = None,
-    model_kwargs: Annotated[
-        str | None, typer.Option(help="JSON object of arguments of the factory.", rich_help_panel=_MODEL)
-    ] = None,
-    trust: Annotated[
-        bool, typer.Option(help="Load a checkpoint that can run code (pickle).", rich_help_panel=_MODEL)
-    ] = False,
+    weights: Weights = None,
+    num_classes: NumClasses = None,
+    model_kwargs: ModelKwargs = None,
+    trust: Trust = False,
     method: Annotated[
         str, typer.Option(help="fusion, or clarc (the plain recipe).", rich_help_panel=_MASKS)
     ] = "fusion",
@@ -49,32 +61,17 @@ def annotate(
         str,
         typer.Option("--format", help="coco, cvat, labelme, png, npz, nifti, ...", rich_help_panel=_MASKS),
     ] = "coco",
-    image: Annotated[str, typer.Option(help="Image file.", rich_help_panel=_COLUMNS)] = "image",
-    label: Annotated[str, typer.Option(help="Class.", rich_help_panel=_COLUMNS)] = "label",
-    group: Annotated[
-        str | None, typer.Option(help="Patient; default: column group.", rich_help_panel=_COLUMNS)
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split; default: column split.", rich_help_panel=_COLUMNS)
-    ] = None,
-    sample_id: Annotated[
-        str | None, typer.Option(help="Unique id; default: column sample_id.", rich_help_panel=_COLUMNS)
-    ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the image files; default: DATA's.", rich_help_panel=_COLUMNS),
-    ] = None,
-    size: Annotated[int | None, typer.Option(help="Resample to this side.", rich_help_panel=_IMAGES)] = None,
-    mode: Annotated[str | None, typer.Option(help="L or RGB.", rich_help_panel=_IMAGES)] = None,
-    value_range: Annotated[
-        tuple[float, float], typer.Option(help="Lowest and highest value.", rich_help_panel=_IMAGES)
-    ] = (0.0, 1.0),
-    mean: Annotated[
-        str | None, typer.Option(help="Mean, one or per channel.", rich_help_panel=_IMAGES)
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Deviation, one or per channel.", rich_help_panel=_IMAGES)
-    ] = None,
+    image: ImageColumn = "image",
+    label: LabelColumn = "label",
+    group: GroupColumn = None,
+    split: SplitColumn = None,
+    sample_id: SampleIdColumn = None,
+    root: Root = None,
+    size: Size = None,
+    mode: Mode = None,
+    value_range: ValueRange = (0.0, 1.0),
+    mean: Mean = None,
+    std: Std = None,
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Draw a mask of a localized finding on every image that carries it."""
