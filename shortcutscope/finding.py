@@ -96,7 +96,7 @@ class Finding:
         InputError
             For a finding that was not read from a run, or a run that is not whole.
         """
-        run = self._home()
+        run = self.home()
         table = pd.read_parquet(run / "concepts.parquet")
         if self.name not in table:
             raise InputError(f"{run / 'concepts.parquet'} lacks {self.name!r}: run the same audit again")
@@ -118,7 +118,7 @@ class Finding:
         from shortcutscope.discover.circuits import find_circuit
 
         options = {"positive": int(self.association.get("positive", 1)), **options}
-        return find_circuit(model, Scan.open(self._home() / "scan"), table, self.concept, **options)
+        return find_circuit(model, Scan.open(self.home() / "scan"), table, self.concept, **options)
 
     def retrieval(self, **options: Any) -> Retrieval:
         """The ranking of the audited samples by this finding, to be asked for queries and given marks.
@@ -133,7 +133,7 @@ class Finding:
         """
         from shortcutscope.annotate.findings import retrieval_of
 
-        return retrieval_of(self._home(), self.name, **options)
+        return retrieval_of(self.home(), self.name, **options)
 
     def annotate(
         self,
@@ -164,7 +164,14 @@ class Finding:
         ids = samples.ids if isinstance(samples, Hits) else samples
         return annotate_finding(self, model, table, ids, **options)
 
-    def _home(self) -> Path:
+    def home(self) -> Path:
+        """The run directory that it was read from.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run.
+        """
         if self.run is None:
             raise InputError(f"finding {self.name!r} belongs to no run: take it from Audit.open(...)")
         return self.run

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.ndimage import binary_dilation, median_filter
-from torch.nn import functional
 
+from shortcutscope.annotate.evidence import averaged, resized
 from shortcutscope.annotate.fusion import region_of
 from shortcutscope.annotate.thresholds import Threshold, threshold_of
 
@@ -122,21 +122,10 @@ def background(values: Images, window: float) -> Images:
     size = values.shape[1:]
     shrink = min(1.0, MEDIAN_SIDE / min(size))
     small = tuple(max(1, round(side * shrink)) for side in size)
-    pools: tuple[Any, ...] = (
-        functional.adaptive_avg_pool1d,
-        functional.adaptive_avg_pool2d,
-        functional.adaptive_avg_pool3d,
-    )
-    reduced = values
-    if small != size:
-        reduced = pools[len(size) - 1](torch.from_numpy(values)[:, None], small)[:, 0].numpy()
+    less = averaged(torch.from_numpy(values)[:, None], small)[:, 0].numpy()
     width = 2 * round((window * min(small) - 1) / 2) + 1
-    found = median_filter(reduced, (1, *[width] * len(size)), mode="nearest")
-    if small != size:
-        mode = ("linear", "bilinear", "trilinear")[len(size) - 1]
-        tensor = torch.from_numpy(found)[:, None]
-        found = functional.interpolate(tensor, size=size, mode=mode, align_corners=False)[:, 0].numpy()
-    return np.asarray(found, np.float32)
+    found = median_filter(less, (1, *[width] * len(size)), mode="nearest")
+    return resized(torch.from_numpy(found), size).numpy().astype(np.float32)
 
 
 @dataclass(frozen=True)

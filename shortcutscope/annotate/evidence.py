@@ -45,15 +45,19 @@ INPUT_LOGISTIC, INPUT_PATTERN, RELEVANCE = "input logistic", "input pattern", "r
 
 def reduced(x: Tensor) -> Tensor:
     """Images (N, C, *spatial) averaged down to the working size; smaller ones as they are."""
-    size = working_size(tuple(x.shape[2:]))
+    return averaged(x.float(), working_size(tuple(x.shape[2:])))
+
+
+def averaged(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Images (N, C, *spatial) averaged down to a size."""
     if size == tuple(x.shape[2:]):
-        return x.float()
+        return x
     pools: tuple[Any, ...] = (
         functional.adaptive_avg_pool1d,
         functional.adaptive_avg_pool2d,
         functional.adaptive_avg_pool3d,
     )
-    found: Tensor = pools[len(size) - 1](x.float(), size)
+    found: Tensor = pools[len(size) - 1](x, size)
     return found
 
 

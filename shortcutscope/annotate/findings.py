@@ -41,7 +41,7 @@ def retrieval_of(run: str | Path, finding: str, *, marks: Marks | None = None, *
         For a run without that finding, or one that is not finished.
     """
     run = Path(run)
-    found = _finding(run, finding)
+    found = finding_of(run, finding)
     scanned = Scan.open(run / "scan")
     path = marks_path(run, finding)
     kept = Marks.open(path)
@@ -57,7 +57,14 @@ def retrieval_of(run: str | Path, finding: str, *, marks: Marks | None = None, *
     return made
 
 
-def _finding(run: Path, name: str) -> Finding:
+def finding_of(run: Path, name: str) -> Finding:
+    """A finding of a run by its name.
+
+    Raises
+    ------
+    InputError
+        When there is none of that name.
+    """
     findings = [Finding.from_dict(entry) for entry in read_json(run / "findings.json")]
     for found in findings:
         if found.name == name:

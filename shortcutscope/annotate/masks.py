@@ -215,18 +215,17 @@ def annotate_finding(
     InputError
         For a finding that was not read from a run, a diffuse one, or another model.
     """
-    if finding.run is None:
-        raise InputError(f"finding {finding.name!r} belongs to no run: take it from Audit.open(...)")
+    run = finding.home()
     settings: dict[str, Any] = {"extent": finding.extent, **options}
     refuse_diffuse(settings["extent"], finding.name)
-    audited = read_json(finding.run / "run.json").get("model", {}).get("fingerprint")
+    audited = read_json(run / "run.json").get("model", {}).get("fingerprint")
     if audited is not None and audited != model_fingerprint(model):
         raise InputError(
-            f"this is not the model that was audited in {finding.run}: the weights differ. Give that one, "
+            f"this is not the model that was audited in {run}: the weights differ. Give that one, "
             "or audit this one first"
         )
-    folder = finding.run / "masks" / slug(finding.name) if out is None else Path(out)
-    scan = Scan.open(finding.run / "scan")
+    folder = run / "masks" / slug(finding.name) if out is None else Path(out)
+    scan = Scan.open(run / "scan")
     return annotate(model, scan, table, finding.concept, samples, out=folder, **settings)
 
 

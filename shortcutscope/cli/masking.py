@@ -75,19 +75,17 @@ def annotate(
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Draw a mask of a localized finding on every image that carries it."""
+    from shortcutscope.annotate.findings import finding_of
     from shortcutscope.annotate.masks import annotate_finding, review_order
-    from shortcutscope.audit import Audit
 
     options: dict[str, Any] = {"method": method, "threshold": threshold_choice(threshold)}
-    found = {one.name: one for one in Audit.open(run).findings}
-    if finding not in found:
-        raise InputError(f"no finding {finding!r} in {run}; there are {', '.join(found) or 'none'}")
+    found = finding_of(run, finding)
     reading = DataOptions(
         image, label, group, split, sample_id, None, root, size, mode, value_range, mean, std
     )
     loaded = open_model(model, weights, num_classes, trust, model_kwargs)
     table = open_table(data, reading)
-    masks = annotate_finding(found[finding], loaded, table, out=out, heat=heat, seed=seed, **options)
+    masks = annotate_finding(found, loaded, table, out=out, heat=heat, seed=seed, **options)
     console = Console()
     console.print(str(masks), markup=False, highlight=False)
     flagged = review_order(masks)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from scipy import stats
 from skimage.filters import threshold_otsu
 
+from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.probes.mixture import Mixture, fit_mixture
 
 Floats = npt.NDArray[np.float64]
@@ -104,13 +106,18 @@ class Setting:
         Class to (N,) by how much the model prefers it. Of two classes one is enough: what speaks against it
         speaks for the other.
     seed
-        Of the draw of samples that groups are fitted on.
+        Of the draw of samples that groups are fitted on, and of the folds.
     """
 
     labels: Ints
     groups: npt.NDArray[Any]
     margins: Mapping[int, Floats]
     seed: int = 0
+
+    @cached_property
+    def folds(self) -> npt.NDArray[np.intp]:
+        """(N,) folds of whole patients, the same for all that is read off out of fold."""
+        return make_folds(self.labels, self.groups, seed=self.seed)
 
 
 def judge(view: str, scores: npt.ArrayLike, setting: Setting) -> list[Candidate]:

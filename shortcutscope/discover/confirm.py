@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.discover.candidates import SMALLEST_T, Candidate, Setting, logit_gap, two_groups
-from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
+from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.probes.mixture import MIN_SEPARATION, confident
 
 Floats = npt.NDArray[np.float64]
@@ -67,8 +67,8 @@ def confirm(candidates: Sequence[Candidate], early: npt.NDArray[Any], setting: S
     failures = [_too_few(target) for target in targets]
     told = [target for target, failure in zip(targets, failures, strict=True) if not failure]
     if told:
-        folds = make_folds(setting.labels, setting.groups, seed=setting.seed)
-        read = iter(cross_fitted_scores(early, np.stack(told, axis=1), setting.labels, folds).T)
+        stacked = np.stack(told, axis=1)
+        read = iter(cross_fitted_scores(early, stacked, setting.labels, setting.folds).T)
     return [
         HeldOut(target, target == 1, target, f"even by its own scores {failure}")
         if failure
@@ -79,8 +79,8 @@ def confirm(candidates: Sequence[Candidate], early: npt.NDArray[Any], setting: S
 
 def _judged_again(candidate: Candidate, scores: Floats, codes: Ints, setting: Setting) -> HeldOut:
     mixture = two_groups(scores, codes, setting.seed)
-    values = _sides(scores, codes, setting)
-    carriers = mixture.posterior(scores) > 0.5
+    posterior = mixture.posterior(scores)
+    values, carriers = confident(posterior, CONFIDENCE), posterior > 0.5
     _, t = logit_gap(setting.margins[candidate.label], carriers, setting.labels, setting.groups)
     failure = _too_few(values)
     if mixture.separation < MIN_SEPARATION:

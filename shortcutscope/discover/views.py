@@ -20,7 +20,7 @@ from shortcutscope.discover.neurons import outlier_scores, profile_neurons
 from shortcutscope.discover.prototypes import fit_prototypes, rare_members
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
-from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
+from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.scan.reading import Scan
 
 Floats = npt.NDArray[np.float64]
@@ -134,8 +134,7 @@ def _member_views(
 
 def _read_off(early: Early, targets: Sequence[Floats], setting: Setting) -> Floats:
     """Scores (N, T) of sets of samples, 1, 0 or NaN for unknown, by a probe of the early features."""
-    folds = make_folds(setting.labels, setting.groups, seed=setting.seed)
-    return cross_fitted_scores(early.values, np.stack(targets, axis=1), setting.labels, folds)
+    return cross_fitted_scores(early.values, np.stack(targets, axis=1), setting.labels, setting.folds)
 
 
 def _small_parts(
