@@ -1,0 +1,1 @@
+"""Unlearning a shortcut: one trainer, a specialist teacher, distillation at intermediate layers, and its rivals."""

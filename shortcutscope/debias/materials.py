@@ -1,0 +1,146 @@
+"""What a recipe is given to work with, and what it hands back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.training import Training
+from shortcutscope.errors import InputError
+from shortcutscope.models.thin import seeded
+
+Floats = npt.NDArray[np.float64]
+Start = Literal["fresh", "model"]
+
+#: What recipes may need beside the biased samples and their labels.
+Need = Literal["clean", "groups", "masks", "concept", "conflicting", "images"]
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Everything that recipes may draw on; each says which parts it needs.
+
+    Attributes
+    ----------
+    model
+        The biased network. No recipe changes it.
+    train
+        The biased samples, without the clean ones.
+    clean
+        Samples in which the shortcut tells nothing of the label.
+    carries
+        (N,) the concept of every row of `train`: 1, 0, or NaN where it is not known.
+    clean_carries
+        (M,) the same of `clean`; None where nobody looked.
+    masks
+        From a row of `train` to the artifact's pixels in the model's input, (*spatial) bool; None where
+        the row has no mask.
+    layers
+        Layers that the audit chose, and their weights, which sum to 1.
+    validation
+        Held-out biased samples for the rule of selection, without concept labels.
+    positive
+        The class that the concept goes with.
+    start
+        Where students begin: ``"fresh"`` (`initial`, else new weights) or ``"model"``, the biased network.
+    initial
+        Makes the network that training starts from, from a seed; None draws new weights for `model`.
+    training
+        The budget that all recipes share.
+    seed
+        Of new weights.
+    progress
+        Show bars.
+    """
+
+    model: nn.Module
+    train: ImageTable
+    clean: ImageTable | None = None
+    carries: Floats | None = None
+    clean_carries: Floats | None = None
+    masks: Callable[[int], Tensor | None] | None = None
+    layers: Mapping[str, float] | None = None
+    validation: ImageTable | None = None
+    positive: int = 1
+    start: Start = "fresh"
+    initial: Callable[[int], nn.Module] | None = None
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+    progress: bool = True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def example(self, n: int = 2) -> Tensor:
+        """The first inputs of the training table, on the model's device, for finding layers."""
+        return torch.stack([self.train[i][0] for i in range(n)]).to(self.device)
+
+    def network(self, start: Start | None = None) -> nn.Module:
+        """A network of one's own to train, on the model's device, with all parameters trainable."""
+        if (start or self.start) == "model":
+            made = copy.deepcopy(self.model)
+        elif self.initial is not None:
+            made = self.initial(self.seed)
+        else:
+            made = renewed(self.model, self.seed)
+        for parameter in made.parameters():
+            parameter.requires_grad_(True)
+        return made.to(self.device)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a recipe hands back.
+
+    Attributes
+    ----------
+    model
+        The network, in evaluation mode; a wrapper around the biased one where nothing was trained.
+    steps
+        Optimiser steps taken on the biased samples.
+    history
+        Of the last training.
+    notes
+        Choices that were made on the way, and fallbacks with their reason.
+    details
+        Figures of the recipe, for ``metrics.json``.
+    """
+
+    model: nn.Module
+    steps: int = 0
+    history: tuple[dict[str, float], ...] = ()
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def renewed(model: nn.Module, seed: int) -> nn.Module:
+    """A copy of a network with new weights, drawn as its modules draw them.
+
+    Raises
+    ------
+    InputError
+        When a module has weights of its own and no ``reset_parameters``.
+    """
+    copied = copy.deepcopy(model)
+    with seeded(seed):
+        for name, module in copied.named_modules():
+            reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if callable(reset):
+                reset()
+            elif any(True for _ in module.parameters(recurse=False)):
+                raise InputError(
+                    f"{name or type(module).__name__} ({type(module).__name__}) has weights but no "
+                    "reset_parameters, so no new network can be drawn; give initial=, a function from a seed "
+                    "to a network, or start from the model"
+                )
+    return copied
