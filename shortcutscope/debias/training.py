@@ -139,9 +139,7 @@ def fit(
     labels = torch.as_tensor(table.frame["label"].to_numpy(copy=True), dtype=torch.long)
     steps = training.n_steps(len(table))
     optimizer = torch.optim.AdamW(parameters, lr=training.lr, weight_decay=training.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, training.lr, total_steps=steps + 1, pct_start=training.warmup
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, training.warmup))
     generator = torch.Generator().manual_seed(training.seed)
     history: list[dict[str, float]] = []
     model.train()
@@ -163,6 +161,14 @@ def fit(
     return Fitted(model.eval(), steps, tuple(history))
 
 
+def _rate(step: int, steps: int, warmup: float) -> float:
+    """Learning rate as a share of its peak: a linear rise, then a half cosine down to zero."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
 def _rows(objective: Objective, n: int, training: Training, generator: torch.Generator) -> Iterator[Tensor]:
     draws = objective.draws()
     size = min(training.batch_size, n)
@@ -171,4 +177,4 @@ def _rows(objective: Objective, n: int, training: Training, generator: torch.Gen
             order = torch.randperm(n, generator=generator)
         else:
             order = torch.multinomial(draws.double(), n, replacement=True, generator=generator)
-        yield from (part for part in order.split(size) if len(part) == size)
+        yield from (part for part in torch.split(order, size) if len(part) == size)
