@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from shortcutscope.annotate.hits import picture_uri
 from shortcutscope.annotate.marks import Marks
@@ -11,6 +11,7 @@ from shortcutscope.annotate.mask_files import MaskEntry
 from shortcutscope.annotate.mask_pictures import MaskPicture, mask_pictures
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.annotate.review_grid import review_grid
+from shortcutscope.annotate.review_order import Order, ordered
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from shortcutscope.data.table import ImageTable
 
-Order = Literal["benefit", "confidence", "area"]
 #: Masks in a grid, unless another number is asked for.
 COUNT = 60
 #: Every answer that was given, in the folder of the masks; ``masks.json`` has those that count.
@@ -91,7 +91,7 @@ def review_masks(
         raise InputError(f"count must be at least 1, or None for all masks, not {count}")
     if not masks.complete:
         raise InputError(f"the masks in {masks.folder} are not finished; make them to the end first")
-    entries = _ordered(_chosen(masks, table, samples), order)
+    entries = ordered(_chosen(masks, table, samples), order)
     shown = [entry.sample_id for entry in entries[:count]]
     if not shown:
         raise InputError("there are no masks to review of images in this table")
@@ -159,17 +159,6 @@ def _chosen(masks: MaskSet, table: ImageTable, samples: Sequence[str] | None) ->
         return [masks.entry(name) for name in dict.fromkeys(map(str, samples))]
     there = set(table.frame["sample_id"].astype(str))
     return [entry for entry in masks.entries if entry.sample_id in there]
-
-
-def _ordered(entries: list[MaskEntry], order: Order | None) -> list[MaskEntry]:
-    """Sorted stably: what is equal stays in the order of the set."""
-    if order == "benefit":
-        return sorted(
-            entries, key=lambda e: (e.accepted is not None, not e.flagged, e.empty, e.confidence or 0.0)
-        )
-    if order == "confidence":
-        return sorted(entries, key=lambda e: e.confidence or 0.0)
-    return sorted(entries, key=lambda e: -e.share) if order == "area" else entries
 
 
 def _item(rank: int, shown: MaskPicture) -> dict[str, Any]:

@@ -151,15 +151,6 @@ def needs_review(drawn: Drawn, value: float) -> bool:
     return contradicts or drawn.confidence < UNSURE
 
 
-def review_order(masks: MaskSet) -> list[str]:
-    """Ids of the flagged masks that nobody looked at, in order of what a look is expected to gain.
-
-    That is how far the mask is expected to be from right, 1 - confidence.
-    """
-    open_ = [entry for entry in masks.entries if entry.flagged and entry.accepted is None]
-    return [entry.sample_id for entry in sorted(open_, key=lambda entry: entry.confidence or 0.0)]
-
-
 def heat_map(masks: MaskSet, sample_id: str) -> npt.NDArray[np.float32]:
     """Heat map of a sample, 0 to 1, in its image's own size.
 

@@ -76,7 +76,8 @@ def annotate(
 ) -> None:
     """Draw a mask of a localized finding on every image that carries it."""
     from shortcutscope.annotate.findings import finding_of
-    from shortcutscope.annotate.masks import annotate_finding, review_order
+    from shortcutscope.annotate.masks import annotate_finding
+    from shortcutscope.annotate.review_order import review_order
 
     options: dict[str, Any] = {"method": method, "threshold": threshold_choice(threshold)}
     found = finding_of(run, finding)

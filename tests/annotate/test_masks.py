@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from shortcutscope.annotate.learning import balanced, early_layers
-from shortcutscope.annotate.masks import annotate, annotate_finding, heat_map, review_order
+from shortcutscope.annotate.masks import annotate, annotate_finding, heat_map
+from shortcutscope.annotate.review_order import review_order
 from shortcutscope.data.artifacts import CATALOGUE
 from shortcutscope.data.phantoms import radiographs
 from shortcutscope.data.planting import artifact_mask, plant
@@ -76,7 +77,7 @@ def test_what_contradicts_the_concept_is_flagged(problem, tmp_path):
     assert not entry.empty
     assert entry.flagged
     order = review_order(masks)
-    sure = [masks.entry(name).confidence for name in order]
+    sure = [(masks.entry(name).empty, masks.entry(name).confidence) for name in order]
     assert entry.sample_id in order
     assert sure == sorted(sure)
     accepted = masks.reviewed({entry.sample_id: True})
