@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from shortcutscope.annotate.contrast import separation
 from shortcutscope.annotate.drawing import Drawn
+from shortcutscope.annotate.evidence import over_positions
 from shortcutscope.annotate.presence import Presence
+from shortcutscope.annotate.signals import is_signal, pictured
 from shortcutscope.annotate.thresholds import Threshold, threshold_of
 from shortcutscope.attribution.lrp.conditional import Direction, conditional_relevance
 from shortcutscope.models.layers import Layer
@@ -69,7 +71,8 @@ class ClarcDrawer:
         # Behind a rectifier max(a, 0) v and a v are the same start.
         start = Direction(self.layer.name, self.direction.astype(np.float32))
         relevance = conditional_relevance(model, x, start, [self.layer]).input
-        return blurred(relevance.sum(1).clamp_min(0).cpu().numpy())
+        shown = pictured(over_positions(relevance))[:, 0].clamp_min(0).cpu().numpy()
+        return blurred(shown, leads=is_signal(x))
 
     def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
         """Masks of a batch (N, C, *size); empty where the concept is absent."""
@@ -84,8 +87,10 @@ class ClarcDrawer:
         return found
 
 
-def blurred(maps: npt.NDArray[Any]) -> Maps:
-    """Maps (N, *size) after the recipe's Gaussian, scaled to their size."""
+def blurred(maps: npt.NDArray[Any], *, leads: bool = False) -> Maps:
+    """Maps (N, *size) after the recipe's Gaussian, scaled to their size; of signals along time."""
+    if leads:
+        return blurred(maps.reshape(-1, maps.shape[-1])).reshape(maps.shape)
     scale = min(maps.shape[1:]) / SIDE
     radius = max(1, round((KERNEL - 1) / 2 * scale))
     widths = (0.0, *[SIGMA * scale] * (maps.ndim - 1))

@@ -21,6 +21,7 @@ from scipy.ndimage import binary_dilation, median_filter
 
 from shortcutscope.annotate.evidence import averaged, resized
 from shortcutscope.annotate.fusion import region_of
+from shortcutscope.annotate.signals import loudness_planes
 from shortcutscope.annotate.thresholds import Threshold, threshold_of
 
 Images = npt.NDArray[np.float32]
@@ -30,6 +31,8 @@ Mask = npt.NDArray[np.bool_]
 WINDOWS = {"narrow": 9 / 64, "wide": 15 / 64}
 #: Medians of larger images are taken on images averaged down to this side.
 MEDIAN_SIDE = 32
+#: The same of the length of signals.
+MEDIAN_LENGTH = 256
 #: Regions reach down to these shares of Otsu's threshold of the evidence.
 REGIONS = (0.5, 1.0)
 BASES = ("difference", "deviation", *WINDOWS)
@@ -52,19 +55,22 @@ class Usual:
     ----------
     mean, spread
         (P, *size), of the image's planes; see :func:`planes`.
+    leads
+        Whether they are signals, (leads, time).
     """
 
     mean: Images
     spread: Images
+    leads: bool = False
 
     @classmethod
-    def fit(cls, without: Images) -> Usual:
-        """From images (N, C, *size)."""
-        shown = planes(without)
+    def fit(cls, without: Images, *, leads: bool = False) -> Usual:
+        """From images (N, C, *size), or signals (N, 1, leads, time)."""
+        shown = planes(without, leads=leads)
         each = (shown.std(tuple(i for i in range(shown.ndim) if i != 1)) + 1e-6).reshape(
             -1, *[1] * (shown.ndim - 2)
         )
-        return cls(shown.mean(0), (shown.std(0) + FLOOR * each).astype(np.float32))
+        return cls(shown.mean(0), (shown.std(0) + FLOOR * each).astype(np.float32), leads)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Contrast:
     sign
         ``"brighter"``, ``"darker"`` or ``"either"``.
     plane
-        0 is the mean over channels, k + 1 how channel k differs from it.
+        0 is the mean over channels, k + 1 how channel k differs from it, or the k-th loudness of signals.
     """
 
     base: str
@@ -87,7 +93,8 @@ class Contrast:
 
     def of(self, images: Images, usual: Usual) -> Images:
         """Contrast (N, *size) of images (N, C, *size)."""
-        return self.signed(compared(planes(images)[:, self.plane], self.base, usual, self.plane))
+        shown = planes(images, leads=usual.leads)[:, self.plane]
+        return self.signed(compared(shown, self.base, usual, self.plane))
 
     def signed(self, values: Images) -> Images:
         """Values, large where the contrast is of its sign."""
@@ -99,8 +106,13 @@ class Contrast:
         return f"{self.base} {self.sign}{which}"
 
 
-def planes(images: Images) -> Images:
-    """(N, P, *size): the mean over channels, and of colour images how each channel differs from it."""
+def planes(images: Images, *, leads: bool = False) -> Images:
+    """(N, P, *size): the mean over channels, and of colour images how each channel differs from it.
+
+    Of signals (N, 1, leads, time) the value, and how loud it is around there.
+    """
+    if leads:
+        return np.concatenate([images, loudness_planes(images[:, 0])], 1)
     grey = images.mean(1, keepdims=True)
     shown = grey if images.shape[1] == 1 else np.concatenate([grey, images - grey], 1)
     return np.asarray(shown, np.float32)
@@ -109,18 +121,21 @@ def planes(images: Images) -> Images:
 def compared(values: Images, base: str, usual: Usual, plane: int = 0) -> Images:
     """One plane (N, *size) against its surroundings or against what is usual there."""
     if base in WINDOWS:
-        return np.asarray(values - background(values, WINDOWS[base]), np.float32)
+        return np.asarray(values - background(values, WINDOWS[base], leads=usual.leads), np.float32)
     difference = np.asarray(values - usual.mean[plane], np.float32)
     return difference if base == "difference" else np.asarray(difference / usual.spread[plane], np.float32)
 
 
-def background(values: Images, window: float) -> Images:
-    """Local median (N, *size), of a window of this share of the shorter side.
+def background(values: Images, window: float, *, leads: bool = False) -> Images:
+    """Local median (N, *size), of a window of this share of the shorter side; of signals along time.
 
     A median leaves a small bright thing out altogether, where a mean would spread it as a halo.
     """
+    if leads:
+        alone = values.reshape(-1, values.shape[-1])
+        return background(alone, window).reshape(values.shape)
     size = values.shape[1:]
-    shrink = min(1.0, MEDIAN_SIDE / min(size))
+    shrink = min(1.0, (MEDIAN_LENGTH if len(size) == 1 else MEDIAN_SIDE) / min(size))
     small = tuple(max(1, round(side * shrink)) for side in size)
     less = averaged(torch.from_numpy(values)[:, None], small)[:, 0].numpy()
     width = 2 * round((window * min(small) - 1) / 2) + 1
@@ -173,7 +188,7 @@ def choose_contrast(
         By which masks will be cut out.
     """
     found: dict[tuple[float, Contrast], tuple[int, int]] = {}
-    shown, free = planes(carriers), planes(others)
+    shown, free = planes(carriers, leads=usual.leads), planes(others, leads=usual.leads)
     regions = {share: [region_of(values, share) for values in evidence] for share in REGIONS}
     for plane, base in product(range(shown.shape[1]), BASES):
         with_it, without = (compared(v[:, plane], base, usual, plane) for v in (shown, free))
@@ -193,6 +208,8 @@ def choose_contrast(
     share, contrast = best
     values = contrast.of(carriers, usual)
     masks = [cut(v, r, threshold) for v, r in zip(values, regions[share], strict=True)]
+    if usual.leads:  # their edges are sharp, and no lead is beside another
+        return Choice(contrast, share, expected[best])
     wide = Contrast("wide", contrast.sign, contrast.plane).of(carriers, usual)
     clear = _clearest(values, regions[share], masks)
     rim = soft_rim(wide[clear], [masks[k] for k in clear])

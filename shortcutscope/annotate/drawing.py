@@ -16,6 +16,7 @@ from shortcutscope.annotate.contrast import Choice, Usual, choose_contrast, cut,
 from shortcutscope.annotate.evidence import Evidence, Vectors, resized
 from shortcutscope.annotate.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.annotate.presence import Presence
+from shortcutscope.annotate.signals import is_signal, pictured
 from shortcutscope.annotate.thresholds import Threshold
 from shortcutscope.models.layers import Layer
 
@@ -93,13 +94,15 @@ class Drawer:
         carriers, others = concept == 1, concept == 0
         evidence = vectors.located(model, images[others], layers)
         parts = [evidence.maps(model, images[k : k + BATCH]) for k in range(0, len(images), BATCH)]
-        maps = {name: smoothed(np.concatenate([part[name] for part in parts])) for name in evidence.names}
+        leads = is_signal(images)
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in evidence.names}
+        maps = {name: smoothed(values, leads=leads) for name, values in joined.items()}
         peaks = {name: _peaks(values) for name, values in maps.items()}
         weights = map_weights(peaks, concept, labels)
         kept = [name for name, weight in weights.items() if weight > 0]
         evidence, maps, peaks = evidence.only(kept), {k: maps[k] for k in kept}, {k: peaks[k] for k in kept}
-        array = images.cpu().float().numpy()
-        usual = Usual.fit(array[others])
+        array = pictured(images).cpu().float().numpy()
+        usual = Usual.fit(array[others], leads=leads)
         fusion = _full_size(fused(maps, weights), array.shape[2:])
         choice = choose_contrast(array[carriers], array[others], fusion[carriers], usual, threshold)
         regions = [region_of(values, choice.share) for values in fusion]
@@ -111,8 +114,9 @@ class Drawer:
 
     def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
         """Masks of a batch (N, C, *size); empty where the concept is absent."""
-        maps = {name: smoothed(values) for name, values in self.evidence.maps(model, x).items()}
-        images = x.cpu().float().numpy()
+        leads = is_signal(x)
+        maps = {name: smoothed(v, leads=leads) for name, v in self.evidence.maps(model, x).items()}
+        images = pictured(x).cpu().float().numpy()
         fusion = _full_size(fused(maps, self.weights), images.shape[2:])
         contrast = self.choice.contrast.of(images, self.usual)
         outlines = [

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shortcutscope.annotate.signals import WORKING_LENGTH, beside, is_signal, pictured, signal_responses
 from shortcutscope.attribution.hooks import visiting
 from shortcutscope.attribution.lrp.composites import Composite
 from shortcutscope.attribution.lrp.conditional import Direction, conditional_relevance
@@ -36,6 +37,8 @@ Maps = npt.NDArray[np.float32]
 
 #: Longest side of the evidence maps; larger images are averaged down to it. Masks are drawn at full size.
 WORKING_SIDE = 96
+#: The same of volumes, whose voxels are many.
+WORKING_DEPTH = 40
 #: Added to every standard deviation, as a share of its mean over the positions.
 FLOOR = 1e-3
 #: Spread that counts as none, as a share of the median one; least median, as a share of the whole's.
@@ -44,8 +47,12 @@ INPUT_LOGISTIC, INPUT_PATTERN, RELEVANCE = "input logistic", "input pattern", "r
 
 
 def reduced(x: Tensor) -> Tensor:
-    """Images (N, C, *spatial) averaged down to the working size; smaller ones as they are."""
-    return averaged(x.float(), working_size(tuple(x.shape[2:])))
+    """Images (N, C, *spatial) averaged down to the working size; smaller ones as they are.
+
+    Signals (N, leads, time) become pictures (N, 1, leads, time).
+    """
+    shown = pictured(x).float()
+    return averaged(shown, working_size(tuple(shown.shape[2:]), leads=is_signal(x)))
 
 
 def averaged(x: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -61,10 +68,19 @@ def averaged(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return found
 
 
-def working_size(size: tuple[int, ...]) -> tuple[int, ...]:
-    """Size of the evidence maps of images of this size."""
-    shrink = min(1.0, WORKING_SIDE / max(size))
+def working_size(size: tuple[int, ...], *, leads: bool = False) -> tuple[int, ...]:
+    """Size of the evidence maps of images of this size, or of signals (leads, time)."""
+    if leads:
+        return size[0], min(size[1], WORKING_LENGTH)
+    longest = WORKING_SIDE if len(size) <= 2 else WORKING_DEPTH
+    shrink = min(1.0, longest / max(size))
     return tuple(max(1, round(side * shrink)) for side in size)
+
+
+def filtered(x: Tensor) -> Tensor:
+    """Input-level filters (N, F, *working size) of a batch of images, volumes or signals."""
+    shown = reduced(x.cpu())
+    return signal_responses(shown, responses) if is_signal(x) else responses(shown)
 
 
 def responses(x: Tensor) -> Tensor:
@@ -73,7 +89,7 @@ def responses(x: Tensor) -> Tensor:
     Parameters
     ----------
     x
-        (N, C, *spatial) with two or three spatial axes, at the working size.
+        (N, C, *spatial) with one, two or three spatial axes, at the working size.
 
     Returns
     -------
@@ -189,18 +205,25 @@ class Evidence:
 
         `model` as `shortcutscope.models.frozen.frozen` lends it out.
         """
-        size = working_size(tuple(x.shape[2:]))
+        leads = is_signal(x)
+        size = working_size(tuple(pictured(x).shape[2:]), leads=leads)
         found: dict[str, Tensor] = {}
         if self.inputs:
-            filtered = responses(reduced(x.cpu()))
-            found |= {name: fitted.excess(filtered) for name, fitted in self.inputs.items()}
+            shown = filtered(x)
+            found |= {name: fitted.excess(shown) for name, fitted in self.inputs.items()}
         if self.layers:
             for name, features in activations(model, x, self.layers).items():
-                found[f"{name} pattern"] = self.network[name].excess(features)
+                excess = self.network[name].excess(features)
+                found[f"{name} pattern"] = beside(excess, size[0]) if leads else excess
         if self.start is not None and self.last is not None:
             relevance = conditional_relevance(model, x, self.start, [self.last], composite=self.composite)
-            found[RELEVANCE] = reduced(relevance.input.sum(1, keepdim=True).clamp_min(0))[:, 0].cpu()
+            found[RELEVANCE] = reduced(over_positions(relevance.input).clamp_min(0))[:, 0].cpu()
         return {name: resized(values, size).numpy().astype(np.float32) for name, values in found.items()}
+
+
+def over_positions(relevance: Tensor) -> Tensor:
+    """Relevance of images summed over channels, (N, 1, *spatial); of signals (N, leads, time) as it is."""
+    return relevance if is_signal(relevance) else relevance.sum(1, keepdim=True)
 
 
 def activations(model: nn.Module, x: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
@@ -288,8 +311,8 @@ class Vectors:
 
     def located(self, model: nn.Module, without: Tensor, layers: tuple[Layer, ...]) -> Evidence:
         """The evidence, once images without the concept (N, C, *spatial) show what is usual where."""
-        filtered = responses(reduced(without.cpu()))
-        inputs = {name: Projection.fit(weights, filtered) for name, weights in self.inputs.items()}
+        shown = filtered(without)
+        inputs = {name: Projection.fit(weights, shown) for name, weights in self.inputs.items()}
         seen = activations(model, without, layers) if layers else {}
         network = {name: Projection.fit(self.network[name], values) for name, values in seen.items()}
         start = None

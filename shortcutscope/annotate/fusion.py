@@ -17,15 +17,19 @@ Mask = npt.NDArray[np.bool_]
 
 #: Standard deviation of the smoothing, in pixels of the maps.
 SMOOTHING = 1.0
+#: The same of signals, as a share of their length.
+SMOOTHING_TIME = 1 / 256
 #: Added to every map before the geometric mean, so that one map's zero is no veto.
 EVEN = 0.01
 #: Lowest 2 AUROC - 1 that counts, and lowest weight relative to the largest.
 LEAST_TOLD, LEAST_WEIGHT = 0.01, 0.05
 
 
-def smoothed(maps: Maps) -> Maps:
-    """Maps (N, *size) after a Gaussian over each."""
+def smoothed(maps: Maps, *, leads: bool = False) -> Maps:
+    """Maps (N, *size) after a Gaussian over each; of signals (N, leads, time) along time."""
     width = (0.0, *[SMOOTHING] * (maps.ndim - 1))
+    if leads:
+        width = (0.0, 0.0, SMOOTHING_TIME * maps.shape[-1])
     found: Maps = gaussian_filter(maps.astype(np.float32), width, mode="nearest")
     return found
 

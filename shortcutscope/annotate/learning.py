@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from shortcutscope.annotate.clarc import ClarcDrawer
 from shortcutscope.annotate.drawing import Drawer
-from shortcutscope.annotate.evidence import Vectors, reduced, responses
+from shortcutscope.annotate.evidence import Vectors, filtered
 from shortcutscope.annotate.thresholds import Threshold
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -98,7 +98,7 @@ def fit_drawers(
     labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
     require_enough(values, concept.name)
     folds = make_folds(labels, groups, values, n_folds, seed)
-    layers = early_layers(scan)
+    layers = early_layers(scan, len(table.shape) - 1)
     scores = _scores(scan, values, labels, folds)
     generator = np.random.default_rng([seed, 17])
     chosen = balanced(values, labels, np.arange(len(values)), FIT_SAMPLES, generator)
@@ -139,9 +139,13 @@ def require_enough(values: Floats, name: str) -> None:
         )
 
 
-def early_layers(scan: Scan) -> tuple[Layer, ...]:
-    """The spatial layers at a quarter and at half of the depth, where artifacts are plain."""
-    spatial = [layer for layer in scan.layers if len(layer.grid) >= 2]
+def early_layers(scan: Scan, axes: int = 2) -> tuple[Layer, ...]:
+    """The spatial layers at a quarter and at half of the depth, where artifacts are plain.
+
+    Of images and volumes those whose positions are known on at least two axes; of signals (``axes=1``) those
+    that know time.
+    """
+    spatial = [layer for layer in scan.layers if len(layer.grid) >= min(axes, 2)]
     found = [min(spatial, key=lambda layer: abs(layer.depth - depth)) for depth in DEPTHS if spatial]
     return tuple(dict.fromkeys(found))
 
@@ -169,7 +173,7 @@ def _scores(scan: Scan, values: Floats, labels: npt.NDArray[Any], folds: Ints) -
 def _pooled(table: ImageTable, rows: Ints, batch_size: int) -> tuple[Floats, Floats]:
     means, peaks = [], []
     for x, _, _ in batches(table.take(rows), batch_size):
-        filtered = responses(reduced(x)).flatten(2)
-        means.append(filtered.mean(2).numpy())
-        peaks.append(filtered.amax(2).numpy())
+        shown = filtered(x).flatten(2)
+        means.append(shown.mean(2).numpy())
+        peaks.append(shown.amax(2).numpy())
     return np.concatenate(means), np.concatenate(peaks)

@@ -13,11 +13,11 @@ from tqdm.auto import tqdm
 
 from shortcutscope.annotate.drawing import Drawn
 from shortcutscope.annotate.learning import Drawers, Method, early_layers, fit_drawers
-from shortcutscope.annotate.mask_files import mask_file
+from shortcutscope.annotate.mask_files import Kind, mask_file
 from shortcutscope.annotate.mask_writer import MaskWriter
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.annotate.thresholds import Threshold, check_threshold
-from shortcutscope.data.sample_geometry import image_name
+from shortcutscope.data.sample_geometry import image_name, mask_geometry
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
@@ -31,6 +31,8 @@ from shortcutscope.scan.reading import Scan
 #: A mask below this confidence is flagged for review.
 UNSURE = 0.5
 METHODS = ("fusion", "clarc")
+#: What samples with so many axes beside that of channels are.
+KIND_OF: dict[int, Kind] = {1: "signal", 2: "image", 3: "volume"}
 
 
 def annotate(
@@ -96,12 +98,14 @@ def annotate(
     ids = scan.samples["sample_id"].astype(str).to_numpy()
     own = _in_order(table, ids)
     wanted = _rows(ids, samples)
-    if len(own.shape) not in (3, 4):
+    axes = len(own.shape) - 1
+    if axes not in KIND_OF:
         raise InputError(
-            f"masks are drawn on images (C, H, W) and volumes (C, D, H, W), not on shape {own.shape}"
+            "masks are drawn on images (C, H, W), volumes (C, D, H, W) and signals (leads, time), not on "
+            f"shape {own.shape}"
         )
     options: dict[str, Any] = {"method": method, "threshold": threshold, "n_folds": n_folds, "seed": seed}
-    layers = early_layers(scan)
+    layers = early_layers(scan, axes)
     told = {
         "model": model_fingerprint(model),
         "layers": [layer.name for layer in layers],
@@ -117,13 +121,14 @@ def annotate(
             values = concept.aligned_to(ids).values
             with tqdm(total=len(left), desc="masks", disable=not progress) as bar:
                 for row, drawn in _stream(model, own, fitted, left, batch_size):
-                    geometry = own.geometry(row)
+                    geometry = mask_geometry(own, row)
                     if heat:
                         _keep_heat(Path(out), ids[row], geometry.to_source(drawn.heat))
                     writer.append(
                         ids[row],
                         geometry.to_source(drawn.mask),
                         image=image_name(own, row),
+                        kind=KIND_OF[axes],
                         confidence=drawn.confidence,
                         flagged=needs_review(drawn, float(values[row])),
                         orientation=geometry.orientation,

@@ -72,6 +72,20 @@ class Geometry:
         """Size of the array in the file."""
         return self.orientation.stored_size(self.size)
 
+    def with_leads(self, count: int) -> Geometry:
+        """Geometry (leads, time) of a signal, from that of its time: each lead is a row of its own."""
+        if len(self.size) != 1:
+            raise InputError(f"leads are those of a signal, which has one axis, not {len(self.size)}")
+        backwards = self.orientation.flips[0]
+        return Geometry(
+            (count, *self.size),
+            (count, *self.input_size),
+            (1.0, *self.scale),
+            (0.0, *self.offset),
+            ((0.0, float(count)), *self.window),
+            Orientation((0, 1), (False, backwards)),
+        )
+
     # Following what is done to the image
 
     def resized(self, size: tuple[int, ...]) -> Geometry:

@@ -25,6 +25,27 @@ def image_name(table: SampleTable, i: int) -> str:
     return (path.relative_to(source.root) if path.is_relative_to(source.root) else path).as_posix()
 
 
+def mask_geometry(table: SampleTable, i: int, image: Tensor | None = None) -> Geometry:
+    """Geometry in which a mask of model input `i` lies: of a signal (leads, time), else that of the sample.
+
+    Raises
+    ------
+    InputError
+        As :func:`sample_geometry`, and when a transform changes the number of leads.
+    """
+    image = table.image(i) if image is None else image
+    geometry = sample_geometry(table, i, image)
+    if len(geometry.size) != 1:
+        return geometry
+    leads = int(image.shape[0])
+    if table.transform is not None and table.transformed(image).shape[0] != leads:
+        raise InputError(
+            f"the transform changes the number of leads, {leads}, so that it is not known which of the "
+            "signal's they are; leave leads out where the signals are read"
+        )
+    return geometry.with_leads(leads)
+
+
 def sample_geometry(table: SampleTable, i: int, image: Tensor | None = None) -> Geometry:
     """Where the pixels of model input `i` lie in the image's own file.
 

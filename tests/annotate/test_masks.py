@@ -146,15 +146,6 @@ def test_refusals(problem, tmp_path):
         annotate(model, scanned, table, few, **options)
 
 
-def test_signals_are_refused(problem, tmp_path):
-    model, scanned, table, concept = problem
-    ids = concept.sample_ids
-    frame = pd.DataFrame({"sample_id": ids, "label": table.frame["label"]})
-    signals = ImageTable.from_arrays(np.zeros((len(ids), 2, 50), np.float32), frame, dims=1)
-    with pytest.raises(InputError, match="masks are drawn on images"):
-        annotate(model, scanned, signals, concept, out=tmp_path / "m", progress=False)
-
-
 def test_heat_maps_that_were_not_kept_are_missed(problem, tmp_path):
     model, scanned, table, concept = problem
     name = str(concept.sample_ids[0])
