@@ -1,1 +1,1 @@
-"""Unlearning a shortcut: one trainer, a specialist teacher, intermediate-layer distillation, and its rivals."""
+"""Unlearning a shortcut: one trainer, a specialist teacher, distillation, and fair rivals."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.thin import seeded
+from shortcutscope.probes.concept import Concept
 
 Floats = npt.NDArray[np.float64]
 Start = Literal["fresh", "model"]
@@ -47,6 +49,8 @@ class Materials:
         Layers that the audit chose, and their weights, which sum to 1.
     validation
         Held-out biased samples for the rule of selection, without concept labels.
+    judged_on, concept
+        Held-out samples with the concept (a column, or values by id), to see whether a teacher uses it.
     positive
         The class that the concept goes with.
     start
@@ -57,6 +61,8 @@ class Materials:
         The budget that all recipes share.
     seed
         Of new weights.
+    out
+        Folder of the checkpoints and logs of the student's training; None keeps nothing.
     progress
         Show bars.
     """
@@ -69,11 +75,14 @@ class Materials:
     masks: Callable[[int], Tensor | None] | None = None
     layers: Mapping[str, float] | None = None
     validation: ImageTable | None = None
+    judged_on: ImageTable | None = None
+    concept: str | Concept | None = None
     positive: int = 1
     start: Start = "fresh"
     initial: Callable[[int], nn.Module] | None = None
     training: Training = field(default_factory=Training)
     seed: int = 0
+    out: Path | None = None
     progress: bool = True
 
     @property

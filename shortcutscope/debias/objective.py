@@ -118,7 +118,7 @@ def forward_with_layers(
     kept: dict[str, Tensor] = {}
 
     def keep(layer: Layer, values: Tensor) -> None:
-        kept[layer.name] = layer.channels_first(values)
+        kept[layer.name] = layer.channels_first(values.clone() if layer.overwritten else values)
 
     with visiting(model, layers, keep):
         logits = find_logits(model(images))

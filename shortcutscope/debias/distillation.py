@@ -1,0 +1,256 @@
+"""Distillation from a specialist teacher, at its logits and at intermediate layers.
+
+After Boland et al. 2025 (MELBA 2025:020): a teacher trained on a small clean subset, a student that learns on
+the large biased set from the divergence to the teacher at several intermediate probes and at the output,
+
+    L = a CE(y, p_S) + b T^2 KL(p_T || p_S) + c sum_l w_l D_l,   sum_l w_l = 1.
+
+Their temperature, weights and layers are not published in a form that could be checked, so each of them is an
+option and this is Boland-style, no reproduction. D_l is ``T^2 KL(p_T^l || p_S^l)`` between probes
+``p^l = softmax(g_l(pool(h_l)) / T)``, the teacher's fitted on the clean subset with its network frozen, the
+student's trained along; or a distance of features, attention maps or similarities (`matching`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.debias.distillation_loss import Distill, cache_bytes, teacher_outputs
+from shortcutscope.debias.distillation_options import Distillation, chosen_layers, student_layers
+from shortcutscope.debias.gate import Gate, gate
+from shortcutscope.debias.groups import balanced_weights, training_groups
+from shortcutscope.debias.matching import Pair, pair_layers
+from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.teacher import (
+    Ensemble,
+    Teacher,
+    fit_probes,
+    pooled_features,
+    require_clean,
+    train_teacher,
+)
+from shortcutscope.debias.training import fit
+from shortcutscope.errors import InputError
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.models.targets import find_logits
+from shortcutscope.probes.cav import pattern_cav
+
+#: Teacher outputs of up to this size are kept instead of computed again at every step.
+CACHE_BYTES = 2 * 2**30
+#: Samples from which the spread of the teacher's features is taken.
+EXAMPLES = 256
+
+OnShortcut = Literal["refuse", "warn"]
+
+
+def distil(
+    materials: Materials,
+    options: Distillation | None = None,
+    *,
+    teacher: Teacher | nn.Module | None = None,
+    on_shortcut: OnShortcut = "refuse",
+    **changes: Any,
+) -> Outcome:
+    """Distil a specialist teacher into a student, on the biased samples.
+
+    Parameters
+    ----------
+    materials
+        With clean samples, unless a teacher is given and no probes are needed.
+    options
+        See `Distillation`; `changes` replace single ones.
+    teacher
+        None trains one on the clean subset.
+    on_shortcut
+        What to do when the gate finds that the teacher uses the shortcut at every layer and in its
+        decision: ``"refuse"`` or ``"warn"``, which goes on and says so in the outcome. It is judged only
+        where the materials hold samples to judge it on.
+
+    Raises
+    ------
+    InputError
+        Before any training, for options out of range, clean samples or layers that are missing, a teacher
+        with other classes, unknown groups; after the teacher's, when the gate refuses it.
+    """
+    options = (options or Distillation()).but(**changes)
+    options.check()
+    label_weights = _label_weights(materials, options)
+    student = materials.network()
+    layers = student_layers(student, materials.example(), options)
+    weights, why = chosen_layers(layers, options, materials.layers)
+    notes = [f"layers: {why}"] if weights else []
+    if teacher is None:
+        teacher = train_teacher(materials)
+        notes += teacher.notes
+    given = teacher.model if isinstance(teacher, Teacher) else teacher
+    _require_same_classes(student, given, materials)
+    judged = judge(given, materials)
+    if judged is None:
+        notes.append("the teacher was not judged: give held-out samples with the concept for that")
+    else:
+        notes.append(judged.reason)
+        if not judged.passed and on_shortcut == "refuse":
+            raise InputError(
+                f"{judged.reason}. A student would learn it again. Give more or cleaner samples "
+                "(learning_curve tells whether that helps), another teacher, or on_shortcut='warn'"
+            )
+        if weights:
+            kept = judged.weigh(weights)
+            if kept.keys() != {name for name, weight in weights.items() if weight > 0}:
+                notes.append("layers at which the teacher uses the shortcut were left out")
+            weights = kept
+    with frozen(given):
+        pairs = _pairs(layers, given, weights, materials) if weights else []
+        if not pairs and options.form is not None:
+            notes.append("no layer was left to compare: the logits alone were distilled")
+            options = options.but(form=None)
+            options.check()
+        objective = objective_for(materials, given, pairs, options, label_weights, notes)
+        fitted = fit(
+            student,
+            materials.train,
+            objective,
+            materials.training,
+            validation=materials.validation,
+            out=materials.out,
+            name="distil",
+            progress=materials.progress,
+        )
+    details: dict[str, Any] = {"layers": {p.student.name: p.weight for p in pairs}, "form": options.form}
+    if judged is not None:
+        details["teacher"] = {
+            "verdict": judged.verdict,
+            "use": judged.use,
+            "layers": judged.frame.to_dict("records"),
+        }
+    return Outcome(fitted.model, fitted.steps, fitted.history, (*notes, *fitted.notes), details)
+
+
+def objective_for(
+    materials: Materials,
+    teacher: nn.Module,
+    pairs: Sequence[Pair],
+    options: Distillation,
+    label_weights: Tensor | None,
+    notes: list[str],
+) -> Distill:
+    """The loss for these materials, with the teacher's probes and kept outputs; `notes` get what was done."""
+    probes = None
+    if options.form == "probes" and pairs:
+        probes = fit_probes(teacher, require_clean(materials), _unique([p.teacher for p in pairs]))
+    augmented = materials.training.augmentation != "none"
+    keeps = options.cache
+    if keeps is None:
+        keeps = not augmented and cache_bytes(len(materials.train), pairs, options) <= CACHE_BYTES
+    if keeps and augmented:
+        raise InputError(
+            "cache=True keeps the teacher's outputs of images as they are; use augmentation='none'"
+        )
+    cached = None
+    if keeps:
+        cached = teacher_outputs(
+            teacher, materials.train, pairs, options, probes, progress=materials.progress
+        )
+        notes.append("the teacher's outputs were computed once and kept")
+    subspaces: dict[str, Tensor] = {}
+    if options.form == "features" and options.along != 1:
+        subspaces, without = _subspaces(teacher, pairs, materials)
+        if without:
+            notes.append(f"no class has both values of the concept: {', '.join(without)} matched as a whole")
+    rows = np.random.default_rng(materials.seed).permutation(len(materials.train))[:EXAMPLES]
+    example = torch.stack([materials.train[int(row)][0] for row in rows]).to(materials.device)
+    return Distill(
+        teacher,
+        pairs,
+        options,
+        probes=probes,
+        example=example,
+        label_weights=label_weights,
+        subspaces=subspaces,
+        cached=cached,
+        n_classes=max(2, _n_logits(teacher, example[:2])),
+    )
+
+
+def judge(teacher: nn.Module, materials: Materials) -> Gate | None:
+    """The gate, where there are samples to judge a teacher on."""
+    if materials.judged_on is None or materials.concept is None:
+        return None
+    return gate(
+        teacher, materials.judged_on, materials.concept, seed=materials.seed, progress=materials.progress
+    )
+
+
+def _label_weights(materials: Materials, options: Distillation) -> Tensor | None:
+    if options.labels != "group-balanced":
+        return None
+    return balanced_weights(training_groups(materials, "group-balanced distillation"))
+
+
+def _pairs(
+    layers: Sequence[Layer], teacher: nn.Module, weights: Mapping[str, float], materials: Materials
+) -> list[Pair]:
+    if isinstance(teacher, Ensemble):
+        raise InputError(
+            "the layers of several teachers cannot be compared with a student's: use form=None or one teacher"
+        )
+    example = materials.example()
+    found = list(find_layers(teacher, example))
+    missing = [name for name in weights if name not in {layer.name for layer in found}]
+    modules = dict(teacher.named_modules())
+    found += find_layers(teacher, example, named) if (named := [n for n in missing if n in modules]) else []
+    return pair_layers(layers, found, weights)
+
+
+def _subspaces(
+    teacher: nn.Module, pairs: Sequence[Pair], materials: Materials
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The direction of the shortcut at each layer of the teacher, among standardised channels, (1, C).
+
+    It is the class-stratified pattern of the concept on the biased training samples.
+    """
+    if materials.carries is None:
+        raise InputError(
+            "along= needs the direction of the shortcut, and so carries=: which training samples carry it"
+        )
+    labels = materials.train.frame["label"].to_numpy()
+    layers = _unique([p.teacher for p in pairs])
+    features = pooled_features(teacher, materials.train, layers)
+    found, without = {}, []
+    for layer in layers:
+        means = features[layer.name][:, : layer.channels]
+        try:
+            change = pattern_cav(means, materials.carries, labels).signal
+        except InputError:
+            # At 100 % correlation no class has both values.
+            without.append(layer.name)
+            continue
+        direction = change / (means.std(0) + 1e-3 * means.std(0).max() + 1e-12)
+        norm = np.linalg.norm(direction)
+        if norm > 0:
+            found[layer.name] = torch.as_tensor(direction[None] / norm, dtype=torch.float32)
+    return found, without
+
+
+def _require_same_classes(student: nn.Module, teacher: nn.Module, materials: Materials) -> None:
+    example = materials.example()
+    own, theirs = _n_logits(student, example), _n_logits(teacher, example)
+    if own != theirs:
+        raise InputError(
+            f"the teacher has {theirs} logits and the student {own}: they must tell the same classes apart"
+        )
+
+
+def _n_logits(model: nn.Module, example: Tensor) -> int:
+    with frozen(model), torch.no_grad():
+        return int(find_logits(model(example)).shape[1])
+
+
+def _unique(layers: Sequence[Layer]) -> list[Layer]:
+    return list({layer.name: layer for layer in layers}.values())

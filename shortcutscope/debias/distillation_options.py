@@ -1,0 +1,137 @@
+"""What the literature on distillation leaves open, and which layers it is done at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor, nn
+
+from shortcutscope.debias.matching import FORMS, Form
+from shortcutscope.errors import InputError
+from shortcutscope.models.layers import Layer, find_layers
+
+Labels = Literal["none", "plain", "group-balanced"]
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The choices that the literature leaves open.
+
+    Attributes
+    ----------
+    form
+        What is compared at intermediate layers: ``"probes"``, ``"features"``, ``"attention"``, ``"cka"``;
+        None distils the logits alone.
+    labels
+        ``"none"``: the biased labels never reach the student. ``"plain"`` adds their cross-entropy,
+        ``"group-balanced"`` with the same weight on every group (class, concept).
+    label_weight, logit_weight, layer_weight
+        a, b and c.
+    temperature
+        T.
+    reverse
+        Take KL(p_S || p_T) instead of KL(p_T || p_S).
+    layers
+        ``"audit"``, by what the audit says of the biased network; ``"uniform"`` over all blocks;
+        ``"last"``; names; or weights by name.
+    along
+        Of ``form="features"`` with directions of the shortcut: weight of the difference along them.
+    cache
+        Keep the teacher's outputs for all samples; None does where no augmentation changes the images and
+        they fit.
+    """
+
+    form: Form | None = "features"
+    labels: Labels = "none"
+    label_weight: float = 1.0
+    logit_weight: float = 1.0
+    layer_weight: float = 1.0
+    temperature: float = 4.0
+    reverse: bool = False
+    layers: Literal["audit", "uniform", "last"] | Sequence[str] | Mapping[str, float] = "audit"
+    along: float = 1.0
+    cache: bool | None = None
+
+    def but(self, **changes: object) -> Distillation:
+        """The same, but for these."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        """Raise `InputError` for an option out of range."""
+        if self.form is not None and self.form not in FORMS:
+            raise InputError(f"form={self.form!r}; allowed are {', '.join(FORMS)} and None")
+        if self.labels not in ("none", "plain", "group-balanced"):
+            raise InputError(f"labels={self.labels!r}; allowed are 'none', 'plain' and 'group-balanced'")
+        weights = (self.label_weight, self.logit_weight, self.layer_weight)
+        if not all(weight >= 0 for weight in weights) or not self.temperature > 0:
+            raise InputError(
+                f"weights {weights} must be 0 or more, the temperature {self.temperature} above 0"
+            )
+        terms = (
+            self.labels != "none",
+            self.logit_weight > 0,
+            self.form is not None and self.layer_weight > 0,
+        )
+        if not any(terms):
+            raise InputError("nothing is left to learn from: no labels, no logits and no layers")
+
+
+def chosen_layers(
+    layers: Sequence[Layer], options: Distillation, audited: Mapping[str, float] | None
+) -> tuple[dict[str, float], str]:
+    """Weights of a student's layers, which sum to 1, and why they are these.
+
+    Raises
+    ------
+    InputError
+        For a layer that the student does not have, or ``layers="audit"`` without an audit.
+    """
+    if options.form is None:
+        return {}, "no intermediate layer"
+    names = [layer.name for layer in layers]
+    asked = options.layers
+    if asked == "uniform":
+        return dict.fromkeys(names, 1 / len(names)), "all blocks alike"
+    if asked == "last":
+        return {names[-1]: 1.0}, "the last block"
+    if asked == "audit":
+        if not audited:
+            raise InputError(
+                "layers='audit' needs the layers that an audit chose, and there are none: give audit=, or "
+                "layers='uniform', 'last', names or weights"
+            )
+        missing = [name for name in audited if name not in names]
+        if missing:
+            raise InputError(
+                f"the audit chose layer {missing[0]!r}, which the student lacks ({', '.join(names)}); "
+                "give layers= for this student"
+            )
+        return _normalised(audited), "by use, from the audit"
+    if isinstance(asked, str):
+        raise InputError(
+            f"layers={asked!r}; allowed are 'audit', 'uniform', 'last', names or weights by name"
+        )
+    weights = dict(asked) if isinstance(asked, Mapping) else dict.fromkeys(asked, 1.0)
+    unknown = [name for name in weights if name not in names]
+    if unknown:
+        raise InputError(f"the student has no layer {unknown[0]!r}; it has {', '.join(names)}")
+    return _normalised(weights), "as given"
+
+
+def student_layers(model: nn.Module, example: Tensor, options: Distillation) -> tuple[Layer, ...]:
+    """The layers of a network that distillation may compare: its blocks, and whatever is named."""
+    asked = options.layers
+    found = list(find_layers(model, example, "blocks"))
+    if not isinstance(asked, str):
+        named = [name for name in asked if name not in {layer.name for layer in found}]
+        found += find_layers(model, example, named) if named else []
+    return tuple(found)
+
+
+def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
+    total = sum(weights.values())
+    if not total > 0:
+        raise InputError(f"layer weights must not all be 0: {dict(weights)}")
+    return {name: weight / total for name, weight in weights.items()}

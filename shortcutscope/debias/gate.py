@@ -1,0 +1,126 @@
+"""Before a teacher teaches: does it use the shortcut itself, and at which layers may it be followed?"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from shortcutscope.audit import audit
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.usage import EFFECT_THRESHOLD
+from shortcutscope.stats.testing import MIN_FOR_TAIL
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What an audit of the teacher says of the shortcut.
+
+    Attributes
+    ----------
+    frame
+        One row per layer: layer, availability, use, use_low, use_high, passes.
+    verdict
+        The audit's verdict on the concept in the teacher.
+    use
+        Effect of the concept on the teacher's decision, in standard deviations of its logit.
+    """
+
+    frame: pd.DataFrame
+    verdict: str
+    use: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is a layer, or the output, at which the teacher may be followed."""
+        return bool(self.frame["passes"].any())
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+        used = self.frame.loc[~self.frame["passes"], "layer"].tolist()
+        if not used:
+            return f"the teacher does not use the shortcut ({self.verdict}, effect {self.use:+.2f})"
+        where = "every layer" if not self.passed else f"{len(used)} of {len(self.frame)} layers"
+        return (
+            f"the teacher uses the shortcut at {where} (effect on its decision {self.use:+.2f} standard "
+            f"deviations; at {', '.join(used[-3:])})"
+        )
+
+    def weigh(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """Layer weights without the layers at which the teacher uses the shortcut, scaled to sum to 1."""
+        passes = dict(zip(self.frame["layer"], self.frame["passes"], strict=True))
+        kept = {name: weight for name, weight in weights.items() if weight > 0 and passes.get(name, True)}
+        total = sum(kept.values())
+        return {name: weight / total for name, weight in kept.items()}
+
+
+def gate(
+    teacher: nn.Module,
+    data: ImageTable,
+    concept: str | Concept,
+    *,
+    n_permutations: int = MIN_FOR_TAIL,
+    n_bootstrap: int = 100,
+    seed: int = 0,
+    progress: bool = True,
+) -> Gate:
+    """Audit a teacher for one concept.
+
+    A layer does not pass when taking the concept out of it changes the teacher's logit by more than the
+    audit's threshold of use, with the whole interval. That it is encoded there does not matter: nearly
+    every network encodes nearly every artifact.
+
+    Parameters
+    ----------
+    teacher
+        Given back as it was.
+    data
+        Held-out samples, none of which the teacher saw, with both values of the concept in every class.
+    concept
+        Column of the table, or values by sample id.
+    n_permutations, n_bootstrap, seed, progress
+        As in `shortcutscope.audit`.
+
+    Raises
+    ------
+    InputError
+        When the concept cannot be tested on these samples.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = audit(
+            teacher,
+            data,
+            Path(folder) / "teacher",
+            concepts=[concept],
+            discover=False,
+            n_permutations=n_permutations,
+            n_bootstrap=n_bootstrap,
+            seed=seed,
+            progress=progress,
+        )
+        (finding,) = found.findings
+        if finding.verdict == "not testable":
+            raise InputError(f"the teacher cannot be judged on {finding.name!r}: {finding.reason}")
+        profile = found.profile
+    low, high = profile["use_low"].to_numpy(float), profile["use_high"].to_numpy(float)
+    limit = EFFECT_THRESHOLD["held-out"]
+    used = np.nan_to_num(np.where(low > 0, low, np.where(high < 0, -high, 0.0))) > limit
+    frame = pd.DataFrame(
+        {
+            "layer": profile["layer"].astype(str),
+            "availability": profile["auroc"],
+            "use": profile["use"],
+            "use_low": low,
+            "use_high": high,
+            "passes": ~used,
+        }
+    ).reset_index(drop=True)
+    return Gate(frame, str(finding.verdict), float(finding.used.get("effect") or 0.0))
