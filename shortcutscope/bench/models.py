@@ -77,8 +77,8 @@ def tasks(settings: Settings) -> tuple[str, str]:
 
 def make_case(recipe: Recipe, settings: Settings, *, n_held_out: int = 800) -> Case:
     """Tables and model of a recipe; the model is trained unless the cache has it."""
-    pool = _pool(recipe.task, settings.cache, settings.data)
-    train, held_out = _split(pool, recipe.seed, recipe.n_train, n_held_out)
+    pool = sample_pool(recipe.task, settings)
+    train, held_out = split_pool(pool, recipe.seed, recipe.n_train, n_held_out)
     for kind in recipe.kinds:
         prevalence = {0: 0.3, 1: 0.3} if recipe.correlation is None else None
         train = plant(
@@ -91,7 +91,12 @@ def make_case(recipe: Recipe, settings: Settings, *, n_held_out: int = 800) -> C
     return Case(_trained(recipe, train, settings.cache), train, held_out)
 
 
-def _split(pool: ImageTable, seed: int, n_train: int, n_held_out: int) -> tuple[ImageTable, ImageTable]:
+def sample_pool(task: str, settings: Settings) -> ImageTable:
+    """All samples of a task, made once."""
+    return _pool(task, settings.cache, settings.data)
+
+
+def split_pool(pool: ImageTable, seed: int, n_train: int, n_held_out: int) -> tuple[ImageTable, ImageTable]:
     """Balanced training and held-out samples; no patient is in both."""
     generator = np.random.default_rng([seed, 11])
     groups = pool.frame["group"].to_numpy()

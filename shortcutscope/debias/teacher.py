@@ -87,7 +87,6 @@ def teacher_training(n_clean: int, base: Training) -> Training:
         batch_size=min(BATCH_SIZE, n_clean),
         lr=LR,
         augmentation="strong" if n_clean < FEW else "shifts",
-        select="last",
         seed=base.seed + 1,
     )
 

@@ -1,0 +1,85 @@
+"""The samples of the debiasing benchmarks: biased ones, a small clean subset, and what is judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from shortcutscope.bench.models import sample_pool, split_pool
+from shortcutscope.bench.runner import Settings
+from shortcutscope.data.artifacts import get_artifact
+from shortcutscope.data.planting import clean_twin, everywhere, plant
+from shortcutscope.data.splits import holdout
+from shortcutscope.data.table import ImageTable
+
+#: Samples with a label that training draws on, of which the clean subset is a part; held-out ones; and the
+#: share of these that the audit and the gate see, and that nothing is judged on.
+N_TRAIN, N_HELD_OUT, AUDITED = 1600, 1000, 0.3
+#: The largest clean subset. The biased samples are what is left beside it, so that they are the same at
+#: every clean fraction.
+MOST_CLEAN = 0.1
+
+
+@dataclass(frozen=True)
+class World:
+    """What was planted where.
+
+    Attributes
+    ----------
+    biased
+        Training samples in which the artifact goes with the label.
+    clean
+        The clean subset: the artifact in half of either class.
+    unbiased
+        The images of `biased` with the artifact in half of either class, for the oracle.
+    audited
+        Held-out samples for the audit and the gate.
+    test
+        Held-out samples for the verdict, the artifact in half of either class.
+    without, with_
+        The test images without the artifact, and with it on all of them.
+    """
+
+    biased: ImageTable
+    clean: ImageTable
+    unbiased: ImageTable
+    audited: ImageTable
+    test: ImageTable
+    without: ImageTable
+    with_: ImageTable
+
+
+@lru_cache(maxsize=2)
+def make_world(
+    task: str, kind: str, seed: int, correlation: float, clean_fraction: float, settings: Settings
+) -> World:
+    """Draw the samples of a case and plant the artifact in them.
+
+    The images and their parts follow from the task and the seed alone, so that kinds, correlations and
+    clean fractions are compared on the same ones.
+    """
+    pool = sample_pool(task, settings)
+    train, held_out = split_pool(pool, seed, N_TRAIN, N_HELD_OUT)
+    labels = train.frame["label"].to_numpy()
+    order = np.random.default_rng([seed, 13]).permutation(len(train))
+    by_class = [order[labels[order] == value] for value in (0, 1)]
+    most = round(MOST_CLEAN * len(train)) // 2
+    wanted = round(clean_fraction * len(train)) // 2
+    clean = train.take(np.sort(np.concatenate([rows[:wanted] for rows in by_class])))
+    rest = train.take(np.sort(np.concatenate([rows[most:] for rows in by_class])))
+    artifact, half = get_artifact(kind), {0: 0.5, 1: 0.5}
+    frame = held_out.frame
+    is_test = holdout(frame["group"].to_numpy(), frame["label"].to_numpy(), 1 - AUDITED, seed)
+    audited = plant(held_out.take(np.flatnonzero(~is_test)), artifact, prevalence=half, seed=seed + 2)
+    test = plant(held_out.take(np.flatnonzero(is_test)), artifact, prevalence=half, seed=seed + 3)
+    return World(
+        biased=plant(rest, artifact, correlation=correlation, seed=seed),
+        clean=plant(clean, artifact, prevalence=half, seed=seed + 1),
+        unbiased=plant(rest, artifact, prevalence=half, seed=seed + 4),
+        audited=audited,
+        test=test,
+        without=clean_twin(test, kind),
+        with_=everywhere(test, kind),
+    )
