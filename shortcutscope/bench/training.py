@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.augmentation import shifted
+from shortcutscope.debias.hardware import autocast, fastest_format, usable_precision
+from shortcutscope.debias.images import Images, full_batches, labels_of, require_logits_for
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.targets import find_logits, require_finite
 from shortcutscope.models.thin import seeded
 
-if TYPE_CHECKING:
-    from shortcutscope.data.table import ImageTable
-
 __all__ = ["Precision", "predict_logits", "train_classifier"]
 
 Precision = Literal["bf16", "fp32"]
-
-# Up to this size all images are decoded once and kept; above it they are read again in every epoch.
-PRELOAD_BYTES = 2 * 2**30
 
 
 def train_classifier(
@@ -83,21 +81,20 @@ def train_classifier(
     if not parameters:
         raise InputError("no parameter of the model requires a gradient; unfreeze what should be trained")
     device = parameters[0].device
-    images = _Images(table)
-    labels = torch.as_tensor(table.frame["label"].to_numpy(copy=True), dtype=torch.long)
-    _check_labels(model, images.batch(torch.arange(1)).to(device), labels)
+    images, labels = Images(table), labels_of(table)
+    require_logits_for(model, images.example.to(device), labels)
 
     steps = epochs * max(1, len(table) // batch_size)
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=0.2)
     generator = torch.Generator().manual_seed(seed)
-    memory_format = _channels_last(model, images.shape)
+    memory_format = fastest_format(model, images.shape)
     model.to(memory_format=memory_format).train()
     with seeded(seed), tqdm(total=steps, desc="train", unit="step", disable=not progress) as bar:
         for rows in _epochs(len(table), batch_size, epochs, generator):
-            batch = _shifted(images.batch(rows), shifts, generator)
+            batch = shifted(images.batch(rows), shifts, generator)
             batch = batch.to(device).contiguous(memory_format=memory_format)
-            with _autocast(device, precision):
+            with autocast(device, usable_precision(device, precision)[0]):
                 logits = find_logits(model(batch))
             loss = _cross_entropy(logits.float(), labels[rows].to(device))
             value = _finite(loss, bar.n, lr)
@@ -158,41 +155,10 @@ def predict_logits(
     return logits
 
 
-class _Images:
-    """Batches of transformed images, decoded once if all of them fit into `PRELOAD_BYTES`."""
-
-    def __init__(self, table: ImageTable) -> None:
-        first = table[0][0]
-        self.table = table
-        self.shape = tuple(first.shape)
-        self.all: Tensor | None = None
-        if first.numel() * first.element_size() * len(table) <= PRELOAD_BYTES:
-            self.all = self._read(range(len(table)))
-
-    def batch(self, rows: Tensor) -> Tensor:
-        """Images of these rows, (len(rows), *shape)."""
-        return self._read(rows.tolist()) if self.all is None else self.all[rows]
-
-    def _read(self, rows: range | list[int]) -> Tensor:
-        return torch.stack([self.table[row][0] for row in rows])
-
-
 def _epochs(n: int, batch_size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Rows of each step, newly shuffled in every epoch, only full batches (or the one there is)."""
     for _ in range(epochs):
-        batches = torch.split(torch.randperm(n, generator=generator), batch_size)
-        yield from batches[: max(1, n // batch_size)]
-
-
-def _shifted(batch: Tensor, shifts: int, generator: torch.Generator) -> Tensor:
-    """Move a batch (N, C, *spatial) by one random offset per spatial axis, repeating the border."""
-    if shifts == 0 or batch.dim() < 3:
-        return batch
-    axes = batch.dim() - 2
-    padded = F.pad(batch, (shifts, shifts) * axes, mode="replicate")
-    for axis, start in enumerate(torch.randint(0, 2 * shifts + 1, (axes,), generator=generator).tolist()):
-        padded = padded.narrow(axis + 2, start, batch.shape[axis + 2])
-    return padded
+        yield from full_batches(torch.randperm(n, generator=generator), batch_size)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -209,30 +175,6 @@ def _finite(loss: Tensor, step: int, lr: float) -> float:
             "check the images and the initial weights for NaN"
         )
     return value
-
-
-def _channels_last(model: nn.Module, shape: tuple[int, ...]) -> torch.memory_format:
-    """The memory format in which convolutions on images of this shape (C, *spatial) run fastest."""
-    formats = {3: (4, torch.channels_last), 4: (5, torch.channels_last_3d)}
-    dims, memory_format = formats.get(len(shape), (0, torch.contiguous_format))
-    # Module.to applies one format to all 4-D and 5-D parameters; a mixed network keeps its own.
-    mixed = any(p.dim() in (4, 5) and p.dim() != dims for p in model.parameters())
-    return torch.contiguous_format if mixed else memory_format
-
-
-def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    usable = precision == "bf16" and _has_bfloat16(device)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=usable)
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    # Torch has no public question for it; a release without these answers gets float32.
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
 
 
 def _check_options(
@@ -253,16 +195,3 @@ def _check_options(
         )
     if precision not in ("bf16", "fp32"):
         raise InputError(f"precision is {precision!r}; allowed are 'bf16' and 'fp32'")
-
-
-def _check_labels(model: nn.Module, example: Tensor, labels: Tensor) -> None:
-    """Compare all labels with the number of logits before the first step."""
-    with frozen(model), torch.no_grad():
-        outputs = find_logits(model(example)).shape[1]
-    classes = max(2, outputs)
-    outside = labels[(labels < 0) | (labels >= classes)]
-    if len(outside):
-        raise InputError(
-            f"label {int(outside[0])} lies outside the model's {classes} classes (0 to {classes - 1}); build "
-            "the model with as many outputs as the table has classes"
-        )

@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import torch
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.objective import Batch, Objective
-from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.thin import seeded
+from shortcutscope.debias.loop import TrainingLoop
+from shortcutscope.debias.objective import Objective
+from shortcutscope.debias.settings import Augmentation, Precision, Select, Training
 
-Precision = Literal["bf16", "fp16", "fp32"]
-Augmentation = Literal["none", "shifts", "strong"]
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a network is trained; the same for every recipe that is compared.
-
-    Attributes
-    ----------
-    epochs
-        Passes over the training table; with `batch_size` it sets the number of steps.
-    steps
-        Number of optimiser steps, instead of `epochs`.
-    batch_size
-        Samples per step, over all processes.
-    lr, weight_decay
-        Peak learning rate and decoupled weight decay of AdamW.
-    warmup
-        Share of the steps in which the learning rate rises; after it, it falls along a cosine.
-    clip_norm
-        Largest norm of the gradient; None does not clip.
-    precision
-        ``"bf16"`` where the device has it in hardware, else float32.
-    augmentation
-        ``"none"``, ``"shifts"`` (by up to two pixels), or ``"strong"`` for few samples.
-    seed
-        Of the order of the samples, the augmentation, dropout, and what an objective draws.
-    """
-
-    epochs: float = 5
-    steps: int | None = None
-    batch_size: int = 64
-    lr: float = 3e-3
-    weight_decay: float = 1e-3
-    warmup: float = 0.2
-    clip_norm: float | None = None
-    precision: Precision = "bf16"
-    augmentation: Augmentation = "shifts"
-    seed: int = 0
-
-    def n_steps(self, n_samples: int) -> int:
-        """Optimiser steps on a table of this size."""
-        if self.steps is not None:
-            return self.steps
-        return max(1, round(self.epochs * max(1, n_samples // self.batch_size)))
-
-    def but(self, **changes: object) -> Training:
-        """The same, but for these."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+__all__ = ["Augmentation", "Fitted", "Precision", "Select", "Training", "fit"]
 
 
 @dataclass(frozen=True)
@@ -78,17 +24,22 @@ class Fitted:
     model
         The object that was given, trained, in evaluation mode.
     steps
-        Optimiser steps taken.
+        Optimiser steps taken, those before an interruption included.
     history
-        One row per logged step: step, lr, and the mean of every term since the last.
+        One row per logged step: how many steps were taken, the learning rate, the mean of every term since
+        the last row, and what validation gave.
     notes
-        What a reader should know: a precision that was not to be had, a checkpoint that was gone on from.
+        What a reader should know: a precision that was not to be had, a checkpoint that was gone on from,
+        which weights were chosen.
+    selected_step
+        After how many steps the model had the weights that it has now.
     """
 
     model: nn.Module
     steps: int
     history: tuple[dict[str, float], ...]
     notes: tuple[str, ...] = ()
+    selected_step: int = 0
 
 
 def fit(
@@ -102,12 +53,17 @@ def fit(
     name: str = "train",
     progress: bool = True,
 ) -> Fitted:
-    """Train a model in place.
+    """Train a model in place, by AdamW with a linear warm-up and a cosine.
+
+    Started by ``torchrun`` or ``accelerate launch``, every process takes its share of each batch, and they
+    end with the same model. (Each has batch norm of its own share, and an objective sees its own share.)
+    A single process trains on the device where the model is.
 
     Parameters
     ----------
     model
-        Classifier; parameters that need no gradient stay as they are.
+        Classifier; parameters that need no gradient stay as they are, and parts that have no others stay in
+        evaluation mode.
     table
         Training samples.
     objective
@@ -117,7 +73,9 @@ def fit(
     validation
         Samples for the rule of selection.
     out
-        Folder of checkpoints and logs; None keeps nothing.
+        Folder of checkpoints and logs; None keeps nothing. A training that was interrupted goes on from its
+        last checkpoint, and ends as if it had not been. ``log.jsonl`` has the rows of the history; where
+        the package ``tensorboard`` is installed, ``events/`` has them for TensorBoard.
     name
         What the progress bar says.
     progress
@@ -126,55 +84,14 @@ def fit(
     Raises
     ------
     InputError
-        An option out of range, or nothing to train.
+        An option out of range, nothing to train, too few samples, a label without a logit, or a rule of
+        selection without validation samples.
+    StaleRunError
+        `out` holds another training.
     ModelError
-        The loss became NaN or infinite.
+        The loss or a weight became NaN or infinite. The model then has the weights of its last checkpoint,
+        or those from before the training.
     """
-    training = training or Training()
-    parameters = [p for p in [*model.parameters(), *objective.parameters()] if p.requires_grad]
-    if not parameters:
-        raise InputError("no parameter of the model requires a gradient; unfreeze what should be trained")
-    device = parameters[0].device
-    images = torch.stack([table[i][0] for i in range(len(table))])
-    labels = torch.as_tensor(table.frame["label"].to_numpy(copy=True), dtype=torch.long)
-    steps = training.n_steps(len(table))
-    optimizer = torch.optim.AdamW(parameters, lr=training.lr, weight_decay=training.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, training.warmup))
-    generator = torch.Generator().manual_seed(training.seed)
-    history: list[dict[str, float]] = []
-    model.train()
-    objective.train()
-    with seeded(training.seed), tqdm(total=steps, desc=name, unit="step", disable=not progress) as bar:
-        for step, rows in zip(range(steps), _rows(objective, len(table), training, generator), strict=False):
-            batch = Batch(images[rows].to(device), labels[rows].to(device), rows, step / steps, generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-                terms = objective(model, batch)
-            loss = torch.stack(list(terms.values())).sum()
-            if not math.isfinite(float(loss)):
-                raise ModelError(f"the training loss became {float(loss)} at step {step}")
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
-            history.append({"step": step, **{key: float(value) for key, value in terms.items()}})
-            bar.update()
-    return Fitted(model.eval(), steps, tuple(history))
-
-
-def _rate(step: int, steps: int, warmup: float) -> float:
-    """Learning rate as a share of its peak: a linear rise, then a half cosine down to zero."""
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-def _rows(objective: Objective, n: int, training: Training, generator: torch.Generator) -> Iterator[Tensor]:
-    draws = objective.draws()
-    size = min(training.batch_size, n)
-    while True:
-        if draws is None:
-            order = torch.randperm(n, generator=generator)
-        else:
-            order = torch.multinomial(draws.double(), n, replacement=True, generator=generator)
-        yield from (part for part in torch.split(order, size) if len(part) == size)
+    loop = TrainingLoop(model, table, objective, training or Training(), validation, out)
+    loop.run(name, progress)
+    return Fitted(model, loop.done, tuple(loop.log.rows), tuple(loop.notes), loop.selected)

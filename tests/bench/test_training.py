@@ -7,6 +7,7 @@ from torch import nn
 from shortcutscope.bench import training
 from shortcutscope.bench.training import predict_logits, train_classifier
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias import images
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.thin import ThinResNet, seeded, thin_cnn1d, thin_cnn3d, thin_resnet18
@@ -74,7 +75,7 @@ def test_dropout_is_reproducible_and_the_global_generator_is_left_alone():
 
 def test_images_that_do_not_fit_into_memory_are_read_again_with_the_same_result(monkeypatch):
     kept = train(small_net(), squares(), epochs=2)
-    monkeypatch.setattr(training, "PRELOAD_BYTES", 0)
+    monkeypatch.setattr(images, "PRELOAD_BYTES", 0)
     read = train(small_net(), squares(), epochs=2)
     assert torch.equal(kept.fc.weight, read.fc.weight)
 
@@ -86,20 +87,6 @@ def test_signals_and_volumes(factory, shape):
     table = ImageTable.from_arrays(images, np.arange(32) % 2, dims=len(shape) - 1)
     model = train(factory(in_channels=shape[0], width=4), table, epochs=1)
     assert predict_logits(model, table).shape == (32, 2)
-
-
-def test_shifts_move_by_at_most_the_given_number_of_pixels():
-    batch = torch.arange(2 * 9 * 9.0).reshape(2, 1, 9, 9)
-    generator = torch.Generator().manual_seed(0)
-    seen = set()
-    for _ in range(200):
-        moved = training._shifted(batch, 2, generator)
-        assert moved.shape == batch.shape
-        dy, dx = divmod(int(moved[0, 0, 4, 4] - batch[0, 0, 2, 2]), 9)
-        seen.add((dy - 2, dx - 2))
-        torch.testing.assert_close(moved[:, :, 4, 4], batch[:, :, 2 + dy, 2 + dx])
-    assert seen == {(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)}
-    assert training._shifted(batch, 0, generator) is batch
 
 
 def test_every_epoch_sees_other_full_batches():

@@ -1,0 +1,389 @@
+"""The training loop: one step after another, with what is kept so that an interruption costs little."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.augmentation import augmented
+from shortcutscope.debias.averaging import MovingAverage
+from shortcutscope.debias.checkpoint import (
+    non_finite,
+    prefixed,
+    read_checkpoint,
+    restore,
+    settings_digest,
+    snapshot,
+    tensors_digest,
+    with_prefix,
+    write_checkpoint,
+)
+from shortcutscope.debias.hardware import autocast, fastest_format, usable_precision
+from shortcutscope.debias.images import Images, Order, labels_of, require_logits_for
+from shortcutscope.debias.logs import Log, NonFiniteError, Terms
+from shortcutscope.debias.objective import Batch, Objective
+from shortcutscope.debias.processes import Processes
+from shortcutscope.debias.randomness import AUGMENTATION, MODULES, OBJECTIVE, derived_seed, generator_of
+from shortcutscope.debias.selection import Best, Score, validate
+from shortcutscope.debias.settings import Precision, Training
+from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.thin import seeded
+
+__all__ = ["CHECKPOINT", "Step", "TrainingLoop", "set_training_mode"]
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Step(nn.Module):
+    """Model and objective as one module, so that several processes average the gradients of both."""
+
+    def __init__(self, model: nn.Module, objective: Objective, precision: Precision) -> None:
+        super().__init__()
+        self.model, self.objective, self._precision = model, objective, precision
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The objective's terms, in the precision asked for."""
+        # Not accelerate's autocast: it fixes one precision for all that a process ever trains.
+        with autocast(batch.images.device, self._precision):
+            terms: dict[str, Tensor] = self.objective(self.model, batch)
+        if not terms:
+            raise InputError(f"{type(self.objective).__name__} returned no terms; nothing can be minimised")
+        for name, value in terms.items():
+            if value.dim():
+                raise InputError(
+                    f"term {name!r} of {type(self.objective).__name__} has the shape {tuple(value.shape)}; "
+                    "it must be a scalar, such as a mean over the batch"
+                )
+        return terms
+
+
+class TrainingLoop:
+    """One training, from its first step or from a checkpoint to its end.
+
+    Everything random depends on the seed and the number of the step only, so that a checkpoint holds tensors
+    and a position, and no states of generators. The parameters are those of
+    :func:`shortcutscope.debias.training.fit`.
+
+    Attributes
+    ----------
+    done
+        Optimiser steps taken.
+    selected
+        After how many of them the model had the weights that it is left with.
+    log
+        The history.
+    notes
+        What a reader should know.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        table: ImageTable,
+        objective: Objective,
+        training: Training,
+        validation: ImageTable | None,
+        out: Path | None,
+    ) -> None:
+        self.notes: list[str] = []
+        if not objective.allows_augmentation and training.augmentation != "none":
+            self.notes.append(
+                f"trained without augmentation ({training.augmentation!r} was asked for): "
+                f"{type(objective).__name__} needs the images as they are"
+            )
+            training = training.but(augmentation="none")
+        _require_samples(table, training, validation)
+        self._training, self._out = training, out
+        self._processes = Processes(model)
+        self._device = self._processes.device
+        precision, note = usable_precision(self._device, training.precision)
+        self.notes += [note] if note else []
+        self._step = Step(model, objective, precision).to(self._device)
+        self._parameters = [p for p in self._step.parameters() if p.requires_grad]
+        if not self._parameters:
+            raise InputError("no parameter of the model requires a gradient; unfreeze what should be trained")
+        if min(training.batch_size, len(table)) < self._processes.count:
+            raise InputError(
+                f"a batch of {min(training.batch_size, len(table))} samples cannot be divided among "
+                f"{self._processes.count} processes; raise batch_size, or start fewer"
+            )
+        self._dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        self._images, self._labels = self._samples(table)
+        validating = training.select != "last" or training.validate_every is not None
+        self._held_out = self._samples(validation) if validating and validation is not None else None
+        self._order = Order(len(table), training.batch_size, objective.draws(), training.seed)
+        self._steps = training.n_steps(len(table))
+        self._format = fastest_format(model, self._images.shape)
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=training.lr, weight_decay=training.weight_decay
+        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
+        self._average = None if training.ema is None else MovingAverage(model, training.ema)
+        self._terms = Terms(self._processes.total)
+        self._best, self._stopped = Best(), False
+        self._good = snapshot(self._step)
+        self._good_step = self.done = self.selected = 0
+        self._identity = {} if out is None else self._described(table, validation)
+        self.log = self._resumed()
+
+    # The steps
+
+    def run(self, name: str, progress: bool) -> None:
+        """Train, and leave the chosen weights in the model, in evaluation mode."""
+        self._step.to(memory_format=self._format)
+        wrapped = self._processes.wrapped(self._step)
+        shown = progress and self._processes.main
+        bar = tqdm(total=self._steps, initial=self.done, desc=name, unit="step", disable=not shown)
+        try:
+            with seeded(self._training.seed), bar:
+                self._train(wrapped, bar)
+            self._choose()
+            self._processes.wait()
+        except NonFiniteError as error:
+            self._give_up(str(error), error)
+        finally:
+            self._processes.unwrapped(wrapped)
+            self._optimizer.zero_grad()
+            # Channels-last strides would follow the weights into files, which safetensors refuses.
+            self._step.to(memory_format=torch.contiguous_format).eval()
+            self.log.close()
+
+    def _train(self, wrapped: nn.Module, bar: Any) -> None:
+        if self._stopped or self.done == self._steps:
+            return
+        set_training_mode(self._step)
+        epoch = self._order.steps_per_epoch
+        checkpoint_every = self._training.checkpoint_every or epoch
+        validate_every = self._training.validate_every or epoch
+        log_every = self._training.log_every or max(1, self._steps // 100)
+        rows = (self._mine(self._order.rows(step)) for step in range(self.done, self._steps))
+        for images in self._images.batches(rows, self._training.workers):
+            self._take(wrapped, images)
+            last = self.done == self._steps
+            scores: dict[str, float] = {}
+            if self._held_out is not None and (last or self.done % validate_every == 0):
+                scores = self._validated()
+            last = last or self._stopped
+            if last or scores or self.done % log_every == 0:
+                self._note(scores, bar)
+            if last or self.done % checkpoint_every == 0:
+                self._keep()
+            bar.update()
+            if last:
+                return
+
+    def _take(self, wrapped: nn.Module, images: Tensor) -> None:
+        """One optimiser step."""
+        step, seed, processes = self.done, self._training.seed, self._processes
+        whole = self._order.rows(step)
+        part = processes.share(len(whole))
+        rows = whole[part]
+        generator = generator_of(seed, AUGMENTATION, step)
+        inputs = augmented(self._input(images), self._training.augmentation, generator, part, len(whole))
+        batch = Batch(
+            inputs.contiguous(memory_format=self._format),
+            self._labels[rows].to(self._device),
+            rows,
+            step / self._steps,
+            generator_of(seed, OBJECTIVE, step, processes.index),
+        )
+        torch.manual_seed(derived_seed(seed, MODULES, step, processes.index))
+        terms = wrapped(batch)
+        share = len(rows) / len(whole)
+        self._terms.add(step + 1, terms, share)
+        if self._device.type == "cpu" and processes.count == 1:
+            self._terms.settle()  # costs nothing here, and spares the weights
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._training.rate(step, self._steps)
+        # The processes' gradients are averaged; one with more samples counts for more.
+        loss = functools.reduce(torch.add, terms.values()) * (share * processes.count)
+        self._optimizer.zero_grad()
+        torch.autograd.backward(self._scaler.scale(loss))
+        if self._training.clip_norm is not None:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self._parameters, self._training.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self.done += 1
+        if self._average is not None:
+            self._average.update(self.done)
+
+    def _note(self, scores: Mapping[str, float], bar: Any) -> None:
+        row = {"lr": self._training.rate(self.done - 1, self._steps), **self._terms.means(), **scores}
+        self.log.add({"step": self.done, **row})
+        bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()}, refresh=False)
+
+    # Choosing weights
+
+    def _validated(self) -> dict[str, float]:
+        """Score the weights, keep them if they are the best, and find out whether to stop."""
+        assert self._held_out is not None
+        self._terms.settle()
+        images, labels = self._held_out
+        with nullcontext() if self._average is None else self._average.applied():
+            self._processes.same_buffers(self._step)
+            self._step.eval()
+            score = validate(
+                self._step.model,
+                lambda rows: self._input(images.batch(rows)).contiguous(memory_format=self._format),
+                labels,
+                batch_size=self._training.batch_size,
+                share=self._processes.share(len(labels)),
+                total=self._processes.total,
+            )
+            if not math.isfinite(score.loss):
+                raise NonFiniteError(self.done, "validation loss", score.loss)
+            if self._training.select != "last" and self._best.improves(score, self._training.select):
+                self._best = Best(self.done, score, 0, snapshot(self._step))
+            else:
+                self._best.since += 1
+        set_training_mode(self._step)
+        patience = self._training.patience
+        self._stopped = patience is not None and self._best.since >= patience
+        return {"validation_loss": score.loss, "validation_worst_class": score.worst_class}
+
+    def _choose(self) -> None:
+        """Put those weights into the model that the rule of selection names."""
+        self.selected = self.done
+        if self._average is not None:
+            self.notes.append(f"the weights are an exponential moving average, decay {self._training.ema:g}")
+        if self._training.select != "last":
+            restore(self._step, self._best.tensors)
+            self.selected = self._best.step
+            what = "least cross-entropy" if self._training.select == "loss" else "best worst-class accuracy"
+            self.notes.append(
+                f"the weights after step {self.selected} of {self._steps} were chosen, of the {what} on the "
+                "validation samples"
+            )
+        elif self._average is not None:
+            restore(self._step.model, self._average.tensors)
+        if self._stopped:
+            self.notes.append(
+                f"stopped after step {self.done} of {self._steps}: {self._best.since} validations in a row "
+                "were no better"
+            )
+        self._processes.same_buffers(self._step)
+
+    # Keeping and giving back
+
+    def _keep(self) -> None:
+        """Note the weights as good, if they are, and write a checkpoint."""
+        self._terms.settle()
+        bad = non_finite(dict(self._step.named_parameters()))
+        if bad is not None:
+            self._give_up(f"{bad} became NaN or infinite by step {self.done}")
+        self._good, self._good_step = snapshot(self._step), self.done
+        if self._out is None or not self._processes.main:
+            return
+        best = self._best
+        tensors = prefixed("weights", self._good) | prefixed("best", best.tensors)
+        tensors |= prefixed("average", self._average.tensors if self._average else {})
+        for index, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= prefixed(f"moments/{index}", moments)
+        state = {
+            "identity": self._identity,
+            "step": self.done,
+            "stopped": self._stopped,
+            "history": self.log.rows,
+            "terms": self._terms.settled,
+            "best": {"step": best.step, "since": best.since},
+            "score": None if best.score is None else vars(best.score),
+            "scaler": self._scaler.state_dict(),
+        }
+        write_checkpoint(self._out / CHECKPOINT, tensors, state)
+
+    def _resumed(self) -> Log:
+        """Go on from a checkpoint where there is one; the log from there on."""
+        kept = None if self._out is None else read_checkpoint(self._out / CHECKPOINT, self._identity)
+        folder = self._out if self._processes.main else None
+        if kept is None:
+            return Log(folder)
+        tensors, state = kept
+        self.done, self._stopped = state["step"], state["stopped"]
+        restore(self._step, with_prefix("weights", tensors))
+        self._good, self._good_step = snapshot(self._step), self.done
+        if self._average is not None:
+            self._average.load(with_prefix("average", tensors))
+        moments = {i: with_prefix(f"moments/{i}", tensors) for i in range(len(self._parameters))}
+        self._optimizer.load_state_dict(
+            {
+                "state": {index: kept for index, kept in moments.items() if kept},
+                "param_groups": self._optimizer.state_dict()["param_groups"],
+            }
+        )
+        self._scaler.load_state_dict(state["scaler"])
+        score = None if state["score"] is None else Score(**state["score"])
+        self._best = Best(**state["best"], score=score, tensors=with_prefix("best", tensors))
+        self._terms.settled = [(name, value) for name, value in state["terms"]]
+        self.notes.append(f"gone on from a checkpoint after step {self.done}")
+        return Log(folder, state["history"])
+
+    def _give_up(self, reason: str, cause: Exception | None = None) -> NoReturn:
+        """Restore the last good weights and say what happened."""
+        restore(self._step, self._good)
+        where = "" if self._out is None or not self._good_step else f", as in {self._out / CHECKPOINT}"
+        raise ModelError(
+            f"{reason}. Lower the learning rate (now {self._training.lr:g}), or check the images and the "
+            f"initial weights for NaN. The model has its weights of step {self._good_step} back{where}"
+        ) from cause
+
+    # Samples
+
+    def _samples(self, table: ImageTable) -> tuple[Images, Tensor]:
+        images, labels = Images(table), labels_of(table)
+        require_logits_for(self._step.model, self._input(images.example), labels)
+        return images, labels
+
+    def _mine(self, rows: Tensor) -> Tensor:
+        return rows[self._processes.share(len(rows))]
+
+    def _input(self, images: Tensor) -> Tensor:
+        """Images as the model takes them."""
+        return images.to(self._device, self._dtype)
+
+    def _described(self, table: ImageTable, validation: ImageTable | None) -> dict[str, Any]:
+        """What the trained weights depend on."""
+        objective = self._step.objective
+        return {
+            "training": self._training.identity(),
+            "train": [table.fingerprint(), table.transform_fingerprint()],
+            "validation": validation and [validation.fingerprint(), validation.transform_fingerprint()],
+            "start": tensors_digest(self._step),
+            "objective": [type(objective).__qualname__, settings_digest(objective)],
+            "processes": self._processes.count,
+        }
+
+
+def set_training_mode(module: nn.Module) -> None:
+    """Training mode, but for parts all of whose parameters are frozen.
+
+    Else dropout would act inside of a frozen teacher, and batch norm of a frozen trunk would go on counting.
+    """
+    module.train()
+    for part in module.modules():
+        parameters = list(part.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            part.eval()
+
+
+def _require_samples(table: ImageTable, training: Training, validation: ImageTable | None) -> None:
+    if len(table) < 2:
+        raise InputError(f"the training table has {len(table)} samples; batch norm needs at least 2")
+    needs = [f"select={training.select!r}"] if training.select != "last" else []
+    needs += [f"validate_every={training.validate_every}"] if training.validate_every is not None else []
+    if needs and (validation is None or not len(validation)):
+        raise InputError(
+            f"{' and '.join(needs)} needs validation samples: give validation=, a table of samples that are "
+            "not trained on"
+        )
+    if validation is not None and not len(validation):
+        raise InputError("the validation table is empty; give samples, or None")

@@ -1,0 +1,100 @@
+"""Which weights of a training are returned: a rule on held-out samples that needs no concept labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.debias.checkpoint import Tensors
+from shortcutscope.debias.objective import cross_entropies
+from shortcutscope.debias.settings import Select
+from shortcutscope.models.targets import find_logits
+
+__all__ = ["Best", "Score", "validate"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model does on the validation samples.
+
+    Attributes
+    ----------
+    loss
+        Mean cross-entropy.
+    worst_class
+        Least accuracy over the classes that occur.
+    """
+
+    loss: float
+    worst_class: float
+
+    def key(self, select: Select) -> tuple[float, float]:
+        """Smaller is better; classes equally well recognised are told apart by the loss."""
+        return (self.loss, 0.0) if select == "loss" else (-self.worst_class, self.loss)
+
+
+@dataclass
+class Best:
+    """The best validation so far.
+
+    Attributes
+    ----------
+    step
+        Optimiser steps that its weights had; 0 before the first validation.
+    score, tensors
+        What it scored, and its weights.
+    since
+        Validations since.
+    """
+
+    step: int = 0
+    score: Score | None = None
+    since: int = 0
+    tensors: Tensors = field(default_factory=dict)
+
+    def improves(self, score: Score, select: Select) -> bool:
+        """Whether a score is better than the best."""
+        return self.score is None or score.key(select) < self.score.key(select)
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module,
+    images: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    *,
+    batch_size: int,
+    share: slice,
+    total: Callable[[Tensor], Tensor],
+) -> Score:
+    """Score a model, which is in evaluation mode, on one process's share of the samples and sum over all.
+
+    Parameters
+    ----------
+    images
+        The model's inputs for some rows.
+    labels
+        (N,) of all validation samples, on the CPU.
+    share
+        Rows that this process scores.
+    total
+        Sums a tensor over all processes.
+    """
+    anchor = next(model.parameters())
+    classes = int(labels.max()) + 1
+    dtype = torch.float32 if anchor.device.type == "mps" else torch.float64
+    # Summed loss, then correct samples and all samples of each class.
+    sums = torch.zeros(3, classes, dtype=dtype, device=anchor.device)
+    for rows in torch.split(torch.arange(len(labels))[share], batch_size):
+        target = labels[rows].to(anchor.device)
+        logits = find_logits(model(images(rows)))
+        predicted = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+        sums[0, 0] += cross_entropies(logits, target).sum()
+        sums[1] += torch.bincount(target[predicted == target], minlength=classes)
+        sums[2] += torch.bincount(target, minlength=classes)
+    loss, correct, count = total(sums).cpu()
+    accuracies = correct[count > 0] / count[count > 0]
+    return Score(float(loss[0]) / len(labels), float(accuracies.min()))

@@ -1,0 +1,134 @@
+"""How a network is trained, and what is wrong with such a wish."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from shortcutscope.errors import InputError
+
+__all__ = ["Augmentation", "Precision", "Select", "Training"]
+
+Precision = Literal["bf16", "fp16", "fp32"]
+Augmentation = Literal["none", "shifts", "strong"]
+Select = Literal["last", "loss", "worst-class"]
+
+#: What may differ between a training and its resumption: none of it changes the weights.
+_WITHOUT_EFFECT = ("checkpoint_every", "workers")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained; the same for every recipe that is compared.
+
+    Attributes
+    ----------
+    epochs
+        Passes over the training table; with `batch_size` it sets the number of steps.
+    steps
+        Number of optimiser steps, instead of `epochs`.
+    batch_size
+        Samples per step, over all processes.
+    lr, weight_decay
+        Peak learning rate and decoupled weight decay of AdamW.
+    warmup
+        Share of the steps in which the learning rate rises; after it, it falls along a cosine.
+    clip_norm
+        Largest norm of the gradient; None does not clip.
+    precision
+        ``"bf16"`` where the device has it in hardware and ``"fp16"`` on CUDA devices, else float32.
+        ``"fp32"`` leaves the model's own precision alone.
+    augmentation
+        ``"none"``, ``"shifts"`` (by up to two pixels), or ``"strong"`` for few samples: every sample is
+        turned, scaled, shifted, brightened and made noisy in its own way.
+    select
+        Which weights are returned: the ``"last"``, those of least cross-entropy (``"loss"``) or of best
+        worst-class accuracy on the validation samples. Worst-class accuracy finds nearly the model that
+        worst-group accuracy would, and needs no labels of the shortcut (Yang et al. 2023, "Change is hard").
+    patience
+        Stop after this many validations without a better one; None never stops early.
+    validate_every
+        Steps between validations; None validates after every epoch where `select` needs it.
+    ema
+        Decay of an exponential moving average of the weights, which is then what is validated and returned;
+        None keeps none.
+    checkpoint_every
+        Steps between checkpoints; None writes one after every epoch.
+    log_every
+        Steps between rows of the log; None writes about a hundred rows.
+    workers
+        Processes that read images where these do not fit into memory; 0 reads them in this one.
+    seed
+        Of the order of the samples, the augmentation, dropout, and what an objective draws.
+
+    Raises
+    ------
+    InputError
+        When a value is out of range.
+    """
+
+    epochs: float = 5
+    steps: int | None = None
+    batch_size: int = 64
+    lr: float = 3e-3
+    weight_decay: float = 1e-3
+    warmup: float = 0.2
+    clip_norm: float | None = None
+    precision: Precision = "bf16"
+    augmentation: Augmentation = "shifts"
+    select: Select = "last"
+    patience: int | None = None
+    validate_every: int | None = None
+    ema: float | None = None
+    checkpoint_every: int | None = None
+    log_every: int | None = None
+    workers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._check("epochs", self.epochs > 0, "above 0")
+        self._check("batch_size", self.batch_size >= 2, "2 or more, for batch norm")
+        self._check("lr", self.lr > 0, "above 0")
+        self._check("weight_decay", self.weight_decay >= 0, "0 or more")
+        self._check("warmup", 0 <= self.warmup <= 1, "from 0 to 1")
+        self._check("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or None")
+        self._check("ema", self.ema is None or 0 < self.ema < 1, "above 0 and below 1, or None")
+        self._check("workers", self.workers >= 0, "0 or more")
+        self._check("seed", self.seed >= 0, "0 or more")
+        for name in ("steps", "patience", "validate_every", "checkpoint_every", "log_every"):
+            value = getattr(self, name)
+            self._check(name, value is None or value >= 1, "1 or more, or None")
+        for name, allowed in (("precision", Precision), ("augmentation", Augmentation), ("select", Select)):
+            choices = get_args(allowed)
+            self._check(name, getattr(self, name) in choices, "one of " + ", ".join(map(repr, choices)))
+        if self.patience is not None and self.select == "last":
+            raise InputError(
+                f"patience={self.patience} needs a rule of what is better: select='loss' or 'worst-class'"
+            )
+
+    def n_steps(self, n_samples: int) -> int:
+        """Optimiser steps on a table of this size."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, round(self.epochs * max(1, n_samples // self.batch_size)))
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step, counted from 0: a linear rise, then half a cosine down to zero."""
+        rising = max(1, round(self.warmup * steps))
+        if step < rising:
+            return self.lr * (step + 1) / rising
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+    def but(self, **changes: object) -> Training:
+        """The same, but for these."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def identity(self) -> dict[str, Any]:
+        """What the trained weights depend on."""
+        return {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT}
+
+    def _check(self, name: str, holds: bool, allowed: str) -> None:
+        # NaN compares false with everything, and is refused along.
+        if not holds:
+            raise InputError(f"{name}={getattr(self, name)!r}: it must be {allowed}")
