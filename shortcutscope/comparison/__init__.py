@@ -1,0 +1,1 @@
+"""What the comparison of networks is made of: the question, the estimates, the networks' own spaces."""

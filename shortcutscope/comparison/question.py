@@ -1,0 +1,363 @@
+"""What is compared: networks, tables, the concept and its direction, checked before any long work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import nn
+
+from shortcutscope.data.planting import PlantedSource
+from shortcutscope.data.splits import assert_splits_apart
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.finding import Finding
+from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.models.targets import class_count, find_logits
+from shortcutscope.probes.association import associate
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.roles import audited_data, resolve_concepts
+from shortcutscope.probes.verdict import VerdictRule, untestable
+from shortcutscope.rundir import slug
+
+BEFORE = "before"
+#: Other concepts that are looked at, at most.
+MOST_OTHERS = 20
+#: Smallest association that says in which direction a concept goes.
+SMALLEST_PHI = VerdictRule().smallest_phi
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every network.
+
+    Attributes
+    ----------
+    tables
+        Held-out samples by name.
+    concept
+        The values per table.
+    train, trained
+        Training samples, for the association with the label, and the concept on them where it is known.
+    positive, against
+        The class that margins refer to, and whether the concept goes against it.
+    main
+        The table on which the networks' own spaces and the subgroups are measured.
+    others
+        Every other concept, over the main table.
+    notes
+        Choices that a reader must know.
+    """
+
+    tables: Mapping[str, ImageTable]
+    concept: Mapping[str, Concept]
+    train: ImageTable | None
+    trained: Concept | None
+    positive: int
+    against: bool
+    main: str
+    others: tuple[Concept, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the concept."""
+        return next(iter(self.concept.values())).name
+
+    @property
+    def audited(self) -> Concept:
+        """The concept over the main table and the training samples."""
+        parts = [self.concept[self.main]]
+        if self.trained is not None:
+            parts.append(self.trained)
+        ids = np.concatenate([part.sample_ids for part in parts])
+        values = np.concatenate([part.values for part in parts])
+        first = np.sort(np.unique(ids, return_index=True)[1])
+        return Concept(self.name, values[first], parts[0].origin, ids[first], parts[0].description)
+
+
+def pose(
+    data: ImageTable | Mapping[str, ImageTable],
+    concept: str | Concept | None,
+    finding: Finding | None,
+    *,
+    train: ImageTable | None,
+    positive: int | None,
+    others: bool | Sequence[str | Concept],
+) -> Question:
+    """Check tables and concept, and find out its direction.
+
+    Raises
+    ------
+    InputError
+        Tables without the concept or with one class, samples or patients that are trained on, a class that
+        does not exist.
+    """
+    tables = _tables(data, train)
+    name, origin = _choose(tables, concept, finding)
+    concepts = {t: _concept_on(table, t, name, origin) for t, table in tables.items()}
+    trained = None if train is None else _on_training(train, name, origin)
+    learned = None if train is None or trained is None else (train, trained)
+    positive, against, notes = _direction(tables, concepts, learned, finding, positive)
+    main, told = _main_table(tables, concepts, learned is not None, positive, against)
+    notes += told
+    chosen, refused = _others(tables[main], name, others)
+    if refused:
+        notes.append("columns that are no concepts: " + "; ".join(f"{k} ({v})" for k, v in refused.items()))
+    return Question(tables, concepts, train, trained, positive, against, main, tuple(chosen), tuple(notes))
+
+
+def check_networks(
+    networks: Mapping[str, nn.Module],
+    table: ImageTable,
+    *,
+    device: str | torch.device | None,
+    output: str | int | None,
+    task: str,
+) -> None:
+    """Run the first images through every network.
+
+    Raises
+    ------
+    InputError
+        Other numbers of classes, or too few for the labels.
+    """
+    x = torch.stack([table[i][0] for i in range(min(2, len(table)))])
+    classes = {}
+    for name, model in networks.items():
+        with frozen(model, device) as borrowed, torch.inference_mode():
+            classes[name] = class_count(find_logits(borrowed(x.to(device_of(borrowed))), output), task)
+    if len(set(classes.values())) > 1:
+        shown = ", ".join(f"{name!r} has {n}" for name, n in classes.items())
+        raise InputError(f"the networks tell different numbers of classes apart: {shown}; give the same task")
+    highest = int(table.frame["label"].max())
+    if highest >= classes[BEFORE]:
+        raise InputError(
+            f"the table has label {highest}, but the networks have {classes[BEFORE]} classes "
+            f"(0 to {classes[BEFORE] - 1}); map the labels to the networks' outputs"
+        )
+
+
+def named_networks(after: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The networks to compare by name.
+
+    Raises
+    ------
+    InputError
+        None, a name that is taken, two that make the same folder, or something that is no network.
+    """
+    given = {"after": after} if isinstance(after, nn.Module) else after
+    if not isinstance(given, Mapping) or not given:
+        raise InputError("after must be a network, or a mapping from names (of recipes) to at least one")
+    names = [slug(str(name)) for name in (BEFORE, *given)]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise InputError(
+            f"the names {twice} stand for two networks; {BEFORE!r} is the biased one. Rename one"
+        )
+    for name, model in given.items():
+        if not isinstance(model, nn.Module):
+            raise InputError(f"after[{name!r}] is {type(model).__name__}, not a torch.nn.Module")
+    return {str(name): model for name, model in given.items()}
+
+
+def _tables(data: ImageTable | Mapping[str, ImageTable], train: ImageTable | None) -> dict[str, ImageTable]:
+    given = {"data": data} if isinstance(data, ImageTable) else dict(data)
+    if not given:
+        raise InputError("data is an empty mapping; give at least one table of held-out samples")
+    for name, table in given.items():
+        if not isinstance(table, ImageTable):
+            raise InputError(f"data[{name!r}] is {type(table).__name__}, not an ImageTable")
+        assert_splits_apart(table.frame)
+        if train is not None:
+            _refuse_shared_patients(name, table, train)
+    return {name: audited_data(table, train, trained_on=False).table for name, table in given.items()}
+
+
+def _refuse_shared_patients(name: str, table: ImageTable, train: ImageTable) -> None:
+    if not (table.has_groups and train.has_groups):
+        return
+    shared = sorted(set(table.frame["group"]) & set(train.frame["group"]))
+    if shared:
+        raise InputError(
+            f"{len(shared)} patients (groups) of the table {name!r} are also in train, for example "
+            f"{shared[:3]}: the comparison needs patients that no network was trained on"
+        )
+
+
+def _choose(
+    tables: Mapping[str, ImageTable], concept: str | Concept | None, finding: Finding | None
+) -> tuple[str, Concept | None]:
+    """Name of the concept, and its values by sample id where it is no column."""
+    if isinstance(concept, Concept):
+        return concept.name, concept
+    if concept is None and finding is not None:
+        concept = finding.name
+    if concept is None:
+        first = next(iter(tables.values()))
+        planted = first.source.plantings if isinstance(first.source, PlantedSource) else ()
+        candidates = [p.column for p in planted if p.column in first.frame] or [
+            c for c in first.metadata if _as_values(first.frame[c]) is not None
+        ]
+        if len(candidates) != 1:
+            raise InputError(
+                f"name the concept to compare by with concept=...; the tables' columns of 0 and 1 are "
+                f"{', '.join(map(repr, candidates)) or 'none'}"
+            )
+        concept = candidates[0]
+    if all(concept in table.frame for table in tables.values()):
+        if all(_as_values(table.frame[concept]) is not None for table in tables.values()):
+            return concept, None
+        if finding is None or finding.name != concept:
+            return _single(tables, concept)
+    if finding is not None and finding.name == concept:
+        return concept, finding.concept
+    lacking = [name for name, table in tables.items() if concept not in table.frame]
+    raise InputError(
+        f"the table {lacking[0]!r} has no column {concept!r}; its metadata are "
+        f"{', '.join(map(repr, tables[lacking[0]].metadata)) or 'none'}. Add the column with "
+        "table.with_columns(...), or give a Concept by sample id"
+    )
+
+
+def _single(tables: Mapping[str, ImageTable], column: str) -> tuple[str, Concept]:
+    """The one concept that a column of other values makes, over the samples of all tables."""
+    frame = pd.concat([table.frame for table in tables.values()]).drop_duplicates("sample_id")
+    made = Concept.from_column(frame, column)
+    if len(made) > 1:
+        raise InputError(
+            f"column {column!r} makes {len(made)} concepts ({', '.join(c.name for c in made)}); give one of "
+            f"them: Concept.from_column(table.frame, {column!r})[0]"
+        )
+    return made[0].name, made[0]
+
+
+def _concept_on(table: ImageTable, where: str, name: str, by_id: Concept | None) -> Concept:
+    ids = table.frame["sample_id"].to_numpy(np.str_)
+    if by_id is not None:
+        found = by_id.aligned_to(ids)
+    else:
+        values = _as_values(table.frame[name])
+        assert values is not None
+        found = Concept(name, values, "metadata", ids)
+    if len(np.unique(found.values[found.known])) < 2:
+        only = f"is {found.values[found.known][0]:g} for all" if found.known.any() else "is unknown for all"
+        raise InputError(
+            f"in the table {where!r} the concept {name!r} {only} {len(table)} samples; samples with and "
+            "without it are needed"
+        )
+    return found
+
+
+def _on_training(train: ImageTable, name: str, by_id: Concept | None) -> Concept | None:
+    """The concept on the training samples, if it is known there."""
+    ids = train.frame["sample_id"].to_numpy(np.str_)
+    if by_id is not None:
+        return by_id.aligned_to(ids) if np.isin(ids, by_id.sample_ids).any() else None
+    values = _as_values(train.frame[name]) if name in train.frame else None
+    return None if values is None else Concept(name, values, "metadata", ids)
+
+
+def _as_values(column: pd.Series[Any]) -> npt.NDArray[np.float64] | None:
+    """A column of 0, 1 and missing as numbers; None for any other."""
+    if not (pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column)):
+        return None
+    values = np.asarray(column.to_numpy(np.float64, na_value=np.nan), np.float64)
+    known = values[~np.isnan(values)]
+    return values if len(known) and set(np.unique(known)) <= {0.0, 1.0} else None
+
+
+def _direction(
+    tables: Mapping[str, ImageTable],
+    concepts: Mapping[str, Concept],
+    learned: tuple[ImageTable, Concept] | None,
+    finding: Finding | None,
+    positive: int | None,
+) -> tuple[int, bool, list[str]]:
+    """Positive class, whether the concept goes against it, and how that was found out.
+
+    Where the concept goes with the label differs between the tables (it is the other way round in an inverted
+    one); what counts is the data that the network learned from.
+    """
+    name = next(iter(concepts.values())).name
+    if positive is not None:
+        known = sorted({int(y) for table in tables.values() for y in np.unique(table.frame["label"])})
+        if positive not in known:
+            raise InputError(f"positive={positive}; the tables' labels are {known}")
+    if learned is None and finding is not None and finding.name == name:
+        phi, of = finding.association.get("phi"), finding.association.get("positive")
+        if phi is not None and abs(phi) >= SMALLEST_PHI and positive in (None, of):
+            return int(str(of)), phi < 0, []
+    order = sorted(tables, key=lambda t: t != "correlated")
+    places = [] if learned is None else [learned]
+    found = None
+    for table, concept in places + [(tables[t], concepts[t]) for t in order]:
+        labels, groups = table.frame["label"].to_numpy(), table.frame["group"].to_numpy()
+        found = associate(concept.values, labels, groups, positive=positive, n_bootstrap=1)
+        if abs(np.nan_to_num(found.phi)) >= SMALLEST_PHI and found.p <= VerdictRule().level:
+            return found.positive, found.phi < 0, []
+    assert found is not None
+    return (
+        found.positive,
+        False,
+        [
+            f"{name} goes with no class in these data: it is taken to go with class {found.positive}. If it "
+            "went with another one in the training data, give train= or positive="
+        ],
+    )
+
+
+def _main_table(
+    tables: Mapping[str, ImageTable],
+    concepts: Mapping[str, Concept],
+    has_training: bool,
+    positive: int,
+    against: bool,
+) -> tuple[str, list[str]]:
+    """The table whose smallest group of label and concept is largest.
+
+    Without training samples the association is that of the table itself, so that one in which the concept
+    goes with the label as in training is preferred where it can be tested.
+    """
+    sizes, preferred = {}, {}
+    for name, table in tables.items():
+        labels, groups = table.frame["label"].to_numpy(), table.frame["group"].to_numpy()
+        values = concepts[name].values
+        sizes[name] = min(
+            int(((labels == y) & (values == t)).sum()) for y in np.unique(labels) for t in (0, 1)
+        )
+        testable = untestable(values, labels, groups, VerdictRule()) is None
+        found = associate(values, labels, groups, positive=positive, n_bootstrap=1)
+        goes = (found.phi < 0) == against and abs(np.nan_to_num(found.phi)) >= SMALLEST_PHI
+        preferred[name] = testable and goes and not has_training
+    main = max(tables, key=lambda t: (preferred[t], sizes[t]))
+    if len(tables) == 1:
+        return main, []
+    why = (
+        "there the concept goes with the label as in training"
+        if preferred[main]
+        else "its smallest group of label and concept is the largest"
+    )
+    return main, [f"layers, verdicts and subgroups are measured on the table {main!r}: {why}"]
+
+
+def _others(
+    table: ImageTable, name: str, asked: bool | Sequence[str | Concept]
+) -> tuple[list[Concept], dict[str, str]]:
+    """Every other concept of the metadata, or those asked for."""
+    audited = audited_data(table, None, trained_on=False)
+    if asked is False:
+        return [], {}
+    if asked is not True:
+        chosen, refused = resolve_concepts(audited, list(asked), may_be_none=True)
+    else:
+        columns = [c for c in table.metadata if c != name]
+        chosen, refused = resolve_concepts(audited, None, columns=columns[:MOST_OTHERS], may_be_none=True)
+        if columns[MOST_OTHERS:]:
+            refused[", ".join(columns[MOST_OTHERS:])] = f"only {MOST_OTHERS} columns are looked at unasked"
+    return [c for c in chosen if slug(c.name) != slug(name)], refused

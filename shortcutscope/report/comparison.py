@@ -1,0 +1,335 @@
+"""A comparison of networks as HTML: what got worse first, then metrics, layers, groups and all numbers.
+
+`summarize_comparison` makes plain data; the template and `comparison_figures` lay them out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+import shortcutscope
+from shortcutscope.report import comparison_figures as figures
+from shortcutscope.report import wording
+from shortcutscope.report.html import environment
+from shortcutscope.report.run_files import number
+from shortcutscope.rundir import write_atomically
+
+if TYPE_CHECKING:
+    from shortcutscope.compare import Comparison
+
+#: Metric to its heading and what it says.
+METRICS: Mapping[str, tuple[str, str]] = {
+    "balanced_auroc": (
+        "Balanced AUROC",
+        "every group of label and concept weighs the same; higher is better",
+    ),
+    "robust_auroc": ("Robust AUROC", "where the concept disagrees with the label; higher is better"),
+    "aligned_auroc": ("Aligned AUROC", "where the concept agrees with the label; higher is better"),
+    "worst_group_accuracy": (
+        "Worst-group accuracy",
+        "smallest over the groups of label and concept; higher is better",
+    ),
+    "auroc": ("AUROC", "over all samples as they are; higher is better"),
+    "accuracy": ("Accuracy", "over all samples as they are; higher is better"),
+    "delta_tpr": ("ΔTPR", "true-positive rate of carriers minus that of the others; best at zero"),
+    "ece": ("Calibration error", "expected calibration error; lower is better"),
+    "flip_rate": (
+        "Flip rate on twins",
+        "predictions that differ between the same image without and with the artifact; lower is better",
+    ),
+    "artifact_relevance": ("Artifact relevance", "share of relevance inside the mask; lower is better"),
+    "use": ("Use U", "change of the logit when the concept is taken out of the layer; best at zero"),
+    "availability": ("Availability", "AUROC of the concept read from the layer; neither is better"),
+    "verdict": ("Verdict", "of the audit of this network"),
+}
+#: In the table of networks.
+OVERVIEW = (
+    "balanced_auroc",
+    "robust_auroc",
+    "worst_group_accuracy",
+    "delta_tpr",
+    "ece",
+    "flip_rate",
+    "artifact_relevance",
+)
+#: Parts whose metrics have a figure.
+DRAWN = ("overall", "concept", "twins", "relevance")
+#: Networks whose layers are drawn; the table of all numbers has the others.
+MAX_LAYER_FIGURES = 12
+
+_serial = itertools.count(1)
+
+
+def render_comparison(comparison: Comparison, *, page: bool = True) -> str:
+    """The comparison as a page that loads nothing from anywhere, or as an element for a notebook."""
+    uid = "ssc" if page else f"ssc{next(_serial)}"
+    report = summarize_comparison(comparison)
+    template = environment().get_template("comparison.html")
+    return template.render(report=report, figures=draw_comparison(report, uid), uid=uid, page=page)
+
+
+def write_comparison(comparison: Comparison, path: Path) -> Path:
+    """Write the page, whole or not at all."""
+    content = render_comparison(comparison).encode()
+    write_atomically(path, lambda file: file.write(content))
+    return path
+
+
+def draw_comparison(report: Mapping[str, Any], uid: str) -> dict[str, list[Markup]]:
+    """Figures of the metrics, and of the layers of every network."""
+    return {
+        "metrics": [
+            figures.metric_dots(metric, f"{uid}-metric-{k}") for k, metric in enumerate(report["metrics"])
+        ],
+        "layers": [
+            figures.layer_lines(network, f"{uid}-layers-{k}")
+            for k, network in enumerate(report["layers"][:MAX_LAYER_FIGURES])
+        ],
+    }
+
+
+def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
+    """Everything that the page says, as plain data.
+
+    Returns
+    -------
+    dict
+        ``title``, ``headline``, ``facts``, ``notes``, ``worse``, ``chance``, ``overview``, ``metrics``,
+        ``layers``, ``groups``, ``subgroups``, ``verdicts``, ``missing`` and ``rows``.
+    """
+    rows = _rows(comparison)
+    changed = [row for row in rows if not row["first"]]
+    main = comparison.settings.get("main")
+    missing = [row for row in rows if row["note"].startswith("not measurable")]
+    return {
+        "version": shortcutscope.__version__,
+        "title": f"Before and after, by {comparison.concept}",
+        "concept": comparison.concept,
+        "headline": _headline(comparison),
+        "facts": _facts(comparison),
+        "notes": [text[:1].upper() + text[1:] + "." for text in comparison.notes],
+        "main": main,
+        "worse": [row for row in rows if row["better"] is False],
+        "chance": _chance(comparison),
+        "overview": _overview(comparison, rows),
+        "metrics": _metrics(comparison, rows),
+        "layers": _layers(comparison, rows),
+        "groups": [row for row in changed if row["part"] == "group"],
+        "subgroups": [row for row in changed if row["part"] == "subgroup"],
+        "verdicts": [row for row in changed if row["part"] == "verdict"],
+        "missing": _missing(missing),
+        "rows": rows,
+    }
+
+
+def biased_name(comparison: Comparison) -> str:
+    """Name of the network that the others are compared with."""
+    return str(comparison.networks[0]["name"])
+
+
+def _rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Every row with its texts, in the order of the frame: what got worse first."""
+    first = biased_name(comparison)
+    layers = {
+        (network["name"], layer["name"]): layer.get("before") or layer["name"]
+        for network in comparison.networks
+        for layer in network["layers"]
+    }
+    records = comparison.frame.to_dict("records")
+    known = {
+        (r["table"], r["part"], r["metric"], r["detail"]): r for r in records if r["network"] == first
+    }  # fmt: skip
+    rows = []
+    for record in records:
+        detail = record["detail"]
+        if record["part"] == "layer":
+            detail = layers.get((record["network"], detail), detail)
+        old = known.get((record["table"], record["part"], record["metric"], detail), {})
+        numbers = {
+            k: number(record[k]) for k in ("value", "low", "high", "change", "change_low", "change_high")
+        }
+        before = number(old.get("value"))
+        verdict = record["part"] == "verdict"
+        rows.append(
+            {
+                **{k: str(record[k]) for k in ("network", "table", "metric", "part", "detail", "note")},
+                **numbers,
+                "first": record["network"] == first,
+                "better": record["better"],
+                "label": METRICS.get(record["metric"], (record["metric"], ""))[0],
+                "hint": METRICS.get(record["metric"], ("", ""))[1],
+                "before": before,
+                "before_text": str(old.get("note", "")) if verdict else wording.decimal(before, 3),
+                "text": str(record["note"]).split(" → ")[-1]
+                if verdict
+                else wording.decimal(numbers["value"], 3),
+                "interval_text": wording.between(_ends(numbers, ""), 3),
+                "change_text": signed(numbers["change"]),
+                "change_interval_text": wording.between(_ends(numbers, "change_"), 3),
+                "judgement": {True: "better", False: "worse"}.get(record["better"], ""),
+            }
+        )
+    return rows
+
+
+def signed(value: float | None, places: int = 3) -> str:
+    """A change with its sign.
+
+    Examples
+    --------
+    >>> signed(0.1234), signed(-0.5, 1), signed(0.0), signed(None)
+    ('+0.123', '−0.5', '0.000', '–')
+    """
+    text = wording.decimal(value, places)
+    return f"+{text}" if value is not None and value > 0 and float(text) != 0 else text
+
+
+def _ends(numbers: Mapping[str, float | None], prefix: str) -> tuple[float, float] | None:
+    low, high = numbers[f"{prefix}low"], numbers[f"{prefix}high"]
+    return None if low is None or high is None else (low, high)
+
+
+def _headline(comparison: Comparison) -> str:
+    """Whether the shortcut is gone, and how many things got worse."""
+    first, others = comparison.networks[0], comparison.networks[1:]
+    worse = len(comparison.worse)
+    told = []
+    if first["verdict"] is not None:
+        kept = [n["name"] for n in others if n["verdict"] == "shortcut"]
+        rid = [n["name"] for n in others if n["verdict"] not in ("shortcut", "not testable")]
+        if first["verdict"] == "shortcut":
+            if rid:
+                told.append(f"{comparison.concept} is no shortcut of {wording.listed(rid)} any more.")
+            if kept:
+                told.append(f"{comparison.concept} is still a shortcut of {wording.listed(kept)}.")
+        else:
+            told.append(f"{comparison.concept} was not called a shortcut before: {first['verdict']}.")
+            if kept:
+                told.append(f"It is one of {wording.listed(kept)}.")
+    of = f"{comparison.compared} tested changes"
+    told.append(f"{worse} of {of} {'is' if worse == 1 else 'are'} for the worse." if worse else
+                f"None of {of} is for the worse.")  # fmt: skip
+    return " ".join(told)
+
+
+def _chance(comparison: Comparison) -> str:
+    n = comparison.compared
+    return (
+        f"Each of the {n} intervals leaves out zero by chance once in twenty times, half of them on "
+        f"this side: about {n / 40:.0f} of these rows are to be expected where nothing changed. "
+        "They are not independent, and none is corrected for their number."
+    )
+
+
+def _facts(comparison: Comparison) -> list[dict[str, str]]:
+    settings = comparison.settings
+    direction = "against" if settings.get("against") else "with"
+    facts = [
+        ("Concept", f"{comparison.concept}, goes {direction} class {settings.get('positive')}"),
+        ("Networks", wording.count(len(comparison.networks) - 1)),
+    ]
+    for table in comparison.tables:
+        facts.append(
+            (
+                f"Table {table['name']}" if len(comparison.tables) > 1 else "Images",
+                f"{wording.count(table['n_samples'])} of {wording.count(table['n_groups'])} patients"
+                if table["n_groups"] < table["n_samples"]
+                else wording.count(table["n_samples"]),
+            )
+        )
+    facts.append(("Resamples", wording.count(settings.get("n_bootstrap"))))
+    return [{"label": label, "value": value} for label, value in facts]
+
+
+def _overview(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One line per network on the main table: what the field reports, and use at the decision layer."""
+    main = comparison.settings.get("main")
+    shown = [m for m in OVERVIEW if any(_is_main(r, main, m) and r["value"] is not None for r in rows)]
+    lines = []
+    for network in comparison.networks:
+        own = [r for r in rows if r["network"] == network["name"]]
+        cells = [next((r for r in own if _is_main(r, main, m)), None) for m in shown]
+        used = [r for r in own if r["part"] == "layer" and r["metric"] == "use"]
+        decides = network["layers"][-1]["name"] if network["layers"] else None
+        cells.append(next((r for r in used if r["detail"] == decides), None))
+        verdict = network["verdict"]
+        kind, label = wording.VERDICTS.get(verdict or "", ("untestable", "Not audited"))
+        lines.append({"name": network["name"], "kind": kind, "verdict": label, "cells": cells})
+    if not any(line["cells"][-1] for line in lines):
+        for line in lines:
+            line["cells"].pop()
+        headings = shown
+    else:
+        headings = [*shown, "use"]
+    columns = [{"label": METRICS[m][0], "hint": METRICS[m][1]} for m in headings]
+    return {"columns": columns, "lines": lines}
+
+
+def _is_main(row: Mapping[str, Any], main: Any, metric: str) -> bool:
+    return row["table"] == main and row["metric"] == metric and row["part"] in DRAWN
+
+
+def _metrics(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Per metric its rows by table, networks in the order given."""
+    order = {n["name"]: k for k, n in enumerate(comparison.networks)}
+    made = []
+    for metric, (label, hint) in METRICS.items():
+        own = [r for r in rows if r["metric"] == metric and r["part"] in DRAWN and r["value"] is not None]
+        tables = []
+        for table in comparison.tables:
+            here = sorted((r for r in own if r["table"] == table["name"]), key=lambda r: order[r["network"]])
+            if here:
+                tables.append({"name": table["name"], "rows": here})
+        if tables:
+            made.append({"metric": metric, "label": label, "hint": hint, "tables": tables})
+    return made
+
+
+def _layers(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Per new network its layers with availability and use, and those of the biased network."""
+    first = biased_name(comparison)
+    own = {(r["network"], r["metric"], r["detail"]): r for r in rows if r["part"] == "layer"}
+
+    def curve(network: Mapping[str, Any], metric: str) -> list[Mapping[str, Any]]:
+        listed = [own.get((network["name"], metric, layer["name"])) for layer in network["layers"]]
+        return [r for r in listed if r is not None]
+
+    made = []
+    for network in comparison.networks[1:]:
+        old = next(n for n in comparison.networks if n["name"] == first)
+        if not network["layers"] or not any(r["value"] is not None for r in curve(network, "use")):
+            continue
+        made.append(
+            {
+                "name": network["name"],
+                "same": [x["before"] for x in network["layers"]] == [x["name"] for x in old["layers"]],
+                "before": {m: curve(old, m) for m in ("availability", "use")},
+                "after": {m: curve(network, m) for m in ("availability", "use")},
+                "depths": {
+                    "before": [x["depth"] for x in old["layers"]],
+                    "after": [x["depth"] for x in network["layers"]],
+                },
+            }
+        )
+    return made
+
+
+def _missing(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """What could not be measured, each reason once with the tables it holds for."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["part"] == "layer":
+            what = row["label"]
+        else:
+            what = f"{row['label']}, {row['detail']}" if row["detail"] else row["label"]
+        tables = reasons.setdefault((what, row["note"].removeprefix("not measurable: ")), [])
+        if row["table"] not in tables:
+            tables.append(row["table"])
+    return [
+        {"what": f"{what} ({wording.listed(tables)})", "why": why} for (what, why), tables in reasons.items()
+    ]
