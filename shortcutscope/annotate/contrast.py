@@ -21,7 +21,7 @@ from scipy.ndimage import binary_dilation, median_filter
 
 from shortcutscope.annotate.evidence import averaged, resized
 from shortcutscope.annotate.fusion import region_of
-from shortcutscope.annotate.signals import loudness_planes
+from shortcutscope.annotate.signals import loudness_planes, running_median
 from shortcutscope.annotate.thresholds import Threshold, threshold_of
 
 Images = npt.NDArray[np.float32]
@@ -139,7 +139,10 @@ def background(values: Images, window: float, *, leads: bool = False) -> Images:
     small = tuple(max(1, round(side * shrink)) for side in size)
     less = averaged(torch.from_numpy(values)[:, None], small)[:, 0].numpy()
     width = 2 * round((window * min(small) - 1) / 2) + 1
-    found = median_filter(less, (1, *[width] * len(size)), mode="nearest")
+    if len(size) == 1:
+        found = running_median(less, width)
+    else:
+        found = median_filter(less, (1, *[width] * len(size)), mode="nearest")
     return resized(torch.from_numpy(found), size).numpy().astype(np.float32)
 
 
@@ -188,6 +191,7 @@ def choose_contrast(
         By which masks will be cut out.
     """
     found: dict[tuple[float, Contrast], tuple[int, int]] = {}
+    clear: dict[tuple[float, Contrast], float] = {}
     shown, free = planes(carriers, leads=usual.leads), planes(others, leads=usual.leads)
     regions = {share: [region_of(values, share) for values in evidence] for share in REGIONS}
     for plane, base in product(range(shown.shape[1]), BASES):
@@ -199,26 +203,36 @@ def choose_contrast(
                 contrast = Contrast(base, sign, plane)
                 pairs = [(contrast.signed(a), contrast.signed(b)) for a, b in zip(inside, there, strict=True)]
                 found[share, contrast] = _exceeding(pairs, threshold)
+                if usual.leads:
+                    told = [eta(a, a > threshold_of(a, threshold)) for a, _ in pairs]
+                    clear[share, contrast] = float(np.mean(told))
     # What the artifact covers is not known; the largest excess that any contrast finds is a lower bound.
     most = max(above - usually for above, usually in found.values())
     expected = {
         way: max(above - usually, 0) / max(usually + most, 1e-9) for way, (above, usually) in found.items()
     }
-    best = max(expected, key=lambda way: expected[way] / (EITHER_GAIN if way[1].sign == "either" else 1))
+    best = max(
+        expected,
+        key=lambda way: expected[way] * clear.get(way, 1.0) / (EITHER_GAIN if way[1].sign == "either" else 1),
+    )
     share, contrast = best
     values = contrast.of(carriers, usual)
     masks = [cut(v, r, threshold) for v, r in zip(values, regions[share], strict=True)]
     if usual.leads:  # their edges are sharp, and no lead is beside another
         return Choice(contrast, share, expected[best])
     wide = Contrast("wide", contrast.sign, contrast.plane).of(carriers, usual)
-    clear = _clearest(values, regions[share], masks)
-    rim = soft_rim(wide[clear], [masks[k] for k in clear])
+    judged = _clearest(values, regions[share], masks)
+    rim = soft_rim(wide[judged], [masks[k] for k in judged])
     return Choice(contrast, share, expected[best], rim)
 
 
 def separation(contrast: Images, region: Mask, mask: Mask) -> float:
     """Share of the contrast's variance in a region that lies between the mask and the rest (Otsu's eta)."""
-    values, chosen = contrast[region], mask[region]
+    return eta(contrast[region], mask[region])
+
+
+def eta(values: npt.NDArray[Any], chosen: npt.NDArray[np.bool_]) -> float:
+    """Share of the values' variance that lies between the chosen and the others (Otsu 1979)."""
     if chosen.all() or not chosen.any():
         return 0.0
     share = float(chosen.mean())

@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 #: Standard deviation of the smoothing, in pixels of the maps.
 SMOOTHING = 1.0
 #: The same of signals, as a share of their length.
-SMOOTHING_TIME = 1 / 256
+SMOOTHING_TIME = 1 / 48
 #: Added to every map before the geometric mean, so that one map's zero is no veto.
 EVEN = 0.01
 #: Lowest 2 AUROC - 1 that counts, and lowest weight relative to the largest.

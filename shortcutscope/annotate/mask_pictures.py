@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 from skimage import measure
@@ -14,6 +15,8 @@ from skimage import measure
 from shortcutscope.annotate.export.polygons import Points, outlines
 from shortcutscope.annotate.hits import Picture, as_picture
 from shortcutscope.annotate.mask_files import Mask, MaskEntry
+from shortcutscope.annotate.traces import leads_named, span_outlines, trace_picture
+from shortcutscope.data.sample_geometry import mask_geometry
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,14 +38,16 @@ class MaskPicture:
     entry
         What is known of the mask.
     picture
-        ``(h, w)`` or ``(h, w, 3)`` uint8, with the aspect of the image's own file.
+        ``(h, w)`` or ``(h, w, 3)`` uint8, with the aspect of the image's own file; of a signal its traces.
     size
-        (H, W) of the image's own file, displayed.
+        (H, W) of the image's own file, displayed; of a signal that of the picture.
     outline
         Polygons (K, 2) of x and y in pixels of `size`, from the outer edge of the first one; a hole is a
         polygon inside another.
     plane
         Of a volume the slice that is shown, and their number; None for an image.
+    leads
+        Of a signal, which leads are masked, in words.
     """
 
     entry: MaskEntry
@@ -50,6 +55,7 @@ class MaskPicture:
     size: tuple[int, int]
     outline: tuple[Points, ...]
     plane: tuple[int, int] | None = None
+    leads: str = ""
 
     @property
     def path(self) -> str:
@@ -59,12 +65,14 @@ class MaskPicture:
 
     @property
     def words(self) -> list[str]:
-        """For a caption: confidence, area, the slice of a volume, and whether a person should look at it."""
+        """For a caption: confidence, area, slice or leads, and whether a person should look at it."""
         entry = self.entry
         found = [] if entry.confidence is None else [f"confidence {entry.confidence:.2f}"]
         found.append("empty" if entry.empty else f"area {_percent(entry.share)}")
         if self.plane is not None:
             found.append(f"slice {self.plane[0] + 1} of {self.plane[1]}")
+        if self.leads:
+            found.append(self.leads)
         return [*found, "flagged"] if entry.flagged else found
 
 
@@ -74,7 +82,8 @@ def mask_pictures(
     """Pictures of samples with their masks, one at a time.
 
     The image is the table's before its transform, brought back to the shape of its own file. Of a volume the
-    slice along the first axis is shown that has most of the mask, or the middle one.
+    slice along the first axis is shown that has most of the mask, or the middle one; of a signal the traces
+    of all leads.
 
     Parameters
     ----------
@@ -85,27 +94,28 @@ def mask_pictures(
     sample_ids
         Which.
     side
-        Longest side of a picture in pixels; an image that is smaller stays as it is.
+        Longest side of a picture in pixels; an image that is smaller stays as it is, and signals are drawn
+        twice as wide.
 
     Raises
     ------
     InputError
-        For a sample that the table lacks, a mask of another size than its image, or a signal, which is no
-        picture.
+        For a sample that the table lacks, or a mask of another size than its image.
     """
     masks, plain = masks.in_frame("displayed"), table.with_transform(None)
     rows = rows_of(table, sample_ids)
     for name in map(str, sample_ids):
         entry, image = masks.entry(name), plain.image(rows[name])
-        own = plain.geometry(rows[name], image).size
-        if entry.kind == "signal":
-            raise InputError(f"the mask of {name!r} is one of a signal, which is no picture; plot the signal")
+        own = mask_geometry(plain, rows[name], image).size
         if entry.size != own:
             raise InputError(
                 f"the mask of {name!r} has the size {entry.size}, its image {own} in its own file; "
                 "give the table that the masks were made of"
             )
         mask, pixels, plane = masks.mask(name), image.numpy(), None
+        if entry.kind == "signal":
+            yield _signal(entry, pixels, mask, 2 * side)
+            continue
         if mask.ndim == 3:
             plane = (_plane(mask), len(mask))
             pixels = pixels[:, int((plane[0] + 0.5) * pixels.shape[1] / plane[1])]
@@ -113,6 +123,12 @@ def mask_pictures(
         height, width = mask.shape
         picture = _small(as_picture(pixels, table.value_range), (height, width), side)
         yield MaskPicture(entry, picture, (height, width), tuple(outline(mask)), plane)
+
+
+def _signal(entry: MaskEntry, signal: npt.NDArray[Any], mask: Mask, width: int) -> MaskPicture:
+    picture = trace_picture(signal, width)
+    size = (picture.shape[0], picture.shape[1])
+    return MaskPicture(entry, picture, size, span_outlines(mask, size), leads=leads_named(mask))
 
 
 def rows_of(table: ImageTable, sample_ids: Sequence[str]) -> dict[str, int]:

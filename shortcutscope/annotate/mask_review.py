@@ -55,7 +55,7 @@ def review_masks(
     Parameters
     ----------
     masks
-        Finished masks of images or volumes.
+        Finished masks of images, volumes or signals.
     table
         Their images. Without `samples`, masks whose images the table lacks are left out.
     samples
@@ -81,7 +81,7 @@ def review_masks(
     ------
     InputError
         Without the extra ``jupyter``; for unfinished masks, samples without a mask or image, masks of
-        another size than their image, signals, another order or opacity, or when there is nothing to show.
+        another size than their image, another order or opacity, or when there is nothing to show.
     """
     if order is not None and order not in get_args(Order):
         raise InputError(f"order must be one of {', '.join(get_args(Order))} or None, not {order!r}")

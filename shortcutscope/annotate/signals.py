@@ -14,14 +14,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.ndimage import minimum_filter1d, uniform_filter1d
+from scipy.ndimage import median_filter, minimum_filter1d, uniform_filter1d
 from torch import Tensor
 
 Signals = npt.NDArray[np.float32]
 _AXES = 3  # samples, leads, time
 
-#: Windows in which loudness is measured, as shares of the signal's length.
-WINDOWS = (1 / 64, 1 / 8)
+#: Windows in which loudness is measured and in which it is typical, as shares of the signal's length.
+WINDOW, TYPICAL = 1 / 64, 1 / 16
 #: Longest signal that evidence is computed on; longer ones are averaged down to it.
 WORKING_LENGTH = 1024
 #: Loudness that counts as none, as a share of the median one.
@@ -50,7 +50,7 @@ def by_lead(apply: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return found.view(count, leads, -1, length).transpose(1, 2)
 
 
-def loudness(values: Signals, window: float) -> Signals:
+def loudness(values: Signals) -> Signals:
     """Logarithm of the standard deviation in the quietest window around each moment.
 
     A moment is in many windows. Taking the quietest of them keeps edges where they are: what is quiet for a
@@ -59,10 +59,8 @@ def loudness(values: Signals, window: float) -> Signals:
     Parameters
     ----------
     values : (N, leads, time)
-    window
-        As a share of the length.
     """
-    width = 2 * max(1, round(window * values.shape[-1] / 2)) + 1
+    width = 2 * max(1, round(WINDOW * values.shape[-1] / 2)) + 1
     precise = values.astype(np.float64)
     precise -= precise.mean(-1, keepdims=True)
     mean = uniform_filter1d(precise, width, axis=-1, mode="nearest")
@@ -75,8 +73,22 @@ def loudness(values: Signals, window: float) -> Signals:
 
 
 def loudness_planes(values: Signals) -> Signals:
-    """(N, P, leads, time): :func:`loudness` in windows of every length."""
-    return np.stack([loudness(values, window) for window in WINDOWS], axis=1)
+    """(N, 2, leads, time): :func:`loudness`, and what is typical of it around each moment.
+
+    The typical one is a running median: what is loud in passing, as a heart beat is, does not count.
+    """
+    loud = loudness(values)
+    width = 2 * max(1, round(TYPICAL * values.shape[-1] / 2)) + 1
+    return np.stack([loud, running_median(loud, width)], axis=1)
+
+
+def running_median(values: Signals, width: int) -> Signals:
+    """Median along the last axis in a window of odd width; ends are repeated."""
+    half = width // 2
+    lines = np.pad(values.reshape(-1, values.shape[-1]), ((0, 0), (half, half)), mode="edge")
+    # All lines in one, since SciPy is many times faster on a single axis.
+    found: Signals = median_filter(lines.ravel(), width, mode="nearest").reshape(lines.shape)
+    return found[:, half : half + values.shape[-1]].reshape(values.shape)
 
 
 def signal_responses(x: Tensor, filters: Callable[[Tensor], Tensor]) -> Tensor:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 COUNT, MAX_PICTURES = 24, 300
 #: Inches of a picture's side, and of its caption.
 INCHES, CAPTION = 1.3, 0.34
+#: Signals are drawn larger by this factor.
+SIGNAL_FACTOR = 2
 #: Sample ids are cut to so many characters.
 LONGEST = 18
 #: Orange that is told from grey with any colour vision (Okabe and Ito, 2008).
@@ -38,10 +40,12 @@ def draw_overlays(
 ) -> Figure:
     """Draw images with the outline of their mask, all on one grey scale: the table's value range.
 
+    Signals have no scale in common: see :func:`shortcutscope.annotate.traces.trace_picture`.
+
     Parameters
     ----------
     masks
-        Of images; of a volume the slice with most of the mask is drawn.
+        Of images; of a volume the slice with most of the mask is drawn, of a signal the traces of its leads.
     table
         Their images, before the transform and in the shape of their files.
     samples
@@ -58,8 +62,8 @@ def draw_overlays(
     Raises
     ------
     InputError
-        When there is nothing to draw, or too much for one figure; for samples without a mask or image, masks
-        of another size than their image, and signals.
+        When there is nothing to draw, or too much for one figure; for samples without a mask or image, and
+        masks of another size than their image.
     """
     if columns < 1:
         raise InputError(f"columns must be at least 1, not {columns}")
@@ -67,11 +71,13 @@ def draw_overlays(
     if not 0 < len(chosen) <= MAX_PICTURES:
         raise InputError(f"{len(chosen)} masks are to be drawn; a figure holds 1 to {MAX_PICTURES}")
     rows, columns = -(-len(chosen) // columns), min(columns, len(chosen))
-    figure = Figure(figsize=(INCHES * columns + 0.7, (INCHES + CAPTION) * rows + 0.3), layout="constrained")
+    signals = any(masks.entry(name).kind == "signal" for name in chosen)
+    inches = INCHES * (SIGNAL_FACTOR if signals else 1)
+    figure = Figure(figsize=(inches * columns + 0.7, (inches + CAPTION) * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    coloured = False
+    coloured = signals
     for ax, shown in zip(axes.flat, mask_pictures(masks, table, chosen), strict=False):
         _draw(ax, shown)
         coloured |= shown.picture.ndim == 3

@@ -8,6 +8,7 @@ from pathlib import Path
 from shortcutscope.annotate.export.coco import export_coco, import_coco
 from shortcutscope.annotate.export.cvat import export_cvat, import_cvat
 from shortcutscope.annotate.export.dicom_seg import export_dicom_seg, import_dicom_seg
+from shortcutscope.annotate.export.intervals import export_csv, import_csv
 from shortcutscope.annotate.export.labelme import export_labelme, import_labelme
 from shortcutscope.annotate.export.nifti import export_nifti, import_nifti
 from shortcutscope.annotate.export.npz import export_npz, import_npz
@@ -18,6 +19,7 @@ from shortcutscope.errors import InputError
 __all__ = [
     "FORMATS",
     "export_coco",
+    "export_csv",
     "export_cvat",
     "export_dicom_seg",
     "export_labelme",
@@ -26,6 +28,7 @@ __all__ = [
     "export_png",
     "exporter",
     "import_coco",
+    "import_csv",
     "import_cvat",
     "import_dicom_seg",
     "import_labelme",
@@ -44,6 +47,7 @@ FORMATS: dict[str, tuple[Callable[..., Path], Callable[..., MaskSet]]] = {
     "nifti": (export_nifti, import_nifti),
     "dicom-seg": (export_dicom_seg, import_dicom_seg),
     "npz": (export_npz, import_npz),
+    "csv": (export_csv, import_csv),
 }
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from shortcutscope.data.samples import SampleTable
 
 
+_INSTEAD = {"signal": ", or csv, which has the intervals of each lead"}
+
+
 def require_kinds(masks: MaskSet, format: str, kinds: Iterable[Kind]) -> None:
     """Refuse masks that a format cannot hold, before anything is written.
 
@@ -33,7 +36,7 @@ def require_kinds(masks: MaskSet, format: str, kinds: Iterable[Kind]) -> None:
         if entry.kind not in allowed:
             raise InputError(
                 f"{format} holds masks of kind {' and '.join(allowed)}; that of {entry.sample_id!r} is a "
-                f"{entry.kind}. Use npz, which holds all"
+                f"{entry.kind}. Use npz, which holds all{_INSTEAD.get(entry.kind, '')}"
             )
 
 
