@@ -1,0 +1,73 @@
+"""The budget that every recipe shares, and one training under it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.objective import Objective
+from shortcutscope.debias.training import Training, fit
+
+
+def budget(materials: Materials, share: float = 1.0) -> Training:
+    """The settings that all recipes share, with a share of their steps, whatever table is trained on."""
+    steps = materials.training.n_steps(len(materials.train))
+    return materials.training.but(steps=max(1, round(share * steps)))
+
+
+def train(
+    materials: Materials,
+    objective: Objective,
+    name: str,
+    *,
+    table: ImageTable | None = None,
+    model: nn.Module | None = None,
+    training: Training | None = None,
+    part: str | None = None,
+    validate: bool = True,
+    notes: Sequence[str] = (),
+    details: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """One training.
+
+    Parameters
+    ----------
+    materials
+        Never changed.
+    objective
+        Moved to the model's device.
+    name
+        What the bar says.
+    table
+        Samples; None for the biased ones.
+    model
+        Trained in place; None for a network as the student starts.
+    training
+        None for the shared budget.
+    part
+        Sub-folder of `Materials.out` for a training that is not the last of its recipe.
+    validate
+        Select by the held-out biased samples, where there are any; not for what is trained on unbiased ones,
+        of which the last weights are taken.
+    notes, details
+        What the outcome says beside how the training went.
+    """
+    model = materials.network() if model is None else model
+    training = training or budget(materials)
+    if not validate:
+        training = training.but(select="last", patience=None)
+    fitted = fit(
+        model,
+        materials.train if table is None else table,
+        objective.to(materials.device),
+        training,
+        validation=materials.validation if validate else None,
+        out=None if materials.out is None else materials.out / (part or ""),
+        name=name,
+        progress=materials.progress,
+    )
+    return Outcome(fitted.model, fitted.steps, fitted.history, (*notes, *fitted.notes), dict(details or {}))

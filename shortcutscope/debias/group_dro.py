@@ -1,0 +1,125 @@
+"""GroupDRO: the worst group is trained on, by weights of the groups that follow their losses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, distributed, nn
+
+from shortcutscope.debias.budget import budget, train
+from shortcutscope.debias.groups import Groups, balanced_weights, training_groups
+from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.objective import Batch, Objective, at, cross_entropies
+from shortcutscope.errors import InputError
+from shortcutscope.models.targets import find_logits
+
+
+class GroupDRO(Objective):
+    """The groups' mean losses, weighted by q, which rises exponentially with a group's loss.
+
+    Sagawa et al. 2020 ("Distributionally robust neural networks for group shifts"), algorithm 1:
+    q_g <- q_g exp(eta l_g), normalised, and the loss is sum_g q_g l_g. Of a group that is not in the batch
+    the loss counts as 0, as in the authors' code. Samples without a group add their own mean, by their share
+    of the batch.
+
+    Parameters
+    ----------
+    groups
+        Of the training table.
+    eta
+        Step size of q.
+    adjustment
+        C of equation 5: C / sqrt(n_g) is added to the loss that q follows, for groups that generalise badly
+        because they are small.
+    """
+
+    q: Tensor
+    _adjustment: Tensor
+
+    def __init__(self, groups: Groups, *, eta: float = 0.01, adjustment: float = 0.0) -> None:
+        super().__init__()
+        counts = torch.from_numpy(groups.counts).float()
+        self.register_buffer("q", torch.full((len(counts),), 1 / len(counts)))
+        self.register_buffer("_adjustment", adjustment / counts.sqrt(), persistent=False)
+        self.eta = eta
+        self._index, self._draws = groups.tensor(), balanced_weights(groups)
+        self._all_known = bool(groups.known.all())
+
+    def draws(self) -> Tensor:
+        """Every group alike, so that each batch has samples of the small ones."""
+        return self._draws
+
+    def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+        losses = cross_entropies(find_logits(model(batch.images)), batch.labels)
+        index = at(self._index, batch)
+        member = (index == torch.arange(len(self.q), device=index.device).unsqueeze(1)).to(losses.dtype)
+        sums, sizes = member @ losses, member.sum(1)
+        everywhere, n_processes = _over_processes(torch.stack([sums.detach(), sizes]))
+        if self.training:
+            self._follow(everywhere[0] / everywhere[1].clamp(min=1))
+        # Gradients are averaged over processes, so that each one's part counts as many times as there are.
+        by_group = n_processes * sums / everywhere[1].clamp(min=1)
+        known = everywhere[1].sum() / (n_processes * len(losses))
+        terms = {"group_dro": known * (self.q.to(losses.dtype) @ by_group)}
+        if not self._all_known:
+            terms["ce_unknown"] = (losses * (index < 0)).mean()
+        return terms
+
+    def _follow(self, by_group: Tensor) -> None:
+        with torch.no_grad():
+            raised = self.q * torch.exp(self.eta * (by_group.to(self.q.dtype) + self._adjustment))
+            self.q.copy_(raised / raised.sum())
+
+
+def _over_processes(values: Tensor) -> tuple[Tensor, int]:
+    """The sum over all processes that train together, and how many they are."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return values, 1
+    distributed.all_reduce(values)
+    return values, distributed.get_world_size()
+
+
+def group_dro(
+    materials: Materials,
+    *,
+    eta: float = 0.01,
+    weight_decay: float | None = 0.1,
+    adjustment: float = 0.0,
+) -> Outcome:
+    """GroupDRO (Sagawa et al. 2020, algorithm 1), on group-balanced batches.
+
+    Sees labels and the concept of the biased samples.
+
+    Parameters
+    ----------
+    materials
+        With `carries`.
+    eta
+        Step size of the groups' weights.
+    weight_decay
+        Strong, as the authors found it necessary for a network that can fit every sample; None for the
+        training's own.
+    adjustment
+        C of the generalisation adjustment, equation 5.
+
+    Raises
+    ------
+    InputError
+        Without concept labels, with an empty group, or for an option out of range.
+    """
+    if not eta > 0 or adjustment < 0 or (weight_decay is not None and weight_decay < 0):
+        raise InputError(
+            f"eta={eta}, weight_decay={weight_decay}, adjustment={adjustment}; eta must be above 0, the "
+            "others 0 or more"
+        )
+    groups = training_groups(materials, "group-dro")
+    objective = GroupDRO(groups, eta=eta, adjustment=adjustment)
+    training = budget(materials)
+    notes = groups.notes
+    if weight_decay is not None:
+        training = training.but(weight_decay=weight_decay)
+        notes += (f"weight decay {weight_decay} instead of {materials.training.weight_decay}",)
+    outcome = train(materials, objective, "group-dro", training=training, notes=notes)
+    q = dict(zip(groups.names, objective.q.tolist(), strict=True))
+    return replace(outcome, details={"q": q})
