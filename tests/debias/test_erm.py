@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from shortcutscope.debias import erm as module
+from shortcutscope.debias.erm import clean_only, erm, finetune, joined, oracle, pooled
+from shortcutscope.debias.teacher import teacher_training
+from shortcutscope.errors import InputError
+
+
+def test_all_take_the_same_number_of_steps_on_biased_samples(materials) -> None:
+    assert erm(materials).steps == 2
+    mixed = pooled(materials)
+    assert mixed.steps == 2
+    assert "32 clean samples are 25.0%" in mixed.notes[0]
+    assert oracle(materials, table=materials.clean).steps == 2
+
+
+def test_the_same_seed_gives_the_same_network_and_another_seed_another(materials) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        return erm(replace(materials, seed=seed)).model.fc.weight.detach()
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+@pytest.mark.parametrize("recipe", [clean_only, finetune])
+def test_clean_samples_alone_are_trained_on_as_a_teacher_is(recipe, materials, monkeypatch) -> None:
+    seen = {}
+
+    def spy(materials, objective, name, **options):
+        seen.update(options)
+        return original(materials, objective, name, **options)
+
+    original = module.train
+    monkeypatch.setattr(module, "train", spy)
+    short = materials.training.but(steps=2)
+    outcome = recipe(replace(materials, seed=1), training=short)
+    assert seen["table"] is materials.clean
+    assert outcome.steps == 0
+    assert outcome.details["clean_steps"] == 2
+    assert "2 steps of 16 on the 32 clean samples" in outcome.notes[0]
+    # New weights are of another seed than the biased network's.
+    moved = (outcome.model.stem[0].weight - materials.model.stem[0].weight).abs().max()
+    assert (float(moved.detach()) < 0.05) == (recipe is finetune)
+
+
+def test_a_teachers_settings_are_the_default(materials, monkeypatch) -> None:
+    seen = {}
+
+    def stop(materials, objective, name, **options):
+        seen.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        clean_only(materials)
+    assert seen["training"] == teacher_training(32, materials.training)
+
+
+def test_joined_tables_hold_the_rows_of_both(materials) -> None:
+    first, second = materials.train.take(np.arange(5, 10)), materials.clean.take(np.array([3, 1]))
+    both = joined(first, second)
+    assert both.frame["sample_id"].tolist() == [*first.frame["sample_id"], *second.frame["sample_id"]]
+    expected = [image for table in (first, second) for image, _, _ in table]
+    assert all(torch.equal(image, other) for (image, _, _), other in zip(both, expected, strict=True))
+    assert both.frame["label"].tolist()[5:] == second.frame["label"].tolist()
+    assert len(both.fingerprint()) == 64
+
+
+def test_refuses(materials) -> None:
+    with pytest.raises(InputError, match="no clean samples"):
+        pooled(replace(materials, clean=None))
+    with pytest.raises(InputError, match="96 samples are in both tables"):
+        joined(materials.train, materials.train)
+    with pytest.raises(InputError, match="different transforms"):
+        joined(materials.train, materials.clean.with_transform(torch.neg))
+    with pytest.raises(InputError, match="it needs some of every class"):
+        oracle(materials, table=materials.clean.where(label=1))
