@@ -1,0 +1,208 @@
+"""Early readouts: a sample that an early layer gets confidently wrong weighs more."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.debias.budget import train
+from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.objective import (
+    Batch,
+    Objective,
+    cross_entropies,
+    cross_entropy,
+    forward_with_layers,
+)
+from shortcutscope.debias.teacher import train_teacher
+from shortcutscope.errors import InputError
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.models.targets import find_logits
+from shortcutscope.models.thin import seeded
+
+
+class EarlyReadout(Objective):
+    """Cross-entropy and distillation, each sample weighted by how confidently an early readout is wrong.
+
+    After Tiwari et al. 2024 ("Using early readouts to mediate featural bias in distillation", DeDiER). A
+    small network reads the label out of an early layer, without changing it; where it errs, the sample's
+    loss (1 - share) CE + share T^2 KL(teacher || student) is multiplied by exp(beta m^alpha), m being the
+    readout's confidence margin, the probability of its answer minus that of the next; elsewhere by 1. Until
+    `warmup` of the training is done, all weigh alike. The weights are those of the current step, whereas the
+    paper renews them every few epochs.
+
+    Parameters
+    ----------
+    layer
+        The early layer.
+    n_scores
+        Scores of the model: 1 for a binary task with one.
+    alpha, beta
+        Of the weight.
+    warmup
+        Share of the training in which the readout is only learnt.
+    teacher
+        Distilled from; None for cross-entropy alone.
+    share, temperature
+        Of the distillation.
+    hidden
+        Width of the readout.
+    seed
+        Of its weights.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        n_scores: int,
+        *,
+        alpha: float = 1.0,
+        beta: float = 2.0,
+        warmup: float = 0.2,
+        teacher: nn.Module | None = None,
+        share: float = 0.5,
+        temperature: float = 4.0,
+        hidden: int = 64,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.layer, self.alpha, self.beta, self.warmup = layer, alpha, beta, warmup
+        self.share, self.temperature = share, temperature
+        # In a tuple, so that the teacher is no part of what is trained and kept in checkpoints.
+        self._teacher = (teacher,)
+        with seeded(seed):
+            self.readout = nn.Sequential(
+                nn.Linear(layer.channels, hidden), nn.ReLU(), nn.Linear(hidden, n_scores)
+            )
+
+    def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+        logits, kept = forward_with_layers(model, batch.images, [self.layer])
+        values = kept[self.layer.name].detach()
+        early = self.readout((values.flatten(2).mean(2) if values.dim() > 2 else values).float())
+        losses = cross_entropies(logits, batch.labels)
+        weights = torch.ones_like(losses)
+        if batch.progress >= self.warmup:
+            weights = readout_weights(early, batch.labels, self.alpha, self.beta).to(losses.dtype)
+        terms = {"readout": cross_entropy(early, batch.labels)}
+        (teacher,) = self._teacher
+        if teacher is None:
+            return {"ce": (weights * losses).mean(), **terms}
+        with torch.no_grad():
+            given = find_logits(teacher(batch.images))
+        distilled = distillation_losses(logits, given, self.temperature)
+        terms["ce"] = (1 - self.share) * (weights * losses).mean()
+        terms["distillation"] = self.share * (weights * distilled).mean()
+        return terms
+
+
+@torch.no_grad()
+def readout_weights(early: Tensor, labels: Tensor, alpha: float, beta: float) -> Tensor:
+    """exp(beta m^alpha) where the readout's logits (N, K) or (N, 1) err by the margin m, else 1; (N,)."""
+    probabilities = _two_sided(early.float()).softmax(1)
+    top = probabilities.topk(2, dim=1)
+    margin = top.values[:, 0] - top.values[:, 1]
+    wrong = top.indices[:, 0] != labels
+    return torch.where(wrong, torch.exp(beta * margin**alpha), 1.0)
+
+
+def distillation_losses(logits: Tensor, given: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) of every sample (N,) (Hinton et al. 2015), of (N, K) or (N, 1) logits."""
+    student = (_two_sided(logits.float()) / temperature).log_softmax(1)
+    teacher = (_two_sided(given.float()) / temperature).log_softmax(1)
+    divergence = nn.functional.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+    return temperature**2 * divergence
+
+
+def _two_sided(logits: Tensor) -> Tensor:
+    """The logit z of a binary task as the two scores 0 and z."""
+    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+
+
+def dedier(
+    materials: Materials,
+    *,
+    teacher: nn.Module | Literal["specialist"] | None = None,
+    alpha: float = 1.0,
+    beta: float = 2.0,
+    warmup: float = 0.2,
+    layer: str | None = None,
+    depth: float = 0.25,
+    share: float = 0.5,
+    temperature: float = 4.0,
+) -> Outcome:
+    """Weights by the confident errors of an early readout (Tiwari et al. 2024, DeDiER).
+
+    Sees labels only; with ``teacher="specialist"`` those of the clean samples, too. The defaults of `alpha`
+    and `beta` are this package's, not the paper's, which chooses them per data set.
+
+    Parameters
+    ----------
+    materials
+        Biased samples and labels are enough.
+    teacher
+        Network to distil from, never changed; ``"specialist"`` trains one on the clean subset, see
+        `shortcutscope.debias.teacher.train_teacher`; None weighs the cross-entropy alone.
+    alpha, beta
+        A confident error weighs up to exp(beta); a larger `alpha` spares the unsure ones.
+    warmup
+        Share of the training before any sample weighs more.
+    layer, depth
+        The early layer by name, or the first at this depth (in (0, 1]).
+    share, temperature
+        Weight of the distillation against the labels, and its temperature.
+
+    Raises
+    ------
+    InputError
+        For an option out of range, or a teacher with other classes; for a specialist without clean samples.
+    """
+    if not (alpha > 0 and beta >= 0 and 0 <= warmup < 1 and 0 < depth <= 1 and 0 <= share <= 1):
+        raise InputError(
+            f"alpha={alpha}, beta={beta}, warmup={warmup}, depth={depth}, share={share}; alpha must "
+            "be above 0, beta 0 or more, warmup in [0, 1), depth in (0, 1], share in [0, 1]"
+        )
+    if not 0 < temperature < math.inf:
+        raise InputError(f"temperature={temperature} must be above 0")
+    example = materials.example()
+    chosen = _early_layer(materials, layer, depth)
+    n_scores = _scores(materials.model, example)
+    if teacher == "specialist":
+        teacher = train_teacher(materials).model
+    elif isinstance(teacher, str):
+        raise InputError(f"teacher={teacher!r}; allowed are a network, 'specialist' and None")
+    if teacher is not None:
+        teacher = copy.deepcopy(teacher).to(materials.device).eval().requires_grad_(False)
+        if _scores(teacher, example) != n_scores:
+            raise InputError(
+                f"the teacher gives {_scores(teacher, example)} scores and the model {n_scores}; they need "
+                "the same classes"
+            )
+    objective = EarlyReadout(
+        chosen,
+        n_scores,
+        alpha=alpha,
+        beta=beta,
+        warmup=warmup,
+        teacher=teacher,
+        share=share,
+        temperature=temperature,
+        seed=materials.seed,
+    )
+    return train(materials, objective, "dedier", details={"layer": chosen.name})
+
+
+def _scores(model: nn.Module, example: Tensor) -> int:
+    with frozen(model), torch.no_grad():
+        return int(find_logits(model(example)).shape[1])
+
+
+def _early_layer(materials: Materials, name: str | None, depth: float) -> Layer:
+    if name is not None:
+        return find_layers(materials.model, materials.example(), [name])[0]
+    found = find_layers(materials.model, materials.example())
+    return next((layer for layer in found if layer.depth >= depth), found[-1])

@@ -1,0 +1,105 @@
+"""Learning from failure: a network made to be biased tells which samples it finds relatively hard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.debias.budget import train
+from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.objective import Batch, Objective, cross_entropies
+from shortcutscope.errors import InputError
+from shortcutscope.models.targets import find_logits
+
+
+class LearningFromFailure(Objective):
+    """Cross-entropy weighted by relative difficulty, beside the training of a biased network.
+
+    Nam et al. 2020 ("Learning from failure: training debiased classifier from biased classifier"),
+    algorithm 1: the biased network minimises the generalised cross-entropy, and the other's samples weigh
+    W = L_b / (L_b + L_d) (equation 3), where L_b and L_d are the two networks' cross-entropies, averaged
+    exponentially over a sample's visits and divided by the largest of its class, as in the authors' code.
+
+    Parameters
+    ----------
+    biased
+        The network that is to become biased; a part of the objective, trained along.
+    labels
+        (N,) of the training table.
+    q
+        Of the generalised cross-entropy.
+    decay
+        Of the moving averages, alpha in the authors' code.
+    """
+
+    averages: Tensor
+    seen: Tensor
+    _labels: Tensor
+
+    def __init__(self, biased: nn.Module, labels: Tensor, *, q: float = 0.7, decay: float = 0.7) -> None:
+        super().__init__()
+        self.biased = biased
+        self.q, self.decay = q, decay
+        # Averages by row of the biased network (0) and of the one that is wanted (1).
+        self.register_buffer("averages", torch.zeros(2, len(labels)))
+        self.register_buffer("seen", torch.zeros(len(labels)))
+        self.register_buffer("_labels", labels.clone(), persistent=False)
+        self._n_classes = int(labels.max()) + 1
+
+    def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+        biased = cross_entropies(find_logits(self.biased(batch.images)), batch.labels)
+        wanted = cross_entropies(find_logits(model(batch.images)), batch.labels)
+        weights = self._difficulty(torch.stack([biased, wanted]).detach(), batch)
+        return {"ce": (weights * wanted).mean(), "biased": generalised(biased, self.q).mean()}
+
+    @torch.no_grad()
+    def _difficulty(self, losses: Tensor, batch: Batch) -> Tensor:
+        """W of every sample of the batch (N,), after its losses (2, N) have entered the averages."""
+        rows = batch.rows.to(self.averages.device)
+        kept = self.decay * self.averages[:, rows]
+        new = (1 - self.decay * self.seen[rows]) * losses.to(self.averages.dtype)
+        self.averages[:, rows] = kept + new
+        self.seen[rows] = 1
+        largest = self.averages.new_zeros(2, self._n_classes)
+        largest = largest.scatter_reduce(1, self._labels.expand(2, -1), self.averages, "amax")
+        relative = self.averages[:, rows] / largest[:, batch.labels].clamp(min=1e-12)
+        return relative[0] / (relative.sum(0) + 1e-8)
+
+
+def generalised(losses: Tensor, q: float) -> Tensor:
+    """Generalised cross-entropy (1 - p^q) / q of the label's probability p = exp(-cross-entropy).
+
+    Zhang & Sabuncu 2018, equation 6; its gradient is p^q times that of the cross-entropy (Nam et al. 2020,
+    equation 2), so that it amplifies what is easy.
+    """
+    return -torch.expm1(-q * losses) / q
+
+
+def lff(materials: Materials, *, q: float = 0.7, decay: float = 0.7) -> Outcome:
+    """Learning from failure (Nam et al. 2020, algorithm 1).
+
+    Sees labels only. The biased network is trained along at every step, on the same batch, so that a step
+    costs twice as much; it begins as the student does, new weights with the next seed.
+
+    Parameters
+    ----------
+    materials
+        Biased samples and labels are enough.
+    q
+        Amplification of what is easy, in (0, 1].
+    decay
+        Of the moving averages of the losses, in [0, 1).
+
+    Raises
+    ------
+    InputError
+        For an option out of range.
+    """
+    if not 0 < q <= 1 or not 0 <= decay < 1:
+        raise InputError(f"q={q}, decay={decay}; q must lie in (0, 1], decay in [0, 1)")
+    labels = torch.as_tensor(materials.train.frame["label"].to_numpy(copy=True), dtype=torch.long)
+    biased = replace(materials, seed=materials.seed + 1).network()
+    objective = LearningFromFailure(biased, labels, q=q, decay=decay)
+    return train(materials, objective, "lff", notes=("a step trains two networks",))

@@ -1,0 +1,73 @@
+"""Just train twice: what a short first training gets wrong is drawn more often in the second."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.budget import budget, train
+from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.errors import InputError
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.targets import find_logits, predicted_class
+from shortcutscope.scan.batches import batches
+
+
+def jtt(materials: Materials, *, upweight: float = 20.0, first_share: float = 0.2) -> Outcome:
+    """Just train twice (Liu et al. 2021, algorithm 1): the errors of a first network are drawn more often.
+
+    Sees labels only; it finds conflicting samples by itself, as far as a short training gets them wrong.
+    Both networks begin with the same weights, and their steps together are the shared budget.
+
+    Parameters
+    ----------
+    materials
+        Biased samples and labels are enough.
+    upweight
+        lambda_up: how many times as often an error is drawn as another sample; 10 to 100 in the paper.
+    first_share
+        Share of the steps that the first network gets.
+
+    Raises
+    ------
+    InputError
+        For an option out of range.
+    """
+    if not upweight >= 1 or not 0 < first_share < 1:
+        raise InputError(
+            f"upweight={upweight}, first_share={first_share}; upweight must be 1 or more, first_share lie "
+            "between 0 and 1"
+        )
+    total = budget(materials).n_steps(len(materials.train))
+    first = min(max(1, round(first_share * total)), total - 1)
+    if first < 1:
+        raise InputError(f"a training of {total} step cannot be divided in two; give it more epochs or steps")
+    training = materials.training
+    early = train(materials, CrossEntropy(), "jtt, first", training=training.but(steps=first), part="first")
+    wrong = misclassified(early.model, materials.train, training.batch_size)
+    objective = CrossEntropy(draws=torch.where(wrong, upweight, 1.0))
+    outcome = train(materials, objective, "jtt", training=training.but(steps=total - first))
+    errors = int(wrong.sum())
+    notes = [f"{first} of {total} steps went into the first network, which got {errors} samples wrong"]
+    if not errors:
+        notes.append("without an error nothing is drawn more often, so this is ERM; shorten first_share")
+    return Outcome(
+        outcome.model,
+        early.steps + outcome.steps,
+        outcome.history,
+        (*notes, *outcome.notes),
+        {"errors": errors, "first_steps": early.steps},
+    )
+
+
+def misclassified(model: nn.Module, table: ImageTable, batch_size: int) -> Tensor:
+    """(N,) bool, on the CPU: the samples that a network gets wrong, in evaluation mode."""
+    device = next(model.parameters()).device
+    with frozen(model), torch.no_grad():
+        wrong = [
+            predicted_class(find_logits(model(images.to(device)))).cpu() != labels
+            for images, labels, _ in batches(table, batch_size)
+        ]
+    return torch.cat(wrong)
