@@ -10,19 +10,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.audit import Audit
-from shortcutscope.comparison.estimate import COLUMNS, Estimate, Key, paired_rows
+from shortcutscope.comparison.estimate import Estimate, Key, paired_rows
+from shortcutscope.comparison.networks import BEFORE, biased_network, check_networks, named_networks
 from shortcutscope.comparison.paired import (
     MaskOf,
     artifact_relevance,
@@ -31,133 +31,20 @@ from shortcutscope.comparison.paired import (
     twins_of,
 )
 from shortcutscope.comparison.performance import Samples, Scores, logits_of, performance, subgroups
-from shortcutscope.comparison.question import BEFORE, Question, check_networks, named_networks, pose
+from shortcutscope.comparison.question import Question, pose
+from shortcutscope.comparison.result import FILE, Comparison, tidy
 from shortcutscope.comparison.space import Space, matching_layers, measure_space
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.finding import Finding
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.probes.concept import Concept
-from shortcutscope.rundir import read_json, slug, to_json, write_json
+from shortcutscope.rundir import slug, to_json
 
-FORMAT = 1
-FILE = "comparison.json"
+__all__ = ["Comparison", "compare"]
+
 #: Verdicts that say that the output follows the concept, the graver one first.
 GRAVE = ("shortcut", "encoded and used, not associated")
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Comparison:
-    """What changed from the biased network to each of the others.
-
-    Attributes
-    ----------
-    concept
-        Name of the concept that the networks are compared by.
-    frame
-        One row per network, table and metric, those that got worse first: ``value`` with its interval
-        (``low``, ``high``; 95 %, by patient), ``change`` against the biased network with the interval of the
-        paired difference, and ``better``: True or False where that interval leaves out zero, else None. Of a
-        metric that is best at zero (``delta_tpr``, ``use``) the change is that of its distance from zero.
-        ``availability`` has no better or worse: what is encoded need not be used. ``part`` and ``detail`` say
-        what a row is about, ``note`` why something is not measurable.
-    networks
-        Per network its name, class, fingerprint, number of parameters, verdict on the concept, and layers.
-    tables
-        Per table its name, number of samples and patients, and samples per group of label and concept.
-    settings
-        What was asked for.
-    notes
-        Choices that a reader must know.
-    """
-
-    concept: str
-    frame: pd.DataFrame = field(repr=False)
-    networks: tuple[dict[str, Any], ...]
-    tables: tuple[dict[str, Any], ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def worse(self) -> pd.DataFrame:
-        """The rows that got worse, the largest change first."""
-        return self.frame[self.frame["better"].eq(False)].reset_index(drop=True)
-
-    @property
-    def better(self) -> pd.DataFrame:
-        """The rows that got better, the largest change first."""
-        rows = self.frame[self.frame["better"].eq(True)]
-        return rows.sort_values("change", key=_size, ascending=False, kind="stable").reset_index(drop=True)
-
-    @property
-    def compared(self) -> int:
-        """Changes that were tested: those with an interval and a direction."""
-        judged = self.frame["change_low"].notna() & self.frame["metric"].ne("availability")
-        return int(judged.sum())
-
-    def to_frame(self) -> pd.DataFrame:
-        """A copy of `frame`, what got worse first."""
-        return self.frame.copy()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The comparison as it stands in ``comparison.json``: one entry per network, with its rows."""
-        rows = {n["name"]: self.frame[self.frame["network"] == n["name"]] for n in self.networks}
-        kept = [c for c in COLUMNS if c != "network"]
-        return {
-            "format": FORMAT,
-            "concept": self.concept,
-            "networks": [n | {"rows": rows[n["name"]][kept].to_dict("records")} for n in self.networks],
-            "tables": list(self.tables),
-            "settings": dict(self.settings),
-            "notes": list(self.notes),
-        }
-
-    def save(self, path: str | Path) -> Path:
-        """Write ``comparison.json``, whole or not at all, to a file or into a folder."""
-        goal = _file(path)
-        write_json(goal, self.to_dict())
-        return goal
-
-    @classmethod
-    def open(cls, path: str | Path) -> Comparison:
-        """Read a comparison from its file or folder.
-
-        Raises
-        ------
-        InputError
-            When there is none, or it is not one of this version.
-        """
-        goal = _file(path)
-        kept = read_json(goal)
-        if not isinstance(kept, dict) or kept.get("format") != FORMAT:
-            raise InputError(f"{goal} is no comparison of format {FORMAT}: compare the networks again")
-        rows = [{"network": n["name"], **row} for n in kept["networks"] for row in n["rows"]]
-        networks = tuple({k: v for k, v in n.items() if k != "rows"} for n in kept["networks"])
-        notes = tuple(kept["notes"])
-        return cls(kept["concept"], _tidy(rows), networks, tuple(kept["tables"]), kept["settings"], notes)
-
-    def report(self, path: str | Path) -> Path:
-        """Write one self-contained HTML file."""
-        from shortcutscope.report.comparison import write_comparison
-
-        return write_comparison(self, Path(path))
-
-    def _repr_html_(self) -> str:
-        from shortcutscope.report.comparison import render_comparison
-
-        return render_comparison(self, page=False)
-
-    def __repr__(self) -> str:
-        lines = [
-            f"Comparison by {self.concept!r}: {len(self.worse)} of {self.compared} changes for the worse"
-        ]
-        for row in self.worse.to_dict("records"):
-            what = f"{row['metric']} {row['detail']}".strip()
-            lines.append(f"  worse: {row['network']}, {row['table']}: {what} {row['change']:+.3f}")
-        for network in self.networks:
-            lines.append(f"  {network['name']}: {network['verdict'] or 'not audited'}")
-        return "\n".join(lines)
 
 
 def compare(
@@ -233,14 +120,11 @@ def compare(
     InputError, ModelError, StaleRunError
         Before any long work, with what was given, what is allowed and what to do.
     """
-    biased, finding = _biased(before, model, concept)
+    biased, finding = biased_network(before, model, concept)
     networks = {BEFORE: biased, **named_networks(after)}
     if n_bootstrap < 1:
         raise InputError(f"n_bootstrap={n_bootstrap}; at least 1 resample is needed, 300 are usual")
     question = pose(data, concept, finding, train=train, positive=positive, others=others)
-    first = next(iter(question.tables.values()))
-    check_networks(networks, first, device=device, output=output, task=task)
-    running: dict[str, Any] = {"device": device, "output": output, "batch_size": batch_size}
     samples = {
         name: Samples.of(
             name,
@@ -253,135 +137,137 @@ def compare(
         )
         for name, table in question.tables.items()
     }
-    found_masks = {n: chosen_masks(t, samples[n], masks, seed) for n, t in question.tables.items()}
+    drawn = {name: chosen_masks(table, samples[name], masks, seed) for name, table in question.tables.items()}
+    check_networks(
+        networks,
+        question.tables[question.main],
+        device=device,
+        output=output,
+        task=task,
+        layers=layers if refit else None,
+        attribution=attribution if any(some for some, _ in drawn.values()) else None,
+    )
+    course = _Course(
+        question,
+        samples,
+        drawn,
+        twins,
+        attribution,
+        task,
+        {"device": device, "output": output, "batch_size": batch_size},
+        {
+            "layers": layers,
+            "n_permutations": n_permutations,
+            "n_bootstrap": n_bootstrap,
+            "seed": seed,
+            "progress": progress,
+        }
+        if refit
+        else None,
+    )
     rows: list[dict[str, Any]] = []
     about: list[dict[str, Any]] = []
     references: dict[str, dict[Key, Estimate]] = {}
-    first_space: Space | None = None
+    first: Space | None = None
     with _workplace(out) as folder:
-        bar = tqdm(networks.items(), desc="comparing", unit="network", disable=not progress)
-        for name, network in bar:
-            seen: dict[str, Tensor] = {}
-            space = None
-            if refit:
-                space = _refit(
-                    network, question, folder / slug(name), layers, task, n_permutations, n_bootstrap, seed,
-                    progress, running,
-                )  # fmt: skip
-                first_space = first_space or space
-            renamed = matching_layers(first_space.layers, space.layers) if space and first_space else {}
-            for place, table in question.tables.items():
-                here = samples[place]
-                scores = Scores.of(_logits(seen, network, table, running), task, question.positive)
-                measured = list(performance(here, scores))
-                if twins:
-                    pair = twins_of(table, question.name)
-                    both = pair and tuple(_logits(seen, network, twin, running) for twin in pair)
-                    measured.append(twin_flips(here, both or None, task))  # type: ignore[arg-type]
-                with frozen(network, device) as borrowed:
-                    measured.append(
-                        artifact_relevance(
-                            borrowed, table, here, *found_masks[place],
-                            method=attribution, batch_size=batch_size, task=task, output=output,
-                        )
-                    )  # fmt: skip
-                if place == question.main:
-                    measured += subgroups(here, scores, list(question.others), table.frame["sample_id"])
-                    measured += space.estimates if space else ()
-                reference = references.get(place) if name != BEFORE else None
-                rows += paired_rows(name, place, measured, reference, renamed)
-                if name == BEFORE:
-                    references[place] = {one.key: one for one in measured}
-            if space is not None and first_space is not None:
-                rows += _verdict_rows(name, question.main, space, first_space)
+        for name, network in tqdm(networks.items(), desc="comparing", unit="network", disable=not progress):
+            measured, space = course.measure(network, folder / slug(name))
+            first = first or space
+            renamed = matching_layers(first.layers, space.layers) if space and first else {}
+            for place, estimates in measured.items():
+                rows += paired_rows(name, place, estimates, references.get(place), renamed)
+            if space is not None and first is not None:
+                rows += _verdict_rows(name, question.main, space, first)
             about.append(_describe(name, network, question, space, renamed))
-        made = Comparison(
-            question.name,
-            _tidy(rows),
-            tuple(to_json(about)),
-            tuple(to_json([_describe_table(samples[t]) for t in question.tables])),
-            to_json(
-                {
-                    "positive": question.positive,
-                    "against": question.against,
-                    "main": question.main,
-                    "others": [c.name for c in question.others],
-                    "attribution": attribution,
-                    "n_bootstrap": n_bootstrap,
-                    "seed": seed,
-                    "refit": refit,
-                }
-            ),
-            question.notes,
-        )
-        if out is not None:
-            made.save(Path(out) / FILE)
+            if name == BEFORE:
+                references = {place: {e.key: e for e in some} for place, some in measured.items()}
+    made = Comparison(
+        question.name,
+        tidy(rows),
+        tuple(to_json(about)),
+        tuple(to_json([_describe_table(samples[t]) for t in question.tables])),
+        to_json(
+            {
+                "positive": question.positive,
+                "positive_name": samples[question.main].class_name(question.positive),
+                "against": question.against,
+                "main": question.main,
+                "others": [c.name for c in question.others],
+                "attribution": attribution,
+                "n_bootstrap": n_bootstrap,
+                "seed": seed,
+                "refit": refit,
+            }
+        ),
+        question.notes,
+    )
+    if out is not None:
+        made.save(Path(out) / FILE)
     return made
 
 
-def _biased(
-    before: nn.Module | Audit, model: nn.Module | None, concept: str | Concept | None
-) -> tuple[nn.Module, Finding | None]:
-    """The biased network, and the finding that its audit has on the concept."""
-    if isinstance(before, nn.Module):
-        if model is not None:
-            raise InputError("before is a network already; model= goes with an audit")
-        return before, None
-    if not isinstance(before, Audit):
-        raise InputError(f"before is {type(before).__name__}; give the biased network or its Audit")
-    if model is None:
-        raise InputError("before is an audit, which holds no network: give the audited network as model=")
-    audited = before.run.get("model", {}).get("fingerprint")
-    if audited != model_fingerprint(model):
-        raise InputError(
-            f"model= is not the network that was audited in {before.path}: its weights have another "
-            "fingerprint. Give that one, or the network itself as before"
-        )
-    if isinstance(concept, Concept):
-        return model, None
-    if concept is None:
-        if not before.shortcuts:
-            raise InputError(
-                f"the audit in {before.path} found no shortcut; name the concept with concept=..."
+@dataclass(frozen=True)
+class _Course:
+    """What every network goes through.
+
+    Attributes
+    ----------
+    samples, masks
+        Per table; masks of carriers by row, and why there are none.
+    running
+        Device, output and batch size, as every pass takes them.
+    auditing
+        Options of the audits; None for none.
+    """
+
+    question: Question
+    samples: Mapping[str, Samples]
+    masks: Mapping[str, tuple[Mapping[int, Tensor], str]]
+    twins: bool
+    attribution: str
+    task: str
+    running: Mapping[str, Any]
+    auditing: Mapping[str, Any] | None
+
+    def measure(self, network: nn.Module, folder: Path) -> tuple[dict[str, list[Estimate]], Space | None]:
+        """All estimates per table, and the network's own space."""
+        question, space = self.question, None
+        if self.auditing is not None:
+            space = measure_space(network, question, folder, task=self.task, **self.running, **self.auditing)
+        seen: dict[str, Tensor] = {}
+        measured = {name: list(self._on(network, name, seen)) for name in question.tables}
+        if space is not None:
+            measured[question.main] += space.estimates
+        return measured, space
+
+    def _on(self, network: nn.Module, name: str, seen: dict[str, Tensor]) -> Iterator[Estimate]:
+        table, samples = self.question.tables[name], self.samples[name]
+        scores = Scores.of(self._logits(network, table, seen), self.task, self.question.positive)
+        yield from performance(samples, scores)
+        if self.twins:
+            pair = twins_of(table, self.question.name)
+            both = None if pair is None else [self._logits(network, twin, seen) for twin in pair]
+            yield twin_flips(samples, both, self.task)
+        with frozen(network, self.running["device"]) as borrowed:
+            yield artifact_relevance(
+                borrowed,
+                table,
+                samples,
+                *self.masks[name],
+                method=self.attribution,
+                task=self.task,
+                output=self.running["output"],
+                batch_size=self.running["batch_size"],
             )
-        return model, before.shortcuts[0]
-    return model, next((f for f in before.findings if f.name == concept), None)
+        if name == self.question.main:
+            yield from subgroups(samples, scores, self.question.others, table.frame["sample_id"])
 
-
-def _refit(
-    network: nn.Module,
-    question: Question,
-    folder: Path,
-    layers: Any,
-    task: str,
-    n_permutations: int,
-    n_bootstrap: int,
-    seed: int,
-    progress: bool,
-    running: Mapping[str, Any],
-) -> Space:
-    return measure_space(
-        network,
-        question,
-        folder,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-        layers=layers,
-        task=task,
-        n_permutations=n_permutations,
-        progress=progress,
-        **running,
-    )
-
-
-def _logits(
-    seen: dict[str, Tensor], network: nn.Module, table: ImageTable, running: Mapping[str, Any]
-) -> Tensor:
-    """Scores of a table, run once where several tables have the same images (twins of a triad)."""
-    key = f"{table.fingerprint()}-{table.transform_fingerprint()}"
-    if key not in seen:
-        seen[key] = logits_of(network, table, **running)
-    return seen[key]
+    def _logits(self, network: nn.Module, table: ImageTable, seen: dict[str, Tensor]) -> Tensor:
+        """Scores of a table, run once where several tables have the same images (twins of a triad)."""
+        key = f"{table.fingerprint()}-{table.transform_fingerprint()}"
+        if key not in seen:
+            seen[key] = logits_of(network, table, **self.running)
+        return seen[key]
 
 
 @contextmanager
@@ -445,23 +331,3 @@ def _describe_table(samples: Samples) -> dict[str, Any]:
         "unknown": int(np.isnan(samples.carries).sum()),
         "groups": cells,
     }
-
-
-def _tidy(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a frame, those that got worse first and among them the largest change first."""
-    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
-    numeric = [c for c in COLUMNS if c in ("value", "low", "high") or c.startswith("change")]
-    frame[numeric] = frame[numeric].astype(np.float64)
-    frame["better"] = frame["better"].astype(object).where(frame["better"].notna(), None)
-    worse = frame["better"].eq(False)
-    first = frame[worse].sort_values("change", key=_size, ascending=False, kind="stable", na_position="first")
-    return pd.concat([first, frame[~worse]], ignore_index=True)
-
-
-def _size(values: pd.Series[float]) -> pd.Series[float]:
-    return values.abs()
-
-
-def _file(path: str | Path) -> Path:
-    goal = Path(path)
-    return goal if goal.suffix == ".json" else goal / FILE

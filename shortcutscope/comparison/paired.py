@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,7 @@ def twins_of(table: ImageTable, column: str) -> tuple[ImageTable, ImageTable] | 
     return (clean_twin(table, column), everywhere(table, column)) if is_planted(table, column) else None
 
 
-def twin_flips(samples: Samples, twins: tuple[Tensor, Tensor] | None, task: str) -> Estimate:
+def twin_flips(samples: Samples, twins: Sequence[Tensor] | None, task: str) -> Estimate:
     """Share of samples whose predicted class the artifact alone changes; from the logits of both twins."""
     if twins is None:
         return not_measurable(
@@ -75,7 +75,12 @@ def chosen_masks(
     for row in np.random.default_rng([seed, 7]).permutation(rows):
         values = read(int(row))
         if values is not None and np.asarray(values).any():
-            found[int(row)] = _in_input(table, int(row), np.asarray(values, np.bool_), masks)
+            try:
+                found[int(row)] = _in_input(table, int(row), np.asarray(values, np.bool_), masks)
+            except InputError as error:
+                if masks is not None:
+                    raise
+                return {}, str(error)  # nobody asked for these masks: the rest can be compared
         if len(found) == RELEVANCE_SAMPLES:
             break
     return dict(sorted(found.items())), "" if found else "no carrier has a mask"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,8 @@ class Samples:
 
     def class_name(self, label: int) -> str:
         """Of a label."""
-        return self.classes[label] if label < len(self.classes) else str(label)
+        name = self.classes[label] if label < len(self.classes) else str(label)
+        return f"class {name}" if name.isdigit() else name
 
     def estimate(
         self,
@@ -226,7 +227,7 @@ def performance(samples: Samples, scores: Scores) -> Iterator[Estimate]:
         )
 
 
-def subgroups(samples: Samples, scores: Scores, others: list[Concept], ids: Any) -> Iterator[Estimate]:
+def subgroups(samples: Samples, scores: Scores, others: Sequence[Concept], ids: Any) -> Iterator[Estimate]:
     """Accuracy and AUROC with and without every other concept."""
     right = (scores.prediction == samples.labels).astype(np.float64)
     for concept in others:

@@ -1,4 +1,4 @@
-"""What is compared: networks, tables, the concept and its direction, checked before any long work."""
+"""What is compared: tables, the concept and its direction, checked before any long work."""
 
 from __future__ import annotations
 
@@ -9,23 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
-from torch import nn
 
 from shortcutscope.data.planting import PlantedSource
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
-from shortcutscope.models.frozen import device_of, frozen
-from shortcutscope.models.targets import class_count, find_logits
 from shortcutscope.probes.association import associate
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.roles import audited_data, resolve_concepts
 from shortcutscope.probes.verdict import VerdictRule, untestable
 from shortcutscope.rundir import slug
 
-BEFORE = "before"
 #: Other concepts that are looked at, at most.
 MOST_OTHERS = 20
 #: Smallest association that says in which direction a concept goes.
@@ -110,60 +105,6 @@ def pose(
     if refused:
         notes.append("columns that are no concepts: " + "; ".join(f"{k} ({v})" for k, v in refused.items()))
     return Question(tables, concepts, train, trained, positive, against, main, tuple(chosen), tuple(notes))
-
-
-def check_networks(
-    networks: Mapping[str, nn.Module],
-    table: ImageTable,
-    *,
-    device: str | torch.device | None,
-    output: str | int | None,
-    task: str,
-) -> None:
-    """Run the first images through every network.
-
-    Raises
-    ------
-    InputError
-        Other numbers of classes, or too few for the labels.
-    """
-    x = torch.stack([table[i][0] for i in range(min(2, len(table)))])
-    classes = {}
-    for name, model in networks.items():
-        with frozen(model, device) as borrowed, torch.inference_mode():
-            classes[name] = class_count(find_logits(borrowed(x.to(device_of(borrowed))), output), task)
-    if len(set(classes.values())) > 1:
-        shown = ", ".join(f"{name!r} has {n}" for name, n in classes.items())
-        raise InputError(f"the networks tell different numbers of classes apart: {shown}; give the same task")
-    highest = int(table.frame["label"].max())
-    if highest >= classes[BEFORE]:
-        raise InputError(
-            f"the table has label {highest}, but the networks have {classes[BEFORE]} classes "
-            f"(0 to {classes[BEFORE] - 1}); map the labels to the networks' outputs"
-        )
-
-
-def named_networks(after: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """The networks to compare by name.
-
-    Raises
-    ------
-    InputError
-        None, a name that is taken, two that make the same folder, or something that is no network.
-    """
-    given = {"after": after} if isinstance(after, nn.Module) else after
-    if not isinstance(given, Mapping) or not given:
-        raise InputError("after must be a network, or a mapping from names (of recipes) to at least one")
-    names = [slug(str(name)) for name in (BEFORE, *given)]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise InputError(
-            f"the names {twice} stand for two networks; {BEFORE!r} is the biased one. Rename one"
-        )
-    for name, model in given.items():
-        if not isinstance(model, nn.Module):
-            raise InputError(f"after[{name!r}] is {type(model).__name__}, not a torch.nn.Module")
-    return {str(name): model for name, model in given.items()}
 
 
 def _tables(data: ImageTable | Mapping[str, ImageTable], train: ImageTable | None) -> dict[str, ImageTable]:

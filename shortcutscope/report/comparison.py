@@ -168,6 +168,9 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
                 "text": str(record["note"]).split(" → ")[-1]
                 if verdict
                 else wording.decimal(numbers["value"], 3),
+                "short_text": wording.decimal(numbers["value"]),
+                "short_interval_text": wording.between(_ends(numbers, "")),
+                "short_change_text": signed(numbers["change"], 2),
                 "interval_text": wording.between(_ends(numbers, ""), 3),
                 "change_text": signed(numbers["change"]),
                 "change_interval_text": wording.between(_ends(numbers, "change_"), 3),
@@ -230,14 +233,14 @@ def _facts(comparison: Comparison) -> list[dict[str, str]]:
     settings = comparison.settings
     direction = "against" if settings.get("against") else "with"
     facts = [
-        ("Concept", f"{comparison.concept}, goes {direction} class {settings.get('positive')}"),
+        ("Concept", f"{comparison.concept}, goes {direction} {settings.get('positive_name')}"),
         ("Networks", wording.count(len(comparison.networks) - 1)),
     ]
     for table in comparison.tables:
         facts.append(
             (
                 f"Table {table['name']}" if len(comparison.tables) > 1 else "Images",
-                f"{wording.count(table['n_samples'])} of {wording.count(table['n_groups'])} patients"
+                f"{wording.count(table['n_samples'])} images, {wording.count(table['n_groups'])} patients"
                 if table["n_groups"] < table["n_samples"]
                 else wording.count(table["n_samples"]),
             )

@@ -1,0 +1,129 @@
+"""Which networks are compared: their names, the biased one of an audit, the same number of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from shortcutscope.attribution.attribute import attribute
+from shortcutscope.audit import Audit
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.finding import Finding
+from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.models.layers import find_layers
+from shortcutscope.models.loading import model_fingerprint
+from shortcutscope.models.targets import class_count, find_logits
+from shortcutscope.probes.concept import Concept
+from shortcutscope.rundir import slug
+
+#: Name of the biased network.
+BEFORE = "before"
+
+
+def check_networks(
+    networks: Mapping[str, nn.Module],
+    table: ImageTable,
+    *,
+    device: str | torch.device | None,
+    output: str | int | None,
+    task: str,
+    layers: Any = None,
+    attribution: str | None = None,
+) -> None:
+    """Run the first images through every network.
+
+    Parameters
+    ----------
+    layers
+        Those that every network must have; None where none are looked at.
+    attribution
+        Method that must work on them; None where no relevance is measured.
+
+    Raises
+    ------
+    InputError
+        Other numbers of classes, or too few for the labels; a layer or an attribution that does not exist.
+    """
+    x = torch.stack([table[i][0] for i in range(min(2, len(table)))])
+    classes = {}
+    for name, model in networks.items():
+        with frozen(model, device) as borrowed, torch.inference_mode():
+            classes[name] = class_count(find_logits(borrowed(x.to(device_of(borrowed))), output), task)
+    if len(set(classes.values())) > 1:
+        shown = ", ".join(f"{name!r} has {n}" for name, n in classes.items())
+        raise InputError(f"the networks tell different numbers of classes apart: {shown}; give the same task")
+    highest = int(table.frame["label"].max())
+    if highest >= classes[BEFORE]:
+        raise InputError(
+            f"the table has label {highest}, but the networks have {classes[BEFORE]} classes "
+            f"(0 to {classes[BEFORE] - 1}); map the labels to the networks' outputs"
+        )
+    for model in networks.values():
+        with frozen(model, device) as borrowed:
+            here = x.to(device_of(borrowed))
+            if layers is not None:
+                find_layers(borrowed, here, layers, output=output)
+            if attribution is not None:
+                attribute(borrowed, here, method=attribution, task=task, output=output, check=False)
+
+
+def named_networks(after: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The networks to compare by name.
+
+    Raises
+    ------
+    InputError
+        None, a name that is taken, two that make the same folder, or something that is no network.
+    """
+    given = {"after": after} if isinstance(after, nn.Module) else after
+    if not isinstance(given, Mapping) or not given:
+        raise InputError("after must be a network, or a mapping from names (of recipes) to at least one")
+    names = [slug(str(name)) for name in (BEFORE, *given)]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise InputError(
+            f"the names {twice} stand for two networks; {BEFORE!r} is the biased one. Rename one"
+        )
+    for name, model in given.items():
+        if not isinstance(model, nn.Module):
+            raise InputError(f"after[{name!r}] is {type(model).__name__}, not a torch.nn.Module")
+    return {str(name): model for name, model in given.items()}
+
+
+def biased_network(
+    before: nn.Module | Audit, model: nn.Module | None, concept: str | Concept | None
+) -> tuple[nn.Module, Finding | None]:
+    """The biased network, and the finding that its audit has on the concept.
+
+    Raises
+    ------
+    InputError
+        An audit without its network or with another one, or one that found no shortcut and no concept named.
+    """
+    if isinstance(before, nn.Module):
+        if model is not None:
+            raise InputError("before is a network already; model= goes with an audit")
+        return before, None
+    if not isinstance(before, Audit):
+        raise InputError(f"before is {type(before).__name__}; give the biased network or its Audit")
+    if model is None:
+        raise InputError("before is an audit, which holds no network: give the audited network as model=")
+    audited = before.run.get("model", {}).get("fingerprint")
+    if audited != model_fingerprint(model):
+        raise InputError(
+            f"model= is not the network that was audited in {before.path}: its weights have another "
+            "fingerprint. Give that one, or the network itself as before"
+        )
+    if isinstance(concept, Concept):
+        return model, None
+    if concept is None:
+        if not before.shortcuts:
+            raise InputError(
+                f"the audit in {before.path} found no shortcut; name the concept with concept=..."
+            )
+        return model, before.shortcuts[0]
+    return model, next((f for f in before.findings if f.name == concept), None)
