@@ -1,0 +1,358 @@
+"""Class artifact compensation: along a concept's vector the latent space is straightened, or unlearnt.
+
+P-ClArC moves every sample to where samples without the concept lie (Anders et al. 2022); reactive P-ClArC
+only those in which a classifier finds the concept (Bareeva et al. 2024); both without training. RR-ClArC
+trains the network until its output does not react to the concept's vector (Dreyer et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.svm import LinearSVC
+from torch import Tensor, nn
+
+from shortcutscope.attribution.hooks import visiting
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.correction import fitted_in_turn
+from shortcutscope.debias.gradient_scale import GradientScale
+from shortcutscope.debias.latent import (
+    Floats,
+    Known,
+    chosen_layers,
+    known_concept,
+    parts_of,
+    pooled_activations,
+)
+from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.objective import Batch, Objective, cross_entropy
+from shortcutscope.debias.projection import Edit, Shift
+from shortcutscope.debias.training import fit
+from shortcutscope.errors import InputError
+from shortcutscope.models.layers import Layer
+from shortcutscope.models.targets import find_logits
+from shortcutscope.probes.cav import logistic_cav, pattern_cav
+from shortcutscope.scan.pooling import positions
+
+Classifier = Literal["logistic", "svm"]
+Refit = Literal["never", "epoch"]
+
+
+def p_clarc(materials: Materials, *, layers: str | Sequence[str] | None = None) -> Outcome:
+    """Move every sample along the concept's vector to where samples without the concept lie.
+
+    ``a' = a + (z - v . pool(a)) v`` at every position, v the class-stratified pattern vector of length 1 and
+    z the mean score of the samples without the concept, each class by its size.
+
+    Parameters
+    ----------
+    materials
+        With `carries`.
+    layers
+        Where; by default those of `materials`, else the last that tells positions apart.
+
+    Raises
+    ------
+    InputError
+        The concept is not known, or no class holds it and its absence; no such layer.
+    """
+    return _projected(materials, "p-clarc", layers, None, 1.0)
+
+
+def reactive_p_clarc(
+    materials: Materials,
+    *,
+    layers: str | Sequence[str] | None = None,
+    classifier: Classifier = "logistic",
+    C: float = 0.01,
+) -> Outcome:
+    """As `p_clarc`, but only samples in which a linear classifier finds the concept are moved.
+
+    Parameters
+    ----------
+    materials, layers
+        As in `p_clarc`.
+    classifier
+        On standardised pooled activations, all (class, concept) groups weighing the same; its intercept is
+        part of the decision.
+    C
+        Inverse penalty of the classifier.
+
+    Raises
+    ------
+    InputError
+        As `p_clarc`; an unknown classifier.
+    """
+    if classifier not in ("logistic", "svm"):
+        raise InputError(f"classifier={classifier!r}; allowed are 'logistic' and 'svm'")
+    return _projected(materials, "reactive p-clarc", layers, classifier, C)
+
+
+def _projected(
+    materials: Materials,
+    name: str,
+    layers: str | Sequence[str] | None,
+    classifier: Classifier | None,
+    C: float,
+) -> Outcome:
+    known = known_concept(materials, name)
+    chosen = chosen_layers(materials, layers)
+    details: dict[str, Any] = {"layers": {}}
+
+    def edits(model: nn.Module, layer: Layer) -> list[Edit]:
+        size = materials.training.batch_size
+        pooled = pooled_activations(
+            model, materials.train, known.rows, layer, batch_size=size, progress=materials.progress
+        )
+        made = [_shift(part, known, classifier, C) for part in pooled]
+        values = torch.as_tensor(pooled[0], dtype=torch.float32)[..., None]
+        details["layers"][layer.name.removeprefix("model.")] = {
+            "target": float(made[0].target),
+            "moved": float(made[0].gate(values).double().mean()),
+        }
+        return list(made)
+
+    wrapper = fitted_in_turn(materials.model, chosen, edits)
+    notes = [
+        *known.notes,
+        f"edited at {', '.join(layer.name for layer in chosen)}, without training; the model's weights are "
+        "untouched",
+    ]
+    if classifier is not None:
+        notes.append(f"edited only where the {classifier} classifier, with its intercept, finds the concept")
+    return Outcome(wrapper.eval(), notes=tuple(notes), details=details)
+
+
+def _shift(pooled: Floats, known: Known, classifier: Classifier | None, C: float) -> Shift:
+    vector = pattern_cav(pooled, known.concept, known.labels).signal
+    length = float(np.linalg.norm(vector))
+    if not length > 0:
+        raise InputError("the layer's activations do not differ with the concept; choose another layer")
+    scores = pooled @ (vector / length)
+    without = known.concept == 0
+    classes = np.unique(known.labels[without])
+    sizes = np.array([(known.labels == c).sum() for c in classes])
+    means = np.array([scores[without & (known.labels == c)].mean() for c in classes])
+    target = float(np.average(means, weights=sizes))
+    if classifier is None:
+        return Shift(torch.from_numpy(vector), torch.tensor(target))
+    weights, intercept = linear_classifier(pooled, known.concept, known.labels, classifier, C)
+    return Shift(
+        torch.from_numpy(vector), torch.tensor(target), torch.from_numpy(weights), torch.tensor(intercept)
+    )
+
+
+def linear_classifier(
+    features: Floats,
+    concept: Floats,
+    labels: npt.NDArray[Any],
+    kind: Classifier = "logistic",
+    C: float = 0.01,
+) -> tuple[Floats, float]:
+    """Weights (D,) of the features as they are, and the intercept; the concept is found where it is > 0.
+
+    All (class, concept) groups weigh the same, so that the class does not stand in for the concept.
+    """
+    if kind == "logistic":
+        cav = logistic_cav(features, concept, labels, C=C)
+        return cav.filter, float(cav.intercept - cav.mean @ cav.filter)
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(scale > 1e-9 * max(float(scale.max()), 1e-300), scale, np.inf)
+    groups = 2 * np.unique(labels, return_inverse=True)[1] + concept.astype(int)
+    counts = np.bincount(groups)
+    weights = len(groups) / (np.count_nonzero(counts) * counts[groups])
+    # The intercept is penalised along with the weights here; scaling its constant makes that immaterial.
+    svm = LinearSVC(C=C, dual=True, intercept_scaling=10.0, max_iter=20_000, random_state=0)
+    svm.fit((features - mean) / scale, concept, sample_weight=weights)
+    direction = np.asarray(svm.coef_[0] / scale, np.float64)
+    return direction, float(svm.intercept_[0] - mean @ direction)
+
+
+class LatentRightReasons(Objective):
+    """Cross-entropy, and the squared slope of the output along the concept's vectors (RR-ClArC).
+
+    ``mean_samples (mean_positions d(sum_k +-y_k)/da . v)^2``, the signs drawn anew for every sample and
+    step, so that no class can make up for another; over several layers, and the class tokens of a layer
+    besides its positions, the mean.
+
+    Parameters
+    ----------
+    table, known, layers
+        Samples and layers on which the vectors are fitted.
+    scale
+        Of the penalty.
+    refit
+        ``"epoch"`` fits the vectors anew in the network as it has become, whenever an epoch begins.
+    epochs
+        Number of epochs in the training.
+    batch_size
+        Samples at a time while vectors are fitted.
+
+    Attributes
+    ----------
+    vectors
+        Buffers ``vector0`` ..., one (parts, C) a layer, of length 1.
+    """
+
+    epoch: Tensor
+
+    def __init__(
+        self,
+        table: ImageTable,
+        known: Known,
+        layers: Sequence[Layer],
+        scale: GradientScale,
+        *,
+        refit: Refit = "never",
+        epochs: int = 1,
+        batch_size: int = 64,
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self._table, self._known, self._layers = table, known, tuple(layers)
+        self._refit, self._epochs, self._batch_size = refit, epochs, batch_size
+        for i, layer in enumerate(self._layers):
+            self.register_buffer(f"vector{i}", torch.zeros(len(parts_of(layer)), layer.channels))
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
+
+    @property
+    def vectors(self) -> list[Tensor]:  # noqa: D102
+        return [getattr(self, f"vector{i}") for i in range(len(self._layers))]
+
+    def fit_vectors(self, model: nn.Module) -> None:
+        """Fit the class-stratified pattern vectors in a network's own latent space."""
+        for vectors, layer in zip(self.vectors, self._layers, strict=True):
+            with torch.autocast(vectors.device.type, enabled=False):
+                parts = pooled_activations(
+                    model, self._table, self._known.rows, layer, batch_size=self._batch_size, progress=False
+                )
+            for vector, pooled in zip(vectors, parts, strict=True):
+                found = pattern_cav(pooled, self._known.concept, self._known.labels).signal
+                length = float(np.linalg.norm(found))
+                vector.copy_(torch.from_numpy(found / length if length > 0 else found))
+
+    def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+        epoch = int(batch.progress * self._epochs)
+        if self._refit == "epoch" and epoch > int(self.epoch):
+            self.epoch.fill_(epoch)
+            self.fit_vectors(model)
+        logits, outputs = _forward_with_outputs(model, batch.images, self._layers)
+        task = cross_entropy(logits, batch.labels)
+        signs = torch.randint(0, 2, logits.shape, generator=batch.generator).to(logits) * 2 - 1
+        slopes = torch.autograd.grad((signs * logits).sum(), outputs, create_graph=True)
+        penalty = torch.stack(
+            [
+                _squared_slopes(layer, slope, vectors)
+                for layer, slope, vectors in zip(self._layers, slopes, self.vectors, strict=True)
+            ]
+        ).mean()
+        return {"ce": task, "rr-clarc": self.scale(task, penalty, model.parameters())}
+
+
+def _squared_slopes(layer: Layer, slope: Tensor, vectors: Tensor) -> Tensor:
+    view, dim = positions(layer, slope.float() if slope.dtype != torch.float64 else slope)
+    flat = view if dim == 2 else view.transpose(1, 2)
+    pairs = zip(parts_of(layer), vectors, strict=True)
+    along = [flat[..., part].mean(2) @ vector.to(flat) for part, vector in pairs]
+    return torch.stack(along).square().mean()
+
+
+def _forward_with_outputs(
+    model: nn.Module, images: Tensor, layers: Sequence[Layer]
+) -> tuple[Tensor, list[Tensor]]:
+    """Logits, and every layer's output as it lies on the way to them, so that they have a slope along it."""
+    kept: dict[str, Tensor] = {}
+
+    def keep(layer: Layer, values: Tensor) -> Tensor | None:
+        kept[layer.name] = values
+        # Where the model writes into the output, it writes into a copy, and the slope is that of the output.
+        return values.clone() if layer.overwritten else None
+
+    with visiting(model, layers, keep):
+        logits = find_logits(model(images))
+    return logits, [kept[layer.name] for layer in layers]
+
+
+def rr_clarc(
+    materials: Materials,
+    *,
+    layers: str | Sequence[str] | None = None,
+    strength: float = 1.0,
+    refit: Refit = "never",
+    start: Start = "model",
+    scale_batches: int = 8,
+    scale_momentum: float | None = None,
+) -> Outcome:
+    """Train on until the output does not react to the concept's vector.
+
+    Parameters
+    ----------
+    materials
+        With `carries`.
+    layers
+        Where; by default those of `materials`, else the last that tells positions apart.
+    strength
+        Weight of the penalty relative to the task loss, see `GradientScale`.
+    refit
+        Whether the vectors stay those of the network that the training starts from, or are fitted anew in
+        every epoch, since the space moves.
+    start
+        The biased network by default; from a fresh one the vectors must be refitted.
+    scale_batches, scale_momentum
+        See `GradientScale`.
+
+    Raises
+    ------
+    InputError
+        The concept is not known, or no class holds it and its absence; no such layer; an option out of
+        range.
+    """
+    if refit not in ("never", "epoch"):
+        raise InputError(f"refit={refit!r}; allowed are 'never' and 'epoch'")
+    if start == "fresh" and refit == "never":
+        raise InputError(
+            "start='fresh' draws a new network, in whose space the vectors of its first weights mean "
+            "nothing; use refit='epoch', or start='model'"
+        )
+    scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
+    known = known_concept(materials, "rr-clarc")
+    chosen = chosen_layers(materials, layers)
+    n = len(materials.train)
+    training = materials.training
+    steps = training.n_steps(n)
+    epochs = max(1, round(steps * training.batch_size / max(1, n)))
+    student = materials.network(start)
+    objective = LatentRightReasons(
+        materials.train,
+        known,
+        chosen,
+        scale,
+        refit=refit,
+        epochs=epochs,
+        batch_size=training.batch_size,
+    )
+    objective.to(materials.device)
+    objective.fit_vectors(student)
+    fitted = fit(
+        student,
+        materials.train,
+        objective,
+        training,
+        validation=materials.validation,
+        out=materials.out,
+        name="rr-clarc",
+        progress=materials.progress,
+    )
+    notes = (
+        *fitted.notes,
+        *known.notes,
+        scale.note,
+        f"the slope along the concept's vector was pulled to 0 at {', '.join(x.name for x in chosen)}; the "
+        + ("vectors are those of the network at the start" if refit == "never" else "vectors were refitted"),
+        f"started from {'the biased network' if start == 'model' else 'new weights'}",
+    )
+    return Outcome(fitted.model, fitted.steps, fitted.history, notes, {"scale": scale.weight})

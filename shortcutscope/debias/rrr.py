@@ -1,0 +1,198 @@
+"""Right for the right reasons: the slope of the output with respect to the image must not lie in a mask."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
+from torch import Tensor, nn
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.augmentation import SHIFTS, shifted
+from shortcutscope.debias.gradient_scale import GradientScale
+from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.objective import Batch, Objective, cross_entropy
+from shortcutscope.debias.training import fit
+from shortcutscope.errors import InputError
+from shortcutscope.models.targets import find_logits
+
+Slope = Literal["log-probabilities", "logits", "signed logits"]
+SLOPES: tuple[str, ...] = ("log-probabilities", "logits", "signed logits")
+
+
+class RightReasons(Objective):
+    """Cross-entropy, and the cosine between the absolute input gradient and the mask, over samples with one.
+
+    Ross et al. 2017 penalise the gradient of the summed log-probabilities inside the mask; the cosine makes
+    the penalty independent of the gradient's length, so that a network cannot please it by a flat output.
+
+    Parameters
+    ----------
+    masks
+        (M, C or 1, *spatial) bool, True on what must not matter.
+    index
+        (N,) for every training sample the number of its mask, -1 where it has none.
+    scale
+        Of the penalty.
+    slope
+        Of what the gradient is taken, see `rrr`.
+    shifts
+        Largest shift of a batch together with its masks, in pixels.
+    """
+
+    allows_augmentation = False  # a mask has to stay on its pixels, so that shifts are made here
+
+    def __init__(
+        self,
+        masks: Tensor,
+        index: Tensor,
+        scale: GradientScale,
+        *,
+        slope: Slope = "log-probabilities",
+        shifts: int = 0,
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self._masks, self._index, self._slope, self._shifts = masks, index, slope, shifts
+
+    def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+        number = self._index[batch.rows]
+        images, masks = self._shifted(batch, self._masks[number.clamp_min(0)].to(batch.images))
+        if not bool((number >= 0).any()):
+            task = cross_entropy(find_logits(model(images)), batch.labels)
+            return {"ce": task, "rrr": torch.zeros_like(task)}
+        images.requires_grad_()
+        # A clone, since a model may normalise its input in place, which a leaf would refuse.
+        logits = find_logits(model(images.clone()))
+        task = cross_entropy(logits, batch.labels)
+        masked = torch.nonzero(number >= 0).flatten().to(images.device)
+        score = explained(logits, self._slope, batch.generator)[masked].sum()
+        (gradient,) = torch.autograd.grad(score, images, create_graph=True)
+        penalty = absolute_cosine(gradient[masked], masks[masked]).mean()
+        return {"ce": task, "rrr": self.scale(task, penalty, model.parameters())}
+
+    def _shifted(self, batch: Batch, masks: Tensor) -> tuple[Tensor, Tensor]:
+        channels = batch.images.shape[1]
+        together = shifted(torch.cat([batch.images, masks], dim=1), self._shifts, batch.generator)
+        return together[:, :channels].detach().clone(), together[:, channels:]
+
+
+def explained(logits: Tensor, slope: Slope, generator: torch.Generator | None = None) -> Tensor:
+    """What the gradient is taken of, (N,), from logits (N, K)."""
+    if slope == "log-probabilities":
+        if logits.shape[1] == 1:
+            return (F.logsigmoid(logits) + F.logsigmoid(-logits))[:, 0]
+        return logits.log_softmax(dim=1).sum(dim=1)
+    if slope == "logits":
+        return logits.sum(dim=1)
+    signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
+    return (signs * logits).sum(dim=1)
+
+
+def absolute_cosine(gradient: Tensor, masks: Tensor) -> Tensor:
+    """Cosine (N,) between |gradient| (N, C, *spatial) and masks (N, C or 1, *spatial)."""
+    gradient = gradient.float() if gradient.dtype in (torch.bfloat16, torch.float16) else gradient
+    masks = masks.to(gradient).expand_as(gradient)
+    g, m = gradient.abs().flatten(1), masks.flatten(1)
+    # The cosine does not know the length, but squares of tiny gradients would vanish.
+    largest = g.detach().amax(dim=1, keepdim=True)
+    g = g / torch.where(largest > 0, largest, 1)
+    return (g * m).sum(1) / ((g.square().sum(1) + 1e-12).sqrt() * m.square().sum(1).sqrt().clamp_min(1e-12))
+
+
+def rrr(
+    materials: Materials,
+    *,
+    strength: float = 1.0,
+    slope: Slope = "log-probabilities",
+    start: Start = "model",
+    scale_batches: int = 8,
+    scale_momentum: float | None = None,
+) -> Outcome:
+    """Train on with the artifact's masks, true or pseudo, until the input gradient avoids them.
+
+    Parameters
+    ----------
+    materials
+        With `masks`; samples without one, or with an empty one, take part with their cross-entropy alone.
+    strength
+        Weight of the penalty relative to the task loss, see `GradientScale`.
+    slope
+        Of what the gradient is taken: the sum over classes of ``"log-probabilities"`` (Ross et al. 2017),
+        of ``"logits"``, or of ``"signed logits"``, with a sign drawn for each. Cross-entropy changes only
+        differences between logits, so that the plain sum of two opposite logits is blind to a shortcut.
+    start
+        The biased network by default, with the whole budget of steps.
+    scale_batches, scale_momentum
+        See `GradientScale`.
+
+    Raises
+    ------
+    InputError
+        There are no masks, or they do not fit the images; an option out of range.
+    """
+    if slope not in SLOPES:
+        raise InputError(f"slope={slope!r}; allowed are {', '.join(map(repr, SLOPES))}")
+    scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
+    masks, index = _gathered(materials)
+    shifts = 0 if materials.training.augmentation == "none" else SHIFTS
+    objective = RightReasons(masks, index, scale, slope=slope, shifts=shifts).to(materials.device)
+    fitted = fit(
+        materials.network(start),
+        materials.train,
+        objective,
+        materials.training.but(augmentation="none"),
+        validation=materials.validation,
+        out=materials.out,
+        name="rrr",
+        progress=materials.progress,
+    )
+    notes = [
+        *fitted.notes,
+        scale.note,
+        f"{len(masks)} of {len(index)} training samples have a mask; the others took part with their "
+        "cross-entropy alone",
+        f"started from {'the biased network' if start == 'model' else 'new weights'}",
+    ]
+    if materials.training.augmentation == "strong":
+        notes.append("augmented by shifts alone, which the masks can follow")
+    return Outcome(fitted.model, fitted.steps, fitted.history, tuple(notes), {"scale": scale.weight})
+
+
+def _gathered(materials: Materials) -> tuple[Tensor, Tensor]:
+    """All masks that are not empty, and for every row the number of its mask or -1."""
+    if materials.masks is None:
+        raise InputError(
+            "rrr needs masks of the artifact, and masks is None; annotate them, draw pseudo-masks from the "
+            "audit's finding, or use a recipe that needs none"
+        )
+    table = materials.train
+    shape = tuple(int(side) for side in table[0][0].shape)
+    index = torch.full((len(table),), -1, dtype=torch.long)
+    found: list[Tensor] = []
+    for row in range(len(table)):
+        mask = materials.masks(row)
+        if mask is None:
+            continue
+        mask = torch.as_tensor(mask).bool()
+        if tuple(mask.shape) not in (shape, shape[1:]):
+            raise InputError(_misfit(table, row, tuple(mask.shape), shape))
+        if mask.any():
+            index[row] = len(found)
+            found.append(mask if mask.dim() == len(shape) else mask.unsqueeze(0))
+    if not found:
+        raise InputError(
+            f"rrr needs masks of the artifact, and none of the {len(table)} training samples has one with a "
+            "pixel in it; annotate some of the samples that carry the artifact"
+        )
+    if len({len(mask) for mask in found}) > 1:  # some for all channels, some for each of them
+        found = [mask.expand(shape) for mask in found]
+    return torch.stack(found), index
+
+
+def _misfit(table: ImageTable, row: int, mask: tuple[int, ...], image: tuple[int, ...]) -> str:
+    return (
+        f"the mask of sample {table.frame['sample_id'].iloc[row]!r} has shape {mask}, and the model's input "
+        f"{image}; masks lie on the pixels of the model's input"
+    )
