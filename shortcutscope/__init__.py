@@ -34,6 +34,10 @@ _HOME = {
     "Retrieval": "shortcutscope.annotate.retrieve",
     "Hits": "shortcutscope.annotate.hits",
     "read_marks": "shortcutscope.annotate.imports",
+    "debias": "shortcutscope.debias.unlearn",
+    "distill": "shortcutscope.debias.unlearn",
+    "Student": "shortcutscope.debias.student",
+    "Training": "shortcutscope.debias.training",
 }
 
 __all__ = [
@@ -46,9 +50,13 @@ __all__ = [
     "ImageTable",
     "Retrieval",
     "Scan",
+    "Student",
+    "Training",
     "__version__",
     "attribute",
     "audit",
+    "debias",
+    "distill",
     "draw_circuit",
     "find_layers",
     "frozen",
@@ -71,6 +79,9 @@ if TYPE_CHECKING:
     from shortcutscope.data.phantoms import radiographs
     from shortcutscope.data.planting import plant, triad
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.debias.student import Student
+    from shortcutscope.debias.training import Training
+    from shortcutscope.debias.unlearn import debias, distill
     from shortcutscope.discover.circuits import Circuit
     from shortcutscope.discover.metadata import screen_metadata
     from shortcutscope.finding import Finding
@@ -83,7 +94,7 @@ if TYPE_CHECKING:
 
 
 class _Face(ModuleType):
-    """Keeps the function ``audit`` from being hidden by the module it lives in.
+    """Keeps functions such as ``audit`` from being hidden by the module or folder of that name.
 
     After importing a submodule, Python binds it on its package. Where the public face has a function
     of the same name, that binding is left out: ``shortcutscope.audit`` is always the function, and

@@ -180,6 +180,38 @@ class Finding:
         """The ``k`` samples that carry it most surely; ``options`` as for :meth:`retrieval`."""
         return self.retrieval(**options).hits(k)
 
+    def label(
+        self, model: nn.Module, table: ImageTable, *, confidence: float = 0.9, **options: Any
+    ) -> Concept:
+        """Which images of another table carry it, for debiasing on images that were not audited.
+
+        They are scored by what the audited samples' values, or a person's marks (``marks=``), taught; the
+        doubtful between the two groups of scores are unknown.
+
+        Parameters
+        ----------
+        model
+            The audited one.
+        table
+            For example the training images.
+        confidence
+            As in `Concept.from_scores`.
+        **options
+            Of :meth:`retrieval`.
+
+        Raises
+        ------
+        InputError
+            When the scores do not fall into two groups.
+        """
+        scores = self.retrieval(**options).score(model, table)
+        frame = table.frame
+        labels, ids = frame["label"].to_numpy(), frame["sample_id"].to_numpy(np.str_)
+        origin = "marked" if options.get("marks") is not None else self.origin
+        return Concept.from_scores(
+            self.name, scores.to_numpy(), ids, labels=labels, confidence=confidence, origin=origin
+        )
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Finding:
         """Read a finding from ``findings.json``; keys of later versions are left out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +89,10 @@ class Materials:
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    def with_out(self, folder: Path | None) -> Materials:
+        """The same, with a folder for checkpoints and logs."""
+        return replace(self, out=folder)
 
     def example(self, n: int = 2) -> Tensor:
         """The first inputs of the training table, on the model's device, for finding layers."""

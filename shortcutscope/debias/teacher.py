@@ -87,6 +87,7 @@ def teacher_training(n_clean: int, base: Training) -> Training:
         batch_size=min(BATCH_SIZE, n_clean),
         lr=LR,
         augmentation="strong" if n_clean < FEW else "shifts",
+        select="last",
         seed=base.seed + 1,
     )
 
@@ -242,10 +243,11 @@ def learning_curve(
     sizes: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
     repeats: int = 3,
     validation_share: float = 0.3,
+    training: Training | None = None,
 ) -> pd.DataFrame:
     """How good a teacher gets with how many clean samples, to tell whether more of them would help.
 
-    Teachers are trained on growing parts of the clean samples and judged on a share of them that is set
+    `start` and `training` are those of `train_teacher`. Teachers are trained on growing parts of the clean samples and judged on a share of them that is set
     aside, whole patients at a time; several draws of that share.
 
     Returns
@@ -270,7 +272,7 @@ def learning_curve(
             if set(labels[part]) != set(labels) or np.bincount(labels[part]).min() < 2:
                 continue
             given = replace(materials, clean=clean.take(part), seed=materials.seed + repeat, progress=False)
-            teacher = train_teacher(given, start=start)
+            teacher = train_teacher(given, start=start, training=training)
             rows.append({"n_clean": len(part), "repeat": repeat, "auroc": _auroc(teacher.model, judged)})
     if not rows:
         raise InputError(f"{len(clean)} clean samples are too few for a learning curve")

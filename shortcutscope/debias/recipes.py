@@ -1,0 +1,253 @@
+"""The recipes by name: what each needs, which labels it sees, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from shortcutscope.debias.adversarial import adversarial
+from shortcutscope.debias.artifact_augmentation import artifact_augmentation
+from shortcutscope.debias.clarc import p_clarc, reactive_p_clarc, rr_clarc
+from shortcutscope.debias.distillation import distil
+from shortcutscope.debias.early_readout import dedier
+from shortcutscope.debias.erasure import leace
+from shortcutscope.debias.erm import clean_only, erm, finetune, pooled
+from shortcutscope.debias.failure import lff
+from shortcutscope.debias.group_dro import group_dro
+from shortcutscope.debias.groups import group_by
+from shortcutscope.debias.last_layer import dfr
+from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.mixing import lisa, mixup
+from shortcutscope.debias.reweighing import group_balanced, group_balanced_ce, reweighing
+from shortcutscope.debias.rrr import rrr
+from shortcutscope.debias.segmentation import spatial_specificity
+from shortcutscope.debias.two_stage import jtt
+from shortcutscope.errors import InputError
+
+#: What a recipe may need, and where to have it from.
+NEEDS = {
+    "clean": "a few samples in which the shortcut tells nothing of the label (clean=)",
+    "groups": "which training samples carry the shortcut (concept=, true or retrieved from a few marks)",
+    "conflicting": "training samples that carry the shortcut against the correlation",
+    "masks": "masks of the artifact on training images (masks=, true or drawn by annotate)",
+    "annotations": "masks of what the label is about on training images (the table's mask column)",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to unlearn a shortcut.
+
+    Attributes
+    ----------
+    name
+        In the registry, in results and on the command line.
+    summary, source
+        What it does, in a line, and the paper.
+    needs
+        Keys of `NEEDS`.
+    trains
+        False where the network's weights stay as they are.
+    run
+        Takes `Materials` and options.
+    fixed
+        Options that make it this recipe.
+    """
+
+    name: str
+    summary: str
+    source: str
+    run: Callable[..., Outcome]
+    needs: frozenset[str] = frozenset()
+    trains: bool = True
+    fixed: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, materials: Materials, **options: Any) -> Outcome:
+        """Run it."""
+        return self.run(materials, **{**dict(self.fixed), **options})
+
+    @property
+    def sees_groups(self) -> bool:
+        """Whether it sees which training samples carry the shortcut."""
+        return "groups" in self.needs
+
+
+def _recipe(
+    name: str,
+    summary: str,
+    source: str,
+    run: Callable[..., Outcome],
+    needs: str = "",
+    *,
+    trains: bool = True,
+    **fixed: Any,
+) -> Recipe:
+    return Recipe(name, summary, source, run, frozenset(needs.split()), trains, tuple(fixed.items()))
+
+
+_ALL = (
+    _recipe("erm", "cross-entropy on the biased samples", "Vapnik 1998", erm),
+    _recipe(
+        "clean-only", "cross-entropy on the clean subset alone", "Boland et al. 2025", clean_only, "clean"
+    ),
+    _recipe("pooled", "cross-entropy on biased and clean samples together", "", pooled, "clean"),
+    _recipe("finetune", "trained on the biased, then on the clean samples", "", finetune, "clean"),
+    _recipe(
+        "reweighing",
+        "weights P(y) P(a) / P(y, a)",
+        "Kamiran & Calders 2012",
+        reweighing,
+        "groups conflicting",
+    ),
+    _recipe(
+        "group-balanced",
+        "every group of label and shortcut drawn alike",
+        "Idrissi et al. 2022",
+        group_balanced,
+        "groups conflicting",
+    ),
+    _recipe(
+        "group-balanced-ce",
+        "every group of label and shortcut weighs the same",
+        "Sagawa et al. 2020",
+        group_balanced_ce,
+        "groups conflicting",
+    ),
+    _recipe("group-dro", "the worst group's loss", "Sagawa et al. 2020", group_dro, "groups conflicting"),
+    _recipe("jtt", "the errors of a short first stage weigh more", "Liu et al. 2021", jtt),
+    _recipe("lff", "what a biased network finds hard weighs more", "Nam et al. 2020", lff),
+    _recipe("mixup", "mixed images and labels", "Zhang et al. 2018", mixup),
+    _recipe("lisa", "mixed within a label or a group", "Yao et al. 2022", lisa, "groups conflicting"),
+    _recipe(
+        "artifact-augmentation",
+        "the artifact pasted on other images",
+        "after Pahde et al. 2025",
+        artifact_augmentation,
+        "masks",
+    ),
+    _recipe(
+        "dann",
+        "features that do not tell the shortcut, by gradient reversal",
+        "Ganin et al. 2016",
+        adversarial,
+        "groups",
+    ),
+    _recipe(
+        "confusion",
+        "features that do not tell the shortcut, by a confusion loss",
+        "Dinsdale et al. 2021",
+        adversarial,
+        "groups",
+        method="confusion",
+    ),
+    _recipe("dfr", "the last layer refitted on the clean subset", "Kirichenko et al. 2023", dfr, "clean"),
+    _recipe(
+        "dedier", "distilled, errors of an early readout weigh more", "Tiwari et al. 2024", dedier, "clean"
+    ),
+    _recipe(
+        "rrr",
+        "no gradient on the artifact's pixels",
+        "Ross et al. 2017",
+        rrr,
+        "masks",
+    ),
+    _recipe(
+        "rr-clarc", "no gradient along the shortcut's direction", "Dreyer et al. 2024", rr_clarc, "groups"
+    ),
+    _recipe(
+        "p-clarc",
+        "the shortcut's direction set to clean",
+        "Anders et al. 2022",
+        p_clarc,
+        "groups",
+        trains=False,
+    ),
+    _recipe(
+        "reactive-p-clarc",
+        "the same, only where a classifier sees it",
+        "Bareeva et al. 2024",
+        reactive_p_clarc,
+        "groups",
+        trains=False,
+    ),
+    _recipe("leace", "the concept erased at a layer", "Belrose et al. 2023", leace, "groups", trains=False),
+    _recipe(
+        "segmentation",
+        "supervised by masks of what the label is about",
+        "Saab et al. 2022",
+        spatial_specificity,
+        "annotations",
+        supervision="segmentation",
+    ),
+    _recipe(
+        "logit-distillation",
+        "a specialist teacher's logits",
+        "Hinton et al. 2015",
+        distil,
+        "clean",
+        form=None,
+    ),
+    _recipe(
+        "intermediate-distillation",
+        "a specialist teacher's logits and intermediate probes, all blocks alike",
+        "after Boland et al. 2025",
+        distil,
+        "clean",
+        form="probes",
+        layers="uniform",
+    ),
+    _recipe(
+        "audited-distillation",
+        "a specialist teacher's logits and features at the layers that the audit chose",
+        "after Boland et al. 2025",
+        distil,
+        "clean",
+        form="features",
+        layers="audit",
+    ),
+    _recipe(
+        "balanced-distillation",
+        "the same, and cross-entropy with every group weighing the same",
+        "after Boland et al. 2025",
+        distil,
+        "clean groups conflicting",
+        form="features",
+        layers="audit",
+        labels="group-balanced",
+    ),
+)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
+
+
+def get_recipe(name: str) -> Recipe:
+    """A recipe by its name.
+
+    Raises
+    ------
+    InputError
+        For an unknown name.
+    """
+    if name not in RECIPES:
+        raise InputError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def lacking(recipe: Recipe, materials: Materials) -> list[str]:
+    """Which of a recipe's needs the materials do not meet, as keys of `NEEDS`."""
+    has = {
+        "clean": materials.clean is not None and len(materials.clean) > 0,
+        "groups": materials.carries is not None,
+        "conflicting": materials.carries is None or has_conflicting(materials),
+        "masks": materials.masks is not None,
+        "annotations": materials.train.masks is not None,
+    }
+    return sorted(need for need in recipe.needs if not has[need])
+
+
+def has_conflicting(materials: Materials) -> bool:
+    """Whether every group of label and shortcut has a training sample."""
+    if materials.carries is None:
+        return False
+    return bool((group_by(materials.train.frame["label"].to_numpy(), materials.carries).counts > 0).all())

@@ -1,0 +1,116 @@
+"""Which recipe to use, why, and what to expect of it, from what is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shortcutscope.debias.groups import group_by
+from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.recipes import NEEDS, RECIPES, has_conflicting, lacking
+from shortcutscope.errors import InputError
+
+if TYPE_CHECKING:
+    from shortcutscope.finding import Finding
+
+#: Fewer clean samples than this make a teacher that caps its student.
+FEW_CLEAN = 100
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A recipe and its reasons.
+
+    Attributes
+    ----------
+    recipe
+        Its name.
+    options
+        That differ from the recipe's own.
+    why
+        In words.
+    expects
+        What the project's benchmark measured of it in a like setting.
+    undefined
+        Recipe -> what it would need that is not there.
+    """
+
+    recipe: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    expects: str = ""
+    undefined: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, (f"{self.recipe}: {self.why}", self.expects)))
+
+
+def recommend(materials: Materials, finding: Finding | None = None) -> Recommendation:
+    """Choose among the recipes whose needs are met.
+
+    Parameters
+    ----------
+    materials
+        What is at hand: clean samples, concept labels, masks, layers.
+    finding
+        What the audit says of the shortcut.
+
+    Raises
+    ------
+    InputError
+        When the audit does not call it a shortcut, or nothing is at hand that a recipe could use.
+    """
+    if finding is not None and finding.verdict != "shortcut":
+        raise InputError(
+            f"{finding.name!r} is no shortcut ({finding.verdict}: {finding.reason}); nothing is recommended. "
+            "Name a recipe, if it is to be unlearnt all the same"
+        )
+    undefined = {
+        name: "; ".join(NEEDS[need] for need in missing)
+        for name, recipe in RECIPES.items()
+        if (missing := lacking(recipe, materials))
+    }
+    extent = f"{finding.extent} " if finding is not None and finding.extent != "undetermined" else ""
+    n_clean = 0 if materials.clean is None else len(materials.clean)
+    rare = _conflicting(materials)
+    if n_clean:
+        few = " (few: more of them would help most)" if n_clean < FEW_CLEAN else ""
+        audited = "at the layers that the audit chose" if materials.layers else "at all blocks"
+        layers = {} if materials.layers else {"layers": "uniform"}
+        if "balanced-distillation" not in undefined:
+            why = (
+                f"{n_clean} clean samples{few} make a teacher, {audited}, and the {rare} samples that go "
+                f"against the {extent}shortcut are known and can be weighed"
+            )
+            return Recommendation("balanced-distillation", layers, why, _EXPECTS["balanced"], undefined)
+        gone = (
+            "no training sample goes against the shortcut, so that recipes by group are not defined"
+            if materials.carries is not None and not has_conflicting(materials)
+            else "nobody knows which training samples carry the shortcut"
+        )
+        why = f"{n_clean} clean samples{few} make a teacher, {audited}; {gone}"
+        return Recommendation("audited-distillation", layers, why, _EXPECTS["audited"], undefined)
+    if "group-balanced-ce" not in undefined:
+        why = f"there is no clean sample, but {rare} samples are known to go against the {extent}shortcut"
+        return Recommendation("group-balanced-ce", {}, why, _EXPECTS["groups"], undefined)
+    if "rrr" not in undefined:
+        why = "there are masks of the artifact, and neither clean samples nor conflicting ones"
+        return Recommendation("rrr", {}, why, _EXPECTS["masks"], undefined)
+    raise InputError(
+        "nothing can be recommended without "
+        + ", ".join(NEEDS[need] for need in ("clean", "groups", "masks"))
+    )
+
+
+def _conflicting(materials: Materials) -> int:
+    """Samples of the smaller of the two concept values in every class."""
+    if materials.carries is None:
+        return 0
+    counts = group_by(materials.train.frame["label"].to_numpy(), materials.carries).counts
+    return int(np.minimum(counts[::2], counts[1::2]).sum())
+
+
+_EXPECTS = {"balanced": "", "audited": "", "groups": "", "masks": ""}

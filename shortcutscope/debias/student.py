@@ -1,0 +1,139 @@
+"""A debiased network with what is known of how it came to be, on the disk."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import nn
+
+import shortcutscope
+from shortcutscope.debias.projection import Projected
+from shortcutscope.errors import InputError
+from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.rundir import read_json, slug, write_atomically, write_json
+
+MODEL, EDITS, METRICS = "model.safetensors", "edits.safetensors", "metrics.json"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Student:
+    """The result of a recipe.
+
+    Attributes
+    ----------
+    recipe
+        Its name.
+    model
+        The network, in evaluation mode. Of recipes that train nothing it is a wrapper around the biased
+        network, whose ``remove()`` gives that one back.
+    notes
+        Choices that were made on the way, and fallbacks with their reason.
+    record
+        What ``metrics.json`` holds: recipe, options, steps, samples, fingerprints, version, details.
+    history
+        One row per logged step of the last training.
+    path
+        Where it was saved; None if it was not.
+    """
+
+    recipe: str
+    model: nn.Module
+    notes: tuple[str, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Mapping[str, float], ...] = ()
+    path: Path | None = None
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``model.safetensors``, or ``edits.safetensors`` of a wrapper, and ``metrics.json``.
+
+        The metrics are written last: a folder without them is not whole.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.model, Projected):
+            self.model.save(folder / EDITS)
+        else:
+            tensors = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
+            write_atomically(folder / MODEL, lambda file: file.write(save(tensors)))
+        write_json(
+            folder / METRICS,
+            {**self.record, "recipe": self.recipe, "notes": list(self.notes), "history": list(self.history)},
+        )
+        return folder
+
+    def _tensors(self) -> dict[str, Any]:
+        state = self.model.state_dict()
+        # Shared tensors (tied weights) are written under each of their names.
+        return {name: value.clone() for name, value in state.items()}
+
+    @classmethod
+    def open(cls, folder: str | Path, model: nn.Module) -> Student:
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        folder
+            Such as ``students/<recipe>`` of a run.
+        model
+            A network of the same architecture, which is copied; of a wrapper the very network around which
+            it is put.
+
+        Raises
+        ------
+        InputError
+            When the folder is not whole, or the weights do not fit the network.
+        """
+        folder = Path(folder)
+        record = read_json(folder / METRICS)
+        if (folder / EDITS).exists():
+            if record.get("base") not in (None, model_fingerprint(model)):
+                raise InputError(f"{folder} edits another network than this one: the weights differ")
+            made: nn.Module = Projected.open(folder / EDITS, model)
+        else:
+            made = copy.deepcopy(model)
+            try:
+                made.load_state_dict(load_file(folder / MODEL))
+            except (RuntimeError, OSError) as error:
+                raise InputError(
+                    f"{folder / MODEL} does not fit {type(model).__name__}: {error}. Give a network of the "
+                    "architecture that was trained"
+                ) from error
+            made.eval()
+        notes, history = tuple(record.pop("notes", ())), tuple(record.pop("history", ()))
+        return cls(record.pop("recipe"), made, notes, record, history, folder)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Figures of the recipe."""
+        return dict(self.record.get("details", {}))
+
+    def __repr__(self) -> str:
+        where = f", {str(self.path)!r}" if self.path else ""
+        return "\n".join([f"Student({self.recipe!r}{where})", *(f"  {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        facts = {"steps": self.record.get("steps"), "biased samples": self.record.get("n_train")}
+        facts |= {"clean samples": self.record.get("n_clean"), "saved in": self.path}
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+            for name, value in facts.items()
+            if value is not None
+        )
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        return f"<b>Student: {escape(self.recipe)}</b><table>{rows}</table><ul>{notes}</ul>"
+
+
+def version() -> str:
+    """Of the package, for the record."""
+    return str(shortcutscope.__version__)
+
+
+def student_folder(run: Path, recipe: str) -> Path:
+    """Where a run keeps the student of a recipe."""
+    return run / "students" / slug(recipe)

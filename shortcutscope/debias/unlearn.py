@@ -1,0 +1,267 @@
+"""Retrain a biased network by a recipe: what `shortcutscope.debias` and `shortcutscope.distill` do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.audit import Audit
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.materials import Floats, Materials, Start
+from shortcutscope.debias.pixel_masks import InputMasks, input_masks
+from shortcutscope.debias.recipes import NEEDS, Recipe, get_recipe, lacking
+from shortcutscope.debias.recommendation import recommend
+from shortcutscope.debias.student import Student, student_folder, version
+from shortcutscope.debias.training import Training
+from shortcutscope.errors import InputError
+from shortcutscope.finding import Finding
+from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.probes.concept import Concept
+from shortcutscope.rundir import slug
+
+
+def debias(
+    model: nn.Module,
+    train: ImageTable,
+    *,
+    recipe: str = "recommended",
+    clean: ImageTable | None = None,
+    audit: Audit | Finding | str | Path | None = None,
+    finding: str | None = None,
+    concept: str | Concept | None = None,
+    clean_concept: Concept | None = None,
+    masks: MaskSet | InputMasks | None = None,
+    held_out: ImageTable | None = None,
+    validation: ImageTable | None = None,
+    test: ImageTable | None = None,
+    start: Start = "fresh",
+    initial: Callable[[int], nn.Module] | None = None,
+    training: Training | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> Student:
+    """Retrain a network so that it does without a shortcut.
+
+    Parameters
+    ----------
+    model
+        The biased network. It is not changed.
+    train
+        The biased training samples. Those that are clean, too, are taken out of it.
+    recipe
+        A name of ``shortcutscope.debias.recipes.RECIPES``, or ``"recommended"``, which asks `recommend`.
+    clean
+        Samples in which the shortcut tells nothing of the label, some of which carry it.
+    audit, finding
+        An audit, its run directory, or one of its findings; of an audit with several shortcuts, which one.
+        Gives the layers, and the concept by name.
+    concept
+        Which training samples carry the shortcut: a column of `train`, or a `Concept` by sample id, for
+        example `Finding.label` of them. By default the finding's column, where `train` has it.
+    clean_concept
+        The same of `clean`; by default its column, where it has it.
+    masks
+        Masks of the artifact on training images: a `MaskSet`, or a function from a row of `train`.
+    held_out
+        Samples to judge a teacher on, with the concept's column; for example those that were audited.
+    validation
+        For early stopping, see `Training.select`.
+    test
+        Samples that the result will be judged on: none of them, nor of their patients, may be trained on.
+    start, initial
+        Where students begin, see `Materials`.
+    training
+        Schedule and budget.
+    out
+        Folder of the student; by default ``students/<recipe>`` of the audit's run, else nothing is kept.
+    seed, progress
+        Of everything random; whether to show bars.
+    **options
+        Of the recipe.
+
+    Returns
+    -------
+    Student
+
+    Raises
+    ------
+    InputError
+        Before any long work, for whatever the recipe lacks, samples or patients on two sides, and options
+        out of range.
+    ModelError
+        When the loss becomes NaN or infinite.
+    """
+    found = _finding_of(audit, finding)
+    biased, notes = _without(train, clean)
+    _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
+    name = concept if isinstance(concept, str) else concept.name if concept else found.name if found else None
+    carries = _values(concept, name, biased, "train")
+    materials = Materials(
+        model=model,
+        train=biased,
+        clean=clean,
+        carries=carries,
+        clean_carries=None if clean is None else _values(clean_concept, name, clean, "clean"),
+        masks=_input_masks(masks, biased, train),
+        layers=dict(found.layers) if found and found.layers else None,
+        validation=validation,
+        judged_on=held_out if held_out is not None and name in held_out.frame else None,
+        concept=name,
+        positive=int(found.association.get("positive", 1)) if found else 1,
+        start=start,
+        initial=initial,
+        training=training or Training(seed=seed),
+        seed=seed,
+        progress=progress,
+    )
+    if recipe == "recommended":
+        advice = recommend(materials, found)
+        notes.append(f"recommended: {advice.why}")
+        recipe, options = advice.recipe, {**advice.options, **options}
+    chosen = get_recipe(recipe)
+    require(chosen, materials)
+    folder = _folder(out, found, recipe)
+    outcome = chosen(materials.with_out(folder), **options)
+    record = {
+        "version": version(),
+        "options": {key: repr(value) if callable(value) else value for key, value in options.items()},
+        "steps": outcome.steps,
+        "n_train": len(biased),
+        "n_clean": 0 if clean is None else len(clean),
+        "concept": name,
+        "base": model_fingerprint(model),
+        "data": biased.fingerprint(),
+        "seed": seed,
+        "details": dict(outcome.details),
+    }
+    student = Student(recipe, outcome.model, (*notes, *outcome.notes), record, outcome.history, folder)
+    if folder is not None:
+        student.save(folder)
+    return student
+
+
+def distill(
+    model: nn.Module,
+    train: ImageTable,
+    *,
+    clean: ImageTable,
+    recipe: str = "audited-distillation",
+    **options: Any,
+) -> Student:
+    """Distil a specialist teacher, trained on the clean samples, into a student at intermediate layers.
+
+    The same as `debias` with a recipe of distillation; `options` are those of `debias` and
+    `shortcutscope.debias.distillation_options.Distillation`.
+    """
+    return debias(model, train, recipe=recipe, clean=clean, **options)
+
+
+def require(recipe: Recipe, materials: Materials) -> None:
+    """Refuse a recipe whose needs are not met.
+
+    Raises
+    ------
+    InputError
+        Names what is missing and where to have it from.
+    """
+    missing = lacking(recipe, materials)
+    if missing:
+        raise InputError(
+            f"recipe {recipe.name!r} needs "
+            + "; and ".join(NEEDS[need] for need in missing)
+            + ". Give them, or "
+            "choose another recipe: recipe='recommended' takes what there is into account"
+        )
+
+
+def _finding_of(audit: Audit | Finding | str | Path | None, name: str | None) -> Finding | None:
+    if audit is None or isinstance(audit, Finding):
+        return audit
+    opened = audit if isinstance(audit, Audit) else Audit.open(audit)
+    if name is not None:
+        return opened[name]
+    if len(opened.shortcuts) == 1:
+        return opened.shortcuts[0]
+    there = ", ".join(repr(f.name) for f in opened.shortcuts)
+    raise InputError(
+        f"the audit found {len(opened.shortcuts)} shortcuts ({there}): say finding=, which one to unlearn"
+        if opened.shortcuts
+        else "the audit found no shortcut; say finding=, if one of its concepts is to be unlearnt anyway"
+    )
+
+
+def _without(train: ImageTable, clean: ImageTable | None) -> tuple[ImageTable, list[str]]:
+    """The training samples that are not clean ones."""
+    if clean is None:
+        return train, []
+    inside = train.frame["sample_id"].isin(set(clean.frame["sample_id"])).to_numpy()
+    if not inside.any():
+        return train, []
+    if inside.all():
+        raise InputError("all training samples are clean ones: nothing biased is left to learn from")
+    notes = [f"{int(inside.sum())} clean samples were taken out of the biased ones"]
+    return train.take(np.flatnonzero(~inside)), notes
+
+
+def _require_apart(train: ImageTable, clean: ImageTable | None, others: dict[str, ImageTable | None]) -> None:
+    """Refuse samples, or patients, that are trained on and judged on."""
+    for role, table in others.items():
+        if table is None:
+            continue
+        for what, trained in (("training", train), ("clean", clean)):
+            if trained is None:
+                continue
+            columns = ["sample_id"] + (["group"] if trained.has_groups and table.has_groups else [])
+            for column in columns:
+                both = sorted(set(trained.frame[column]) & set(table.frame[column]))
+                if both:
+                    kind = "samples" if column == "sample_id" else "patients"
+                    raise InputError(
+                        f"{len(both)} {kind} are in the {what} samples and in {role}, among them "
+                        f"{', '.join(map(repr, both[:3]))}: what is judged on must not be trained "
+                        "on; take them out of one of the two"
+                    )
+
+
+def _values(concept: str | Concept | None, name: str | None, table: ImageTable, role: str) -> Floats | None:
+    """(N,) the concept of a table's rows, or None where nobody knows."""
+    if isinstance(concept, Concept):
+        if not set(concept.sample_ids) & set(table.frame["sample_id"]):
+            raise InputError(
+                f"the concept {concept.name!r} says nothing of the {role} samples: its ids are others. Use "
+                "finding.label(model, train) for values of new samples"
+            )
+        return concept.aligned_to(table.frame["sample_id"]).values
+    if name is None or name not in table.frame:
+        if isinstance(concept, str) and role == "train":
+            raise InputError(
+                f"the training samples have no column {concept!r}; they have {', '.join(table.metadata)}"
+            )
+        return None
+    (column,) = Concept.from_column(table.frame, name)[:1]
+    return column.aligned_to(table.frame["sample_id"]).values
+
+
+def _input_masks(
+    masks: MaskSet | InputMasks | None, biased: ImageTable, train: ImageTable
+) -> InputMasks | None:
+    if masks is None or isinstance(masks, MaskSet):
+        return None if masks is None else input_masks(masks, biased)
+    if len(biased) == len(train):
+        return masks
+    row_of = {name: row for row, name in enumerate(train.frame["sample_id"])}
+    rows = [row_of[name] for name in biased.frame["sample_id"]]
+    return lambda row: masks(rows[row])
+
+
+def _folder(out: str | Path | None, found: Finding | None, recipe: str) -> Path | None:
+    if out is not None:
+        return Path(out) / slug(recipe)
+    return student_folder(found.run, recipe) if found is not None and found.run is not None else None
