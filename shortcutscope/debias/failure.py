@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.materials import Materials, Outcome
@@ -58,10 +58,13 @@ class LearningFromFailure(Objective):
     def _difficulty(self, losses: Tensor, batch: Batch) -> Tensor:
         """W of every sample of the batch (N,), after its losses (2, N) have entered the averages."""
         rows = batch.rows.to(self.averages.device)
-        kept = self.decay * self.averages[:, rows]
-        new = (1 - self.decay * self.seen[rows]) * losses.to(self.averages.dtype)
-        self.averages[:, rows] = kept + new
-        self.seen[rows] = 1
+        visits = self.averages.new_zeros(3, len(self.seen))
+        visits[:2, rows], visits[2, rows] = losses.to(visits.dtype), 1
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(visits)
+        kept = self.decay * self.averages + (1 - self.decay * self.seen) * visits[:2]
+        self.averages.copy_(torch.where(visits[2] > 0, kept, self.averages))
+        self.seen.copy_(torch.maximum(self.seen, visits[2]))
         largest = self.averages.new_zeros(2, self._n_classes)
         largest = largest.scatter_reduce(1, self._labels.expand(2, -1), self.averages, "amax")
         relative = self.averages[:, rows] / largest[:, batch.labels].clamp(min=1e-12)

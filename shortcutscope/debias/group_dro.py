@@ -55,12 +55,13 @@ class GroupDRO(Objective):
         index = at(self._index, batch)
         member = (index == torch.arange(len(self.q), device=index.device).unsqueeze(1)).to(losses.dtype)
         sums, sizes = member @ losses, member.sum(1)
-        everywhere, n_processes = _over_processes(torch.stack([sums.detach(), sizes]))
+        whole = _whole_batch(torch.cat([sums.detach(), sizes, sums.new_tensor([len(losses)])]))
+        whole_sums, whole_sizes = whole[: len(sums)], whole[len(sums) : -1].clamp(min=1)
         if self.training:
-            self._follow(everywhere[0] / everywhere[1].clamp(min=1))
-        # Gradients are averaged over processes, so that each one's part counts as many times as there are.
-        by_group = n_processes * sums / everywhere[1].clamp(min=1)
-        known = everywhere[1].sum() / (n_processes * len(losses))
+            self._follow(whole_sums / whole_sizes)
+        # A process counts by its share of the batch; the groups' means are over all of the batch.
+        by_group = whole[-1] / len(losses) * sums / whole_sizes
+        known = whole[len(sums) : -1].sum() / whole[-1]
         terms = {"group_dro": known * (self.q.to(losses.dtype) @ by_group)}
         if not self._all_known:
             terms["ce_unknown"] = (losses * (index < 0)).mean()
@@ -72,12 +73,11 @@ class GroupDRO(Objective):
             self.q.copy_(raised / raised.sum())
 
 
-def _over_processes(values: Tensor) -> tuple[Tensor, int]:
-    """The sum over all processes that train together, and how many they are."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return values, 1
-    distributed.all_reduce(values)
-    return values, distributed.get_world_size()
+def _whole_batch(values: Tensor) -> Tensor:
+    """The sum over all processes that train together."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(values)
+    return values
 
 
 def group_dro(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from shortcutscope.debias import group_dro as module
 from shortcutscope.debias.group_dro import GroupDRO, group_dro
 from shortcutscope.debias.groups import group_by
 from shortcutscope.debias.objective import Batch
@@ -82,3 +83,24 @@ def test_recipe(materials, labels) -> None:
         group_dro(replace(materials, carries=labels.astype(float)))
     with pytest.raises(InputError, match="eta"):
         group_dro(materials, eta=0)
+
+
+def test_processes_that_share_a_batch_add_up_to_one(monkeypatch) -> None:
+    labels, carries = np.repeat([0, 1], 5), np.array([0, 1, 0, 1, np.nan] * 2)
+    images = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    model = nn.Linear(3, 2)
+    parts = ([0, 1, 2, 5], [3, 4, 6, 7, 8, 9])
+
+    def loss_of(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        objective = GroupDRO(group_by(labels, carries), eta=0.5)
+        return sum(objective(model, _batch(images, labels, rows)).values()).detach(), objective.q
+
+    alone, q = loss_of(sorted(parts[0] + parts[1]))
+    summed = []
+    monkeypatch.setattr(module, "_whole_batch", lambda values: summed.append(values) or values)
+    for part in parts:
+        loss_of(part)
+    monkeypatch.setattr(module, "_whole_batch", lambda values: summed[0] + summed[1])
+    shares = [(loss_of(part), len(part) / 10) for part in parts]
+    assert float(sum(loss * share for (loss, _), share in shares)) == pytest.approx(float(alone), rel=1e-5)
+    assert all(torch.allclose(other, q) for (_, other), _ in shares)
