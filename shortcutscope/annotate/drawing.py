@@ -16,7 +16,7 @@ from shortcutscope.annotate.contrast import Choice, Usual, choose_contrast, cut,
 from shortcutscope.annotate.evidence import Evidence, Vectors, resized
 from shortcutscope.annotate.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.annotate.presence import Presence
-from shortcutscope.annotate.signals import is_signal, pictured
+from shortcutscope.annotate.signals import is_signal, pictured, whole_spans
 from shortcutscope.annotate.thresholds import Threshold
 from shortcutscope.models.layers import Layer
 
@@ -107,7 +107,7 @@ class Drawer:
         choice = choose_contrast(array[carriers], array[others], fusion[carriers], usual, threshold)
         regions = [region_of(values, choice.share) for values in fusion]
         contrast = choice.contrast.of(array, usual)
-        outlines = [outline(v, r, threshold) for v, r in zip(contrast, regions, strict=True)]
+        outlines = [outline(v, r, threshold, leads=leads) for v, r in zip(contrast, regions, strict=True)]
         presence = Presence.fit(peaks | _shown(outlines), score, concept)
         sizes = [int(drawn.mask.sum()) for drawn, carries in zip(outlines, carriers, strict=True) if carries]
         return cls(evidence, weights, usual, choice, presence, threshold, Areas.fit(sizes))
@@ -120,7 +120,7 @@ class Drawer:
         fusion = _full_size(fused(maps, self.weights), images.shape[2:])
         contrast = self.choice.contrast.of(images, self.usual)
         outlines = [
-            outline(values, region_of(where, self.choice.share), self.threshold)
+            outline(values, region_of(where, self.choice.share), self.threshold, leads=leads)
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
@@ -178,9 +178,10 @@ class Outline:
     separation: float
 
 
-def outline(contrast: Maps, region: Mask, threshold: Threshold = "otsu") -> Outline:
-    """Cut the mask of one image out of its region."""
+def outline(contrast: Maps, region: Mask, threshold: Threshold = "otsu", *, leads: bool = False) -> Outline:
+    """Cut the mask of one image, or of a signal (leads, time), out of its region."""
     mask = cut(contrast, region, threshold)
+    mask = whole_spans(mask) if leads else mask
     rest = region & ~mask
     height = float(contrast[mask].mean() - contrast[rest].mean()) if mask.any() and rest.any() else 0.0
     return Outline(region, mask, max(height, 0.0), separation(contrast, region, mask))

@@ -230,7 +230,7 @@ class MaskSet:
         Parameters
         ----------
         size
-            Of the result; None for 64 pixels a side.
+            Of the result; None for 64 pixels a side, and for each lead of signals.
 
         Raises
         ------
@@ -244,7 +244,10 @@ class MaskSet:
                 "the mean needs masks of one number of axes that are not all empty; "
                 f"there are {len(inside)} with {sorted(dims)} axes"
             )
-        size = (_MEAN_SIDE,) * dims.pop() if size is None else tuple(size)
+        if size is None:
+            size = (_MEAN_SIDE,) * dims.pop()
+            leads = {entry.size[0] for entry in inside if entry.kind == "signal"}
+            size = (leads.pop(), *size[1:]) if len(leads) == 1 else size
         total = np.zeros(size, dtype=np.float64)
         for entry in inside:
             mask = self._read(entry)

@@ -22,6 +22,8 @@ _AXES = 3  # samples, leads, time
 
 #: Windows in which loudness is measured and in which it is typical, as shares of the signal's length.
 WINDOW, TYPICAL = 1 / 64, 1 / 16
+#: Spans and gaps shorter than this share of the longest span are none.
+SHORT = 0.25
 #: Longest signal that evidence is computed on; longer ones are averaged down to it.
 WORKING_LENGTH = 1024
 #: Loudness that counts as none, as a share of the median one.
@@ -89,6 +91,28 @@ def running_median(values: Signals, width: int) -> Signals:
     # All lines in one, since SciPy is many times faster on a single axis.
     found: Signals = median_filter(lines.ravel(), width, mode="nearest").reshape(lines.shape)
     return found[:, half : half + values.shape[-1]].reshape(values.shape)
+
+
+def whole_spans(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """A mask (leads, time) without gaps and spans that are short beside its longest span.
+
+    What is wrong with a signal is wrong for a while. Heart beats make holes in what is too quiet, and stand
+    out by themselves beside what is too loud.
+    """
+    longest = max((stop - start for _, start, stop in spans(mask)), default=0)
+    found = mask.copy()
+    for lead, start, stop in spans(mask):
+        found[lead, start:stop] = stop - start >= SHORT * longest
+    for lead, start, stop in spans(~found):
+        found[lead, start:stop] = start > 0 and stop < mask.shape[1] and stop - start < SHORT * longest
+    return found
+
+
+def spans(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """Lead, start and stop of the spans inside a mask (leads, time), from 0; stop is the first outside."""
+    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    starts, stops = np.argwhere(edges == 1), np.argwhere(edges == -1)
+    return [(int(lead), int(a), int(b)) for (lead, a), (_, b) in zip(starts, stops, strict=True)]
 
 
 def signal_responses(x: Tensor, filters: Callable[[Tensor], Tensor]) -> Tensor:

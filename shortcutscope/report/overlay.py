@@ -135,7 +135,7 @@ def _draw(ax: Axes, shown: MaskPicture) -> None:
         vmin=0,
         vmax=255,
         extent=(0, width, height, 0),
-        interpolation="nearest",
+        interpolation="antialiased" if shown.entry.kind == "signal" else "nearest",
     )
     # A square for each, so that oblong images stand in line and captions have room.
     half = max(height, width) / 2
@@ -175,7 +175,8 @@ def _draw_histogram(ax: Axes, masks: MaskSet, bins: int) -> None:
 
 def _draw_mean(ax: Axes, masks: MaskSet, mean: np.ndarray) -> None:
     """The mean in the frame that the image of median shape has."""
-    shapes = [entry.size[-2] / entry.size[-1] for entry in masks.entries if not entry.empty]
+    drawn_masks = [entry for entry in masks.entries if not entry.empty]
+    shapes = [1.0 if e.kind == "signal" else e.size[-2] / e.size[-1] for e in drawn_masks]
     drawn = ax.imshow(mean, cmap="cividis", vmin=0, extent=(0, 1, 1, 0), aspect=float(np.median(shapes)))
     ax.set_title("share of them that cover a place", fontsize=8)
     ax.set_xticks([])

@@ -14,19 +14,13 @@ from shortcutscope.annotate.export.layout import as_given, provenance_of, requir
 from shortcutscope.annotate.mask_files import Mask
 from shortcutscope.annotate.mask_manifest import MANIFEST, read_manifest, write_manifest
 from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.annotate.signals import spans
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import write_atomically
 
 #: File of the intervals in an exported folder, and its columns.
 FILE = "intervals.csv"
 COLUMNS = ("sample_id", "lead", "start", "stop")
-
-
-def intervals(mask: Mask) -> list[tuple[int, int, int]]:
-    """Lead, start and stop of the spans inside a mask (leads, time), from 0; stop is the first outside."""
-    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    starts, stops = np.argwhere(edges == 1), np.argwhere(edges == -1)
-    return [(int(lead), int(a), int(b)) for (lead, a), (_, b) in zip(starts, stops, strict=True)]
 
 
 def export_csv(
@@ -60,7 +54,7 @@ def export_csv(
     most = max(entry.size[0] for entry in masks.entries)
     if leads is not None and len(leads) < most:
         raise InputError(f"{len(leads)} names of leads are given, the signals have up to {most}")
-    rows = [(sample_id, *found) for sample_id, mask in masks for found in intervals(mask)]
+    rows = [(sample_id, *found) for sample_id, mask in masks for found in spans(mask)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     if leads is not None:
         frame.insert(2, "lead_name", [str(leads[lead]) for lead in frame["lead"]])
