@@ -86,7 +86,9 @@ def train_classifier(
 
     steps = epochs * max(1, len(table) // batch_size)
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=0.2)
+    # Of five steps a fifth is one, and torch divides by that rise less one.
+    rise = 0.2 if steps != 4 else 0.25
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=rise)
     generator = torch.Generator().manual_seed(seed)
     memory_format = fastest_format(model, images.shape)
     model.to(memory_format=memory_format).train()

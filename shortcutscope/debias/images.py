@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -95,20 +95,21 @@ class Order:
         self._n, self._size, self._seed = n, min(batch_size, n), seed
         self._draws = None if draws is None else _checked(draws, n)
         self.steps_per_epoch = n // self._size
-        self._epoch: tuple[int, tuple[Tensor, ...]] = (-1, ())
+        # More than one, since an epoch is still asked for while the next is read ahead.
+        self._batches = lru_cache(maxsize=4)(self._drawn)
 
     def rows(self, step: int) -> Tensor:
         """Rows of the step of this number, counted from 0; (batch_size,) int64 on the CPU."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, full_batches(self._drawn(epoch), self._size))
-        return self._epoch[1][position]
+        return self._batches(epoch)[position]
 
-    def _drawn(self, epoch: int) -> Tensor:
+    def _drawn(self, epoch: int) -> tuple[Tensor, ...]:
         generator = generator_of(self._seed, ORDER, epoch)
         if self._draws is None:
-            return torch.randperm(self._n, generator=generator)
-        return torch.multinomial(self._draws, self._n, replacement=True, generator=generator)
+            order = torch.randperm(self._n, generator=generator)
+        else:
+            order = torch.multinomial(self._draws, self._n, replacement=True, generator=generator)
+        return full_batches(order, self._size)
 
 
 def full_batches(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:

@@ -122,7 +122,7 @@ class TrainingLoop:
         self._held_out = self._samples(validation) if validating and validation is not None else None
         self._order = Order(len(table), training.batch_size, objective.draws(), training.seed)
         self._steps = training.n_steps(len(table))
-        self._format = fastest_format(model, self._images.shape)
+        self._format = fastest_format(self._step, self._images.shape)
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=training.lr, weight_decay=training.weight_decay
         )
@@ -161,9 +161,9 @@ class TrainingLoop:
         if self._stopped or self.done == self._steps:
             return
         set_training_mode(self._step)
-        epoch = self._order.steps_per_epoch
-        checkpoint_every = self._training.checkpoint_every or epoch
-        validate_every = self._training.validate_every or epoch
+        now_and_then = max(self._order.steps_per_epoch, math.ceil(self._steps / 20))
+        checkpoint_every = self._training.checkpoint_every or now_and_then
+        validate_every = self._training.validate_every or now_and_then
         log_every = self._training.log_every or max(1, self._steps // 100)
         rows = (self._mine(self._order.rows(step)) for step in range(self.done, self._steps))
         for images in self._images.batches(rows, self._training.workers):
@@ -354,7 +354,7 @@ class TrainingLoop:
         """What the trained weights depend on."""
         objective = self._step.objective
         return {
-            "training": self._training.identity(),
+            **self._training.identity(),
             "train": [table.fingerprint(), table.transform_fingerprint()],
             "validation": validation and [validation.fingerprint(), validation.transform_fingerprint()],
             "start": tensors_digest(self._step),

@@ -74,8 +74,9 @@ class Processes:
 
     def unwrapped(self, module: nn.Module) -> None:
         """Forget a wrapped module and take off it whatever was put on it."""
-        self._accelerator.unwrap_model(module, keep_fp32_wrapper=False)
-        self._accelerator.free_memory()
+        if self.count > 1:
+            self._accelerator.unwrap_model(module, keep_fp32_wrapper=False)
+            self._accelerator.free_memory()
 
     def same_buffers(self, module: nn.Module) -> None:
         """Give all processes the first one's buffers, since each saw other samples (batch norm)."""

@@ -49,12 +49,13 @@ class Training:
     patience
         Stop after this many validations without a better one; None never stops early.
     validate_every
-        Steps between validations; None validates after every epoch where `select` needs it.
+        Steps between validations; None validates where `select` needs it, after every epoch or about twenty
+        times, whichever is rarer.
     ema
         Decay of an exponential moving average of the weights, which is then what is validated and returned;
         None keeps none.
     checkpoint_every
-        Steps between checkpoints; None writes one after every epoch.
+        Steps between checkpoints; None writes one after every epoch or about twenty, whichever is rarer.
     log_every
         Steps between rows of the log; None writes about a hundred rows.
     workers

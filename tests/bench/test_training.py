@@ -58,6 +58,36 @@ def test_same_seed_same_weights(precision):
     assert not torch.equal(first.fc.weight, other.fc.weight)
 
 
+def test_the_recipe_to_the_bit():
+    """Trained models are cached by the recipe's name, so that it must not drift."""
+    table, model, slow = squares(56), small_net(), small_net().train()
+    train(model, table, epochs=2, batch_size=16, precision="fp32", seed=3)
+    generator = torch.Generator().manual_seed(3)
+    slow.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(slow.parameters(), lr=3e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=7, pct_start=0.2)
+    for _ in range(2):
+        order = torch.randperm(56, generator=generator)
+        for rows in (order[:16], order[16:32], order[32:48]):
+            padded = nn.functional.pad(
+                torch.stack([table[int(i)][0] for i in rows]), (2, 2, 2, 2), "replicate"
+            )
+            y, x = torch.randint(0, 5, (2,), generator=generator).tolist()
+            batch = padded[:, :, y : y + 28, x : x + 28].contiguous(memory_format=torch.channels_last)
+            loss = nn.functional.cross_entropy(slow(batch), rows % 2)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, slow.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+def test_a_training_of_few_steps_has_a_schedule(steps):
+    train(small_net(), squares(8), epochs=steps, batch_size=8)
+
+
 def test_dropout_is_reproducible_and_the_global_generator_is_left_alone():
     def fit():
         with seeded(0):
