@@ -120,7 +120,7 @@ def annotate(
             )
             values = concept.aligned_to(ids).values
             with tqdm(total=len(left), desc="masks", disable=not progress) as bar:
-                for row, drawn in _stream(model, own, fitted, left, batch_size):
+                for row, drawn in _stream(model, own, fitted, wanted, frozenset(left), batch_size):
                     geometry = mask_geometry(own, row)
                     if heat:
                         _keep_heat(Path(out), ids[row], geometry.to_source(drawn.heat))
@@ -138,16 +138,28 @@ def annotate(
 
 
 def _stream(
-    model: nn.Module, table: ImageTable, fitted: Drawers, rows: Sequence[int], batch_size: int
+    model: nn.Module,
+    table: ImageTable,
+    fitted: Drawers,
+    wanted: Sequence[int],
+    left: frozenset[int],
+    batch_size: int,
 ) -> Iterator[tuple[int, Drawn]]:
-    """Rows and what was drawn of them, fold by fold, one batch in memory at a time."""
+    """Rows that are left and what was drawn of them, fold by fold, one batch in memory at a time.
+
+    Batches are those of a run that was never interrupted: what a network computes of an image depends in its
+    last bits on how many others are in the batch.
+    """
     for fold, drawer in enumerate(fitted.drawers):
-        own = [row for row in rows if fitted.folds[row] == fold]
-        if not own:
+        own = [row for row in wanted if fitted.folds[row] == fold]
+        parts = [own[k : k + batch_size] for k in range(0, len(own), batch_size)]
+        rows = [row for part in parts if not left.isdisjoint(part) for row in part]
+        if not rows:
             continue
-        for x, _, places in batches(table.take(own), batch_size):
-            at = [own[int(place)] for place in places]
-            yield from zip(at, drawer.draw(model, x, fitted.scores[at]), strict=True)
+        for x, _, places in batches(table.take(rows), batch_size):
+            at = [rows[int(place)] for place in places]
+            drawn = drawer.draw(model, x, fitted.scores[at])
+            yield from ((row, one) for row, one in zip(at, drawn, strict=True) if row in left)
 
 
 def needs_review(drawn: Drawn, value: float) -> bool:

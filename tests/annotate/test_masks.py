@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from shortcutscope.annotate.learning import balanced, early_layers
+from shortcutscope.annotate.mask_writer import MaskWriter
 from shortcutscope.annotate.masks import annotate, annotate_finding, heat_map
 from shortcutscope.annotate.review_order import review_order
 from shortcutscope.data.artifacts import CATALOGUE
@@ -96,6 +97,45 @@ def test_an_interrupted_run_goes_on(problem, drawn, tmp_path):
         assert (both.mask(name) == drawn.mask(name)).all()
     with pytest.raises(StaleRunError):
         annotate(model, scanned, table, concept, some, threshold=0.5, **options)
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(problem, tmp_path, monkeypatch):
+    model, scanned, table, concept = problem
+    some = [str(name) for name in concept.sample_ids[::4]]
+    options = {"heat": True, "batch_size": 4, "progress": False}
+    annotate(model, scanned, table, concept, some, out=tmp_path / "whole", **options)
+    append, written = MaskWriter.append, []
+
+    def killed(writer, *given, **told):
+        if len(written) == 18:  # within a batch of the second fold
+            raise KeyboardInterrupt
+        written.append(append(writer, *given, **told).file)
+
+    folder = tmp_path / "broken"
+    monkeypatch.setattr(MaskWriter, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        annotate(model, scanned, table, concept, some, out=folder, **options)
+    monkeypatch.undo()
+    before = {name: (folder / name).stat().st_mtime_ns for name in written}
+    masks = annotate(model, scanned, table, concept, some, out=folder, **options)
+    assert masks.complete
+    assert before == {name: (folder / name).stat().st_mtime_ns for name in written}
+    files = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.*")}
+    assert files == {path.relative_to(folder) for path in folder.rglob("*.*")}
+    assert len(files) == 2 * len(some) + 1
+    for name in files:
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_rerun_leaves_what_a_person_accepted(problem, tmp_path):
+    model, scanned, table, concept = problem
+    some = [str(name) for name in concept.sample_ids[:8]]
+    options = {"out": tmp_path / "m", "progress": False}
+    masks = annotate(model, scanned, table, concept, some[:4], **options)
+    masks.reviewed({some[0]: True, some[1]: False})
+    again = annotate(model, scanned, table, concept, some, **options)
+    assert [again.entry(name).accepted for name in some[:3]] == [True, False, None]
+    assert len(again) == 8
 
 
 def test_the_plain_recipe_draws_too(problem, tmp_path):
