@@ -11,10 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from shortcutscope.audit import Audit
+    from shortcutscope.comparison.result import Comparison
     from shortcutscope.finding import Finding
     from shortcutscope.models.layers import Layer
 
+_WORST = 10
 # The verdict is always written out: colour only helps those who see it.
 STYLES = {
     "shortcut": "bold red",
@@ -70,6 +74,51 @@ def _measurements(finding: Finding) -> list[str]:
         gap.get("value"),
     )
     return ["-" if value is None else f"{value:.2f}" for value in values]
+
+
+#: Metrics of the printed comparison, in this order.
+COMPARED = ("robust_auroc", "worst_group_accuracy", "balanced_auroc", "delta_tpr", "flip_rate", "ece")
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print what got worse, then a row per network with the metrics that matter most."""
+    worse = comparison.worse
+    told = f"{len(worse)} of {comparison.compared} changes are for the worse"
+    console.print(told, style="bold", highlight=False)
+    for row in worse.head(_WORST).to_dict("records"):
+        what = f"{row['metric']} {row['detail'] or ''}".strip()
+        how = row["note"] if row["part"] == "verdict" else f"{row['change']:+.3f}"
+        line = f"worse: {row['network']}, {row['table']}: {what} {how}"
+        console.print(line, style="yellow", markup=False, highlight=False)
+    console.print(comparison_table(comparison))
+    for note in comparison.notes:
+        console.print(note, markup=False, highlight=False)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """A row per network and table: each metric with its 95 % interval, and the verdict on the concept."""
+    table = Table(title=f"Before and after, by {comparison.concept}")
+    for column in ("network", "samples", "verdict"):
+        table.add_column(column, overflow="fold")
+    for metric in COMPARED:
+        table.add_column(metric.replace("_", " "))
+    frame = comparison.frame
+    whole = frame[frame["detail"].isna() | frame["detail"].eq("")]
+    verdicts = {network["name"]: network["verdict"] or "-" for network in comparison.networks}
+    for network, verdict in verdicts.items():
+        for samples in comparison.tables:
+            own = whole[whole["network"].eq(network) & whole["table"].eq(samples["name"])]
+            cells = [_with_interval(own[own["metric"].eq(metric)]) for metric in COMPARED]
+            table.add_row(network, samples["name"], verdict, *cells)
+    return table
+
+
+def _with_interval(rows: pd.DataFrame) -> str:
+    if rows.empty or rows["value"].isna().all():
+        return "-"
+    row = rows.iloc[0]
+    interval = f" ({row['low']:.2f} to {row['high']:.2f})" if row["low"] == row["low"] else ""
+    return f"{row['value']:.3f}{interval}"
 
 
 def print_layers(console: Console, layers: Sequence[Layer]) -> None:

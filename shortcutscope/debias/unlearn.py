@@ -185,14 +185,23 @@ def _finding_of(audit: Audit | Finding | str | Path | None, name: str | None) ->
     if audit is None or isinstance(audit, Finding):
         return audit
     opened = audit if isinstance(audit, Audit) else Audit.open(audit)
-    if name is not None:
-        return opened[name]
-    if len(opened.shortcuts) == 1:
-        return opened.shortcuts[0]
-    there = ", ".join(repr(f.name) for f in opened.shortcuts)
+    return opened[name] if name is not None else only_shortcut(opened)
+
+
+def only_shortcut(audit: Audit) -> Finding:
+    """The one shortcut of an audit.
+
+    Raises
+    ------
+    InputError
+        When it found none, or several.
+    """
+    if len(audit.shortcuts) == 1:
+        return audit.shortcuts[0]
+    there = ", ".join(repr(f.name) for f in audit.shortcuts)
     raise InputError(
-        f"the audit found {len(opened.shortcuts)} shortcuts ({there}): say finding=, which one to unlearn"
-        if opened.shortcuts
+        f"the audit found {len(audit.shortcuts)} shortcuts ({there}): say finding=, which one to unlearn"
+        if audit.shortcuts
         else "the audit found no shortcut; say finding=, if one of its concepts is to be unlearnt anyway"
     )
 

@@ -1,0 +1,316 @@
+"""``shortcutscope debias`` and ``shortcutscope compare``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from shortcutscope.cli.inputs import DataOptions, open_model, open_table
+from shortcutscope.cli.options import (
+    MODEL,
+    GroupColumn,
+    ImageColumn,
+    LabelColumn,
+    Mean,
+    Mode,
+    ModelKwargs,
+    NumClasses,
+    Root,
+    SampleIdColumn,
+    Size,
+    SplitColumn,
+    Std,
+    Trust,
+    ValueRange,
+    Weights,
+)
+from shortcutscope.errors import InputError
+
+if TYPE_CHECKING:
+    from shortcutscope.data.table import ImageTable
+    from shortcutscope.debias.student import Student
+
+_SAMPLES, _RECIPE, _TRAINING = "Samples", "Recipe", "Training"
+
+MaskColumn = Annotated[
+    str | None,
+    typer.Option(help="Annotation mask; default: column mask.", rich_help_panel="Columns of a manifest"),
+]
+
+
+def debias(
+    run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
+    model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=MODEL)],
+    data: Annotated[
+        Path, typer.Option(help="DATA of the biased training samples.", rich_help_panel=_SAMPLES)
+    ],
+    clean: Annotated[
+        Path | None,
+        typer.Option(
+            help="Samples in which the shortcut tells nothing of the label: DATA, or a CSV of ids of --data.",
+            rich_help_panel=_SAMPLES,
+        ),
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="DATA to judge the teacher on, with the concept's column.", rich_help_panel=_SAMPLES
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            help="DATA that the result will be judged on: refused if any was trained on.",
+            rich_help_panel=_SAMPLES,
+        ),
+    ] = None,
+    finding: Annotated[str | None, typer.Option(help="Which shortcut, of several.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="recommended, all, or names; list shows them.", rich_help_panel=_RECIPE)
+    ] = "recommended",
+    concept: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of --data that says which samples carry the shortcut; default: the finding's name.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    retrieved: Annotated[
+        bool,
+        typer.Option(
+            "--retrieved",
+            help="Retrieve the carriers among --data by the run's marks, or else by the audited values.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = False,
+    masks: Annotated[
+        Path | None,
+        typer.Option(help="Folder of masks of the artifact on training images.", rich_help_panel=_RECIPE),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Option of the recipe, such as temperature=2 or layers=uniform.", rich_help_panel=_RECIPE
+        ),
+    ] = None,
+    start: Annotated[
+        str, typer.Option(help="Where students begin: fresh, or model.", rich_help_panel=_TRAINING)
+    ] = "fresh",
+    epochs: Annotated[float, typer.Option(help="Passes over the samples.", rich_help_panel=_TRAINING)] = 5,
+    batch_size: Annotated[int, typer.Option(help="Samples per step.", rich_help_panel=_TRAINING)] = 64,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=_TRAINING)] = 3e-3,
+    precision: Annotated[str, typer.Option(help="bf16, fp16 or fp32.", rich_help_panel=_TRAINING)] = "bf16",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda if there is one.")] = None,
+    weights: Weights = None,
+    num_classes: NumClasses = None,
+    model_kwargs: ModelKwargs = None,
+    trust: Trust = False,
+    image: ImageColumn = "image",
+    label: LabelColumn = "label",
+    group: GroupColumn = None,
+    split: SplitColumn = None,
+    sample_id: SampleIdColumn = None,
+    mask: MaskColumn = None,
+    root: Root = None,
+    size: Size = None,
+    mode: Mode = None,
+    value_range: ValueRange = (0.0, 1.0),
+    mean: Mean = None,
+    std: Std = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, samples and draws.")] = 0,
+) -> None:
+    """Retrain the audited model so that it does without a shortcut; the students are kept in the run."""
+    import torch
+
+    from shortcutscope.annotate.maskset import MaskSet
+    from shortcutscope.audit import Audit
+    from shortcutscope.debias.settings import Training
+    from shortcutscope.debias.unlearn import debias as retrain
+    from shortcutscope.debias.unlearn import only_shortcut
+
+    console = Console()
+    if recipe == "list":
+        print_recipes(console)
+        return
+    reading = DataOptions(
+        image, label, group, split, sample_id, mask, root, size, mode, value_range, mean, std
+    )
+    found = Audit.open(run)
+    loaded = open_model(model, weights, num_classes, trust, model_kwargs)
+    loaded.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    train = training_rows(open_table(data, reading))
+    training = Training(epochs=epochs, batch_size=batch_size, lr=lr, precision=precision, seed=seed)  # type: ignore[arg-type]
+    given: dict[str, Any] = {
+        "audit": found,
+        "finding": finding,
+        "clean": None if clean is None else clean_table(clean, train, reading),
+        "concept": concept,
+        "masks": None if masks is None else MaskSet.open(masks),
+        "held_out": None if held_out is None else held_out_rows(open_table(held_out, reading)),
+        "test": None if test is None else held_out_rows(open_table(test, reading)),
+        "start": start,
+        "training": training,
+        "seed": seed,
+    }
+    if retrieved:
+        chosen = found[finding] if finding else only_shortcut(found)
+        given["concept"] = chosen.label(loaded, train)
+    options = dict(_parsed(text) for text in option or ())
+    for name in recipes_named(recipe):
+        student = retrain(loaded, train, recipe=name, **given, **options)
+        console.print(repr(student), markup=False, highlight=False, soft_wrap=True)
+    console.print("Judge them on held-out samples: shortcutscope compare", markup=False, highlight=False)
+
+
+def recipes_named(text: str) -> list[str]:
+    """``all``, or comma-separated names."""
+    from shortcutscope.debias.recipes import RECIPES
+
+    return list(RECIPES) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def print_recipes(console: Console) -> None:
+    """Every recipe with what it needs."""
+    from rich.table import Table
+
+    from shortcutscope.debias.recipes import RECIPES
+
+    table = Table(title="Recipes")
+    for column in ("recipe", "what it does", "source", "needs"):
+        table.add_column(column, overflow="fold")
+    for name, recipe in RECIPES.items():
+        table.add_row(name, recipe.summary, recipe.source, ", ".join(sorted(recipe.needs)))
+    console.print(table)
+
+
+def training_rows(table: ImageTable) -> ImageTable:
+    """The rows of the training split, or all where the table has none."""
+    import numpy as np
+
+    own = table.frame["split"].astype(str).str.lower().isin(("train", "training")).to_numpy()
+    return table.take(np.flatnonzero(own)) if own.any() else table
+
+
+def held_out_rows(table: ImageTable) -> ImageTable:
+    """The rows of all splits but the training split."""
+    import numpy as np
+
+    own = table.frame["split"].astype(str).str.lower().isin(("train", "training")).to_numpy()
+    return table.take(np.flatnonzero(~own))
+
+
+def clean_table(path: Path, train: ImageTable, reading: DataOptions) -> ImageTable:
+    """The clean samples: DATA of their own, or those of the training table whose ids a CSV names.
+
+    Raises
+    ------
+    InputError
+        For ids that the training table does not have.
+    """
+    import numpy as np
+
+    from shortcutscope.data.roles import read_manifest
+
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+        ids = reading.sample_id or "sample_id"
+        frame = read_manifest(path, [ids])
+        if reading.image not in frame.columns and ids in frame.columns:
+            row_of = {name: row for row, name in enumerate(train.frame["sample_id"].astype(str))}
+            wanted = frame[ids].astype(str).tolist()
+            unknown = [name for name in wanted if name not in row_of]
+            if unknown:
+                raise InputError(
+                    f"{len(unknown)} ids of {path} are no training samples, among them {unknown[0]!r}; give "
+                    "a manifest with their images, or ids of --data"
+                )
+            return train.take(np.array([row_of[name] for name in wanted]))
+    return open_table(path, reading)
+
+
+def compare(
+    run: Annotated[Path, typer.Argument(help="Run directory of an audit, with students.")],
+    model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=MODEL)],
+    data: Annotated[Path, typer.Option(help="DATA of held-out samples.", rich_help_panel=_SAMPLES)],
+    students: Annotated[
+        str | None, typer.Option(help="Comma-separated recipes; default: all students of the run.")
+    ] = None,
+    finding: Annotated[
+        str | None, typer.Option(help="Concept to compare by; default: the costliest.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file; by default comparison.html in the run.")
+    ] = None,
+    weights: Weights = None,
+    num_classes: NumClasses = None,
+    model_kwargs: ModelKwargs = None,
+    trust: Trust = False,
+    image: ImageColumn = "image",
+    label: LabelColumn = "label",
+    group: GroupColumn = None,
+    split: SplitColumn = None,
+    sample_id: SampleIdColumn = None,
+    mask: MaskColumn = None,
+    root: Root = None,
+    size: Size = None,
+    mode: Mode = None,
+    value_range: ValueRange = (0.0, 1.0),
+    mean: Mean = None,
+    std: Std = None,
+    seed: Annotated[int, typer.Option(help="Seed of resamples and draws.")] = 0,
+) -> None:
+    """Compare the students of a run with the biased model: what got worse comes first."""
+    from shortcutscope.audit import Audit
+    from shortcutscope.cli.tables import print_comparison
+    from shortcutscope.compare import compare as compared
+
+    reading = DataOptions(
+        image, label, group, split, sample_id, mask, root, size, mode, value_range, mean, std
+    )
+    found = Audit.open(run)
+    loaded = open_model(model, weights, num_classes, trust, model_kwargs)
+    networks = {s.recipe: s.model for s in open_students(run, loaded, students)}
+    table = held_out_rows(open_table(data, reading))
+    made = compared(found, networks, table, model=loaded, concept=finding, out=run, seed=seed)
+    console = Console()
+    print_comparison(console, made)
+    written = made.report(out or run / "comparison.html")
+    console.print(f"report: {written}", markup=False, highlight=False, soft_wrap=True)
+
+
+def open_students(run: Path, model: Any, names: str | None) -> list[Student]:
+    """The students of a run, or those of some recipes.
+
+    Raises
+    ------
+    InputError
+        When there is none, or not the one that was named.
+    """
+    from shortcutscope.debias.student import METRICS, Student
+    from shortcutscope.rundir import slug
+
+    folder = run / "students"
+    there = sorted(path.parent.name for path in folder.glob(f"*/{METRICS}"))
+    wanted = [slug(name.strip()) for name in names.split(",")] if names else there
+    missing = [name for name in wanted if name not in there]
+    if missing or not wanted:
+        raise InputError(
+            f"no student {missing[0]!r} in {folder}; there are {', '.join(there) or 'none'}"
+            if missing
+            else f"{folder} holds no student: make one with `shortcutscope debias`"
+        )
+    return [Student.open(folder / name, model) for name in wanted]
+
+
+def _parsed(text: str) -> tuple[str, Any]:
+    """``name=value``, the value as JSON where it is such."""
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise InputError(f"--option {text!r}: give name=value, such as temperature=2")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value

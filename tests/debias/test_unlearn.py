@@ -1,0 +1,183 @@
+"""`shortcutscope.debias` and `distill`: from tables to a student, and what is refused before any work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import shortcutscope as ss
+from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.projection import Projected
+from shortcutscope.debias.recipes import NEEDS, RECIPES, get_recipe, lacking
+from shortcutscope.debias.recommendation import recommend
+from shortcutscope.debias.student import Student
+from shortcutscope.debias.training import Training
+from shortcutscope.debias.unlearn import require
+from shortcutscope.errors import InputError
+from shortcutscope.finding import Finding
+from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.probes.concept import Concept
+
+QUICK = Training(steps=2, batch_size=16, augmentation="none", precision="fp32")
+
+
+@pytest.fixture
+def finding() -> Finding:
+    return Finding(
+        "tag", "planted", "", "shortcut", "", extent="localized", layers={"blocks.0": 0.25, "blocks.1": 0.75}
+    )
+
+
+def run(tables, small_network, **changes):
+    given = {"training": QUICK, "initial": small_network, "progress": False, **changes}
+    return ss.debias(small_network(7).eval(), tables["train"], **given)
+
+
+def test_a_student_is_kept_and_read_again(tables, small_network, finding, tmp_path) -> None:
+    model = small_network(7).eval()
+    before = model_fingerprint(model)
+    student = ss.distill(
+        model,
+        tables["train"],
+        clean=tables["clean"],
+        audit=finding,
+        training=QUICK,
+        initial=small_network,
+        out=tmp_path,
+        progress=False,
+    )
+    assert model_fingerprint(model) == before
+    assert student.details["layers"] == pytest.approx({"blocks.0": 0.25, "blocks.1": 0.75})
+    assert student.path == tmp_path / "audited-distillation"
+    again = Student.open(student.path, small_network(0))
+    assert model_fingerprint(again.model) == model_fingerprint(student.model)
+    assert again.notes == student.notes
+    assert dict(again.record) == dict(student.record)
+    assert "audited-distillation" in repr(again)
+    assert "clean samples" in again._repr_html_()
+
+
+def test_a_wrapper_is_kept_as_its_edits(tables, small_network, tmp_path) -> None:
+    model = small_network(7).eval()
+    student = ss.debias(
+        model, tables["train"], recipe="p-clarc", concept="tag", out=tmp_path, training=QUICK, progress=False
+    )
+    assert isinstance(student.model, Projected)
+    assert student.model.remove is not None
+    again = Student.open(student.path, model)
+    x = torch.stack([tables["held_out"][i][0] for i in range(4)])
+    with torch.no_grad():
+        torch.testing.assert_close(again.model(x), student.model(x))
+    with pytest.raises(InputError, match="another network"):
+        Student.open(student.path, small_network(8))
+
+
+def test_clean_samples_are_taken_out_of_the_biased_ones(tables, small_network) -> None:
+    train = tables["train"]
+    clean = train.take(
+        np.r_[np.flatnonzero(train.frame["label"] == 0)[:9], np.flatnonzero(train.frame["label"] == 1)[:9]]
+    )
+    student = run(tables, small_network, recipe="erm", clean=clean)
+    assert student.record["n_train"] == len(train) - 18
+    assert any("18 clean samples were taken out" in note for note in student.notes)
+    with pytest.raises(InputError, match="nothing biased is left"):
+        run(tables, small_network, recipe="erm", clean=train)
+
+
+@pytest.mark.parametrize("role", ["test", "held_out", "validation"])
+@pytest.mark.parametrize("trained", ["train", "clean"])
+def test_what_is_judged_on_is_not_trained_on(tables, small_network, role, trained) -> None:
+    with pytest.raises(
+        InputError,
+        match=f"samples are in the {'training' if trained == 'train' else 'clean'} samples and in {role}",
+    ):
+        run(tables, small_network, recipe="erm", clean=tables["clean"], **{role: tables[trained]})
+
+
+def test_no_patient_is_on_both_sides(small_network) -> None:
+    pool = ss.radiographs(60, size=32, seed=50)
+    groups = pool.frame["group"].to_numpy()
+    twice = next(g for g in np.unique(groups) if (groups == g).sum() > 1)
+    own = np.flatnonzero(groups == twice)
+    rest = np.flatnonzero(groups != twice)
+    train, test = pool.take(np.r_[own[:1], rest[:30]]), pool.take(np.r_[own[1:], rest[30:]])
+    with pytest.raises(InputError, match="patients are in the training samples and in test"):
+        ss.debias(small_network(0), train, recipe="erm", test=test, training=QUICK, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "need"),
+    [(name, need) for name, recipe in RECIPES.items() for need in sorted(recipe.needs - {"conflicting"})],
+)
+def test_what_a_recipe_needs_is_asked_for_before_any_work(tables, small_network, recipe, need) -> None:
+    bare = Materials(model=small_network(0), train=tables["train"].replaced(masks=None), progress=False)
+    with pytest.raises(InputError, match=f"recipe '{recipe}' needs") as refused:
+        require(get_recipe(recipe), bare)
+    assert NEEDS[need] in str(refused.value)
+
+
+def test_recipes_by_group_are_refused_at_full_correlation(tables, small_network) -> None:
+    labels = tables["train"].frame["label"].to_numpy().astype(float)
+    concept = Concept("tag", labels, "planted", tables["train"].frame["sample_id"].to_numpy(np.str_))
+    by_group = [name for name, recipe in RECIPES.items() if "conflicting" in recipe.needs]
+    assert {"reweighing", "group-dro", "lisa", "balanced-distillation"} <= set(by_group)
+    for name in by_group:
+        with pytest.raises(InputError, match="against the correlation"):
+            run(tables, small_network, recipe=name, clean=tables["clean"], concept=concept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipe": "magic"}, "no recipe 'magic'"),
+        ({"recipe": "erm", "concept": "ruler"}, "no column 'ruler'"),
+        ({"recipe": "erm", "audit": "nowhere"}, "nowhere"),
+    ],
+)
+def test_what_does_not_exist_is_named(tables, small_network, changes, said) -> None:
+    with pytest.raises(InputError, match=said):
+        run(tables, small_network, **changes)
+
+
+def test_a_concept_of_other_samples_is_refused(tables, small_network) -> None:
+    ids = tables["held_out"].frame["sample_id"].to_numpy(np.str_)
+    other = Concept("tag", np.r_[np.ones(46), np.zeros(46)], "planted", ids)
+    with pytest.raises(InputError, match="its ids are others"):
+        run(tables, small_network, recipe="erm", concept=other)
+
+
+def advice(materials: Materials, finding: Finding | None = None) -> str:
+    return recommend(materials, finding).recipe
+
+
+def test_the_recommendation_follows_what_is_at_hand(materials, finding) -> None:
+    from dataclasses import replace
+
+    labels = materials.train.frame["label"].to_numpy().astype(float)
+    assert advice(materials, finding) == "balanced-distillation"
+    assert advice(replace(materials, carries=None), finding) == "audited-distillation"
+    full = recommend(replace(materials, carries=labels), finding)
+    assert full.recipe == "audited-distillation"
+    assert "goes against" in full.why
+    assert "group-dro" in full.undefined
+    assert advice(replace(materials, clean=None), finding) == "group-balanced-ce"
+    with_masks = replace(materials, clean=None, carries=None, masks=lambda row: None)
+    assert advice(with_masks, finding) == "rrr"
+    with pytest.raises(InputError, match="nothing can be recommended"):
+        advice(replace(materials, clean=None, carries=None))
+    unused = replace(finding, verdict="encoded, not used", reason="effect .03")
+    with pytest.raises(InputError, match="no shortcut"):
+        advice(materials, unused)
+
+
+def test_a_recommended_recipe_can_be_run(materials) -> None:
+    for given in (materials, materials.with_out(None)):
+        chosen = recommend(given)
+        assert not lacking(get_recipe(chosen.recipe), given)
+
+
+def test_the_recommended_recipe_says_why(tables, small_network, finding) -> None:
+    student = run(tables, small_network, clean=tables["clean"], audit=finding)
+    assert student.recipe == "balanced-distillation"
+    assert any(note.startswith("recommended: 32 clean samples") for note in student.notes)
