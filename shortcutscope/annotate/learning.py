@@ -30,6 +30,8 @@ Method = Literal["fusion", "clarc"]
 
 #: Samples that vectors are fitted on, and that a drawer looks at pixel by pixel.
 FIT_SAMPLES, PIXEL_SAMPLES = 2000, 240
+#: Most pixels of all of these, and the fewest samples, whatever their size: volumes are large.
+PIXELS, LEAST_SAMPLES = 240 * 512**2, 40
 #: Fewest samples with and without the concept.
 MIN_SAMPLES = 10
 #: Depths of the early layers whose maps are evidence.
@@ -122,11 +124,17 @@ def fit_drawers(
             labels[rows],
             relevance=relevance,
         )
-        looked_at = balanced(values, labels, rows, PIXEL_SAMPLES, generator)
+        count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
+        looked_at = balanced(values, labels, rows, count, generator)
         images = torch.stack([table[int(row)][0] for row in looked_at])
         known = (values[looked_at], labels[looked_at], scores[looked_at])
         drawers.append(Drawer.fit(model, vectors, layers, images, *known, threshold))
     return Drawers(tuple(drawers), folds, scores, layers)
+
+
+def voxels_allow(count: int, size: tuple[int, ...]) -> int:
+    """Samples of this size to look at pixel by pixel: `count`, or fewer when they are large."""
+    return max(min(count, LEAST_SAMPLES), min(count, PIXELS // max(1, int(np.prod(size)))))
 
 
 def require_enough(values: Floats, name: str) -> None:

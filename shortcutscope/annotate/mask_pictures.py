@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 #: Longest side of a picture, and of the mask that an outline is drawn around, in pixels.
 SIDE, FINEST = 160, 480
+_SIGNAL_AXES = 2  # leads and time
 _blocks: Callable[..., Mask] = measure.block_reduce
 _NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 
@@ -100,13 +101,15 @@ def mask_pictures(
     Raises
     ------
     InputError
-        For a sample that the table lacks, or a mask of another size than its image.
+        For a sample that the table lacks, or a mask of another size or kind than its image.
     """
     masks, plain = masks.in_frame("displayed"), table.with_transform(None)
     rows = rows_of(table, sample_ids)
     for name in map(str, sample_ids):
         entry, image = masks.entry(name), plain.image(rows[name])
         own = mask_geometry(plain, rows[name], image).size
+        if entry.kind == "signal" and image.ndim != _SIGNAL_AXES:
+            raise InputError(f"the mask of {name!r} is one of a signal, the table has an image of that name")
         if entry.size != own:
             raise InputError(
                 f"the mask of {name!r} has the size {entry.size}, its image {own} in its own file; "

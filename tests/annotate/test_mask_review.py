@@ -149,7 +149,7 @@ def test_what_cannot_be_reviewed_is_refused(masks, table, tmp_path, monkeypatch)
         MaskSet.open(tmp_path / "half").review(table)
     with MaskWriter(tmp_path / "signal", "pacing") as writer:
         writer.append("s0", np.ones((32, 32), bool), kind="signal")
-    with pytest.raises(InputError, match="plot the signal"):
+    with pytest.raises(InputError, match="is one of a signal"):
         MaskSet.open(tmp_path / "signal").review(table)
     whole = builtins.__import__
 

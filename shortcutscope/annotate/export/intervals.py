@@ -133,10 +133,13 @@ def _table(file: Path) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in frame]
     if missing:
         raise InputError(f"{file} lacks the columns {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
-    try:
-        return frame.astype(dict.fromkeys(COLUMNS[1:], np.int64))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{file}: lead, start and stop must be whole numbers of samples: {error}") from error
+    for column in COLUMNS[1:]:
+        numbers = pd.to_numeric(frame[column], errors="coerce")
+        wrong = frame.loc[~(numbers % 1 == 0), column]
+        if len(wrong):
+            raise InputError(f"{file}: {column} must be a whole number, not {wrong.iloc[0]!r}")
+        frame[column] = numbers.astype(np.int64)
+    return frame
 
 
 def _filled(rows: pd.DataFrame, size: tuple[int, ...], file: Path) -> Mask:
