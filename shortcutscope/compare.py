@@ -151,7 +151,7 @@ def compare(
         question,
         samples,
         drawn,
-        twins,
+        {name: twins_of(table, question.name) for name, table in question.tables.items()} if twins else None,
         attribution,
         task,
         {"device": device, "output": output, "batch_size": batch_size},
@@ -214,6 +214,8 @@ class _Course:
     ----------
     samples, masks
         Per table; masks of carriers by row, and why there are none.
+    twins
+        Per table without and with the artifact on all samples, where it is planted; None where not asked for.
     running
         Device, output and batch size, as every pass takes them.
     auditing
@@ -223,7 +225,7 @@ class _Course:
     question: Question
     samples: Mapping[str, Samples]
     masks: Mapping[str, tuple[Mapping[int, Tensor], str]]
-    twins: bool
+    twins: Mapping[str, tuple[ImageTable, ImageTable] | None] | None
     attribution: str
     task: str
     running: Mapping[str, Any]
@@ -244,8 +246,8 @@ class _Course:
         table, samples = self.question.tables[name], self.samples[name]
         scores = Scores.of(self._logits(network, table, seen), self.task, self.question.positive)
         yield from performance(samples, scores)
-        if self.twins:
-            pair = twins_of(table, self.question.name)
+        if self.twins is not None:
+            pair = self.twins[name]
             both = None if pair is None else [self._logits(network, twin, seen) for twin in pair]
             yield twin_flips(samples, both, self.task)
         with frozen(network, self.running["device"]) as borrowed:

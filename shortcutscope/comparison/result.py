@@ -17,6 +17,8 @@ from shortcutscope.rundir import read_json, write_json
 FORMAT = 1
 FILE = "comparison.json"
 
+_SHOWN = 10
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Comparison:
@@ -123,9 +125,13 @@ class Comparison:
         lines = [
             f"Comparison by {self.concept!r}: {len(self.worse)} of {self.compared} changes for the worse"
         ]
-        for row in self.worse.to_dict("records"):
+        worse = self.worse.to_dict("records")
+        for row in worse[:_SHOWN]:
             what = f"{row['metric']} {row['detail']}".strip()
-            lines.append(f"  worse: {row['network']}, {row['table']}: {what} {row['change']:+.3f}")
+            how = row["note"] if row["part"] == "verdict" else f"{row['change']:+.3f}"
+            lines.append(f"  worse: {row['network']}, {row['table']}: {what} {how}")
+        if len(worse) > _SHOWN:
+            lines.append(f"  worse: {len(worse) - _SHOWN} more, see .worse")
         for network in self.networks:
             lines.append(f"  {network['name']}: {network['verdict'] or 'not audited'}")
         return "\n".join(lines)

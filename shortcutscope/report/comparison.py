@@ -110,7 +110,7 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
         "version": shortcutscope.__version__,
         "title": f"Before and after, by {comparison.concept}",
         "concept": comparison.concept,
-        "headline": _headline(comparison),
+        "headline": _headline(comparison, rows),
         "facts": _facts(comparison),
         "notes": [text[:1].upper() + text[1:] + "." for text in comparison.notes],
         "main": main,
@@ -170,7 +170,7 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
                 else wording.decimal(numbers["value"], 3),
                 "short_text": wording.decimal(numbers["value"]),
                 "short_interval_text": wording.between(_ends(numbers, "")),
-                "short_change_text": signed(numbers["change"], 2),
+                "short_change_text": _short_change(numbers["change"]),
                 "interval_text": wording.between(_ends(numbers, ""), 3),
                 "change_text": signed(numbers["change"]),
                 "change_interval_text": wording.between(_ends(numbers, "change_"), 3),
@@ -192,13 +192,18 @@ def signed(value: float | None, places: int = 3) -> str:
     return f"+{text}" if value is not None and value > 0 and float(text) != 0 else text
 
 
+def _short_change(value: float | None) -> str:
+    """With two places, or three where two would say that nothing changed."""
+    return signed(value, 3 if value is not None and 0 < abs(value) < 0.005 else 2)
+
+
 def _ends(numbers: Mapping[str, float | None], prefix: str) -> tuple[float, float] | None:
     low, high = numbers[f"{prefix}low"], numbers[f"{prefix}high"]
     return None if low is None or high is None else (low, high)
 
 
-def _headline(comparison: Comparison) -> str:
-    """Whether the shortcut is gone, and how many things got worse."""
+def _headline(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Whether the shortcut is gone, what that gained, and how many things got worse."""
     first, others = comparison.networks[0], comparison.networks[1:]
     worse = len(comparison.worse)
     told = []
@@ -214,6 +219,17 @@ def _headline(comparison: Comparison) -> str:
             told.append(f"{comparison.concept} was not called a shortcut before: {first['verdict']}.")
             if kept:
                 told.append(f"It is one of {wording.listed(kept)}.")
+    main = comparison.settings.get("main")
+    robust = [r for r in rows if _is_main(r, main, "robust_auroc") and r["value"] is not None]
+    new = [r for r in robust if not r["first"]]
+    if new and len(robust) > len(new):
+        best = max(new, key=lambda r: float(r["value"]))
+        old = next(r["short_text"] for r in robust if r["first"])
+        where = f" on the table {main}" if len(comparison.tables) > 1 else ""
+        told.append(
+            f"Robust AUROC{where}: {old} before, {best['short_text']} with {best['network']}"
+            + (f", the best of {len(new)}." if len(new) > 1 else ".")
+        )
     of = f"{comparison.compared} tested changes"
     told.append(f"{worse} of {of} {'is' if worse == 1 else 'are'} for the worse." if worse else
                 f"None of {of} is for the worse.")  # fmt: skip

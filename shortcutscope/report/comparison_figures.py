@@ -18,7 +18,7 @@ from shortcutscope.report.svg import BLUE, FONT_SIZE, INK, LINE, MUTED, ORANGE, 
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 #: Characters of a network's or layer's name.
-LONGEST = 18
+LONGEST = 26
 
 
 def metric_dots(metric: Mapping[str, Any], name: str) -> Markup:
