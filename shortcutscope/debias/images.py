@@ -11,11 +11,20 @@ from torch.utils.data import DataLoader, Dataset
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.randomness import ORDER, generator_of
+from shortcutscope.debias.settings import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.targets import find_logits
 
-__all__ = ["PRELOAD_BYTES", "Images", "Order", "full_batches", "labels_of", "require_logits_for"]
+__all__ = [
+    "PRELOAD_BYTES",
+    "Images",
+    "Order",
+    "full_batches",
+    "labels_of",
+    "require_logits_for",
+    "require_samples",
+]
 
 # Up to this size all images are decoded once and kept; above it they are read again in every epoch.
 PRELOAD_BYTES = 2 * 2**30
@@ -139,6 +148,27 @@ def require_logits_for(model: nn.Module, example: Tensor, labels: Tensor) -> Non
             f"label {int(outside[0])} lies outside the model's {classes} classes (0 to {classes - 1}); build "
             "the model with as many outputs as the table has classes"
         )
+
+
+def require_samples(table: ImageTable, training: Training, validation: ImageTable | None) -> None:
+    """Refuse tables too small to train on, and a rule of selection without samples to select on.
+
+    Raises
+    ------
+    InputError
+        Also when the validation table is empty.
+    """
+    if len(table) < 2:
+        raise InputError(f"the training table has {len(table)} samples; batch norm needs at least 2")
+    needs = [f"select={training.select!r}"] if training.select != "last" else []
+    needs += [f"validate_every={training.validate_every}"] if training.validate_every is not None else []
+    if needs and (validation is None or not len(validation)):
+        raise InputError(
+            f"{' and '.join(needs)} needs validation samples: give validation=, a table of samples that are "
+            "not trained on"
+        )
+    if validation is not None and not len(validation):
+        raise InputError("the validation table is empty; give samples, or None")
 
 
 def _stacked(items: _Items, rows: Iterable[int]) -> Tensor:

@@ -27,43 +27,21 @@ from shortcutscope.debias.checkpoint import (
     with_prefix,
     write_checkpoint,
 )
-from shortcutscope.debias.hardware import autocast, fastest_format, usable_precision
-from shortcutscope.debias.images import Images, Order, labels_of, require_logits_for
+from shortcutscope.debias.hardware import fastest_format, usable_precision
+from shortcutscope.debias.images import Images, Order, labels_of, require_logits_for, require_samples
 from shortcutscope.debias.logs import Log, NonFiniteError, Terms
 from shortcutscope.debias.objective import Batch, Objective
 from shortcutscope.debias.processes import Processes
 from shortcutscope.debias.randomness import AUGMENTATION, MODULES, OBJECTIVE, derived_seed, generator_of
 from shortcutscope.debias.selection import Best, Score, validate
-from shortcutscope.debias.settings import Precision, Training
+from shortcutscope.debias.settings import Training
+from shortcutscope.debias.step import Step, set_training_mode
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.thin import seeded
 
-__all__ = ["CHECKPOINT", "Step", "TrainingLoop", "set_training_mode"]
+__all__ = ["CHECKPOINT", "TrainingLoop"]
 
 CHECKPOINT = "checkpoint.safetensors"
-
-
-class Step(nn.Module):
-    """Model and objective as one module, so that several processes average the gradients of both."""
-
-    def __init__(self, model: nn.Module, objective: Objective, precision: Precision) -> None:
-        super().__init__()
-        self.model, self.objective, self._precision = model, objective, precision
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The objective's terms, in the precision asked for."""
-        # Not accelerate's autocast: it fixes one precision for all that a process ever trains.
-        with autocast(batch.images.device, self._precision):
-            terms: dict[str, Tensor] = self.objective(self.model, batch)
-        if not terms:
-            raise InputError(f"{type(self.objective).__name__} returned no terms; nothing can be minimised")
-        for name, value in terms.items():
-            if value.dim():
-                raise InputError(
-                    f"term {name!r} of {type(self.objective).__name__} has the shape {tuple(value.shape)}; "
-                    "it must be a scalar, such as a mean over the batch"
-                )
-        return terms
 
 
 class TrainingLoop:
@@ -101,7 +79,9 @@ class TrainingLoop:
                 f"{type(objective).__name__} needs the images as they are"
             )
             training = training.but(augmentation="none")
-        _require_samples(table, training, validation)
+        require_samples(table, training, validation)
+        if out is not None and out.is_file():
+            raise InputError(f"out={out} is a file: give a folder for checkpoints and logs")
         self._training, self._out = training, out
         self._processes = Processes(model)
         self._device = self._processes.device
@@ -361,29 +341,3 @@ class TrainingLoop:
             "objective": [type(objective).__qualname__, settings_digest(objective)],
             "processes": self._processes.count,
         }
-
-
-def set_training_mode(module: nn.Module) -> None:
-    """Training mode, but for parts all of whose parameters are frozen.
-
-    Else dropout would act inside of a frozen teacher, and batch norm of a frozen trunk would go on counting.
-    """
-    module.train()
-    for part in module.modules():
-        parameters = list(part.parameters())
-        if parameters and not any(p.requires_grad for p in parameters):
-            part.eval()
-
-
-def _require_samples(table: ImageTable, training: Training, validation: ImageTable | None) -> None:
-    if len(table) < 2:
-        raise InputError(f"the training table has {len(table)} samples; batch norm needs at least 2")
-    needs = [f"select={training.select!r}"] if training.select != "last" else []
-    needs += [f"validate_every={training.validate_every}"] if training.validate_every is not None else []
-    if needs and (validation is None or not len(validation)):
-        raise InputError(
-            f"{' and '.join(needs)} needs validation samples: give validation=, a table of samples that are "
-            "not trained on"
-        )
-    if validation is not None and not len(validation):
-        raise InputError("the validation table is empty; give samples, or None")

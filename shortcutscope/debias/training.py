@@ -49,7 +49,7 @@ def fit(
     training: Training | None = None,
     *,
     validation: ImageTable | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     name: str = "train",
     progress: bool = True,
 ) -> Fitted:
@@ -92,6 +92,8 @@ def fit(
         The loss or a weight became NaN or infinite. The model then has the weights of its last checkpoint,
         or those from before the training.
     """
-    loop = TrainingLoop(model, table, objective, training or Training(), validation, out)
+    loop = TrainingLoop(
+        model, table, objective, training or Training(), validation, None if out is None else Path(out)
+    )
     loop.run(name, progress)
     return Fitted(model, loop.done, tuple(loop.log.rows), tuple(loop.notes), loop.selected)

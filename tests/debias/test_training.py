@@ -15,8 +15,9 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias import images as images_module
 from shortcutscope.debias.averaging import MovingAverage
 from shortcutscope.debias.images import Order
-from shortcutscope.debias.loop import CHECKPOINT, set_training_mode
+from shortcutscope.debias.loop import CHECKPOINT
 from shortcutscope.debias.objective import CrossEntropy, Objective, cross_entropy
+from shortcutscope.debias.step import set_training_mode
 from shortcutscope.debias.training import Training, fit
 from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.models.fingerprint import model_fingerprint
@@ -164,6 +165,13 @@ def test_images_that_do_not_fit_into_memory_are_read_again_with_the_same_result(
     before = torch.get_rng_state()
     assert same(kept, train(small_net(), squares(), workers=workers).model)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_bar_shows_the_rate_and_the_means_of_the_terms(capsys):
+    fit(small_net(), squares(), Probed(), Training(steps=3), name="student", progress=True)
+    shown = capsys.readouterr().err
+    for part in ("student: 100%", "3/3", "lr=", "ce=", "offset="):
+        assert part in shown
 
 
 # The model that was given
@@ -347,6 +355,12 @@ def test_the_folder_of_another_training_is_refused(tmp_path, change, named):
     with pytest.raises(StaleRunError, match=rf"[(; ]{named}: "):
         train(*given.values(), out=tmp_path, **options)
     assert model_fingerprint(given["model"]) == before
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"):
+        train(small_net(), squares(), out=tmp_path / "file")
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
