@@ -99,7 +99,7 @@ def test_masks_say_which_lead_and_when(draw, least, tmp_path):
         else:
             false.append(mask.any())
     assert np.mean(overlaps) > least
-    assert np.mean(false) <= 0.06
+    assert np.mean(false) <= 0.15  # of about forty
     if draw is defective_lead:
         some = [str(name) for name in concept.sample_ids[:3]]
         plain = annotate(
