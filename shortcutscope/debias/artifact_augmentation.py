@@ -2,76 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.groups import Groups, group_by
 from shortcutscope.debias.materials import Floats, Materials, Outcome
-from shortcutscope.debias.objective import Batch, Objective, at, cross_entropy
+from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.errors import InputError
-from shortcutscope.models.targets import find_logits
 
 #: What covers more of an image than this is no artifact that could be pasted without its picture.
 LARGEST = 0.5
 
 
-class Pasting(Objective):
-    """Cross-entropy on images onto which artifacts of other samples are pasted.
+@dataclass(frozen=True, eq=False)
+class PastedSource:
+    """A table's model inputs, some with the artifact of another sample.
 
-    Parameters
+    Attributes
     ----------
-    images, masks
-        (M, C, *spatial) images of carriers and (M, *spatial) bool, their artifacts' pixels.
-    chances
-        (N,) with which probability each row of the training table gets an artifact.
+    table
+        The samples.
+    donors
+        Row -> the row whose artifact is pasted onto it.
+    masks
+        Row of a donor -> its artifact's pixels, (*spatial) bool.
     """
 
-    images: Tensor
-    masks: Tensor
+    table: ImageTable
+    donors: Mapping[int, int]
+    masks: Mapping[int, Tensor]
 
-    def __init__(self, images: Tensor, masks: Tensor, chances: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("images", images, persistent=False)
-        self.register_buffer("masks", masks, persistent=False)
-        self._chances = chances
+    def __len__(self) -> int:
+        return len(self.table)
 
-    def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
-        return {"ce": cross_entropy(find_logits(model(self.pasted(batch))), batch.labels)}
+    def read(self, i: int) -> Tensor:
+        """Input `i`, (C, *spatial)."""
+        image = self.table[i][0]
+        if i not in self.donors:
+            return image
+        donor = self.donors[i]
+        return torch.where(self.masks[donor], self.table[donor][0], image)
 
-    def pasted(self, batch: Batch) -> Tensor:
-        """The batch's images, with artifacts (N, C, *spatial); draws from the batch's generator."""
-        n, device = len(batch.rows), batch.images.device
-        chosen = torch.randint(len(self.images), (n,), generator=batch.generator).to(device)
-        drawn = torch.rand(n, generator=batch.generator).to(device) < at(self._chances, batch)
-        where = self.masks[chosen] & drawn.reshape(-1, *[1] * (self.masks.dim() - 1))
-        return torch.where(where.unsqueeze(1), self.images[chosen].to(batch.images.dtype), batch.images)
+    def identity(self, i: int) -> str:
+        """As the table's own images say, with the donor."""
+        own = self._identity(i)
+        return f"{own}|pasted {self._identity(self.donors[i])}" if i in self.donors else own
+
+    def _identity(self, row: int) -> str:
+        return self.table.source.identity(int(self.table.rows[row]))
 
 
-def artifact_augmentation(
-    materials: Materials, *, share: float | None = None, n_artifacts: int = 256
-) -> Outcome:
+def artifact_augmentation(materials: Materials, *, share: float | None = None) -> Outcome:
     """Copy-paste of the artifact, so that every class carries it equally often.
 
     Sees labels and the masks of the biased samples, and their concept where it is given; else a sample
     carries the artifact when it has a mask. Pasting is that of Ghiasi et al. 2021 ("Simple copy-paste is a
-    strong data augmentation method"), without its scaling; planting a shortcut against the label follows the
-    style augmentations that make a cue uninformative (Geirhos et al. 2019). A sample that does not carry the
-    artifact gets one with the probability (share - c) / (1 - c), c being the share of carriers in its class,
-    so that afterwards each class carries it in `share` of the samples. Defined at 100 % correlation, too.
+    strong data augmentation method"), without its scaling. Of the samples of a class that do not carry the
+    artifact as many get one as are missing to `share`. They are pasted upon once, before the training's own
+    augmentation, which would otherwise tell a pasted artifact from a native one. Defined at 100 %
+    correlation, too, where all samples then carry it.
 
     Parameters
     ----------
     materials
         With `masks` that cover at most half of an image.
     share
-        Of every class; None for the largest among the classes.
-    n_artifacts
-        At most so many carriers give their artifacts, drawn by the seed.
+        Of carriers, in every class; None for the largest among the classes.
 
     Raises
     ------
@@ -79,22 +82,33 @@ def artifact_augmentation(
         Without masks, with masks of another shape than the images, or of most of the image; for a `share`
         below that of a class.
     """
-    if n_artifacts < 1:
-        raise InputError(f"n_artifacts={n_artifacts} must be 1 or more")
     found = _artifacts(materials)
     labels = materials.train.frame["label"].to_numpy()
     carries = np.isin(np.arange(len(labels)), list(found)).astype(float)
     groups = group_by(labels, carries if materials.carries is None else materials.carries)
-    chances, share, notes = _chances(groups, share)
-    rows = sorted(np.random.default_rng(materials.seed).permutation(sorted(found))[:n_artifacts].tolist())
-    images = torch.stack([materials.train[row][0] for row in rows])
-    objective = Pasting(images, torch.stack([found[row] for row in rows]), chances)
-    details = {"share": share, "artifacts": len(rows), "pasted": float(chances.mean())}
-    return train(materials, objective, "artifact-augmentation", notes=notes, details=details)
+    recipients, share, notes = _recipients(groups, share, materials.seed)
+    rng = np.random.default_rng([materials.seed, 1])
+    donors = {row: int(rng.choice(sorted(found))) for row in recipients}
+    table = pasted_table(materials.train, donors, found)
+    details = {"share": share, "artifacts": len(found), "pasted": len(donors)}
+    return train(
+        materials, CrossEntropy(), "artifact-augmentation", table=table, notes=notes, details=details
+    )
 
 
-def _chances(groups: Groups, share: float | None) -> tuple[Tensor, float, tuple[str, ...]]:
-    """With what probability each sample gets an artifact (N,), and the share that every class then has."""
+def pasted_table(table: ImageTable, donors: Mapping[int, int], masks: Mapping[int, Tensor]) -> ImageTable:
+    """The same samples as model inputs, with `donors`' artifacts, see `PastedSource`."""
+    return ImageTable(
+        table.frame,
+        PastedSource(table, donors, masks),
+        value_range=table.value_range,
+        classes=table.classes,
+        has_groups=table.has_groups,
+    )
+
+
+def _recipients(groups: Groups, share: float | None, seed: int) -> tuple[list[int], float, tuple[str, ...]]:
+    """Rows that get an artifact, the share of carriers that every class then has, and notes."""
     counts = groups.counts.reshape(-1, 2)
     own = counts[:, 1] / np.maximum(counts.sum(1), 1)
     target = float(own.max()) if share is None else share
@@ -103,14 +117,17 @@ def _chances(groups: Groups, share: float | None) -> tuple[Tensor, float, tuple[
             f"share={share}: of class {groups.classes[int(own.argmax())]} already {own.max():.3f} carry the "
             "artifact; share must lie between that and 1"
         )
-    missing = np.divide(target - own, 1 - own, out=np.zeros_like(own), where=own < 1)
-    position = np.searchsorted(groups.classes, groups.labels)
-    chances = np.where(groups.carries == 1, 0.0, missing[position])
-    notes = [f"every class carries the artifact in {target:.1%} of its samples, by pasting"]
+    rng = np.random.default_rng([seed, 0])
+    rows: list[int] = []
+    for label, c in zip(groups.classes, own, strict=True):
+        free = np.flatnonzero((groups.labels == label) & (groups.carries != 1))
+        n = round(len(free) * (target - c) / (1 - c)) if c < 1 else 0
+        rows += sorted(rng.permutation(free)[:n].tolist())
+    notes = [f"every class carries the artifact in {target:.1%} of its samples, {len(rows)} by pasting"]
     unknown = int((~groups.known).sum())
     if unknown:
         notes.append(f"{unknown} samples of unknown concept are pasted upon like those without it")
-    return torch.from_numpy(chances.astype(np.float32)), target, tuple(notes)
+    return rows, target, tuple(notes)
 
 
 def _artifacts(materials: Materials) -> dict[int, Tensor]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 import torch
 
 from shortcutscope.data.planting import artifact_mask
+from shortcutscope.data.table import ImageTable
 from shortcutscope.debias import artifact_augmentation as module
-from shortcutscope.debias.artifact_augmentation import Pasting, artifact_augmentation
-from shortcutscope.debias.materials import Materials
-from shortcutscope.debias.objective import Batch
+from shortcutscope.debias.artifact_augmentation import artifact_augmentation, pasted_table
+from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.errors import InputError
 
 
@@ -24,51 +25,55 @@ def labels(materials) -> np.ndarray:
     return materials.train.frame["label"].to_numpy()
 
 
-def test_pixels_of_a_carrier_are_pasted_and_no_others() -> None:
-    images = torch.stack([torch.full((1, 2, 2), 5.0), torch.full((1, 2, 2), 7.0)])
-    masks = torch.tensor([[[True, False], [False, False]], [[False, False], [True, True]]])
-    objective = Pasting(images, masks, torch.tensor([0.0, 1.0, 0.5]))
-    assert not objective.state_dict()
-    seen = []
-    for seed in range(300):
-        generator = torch.Generator().manual_seed(seed)
-        batch = Batch(torch.zeros(3, 1, 2, 2), torch.zeros(3).long(), torch.tensor([0, 1, 2]), 0.0, generator)
-        seen.append(objective.pasted(batch)[:, 0].flatten(1))
-    seen = torch.stack(seen)
-    assert (seen[:, 0] == 0).all()
-    assert {tuple(row) for row in seen[:, 1].tolist()} == {(5, 0, 0, 0), (0, 0, 7, 7)}
-    assert float((seen[:, 2] != 0).any(1).float().mean()) == pytest.approx(0.5, abs=0.1)
+def test_pixels_of_a_carrier_are_pasted_and_no_others(materials) -> None:
+    train = materials.train
+    mask = torch.zeros(32, 32, dtype=torch.bool)
+    mask[3:9, 20:30] = True
+    table = pasted_table(train, {4: 7}, {7: mask})
+    expected = train[4][0].clone()
+    expected[:, mask] = train[7][0][:, mask]
+    assert torch.equal(table[4][0], expected)
+    assert torch.equal(table[5][0], train[5][0])
+    assert table.frame.equals(train.frame)
+    assert table.fingerprint() != pasted_table(train, {4: 8}, {8: mask}).fingerprint()
 
 
-def test_every_class_carries_the_artifact_alike(masked, labels, monkeypatch) -> None:
+def _pasted(run: Callable[[], Outcome], monkeypatch) -> tuple[Outcome, ImageTable]:
     kept = {}
 
     def spy(materials, objective, name, **options):
-        kept.update(objective=objective)
+        kept.update(options)
         return original(materials, objective, name, **options)
 
     original = module.train
     monkeypatch.setattr(module, "train", spy)
-    outcome = artifact_augmentation(masked)
-    share = outcome.details["share"]
-    carries = masked.carries
-    assert share == carries[labels == 1].mean()
-    chances = kept["objective"]._chances.numpy()
+    return run(), kept["table"]
+
+
+def test_every_class_carries_the_artifact_alike(masked, labels, monkeypatch) -> None:
+    carries = masked.carries.copy()
+    unknown = int(np.flatnonzero((labels == 0) & (carries == 0))[0])
+    carries[unknown] = np.nan
+    given = replace(masked, carries=carries)
+    outcome, table = _pasted(lambda: artifact_augmentation(given), monkeypatch)
+    share = carries[labels == 1].mean()
+    assert outcome.details["share"] == share
     for label in (0, 1):
-        own = labels == label
-        assert np.where(carries[own] == 1, 1, chances[own]).mean() == pytest.approx(share, rel=1e-5)
+        own = np.flatnonzero(labels == label)
+        changed = [row for row in own if not torch.equal(table[row][0], masked.train[row][0])]
+        assert not masked.carries[changed].any()
+        assert (len(changed) + masked.carries[own].sum()) / len(own) == pytest.approx(share, abs=0.03)
     assert outcome.steps == 2
-    assert outcome.details["artifacts"] == int(carries.sum())
+    assert outcome.details["artifacts"] == int(np.nansum(carries))
+    assert "1 samples of unknown concept" in outcome.notes[1]
 
 
 def test_masks_alone_are_enough_also_at_full_correlation(masked, labels) -> None:
     def masks(row: int) -> torch.Tensor | None:
         return torch.eye(32, dtype=torch.bool) if labels[row] == 1 else None
 
-    outcome = artifact_augmentation(replace(masked, masks=masks, carries=None), n_artifacts=5)
-    assert outcome.details["share"] == 1
-    assert outcome.details["artifacts"] == 5
-    assert outcome.details["pasted"] == pytest.approx(0.5)
+    outcome = artifact_augmentation(replace(masked, masks=masks, carries=None))
+    assert outcome.details == {"share": 1, "artifacts": 48, "pasted": 48}
 
 
 def test_refuses(masked) -> None:
