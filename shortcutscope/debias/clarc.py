@@ -267,10 +267,10 @@ def _forward_with_outputs(
     """Logits, and every layer's output as it lies on the way to them, so that they have a slope along it."""
     kept: dict[str, Tensor] = {}
 
-    def keep(layer: Layer, values: Tensor) -> Tensor | None:
+    def keep(layer: Layer, values: Tensor) -> Tensor:
         kept[layer.name] = values
-        # Where the model writes into the output, it writes into a copy, and the slope is that of the output.
-        return values.clone() if layer.overwritten else None
+        # What works in place behind it writes into a copy, so that the slope is that of the output itself.
+        return values.clone()
 
     with visiting(model, layers, keep):
         logits = find_logits(model(images))

@@ -1,0 +1,316 @@
+"""Spatial specificity: a network that is told where the finding is relies less on what lies elsewhere.
+
+Saab et al. 2022, "Reducing reliance on spurious features in medical image classification with spatial
+specificity": the same network is trained with image labels, with bounding boxes or with masks of the finding,
+and scores an image by the mean over pixels of the positive channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
+from scipy import ndimage
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from shortcutscope.data.geometry import Geometry
+from shortcutscope.data.table import ImageTable
+from shortcutscope.data.transform_geometry import follow
+from shortcutscope.debias.augmentation import SHIFTS, shifted
+from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.objective import Batch, Objective
+from shortcutscope.debias.segmenter import Segmenter, enlarged
+from shortcutscope.debias.training import fit
+from shortcutscope.errors import InputError
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.thin import seeded
+
+Supervision = Literal["binary", "box", "segmentation"]
+Unmasked = Literal["leave", "pseudo"]
+Masks = Callable[[int], Tensor | None]
+
+SUPERVISIONS: tuple[str, ...] = ("binary", "box", "segmentation")
+
+
+def spatial_specificity(
+    materials: Materials,
+    *,
+    supervision: Supervision = "segmentation",
+    masks: Masks | None = None,
+    unmasked: Unmasked = "leave",
+    foreground: int = 1,
+    width: int = 32,
+    balance: bool = False,
+    start: Start | None = None,
+) -> Outcome:
+    """Train a segmentation network on the finding, and classify by what it finds.
+
+    Parameters
+    ----------
+    materials
+        Whose training table has masks of the finding (not of the artifact); ``"binary"`` needs none.
+    supervision
+        ``"segmentation"`` by the masks, ``"box"`` by the bounding box of each of their connected parts,
+        ``"binary"`` by the image's label at every pixel.
+    masks
+        From a row of the training table to the finding's pixels in the model's input, true or pseudo; by
+        default the table's own masks.
+    unmasked
+        Samples of the foreground class without a mask are ``"leave"``: left out of the loss, or
+        ``"pseudo"``: half of the steps are spent without them, and in the other half they are taught what the
+        network then sees in them (self-training). Samples of the other class have an empty mask.
+    foreground
+        Class that has the finding.
+    width
+        Channels of the decoder.
+    balance
+        Weigh foreground and background pixels alike; plain cross-entropy as published otherwise.
+    start
+        Of the backbone; None is what `materials` says.
+
+    Raises
+    ------
+    InputError
+        No mask of the finding, masks that do not fit the images, more than two classes, a network without
+        positions, or an option out of range.
+    """
+    if supervision not in SUPERVISIONS or unmasked not in ("leave", "pseudo"):
+        raise InputError(
+            f"supervision={supervision!r}, unmasked={unmasked!r}; allowed are "
+            f"{', '.join(map(repr, SUPERVISIONS))}, and 'leave' or 'pseudo'"
+        )
+    taught = Taught.of(materials.train, supervision, foreground, masks)
+    with seeded(materials.seed):
+        model = Segmenter.around(
+            materials.network(start), materials.example(), width=width, foreground=foreground
+        )
+    shifts = 0 if materials.training.augmentation == "none" else SHIFTS
+    steps = materials.training.n_steps(len(materials.train))
+    training = materials.training.but(augmentation="none", epochs=1.0, steps=steps)
+    notes, spent, missing = taught.notes(supervision), 0, np.flatnonzero(~taught.known)
+
+    def train(steps: int, name: str, taught: Taught, **options: Any) -> Any:
+        objective = PixelCrossEntropy(taught.targets, taught.known, shifts=shifts, balance=balance)
+        return fit(
+            model,
+            materials.train,
+            objective,
+            training.but(steps=steps),
+            name=name,
+            progress=materials.progress,
+            **options,
+        )
+
+    if unmasked == "pseudo" and len(missing):
+        spent = max(1, steps // 2)
+        train(spent, "segmentation, first half", taught)
+        taught = taught.completed(_predicted(model, materials, missing), missing)
+        notes.append(
+            f"{spent} of {steps} steps were spent without the {len(missing)} samples that have no mask; then "
+            "they were taught the network's own"
+        )
+    out = materials.out
+    fitted = train(max(1, steps - spent), "segmentation", taught, validation=materials.validation, out=out)
+    notes += [*fitted.notes, *_calibrate(model, materials)]
+    if materials.training.augmentation == "strong":
+        notes.append("augmented by shifts alone, which the masks can follow")
+    details = {
+        "supervision": supervision,
+        "masked": int((taught.known & taught.positive).sum()),
+        "layers": [layer.name for layer in model.layers],
+    }
+    return Outcome(model.eval(), spent + fitted.steps, fitted.history, tuple(notes), details)
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """What the pixels are taught.
+
+    Attributes
+    ----------
+    targets
+        (N, *spatial) bool.
+    known
+        (N,) False where the sample has the finding and nobody drew it.
+    positive
+        (N,) whether the sample is of the foreground class.
+    """
+
+    targets: Tensor
+    known: npt.NDArray[np.bool_]
+    positive: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, table: ImageTable, supervision: Supervision, foreground: int = 1, masks: Masks | None = None
+    ) -> Taught:
+        """From a table's labels, and its masks or other ones.
+
+        Raises
+        ------
+        InputError
+            See `spatial_specificity`.
+        """
+        labels = table.frame["label"].to_numpy()
+        if not set(np.unique(labels)) <= {0, 1}:
+            raise InputError(
+                f"the labels are {np.unique(labels).tolist()}; a segmentation network tells one finding from "
+                "its absence, so there may be two classes, 0 and 1"
+            )
+        positive = labels == foreground
+        size = tuple(int(side) for side in table[0][0].shape[1:])
+        targets, known = torch.zeros((len(table), *size), dtype=torch.bool), ~positive
+        for row in np.flatnonzero(positive).tolist():
+            if supervision == "binary":
+                targets[row], known[row] = True, True
+                continue
+            mask = _fitting(masks(row) if masks else finding_mask(table, row), size, table, row)
+            if mask is not None and mask.any():
+                targets[row] = boxes(mask) if supervision == "box" else mask
+                known[row] = True
+        if not (known & positive).any():
+            raise InputError(
+                f"supervision={supervision!r} needs masks of the finding, and none of the {positive.sum()} "
+                f"training samples of class {foreground} has one: give the table masks (its role mask), or "
+                "masks=, or use supervision='binary'"
+            )
+        return cls(targets, known, positive)
+
+    def completed(self, targets: Tensor, rows: npt.NDArray[np.intp]) -> Taught:
+        """With other targets of some rows, which then count as known."""
+        everything, known = self.targets.clone(), self.known.copy()
+        everything[torch.from_numpy(rows)], known[rows] = targets, True
+        return replace(self, targets=everything, known=known)
+
+    def notes(self, supervision: Supervision) -> list[str]:
+        """How many samples were drawn."""
+        if supervision == "binary":
+            return ["every pixel was taught the label of its image"]
+        drawn, all_of_them = int((self.known & self.positive).sum()), int(self.positive.sum())
+        return [f"{drawn} of {all_of_them} samples with the finding have a mask of it ({supervision})"]
+
+
+def finding_mask(table: ImageTable, row: int) -> Tensor | None:
+    """A table's own mask of a sample, on the pixels of the model's input."""
+    mask = table.mask(row)
+    if mask is None or table.transform is None:
+        return mask
+    image = table.image(row)
+    size = tuple(int(side) for side in image.shape[1:])
+    if tuple(mask.shape) != size:
+        return mask  # told to be wrong by its size
+    return torch.from_numpy(follow(table.transform, image, Geometry.of(size)).from_source(mask.numpy()))
+
+
+def boxes(mask: Tensor) -> Tensor:
+    """The bounding box of every connected part of a mask, filled."""
+    filled = np.zeros(tuple(mask.shape), bool)
+    parts, _ = ndimage.label(mask.numpy(), structure=np.ones((3,) * mask.dim()))
+    for box in ndimage.find_objects(parts):
+        filled[box] = True
+    return torch.from_numpy(filled)
+
+
+def _fitting(mask: Tensor | None, size: tuple[int, ...], table: ImageTable, row: int) -> Tensor | None:
+    if mask is None:
+        return None
+    mask = torch.as_tensor(mask).bool()
+    if mask.dim() == len(size) + 1:  # of a signal, lead by lead
+        mask = mask.any(dim=0)
+    if tuple(mask.shape) != size:
+        raise InputError(
+            f"the mask of sample {table.frame['sample_id'].iloc[row]!r} has shape {tuple(mask.shape)}, and "
+            f"the model's input {size}; masks lie on the pixels of the model's input"
+        )
+    return mask
+
+
+class PixelCrossEntropy(Objective):
+    """Cross-entropy over the pixels of the samples whose mask is known.
+
+    Parameters
+    ----------
+    targets
+        (N, *spatial) bool.
+    known
+        (N,) bool.
+    shifts
+        Largest shift of a batch together with its masks, in pixels.
+    balance
+        Foreground and background of a batch weigh the same.
+    """
+
+    allows_augmentation = False  # a mask has to stay on its pixels, so that shifts are made here
+
+    def __init__(
+        self, targets: Tensor, known: npt.NDArray[np.bool_], *, shifts: int = 0, balance: bool = False
+    ) -> None:
+        super().__init__()
+        self._targets, self._known = targets, torch.from_numpy(np.asarray(known, bool))
+        self._shifts, self._balance = shifts, balance
+
+    def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+        assert isinstance(model, Segmenter)
+        masks = self._targets[batch.rows].to(batch.images).unsqueeze(1)
+        together = shifted(torch.cat([batch.images, masks], dim=1), self._shifts, batch.generator)
+        images, target = together[:, :-1], together[:, -1].round().long()
+        known = self._known[batch.rows].to(images.device)
+        scores = enlarged(model.maps(images), images.shape[2:])
+        scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+        losses = F.cross_entropy(scores, target, reduction="none")
+        weights = known.view(-1, *[1] * (target.dim() - 1)).expand_as(losses).to(losses)
+        if self._balance:
+            weights = weights * _balancing(target, weights)
+        return {"pixel ce": (losses * weights).sum() / weights.sum().clamp_min(1e-12)}
+
+
+def _balancing(target: Tensor, weights: Tensor) -> Tensor:
+    """Weights of pixels such that both values of the target weigh the same."""
+    share = (weights * target).sum() / weights.sum().clamp_min(1)
+    share = share.clamp(1e-4, 1 - 1e-4)
+    return torch.where(target == 1, 0.5 / share, 0.5 / (1 - share))
+
+
+def _predicted(model: Segmenter, materials: Materials, rows: npt.NDArray[np.intp]) -> Tensor:
+    """Where the network sees the finding in samples that have it: at least in the pixel that is likeliest."""
+    found = []
+    with frozen(model), torch.no_grad():
+        for images in _images(materials, rows):
+            maps = enlarged(model.maps(images), images.shape[2:]).float()
+            margin = (maps[:, 1] - maps[:, 0]).flatten(1)
+            seen = (margin > 0) | (margin == margin.amax(dim=1, keepdim=True))
+            found.append(seen.view(len(images), *images.shape[2:]).cpu())
+    return torch.cat(found)
+
+
+def _calibrate(model: Segmenter, materials: Materials) -> list[str]:
+    """Fit the step from log-odds to the class; monotone, so that it leaves the order of the images alone."""
+    labels = materials.train.frame["label"].to_numpy() == model.foreground
+    rows = np.arange(len(labels))
+    with frozen(model), torch.no_grad():
+        parts = [model.log_odds(images).double().cpu() for images in _images(materials, rows)]
+    odds = torch.cat(parts).numpy()
+    spread = max(float(odds.std()), 1e-12)
+    fit = LogisticRegression(C=100.0, class_weight="balanced").fit((odds / spread)[:, None], labels)
+    slope, offset = float(fit.coef_[0, 0]) / spread, float(fit.intercept_[0])
+    note = "the step from the mean over pixels to the class was fitted on the training labels"
+    if slope <= 0:
+        slope = 1.0
+        offset = -float(odds[labels].mean() + odds[~labels].mean()) / 2
+        note += "; the score falls with the label there, so that only its middle was"
+    model.slope.fill_(slope)
+    model.offset.fill_(offset)
+    return [note]
+
+
+def _images(materials: Materials, rows: npt.NDArray[np.intp]) -> Iterator[Tensor]:
+    size = materials.training.batch_size
+    for start in range(0, len(rows), size):
+        batch = [materials.train[int(row)][0] for row in rows[start : start + size]]
+        yield torch.stack(batch).to(materials.device)
