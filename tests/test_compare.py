@@ -31,7 +31,7 @@ from shortcutscope.stats.metrics import (
 QUICK = {"refit": False, "n_bootstrap": 40, "progress": False}
 SPACE = {
     "n_bootstrap": 40,
-    "n_permutations": 20,
+    "n_permutations": 50,
     "progress": False,
     "others": ["sex"],
     "layers": ["**stem.2", "**blocks.7"],
