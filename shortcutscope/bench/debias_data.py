@@ -13,6 +13,7 @@ from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.data.planting import clean_twin, everywhere, plant
 from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.pixel_masks import InputMasks, planted_masks
 
 #: Samples with a label that training draws on, of which the clean subset is a part; held-out ones; and the
 #: share of these that the audit and the gate see, and that nothing is judged on.
@@ -28,6 +29,8 @@ class World:
 
     Attributes
     ----------
+    kind
+        The artifact, and the column that says who carries it.
     biased
         Training samples in which the artifact goes with the label.
     clean
@@ -40,8 +43,11 @@ class World:
         Held-out samples for the verdict, the artifact in half of either class.
     without, with_
         The test images without the artifact, and with it on all of them.
+    masks
+        Exactly the artifact's visible pixels on the biased samples.
     """
 
+    kind: str
     biased: ImageTable
     clean: ImageTable
     unbiased: ImageTable
@@ -49,6 +55,7 @@ class World:
     test: ImageTable
     without: ImageTable
     with_: ImageTable
+    masks: InputMasks
 
 
 @lru_cache(maxsize=2)
@@ -75,11 +82,21 @@ def make_world(
     audited = plant(held_out.take(np.flatnonzero(~is_test)), artifact, prevalence=half, seed=seed + 2)
     test = plant(held_out.take(np.flatnonzero(is_test)), artifact, prevalence=half, seed=seed + 3)
     return World(
-        biased=plant(rest, artifact, correlation=correlation, seed=seed),
-        clean=plant(clean, artifact, prevalence=half, seed=seed + 1),
-        unbiased=plant(rest, artifact, prevalence=half, seed=seed + 4),
-        audited=audited,
-        test=test,
-        without=clean_twin(test, kind),
-        with_=everywhere(test, kind),
+        kind=kind,
+        biased=_in_memory(plant(rest, artifact, correlation=correlation, seed=seed)),
+        clean=_in_memory(plant(clean, artifact, prevalence=half, seed=seed + 1)),
+        unbiased=_in_memory(plant(rest, artifact, prevalence=half, seed=seed + 4)),
+        audited=_in_memory(audited),
+        test=_in_memory(test),
+        without=_in_memory(clean_twin(test, kind)),
+        with_=_in_memory(everywhere(test, kind)),
+        masks=planted_masks(plant(rest, artifact, correlation=correlation, seed=seed), kind),
+    )
+
+
+def _in_memory(table: ImageTable) -> ImageTable:
+    """The same samples, drawn once instead of at every reading."""
+    images = np.stack([table.image(i).numpy() for i in range(len(table))])
+    return ImageTable.from_arrays(
+        images, table.frame, value_range=table.value_range, transform=table.transform
     )

@@ -48,6 +48,8 @@ class Settings:
         Folder for finished cases and for models shared between suites.
     jobs
         Number of processes that work on cases at the same time, each with one torch thread.
+    full
+        The long version, of suites that have one: hours, resumed case by case.
     """
 
     quick: bool
@@ -55,6 +57,7 @@ class Settings:
     data: Path | None
     cache: Path
     jobs: int
+    full: bool = False
 
 
 @dataclass(frozen=True)
@@ -256,6 +259,7 @@ def _one_thread() -> Iterator[None]:
 def _described(settings: Settings) -> dict[str, Any]:
     return {
         "quick": settings.quick,
+        "full": settings.full,
         "seed": settings.seed,
         "data": None if settings.data is None else Path(settings.data).name,
         "jobs": settings.jobs,

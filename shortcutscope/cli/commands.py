@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SUITES = (
     "scan", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery", "circuits", "masks",
+    "debias",
 )  # fmt: skip
 
 
@@ -67,6 +68,9 @@ def report(
 def bench(
     suite: Annotated[str, typer.Argument(help=f"{', '.join(SUITES)}.")],
     quick: Annotated[bool, typer.Option("--quick", help="The small version, within 3 minutes.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="The long version, where there is one: hours.")
+    ] = False,
     data: Annotated[
         Path | None, typer.Option(help="Folder with pneumoniamnist.npz.", envvar="SHORTCUTSCOPE_DATA")
     ] = None,
@@ -80,6 +84,8 @@ def bench(
     """Run a benchmark; one that was interrupted goes on where it stopped."""
     if suite not in SUITES:
         raise InputError(f"no suite {suite!r}; there are {', '.join(SUITES)}")
+    if quick and full:
+        raise InputError("--quick and --full exclude each other; leave both out for the default size")
     if data is not None and not data.is_dir():
         raise InputError(f"--data {str(data)!r} is no folder; leave it out to run on phantoms alone")
 
@@ -89,7 +95,12 @@ def bench(
 
     chosen = importlib.import_module(f"shortcutscope.bench.{suite}").SUITE
     settings = Settings(
-        quick=quick, seed=seed, data=data, cache=cache or default_cache(), jobs=jobs or default_jobs()
+        quick=quick,
+        seed=seed,
+        data=data,
+        cache=cache or default_cache(),
+        jobs=jobs or default_jobs(),
+        full=full,
     )
     result = run(chosen, settings, json_file)
     if json_file:

@@ -90,7 +90,7 @@ def distil(
         notes += teacher.notes
     given = teacher.model if isinstance(teacher, Teacher) else teacher
     _require_same_classes(student, given, materials)
-    judged = judge(given, materials)
+    judged = teacher.judged if isinstance(teacher, Teacher) and teacher.judged else judge(given, materials)
     if judged is None:
         notes.append("the teacher was not judged: give held-out samples with the concept for that")
     else:

@@ -119,8 +119,9 @@ def linear_cka(a: Tensor, b: Tensor) -> Tensor:
     """Linear centred kernel alignment (Kornblith et al. 2019) of features (N, C) and (N, D), in [0, 1]."""
     a, b = (x.float() - x.float().mean(0) for x in (a, b))
     kernel_a, kernel_b = a @ a.T, b @ b.T
-    size = torch.linalg.matrix_norm(kernel_a) * torch.linalg.matrix_norm(kernel_b)
-    return torch.sum(kernel_a * kernel_b) / size.clamp_min(1e-12)
+    size: Tensor = kernel_a.flatten().norm() * kernel_b.flatten().norm()
+    shared: Tensor = (kernel_a * kernel_b).sum() / size.clamp_min(1e-12)
+    return shared
 
 
 class FeatureMatch(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.gate import Gate
 from shortcutscope.debias.matching import pooled
 from shortcutscope.debias.materials import Materials, Start
 from shortcutscope.debias.objective import CrossEntropy, forward_with_layers
@@ -55,12 +56,15 @@ class Teacher:
         Samples it was trained on.
     notes
         Choices that were made on the way.
+    judged
+        What an audit says of the shortcut in it, see `shortcutscope.debias.gate.gate`; None before that.
     """
 
     model: nn.Module
     start: str = "given"
     n_clean: int = 0
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
+    judged: Gate | None = None
 
 
 class Ensemble(nn.Module):
@@ -247,8 +251,9 @@ def learning_curve(
 ) -> pd.DataFrame:
     """How good a teacher gets with how many clean samples, to tell whether more of them would help.
 
-    `start` and `training` are those of `train_teacher`. Teachers are trained on growing parts of the clean samples and judged on a share of them that is set
-    aside, whole patients at a time; several draws of that share.
+    Teachers are trained on growing parts of the clean samples and judged on a share of them that is set
+    aside, whole patients at a time; several draws of that share. `start` and `training` are those of
+    `train_teacher`.
 
     Returns
     -------

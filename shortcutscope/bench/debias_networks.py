@@ -1,0 +1,229 @@
+"""The networks that the cases of a debiasing benchmark share: made once, kept in the cache.
+
+The biased network, the oracle trained on the same images without the correlation, teachers, what an audit
+says of each, and which training samples are retrieved as carriers from ten marks and 45 answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from safetensors.torch import load_file, save
+from torch import nn
+
+from shortcutscope.annotate.retrieve import Retrieval
+from shortcutscope.audit import audit
+from shortcutscope.bench.debias_data import World, make_world
+from shortcutscope.bench.retrieval import N_MARKS, PER_ROUND, RARE, ROUNDS
+from shortcutscope.bench.runner import Settings
+from shortcutscope.data.artifacts import get_artifact
+from shortcutscope.debias.gate import Gate, gate
+from shortcutscope.debias.materials import Materials, Start
+from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.teacher import Teacher, train_teacher
+from shortcutscope.debias.training import Training, fit
+from shortcutscope.errors import InputError
+from shortcutscope.finding import Finding
+from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.probes.concept import Concept
+from shortcutscope.rundir import read_json, write_atomically, write_json
+from shortcutscope.scan.predictions import predict_logits
+from shortcutscope.scan.scanner import scan
+from shortcutscope.stats.metrics import balanced_auroc, robust_auroc, worst_group_accuracy
+from shortcutscope.stats.testing import MIN_FOR_TAIL
+
+VERSION = 1
+#: Of every recipe: five passes over the biased samples, no augmentation.
+TRAINING = Training(epochs=5, batch_size=64, augmentation="none")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the cases of one trained world share.
+
+    Attributes
+    ----------
+    task, kind, seed, correlation, clean_fraction
+        See `make_world`.
+    """
+
+    task: str
+    kind: str
+    seed: int
+    correlation: float
+    clean_fraction: float
+
+    @property
+    def group(self) -> str:
+        """``localized`` or ``diffuse``."""
+        return get_artifact(self.kind).extent
+
+
+class Workshop:
+    """Makes, and remembers on disk, what the cases of a setting share."""
+
+    def __init__(self, setting: Setting, settings: Settings) -> None:
+        self.setting, self.settings = setting, settings
+        s = setting
+        self.world: World = make_world(s.task, s.kind, s.seed, s.correlation, s.clean_fraction, settings)
+        self.training = TRAINING.but(seed=s.seed)
+
+    def initial(self, seed: int) -> nn.Module:
+        """A network that was not trained."""
+        return thin_resnet18(seed=seed)
+
+    def biased(self) -> nn.Module:
+        """Trained by cross-entropy on the biased samples."""
+        return self._network("biased", self.world.biased.fingerprint(), lambda: self._erm(self.world.biased))
+
+    def oracle(self) -> nn.Module:
+        """The same on the same images, half of either class of which carry the artifact."""
+        return self._network(
+            "oracle", self.world.unbiased.fingerprint(), lambda: self._erm(self.world.unbiased)
+        )
+
+    def _erm(self, table: Any) -> nn.Module:
+        network = self.initial(self.setting.seed)
+        return fit(network, table, CrossEntropy(), self.training, progress=False).model
+
+    def finding(self) -> Finding:
+        """What an audit on the audited samples says of the artifact in the biased network."""
+        kept = self._kept("finding", self.world.biased.fingerprint())
+        if not kept.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                found = audit(
+                    self.biased(),
+                    self.world.audited,
+                    Path(folder) / "run",
+                    concepts=[self.setting.kind],
+                    train=self.world.biased,
+                    discover=False,
+                    n_permutations=MIN_FOR_TAIL,
+                    n_bootstrap=100,
+                    seed=self.setting.seed,
+                    progress=False,
+                )
+                write_json(kept, found[self.setting.kind].to_dict())
+        return Finding.from_dict(read_json(kept))
+
+    def materials(self, carries: npt.NDArray[np.float64] | None = None) -> Materials:
+        """For a recipe; with the true carriers where no others are given."""
+        s, world = self.setting, self.world
+        truth = world.biased.frame[s.kind].to_numpy(float)
+        return Materials(
+            model=self.biased(),
+            train=world.biased,
+            clean=world.clean,
+            carries=truth if carries is None else carries,
+            clean_carries=world.clean.frame[s.kind].to_numpy(float),
+            masks=world.masks if s.group == "localized" else None,
+            layers=dict(self.finding().layers) or None,
+            judged_on=world.audited,
+            concept=s.kind,
+            initial=self.initial,
+            training=self.training,
+            seed=s.seed,
+            progress=False,
+        )
+
+    def teacher(self, start: Start = "model") -> Teacher:
+        """A specialist trained on the clean subset, with what the gate says of it."""
+        world = self.world
+        told = f"{start} {world.clean.fingerprint()} {world.biased.fingerprint() if start == 'model' else ''}"
+        model = self._network(
+            f"teacher-{start}", told, lambda: train_teacher(self.materials(), start=start).model
+        )
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        return Teacher(model, start, len(world.clean), (), self._gate(model, told))
+
+    def _gate(self, model: nn.Module, told: str) -> Gate:
+        path = self._kept("gate", told)
+        if not path.exists():
+            judged = gate(
+                model, self.world.audited, self.setting.kind, seed=self.setting.seed, progress=False
+            )
+            kept = {"rows": judged.frame.to_dict("records"), "verdict": judged.verdict, "use": judged.use}
+            write_json(path, kept)
+        kept = read_json(path)
+        return Gate(pd.DataFrame(kept["rows"]), kept["verdict"], kept["use"])
+
+    def retrieved(self) -> npt.NDArray[np.float64]:
+        """(N,) which biased samples carry the artifact, from ten marks and 45 answers; NaN in doubt.
+
+        Raises
+        ------
+        InputError
+            When fewer than ten samples of the rare class carry it, as at full correlation.
+        """
+        s, table = self.setting, self.world.biased
+        path = self._kept("retrieved", table.fingerprint())
+        if not path.exists():
+            frame = table.frame
+            ids, carries = frame["sample_id"].astype(str).to_numpy(), frame[s.kind].to_numpy(float)
+            rare = np.flatnonzero((carries == 1) & (frame["label"].to_numpy() == RARE))
+            if len(rare) < N_MARKS:
+                raise InputError(
+                    f"{len(rare)} samples of the rare class carry it; {N_MARKS} are to be marked"
+                )
+            marked = np.random.default_rng([s.seed, 7]).permutation(rare)[:N_MARKS]
+            truth = dict(zip(ids.tolist(), (carries == 1).tolist(), strict=True))
+            with tempfile.TemporaryDirectory() as folder:
+                scanned = scan(self.biased(), table, Path(folder) / "scan", relevance=False, progress=False)
+                found = Retrieval.from_marks(
+                    scanned, list(ids[marked]), name=s.kind, seed=s.seed, images=table, progress=False
+                )
+                for _ in range(ROUNDS):
+                    found.mark({name: truth[name] for name in found.next_queries(PER_ROUND)})
+                known, scores = found.known, found.scores
+            inferred = Concept.from_scores(s.kind, scores, ids, labels=frame["label"].to_numpy()).values
+            values = np.where(np.isfinite(known), known, inferred)
+            write_json(path, [None if np.isnan(value) else value for value in values.tolist()])
+        return np.array(read_json(path), dtype=np.float64)
+
+    def judge(self, model: nn.Module) -> dict[str, float]:
+        """What a network is held to, on the test samples and their twins."""
+        world, kind = self.world, self.setting.kind
+        logits = predict_logits(model, world.test).numpy()
+        margin = logits[:, 1] - logits[:, 0]
+        y, a = world.test.frame["label"].to_numpy(), world.test.frame[kind].to_numpy()
+        without, with_ = (predict_logits(model, t).argmax(1) for t in (world.without, world.with_))
+        return {
+            "robust_auroc": float(robust_auroc(y, a, margin)),
+            "worst_group": float(worst_group_accuracy(y, a, (margin > 0).astype(int))),
+            "balanced_auroc": float(balanced_auroc(y, a, margin)),
+            "accuracy": float(((margin > 0) == (y == 1)).mean()),
+            "flip_rate": float((without != with_).float().mean()),
+        }
+
+    def judged(self, name: str, model: Callable[[], nn.Module], told: str) -> dict[str, float]:
+        """`judge`, remembered."""
+        path = self._kept(f"judged-{name}", f"{told} {self.world.test.fingerprint()}")
+        if not path.exists():
+            write_json(path, self.judge(model()))
+        found: dict[str, float] = read_json(path)
+        return found
+
+    def _network(self, name: str, told: str, make: Callable[[], nn.Module]) -> nn.Module:
+        path = self._kept(name, told).with_suffix(".safetensors")
+        network = self.initial(self.setting.seed)
+        if not path.exists():
+            tensors = {key: value.contiguous() for key, value in make().state_dict().items()}
+            write_atomically(path, lambda file: file.write(save(tensors)))
+        network.load_state_dict(load_file(path))
+        return network.eval()
+
+    def _kept(self, name: str, told: str) -> Path:
+        s = self.setting
+        key = json.dumps([VERSION, name, told, s.task, s.kind, s.seed, repr(self.training)])
+        digest = hashlib.sha256(key.encode()).hexdigest()[:24]
+        return self.settings.cache / "debias-networks" / f"{s.task}-{s.kind}-{name}-{digest}.json"
