@@ -111,7 +111,7 @@ def tensors_digest(module: nn.Module) -> str:
 
 
 def settings_digest(module: nn.Module) -> str:
-    """sha256 of what a module keeps in plain attributes: numbers, texts, tensors, arrays, other models."""
+    """sha256 of what a module keeps in plain attributes: numbers, texts, arrays, tables, other models."""
     own = set(vars(nn.Module()))
     digest = hashlib.sha256()
     for name, part in module.named_modules():
@@ -130,6 +130,8 @@ def _plain(value: Any) -> Any:
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     if isinstance(value, nn.Module):
         return model_fingerprint(value)
+    if callable(getattr(value, "fingerprint", None)) and not isinstance(value, type):
+        return str(value.fingerprint())  # a table of samples
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

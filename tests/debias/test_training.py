@@ -14,6 +14,7 @@ from shortcutscope.bench.training import predict_logits
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias import images as images_module
 from shortcutscope.debias.averaging import MovingAverage
+from shortcutscope.debias.checkpoint import settings_digest
 from shortcutscope.debias.images import Order
 from shortcutscope.debias.loop import CHECKPOINT
 from shortcutscope.debias.objective import CrossEntropy, Objective, cross_entropy
@@ -355,6 +356,23 @@ def test_the_folder_of_another_training_is_refused(tmp_path, change, named):
     with pytest.raises(StaleRunError, match=rf"[(; ]{named}: "):
         train(*given.values(), out=tmp_path, **options)
     assert model_fingerprint(given["model"]) == before
+
+
+def test_what_an_objective_keeps_outside_of_its_state_counts():
+    def digest(value):
+        objective = CrossEntropy()
+        objective.kept = value
+        return settings_digest(objective)
+
+    values = [
+        lambda: 1, lambda: 1.5, lambda: "a", lambda: None, lambda: [1, 2], lambda: torch.ones(2),
+        lambda: torch.zeros(2), lambda: np.ones(2), lambda: {"a": torch.ones(3)}, lambda: (small_net(seed=1),),
+        lambda: (small_net(seed=2),), lambda: squares(4), lambda: squares(6), lambda: Training(lr=1.0),
+        lambda: Training(lr=2.0), lambda: nn.ReLU, lambda: {3, 4},
+    ]  # fmt: skip
+    digests = [digest(value()) for value in values]
+    assert len(set(digests)) == len(values)
+    assert digests == [digest(value()) for value in values]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
