@@ -366,8 +366,8 @@ def test_what_an_objective_keeps_outside_of_its_state_counts():
 
     values = [
         lambda: 1, lambda: 1.5, lambda: "a", lambda: None, lambda: [1, 2], lambda: torch.ones(2),
-        lambda: torch.zeros(2), lambda: np.ones(2), lambda: {"a": torch.ones(3)}, lambda: (small_net(seed=1),),
-        lambda: (small_net(seed=2),), lambda: squares(4), lambda: squares(6), lambda: Training(lr=1.0),
+        lambda: torch.zeros(2), lambda: np.ones(2), lambda: {"a": torch.ones(3)},
+        lambda: (small_net(seed=1),), lambda: (small_net(seed=2),), lambda: squares(4), lambda: squares(6), lambda: Training(lr=1.0),
         lambda: Training(lr=2.0), lambda: nn.ReLU, lambda: {3, 4},
     ]  # fmt: skip
     digests = [digest(value()) for value in values]
