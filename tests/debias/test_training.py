@@ -365,11 +365,24 @@ def test_what_an_objective_keeps_outside_of_its_state_counts():
         return settings_digest(objective)
 
     values = [
-        lambda: 1, lambda: 1.5, lambda: "a", lambda: None, lambda: [1, 2], lambda: torch.ones(2),
-        lambda: torch.zeros(2), lambda: np.ones(2), lambda: {"a": torch.ones(3)},
-        lambda: (small_net(seed=1),), lambda: (small_net(seed=2),), lambda: squares(4), lambda: squares(6), lambda: Training(lr=1.0),
-        lambda: Training(lr=2.0), lambda: nn.ReLU, lambda: {3, 4},
-    ]  # fmt: skip
+        lambda: 1,
+        lambda: 1.5,
+        lambda: "a",
+        lambda: None,
+        lambda: [1, 2],
+        lambda: torch.ones(2),
+        lambda: torch.zeros(2),
+        lambda: np.ones(2),
+        lambda: {"a": torch.ones(3)},
+        lambda: (small_net(seed=1),),
+        lambda: (small_net(seed=2),),
+        lambda: squares(4),
+        lambda: squares(6),
+        lambda: Training(lr=1.0),
+        lambda: Training(lr=2.0),
+        lambda: nn.ReLU,
+        lambda: {3, 4},
+    ]
     digests = [digest(value()) for value in values]
     assert len(set(digests)) == len(values)
     assert digests == [digest(value()) for value in values]
