@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.ndimage import binary_dilation
 from torch import Tensor, nn
 
+from shortcutscope.annotate.area_prior import AreaPrior, grown
 from shortcutscope.annotate.contrast import Choice, Usual, choose_contrast, cut, separation
 from shortcutscope.annotate.evidence import Evidence, Vectors, resized
 from shortcutscope.annotate.fusion import fused, map_weights, region_of, smoothed
@@ -68,6 +68,8 @@ class Drawer:
         Of the contrast inside the region.
     areas
         Of the masks of carriers, which a mask's own is compared with.
+    prior
+        Areas of masks that a person accepted; they count more.
     """
 
     evidence: Evidence
@@ -77,6 +79,7 @@ class Drawer:
     presence: Presence
     threshold: Threshold
     areas: Areas
+    prior: AreaPrior | None = None
 
     @classmethod
     def fit(
@@ -127,14 +130,23 @@ class Drawer:
         present = self.presence.probability(peaks | _shown(outlines), score)
         found = []
         for where, values, drawn, probability in zip(fusion, contrast, outlines, present, strict=True):
-            mask, sure = drawn.mask, drawn.separation * self.areas.likeness(int(drawn.mask.sum()))
             if probability < self.presence.limit:
-                mask, sure = np.zeros_like(mask), 1 - float(probability)
-            elif self.choice.rim:
-                mask = binary_dilation(mask, iterations=self.choice.rim) & drawn.region
+                mask, sure = np.zeros_like(drawn.mask), 1 - float(probability)
+            else:
+                mask, sure = self._inside(values, drawn)
             heat = heat_map(where, values, drawn.region)
             found.append(Drawn(mask, heat, float(probability), float(np.clip(sure, 0, 1))))
         return found
+
+    def _inside(self, contrast: Maps, drawn: Outline) -> tuple[Mask, float]:
+        """The mask of a sample that carries the concept, and its confidence."""
+        rim = self.choice.rim
+        if self.prior is None:
+            likeness = self.areas.likeness(int(drawn.mask.sum()))
+            return grown(drawn.mask, drawn.region, rim), drawn.separation * likeness
+        cut_out = self.prior.cut(contrast, drawn.region, drawn.mask, rim)
+        mask = grown(cut_out, drawn.region, rim)
+        return mask, separation(contrast, drawn.region, cut_out) * self.prior.likeness(float(mask.mean()))
 
 
 @dataclass(frozen=True)

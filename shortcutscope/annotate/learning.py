@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from shortcutscope.annotate.area_prior import AreaPrior
 from shortcutscope.annotate.clarc import ClarcDrawer
 from shortcutscope.annotate.drawing import Drawer
 from shortcutscope.annotate.evidence import Vectors, filtered
@@ -58,6 +59,11 @@ class Drawers:
     folds: Ints
     scores: Floats
     layers: tuple[Layer, ...]
+
+    def with_prior(self, prior: AreaPrior | None) -> Drawers:
+        """The same with areas that masks ought to have; the plain recipe knows none."""
+        drawers = tuple(replace(one, prior=prior) if isinstance(one, Drawer) else one for one in self.drawers)
+        return replace(self, drawers=drawers)
 
 
 def fit_drawers(

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from shortcutscope.annotate.maskset import MaskSet
 
 
+#: In the provenance; it may change as a person accepts masks, and each mask's file says what held for it.
+PRIOR = "area_prior"
+
+
 class MaskWriter:
     """Appends masks to a folder.
 
@@ -82,8 +86,11 @@ class MaskWriter:
         else:
             kept = None
         if kept is not None:
-            there = {"finding": kept.name, **kept.provenance}
-            refuse_other_inputs(self.folder, there, {"finding": self.name, **self.provenance})
+            there, given = (
+                {"finding": name, **told} | {PRIOR: None}
+                for name, told in ((kept.name, kept.provenance), (self.name, self.provenance))
+            )
+            refuse_other_inputs(self.folder, there, given)
             self._done = {entry.sample_id for entry in kept.entries}
         if not journal.exists():
             lines = [journal_head(self.name, self.provenance)]

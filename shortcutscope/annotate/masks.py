@@ -11,10 +11,12 @@ import numpy.typing as npt
 from torch import nn
 from tqdm.auto import tqdm
 
+from shortcutscope.annotate.area_prior import AreaPrior
 from shortcutscope.annotate.drawing import Drawn
 from shortcutscope.annotate.learning import Drawers, Method, early_layers, fit_drawers
 from shortcutscope.annotate.mask_files import Kind, mask_file
-from shortcutscope.annotate.mask_writer import MaskWriter
+from shortcutscope.annotate.mask_manifest import JOURNAL, MANIFEST
+from shortcutscope.annotate.mask_writer import PRIOR, MaskWriter
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.annotate.thresholds import Threshold, check_threshold
 from shortcutscope.data.sample_geometry import image_name, mask_geometry
@@ -47,6 +49,7 @@ def annotate(
     threshold: Threshold = "otsu",
     heat: bool = False,
     extent: str | None = None,
+    accepted: MaskSet | None = None,
     n_folds: int = 3,
     seed: int = 0,
     batch_size: int = 64,
@@ -77,6 +80,9 @@ def annotate(
         Keep heat maps, too; :func:`heat_map` reads them.
     extent
         What the audit found. A diffuse concept has no mask.
+    accepted
+        Masks of which a person accepted or edited five or more: their areas say which cut is taken, and how
+        sure it is. None takes those that lie in `out`; masks that are there are never drawn again. Not for signals and ``"clarc"``.
     n_folds, seed
         Folds of whole patients: no image's own value takes part in drawing its mask.
     batch_size
@@ -106,18 +112,21 @@ def annotate(
         )
     options: dict[str, Any] = {"method": method, "threshold": threshold, "n_folds": n_folds, "seed": seed}
     layers = early_layers(scan, axes)
+    with_prior = method == "fusion" and KIND_OF[axes] != "signal"
+    prior = area_prior(out, accepted) if with_prior else None
     told = {
         "model": model_fingerprint(model),
         "layers": [layer.name for layer in layers],
         "concept": concept.fingerprint(),
         **options,
+        PRIOR: None if prior is None else prior.to_dict(),
     }
     with frozen(model), MaskWriter(out, concept.name, told) as writer:
         left = [row for row in wanted if not writer.done(ids[row])]
         if left:
             fitted = fit_drawers(
                 model, scan, own, concept, **options, batch_size=batch_size, progress=progress
-            )
+            ).with_prior(prior)
             values = concept.aligned_to(ids).values
             with tqdm(total=len(left), desc="masks", disable=not progress) as bar:
                 for row, drawn in _stream(model, own, fitted, wanted, frozenset(left), batch_size):
@@ -135,6 +144,13 @@ def annotate(
                     )
                     bar.update()
     return MaskSet.open(out)
+
+
+def area_prior(out: str | Path, accepted: MaskSet | None = None) -> AreaPrior | None:
+    """Ordinary areas of a set of masks, or of those that lie in a folder; None where too few are accepted."""
+    if accepted is None and any((Path(out) / name).exists() for name in (MANIFEST, JOURNAL)):
+        accepted = MaskSet.open(out)
+    return None if accepted is None else AreaPrior.from_masks(accepted)
 
 
 def _stream(

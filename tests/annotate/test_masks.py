@@ -136,6 +136,23 @@ def test_a_rerun_leaves_what_a_person_accepted(problem, tmp_path):
     again = annotate(model, scanned, table, concept, some, **options)
     assert [again.entry(name).accepted for name in some[:3]] == [True, False, None]
     assert len(again) == 8
+    assert again.provenance["area_prior"] is None
+
+
+def test_accepted_areas_are_a_prior_of_what_is_drawn_next(problem, tmp_path):
+    model, scanned, table, concept = problem
+    carriers = [str(name) for name in concept.sample_ids[concept.values == 1]]
+    options = {"out": tmp_path / "m", "progress": False}
+    first = annotate(model, scanned, table, concept, carriers[:8], **options)
+    first.reviewed({name: True for name in carriers[:8] if not first.entry(name).empty})
+    again = annotate(model, scanned, table, concept, carriers[:12], **options)
+    prior = again.provenance["area_prior"]
+    shares = [entry.share for entry in again.entries if entry.accepted]
+    assert prior["masks"] == len(shares) >= 5
+    assert prior["low"] == pytest.approx(np.quantile(shares, 0.1))
+    for name in carriers[:8]:
+        assert (again.mask(name) == first.mask(name)).all()
+    assert len(again) == 12
 
 
 def test_the_plain_recipe_draws_too(problem, tmp_path):
