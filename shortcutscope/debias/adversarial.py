@@ -22,7 +22,7 @@ Method = Literal["reversal", "confusion"]
 
 
 class Reversal(torch.autograd.Function):
-    """The identity, whose gradient is turned round (Ganin et al. 2016, equations 17 and 18)."""
+    """The identity, whose gradient is turned round (Ganin et al. 2016)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:  # noqa: D102
@@ -35,16 +35,16 @@ class Reversal(torch.autograd.Function):
 
 
 def reversal_strength(progress: float, gamma: float = 10.0) -> float:
-    """2 / (1 + exp(-gamma p)) - 1: from 0 at the start to 1 (Ganin et al. 2016, section 5.2.2)."""
+    """2 / (1 + exp(-gamma p)) - 1: from 0 at the start to 1 (Ganin et al. 2016)."""
     return 2 / (1 + math.exp(-gamma * progress)) - 1
 
 
 class Adversarial(Objective):
     """Cross-entropy, and an adversary that tells the concept from a layer's mean features.
 
-    ``"reversal"`` (DANN; Ganin et al. 2016, equation 10): the adversary minimises its cross-entropy, and the
+    ``"reversal"`` (DANN; Ganin et al. 2016): the adversary minimises its cross-entropy, and the
     network, through the reversed gradient, maximises it, by a strength that rises with the progress.
-    ``"confusion"`` (Dinsdale et al. 2021, equations 2 to 4): the adversary minimises its cross-entropy on
+    ``"confusion"`` (Dinsdale et al. 2021): the adversary minimises its cross-entropy on
     features that it does not change, and the network minimises the confusion loss, the mean over both
     answers of their negative log-probability, under an adversary that does not change. The paper takes these
     steps one after the other; here they are one step, with the same gradients.

@@ -19,7 +19,7 @@ class LearningFromFailure(Objective):
 
     Nam et al. 2020 ("Learning from failure: training debiased classifier from biased classifier"),
     algorithm 1: the biased network minimises the generalised cross-entropy, and the other's samples weigh
-    W = L_b / (L_b + L_d) (equation 3), where L_b and L_d are the two networks' cross-entropies, averaged
+    W = L_b / (L_b + L_d), where L_b and L_d are the two networks' cross-entropies, averaged
     exponentially over a sample's visits and divided by the largest of its class, as in the authors' code.
 
     Parameters
@@ -74,8 +74,8 @@ class LearningFromFailure(Objective):
 def generalised(losses: Tensor, q: float) -> Tensor:
     """Generalised cross-entropy (1 - p^q) / q of the label's probability p = exp(-cross-entropy).
 
-    Zhang & Sabuncu 2018, equation 6; its gradient is p^q times that of the cross-entropy (Nam et al. 2020,
-    equation 2), so that it amplifies what is easy.
+    Zhang & Sabuncu 2018; its gradient is p^q times that of the cross-entropy (Nam et al. 2020), so that
+    it amplifies what is easy.
     """
     return -torch.expm1(-q * losses) / q
 

@@ -30,8 +30,8 @@ class GroupDRO(Objective):
     eta
         Step size of q.
     adjustment
-        C of equation 5: C / sqrt(n_g) is added to the loss that q follows, for groups that generalise badly
-        because they are small.
+        C of the generalisation adjustment: C / sqrt(n_g) is added to the loss that q follows,
+        for groups that generalise badly because they are small.
     """
 
     q: Tensor
@@ -101,7 +101,7 @@ def group_dro(
         Strong, as the authors found it necessary for a network that can fit every sample; None for the
         training's own.
     adjustment
-        C of the generalisation adjustment, equation 5.
+        C of the generalisation adjustment C / sqrt(n_g).
 
     Raises
     ------

@@ -143,7 +143,7 @@ def reweighing_weights(groups: Groups) -> Tensor:
     """P(y) P(a) / P(y, a) of every sample, (N,) float32 of mean 1; 1 where the concept is not known.
 
     Kamiran & Calders 2012, "Data preprocessing techniques for classification without discrimination",
-    equation 5: under these weights label and concept are independent, with their own frequencies.
+    reweighing: under these weights label and concept are independent, with their own frequencies.
     Probabilities are over the samples whose concept is known.
     """
     joint = groups.counts.reshape(len(groups.classes), 2) / groups.counts.sum()

@@ -30,7 +30,7 @@ PENALTIES = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
 
 
 def dfr(materials: Materials, *, c: float | Sequence[float] = PENALTIES, n_subsets: int = 20) -> Outcome:
-    """Deep feature reweighting (Kirichenko et al. 2023, section 4): the last layer fitted on clean samples.
+    """Deep feature reweighting (Kirichenko et al. 2023): the last layer fitted on clean samples.
 
     Sees the labels of the clean samples, and their concept where `clean_carries` has it. Logistic regression
     with an L1 penalty on standardised features, on random subsets with as many samples of every group, whose

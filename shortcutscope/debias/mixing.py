@@ -22,7 +22,7 @@ Strategy = Literal["label", "concept"]
 class Mixup(Objective):
     """Cross-entropy of x = t x_i + (1 - t) x_j against both labels, weighted by t and 1 - t.
 
-    Zhang et al. 2018 ("mixup: beyond empirical risk minimization"), equation 2; one t ~ Beta(alpha, alpha)
+    Zhang et al. 2018 ("mixup: beyond empirical risk minimization"); one t ~ Beta(alpha, alpha)
     per batch, as in the authors' code.
     """
 
@@ -39,8 +39,8 @@ class Mixup(Objective):
 class Lisa(Objective):
     """Mixup of samples of one label with another concept, or of one concept with another label.
 
-    Yao et al. 2022 ("Improving out-of-distribution robustness via selective augmentation"), equations 2 to
-    4: intra-label mixing with probability `p_label`, else intra-domain mixing, chosen per batch; one t per
+    Yao et al. 2022 ("Improving out-of-distribution robustness via selective augmentation"):
+    intra-label mixing with probability `p_label`, else intra-domain mixing, chosen per batch; one t per
     sample, as in the authors' code. Partners come from the batch, in which every group is drawn alike. A
     sample without a partner, or of unknown concept, stays as it is.
 
@@ -115,7 +115,7 @@ def _beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:
 
 
 def mixup(materials: Materials, *, alpha: float = 0.2) -> Outcome:
-    """Mixup (Zhang et al. 2018, equation 2).
+    """Mixup (Zhang et al. 2018).
 
     Sees labels only.
 
@@ -137,7 +137,7 @@ def mixup(materials: Materials, *, alpha: float = 0.2) -> Outcome:
 
 
 def lisa(materials: Materials, *, alpha: float = 2.0, p_label: float = 0.5) -> Outcome:
-    """LISA, selective mixing (Yao et al. 2022, equations 2 to 4).
+    """LISA, selective mixing (Yao et al. 2022).
 
     Sees labels and the concept of the biased samples.
 

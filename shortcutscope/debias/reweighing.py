@@ -9,7 +9,7 @@ from shortcutscope.debias.objective import CrossEntropy
 
 
 def reweighing(materials: Materials) -> Outcome:
-    """Cross-entropy weighted by P(y) P(a) / P(y, a) (Kamiran & Calders 2012, equation 5).
+    """Cross-entropy weighted by P(y) P(a) / P(y, a) (Kamiran & Calders 2012, reweighing).
 
     Sees labels and the concept of the biased samples. Keeps how frequent each class and the concept are.
 
@@ -27,7 +27,7 @@ def group_balanced(materials: Materials) -> Outcome:
     """Cross-entropy on batches in which every (label, concept) group is drawn equally often.
 
     Sees labels and the concept of the biased samples. Sagawa et al. 2020 ("An investigation of why
-    overparameterization exacerbates spurious correlations", section 2) and Idrissi et al. 2022 (RWG).
+    overparameterization exacerbates spurious correlations") and Idrissi et al. 2022 (RWG).
 
     Raises
     ------
