@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,16 +135,21 @@ class Workshop:
             progress=False,
         )
 
-    def teacher(self, start: Start = "model") -> Teacher:
-        """A specialist trained on the clean subset, with what the gate says of it."""
+    def teacher(self, start: Start = "model", number: int = 0) -> Teacher:
+        """A specialist trained on the clean subset, with what the gate says of it; several by number."""
         world = self.world
         told = f"{start} {world.clean.fingerprint()} {world.biased.fingerprint() if start == 'model' else ''}"
-        model = self._network(
-            f"teacher-{start}", told, lambda: train_teacher(self.materials(), start=start).model
+        told += f" {number}" if number else ""
+        materials = replace(
+            self.materials(), seed=self.setting.seed + 100 * number, training=self._seeded(100 * number)
         )
+        model = self._network(f"teacher-{start}", told, lambda: train_teacher(materials, start=start).model)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         return Teacher(model, start, len(world.clean), (), self._gate(model, told))
+
+    def _seeded(self, more: int) -> Training:
+        return self.training.but(seed=self.setting.seed + more)
 
     def _gate(self, model: nn.Module, told: str) -> Gate:
         path = self._kept("gate", told)

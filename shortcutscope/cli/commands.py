@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SUITES = (
     "scan", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery", "circuits", "masks",
-    "debias",
+    "debias", "distillation",
 )  # fmt: skip
 
 

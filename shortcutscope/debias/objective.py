@@ -32,7 +32,7 @@ class Batch:
     progress
         Share of the training that is done, in [0, 1).
     generator
-        On the CPU; for whatever an objective draws (mixup). Its state is part of a checkpoint.
+        On the CPU, drawn anew for every step; for whatever an objective draws (mixup).
     """
 
     images: Tensor

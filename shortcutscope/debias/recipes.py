@@ -143,7 +143,12 @@ _ALL = (
     ),
     _recipe("dfr", "the last layer refitted on the clean subset", "Kirichenko et al. 2023", dfr, "clean"),
     _recipe(
-        "dedier", "distilled, errors of an early readout weigh more", "Tiwari et al. 2024", dedier, "clean"
+        "dedier",
+        "distilled, confident errors of an early readout weigh more",
+        "Tiwari et al. 2024",
+        dedier,
+        "clean",
+        teacher="specialist",
     ),
     _recipe(
         "rrr",

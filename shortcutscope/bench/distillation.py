@@ -1,0 +1,202 @@
+"""Does distilling at intermediate layers beat distilling the logits, and when?
+
+Each case is one student. What varies: the label term of the loss and how strongly the teacher's logits
+weigh against it, the correlation, the clean samples, where teacher and student begin, the student's
+architecture, and what is compared at intermediate layers. Every setting has two controls: the logits alone
+(``logits``), and the logits alone at four times their weight (``logits x 4``): a term more is also more
+weight against the biased labels. ``difference`` is the robust AUROC against ``logits`` in the same setting,
+paired by task, artifact and seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import nn
+
+from shortcutscope.bench.debias import KINDS
+from shortcutscope.bench.debias_networks import Setting, Workshop
+from shortcutscope.bench.models import tasks
+from shortcutscope.bench.runner import Case, Settings, Suite
+from shortcutscope.data.artifacts import get_artifact
+from shortcutscope.debias.distillation import distil
+from shortcutscope.debias.teacher import Ensemble, Teacher
+from shortcutscope.models.thin import ThinResNet, seeded
+
+#: What is compared at intermediate layers, and at which.
+FORMS: dict[str, dict[str, Any]] = {
+    "logits": {"form": None},
+    "logits x 4": {"form": None, "logit_weight": 4.0},
+    "probes, all": {"form": "probes", "layers": "uniform"},
+    "features, all": {"form": "features", "layers": "uniform"},
+    "features, audit": {"form": "features", "layers": "audit"},
+    "features, last": {"form": "features", "layers": "last"},
+    "attention, all": {"form": "attention", "layers": "uniform", "layer_weight": 20.0},
+    "cka, all": {"form": "cka", "layers": "uniform"},
+    "features, audit, heavy": {"form": "features", "layers": "audit", "layer_weight": 4.0},
+    "features, audit, complement": {"form": "features", "layers": "audit", "along": 0.0},
+    "features, audit, along": {"form": "features", "layers": "audit", "along": 10.0},
+    "three teachers' logits": {"form": None},
+}
+MAIN = ("logits", "logits x 4", "probes, all", "features, all", "features, audit", "features, last")
+SHORT = ("logits", "logits x 4", "features, all", "features, audit")
+BIASED_LABELS = ("plain", "plain, weak teacher")
+#: The label terms: the biased labels' cross-entropy weighs 1.
+LABELS: dict[str, dict[str, Any]] = {
+    "none": {"labels": "none"},
+    "plain": {"labels": "plain"},
+    "plain, weak teacher": {"labels": "plain", "logit_weight": 0.1},
+    "group-balanced": {"labels": "group-balanced"},
+}
+ENSEMBLE = 3
+BASE: Case = {"clean_fraction": 0.02, "correlation": 0.95, "teacher": "model", "student": "fresh"}
+
+
+def cases(settings: Settings) -> list[Case]:
+    """One factor at a time around a base setting, and label terms by correlation in full."""
+    chosen: tuple[str, ...] = tasks(settings)[1:] if settings.quick else tasks(settings)
+    seeds = range(settings.seed, settings.seed + (1 if settings.quick else 3 if settings.full else 2))
+    listed: dict[str, Case] = {}
+    for seed in seeds:
+        for setting in _settings(settings):
+            for task in chosen:
+                for kind in KINDS[:1] if settings.quick else KINDS:
+                    case = {"task": task, "kind": kind, "group": get_artifact(kind).extent, "seed": seed}
+                    listed.setdefault(repr({**case, **setting}), {**case, **setting})
+    return list(listed.values())
+
+
+def _settings(settings: Settings) -> Iterator[Case]:
+    if settings.quick:
+        yield from ({**BASE, "labels": "plain, weak teacher", "form": form} for form in SHORT)
+        return
+    for correlation in (0.95, 1.0):
+        for labels in ("none", *BIASED_LABELS):
+            for form in MAIN:
+                yield {**BASE, "correlation": correlation, "labels": labels, "form": form}
+    if not settings.full:
+        return
+    for changed in (
+        {"teacher": "fresh"},
+        {"clean_fraction": 0.01},
+        {"clean_fraction": 0.1},
+        {"student": "model"},
+        {"student": "other"},
+    ):
+        for correlation in (0.95, 1.0):
+            for labels in ("none", "plain"):
+                for form in SHORT:
+                    yield {**BASE, **changed, "correlation": correlation, "labels": labels, "form": form}
+    for labels in ("none", "plain"):
+        for form in FORMS:
+            yield {**BASE, "labels": labels, "form": form}
+    for form in (*SHORT, "features, audit, complement", "features, audit, along"):
+        yield {**BASE, "student": "model", "labels": "group-balanced", "form": form}
+
+
+@lru_cache(maxsize=1)
+def _workshop(setting: Setting, settings: Settings) -> Workshop:
+    return Workshop(setting, settings)
+
+
+def run_case(case: Case, settings: Settings) -> Case:
+    """Train one student."""
+    names = ("task", "kind", "seed", "correlation", "clean_fraction")
+    shop = _workshop(Setting(**{name: case[name] for name in names}), settings)
+    options = {**LABELS[case["labels"]], **FORMS[case["form"]]}
+    if "logit_weight" in FORMS[case["form"]]:
+        weak = LABELS[case["labels"]].get("logit_weight", 1.0)
+        options["logit_weight"] = weak * FORMS[case["form"]]["logit_weight"]
+    materials = shop.materials()
+    if case["student"] == "model":
+        materials = replace(materials, start="model")
+    elif case["student"] == "other":
+        materials = replace(materials, initial=other_network)
+        if options.get("layers") == "audit":
+            options["layers"] = _by_depth(materials.layers or {}, shop, materials.network())
+    teacher = shop.teacher(case["teacher"])
+    if case["form"].startswith("three"):
+        more = [shop.teacher(case["teacher"], number).model for number in range(1, ENSEMBLE)]
+        teacher = Teacher(Ensemble([teacher.model, *more]).eval(), case["teacher"], judged=teacher.judged)
+    outcome = distil(materials, teacher=teacher, on_shortcut="warn", **options)
+    return {**shop.judge(outcome.model), "notes": list(outcome.notes)}
+
+
+def other_network(seed: int) -> nn.Module:
+    """Of three stages of one wider block each."""
+    with seeded(seed):
+        return ThinResNet(width=24, blocks=(1, 1, 1))
+
+
+def _by_depth(weights: dict[str, float] | Any, shop: Workshop, student: nn.Module) -> dict[str, float]:
+    """The audit's weights, each on the student's layer of nearest depth."""
+    from shortcutscope.models.layers import find_layers
+
+    example = torch.stack([shop.world.biased[i][0] for i in range(2)])
+    depth = {layer.name: layer.depth for layer in find_layers(shop.biased(), example)}
+    own = find_layers(student, example)
+    found: dict[str, float] = {}
+    for name, weight in weights.items():
+        nearest = min(own, key=lambda layer: abs(layer.depth - depth[name])).name
+        found[nearest] = found.get(nearest, 0.0) + weight
+    return found
+
+
+def summarize(finished: list[Case]) -> dict[str, Any]:
+    """For every setting and form: mean metrics, and the paired difference to the logits with its interval."""
+    keys = (*BASE, "labels")
+    at = {_key(c): c for c in finished}
+    rows = []
+    for setting in dict.fromkeys(tuple(c[k] for k in keys) for c in finished):
+        own = [c for c in finished if tuple(c[k] for k in keys) == setting]
+        for form in dict.fromkeys(c["form"] for c in own):
+            those = [c for c in own if c["form"] == form]
+            pairs = [(c, at[other]) for c in those if (other := _key({**c, "form": "logits"})) in at]
+            row: dict[str, Any] = {**dict(zip(keys, setting, strict=True)), "form": form, "cases": len(those)}
+            for metric in ("robust_auroc", "worst_group"):
+                row[metric] = float(np.mean([c[metric] for c in those]))
+                row[f"{metric}_difference"] = _interval([a[metric] - b[metric] for a, b in pairs])
+            rows.append(row)
+    return {"settings": rows}
+
+
+def _key(case: Case) -> tuple[Any, ...]:
+    return tuple(case[k] for k in ("task", "kind", "seed", *BASE, "labels", "form"))
+
+
+def _interval(values: list[float]) -> dict[str, float | None]:
+    """Mean and 95 % interval of a t distribution over cases."""
+    if not values:
+        return {"mean": None, "low": None, "high": None}
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return {"mean": mean, "low": None, "high": None}
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+SUITE = Suite(
+    name="distillation",
+    cases=cases,
+    run_case=run_case,
+    summarize=summarize,
+    columns=(
+        "task",
+        "kind",
+        "seed",
+        "clean_fraction",
+        "correlation",
+        "teacher",
+        "student",
+        "labels",
+        "form",
+        "robust_auroc",
+        "worst_group",
+    ),
+)
