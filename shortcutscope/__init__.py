@@ -34,6 +34,8 @@ _HOME = {
     "Retrieval": "shortcutscope.annotate.retrieve",
     "Hits": "shortcutscope.annotate.hits",
     "read_marks": "shortcutscope.annotate.imports",
+    "compare": "shortcutscope.compare",
+    "Comparison": "shortcutscope.compare",
     "debias": "shortcutscope.debias.unlearn",
     "distill": "shortcutscope.debias.unlearn",
     "Student": "shortcutscope.debias.student",
@@ -44,6 +46,7 @@ __all__ = [
     "Attribution",
     "Audit",
     "Circuit",
+    "Comparison",
     "Concept",
     "Finding",
     "Hits",
@@ -55,6 +58,7 @@ __all__ = [
     "__version__",
     "attribute",
     "audit",
+    "compare",
     "debias",
     "distill",
     "draw_circuit",
@@ -75,6 +79,7 @@ if TYPE_CHECKING:
     from shortcutscope.annotate.retrieve import Retrieval
     from shortcutscope.attribution.attribute import Attribution, attribute
     from shortcutscope.audit import Audit, audit
+    from shortcutscope.compare import Comparison, compare
     from shortcutscope.data.artifacts import get_artifact
     from shortcutscope.data.phantoms import radiographs
     from shortcutscope.data.planting import plant, triad

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.audit import Audit
 from shortcutscope.comparison.estimate import Estimate, Key, paired_rows
-from shortcutscope.comparison.networks import BEFORE, biased_network, check_networks, named_networks
+from shortcutscope.comparison.networks import BEFORE, After, biased_network, check_networks, named_networks
 from shortcutscope.comparison.paired import (
     MaskOf,
     artifact_relevance,
@@ -49,7 +49,7 @@ GRAVE = ("shortcut", "encoded and used, not associated")
 
 def compare(
     before: nn.Module | Audit,
-    after: nn.Module | Mapping[str, nn.Module],
+    after: After,
     data: ImageTable | Mapping[str, ImageTable],
     *,
     model: nn.Module | None = None,
@@ -79,7 +79,7 @@ def compare(
     before
         The biased network, or its audit; then give the network as `model`.
     after
-        The new network, or several by name (recipe to network). All are given back as they were.
+        The new network or `Student`, students, or several by name. All are given back as they were.
     data
         Held-out samples: one table, or several by name, as `shortcutscope.data.planting.triad` makes them.
         Rows of the training split are left out.

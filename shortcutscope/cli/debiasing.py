@@ -272,9 +272,9 @@ def compare(
     )
     found = Audit.open(run)
     loaded = open_model(model, weights, num_classes, trust, model_kwargs)
-    networks = {s.recipe: s.model for s in open_students(run, loaded, students)}
+    chosen = open_students(run, loaded, students)
     table = held_out_rows(open_table(data, reading))
-    made = compared(found, networks, table, model=loaded, concept=finding, out=run, seed=seed)
+    made = compared(found, chosen, table, model=loaded, concept=finding, out=run, seed=seed)
     console = Console()
     print_comparison(console, made)
     written = made.report(out or run / "comparison.html")

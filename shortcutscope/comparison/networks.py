@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from shortcutscope.attribution.attribute import attribute
 from shortcutscope.audit import Audit
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.student import Student
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
 from shortcutscope.models.frozen import device_of, frozen
@@ -71,17 +72,33 @@ def check_networks(
                 attribute(borrowed, here, method=attribution, task=task, output=output, check=False)
 
 
-def named_networks(after: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """The networks to compare by name.
+#: What may be compared with the biased network.
+After = nn.Module | Student | Mapping[str, nn.Module | Student] | Sequence[Student]
+
+
+def named_networks(after: After) -> dict[str, nn.Module]:
+    """The networks to compare by name; students by their recipe.
 
     Raises
     ------
     InputError
         None, a name that is taken, two that make the same folder, or something that is no network.
     """
-    given = {"after": after} if isinstance(after, nn.Module) else after
+    given: Any = {"after": after} if isinstance(after, nn.Module) else after
+    if isinstance(given, Student):
+        given = [given]
+    if isinstance(given, Sequence) and all(isinstance(student, Student) for student in given):
+        if len({student.recipe for student in given}) < len(given):
+            raise InputError("two students are of the same recipe; give them as a mapping, with names")
+        given = {student.recipe: student for student in given}
+    if isinstance(given, Mapping):
+        given = {
+            k: network.model if isinstance(network, Student) else network for k, network in given.items()
+        }
     if not isinstance(given, Mapping) or not given:
-        raise InputError("after must be a network, or a mapping from names (of recipes) to at least one")
+        raise InputError(
+            "after must be a network, a student, students, or a mapping from names to at least one of them"
+        )
     names = [slug(str(name)) for name in (BEFORE, *given)]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
