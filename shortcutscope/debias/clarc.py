@@ -281,7 +281,7 @@ def rr_clarc(
     materials: Materials,
     *,
     layers: str | Sequence[str] | None = None,
-    strength: float = 1.0,
+    strength: float = 10.0,
     refit: Refit = "never",
     start: Start = "model",
     scale_batches: int = 8,

@@ -104,7 +104,7 @@ def absolute_cosine(gradient: Tensor, masks: Tensor) -> Tensor:
 def rrr(
     materials: Materials,
     *,
-    strength: float = 1.0,
+    strength: float = 100.0,
     slope: Slope = "log-probabilities",
     start: Start = "model",
     scale_batches: int = 8,
@@ -117,7 +117,8 @@ def rrr(
     materials
         With `masks`; samples without one, or with an empty one, take part with their cross-entropy alone.
     strength
-        Weight of the penalty relative to the task loss, see `GradientScale`.
+        Weight of the penalty relative to the task loss, see `GradientScale`. A fitted network's task loss
+        hardly pulls any more, so that a weight of 1 changes little.
     slope
         Of what the gradient is taken: the sum over classes of ``"log-probabilities"`` (Ross et al. 2017),
         of ``"logits"``, or of ``"signed logits"``, with a sign drawn for each. Cross-entropy changes only
