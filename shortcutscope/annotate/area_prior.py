@@ -17,7 +17,7 @@ Mask = npt.NDArray[np.bool_]
 
 #: Fewest masks that say how large one is, and the range of theirs that is ordinary.
 LEAST_MASKS, RANGE = 5, (0.1, 0.9)
-#: How far a cut may lie from Otsu's, as a share of the difference between inside and outside; in how many steps.
+#: How far a cut may lie from Otsu's, as a share of the step from outside to inside; in how many steps.
 FARTHEST, STEPS = 0.25, 6
 #: Areas this far outside the range, as a logarithm, are much less likely.
 UNLIKELY = 0.6

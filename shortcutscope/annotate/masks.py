@@ -82,7 +82,8 @@ def annotate(
         What the audit found. A diffuse concept has no mask.
     accepted
         Masks of which a person accepted or edited five or more: their areas say which cut is taken, and how
-        sure it is. None takes those that lie in `out`; masks that are there are never drawn again. Not for signals and ``"clarc"``.
+        sure it is (not of signals, nor with ``"clarc"``). None takes those that lie in `out`; masks that are
+        there are never drawn again.
     n_folds, seed
         Folds of whole patients: no image's own value takes part in drawing its mask.
     batch_size
