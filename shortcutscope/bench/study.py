@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +39,10 @@ class Study:
     weights: Path
     normalize: Normalize
 
-    def table(self) -> ImageTable:
-        """Open the manifest as a user would."""
-        return ImageTable.from_csv(self.manifest, transform=self.normalize)
+    def table(self, split: str | None = None) -> ImageTable:
+        """Open the manifest, or that of a split that has its own, as a user would."""
+        path = self.manifest if split is None else self.manifest.with_name(f"{split}.csv")
+        return ImageTable.from_csv(path, transform=self.normalize)
 
     def command(self, out: Path) -> str:
         """Return the command that audits the study."""
@@ -52,9 +54,14 @@ class Study:
 
 
 def write_study(
-    folder: Path, model: nn.Module, parts: dict[str, ImageTable], *, progress: bool = True
+    folder: Path,
+    model: nn.Module,
+    parts: dict[str, ImageTable],
+    *,
+    apart: Collection[str] = (),
+    progress: bool = True,
 ) -> Study:
-    """Write images, manifest and checkpoint; what is there from a former call is replaced.
+    """Write images, manifests and checkpoint; what is there from a former call is replaced.
 
     Parameters
     ----------
@@ -64,6 +71,8 @@ def write_study(
         The trained model.
     parts : dict
         Split name to its samples, grey images in 0..1 with a `Normalize` as the transform.
+    apart : collection of str
+        Splits that get a manifest ``<split>.csv`` of their own.
 
     Raises
     ------
@@ -74,9 +83,12 @@ def write_study(
     normalize = transforms[0]
     if not isinstance(normalize, Normalize) or any(t != normalize for t in transforms):
         raise InputError("the parts of a study need one Normalize as their transform")
-    frames = [_write_part(folder, name, table, progress) for name, table in parts.items()]
+    frames = {name: _write_part(folder, name, table, progress) for name, table in parts.items()}
     manifest, weights = folder / "images.csv", folder / "model.safetensors"
-    text = pd.concat(frames, ignore_index=True).to_csv(index=False)
+    for name in apart:
+        own = frames.pop(name).to_csv(index=False)
+        write_atomically(folder / f"{name}.csv", lambda file, text=own: file.write(text.encode()))
+    text = pd.concat(list(frames.values()), ignore_index=True).to_csv(index=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(weights, lambda file: file.write(save(tensors)))
     write_atomically(manifest, lambda file: file.write(text.encode()))

@@ -65,12 +65,16 @@ MAX_LAYER_FIGURES = 12
 _serial = itertools.count(1)
 
 
-def render_comparison(comparison: Comparison, *, page: bool = True) -> str:
-    """The comparison as a page that loads nothing from anywhere, or as an element for a notebook."""
+def render_comparison(comparison: Comparison, *, page: bool = True, inside: bool = False) -> str:
+    """The comparison as a page that loads nothing from anywhere, or as an element for a notebook.
+
+    With `inside` it is part of the report of an audit, whose script it shares.
+    """
     uid = "ssc" if page else f"ssc{next(_serial)}"
     report = summarize_comparison(comparison)
     template = environment().get_template("comparison.html")
-    return template.render(report=report, figures=draw_comparison(report, uid), uid=uid, page=page)
+    drawn = draw_comparison(report, uid)
+    return template.render(report=report, figures=drawn, uid=uid, page=page, inside=inside)
 
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:

@@ -76,8 +76,21 @@ def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
 
 def _render(template: str, run_dir: str | Path, *, uid: str, page: bool) -> str:
     report = summarize(run_dir)
-    drawn = draw(report, uid)
-    return environment().get_template(template).render(report=report, figures=drawn, uid=uid, page=page)
+    made = environment().get_template(template)
+    return made.render(
+        report=report, figures=draw(report, uid), compared=_compared(Path(run_dir)), uid=uid, page=page
+    )
+
+
+def _compared(run: Path) -> Markup | None:
+    """Before and after, where networks were compared in this run."""
+    from shortcutscope.comparison.result import FILE, Comparison
+    from shortcutscope.report.comparison import render_comparison
+
+    if not (run / FILE).exists():
+        return None
+    # The template escapes what it is given.
+    return Markup(render_comparison(Comparison.open(run / FILE), page=False, inside=True))
 
 
 def draw(report: Mapping[str, Any], uid: str) -> dict[str, Any]:

@@ -3,9 +3,12 @@
   // Without this script every part of the report is shown, one below the other.
   const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
 
+  // A report may hold another one, which sets up its own parts.
+  const own = (root, selector) => [...root.querySelectorAll(selector)].filter((e) => e.closest(".ss-report") === root);
+
   const setUpTabs = (root, serial) => {
-    const list = root.querySelector("[data-ss-tabs]");
-    const panels = [...root.querySelectorAll("[data-ss-panel]")];
+    const [list] = own(root, "[data-ss-tabs]");
+    const panels = own(root, "[data-ss-panel]");
     list.setAttribute("role", "tablist");
     const tabs = panels.map((panel) => {
       const name = panel.dataset.ssPanel;
@@ -107,7 +110,7 @@
     window.shortcutscopeReports = (window.shortcutscopeReports || 0) + 1;
     const showPanel = setUpTabs(root, window.shortcutscopeReports);
     setUpCards(root, showPanel);
-    root.querySelectorAll("[data-ss-sortable]").forEach(setUpSorting);
+    own(root, "[data-ss-sortable]").forEach(setUpSorting);
     setUpPrinting(root);
   }
 })();
