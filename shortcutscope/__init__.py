@@ -39,7 +39,7 @@ _HOME = {
     "debias": "shortcutscope.debias.unlearn",
     "distill": "shortcutscope.debias.unlearn",
     "Student": "shortcutscope.debias.student",
-    "Training": "shortcutscope.debias.training",
+    "Training": "shortcutscope.debias.training.fit",
 }
 
 __all__ = [
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from shortcutscope.data.planting import plant, triad
     from shortcutscope.data.table import ImageTable
     from shortcutscope.debias.student import Student
-    from shortcutscope.debias.training import Training
+    from shortcutscope.debias.training.fit import Training
     from shortcutscope.debias.unlearn import debias, distill
     from shortcutscope.discover.circuits import Circuit
     from shortcutscope.discover.metadata import screen_metadata

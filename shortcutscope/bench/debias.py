@@ -27,7 +27,7 @@ from shortcutscope.bench.debias_networks import Setting, Workshop
 from shortcutscope.bench.models import tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import get_artifact
-from shortcutscope.debias.distillation import distil
+from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.recipes import RECIPES, lacking
 from shortcutscope.debias.recommendation import recommend
 

@@ -30,7 +30,7 @@ from shortcutscope.debias.gate import Gate, gate
 from shortcutscope.debias.materials import Materials, Start
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.teacher import Teacher, train_teacher
-from shortcutscope.debias.training import Training, fit
+from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
 from shortcutscope.models.thin import thin_resnet18

@@ -25,7 +25,7 @@ from shortcutscope.bench.debias_networks import Setting, Workshop
 from shortcutscope.bench.models import tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import get_artifact
-from shortcutscope.debias.distillation import distil
+from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.teacher import Ensemble, Teacher
 from shortcutscope.models.thin import ThinResNet, seeded
 

@@ -86,13 +86,16 @@ def write_study(
     frames = {name: _write_part(folder, name, table, progress) for name, table in parts.items()}
     manifest, weights = folder / "images.csv", folder / "model.safetensors"
     for name in apart:
-        own = frames.pop(name).to_csv(index=False)
-        write_atomically(folder / f"{name}.csv", lambda file, text=own: file.write(text.encode()))
-    text = pd.concat(list(frames.values()), ignore_index=True).to_csv(index=False)
+        _write_manifest(folder / f"{name}.csv", [frames.pop(name)])
+    _write_manifest(manifest, list(frames.values()))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(weights, lambda file: file.write(save(tensors)))
-    write_atomically(manifest, lambda file: file.write(text.encode()))
     return Study(manifest, weights, normalize)
+
+
+def _write_manifest(path: Path, frames: list[pd.DataFrame]) -> None:
+    text = pd.concat(frames, ignore_index=True).to_csv(index=False)
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _write_part(folder: Path, split: str, table: ImageTable, progress: bool) -> pd.DataFrame:

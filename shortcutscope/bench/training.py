@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.augmentation import shifted
-from shortcutscope.debias.hardware import autocast, fastest_format, usable_precision
-from shortcutscope.debias.images import Images, full_batches, labels_of, require_logits_for
+from shortcutscope.debias.training.augmentation import shifted
+from shortcutscope.debias.training.hardware import autocast, fastest_format, usable_precision
+from shortcutscope.debias.training.images import Images, full_batches, labels_of, require_logits_for
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.targets import find_logits, require_finite

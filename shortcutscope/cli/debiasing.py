@@ -128,7 +128,7 @@ def debias(
 
     from shortcutscope.annotate.maskset import MaskSet
     from shortcutscope.audit import Audit
-    from shortcutscope.debias.settings import Training
+    from shortcutscope.debias.training.settings import Training
     from shortcutscope.debias.unlearn import debias as retrain
     from shortcutscope.debias.unlearn import only_shortcut
 

@@ -10,7 +10,7 @@ from torch import nn
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Objective
-from shortcutscope.debias.training import Training, fit
+from shortcutscope.debias.training.fit import Training, fit
 
 
 def budget(materials: Materials, share: float = 1.0) -> Training:

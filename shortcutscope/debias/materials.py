@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.thin import seeded
 from shortcutscope.probes.concept import Concept

@@ -6,23 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shortcutscope.debias.adversarial import adversarial
-from shortcutscope.debias.artifact_augmentation import artifact_augmentation
-from shortcutscope.debias.clarc import p_clarc, reactive_p_clarc, rr_clarc
-from shortcutscope.debias.distillation import distil
-from shortcutscope.debias.early_readout import dedier
-from shortcutscope.debias.erasure import leace
-from shortcutscope.debias.erm import clean_only, erm, finetune, pooled
-from shortcutscope.debias.failure import lff
-from shortcutscope.debias.group_dro import group_dro
+from shortcutscope.debias.baselines.adversarial import adversarial
+from shortcutscope.debias.baselines.artifact_augmentation import artifact_augmentation
+from shortcutscope.debias.baselines.early_readout import dedier
+from shortcutscope.debias.baselines.erm import clean_only, erm, finetune, pooled
+from shortcutscope.debias.baselines.failure import lff
+from shortcutscope.debias.baselines.group_dro import group_dro
+from shortcutscope.debias.baselines.last_layer import dfr
+from shortcutscope.debias.baselines.mixing import lisa, mixup
+from shortcutscope.debias.baselines.reweighing import group_balanced, group_balanced_ce, reweighing
+from shortcutscope.debias.baselines.two_stage import jtt
+from shortcutscope.debias.clarc.clarc import p_clarc, reactive_p_clarc, rr_clarc
+from shortcutscope.debias.clarc.erasure import leace
+from shortcutscope.debias.clarc.rrr import rrr
+from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.groups import group_by
-from shortcutscope.debias.last_layer import dfr
 from shortcutscope.debias.materials import Materials, Outcome
-from shortcutscope.debias.mixing import lisa, mixup
-from shortcutscope.debias.reweighing import group_balanced, group_balanced_ce, reweighing
-from shortcutscope.debias.rrr import rrr
 from shortcutscope.debias.segmentation import spatial_specificity
-from shortcutscope.debias.two_stage import jtt
 from shortcutscope.errors import InputError
 
 #: What a recipe may need, and where to have it from.

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 import shortcutscope
-from shortcutscope.debias.projection import Projected
+from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.rundir import read_json, slug, write_atomically, write_json

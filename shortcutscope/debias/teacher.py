@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.distillation.matching import pooled
 from shortcutscope.debias.gate import Gate
-from shortcutscope.debias.matching import pooled
 from shortcutscope.debias.materials import Materials, Start
 from shortcutscope.debias.objective import CrossEntropy, forward_with_layers
-from shortcutscope.debias.training import Training, fit
+from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer

@@ -17,7 +17,7 @@ from shortcutscope.debias.pixel_masks import InputMasks, input_masks
 from shortcutscope.debias.recipes import NEEDS, Recipe, get_recipe, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.student import Student, student_folder, version
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
 from shortcutscope.models.fingerprint import model_fingerprint
@@ -158,7 +158,7 @@ def distill(
     """Distil a specialist teacher, trained on the clean samples, into a student at intermediate layers.
 
     The same as `debias` with a recipe of distillation; `options` are those of `debias` and
-    `shortcutscope.debias.distillation_options.Distillation`.
+    `shortcutscope.debias.distillation.options.Distillation`.
     """
     return debias(model, train, recipe=recipe, clean=clean, **options)
 

@@ -7,7 +7,7 @@ from torch import nn
 from shortcutscope.bench import training
 from shortcutscope.bench.training import predict_logits, train_classifier
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias import images
+from shortcutscope.debias.training import images
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.thin import ThinResNet, seeded, thin_cnn1d, thin_cnn3d, thin_resnet18

@@ -13,7 +13,7 @@ from shortcutscope.data.phantoms import radiographs
 from shortcutscope.data.planting import plant
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.materials import Materials
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.models.thin import ThinResNet, seeded
 
 

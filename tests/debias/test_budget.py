@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from shortcutscope.debias.adversarial import adversarial
+from shortcutscope.debias.baselines.adversarial import adversarial
+from shortcutscope.debias.baselines.early_readout import dedier
+from shortcutscope.debias.baselines.failure import lff
+from shortcutscope.debias.baselines.group_dro import group_dro
+from shortcutscope.debias.baselines.mixing import lisa, mixup
+from shortcutscope.debias.baselines.two_stage import jtt
 from shortcutscope.debias.budget import budget
-from shortcutscope.debias.early_readout import dedier
-from shortcutscope.debias.failure import lff
-from shortcutscope.debias.group_dro import group_dro
-from shortcutscope.debias.mixing import lisa, mixup
-from shortcutscope.debias.two_stage import jtt
 
 
 def test_the_steps_are_those_of_the_biased_table_whatever_is_trained_on(materials) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from shortcutscope.debias import budget
+from shortcutscope.debias.baselines.reweighing import group_balanced, group_balanced_ce, reweighing
 from shortcutscope.debias.groups import (
     balanced_weights,
     group_by,
@@ -14,7 +15,6 @@ from shortcutscope.debias.groups import (
     reweighing_weights,
     training_groups,
 )
-from shortcutscope.debias.reweighing import group_balanced, group_balanced_ce, reweighing
 from shortcutscope.errors import InputError
 
 NAN = float("nan")

@@ -18,7 +18,7 @@ from shortcutscope.debias.segmentation import (
     spatial_specificity,
 )
 from shortcutscope.debias.segmenter import Segmenter, enlarged
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.stats.metrics import auroc

@@ -10,8 +10,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from shortcutscope.debias.distillation.matching import pooled
 from shortcutscope.debias.gate import Gate, gate
-from shortcutscope.debias.matching import pooled
 from shortcutscope.debias.objective import forward_with_layers
 from shortcutscope.debias.teacher import (
     MIN_STEPS,
@@ -21,7 +21,7 @@ from shortcutscope.debias.teacher import (
     teacher_training,
     train_teacher,
 )
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.layers import find_layers
@@ -110,7 +110,7 @@ def test_a_gate_takes_away_the_weight_of_layers_that_do_not_pass() -> None:
 
 def test_a_network_that_learnt_the_shortcut_does_not_pass_in_its_last_block(tables, materials) -> None:
     from shortcutscope.debias.objective import CrossEntropy
-    from shortcutscope.debias.training import fit
+    from shortcutscope.debias.training.fit import fit
 
     tag_is_label = tables["train"].with_columns(label=tables["train"].frame["tag"].to_numpy())
     steps = Training(steps=120, batch_size=16, augmentation="none", precision="fp32")

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import shortcutscope as ss
+from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.debias.materials import Materials
-from shortcutscope.debias.projection import Projected
 from shortcutscope.debias.recipes import NEEDS, RECIPES, get_recipe, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.student import Student
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.debias.unlearn import require
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding

@@ -14,7 +14,7 @@ from shortcutscope.debias.budget import train
 from shortcutscope.debias.materials import Materials, Outcome, Start
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.teacher import require_clean, teacher_training
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 
 

@@ -18,9 +18,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import visiting
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.correction import fitted_in_turn
-from shortcutscope.debias.gradient_scale import GradientScale
-from shortcutscope.debias.latent import (
+from shortcutscope.debias.clarc.activations import (
     Floats,
     Known,
     chosen_layers,
@@ -28,10 +26,12 @@ from shortcutscope.debias.latent import (
     parts_of,
     pooled_activations,
 )
+from shortcutscope.debias.clarc.correction import fitted_in_turn
+from shortcutscope.debias.clarc.gradient_scale import GradientScale
+from shortcutscope.debias.clarc.projection import Edit, Shift
 from shortcutscope.debias.materials import Materials, Outcome, Start
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
-from shortcutscope.debias.projection import Edit, Shift
-from shortcutscope.debias.training import fit
+from shortcutscope.debias.training.fit import fit
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import find_logits

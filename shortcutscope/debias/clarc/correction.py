@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from shortcutscope.debias.projection import Edit, LayerEdit, Projected
+from shortcutscope.debias.clarc.projection import Edit, LayerEdit, Projected
 from shortcutscope.models.layers import Layer
 
 #: Takes the network as it is edited so far and a layer by its name in there; gives one edit a part.

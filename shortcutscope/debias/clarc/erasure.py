@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.debias.correction import fitted_in_turn
-from shortcutscope.debias.latent import (
+from shortcutscope.debias.clarc.activations import (
     Floats,
     Known,
     Rows,
@@ -24,8 +23,9 @@ from shortcutscope.debias.latent import (
     over_activations,
     parts_of,
 )
+from shortcutscope.debias.clarc.correction import fitted_in_turn
+from shortcutscope.debias.clarc.projection import Edit, Erasure
 from shortcutscope.debias.materials import Materials, Outcome
-from shortcutscope.debias.projection import Edit, Erasure
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 

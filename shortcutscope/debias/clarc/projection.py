@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from shortcutscope.debias.latent import parts_of
+from shortcutscope.debias.clarc.activations import parts_of
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.pooling import from_positions, positions

@@ -9,11 +9,11 @@ import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from torch import Tensor, nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.augmentation import SHIFTS, shifted
-from shortcutscope.debias.gradient_scale import GradientScale
+from shortcutscope.debias.clarc.gradient_scale import GradientScale
 from shortcutscope.debias.materials import Materials, Outcome, Start
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
-from shortcutscope.debias.training import fit
+from shortcutscope.debias.training.augmentation import SHIFTS, shifted
+from shortcutscope.debias.training.fit import fit
 from shortcutscope.errors import InputError
 from shortcutscope.models.targets import find_logits
 

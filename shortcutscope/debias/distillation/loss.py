@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.distillation_options import Distillation
-from shortcutscope.debias.matching import (
+from shortcutscope.debias.distillation.matching import (
     FeatureMatch,
     Pair,
     attention,
@@ -23,6 +22,7 @@ from shortcutscope.debias.matching import (
     pooled,
     to_grid,
 )
+from shortcutscope.debias.distillation.options import Distillation
 from shortcutscope.debias.objective import Batch, Objective, at, cross_entropy, forward_with_layers
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen

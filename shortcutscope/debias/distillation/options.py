@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from shortcutscope.debias.matching import FORMS, Form
+from shortcutscope.debias.distillation.matching import FORMS, Form
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer, find_layers
 

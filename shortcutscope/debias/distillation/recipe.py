@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.debias.distillation_loss import Distill, cache_bytes, teacher_outputs
-from shortcutscope.debias.distillation_options import Distillation, chosen_layers, student_layers
+from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
+from shortcutscope.debias.distillation.matching import Pair, pair_layers
+from shortcutscope.debias.distillation.options import Distillation, chosen_layers, student_layers
 from shortcutscope.debias.gate import Gate, gate
 from shortcutscope.debias.groups import balanced_weights, training_groups
-from shortcutscope.debias.matching import Pair, pair_layers
 from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.teacher import (
     Ensemble,
@@ -34,7 +34,7 @@ from shortcutscope.debias.teacher import (
     require_clean,
     train_teacher,
 )
-from shortcutscope.debias.training import fit
+from shortcutscope.debias.training.fit import fit
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from torch import Tensor
 
-from shortcutscope.debias.settings import Augmentation
+from shortcutscope.debias.training.settings import Augmentation
 
 __all__ = ["augmented", "shifted", "strongly_changed"]
 
@@ -28,7 +28,7 @@ def augmented(images: Tensor, kind: Augmentation, generator: torch.Generator, pa
     images
         (len(part), C, *spatial), the rows `part` of the whole batch.
     kind
-        See :class:`shortcutscope.debias.settings.Training`.
+        See :class:`shortcutscope.debias.training.settings.Training`.
     generator
         On the CPU, in the same state in all processes, so that a sample is changed in the same way
         whichever of them gets it.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.debias.checkpoint import Tensors, restore, snapshot, tensors_of
+from shortcutscope.debias.training.checkpoint import Tensors, restore, snapshot, tensors_of
 
 __all__ = ["MovingAverage"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.loop import TrainingLoop
 from shortcutscope.debias.objective import Objective
-from shortcutscope.debias.settings import Augmentation, Precision, Select, Training
+from shortcutscope.debias.training.loop import TrainingLoop
+from shortcutscope.debias.training.settings import Augmentation, Precision, Select, Training
 
 __all__ = ["Augmentation", "Fitted", "Precision", "Select", "Training", "fit"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from shortcutscope.debias.settings import Precision
+from shortcutscope.debias.training.settings import Precision
 
 __all__ = ["autocast", "fastest_format", "has_bfloat16", "usable_precision"]
 

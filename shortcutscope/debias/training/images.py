@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.randomness import ORDER, generator_of
-from shortcutscope.debias.settings import Training
+from shortcutscope.debias.training.randomness import ORDER, generator_of
+from shortcutscope.debias.training.settings import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.targets import find_logits

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.augmentation import augmented
-from shortcutscope.debias.averaging import MovingAverage
-from shortcutscope.debias.checkpoint import (
+from shortcutscope.debias.objective import Batch, Objective
+from shortcutscope.debias.training.augmentation import augmented
+from shortcutscope.debias.training.averaging import MovingAverage
+from shortcutscope.debias.training.checkpoint import (
     non_finite,
     prefixed,
     read_checkpoint,
@@ -27,15 +28,20 @@ from shortcutscope.debias.checkpoint import (
     with_prefix,
     write_checkpoint,
 )
-from shortcutscope.debias.hardware import fastest_format, usable_precision
-from shortcutscope.debias.images import Images, Order, labels_of, require_logits_for, require_samples
-from shortcutscope.debias.logs import Log, NonFiniteError, Terms
-from shortcutscope.debias.objective import Batch, Objective
-from shortcutscope.debias.processes import Processes
-from shortcutscope.debias.randomness import AUGMENTATION, MODULES, OBJECTIVE, derived_seed, generator_of
-from shortcutscope.debias.selection import Best, Score, validate
-from shortcutscope.debias.settings import Training
-from shortcutscope.debias.step import Step, set_training_mode
+from shortcutscope.debias.training.hardware import fastest_format, usable_precision
+from shortcutscope.debias.training.images import Images, Order, labels_of, require_logits_for, require_samples
+from shortcutscope.debias.training.logs import Log, NonFiniteError, Terms
+from shortcutscope.debias.training.processes import Processes
+from shortcutscope.debias.training.randomness import (
+    AUGMENTATION,
+    MODULES,
+    OBJECTIVE,
+    derived_seed,
+    generator_of,
+)
+from shortcutscope.debias.training.selection import Best, Score, validate
+from shortcutscope.debias.training.settings import Training
+from shortcutscope.debias.training.step import Step, set_training_mode
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.thin import seeded
 
@@ -49,7 +55,7 @@ class TrainingLoop:
 
     Everything random depends on the seed and the number of the step only, so that a checkpoint holds tensors
     and a position, and no states of generators. The parameters are those of
-    :func:`shortcutscope.debias.training.fit`.
+    :func:`shortcutscope.debias.training.fit.fit`.
 
     Attributes
     ----------

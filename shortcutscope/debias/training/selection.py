@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.debias.checkpoint import Tensors
 from shortcutscope.debias.objective import cross_entropies
-from shortcutscope.debias.settings import Select
+from shortcutscope.debias.training.checkpoint import Tensors
+from shortcutscope.debias.training.settings import Select
 from shortcutscope.models.targets import find_logits
 
 __all__ = ["Best", "Score", "validate"]

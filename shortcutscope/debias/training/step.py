@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from shortcutscope.debias.hardware import autocast
 from shortcutscope.debias.objective import Batch, Objective
-from shortcutscope.debias.settings import Precision
+from shortcutscope.debias.training.hardware import autocast
+from shortcutscope.debias.training.settings import Precision
 from shortcutscope.errors import InputError
 
 __all__ = ["Step", "set_training_mode"]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from shortcutscope.debias.adversarial import (
+from shortcutscope.debias.baselines.adversarial import (
     Adversarial,
     Reversal,
     adversarial,

@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from shortcutscope.debias.early_readout import EarlyReadout, dedier, distillation_losses, readout_weights
+from shortcutscope.debias.baselines.early_readout import (
+    EarlyReadout,
+    dedier,
+    distillation_losses,
+    readout_weights,
+)
 from shortcutscope.debias.objective import Batch
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import find_layers

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from shortcutscope.debias import erm as module
-from shortcutscope.debias.erm import clean_only, erm, finetune, joined, oracle, pooled
+from shortcutscope.debias.baselines import erm as module
+from shortcutscope.debias.baselines.erm import clean_only, erm, finetune, joined, oracle, pooled
 from shortcutscope.debias.teacher import teacher_training
 from shortcutscope.errors import InputError
 

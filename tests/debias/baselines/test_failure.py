@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from shortcutscope.debias.failure import LearningFromFailure, generalised, lff
+from shortcutscope.debias.baselines.failure import LearningFromFailure, generalised, lff
 from shortcutscope.debias.objective import Batch, cross_entropies
 from shortcutscope.errors import InputError
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from shortcutscope.debias import group_dro as module
-from shortcutscope.debias.group_dro import GroupDRO, group_dro
+from shortcutscope.debias.baselines import group_dro as module
+from shortcutscope.debias.baselines.group_dro import GroupDRO, group_dro
 from shortcutscope.debias.groups import group_by
 from shortcutscope.debias.objective import Batch
 from shortcutscope.errors import InputError

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from shortcutscope.debias.last_layer import dfr, fit_last, last_features, last_linear, with_last
+from shortcutscope.debias.baselines.last_layer import dfr, fit_last, last_features, last_linear, with_last
 from shortcutscope.errors import InputError
 from shortcutscope.models.thin import thin_resnet18
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from shortcutscope.debias.mixing import Mixup, lisa, lisa_partners, mixed_cross_entropy, mixup
+from shortcutscope.debias.baselines.mixing import Mixup, lisa, lisa_partners, mixed_cross_entropy, mixup
 from shortcutscope.debias.objective import Batch, cross_entropies
 from shortcutscope.errors import InputError
 

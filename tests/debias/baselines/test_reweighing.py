@@ -6,10 +6,10 @@ import torch
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.data.phantoms import radiographs
 from shortcutscope.data.planting import plant
-from shortcutscope.debias.erm import erm
+from shortcutscope.debias.baselines.erm import erm
+from shortcutscope.debias.baselines.reweighing import group_balanced_ce
 from shortcutscope.debias.materials import Materials
-from shortcutscope.debias.reweighing import group_balanced_ce
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.targets import margin
 from shortcutscope.models.thin import ThinResNet, seeded

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from shortcutscope.debias import two_stage as module
-from shortcutscope.debias.two_stage import jtt, misclassified
+from shortcutscope.debias.baselines import two_stage as module
+from shortcutscope.debias.baselines.two_stage import jtt, misclassified
 from shortcutscope.errors import InputError
 
 

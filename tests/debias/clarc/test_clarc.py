@@ -7,19 +7,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.debias.clarc import (
+from shortcutscope.debias.clarc.activations import Known, known_concept, pooled_activations
+from shortcutscope.debias.clarc.clarc import (
     LatentRightReasons,
     linear_classifier,
     p_clarc,
     reactive_p_clarc,
     rr_clarc,
 )
-from shortcutscope.debias.gradient_scale import GradientScale
-from shortcutscope.debias.latent import Known, known_concept, pooled_activations
+from shortcutscope.debias.clarc.gradient_scale import GradientScale
+from shortcutscope.debias.clarc.projection import Projected, Shift
 from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.objective import Batch
-from shortcutscope.debias.projection import Projected, Shift
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.layers import Layer, find_layers
@@ -216,7 +216,7 @@ def test_options_out_of_range_are_refused(materials: Materials) -> None:
 
 
 def test_tokens_are_penalised_at_the_class_token_and_at_the_patches() -> None:
-    from shortcutscope.debias.clarc import _squared_slopes
+    from shortcutscope.debias.clarc.clarc import _squared_slopes
 
     layer = Layer("block", "Block", "tokens", (5, 3), 0.5, prefix_tokens=1, grid=(2, 2))
     slope, vectors = torch.randn(2, 5, 3), torch.eye(3)[:2]

@@ -9,11 +9,11 @@ from sklearn.linear_model import LinearRegression
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.data.phantoms import radiographs
 from shortcutscope.data.planting import plant
-from shortcutscope.debias.erasure import Moments, concept_columns, leace, leace_map
-from shortcutscope.debias.latent import Floats, Known, pooled_activations
+from shortcutscope.debias.clarc.activations import Floats, Known, pooled_activations
+from shortcutscope.debias.clarc.erasure import Moments, concept_columns, leace, leace_map
+from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.debias.materials import Materials
-from shortcutscope.debias.projection import Projected
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.layers import find_layers

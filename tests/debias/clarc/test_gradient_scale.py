@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.debias.gradient_scale import GradientScale
+from shortcutscope.debias.clarc.gradient_scale import GradientScale
 from shortcutscope.errors import InputError
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.data.phantoms import radiographs
-from shortcutscope.debias.correction import fitted_in_turn
-from shortcutscope.debias.projection import Erasure, LayerEdit, Projected, Shift
+from shortcutscope.debias.clarc.correction import fitted_in_turn
+from shortcutscope.debias.clarc.projection import Erasure, LayerEdit, Projected, Shift
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.layers import Layer, find_layers

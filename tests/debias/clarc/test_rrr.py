@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.data.planting import artifact_mask
-from shortcutscope.debias.gradient_scale import GradientScale
+from shortcutscope.debias.clarc.gradient_scale import GradientScale
+from shortcutscope.debias.clarc.rrr import RightReasons, absolute_cosine, explained, rrr
 from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.objective import Batch
-from shortcutscope.debias.rrr import RightReasons, absolute_cosine, explained, rrr
-from shortcutscope.debias.training import Training
+from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.thin import seeded

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from shortcutscope.debias.matching import (
+from shortcutscope.debias.distillation.matching import (
     FeatureMatch,
     Pair,
     attention,

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from shortcutscope.debias.distillation import distil, judge
-from shortcutscope.debias.distillation_loss import Distill, cache_bytes, teacher_outputs
-from shortcutscope.debias.distillation_options import Distillation, chosen_layers, student_layers
+from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
+from shortcutscope.debias.distillation.matching import kl, pair_layers
+from shortcutscope.debias.distillation.options import Distillation, chosen_layers, student_layers
+from shortcutscope.debias.distillation.recipe import distil, judge
 from shortcutscope.debias.gate import Gate
-from shortcutscope.debias.matching import kl, pair_layers
 from shortcutscope.debias.objective import Batch
 from shortcutscope.debias.teacher import Ensemble, Teacher, fit_probes
 from shortcutscope.errors import InputError
@@ -81,9 +81,9 @@ def test_kept_outputs_of_the_teacher_give_the_loss_of_running_it(materials, teac
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_its_features(materials, teacher) -> None:
-    terms = loss_of(materials, teacher, Distillation(form="features")).terms(
-        teacher, batch_of(materials, [0, 1])
-    )
+    loss = loss_of(materials, teacher, Distillation(form="features"))
+    with torch.no_grad():
+        terms = loss.terms(teacher, batch_of(materials, [0, 1]))
     assert set(terms) == {"kl", "blocks.0", "blocks.1"}
     assert all(abs(float(term)) < 1e-6 for term in terms.values())
 
@@ -92,8 +92,9 @@ def test_the_terms_carry_their_weights(materials, teacher) -> None:
     student, batch = materials.network().eval(), batch_of(materials, [5, 6, 7, 8])
     options = Distillation(form="cka", labels="plain", label_weight=2.0, logit_weight=3.0, layer_weight=4.0)
     plain = options.but(label_weight=1.0, logit_weight=1.0, layer_weight=1.0)
-    heavy = loss_of(materials, teacher, options).terms(student, batch)
-    light = loss_of(materials, teacher, plain).terms(student, batch)
+    losses = [loss_of(materials, teacher, chosen) for chosen in (options, plain)]
+    with torch.no_grad():
+        heavy, light = (loss.terms(student, batch) for loss in losses)
     ratios = {name: float(heavy[name] / light[name]) for name in light}
     assert ratios == pytest.approx({"ce": 2, "kl": 3, "blocks.0": 4, "blocks.1": 4})
     with torch.no_grad():
@@ -184,7 +185,7 @@ def test_a_teacher_that_uses_the_shortcut_everywhere_is_refused(materials, teach
 
 def judged_gate(monkeypatch: pytest.MonkeyPatch, passes: dict[str, bool]) -> None:
     frame = pd.DataFrame({"layer": list(passes), "use": 0.5, "passes": list(passes.values())})
-    module = importlib.import_module("shortcutscope.debias.distillation")
+    module = importlib.import_module("shortcutscope.debias.distillation.recipe")
     monkeypatch.setattr(module, "judge", lambda *_: Gate(frame, "encoded and used", 0.5))
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from shortcutscope.debias.augmentation import SHIFT, augmented, shifted, strongly_changed
+from shortcutscope.debias.training.augmentation import SHIFT, augmented, shifted, strongly_changed
 
 
 def drawn(seed=0):

@@ -12,14 +12,14 @@ from torch import nn
 
 from shortcutscope.bench.training import predict_logits
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias import images as images_module
-from shortcutscope.debias.averaging import MovingAverage
-from shortcutscope.debias.checkpoint import settings_digest
-from shortcutscope.debias.images import Order
-from shortcutscope.debias.loop import CHECKPOINT
 from shortcutscope.debias.objective import CrossEntropy, Objective, cross_entropy
-from shortcutscope.debias.step import set_training_mode
-from shortcutscope.debias.training import Training, fit
+from shortcutscope.debias.training import images as images_module
+from shortcutscope.debias.training.averaging import MovingAverage
+from shortcutscope.debias.training.checkpoint import settings_digest
+from shortcutscope.debias.training.fit import Training, fit
+from shortcutscope.debias.training.images import Order
+from shortcutscope.debias.training.loop import CHECKPOINT
+from shortcutscope.debias.training.step import set_training_mode
 from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import model_state
@@ -215,7 +215,7 @@ def test_fp32_leaves_a_double_model_double():
 
 
 def test_a_precision_that_is_not_to_be_had_is_said(monkeypatch):
-    from shortcutscope.debias import hardware
+    from shortcutscope.debias.training import hardware
 
     monkeypatch.setattr(hardware, "has_bfloat16", lambda device: False)
     asked = train(small_net(), squares(), precision="bf16")

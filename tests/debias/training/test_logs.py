@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from shortcutscope.debias.objective import CrossEntropy
-from shortcutscope.debias.training import Training, fit
+from shortcutscope.debias.training.fit import Training, fit
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -19,7 +19,7 @@ SCRIPT = textwrap.dedent(
     from torch import nn
     from shortcutscope.data.table import ImageTable
     from shortcutscope.debias.objective import CrossEntropy, at, cross_entropy, Objective
-    from shortcutscope.debias.training import Training, fit
+    from shortcutscope.debias.training.fit import Training, fit
     from shortcutscope.models.frozen import HOOK_TABLES
     from shortcutscope.models.thin import seeded
 

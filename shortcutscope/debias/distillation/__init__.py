@@ -1,0 +1,1 @@
+"""Distillation from a specialist teacher: what is compared, where, and the loss."""
