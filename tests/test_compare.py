@@ -1,5 +1,6 @@
 """Networks before and after, on two thin networks with a planted shortcut, and all that must be refused."""
 
+import importlib
 import json
 
 import numpy as np

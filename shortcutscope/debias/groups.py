@@ -151,12 +151,15 @@ def reweighing_weights(groups: Groups) -> Tensor:
     return _per_sample(groups, (independent / joint).ravel())
 
 
-def balanced_weights(groups: Groups) -> Tensor:
+def balanced_weights(groups: Groups, draws: Tensor | None = None) -> Tensor:
     """N / (G n_g) of every sample, (N,) float32 of mean 1; 1 where the concept is not known.
 
     Every group weighs the same, so that every class does, and half of every class carries the concept.
+    Where samples are not drawn alike, `draws` (N,) says how often, and n_g is what is drawn of a group.
     """
-    counts = groups.counts
+    often = np.ones(len(groups.index)) if draws is None else draws.numpy().astype(np.float64)
+    known = groups.known
+    counts = np.bincount(groups.index[known], often[known], minlength=2 * len(groups.classes))
     return _per_sample(groups, counts.sum() / (len(counts) * counts))
 
 

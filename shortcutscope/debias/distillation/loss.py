@@ -48,6 +48,8 @@ class Distill(Objective):
         Inputs (N, C, *spatial) for the scale of the teacher's features.
     label_weights
         (N,) weights of the samples' cross-entropy; None for all alike.
+    draws
+        (N,) relative frequency with which each row is drawn; None for all alike.
     subspaces
         Directions of the shortcut by the teacher's layer, (k, C), for `Distillation.along`.
     cached
@@ -63,6 +65,7 @@ class Distill(Objective):
         probes: Mapping[str, nn.Module] | None = None,
         example: Tensor | None = None,
         label_weights: Tensor | None = None,
+        draws: Tensor | None = None,
         subspaces: Mapping[str, Tensor] | None = None,
         cached: Cached | None = None,
         n_classes: int = 2,
@@ -72,7 +75,7 @@ class Distill(Objective):
         self.allows_augmentation = cached is None
         # Not registered: the teacher is no part of what is trained, saved or moved.
         self._outside = (teacher, dict(probes or {}), cached)
-        self._label_weights = label_weights
+        self._label_weights, self._draws = label_weights, draws
         self.matches = nn.ModuleList()
         if options.form == "probes":
             for pair in self.pairs:
@@ -100,6 +103,9 @@ class Distill(Objective):
             distance = self._distance(k, own[pair.student.name], theirs[k])
             found[pair.student.name] = o.layer_weight * pair.weight * distance
         return found
+
+    def draws(self) -> Tensor | None:  # noqa: D102
+        return self._draws
 
     def _distance(self, k: int, own: Tensor, theirs: Tensor) -> Tensor:
         """Between the student's layer (N, C, *grid) and what `_goals` gives of the teacher's."""

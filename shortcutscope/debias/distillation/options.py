@@ -9,10 +9,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from shortcutscope.debias.distillation.matching import FORMS, Form
+from shortcutscope.debias.materials import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer, find_layers
 
-Labels = Literal["none", "plain", "group-balanced"]
+Labels = Literal["none", "clean", "plain", "group-balanced"]
+LABELS: tuple[Labels, ...] = ("none", "clean", "plain", "group-balanced")
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,13 @@ class Distillation:
         What is compared at intermediate layers: ``"probes"``, ``"features"``, ``"attention"``, ``"cka"``;
         None distils the logits alone.
     labels
-        ``"none"``: the biased labels never reach the student. ``"plain"`` adds their cross-entropy,
-        ``"group-balanced"`` with the same weight on every group (class, concept).
+        Whose cross-entropy is added: ``"none"``; ``"clean"``, that of the clean samples, so that the biased
+        labels never reach the student; ``"plain"``, of all samples; ``"group-balanced"``, of all with the
+        same weight on every group (class, concept).
+    clean_share
+        Share of the samples of a step that are drawn from the clean subset; 0 leaves it to the teacher.
+    start
+        Where the student begins, see `Materials`; ``"teacher"`` is a copy of it. None as the materials say.
     label_weight, logit_weight, layer_weight
         a, b and c.
     temperature
@@ -52,6 +59,8 @@ class Distillation:
     reverse: bool = False
     layers: Literal["audit", "uniform", "last"] | Sequence[str] | Mapping[str, float] = "audit"
     along: float = 1.0
+    clean_share: float = 0.0
+    start: Start | Literal["teacher"] | None = None
     cache: bool | None = None
 
     def but(self, **changes: object) -> Distillation:
@@ -62,8 +71,14 @@ class Distillation:
         """Raise `InputError` for an option out of range."""
         if self.form is not None and self.form not in FORMS:
             raise InputError(f"form={self.form!r}; allowed are {', '.join(FORMS)} and None")
-        if self.labels not in ("none", "plain", "group-balanced"):
-            raise InputError(f"labels={self.labels!r}; allowed are 'none', 'plain' and 'group-balanced'")
+        if self.labels not in LABELS:
+            raise InputError(f"labels={self.labels!r}; allowed are {', '.join(LABELS)}")
+        if not 0 <= self.clean_share < 1 or (self.labels == "clean" and not self.clean_share):
+            raise InputError(
+                f"clean_share={self.clean_share} must lie in [0, 1), above 0 for the labels of clean samples"
+            )
+        if self.start not in (None, "fresh", "model", "teacher"):
+            raise InputError(f"start={self.start!r}; allowed are 'fresh', 'model' and 'teacher'")
         weights = (self.label_weight, self.logit_weight, self.layer_weight)
         if not all(weight >= 0 for weight in weights) or not self.temperature > 0:
             raise InputError(

@@ -13,19 +13,24 @@ student's trained along; or a distance of features, attention maps or similariti
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.baselines.erm import joined
+from shortcutscope.debias.budget import budget
 from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
 from shortcutscope.debias.distillation.matching import Pair, pair_layers
 from shortcutscope.debias.distillation.options import Distillation, chosen_layers, student_layers
 from shortcutscope.debias.gate import Gate, gate
 from shortcutscope.debias.groups import balanced_weights, training_groups
-from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.materials import Floats, Materials, Outcome
 from shortcutscope.debias.teacher import (
     Ensemble,
     Teacher,
@@ -80,8 +85,8 @@ def distil(
     """
     options = (options or Distillation()).but(**changes)
     options.check()
-    label_weights = _label_weights(materials, options)
-    student = materials.network()
+    samples = _samples(materials, options)
+    student = materials.network(options.start if options.start != "teacher" else None)
     layers = student_layers(student, materials.example(), options)
     weights, why = chosen_layers(layers, options, materials.layers)
     notes = [f"layers: {why}"] if weights else []
@@ -89,6 +94,9 @@ def distil(
         teacher = train_teacher(materials)
         notes += teacher.notes
     given = teacher.model if isinstance(teacher, Teacher) else teacher
+    if options.start == "teacher":
+        student = _trainable_copy(given)
+        layers = student_layers(student, materials.example(), options)
     _require_same_classes(student, given, materials)
     judged = teacher.judged if isinstance(teacher, Teacher) and teacher.judged else judge(given, materials)
     if judged is None:
@@ -111,12 +119,14 @@ def distil(
             notes.append("no layer was left to compare: the logits alone were distilled")
             options = options.but(form=None)
             options.check()
-        objective = objective_for(materials, given, pairs, options, label_weights, notes)
+        objective = objective_for(
+            replace(materials, train=samples.table), given, pairs, options, samples, notes
+        )
         fitted = fit(
             student,
-            materials.train,
+            samples.table,
             objective,
-            materials.training,
+            budget(materials),
             validation=materials.validation,
             out=materials.out,
             name="distil",
@@ -137,7 +147,7 @@ def objective_for(
     teacher: nn.Module,
     pairs: Sequence[Pair],
     options: Distillation,
-    label_weights: Tensor | None,
+    samples: Samples,
     notes: list[str],
 ) -> Distill:
     """The loss for these materials, with the teacher's probes and kept outputs; `notes` get what was done."""
@@ -147,31 +157,30 @@ def objective_for(
     augmented = materials.training.augmentation != "none"
     keeps = options.cache
     if keeps is None:
-        keeps = not augmented and cache_bytes(len(materials.train), pairs, options) <= CACHE_BYTES
+        keeps = not augmented and cache_bytes(len(samples.table), pairs, options) <= CACHE_BYTES
     if keeps and augmented:
         raise InputError(
             "cache=True keeps the teacher's outputs of images as they are; use augmentation='none'"
         )
     cached = None
     if keeps:
-        cached = teacher_outputs(
-            teacher, materials.train, pairs, options, probes, progress=materials.progress
-        )
+        cached = teacher_outputs(teacher, samples.table, pairs, options, probes, progress=materials.progress)
         notes.append("the teacher's outputs were computed once and kept")
     subspaces: dict[str, Tensor] = {}
     if options.form == "features" and options.along != 1:
-        subspaces, without = _subspaces(teacher, pairs, materials)
+        subspaces, without = _subspaces(teacher, pairs, samples)
         if without:
             notes.append(f"no class has both values of the concept: {', '.join(without)} matched as a whole")
-    rows = np.random.default_rng(materials.seed).permutation(len(materials.train))[:EXAMPLES]
-    example = torch.stack([materials.train[int(row)][0] for row in rows]).to(materials.device)
+    rows = np.random.default_rng(materials.seed).permutation(len(samples.table))[:EXAMPLES]
+    example = torch.stack([samples.table[int(row)][0] for row in rows]).to(materials.device)
     return Distill(
         teacher,
         pairs,
         options,
         probes=probes,
         example=example,
-        label_weights=label_weights,
+        label_weights=samples.label_weights,
+        draws=samples.draws,
         subspaces=subspaces,
         cached=cached,
         n_classes=max(2, _n_logits(teacher, example[:2])),
@@ -187,10 +196,61 @@ def judge(teacher: nn.Module, materials: Materials) -> Gate | None:
     )
 
 
-def _label_weights(materials: Materials, options: Distillation) -> Tensor | None:
-    if options.labels != "group-balanced":
-        return None
-    return balanced_weights(training_groups(materials, "group-balanced distillation"))
+@dataclass(frozen=True)
+class Samples:
+    """What a student is trained on.
+
+    Attributes
+    ----------
+    table
+        The biased samples, and behind them the clean ones where these take part.
+    carries
+        (N,) the concept, where it is known.
+    draws
+        (N,) how often each is drawn; None for all alike.
+    label_weights
+        (N,) of their cross-entropy; None for all alike.
+    """
+
+    table: ImageTable
+    carries: Floats | None = None
+    draws: Tensor | None = None
+    label_weights: Tensor | None = None
+
+
+def _samples(materials: Materials, options: Distillation) -> Samples:
+    """Choose the samples, before any training.
+
+    Raises
+    ------
+    InputError
+        Without clean samples or groups, where the options need them.
+    """
+    table, draws, carries = materials.train, None, materials.carries
+    n = len(table)
+    if options.clean_share > 0:
+        clean = require_clean(materials)
+        table = joined(materials.train, clean)
+        shares = (1 - options.clean_share) / n, options.clean_share / len(clean)
+        draws = torch.cat([torch.full((n,), shares[0]), torch.full((len(clean),), shares[1])])
+        if carries is not None:
+            known = materials.clean_carries
+            carries = np.concatenate([carries, np.full(len(clean), np.nan) if known is None else known])
+    weights = None
+    if options.labels == "clean":
+        weights = torch.zeros(len(table))
+        weights[n:] = 1 / options.clean_share
+    elif options.labels == "group-balanced":
+        together = replace(materials, train=table, carries=carries)
+        weights = balanced_weights(training_groups(together, "group-balanced distillation"), draws)
+    return Samples(table, carries, draws, weights)
+
+
+def _trainable_copy(network: nn.Module) -> nn.Module:
+    copied = copy.deepcopy(network)
+    for parameter in copied.parameters():
+        parameter.requires_grad_(True)
+    return copied
 
 
 def _pairs(
@@ -209,24 +269,24 @@ def _pairs(
 
 
 def _subspaces(
-    teacher: nn.Module, pairs: Sequence[Pair], materials: Materials
+    teacher: nn.Module, pairs: Sequence[Pair], samples: Samples
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The direction of the shortcut at each layer of the teacher, among standardised channels, (1, C).
 
     It is the class-stratified pattern of the concept on the biased training samples.
     """
-    if materials.carries is None:
+    if samples.carries is None:
         raise InputError(
             "along= needs the direction of the shortcut, and so carries=: which training samples carry it"
         )
-    labels = materials.train.frame["label"].to_numpy()
+    labels = samples.table.frame["label"].to_numpy()
     layers = _unique([p.teacher for p in pairs])
-    features = pooled_features(teacher, materials.train, layers)
+    features = pooled_features(teacher, samples.table, layers)
     found, without = {}, []
     for layer in layers:
         means = features[layer.name][:, : layer.channels]
         try:
-            change = pattern_cav(means, materials.carries, labels).signal
+            change = pattern_cav(means, samples.carries, labels).signal
         except InputError:
             # At 100 % correlation no class has both values.
             without.append(layer.name)
