@@ -73,19 +73,23 @@ def test_disagreement_is_said_and_not_hidden() -> None:
 
 
 def test_no_patient_is_in_both_tables_and_artifacts_are_independent_within_class() -> None:
-    train, test = make_tables(900, seed=4)
-    assert not set(train.frame["group"]) & set(test.frame["group"])
-    frame = train.frame
+    parts = make_tables(1400, seed=4)
+    groups = [set(table.frame["group"]) for table in parts.values()]
+    assert sum(map(len, groups)) == len(set().union(*groups))
+    assert len(parts["clean"]) == pytest.approx(0.1 * 800, rel=0.2)
+    frame = parts["train"].frame
     for label, share in ((0, 0.05), (1, 0.95)):
         carriers = frame[frame["label"] == label][list(PLANTED)]
         assert carriers.mean().to_numpy() == pytest.approx(np.full(2, share), abs=0.01)
         both = carriers.all(axis=1).mean()
         assert both == pytest.approx(share**2, abs=0.04)
-    assert test.frame.groupby("label")[list(PLANTED)].mean().to_numpy() == pytest.approx(0.5, abs=0.01)
+    for name in ("clean", "audited", "test"):
+        shares = parts[name].frame.groupby("label")[list(PLANTED)].mean().to_numpy()
+        assert shares == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_full_demo_agrees_with_what_was_planted(tmp_path: Path, seed: int) -> None:
-    _, checks = run_demo(tmp_path, seed=seed, console=Console(quiet=True), progress=False)
+    _, checks, _ = run_demo(tmp_path, seed=seed, console=Console(quiet=True), progress=False)
     assert all(c.agrees for c in checks), checks

@@ -1,4 +1,4 @@
-"""The demo: plant two shortcuts, train a network on them, and see whether the audit finds what was planted.
+"""The demo: plant two shortcuts, train a network on them, see whether the audit finds them, and unlearn one.
 
 Everything is made on the spot, so that it runs with no data and no network. The images, the manifest and
 the checkpoint stay in the folder: the audit can be repeated, or changed, from the command line.
@@ -17,16 +17,18 @@ from rich.table import Table
 from shortcutscope.audit import Audit, audit
 from shortcutscope.bench.study import MODEL, write_study
 from shortcutscope.bench.training import train_classifier
+from shortcutscope.cli.demonstration_unlearning import Unlearned, unlearn
 from shortcutscope.cli.tables import print_verdicts
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.data.phantoms import radiographs
 from shortcutscope.data.planting import plant
-from shortcutscope.data.splits import holdout
+from shortcutscope.data.splits import grouped_folds, holdout
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.thin import thin_resnet18
 
 PLANTED = ("tag", "noise")
 CORRELATION = 0.95
+CLEAN = 0.1
 CONTROLS = ("sex", "age", "room")
 
 
@@ -37,14 +39,15 @@ class DemoSize:
     Attributes
     ----------
     images : int
-        Phantoms, a third of which are held out.
+        Phantoms: four in seven are trained on, a tenth of these are clean; two in seven are audited, one in
+        seven is kept for the comparison.
     epochs : int
         Length of the training.
     permutations, bootstrap : int
         Of the audit.
     """
 
-    images: int = 2400
+    images: int = 2800
     epochs: int = 5
     permutations: int = 200
     bootstrap: int = 200
@@ -67,8 +70,8 @@ def run_demo(
     size: DemoSize | None = None,
     console: Console | None = None,
     progress: bool = True,
-) -> tuple[Audit, tuple[Check, ...]]:
-    """Run the demo and print its verdicts.
+) -> tuple[Audit, tuple[Check, ...], Unlearned | None]:
+    """Run the demo and print its verdicts, and what became of the costlier shortcut.
 
     Parameters
     ----------
@@ -85,19 +88,20 @@ def run_demo(
 
     Returns
     -------
-    audit, checks
-        The audit, and whether it agrees with what was planted.
+    audit, checks, unlearned
+        The audit, whether it agrees with what was planted, and masks, student and comparison.
     """
     size = size or DemoSize()
     console = console or Console()
     console.print("Making radiograph-like phantoms; planting a tag (localized) and noise (diffuse) ...")
-    train, held_out = make_tables(size.images, seed)
+    parts = make_tables(size.images, seed)
+    train, held_out = parts["train"], parts["audited"]
     console.print(
         f"Training a thin ResNet-18 on {len(train)} images, both in 95 % of class 1 and 5 % of class 0 ..."
     )
     model = thin_resnet18(seed=seed)
     train_classifier(model, train, epochs=size.epochs, seed=seed, progress=progress)
-    study = write_study(Path(out) / "data", model, {"train": train, "test": held_out}, progress=progress)
+    study = write_study(Path(out) / "data", model, parts, apart=("clean", "test"), progress=progress)
     console.print(f"Auditing it on {len(held_out)} held-out images, in which neither goes with the class ...")
     run = Path(out) / "audit"
     found = audit(
@@ -117,23 +121,46 @@ def run_demo(
     console.print(_check_table(checks))
     console.print("The same audit from the command line, on the files that the demo wrote:")
     console.print(study.command(Path(out) / "again"), markup=False, highlight=False, soft_wrap=True)
-    return found, checks
+    mended = unlearn(
+        model,
+        found,
+        study,
+        train,
+        parts["test"],
+        epochs=size.epochs,
+        bootstrap=size.bootstrap,
+        permutations=size.permutations,
+        seed=seed,
+        console=console,
+        progress=progress,
+    )
+    return found, checks, mended
 
 
-def make_tables(images: int, seed: int) -> tuple[ImageTable, ImageTable]:
-    """Make the training and the held-out table; no patient is in both.
+def make_tables(images: int, seed: int) -> dict[str, ImageTable]:
+    """Make the tables ``train``, ``clean``, ``audited`` and ``test``; no patient is in two of them.
 
-    Within a class the two artifacts are drawn independently of each other. In the held-out table half of
-    either class carries each of them, so that all combinations of artifact and class occur.
+    Within a class the two artifacts are drawn independently of each other. In all tables but ``train`` half
+    of either class carries each of them, so that all combinations of artifact and class occur.
     """
     table = radiographs(images, seed=seed)
-    held = holdout(table.frame["group"].to_numpy(), table.frame["label"].to_numpy(), 1 / 3, seed)
-    train, test = table.take(np.flatnonzero(~held)), table.take(np.flatnonzero(held))
+    fold = grouped_folds(table.frame["group"].to_numpy(), table.frame["label"].to_numpy(), 7, seed)
+    trained = table.take(np.flatnonzero(fold < 4))
+    clean = holdout(trained.frame["group"].to_numpy(), trained.frame["label"].to_numpy(), CLEAN, seed)
+    parts = {
+        "train": trained.take(np.flatnonzero(~clean)),
+        "clean": trained.take(np.flatnonzero(clean)),
+        "audited": table.take(np.flatnonzero((fold >= 4) & (fold < 6))),
+        "test": table.take(np.flatnonzero(fold == 6)),
+    }
     for number, name in enumerate(PLANTED):
         artifact = get_artifact(name)
-        train = plant(train, artifact, correlation=CORRELATION, seed=2 * seed + number)
-        test = plant(test, artifact, prevalence={0: 0.5, 1: 0.5}, seed=2 * seed + number)
-    return train, test
+        for part, own in parts.items():
+            shares = None if part == "train" else {0: 0.5, 1: 0.5}
+            parts[part] = plant(
+                own, artifact, correlation=CORRELATION, prevalence=shares, seed=2 * seed + number
+            )
+    return parts
 
 
 def check(found: Audit) -> tuple[Check, ...]:

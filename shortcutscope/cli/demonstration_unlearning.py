@@ -1,0 +1,139 @@
+"""The second half of the demo: draw the masks, distil a student, and compare it with the biased network."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from torch import nn
+
+from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.audit import Audit
+from shortcutscope.bench.study import MODEL, Study
+from shortcutscope.cli.tables import print_comparison
+from shortcutscope.compare import Comparison, compare
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.student import Student
+from shortcutscope.debias.training import Training
+from shortcutscope.debias.unlearn import debias
+from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.report.overlay import draw_overlays
+from shortcutscope.rundir import write_atomically
+
+
+@dataclass(frozen=True)
+class Unlearned:
+    """What the second half of the demo made.
+
+    Attributes
+    ----------
+    masks
+        Of the localized shortcut, where the audit found one.
+    student
+        The retrained network.
+    comparison
+        Of both networks, on images that neither the audit nor any training saw.
+    """
+
+    masks: MaskSet | None
+    student: Student
+    comparison: Comparison
+
+
+def unlearn(
+    model: nn.Module,
+    found: Audit,
+    study: Study,
+    train: ImageTable,
+    test: ImageTable,
+    *,
+    epochs: int,
+    bootstrap: int,
+    permutations: int,
+    seed: int,
+    console: Console,
+    progress: bool,
+) -> Unlearned | None:
+    """Go on from an audit that found shortcuts; None where it found none."""
+    if not found.shortcuts:
+        console.print("The audit found no shortcut, so there is nothing to unlearn.")
+        return None
+    audited = study.table()
+    audited = audited.take(np.flatnonzero(audited.frame["split"].to_numpy() != "train"))
+    masks = _masks(model, found, audited, console, seed=seed, progress=progress)
+    clean = study.table("clean")
+    worst = found.shortcuts[0]
+    console.print(
+        f"Retraining without {worst.name!r}, the costlier one: a specialist teacher on {len(clean)} clean "
+        f"images, and a student on {len(train)} biased ones ..."
+    )
+    student = debias(
+        model,
+        train,
+        audit=worst,
+        clean=clean,
+        held_out=audited,
+        test=test,
+        initial=lambda number: thin_resnet18(seed=number),
+        training=Training(epochs=epochs, seed=seed),
+        seed=seed,
+        progress=progress,
+    )
+    console.print(repr(student), markup=False, highlight=False)
+    console.print(f"Comparing both on {len(test)} images that nothing was chosen on ...")
+    compared = compare(
+        found,
+        student,
+        test,
+        model=model,
+        concept=worst.name,
+        n_permutations=permutations,
+        n_bootstrap=bootstrap,
+        seed=seed,
+        out=found.path,
+        progress=progress,
+    )
+    print_comparison(console, compared)
+    console.print(f"report with before and after: {found.report()}", markup=False, highlight=False)
+    console.print("The same from the command line:")
+    for words in commands(found, study):
+        console.print(shlex.join(words), markup=False, highlight=False, soft_wrap=True)
+    return Unlearned(masks, student, compared)
+
+
+def commands(found: Audit, study: Study) -> list[list[str]]:
+    """What to type for the masks, the student and the comparison."""
+    mean, std = (",".join(f"{v:g}" for v in values) for values in (study.normalize.mean, study.normalize.std))
+    model = ["--model", MODEL, "--weights", str(study.weights), "--mean", mean, "--std", std]
+    folder = study.manifest.parent
+    worst = found.shortcuts[0].name
+    data, test = ["--data", str(study.manifest)], ["--data", str(folder / "test.csv")]
+    clean = ["--clean", str(folder / "clean.csv"), "--held-out", str(study.manifest)]
+    localized = [f.name for f in found.shortcuts if f.extent == "localized"]
+    listed = [["shortcutscope", "annotate", str(found.path), name, *model, *data] for name in localized[:1]]
+    listed.append(["shortcutscope", "debias", str(found.path), "--finding", worst, *model, *data, *clean])
+    listed.append(["shortcutscope", "compare", str(found.path), "--finding", worst, *model, *test])
+    return listed
+
+
+def _masks(
+    model: nn.Module, found: Audit, audited: ImageTable, console: Console, *, seed: int, progress: bool
+) -> MaskSet | None:
+    """Of the first localized shortcut, also as COCO and as a picture."""
+    localized = [finding for finding in found.shortcuts if finding.extent == "localized"]
+    if not localized:
+        console.print("No shortcut is localized, so there are no masks to draw.")
+        return None
+    console.print(f"Drawing masks of {localized[0].name!r} on {len(audited)} images ...")
+    masks = localized[0].annotate(model, audited, seed=seed, progress=progress)
+    exported = masks.export(found.path / "masks" / "coco")
+    picture = masks.folder / "overlay.png"
+    figure = draw_overlays(masks, audited)
+    write_atomically(picture, lambda file: figure.savefig(file, format="png", dpi=120))
+    console.print(str(masks), markup=False, highlight=False)
+    console.print(
+        f"masks: {masks.folder}; as COCO: {exported}; picture: {picture}", markup=False, highlight=False
+    )
+    return masks
