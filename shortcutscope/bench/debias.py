@@ -30,6 +30,7 @@ from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.recipes import RECIPES, lacking
 from shortcutscope.debias.recommendation import recommend
+from shortcutscope.errors import InputError
 
 KINDS = ("tag", "noise")
 #: Networks that every recipe is held against; the teacher is that of the distillations.
@@ -129,7 +130,10 @@ def _run(case: Case, shop: Workshop) -> tuple[dict[str, float] | None, Case]:
     options: dict[str, Any] = {}
     if recipe.run is distil:
         options = {"teacher": teacher, "on_shortcut": "warn"}
-    outcome = recipe(materials, **options)
+    try:
+        outcome = recipe(materials, **options)
+    except InputError as error:
+        return None, {"undefined": str(error)}
     recommended = recommend(materials, shop.finding()).recipe if case["group_labels"] != "retrieved" else None
     about = {"steps": outcome.steps, "notes": list(outcome.notes), "recommended": recommended == name}
     return shop.judge(outcome.model), about

@@ -26,7 +26,7 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
 ) -> None:
-    """Plant shortcuts in made-up radiographs, train a network, audit it, draw masks, unlearn. No data needed."""
+    """Plant shortcuts in made-up radiographs, train, audit, draw masks, and unlearn one. No data needed."""
     from shortcutscope.cli.demonstration import run_demo
 
     run_demo(out, seed=seed, console=Console())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from shortcutscope.debias.baselines.adversarial import adversarial
@@ -19,6 +20,7 @@ from shortcutscope.debias.baselines.two_stage import jtt
 from shortcutscope.debias.clarc.clarc import p_clarc, reactive_p_clarc, rr_clarc
 from shortcutscope.debias.clarc.erasure import leace
 from shortcutscope.debias.clarc.rrr import rrr
+from shortcutscope.debias.distillation.options import Distillation
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.groups import group_by
 from shortcutscope.debias.materials import Materials, Outcome
@@ -63,8 +65,27 @@ class Recipe:
     trains: bool = True
     fixed: tuple[tuple[str, Any], ...] = ()
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the options that it takes."""
+        parameters = inspect.signature(self.run).parameters.values()
+        named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        if self.run is distil:
+            named += [field.name for field in fields(Distillation)]
+        return tuple(named)
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raise `InputError` for an option that the recipe does not take."""
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise InputError(
+                f"recipe {self.name!r} takes no option {unknown[0]!r}; it takes "
+                f"{', '.join(self.options) or 'none'}"
+            )
+
     def __call__(self, materials: Materials, **options: Any) -> Outcome:
         """Run it."""
+        self.check(options)
         return self.run(materials, **{**dict(self.fixed), **options})
 
     @property

@@ -126,6 +126,7 @@ def debias(
         notes.append(f"recommended: {advice.why}")
         recipe, options = advice.recipe, {**advice.options, **options}
     chosen = get_recipe(recipe)
+    chosen.check(options)
     require(chosen, materials)
     folder = _folder(out, found, recipe)
     outcome = chosen(materials.with_out(folder), **options)

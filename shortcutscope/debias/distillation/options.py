@@ -33,7 +33,8 @@ class Distillation:
     clean_share
         Share of the samples of a step that are drawn from the clean subset; 0 leaves it to the teacher.
     start
-        Where the student begins, see `Materials`; ``"teacher"`` is a copy of it. None as the materials say.
+        Where the student begins, see `Materials`; ``"teacher"`` is a copy of it, where the student is of its
+        architecture. None as the materials say.
     label_weight, logit_weight, layer_weight
         a, b and c.
     temperature

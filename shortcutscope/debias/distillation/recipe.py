@@ -94,9 +94,10 @@ def distil(
         teacher = train_teacher(materials)
         notes += teacher.notes
     given = teacher.model if isinstance(teacher, Teacher) else teacher
-    if options.start == "teacher":
+    if options.start == "teacher" and _same_architecture(student, given):
         student = _trainable_copy(given)
-        layers = student_layers(student, materials.example(), options)
+    elif options.start == "teacher":
+        notes.append("the student has another architecture than its teacher, so it begins afresh")
     _require_same_classes(student, given, materials)
     judged = teacher.judged if isinstance(teacher, Teacher) and teacher.judged else judge(given, materials)
     if judged is None:
@@ -244,6 +245,11 @@ def _samples(materials: Materials, options: Distillation) -> Samples:
         together = replace(materials, train=table, carries=carries)
         weights = balanced_weights(training_groups(together, "group-balanced distillation"), draws)
     return Samples(table, carries, draws, weights)
+
+
+def _same_architecture(first: nn.Module, second: nn.Module) -> bool:
+    own, other = ({k: v.shape for k, v in network.state_dict().items()} for network in (first, second))
+    return type(first) is type(second) and own == other
 
 
 def _trainable_copy(network: nn.Module) -> nn.Module:

@@ -1,0 +1,139 @@
+"""From an audit to students and their comparison, as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shortcutscope.audit import audit
+from shortcutscope.bench.study import MODEL, Study, write_study
+from shortcutscope.bench.training import train_classifier
+from shortcutscope.cli import main
+from shortcutscope.comparison.result import Comparison
+from shortcutscope.data.artifacts import get_artifact
+from shortcutscope.data.phantoms import radiographs
+from shortcutscope.data.planting import plant
+from shortcutscope.debias.recipes import RECIPES
+from shortcutscope.models.thin import thin_resnet18
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Files of a network that learnt a white tint, with clean and test images in manifests of their own."""
+    pool = radiographs(460, size=32, seed=50, patients=False)
+    tint, half = get_artifact("white_tint"), {0: 0.5, 1: 0.5}
+    bounds = {"train": (0, 200), "clean": (200, 260), "val": (260, 380), "test": (380, 460)}
+    parts = {
+        name: plant(
+            pool.take(np.arange(*rows)),
+            tint,
+            correlation=0.95,
+            prevalence=None if name == "train" else half,
+            seed=number,
+        )
+        for number, (name, rows) in enumerate(bounds.items())
+    }
+    model = train_classifier(thin_resnet18(seed=0), parts["train"], epochs=3, seed=0, progress=False)
+    folder = tmp_path_factory.mktemp("study")
+    return write_study(folder, model, parts, apart=("clean", "test"), progress=False)
+
+
+@pytest.fixture(scope="module")
+def run(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = thin_resnet18(seed=0)
+    from safetensors.torch import load_file
+
+    model.load_state_dict(load_file(study.weights))
+    out = tmp_path_factory.mktemp("run") / "audit"
+    audit(
+        model.eval(),
+        study.table(),
+        out,
+        concepts=["white_tint"],
+        n_permutations=50,
+        n_bootstrap=30,
+        progress=False,
+    )
+    return out
+
+
+def typed(*words: object) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        main([str(word) for word in words])
+    return int(leaving.value.code or 0)
+
+
+def options(study: Study) -> list[object]:
+    (mean,), (std,) = study.normalize.mean, study.normalize.std
+    return ["--model", MODEL, "--weights", study.weights, "--mean", mean, "--std", std]
+
+
+@pytest.fixture(scope="module")
+def students(study: Study, run: Path) -> Path:
+    folder = study.manifest.parent
+    words = ["debias", run, *options(study), "--data", study.manifest, "--clean", folder / "clean.csv"]
+    recipes = "p-clarc,logit-distillation"
+    finding = ["--finding", "white_tint", "--held-out", study.manifest, "--test", folder / "test.csv"]
+    code = typed(*words, *finding, "--recipe", recipes, "--epochs", 1, "--option", "on_shortcut=warn")
+    assert code == 1  # P-ClArC takes no such option
+    assert typed(*words, *finding, "--recipe", "p-clarc") == 0
+    logit = ["--recipe", "logit-distillation", "--epochs", 1, "--option", "on_shortcut=warn"]
+    assert typed(*words, *finding, *logit) == 0
+    return run / "students"
+
+
+def test_students_lie_in_the_run_with_what_they_were_made_of(students: Path) -> None:
+    assert sorted(path.name for path in students.iterdir()) == ["logit-distillation", "p-clarc"]
+    record = json.loads((students / "logit-distillation" / "metrics.json").read_text())
+    assert (record["n_train"], record["n_clean"]) == (200, 60)
+    assert record["options"] == {"on_shortcut": "warn"}
+    assert (students / "p-clarc" / "edits.safetensors").exists()
+
+
+def test_students_are_compared_and_reported(students: Path, study: Study, run: Path, capsys) -> None:
+    test = study.manifest.parent / "test.csv"
+    code = typed("compare", run, *options(study), "--data", test, "--finding", "white_tint")
+    assert code == 0
+    text = capsys.readouterr().out
+    assert "changes are for the worse" in text
+    assert (run / "comparison.html").exists()
+    made = Comparison.open(run)
+    assert [network["name"] for network in made.networks] == ["before", "logit-distillation", "p-clarc"]
+
+
+def test_a_student_that_is_not_there_is_named(students: Path, study: Study, run: Path, capsys) -> None:
+    test = study.manifest.parent / "test.csv"
+    assert typed("compare", run, *options(study), "--data", test, "--students", "group-dro") == 1
+    assert "no student 'group-dro'" in capsys.readouterr().err
+
+
+def test_clean_samples_can_be_named_by_id(study: Study, run: Path, tmp_path: Path, capsys) -> None:
+    frame = pd.read_csv(study.manifest)
+    own = frame[frame["split"] == "train"].groupby(["label", "white_tint"]).head(5)
+    own[["sample_id"]].to_csv(tmp_path / "ids.csv", index=False)
+    words = ["debias", run, *options(study), "--data", study.manifest, "--clean", tmp_path / "ids.csv"]
+    assert typed(*words, "--finding", "white_tint", "--recipe", "dfr") == 0
+    assert "20 clean samples were taken out" in capsys.readouterr().out
+    pd.DataFrame({"sample_id": ["nobody"]}).to_csv(tmp_path / "ids.csv", index=False)
+    assert typed(*words, "--finding", "white_tint", "--recipe", "dfr") == 1
+    assert "'nobody'" in capsys.readouterr().err
+
+
+def test_the_recipes_are_listed(study: Study, run: Path, capsys) -> None:
+    assert typed("debias", run, "--model", MODEL, "--data", study.manifest, "--recipe", "list") == 0
+    text = capsys.readouterr().out
+    assert all(name[:12] in text for name in RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--option", "temperature"], "name=value"), (["--recipe", "magic"], "no recipe 'magic'")],
+)
+def test_wrong_options_are_said(study: Study, run: Path, capsys, words, said) -> None:
+    given = ["debias", run, *options(study), "--data", study.manifest, "--finding", "white_tint"]
+    assert typed(*given, *words) == 1
+    assert said in capsys.readouterr().err
