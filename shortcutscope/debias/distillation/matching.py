@@ -2,7 +2,7 @@
 
 The two networks may differ: each of the student's layers goes with the teacher's layer of nearest depth, an
 adapter (a linear map of the channels, trained along) brings the student's channels to the teacher's, and
-maps are averaged to the coarser of the two grids.
+maps are averaged to the coarser of the two grids, of at most eight cells an axis.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from shortcutscope.models.layers import Layer
 Form = Literal["probes", "features", "attention", "cka"]
 FORMS: tuple[Form, ...] = ("probes", "features", "attention", "cka")
 
-#: Squared standardised differences above this count no more: single outlying activations would rule the loss.
-CLAMP = 25.0
+#: Maps are compared in at most so many cells along each axis. It costs a fraction of comparing all positions.
+CELLS = 8
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,13 @@ def pooled(values: Tensor) -> Tensor:
     """Spatial mean and maximum of a layer (N, C, *grid), side by side (N, 2C); what probes read."""
     if values.dim() == 2:
         return torch.cat([values, values], dim=1)
-    flat = values.flatten(2)
-    return torch.cat([flat.mean(2), flat.amax(2)], dim=1)
+    axes = tuple(range(2, values.dim()))
+    pools: dict[int, Callable[[Tensor, int], Tensor]] = {
+        1: F.adaptive_max_pool1d,
+        2: F.adaptive_max_pool2d,
+        3: F.adaptive_max_pool3d,
+    }
+    return torch.cat([values.mean(axes), pools[len(axes)](values, 1).flatten(1)], dim=1)
 
 
 def to_grid(values: Tensor, grid: Sequence[int]) -> Tensor:
@@ -91,8 +96,8 @@ def to_grid(values: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 def common_grid(pair: Pair) -> tuple[int, ...]:
-    """Along each axis the smaller of the two grids."""
-    return tuple(min(a, b) for a, b in zip(pair.student.grid, pair.teacher.grid, strict=True))
+    """Along each axis the smaller of the two grids, and at most `CELLS`."""
+    return tuple(min(a, b, CELLS) for a, b in zip(pair.student.grid, pair.teacher.grid, strict=True))
 
 
 def kl(student: Tensor, teacher: Tensor, temperature: float, *, reverse: bool = False) -> Tensor:
@@ -146,22 +151,25 @@ class FeatureMatch(nn.Module):
     def __init__(self, pair: Pair, scale: Tensor, subspace: Tensor | None = None, along: float = 1.0) -> None:
         super().__init__()
         wide, own = pair.teacher.channels, pair.student.channels
-        self.adapter = nn.Identity() if wide == own else nn.Linear(own, wide)
+        self.adapter = None if wide == own else nn.Linear(own, wide)
         self.along = along
         self.register_buffer("scale", scale.float())
         self.register_buffer("subspace", None if subspace is None else subspace.float())
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar of (N, C, *grid) and (N, D, *grid) on the same grid."""
-        own = self.adapter(student.movedim(1, -1).float())
-        difference = (own - teacher.movedim(1, -1).float()) / self.scale
+        own = student if self.adapter is None else self.adapter(student.movedim(1, -1)).movedim(-1, 1)
+        own, teacher = own * self._per_channel(own), teacher * self._per_channel(teacher)
         if self.subspace is None:
-            return torch.mean(difference.pow(2).clamp(max=CLAMP))
-        part = difference @ self.subspace.T
-        rest = difference - part @ self.subspace
-        whole = torch.mean(rest.pow(2).clamp(max=CLAMP))
+            return F.mse_loss(own, teacher.to(own.dtype)).float()
+        difference = (own - teacher).movedim(1, -1)
+        part = difference @ self.subspace.T.to(difference.dtype)
+        rest = difference - part @ self.subspace.to(difference.dtype)
         # Along the subspace per direction, so that its weight does not depend on the width of the layer.
-        return whole + self.along * torch.mean(part.pow(2).clamp(max=CLAMP))
+        return rest.float().pow(2).mean() + self.along * part.float().pow(2).mean()
+
+    def _per_channel(self, values: Tensor) -> Tensor:
+        return (1 / self.scale).to(values.dtype).reshape(-1, *(1,) * (values.dim() - 2))
 
 
 def channel_scale(values: Tensor) -> Tensor:
