@@ -6,6 +6,7 @@ import io
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,10 @@ from rich.console import Console
 from shortcutscope.audit import Audit
 from shortcutscope.cli import main
 from shortcutscope.cli.demonstration import CONTROLS, PLANTED, DemoSize, check, make_tables, run_demo
+from shortcutscope.cli.demonstration_unlearning import Unlearned
 from shortcutscope.data.artifacts import get_artifact
 
-SMALL = DemoSize(images=600, epochs=5, permutations=60, bootstrap=30)
+SMALL = DemoSize(images=700, epochs=5, permutations=60, bootstrap=30)
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +28,14 @@ def shown() -> io.StringIO:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, shown: io.StringIO) -> Audit:
+def told(tmp_path_factory: pytest.TempPathFactory, shown: io.StringIO) -> tuple[Audit, Any, Unlearned]:
     out = tmp_path_factory.mktemp("demo")
-    console = Console(file=shown, width=160)
-    return run_demo(out, size=SMALL, console=console, progress=False)[0]
+    return run_demo(out, size=SMALL, console=Console(file=shown, width=160), progress=False)
+
+
+@pytest.fixture(scope="module")
+def demo(told: tuple[Audit, Any, Unlearned]) -> Audit:
+    return told[0]
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -54,6 +60,23 @@ def test_it_says_where_to_look_and_how_to_repeat(demo: Audit, shown: io.StringIO
     with pytest.raises(SystemExit) as leaving:
         main([*shlex.split(command)[1:], "--dry-run"])
     assert leaving.value.code == 0
+
+
+def test_it_goes_on_to_masks_a_student_and_the_comparison(
+    told: tuple[Audit, Any, Unlearned], shown: io.StringIO
+) -> None:
+    found, _, mended = told
+    assert mended.masks is not None
+    assert (found.path / "masks" / "tag" / "overlay.png").exists()
+    assert mended.student.path is not None
+    assert (mended.student.path / "metrics.json").exists()
+    assert [n["name"] for n in mended.comparison.networks] == ["before", mended.student.recipe]
+    rows = mended.comparison.frame
+    robust = rows[rows["metric"].eq("robust_auroc")].set_index("network")["value"]
+    assert robust[mended.student.recipe] > robust["before"]
+    assert "Before and after" in (found.path / "report.html").read_text()
+    typed = [line for line in shown.getvalue().splitlines() if line.startswith("shortcutscope ")]
+    assert [line.split()[1] for line in typed] == ["audit", "annotate", "debias", "compare"]
 
 
 def test_files_are_what_a_user_would_have(demo: Audit) -> None:

@@ -87,6 +87,17 @@ def test_mask_notebook_draws_the_letters_and_refuses_the_noise(tmp_path: Path) -
     assert "equal to the pixel: True" in text
 
 
+@pytest.mark.usefixtures("quiet_kernel")
+def test_debias_notebook_unlearns_the_tag(tmp_path: Path) -> None:
+    (path,) = (p for p in NOTEBOOKS if p.stem == "04_debias")
+    text = execute(path, tmp_path)
+    assert "recommended: " in text
+    assert "tag: shortcut, localized" in text
+    robust = dict(re.findall(r"^(before|balanced-distillation) +[\d.]+ +([\d.]+) ", text, re.MULTILINE))
+    assert float(robust["balanced-distillation"]) > float(robust["before"]) + 0.3
+    assert "report.html" in text
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("quiet_kernel")
 def test_audit_notebook_on_real_radiographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from shortcutscope.bench.debias_networks import Setting, Workshop
+from shortcutscope.bench.intervals import mean_with_interval
 from shortcutscope.bench.models import tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import get_artifact
@@ -153,7 +152,7 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
             those = [c for c in own if (c["recipe"], c["group_labels"]) == (recipe, labels)]
             row: dict[str, Any] = {"correlation": correlation, "clean_fraction": fraction, "recipe": recipe}
             row |= {"group_labels": labels, "cases": len(those)}
-            tables.append(row | {name: _mean(those, name) for name in METRICS})
+            tables.append(row | {name: mean_with_interval([c.get(name) for c in those]) for name in METRICS})
     return {"recipes": tables, **_judgement(ran)}
 
 
@@ -202,24 +201,7 @@ def _judgement(ran: list[Case]) -> dict[str, Any]:
 
 
 def _value(listed: list[Case], name: str) -> float | None:
-    values = [c[name] for c in listed if c.get(name) is not None and np.isfinite(c[name])]
-    return float(np.mean(values)) if values else None
-
-
-def _mean(listed: list[Case], name: str) -> dict[str, float | None]:
-    """Mean over cases, and the 95 % interval of a t distribution over them."""
-    from scipy import stats
-
-    values = np.array([c[name] for c in listed if c.get(name) is not None and np.isfinite(c[name])])
-    if not len(values):
-        return {"mean": None, "low": None, "high": None}
-    half = (
-        float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-        if len(values) > 1
-        else float("nan")
-    )
-    mean = float(values.mean())
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return mean_with_interval([c.get(name) for c in listed])["mean"]
 
 
 SUITE = Suite(

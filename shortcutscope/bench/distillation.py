@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import nn
 
 from shortcutscope.bench.debias import KINDS
 from shortcutscope.bench.debias_networks import Setting, Workshop
+from shortcutscope.bench.intervals import mean_with_interval
 from shortcutscope.bench.models import tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import get_artifact
@@ -161,24 +161,13 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
             row: dict[str, Any] = {**dict(zip(keys, setting, strict=True)), "form": form, "cases": len(those)}
             for metric in ("robust_auroc", "worst_group"):
                 row[metric] = float(np.mean([c[metric] for c in those]))
-                row[f"{metric}_difference"] = _interval([a[metric] - b[metric] for a, b in pairs])
+                row[f"{metric}_difference"] = mean_with_interval([a[metric] - b[metric] for a, b in pairs])
             rows.append(row)
     return {"settings": rows}
 
 
 def _key(case: Case) -> tuple[Any, ...]:
     return tuple(case[k] for k in ("task", "kind", "seed", *BASE, "labels", "form"))
-
-
-def _interval(values: list[float]) -> dict[str, float | None]:
-    """Mean and 95 % interval of a t distribution over cases."""
-    if not values:
-        return {"mean": None, "low": None, "high": None}
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return {"mean": mean, "low": None, "high": None}
-    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 SUITE = Suite(

@@ -1,0 +1,22 @@
+"""A mean over cases with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+
+def mean_with_interval(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean, and its 95 % interval by a t distribution; what was not measured is left out."""
+    found = np.array([value for value in values if value is not None and np.isfinite(value)])
+    if not len(found):
+        return {"mean": None, "low": None, "high": None}
+    mean = float(found.mean())
+    if len(found) == 1:
+        return {"mean": mean, "low": None, "high": None}
+    low, high = (
+        stats.t.interval(0.95, len(found) - 1, mean, stats.sem(found)) if np.ptp(found) else (mean, mean)
+    )
+    return {"mean": mean, "low": float(low), "high": float(high)}
