@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 
 from shortcutscope.bench.models import sample_pool, split_pool
 from shortcutscope.bench.runner import Settings
@@ -18,6 +20,8 @@ from shortcutscope.debias.pixel_masks import InputMasks, planted_masks
 #: Samples with a label that training draws on, of which the clean subset is a part; held-out ones; and the
 #: share of these that the audit and the gate see, and that nothing is judged on.
 N_TRAIN, N_HELD_OUT, AUDITED = 1600, 1000, 0.3
+#: Side of the images. Hundreds of networks are trained, and PneumoniaMNIST has 28 pixels.
+SIDE = 32
 #: The largest clean subset. The biased samples are what is left beside it, so that they are the same at
 #: every clean fraction.
 MOST_CLEAN = 0.1
@@ -67,7 +71,7 @@ def make_world(
     The images and their parts follow from the task and the seed alone, so that kinds, correlations and
     clean fractions are compared on the same ones.
     """
-    pool = sample_pool(task, settings)
+    pool = _small_pool(task, settings)
     train, held_out = split_pool(pool, seed, N_TRAIN, N_HELD_OUT)
     labels = train.frame["label"].to_numpy()
     order = np.random.default_rng([seed, 13]).permutation(len(train))
@@ -92,6 +96,15 @@ def make_world(
         with_=_in_memory(everywhere(test, kind)),
         masks=planted_masks(plant(rest, artifact, correlation=correlation, seed=seed), kind),
     )
+
+
+@lru_cache(maxsize=2)
+def _small_pool(task: str, settings: Settings) -> ImageTable:
+    """All samples of a task, averaged down to `SIDE`."""
+    pool = sample_pool(task, settings)
+    images = torch.stack([pool.image(i) for i in range(len(pool))])
+    small = F.adaptive_avg_pool2d(images, SIDE).numpy()
+    return ImageTable.from_arrays(small, pool.frame, value_range=pool.value_range, transform=pool.transform)
 
 
 def _in_memory(table: ImageTable) -> ImageTable:
