@@ -123,6 +123,16 @@ def test_clean_samples_can_be_named_by_id(study: Study, run: Path, tmp_path: Pat
     assert "'nobody'" in capsys.readouterr().err
 
 
+def test_carriers_among_the_training_images_can_be_retrieved(study: Study, run: Path, capsys) -> None:
+    words = ["debias", run, *options(study), "--data", study.manifest, "--finding", "white_tint"]
+    assert typed(*words, "--recipe", "group-balanced-ce", "--retrieved", "--epochs", 1) == 0
+    record = json.loads((run / "students" / "group-balanced-ce" / "metrics.json").read_text())
+    frame = pd.read_csv(study.manifest)
+    train = frame[frame["split"] == "train"]
+    truth = train.groupby(["label", "white_tint"]).size().to_numpy()
+    assert np.abs(np.array(list(record["details"]["groups"].values())) - truth).max() <= 5
+
+
 def test_the_recipes_are_listed(study: Study, run: Path, capsys) -> None:
     assert typed("debias", run, "--model", MODEL, "--data", study.manifest, "--recipe", "list") == 0
     text = capsys.readouterr().out
