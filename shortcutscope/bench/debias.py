@@ -36,7 +36,7 @@ KINDS = ("tag", "noise")
 REFERENCES = ("oracle", "teacher")
 QUICK_RECIPES = ("erm", "dfr", "logit-distillation", "balanced-distillation")
 #: Recipes that see groups and are run with retrieved ones, too.
-RETRIEVED = ("group-balanced-ce", "group-dro", "balanced-distillation")
+RETRIEVED = ("group-balanced-ce", "group-dro", "balanced-distillation", "balanced-audited-distillation")
 #: What the recommended recipe is held to at 10 % clean samples and 95 % correlation, in every case, and at
 #: full correlation; how far it may fall with retrieved groups; and whose best it must reach in the mean.
 BARS = {"gap_robust": 0.85, "gap_worst_group": 0.75}

@@ -36,6 +36,10 @@ NEEDS = {
     "annotations": "masks of what the label is about on training images (the table's mask column)",
 }
 
+#: Share of clean samples in the steps of a student, where they take part: as they come, a tenth of the data would
+#: be a tenth of the steps.
+CLEAN_SHARE = 0.25
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -225,22 +229,38 @@ _ALL = (
     ),
     _recipe(
         "audited-distillation",
-        "a specialist teacher's logits and features at the layers that the audit chose",
+        "a specialist teacher's logits and features at the layers that the audit chose, and clean labels",
         "after Boland et al. 2025",
         distil,
         "clean",
         form="features",
         layers="audit",
+        labels="clean",
+        clean_share=CLEAN_SHARE,
+        start="teacher",
     ),
     _recipe(
         "balanced-distillation",
-        "the same, and cross-entropy with every group weighing the same",
-        "after Boland et al. 2025",
+        "a specialist teacher's logits, and labels with every group weighing the same",
+        "after Hinton et al. 2015 and Sagawa et al. 2020",
+        distil,
+        "clean groups conflicting",
+        form=None,
+        labels="group-balanced",
+        clean_share=CLEAN_SHARE,
+        start="teacher",
+    ),
+    _recipe(
+        "balanced-audited-distillation",
+        "both: logits, features at the audit's layers, and labels with every group weighing the same",
+        "after Boland et al. 2025 and Sagawa et al. 2020",
         distil,
         "clean groups conflicting",
         form="features",
         layers="audit",
         labels="group-balanced",
+        clean_share=CLEAN_SHARE,
+        start="teacher",
     ),
 )
 

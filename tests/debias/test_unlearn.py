@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -115,6 +117,13 @@ def test_what_a_recipe_needs_is_asked_for_before_any_work(tables, small_network,
     with pytest.raises(InputError, match=f"recipe '{recipe}' needs") as refused:
         require(get_recipe(recipe), bare)
     assert NEEDS[need] in str(refused.value)
+
+
+def test_the_documentation_lists_every_recipe_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "debiasing.md").read_text()
+    for name, recipe in RECIPES.items():
+        row = f"| `{name}` | {recipe.summary} | {recipe.source} | {', '.join(sorted(recipe.needs))} |"
+        assert row in page
 
 
 def test_recipes_by_group_are_refused_at_full_correlation(tables, small_network) -> None:
