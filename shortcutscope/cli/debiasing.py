@@ -124,10 +124,9 @@ def debias(
     seed: Annotated[int, typer.Option(help="Seed of weights, samples and draws.")] = 0,
 ) -> None:
     """Retrain the audited model so that it does without a shortcut; the students are kept in the run."""
-    import torch
-
     from shortcutscope.annotate.maskset import MaskSet
     from shortcutscope.audit import Audit
+    from shortcutscope.debias.training.processes import is_first, own_device
     from shortcutscope.debias.training.settings import Training
     from shortcutscope.debias.unlearn import debias as retrain
     from shortcutscope.debias.unlearn import only_shortcut
@@ -141,7 +140,7 @@ def debias(
     )
     found = Audit.open(run)
     loaded = open_model(model, weights, num_classes, trust, model_kwargs)
-    loaded.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    loaded.to(device or own_device())
     train = training_rows(open_table(data, reading))
     training = Training(epochs=epochs, batch_size=batch_size, lr=lr, precision=precision, seed=seed)  # type: ignore[arg-type]
     given: dict[str, Any] = {
@@ -162,8 +161,10 @@ def debias(
     options = dict(_parsed(text) for text in option or ())
     for name in recipes_named(recipe):
         student = retrain(loaded, train, recipe=name, **given, **options)
-        console.print(repr(student), markup=False, highlight=False, soft_wrap=True)
-    console.print("Judge them on held-out samples: shortcutscope compare", markup=False, highlight=False)
+        if is_first():
+            console.print(repr(student), markup=False, highlight=False, soft_wrap=True)
+    if is_first():
+        console.print("Judge them on held-out samples: shortcutscope compare", markup=False, highlight=False)
 
 
 def recipes_named(text: str) -> list[str]:

@@ -36,8 +36,8 @@ NEEDS = {
     "annotations": "masks of what the label is about on training images (the table's mask column)",
 }
 
-#: Share of clean samples in the steps of a student, where they take part: as they come, a tenth of the data would
-#: be a tenth of the steps.
+#: Share of clean samples in the steps of a student, where they take part. As they come, a tenth of the data
+#: would be a tenth of the steps.
 CLEAN_SHARE = 0.25
 
 

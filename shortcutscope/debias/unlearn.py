@@ -18,6 +18,7 @@ from shortcutscope.debias.recipes import NEEDS, Recipe, get_recipe, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.student import Student, student_folder, version
 from shortcutscope.debias.training.fit import Training
+from shortcutscope.debias.training.processes import is_first
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
 from shortcutscope.models.fingerprint import model_fingerprint
@@ -143,7 +144,7 @@ def debias(
         "details": dict(outcome.details),
     }
     student = Student(recipe, outcome.model, (*notes, *outcome.notes), record, outcome.history, folder)
-    if folder is not None:
+    if folder is not None and is_first():
         student.save(folder)
     return student
 

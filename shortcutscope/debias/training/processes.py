@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DistributedType, broadcast
@@ -10,9 +12,21 @@ from torch import Tensor, nn
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import device_of
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "is_first", "own_device"]
 
 _REPLICATED = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
+
+
+def own_device() -> torch.device:
+    """The accelerator of this process (``torchrun`` numbers them per machine), or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes results, of those that ``torchrun`` started."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 class Processes:
