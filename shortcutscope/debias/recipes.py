@@ -240,6 +240,17 @@ _ALL = (
         start="teacher",
     ),
     _recipe(
+        "clean-distillation",
+        "a specialist teacher's logits, and labels of the clean samples",
+        "after Hinton et al. 2015",
+        distil,
+        "clean",
+        form=None,
+        labels="clean",
+        clean_share=CLEAN_SHARE,
+        start="teacher",
+    ),
+    _recipe(
         "balanced-distillation",
         "a specialist teacher's logits, and labels with every group weighing the same",
         "after Hinton et al. 2015 and Sagawa et al. 2020",

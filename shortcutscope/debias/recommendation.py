@@ -10,7 +10,7 @@ import numpy as np
 
 from shortcutscope.debias.groups import group_by
 from shortcutscope.debias.materials import Materials
-from shortcutscope.debias.recipes import NEEDS, RECIPES, has_conflicting, lacking
+from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,21 +78,16 @@ def recommend(materials: Materials, finding: Finding | None = None) -> Recommend
     rare = _conflicting(materials)
     if n_clean:
         few = " (few: more of them would help most)" if n_clean < FEW_CLEAN else ""
-        audited = "at the layers that the audit chose" if materials.layers else "at all blocks"
-        layers = {} if materials.layers else {"layers": "uniform"}
+        made = f"{n_clean} clean samples{few} make a teacher"
         if "balanced-distillation" not in undefined:
-            why = (
-                f"{n_clean} clean samples{few} make a teacher, {audited}, and the {rare} samples that go "
-                f"against the {extent}shortcut are known and can be weighed"
-            )
-            return Recommendation("balanced-distillation", layers, why, _EXPECTS["balanced"], undefined)
+            why = f"{made}; the {rare} samples that go against the {extent}shortcut are known and can be weighed"
+            return Recommendation("balanced-distillation", {}, why, _EXPECTS["balanced"], undefined)
         gone = (
             "no training sample goes against the shortcut, so that recipes by group are not defined"
-            if materials.carries is not None and not has_conflicting(materials)
+            if materials.carries is not None
             else "nobody knows which training samples carry the shortcut"
         )
-        why = f"{n_clean} clean samples{few} make a teacher, {audited}; {gone}"
-        return Recommendation("audited-distillation", layers, why, _EXPECTS["audited"], undefined)
+        return Recommendation("clean-distillation", {}, f"{made}; {gone}", _EXPECTS["clean"], undefined)
     if "group-balanced-ce" not in undefined:
         why = f"there is no clean sample, but {rare} samples are known to go against the {extent}shortcut"
         return Recommendation("group-balanced-ce", {}, why, _EXPECTS["groups"], undefined)
@@ -113,4 +108,4 @@ def _conflicting(materials: Materials) -> int:
     return int(np.minimum(counts[::2], counts[1::2]).sum())
 
 
-_EXPECTS = {"balanced": "", "audited": "", "groups": "", "masks": ""}
+_EXPECTS = {"balanced": "", "clean": "", "groups": "", "masks": ""}

@@ -165,9 +165,9 @@ def test_the_recommendation_follows_what_is_at_hand(materials, finding) -> None:
 
     labels = materials.train.frame["label"].to_numpy().astype(float)
     assert advice(materials, finding) == "balanced-distillation"
-    assert advice(replace(materials, carries=None), finding) == "audited-distillation"
+    assert advice(replace(materials, carries=None), finding) == "clean-distillation"
     full = recommend(replace(materials, carries=labels), finding)
-    assert full.recipe == "audited-distillation"
+    assert full.recipe == "clean-distillation"
     assert "goes against" in full.why
     assert "group-dro" in full.undefined
     assert advice(replace(materials, clean=None), finding) == "group-balanced-ce"
