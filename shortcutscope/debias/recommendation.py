@@ -80,7 +80,7 @@ def recommend(materials: Materials, finding: Finding | None = None) -> Recommend
         few = " (few: more of them would help most)" if n_clean < FEW_CLEAN else ""
         made = f"{n_clean} clean samples{few} make a teacher"
         if "balanced-distillation" not in undefined:
-            why = f"{made}; the {rare} samples that go against the {extent}shortcut are known and can be weighed"
+            why = f"{made}; {rare} samples that go against the {extent}shortcut are known and can be weighed"
             return Recommendation("balanced-distillation", {}, why, _EXPECTS["balanced"], undefined)
         gone = (
             "no training sample goes against the shortcut, so that recipes by group are not defined"
