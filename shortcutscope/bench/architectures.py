@@ -23,13 +23,14 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from shortcutscope.bench.training import predict_logits, train_classifier
+from shortcutscope.bench.training import train_classifier
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.data.phantoms import radiographs
 from shortcutscope.data.planting import plant
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.thin import seeded
 from shortcutscope.rundir import write_atomically
+from shortcutscope.scan.predictions import predict_logits
 
 Weights = Literal["random", "trained"]
 

@@ -16,11 +16,10 @@ from shortcutscope.debias.training.augmentation import shifted
 from shortcutscope.debias.training.hardware import autocast, fastest_format, usable_precision
 from shortcutscope.debias.training.images import Images, full_batches, labels_of, require_logits_for
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.frozen import frozen
-from shortcutscope.models.targets import find_logits, require_finite
+from shortcutscope.models.targets import find_logits
 from shortcutscope.models.thin import seeded
 
-__all__ = ["Precision", "predict_logits", "train_classifier"]
+__all__ = ["Precision", "train_classifier"]
 
 Precision = Literal["bf16", "fp32"]
 
@@ -108,53 +107,6 @@ def train_classifier(
             bar.update()
     # Channels-last strides would follow the weights into checkpoints, which safetensors refuses.
     return model.to(memory_format=torch.contiguous_format).eval()
-
-
-def predict_logits(
-    model: nn.Module, table: ImageTable, batch_size: int = 256, *, progress: bool = False
-) -> Tensor:
-    """Logits of every sample, with the model in evaluation mode and given back as it was.
-
-    Parameters
-    ----------
-    model
-        Classifier, run on the device where it is.
-    table
-        Samples.
-    batch_size
-        Samples per forward pass.
-    progress
-        Show a bar.
-
-    Returns
-    -------
-    logits
-        float32 of shape (N, K) on the CPU.
-
-    Raises
-    ------
-    InputError
-        An empty table, or a batch size below 1.
-    ModelError
-        The model returns NaN or infinite scores.
-    """
-    if len(table) == 0 or batch_size < 1:
-        raise InputError(
-            f"{len(table)} samples in batches of {batch_size}: give at least one sample and a batch size of "
-            "1 or more"
-        )
-    anchor = next(model.parameters(), None)
-    device = torch.device("cpu") if anchor is None else anchor.device
-    batches = torch.split(torch.arange(len(table)), batch_size)
-    parts = []
-    with frozen(model), torch.inference_mode():
-        for rows in tqdm(batches, desc="predict", unit="batch", disable=not progress):
-            images = torch.stack([table[int(row)][0] for row in rows]).to(device)
-            parts.append(find_logits(model(images)).float().cpu())
-    # Cloned outside of inference mode, so that callers may compute gradients with them.
-    logits = torch.cat(parts).clone()
-    require_finite(logits)
-    return logits
 
 
 def _epochs(n: int, batch_size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:

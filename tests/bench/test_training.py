@@ -5,12 +5,13 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from shortcutscope.bench import training
-from shortcutscope.bench.training import predict_logits, train_classifier
+from shortcutscope.bench.training import train_classifier
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training import images
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.thin import ThinResNet, seeded, thin_cnn1d, thin_cnn3d, thin_resnet18
+from shortcutscope.scan.predictions import predict_logits
 
 
 def squares(n=96, size=28, seed=0):

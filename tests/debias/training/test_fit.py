@@ -10,7 +10,6 @@ import torchvision
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from shortcutscope.bench.training import predict_logits
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.objective import CrossEntropy, Objective, cross_entropy
 from shortcutscope.debias.training import images as images_module
@@ -24,6 +23,7 @@ from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.thin import ThinResNet, seeded, thin_cnn1d, thin_cnn3d
+from shortcutscope.scan.predictions import predict_logits
 
 
 def squares(n=48, size=16, seed=0, channels=1):
