@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.inputs import DataOptions, open_model, open_table
+from shortcutscope.cli.inputs import DataOptions, open_model, open_table, open_training_columns
 from shortcutscope.cli.options import (
     MODEL,
     GroupColumn,
@@ -236,6 +236,13 @@ def compare(
     run: Annotated[Path, typer.Argument(help="Run directory of an audit, with students.")],
     model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=MODEL)],
     data: Annotated[Path, typer.Option(help="DATA of held-out samples.", rich_help_panel=_SAMPLES)],
+    train_data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Manifest of the training samples: what the concept goes with. Its images are not read.",
+            rich_help_panel=_SAMPLES,
+        ),
+    ] = None,
     students: Annotated[
         str | None, typer.Option(help="Comma-separated recipes; default: all students of the run.")
     ] = None,
@@ -275,7 +282,8 @@ def compare(
     loaded = open_model(model, weights, num_classes, trust, model_kwargs)
     chosen = open_students(run, loaded, students)
     table = held_out_rows(open_table(data, reading))
-    made = compared(found, chosen, table, model=loaded, concept=finding, out=run, seed=seed)
+    train = None if train_data is None else training_rows(open_training_columns(train_data, reading, table))
+    made = compared(found, chosen, table, model=loaded, concept=finding, train=train, out=run, seed=seed)
     console = Console()
     print_comparison(console, made)
     written = made.report(out or run / "comparison.html")

@@ -125,8 +125,6 @@ def run_demo(
         model,
         found,
         study,
-        train,
-        parts["test"],
         epochs=size.epochs,
         bootstrap=size.bootstrap,
         permutations=size.permutations,

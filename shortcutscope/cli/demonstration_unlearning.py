@@ -46,8 +46,6 @@ def unlearn(
     model: nn.Module,
     found: Audit,
     study: Study,
-    train: ImageTable,
-    test: ImageTable,
     *,
     epochs: int,
     bootstrap: int,
@@ -60,8 +58,9 @@ def unlearn(
     if not found.shortcuts:
         console.print("The audit found no shortcut, so there is nothing to unlearn.")
         return None
-    audited = study.table()
-    audited = audited.take(np.flatnonzero(audited.frame["split"].to_numpy() != "train"))
+    images, test = study.table(), study.table("test")
+    trained = images.frame["split"].to_numpy() == "train"
+    train, audited = images.take(np.flatnonzero(trained)), images.take(np.flatnonzero(~trained))
     masks = _masks(model, found, audited, console, seed=seed, progress=progress)
     clean = study.table("clean")
     worst = found.shortcuts[0]
@@ -89,6 +88,7 @@ def unlearn(
         test,
         model=model,
         concept=worst.name,
+        train=train,
         n_permutations=permutations,
         n_bootstrap=bootstrap,
         seed=seed,
@@ -114,6 +114,7 @@ def commands(found: Audit, study: Study) -> list[list[str]]:
     localized = [f.name for f in found.shortcuts if f.extent == "localized"]
     listed = [["shortcutscope", "annotate", str(found.path), name, *model, *data] for name in localized[:1]]
     listed.append(["shortcutscope", "debias", str(found.path), "--finding", worst, *model, *data, *clean])
+    test += ["--train-data", str(study.manifest)]
     listed.append(["shortcutscope", "compare", str(found.path), "--finding", worst, *model, *test])
     return listed
 

@@ -81,7 +81,7 @@ COMPARED = ("robust_auroc", "worst_group_accuracy", "balanced_auroc", "delta_tpr
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Print what got worse, then a row per network with the metrics that matter most."""
+    """Print what got worse, then a table for each set of samples with the metrics that matter most."""
     worse = comparison.worse
     told = f"{len(worse)} of {comparison.compared} changes are for the worse"
     console.print(told, style="bold", highlight=False)
@@ -90,26 +90,25 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         how = row["note"] if row["part"] == "verdict" else f"{row['change']:+.3f}"
         line = f"worse: {row['network']}, {row['table']}: {what} {how}"
         console.print(line, style="yellow", markup=False, highlight=False)
-    console.print(comparison_table(comparison))
+    for samples in comparison.tables:
+        console.print(comparison_table(comparison, samples["name"]))
     for note in comparison.notes:
         console.print(note, markup=False, highlight=False)
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """A row per network and table: each metric with its 95 % interval, and the verdict on the concept."""
-    table = Table(title=f"Before and after, by {comparison.concept}")
-    for column in ("network", "samples", "verdict"):
-        table.add_column(column, overflow="fold")
-    for metric in COMPARED:
-        table.add_column(metric.replace("_", " "))
+def comparison_table(comparison: Comparison, samples: str) -> Table:
+    """A column per network: the verdict on the concept, and each metric with its 95 % interval."""
+    table = Table(title=f"Before and after, by {comparison.concept}, on {samples}")
+    table.add_column("")
     frame = comparison.frame
-    whole = frame[frame["detail"].isna() | frame["detail"].eq("")]
-    verdicts = {network["name"]: network["verdict"] or "-" for network in comparison.networks}
-    for network, verdict in verdicts.items():
-        for samples in comparison.tables:
-            own = whole[whole["network"].eq(network) & whole["table"].eq(samples["name"])]
-            cells = [_with_interval(own[own["metric"].eq(metric)]) for metric in COMPARED]
-            table.add_row(network, samples["name"], verdict, *cells)
+    whole = frame[frame["table"].eq(samples) & (frame["detail"].isna() | frame["detail"].eq(""))]
+    for network in comparison.networks:
+        table.add_column(network["name"], overflow="fold")
+    table.add_row("verdict", *(network["verdict"] or "-" for network in comparison.networks))
+    for metric in COMPARED:
+        own = whole[whole["metric"].eq(metric)]
+        cells = [_with_interval(own[own["network"].eq(network["name"])]) for network in comparison.networks]
+        table.add_row(metric.replace("_", " "), *cells)
     return table
 
 
@@ -117,7 +116,7 @@ def _with_interval(rows: pd.DataFrame) -> str:
     if rows.empty or rows["value"].isna().all():
         return "-"
     row = rows.iloc[0]
-    interval = f" ({row['low']:.2f} to {row['high']:.2f})" if row["low"] == row["low"] else ""
+    interval = f" ({row['low']:.2f}-{row['high']:.2f})" if row["low"] == row["low"] else ""
     return f"{row['value']:.3f}{interval}"
 
 
