@@ -88,12 +88,12 @@ def recommend(materials: Materials, finding: Finding | None = None) -> Recommend
             else "nobody knows which training samples carry the shortcut"
         )
         return Recommendation("clean-distillation", {}, f"{made}; {gone}", _EXPECTS["clean"], undefined)
-    if "group-balanced-ce" not in undefined:
+    if "group-balanced" not in undefined:
         why = f"there is no clean sample, but {rare} samples are known to go against the {extent}shortcut"
-        return Recommendation("group-balanced-ce", {}, why, _EXPECTS["groups"], undefined)
-    if "rrr" not in undefined:
+        return Recommendation("group-balanced", {}, why, _EXPECTS["groups"], undefined)
+    if "artifact-augmentation" not in undefined:
         why = "there are masks of the artifact, and neither clean samples nor conflicting ones"
-        return Recommendation("rrr", {}, why, _EXPECTS["masks"], undefined)
+        return Recommendation("artifact-augmentation", {}, why, _EXPECTS["masks"], undefined)
     raise InputError(
         "nothing can be recommended without "
         + ", ".join(NEEDS[need] for need in ("clean", "groups", "masks"))
@@ -108,4 +108,13 @@ def _conflicting(materials: Materials) -> int:
     return int(np.minimum(counts[::2], counts[1::2]).sum())
 
 
-_EXPECTS = {"balanced": "", "clean": "", "groups": "", "masks": ""}
+_WHERE = (
+    "of the gap in robust AUROC to a network trained without the correlation, in the project's benchmark "
+    "(thin networks, 95 % correlation)"
+)
+_EXPECTS = {
+    "balanced": f"it closed 98 % {_WHERE}, with 160 clean samples beside 1,440; 96 % at the least",
+    "clean": f"it closed 96 % {_WHERE}, with 160 clean samples beside 1,440",
+    "groups": f"it closed 91 % {_WHERE}",
+    "masks": f"with exact masks it closed 97 % {_WHERE}",
+}

@@ -124,7 +124,7 @@ def debias(
     )
     if recipe == "recommended":
         advice = recommend(materials, found)
-        notes.append(f"recommended: {advice.why}")
+        notes += [f"recommended: {advice.why}", *filter(None, [advice.expects])]
         recipe, options = advice.recipe, {**advice.options, **options}
     chosen = get_recipe(recipe)
     chosen.check(options)
