@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,7 +16,8 @@ from shortcutscope.debias.teacher import fit_probes
 from shortcutscope.models.layers import find_layers
 from shortcutscope.models.thin import thin_resnet18
 
-LIVE, CACHED = 1.3, 1.1
+#: Of a narrow network, whose convolutions are cheap beside all else: the worst case. Run live, and kept.
+LIMITS = {None: (1.5, 1.15), "probes": (1.7, 1.3), "features": (1.7, 1.35)}
 
 
 def step(objective: Objective, model: nn.Module, batch: Batch) -> None:
@@ -46,7 +46,5 @@ def test_a_step_costs_little_more_than_one_of_plain_training(form: str | None) -
     runs = {name: lambda o=objective: step(o, student, batch) for name, objective in objectives.items()}
     times = cpu_times(runs, rounds=7)
     costs = {name: ratio(times[name], times["plain"]) for name in ("live", "cached")}
-    print(form, costs)
-    assert np.isfinite(list(costs.values())).all()
-    assert costs["live"] <= LIVE + 0.1
-    assert costs["cached"] <= CACHED + 0.1
+    assert costs["live"] <= LIMITS[form][0]
+    assert costs["cached"] <= LIMITS[form][1]
