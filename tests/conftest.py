@@ -19,3 +19,12 @@ def shared_data() -> Path:
             f"no real data in {folder}; set SHORTCUTSCOPE_DATA to where pneumoniamnist.npz and mednist/ lie"
         )
     return folder
+
+
+#: Files that take minutes: begun first, so that no process waits for the last of them at the end.
+LONG = ("test_notebooks.py", "test_demo.py", "test_cli.py", "test_debiasing.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; within a file nothing changes."""
+    items.sort(key=lambda item: item.path.name not in LONG)
