@@ -122,19 +122,19 @@ def commands(found: Audit, study: Study) -> list[list[str]]:
 def _masks(
     model: nn.Module, found: Audit, audited: ImageTable, console: Console, *, seed: int, progress: bool
 ) -> MaskSet | None:
-    """Of the first localized shortcut, also as COCO and as a picture."""
+    """Of the first localized shortcut, also as PNG files and as a picture."""
     localized = [finding for finding in found.shortcuts if finding.extent == "localized"]
     if not localized:
         console.print("No shortcut is localized, so there are no masks to draw.")
         return None
     console.print(f"Drawing masks of {localized[0].name!r} on {len(audited)} images ...")
     masks = localized[0].annotate(model, audited, seed=seed, progress=progress)
-    exported = masks.export(found.path / "masks" / "coco")
+    exported = masks.export(found.path / "masks" / "png", "png")
     picture = masks.folder / "overlay.png"
     figure = draw_overlays(masks, audited)
     write_atomically(picture, lambda file: figure.savefig(file, format="png", dpi=120))
     console.print(str(masks), markup=False, highlight=False)
     console.print(
-        f"masks: {masks.folder}; as COCO: {exported}; picture: {picture}", markup=False, highlight=False
+        f"masks: {masks.folder}; as PNG: {exported}; picture: {picture}", markup=False, highlight=False
     )
     return masks
