@@ -108,7 +108,8 @@ def comparison_table(comparison: Comparison, samples: str) -> Table:
     for metric in COMPARED:
         own = whole[whole["metric"].eq(metric)]
         cells = [_with_interval(own[own["network"].eq(network["name"])]) for network in comparison.networks]
-        table.add_row(metric.replace("_", " "), *cells)
+        if set(cells) != {"-"}:
+            table.add_row(metric.replace("_", " "), *cells)
     return table
 
 
