@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from torch import nn
 
 from shortcutscope.annotate.maskset import MaskSet
@@ -102,19 +103,18 @@ def debias(
     found = _finding_of(audit, finding)
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
-    name = concept if isinstance(concept, str) else concept.name if concept else found.name if found else None
-    carries = _values(concept, name, biased, "train")
+    known = _concept(concept, found, [t for t in (biased, clean, held_out) if t is not None])
     materials = Materials(
         model=model,
         train=biased,
         clean=clean,
-        carries=carries,
-        clean_carries=None if clean is None else _values(clean_concept, name, clean, "clean"),
+        carries=_values(known, biased),
+        clean_carries=_values(clean_concept or known, clean),
         masks=_input_masks(masks, biased, train),
         layers=dict(found.layers) if found and found.layers else None,
         validation=validation,
-        judged_on=held_out if held_out is not None and name in held_out.frame else None,
-        concept=name,
+        judged_on=held_out if _values(known, held_out) is not None else None,
+        concept=known,
         positive=int(found.association.get("positive", 1)) if found else 1,
         start=start,
         initial=initial,
@@ -137,7 +137,7 @@ def debias(
         "steps": outcome.steps,
         "n_train": len(biased),
         "n_clean": 0 if clean is None else len(clean),
-        "concept": name,
+        "concept": known.name if known else found.name if found else None,
         "base": model_fingerprint(model),
         "data": biased.fingerprint(),
         "seed": seed,
@@ -241,23 +241,60 @@ def _require_apart(train: ImageTable, clean: ImageTable | None, others: dict[str
                     )
 
 
-def _values(concept: str | Concept | None, name: str | None, table: ImageTable, role: str) -> Floats | None:
-    """(N,) the concept of a table's rows, or None where nobody knows."""
+def _concept(
+    concept: str | Concept | None, found: Finding | None, tables: Sequence[ImageTable]
+) -> Concept | None:
+    """The concept of all tables' samples, or None where no column of the training samples holds it.
+
+    Made from all tables together: which value of a column is the carriers' must not depend on how frequent it
+    is in one of them.
+
+    Raises
+    ------
+    InputError
+        For a concept of other samples, or a column that is asked for and is not there, or holds several.
+    """
+    train = tables[0]
     if isinstance(concept, Concept):
-        if not set(concept.sample_ids) & set(table.frame["sample_id"]):
+        if not set(concept.sample_ids) & set(train.frame["sample_id"]):
             raise InputError(
-                f"the concept {concept.name!r} says nothing of the {role} samples: its ids are others. Use "
+                f"the concept {concept.name!r} says nothing of the train samples: its ids are others. Use "
                 "finding.label(model, train) for values of new samples"
             )
-        return concept.aligned_to(table.frame["sample_id"]).values
-    if name is None or name not in table.frame:
-        if isinstance(concept, str) and role == "train":
-            raise InputError(
-                f"the training samples have no column {concept!r}; they have {', '.join(table.metadata)}"
-            )
+        return concept
+    name = concept if concept is not None else found.name if found is not None else None
+    if name is None:
         return None
-    (column,) = Concept.from_column(table.frame, name)[:1]
-    return column.aligned_to(table.frame["sample_id"]).values
+    # A finding of a column with several levels is called "column=level".
+    columns = [column for column in train.metadata if name.startswith(column)]
+    made: list[Concept] = []
+    for column in sorted(columns, key=len, reverse=True):
+        frames = [t.frame[["sample_id", column]] for t in tables if column in t.frame]
+        frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
+        made = Concept.from_column(frame, column)
+        own = [one for one in made if one.name == name]
+        if own or column == name:
+            made = own or made
+            break
+    if len(made) == 1:
+        return made[0]
+    if concept is not None:
+        raise InputError(
+            f"the column {name!r} is several concepts, {', '.join(repr(one.name) for one in made)}: name one"
+            if made
+            else f"the training samples have no column {name!r}; they have {', '.join(train.metadata)}"
+        )
+    return None
+
+
+def _values(concept: Concept | None, table: ImageTable | None) -> Floats | None:
+    """(N,) the concept of a table's rows, or None where it is known of none."""
+    if concept is None or table is None:
+        return None
+    if not set(concept.sample_ids) & set(table.frame["sample_id"]):
+        return None
+    values = concept.aligned_to(table.frame["sample_id"]).values
+    return values if np.isfinite(values).any() else None
 
 
 def _input_masks(

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import shortcutscope as ss
+from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.recipes import NEEDS, RECIPES, get_recipe, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.student import Student
 from shortcutscope.debias.training.fit import Training
-from shortcutscope.debias.unlearn import require
+from shortcutscope.debias.unlearn import _concept, _values, require
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
 from shortcutscope.models.fingerprint import model_fingerprint
@@ -154,6 +155,33 @@ def test_a_concept_of_other_samples_is_refused(tables, small_network) -> None:
     other = Concept("tag", np.r_[np.ones(46), np.zeros(46)], "planted", ids)
     with pytest.raises(InputError, match="its ids are others"):
         run(tables, small_network, recipe="erm", concept=other)
+
+
+def test_which_value_is_the_carriers_does_not_depend_on_one_table(tables, small_network) -> None:
+    def worded(table: ImageTable, rows=slice(None)) -> ImageTable:
+        part = table.take(np.arange(len(table))[rows])
+        words = np.where(part.frame["tag"] == 1, "marked", "plain")
+        return part.with_columns(mark=words)
+
+    # Of few clean samples, most carry the tag; of the biased ones half do.
+    clean = tables["clean"].take(np.argsort(1 - tables["clean"].frame["tag"].to_numpy(), kind="stable")[:22])
+    train, held_out = worded(tables["train"]), worded(tables["held_out"])
+    concept = _concept("mark", None, [train, worded(clean), held_out])
+    assert concept is not None
+    for table in (train, worded(clean), held_out):
+        agrees = _values(concept, table) == table.frame["tag"].to_numpy()
+        assert agrees.all() or not agrees.any()
+    same = {bool((_values(concept, t) == t.frame["tag"]).all()) for t in (train, worded(clean), held_out)}
+    assert len(same) == 1
+
+
+def test_a_finding_of_one_level_of_a_column_is_found_in_it(tables) -> None:
+    train = tables["train"].with_columns(ward=np.array(["A", "B", "C"])[np.arange(96) % 3])
+    concept = _concept("ward=B", None, [train])
+    assert concept is not None
+    np.testing.assert_array_equal(_values(concept, train), (train.frame["ward"] == "B").to_numpy(float))
+    with pytest.raises(InputError, match="several concepts"):
+        _concept("ward", None, [train])
 
 
 def advice(materials: Materials, finding: Finding | None = None) -> str:
