@@ -22,7 +22,7 @@ def shared_data() -> Path:
 
 
 #: Files that take minutes: begun first, so that no process waits for the last of them at the end.
-LONG = ("test_notebooks.py", "test_demo.py", "test_cli.py", "test_debiasing.py")
+LONG = ("test_notebooks.py", "test_real_input.py", "test_demo.py", "test_cli.py", "test_debiasing.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
