@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -27,9 +28,12 @@ def outputs(notebook: nbformat.NotebookNode) -> str:
 def execute(path: Path, folder: Path) -> str:
     """Run a notebook in a folder of its own and return what it printed."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
+    client = NotebookClient(
         notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
+    )
+    # In a thread of its own: the client leaves its event loop behind, which tests with a browser refuse.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(client.execute).result()
     return outputs(notebook)
 
 
