@@ -17,7 +17,8 @@ import torch
 from shortcutscope.bench.runner import Suite
 from shortcutscope.bench.study import MODEL, Study, write_study
 from shortcutscope.cli import main
-from shortcutscope.cli.inputs import DataOptions, open_table, open_training_columns, with_roles
+from shortcutscope.cli.inputs import open_table, open_training_columns, with_roles
+from shortcutscope.cli.options import DataOptions
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.data.phantoms import radiographs
 from shortcutscope.data.planting import plant

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 
 from shortcutscope.cli.inputs import (
-    DataOptions,
     concept_choice,
     layer_choice,
     open_model,
@@ -21,26 +20,7 @@ from shortcutscope.cli.inputs import (
     unreadable_choice,
     with_roles,
 )
-from shortcutscope.cli.options import (
-    COLUMNS,
-    IMAGES,
-    MODEL,
-    GroupColumn,
-    ImageColumn,
-    LabelColumn,
-    Mean,
-    Mode,
-    ModelKwargs,
-    NumClasses,
-    Root,
-    SampleIdColumn,
-    Size,
-    SplitColumn,
-    Std,
-    Trust,
-    ValueRange,
-    Weights,
-)
+from shortcutscope.cli.options import IMAGES, MODEL, DataOptions, ModelOptions, expanded
 from shortcutscope.errors import InputError
 
 _ROLES, _STATISTICS, _RUNNING = "What the samples are", "Statistics", "Running"
@@ -50,7 +30,9 @@ class FoundShortcutsError(Exception):
     """The audit ended well and found shortcuts: the command leaves with exit code 2."""
 
 
+@expanded
 def audit(
+    *,
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME or package.module:factory.")],
     data: Annotated[
@@ -70,10 +52,7 @@ def audit(
             help="Look for shortcuts that nobody named. Default: where no --concepts are given.",
         ),
     ] = None,
-    weights: Weights = None,
-    num_classes: NumClasses = None,
-    model_kwargs: ModelKwargs = None,
-    trust: Trust = False,
+    making: ModelOptions,
     layers: Annotated[
         str, typer.Option(help="blocks, all, or names and patterns.", rich_help_panel=MODEL)
     ] = "blocks",
@@ -97,18 +76,7 @@ def audit(
         bool,
         typer.Option("--strict", help="Stop where LRP does not hold on the model.", rich_help_panel=MODEL),
     ] = False,
-    image: ImageColumn = "image",
-    label: LabelColumn = "label",
-    group: GroupColumn = None,
-    split: SplitColumn = None,
-    sample_id: SampleIdColumn = None,
-    mask: Annotated[str | None, typer.Option(help="Annotation mask file.", rich_help_panel=COLUMNS)] = None,
-    root: Root = None,
-    size: Size = None,
-    mode: Mode = None,
-    value_range: ValueRange = (0.0, 1.0),
-    mean: Mean = None,
-    std: Std = None,
+    reading: DataOptions,
     on_unreadable: Annotated[
         str, typer.Option(help="raise, or skip and count.", rich_help_panel=IMAGES)
     ] = "raise",
@@ -146,16 +114,13 @@ def audit(
     from shortcutscope.audit import estimate_audit
     from shortcutscope.cli.tables import print_estimate, print_verdicts
 
-    reading = DataOptions(
-        image, label, group, split, sample_id, mask, root, size, mode, value_range, mean, std
-    )
     if train_data and trained_on_these:
         raise InputError(
             "--train-data names other samples than DATA, --trained-on-these says they are the same"
         )
     table = with_roles(open_table(data, reading), train_split, audit_split)
     train = open_training_columns(train_data, reading, table) if train_data else None
-    loaded = open_model(model, weights, num_classes, trust, model_kwargs)
+    loaded = open_model(model, making)
     scanning: dict[str, Any] = {
         "layers": layer_choice(layers),
         "target": target_choice(target),

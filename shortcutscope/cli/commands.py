@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from shortcutscope.cli.options import ModelOptions, expanded
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,13 +33,12 @@ def demo(
     run_demo(out, seed=seed, console=Console())
 
 
+@expanded
 def layers(
+    *,
     model: Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME or package.module:factory.")],
     choice: Annotated[str, typer.Option("--layers", help="blocks, all, or names and patterns.")] = "blocks",
-    weights: Annotated[Path | None, typer.Option(help="Safetensors file or checkpoint.")] = None,
-    num_classes: Annotated[int | None, typer.Option(help="Number of logits.")] = None,
-    model_kwargs: Annotated[str | None, typer.Option(help="JSON object of arguments of the factory.")] = None,
-    trust: Annotated[bool, typer.Option(help="Load a checkpoint that can run code (pickle).")] = False,
+    making: ModelOptions,
     shape: Annotated[
         str | None, typer.Option(help="Input without the batch axis, such as 3,224,224. Default: 224 pixels.")
     ] = None,
@@ -50,7 +50,7 @@ def layers(
     from shortcutscope.cli.tables import print_layers
     from shortcutscope.models.layers import find_layers
 
-    loaded = open_model(model, weights, num_classes, trust, model_kwargs)
+    loaded = open_model(model, making)
     example = torch.zeros(2, *_input_shape(loaded, shape))
     print_layers(Console(), find_layers(loaded, example, layer_choice(choice)))
 

@@ -9,25 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.inputs import DataOptions, open_model, open_table, open_training_columns
-from shortcutscope.cli.options import (
-    MODEL,
-    GroupColumn,
-    ImageColumn,
-    LabelColumn,
-    Mean,
-    Mode,
-    ModelKwargs,
-    NumClasses,
-    Root,
-    SampleIdColumn,
-    Size,
-    SplitColumn,
-    Std,
-    Trust,
-    ValueRange,
-    Weights,
-)
+from shortcutscope.cli.inputs import open_model, open_table, open_training_columns
+from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, expanded
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,13 +19,10 @@ if TYPE_CHECKING:
 
 _SAMPLES, _RECIPE, _TRAINING = "Samples", "Recipe", "Training"
 
-MaskColumn = Annotated[
-    str | None,
-    typer.Option(help="Annotation mask; default: column mask.", rich_help_panel="Columns of a manifest"),
-]
 
-
+@expanded
 def debias(
+    *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
     model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=MODEL)],
     data: Annotated[
@@ -105,22 +85,8 @@ def debias(
     lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=_TRAINING)] = 3e-3,
     precision: Annotated[str, typer.Option(help="bf16, fp16 or fp32.", rich_help_panel=_TRAINING)] = "bf16",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda if there is one.")] = None,
-    weights: Weights = None,
-    num_classes: NumClasses = None,
-    model_kwargs: ModelKwargs = None,
-    trust: Trust = False,
-    image: ImageColumn = "image",
-    label: LabelColumn = "label",
-    group: GroupColumn = None,
-    split: SplitColumn = None,
-    sample_id: SampleIdColumn = None,
-    mask: MaskColumn = None,
-    root: Root = None,
-    size: Size = None,
-    mode: Mode = None,
-    value_range: ValueRange = (0.0, 1.0),
-    mean: Mean = None,
-    std: Std = None,
+    making: ModelOptions,
+    reading: DataOptions,
     seed: Annotated[int, typer.Option(help="Seed of weights, samples and draws.")] = 0,
 ) -> None:
     """Retrain the audited model so that it does without a shortcut; the students are kept in the run."""
@@ -135,11 +101,8 @@ def debias(
     if recipe == "list":
         print_recipes(console)
         return
-    reading = DataOptions(
-        image, label, group, split, sample_id, mask, root, size, mode, value_range, mean, std
-    )
     found = Audit.open(run)
-    loaded = open_model(model, weights, num_classes, trust, model_kwargs)
+    loaded = open_model(model, making)
     loaded.to(device or own_device())
     train = training_rows(open_table(data, reading))
     training = Training(epochs=epochs, batch_size=batch_size, lr=lr, precision=precision, seed=seed)  # type: ignore[arg-type]
@@ -232,7 +195,9 @@ def clean_table(path: Path, train: ImageTable, reading: DataOptions) -> ImageTab
     return open_table(path, reading)
 
 
+@expanded
 def compare(
+    *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit, with students.")],
     model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=MODEL)],
     data: Annotated[Path, typer.Option(help="DATA of held-out samples.", rich_help_panel=_SAMPLES)],
@@ -252,22 +217,8 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="HTML file; by default comparison.html in the run.")
     ] = None,
-    weights: Weights = None,
-    num_classes: NumClasses = None,
-    model_kwargs: ModelKwargs = None,
-    trust: Trust = False,
-    image: ImageColumn = "image",
-    label: LabelColumn = "label",
-    group: GroupColumn = None,
-    split: SplitColumn = None,
-    sample_id: SampleIdColumn = None,
-    mask: MaskColumn = None,
-    root: Root = None,
-    size: Size = None,
-    mode: Mode = None,
-    value_range: ValueRange = (0.0, 1.0),
-    mean: Mean = None,
-    std: Std = None,
+    making: ModelOptions,
+    reading: DataOptions,
     seed: Annotated[int, typer.Option(help="Seed of resamples and draws.")] = 0,
 ) -> None:
     """Compare the students of a run with the biased model: what got worse comes first."""
@@ -275,11 +226,8 @@ def compare(
     from shortcutscope.cli.tables import print_comparison
     from shortcutscope.compare import compare as compared
 
-    reading = DataOptions(
-        image, label, group, split, sample_id, mask, root, size, mode, value_range, mean, std
-    )
     found = Audit.open(run)
-    loaded = open_model(model, weights, num_classes, trust, model_kwargs)
+    loaded = open_model(model, making)
     chosen = open_students(run, loaded, students)
     table = held_out_rows(open_table(data, reading))
     train = None if train_data is None else training_rows(open_training_columns(train_data, reading, table))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from shortcutscope.cli.options import DataOptions, ModelOptions
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,24 +15,6 @@ if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
 
 MANIFESTS = (".csv", ".tsv", ".parquet")
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """How DATA is to be read; see the options of ``shortcutscope audit``."""
-
-    image: str = "image"
-    label: str = "label"
-    group: str | None = None
-    split: str | None = None
-    sample_id: str | None = None
-    mask: str | None = None
-    root: Path | None = None
-    size: int | None = None
-    mode: str | None = None
-    value_range: tuple[float, float] = (0.0, 1.0)
-    mean: str | None = None
-    std: str | None = None
 
 
 def open_table(data: Path, options: DataOptions) -> ImageTable:
@@ -144,10 +126,8 @@ def open_training_columns(path: Path, options: DataOptions, table: ImageTable) -
     )
 
 
-def open_model(
-    spec: str, weights: Path | None, num_classes: int | None, trust: bool, keywords: str | None
-) -> nn.Module:
-    """Load MODEL, with `keywords` the JSON object of further arguments of its factory.
+def open_model(spec: str, options: ModelOptions) -> nn.Module:
+    """Load MODEL.
 
     Raises
     ------
@@ -156,6 +136,7 @@ def open_model(
     """
     from shortcutscope.models.loading import load_model
 
+    keywords = options.model_kwargs
     try:
         arguments = json.loads(keywords) if keywords else {}
     except json.JSONDecodeError as error:
@@ -166,7 +147,9 @@ def open_model(
         raise InputError(
             f"--model-kwargs must be a JSON object, not {keywords!r}; for example '{{\"width\": 32}}'"
         )
-    return load_model(spec, weights, num_classes=num_classes, trust=trust, **arguments)
+    return load_model(
+        spec, options.weights, num_classes=options.num_classes, trust=options.trust, **arguments
+    )
 
 
 def layer_choice(text: str) -> str | list[str]:

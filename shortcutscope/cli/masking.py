@@ -8,31 +8,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.inputs import DataOptions, open_model, open_table
-from shortcutscope.cli.options import (
-    MODEL,
-    GroupColumn,
-    ImageColumn,
-    LabelColumn,
-    Mean,
-    Mode,
-    ModelKwargs,
-    NumClasses,
-    Root,
-    SampleIdColumn,
-    Size,
-    SplitColumn,
-    Std,
-    Trust,
-    ValueRange,
-    Weights,
-)
+from shortcutscope.cli.inputs import open_model, open_table
+from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, expanded
 from shortcutscope.errors import InputError
 
 _MASKS = "Masks"
 
 
+@expanded
 def annotate(
+    *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
     finding: Annotated[str, typer.Argument(help="Name of a localized finding of that run.")],
     model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=MODEL)],
@@ -40,10 +25,7 @@ def annotate(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the masks; by default masks/FINDING in the run.")
     ] = None,
-    weights: Weights = None,
-    num_classes: NumClasses = None,
-    model_kwargs: ModelKwargs = None,
-    trust: Trust = False,
+    making: ModelOptions,
     method: Annotated[
         str, typer.Option(help="fusion, or clarc (the plain recipe).", rich_help_panel=_MASKS)
     ] = "fusion",
@@ -61,17 +43,7 @@ def annotate(
         str,
         typer.Option("--format", help="coco, cvat, labelme, png, npz, nifti, ...", rich_help_panel=_MASKS),
     ] = "coco",
-    image: ImageColumn = "image",
-    label: LabelColumn = "label",
-    group: GroupColumn = None,
-    split: SplitColumn = None,
-    sample_id: SampleIdColumn = None,
-    root: Root = None,
-    size: Size = None,
-    mode: Mode = None,
-    value_range: ValueRange = (0.0, 1.0),
-    mean: Mean = None,
-    std: Std = None,
+    reading: DataOptions,
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Draw a mask of a localized finding on every image that carries it."""
@@ -81,10 +53,7 @@ def annotate(
 
     options: dict[str, Any] = {"method": method, "threshold": threshold_choice(threshold)}
     found = finding_of(run, finding)
-    reading = DataOptions(
-        image, label, group, split, sample_id, None, root, size, mode, value_range, mean, std
-    )
-    loaded = open_model(model, weights, num_classes, trust, model_kwargs)
+    loaded = open_model(model, making)
     table = open_table(data, reading)
     masks = annotate_finding(found, loaded, table, out=out, heat=heat, seed=seed, **options)
     console = Console()

@@ -1,41 +1,107 @@
-"""Options that several commands share: which model, and how DATA is read."""
+"""Options that several commands share, as dataclasses: which model, and how DATA is read.
+
+A command takes them as one parameter each; `expanded` shows typer the fields instead.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 COLUMNS, IMAGES, MODEL = "Columns of a manifest", "Images", "Model"
 
-Weights = Annotated[Path | None, typer.Option(help="Safetensors file or checkpoint.", rich_help_panel=MODEL)]
-NumClasses = Annotated[int | None, typer.Option(help="Number of logits.", rich_help_panel=MODEL)]
-ModelKwargs = Annotated[
-    str | None, typer.Option(help="JSON object of arguments of the factory.", rich_help_panel=MODEL)
-]
-Trust = Annotated[
-    bool, typer.Option(help="Load a checkpoint that can run code (pickle).", rich_help_panel=MODEL)
-]
-ImageColumn = Annotated[str, typer.Option(help="Image file.", rich_help_panel=COLUMNS)]
-LabelColumn = Annotated[str, typer.Option(help="Class.", rich_help_panel=COLUMNS)]
-GroupColumn = Annotated[
-    str | None, typer.Option(help="Patient; default: column group.", rich_help_panel=COLUMNS)
-]
-SplitColumn = Annotated[
-    str | None, typer.Option(help="Split; default: column split.", rich_help_panel=COLUMNS)
-]
-SampleIdColumn = Annotated[
-    str | None, typer.Option(help="Unique id; default: column sample_id.", rich_help_panel=COLUMNS)
-]
-Root = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the image files; default: DATA's.", rich_help_panel=COLUMNS),
-]
-Size = Annotated[int | None, typer.Option(help="Resample to this side.", rich_help_panel=IMAGES)]
-Mode = Annotated[str | None, typer.Option(help="L or RGB.", rich_help_panel=IMAGES)]
-ValueRange = Annotated[
-    tuple[float, float], typer.Option(help="Lowest and highest value.", rich_help_panel=IMAGES)
-]
-Mean = Annotated[str | None, typer.Option(help="Mean, one or per channel.", rich_help_panel=IMAGES)]
-Std = Annotated[str | None, typer.Option(help="Deviation, one or per channel.", rich_help_panel=IMAGES)]
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How MODEL is made, beside its name."""
+
+    weights: Annotated[
+        Path | None, typer.Option(help="Safetensors file or checkpoint.", rich_help_panel=MODEL)
+    ] = None
+    num_classes: Annotated[int | None, typer.Option(help="Number of logits.", rich_help_panel=MODEL)] = None
+    model_kwargs: Annotated[
+        str | None, typer.Option(help="JSON object of arguments of the factory.", rich_help_panel=MODEL)
+    ] = None
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Load a checkpoint that can run code (pickle).", rich_help_panel=MODEL),
+    ] = False
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How DATA is read."""
+
+    image: Annotated[str, typer.Option(help="Image file.", rich_help_panel=COLUMNS)] = "image"
+    label: Annotated[str, typer.Option(help="Class.", rich_help_panel=COLUMNS)] = "label"
+    group: Annotated[
+        str | None, typer.Option(help="Patient; default: column group.", rich_help_panel=COLUMNS)
+    ] = None
+    split: Annotated[
+        str | None, typer.Option(help="Split; default: column split.", rich_help_panel=COLUMNS)
+    ] = None
+    sample_id: Annotated[
+        str | None, typer.Option(help="Unique id; default: column sample_id.", rich_help_panel=COLUMNS)
+    ] = None
+    mask: Annotated[
+        str | None,
+        typer.Option(help="Annotation mask file; default: column mask.", rich_help_panel=COLUMNS),
+    ] = None
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the image files; default: DATA's.", rich_help_panel=COLUMNS),
+    ] = None
+    size: Annotated[int | None, typer.Option(help="Resample to this side.", rich_help_panel=IMAGES)] = None
+    mode: Annotated[str | None, typer.Option(help="L or RGB.", rich_help_panel=IMAGES)] = None
+    value_range: Annotated[
+        tuple[float, float], typer.Option(help="Lowest and highest value.", rich_help_panel=IMAGES)
+    ] = (0.0, 1.0)
+    mean: Annotated[str | None, typer.Option(help="Mean, one or per channel.", rich_help_panel=IMAGES)] = None
+    std: Annotated[
+        str | None, typer.Option(help="Deviation, one or per channel.", rich_help_panel=IMAGES)
+    ] = None
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the fields of a command's dataclasses in the place of its parameters that hold them.
+
+    Typer reads a command's signature; the wrapper shows it one in which each keyword parameter of a dataclass
+    is replaced by the dataclass's fields, and makes the dataclass of what is given.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    bundles: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    shown: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in bundles:
+            shown += _parameters(bundles[parameter.name])
+        else:
+            shown.append(parameter.replace(annotation=hints[parameter.name]))
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **given: Any) -> None:
+        for name, kind in bundles.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+        command(*args, **given)
+
+    wrapper.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return wrapper
+
+
+def _parameters(kind: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(kind)
+    ]

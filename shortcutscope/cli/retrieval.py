@@ -9,14 +9,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shortcutscope.cli.inputs import DataOptions, layer_choice, open_table
+from shortcutscope.cli.inputs import layer_choice, open_table
+from shortcutscope.cli.options import DataOptions, expanded
 from shortcutscope.errors import InputError
 
 #: Rows printed; the CSV file has all of them.
 _PRINTED = 10
 
 
+@expanded
 def retrieve(
+    *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
     finding: Annotated[str, typer.Argument(help="Name of a finding of that run.")],
     csv: Annotated[Path, typer.Option(help="CSV file to write: rank, sample_id, score, mark, ...")],
@@ -38,13 +41,12 @@ def retrieve(
     ] = "early",
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="DATA of the audit: its images are ranked by, too (column names as in a manifest)."
-        ),
+        typer.Option(help="DATA of the audit: its images are ranked by, too."),
     ] = None,
     queries: Annotated[
         int, typer.Option(help="Also name this many unmarked samples to look at next.", min=0)
     ] = 0,
+    reading: DataOptions,
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Rank the samples that carry a finding, and take marks that were made elsewhere."""
@@ -60,7 +62,7 @@ def retrieve(
         samples = pd.read_parquet(_samples(run))["sample_id"].astype(str)
         given = read_marks(marks, list(samples), column=marks_column, carrier=carrier, who=who, when=when)
     chosen = layers if layers in ("early", "all", "auto") else layer_choice(layers)
-    images = None if data is None else open_table(data, DataOptions())
+    images = None if data is None else open_table(data, reading)
     found = retrieval_of(run, finding, marks=given, layers=chosen, images=images, seed=seed)
     hits = found.hits(k)
     hits.to_csv(csv)
