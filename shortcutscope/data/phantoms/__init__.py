@@ -1,0 +1,5 @@
+"""Phantoms: samples made on the spot, with a known truth about what tells the classes apart."""
+
+from shortcutscope.data.phantoms.radiographs import radiographs
+
+__all__ = ["radiographs"]
