@@ -14,6 +14,7 @@ from shortcutscope.data.orientation import Orientation
 from shortcutscope.data.planting import PlantedSource
 from shortcutscope.data.readers import UnreadableImageError
 from shortcutscope.data.sources import ArraySource, DatasetSource, ImageSource, NpzSource, PathSource, Reading
+from shortcutscope.data.waveforms import is_waveform, waveform_length
 from shortcutscope.extras import MissingExtraError
 
 #: Size in the displayed frame, and orientation of the stored one.
@@ -90,6 +91,9 @@ def _from_header(path: Path, reading: Reading) -> OwnFrame | None:
         if is_dicom(path):
             size = dicom_size(path)
             return size, Orientation.identity(len(size))
+        if is_waveform(path):
+            length = waveform_length(path)
+            return None if length is None else ((length,), Orientation.identity(1))
         return None if path.suffix.lower() == ".npy" else _from_pillow_header(path)
     except (MemoryError, MissingExtraError):
         raise

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from shortcutscope.data.dicom import DICOM_SUFFIXES, Window, is_dicom, read_dicom
 from shortcutscope.data.nifti import is_nifti, read_nifti
+from shortcutscope.data.waveforms import HEADER_SUFFIX, is_waveform, read_waveform
 from shortcutscope.errors import InputError
 from shortcutscope.extras import MissingExtraError
 
@@ -24,7 +25,11 @@ Mode = Literal["L", "RGB"]
 Size = int | tuple[int, ...]
 
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp", ".npy", *DICOM_SUFFIXES}
+    {
+        *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp", ".npy"),
+        *DICOM_SUFFIXES,
+        HEADER_SUFFIX,
+    }
 )
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as PIL's convert("L")
@@ -54,7 +59,9 @@ def read_image(
     orientation is applied. Palette, CMYK and the like become RGB; an alpha channel is dropped. A TIFF of
     several equal pages is a volume. ``.npy`` arrays are taken as stored (no pickled objects). DICOM files are
     shown through their window (:func:`shortcutscope.data.dicom.read_dicom`), NIfTI files are turned to
-    canonical orientation (:func:`shortcutscope.data.nifti.read_nifti`); both need the extra ``medical``.
+    canonical orientation (:func:`shortcutscope.data.nifti.read_nifti`), WFDB records are signals
+    (leads, samples) in their physical unit (:func:`shortcutscope.data.waveforms.read_waveform`); the three
+    need the extra ``medical``.
 
     Parameters
     ----------
@@ -113,6 +120,8 @@ def _decode(
         return read_nifti(path, dims)
     if is_dicom(path):
         return read_dicom(path, window)
+    if is_waveform(path):
+        return read_waveform(path), 1, False
     if suffix == ".npy":
         return np.load(path, allow_pickle=False), dims, channels_last
     try:

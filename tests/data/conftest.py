@@ -34,3 +34,21 @@ def manifest(tmp_path, pixels) -> Path:
     )
     frame.to_csv(tmp_path / "table.csv", index=False)
     return tmp_path / "table.csv"
+
+
+@pytest.fixture
+def write_record():
+    """Writes WFDB records as text and bytes, by the format's own description: 16 bits, a microvolt a step."""
+
+    def write(folder: Path, name: str, signals: np.ndarray, leads: list[str]) -> Path:
+        stored = np.round(np.nan_to_num(signals, nan=-32.768) * 1000).astype("<i2")
+        (folder / f"{name}.dat").write_bytes(stored.T.tobytes())
+        header = [f"{name} {len(signals)} 100 {signals.shape[1]}"]
+        header += [
+            f"{name}.dat 16 1000.0(0)/mV 16 0 {row[0]} {int(row.sum(dtype=np.int16))} 0 {lead}"
+            for row, lead in zip(stored, leads, strict=True)
+        ]
+        (folder / f"{name}.hea").write_text("\n".join(header) + "\n")
+        return folder / f"{name}.hea"
+
+    return write
