@@ -18,10 +18,9 @@ with the reason.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
-from shortcutscope.bench.debias_networks import Setting, Workshop
+from shortcutscope.bench.debias_networks import Workshop, workshop_of
 from shortcutscope.bench.intervals import mean_with_interval
 from shortcutscope.bench.models import tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
@@ -85,15 +84,9 @@ def _recipes(settings: Settings, largest: bool, correlation: float) -> Iterator[
             yield name, "retrieved"
 
 
-@lru_cache(maxsize=1)
-def _workshop(setting: Setting, settings: Settings) -> Workshop:
-    return Workshop(setting, settings)
-
-
 def run_case(case: Case, settings: Settings) -> Case:
     """One recipe in one setting."""
-    names = ("task", "kind", "seed", "correlation", "clean_fraction")
-    shop = _workshop(Setting(**{name: case[name] for name in names}), settings)
+    shop = workshop_of(case, settings)
     told = shop.world.biased.fingerprint()
     biased = shop.judged("biased", shop.biased, told)
     oracle = shop.judged("oracle", shop.oracle, told)

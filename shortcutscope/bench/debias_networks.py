@@ -10,7 +10,8 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,21 @@ import pandas as pd
 from safetensors.torch import load_file, save
 from torch import nn
 
-from shortcutscope.annotate.retrieve import Retrieval
 from shortcutscope.audit import audit
 from shortcutscope.bench.debias_data import World, make_world
-from shortcutscope.bench.retrieval import N_MARKS, PER_ROUND, RARE, ROUNDS
-from shortcutscope.bench.runner import Settings
+from shortcutscope.bench.retrieval import retrieve_planted
+from shortcutscope.bench.runner import Case, Settings
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.debias.gate import Gate, gate
 from shortcutscope.debias.materials import Materials, Start
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.teacher import Teacher, train_teacher
 from shortcutscope.debias.training.fit import Training, fit
-from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
 from shortcutscope.models.thin import thin_resnet18
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import read_json, write_atomically, write_json
 from shortcutscope.scan.predictions import predict_logits
-from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import balanced_auroc, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import MIN_FOR_TAIL
 
@@ -173,24 +171,9 @@ class Workshop:
         s, table = self.setting, self.world.biased
         path = self._kept("retrieved", table.fingerprint())
         if not path.exists():
-            frame = table.frame
-            ids, carries = frame["sample_id"].astype(str).to_numpy(), frame[s.kind].to_numpy(float)
-            rare = np.flatnonzero((carries == 1) & (frame["label"].to_numpy() == RARE))
-            if len(rare) < N_MARKS:
-                raise InputError(
-                    f"{len(rare)} samples of the rare class carry it; {N_MARKS} are to be marked"
-                )
-            marked = np.random.default_rng([s.seed, 7]).permutation(rare)[:N_MARKS]
-            truth = dict(zip(ids.tolist(), (carries == 1).tolist(), strict=True))
-            with tempfile.TemporaryDirectory() as folder:
-                scanned = scan(self.biased(), table, Path(folder) / "scan", relevance=False, progress=False)
-                found = Retrieval.from_marks(
-                    scanned, list(ids[marked]), name=s.kind, seed=s.seed, images=table, progress=False
-                )
-                for _ in range(ROUNDS):
-                    found.mark({name: truth[name] for name in found.next_queries(PER_ROUND)})
-                known, scores = found.known, found.scores
-            inferred = Concept.from_scores(s.kind, scores, ids, labels=frame["label"].to_numpy()).values
+            found, ids = retrieve_planted(self.biased(), table, s.kind, s.seed), table.frame["sample_id"]
+            known, labels = found.known, table.frame["label"].to_numpy()
+            inferred = Concept.from_scores(s.kind, found.scores, ids.to_numpy(np.str_), labels=labels).values
             values = np.where(np.isfinite(known), known, inferred)
             write_json(path, [None if np.isnan(value) else value for value in values.tolist()])
         return np.array(read_json(path), dtype=np.float64)
@@ -232,3 +215,14 @@ class Workshop:
         key = json.dumps([VERSION, name, told, s.task, s.kind, s.seed, repr(self.training)])
         digest = hashlib.sha256(key.encode()).hexdigest()[:24]
         return self.settings.cache / "debias-networks" / f"{s.task}-{s.kind}-{name}-{digest}.json"
+
+
+@lru_cache(maxsize=1)
+def _workshop(setting: Setting, settings: Settings) -> Workshop:
+    return Workshop(setting, settings)
+
+
+def workshop_of(case: Case, settings: Settings) -> Workshop:
+    """What a case shares with others of its setting; made once per process."""
+    names = [field.name for field in fields(Setting)]
+    return _workshop(Setting(**{name: case[name] for name in names}), settings)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import torch
 from torch import nn
 
 from shortcutscope.bench.debias import KINDS
-from shortcutscope.bench.debias_networks import Setting, Workshop
+from shortcutscope.bench.debias_networks import Workshop, workshop_of
 from shortcutscope.bench.intervals import mean_with_interval
 from shortcutscope.bench.models import tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
@@ -100,15 +99,9 @@ def _settings(settings: Settings) -> Iterator[Case]:
         yield {**BASE, "student": "model", "labels": "group-balanced", "form": form}
 
 
-@lru_cache(maxsize=1)
-def _workshop(setting: Setting, settings: Settings) -> Workshop:
-    return Workshop(setting, settings)
-
-
 def run_case(case: Case, settings: Settings) -> Case:
     """Train one student."""
-    names = ("task", "kind", "seed", "correlation", "clean_fraction")
-    shop = _workshop(Setting(**{name: case[name] for name in names}), settings)
+    shop = workshop_of(case, settings)
     options = {**LABELS[case["labels"]], **FORMS[case["form"]]}
     if "logit_weight" in FORMS[case["form"]]:
         weak = LABELS[case["labels"]].get("logit_weight", 1.0)

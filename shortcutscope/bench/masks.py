@@ -32,12 +32,11 @@ from shortcutscope.annotate.clarc import ClarcDrawer
 from shortcutscope.annotate.drawing import Drawer, Drawn
 from shortcutscope.annotate.fusion import fused, smoothed
 from shortcutscope.annotate.learning import Drawers, Method, fit_drawers
-from shortcutscope.annotate.retrieve import Retrieval
 from shortcutscope.annotate.thresholds import threshold_of
 from shortcutscope.attribution.attribute import attribute
 from shortcutscope.bench.models import Case as Trained
 from shortcutscope.bench.models import Recipe, make_case, tasks
-from shortcutscope.bench.retrieval import N_MARKS, PER_ROUND, RARE, ROUNDS
+from shortcutscope.bench.retrieval import retrieve_planted
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.bench.scan import OnLoan, cpu_times, ratio
 from shortcutscope.data.artifacts import CATALOGUE
@@ -109,18 +108,8 @@ def known(table: ImageTable, kind: str) -> Concept:
 
 def retrieved(trained: Trained, table: ImageTable, kind: str, seed: int) -> Concept:
     """Ten marks and 45 answers on the training images, and what they say of the table's."""
-    frame = trained.train.frame
-    ids, carries = frame["sample_id"].astype(str).to_numpy(), frame[kind].to_numpy(float)
-    rare = np.flatnonzero((carries == 1) & (frame["label"].to_numpy() == RARE))
-    marked = np.random.default_rng([seed, 7]).permutation(rare)[:N_MARKS]
-    truth = dict(zip(ids.tolist(), (carries == 1).tolist(), strict=True))
-    with tempfile.TemporaryDirectory() as folder:
-        scanned = scan(trained.model, trained.train, Path(folder) / "scan", relevance=False, progress=False)
-        options: dict[str, Any] = {"name": kind, "seed": seed, "images": trained.train, "progress": False}
-        retrieval = Retrieval.from_marks(scanned, list(ids[marked]), **options)
-        for _ in range(ROUNDS):
-            retrieval.mark({name: truth[name] for name in retrieval.next_queries(PER_ROUND)})
-        scores = retrieval.score(trained.model, table, progress=False).to_numpy()
+    found = retrieve_planted(trained.model, trained.train, kind, seed)
+    scores = found.score(trained.model, table, progress=False).to_numpy()
     names = table.frame["sample_id"].to_numpy(np.str_)
     try:
         return Concept.from_scores(kind, scores, names, labels=table.frame["label"].to_numpy())

@@ -15,12 +15,14 @@ layers alone, without the filter bank on the images (``layers_...``).
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score
+from torch import nn
 
 from shortcutscope.annotate.retrieve import Retrieval
 from shortcutscope.bench.models import Recipe, make_case, tasks
@@ -28,6 +30,7 @@ from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import CATALOGUE
 from shortcutscope.data.planting import plant
 from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import auroc
 
@@ -62,10 +65,9 @@ def run_case(case: Case, settings: Settings) -> Case:
     trained = make_case(Recipe(case["task"], (kind,), seed), settings)
     fresh = plant(trained.held_out, CATALOGUE[kind], prevalence={0: 0.1, 1: 0.9}, seed=seed + 1000)
     frame = trained.train.frame
-    carries, labels = frame[kind].to_numpy(float), frame["label"].to_numpy()
+    carries = frame[kind].to_numpy(float)
     ids = frame["sample_id"].astype(str).to_numpy()
-    rare = np.flatnonzero((carries == 1) & (labels == RARE))
-    marked = np.random.default_rng([seed, 7]).permutation(rare)[:N_MARKS]
+    marked = marked_rows(trained.train, kind, seed)
     truth = dict(zip(ids.tolist(), (carries == 1).tolist(), strict=True))
     begin: dict[str, Any] = {"name": kind, "seed": seed, "progress": False}
     with tempfile.TemporaryDirectory() as folder:
@@ -86,8 +88,7 @@ def run_case(case: Case, settings: Settings) -> Case:
 
     before = {**measure(""), "recovery": retrieval.recovery}
     for found in (retrieval, layers):
-        for _ in range(ROUNDS):
-            found.mark({name: truth[name] for name in found.next_queries(PER_ROUND)})
+        answer(found, truth)
     after = measure("_after")
     found_carriers = int((retrieval.marks.current["value"] == 1).sum()) - N_MARKS
     stopped, drifted = retrieval.advice.stop, retrieval.drift
@@ -103,6 +104,40 @@ def run_case(case: Case, settings: Settings) -> Case:
         "precision": float(carries[retrieval.order[:TOP]].mean()),
         "precision_interval": [precision.low, precision.high],
     }
+
+
+def marked_rows(table: ImageTable, kind: str, seed: int) -> npt.NDArray[np.intp]:
+    """Ten rows that carry an artifact, drawn from the class in which it is rare.
+
+    Raises
+    ------
+    InputError
+        When there are fewer, as at full correlation.
+    """
+    carries, labels = table.frame[kind].to_numpy(float), table.frame["label"].to_numpy()
+    rare = np.flatnonzero((carries == 1) & (labels == RARE))
+    if len(rare) < N_MARKS:
+        raise InputError(f"{len(rare)} samples of the rare class carry it; {N_MARKS} are to be marked")
+    return np.random.default_rng([seed, 7]).permutation(rare)[:N_MARKS]
+
+
+def answer(retrieval: Retrieval, truth: Mapping[str, bool]) -> None:
+    """Answer three rounds of 15 queries by the truth, as a person would."""
+    for _ in range(ROUNDS):
+        retrieval.mark({name: truth[name] for name in retrieval.next_queries(PER_ROUND)})
+
+
+def retrieve_planted(model: nn.Module, table: ImageTable, kind: str, seed: int) -> Retrieval:
+    """Ten marks and 45 answers on the images of a table in which an artifact was planted."""
+    ids = table.frame["sample_id"].astype(str).to_numpy()
+    truth = dict(zip(ids.tolist(), (table.frame[kind] == 1).tolist(), strict=True))
+    marked = marked_rows(table, kind, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        scanned = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
+        options: dict[str, Any] = {"name": kind, "seed": seed, "images": table, "progress": False}
+        found = Retrieval.from_marks(scanned, list(ids[marked]), **options)
+        answer(found, truth)
+    return found
 
 
 def _figures(table: ImageTable, kind: str, scores: npt.NDArray[Any]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from shortcutscope.models.targets import margin
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
 from shortcutscope.probes.profile import ProbeSettings
-from shortcutscope.probes.usage import evaluation_samples, projection_use, within_class_spread
+from shortcutscope.probes.usage import class_contrast, evaluation_samples, projection_use, within_class_spread
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.capture import forward_edited
 from shortcutscope.scan.scanner import Scan
@@ -213,24 +213,9 @@ def _use(run: _Intervention, concept: Concept, *, n_bootstrap: int, seed: int) -
         t, y, units = concept.values[result.samples], labels[result.samples], groups[result.samples]
 
         def effect(w: Floats, t: Floats = t, y: Ints = y, change: Any = result.change) -> Floats:
-            return _contrast(change / spread, t, y, w)
+            return np.asarray(class_contrast(change / spread, t, y, w), np.float64)
 
         weights = cluster_weights(units, n_bootstrap, seed)
         value, resampled = resample(effect, weights, len(np.unique(units)))
         estimates.append(Estimate("layer", "use", "zero", value, resampled, layer.name))
     return estimates
-
-
-def _contrast(change: Floats, concept: Floats, labels: Ints, weights: Floats) -> Floats:
-    """Mean change of carriers minus others, averaged over the classes that have both; (B,)."""
-    differences = []
-    for label in np.unique(labels):
-        means = []
-        for value in (1, 0):
-            member = (labels == label) & (concept == value)
-            mass = weights[:, member].sum(axis=1)
-            means.append(weights[:, member] @ change[member] / np.where(mass > 0, mass, np.nan))
-        differences.append(means[0] - means[1])
-    stacked = np.stack(differences)
-    counts = np.isfinite(stacked).sum(axis=0)
-    return np.asarray(np.nansum(stacked, axis=0) / np.where(counts > 0, counts, np.nan), np.float64)

@@ -106,9 +106,7 @@ class Materials:
             made = self.initial(self.seed)
         else:
             made = renewed(self.model, self.seed)
-        for parameter in made.parameters():
-            parameter.requires_grad_(True)
-        return made.to(self.device)
+        return made.requires_grad_(True).to(self.device)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +43,7 @@ class Batch:
     generator: torch.Generator = field(default_factory=torch.Generator)
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """Base of all training objectives.
 
     Its own parameters (probes, adapters, an adversary) are trained along with the model, and its buffers
@@ -53,9 +54,9 @@ class Objective(nn.Module):
     #: False where the loss needs the images as they are, for example beside cached outputs of a teacher.
     allows_augmentation: bool = True
 
+    @abstractmethod
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Named scalars, already weighted; their sum is what is minimised."""
-        raise NotImplementedError
 
     def draws(self) -> Tensor | None:
         """How often each row of the training table is drawn, (N,) relative weights; None for all alike."""

@@ -11,9 +11,10 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.outputs import entries, pick
 
 Task = Literal["auto", "multiclass", "binary", "multilabel"]
@@ -59,6 +60,12 @@ def find_logits(output: Any, key: str | int | None = None) -> Tensor:
         "wrap the model so that it reduces its output to one score per class, or name the right part of "
         "its output with output=..."
     )
+
+
+def count_scores(model: nn.Module, example: Tensor) -> int:
+    """Number of raw scores K that a model returns for each sample of a batch."""
+    with frozen(model), torch.no_grad():
+        return int(find_logits(model(example)).shape[1])
 
 
 def resolve_task(logits: Tensor, task: str = "auto") -> KnownTask:

@@ -227,10 +227,9 @@ def projection_use(
     change = margins[samples] - edited
     spread = within_class_spread(margins, labels)
     t, y = concept[samples], labels[samples]
-    effect = _contrast(change, t, y, np.ones((1, len(samples))))[0] / spread
-    resampled = (
-        _contrast(change, t, y, cluster_weights(groups[samples], n_bootstrap, seed).astype(float)) / spread
-    )
+    effect = class_contrast(change, t, y, np.ones((1, len(samples))))[0] / spread
+    weights = cluster_weights(groups[samples], n_bootstrap, seed).astype(float)
+    resampled = class_contrast(change, t, y, weights) / spread
     low, high = percentile_interval(resampled)
     deviation = float(np.nanstd(resampled)) if np.isfinite(low) else float("nan")
     truth, carriers = (y == positive).astype(int), t.astype(int)
@@ -324,16 +323,31 @@ def _both_in_a_class(concept: FloatArray, labels: IntArray) -> bool:
     return any(len(np.unique(concept[labels == c])) == 2 for c in np.unique(labels))
 
 
-def _contrast(change: FloatArray, concept: FloatArray, labels: IntArray, weights: FloatArray) -> FloatArray:
-    """Weighted mean change of carriers minus others, averaged over classes, for every row of weights."""
-    per_class = []
-    for value in np.unique(labels):
+def class_contrast(
+    change: FloatArray, concept: FloatArray, labels: IntArray, weights: FloatArray
+) -> FloatArray:
+    """Mean change of carriers minus others, averaged over the classes that have both.
+
+    Parameters
+    ----------
+    change, concept, labels : (N,)
+        Of every sample; `concept` is 0 or 1.
+    weights : (B, N)
+        Of the samples in each of B resamples.
+
+    Returns
+    -------
+    contrast
+        (B,), NaN in a resample without a class that has both.
+    """
+    differences = []
+    for label in np.unique(labels):
         means = []
-        for t in (1, 0):
-            member = (labels == value) & (concept == t)
-            mass = weights[:, member].sum(1)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                means.append(np.where(mass > 0, weights[:, member] @ change[member] / mass, np.nan))
-        per_class.append(means[0] - means[1])
-    result: FloatArray = np.nanmean(np.stack(per_class), axis=0)
-    return result
+        for value in (1, 0):
+            member = (labels == label) & (concept == value)
+            mass = weights[:, member].sum(axis=1)
+            means.append(weights[:, member] @ change[member] / np.where(mass > 0, mass, np.nan))
+        differences.append(means[0] - means[1])
+    stacked = np.stack(differences)
+    counts = np.isfinite(stacked).sum(axis=0)
+    return np.asarray(np.nansum(stacked, axis=0) / np.where(counts > 0, counts, np.nan), np.float64)

@@ -20,9 +20,8 @@ from shortcutscope.debias.objective import (
 )
 from shortcutscope.debias.teacher import train_teacher
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.targets import find_logits
+from shortcutscope.models.targets import count_scores, find_logits
 from shortcutscope.models.thin import seeded
 
 
@@ -170,17 +169,16 @@ def dedier(
         raise InputError(f"temperature={temperature} must be above 0")
     example = materials.example()
     chosen = _early_layer(materials, layer, depth)
-    n_scores = _scores(materials.model, example)
+    n_scores = count_scores(materials.model, example)
     if teacher == "specialist":
         teacher = train_teacher(materials).model
     elif isinstance(teacher, str):
         raise InputError(f"teacher={teacher!r}; allowed are a network, 'specialist' and None")
     if teacher is not None:
         teacher = copy.deepcopy(teacher).to(materials.device).eval().requires_grad_(False)
-        if _scores(teacher, example) != n_scores:
+        if (given := count_scores(teacher, example)) != n_scores:
             raise InputError(
-                f"the teacher gives {_scores(teacher, example)} scores and the model {n_scores}; they need "
-                "the same classes"
+                f"the teacher gives {given} scores and the model {n_scores}; they need the same classes"
             )
     objective = EarlyReadout(
         chosen,
@@ -194,11 +192,6 @@ def dedier(
         seed=materials.seed,
     )
     return train(materials, objective, "dedier", details={"layer": chosen.name})
-
-
-def _scores(model: nn.Module, example: Tensor) -> int:
-    with frozen(model), torch.no_grad():
-        return int(find_logits(model(example)).shape[1])
 
 
 def _early_layer(materials: Materials, name: str | None, depth: float) -> Layer:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-import pandas as pd
-from torch import Tensor
-
-from shortcutscope.data.sources import ImageSource
+from shortcutscope.data.joining import joined
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.materials import Materials, Outcome, Start
@@ -125,61 +119,3 @@ def oracle(materials: Materials, *, table: ImageTable) -> Outcome:
             f"{sorted(set(materials.train.frame['label'].tolist()))}"
         )
     return train(materials, CrossEntropy(), "oracle", table=table, validate=False)
-
-
-@dataclass(frozen=True, eq=False)
-class JoinedSource:
-    """The images of one source, then those of another."""
-
-    first: ImageSource
-    second: ImageSource
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def read(self, i: int) -> np.ndarray | Tensor:
-        """Image `i` in its stored type."""
-        source, own = self._find(i)
-        return source.read(own)
-
-    def identity(self, i: int) -> str:
-        """As the source that image `i` is from says."""
-        source, own = self._find(i)
-        return source.identity(own)
-
-    def _find(self, i: int) -> tuple[ImageSource, int]:
-        split = len(self.first)
-        return (self.first, i) if i < split else (self.second, i - split)
-
-
-def joined(first: ImageTable, second: ImageTable) -> ImageTable:
-    """One table of the rows of two, with the roles and without metadata.
-
-    Raises
-    ------
-    InputError
-        When a sample is in both, or value ranges or transforms differ.
-    """
-    both = set(first.frame["sample_id"]) & set(second.frame["sample_id"])
-    if both:
-        raise InputError(
-            f"{len(both)} samples are in both tables, for instance {min(both)!r}; take the clean samples "
-            "out of the biased ones"
-        )
-    if first.value_range != second.value_range:
-        raise InputError(
-            f"the tables' value ranges are {first.value_range} and {second.value_range}; read both with the "
-            "same"
-        )
-    if first.transform_fingerprint() != second.transform_fingerprint():
-        raise InputError("the tables have different transforms; give both the same, with with_transform")
-    roles = ["sample_id", "label", "group", "split"]
-    frame = pd.concat([first.frame[roles], second.frame[roles]], ignore_index=True)
-    return ImageTable(
-        frame,
-        JoinedSource(first.source, second.source),
-        rows=np.concatenate([first.rows, second.rows + len(first.source)]),
-        value_range=first.value_range,
-        transform=first.transform,
-        classes=first.classes,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.scan.pooling import from_positions, positions
 
 
-class Edit(nn.Module):
+class Edit(nn.Module, ABC):
     """Base of what is done to activations (N, C, P); its state is in buffers.
 
     `edited` is no `forward`, so that hooks which watch a network's modules do not take an edit for one.
@@ -33,9 +34,9 @@ class Edit(nn.Module):
         for name, values in buffers.items():
             self.register_buffer(name, torch.as_tensor(values).detach().to(torch.float32).clone())
 
+    @abstractmethod
     def edited(self, values: Tensor) -> Tensor:
         """Activations (N, C, P) of the same shape."""
-        raise NotImplementedError
 
     def _like(self, values: Tensor, *names: str) -> list[Tensor]:
         return [getattr(self, name).to(values) for name in names]

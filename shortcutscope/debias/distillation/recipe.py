@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.data.joining import joined
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.baselines.erm import joined
 from shortcutscope.debias.budget import budget
 from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
 from shortcutscope.debias.distillation.matching import Pair, pair_layers
@@ -43,7 +43,7 @@ from shortcutscope.debias.training.fit import fit
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.targets import find_logits
+from shortcutscope.models.targets import count_scores
 from shortcutscope.probes.cav import pattern_cav
 
 #: Teacher outputs of up to this size are kept instead of computed again at every step.
@@ -95,7 +95,7 @@ def distil(
         notes += teacher.notes
     given = teacher.model if isinstance(teacher, Teacher) else teacher
     if options.start == "teacher" and _same_architecture(student, given):
-        student = _trainable_copy(given)
+        student = copy.deepcopy(given).requires_grad_(True)
     elif options.start == "teacher":
         notes.append("the student has another architecture than its teacher, so it begins afresh")
     _require_same_classes(student, given, materials)
@@ -120,9 +120,7 @@ def distil(
             notes.append("no layer was left to compare: the logits alone were distilled")
             options = options.but(form=None)
             options.check()
-        objective = objective_for(
-            replace(materials, train=samples.table), given, pairs, options, samples, notes
-        )
+        objective = objective_for(materials, given, pairs, options, samples, notes)
         fitted = fit(
             student,
             samples.table,
@@ -184,7 +182,7 @@ def objective_for(
         draws=samples.draws,
         subspaces=subspaces,
         cached=cached,
-        n_classes=max(2, _n_logits(teacher, example[:2])),
+        n_classes=max(2, count_scores(teacher, example[:2])),
     )
 
 
@@ -252,13 +250,6 @@ def _same_architecture(first: nn.Module, second: nn.Module) -> bool:
     return type(first) is type(second) and own == other
 
 
-def _trainable_copy(network: nn.Module) -> nn.Module:
-    copied = copy.deepcopy(network)
-    for parameter in copied.parameters():
-        parameter.requires_grad_(True)
-    return copied
-
-
 def _pairs(
     layers: Sequence[Layer], teacher: nn.Module, weights: Mapping[str, float], materials: Materials
 ) -> list[Pair]:
@@ -306,16 +297,11 @@ def _subspaces(
 
 def _require_same_classes(student: nn.Module, teacher: nn.Module, materials: Materials) -> None:
     example = materials.example()
-    own, theirs = _n_logits(student, example), _n_logits(teacher, example)
+    own, theirs = count_scores(student, example), count_scores(teacher, example)
     if own != theirs:
         raise InputError(
             f"the teacher has {theirs} logits and the student {own}: they must tell the same classes apart"
         )
-
-
-def _n_logits(model: nn.Module, example: Tensor) -> int:
-    with frozen(model), torch.no_grad():
-        return int(find_logits(model(example)).shape[1])
 
 
 def _unique(layers: Sequence[Layer]) -> list[Layer]:

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from shortcutscope.debias.baselines import erm as module
-from shortcutscope.debias.baselines.erm import clean_only, erm, finetune, joined, oracle, pooled
+from shortcutscope.debias.baselines.erm import clean_only, erm, finetune, oracle, pooled
 from shortcutscope.debias.teacher import teacher_training
 from shortcutscope.errors import InputError
 
@@ -62,22 +61,8 @@ def test_a_teachers_settings_are_the_default(materials, monkeypatch) -> None:
     assert seen["training"] == teacher_training(32, materials.training)
 
 
-def test_joined_tables_hold_the_rows_of_both(materials) -> None:
-    first, second = materials.train.take(np.arange(5, 10)), materials.clean.take(np.array([3, 1]))
-    both = joined(first, second)
-    assert both.frame["sample_id"].tolist() == [*first.frame["sample_id"], *second.frame["sample_id"]]
-    expected = [image for table in (first, second) for image, _, _ in table]
-    assert all(torch.equal(image, other) for (image, _, _), other in zip(both, expected, strict=True))
-    assert both.frame["label"].tolist()[5:] == second.frame["label"].tolist()
-    assert len(both.fingerprint()) == 64
-
-
 def test_refuses(materials) -> None:
     with pytest.raises(InputError, match="no clean samples"):
         pooled(replace(materials, clean=None))
-    with pytest.raises(InputError, match="96 samples are in both tables"):
-        joined(materials.train, materials.train)
-    with pytest.raises(InputError, match="different transforms"):
-        joined(materials.train, materials.clean.with_transform(torch.neg))
     with pytest.raises(InputError, match="it needs some of every class"):
         oracle(materials, table=materials.clean.where(label=1))
