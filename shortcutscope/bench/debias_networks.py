@@ -52,6 +52,8 @@ class Setting:
     ----------
     task, kind, seed, correlation, clean_fraction
         See `make_world`.
+    width
+        Channels of the network's first stage.
     """
 
     task: str
@@ -59,6 +61,7 @@ class Setting:
     seed: int
     correlation: float
     clean_fraction: float
+    width: int = 16
 
     @property
     def group(self) -> str:
@@ -77,7 +80,7 @@ class Workshop:
 
     def initial(self, seed: int) -> nn.Module:
         """A network that was not trained."""
-        return thin_resnet18(seed=seed)
+        return thin_resnet18(width=self.setting.width, seed=seed)
 
     def biased(self) -> nn.Module:
         """Trained by cross-entropy on the biased samples."""
@@ -212,7 +215,7 @@ class Workshop:
 
     def _kept(self, name: str, told: str) -> Path:
         s = self.setting
-        key = json.dumps([VERSION, name, told, s.task, s.kind, s.seed, repr(self.training)])
+        key = json.dumps([VERSION, name, told, s.task, s.kind, s.seed, s.width, repr(self.training)])
         digest = hashlib.sha256(key.encode()).hexdigest()[:24]
         return self.settings.cache / "debias-networks" / f"{s.task}-{s.kind}-{name}-{digest}.json"
 
@@ -224,5 +227,5 @@ def _workshop(setting: Setting, settings: Settings) -> Workshop:
 
 def workshop_of(case: Case, settings: Settings) -> Workshop:
     """What a case shares with others of its setting; made once per process."""
-    names = [field.name for field in fields(Setting)]
+    names = [field.name for field in fields(Setting) if field.name in case]
     return _workshop(Setting(**{name: case[name] for name in names}), settings)

@@ -2,10 +2,11 @@
 
 Each case is one student. What varies: the label term of the loss and how strongly the teacher's logits
 weigh against it, the correlation, the clean samples, where teacher and student begin, the student's
-architecture, and what is compared at intermediate layers. Every setting has two controls: the logits alone
-(``logits``), and the logits alone at four times their weight (``logits x 4``): a term more is also more
-weight against the biased labels. ``difference`` is the robust AUROC against ``logits`` in the same setting,
-paired by task, artifact and seed.
+architecture and width, and what is compared at intermediate layers. Every setting has two controls: the
+logits alone (``logits``), and the logits alone at four times their weight (``logits x 4``): a term more is
+also more weight against the biased labels. A student that begins as its teacher and has clean samples in its
+steps has a third, ``no teacher``: the same labels and steps without any term of the teacher's.
+``difference`` is the robust AUROC against ``logits`` in the same setting, paired by task, artifact and seed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from shortcutscope.bench.models import tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.debias.distillation.recipe import distil
+from shortcutscope.debias.recipes import CLEAN_SHARE
 from shortcutscope.debias.teacher import Ensemble, Teacher
 from shortcutscope.models.thin import ThinResNet, seeded
 
@@ -42,29 +44,47 @@ FORMS: dict[str, dict[str, Any]] = {
     "features, audit, complement": {"form": "features", "layers": "audit", "along": 0.0},
     "features, audit, along": {"form": "features", "layers": "audit", "along": 10.0},
     "three teachers' logits": {"form": None},
+    "no teacher": {"form": None, "logit_weight": 0.0},
 }
 MAIN = ("logits", "logits x 4", "probes, all", "features, all", "features, audit", "features, last")
 SHORT = ("logits", "logits x 4", "features, all", "features, audit")
+LAST = ("logits", "logits x 4", "features, audit", "no teacher")
+WIDE = ("logits", "logits x 4", "features, audit", "features, last")
 BIASED_LABELS = ("plain", "plain, weak teacher")
 #: The label terms: the biased labels' cross-entropy weighs 1.
 LABELS: dict[str, dict[str, Any]] = {
     "none": {"labels": "none"},
     "plain": {"labels": "plain"},
     "plain, weak teacher": {"labels": "plain", "logit_weight": 0.1},
+    "clean": {"labels": "clean"},
     "group-balanced": {"labels": "group-balanced"},
+    "group-balanced, retrieved": {"labels": "group-balanced"},
 }
 ENSEMBLE = 3
-BASE: Case = {"clean_fraction": 0.02, "correlation": 0.95, "teacher": "model", "student": "fresh"}
+BASE: Case = {
+    "clean_fraction": 0.02,
+    "correlation": 0.95,
+    "width": 16,
+    "teacher": "model",
+    "student": "fresh",
+}
+#: Channels of the first stage of a ResNet-18.
+FULL_WIDTH = 64
 
 
 def cases(settings: Settings) -> list[Case]:
-    """One factor at a time around a base setting, and label terms by correlation in full."""
+    """One factor at a time around a base setting, and label terms by correlation in full.
+
+    Networks of full width, which cost more than all others together, are trained on one task and seed.
+    """
     chosen: tuple[str, ...] = tasks(settings)[1:] if settings.quick else tasks(settings)
-    seeds = range(settings.seed, settings.seed + (1 if settings.quick else 3 if settings.full else 2))
     listed: dict[str, Case] = {}
-    for seed in seeds:
+    for seed in range(settings.seed, settings.seed + (1 if settings.quick else 2)):
         for setting in _settings(settings):
-            for task in chosen:
+            wide = setting["width"] > BASE["width"]
+            if wide and seed > settings.seed:
+                continue
+            for task in chosen[-1:] if wide else chosen:
                 for kind in KINDS[:1] if settings.quick else KINDS:
                     case = {"task": task, "kind": kind, "group": get_artifact(kind).extent, "seed": seed}
                     listed.setdefault(repr({**case, **setting}), {**case, **setting})
@@ -97,6 +117,17 @@ def _settings(settings: Settings) -> Iterator[Case]:
             yield {**BASE, "labels": labels, "form": form}
     for form in (*SHORT, "features, audit, complement", "features, audit, along"):
         yield {**BASE, "student": "model", "labels": "group-balanced", "form": form}
+    for correlation in (0.95, 1.0):
+        for labels in ("clean", "group-balanced"):
+            for form in LAST:
+                yield {
+                    **BASE, "correlation": correlation, "student": "teacher", "labels": labels, "form": form
+                }  # fmt: skip
+    for form in LAST:
+        yield {**BASE, "student": "teacher", "labels": "group-balanced, retrieved", "form": form}
+    for labels in ("none", "plain"):
+        for form in WIDE:
+            yield {**BASE, "width": FULL_WIDTH, "labels": labels, "form": form}
 
 
 def run_case(case: Case, settings: Settings) -> Case:
@@ -106,8 +137,10 @@ def run_case(case: Case, settings: Settings) -> Case:
     if "logit_weight" in FORMS[case["form"]]:
         weak = LABELS[case["labels"]].get("logit_weight", 1.0)
         options["logit_weight"] = weak * FORMS[case["form"]]["logit_weight"]
-    materials = shop.materials()
-    if case["student"] == "model":
+    materials = shop.materials(shop.retrieved() if case["labels"].endswith("retrieved") else None)
+    if case["student"] == "teacher":
+        options |= {"start": "teacher", "clean_share": CLEAN_SHARE}
+    elif case["student"] == "model":
         materials = replace(materials, start="model")
     elif case["student"] == "other":
         materials = replace(materials, initial=other_network)
@@ -174,6 +207,7 @@ SUITE = Suite(
         "seed",
         "clean_fraction",
         "correlation",
+        "width",
         "teacher",
         "student",
         "labels",

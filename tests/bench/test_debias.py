@@ -106,6 +106,11 @@ def test_every_setting_has_both_controls() -> None:
             forms.setdefault(key, set()).add(one["form"])
         assert all({"logits", "logits x 4"} <= found for found in forms.values())
         assert len({repr(one) for one in listed}) == len(listed)
+        # Whoever begins as the teacher, and learns labels, may owe all to these.
+        begun = [one for one in listed if one["student"] == "teacher"]
+        without = [one for one in begun if one["form"] == "no teacher"]
+        assert len(begun) == len(distillation.LAST) * len(without)
+        assert all(one["labels"] != "none" for one in begun)
 
 
 @pytest.mark.slow
