@@ -123,7 +123,8 @@ def plant(
     Parameters
     ----------
     table
-        Any table of two-dimensional images, also one with other artifacts planted.
+        Any table of two-dimensional images, for an artifact of signals one of signals; also with other
+        artifacts planted.
     artifact
         What is planted, see :func:`shortcutscope.data.artifacts.get_artifact`.
     correlation
@@ -146,8 +147,8 @@ def plant(
     Raises
     ------
     InputError
-        An existing column, a share out of range, a label without samples, or a table that lists an image
-        twice.
+        An existing column, a share out of range, a label without samples, a table that lists an image
+        twice, or one of signals for an artifact of images and the other way round.
     """
     if not 0.5 <= correlation <= 1:
         raise InputError(
@@ -164,9 +165,9 @@ def plant(
         carries[order[: round(share * len(own))]] = 1
     planting = Planting(column, artifact, seed, _carriers(table, carries))
     # Volumes, small images and a wrong value range should fail here, not in the middle of a training.
-    artifact.apply(
-        as_array(table.source.read(int(table.rows[0]))), sample_id="", value_range=table.value_range
-    )
+    first = as_array(table.source.read(int(table.rows[0])))
+    _assert_same_kind(artifact, first)
+    artifact.apply(first, sample_id="", value_range=table.value_range)
     return _with_plantings(table, (*_plantings(table), planting)).with_columns(**{column: carries})
 
 
@@ -207,7 +208,7 @@ def everywhere(table: ImageTable, column: str) -> ImageTable:
 
 
 def artifact_mask(table: ImageTable, i: int, column: str | None = None) -> Tensor:
-    """Exactly the pixels of sample `i` that an artifact visibly changed, bool (H, W).
+    """Exactly the pixels of sample `i` that an artifact visibly changed, bool (H, W), of a signal (C, L).
 
     Parameters
     ----------
@@ -284,6 +285,16 @@ def _shares(
         raise InputError(f"prevalence {wrong} is out of range; allowed are shares from 0 to 1")
     shares = {label: correlation if label == positive else 1 - correlation for label in sorted(labels)}
     return {**shares, **{int(label): float(share) for label, share in prevalence.items()}}
+
+
+def _assert_same_kind(artifact: Artifact, image: Array) -> None:
+    """Refuse an image (C, H, W) for an artifact of signals and a signal (C, L) for one of images."""
+    if artifact.dims + 1 != image.ndim and image.ndim in (2, 3):
+        meant, there = ("signals", "images") if artifact.dims == 1 else ("images", "signals")
+        raise InputError(
+            f"{artifact.name!r} is an artifact of {meant}, but the table has {there} of shape {image.shape}; "
+            f"take an artifact of {there}, or make the table of {meant} (dims={artifact.dims})"
+        )
 
 
 def _new_column(table: ImageTable, column: str) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shortcutscope.data.artifacts import borderline, diffuse, localized
+from shortcutscope.data.artifacts import borderline, diffuse, localized, signals
 from shortcutscope.data.artifacts.artifact import Artifact
 from shortcutscope.errors import InputError
 
-__all__ = ["CATALOGUE", "get_artifact"]
+__all__ = ["CATALOGUE", "SIGNALS", "get_artifact"]
 
 CATALOGUE: dict[str, Artifact] = {
     artifact.name: artifact
@@ -38,14 +38,25 @@ CATALOGUE: dict[str, Artifact] = {
     )
 }
 
+#: Those of signals, apart from CATALOGUE, whose users mean images.
+SIGNALS: dict[str, Artifact] = {
+    artifact.name: artifact
+    for artifact in (
+        Artifact("defective_lead", "localized", signals.defective_lead, dims=1),
+        Artifact("amplified_beat", "localized", signals.amplified_beat, dims=1),
+        Artifact("baseline_drift", "diffuse", signals.baseline_drift, dims=1),
+        Artifact("static_noise", "diffuse", signals.static_noise, dims=1),
+    )
+}
+
 
 def get_artifact(name: str, strength: float = 1.0) -> Artifact:
-    """An artifact of the catalogue.
+    """An artifact of the catalogue, of images or of signals.
 
     Parameters
     ----------
     name
-        Its name in `CATALOGUE`.
+        Its name in `CATALOGUE` or `SIGNALS`.
     strength
         Scales the visibility, above 0 and at most 2.
 
@@ -54,6 +65,10 @@ def get_artifact(name: str, strength: float = 1.0) -> Artifact:
     InputError
         For a name that is not in the catalogue (those that are, are listed), or another strength.
     """
-    if name not in CATALOGUE:
-        raise InputError(f"no artifact {name!r}; the catalogue has {', '.join(CATALOGUE)}")
-    return replace(CATALOGUE[name], strength=strength)
+    known = {**CATALOGUE, **SIGNALS}
+    if name not in known:
+        raise InputError(
+            f"no artifact {name!r}; the catalogue has {', '.join(CATALOGUE)}, "
+            f"and for signals {', '.join(SIGNALS)}"
+        )
+    return replace(known[name], strength=strength)

@@ -1,5 +1,6 @@
 """Phantoms: samples made on the spot, with a known truth about what tells the classes apart."""
 
+from shortcutscope.data.phantoms.ecgs import ecgs
 from shortcutscope.data.phantoms.radiographs import radiographs
 
-__all__ = ["radiographs"]
+__all__ = ["ecgs", "radiographs"]

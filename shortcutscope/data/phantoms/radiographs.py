@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
+from shortcutscope.data.phantoms.people import people, stream, visits
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
 from shortcutscope.errors import InputError
@@ -77,7 +77,7 @@ def radiographs(
             f"n={n}, size={size}, difficulty={difficulty}: allowed are n >= 2, size >= {SMALLEST_SIDE} and a "
             "positive, finite difficulty"
         )
-    patient = _patient_of_each_image(n, seed, patients)
+    patient = visits(n, seed, patients)
     images = np.empty((n, size, size), np.float32)
     masks = np.empty((n, size, size), bool)
     step = max(1, PIXELS_AT_ONCE // size**2)
@@ -87,46 +87,11 @@ def radiographs(
         images[start : rows.stop], masks[start : rows.stop] = _render(scenes, size, difficulty, noise)
     return ImageTable.from_arrays(
         images,
-        _frame(patient, seed),
+        people(patient, seed, "phantom"),
         masks=masks,
         value_range=(0.0, 1.0),
         transform=Normalize(0.45, 0.25),
     )
-
-
-def _patient_of_each_image(n: int, seed: int, patients: bool) -> Array:
-    """Patient numbers (n,): even patients are of class 0, odd ones of class 1; their images take turns."""
-    number = np.empty(n, np.int64)
-    for label in (0, 1):
-        own = len(range(label, n, 2))
-        candidates = range(label, 2 * own + label, 2)
-        counts = [int(_generator(seed, "visits", p).integers(1, 4)) if patients else 1 for p in candidates]
-        number[label::2] = np.repeat(candidates, counts)[:own]
-    return number
-
-
-def _frame(patient: Array, seed: int) -> pd.DataFrame:
-    """Roles and metadata; sex and age belong to the patient, the room to the image."""
-    n = len(patient)
-    sex, age = {}, {}
-    for number in np.unique(patient):
-        generator = _generator(seed, "person", int(number))
-        sex[number], age[number] = ("F", "M")[generator.integers(2)], int(generator.integers(20, 90))
-    return pd.DataFrame(
-        {
-            "sample_id": [f"phantom-{i:05d}" for i in range(n)],
-            "label": patient % 2,
-            "group": [f"patient-{number:05d}" for number in patient],
-            "sex": [sex[number] for number in patient],
-            "age": [age[number] for number in patient],
-            "room": ["ABC"[_generator(seed, "room", i).integers(3)] for i in range(n)],
-        }
-    )
-
-
-def _generator(seed: int, purpose: str, number: int) -> np.random.Generator:
-    """A stream per purpose and patient or image, so that no draw depends on how many others there are."""
-    return np.random.default_rng([seed, *purpose.encode(), number])
 
 
 @dataclass(frozen=True)
@@ -147,8 +112,8 @@ class _Scene:
     @classmethod
     def draw(cls, image: int, patient: int, size: int, seed: int) -> _Scene:
         """Draw the patient's anatomy from one stream, what changes from image to image from another."""
-        person = _generator(seed, "anatomy", patient)
-        now = _generator(seed, "image", image)
+        person = stream(seed, "anatomy", patient)
+        now = stream(seed, "image", image)
         lungs = person.normal((9.5, 6.8, 14.0), (0.5, 0.5, 0.9))
         return cls(
             centre=person.normal(0.0, 1.5, 2) + now.normal(0.0, 1.0, 2),
