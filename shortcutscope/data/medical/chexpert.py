@@ -1,0 +1,213 @@
+"""CheXpert: chest radiographs with 14 observations labelled from the reports (Irvin et al. 2019)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Unpack, get_args
+
+import pandas as pd
+
+from shortcutscope.data.medical.annotations import with_pacemakers
+from shortcutscope.data.medical.layout import Layout
+from shortcutscope.data.roles import listed, read_manifest, require_columns
+from shortcutscope.data.sources import PathSource
+from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.errors import InputError
+from shortcutscope.extras import require
+
+__all__ = ["LAYOUT", "OBSERVATIONS", "chexpert"]
+
+Uncertain = Literal["zeros", "ones", "ignore"]
+Views = Literal["all", "frontal", "lateral"]
+
+#: The observations, each a column of 1, 0, -1 (uncertain) or blank (not mentioned).
+OBSERVATIONS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+
+LAYOUT = Layout(
+    name="CheXpert",
+    tree=(
+        "CheXpert-v1.0-small/ (or CheXpert-v1.0/, or what is in it)",
+        "  train.csv, valid.csv: Path, Sex, Age, Frontal/Lateral, AP/PA and the 14 observations",
+        "  train/patient00001/study1/view1_frontal.jpg",
+        "  valid/patient64541/study1/view1_frontal.jpg",
+    ),
+    source="https://stanfordmlgroup.github.io/competitions/chexpert (Stanford AIMI, after registration)",
+)
+
+_SPLITS = {"train": "train.csv", "val": "valid.csv"}
+_COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *OBSERVATIONS)
+# The root's own name comes first in the published paths, but folders get renamed.
+_PATH = r"(?:^|/)(?P<image>(?:train|valid)/(?P<patient>patient\d+)/(?P<study>study\d+)/[^/]+)$"
+
+
+def chexpert(
+    root: str | Path,
+    *,
+    target: str = "Cardiomegaly",
+    uncertain: Uncertain = "zeros",
+    views: Views = "all",
+    demographics: str | Path | None = None,
+    pacemakers: str | Path | None = None,
+    **options: Unpack[Options],
+) -> ImageTable:
+    """Table of CheXpert with one observation as the label and patients as groups.
+
+    The sets for training and validation are the splits train and val; one of them may be absent. The
+    sample ids are the paths below the data set's folder. A column ``uncertain`` says whose label the
+    reports leave open, and ``study`` which study of the patient an image is from. The other observations
+    stay as published, with -1 for uncertain.
+
+    Parameters
+    ----------
+    root
+        The folder ``CheXpert-v1.0-small`` or ``CheXpert-v1.0``, or the one around it (where both are there,
+        the small one is taken).
+    target
+        One of `OBSERVATIONS`. Not mentioned counts as 0.
+    uncertain
+        Uncertain labels become ``"zeros"`` or ``"ones"``, or ``"ignore"`` leaves the images out.
+    views
+        ``"all"``, only ``"frontal"`` or only ``"lateral"`` images.
+    demographics
+        ``CHEXPERT DEMO.xlsx``, or the same as a CSV: PATIENT, PRIMARY_RACE and further columns, which are
+        joined by patient. Where the rows of a patient differ, the value is unknown.
+    pacemakers
+        A CSV with the columns img_name and PM, see
+        :func:`shortcutscope.data.medical.annotations.with_pacemakers`.
+    **options
+        See :class:`shortcutscope.data.table.Options`; images are read with one channel unless `mode` is
+        given.
+
+    Raises
+    ------
+    LayoutError
+        When a table, a column or an image is missing, a value is odd, or a patient is in both splits.
+    InputError
+        For an unknown option, and when `demographics` or `pacemakers` cannot be used.
+    """
+    _check_options(target, uncertain, views)
+    folder = _folder(root)
+    frame = pd.concat(
+        [_read_split(root, folder, split) for split, name in _SPLITS.items() if (folder / name).is_file()],
+        ignore_index=True,
+    )
+    _refuse_torn_patients(root, frame)
+    if demographics is not None:
+        frame = _with_demographics(frame, demographics)
+    frame = _labelled(root, frame, target, uncertain)
+    if views != "all":
+        frame = frame[frame["Frontal/Lateral"].str.lower() == views]
+    if frame.empty:
+        raise LAYOUT.error(root, f"no image is left with views={views!r} and uncertain={uncertain!r}")
+    missing = PathSource(frame["image"].tolist(), str(folder)).missing()
+    if missing:
+        raise LAYOUT.error(root, f"{len(missing)} image(s) are missing in {folder.name}: {listed(missing)}")
+    options.setdefault("mode", "L")
+    options.setdefault("classes", [f"no {target}" if target != "No Finding" else "Finding", target])
+    table = ImageTable.from_frame(frame.reset_index(drop=True), root=folder, **options)
+    # The CSV names images of every view and label, so that some match none of a selection.
+    return table if pacemakers is None else with_pacemakers(table, pacemakers, unmatched="ignore")
+
+
+def _check_options(target: str, uncertain: str, views: str) -> None:
+    allowed = {"target": OBSERVATIONS, "uncertain": get_args(Uncertain), "views": get_args(Views)}
+    for (name, values), given in zip(allowed.items(), (target, uncertain, views), strict=True):
+        if given not in values:
+            raise InputError(f"{name} must be one of {', '.join(map(repr, values))}, not {given!r}")
+
+
+def _folder(root: str | Path) -> Path:
+    """The folder with the tables: the root itself, or one in it."""
+    names = list(_SPLITS.values())
+    candidates = [Path(root), Path(root, "CheXpert-v1.0-small"), Path(root, "CheXpert-v1.0")]
+    for folder in candidates:
+        if any((folder / name).is_file() for name in names):
+            return folder
+    raise LAYOUT.error(
+        root, f"there is neither {' nor '.join(names)} in it, in CheXpert-v1.0-small or in CheXpert-v1.0"
+    )
+
+
+def _read_split(root: str | Path, folder: Path, split: str) -> pd.DataFrame:
+    """Rows of one table, with the columns image, group and study from the path instead of the path."""
+    name = _SPLITS[split]
+    frame = LAYOUT.table(root, folder / name, _COLUMNS, text=["Path"])
+    parts = frame["Path"].str.extract(_PATH)
+    odd = frame.loc[parts["image"].isna(), "Path"].tolist()
+    if odd:
+        raise LAYOUT.error(
+            root, f"{len(odd)} path(s) of {name} do not end in split/patient/study/image: {listed(odd)}"
+        )
+    repeated = parts.loc[parts["image"].duplicated(), "image"].tolist()
+    if repeated:
+        raise LAYOUT.error(root, f"{len(repeated)} image(s) are in {name} more than once: {listed(repeated)}")
+    roles = parts.rename(columns={"patient": "group"}).assign(split=split)
+    return pd.concat([roles, frame.drop(columns="Path")], axis=1)
+
+
+def _refuse_torn_patients(root: str | Path, frame: pd.DataFrame) -> None:
+    splits = frame.groupby("group")["split"].nunique()
+    torn = splits.index[splits > 1].tolist()
+    if torn:
+        raise LAYOUT.error(root, f"{len(torn)} patient(s) are in train.csv and in valid.csv: {listed(torn)}")
+
+
+def _labelled(root: str | Path, frame: pd.DataFrame, target: str, uncertain: Uncertain) -> pd.DataFrame:
+    """The frame with the columns label and uncertain instead of the target's."""
+    values = frame[target]
+    odd = values[~(values.isna() | values.isin([1, 0, -1]))].unique().tolist()
+    if odd:
+        raise LAYOUT.error(root, f"{target!r} has values other than 1, 0, -1 and blank: {listed(odd)}")
+    open_ = (values == -1).to_numpy()
+    label = values.fillna(0).replace(-1, int(uncertain == "ones")).astype("int64")
+    frame = frame.assign(label=label).drop(columns=target)
+    return frame[~open_] if uncertain == "ignore" else frame.assign(uncertain=open_.astype(int))
+
+
+def _with_demographics(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    people = _read_demographics(Path(path))
+    require_columns(people, ["PATIENT", "PRIMARY_RACE"])
+    by_patient = people.groupby(people["PATIENT"].astype(str).str.strip())
+    columns = [column for column in people.columns if column != "PATIENT"]
+    clash = [column for column in columns if column in frame.columns]
+    if clash:
+        raise InputError(
+            f"{str(path)!r} and CheXpert's own tables have the column {listed(clash)}; rename it"
+        )
+    agreed = by_patient[columns].first().where(by_patient[columns].nunique() <= 1)
+    if not agreed.index.isin(frame["group"]).any():
+        raise InputError(
+            f"none of the {len(agreed)} patients in {str(path)!r} is in CheXpert: "
+            f"{listed(list(agreed.index))}; PATIENT must be as in the paths, such as 'patient00001'"
+        )
+    return frame.join(agreed, on="group")
+
+
+def _read_demographics(path: Path) -> pd.DataFrame:
+    if path.suffix.lower() != ".xlsx":
+        people = read_manifest(path, ["PATIENT"])
+    elif not path.is_file():
+        raise InputError(f"no such table: {str(path)!r}")
+    else:
+        require("openpyxl", "medical", "Reading an Excel table")
+        try:
+            people = pd.read_excel(path, engine="openpyxl")
+        except Exception as error:  # openpyxl raises what the zip and XML readers do
+            raise InputError(f"cannot read the table {str(path)!r}: {error}") from error
+    people.columns = [str(column).strip() for column in people.columns]
+    return people
