@@ -80,6 +80,8 @@ class Suite:
     serial
         True for suites that measure time or memory: one case after the other, in this process. Or a
         function that tells such cases apart: they run last, when nothing else does.
+    command
+        What the user typed before the name.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Suite:
     summarize: Callable[[list[Case]], dict[str, Any]]
     columns: tuple[str, ...]
     serial: bool | Callable[[Case], bool] = False
+    command: str = "bench"
 
 
 def run(
@@ -126,7 +129,7 @@ def run(
     done: dict[int, Case] = {i: r for i, c in enumerate(cases) if (r := records.finished(c)) is not None}
     todo = [i for i in range(len(cases)) if i not in done]
 
-    screen = Screen(suite.name, suite.columns, len(cases), console) if progress else None
+    screen = Screen(f"{suite.command} {suite.name}", suite.columns, len(cases), console) if progress else None
     with screen or nullcontext():
         if screen:
             screen.resume([done[i] for i in sorted(done)])

@@ -22,7 +22,7 @@ class Screen:
     Parameters
     ----------
     name : str
-        Name of the suite.
+        What is run.
     columns : tuple of str
         Keys of a case that are shown.
     total : int
@@ -37,7 +37,7 @@ class Screen:
         self.console = console or Console()
         self.cases: list[Case] = []
         self.bar = Progress(
-            TextColumn(f"bench {name}"),
+            TextColumn(name),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -74,7 +74,7 @@ class Screen:
     def finish(self, result: Case) -> None:
         """Print every case and the summary."""
         self.console.print(self._table(result["cases"]))
-        summary = Table("summary", "value", title=f"bench {self.name}: summary")
+        summary = Table("summary", "value", title=f"{self.name}: summary")
         for key, value in result["summary"].items():
             summary.add_row(Text(key), Text(cell(value)))
         self.console.print(summary)
@@ -86,7 +86,7 @@ class Screen:
 
     def _table(self, cases: Sequence[Case]) -> Table:
         failed = any(case["error"] for case in cases)
-        table = Table(title=f"bench {self.name}")
+        table = Table(title=self.name)
         for column in (*self.columns, "seconds"):
             table.add_column(column, overflow="fold")
         if failed:

@@ -19,6 +19,7 @@ from shortcutscope.cli.auditing import FoundShortcutsError, audit
 from shortcutscope.cli.commands import bench, demo, doctor, layers, report
 from shortcutscope.cli.debiasing import compare, debias
 from shortcutscope.cli.masking import annotate
+from shortcutscope.cli.reproduction import reproduce
 from shortcutscope.cli.retrieval import retrieve
 from shortcutscope.errors import ShortcutscopeError
 
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (demo, layers, audit, retrieve, annotate, debias, compare, report, bench, doctor):
+for _command in (demo, layers, audit, retrieve, annotate, debias, compare, report, bench, reproduce, doctor):
     app.command()(_command)
 
 
