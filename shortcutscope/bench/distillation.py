@@ -47,7 +47,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "no teacher": {"form": None, "logit_weight": 0.0},
 }
 MAIN = ("logits", "logits x 4", "probes, all", "features, all", "features, audit", "features, last")
-SHORT = ("logits", "logits x 4", "features, all", "features, audit")
+SHORT = ("logits", "logits x 4", "features, audit")
 LAST = ("logits", "logits x 4", "features, audit", "no teacher")
 WIDE = ("logits", "logits x 4", "features, audit", "features, last")
 BIASED_LABELS = ("plain", "plain, weak teacher")
