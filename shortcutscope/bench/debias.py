@@ -17,10 +17,11 @@ with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from shortcutscope.bench.debias_networks import Workshop, workshop_of
+from shortcutscope.bench.dots import Dot, Panel, dots
 from shortcutscope.bench.intervals import mean_with_interval
 from shortcutscope.bench.models import tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
@@ -29,6 +30,9 @@ from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.recipes import RECIPES, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KINDS = ("tag", "noise")
 #: Networks that every recipe is held against; the teacher is that of the distillations.
@@ -197,6 +201,25 @@ def _value(listed: list[Case], name: str) -> float | None:
     return mean_with_interval([c.get(name) for c in listed])["mean"]
 
 
+def draw(finished: Sequence[Case]) -> Figure:
+    """Share of the gap in robust AUROC that a recipe closes, by the clean samples, a panel a correlation."""
+    tables = summarize(list(finished))["recipes"]
+    order = sorted(tables, key=lambda row: -(row["gap_robust"]["mean"] or 0))
+    ranks = [row for row in order if (row["correlation"], row["clean_fraction"]) == (0.95, 0.1)] + order
+    names = list(dict.fromkeys(_named(row) for row in ranks))
+    panels = []
+    for correlation in sorted({row["correlation"] for row in tables}):
+        own = [r for r in tables if r["correlation"] == correlation and r["gap_robust"]["mean"] is not None]
+        own.sort(key=lambda row: (names.index(_named(row)), row["clean_fraction"]))
+        found = [Dot(_named(row), f"{row['clean_fraction']:.0%} clean", **row["gap_robust"]) for row in own]
+        panels.append(Panel(f"{correlation:.0%} correlation", found))
+    return dots(panels, "share of the gap in robust AUROC that is closed", limits=(-0.5, 1.2), lines=(0, 1))
+
+
+def _named(row: Case) -> str:
+    return f"{row['recipe']}{', retrieved groups' if row['group_labels'] == 'retrieved' else ''}"
+
+
 SUITE = Suite(
     name="debias",
     cases=cases,
@@ -215,4 +238,5 @@ SUITE = Suite(
         "gap_robust",
         "gap_worst_group",
     ),
+    draw=draw,
 )

@@ -11,9 +11,9 @@ steps has a third, ``no teacher``: the same labels and steps without any term of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import nn
 
 from shortcutscope.bench.debias import KINDS
 from shortcutscope.bench.debias_networks import Workshop, workshop_of
+from shortcutscope.bench.dots import Dot, Panel, dots
 from shortcutscope.bench.intervals import mean_with_interval
 from shortcutscope.bench.models import tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
@@ -29,6 +30,9 @@ from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.recipes import CLEAN_SHARE
 from shortcutscope.debias.teacher import Ensemble, Teacher
 from shortcutscope.models.thin import ThinResNet, seeded
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: What is compared at intermediate layers, and at which.
 FORMS: dict[str, dict[str, Any]] = {
@@ -196,6 +200,37 @@ def _key(case: Case) -> tuple[Any, ...]:
     return tuple(case[k] for k in ("task", "kind", "seed", *BASE, "labels", "form"))
 
 
+def draw(finished: Sequence[Case]) -> Figure:
+    """Paired difference in robust AUROC against the logits alone, a panel a correlation."""
+    panels = []
+    rows = summarize(list(finished))["settings"]
+    for correlation in sorted({row["correlation"] for row in rows}):
+        found = [
+            Dot(_told(row), row["form"], **row["robust_auroc_difference"])
+            for row in rows
+            if row["correlation"] == correlation and row["form"] != "logits"
+        ]
+        panels.append(Panel(f"{correlation:.0%} correlation", found))
+    return dots(panels, "robust AUROC minus that of the logits alone", limits=(-0.4, 0.4), lines=(0,))
+
+
+def _told(row: Case) -> str:
+    """A setting in words: how it differs from the base, and its label term."""
+    words = {
+        "clean_fraction": f"{row['clean_fraction']:.0%} clean",
+        "width": "full width",
+        "teacher": "teacher from new weights",
+        "student": {
+            "model": "student from the biased model",
+            "other": "student of another architecture",
+            "teacher": "student from the teacher",
+            "fresh": "",
+        }[row["student"]],
+    }
+    changed = [words[name] for name in words if row[name] != BASE[name]]
+    return ", ".join([*changed, f"labels: {row['labels']}"])
+
+
 SUITE = Suite(
     name="distillation",
     cases=cases,
@@ -215,4 +250,5 @@ SUITE = Suite(
         "robust_auroc",
         "worst_group",
     ),
+    draw=draw,
 )

@@ -19,7 +19,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -28,6 +28,9 @@ from shortcutscope.bench.machine import machine
 from shortcutscope.bench.records import Records
 from shortcutscope.bench.screen import Screen
 from shortcutscope.rundir import to_json, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Case = dict[str, Any]
 
@@ -82,6 +85,8 @@ class Suite:
         function that tells such cases apart: they run last, when nothing else does.
     command
         What the user typed before the name.
+    draw
+        From the finished cases to the figure that tells most, of suites that have one.
     """
 
     name: str
@@ -91,6 +96,7 @@ class Suite:
     columns: tuple[str, ...]
     serial: bool | Callable[[Case], bool] = False
     command: str = "bench"
+    draw: Callable[[Sequence[Case]], Figure] | None = None
 
 
 def run(

@@ -76,6 +76,9 @@ def bench(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="PNG file to draw the result to (debias, distillation).")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes; default: one per core.", min=1)] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for models and finished cases; default: the user's cache.")
@@ -92,8 +95,11 @@ def bench(
     from shortcutscope.bench.machine import default_jobs
     from shortcutscope.bench.records import default_cache
     from shortcutscope.bench.runner import Settings, run
+    from shortcutscope.rundir import write_atomically
 
     chosen = importlib.import_module(f"shortcutscope.bench.{suite}").SUITE
+    if figure is not None and chosen.draw is None:
+        raise InputError(f"{suite} has no figure; leave --figure out")
     settings = Settings(
         quick=quick,
         seed=seed,
@@ -105,6 +111,11 @@ def bench(
     result = run(chosen, settings, json_file)
     if json_file:
         typer.echo(json_file)
+    ran = [case for case in result["cases"] if case["error"] is None]
+    if figure is not None and ran:
+        drawn = chosen.draw(ran)
+        write_atomically(figure, lambda file: drawn.savefig(file, format="png", dpi=150))
+        typer.echo(figure)
     if result["summary"]["n_failed"] == result["summary"]["n_cases"]:
         raise InputError(f"every case of {suite!r} failed; the table above has their errors")
 
