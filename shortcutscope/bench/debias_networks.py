@@ -43,6 +43,12 @@ VERSION = 1
 #: Of every recipe: five passes over the biased samples, each batch shifted by up to two pixels.
 TRAINING = Training(epochs=5, batch_size=64)
 
+#: Networks that a setting may name, each from a seed to new weights.
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "resnet18": lambda seed: thin_resnet18(seed=seed),
+    "resnet18, full width": lambda seed: thin_resnet18(width=64, seed=seed),
+}
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -52,8 +58,8 @@ class Setting:
     ----------
     task, kind, seed, correlation, clean_fraction
         See `make_world`.
-    width
-        Channels of the network's first stage.
+    network
+        A key of `NETWORKS`.
     """
 
     task: str
@@ -61,7 +67,7 @@ class Setting:
     seed: int
     correlation: float
     clean_fraction: float
-    width: int = 16
+    network: str = "resnet18"
 
     @property
     def group(self) -> str:
@@ -80,7 +86,7 @@ class Workshop:
 
     def initial(self, seed: int) -> nn.Module:
         """A network that was not trained."""
-        return thin_resnet18(width=self.setting.width, seed=seed)
+        return NETWORKS[self.setting.network](seed)
 
     def biased(self) -> nn.Module:
         """Trained by cross-entropy on the biased samples."""
@@ -215,7 +221,7 @@ class Workshop:
 
     def _kept(self, name: str, told: str) -> Path:
         s = self.setting
-        key = json.dumps([VERSION, name, told, s.task, s.kind, s.seed, s.width, repr(self.training)])
+        key = json.dumps([VERSION, name, told, s.task, s.kind, s.seed, s.network, repr(self.training)])
         digest = hashlib.sha256(key.encode()).hexdigest()[:24]
         return self.settings.cache / "debias-networks" / f"{s.task}-{s.kind}-{name}-{digest}.json"
 

@@ -68,12 +68,11 @@ ENSEMBLE = 3
 BASE: Case = {
     "clean_fraction": 0.02,
     "correlation": 0.95,
-    "width": 16,
+    "network": "resnet18",
     "teacher": "model",
     "student": "fresh",
 }
-#: Channels of the first stage of a ResNet-18.
-FULL_WIDTH = 64
+FULL_WIDTH = "resnet18, full width"
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -85,7 +84,7 @@ def cases(settings: Settings) -> list[Case]:
     listed: dict[str, Case] = {}
     for seed in range(settings.seed, settings.seed + (1 if settings.quick else 2)):
         for setting in _settings(settings):
-            wide = setting["width"] > BASE["width"]
+            wide = setting["network"] == FULL_WIDTH
             if wide and seed > settings.seed:
                 continue
             for task in chosen[-1:] if wide else chosen:
@@ -131,7 +130,7 @@ def _settings(settings: Settings) -> Iterator[Case]:
         yield {**BASE, "student": "teacher", "labels": "group-balanced, retrieved", "form": form}
     for labels in ("none", "plain"):
         for form in WIDE:
-            yield {**BASE, "width": FULL_WIDTH, "labels": labels, "form": form}
+            yield {**BASE, "network": FULL_WIDTH, "labels": labels, "form": form}
 
 
 def run_case(case: Case, settings: Settings) -> Case:
@@ -218,7 +217,7 @@ def _told(row: Case) -> str:
     """A setting in words: how it differs from the base, and its label term."""
     words = {
         "clean_fraction": f"{row['clean_fraction']:.0%} clean",
-        "width": "full width",
+        "network": "full width",
         "teacher": "teacher from new weights",
         "student": {
             "model": "student from the biased model",
@@ -242,7 +241,7 @@ SUITE = Suite(
         "seed",
         "clean_fraction",
         "correlation",
-        "width",
+        "network",
         "teacher",
         "student",
         "labels",
