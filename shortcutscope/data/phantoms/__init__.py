@@ -1,6 +1,7 @@
 """Phantoms: samples made on the spot, with a known truth about what tells the classes apart."""
 
 from shortcutscope.data.phantoms.ecgs import ecgs
+from shortcutscope.data.phantoms.heads import bias_mask, counterfactual, heads
 from shortcutscope.data.phantoms.radiographs import radiographs
 
-__all__ = ["ecgs", "radiographs"]
+__all__ = ["bias_mask", "counterfactual", "ecgs", "heads", "radiographs"]

@@ -192,7 +192,8 @@ def _dipoles(heart: np.random.Generator, label: int, difficulty: float) -> dict[
 def _turn(frontal: float, transverse: float) -> Array:
     """Rotation (3, 3) of the heart's axis, angles in radians."""
     a, b, c, d = np.cos(frontal), np.sin(frontal), np.cos(transverse), np.sin(transverse)
-    return np.array([[a, -b, 0], [b, a, 0], [0, 0, 1]]) @ np.array([[c, 0, -d], [0, 1, 0], [d, 0, c]])
+    rotated = np.array([[a, -b, 0], [b, a, 0], [0, 0, 1]]) @ np.array([[c, 0, -d], [0, 1, 0], [d, 0, c]])
+    return np.asarray(rotated)
 
 
 def _projection() -> Array:
