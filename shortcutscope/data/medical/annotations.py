@@ -211,7 +211,8 @@ def with_trap_set(table: ImageTable, folder: str | Path, number: int = 1) -> Ima
     """The images of a trap set, with its split, its labels and a column 0/1 for each artifact.
 
     In a trap set (Bissoto et al. 2020) artifacts and label are associated in one way in training and
-    validation and in the opposite way in the test set.
+    validation and in the opposite way in the test set. The published files for training hold the images
+    for validation, too (259 of 1822); here those are in the split val only.
 
     Parameters
     ----------
@@ -230,19 +231,21 @@ def with_trap_set(table: ImageTable, folder: str | Path, number: int = 1) -> Ima
     Raises
     ------
     InputError
-        For missing files, an image in two of them, or names that are no image of the table.
+        For missing files, images of the test set in another one, or names that are no image of the table.
     """
-    parts = []
-    for split in ("train", "val", "test"):
-        part = read_annotations(Path(folder) / f"isic_annotated_{split}{number}.csv")
+    parts = {
+        split: read_annotations(Path(folder) / f"isic_annotated_{split}{number}.csv").assign(split=split)
+        for split in ("train", "val", "test")
+    }
+    for part in parts.values():
         require_columns(part, ["label"])
-        parts.append(part.assign(split=split))
-    frame = pd.concat(parts)
-    if not frame.index.is_unique:
-        torn = frame.index[frame.index.duplicated()].tolist()
+    parts["train"] = parts["train"][~parts["train"].index.isin(parts["val"].index)]
+    frame = pd.concat(parts.values())
+    torn = frame.index[frame.index.duplicated()].tolist()
+    if torn:
         raise InputError(
-            f"{len(torn)} image(s) are in two parts of the trap set {number}: {listed(torn)}; take the files "
-            "as they are published"
+            f"{len(torn)} image(s) of the test set of trap set {number} are in another set, too: "
+            f"{listed(torn)}; take the files as they are published"
         )
     artifacts = artifact_columns(frame)
     positions = _positions(table, frame.index, f"{folder} (trap set {number})", "raise")

@@ -187,8 +187,8 @@ def test_lists_of_another_form(table, tmp_path):
 
 @pytest.fixture
 def trap(tmp_path):
-    """Trap set 2: three training images, one for validation, one for testing; one image is in none."""
-    for split, names in (("train", NAMES[:3]), ("val", [NAMES[5]]), ("test", [NAMES[3]])):
+    """Trap set 2: four training images, of which one is for validation, and one for testing."""
+    for split, names in (("train", [*NAMES[:3], NAMES[5]]), ("val", [NAMES[5]]), ("test", [NAMES[3]])):
         text = csv_lines(names, separator=",", extra="vasc")
         (tmp_path / f"isic_annotated_{split}2.csv").write_text(text)
     return tmp_path
@@ -211,6 +211,6 @@ def test_trap_sets_that_cannot_be_used(table, trap):
         with_trap_set(table, trap)
     with pytest.raises(InputError, match=r"1 of the 5 image names in .*trap set 2"):
         with_trap_set(table.take(range(5)), trap, 2)
-    (trap / "isic_annotated_val2.csv").write_text(csv_lines([NAMES[3]], ",", "vasc"))
-    with pytest.raises(InputError, match=r"1 image\(s\) are in two parts of the trap set 2: 'ISIC_0000003'"):
+    (trap / "isic_annotated_test2.csv").write_text(csv_lines(NAMES[1:4], ",", "vasc"))
+    with pytest.raises(InputError, match=r"2 image\(s\) of the test set .*: 'ISIC_0000001', 'ISIC_0000002'"):
         with_trap_set(table, trap, 2)
