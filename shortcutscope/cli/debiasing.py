@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.inputs import open_model, open_table, open_training_columns
+from shortcutscope.cli.inputs import named_values, open_model, open_table, open_training_columns
 from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, expanded
 from shortcutscope.errors import InputError
 
@@ -121,7 +120,7 @@ def debias(
     if retrieved:
         chosen = found[finding] if finding else only_shortcut(found)
         given["concept"] = chosen.label(loaded, train)
-    options = dict(_parsed(text) for text in option or ())
+    options = named_values(option or (), "--option")
     for name in recipes_named(recipe):
         student = retrain(loaded, train, recipe=name, **given, **options)
         if is_first():
@@ -260,14 +259,3 @@ def open_students(run: Path, model: Any, names: str | None) -> list[Student]:
             else f"{folder} holds no student: make one with `shortcutscope debias`"
         )
     return [Student.open(folder / name, model) for name in wanted]
-
-
-def _parsed(text: str) -> tuple[str, Any]:
-    """``name=value``, the value as JSON where it is such."""
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise InputError(f"--option {text!r}: give name=value, such as temperature=2")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,14 +19,22 @@ if TYPE_CHECKING:
 MANIFESTS = (".csv", ".tsv", ".parquet")
 
 
-def open_table(data: Path, options: DataOptions) -> ImageTable:
-    """Open DATA: a CSV, TSV or Parquet manifest, an image folder, or a MedMNIST npz.
+#: Options that name the parts of a manifest, which a data set knows for itself.
+OF_MANIFESTS = ("image", "label", "group", "split", "sample_id", "mask", "root")
+
+
+def open_table(data: str | Path, options: DataOptions) -> ImageTable:
+    """Open DATA: a manifest, an image folder, a MedMNIST npz, or a public data set.
+
+    A data set is ``NAME:ROOT``, with a name of :data:`shortcutscope.data.medical.DATASETS` and the folder
+    that it lies in: ``chexpert:/data/CheXpert-v1.0-small``.
 
     Raises
     ------
     InputError
         When DATA is none of them, or cannot be used as given.
     """
+    from shortcutscope.data.medical import DATASETS
     from shortcutscope.data.table import ImageTable
 
     reading: dict[str, Any] = {
@@ -33,6 +43,15 @@ def open_table(data: Path, options: DataOptions) -> ImageTable:
         "value_range": options.value_range,
         "transform": _normalization(options),
     }
+    name, colon, root = str(data).partition(":")
+    if colon and name in DATASETS:
+        return _open_dataset(name, root, options, reading)
+    if options.data_options:
+        raise InputError(
+            f"--data-option is for data sets, and {str(data)!r} is none; give NAME:ROOT, NAME one of "
+            f"{', '.join(DATASETS)}"
+        )
+    data = Path(data)
     kind = data.suffix.lower()
     if not data.exists():
         raise InputError(f"no such file or folder: {str(data)!r}")
@@ -54,8 +73,57 @@ def open_table(data: Path, options: DataOptions) -> ImageTable:
         )
     raise InputError(
         f"{str(data)!r} is no DATA that can be read; allowed are a manifest ({', '.join(MANIFESTS)}), "
-        "a folder with one sub-folder of images per class, and a MedMNIST .npz"
+        "a folder with one sub-folder of images per class, a MedMNIST .npz, and NAME:ROOT of a data set "
+        f"({', '.join(DATASETS)})"
     )
+
+
+def _open_dataset(name: str, root: str, options: DataOptions, reading: dict[str, Any]) -> ImageTable:
+    from shortcutscope.data.medical import open_dataset
+
+    default = {field.name: field.default for field in fields(options)}
+    needless = [option for option in OF_MANIFESTS if getattr(options, option) != default[option]]
+    if needless:
+        raise InputError(
+            f"--{needless[0].replace('_', '-')} is for manifests; {name} knows its own columns and files"
+        )
+    given = named_values(options.data_options or (), "--data-option")
+    twice = sorted(set(given) & set(reading))
+    if twice:
+        raise InputError(f"--data-option {twice[0]}: give --{twice[0].replace('_', '-')} instead")
+    # A data set has a range of its own, which the default of --value-range does not replace.
+    chosen = {key: value for key, value in reading.items() if value is not None and value != default.get(key)}
+    # A shell does not know the ~ behind a colon.
+    return open_dataset(name, Path(root).expanduser(), **given, **chosen)
+
+
+def named_values(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """Values of a repeated option ``name=value``, each as JSON where it is such, and as text else.
+
+    Parameters
+    ----------
+    texts
+        As they are given.
+    option
+        Its name, for the error.
+
+    Raises
+    ------
+    InputError
+        For a text without ``=``, and a name given twice.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise InputError(f"{option} {text!r}: give name=value, such as {option} seed=2")
+        if name in values:
+            raise InputError(f"{option} {name} is given twice")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+    return values
 
 
 def with_roles(table: ImageTable, train_split: str | None, audit_split: str | None) -> ImageTable:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 COLUMNS, IMAGES, MODEL = "Columns of a manifest", "Images", "Model"
+DATA_SET = "Data set, where DATA is NAME:ROOT"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,14 @@ class DataOptions:
     mean: Annotated[str | None, typer.Option(help="Mean, one or per channel.", rich_help_panel=IMAGES)] = None
     std: Annotated[
         str | None, typer.Option(help="Deviation, one or per channel.", rich_help_panel=IMAGES)
+    ] = None
+    data_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data-option",
+            help="name=value, an argument of the data set's function; again for each.",
+            rich_help_panel=DATA_SET,
+        ),
     ] = None
 
 

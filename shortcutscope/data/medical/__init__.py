@@ -8,10 +8,11 @@ every column of metadata. Images are opened when they are needed.
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
-from shortcutscope.data.table import ImageTable
+from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError
 
 __all__ = ["DATASETS", "open_dataset"]
@@ -51,5 +52,10 @@ def open_dataset(name: str, root: str | Path, **options: Any) -> ImageTable:
     if name not in DATASETS:
         raise InputError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
     opening = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    own = [p.name for p in inspect.signature(opening).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    unknown = sorted(set(options) - {*own, *Options.__annotations__})
+    if unknown:
+        allowed = ", ".join([*own, *Options.__annotations__])
+        raise InputError(f"{name} has no option {unknown[0]!r}; it has {allowed}")
     table: ImageTable = opening(root, **options)
     return table
