@@ -6,7 +6,9 @@ Three forms are published:
   lesion datasets and models? Not so fast", ``isic_bias.csv``, with semicolons, and the trap sets, with
   commas), and Weng et al. 2024 ("Fast diffusion-based counterfactuals for shortcut removal and generation",
   ``che_pm_shortcut_labels.csv`` with pacemakers in CheXpert and ``isic_ruler_shortcut_labels.csv``);
-* a JSON file that lists the image names of each artifact: Pahde et al. (``artifacts_isic.json``);
+* a JSON file that lists the image names, or paths, of each artifact: Pahde et al. 2025 ("Ensuring medical AI
+  safety", ``artifacts_isic.json`` and ``artifact_samples_*.json``; their ``artifacts_hyperkvasir.json`` has row
+  numbers of their own listing, which mean nothing elsewhere);
 * a split made of three such CSVs, a trap set.
 
 Names are compared without folder, suffix and ``_downsampled``, because the annotations name ``.png`` files
@@ -281,7 +283,7 @@ def _read_lists(path: str | Path) -> dict[str, list[str]]:
     if not fine or not any(lists.values()):
         raise InputError(
             f"{str(path)!r} does not list images by artifact; expected is "
-            '{"ruler": ["ISIC_0000469", ...], "band_aid": [...]}'
+            '{"ruler": ["ISIC_0000469", ...], "band_aid": [...]}; row numbers cannot be joined'
         )
     found: dict[str, list[str]] = lists
     return found

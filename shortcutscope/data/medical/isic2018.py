@@ -68,7 +68,7 @@ def isic2018(
 
     Of task 3, a part of which neither the folder of images nor the table of diagnoses is there is left
     out; one of which either is there must be complete. The lesions of the training images must be there
-    (half of them are of a lesion with several images), those of the other parts may be.
+    (nearly half of them are of a lesion with several images), those of the other parts may be.
 
     Task 1 publishes no diagnoses. Its labels are those of the annotations: the images of the training part
     that ``isic_bias.csv`` of Bissoto et al. names.
