@@ -7,8 +7,8 @@ Three forms are published:
   commas), and Weng et al. 2024 ("Fast diffusion-based counterfactuals for shortcut removal and generation",
   ``che_pm_shortcut_labels.csv`` with pacemakers in CheXpert and ``isic_ruler_shortcut_labels.csv``);
 * a JSON file that lists the image names, or paths, of each artifact: Pahde et al. 2025 ("Ensuring medical AI
-  safety", ``artifacts_isic.json`` and ``artifact_samples_*.json``; their ``artifacts_hyperkvasir.json`` has row
-  numbers of their own listing, which mean nothing elsewhere);
+  safety", ``artifacts_isic.json`` and ``artifact_samples_*.json``; their ``artifacts_hyperkvasir.json`` has
+  row numbers of their own listing, which mean nothing elsewhere);
 * a split made of three such CSVs, a trap set.
 
 Names are compared without folder, suffix and ``_downsampled``, because the annotations name ``.png`` files
