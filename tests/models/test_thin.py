@@ -3,7 +3,16 @@ import torch
 from torch import nn
 
 from shortcutscope.errors import InputError
-from shortcutscope.models.thin import ThinResNet, seeded, thin_cnn1d, thin_cnn3d, thin_resnet18
+from shortcutscope.models.layers import find_layers
+from shortcutscope.models.thin import (
+    ThinResNet,
+    seeded,
+    simba_cnn3d,
+    thin_cnn1d,
+    thin_cnn3d,
+    thin_resnet1d,
+    thin_resnet18,
+)
 
 
 @pytest.mark.parametrize(
@@ -13,6 +22,8 @@ from shortcutscope.models.thin import ThinResNet, seeded, thin_cnn1d, thin_cnn3d
         (thin_resnet18, (1, 28, 28)),
         (thin_cnn1d, (12, 100)),
         (thin_cnn3d, (1, 16, 16, 16)),
+        (thin_resnet1d, (12, 400)),
+        (simba_cnn3d, (1, 32, 32, 32)),
     ],
 )
 def test_factories_give_one_logit_per_class(factory, shape):
@@ -53,7 +64,7 @@ def test_same_seed_same_weights_other_seed_other_weights():
     assert not torch.equal(first.fc.weight, other.fc.weight)
 
 
-@pytest.mark.parametrize("factory", [thin_resnet18, thin_cnn1d, thin_cnn3d])
+@pytest.mark.parametrize("factory", [thin_resnet18, thin_cnn1d, thin_cnn3d, thin_resnet1d, simba_cnn3d])
 def test_factories_leave_the_global_generator_alone(factory):
     before = torch.get_rng_state()
     factory(seed=11)
@@ -77,6 +88,33 @@ def test_residual_path_is_an_identity_where_the_shape_stays():
     model = thin_resnet18(width=4)
     kinds = [isinstance(block.downsample, nn.Identity) for block in model.blocks]
     assert kinds == [True, True, False, True, False, True, False, True]
+
+
+def test_the_network_of_signals_has_the_stages_of_the_one_of_images():
+    layers = find_layers(thin_resnet1d(width=4).eval(), torch.zeros(1, 12, 400))
+    assert [layer.layout for layer in layers] == ["NCL"] * 9
+    expected = [(4, 200)] * 3 + [(8, 100)] * 2 + [(16, 50)] * 2 + [(32, 25)] * 2
+    assert [layer.shape for layer in layers] == expected
+
+
+def test_the_simba_network_has_the_published_blocks():
+    model = simba_cnn3d().eval()
+    layers = find_layers(model, torch.zeros(1, 1, 32, 32, 32))
+    assert [layer.shape for layer in layers] == [(32 * 2**k, *[16 // 2**k] * 3) for k in range(5)]
+    kinds = [type(module) for module in model.block1]
+    assert kinds == [nn.Conv3d, nn.BatchNorm3d, nn.Sigmoid, nn.MaxPool3d]
+    assert model.dropout.p == 0.2
+
+
+@pytest.mark.parametrize("options", [{"blocks": 0}, {"activation": "tanh"}])
+def test_simba_networks_that_cannot_be_are_refused(options):
+    with pytest.raises(InputError, match="must be"):
+        simba_cnn3d(**options)
+
+
+def test_more_than_three_axes_are_refused():
+    with pytest.raises(InputError, match="dims=4"):
+        ThinResNet(dims=4)
 
 
 @pytest.mark.parametrize("options", [{"width": 0}, {"blocks": ()}, {"blocks": (2, 0)}, {"num_classes": 0}])
