@@ -66,8 +66,11 @@ def _units(trace: Trace, channels: Mapping[Call, int]) -> Iterator[tuple[Call, b
 
     def walk(call: Call) -> Iterator[tuple[Call, bool]]:
         for inner in call.inner:
-            # What has no part in the scores, such as a second head, does not separate groups either.
             if inner.tensor is not None and not inner.influences:
+                # What has no part in the scores, such as a second head, does not separate groups either. But
+                # a network may be run for its feature maps alone: its own output is then not used.
+                if any(part.tensor is not None and part.influences for part in inner.descendants()):
+                    yield from walk(inner)
                 continue
             kind = type(inner.module)
             if _is_leaf(inner):

@@ -338,6 +338,28 @@ def test_a_model_that_runs_under_no_grad(build):
     assert len(find_layers(Quiet(model), x)) == 7
 
 
+class FromMaps(nn.Module):
+    """Scores from the maps of a network's last block; the network's own scores are not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = thin_resnet18(width=8)
+        self.head = nn.Linear(64, 2)
+
+    def forward(self, x):
+        kept = []
+        hook = self.backbone.blocks[-1].register_forward_hook(lambda module, args, out: kept.append(out))
+        self.backbone(x)
+        hook.remove()
+        return self.head(kept[0].mean((2, 3)))
+
+
+def test_blocks_inside_a_network_whose_own_output_is_not_used():
+    model, x = FromMaps(), torch.rand(2, 1, 32, 32)
+    names = [layer.name for layer in find_layers(model, x)]
+    assert names == [f"backbone.{layer.name}" for layer in find_layers(model.backbone, x)]
+
+
 @dataclass
 class Output:
     hidden: Tensor
