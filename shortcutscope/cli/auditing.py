@@ -36,7 +36,10 @@ def audit(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME or package.module:factory.")],
     data: Annotated[
-        Path, typer.Argument(help="CSV, TSV or Parquet manifest, image folder, or MedMNIST npz.")
+        Path,
+        typer.Argument(
+            help="Manifest (CSV, TSV, Parquet), image folder, npz, or DATASET:ROOT, such as chexpert:/data."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Run directory; an interrupted run there goes on.")],
     concepts: Annotated[

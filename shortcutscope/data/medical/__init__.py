@@ -5,8 +5,6 @@ None of them is downloaded: each function takes the folder where the data lies a
 every column of metadata. Images are opened when they are needed.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 from pathlib import Path
