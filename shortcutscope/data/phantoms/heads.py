@@ -1,9 +1,9 @@
 """SimBA-style phantoms: heads that differ by subject, by disease, and by a bias that goes with the disease.
 
 After SimBA (Stanley et al. 2023, 2024), which deforms a template of the brain smoothly by three effects of
-known laws. That template is a download; here it is a head of ellipsoids. Kept are the laws
-of the effects, the strata, and that each subject can be rendered with and without the bias. All that is
-random about a subject follows from the seed, so the two renderings differ in nothing else.
+known laws. That template is a download; here it is a head of ellipsoids. Kept are the laws of the effects,
+the strata, and that each subject can be rendered with and without the bias. All that is random about a
+subject follows from the seed, so the two renderings differ in nothing else.
 """
 
 from __future__ import annotations
