@@ -67,7 +67,8 @@ def breast_mri(
         feature, of the others 1 - r. In test, half of the patients have it, and each of them gives slices of
         both classes.
     difficulty
-        Divides the contrast of the tumours.
+        Divides the contrast of the tumours. At 1, without a feature, a thin ResNet of width 8 reaches an
+        AUROC of about .86 in test from 171 patients (48 pixels, 8 epochs).
     seed
         Seed of everything.
 
