@@ -1,0 +1,124 @@
+"""The networks of the protocol `saab`: one for each supervision, and how they are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.segmentation import (
+    PixelCrossEntropy,
+    Supervision,
+    Taught,
+    Unmasked,
+    spatial_specificity,
+)
+from shortcutscope.debias.segmenter import Segmenter
+from shortcutscope.debias.training.augmentation import SHIFTS
+from shortcutscope.debias.training.fit import Training, fit
+from shortcutscope.extras import require
+from shortcutscope.models.thin import seeded, thin_resnet18
+from shortcutscope.reproduce.saab_data import World, some_masks
+from shortcutscope.scan.predictions import predict_logits
+from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc
+
+#: Of every network: five passes, each batch shifted by up to two pixels.
+TRAINING = Training(epochs=5, batch_size=64)
+#: Channels of the thin network's first stage, and of its decoder.
+WIDTH, DECODER = 8, 16
+#: Halvings of the U-Net's encoder, so that sides have to be multiples of 16.
+UNET_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How a network is taught.
+
+    Attributes
+    ----------
+    supervision
+        ``"classifier"``: an image's label from its pooled features. ``"binary"``: the same label at every
+        pixel. ``"box"``: a box around the finding. ``"segmentation"``: the finding itself.
+    masks
+        How many positive samples have a mask or box; None: all.
+    unmasked
+        What becomes of the other positive samples: ``"leave"`` or ``"pseudo"``.
+    architecture
+        ``"fpn"``: a thin ResNet with a decoder. ``"unet"``: U-Net of `segmentation-models-pytorch`.
+    """
+
+    supervision: str
+    masks: int | None = None
+    unmasked: str = "leave"
+    architecture: str = "fpn"
+
+
+def train(world: World, arm: Arm, seed: int, *, training: Training = TRAINING) -> nn.Module:
+    """A network that classifies images, after training from new weights."""
+    training = training.but(seed=seed)
+    if arm.supervision == "classifier":
+        return fit(_thin(seed), world.train, CrossEntropy(), training, progress=False).model
+    supervision: Supervision = arm.supervision  # type: ignore[assignment]
+    masks = some_masks(world.train, arm.masks, arm.supervision, seed)
+    if arm.architecture == "unet":
+        taught = Taught.of(world.train, supervision, masks=masks)
+        objective = PixelCrossEntropy(taught.targets, taught.known, shifts=SHIFTS)
+        network = UNet(len(world.train[0][0]), seed)
+        return fit(network, world.train, objective, training.but(augmentation="none"), progress=False).model
+    materials = Materials(
+        model=_thin(seed), train=world.train, initial=_thin, training=training, seed=seed, progress=False
+    )
+    unmasked: Unmasked = "pseudo" if arm.unmasked == "pseudo" else "leave"
+    return spatial_specificity(
+        materials, supervision=supervision, masks=masks, unmasked=unmasked, width=DECODER
+    ).model
+
+
+def judge(network: nn.Module, world: World) -> dict[str, float]:
+    """AUROC on the test samples: conflicting, aligned, and all four groups alike."""
+    logits = predict_logits(network, world.test).numpy()
+    margin = logits[:, 1] - logits[:, 0]
+    y, a = world.test.frame["label"].to_numpy(), world.test.frame[world.kind].to_numpy()
+    metrics = {"robust_auroc": robust_auroc, "aligned_auroc": aligned_auroc, "balanced_auroc": balanced_auroc}
+    return {name: float(metric(y, a, margin)) for name, metric in metrics.items()}
+
+
+def _thin(seed: int) -> nn.Module:
+    return thin_resnet18(width=WIDTH, seed=seed)
+
+
+def has_unet() -> bool:
+    """Whether the package of the U-Net is installed."""
+    return find_spec("segmentation_models_pytorch") is not None
+
+
+class UNet(Segmenter):
+    """The same score of an image from the pixels of a U-Net (Ronneberger et al. 2015) on a ResNet-18.
+
+    The paper's encoder is an SE-ResNeXt-50 with weights of ImageNet; this one begins from new weights.
+    """
+
+    def __init__(self, channels: int, seed: int) -> None:
+        nn.Module.__init__(self)  # a U-Net brings a decoder of its own
+        package = require("segmentation_models_pytorch", "segmentation", "The U-Net")
+        with seeded(seed):
+            self.net = package.Unet(
+                "resnet18",
+                encoder_weights=None,
+                encoder_depth=UNET_DEPTH,
+                decoder_channels=(128, 64, 32, 16),
+                in_channels=channels,
+                classes=2,
+            )
+        self.layers, self.foreground = (), 1
+        self.register_buffer("slope", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(()))
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Scores (N, 2, H, W) of background and foreground."""
+        scores: Tensor = self.net(images)
+        return scores
