@@ -381,5 +381,6 @@ def _write(run: RunDirectory, examined: Examination) -> None:
             maps=gallery.maps,
             sample_ids=np.array(gallery.sample_ids),
             captions=np.array(gallery.captions),
+            kind=np.array(gallery.kind),
         )
     write_json(run.path / "findings.json", [f.to_dict() for f in examined.findings])

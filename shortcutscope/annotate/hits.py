@@ -16,14 +16,13 @@ import pandas as pd
 from PIL import Image
 from safetensors.numpy import load_file, save
 
+from shortcutscope.data.pictures import Picture, kind_of, sample_picture
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     from shortcutscope.annotate.retrieve import Retrieval
     from shortcutscope.data.table import ImageTable
-
-Picture = npt.NDArray[np.uint8]
 
 #: Longest side of a picture in pixels, and how many a notebook shows.
 SIDE = 96
@@ -152,11 +151,12 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
     Parameters
     ----------
     table
-        With images ``(C, H, W)`` of one or three channels; of others the first channel is shown.
+        With images ``(C, H, W)`` of one or three channels; of others the first channel is shown, of volumes
+        the middle slice, of signals the traces of all leads.
     sample_ids
         Which; those that the table lacks are left out.
     side
-        Longest side in pixels.
+        Longest side in pixels; signals are drawn twice as wide.
     """
     position = {str(name): k for k, name in enumerate(table.frame["sample_id"])}
     pictures: dict[str, Picture] = {}
@@ -164,20 +164,13 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
         if name not in position:
             continue
         image = table.image(position[name]).numpy()
-        if image.ndim != 3:
-            return {}
-        drawn = Image.fromarray(as_picture(image, table.value_range))
+        if kind_of(image) == "signal":
+            pictures[name] = sample_picture(image, table.value_range, width=2 * side)
+            continue
+        drawn = Image.fromarray(sample_picture(image, table.value_range))
         drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
         pictures[name] = np.asarray(drawn)
     return pictures
-
-
-def as_picture(image: npt.NDArray[Any], value_range: tuple[float, float]) -> Picture:
-    """An image (C, H, W) in its table's value range as ``(H, W, 3)``, or ``(H, W)`` of its first channel."""
-    low, high = value_range
-    shown = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
-    coded: Picture = np.clip((shown - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)
-    return coded
 
 
 def picture_uri(picture: Picture) -> str:

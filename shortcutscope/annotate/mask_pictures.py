@@ -13,9 +13,9 @@ from scipy import ndimage
 from skimage import measure
 
 from shortcutscope.annotate.export.polygons import Points, outlines
-from shortcutscope.annotate.hits import Picture, as_picture
 from shortcutscope.annotate.mask_files import Mask, MaskEntry
-from shortcutscope.annotate.traces import leads_named, span_outlines, trace_picture
+from shortcutscope.annotate.traces import leads_named, span_outlines
+from shortcutscope.data.pictures import Picture, as_picture, trace_picture
 from shortcutscope.data.sample_geometry import mask_geometry
 from shortcutscope.errors import InputError
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from scipy.ndimage import uniform_filter1d
+from torch import nn
 
 from shortcutscope.attribution.attribute import attribute
 from shortcutscope.attribution.tokens import on_pixels
+from shortcutscope.data.pictures import KINDS, Kind, kind_of, sample_picture
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
@@ -23,6 +26,10 @@ IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 #: Depth up to which the patches of a transformer with a class token still hold relevance of their own.
 DEEPEST_WITH_TOKEN = 0.5
+#: Cells along the shortest side from which a layer's grid shows where, of a signal, an image and a volume.
+FINEST: Mapping[Kind, int] = {"signal": 24, "image": 12, "volume": 8}
+#: Relevance of a signal's samples is averaged over this share of its length: it is to be seen beside a trace.
+SMOOTHED = 1 / 64
 
 
 @dataclass(frozen=True)
@@ -32,16 +39,20 @@ class Gallery:
     Attributes
     ----------
     images : ndarray
-        (K, H, W) or (K, H, W, 3) uint8.
+        (K, H, W) or (K, H, W, 3) uint8: images, slices of volumes, traces of signals.
     maps : ndarray
-        (K, H, W) float16 relevance at an early layer, by the scan's attribution, on the image's grid.
+        Float16 relevance by the scan's attribution: of images (K, H, W), at an early layer, on the image's
+        grid; of volumes the same in the slice that is shown; of signals (K, leads, time), at the input.
     sample_ids, captions : list of str
+    kind : str
+        ``"image"``, ``"volume"`` or ``"signal"``.
     """
 
     images: np.ndarray[Any, np.dtype[np.uint8]]
     maps: np.ndarray[Any, np.dtype[np.float16]]
     sample_ids: list[str]
     captions: list[str]
+    kind: Kind = "image"
 
 
 def most_affected(record: Mapping[str, Any], count: int) -> tuple[IntArray, FloatArray]:
@@ -78,10 +89,13 @@ def draw_galleries(
     Returns
     -------
     dict
-        Empty when the images are not two-dimensional.
+        Empty when the samples are no signals, images or volumes, or no layer has their geometry.
     """
-    layer = gallery_layer(scan.layers)
-    if layer is None or table.image(0).ndim != 3:
+    axes = len(table.shape) - 1
+    if axes not in KINDS:
+        return {}
+    layer = gallery_layer(scan.layers, axes)
+    if layer is None:
         return {}
     labels, predicted = scan.samples["label"].to_numpy(), scan.samples["prediction"].to_numpy()
     galleries = {}
@@ -106,16 +120,16 @@ def draw_galleries(
     return galleries
 
 
-def gallery_layer(layers: Sequence[Layer], finest: int = 12) -> Layer | None:
-    """The deepest two-dimensional layer whose grid still shows where: at least ``finest`` cells a side.
+def gallery_layer(layers: Sequence[Layer], axes: int = 2) -> Layer | None:
+    """The deepest layer with so many axes whose grid still shows where, see `FINEST`.
 
     In a transformer read out at its class token that token gathers the relevance on its way, up to all of
     it in the last block; so of such layers, whose grid is always fine, the first half alone counts.
     """
-    flat = [layer for layer in layers if layer.spatial and len(layer.grid) == 2]
+    flat = [layer for layer in layers if layer.spatial and len(layer.grid) == axes]
     early = [layer for layer in flat if not layer.prefix_tokens or layer.depth <= DEEPEST_WITH_TOKEN]
     flat = early or flat[:1]
-    fine = [layer for layer in flat if min(layer.grid) >= finest]
+    fine = [layer for layer in flat if min(layer.grid) >= FINEST[KINDS[axes]]]
     return (fine or flat)[-1] if flat else None
 
 
@@ -138,35 +152,59 @@ def draw_gallery(
     model : nn.Module
         Frozen.
     layer : Layer
-        Where relevance is read.
+        Where relevance is read; that of signals is read at the input, since layers do not know of leads.
     targets : ndarray
         (K,) class whose logit is explained, for every sample.
     method : str
         An attribution, see `attribute`. The scan has checked that it holds on this model.
     """
-    device = device_of(model)
-    x = torch.stack([table[int(i)][0] for i in indices]).to(device)
+    kind = kind_of(table.image(int(indices[0])))
+    x = torch.stack([table[int(i)][0] for i in indices]).to(device_of(model))
+    at_input = kind == "signal"
     explained = attribute(
         model,
         x,
         target=torch.as_tensor(targets),
-        method=method,
-        layer=layer,
+        method=_AT_INPUT.get(method, method) if at_input else method,
+        layer=None if at_input else layer,
         task=task,
         output=output,
         check=False,
     )
     if explained.reason is not None:  # the scan's check saw other samples
         captions = [f"{caption}, relevance by gradient x activation" for caption in captions]
-    maps = on_pixels(explained.maps().float(), table.image(int(indices[0])).shape[-2:])
-    images = np.stack([displayed(table.image(int(i)), table.value_range) for i in indices])
+    samples = [table.image(int(i)).numpy() for i in indices]
+    if at_input:
+        maps = _smoothed(explained.relevance.float().cpu().numpy())
+    else:
+        maps = on_pixels(explained.maps().float(), samples[0].shape[1:]).cpu().numpy()
+    planes = [most_relevant_slice(of) for of in maps] if kind == "volume" else []
+    if planes:
+        captions = [
+            f"{text}, slice {k + 1} of {len(maps[0])}" for text, k in zip(captions, planes, strict=True)
+        ]
+        maps = np.stack([of[k] for of, k in zip(maps, planes, strict=True)])
+    images = [
+        sample_picture(sample, table.value_range, plane=plane)
+        for sample, plane in zip_longest(samples, planes)
+    ]
+    scaled = (maps / max(float(np.abs(maps).max()), 1e-12)).astype(np.float16)
     ids = table.frame["sample_id"].to_numpy()[indices]
-    scaled = maps / maps.abs().max().clamp_min(1e-12)
-    return Gallery(images, scaled.cpu().numpy().astype(np.float16), [str(i) for i in ids], list(captions))
+    return Gallery(np.stack(images), scaled, [str(i) for i in ids], list(captions), kind)
 
 
-def displayed(image: Tensor, value_range: tuple[float, float]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """An image as eight bits: (H, W), or (H, W, 3) where it has three channels."""
-    low, high = value_range
-    eight = ((image - low) / (high - low)).clamp(0, 1).mul(255).round().to(torch.uint8)
-    return eight.permute(1, 2, 0).numpy() if image.shape[0] == 3 else eight[0].numpy()
+#: What explains a layer, and what does the same of the input.
+_AT_INPUT = {"gradient_x_activation": "gradient_x_input"}
+
+
+def most_relevant_slice(relevance: FloatArray) -> int:
+    """Which slice (H, W) of a map (D, H, W) holds most relevance, of either sign; the middle one without any."""
+    held = np.abs(relevance).sum((1, 2))
+    return int(held.argmax()) if held.any() else len(held) // 2
+
+
+def _smoothed(relevance: FloatArray) -> FloatArray:
+    """Relevance (K, leads, time), averaged over the moments around each."""
+    width = 2 * round(SMOOTHED * relevance.shape[-1] / 2) + 1
+    averaged: FloatArray = uniform_filter1d(relevance, width, axis=-1, mode="constant")
+    return averaged

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.data.pictures import KINDS
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cells import CELLS, CellMap, cell_features, cell_map, input_filters
 from shortcutscope.probes.participation import participation_change
@@ -102,7 +103,7 @@ def decide(
         Availability of the concept to the network as a whole.
     """
     low, high = cells.interval
-    share = f"{cells.lit:.0%} of the image's cells tell the concept"
+    share = f"{cells.lit:.0%} of the {KINDS[cells.auroc.ndim]}'s cells tell the concept"
     share += f" (interval {low:.0%} to {high:.0%})" if np.isfinite(low) else ""
     verdict: Extent
     if cells.lit >= rule.diffuse_above and not low <= rule.localized_below:

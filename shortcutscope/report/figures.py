@@ -186,13 +186,16 @@ def use_curve(finding: Mapping[str, Any], name: str) -> Markup:
 def cell_map(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
     """AUROC of the concept in each cell of the image; one scale from .5 to 1 for every finding."""
     values = _array(extent["cell_map"])
-    drawn = figure(2.5, 2.1)
+    drawn = figure(2.5, 2.1 if len(values) > 1 else 0.9)
     ax, bar = drawn.subplots(1, 2, width_ratios=[1, 0.06])
     _cells(ax, values, (0, values.shape[1], 0, values.shape[0]))
     ax.set_axis_off()
     _colour_bar(bar, AVAILABILITY, Normalize(0.5, 1.0), [0.5, 0.75, 1.0], [], "AUROC")
     return to_svg(
-        drawn, name, f"Where in the image {concept} can be read: AUROC in each of {values.size} cells"
+        drawn,
+        name,
+        f"Where in the {_kind(extent)} {concept} can be read: AUROC in each of "
+        f"{int(np.isfinite(values).sum())} cells",
     )
 
 
@@ -211,7 +214,9 @@ def layer_maps(extent: Mapping[str, Any], name: str, concept: str) -> Markup | N
         ax.text(left + 0.5, 1.06, _tail(maps[i]["layer"], 12), ha="center", size=SMALL, color=MUTED)
     ax.set(xlim=(-0.02, 1.08 * len(chosen) - 0.06), ylim=(-0.02, 1.2))
     ax.set_axis_off()
-    return to_svg(drawn, name, f"How layers of the network see {concept}: AUROC per cell of the image")
+    return to_svg(
+        drawn, name, f"How layers of the network see {concept}: AUROC per cell of the {_kind(extent)}"
+    )
 
 
 def _cells(ax: Axes, values: FloatArray, extent: tuple[float, float, float, float]) -> None:
@@ -221,6 +226,11 @@ def _cells(ax: Axes, values: FloatArray, extent: tuple[float, float, float, floa
     left, right, low, high = extent
     frame = Rectangle((left, low), right - left, high - low, fill=False, edgecolor=LINE, linewidth=0.8)
     ax.add_patch(frame)
+
+
+def _kind(extent: Mapping[str, Any]) -> str:
+    """What the cells are of: ``"image"``, ``"volume"`` or ``"signal"``."""
+    return str(extent.get("kind", "image"))
 
 
 def extent_zones(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
@@ -245,11 +255,15 @@ def extent_zones(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
     ax.plot([statistic], [0.5], marker="D", markersize=6, color=BLUE, clip_on=False)
     ax.set(xlim=(0, 1), ylim=(0, 1), yticks=[])
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    ax.set_xlabel("share of image cells in which the concept can be read", size=FONT_SIZE, color=MUTED)
+    ax.set_xlabel(
+        f"share of the {_kind(extent)}'s cells in which the concept can be read", size=FONT_SIZE, color=MUTED
+    )
     restrain(ax, grid=False)
     ax.spines["left"].set_visible(False)
     return to_svg(
-        drawn, name, f"Share of image cells that know {concept}, against the limits of the extent verdict"
+        drawn,
+        name,
+        f"Share of {_kind(extent)} cells that know {concept}, against the limits of the extent verdict",
     )
 
 

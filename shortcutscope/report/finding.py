@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from shortcutscope.data.pictures import KINDS
 from shortcutscope.report import wording
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, texts
 
@@ -231,6 +233,7 @@ def _extent(finding: Mapping[str, Any], zones: Mapping[str, float] | None, files
     evidence = mapping(finding.get("evidence"))
     statistic, ends = number(finding.get("extent_statistic")), interval(finding.get("extent_interval"))
     extent = str(finding.get("extent") or "undetermined")
+    kind = KINDS.get(_axes(evidence.get("cell_map")), "image")
     by_layer = {str(k): mapping(v) for k, v in mapping(evidence.get("layers")).items()}
     listed = [str(mapping(x).get("name")) for x in files.run.get("layers") or []]
     order = [x for x in listed if x in by_layer] + [x for x in by_layer if x not in listed]
@@ -245,7 +248,8 @@ def _extent(finding: Mapping[str, Any], zones: Mapping[str, float] | None, files
     return {
         "verdict": extent,
         "label": extent,
-        "text": wording.EXTENTS.get(extent, extent),
+        "kind": kind,
+        "text": wording.EXTENTS.get(extent, extent).format(kind=kind),
         "reason": _sentence(finding.get("extent_reason")),
         "statistic": statistic,
         "statistic_text": wording.percent(statistic),
@@ -272,9 +276,38 @@ def _participation(values: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def grid(value: Any) -> list[list[float | None]] | None:
-    """A two-dimensional map of numbers, or None where there is none that can be drawn as a picture."""
+    """A map of numbers as a picture, or None where there is none that can be drawn as one.
+
+    That of a signal is one row; the slices of a volume lie beside and below each other, empty cells between.
+    """
+    axes = _axes(value)
+    if axes == 1:
+        value = [value]
+    elif axes == 3:
+        value = _laid_out(value)
     if not isinstance(value, list) or not value or not all(isinstance(row, list) and row for row in value):
         return None
     if len({len(row) for row in value}) != 1 or any(isinstance(cell, list) for row in value for cell in row):
         return None
     return [[number(cell) for cell in row] for row in value]
+
+
+def _axes(value: Any) -> int:
+    """How deeply lists are nested, by their first entries; 0 for no list and for an empty one."""
+    return 1 + _axes(value[0]) if isinstance(value, list) and value else 0
+
+
+def _laid_out(slices: Sequence[Any]) -> list[list[Any]] | None:
+    """Slices (D, H, W) in rows of equal length, an empty line between two; None where they are not equal."""
+    try:
+        values = np.array(slices, dtype=float)
+    except (TypeError, ValueError):
+        return None
+    columns = int(np.ceil(np.sqrt(len(values))))
+    height, width = values.shape[1] + 1, values.shape[2] + 1
+    laid = np.full((-(-len(values) // columns) * height, columns * width), np.nan)
+    for k, one in enumerate(values):
+        top, left = k // columns * height, k % columns * width
+        laid[top : top + height - 1, left : left + width - 1] = one
+    drawn: list[list[Any]] = laid[:-1, :-1].tolist()
+    return drawn

@@ -16,6 +16,8 @@ from shortcutscope.errors import InputError
 #: Pictures shown per finding, and their longest side: a report is to be read and mailed.
 MAX_PICTURES = 8
 MAX_SIDE = 128
+#: Traces of signals are lines, which a smaller picture would lose.
+MAX_WIDTH_OF_TRACES = 480
 DIVERGING = matplotlib.colormaps["PuOr_r"]
 #: Opacity of the strongest relevance; the picture stays visible underneath.
 STRONGEST = 0.85
@@ -30,13 +32,13 @@ def read_gallery(path: Path) -> dict[str, Any]:
     ----------
     path : Path
         An npz with ``images`` uint8 (K, H, W) or (K, H, W, 3), ``maps`` (K, h, w), ``sample_ids`` and
-        ``captions`` (K,).
+        ``captions`` (K,), and ``kind``: image, volume or signal, whose maps are by lead and time.
 
     Returns
     -------
     dict
-        ``pictures`` (``sample``, ``caption``, ``image``, ``overlay``), ``top`` (relevance at the ends of the
-        scale), ``note``.
+        ``kind``, ``pictures`` (``sample``, ``caption``, ``image``, ``overlay``), ``top`` (relevance at the
+        ends of the scale), ``note``.
 
     Raises
     ------
@@ -47,23 +49,26 @@ def read_gallery(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as stored:
             images, maps = stored["images"], stored["maps"].astype(np.float32)
             samples, captions = stored["sample_ids"].astype(str), stored["captions"].astype(str)
+            kind = str(stored["kind"]) if "kind" in stored else "image"
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is no gallery ({error}): delete it and run the same audit again") from error
     maps = np.nan_to_num(maps)
     top = shared_limit(maps)
+    of_signals = kind == "signal"
+    side, draw = (MAX_WIDTH_OF_TRACES, behind) if of_signals else (MAX_SIDE, overlay)
     pictures = [
         {
             "sample": str(samples[i]),
             "caption": str(captions[i]),
-            "image": data_uri(fit(images[i])),
-            "overlay": data_uri(overlay(fit(images[i]), maps[i], top)),
+            "image": data_uri(fit(images[i], side), lossless=of_signals),
+            "overlay": data_uri(draw(fit(images[i], side), maps[i], top), lossless=of_signals),
         }
         for i in range(min(len(images), MAX_PICTURES))
     ]
     note = (
         "" if len(pictures) == len(images) else f"Showing the first {len(pictures)} of {len(images)} samples."
     )
-    return {"pictures": pictures, "top": top, "note": note}
+    return {"kind": kind, "pictures": pictures, "top": top, "note": note}
 
 
 def shared_limit(maps: Array) -> float:
@@ -74,10 +79,10 @@ def shared_limit(maps: Array) -> float:
     return top if top > 0 else 1.0
 
 
-def fit(image: Array) -> Array:
-    """(H, W, 3) uint8, no side longer than `MAX_SIDE`."""
+def fit(image: Array, side: int = MAX_SIDE) -> Array:
+    """(H, W, 3) uint8, no side longer than `side`."""
     picture = Image.fromarray(image).convert("RGB")
-    scale = MAX_SIDE / max(picture.size)
+    scale = side / max(picture.size)
     if scale < 1:
         width, height = (max(1, round(side * scale)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
@@ -100,21 +105,48 @@ def overlay(picture: Array, relevance: Array, top: float) -> Array:
     stretched = Image.fromarray(relevance.astype(np.float32)).resize(
         (width, height), Image.Resampling.BILINEAR
     )
-    share = np.clip(np.asarray(stretched) / top, -1, 1)
-    colour = DIVERGING(share / 2 + 0.5)[..., :3] * 255
+    colour, opacity = _coloured(np.asarray(stretched), top)
     grey = picture.mean(-1, keepdims=True)
-    opacity = STRONGEST * np.abs(share)[..., None]
     blended: Array = np.round(grey * (1 - opacity) + colour * opacity).astype(np.uint8)
     return blended
 
 
-def data_uri(picture: Array) -> str:
+def behind(picture: Array, relevance: Array, top: float) -> Array:
+    """Lay relevance by lead and time behind the traces of a signal, as an overlay would grey them out.
+
+    Parameters
+    ----------
+    picture : ndarray
+        (H, W, 3) uint8, a row of the same height for each lead.
+    relevance : ndarray
+        (leads, time).
+    top : float
+        Relevance that gets the full colour.
+    """
+    height, width = picture.shape[:2]
+    leads = np.arange(height) * len(relevance) // height
+    along = Image.fromarray(relevance.astype(np.float32)).resize(
+        (width, len(relevance)), Image.Resampling.BOX
+    )
+    colour, opacity = _coloured(np.asarray(along)[leads], top)
+    paper = 255 * (1 - opacity) + colour * opacity
+    drawn: Array = np.round(paper * (picture.mean(-1, keepdims=True) / 255)).astype(np.uint8)
+    return drawn
+
+
+def _coloured(relevance: Array, top: float) -> tuple[Array, Array]:
+    """Colour (H, W, 3) and opacity (H, W, 1) of relevance (H, W)."""
+    share = np.clip(relevance / top, -1, 1)
+    return DIVERGING(share / 2 + 0.5)[..., :3] * 255, STRONGEST * np.abs(share)[..., None]
+
+
+def data_uri(picture: Array, *, lossless: bool = False) -> str:
     """A small picture without loss (noise can be the very thing to see), a larger one as fine JPEG."""
     buffer = io.BytesIO()
     drawn = Image.fromarray(picture)
     if (picture == picture[..., :1]).all():
         drawn = drawn.convert("L")
-    if max(drawn.size) <= 96:
+    if lossless or max(drawn.size) <= 96:
         drawn.save(buffer, "PNG", optimize=True)
         kind = "png"
     else:

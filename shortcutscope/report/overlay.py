@@ -40,7 +40,7 @@ def draw_overlays(
 ) -> Figure:
     """Draw images with the outline of their mask, all on one grey scale: the table's value range.
 
-    Signals have no scale in common: see :func:`shortcutscope.annotate.traces.trace_picture`.
+    Signals have no scale in common: see :func:`shortcutscope.data.pictures.trace_picture`.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 }
 
 EXTENTS: Mapping[str, str] = {
-    "localized": "confined to a part of the image",
-    "diffuse": "spread over the image",
+    "localized": "confined to a part of the {kind}",
+    "diffuse": "spread over the {kind}",
     "undetermined": "extent undetermined",
 }
 

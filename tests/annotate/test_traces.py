@@ -5,7 +5,7 @@ import pytest
 
 from shortcutscope.annotate.mask_pictures import mask_pictures
 from shortcutscope.annotate.maskset import MaskSet, MaskWriter
-from shortcutscope.annotate.traces import leads_named, span_outlines, trace_picture
+from shortcutscope.annotate.traces import leads_named, span_outlines
 from shortcutscope.data.table import ImageTable
 from shortcutscope.report.overlay import draw_areas, draw_overlays
 
@@ -21,19 +21,6 @@ def problem(tmp_path):
             mask[4 : 4 + k, 150:300] = True
             writer.append(name, mask, kind="signal", confidence=0.3 * k)
     return MaskSet.open(tmp_path / "m"), table
-
-
-def test_traces_lie_in_the_rows_of_their_leads():
-    signal = np.zeros((3, 200))
-    signal[1, 100] = 1.0
-    picture = trace_picture(signal, 100)
-    assert picture.dtype == np.uint8
-    assert picture.shape == (54, 100)
-    dark = np.argwhere(picture < 150)
-    assert {int(row) // 18 for row in dark[:, 0]} == {0, 1, 2}
-    column = picture[:, 50]
-    assert (column[18:36] < 200).sum() > 5  # the spike reaches from the middle of its row to the top
-    assert (column[:18] < 200).sum() <= 3
 
 
 def test_spans_are_boxes_in_the_picture(problem):

@@ -9,14 +9,22 @@ from torch import nn
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.models.thin import thin_cnn3d, thin_resnet1d, thin_resnet18
 from shortcutscope.probes import affected
-from shortcutscope.probes.affected import draw_galleries, draw_gallery, gallery_layer, most_affected
+from shortcutscope.probes.affected import (
+    draw_galleries,
+    draw_gallery,
+    gallery_layer,
+    most_affected,
+    most_relevant_slice,
+)
 from shortcutscope.scan.scanner import scan
+
+LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
 
 
 def layer(name, grid, depth, prefix_tokens=0):
-    layout, shape = ("tokens", (5, 8)) if prefix_tokens else ("NCHW", (8, *grid))
+    layout, shape = ("tokens", (5, 8)) if prefix_tokens else (LAYOUTS[len(grid)], (8, *grid))
     return Layer(name, "Block", layout, shape, depth, prefix_tokens=prefix_tokens, grid=grid)
 
 
@@ -31,6 +39,9 @@ def test_the_deepest_layer_that_still_shows_where():
     assert gallery_layer(layers).name == "b"
     assert gallery_layer(layers[2:]).name == "c"
     assert gallery_layer([]) is None
+    of_volumes = [layer("a", (16, 16, 16), 0.2), layer("b", (8, 8, 8), 0.6), layer("c", (4, 4, 4), 1.0)]
+    assert gallery_layer(of_volumes, 3).name == "b"
+    assert gallery_layer(of_volumes) is None
 
 
 def test_late_layers_of_a_transformer_have_nothing_on_their_patches():
@@ -104,3 +115,44 @@ def test_pictures_by_another_attribution_than_the_scans_say_so(table, monkeypatc
         options = {"targets": np.array([1]), "task": "multiclass", "method": "lrp:epsilon_plus"}
         gallery = draw_gallery(model, table, where, np.array([0]), ["label 0"], **options)
     assert gallery.captions == ["label 0, relevance by gradient x activation"]
+
+
+def test_the_slice_that_is_shown_holds_most_relevance():
+    relevance = np.zeros((5, 4, 4))
+    assert most_relevant_slice(relevance) == 2
+    relevance[1, 0, 0], relevance[4] = 3.0, -1.0
+    assert most_relevant_slice(relevance) == 4
+
+
+def drawn_of(model, samples, tmp_path):
+    frame = pd.DataFrame({"sample_id": [f"s{i}" for i in range(6)], "label": np.arange(6) % 2})
+    table = ImageTable.from_arrays(samples, frame, dims=samples.ndim - 2)
+    scanned = scan(model.eval(), table, tmp_path / "scan", progress=False)
+    record = {"tag": {"samples": [1, 4], "change": [0.5, -1.0]}}
+    with frozen(model):
+        return draw_galleries(model, table, scanned, record)["tag"]
+
+
+def test_of_volumes_a_slice_is_shown_with_the_relevance_in_it(tmp_path):
+    volumes = np.random.default_rng(0).random((6, 1, 24, 20, 16), dtype=np.float32)
+    gallery = drawn_of(thin_cnn3d(width=4), volumes, tmp_path)
+    assert gallery.kind == "volume"
+    assert gallery.images.shape == gallery.maps.shape == (2, 20, 16)
+    for image, caption, row in zip(gallery.images, gallery.captions, (4, 1), strict=True):
+        plane = int(caption.split("slice ")[1].split(" of 24")[0]) - 1
+        assert (image == np.round(volumes[row, 0, plane] * 255)).all()
+    assert np.abs(gallery.maps.astype(float)).max() == pytest.approx(1, abs=1e-3)
+
+
+def test_of_signals_traces_are_shown_with_the_relevance_of_every_lead(tmp_path):
+    signals = np.random.default_rng(0).random((6, 4, 128), dtype=np.float32)
+    model = thin_resnet1d(in_channels=4, width=4)
+    with torch.no_grad():
+        model.stem[0].weight[:, 2] = 0  # the network does not look at the third lead
+    gallery = drawn_of(model, signals, tmp_path)
+    assert gallery.kind == "signal"
+    assert gallery.images.shape == (2, 4 * 18, 480)
+    assert gallery.maps.shape == (2, 4, 128)
+    held = np.abs(gallery.maps.astype(float)).sum((0, 2))
+    assert held[2] == 0
+    assert (held[[0, 1, 3]] > 0).all()

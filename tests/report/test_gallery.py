@@ -10,7 +10,15 @@ import pytest
 from PIL import Image
 
 from shortcutscope.errors import InputError
-from shortcutscope.report.gallery import MAX_PICTURES, data_uri, fit, overlay, read_gallery, shared_limit
+from shortcutscope.report.gallery import (
+    MAX_PICTURES,
+    behind,
+    data_uri,
+    fit,
+    overlay,
+    read_gallery,
+    shared_limit,
+)
 
 
 def picture(side=8, value=128):
@@ -84,3 +92,34 @@ def test_a_file_that_is_no_gallery(tmp_path):
     np.savez(tmp_path / "g.npz", pictures=np.zeros(3))
     with pytest.raises(InputError, match="is no gallery"):
         read_gallery(tmp_path / "g.npz")
+
+
+def test_relevance_of_signals_lies_behind_the_traces_by_lead(tmp_path):
+    traces = np.full((2, 36, 100), 255, np.uint8)
+    traces[:, 10] = 0
+    maps = np.zeros((2, 2, 400), np.float16)
+    maps[0, 1, 200:] = 1.0
+    np.savez(
+        tmp_path / "g.npz",
+        images=traces,
+        maps=maps,
+        sample_ids=np.array(["a", "b"]),
+        captions=np.array(["", ""]),
+        kind=np.array("signal"),
+    )
+    gallery = read_gallery(tmp_path / "g.npz")
+    assert gallery["kind"] == "signal"
+    shown = opened(gallery["pictures"][0]["overlay"])
+    coloured = np.ptp(shown.astype(int), axis=-1) > 50
+    assert coloured[18:, 50:].all()
+    assert not coloured[:18].any()
+    assert not coloured[:, :50].any()
+    assert (opened(gallery["pictures"][1]["overlay"]) == traces[1]).all()
+
+
+def test_traces_stay_black_on_any_relevance():
+    picture = np.full((4, 4, 3), 255, np.uint8)
+    picture[1] = 0
+    drawn = behind(picture, np.ones((1, 4)), 1.0)
+    assert (drawn[1] == 0).all()
+    assert (drawn[0, 0] == overlay(np.full((4, 4, 3), 255, np.uint8), np.ones((1, 4)), 1.0)[0, 0]).all()

@@ -1,0 +1,85 @@
+"""Samples as pictures of eight bits: an image as it is, a slice of a volume, the traces of a signal."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+__all__ = ["KINDS", "Kind", "Picture", "as_picture", "kind_of", "sample_picture", "trace_picture"]
+
+Picture = npt.NDArray[np.uint8]
+Kind = Literal["signal", "image", "volume"]
+
+#: What samples with so many axes beside that of channels are.
+KINDS: dict[int, Kind] = {1: "signal", 2: "image", 3: "volume"}
+
+#: Pixels of a lead's row, and the most of a picture's height.
+ROW, TALLEST = 18, 432
+#: Share of the values that fit in a row; the rest is cut off at its edge.
+SHOWN = 0.995
+#: Lines are drawn finer by this factor and averaged, which makes them smooth.
+FINER = 3
+#: Pixels that a signal's traces are wide, unless it is said.
+WIDE = 480
+_PAPER, _INK, _LINE = 255, 30, 225
+
+
+def kind_of(sample: Any) -> Kind:
+    """What a sample (C, *spatial) with one to three spatial axes is."""
+    return KINDS[len(sample.shape) - 1]
+
+
+def sample_picture(
+    sample: npt.NDArray[Any], value_range: tuple[float, float], *, plane: int | None = None, width: int = WIDE
+) -> Picture:
+    """A sample (C, *spatial) as ``(H, W)`` or ``(H, W, 3)``.
+
+    Parameters
+    ----------
+    sample
+        In its table's value range.
+    value_range
+        That becomes black and white; of a signal the scale is its own.
+    plane
+        Of a volume, which slice along its first axis; by default the middle one.
+    width
+        Of a signal's traces, in pixels.
+    """
+    kind = kind_of(sample)
+    if kind == "signal":
+        return trace_picture(sample, width)
+    if kind == "volume":
+        sample = sample[:, sample.shape[1] // 2 if plane is None else plane]
+    return as_picture(sample, value_range)
+
+
+def as_picture(image: npt.NDArray[Any], value_range: tuple[float, float]) -> Picture:
+    """An image (C, H, W) in its table's value range as ``(H, W, 3)``, or ``(H, W)`` of its first channel."""
+    low, high = value_range
+    shown = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
+    coded: Picture = np.clip((shown - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)
+    return coded
+
+
+def trace_picture(signal: npt.NDArray[Any], width: int) -> Picture:
+    """Traces of a signal (leads, time), uint8 (height, width), first lead on top.
+
+    All leads have one scale, each about its own median, so that one that is flat looks flat. Of the samples
+    that fall on one column, the whole range is drawn.
+    """
+    leads, length = signal.shape
+    row = FINER * max(4, min(ROW, TALLEST // leads))
+    about = signal - np.median(signal, axis=1, keepdims=True)
+    reach = float(np.quantile(np.abs(about), SHOWN)) or 1.0
+    heights = (np.arange(leads)[:, None] + 0.5 - about.clip(-reach, reach) / reach * 0.48) * row
+    wide = FINER * width
+    picture = Image.new("L", (wide, leads * row), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    columns = (np.arange(length) + 0.5) * wide / length
+    for lead, line in enumerate(heights):
+        draw.line([(0, lead * row), (wide, lead * row)], fill=_LINE, width=FINER)
+        draw.line(list(zip(columns.tolist(), line.tolist(), strict=True)), fill=_INK, width=FINER)
+    return np.asarray(picture.reduce(FINER))
