@@ -198,7 +198,7 @@ _AT_INPUT = {"gradient_x_activation": "gradient_x_input"}
 
 
 def most_relevant_slice(relevance: FloatArray) -> int:
-    """Which slice (H, W) of a map (D, H, W) holds most relevance, of either sign; the middle one without any."""
+    """Which slice (H, W) of a map (D, H, W) holds most relevance of either sign; else the middle one."""
     held = np.abs(relevance).sum((1, 2))
     return int(held.argmax()) if held.any() else len(held) // 2
 
