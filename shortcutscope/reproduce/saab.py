@@ -46,18 +46,20 @@ def cases(settings: Settings) -> list[Case]:
     n_seeds = 1 if settings.quick else 5 if settings.full else 3
     return [
         {"place": place, "kind": kind, "seed": seed, **_described(arm)}
-        for seed in range(settings.seed, settings.seed + n_seeds)
         for number, (place, kind) in enumerate(worlds)
-        for arm in _arms(settings, first=number == 0)
+        for seed in range(settings.seed, settings.seed + n_seeds)
+        for arm in _arms(settings, number)
     ]
 
 
-def _arms(settings: Settings, first: bool) -> list[Arm]:
-    arms = [Arm(name) for name in SUPERVISIONS]
+def _arms(settings: Settings, number: int) -> list[Arm]:
+    """What is trained in a world: boxes in the first two, or in all; few masks and the U-Net in the first."""
+    first = number == 0
+    arms = [Arm(name) for name in SUPERVISIONS if name != "box" or number < 2 or settings.full]
     if first:
         arms.insert(0, Arm("classifier"))
-        numbers = MASKS[1:2] if settings.quick else MASKS
-        arms += [Arm("segmentation", number, rest) for number in numbers for rest in ("leave", "pseudo")]
+        few = MASKS[1:2] if settings.quick else MASKS
+        arms += [Arm("segmentation", masks, rest) for masks in few for rest in ("leave", "pseudo")]
     if first and settings.full and has_unet():
         arms += [Arm(name, architecture="unet") for name in SUPERVISIONS]
     return arms

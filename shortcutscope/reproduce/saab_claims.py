@@ -46,15 +46,15 @@ def claims(cases: Sequence[Case]) -> list[Claim]:
 
 
 def _order(cases: Sequence[Case], where: str, published: str) -> Claim:
-    found = [_figure(cases, supervision=name) for name in SUPERVISIONS]
-    here = " < ".join(f"{name} {_text(figure)}" for name, figure in zip(SUPERVISIONS, found, strict=True))
-    means = [figure["mean"] for figure in found]
-    known = None not in means
+    """Boxes are left out of the order where they were not run."""
+    figures = {name: _figure(cases, supervision=name) for name in SUPERVISIONS}
+    means = {name: figure["mean"] for name, figure in figures.items() if figure["mean"] is not None}
+    known = {"binary", "segmentation"} <= set(means)
     return Claim(
-        f"binary < box < segmentation ({where})",
+        f"{' < '.join(means if known else SUPERVISIONS)} ({where})",
         published,
-        here if known and _rising(means) else here.replace(" < ", ", "),
-        _rising(means) if known else None,
+        ", ".join(f"{name} {_text(figures[name])}" for name in means) or "-",
+        _rising(list(means.values())) if known else None,
     )
 
 
@@ -136,8 +136,9 @@ def _falls(cases: Sequence[Case], measure: str) -> Claim:
     texts, falls = [], []
     for world in _worlds(cases):
         own = [case for case in cases if _world(case) == world]
-        means = [_figure(own, measure, supervision=name)["mean"] for name in SUPERVISIONS]
-        if None in means:
+        found = [_figure(own, measure, supervision=name)["mean"] for name in SUPERVISIONS]
+        means = [mean for mean in found if mean is not None]
+        if len(means) < 2:
             continue
         texts.append(f"{_named(world)} {', '.join(f'{mean:.3f}' for mean in means)}")
         falls.append(_rising(means[::-1]))
@@ -286,7 +287,8 @@ def _draw_supervisions(ax: Axes, cases: Sequence[Case]) -> None:
     for i, world in enumerate(_worlds(cases)):
         own = [case for case in cases if _world(case) == world]
         figures = [_figure(own, supervision=name) for name in SUPERVISIONS]
-        _line(ax, np.arange(len(SUPERVISIONS)) + 0.06 * i, figures, i, _named(world))
+        at = np.array([k for k, figure in enumerate(figures) if figure["mean"] is not None], float)
+        _line(ax, at + 0.06 * i, [f for f in figures if f["mean"] is not None], i, _named(world))
     ax.set_xticks(range(len(SUPERVISIONS)), SUPERVISIONS)
     _finish(ax, "Supervision", "")
 
