@@ -57,7 +57,7 @@ def train_classifier(
         Decides the order of the samples, the shifts and dropout; the initial weights are the caller's.
     precision
         ``"bf16"`` runs the forward pass under autocast where the device has bfloat16 in hardware, and
-        in float32 elsewhere (emulation would be slower).
+        in float32 elsewhere (emulation would be slower, and on a processor 3-D convolutions are unreliable).
     shifts
         Largest shift in pixels; 0 turns shifts off.
     progress
@@ -89,16 +89,17 @@ def train_classifier(
     rise = 0.2 if steps != 4 else 0.25
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=rise)
     generator = torch.Generator().manual_seed(seed)
+    usable, _ = usable_precision(device, precision, model)
     memory_format = fastest_format(model, images.shape)
     model.to(memory_format=memory_format).train()
     with seeded(seed), tqdm(total=steps, desc="train", unit="step", disable=not progress) as bar:
-        for rows in _epochs(len(table), batch_size, epochs, generator):
+        for step, rows in enumerate(_epochs(len(table), batch_size, epochs, generator)):
             batch = shifted(images.batch(rows), shifts, generator)
             batch = batch.to(device).contiguous(memory_format=memory_format)
-            with autocast(device, usable_precision(device, precision)[0]):
+            with autocast(device, usable):
                 logits = find_logits(model(batch))
             loss = _cross_entropy(logits.float(), labels[rows].to(device))
-            value = _finite(loss, bar.n, lr)
+            value = _finite(loss, step, lr)  # a hidden bar does not count
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()

@@ -91,7 +91,7 @@ class TrainingLoop:
         self._training, self._out = training, out
         self._processes = Processes(model)
         self._device = self._processes.device
-        precision, note = usable_precision(self._device, training.precision)
+        precision, note = usable_precision(self._device, training.precision, model)
         self.notes += [note] if note else []
         self._step = Step(model, objective, precision).to(self._device)
         self._parameters = [p for p in self._step.parameters() if p.requires_grad]
