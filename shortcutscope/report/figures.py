@@ -189,6 +189,8 @@ def cell_map(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
     drawn = figure(2.5, 2.1 if len(values) > 1 else 0.9)
     ax, bar = drawn.subplots(1, 2, width_ratios=[1, 0.06])
     _cells(ax, values, (0, values.shape[1], 0, values.shape[0]))
+    if len(values) == 1:  # a row of square cells would be a thin line
+        ax.set_aspect("auto")
     ax.set_axis_off()
     _colour_bar(bar, AVAILABILITY, Normalize(0.5, 1.0), [0.5, 0.75, 1.0], [], "AUROC")
     return to_svg(
