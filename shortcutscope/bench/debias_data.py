@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 
 from shortcutscope.bench.models import sample_pool, split_pool
 from shortcutscope.bench.runner import Settings
 from shortcutscope.data.artifacts import get_artifact
+from shortcutscope.data.medical import DATASETS, open_dataset
 from shortcutscope.data.planting import clean_twin, everywhere, plant
 from shortcutscope.data.splits import holdout
-from shortcutscope.data.table import ImageTable
+from shortcutscope.data.table import ImageTable, Normalize
 from shortcutscope.debias.pixel_masks import InputMasks, planted_masks
+from shortcutscope.errors import InputError
 
 #: Samples with a label that training draws on, of which the clean subset is a part; held-out ones; and the
 #: share of these that the audit and the gate see, and that nothing is judged on.
@@ -73,13 +77,8 @@ def make_world(
     """
     pool = _small_pool(task, settings)
     train, held_out = split_pool(pool, seed, N_TRAIN, N_HELD_OUT)
-    labels = train.frame["label"].to_numpy()
-    order = np.random.default_rng([seed, 13]).permutation(len(train))
-    by_class = [order[labels[order] == value] for value in (0, 1)]
-    most = round(MOST_CLEAN * len(train)) // 2
-    wanted = round(clean_fraction * len(train)) // 2
-    clean = train.take(np.sort(np.concatenate([rows[:wanted] for rows in by_class])))
-    rest = train.take(np.sort(np.concatenate([rows[most:] for rows in by_class])))
+    chosen = clean_and_biased(train.frame["label"].to_numpy(), seed, clean_fraction)
+    clean, rest = (train.take(rows) for rows in chosen)
     artifact, half = get_artifact(kind), {0: 0.5, 1: 0.5}
     frame = held_out.frame
     is_test = holdout(frame["group"].to_numpy(), frame["label"].to_numpy(), 1 - AUDITED, seed)
@@ -98,9 +97,26 @@ def make_world(
     )
 
 
+def clean_and_biased(
+    labels: npt.NDArray[np.int64], seed: int, clean_fraction: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Rows of the clean subset, half of either class, and of the biased samples beside the largest one."""
+    order = np.random.default_rng([seed, 13]).permutation(len(labels))
+    by_class = [order[labels[order] == value] for value in (0, 1)]
+    most = round(MOST_CLEAN * len(labels)) // 2
+    wanted = round(clean_fraction * len(labels)) // 2
+    clean = np.sort(np.concatenate([rows[:wanted] for rows in by_class]))
+    return clean, np.sort(np.concatenate([rows[most:] for rows in by_class]))
+
+
 @lru_cache(maxsize=2)
 def _small_pool(task: str, settings: Settings) -> ImageTable:
-    """All samples of a task, averaged down to `SIDE`."""
+    """All samples of a task, averaged down to `SIDE`; of a public data set, read at that size and grey."""
+    if task in DATASETS:
+        if settings.data is None:
+            raise InputError(f"task {task!r} needs the folder of the data set's folder")
+        read: dict[str, Any] = {"size": SIDE, "mode": "L", "transform": Normalize(0.45, 0.25)}
+        return open_dataset(task, settings.data / task, **read)
     pool = sample_pool(task, settings)
     images = torch.stack([pool.image(i) for i in range(len(pool))])
     small = F.adaptive_avg_pool2d(images, SIDE).numpy()

@@ -23,6 +23,8 @@ from torch import nn
 
 from shortcutscope.audit import audit
 from shortcutscope.bench.debias_data import World, make_world
+from shortcutscope.bench.debias_heads import KINDS as HEAD_KINDS
+from shortcutscope.bench.debias_heads import head_world
 from shortcutscope.bench.retrieval import retrieve_planted
 from shortcutscope.bench.runner import Case, Settings
 from shortcutscope.data.artifacts import get_artifact
@@ -32,11 +34,12 @@ from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.teacher import Teacher, train_teacher
 from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.finding import Finding
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.models.thin import thin_cnn3d, thin_resnet18
+from shortcutscope.models.thin_classics import thin_alexnet, thin_densenet121
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import read_json, write_atomically, write_json
 from shortcutscope.scan.predictions import predict_logits
-from shortcutscope.stats.metrics import balanced_auroc, robust_auroc, worst_group_accuracy
+from shortcutscope.stats.metrics import balanced_auroc, delta_tpr, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import MIN_FOR_TAIL
 
 VERSION = 1
@@ -47,7 +50,13 @@ TRAINING = Training(epochs=5, batch_size=64)
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "resnet18": lambda seed: thin_resnet18(seed=seed),
     "resnet18, full width": lambda seed: thin_resnet18(width=64, seed=seed),
+    "resnet18, half": lambda seed: thin_resnet18(width=8, seed=seed),
+    "alexnet": lambda seed: thin_alexnet(seed=seed),
+    "densenet121": lambda seed: thin_densenet121(seed=seed),
+    "cnn3d": lambda seed: thin_cnn3d(seed=seed),
 }
+#: Of networks that need another training to learn the task at all, as the unbiased samples showed.
+TRAININGS = {"alexnet": TRAINING.but(epochs=20, lr=1e-3)}
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,21 @@ class Setting:
     @property
     def group(self) -> str:
         """``localized`` or ``diffuse``."""
-        return get_artifact(self.kind).extent
+        return extent_of(self.kind)
+
+
+def extent_of(kind: str) -> str:
+    """``localized`` or ``diffuse``, of an artifact or of a bias of the heads."""
+    return HEAD_KINDS[kind] if kind in HEAD_KINDS else get_artifact(kind).extent
+
+
+def world_of(
+    task: str, kind: str, seed: int, correlation: float, clean_fraction: float, settings: Settings
+) -> World:
+    """The samples of a task; ``heads`` are volumes, ``heads-other`` those of another population."""
+    if task.startswith("heads"):
+        return head_world(kind, seed, correlation, clean_fraction, other=task != "heads")
+    return make_world(task, kind, seed, correlation, clean_fraction, settings)
 
 
 class Workshop:
@@ -81,8 +104,8 @@ class Workshop:
     def __init__(self, setting: Setting, settings: Settings) -> None:
         self.setting, self.settings = setting, settings
         s = setting
-        self.world: World = make_world(s.task, s.kind, s.seed, s.correlation, s.clean_fraction, settings)
-        self.training = TRAINING.but(seed=s.seed)
+        self.world = world_of(s.task, s.kind, s.seed, s.correlation, s.clean_fraction, settings)
+        self.training = TRAININGS.get(s.network, TRAINING).but(seed=s.seed)
 
     def initial(self, seed: int) -> nn.Module:
         """A network that was not trained."""
@@ -122,8 +145,8 @@ class Workshop:
                 write_json(kept, found[self.setting.kind].to_dict())
         return Finding.from_dict(read_json(kept))
 
-    def materials(self, carries: npt.NDArray[np.float64] | None = None) -> Materials:
-        """For a recipe; with the true carriers where no others are given."""
+    def materials(self, carries: npt.NDArray[np.float64] | None = None, *, audited: bool = True) -> Materials:
+        """For a recipe; with the true carriers where no others are given, and the layers of an audit."""
         s, world = self.setting, self.world
         truth = world.biased.frame[s.kind].to_numpy(float)
         return Materials(
@@ -133,7 +156,7 @@ class Workshop:
             carries=truth if carries is None else carries,
             clean_carries=world.clean.frame[s.kind].to_numpy(float),
             masks=world.masks if s.group == "localized" else None,
-            layers=dict(self.finding().layers) or None,
+            layers=(dict(self.finding().layers) if audited else None) or None,
             judged_on=world.audited,
             concept=s.kind,
             initial=self.initial,
@@ -148,7 +171,9 @@ class Workshop:
         told = f"{start} {world.clean.fingerprint()} {world.biased.fingerprint() if start == 'model' else ''}"
         told += f" {number}" if number else ""
         materials = replace(
-            self.materials(), seed=self.setting.seed + 100 * number, training=self._seeded(100 * number)
+            self.materials(audited=False),
+            seed=self.setting.seed + 100 * number,
+            training=self._seeded(100 * number),
         )
         model = self._network(f"teacher-{start}", told, lambda: train_teacher(materials, start=start).model)
         for parameter in model.parameters():
@@ -198,6 +223,7 @@ class Workshop:
             "robust_auroc": float(robust_auroc(y, a, margin)),
             "worst_group": float(worst_group_accuracy(y, a, (margin > 0).astype(int))),
             "balanced_auroc": float(balanced_auroc(y, a, margin)),
+            "delta_tpr": float(delta_tpr(y, a, (margin > 0).astype(int))),
             "accuracy": float(((margin > 0) == (y == 1)).mean()),
             "flip_rate": float((without != with_).float().mean()),
         }
