@@ -18,7 +18,14 @@ from shortcutscope.reproduce.protocol import Protocol
 from shortcutscope.reproduce.spurbreast_claims import claims
 from shortcutscope.reproduce.spurbreast_data import PATIENTS, World, available, check, has_patients
 from shortcutscope.reproduce.spurbreast_figure import draw
-from shortcutscope.reproduce.spurbreast_measures import attack, judge, screen, uncertainty, verdict
+from shortcutscope.reproduce.spurbreast_measures import (
+    N_ATTACKED,
+    attack,
+    judge,
+    screen,
+    uncertainty,
+    verdict,
+)
 from shortcutscope.reproduce.spurbreast_networks import FULL, THIN, Workshop, workshop_of
 from shortcutscope.scan.predictions import predict_logits
 
@@ -87,7 +94,8 @@ def _network(workshop: Workshop, n_members: int) -> Case:
         table = tables[split]
         logits = torch.stack([predict_logits(member, table) for member in members])
         sure = uncertainty(torch.softmax(logits.double(), 2).numpy(), table.frame["label"].to_numpy(np.int64))
-        attacked = attack(members[0], table, world.seed)
+        n = N_ATTACKED // 2 if workshop.settings.quick else N_ATTACKED
+        attacked = attack(members[0], table, world.seed, n)
         found |= {f"{split}_{name}": value for name, value in {**sure, **attacked}.items()}
     return found
 

@@ -24,7 +24,7 @@ from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import auroc, expected_calibration_error
 from shortcutscope.stats.testing import MIN_FOR_TAIL
 
-__all__ = ["EPSILONS", "attack", "judge", "screen", "uncertainty", "verdict"]
+__all__ = ["EPSILONS", "N_ATTACKED", "attack", "judge", "screen", "uncertainty", "verdict"]
 
 #: Largest change of a pixel, in 255ths of the value range.
 EPSILONS = (1, 2, 4)
@@ -102,13 +102,13 @@ def uncertainty(probabilities: Floats, truth: npt.NDArray[np.int64]) -> Case:
     return found
 
 
-def attack(network: nn.Module, table: ImageTable, seed: int) -> Case:
-    """Accuracy on some slices as they are, and after pixels were changed by FGSM and PGD.
+def attack(network: nn.Module, table: ImageTable, seed: int, n: int = N_ATTACKED) -> Case:
+    """Accuracy on `n` slices as they are, and after pixels were changed by FGSM and PGD.
 
     Both change every pixel by no more than epsilon (Goodfellow et al. 2015, Madry et al. 2018), so that the
     loss of the true class rises; PGD takes seven steps and begins at the image itself.
     """
-    rows = _balanced(table, N_ATTACKED, seed)
+    rows = _balanced(table, n, seed)
     images = torch.stack([table.image(int(row)) for row in rows])
     truth = torch.from_numpy(table.frame["label"].to_numpy(np.int64)[rows])
     low, high = table.value_range
