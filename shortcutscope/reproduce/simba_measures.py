@@ -35,9 +35,9 @@ def groups_apart(labels: npt.ArrayLike, carries: npt.ArrayLike, predicted: npt.A
     Returns
     -------
     dict
-        ``tpr_biased``, ``tpr_unbiased``, ``fpr_biased``, ``fpr_unbiased``; ``delta_tpr`` and ``delta_fpr``, the
-        biased group's minus the other's; ``gap``, the mean of their absolute values, 0 where odds are
-        equalised; ``largest_gap``, the greater of the two.
+        ``tpr_biased``, ``tpr_unbiased``, ``fpr_biased``, ``fpr_unbiased``; ``delta_tpr`` and
+        ``delta_fpr``, the biased group's minus the other's; ``gap``, the mean of their absolute values, 0
+        where odds are equalised; ``largest_gap``, the greater of the two.
     """
     y, a, p = (np.asarray(values) for values in (labels, carries, predicted))
     told = {}
