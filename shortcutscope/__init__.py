@@ -18,6 +18,11 @@ _HOME = {
     "triad": "shortcutscope.data.planting",
     "get_artifact": "shortcutscope.data.artifacts",
     "radiographs": "shortcutscope.data.phantoms",
+    "heads": "shortcutscope.data.phantoms",
+    "counterfactual": "shortcutscope.data.phantoms",
+    "breast_mri": "shortcutscope.data.phantoms",
+    "ecgs": "shortcutscope.data.phantoms",
+    "open_dataset": "shortcutscope.data.medical",
     "load_model": "shortcutscope.models.loading",
     "find_layers": "shortcutscope.models.layers",
     "frozen": "shortcutscope.models.frozen",
@@ -58,14 +63,19 @@ __all__ = [
     "__version__",
     "attribute",
     "audit",
+    "breast_mri",
     "compare",
+    "counterfactual",
     "debias",
     "distill",
     "draw_circuit",
+    "ecgs",
     "find_layers",
     "frozen",
     "get_artifact",
+    "heads",
     "load_model",
+    "open_dataset",
     "plant",
     "radiographs",
     "read_marks",
@@ -81,7 +91,8 @@ if TYPE_CHECKING:
     from shortcutscope.audit import Audit, audit
     from shortcutscope.compare import Comparison, compare
     from shortcutscope.data.artifacts import get_artifact
-    from shortcutscope.data.phantoms import radiographs
+    from shortcutscope.data.medical import open_dataset
+    from shortcutscope.data.phantoms import breast_mri, counterfactual, ecgs, heads, radiographs
     from shortcutscope.data.planting import plant, triad
     from shortcutscope.data.table import ImageTable
     from shortcutscope.debias.student import Student
