@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -108,8 +108,8 @@ def _with_two(table: ImageTable, seed: int) -> World:
         "bias": (counterfactual(test, False), counterfactual(test, True)),
         "intensity": (clean_twin(test, "intensity"), everywhere(test, "intensity")),
     }
-    without = (counterfactual(clean_twin(part), False) for part in (train, test))
-    return World(train, test, ("bias", "intensity"), *without, twins)
+    train_without, test_without = (counterfactual(clean_twin(part), False) for part in (train, test))
+    return World(train, test, ("bias", "intensity"), train_without, test_without, twins)
 
 
 def _gain(
@@ -200,6 +200,3 @@ def check(root: Path) -> None:
         frame = tables[0].where(split=split).frame
         if len(frame[["label", "bias_label"]].drop_duplicates()) < 4:
             raise LAYOUT.error(root, f"{split} lacks one of the four groups of class_label and bias_label")
-
-
-SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
