@@ -37,9 +37,9 @@ SPLITS = ("train", "val", "test")
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Screen, networks and audits of both features and without one; two seeds, quick one, full three."""
+    """Screen, networks and audits of both features and without one; three seeds, quick one, full five."""
     features = available(settings.data)
-    n_seeds = 1 if settings.quick else 3 if settings.full else 2
+    n_seeds = 1 if settings.quick else 5 if settings.full else 3
     seeds = range(settings.seed, settings.seed + n_seeds)
     worlds: list[Case] = [
         {"feature": feature, "correlation": 0.5 if feature == "none" else 1.0, "seed": seed}

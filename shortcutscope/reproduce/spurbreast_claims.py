@@ -212,11 +212,11 @@ def _attacked(with_: Sequence[Case], without: Sequence[Case]) -> list[Claim]:
         least = _figure(own, f"val_pgd_{EPSILONS[-1]}")
         rows.append(
             Claim(
-                f"a network that goes by the {NAMES[feature]} is easier to attack than without a shortcut",
+                f"nor does robustness: who goes by the {NAMES[feature]} is no easier to attack in validation",
                 NOT_FOUND,
                 f"of what was right in validation, {_text(figures[0])} stays right under PGD of 1/255, "
                 f"without a shortcut {_text(figures[1])}; accuracy under {EPSILONS[-1]}/255 {_text(least)}",
-                _both(figures, lambda mine, other: mine < other),
+                _both(figures, lambda mine, other: mine >= other),
             )
         )
     return rows

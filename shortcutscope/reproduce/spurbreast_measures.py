@@ -152,12 +152,14 @@ def verdict(workshop: Workshop) -> Case:
             progress=False,
         )
     finding = audited.findings[0]
+    use = finding.used.get("effect")
     return {
         "verdict": finding.verdict,
         "encoded": bool(finding.encoded.get("value")),
         "encoded_auroc": finding.encoded.get("auroc"),
         "used": bool(finding.used.get("value")),
-        "use": finding.used.get("effect"),
+        # Which value of the column counts as having it is arbitrary, and with it the sign.
+        "use": None if use is None else abs(use),
         "extent": finding.extent,
     }
 

@@ -103,7 +103,7 @@ def finished() -> list[dict[str, Any]]:
     return [
         *(screen_case(name) for name in ("field_strength", "orientation", "none")),
         *(network_case(name, net, 0.99, 0.51) for name in ("field_strength", "orientation") for net in THIN),
-        *(network_case("none", net, 0.8, 0.79, test_ece=0.05, val_pgd_1=0.79) for net in THIN),
+        *(network_case("none", net, 0.8, 0.79, test_ece=0.05, val_pgd_1=0.4) for net in THIN),
         audit_case("field_strength", "shortcut"),
         audit_case("none", "encoded, not used"),
     ]
@@ -121,7 +121,7 @@ def test_cases_are_distinct_and_complete(tmp_path: Path) -> None:
     )
     for listed in (usual, quick, full):
         assert len({json.dumps(case, sort_keys=True) for case in listed}) == len(listed)
-    assert {case["seed"] for case in usual} == {3, 4}
+    assert {case["seed"] for case in usual} == {3, 4, 5}
     assert {case["seed"] for case in quick} == {3}
     networks = {(c["feature"], c["architecture"]) for c in usual if c["part"] == "network"}
     assert networks == {(f, a) for f in ("field_strength", "orientation", "none") for a in THIN}
@@ -146,7 +146,7 @@ def test_claims_hold_where_the_network_collapses() -> None:
         ("with the shortcut, probabilities are far off", {"test_ece": 0.1}),
         ("the entropy of the predictions gives no warning", {"test_entropy": 0.8}),
         ("an ensemble falls in test, too", {"test_ensemble_accuracy": 0.7}),
-        ("a network that goes by the orientation is easier", {"val_pgd_1": 0.99}),
+        ("nor does robustness: who goes by the orientation", {"val_pgd_1": 0.2}),
     ],
 )
 def test_claims_do_not_hold_where_it_does_not(start: str, change: dict[str, float]) -> None:
