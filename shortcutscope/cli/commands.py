@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SUITES = (
     "scan", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery", "circuits", "masks",
-    "debias", "distillation",
+    "geometry", "debias", "distillation",
 )  # fmt: skip
 
 
