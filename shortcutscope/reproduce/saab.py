@@ -44,12 +44,15 @@ def cases(settings: Settings) -> list[Case]:
     if settings.quick:
         worlds = worlds[:1]
     n_seeds = 1 if settings.quick else 5 if settings.full else 3
-    return [
+    listed = [
         {"place": place, "kind": kind, "seed": seed, **_described(arm)}
         for number, (place, kind) in enumerate(worlds)
         for seed in range(settings.seed, settings.seed + n_seeds)
         for arm in _arms(settings, number)
     ]
+    return sorted(
+        listed, key=lambda case: bool(case["masks"] != "all")
+    )  # what the claims rest on comes first
 
 
 def _arms(settings: Settings, number: int) -> list[Arm]:

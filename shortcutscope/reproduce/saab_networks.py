@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.segmentation import (
+    Masks,
     PixelCrossEntropy,
     Supervision,
     Taught,
-    Unmasked,
     spatial_specificity,
 )
-from shortcutscope.debias.segmenter import Segmenter
+from shortcutscope.debias.segmenter import Segmenter, enlarged
 from shortcutscope.debias.training.augmentation import SHIFTS
 from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.extras import require
@@ -47,7 +51,8 @@ class Arm:
     masks
         How many positive samples have a mask or box; None: all.
     unmasked
-        What becomes of the other positive samples: ``"leave"`` or ``"pseudo"``.
+        What becomes of the other positive samples: ``"leave"``, they are left out, or ``"pseudo"``, they are
+        taught what a network that was trained without them sees in them (self-training).
     architecture
         ``"fpn"``: a thin ResNet with a decoder. ``"unet"``: U-Net of `segmentation-models-pytorch`.
     """
@@ -63,20 +68,64 @@ def train(world: World, arm: Arm, seed: int, *, training: Training = TRAINING) -
     training = training.but(seed=seed)
     if arm.supervision == "classifier":
         return fit(_thin(seed), world.train, CrossEntropy(), training, progress=False).model
-    supervision: Supervision = arm.supervision  # type: ignore[assignment]
+    if arm.masks is None:
+        masks = some_masks(world.train, None, arm.supervision, seed)
+        return _taught(world.train, masks, arm, seed, training)
     masks = some_masks(world.train, arm.masks, arm.supervision, seed)
+    masked = {row: mask for row in range(len(world.train)) if (mask := masks(row)) is not None and mask.any()}
+    table, repeated = _repeated(world.train, masked)
+    first = _taught(table, repeated, arm, seed, training)
+    if arm.unmasked == "leave":
+        return first
+    unknown = [row for row in np.flatnonzero(_positive(world.train)).tolist() if row not in masked]
+    masked |= dict(zip(unknown, _seen(first, world.train, unknown), strict=True))
+    return _taught(world.train, masked.get, arm, seed, training)
+
+
+def _taught(table: ImageTable, masks: Masks, arm: Arm, seed: int, training: Training) -> nn.Module:
+    """A network from new weights, taught by these masks or boxes."""
+    supervision: Supervision = arm.supervision  # type: ignore[assignment]
     if arm.architecture == "unet":
-        taught = Taught.of(world.train, supervision, masks=masks)
+        taught = Taught.of(table, supervision, masks=masks)
         objective = PixelCrossEntropy(taught.targets, taught.known, shifts=SHIFTS)
-        network = UNet(len(world.train[0][0]), seed)
-        return fit(network, world.train, objective, training.but(augmentation="none"), progress=False).model
+        network = UNet(len(table[0][0]), seed)
+        return fit(network, table, objective, training.but(augmentation="none"), progress=False).model
     materials = Materials(
-        model=_thin(seed), train=world.train, initial=_thin, training=training, seed=seed, progress=False
+        model=_thin(seed), train=table, initial=_thin, training=training, seed=seed, progress=False
     )
-    unmasked: Unmasked = "pseudo" if arm.unmasked == "pseudo" else "leave"
-    return spatial_specificity(
-        materials, supervision=supervision, masks=masks, unmasked=unmasked, width=DECODER
-    ).model
+    return spatial_specificity(materials, supervision=supervision, masks=masks, width=DECODER).model
+
+
+def _repeated(table: ImageTable, masked: Mapping[int, Tensor]) -> tuple[ImageTable, Masks]:
+    """The negatives, and the positives with a mask, so often that there are as many of them.
+
+    Otherwise a step sees next to no lesion, and what is left of the positives tells the network that
+    there is nothing to find.
+    """
+    negative = np.flatnonzero(~_positive(table))
+    rows = np.concatenate([negative, np.resize(list(masked), len(negative))])
+    frame = table.frame.iloc[rows].reset_index(drop=True)
+    frame["sample_id"] = [f"{number}-{name}" for number, name in enumerate(frame["sample_id"])]
+    images = np.stack([table.image(int(row)).numpy() for row in rows])
+    made = ImageTable.from_arrays(images, frame, value_range=table.value_range, transform=table.transform)
+    return made, lambda row: masked.get(int(rows[row]))
+
+
+@torch.no_grad()
+def _seen(network: nn.Module, table: ImageTable, rows: Sequence[int]) -> list[Tensor]:
+    """Where a network sees the finding in samples that have it: at least in the likeliest pixel."""
+    assert isinstance(network, Segmenter)
+    found = []
+    for row in rows:
+        image = table[row][0][None]
+        scores = enlarged(network.eval().maps(image), image.shape[2:])[0]
+        margin = scores[1] - scores[0]
+        found.append((margin > 0) | (margin == margin.max()))
+    return found
+
+
+def _positive(table: ImageTable) -> npt.NDArray[np.bool_]:
+    return np.asarray(table.frame["label"].to_numpy() == 1)
 
 
 def judge(network: nn.Module, world: World) -> dict[str, float]:
