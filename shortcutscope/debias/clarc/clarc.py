@@ -28,7 +28,7 @@ from shortcutscope.debias.clarc.activations import (
 )
 from shortcutscope.debias.clarc.correction import fitted_in_turn
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
-from shortcutscope.debias.clarc.projection import Edit, Shift
+from shortcutscope.debias.clarc.projection import Edit, Shift, evaluating
 from shortcutscope.debias.materials import Materials, Outcome, Start
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
 from shortcutscope.debias.training.fit import fit
@@ -40,6 +40,7 @@ from shortcutscope.scan.pooling import positions
 
 Classifier = Literal["logistic", "svm"]
 Refit = Literal["never", "epoch"]
+Trained = Literal["all", "above"]
 
 
 def p_clarc(materials: Materials, *, layers: str | Sequence[str] | None = None) -> Outcome:
@@ -268,6 +269,8 @@ def _forward_with_outputs(
     kept: dict[str, Tensor] = {}
 
     def keep(layer: Layer, values: Tensor) -> Tensor:
+        # Behind weights that are held nothing asks for a gradient yet.
+        values = values if values.requires_grad else values.detach().requires_grad_()
         kept[layer.name] = values
         # What works in place behind it writes into a copy, so that the slope is that of the output itself.
         return values.clone()
@@ -277,12 +280,25 @@ def _forward_with_outputs(
     return logits, [kept[layer.name] for layer in layers]
 
 
+def hold_below(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> None:
+    """Take the gradient from all parameters that a layer's output depends on."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with evaluating(model):
+        _, outputs = _forward_with_outputs(model, images, layers)
+        total = torch.stack([output.float().sum() for output in outputs]).sum()
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.requires_grad_(False)
+
+
 def rr_clarc(
     materials: Materials,
     *,
     layers: str | Sequence[str] | None = None,
     strength: float = 10.0,
     refit: Refit = "never",
+    trained: Trained = "all",
     start: Start = "model",
     scale_batches: int = 8,
     scale_momentum: float | None = None,
@@ -300,6 +316,10 @@ def rr_clarc(
     refit
         Whether the vectors stay those of the network that the training starts from, or are fitted anew in
         every epoch, since the space moves.
+    trained
+        ``"above"`` leaves everything that leads to the last of the layers as it is, as the authors' code
+        does: the concept keeps its direction, and what must change is how the output reads it. ``"all"``
+        trains the whole network, which may also turn the concept away from the vector.
     start
         The biased network by default; from a fresh one the vectors must be refitted.
     scale_batches, scale_momentum
@@ -313,6 +333,10 @@ def rr_clarc(
     """
     if refit not in ("never", "epoch"):
         raise InputError(f"refit={refit!r}; allowed are 'never' and 'epoch'")
+    if trained not in ("all", "above"):
+        raise InputError(f"trained={trained!r}; allowed are 'all' and 'above'")
+    if start == "fresh" and trained == "above":
+        raise InputError("start='fresh' has to train the whole network; use trained='all'")
     if start == "fresh" and refit == "never":
         raise InputError(
             "start='fresh' draws a new network, in whose space the vectors of its first weights mean "
@@ -337,6 +361,8 @@ def rr_clarc(
     )
     objective.to(materials.device)
     objective.fit_vectors(student)
+    if trained == "above":
+        hold_below(student, materials.example(), chosen)
     fitted = fit(
         student,
         materials.train,
@@ -354,5 +380,7 @@ def rr_clarc(
         f"the slope along the concept's vector was pulled to 0 at {', '.join(x.name for x in chosen)}; the "
         + ("vectors are those of the network at the start" if refit == "never" else "vectors were refitted"),
         f"started from {'the biased network' if start == 'model' else 'new weights'}",
+        "the whole network was trained" if trained == "all" else "trained only behind the last of the layers",
     )
+    fitted.model.requires_grad_(True)
     return Outcome(fitted.model, fitted.steps, fitted.history, notes, {"scale": scale.weight})

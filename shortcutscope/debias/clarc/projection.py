@@ -186,7 +186,7 @@ class Projected(nn.Module):
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """What the model returns, with its layers edited."""
         with ExitStack() as stack:
-            stack.enter_context(_evaluating(self.model))
+            stack.enter_context(evaluating(self.model))
             for edit in self.layer_edits:
                 assert isinstance(edit, LayerEdit)
                 module = self.model.get_submodule(edit.layer.name)
@@ -253,7 +253,7 @@ def _hook(edit: LayerEdit) -> Any:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, flag by flag, as `frozen` does it."""
     training = [module for module in model.modules() if module.training]
     try:

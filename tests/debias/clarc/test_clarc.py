@@ -222,3 +222,18 @@ def test_tokens_are_penalised_at_the_class_token_and_at_the_patches() -> None:
     slope, vectors = torch.randn(2, 5, 3), torch.eye(3)[:2]
     by_hand = (slope[:, 1:, 0].mean(1).square().mean() + slope[:, 0, 1].square().mean()) / 2
     torch.testing.assert_close(_squared_slopes(layer, slope, vectors), by_hand)
+
+
+def test_what_leads_to_the_layer_can_be_held(materials: Materials) -> None:
+    given = replace(materials, training=Training(steps=12, batch_size=32, precision="fp32"))
+    outcome = rr_clarc(given, layers="blocks.0", strength=10.0, trained="above")
+    before, after = materials.model.state_dict(), outcome.model.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert not any(name.startswith(("stem", "blocks.0")) for name in moved)
+    assert any(name.startswith("blocks.1") for name in moved)
+    assert all(parameter.requires_grad for parameter in outcome.model.parameters())
+    with pytest.raises(InputError, match="trained"):
+        rr_clarc(given, trained="below")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="fresh"):
+        rr_clarc(given, start="fresh", refit="epoch", trained="above")
