@@ -52,7 +52,8 @@ def cases(settings: Settings) -> list[Case]:
         networks += [] if settings.data else _weaker(seeds)
     listed = [{"part": "network", **network} for network in networks]
     if has_patients(settings.data):
-        screens = [{"part": "metadata", **world, "architecture": None, "full": False} for world in worlds]
+        known = [world for world in worlds if _has_column(world, settings)]
+        screens = [{"part": "metadata", **world, "architecture": None, "full": False} for world in known]
         # Last: they need a network that another process may be at.
         audits = [{"part": "audit", **network} for network in networks if _has_column(network, settings)]
         listed = [*screens, *listed, *audits]
@@ -69,9 +70,9 @@ def _weaker(seeds: range) -> list[Case]:
     ]
 
 
-def _has_column(network: Case, settings: Settings) -> bool:
+def _has_column(world: Case, settings: Settings) -> bool:
     """The orientation of the published images is nowhere written down."""
-    return settings.data is None or network["feature"] != "orientation"
+    return settings.data is None or world["feature"] != "orientation"
 
 
 def run_case(case: Case, settings: Settings) -> Case:

@@ -330,7 +330,8 @@ def test_published_folders_are_told_apart(tmp_path: Path) -> None:
 def test_published_patients_bring_screens_and_audits(tmp_path: Path) -> None:
     root = write_published(tmp_path / "data", patients=True)
     listed = cases(settings(tmp_path, root))
-    assert {case["feature"] for case in listed if case["part"] == "audit"} == {"field_strength"}
+    for part in ("metadata", "audit"):
+        assert {case["feature"] for case in listed if case["part"] == part} == {"field_strength"}
     table = FIELD.table(settings(tmp_path, root))
     assert table.image(0).shape == (1, 64, 64)
     assert "age" in table.metadata
