@@ -43,6 +43,8 @@ def open_table(data: str | Path, options: DataOptions) -> ImageTable:
         "value_range": options.value_range,
         "transform": _normalization(options),
     }
+    if options.dims is not None:
+        reading["dims"] = options.dims
     name, colon, root = str(data).partition(":")
     if colon and name in DATASETS:
         return _open_dataset(name, root, options, reading)

@@ -59,6 +59,13 @@ class DataOptions:
         typer.Option(help="Folder of the image files; default: DATA's.", rich_help_panel=COLUMNS),
     ] = None
     size: Annotated[int | None, typer.Option(help="Resample to this side.", rich_help_panel=IMAGES)] = None
+    dims: Annotated[
+        int | None,
+        typer.Option(
+            help="Axes beside that of channels of .npy files: 1 for signals, 3 for volumes; 2 by default.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None
     mode: Annotated[str | None, typer.Option(help="L or RGB.", rich_help_panel=IMAGES)] = None
     value_range: Annotated[
         tuple[float, float], typer.Option(help="Lowest and highest value.", rich_help_panel=IMAGES)
