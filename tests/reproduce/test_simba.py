@@ -74,6 +74,7 @@ def test_claims_as_published():
     told = claims(made_up(GAPS))
     assert [claim.holds for claim in told] == [True] * 7
     assert "gap 0.15" in told[0].here
+    assert "beyond the baseline's rates 0.010" in told[2].here
     assert "group models 0.20" in told[3].here
     assert "8 of 8" in told[4].here
     assert "8 of 8" in told[5].here
