@@ -64,10 +64,8 @@ def run_case(case: Case, settings: Settings) -> Case:
     kept = settings.cache / "reproduce" / "simba"
     networks = Networks(world, case["seed"], kept, full_size=settings.data is not None and settings.full)
     trained = networks.train(case["method"])
-    told: Case = dict(judge(trained, world, without=case["method"] == "no bias"))
-    if len(trained.models) == 1:
-        told |= layers_of(trained.models[0], world, case["seed"])
-    return told
+    judged = judge(trained, world, without=case["method"] == "no bias")
+    return {**judged, **layers_of(trained, world, case["seed"])}
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
 from shortcutscope.audit import audit
 from shortcutscope.data.table import ImageTable
@@ -84,8 +83,10 @@ def _flips(trained: Trained, world: World, bias: str) -> float | None:
     return float(flip_rate(before, after))
 
 
-def layers_of(model: nn.Module, world: World, seed: int) -> dict[str, Any]:
+def layers_of(trained: Trained, world: World, seed: int) -> dict[str, Any]:
     """Where the first bias is encoded and used, by an audit of test heads that have it or not.
+
+    Empty for a network for each group, and where the bias cannot be tested.
 
     Returns
     -------
@@ -94,10 +95,12 @@ def layers_of(model: nn.Module, world: World, seed: int) -> dict[str, Any]:
         biases) and ``use`` (standard deviations of the logit) by layer, input first; ``encoded`` and
         ``used``, the audit's answers.
     """
+    if len(trained.models) > 1:
+        return {}
     audited = _some(world.test, seed)
     with tempfile.TemporaryDirectory() as folder:
         found = audit(
-            model,
+            trained.models[0],
             audited,
             Path(folder) / "run",
             concepts=[world.bias],
@@ -105,6 +108,7 @@ def layers_of(model: nn.Module, world: World, seed: int) -> dict[str, Any]:
             discover=False,
             n_permutations=N_PERMUTATIONS,
             n_bootstrap=N_BOOTSTRAP,
+            batch_size=trained.batch_size,
             seed=seed,
             progress=False,
         )

@@ -36,6 +36,8 @@ TRAINING = Training(epochs=10, batch_size=32)
 #: In 3-D: convolutions of volumes in bfloat16 became NaN on a CPU, and the published shape, with no
 #: residual connections, diverged at the higher rate.
 TRAINING_3D = TRAINING.but(lr=1e-3, precision="fp32")
+#: Of volumes in their full size, by the published network: rate and batch of the authors' code.
+TRAINING_FULL = TRAINING_3D.but(lr=1e-4, batch_size=4)
 
 Ints = npt.NDArray[np.int64]
 
@@ -48,13 +50,16 @@ class Trained:
     ----------
     models
         One for all heads, or that of the heads without the bias and that of those with it.
+    batch_size
+        Heads that fit into memory at a time.
     """
 
     models: tuple[nn.Module, ...]
+    batch_size: int = 64
 
     def predictions(self, table: ImageTable, carries: npt.ArrayLike) -> Ints:
         """(N,) predicted class, each head by its group's network."""
-        answers = [predict_logits(model, table).argmax(1).numpy() for model in self.models]
+        answers = [predict_logits(model, table, self.batch_size).argmax(1).numpy() for model in self.models]
         groups = np.asarray(carries, np.int64) * (len(answers) > 1)
         return np.stack(answers)[groups, np.arange(len(table))].astype(np.int64)
 
@@ -71,13 +76,14 @@ class Networks:
     kept
         Folder of kept networks.
     full_size
-        Whether a 3-D network has the published width and activation.
+        Whether a 3-D network has the published width, activation, rate and batch.
     """
 
     def __init__(self, world: World, seed: int, kept: Path, *, full_size: bool = False) -> None:
         self.world, self.seed, self._kept, self._full_size = world, seed, kept, full_size
         self.dims = world.train.image(0).dim() - 1
-        self.training = (TRAINING_3D if self.dims == 3 else TRAINING).but(seed=seed)
+        training = TRAINING if self.dims == 2 else TRAINING_FULL if full_size else TRAINING_3D
+        self.training = training.but(seed=seed)
 
     def initial(self, seed: int) -> nn.Module:
         """A new network: of the authors' shape in 3-D, a thin ResNet in 2-D."""
@@ -95,14 +101,17 @@ class Networks:
         InputError
             An unknown method, or no heads without the bias.
         """
+        return Trained(self._models(method), self.training.batch_size)
+
+    def _models(self, method: str) -> tuple[nn.Module, ...]:
         if method == "no bias":
             if self.world.train_without is None:
                 raise InputError("there are no heads without the bias to train on")
-            return Trained((self._plain(self.world.train_without),))
+            return (self._plain(self.world.train_without),)
         if method == "erm":
-            return Trained((self._plain(self.world.train),))
+            return (self._plain(self.world.train),)
         if method == "group models":
-            return Trained(self._group_models())
+            return self._group_models()
         remedies: dict[str, Callable[[], nn.Module]] = {
             "reweighing": lambda: reweighing(self._materials("fresh")).model,
             "unlearning": lambda: adversarial(self._materials("model"), method="confusion").model,
@@ -110,7 +119,7 @@ class Networks:
         }
         if method not in remedies:
             raise InputError(f"method is {method!r}; allowed are {', '.join(map(repr, METHODS))}")
-        return Trained((self._remembered(method, self.world.train, remedies[method]),))
+        return (self._remembered(method, self.world.train, remedies[method]),)
 
     def _plain(self, table: ImageTable) -> nn.Module:
         def made() -> nn.Module:

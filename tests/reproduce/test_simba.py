@@ -15,7 +15,7 @@ from shortcutscope.reproduce import simba, simba_data, simba_measures, simba_net
 from shortcutscope.reproduce.simba import PROTOCOL, cases
 from shortcutscope.reproduce.simba_claims import claims, draw
 from shortcutscope.reproduce.simba_data import NO_BIAS, generated, phantoms
-from shortcutscope.reproduce.simba_measures import groups_apart, judge
+from shortcutscope.reproduce.simba_measures import groups_apart, judge, layers_of
 from shortcutscope.reproduce.simba_networks import METHODS, Networks, Trained
 from shortcutscope.stats.metrics import delta_tpr
 
@@ -188,6 +188,7 @@ def test_group_models_start_from_one_network_that_is_kept(tmp_path, monkeypatch)
     assert all(torch.equal(plain[name], again[name]) for name in plain)
     models = networks.train("group models").models
     assert len(models) == 2
+    assert layers_of(networks.train("group models"), world, 50) == {}
     assert not torch.equal(models[0].fc.weight, models[1].fc.weight)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
@@ -232,7 +233,7 @@ def experiment(tmp_path):
 def test_an_experiment_of_the_generator_is_paired_and_run(tmp_path, experiment, monkeypatch):
     monkeypatch.setattr(simba_data, "SIDE", 32)
     monkeypatch.setattr(simba_networks, "TRAINING_3D", simba_networks.TRAINING_3D.but(steps=1))
-    monkeypatch.setattr(simba, "layers_of", lambda *_: {"layers": None})
+    monkeypatch.setattr(simba, "layers_of", lambda *_: {})
     PROTOCOL.check(experiment)
     world = generated(experiment)
     assert world.train.image(0).shape == (1, 32, 32, 32)
@@ -249,6 +250,15 @@ def test_an_experiment_of_the_generator_is_paired_and_run(tmp_path, experiment, 
     simba._world.cache_clear()
     assert told["flips"] is not None
     assert 0 <= told["gap"] <= 1
+
+
+def test_full_volumes_get_the_published_network(tmp_path, experiment, monkeypatch):
+    monkeypatch.setattr(simba_data, "SIDE", 32)
+    networks = Networks(generated(experiment), 0, tmp_path, full_size=True)
+    assert (networks.training.lr, networks.training.batch_size) == (1e-4, 4)
+    assert networks.initial(0)[0][0].out_channels == 32
+    assert any(isinstance(module, torch.nn.Sigmoid) for module in networks.initial(0).modules())
+    assert generated(experiment, full_size=True).test.image(0).shape == (1, 12, 12, 12)
 
 
 def test_an_experiment_without_twins_lists_no_baseline(tmp_path, experiment):
