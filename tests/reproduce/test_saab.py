@@ -15,12 +15,13 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import find_layers
-from shortcutscope.reproduce import saab, saab_siim
+from shortcutscope.reproduce import saab
 from shortcutscope.reproduce.saab import PROTOCOL, cases
-from shortcutscope.reproduce.saab_claims import claims, draw
-from shortcutscope.reproduce.saab_data import box, masks_of, phantoms, some_masks, taught_pixels
-from shortcutscope.reproduce.saab_measures import positive_variance, spurious_information
-from shortcutscope.reproduce.saab_networks import Arm, _repeated, judge, train
+from shortcutscope.reproduce.saab import siim as saab_siim
+from shortcutscope.reproduce.saab.claims import claims, draw
+from shortcutscope.reproduce.saab.data import box, masks_of, phantoms, some_masks, taught_pixels
+from shortcutscope.reproduce.saab.measures import positive_variance, spurious_information
+from shortcutscope.reproduce.saab.networks import Arm, _repeated, judge, train
 
 pydicom = pytest.importorskip("pydicom")
 
@@ -229,7 +230,7 @@ def test_radiographs_with_a_planted_tube(siim_tree, tmp_path, monkeypatch):
     assert not set(world.train.frame["group"]) & set(world.test.frame["group"])
     assert world.spurious is not None
     case = next(case for case in listed if case["supervision"] == "segmentation")
-    monkeypatch.setattr("shortcutscope.reproduce.saab_networks.TRAINING", Training(steps=1, batch_size=4))
+    monkeypatch.setattr("shortcutscope.reproduce.saab.networks.TRAINING", Training(steps=1, batch_size=4))
     saab_siim.radiographs.cache_clear()
     found = saab.run_case(case, settings(tmp_path, siim_tree))
     assert {"variance", "information", "robust_auroc"} <= set(found)

@@ -11,12 +11,15 @@ import torch
 
 from shortcutscope.bench.runner import Settings
 from shortcutscope.errors import InputError
-from shortcutscope.reproduce import simba, simba_data, simba_measures, simba_networks
+from shortcutscope.reproduce import simba
 from shortcutscope.reproduce.simba import PROTOCOL, cases
-from shortcutscope.reproduce.simba_claims import claims, draw
-from shortcutscope.reproduce.simba_data import NO_BIAS, generated, phantoms
-from shortcutscope.reproduce.simba_measures import groups_apart, judge, layers_of
-from shortcutscope.reproduce.simba_networks import METHODS, Networks, Trained
+from shortcutscope.reproduce.simba import data as simba_data
+from shortcutscope.reproduce.simba import measures as simba_measures
+from shortcutscope.reproduce.simba import networks as simba_networks
+from shortcutscope.reproduce.simba.claims import claims, draw
+from shortcutscope.reproduce.simba.data import NO_BIAS, generated, phantoms
+from shortcutscope.reproduce.simba.measures import groups_apart, judge, layers_of
+from shortcutscope.reproduce.simba.networks import METHODS, Networks, Trained
 from shortcutscope.stats.metrics import delta_tpr
 
 

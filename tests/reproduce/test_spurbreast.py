@@ -18,19 +18,17 @@ from shortcutscope.data.medical.layout import LayoutError
 from shortcutscope.data.phantoms import breast_mri
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training.fit import Training
-from shortcutscope.reproduce import (
-    spurbreast,
-    spurbreast_data,
-    spurbreast_measures,
-    spurbreast_networks,
-)
+from shortcutscope.reproduce import spurbreast
 from shortcutscope.reproduce.protocol import Claim
 from shortcutscope.reproduce.spurbreast import PROTOCOL, cases, run_case, summarize
-from shortcutscope.reproduce.spurbreast_claims import claims
-from shortcutscope.reproduce.spurbreast_data import Feature, World, available, check
-from shortcutscope.reproduce.spurbreast_figure import draw
-from shortcutscope.reproduce.spurbreast_measures import attack, judge, screen, uncertainty
-from shortcutscope.reproduce.spurbreast_networks import ARCHITECTURES, FULL, THIN, Architecture, Workshop
+from shortcutscope.reproduce.spurbreast import data as spurbreast_data
+from shortcutscope.reproduce.spurbreast import measures as spurbreast_measures
+from shortcutscope.reproduce.spurbreast import networks as spurbreast_networks
+from shortcutscope.reproduce.spurbreast.claims import claims
+from shortcutscope.reproduce.spurbreast.data import Feature, World, available, check
+from shortcutscope.reproduce.spurbreast.figure import draw
+from shortcutscope.reproduce.spurbreast.measures import attack, judge, screen, uncertainty
+from shortcutscope.reproduce.spurbreast.networks import ARCHITECTURES, FULL, THIN, Architecture, Workshop
 
 FIELD = World("field_strength", 1.0, 3)
 
