@@ -48,10 +48,11 @@ from shortcutscope.stats.metrics import auroc
 VERSION = 1
 #: The class that the artifact is planted in.
 ATTACKED = 1
-#: Share of the first training's steps that a mitigation trains on, and of its learning rate.
-SHARE, RATE = 0.3, 0.3
+#: Share of the first training's steps that a mitigation trains on, at the same learning rate.
+SHARE = 0.5
 #: Penalties relative to the task loss: orders of magnitude, as the authors' published grids have them.
-STRENGTHS, QUICK_STRENGTHS = (1.0, 10.0, 100.0, 1000.0), (10.0, 100.0)
+STRENGTHS = {"rrr": (1.0, 10.0, 100.0), "rr-clarc": (10.0, 100.0, 1000.0)}
+QUICK_STRENGTHS = {"rrr": (10.0,), "rr-clarc": (100.0,)}
 #: Of the layers with positions, the last so many are tried, as in the authors' configuration.
 LAYERS, QUICK_LAYERS = 3, 2
 #: Test samples whose relevance is measured; training samples in which shortcuts are looked for.
@@ -102,7 +103,7 @@ class Workshop:
         """For a mitigation: the network, who carries the artifact, and where it is."""
         world = self.world
         steps = self.training.n_steps(len(world.train))
-        training = self.training.but(steps=max(1, round(SHARE * steps)), lr=RATE * self.training.lr)
+        training = self.training.but(steps=max(1, round(SHARE * steps)))
         return Materials(
             model=self.biased(),
             train=world.drawn,
@@ -305,7 +306,7 @@ def _rrr(shop: Workshop) -> Case:
         shop,
         (
             Candidate({"strength": strength}, lambda s=strength: rrr(given, strength=s).model)  # type: ignore[misc]
-            for strength in _strengths(shop)
+            for strength in _strengths(shop, "rrr")
         ),
     )
 
@@ -317,10 +318,10 @@ def _rr_clarc(shop: Workshop) -> Case:
         (
             Candidate(
                 {"layer": layer, "strength": strength},
-                lambda x=layer, s=strength: rr_clarc(given, layers=x, strength=s, trained="above").model,  # type: ignore[misc]
+                lambda x=layer, s=strength: rr_clarc(given, layers=x, strength=s).model,  # type: ignore[misc]
             )
             for layer in shop.layers(given.model)
-            for strength in _strengths(shop)
+            for strength in _strengths(shop, "rr-clarc")
         ),
     )
 
@@ -344,8 +345,8 @@ def _projected(shop: Workshop, recipe: Callable[..., Any]) -> Case:
     )
 
 
-def _strengths(shop: Workshop) -> tuple[float, ...]:
-    return QUICK_STRENGTHS if shop.settings.quick else STRENGTHS
+def _strengths(shop: Workshop, name: str) -> tuple[float, ...]:
+    return (QUICK_STRENGTHS if shop.settings.quick else STRENGTHS)[name]
 
 
 #: In the order in which they are run; those from `vanilla` on are mitigations.

@@ -29,6 +29,7 @@ from shortcutscope.debias.clarc.activations import (
 from shortcutscope.debias.clarc.correction import fitted_in_turn
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
 from shortcutscope.debias.clarc.projection import Edit, Shift, evaluating
+from shortcutscope.debias.clarc.second_gradient import twice_differentiable
 from shortcutscope.debias.materials import Materials, Outcome, Start
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
 from shortcutscope.debias.training.fit import fit
@@ -275,13 +276,13 @@ def _forward_with_outputs(
         # What works in place behind it writes into a copy, so that the slope is that of the output itself.
         return values.clone()
 
-    with visiting(model, layers, keep):
+    with visiting(model, layers, keep), twice_differentiable():
         logits = find_logits(model(images))
     return logits, [kept[layer.name] for layer in layers]
 
 
-def hold_below(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> None:
-    """Take the gradient from all parameters that a layer's output depends on."""
+def hold_below(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> bool:
+    """Take the gradient from all parameters that a layer's output depends on; whether any are left."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with evaluating(model):
         _, outputs = _forward_with_outputs(model, images, layers)
@@ -290,15 +291,16 @@ def hold_below(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> Non
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             parameter.requires_grad_(False)
+    return any(gradient is None for gradient in gradients)
 
 
 def rr_clarc(
     materials: Materials,
     *,
     layers: str | Sequence[str] | None = None,
-    strength: float = 10.0,
+    strength: float = 100.0,
     refit: Refit = "never",
-    trained: Trained = "all",
+    trained: Trained | None = None,
     start: Start = "model",
     scale_batches: int = 8,
     scale_momentum: float | None = None,
@@ -319,7 +321,8 @@ def rr_clarc(
     trained
         ``"above"`` leaves everything that leads to the last of the layers as it is, as the authors' code
         does: the concept keeps its direction, and what must change is how the output reads it. ``"all"``
-        trains the whole network, which may also turn the concept away from the vector.
+        trains the whole network, which may also turn the concept away from the vector. None is "above" in
+        the biased network, where something lies behind the layer and vectors are not refitted, else "all".
     start
         The biased network by default; from a fresh one the vectors must be refitted.
     scale_batches, scale_momentum
@@ -333,8 +336,8 @@ def rr_clarc(
     """
     if refit not in ("never", "epoch"):
         raise InputError(f"refit={refit!r}; allowed are 'never' and 'epoch'")
-    if trained not in ("all", "above"):
-        raise InputError(f"trained={trained!r}; allowed are 'all' and 'above'")
+    if trained not in (None, "all", "above"):
+        raise InputError(f"trained={trained!r}; allowed are 'all', 'above' and None")
     if start == "fresh" and trained == "above":
         raise InputError("start='fresh' has to train the whole network; use trained='all'")
     if start == "fresh" and refit == "never":
@@ -361,8 +364,10 @@ def rr_clarc(
     )
     objective.to(materials.device)
     objective.fit_vectors(student)
-    if trained == "above":
-        hold_below(student, materials.example(), chosen)
+    held = trained == "above" or (trained is None and start == "model" and refit == "never")
+    if held and not hold_below(student, materials.example(), chosen) and trained is None:
+        held = False
+        student.requires_grad_(True)
     fitted = fit(
         student,
         materials.train,
@@ -380,7 +385,7 @@ def rr_clarc(
         f"the slope along the concept's vector was pulled to 0 at {', '.join(x.name for x in chosen)}; the "
         + ("vectors are those of the network at the start" if refit == "never" else "vectors were refitted"),
         f"started from {'the biased network' if start == 'model' else 'new weights'}",
-        "the whole network was trained" if trained == "all" else "trained only behind the last of the layers",
+        "trained only behind the last of the layers" if held else "the whole network was trained",
     )
     fitted.model.requires_grad_(True)
     return Outcome(fitted.model, fitted.steps, fitted.history, notes, {"scale": scale.weight})

@@ -7,9 +7,11 @@ from typing import Literal
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
+from shortcutscope.debias.clarc.second_gradient import twice_differentiable
 from shortcutscope.debias.materials import Materials, Outcome, Start
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
 from shortcutscope.debias.training.augmentation import SHIFTS, shifted
@@ -18,6 +20,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.targets import find_logits
 
 Slope = Literal["log-probabilities", "logits", "signed logits"]
+BatchNorm = Literal["held", "trained"]
 SLOPES: tuple[str, ...] = ("log-probabilities", "logits", "signed logits")
 
 
@@ -64,7 +67,8 @@ class RightReasons(Objective):
             return {"ce": task, "rrr": torch.zeros_like(task)}
         images.requires_grad_()
         # A clone, since a model may normalise its input in place, which a leaf would refuse.
-        logits = find_logits(model(images.clone()))
+        with twice_differentiable():
+            logits = find_logits(model(images.clone()))
         task = cross_entropy(logits, batch.labels)
         masked = torch.nonzero(number >= 0).flatten().to(images.device)
         score = explained(logits, self._slope, batch.generator)[masked].sum()
@@ -104,9 +108,10 @@ def absolute_cosine(gradient: Tensor, masks: Tensor) -> Tensor:
 def rrr(
     materials: Materials,
     *,
-    strength: float = 100.0,
+    strength: float = 10.0,
     slope: Slope = "log-probabilities",
     start: Start = "model",
+    batch_norm: BatchNorm | None = None,
     scale_batches: int = 8,
     scale_momentum: float | None = None,
 ) -> Outcome:
@@ -118,13 +123,18 @@ def rrr(
         With `masks`; samples without one, or with an empty one, take part with their cross-entropy alone.
     strength
         Weight of the penalty relative to the task loss, see `GradientScale`. A fitted network's task loss
-        hardly pulls any more, so that a weight of 1 changes little.
+        hardly pulls any more, so that a weight of 1 changes little; at 100 and above the task is lost.
     slope
         Of what the gradient is taken: the sum over classes of ``"log-probabilities"`` (Ross et al. 2017),
         of ``"logits"``, or of ``"signed logits"``, with a sign drawn for each. Cross-entropy changes only
         differences between logits, so that the plain sum of two opposite logits is blind to a shortcut.
     start
         The biased network by default, with the whole budget of steps.
+    batch_norm
+        ``"held"`` leaves batch norm as it is, in evaluation mode, as the authors' code does at and before a
+        layer; ``"trained"`` lets it see the batch, whose statistics then carry a part of each sample's
+        gradient that is not there when the network is used. None holds it in the biased network and trains
+        it in a fresh one.
     scale_batches, scale_momentum
         See `GradientScale`.
 
@@ -135,12 +145,18 @@ def rrr(
     """
     if slope not in SLOPES:
         raise InputError(f"slope={slope!r}; allowed are {', '.join(map(repr, SLOPES))}")
+    if batch_norm not in (None, "held", "trained"):
+        raise InputError(f"batch_norm={batch_norm!r}; allowed are 'held', 'trained' and None")
+    if batch_norm == "held" and start == "fresh":
+        raise InputError("start='fresh' has no batch norm to hold; use batch_norm='trained'")
     scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
     masks, index = _gathered(materials)
     shifts = 0 if materials.training.augmentation == "none" else SHIFTS
     objective = RightReasons(masks, index, scale, slope=slope, shifts=shifts).to(materials.device)
+    network = materials.network(start)
+    held = hold_batch_norm(network) if batch_norm != "trained" and start == "model" else 0
     fitted = fit(
-        materials.network(start),
+        network,
         materials.train,
         objective,
         materials.training.but(augmentation="none"),
@@ -156,9 +172,23 @@ def rrr(
         "cross-entropy alone",
         f"started from {'the biased network' if start == 'model' else 'new weights'}",
     ]
+    if held:
+        notes.append(f"{held} layers of batch norm stayed as they were")
+    fitted.model.requires_grad_(True)
     if materials.training.augmentation == "strong":
         notes.append("augmented by shifts alone, which the masks can follow")
     return Outcome(fitted.model, fitted.steps, fitted.history, tuple(notes), {"scale": scale.weight})
+
+
+def hold_batch_norm(model: nn.Module) -> int:
+    """Take the gradient from all batch norm, which then stays in evaluation mode; how many layers there are.
+
+    In training mode every sample's gradient passes through the statistics of its batch.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    for norm in norms:
+        norm.requires_grad_(False)
+    return len(norms)
 
 
 def _gathered(materials: Materials) -> tuple[Tensor, Tensor]:

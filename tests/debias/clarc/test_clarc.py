@@ -233,6 +233,10 @@ def test_what_leads_to_the_layer_can_be_held(materials: Materials) -> None:
     assert not any(name.startswith(("stem", "blocks.0")) for name in moved)
     assert any(name.startswith("blocks.1") for name in moved)
     assert all(parameter.requires_grad for parameter in outcome.model.parameters())
+    # So it is by default, but where nothing lies behind the layer.
+    default = rr_clarc(given, layers="blocks.0", strength=10.0).model.state_dict()
+    assert all(torch.equal(default[name], after[name]) for name in after)
+    assert any("whole network" in note for note in rr_clarc(given, layers="fc").notes)
     with pytest.raises(InputError, match="trained"):
         rr_clarc(given, trained="below")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="fresh"):

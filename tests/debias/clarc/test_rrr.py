@@ -148,3 +148,48 @@ def test_what_it_lacks_is_said_before_anything_is_trained(materials: Materials) 
         rrr(replace(materials, masks=lambda row: torch.ones(16, 16)))
     with pytest.raises(InputError, match="'log-probabilities'"):
         rrr(with_masks(materials), slope="probabilities")  # type: ignore[arg-type]
+
+
+class Attentive(nn.Module):
+    """One head of attention over patches, computed by the fused function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(1, 24, 8, 8)
+        self.qkv = nn.Linear(24, 72)
+        self.head = nn.Linear(24, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x).flatten(2).transpose(1, 2)
+        query, key, value = (part.unsqueeze(1) for part in self.qkv(tokens).chunk(3, dim=2))
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value).squeeze(1)
+        return self.head((tokens + mixed).mean(1))  # type: ignore[no-any-return]
+
+
+def test_a_second_backward_pass_goes_through_fused_attention(materials: Materials) -> None:
+    with seeded(0):
+        model = Attentive().eval()
+    masks = {row: artifact_mask(materials.train, row, "tag") for row in range(len(materials.train))}
+    given = replace(materials, model=model, initial=None, masks=masks.get)
+    outcome = rrr(given, strength=1.0)
+    moved = outcome.model.qkv.weight - given.model.qkv.weight  # type: ignore[union-attr, operator]
+    assert torch.isfinite(moved).all()
+    assert float(moved.detach().abs().max()) > 0  # type: ignore[union-attr]
+
+
+def test_batch_norm_stays_as_it_was_unless_it_is_to_be_trained(materials: Materials) -> None:
+    masks = {row: artifact_mask(materials.train, row, "tag") for row in range(len(materials.train))}
+    given = replace(materials, masks=masks.get)
+    before = {k: v for k, v in given.model.state_dict().items() if ".bn" in k}
+    held, trained = rrr(given), rrr(given, batch_norm="trained")
+    same = [
+        all(torch.equal(value, outcome.model.state_dict()[name]) for name, value in before.items())
+        for outcome in (held, trained)
+    ]
+    assert same == [True, False]
+    assert all(parameter.requires_grad for parameter in held.model.parameters())
+    assert any("batch norm" in note for note in held.notes)
+    with pytest.raises(InputError, match="fresh"):
+        rrr(given, start="fresh", batch_norm="held")
+    with pytest.raises(InputError, match="batch_norm"):
+        rrr(given, batch_norm="some")  # type: ignore[arg-type]
