@@ -213,7 +213,9 @@ def draw(finished: Sequence[Case]) -> Figure:
         own.sort(key=lambda row: (names.index(_named(row)), row["clean_fraction"]))
         found = [Dot(_named(row), f"{row['clean_fraction']:.0%} clean", **row["gap_robust"]) for row in own]
         panels.append(Panel(f"{correlation:.0%} correlation", found))
-    return dots(panels, "share of the gap in robust AUROC that is closed", limits=(-0.5, 1.2), lines=(0, 1))
+    fractions = [f"{value:.0%} clean" for value in sorted({row["clean_fraction"] for row in tables})]
+    label = "share of the gap in robust AUROC that is closed"
+    return dots(panels, label, limits=(-0.5, 1.2), lines=(0, 1), series=fractions)
 
 
 def _named(row: Case) -> str:

@@ -44,7 +44,12 @@ class Panel:
 
 
 def dots(
-    panels: Sequence[Panel], xlabel: str, *, limits: tuple[float, float], lines: Sequence[float] = ()
+    panels: Sequence[Panel],
+    xlabel: str,
+    *,
+    limits: tuple[float, float],
+    lines: Sequence[float] = (),
+    series: Sequence[str] | None = None,
 ) -> Figure:
     """Draw them side by side, with the same rows.
 
@@ -58,9 +63,11 @@ def dots(
         Of the axis; what lies outside is drawn at the edge as an arrow.
     lines
         Where upright lines stand for comparison.
+    series
+        Their order in the legend; None as they come.
     """
     rows = list(dict.fromkeys(dot.row for panel in panels for dot in panel.dots))
-    series = list(dict.fromkeys(dot.series for panel in panels for dot in panel.dots))
+    series = list(series or dict.fromkeys(dot.series for panel in panels for dot in panel.dots))
     drawn = Figure(figsize=(WIDTH * len(panels) + 1.5, ROW_INCHES * len(rows) + 1.4), layout="constrained")
     axes = drawn.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, ax in zip(panels, axes, strict=True):
