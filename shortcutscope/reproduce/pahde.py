@@ -1,10 +1,10 @@
 """From finding a shortcut to unlearning it: identify, retrieve, localize, mitigate (Pahde et al. 2025).
 
 A controlled artifact is planted in a share of one class, and networks of the paper's architectures are
-trained on it. For each, discovery looks for it unasked, concept vectors rank its carriers, masks of it are
-drawn, and it is unlearnt by RRR, RR-ClArC, P-ClArC and reactive P-ClArC. Strengths and layers are chosen on
-validation samples, as in the paper. Judged on the test samples without the artifact (clean) and with it on
-all of them (attacked), and by the share of the relevance that lies on the artifact.
+trained on it. For each, clusters of relevances and outlying neurons are held against the artifact's carriers,
+concept vectors rank them, masks are drawn, and the artifact is unlearnt by RRR, RR-ClArC, P-ClArC and
+reactive P-ClArC, with strengths and layers chosen on validation samples. Judged on the test samples without
+the artifact (clean) and with it on all of them (attacked), and by the share of the relevance that lies on it.
 """
 
 from __future__ import annotations
