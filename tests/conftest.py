@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Tests run in processes beside each other, each with one thread; set before numpy and torch are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,6 +22,23 @@ def shared_data() -> Path:
             f"no real data in {folder}; set SHORTCUTSCOPE_DATA to where pneumoniamnist.npz and mednist/ lie"
         )
     return folder
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A browser for all tests of a process: playwright refuses to be started twice in one thread."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield chromium
+        chromium.close()
 
 
 #: Files that take minutes: begun first, so that no process waits for the last of them at the end.

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from shortcutscope.models.thin import thin_resnet18
 from shortcutscope.scan.scanner import scan
 
 KIND = "noise"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 #: What a notebook gives the front end of a widget, without a notebook.
 MODEL = """
   const state = %s; const heard = {}; window.sent = []; window.state = state;
@@ -86,19 +84,6 @@ def made_up():
     blocks = {"stem": signal[:, :20].astype(np.float32), "input": signal[:, 20:].astype(np.float32)}
     frame = pd.DataFrame({"carries": carries, "label": labels, "group": np.arange(300)})
     return Views(blocks), frame
-
-
-@pytest.fixture(scope="session")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
