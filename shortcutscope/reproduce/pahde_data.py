@@ -26,7 +26,7 @@ from shortcutscope.errors import InputError
 SIZES, QUICK_SIZES = (1000, 300, 400), (600, 200, 300)
 #: Sides of the phantom radiographs and of their middle, which is taken; samples of the phantom ECGs;
 #: difficulty of either task.
-WHOLE, SIDE, LENGTH, DIFFICULTY = 80, 48, 200, {"image": 0.7, "signal": 1.0}
+WHOLE, SIDE, LENGTH, DIFFICULTY = 80, 48, 200, {"image": 0.7, "signal": 1.4}
 #: Shares of a real data set for validation and test, where it has no such splits; and sides of its images.
 SHARES, REAL_SIDE, REAL_QUICK_SIDE = (0.1, 0.2), 224, 48
 

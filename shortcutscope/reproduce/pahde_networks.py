@@ -21,7 +21,7 @@ PUBLISHED = {"vgg16": "vgg16", "resnet50": "resnet50", "vit": "vit_b_16"}
 THIN: dict[str, Training] = {
     "vgg16": Training(epochs=8, lr=2e-3),
     "resnet50": Training(epochs=6, lr=2e-3),
-    "vit": Training(epochs=14, lr=1.5e-3),
+    "vit": Training(epochs=24, lr=1.5e-3),
     "xresnet1d": Training(epochs=5, lr=2e-3),
 }
 FULL = Training(epochs=5, lr=1e-4, batch_size=32)
