@@ -316,6 +316,7 @@ PROTOCOL = Protocol(
         summarize=summarize,
         columns=("network", "kind", "seed", "recipe", "variant", *METRICS),
         command="reproduce",
+        draw=draw,
     ),
     paper=PAPER,
     data=(
@@ -324,5 +325,4 @@ PROTOCOL = Protocol(
     ),
     claims=claims,
     check=check,
-    draw=draw,
 )

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from shortcutscope.bench.runner import Case, Settings, Suite, run
 from shortcutscope.rundir import to_json, write_atomically, write_json
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["NOT_FOUND", "Claim", "Protocol", "reproduce"]
 
@@ -51,7 +48,7 @@ class Protocol:
     Attributes
     ----------
     suite
-        Its cases, how one is run and how they sum up; the suite's name is the protocol's.
+        Its cases, how one is run, how they sum up and are drawn; the suite's name is the protocol's.
     paper
         Authors, year, title, where it was published.
     data
@@ -60,8 +57,6 @@ class Protocol:
         From the finished cases to the paper's claims.
     check
         Refuses a folder that does not hold the data, before anything is run.
-    draw
-        From the finished cases to the figure that tells most.
     """
 
     suite: Suite
@@ -69,7 +64,6 @@ class Protocol:
     data: str
     claims: Callable[[Sequence[Case]], list[Claim]]
     check: Callable[[Path], None]
-    draw: Callable[[Sequence[Case]], Figure]
 
 
 def reproduce(
@@ -101,8 +95,8 @@ def reproduce(
     claims = protocol.claims(ran) if ran else []
     result |= {"paper": protocol.paper, "claims": to_json([asdict(claim) for claim in claims])}
     write_json(out / "result.json", result)
-    if ran:
-        figure = protocol.draw(ran)
+    if ran and protocol.suite.draw is not None:
+        figure = protocol.suite.draw(ran)
         write_atomically(out / "figure.png", lambda file: figure.savefig(file, format="png", dpi=150))
     _print(console, protocol, claims)
     return result

@@ -15,10 +15,12 @@ from PIL import Image
 from shortcutscope.bench.runner import Settings
 from shortcutscope.data.medical.isic2019 import DIAGNOSES
 from shortcutscope.errors import InputError
-from shortcutscope.reproduce import pahde, pahde_data, pahde_steps
-from shortcutscope.reproduce.pahde_data import ARTIFACTS, make_world, masks_of
-from shortcutscope.reproduce.pahde_networks import OF_IMAGES, OF_SIGNALS, network
-from shortcutscope.reproduce.pahde_steps import MITIGATIONS, STEPS, artifact_relevance
+from shortcutscope.reproduce import pahde
+from shortcutscope.reproduce.pahde import data as pahde_data
+from shortcutscope.reproduce.pahde import steps as pahde_steps
+from shortcutscope.reproduce.pahde.data import ARTIFACTS, make_world, masks_of
+from shortcutscope.reproduce.pahde.networks import OF_IMAGES, OF_SIGNALS, network
+from shortcutscope.reproduce.pahde.steps import MITIGATIONS, STEPS, artifact_relevance
 
 Case = dict[str, Any]
 

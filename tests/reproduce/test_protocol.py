@@ -41,8 +41,9 @@ def protocol() -> Protocol:
         summarize=lambda cases: {"n": len(cases)},
         columns=("number", "accuracy"),
         command="reproduce",
+        draw=lambda cases: Figure(),
     )
-    return Protocol(suite, "Somebody 2020", "phantoms", claims, refuse, lambda cases: Figure())
+    return Protocol(suite, "Somebody 2020", "phantoms", claims, refuse)
 
 
 def settings(tmp_path: Path, data: Path | None = None) -> Settings:

@@ -130,6 +130,7 @@ PROTOCOL = Protocol(
             "balanced_auroc",
         ),
         command="reproduce",
+        draw=draw,
     ),
     paper=(
         "Saab, Hooper, Chen, Zhang, Rubin, Ré 2022. Reducing reliance on spurious features in medical image "
@@ -142,5 +143,4 @@ PROTOCOL = Protocol(
     ),
     claims=claims,
     check=saab_siim.check,
-    draw=draw,
 )

@@ -95,6 +95,7 @@ PROTOCOL = Protocol(
         summarize=summarize,
         columns=("bias", "dims", "seed", "method", "accuracy", "delta_tpr", "delta_fpr", "gap", "flips"),
         command="reproduce",
+        draw=draw,
     ),
     paper=(
         "Stanley, Souza, Winder, Gulve, Amador, Wilms, Forkert 2024. Towards objective and systematic "
@@ -109,5 +110,4 @@ PROTOCOL = Protocol(
     ),
     claims=claims,
     check=check,
-    draw=draw,
 )

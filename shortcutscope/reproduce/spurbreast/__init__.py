@@ -135,6 +135,7 @@ PROTOCOL = Protocol(
             "verdict",
         ),
         command="reproduce",
+        draw=draw,
     ),
     paper=(
         "Won, De Neve, Vankerschaver, Ozbulak 2025. SpurBreast: A curated dataset for investigating spurious "
@@ -147,5 +148,4 @@ PROTOCOL = Protocol(
     ),
     claims=claims,
     check=check,
-    draw=draw,
 )

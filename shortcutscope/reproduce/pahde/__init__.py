@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from shortcutscope.bench.dots import Dot, Panel, dots
 from shortcutscope.bench.intervals import mean_with_interval
 from shortcutscope.bench.runner import Case, Settings, Suite
-from shortcutscope.reproduce.pahde_data import ARTIFACTS, check, datasets
-from shortcutscope.reproduce.pahde_networks import OF_IMAGES, OF_SIGNALS
-from shortcutscope.reproduce.pahde_steps import MITIGATIONS, STEPS, run_case
+from shortcutscope.reproduce.pahde.data import ARTIFACTS, check, datasets
+from shortcutscope.reproduce.pahde.networks import OF_IMAGES, OF_SIGNALS
+from shortcutscope.reproduce.pahde.steps import MITIGATIONS, STEPS, run_case
 from shortcutscope.reproduce.protocol import NOT_FOUND, Claim, Protocol
 
 if TYPE_CHECKING:
@@ -223,6 +223,7 @@ PROTOCOL = Protocol(
             "relevance",
         ),
         command="reproduce",
+        draw=draw,
     ),
     paper=(
         "Pahde, Wiegand, Lapuschkin, Samek 2025, Ensuring medical AI safety: interpretability-driven "
@@ -235,5 +236,4 @@ PROTOCOL = Protocol(
     ),
     claims=claims,
     check=check,
-    draw=draw,
 )

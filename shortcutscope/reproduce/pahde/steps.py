@@ -39,8 +39,8 @@ from shortcutscope.models.layers import find_layers
 from shortcutscope.probes.cav import cross_fit_cav
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import make_folds
-from shortcutscope.reproduce.pahde_data import World, make_world, masks_of
-from shortcutscope.reproduce.pahde_networks import FULL, THIN, network, weights_file
+from shortcutscope.reproduce.pahde.data import World, make_world, masks_of
+from shortcutscope.reproduce.pahde.networks import FULL, THIN, network, weights_file
 from shortcutscope.rundir import write_atomically
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.scan.reading import Scan
