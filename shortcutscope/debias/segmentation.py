@@ -62,9 +62,10 @@ def spatial_specificity(
         From a row of the training table to the finding's pixels in the model's input, true or pseudo; by
         default the table's own masks.
     unmasked
-        Samples of the foreground class without a mask are ``"leave"``: left out of the loss, or
-        ``"pseudo"``: half of the steps are spent without them, and in the other half they are taught what the
-        network then sees in them (self-training). Samples of the other class have an empty mask.
+        Samples of the foreground class without a mask are ``"leave"``: left out, or ``"pseudo"``: half of the
+        steps are spent without them, and in the other half they are taught what the network then sees in them
+        (self-training). While some are left out, those with a mask are drawn as often as the samples of the
+        other class, whose mask is empty: else a network that sees few findings learns that there are none.
     foreground
         Class that has the finding.
     width
@@ -96,11 +97,10 @@ def spatial_specificity(
     notes, spent, missing = taught.notes(supervision), 0, np.flatnonzero(~taught.known)
 
     def train(steps: int, name: str, taught: Taught, **options: Any) -> Any:
-        objective = PixelCrossEntropy(taught.targets, taught.known, shifts=shifts, balance=balance)
         return fit(
             model,
             materials.train,
-            objective,
+            PixelCrossEntropy.of(taught, shifts=shifts, balance=balance),
             training.but(steps=steps),
             name=name,
             progress=materials.progress,
@@ -188,12 +188,22 @@ class Taught:
         everything[torch.from_numpy(rows)], known[rows] = targets, True
         return replace(self, targets=everything, known=known)
 
+    def draws(self) -> Tensor | None:
+        """How often each sample is drawn, (N,): both classes alike where some of one are left out."""
+        if self.known.all():
+            return None
+        frequent = np.zeros(len(self.known))
+        for own in (self.known & self.positive, ~self.positive):
+            frequent[own] = 1 / max(1, own.sum())
+        return torch.from_numpy(frequent)
+
     def notes(self, supervision: Supervision) -> list[str]:
-        """How many samples were drawn."""
+        """How many samples have a mask, and what becomes of the others."""
         if supervision == "binary":
             return ["every pixel was taught the label of its image"]
         drawn, all_of_them = int((self.known & self.positive).sum()), int(self.positive.sum())
-        return [f"{drawn} of {all_of_them} samples with the finding have a mask of it ({supervision})"]
+        told = f"{drawn} of {all_of_them} samples with the finding have a mask of it ({supervision})"
+        return [told if drawn == all_of_them else f"{told}; they are drawn as often as those without it"]
 
 
 def finding_mask(table: ImageTable, row: int) -> Tensor | None:
@@ -244,16 +254,32 @@ class PixelCrossEntropy(Objective):
         Largest shift of a batch together with its masks, in pixels.
     balance
         Foreground and background of a batch weigh the same.
+    draws
+        (N,) how often each sample is drawn; None for all alike.
     """
 
     allows_augmentation = False  # a mask has to stay on its pixels, so that shifts are made here
 
     def __init__(
-        self, targets: Tensor, known: npt.NDArray[np.bool_], *, shifts: int = 0, balance: bool = False
+        self,
+        targets: Tensor,
+        known: npt.NDArray[np.bool_],
+        *,
+        shifts: int = 0,
+        balance: bool = False,
+        draws: Tensor | None = None,
     ) -> None:
         super().__init__()
         self._targets, self._known = targets, torch.from_numpy(np.asarray(known, bool))
-        self._shifts, self._balance = shifts, balance
+        self._shifts, self._balance, self._draws = shifts, balance, draws
+
+    @classmethod
+    def of(cls, taught: Taught, *, shifts: int = 0, balance: bool = False) -> PixelCrossEntropy:
+        """Of what the pixels are taught."""
+        return cls(taught.targets, taught.known, shifts=shifts, balance=balance, draws=taught.draws())
+
+    def draws(self) -> Tensor | None:  # noqa: D102
+        return self._draws
 
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
         assert isinstance(model, Segmenter)

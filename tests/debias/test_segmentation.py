@@ -130,6 +130,17 @@ def test_samples_without_a_mask_are_left_out_or_taught_what_the_network_sees(mat
     assert any("12 of 24 steps" in note for note in pseudo.notes)
 
 
+def test_masked_samples_are_drawn_as_often_as_those_without_the_finding(materials: Materials) -> None:
+    table = squares()
+    assert Taught.of(table, "segmentation").draws() is None
+    few = Taught.of(table, "segmentation", masks=lambda row: table.mask(row) if row < 12 else None)
+    draws = few.draws()
+    assert draws is not None
+    assert float(draws[few.positive].sum()) == pytest.approx(float(draws[~few.positive].sum()))
+    assert (draws == 0).numpy().tolist() == (~few.known).tolist()
+    assert torch.equal(PixelCrossEntropy.of(few).draws(), draws)
+
+
 def test_what_it_lacks_is_said_before_anything_is_trained(materials: Materials) -> None:
     table = squares(8)
     given = taught_by(table, 2, materials)

@@ -21,7 +21,7 @@ from shortcutscope.reproduce.saab import siim as saab_siim
 from shortcutscope.reproduce.saab.claims import claims, draw
 from shortcutscope.reproduce.saab.data import box, masks_of, phantoms, some_masks, taught_pixels
 from shortcutscope.reproduce.saab.measures import positive_variance, spurious_information
-from shortcutscope.reproduce.saab.networks import Arm, _repeated, judge, train
+from shortcutscope.reproduce.saab.networks import Arm, judge, train
 
 pydicom = pytest.importorskip("pydicom")
 
@@ -147,22 +147,6 @@ def test_measures_by_hand():
     assert spurious_information(positive, spurious) == pytest.approx(told / entropy)
     assert spurious_information(spurious, spurious) == pytest.approx(1)
     assert spurious_information(np.ones_like(spurious), spurious) == pytest.approx(0)
-
-
-def test_few_masked_samples_are_repeated_until_they_are_as_many(tmp_path):
-    world = phantoms("anywhere", "tag", 50, 64, 40, tmp_path)
-    masks = some_masks(world.train, 5, "segmentation", 50)
-    masked = {row: mask for row in range(64) if (mask := masks(row)) is not None}
-    table, repeated = _repeated(world.train, masked)
-    labels = table.frame["label"].to_numpy()
-    assert labels.sum() * 2 == len(labels) == 64
-    for row in range(64):
-        mask = repeated(row)
-        assert (mask is not None) == (labels[row] == 1)
-        name = table.frame["sample_id"][row].split("-", 1)[1]
-        original = world.train.frame.index[world.train.frame["sample_id"] == name][0]
-        assert torch.equal(table.image(row), world.train.image(int(original)))
-        assert mask is None or torch.equal(mask, world.train.mask(int(original)))
 
 
 @pytest.mark.parametrize(

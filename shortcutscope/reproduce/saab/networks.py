@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -68,13 +68,11 @@ def train(world: World, arm: Arm, seed: int, *, training: Training = TRAINING) -
     training = training.but(seed=seed)
     if arm.supervision == "classifier":
         return fit(_thin(seed), world.train, CrossEntropy(), training, progress=False).model
-    if arm.masks is None:
-        masks = some_masks(world.train, None, arm.supervision, seed)
-        return _taught(world.train, masks, arm, seed, training)
     masks = some_masks(world.train, arm.masks, arm.supervision, seed)
+    if arm.masks is None:
+        return _taught(world.train, masks, arm, seed, training)
     masked = {row: mask for row in range(len(world.train)) if (mask := masks(row)) is not None and mask.any()}
-    table, repeated = _repeated(world.train, masked)
-    first = _taught(table, repeated, arm, seed, training)
+    first = _taught(world.train, masked.get, arm, seed, training)
     if arm.unmasked == "leave":
         return first
     unknown = [row for row in np.flatnonzero(_positive(world.train)).tolist() if row not in masked]
@@ -87,28 +85,13 @@ def _taught(table: ImageTable, masks: Masks, arm: Arm, seed: int, training: Trai
     supervision: Supervision = arm.supervision  # type: ignore[assignment]
     if arm.architecture == "unet":
         taught = Taught.of(table, supervision, masks=masks)
-        objective = PixelCrossEntropy(taught.targets, taught.known, shifts=SHIFTS)
+        objective = PixelCrossEntropy.of(taught, shifts=SHIFTS)
         network = UNet(len(table[0][0]), seed)
         return fit(network, table, objective, training.but(augmentation="none"), progress=False).model
     materials = Materials(
         model=_thin(seed), train=table, initial=_thin, training=training, seed=seed, progress=False
     )
     return spatial_specificity(materials, supervision=supervision, masks=masks, width=DECODER).model
-
-
-def _repeated(table: ImageTable, masked: Mapping[int, Tensor]) -> tuple[ImageTable, Masks]:
-    """The negatives, and the positives with a mask, so often that there are as many of them.
-
-    Otherwise a step sees next to no lesion, and what is left of the positives tells the network that
-    there is nothing to find.
-    """
-    negative = np.flatnonzero(~_positive(table))
-    rows = np.concatenate([negative, np.resize(list(masked), len(negative))])
-    frame = table.frame.iloc[rows].reset_index(drop=True)
-    frame["sample_id"] = [f"{number}-{name}" for number, name in enumerate(frame["sample_id"])]
-    images = np.stack([table.image(int(row)).numpy() for row in rows])
-    made = ImageTable.from_arrays(images, frame, value_range=table.value_range, transform=table.transform)
-    return made, lambda row: masked.get(int(rows[row]))
 
 
 @torch.no_grad()
