@@ -56,7 +56,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "cnn3d": lambda seed: thin_cnn3d(seed=seed),
 }
 #: Of networks that need another training to learn the task at all, as the unbiased samples showed.
-TRAININGS = {"alexnet": TRAINING.but(epochs=20, lr=1e-3)}
+TRAININGS = {"alexnet": TRAINING.but(epochs=20, lr=1e-3), "cnn3d": TRAINING.but(epochs=20, lr=1e-2)}
 
 
 @dataclass(frozen=True)
