@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from shortcutscope.data.medical.annotations import with_annotations
 from shortcutscope.data.medical.layout import Layout
 from shortcutscope.data.roles import listed
+from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError
 
-__all__ = ["SOURCE", "Part", "diagnosed", "grouped_by_lesion", "joined", "part_images", "parts_present"]
+__all__ = ["SOURCE", "Part", "diagnosed_table", "joined", "part_images"]
 
 SOURCE = "https://challenge.isic-archive.com/data"
 
@@ -45,6 +47,53 @@ class Part:
     def truth_places(self) -> tuple[str, str]:
         """Where the table of diagnoses may lie."""
         return self.truth, f"{Path(self.truth).stem}/{self.truth}"
+
+
+def diagnosed_table(
+    layout: Layout,
+    root: str | Path,
+    parts: Sequence[Part],
+    read_part: Callable[[str | Path, Part], pd.DataFrame],
+    diagnoses: Sequence[str],
+    *,
+    target: str | None,
+    annotations: str | Path | None,
+    options: Options,
+    neither: str | None = None,
+) -> ImageTable:
+    """A year's table of diagnoses, from the parts that are there.
+
+    Parameters
+    ----------
+    layout, root
+        What is expected, and the folder with the parts.
+    parts
+        As published.
+    read_part
+        Gives the columns sample_id, image, split, those of `diagnoses`, and further ones; lesion_id
+        becomes the group.
+    diagnoses, target, neither
+        As in `diagnosed`.
+    annotations
+        A file of artifacts, see :func:`shortcutscope.data.medical.annotations.with_annotations`, or None.
+    options
+        Of the table; images are read with three channels where `mode` is not given.
+
+    Raises
+    ------
+    LayoutError
+        When no part is there, or one is incomplete or odd.
+    InputError
+        For an unknown target or option, and annotations that cannot be used.
+    """
+    frame = pd.concat(
+        [read_part(root, part) for part in parts_present(layout, root, parts)], ignore_index=True
+    )
+    frame, classes = diagnosed(layout, root, frame, diagnoses, target, neither)
+    options.setdefault("mode", "RGB")
+    options.setdefault("classes", classes)
+    table = ImageTable.from_frame(grouped_by_lesion(frame), root=root, **options)
+    return table if annotations is None else with_annotations(table, annotations)
 
 
 def parts_present(layout: Layout, root: str | Path, parts: Sequence[Part]) -> list[Part]:

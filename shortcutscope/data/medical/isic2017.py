@@ -7,8 +7,7 @@ from typing import Unpack
 
 import pandas as pd
 
-from shortcutscope.data.medical.annotations import with_annotations
-from shortcutscope.data.medical.isic import SOURCE, Part, diagnosed, joined, part_images, parts_present
+from shortcutscope.data.medical.isic import SOURCE, Part, diagnosed_table, joined, part_images
 from shortcutscope.data.medical.layout import Layout
 from shortcutscope.data.roles import listed
 from shortcutscope.data.table import ImageTable, Options
@@ -74,14 +73,17 @@ def isic2017(
     InputError
         For an unknown target or option, and annotations that cannot be used.
     """
-    frame = pd.concat(
-        [_read_part(root, part) for part in parts_present(LAYOUT, root, _PARTS)], ignore_index=True
+    return diagnosed_table(
+        LAYOUT,
+        root,
+        _PARTS,
+        _read_part,
+        DIAGNOSES,
+        target=target,
+        annotations=annotations,
+        options=options,
+        neither="nevus",
     )
-    frame, classes = diagnosed(LAYOUT, root, frame, DIAGNOSES, target, neither="nevus")
-    options.setdefault("mode", "RGB")
-    options.setdefault("classes", classes)
-    table = ImageTable.from_frame(frame, root=root, **options)
-    return table if annotations is None else with_annotations(table, annotations)
 
 
 def _read_part(root: str | Path, part: Part) -> pd.DataFrame:

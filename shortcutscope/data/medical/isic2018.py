@@ -7,14 +7,12 @@ from typing import Literal, Unpack
 
 import pandas as pd
 
-from shortcutscope.data.medical.annotations import artifact_columns, read_annotations, with_annotations
+from shortcutscope.data.medical.annotations import artifact_columns, read_annotations
 from shortcutscope.data.medical.isic import (
     SOURCE,
     Part,
-    diagnosed,
-    grouped_by_lesion,
+    diagnosed_table,
     part_images,
-    parts_present,
 )
 from shortcutscope.data.medical.layout import Layout
 from shortcutscope.data.roles import listed, require_columns
@@ -98,18 +96,20 @@ def isic2018(
     InputError
         For an unknown task, target or option, and annotations that cannot be used.
     """
-    options.setdefault("mode", "RGB")
     if task == 1:
         return _segmented(root, target, annotations, options)
     if task != 3:
         raise InputError(f"task must be 3 (diagnoses) or 1 (segmentations), not {task!r}")
-    frame = pd.concat(
-        [_read_part(root, part) for part in parts_present(LAYOUT, root, _PARTS)], ignore_index=True
+    return diagnosed_table(
+        LAYOUT,
+        root,
+        _PARTS,
+        _read_part,
+        DIAGNOSES,
+        target=target,
+        annotations=annotations,
+        options=options,
     )
-    frame, classes = diagnosed(LAYOUT, root, frame, DIAGNOSES, target)
-    options.setdefault("classes", classes)
-    table = ImageTable.from_frame(grouped_by_lesion(frame), root=root, **options)
-    return table if annotations is None else with_annotations(table, annotations)
 
 
 def _read_part(root: str | Path, part: Part) -> pd.DataFrame:
@@ -164,5 +164,6 @@ def _segmented(
             f"{len(unsegmented)} image(s) have no segmentation in {_SEGMENTED.masks}: {listed(unsegmented)}",
         )
     columns = table[["label", *artifact_columns(table)]].reset_index(drop=True)
+    options.setdefault("mode", "RGB")
     options.setdefault("classes", ["benign", "malignant"])
     return ImageTable.from_frame(pd.concat([images, columns], axis=1), root=root, **options)

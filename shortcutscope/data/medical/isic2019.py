@@ -7,15 +7,12 @@ from typing import Unpack
 
 import pandas as pd
 
-from shortcutscope.data.medical.annotations import with_annotations
 from shortcutscope.data.medical.isic import (
     SOURCE,
     Part,
-    diagnosed,
-    grouped_by_lesion,
+    diagnosed_table,
     joined,
     part_images,
-    parts_present,
 )
 from shortcutscope.data.medical.layout import Layout
 from shortcutscope.data.table import ImageTable, Options
@@ -79,14 +76,16 @@ def isic2019(
     InputError
         For an unknown target or option, and annotations that cannot be used.
     """
-    frame = pd.concat(
-        [_read_part(root, part) for part in parts_present(LAYOUT, root, _PARTS)], ignore_index=True
+    return diagnosed_table(
+        LAYOUT,
+        root,
+        _PARTS,
+        _read_part,
+        DIAGNOSES,
+        target=target,
+        annotations=annotations,
+        options=options,
     )
-    frame, classes = diagnosed(LAYOUT, root, frame, DIAGNOSES, target)
-    options.setdefault("mode", "RGB")
-    options.setdefault("classes", classes)
-    table = ImageTable.from_frame(grouped_by_lesion(frame), root=root, **options)
-    return table if annotations is None else with_annotations(table, annotations)
 
 
 def _read_part(root: str | Path, part: Part) -> pd.DataFrame:
