@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 from safetensors.numpy import load_file, save
 
-from shortcutscope.data.pictures import Picture, kind_of, sample_picture
+from shortcutscope.data.pictures import SLICES, Picture, kind_of, sample_picture, slices_picture
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import read_json, write_atomically, write_json
 
@@ -82,6 +82,16 @@ class Hits:
         """Write the table, to be marked in a spreadsheet (column ``mark``) and read in again."""
         path, text = Path(path), self.frame.to_csv(index=False)
         write_atomically(path, lambda file: file.write(text.encode()))
+        return path
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write a page of the pictures and scores, to look at while the table is marked."""
+        page = (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(self.name)}</title>'
+            f'<body style="font:14px system-ui,sans-serif;margin:24px">{self._repr_html_()}</body></html>\n'
+        )
+        path = Path(path)
+        write_atomically(path, lambda file: file.write(page.encode()))
         return path
 
     def save(self, folder: str | Path) -> Path:
@@ -152,11 +162,11 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
     ----------
     table
         With images ``(C, H, W)`` of one or three channels; of others the first channel is shown, of volumes
-        the middle slice, of signals the traces of all leads.
+        nine slices, of signals the traces of all leads.
     sample_ids
         Which; those that the table lacks are left out.
     side
-        Longest side in pixels; signals are drawn twice as wide.
+        Longest side in pixels; volumes and signals are drawn twice as wide.
     """
     position = {str(name): k for k, name in enumerate(table.frame["sample_id"])}
     pictures: dict[str, Picture] = {}
@@ -164,8 +174,12 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
         if name not in position:
             continue
         image = table.image(position[name]).numpy()
-        if kind_of(image) == "signal":
+        kind = kind_of(image)
+        if kind == "signal":
             pictures[name] = sample_picture(image, table.value_range, width=2 * side)
+            continue
+        if kind == "volume":
+            pictures[name] = slices_picture(image, table.value_range, 2 * side // SLICES)
             continue
         drawn = Image.fromarray(sample_picture(image, table.value_range))
         drawn.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -58,8 +58,8 @@ class Retrieval:
         ``"early"`` (the first half), ``"all"``, names, or ``"auto"``: the set among these, with and without
         the images, that recovers held-out marks best.
     images
-        The table that was scanned. A filter bank of the images is then ranked by, too, which sees small
-        artifacts that a network's pooled activations miss.
+        The table that was scanned; hits have pictures then. A filter bank of images is ranked by, too,
+        which sees small artifacts that a network's pooled activations miss; volumes and signals have none.
     cache
         Folder that keeps the filter bank, so that the images are read once.
     path

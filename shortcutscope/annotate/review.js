@@ -58,6 +58,7 @@ function render({ model, el }) {
   const items = model.get("items");
   const cells = items.map((item, index) => {
     const cell = element("div", { class: "ss-cell", role: "option", tabindex: index ? "-1" : "0", "data-id": item.id });
+    if (item.wide) cell.classList.add("ss-wide");
     if (item.src) cell.append(pictured(item));
     cell.append(element("span", { class: "ss-caption" }, `${item.caption} (${item.score})`));
     cell.append(element("span", { class: "ss-state" }));

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shortcutscope.annotate.hits import Hits, picture_uri
+from shortcutscope.annotate.hits import SIDE, Hits, picture_uri
 from shortcutscope.annotate.review_grid import review_grid
+from shortcutscope.data.pictures import Picture
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,15 +83,15 @@ class _HitReview:
 
 
 def _items(hits: Hits) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": str(row["sample_id"]),
-            "caption": f"{row['rank']}. {row['sample_id']}",
-            "score": f"{row['score']:.2f}",
-            "src": picture_uri(hits.pictures[str(row["sample_id"])])
-            if str(row["sample_id"]) in hits.pictures
-            else "",
-            "mark": {1.0: True, 0.0: False}.get(row["mark"]),
-        }
-        for row in hits.frame.to_dict("records")
-    ]
+    return [_item(row, hits.pictures.get(str(row["sample_id"]))) for row in hits.frame.to_dict("records")]
+
+
+def _item(row: Mapping[Any, Any], picture: Picture | None) -> dict[str, Any]:
+    return {
+        "id": str(row["sample_id"]),
+        "caption": f"{row['rank']}. {row['sample_id']}",
+        "score": f"{row['score']:.2f}",
+        "src": "" if picture is None else picture_uri(picture),
+        "wide": picture is not None and picture.shape[1] > SIDE,
+        "mark": {1.0: True, 0.0: False}.get(row["mark"]),
+    }

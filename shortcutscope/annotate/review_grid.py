@@ -42,8 +42,9 @@ def review_grid(
         What the button gives the answers to.
     items
         One per picture: ``id``, ``caption``, ``score`` (text), ``src`` (a data URI, or empty), ``mark``
-        (True, False or None: what was answered before), and maybe ``overlay`` with the ``size`` (H, W) that
-        the SVG ``path`` of a mask is drawn in.
+        (True, False or None: what was answered before), maybe ``wide`` (shown larger: slices of a volume,
+        traces of a signal), and maybe ``overlay`` with the ``size`` (H, W) that the SVG ``path`` of a mask
+        is drawn in.
     words
         What is shown: ``question``, ``keys``, ``samples``, ``button``; of a picture's state ``accept``,
         ``reject`` and ``open``; of many ``accepted`` and ``rejected``.

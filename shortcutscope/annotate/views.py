@@ -18,7 +18,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from shortcutscope.discover.filters import image_bank
+from shortcutscope.discover.filters import IMAGE_AXES, image_bank
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import write_atomically
 from shortcutscope.scan.scanner import Scan, scan
@@ -89,7 +89,8 @@ def read_views(
     layers
         Names of scanned layers.
     images
-        The table that was scanned, in any order, with at least the scan's samples.
+        The table that was scanned, in any order, with at least the scan's samples. The filter bank reads
+        images; volumes and signals are ranked by layers alone.
     cache
         Folder that keeps the filter bank, so that the images are read once.
     progress
@@ -103,8 +104,9 @@ def read_views(
     blocks = {name: np.asarray(scanned.features(name), np.float32) for name in layers}
     ids = [str(i) for i in scanned.samples["sample_id"]]
     bank = _kept_bank(cache, ids)
-    if bank is None and images is not None:
-        bank = np.asarray(image_bank(_in_order(images, ids), progress=progress).values, np.float32)
+    in_order = None if images is None else _in_order(images, ids)
+    if bank is None and in_order is not None and len(in_order.shape) == IMAGE_AXES:
+        bank = np.asarray(image_bank(in_order, progress=progress).values, np.float32)
         if cache is not None:
             payload = save({"bank": bank}, metadata={"samples": _digest(ids)})
             write_atomically(_bank_file(cache), lambda file: file.write(payload))

@@ -41,7 +41,10 @@ def retrieve(
     ] = "early",
     data: Annotated[
         Path | None,
-        typer.Option(help="DATA of the audit: its images are ranked by, too."),
+        typer.Option(help="DATA of the audit: its images (no volumes, no signals) are ranked by, too."),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="HTML file to write: pictures of the first 48; needs --data.")
     ] = None,
     queries: Annotated[
         int, typer.Option(help="Also name this many unmarked samples to look at next.", min=0)
@@ -57,6 +60,12 @@ def retrieve(
 
     if csv.suffix.lower() != ".csv":
         raise InputError(f"--csv {str(csv)!r} must end in .csv")
+    if page is not None and (data is None or page.suffix.lower() not in (".html", ".htm")):
+        raise InputError(
+            f"--page {str(page)!r} must end in .html"
+            if data is not None
+            else "--page shows pictures: give --data, the DATA of the audit"
+        )
     given = None
     if marks is not None:
         samples = pd.read_parquet(_samples(run))["sample_id"].astype(str)
@@ -66,6 +75,8 @@ def retrieve(
     found = retrieval_of(run, finding, marks=given, layers=chosen, images=images, seed=seed)
     hits = found.hits(k)
     hits.to_csv(csv)
+    if page is not None:
+        hits.to_html(page)
     console = Console()
     table = Table(title=f"{finding}: the first {min(_PRINTED, len(hits))} of {len(hits)}")
     for name in ("rank", "sample_id", "score", "mark", "label"):
@@ -77,10 +88,11 @@ def retrieve(
     for note in hits.notes:
         console.print(note, markup=False, highlight=False)
     if queries:
-        console.print(
-            f"look at next: {', '.join(found.next_queries(queries))}", markup=False, highlight=False
-        )
+        named = ", ".join(found.next_queries(queries)) or "no sample is left that is not known"
+        console.print(f"look at next: {named}", markup=False, highlight=False)
     console.print(f"hits: {csv}", markup=False, highlight=False, soft_wrap=True)
+    if page is not None:
+        console.print(f"pictures: {page}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _samples(run: Path) -> Path:

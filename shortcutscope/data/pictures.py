@@ -8,7 +8,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-__all__ = ["KINDS", "Kind", "Picture", "as_picture", "kind_of", "sample_picture", "trace_picture"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Picture",
+    "as_picture",
+    "kind_of",
+    "sample_picture",
+    "slices_picture",
+    "trace_picture",
+]
 
 Picture = npt.NDArray[np.uint8]
 Kind = Literal["signal", "image", "volume"]
@@ -24,6 +33,8 @@ SHOWN = 0.995
 FINER = 3
 #: Pixels that a signal's traces are wide, unless it is said.
 WIDE = 480
+#: Rows of slices of a volume, and slices in a row.
+SLICES = 3
 _PAPER, _INK, _LINE = 255, 30, 225
 
 
@@ -54,6 +65,35 @@ def sample_picture(
     if kind == "volume":
         sample = sample[:, sample.shape[1] // 2 if plane is None else plane]
     return as_picture(sample, value_range)
+
+
+def slices_picture(volume: npt.NDArray[Any], value_range: tuple[float, float], side: int) -> Picture:
+    """A volume (C, D, H, W) as nine slices along its first axis, in three rows from the first to the last.
+
+    Each slice stands in the middle of a ninth of the volume: what a single slice misses is seen in another.
+
+    Parameters
+    ----------
+    volume
+        In its table's value range.
+    value_range
+        That becomes black and white.
+    side
+        Longest side of a slice in the picture, in pixels; smaller ones are enlarged by a whole number.
+    """
+    planes = ((np.arange(SLICES**2) + 0.5) * volume.shape[1] / SLICES**2).astype(int)
+    small = [_fitted(as_picture(volume[:, plane], value_range), side) for plane in planes]
+    rows = [np.concatenate(small[k : k + SLICES], axis=1) for k in range(0, len(small), SLICES)]
+    return np.concatenate(rows, axis=0)
+
+
+def _fitted(picture: Picture, side: int) -> Picture:
+    larger = side // max(picture.shape[:2])
+    if larger > 1:
+        return picture.repeat(larger, axis=0).repeat(larger, axis=1)
+    drawn = Image.fromarray(picture)
+    drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(drawn)
 
 
 def as_picture(image: npt.NDArray[Any], value_range: tuple[float, float]) -> Picture:

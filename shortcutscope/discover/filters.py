@@ -31,6 +31,8 @@ GRID = 4
 QUANTILES = (0.1, 0.5, 0.9)
 #: Smallest image in which two bands and the grid make sense.
 SMALLEST_SIDE = 16
+#: Channels, rows and columns: volumes have more axes, signals fewer.
+IMAGE_AXES = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Bank:
 
 def refusal(shape: Sequence[int]) -> str | None:
     """Why an input of this shape (C, *spatial) has no filter bank, or None where it has one."""
-    if len(shape) != 3:
+    if len(shape) != IMAGE_AXES:
         return (
             f"the filter bank reads images (C, H, W), not inputs of shape {tuple(shape)}: "
             "proposals come from the network alone"

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from shortcutscope.annotate.hits import Hits
@@ -48,3 +49,12 @@ def test_a_csv_marked_elsewhere_comes_back(planted, hits, tmp_path):
     frame.to_csv(path, index=False)
     current = read_marks(path, list(planted.ids)).current
     assert set(current.loc[current["value"] == 0, "sample_id"]) == {frame.loc[3, "sample_id"]}
+
+
+def test_a_page_shows_the_pictures_outside_of_a_notebook(tmp_path):
+    frame = pd.DataFrame({"rank": [1], "sample_id": ["<s0>"], "score": [0.5], "mark": [np.nan]})
+    page = Hits("ruler", frame, pictures={"<s0>": np.zeros((8, 8), np.uint8)}).to_html(tmp_path / "hits.html")
+    text = page.read_text()
+    assert text.startswith("<!doctype html>")
+    assert text.count("<img ") == 1
+    assert "&lt;s0&gt;" in text

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shortcutscope.annotate.hits import pictures_of
-from shortcutscope.data.pictures import kind_of, sample_picture, trace_picture
+from shortcutscope.data.pictures import kind_of, sample_picture, slices_picture, trace_picture
 from shortcutscope.data.table import ImageTable
 
 
@@ -44,7 +44,15 @@ def test_a_slice_of_a_volume_is_the_middle_one_or_the_one_asked_for():
     assert (sample_picture(volume, (0, 5), plane=4) == round(4 / 5 * 255)).all()
 
 
-@pytest.mark.parametrize(("shape", "small"), [((12, 100), (216, 192)), ((1, 9, 200, 100), (96, 48))])
+def test_nine_slices_stand_for_the_whole_volume():
+    volume = np.arange(27, dtype=np.float32).reshape(1, 27, 1, 1) * np.ones((1, 27, 8, 4), np.float32)
+    shown = slices_picture(volume, (0, 255), 8)
+    assert shown.shape == (24, 12)
+    middles = shown[4::8, 2::4]
+    assert middles.tolist() == [[1, 4, 7], [10, 13, 16], [19, 22, 25]]
+
+
+@pytest.mark.parametrize(("shape", "small"), [((12, 100), (216, 192)), ((1, 9, 200, 100), (192, 96))])
 def test_signals_and_volumes_have_small_pictures_for_review(shape, small):
     samples = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
     table = ImageTable.from_arrays(samples, np.array([0, 1, 0]), dims=len(shape) - 1)
