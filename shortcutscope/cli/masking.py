@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,11 +48,15 @@ def annotate(
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Draw a mask of a localized finding on every image that carries it."""
+    from shortcutscope.annotate.export import exporter
     from shortcutscope.annotate.findings import finding_of
     from shortcutscope.annotate.masks import annotate_finding
     from shortcutscope.annotate.review_order import review_order
+    from shortcutscope.data.own_frame import file_source
 
     options: dict[str, Any] = {"method": method, "threshold": threshold_choice(threshold)}
+    # A mask lies in the space of its image's file where the format knows of one; refused before the work.
+    placed = "sources" in signature(exporter(export_format)).parameters
     found = finding_of(run, finding)
     loaded = open_model(model, making)
     table = open_table(data, reading)
@@ -64,7 +69,10 @@ def annotate(
         console.print(f"look at first: {first}", markup=False, highlight=False)
     console.print(f"masks: {masks.folder}", markup=False, highlight=False, soft_wrap=True)
     if export is not None:
-        written = masks.export(export, export_format)
+        sources: dict[str, Any] = {}
+        if placed:
+            sources = {"sources": table if file_source(table.source) is not None else {}}
+        written = masks.export(export, export_format, **sources)
         console.print(f"{export_format}: {written}", markup=False, highlight=False, soft_wrap=True)
 
 
