@@ -22,7 +22,7 @@ from shortcutscope.debias.clarc.erasure import leace
 from shortcutscope.debias.clarc.rrr import rrr
 from shortcutscope.debias.distillation.options import Distillation
 from shortcutscope.debias.distillation.recipe import distil
-from shortcutscope.debias.groups import group_by
+from shortcutscope.debias.distillation.teacher_start import has_conflicting
 from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.segmentation import spatial_specificity
 from shortcutscope.errors import InputError
@@ -249,6 +249,7 @@ _ALL = (
         labels="clean",
         clean_share=CLEAN_SHARE,
         start="teacher",
+        teacher_start="auto",
     ),
     _recipe(
         "balanced-distillation",
@@ -301,10 +302,3 @@ def lacking(recipe: Recipe, materials: Materials) -> list[str]:
         "annotations": materials.train.masks is not None,
     }
     return sorted(need for need in recipe.needs if not has[need])
-
-
-def has_conflicting(materials: Materials) -> bool:
-    """Whether every group of label and shortcut has a training sample."""
-    if materials.carries is None:
-        return False
-    return bool((group_by(materials.train.frame["label"].to_numpy(), materials.carries).counts > 0).all())

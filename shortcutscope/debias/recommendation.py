@@ -83,7 +83,8 @@ def recommend(materials: Materials, finding: Finding | None = None) -> Recommend
             why = f"{made}; {rare} samples that go against the {extent}shortcut are known and can be weighed"
             return Recommendation("balanced-distillation", {}, why, _EXPECTS["balanced"], undefined)
         gone = (
-            "no training sample goes against the shortcut, so that recipes by group are not defined"
+            "no training sample goes against the shortcut, so that recipes by group are not defined and "
+            "where the teacher begins is chosen on the clean samples"
             if materials.carries is not None
             else "nobody knows which training samples carry the shortcut"
         )

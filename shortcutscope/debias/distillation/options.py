@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from shortcutscope.debias.distillation.matching import FORMS, Form
+from shortcutscope.debias.distillation.teacher_start import TEACHER_STARTS, TeacherStart
 from shortcutscope.debias.materials import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer, find_layers
@@ -35,6 +36,10 @@ class Distillation:
     start
         Where the student begins, see `Materials`; ``"teacher"`` is a copy of it, where the student is of its
         architecture. None as the materials say.
+    teacher_start
+        Where a teacher that is trained here begins: ``"model"``, the biased network; ``"fresh"``, as a
+        student begins; ``"auto"``, the biased network, unless no training sample is known to go against the
+        shortcut: then what `choose_start` finds by cross-validation on the clean samples.
     label_weight, logit_weight, layer_weight
         a, b and c.
     temperature
@@ -62,6 +67,7 @@ class Distillation:
     along: float = 1.0
     clean_share: float = 0.0
     start: Start | Literal["teacher"] | None = None
+    teacher_start: TeacherStart = "model"
     cache: bool | None = None
 
     def but(self, **changes: object) -> Distillation:
@@ -80,6 +86,10 @@ class Distillation:
             )
         if self.start not in (None, "fresh", "model", "teacher"):
             raise InputError(f"start={self.start!r}; allowed are 'fresh', 'model' and 'teacher'")
+        if self.teacher_start not in TEACHER_STARTS:
+            raise InputError(
+                f"teacher_start={self.teacher_start!r}; allowed are {', '.join(map(repr, TEACHER_STARTS))}"
+            )
         weights = (self.label_weight, self.logit_weight, self.layer_weight)
         if not all(weight >= 0 for weight in weights) or not self.temperature > 0:
             raise InputError(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,9 +28,10 @@ from shortcutscope.debias.budget import budget
 from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
 from shortcutscope.debias.distillation.matching import Pair, pair_layers
 from shortcutscope.debias.distillation.options import Distillation, chosen_layers, student_layers
+from shortcutscope.debias.distillation.teacher_start import StartChoice, teacher_start
 from shortcutscope.debias.gate import Gate, gate
 from shortcutscope.debias.groups import balanced_weights, training_groups
-from shortcutscope.debias.materials import Floats, Materials, Outcome
+from shortcutscope.debias.materials import Floats, Materials, Outcome, Start
 from shortcutscope.debias.teacher import (
     Ensemble,
     Teacher,
@@ -71,7 +72,7 @@ def distil(
     options
         See `Distillation`; `changes` replace single ones.
     teacher
-        None trains one on the clean subset.
+        None trains one on the clean subset, from `Distillation.teacher_start`.
     on_shortcut
         What to do when the gate finds that the teacher uses the shortcut at every layer and in its
         decision: ``"refuse"`` or ``"warn"``, which goes on and says so in the outcome. It is judged only
@@ -90,8 +91,10 @@ def distil(
     layers = student_layers(student, materials.example(), options)
     weights, why = chosen_layers(layers, options, materials.layers)
     notes = [f"layers: {why}"] if weights else []
+    choice: StartChoice | None = None
     if teacher is None:
-        teacher = train_teacher(materials)
+        teacher, choice = _trained(materials, options)
+        notes += [choice.reason] if choice else []
         notes += teacher.notes
     given = teacher.model if isinstance(teacher, Teacher) else teacher
     if options.start == "teacher" and _same_architecture(student, given):
@@ -132,6 +135,8 @@ def distil(
             progress=materials.progress,
         )
     details: dict[str, Any] = {"layers": {p.student.name: p.weight for p in pairs}, "form": options.form}
+    if choice is not None:
+        details["teacher_start"] = asdict(choice)
     if judged is not None:
         details["teacher"] = {
             "verdict": judged.verdict,
@@ -139,6 +144,13 @@ def distil(
             "layers": judged.frame.to_dict("records"),
         }
     return Outcome(fitted.model, fitted.steps, fitted.history, (*notes, *fitted.notes), details)
+
+
+def _trained(materials: Materials, options: Distillation) -> tuple[Teacher, StartChoice | None]:
+    """A teacher of one's own, and why it began where it did, where that was to be chosen."""
+    choice = teacher_start(materials, options.teacher_start)
+    start: Start = choice.start if choice else "fresh" if options.teacher_start == "fresh" else "model"
+    return train_teacher(materials, start=start), choice
 
 
 def objective_for(

@@ -1,0 +1,204 @@
+"""Where a specialist teacher begins when no biased sample goes against the shortcut.
+
+A network that was trained on such samples never had a reason to learn anything but the shortcut. Fine-tuned
+on few clean samples it keeps some of it, and new weights may do better; where its features come from
+elsewhere, as from pretraining, it may be the better start all the same. So both are cross-validated on the
+clean samples, and judged on those that the biased network gets wrong. These go against the shortcut, whether
+or not anybody knows who carries it, and a teacher that keeps the shortcut fails on them while it does well on
+the others.
+
+New weights are taken unless fine-tuning is better by more than a standard error (the rule of Breiman et al.
+1984, with what cannot have inherited the shortcut in the place of the simplest): a few dozen samples do not
+tell small differences apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from shortcutscope.data.splits import grouped_folds
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.groups import group_by
+from shortcutscope.debias.materials import Materials, Start
+from shortcutscope.debias.teacher import require_clean, teacher_training, train_teacher
+from shortcutscope.models.targets import predicted_class
+from shortcutscope.scan.predictions import predict_logits
+from shortcutscope.stats.bootstrap import cluster_weights
+from shortcutscope.stats.metrics import auroc
+
+TeacherStart = Literal["model", "fresh", "auto"]
+TEACHER_STARTS: tuple[TeacherStart, ...] = get_args(TeacherStart)
+STARTS: tuple[Start, ...] = ("fresh", "model")
+
+#: Folds of the clean samples, and resamples of their patients for the standard error.
+FOLDS, RESAMPLES = 4, 500
+#: With fewer errors of the biased network than this in a class, all clean samples are judged on.
+MIN_ERRORS = 4
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class StartChoice:
+    """Where a teacher begins, and why.
+
+    Attributes
+    ----------
+    start
+        ``"model"``, the biased network, or ``"fresh"``, as a student begins.
+    reason
+        In words.
+    aurocs
+        By start, out of fold, on the samples judged on; empty where there was nothing to choose by.
+    standard_error
+        Of their difference, over patients.
+    n_judged
+        Clean samples judged on.
+    steps
+        Optimiser steps that the choice took, all on clean samples.
+    """
+
+    start: Start
+    reason: str
+    aurocs: Mapping[str, float] = field(default_factory=dict)
+    standard_error: float | None = None
+    n_judged: int = 0
+    steps: int = 0
+
+
+def has_conflicting(materials: Materials) -> bool:
+    """Whether every group of label and shortcut is known to have a training sample."""
+    if materials.carries is None:
+        return False
+    return bool((group_by(materials.train.frame["label"].to_numpy(), materials.carries).counts > 0).all())
+
+
+def teacher_start(materials: Materials, asked: TeacherStart) -> StartChoice | None:
+    """The choice where there is one to make: ``"auto"``, and no training sample against the shortcut.
+
+    None means the start that is asked for, and of ``"auto"`` the biased network.
+    """
+    if asked != "auto" or materials.carries is None or has_conflicting(materials):
+        return None
+    return choose_start(materials)
+
+
+def choose_start(materials: Materials) -> StartChoice:
+    """Cross-validate both starts on the clean samples.
+
+    Teachers are trained on all folds but one, whole patients at a time, and predict that one. Neither the
+    biased samples nor those that a teacher is judged on take part.
+
+    Parameters
+    ----------
+    materials
+        With clean samples of every class.
+
+    Returns
+    -------
+    StartChoice
+        The biased network without any comparison, where the patients are too few for folds.
+
+    Raises
+    ------
+    InputError
+        Without clean samples, or with a class that has none.
+    """
+    clean = require_clean(materials)
+    labels, groups = clean.frame["label"].to_numpy(), clean.frame["group"].to_numpy()
+    wrong = predicted_class(predict_logits(materials.model, clean)).numpy() != labels
+    folds = _folds(labels, groups, wrong)
+    if folds is None:
+        reason = (
+            f"the {len(clean)} clean samples are of too few patients to choose where the teacher begins: it "
+            "began from the biased network"
+        )
+        return StartChoice("model", reason)
+    parts = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+    scores, steps = _out_of_fold(materials, clean, parts)
+    judged, by_errors = _judged(labels, wrong)
+    seen = {start: found[judged] for start, found in scores.items()}
+    aurocs: dict[str, float] = {start: float(_auroc(labels[judged], found)) for start, found in seen.items()}
+    error = _standard_error(labels[judged], seen, groups[judged], materials.seed)
+    start: Start = "model" if aurocs["model"] - aurocs["fresh"] > error else "fresh"
+    which = "that the biased network gets wrong" if by_errors else "(the biased network errs on few)"
+    reason = (
+        f"the teacher began {'from the biased network' if start == 'model' else 'with new weights'}: on the "
+        f"{judged.sum()} clean samples {which}, cross-validated, the AUROC is {aurocs['fresh']:.2f} with new "
+        f"weights and {aurocs['model']:.2f} from the biased network (standard error of the difference "
+        f"{error:.2f}); that took {steps} steps on clean samples beside the budget"
+    )
+    return StartChoice(start, reason, aurocs, error, int(judged.sum()), steps)
+
+
+def _out_of_fold(
+    materials: Materials, clean: ImageTable, parts: Sequence[Array]
+) -> tuple[dict[Start, Array], int]:
+    """By start, scores of all clean samples by teachers that did not see them; and the steps taken."""
+    scores: dict[Start, Array] = {}
+    steps = 0
+    with tqdm(total=len(STARTS) * len(parts), desc="teacher's start", disable=not materials.progress) as bar:
+        for start in STARTS:
+            found: list[Array] = []
+            for held in parts:
+                own = clean.take(np.setdiff1d(np.arange(len(clean)), held))
+                found.append(_scores(_predict(materials, own, clean.take(held), start)))
+                steps += teacher_training(len(own), materials.training).n_steps(len(own))
+                bar.update()
+            scores[start] = np.concatenate(found)[np.argsort(np.concatenate(parts))]
+    return scores, steps
+
+
+def _folds(labels: Array, groups: Array, wrong: Array) -> Array | None:
+    """(N,) folds of which every rest has two samples of each class; None where there are none."""
+    classes = np.unique(labels)
+    n_folds = min(FOLDS, *(len(np.unique(groups[labels == value])) for value in classes))
+    if n_folds < 2:
+        return None
+    folds = grouped_folds(groups, 2 * labels + wrong, n_folds, seed=0)
+    rests = [labels[folds != fold] for fold in np.unique(folds)]
+    whole = all((rest == value).sum() >= 2 for rest in rests for value in classes)
+    return folds if whole else None
+
+
+def _predict(materials: Materials, own: ImageTable, held: ImageTable, start: Start) -> Tensor:
+    """(N, K) logits of the held-out samples."""
+    given = replace(materials, clean=own, progress=False)
+    return predict_logits(train_teacher(given, start=start).model, held)
+
+
+def _scores(logits: Tensor) -> Array:
+    """(N, 1) margins of two classes, or (N, K) log-probabilities, which compare across networks."""
+    if logits.shape[1] <= 2:
+        return (logits[:, -1:] - (logits[:, :1] if logits.shape[1] == 2 else 0)).double().numpy()
+    return torch.log_softmax(logits.double(), 1).numpy()
+
+
+def _judged(labels: Array, wrong: Array) -> tuple[Array, bool]:
+    """(N,) which samples are judged on, and whether they are the biased network's errors."""
+    if all((labels[wrong] == value).sum() >= MIN_ERRORS for value in np.unique(labels)):
+        return wrong, True
+    return np.ones(len(labels), bool), False
+
+
+def _auroc(labels: Array, scores: Array, weights: Array | None = None) -> Any:
+    """Of class 1, or the mean over the classes against the rest; (B,) of weights (B, N)."""
+    if scores.shape[1] == 1:
+        return auroc(labels, scores[:, 0], weights)
+    each = [auroc(labels == k, scores[:, k], weights) for k in np.unique(labels)]
+    return np.mean(each, axis=0)
+
+
+def _standard_error(labels: Array, scores: Mapping[Start, Array], groups: Array, seed: int) -> float:
+    """Of the difference of the two AUROCs, paired on the same resamples of patients."""
+    weights = cluster_weights(groups, RESAMPLES, seed)
+    drawn = {start: np.asarray(_auroc(labels, found, weights)) for start, found in scores.items()}
+    return float(np.nanstd(drawn["model"] - drawn["fresh"]))
