@@ -124,14 +124,20 @@ def _run(case: Case, shop: Workshop) -> tuple[dict[str, float] | None, Case]:
     if missing:
         return None, {"undefined": f"without {', '.join(missing)}"}
     options: dict[str, Any] = {}
+    choice = None
     if recipe.run is distil:
-        options = {"teacher": teacher, "on_shortcut": "warn"}
+        choice = shop.teacher_start(dict(recipe.fixed).get("teacher_start", "model"))
+        own = teacher if choice is None else shop.teacher(choice.start)
+        options = {"teacher": own, "on_shortcut": "warn"}
     try:
         outcome = recipe(materials, **options)
     except InputError as error:
         return None, {"undefined": str(error)}
     recommended = recommend(materials, shop.finding()).recipe if case["group_labels"] != "retrieved" else None
-    about = {"steps": outcome.steps, "notes": list(outcome.notes), "recommended": recommended == name}
+    notes = [*([choice.reason] if choice else []), *outcome.notes]
+    about = {"steps": outcome.steps, "notes": notes, "recommended": recommended == name}
+    if choice is not None:
+        about |= {"teacher_start": choice.start, "choice_steps": choice.steps}
     return shop.judge(outcome.model), about
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from shortcutscope.bench.debias_heads import head_world
 from shortcutscope.bench.retrieval import retrieve_planted
 from shortcutscope.bench.runner import Case, Settings
 from shortcutscope.data.artifacts import get_artifact
+from shortcutscope.debias.distillation.teacher_start import StartChoice, TeacherStart, teacher_start
 from shortcutscope.debias.gate import Gate, gate
 from shortcutscope.debias.materials import Materials, Start
 from shortcutscope.debias.objective import CrossEntropy
@@ -179,6 +180,16 @@ class Workshop:
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         return Teacher(model, start, len(world.clean), (), self._gate(model, told))
+
+    def teacher_start(self, asked: TeacherStart) -> StartChoice | None:
+        """Where a recipe's teacher begins, and why, where that was to be chosen."""
+        world = self.world
+        path = self._kept(f"start-{asked}", f"{world.clean.fingerprint()} {world.biased.fingerprint()}")
+        if not path.exists():
+            choice = teacher_start(self.materials(audited=False), asked)
+            write_json(path, {"choice": None if choice is None else asdict(choice)})
+        kept = read_json(path)["choice"]
+        return None if kept is None else StartChoice(**kept)
 
     def _seeded(self, more: int) -> Training:
         return self.training.but(seed=self.setting.seed + more)
