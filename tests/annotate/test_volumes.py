@@ -8,9 +8,10 @@ from scipy.ndimage import gaussian_filter
 from shortcutscope.annotate.export import import_nifti
 from shortcutscope.annotate.learning import voxels_allow
 from shortcutscope.annotate.masks import annotate
+from shortcutscope.annotate.retrieve import Retrieval
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
-from shortcutscope.models.thin import thin_cnn3d
+from shortcutscope.models.thin import thin_cnn1d, thin_cnn3d
 from shortcutscope.probes.concept import Concept
 from shortcutscope.report.overlay import draw_overlays
 from shortcutscope.scan.scanner import scan
@@ -126,3 +127,23 @@ def test_large_volumes_are_looked_at_in_smaller_numbers():
     assert voxels_allow(240, (512, 512)) == 240
     assert 40 <= voxels_allow(240, (128, 128, 128)) < 100
     assert voxels_allow(240, (512, 512, 512)) == 40
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16, 16), (2, 120)], ids=["volumes", "signals"])
+def test_samples_without_a_filter_bank_are_retrieved_by_layers_and_shown(shape, tmp_path):
+    rng = np.random.default_rng(60)
+    labels, carries = np.arange(COUNT) % 2, np.arange(COUNT) // 2 % 2
+    samples = rng.random((COUNT, *shape), dtype=np.float32) * 0.5
+    samples[carries == 1, ..., 2:8] += 0.5
+    table = ImageTable.from_arrays(samples, labels, dims=len(shape) - 1)
+    network = thin_cnn3d if len(shape) == 4 else thin_cnn1d
+    model = network(width=4, in_channels=shape[0], seed=1).eval()
+    scanned = scan(model, table, tmp_path / "scan", relevance=False, progress=False)
+    names = table.frame["sample_id"].to_numpy(np.str_)
+    marked = names[(carries == 1) & (labels == 1)][:6]
+    found = Retrieval.from_marks(scanned, list(marked), images=table, progress=False)
+    assert "input" not in found.views
+    hits = found.hits(10)
+    assert carries[np.isin(names, hits.ids)].mean() >= 0.9
+    assert set(hits.pictures) == set(hits.ids)
+    assert min(picture.std() for picture in hits.pictures.values()) > 0
