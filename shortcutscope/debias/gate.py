@@ -16,6 +16,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
+from shortcutscope.probes.verdict import VerdictRule, untestable
 from shortcutscope.stats.testing import MIN_FOR_TAIL
 
 
@@ -60,6 +61,26 @@ class Gate:
         kept = {name: weight for name, weight in weights.items() if weight > 0 and passes.get(name, True)}
         total = sum(kept.values())
         return {name: weight / total for name, weight in kept.items()}
+
+
+def require_testable(data: ImageTable, concept: str | Concept) -> None:
+    """Refuse samples on which no teacher could be judged; costs nothing, so that it comes before training.
+
+    Raises
+    ------
+    InputError
+        When too few samples carry the concept, do not carry it, or go against the label.
+    """
+    if isinstance(concept, str):
+        return  # a column may give several concepts; the audit tells
+    frame = data.frame
+    values = concept.aligned_to(frame["sample_id"]).values
+    reason = untestable(values, frame["label"].to_numpy(), frame["group"].to_numpy(), VerdictRule())
+    if reason is not None:
+        raise InputError(
+            f"a teacher cannot be judged for {concept.name!r} on these {len(data)} held-out samples: "
+            f"{reason}. Or leave them out; the teacher is not judged then"
+        )
 
 
 def gate(

@@ -29,7 +29,7 @@ from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher
 from shortcutscope.debias.distillation.matching import Pair, pair_layers
 from shortcutscope.debias.distillation.options import Distillation, chosen_layers, student_layers
 from shortcutscope.debias.distillation.teacher_start import StartChoice, teacher_start
-from shortcutscope.debias.gate import Gate, gate
+from shortcutscope.debias.gate import Gate, gate, require_testable
 from shortcutscope.debias.groups import balanced_weights, training_groups
 from shortcutscope.debias.materials import Floats, Materials, Outcome, Start
 from shortcutscope.debias.teacher import (
@@ -87,6 +87,8 @@ def distil(
     options = (options or Distillation()).but(**changes)
     options.check()
     samples = _samples(materials, options)
+    if materials.judged_on is not None and materials.concept is not None:
+        require_testable(materials.judged_on, materials.concept)
     student = materials.network(options.start if options.start != "teacher" else None)
     layers = student_layers(student, materials.example(), options)
     weights, why = chosen_layers(layers, options, materials.layers)

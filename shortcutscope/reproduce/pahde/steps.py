@@ -249,8 +249,7 @@ def _from_marks(scanned: Scan, table: ImageTable, truth: Any, own: Any, seed: in
     ids = table.frame["sample_id"].astype(str).to_numpy()
     carriers = np.flatnonzero(own & (truth == 1))
     marked = np.random.default_rng([seed, 7]).permutation(carriers)[:N_MARKS]
-    images = table if len(table.shape) == 3 else None  # the filter bank reads images only
-    retrieval = Retrieval.from_marks(scanned, list(ids[marked]), images=images, seed=seed, progress=False)
+    retrieval = Retrieval.from_marks(scanned, list(ids[marked]), images=table, seed=seed, progress=False)
     answer(retrieval, dict(zip(ids.tolist(), (truth == 1).tolist(), strict=True)))
     judged = own & ~np.isin(np.arange(len(ids)), marked)
     scores = retrieval.scores[judged]

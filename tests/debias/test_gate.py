@@ -1,0 +1,41 @@
+"""Samples on which no teacher can be judged are refused before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.distillation import recipe
+from shortcutscope.debias.gate import require_testable
+from shortcutscope.debias.materials import Materials
+from shortcutscope.errors import InputError
+from shortcutscope.probes.concept import Concept
+
+
+def concept_of(table: ImageTable) -> Concept:
+    ids = table.frame["sample_id"].to_numpy(str)
+    return Concept("tag", table.frame["tag"].to_numpy(float), "metadata", ids)
+
+
+def test_samples_that_all_agree_with_the_label_cannot_judge(tables: dict[str, ImageTable]) -> None:
+    held_out = tables["held_out"]
+    concept = concept_of(held_out)
+    require_testable(held_out, concept)
+    frame = held_out.frame
+    agreeing = held_out.take(np.flatnonzero(frame["tag"] == frame["label"]))
+    with pytest.raises(InputError, match=r"cannot be judged for 'tag'.*no conflicting samples"):
+        require_testable(agreeing, concept)
+
+
+def test_nothing_is_trained_before_they_are_refused(
+    tables: dict[str, ImageTable], materials: Materials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = tables["held_out"]
+    few = held_out.take(np.arange(6))
+    given = replace(materials, judged_on=few, concept=concept_of(held_out))
+    monkeypatch.setattr(recipe, "_trained", lambda *args: pytest.fail("a teacher was trained"))
+    with pytest.raises(InputError, match="too few"):
+        recipe.distil(given)
