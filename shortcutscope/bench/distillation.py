@@ -27,7 +27,7 @@ from shortcutscope.bench.models import tasks
 from shortcutscope.bench.runner import Case, Settings, Suite
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.debias.distillation.recipe import distil
-from shortcutscope.debias.recipes import CLEAN_SHARE
+from shortcutscope.debias.samples import CLEAN_SHARE
 from shortcutscope.debias.teacher import Ensemble, Teacher
 from shortcutscope.models.thin import ThinResNet, seeded
 

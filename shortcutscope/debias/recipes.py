@@ -15,7 +15,12 @@ from shortcutscope.debias.baselines.failure import lff
 from shortcutscope.debias.baselines.group_dro import group_dro
 from shortcutscope.debias.baselines.last_layer import dfr
 from shortcutscope.debias.baselines.mixing import lisa, mixup
-from shortcutscope.debias.baselines.reweighing import group_balanced, group_balanced_ce, reweighing
+from shortcutscope.debias.baselines.reweighing import (
+    balanced_finetune,
+    group_balanced,
+    group_balanced_ce,
+    reweighing,
+)
 from shortcutscope.debias.baselines.two_stage import jtt
 from shortcutscope.debias.clarc.clarc import p_clarc, reactive_p_clarc, rr_clarc
 from shortcutscope.debias.clarc.erasure import leace
@@ -24,6 +29,7 @@ from shortcutscope.debias.distillation.options import Distillation
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.distillation.teacher_start import has_conflicting
 from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.samples import CLEAN_SHARE
 from shortcutscope.debias.segmentation import spatial_specificity
 from shortcutscope.errors import InputError
 
@@ -35,10 +41,6 @@ NEEDS = {
     "masks": "masks of the artifact on training images (masks=, true or drawn by annotate)",
     "annotations": "masks of what the label is about on training images (the table's mask column)",
 }
-
-#: Share of clean samples in the steps of a student, where they take part. As they come, a tenth of the data
-#: would be a tenth of the steps.
-CLEAN_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,13 @@ _ALL = (
         "Sagawa et al. 2020",
         group_balanced_ce,
         "groups conflicting",
+    ),
+    _recipe(
+        "balanced-finetune",
+        "fine-tuned on the clean samples, then on all, every group weighing the same",
+        "after Sagawa et al. 2020",
+        balanced_finetune,
+        "clean groups conflicting",
     ),
     _recipe("group-dro", "the worst group's loss", "Sagawa et al. 2020", group_dro, "groups conflicting"),
     _recipe("jtt", "the errors of a short first stage weigh more", "Liu et al. 2021", jtt),

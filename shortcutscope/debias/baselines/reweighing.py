@@ -6,6 +6,9 @@ from shortcutscope.debias.budget import train
 from shortcutscope.debias.groups import Groups, balanced_weights, reweighing_weights, training_groups
 from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.samples import CLEAN_SHARE, Samples
+from shortcutscope.debias.teacher import train_teacher
+from shortcutscope.errors import InputError
 
 
 def reweighing(materials: Materials) -> Outcome:
@@ -53,6 +56,44 @@ def group_balanced_ce(materials: Materials) -> Outcome:
     groups = training_groups(materials, "group-balanced-ce")
     objective = CrossEntropy(balanced_weights(groups))
     return train(materials, objective, "group-balanced-ce", notes=groups.notes, details=_sizes(groups))
+
+
+def balanced_finetune(materials: Materials, *, clean_share: float = CLEAN_SHARE) -> Outcome:
+    """The biased network fine-tuned on the clean samples, then on all, every group weighing the same.
+
+    Sees labels and the concept of the biased samples, and of the clean ones where it is known. It is what
+    `balanced-distillation` is without distillation: the student that begins as its teacher, without any
+    term of the teacher's.
+
+    Parameters
+    ----------
+    materials
+        With `clean` and `carries`.
+    clean_share
+        Share of the clean samples in what is drawn, above 0 and below 1.
+
+    Raises
+    ------
+    InputError
+        Without clean samples of every class, without concept labels, with an empty group, or for a share
+        out of range.
+    """
+    if not 0 < clean_share < 1:
+        raise InputError(f"clean_share is {clean_share}; it must lie between 0 and 1")
+    samples = Samples.of(materials, clean_share).group_balanced(materials, "balanced-finetune")
+    first = train_teacher(materials)
+    return train(
+        materials,
+        CrossEntropy(samples.label_weights, samples.draws),
+        "balanced-finetune",
+        table=samples.table,
+        model=first.model.requires_grad_(True),
+        notes=(
+            f"it was fine-tuned on the {first.n_clean} clean samples first; these are {clean_share:.0%} of "
+            "what is drawn in the steps counted here",
+            *first.notes,
+        ),
+    )
 
 
 def _sizes(groups: Groups) -> dict[str, object]:

@@ -15,23 +15,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.data.joining import joined
-from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.budget import budget
 from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
 from shortcutscope.debias.distillation.matching import Pair, pair_layers
 from shortcutscope.debias.distillation.options import Distillation, chosen_layers, student_layers
 from shortcutscope.debias.distillation.teacher_start import StartChoice, teacher_start
 from shortcutscope.debias.gate import Gate, gate, require_testable
-from shortcutscope.debias.groups import balanced_weights, training_groups
-from shortcutscope.debias.materials import Floats, Materials, Outcome, Start
+from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.samples import Samples
 from shortcutscope.debias.teacher import (
     Ensemble,
     Teacher,
@@ -209,54 +207,20 @@ def judge(teacher: nn.Module, materials: Materials) -> Gate | None:
     )
 
 
-@dataclass(frozen=True)
-class Samples:
-    """What a student is trained on.
-
-    Attributes
-    ----------
-    table
-        The biased samples, and behind them the clean ones where these take part.
-    carries
-        (N,) the concept, where it is known.
-    draws
-        (N,) how often each is drawn; None for all alike.
-    label_weights
-        (N,) of their cross-entropy; None for all alike.
-    """
-
-    table: ImageTable
-    carries: Floats | None = None
-    draws: Tensor | None = None
-    label_weights: Tensor | None = None
-
-
 def _samples(materials: Materials, options: Distillation) -> Samples:
-    """Choose the samples, before any training.
+    """Choose the samples and the labels that are learnt, before any training.
 
     Raises
     ------
     InputError
         Without clean samples or groups, where the options need them.
     """
-    table, draws, carries = materials.train, None, materials.carries
-    n = len(table)
-    if options.clean_share > 0:
-        clean = require_clean(materials)
-        table = joined(materials.train, clean)
-        shares = (1 - options.clean_share) / n, options.clean_share / len(clean)
-        draws = torch.cat([torch.full((n,), shares[0]), torch.full((len(clean),), shares[1])])
-        if carries is not None:
-            known = materials.clean_carries
-            carries = np.concatenate([carries, np.full(len(clean), np.nan) if known is None else known])
-    weights = None
+    samples = Samples.of(materials, options.clean_share)
     if options.labels == "clean":
-        weights = torch.zeros(len(table))
-        weights[n:] = 1 / options.clean_share
-    elif options.labels == "group-balanced":
-        together = replace(materials, train=table, carries=carries)
-        weights = balanced_weights(training_groups(together, "group-balanced distillation"), draws)
-    return Samples(table, carries, draws, weights)
+        return samples.with_clean_labels(materials, options.clean_share)
+    if options.labels == "group-balanced":
+        return samples.group_balanced(materials, "group-balanced distillation")
+    return samples
 
 
 def _same_architecture(first: nn.Module, second: nn.Module) -> bool:

@@ -1,0 +1,77 @@
+"""What a student is trained on: the biased samples, and the clean ones among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shortcutscope.data.joining import joined
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.groups import balanced_weights, training_groups
+from shortcutscope.debias.materials import Floats, Materials
+from shortcutscope.debias.teacher import require_clean
+
+#: Share of clean samples in the steps of a student, where they take part. As they come, a tenth of the data
+#: would be a tenth of the steps.
+CLEAN_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a student is trained on.
+
+    Attributes
+    ----------
+    table
+        The biased samples, and behind them the clean ones where these take part.
+    carries
+        (N,) the concept, where it is known.
+    draws
+        (N,) how often each is drawn; None for all alike.
+    label_weights
+        (N,) of their cross-entropy; None for all alike.
+    """
+
+    table: ImageTable
+    carries: Floats | None = None
+    draws: Tensor | None = None
+    label_weights: Tensor | None = None
+
+    @classmethod
+    def of(cls, materials: Materials, clean_share: float = 0.0) -> Samples:
+        """The biased samples, and clean ones as this share of what is drawn.
+
+        Raises
+        ------
+        InputError
+            Without clean samples of every class, where they are to take part.
+        """
+        if clean_share <= 0:
+            return cls(materials.train, materials.carries)
+        clean, n = require_clean(materials), len(materials.train)
+        shares = (1 - clean_share) / n, clean_share / len(clean)
+        draws = torch.cat([torch.full((n,), shares[0]), torch.full((len(clean),), shares[1])])
+        carries, known = materials.carries, materials.clean_carries
+        if carries is not None:
+            carries = np.concatenate([carries, np.full(len(clean), np.nan) if known is None else known])
+        return cls(joined(materials.train, clean), carries, draws)
+
+    def with_clean_labels(self, materials: Materials, clean_share: float) -> Samples:
+        """The labels of the clean samples alone are learnt."""
+        weights = torch.zeros(len(self.table))
+        weights[len(materials.train) :] = 1 / clean_share
+        return replace(self, label_weights=weights)
+
+    def group_balanced(self, materials: Materials, recipe: str) -> Samples:
+        """All labels are learnt, and every group of label and concept weighs the same.
+
+        Raises
+        ------
+        InputError
+            Without concept labels; with an empty group.
+        """
+        together = replace(materials, train=self.table, carries=self.carries)
+        return replace(self, label_weights=balanced_weights(training_groups(together, recipe), self.draws))
