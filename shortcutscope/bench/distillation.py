@@ -117,7 +117,8 @@ def _settings(settings: Settings) -> Iterator[Case]:
                     yield {**BASE, **changed, "correlation": correlation, "labels": labels, "form": form}
     for labels in ("none", "plain"):
         for form in FORMS:
-            yield {**BASE, "labels": labels, "form": form}
+            if (labels, form) != ("none", "no teacher"):  # nothing would be left to learn from
+                yield {**BASE, "labels": labels, "form": form}
     for form in (*SHORT, "features, audit, complement", "features, audit, along"):
         yield {**BASE, "student": "model", "labels": "group-balanced", "form": form}
     for correlation in (0.95, 1.0):

@@ -111,6 +111,7 @@ def test_every_setting_has_both_controls() -> None:
         without = [one for one in begun if one["form"] == "no teacher"]
         assert len(begun) == len(distillation.LAST) * len(without)
         assert all(one["labels"] != "none" for one in begun)
+        assert all(one["labels"] != "none" for one in listed if one["form"] == "no teacher")
 
 
 @pytest.mark.slow
