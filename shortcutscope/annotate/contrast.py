@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.ndimage import binary_dilation, median_filter
+from scipy.ndimage import binary_dilation
 from skimage.filters import rank
 
 from shortcutscope.annotate.evidence import averaged, resized
@@ -141,20 +141,34 @@ def background(values: Images, window: float, *, leads: bool = False) -> Images:
     width = 2 * round((window * min(small) - 1) / 2) + 1
     if len(size) == 1:
         found = running_median(less, width)
-    elif len(size) == 2:
-        found = np.stack([_median(image, width) for image in less])
     else:
-        found = median_filter(less, (1, *[width] * len(size)), mode="nearest")
+        found = np.stack([_median(image, width) for image in less])
     return resized(torch.from_numpy(found), size).numpy().astype(np.float32)
 
 
 def _median(image: Images, width: int) -> Images:
-    """Local median of one image (H, W) in 256 steps of its range, many times as fast as an exact one."""
+    """Local median of one image (H, W) or volume (D, H, W) in 256 steps of its range.
+
+    Many times as fast as an exact one.
+    """
     low, step = float(image.min()), max(float(np.ptp(image)), 1e-9) / 255
-    codes = np.pad(np.rint((image - low) / step).astype(np.uint8), width // 2, mode="edge")
-    found = rank.median(codes, np.ones((width, width), np.uint8))  # type: ignore[no-untyped-call]
-    inside = (slice(width // 2, -(width // 2) or None),) * 2
-    return np.asarray(low + step * found[inside].astype(np.float32), np.float32)
+    codes = np.rint((image - low) / step).astype(np.uint8)
+    padded = np.pad(codes, width // 2, mode="edge")
+    found = rank.median(padded, np.ones((width,) * image.ndim, np.uint8))  # type: ignore[no-untyped-call]
+    found = found[(slice(width // 2, -(width // 2) or None),) * image.ndim]
+    if image.ndim == 2:
+        return np.asarray(low + step * found.astype(np.float32), np.float32)
+    return np.asarray(_levels(image, codes)[found], np.float32)
+
+
+def _levels(values: Images, codes: npt.NDArray[np.uint8]) -> Images:
+    """(256,) the median of the values that have each code.
+
+    What most voxels of a plane are, such as a colour's zero in a grey volume, is met exactly.
+    """
+    upto = np.bincount(codes.ravel(), minlength=256).cumsum()
+    middle = (upto + np.concatenate([[0], upto[:-1]])) // 2
+    return np.asarray(np.sort(values, axis=None)[np.minimum(middle, values.size - 1)], np.float32)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ def test_small_images_have_the_plain_local_median():
     np.testing.assert_allclose(background(values, 9 / 64), exact, atol=np.ptp(values) / 500)
 
 
+def test_small_volumes_have_it_as_well():
+    values = np.random.default_rng(0).normal(size=(2, 16, 18, 20)).astype(np.float32)
+    exact = median_filter(values, (1, 5, 5, 5), mode="nearest")
+    np.testing.assert_allclose(background(values, 5 / 16), exact, atol=np.ptp(values) / 250)
+    values[np.random.default_rng(1).random(values.shape) < 0.8] = 0.0
+    assert (background(values, 5 / 16) == 0).all()
+
+
 def test_marks_of_a_pixel_leave_the_background_alone():
     plain = np.zeros((1, 64, 64), np.float32)
     marked = plain.copy()
