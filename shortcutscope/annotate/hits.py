@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image
 from safetensors.numpy import load_file, save
 
+from shortcutscope.data.axial import axial_first, knows_axial
 from shortcutscope.data.pictures import SLICES, Picture, kind_of, sample_picture, slices_picture
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import read_json, write_atomically, write_json
@@ -162,7 +163,7 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
     ----------
     table
         With images ``(C, H, W)`` of one or three channels; of others the first channel is shown, of volumes
-        nine slices, of signals the traces of all leads.
+        nine slices (axial ones of NIfTI files), of signals the traces of all leads.
     sample_ids
         Which; those that the table lacks are left out.
     side
@@ -170,6 +171,7 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
     """
     position = {str(name): k for k, name in enumerate(table.frame["sample_id"])}
     pictures: dict[str, Picture] = {}
+    axial = knows_axial(table)
     for name in map(str, sample_ids):
         if name not in position:
             continue
@@ -179,7 +181,8 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
             pictures[name] = sample_picture(image, table.value_range, width=2 * side)
             continue
         if kind == "volume":
-            pictures[name] = slices_picture(image, table.value_range, 2 * side // SLICES)
+            volume = axial_first(image) if axial else image
+            pictures[name] = slices_picture(volume, table.value_range, 2 * side // SLICES)
             continue
         drawn = Image.fromarray(sample_picture(image, table.value_range))
         drawn.thumbnail((side, side), Image.Resampling.LANCZOS)

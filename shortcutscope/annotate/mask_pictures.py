@@ -15,6 +15,7 @@ from skimage import measure
 from shortcutscope.annotate.export.polygons import Points, outlines
 from shortcutscope.annotate.mask_files import Mask, MaskEntry
 from shortcutscope.annotate.traces import leads_named, span_outlines
+from shortcutscope.data.axial import axial_first, knows_axial
 from shortcutscope.data.pictures import Picture, as_picture, trace_picture
 from shortcutscope.data.sample_geometry import mask_geometry
 from shortcutscope.errors import InputError
@@ -41,12 +42,14 @@ class MaskPicture:
     picture
         ``(h, w)`` or ``(h, w, 3)`` uint8, with the aspect of the image's own file; of a signal its traces.
     size
-        (H, W) of the image's own file, displayed; of a signal that of the picture.
+        (H, W) of the image's own file, displayed, or of a volume's slice; of a signal that of the picture.
     outline
         Polygons (K, 2) of x and y in pixels of `size`, from the outer edge of the first one; a hole is a
         polygon inside another.
     plane
         Of a volume the slice that is shown, and their number; None for an image.
+    axial
+        Whether that slice is known to be an axial one.
     leads
         Of a signal, which leads are masked, in words.
     """
@@ -57,6 +60,7 @@ class MaskPicture:
     outline: tuple[Points, ...]
     plane: tuple[int, int] | None = None
     leads: str = ""
+    axial: bool = False
 
     @property
     def path(self) -> str:
@@ -71,7 +75,7 @@ class MaskPicture:
         found = [] if entry.confidence is None else [f"confidence {entry.confidence:.2f}"]
         found.append("empty" if entry.empty else f"area {_percent(entry.share)}")
         if self.plane is not None:
-            found.append(f"slice {self.plane[0] + 1} of {self.plane[1]}")
+            found.append(f"{'axial ' * self.axial}slice {self.plane[0] + 1} of {self.plane[1]}")
         if self.leads:
             found.append(self.leads)
         return [*found, "flagged"] if entry.flagged else found
@@ -83,8 +87,8 @@ def mask_pictures(
     """Pictures of samples with their masks, one at a time.
 
     The image is the table's before its transform, brought back to the shape of its own file. Of a volume the
-    slice along the first axis is shown that has most of the mask, or the middle one; of a signal the traces
-    of all leads.
+    slice along the first axis (of NIfTI files an axial one) is shown that has most of the mask, or the middle
+    one; of a signal the traces of all leads.
 
     Parameters
     ----------
@@ -105,6 +109,7 @@ def mask_pictures(
     """
     masks, plain = masks.in_frame("displayed"), table.with_transform(None)
     rows = rows_of(table, sample_ids)
+    axial = knows_axial(table)
     for name in map(str, sample_ids):
         entry, image = masks.entry(name), plain.image(rows[name])
         own = mask_geometry(plain, rows[name], image).size
@@ -119,13 +124,17 @@ def mask_pictures(
         if entry.kind == "signal":
             yield _signal(entry, pixels, mask, 2 * side)
             continue
-        if mask.ndim == 3:
+        volume = mask.ndim == 3
+        if volume:
+            if axial:
+                mask, pixels = axial_first(mask), axial_first(pixels)
             plane = (_plane(mask), len(mask))
             pixels = pixels[:, int((plane[0] + 0.5) * pixels.shape[1] / plane[1])]
             mask = mask[plane[0]]
         height, width = mask.shape
         picture = _small(as_picture(pixels, table.value_range), (height, width), side)
-        yield MaskPicture(entry, picture, (height, width), tuple(outline(mask)), plane)
+        drawn = tuple(outline(mask))
+        yield MaskPicture(entry, picture, (height, width), drawn, plane, axial=axial and volume)
 
 
 def _signal(entry: MaskEntry, signal: npt.NDArray[Any], mask: Mask, width: int) -> MaskPicture:

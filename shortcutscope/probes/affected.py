@@ -14,6 +14,7 @@ from torch import nn
 
 from shortcutscope.attribution.attribute import attribute
 from shortcutscope.attribution.tokens import on_pixels
+from shortcutscope.data.axial import axial_first, knows_axial
 from shortcutscope.data.pictures import KINDS, Kind, kind_of, sample_picture
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import device_of
@@ -178,10 +179,13 @@ def draw_gallery(
         maps = _smoothed(explained.relevance.float().cpu().numpy())
     else:
         maps = on_pixels(explained.maps().float(), samples[0].shape[1:]).cpu().numpy()
+    cut = "slice"
+    if kind == "volume" and knows_axial(table):
+        cut, samples, maps = "axial slice", [axial_first(of) for of in samples], axial_first(maps)
     planes = [most_relevant_slice(of) for of in maps] if kind == "volume" else []
     if planes:
         captions = [
-            f"{text}, slice {k + 1} of {len(maps[0])}" for text, k in zip(captions, planes, strict=True)
+            f"{text}, {cut} {k + 1} of {len(maps[0])}" for text, k in zip(captions, planes, strict=True)
         ]
         maps = np.stack([of[k] for of, k in zip(maps, planes, strict=True)])
     images = [

@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from shortcutscope.annotate.export import import_nifti
 from shortcutscope.annotate.learning import voxels_allow
+from shortcutscope.annotate.mask_pictures import mask_pictures, outline
 from shortcutscope.annotate.masks import annotate
 from shortcutscope.annotate.retrieve import Retrieval
 from shortcutscope.data.table import ImageTable
@@ -84,7 +85,11 @@ def test_nifti_volumes_of_another_orientation_and_size_than_the_model_takes(tmp_
     again = import_nifti(tmp_path / "nii", tmp_path / "again", like=masks)
     assert all(np.array_equal(again.mask(name), masks.mask(name)) for name in names)
     some = [name for name, with_it in zip(names, carries, strict=True) if with_it][:3]
-    assert "slice" in draw_overlays(masks, table, some).axes[0].get_title()
+    assert "axial slice" in draw_overlays(masks, table, some).axes[0].get_title()
+    shown = next(iter(mask_pictures(masks, table, some)))
+    plane = masks.mask(some[0])[:, ::-1, shown.plane[0]].T  # the front on top
+    assert shown.size == plane.shape
+    assert all(map(np.array_equal, shown.outline, outline(plane)))
 
 
 def test_frames_of_a_dicom_file(tmp_path):

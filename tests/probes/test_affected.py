@@ -126,7 +126,10 @@ def test_the_slice_that_is_shown_holds_most_relevance():
 
 def drawn_of(model, samples, tmp_path):
     frame = pd.DataFrame({"sample_id": [f"s{i}" for i in range(6)], "label": np.arange(6) % 2})
-    table = ImageTable.from_arrays(samples, frame, dims=samples.ndim - 2)
+    return gallery_of(model, ImageTable.from_arrays(samples, frame, dims=samples.ndim - 2), tmp_path)
+
+
+def gallery_of(model, table, tmp_path):
     scanned = scan(model.eval(), table, tmp_path / "scan", progress=False)
     record = {"tag": {"samples": [1, 4], "change": [0.5, -1.0]}}
     with frozen(model):
@@ -142,6 +145,19 @@ def test_of_volumes_a_slice_is_shown_with_the_relevance_in_it(tmp_path):
         plane = int(caption.split("slice ")[1].split(" of 24")[0]) - 1
         assert (image == np.round(volumes[row, 0, plane] * 255)).all()
     assert np.abs(gallery.maps.astype(float)).max() == pytest.approx(1, abs=1e-3)
+
+
+def test_of_nifti_files_the_slice_is_an_axial_one(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    volumes = np.random.default_rng(0).random((6, 16, 20, 24), dtype=np.float32)
+    frame = pd.DataFrame({"image": [f"v{k}.nii.gz" for k in range(6)], "label": np.arange(6) % 2})
+    for name, volume in zip(frame["image"], volumes, strict=True):
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / name)
+    gallery = gallery_of(thin_cnn3d(width=4), ImageTable.from_frame(frame, root=tmp_path), tmp_path)
+    assert gallery.images.shape == gallery.maps.shape == (2, 20, 16)
+    for image, caption, row in zip(gallery.images, gallery.captions, (4, 1), strict=True):
+        plane = int(caption.split("axial slice ")[1].split(" of 24")[0]) - 1
+        assert (image == np.round(volumes[row, :, ::-1, plane].T * 255)).all()
 
 
 def test_of_signals_traces_are_shown_with_the_relevance_of_every_lead(tmp_path):
