@@ -37,9 +37,15 @@ if TYPE_CHECKING:
 KINDS = ("tag", "noise")
 #: Networks that every recipe is held against; the teacher is that of the distillations.
 REFERENCES = ("oracle", "teacher")
-QUICK_RECIPES = ("erm", "dfr", "logit-distillation", "balanced-distillation")
+QUICK_RECIPES = ("erm", "dfr", "logit-distillation", "balanced-distillation", "balanced-finetune")
 #: Recipes that see groups and are run with retrieved ones, too.
-RETRIEVED = ("group-balanced-ce", "group-dro", "balanced-distillation", "balanced-audited-distillation")
+RETRIEVED = (
+    "group-balanced-ce",
+    "group-dro",
+    "balanced-finetune",
+    "balanced-distillation",
+    "balanced-audited-distillation",
+)
 #: What the recommended recipe is held to at 10 % clean samples and 95 % correlation, in every case, and at
 #: full correlation; how far it may fall with retrieved groups; and whose best it must reach in the mean.
 BARS = {"gap_robust": 0.85, "gap_worst_group": 0.75}

@@ -1,4 +1,4 @@
-"""The second half of the demo: draw the masks, distil a student, and compare it with the biased network."""
+"""The second half of the demo: draw the masks, train a student, and compare it with the biased network."""
 
 from __future__ import annotations
 

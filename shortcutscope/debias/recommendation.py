@@ -78,17 +78,21 @@ def recommend(materials: Materials, finding: Finding | None = None) -> Recommend
     rare = _conflicting(materials)
     if n_clean:
         few = " (few: more of them would help most)" if n_clean < FEW_CLEAN else ""
-        made = f"{n_clean} clean samples{few} make a teacher"
-        if "balanced-distillation" not in undefined:
-            why = f"{made}; {rare} samples that go against the {extent}shortcut are known and can be weighed"
-            return Recommendation("balanced-distillation", {}, why, _EXPECTS["balanced"], undefined)
+        there = f"{n_clean} clean samples{few}"
+        if "balanced-finetune" not in undefined:
+            why = (
+                f"{there} to fine-tune on, and {rare} samples that go against the {extent}shortcut are known "
+                "and can be weighed: no teacher is needed"
+            )
+            return Recommendation("balanced-finetune", {}, why, _EXPECTS["balanced"], undefined)
         gone = (
             "no training sample goes against the shortcut, so that recipes by group are not defined and "
             "where the teacher begins is chosen on the clean samples"
             if materials.carries is not None
             else "nobody knows which training samples carry the shortcut"
         )
-        return Recommendation("clean-distillation", {}, f"{made}; {gone}", _EXPECTS["clean"], undefined)
+        why = f"{there} make a teacher; {gone}"
+        return Recommendation("clean-distillation", {}, why, _EXPECTS["clean"], undefined)
     if "group-balanced" not in undefined:
         why = f"there is no clean sample, but {rare} samples are known to go against the {extent}shortcut"
         return Recommendation("group-balanced", {}, why, _EXPECTS["groups"], undefined)
@@ -114,8 +118,8 @@ _WHERE = (
     "(thin networks, 95 % correlation)"
 )
 _EXPECTS = {
-    "balanced": f"it closed 98 % {_WHERE}, with 160 clean samples beside 1,440; 97 % at the least",
-    "clean": f"it closed 96 % {_WHERE}, and as much at 100 %, with 160 clean samples beside 1,440",
+    "balanced": f"it closed 97 % {_WHERE}, with 160 clean samples beside 1,440; 95 % at the least",
+    "clean": f"it closed 96 % {_WHERE}, with 160 clean samples beside 1,440, and 82 % with 32",
     "groups": f"it closed 92 % {_WHERE}",
     "masks": f"with exact masks it closed 98 % {_WHERE}",
 }

@@ -192,7 +192,7 @@ def test_the_recommendation_follows_what_is_at_hand(materials, finding) -> None:
     from dataclasses import replace
 
     labels = materials.train.frame["label"].to_numpy().astype(float)
-    assert advice(materials, finding) == "balanced-distillation"
+    assert advice(materials, finding) == "balanced-finetune"
     assert advice(replace(materials, carries=None), finding) == "clean-distillation"
     full = recommend(replace(materials, carries=labels), finding)
     assert full.recipe == "clean-distillation"
@@ -216,5 +216,5 @@ def test_a_recommended_recipe_can_be_run(materials) -> None:
 
 def test_the_recommended_recipe_says_why(tables, small_network, finding) -> None:
     student = run(tables, small_network, clean=tables["clean"], audit=finding)
-    assert student.recipe == "balanced-distillation"
+    assert student.recipe == "balanced-finetune"
     assert any(note.startswith("recommended: 32 clean samples") for note in student.notes)
