@@ -72,11 +72,14 @@ class Screen:
             self.console.print(f"[{len(self.cases)}] {told}: {outcome}", markup=False, highlight=False)
 
     def finish(self, result: Case) -> None:
-        """Print every case and the summary."""
+        """Print every case and the summary, of which lists of rows are tables of their own."""
         self.console.print(self._table(result["cases"]))
         summary = Table("summary", "value", title=f"{self.name}: summary")
         for key, value in result["summary"].items():
-            summary.add_row(Text(key), Text(cell(value)))
+            if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+                self.console.print(_rows(f"{self.name}: {key}", value))
+            else:
+                summary.add_row(Text(key), Text(cell(value)))
         self.console.print(summary)
 
     def _running(self) -> Group:
@@ -99,12 +102,25 @@ class Screen:
         return table
 
 
+def _rows(title: str, rows: Sequence[Case]) -> Table:
+    table = Table(title=title)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(row.get(column))) for column in columns))
+    return table
+
+
 def cell(value: Any) -> str:
     """Write a value the short way: three digits, a dash for what was not measured."""
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    if isinstance(value, dict) and value.keys() == {"mean", "low", "high"}:
+        interval = "" if value["low"] is None else f" ({cell(value['low'])} to {cell(value['high'])})"
+        return cell(value["mean"]) + interval
     if isinstance(value, dict):
         return ", ".join(f"{key} {cell(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from shortcutscope.bench.records import Records, default_cache
 from shortcutscope.bench.runner import Settings, Suite, run
+from shortcutscope.bench.screen import Screen
 
 SPAWNED = """
 import os
@@ -172,3 +173,17 @@ def test_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert default_cache() == tmp_path / "bench"
     monkeypatch.delenv("SHORTCUTSCOPE_CACHE")
     assert default_cache().parts[-2:] == ("shortcutscope", "bench")
+
+
+def test_rows_of_a_summary_are_a_table_with_intervals() -> None:
+    console = Console(record=True, width=120)
+    rows = [
+        {"recipe": "erm", "auroc": {"mean": 0.5, "low": 0.25, "high": 0.75}},
+        {"recipe": "oracle", "auroc": {"mean": 0.9, "low": None, "high": None}, "extra": 3},
+    ]
+    Screen("bench toy", (), 0, console).finish({"cases": [], "summary": {"n_cases": 0, "recipes": rows}})
+    shown = console.export_text()
+    assert "bench toy: recipes" in shown
+    assert "0.5 (0.25 to 0.75)" in shown
+    assert "extra" in shown
+    assert "mean" not in shown
