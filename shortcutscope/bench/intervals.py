@@ -9,8 +9,11 @@ from scipy import stats
 
 
 def mean_with_interval(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Mean, and its 95 % interval by a t distribution; what was not measured is left out."""
-    found = np.array([value for value in values if value is not None and np.isfinite(value)])
+    """Mean, and its 95 % interval by a t distribution; what was not measured is left out.
+
+    Of truth values it is the share of those that hold.
+    """
+    found = np.array([value for value in values if value is not None and np.isfinite(value)], np.float64)
     if not len(found):
         return {"mean": None, "low": None, "high": None}
     mean = float(found.mean())
