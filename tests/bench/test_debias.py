@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy import stats
 
 from shortcutscope.bench import debias, distillation
 from shortcutscope.bench.debias_data import make_world
-from shortcutscope.bench.intervals import mean_with_interval
 from shortcutscope.bench.runner import Settings
 from shortcutscope.debias.recipes import RECIPES
 
@@ -69,15 +66,6 @@ def test_bars_are_judged_by_the_recommended_recipe_alone() -> None:
 def test_full_correlation_has_a_bar_of_its_own() -> None:
     cases = [case("audited-distillation", 0.72, 0.1, recommended=True, correlation=1.0, clean_fraction=0.02)]
     assert debias.summarize(cases)["met"] == {"full correlation, 2% clean, phantom tag": True}
-
-
-def test_intervals_are_those_of_a_t_distribution() -> None:
-    values = [0.1, 0.4, 0.35, 0.2]
-    half = stats.t.ppf(0.975, 3) * np.std(values, ddof=1) / 2
-    found = mean_with_interval([*values, None, float("nan")])
-    assert found == pytest.approx({"mean": 0.2625, "low": 0.2625 - half, "high": 0.2625 + half})
-    assert mean_with_interval([0.3]) == {"mean": 0.3, "low": None, "high": None}
-    assert mean_with_interval([None]) == {"mean": None, "low": None, "high": None}
 
 
 def test_differences_are_paired_with_the_logits_of_the_same_setting() -> None:
