@@ -166,7 +166,7 @@ def test_group_models_answer_for_their_group():
 @pytest.mark.slow
 def test_every_method_is_run_and_what_others_start_from_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(simba, "QUICK", (64, 80))
-    monkeypatch.setattr(simba_measures, "N_PERMUTATIONS", 20)
+    monkeypatch.setattr(simba_measures, "N_PERMUTATIONS", 50)
     monkeypatch.setattr(simba_measures, "N_BOOTSTRAP", 20)
     monkeypatch.setattr(simba_networks, "TRAINING", simba_networks.TRAINING.but(epochs=1, batch_size=16))
     chosen = settings(tmp_path, quick=True, seed=50)
