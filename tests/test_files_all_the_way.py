@@ -170,7 +170,7 @@ def check(made: Study, run: Path, picture: tuple[int, int]) -> None:
 def test_volumes_in_nifti_files(tmp_path: Path) -> None:
     made = study(tmp_path, volume_of, write_volume, thin_cnn3d, [], 1)
     run = audited_to_compared(made, "shortcutscope.models.thin:thin_cnn3d", export="nifti")
-    check(made, run, (168, 192))
+    check(made, run, (126, 162))
     nibabel = pytest.importorskip("nibabel")
     overlaps = []
     for name, truth in made.truths.items():

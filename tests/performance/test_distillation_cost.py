@@ -31,7 +31,7 @@ def test_a_step_costs_little_more_than_one_of_plain_training(form: str | None) -
     table = radiographs(64, size=64, seed=50, patients=False)
     student, teacher = thin_resnet18(seed=0).train(), thin_resnet18(seed=1).eval()
     images = torch.stack([table[i][0] for i in range(64)])
-    batch = Batch(images, torch.as_tensor(table.frame["label"].to_numpy()), torch.arange(64))
+    batch = Batch(images, torch.tensor(table.frame["label"].to_numpy()), torch.arange(64))
     layers = find_layers(teacher, images[:2])
     weights = dict.fromkeys((layer.name for layer in layers), 1 / len(layers))
     pairs = pair_layers(layers, layers, weights) if form else []
