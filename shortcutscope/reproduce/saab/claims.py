@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from textwrap import fill
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ MEASURES = {
     "information": "mutual information with the spurious pixels",
 }
 Key = tuple[Any, ...]
+Corner = Literal["lower left", "lower right"]
 
 
 def claims(cases: Sequence[Case]) -> list[Claim]:
@@ -313,7 +315,7 @@ def _draw_measure(ax: Axes, cases: Sequence[Case], measure: str) -> None:
         own = [(x, y) for x, y, supervision in points if supervision == name]
         if own:
             ax.plot(*zip(*own, strict=True), MARKS[i], color=COLOURS[i], markersize=5, label=name)
-    _finish(ax, "Measure of the data", MEASURES[measure])
+    _finish(ax, "Measure of the data", fill(MEASURES[measure], 28), "lower left")
 
 
 def _line(ax: Axes, x: Any, figures: Sequence[dict[str, float | None]], i: int, label: str) -> None:
@@ -325,8 +327,8 @@ def _line(ax: Axes, x: Any, figures: Sequence[dict[str, float | None]], i: int, 
             ax.plot((at, at), (low, high), color=COLOURS[i], linewidth=0.9, alpha=0.7)
 
 
-def _finish(ax: Axes, title: str, xlabel: str) -> None:
+def _finish(ax: Axes, title: str, xlabel: str, legend: Corner = "lower right") -> None:
     ax.set_title(title, fontsize=FONT_SIZE + 1, loc="left")
     ax.set_xlabel(xlabel, fontsize=FONT_SIZE)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=FONT_SIZE - 1, frameon=False, loc="lower right")
+        ax.legend(fontsize=FONT_SIZE - 1, frameon=False, loc=legend)
