@@ -121,6 +121,13 @@ def training_groups(materials: Materials, recipe: str, *, filled: bool = True) -
     return groups
 
 
+def has_conflicting(materials: Materials) -> bool:
+    """Whether every group of label and shortcut is known to have a training sample."""
+    if materials.carries is None:
+        return False
+    return bool((group_by(materials.train.frame["label"].to_numpy(), materials.carries).counts > 0).all())
+
+
 def require_filled(groups: Groups, recipe: str) -> None:
     """Refuse empty groups.
 

@@ -27,7 +27,7 @@ from shortcutscope.debias.clarc.erasure import leace
 from shortcutscope.debias.clarc.rrr import rrr
 from shortcutscope.debias.distillation.options import Distillation
 from shortcutscope.debias.distillation.recipe import distil
-from shortcutscope.debias.distillation.teacher_start import has_conflicting
+from shortcutscope.debias.groups import has_conflicting
 from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.samples import CLEAN_SHARE
 from shortcutscope.debias.segmentation import spatial_specificity

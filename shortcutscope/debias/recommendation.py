@@ -16,7 +16,7 @@ from shortcutscope.errors import InputError
 if TYPE_CHECKING:
     from shortcutscope.finding import Finding
 
-#: Fewer clean samples than this make a teacher that caps its student.
+#: With fewer clean samples than this, more of them would help most.
 FEW_CLEAN = 100
 
 

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.groups import group_by
+from shortcutscope.debias.groups import has_conflicting
 from shortcutscope.debias.materials import Materials, Start
 from shortcutscope.debias.teacher import require_clean, teacher_training, train_teacher
 from shortcutscope.models.targets import predicted_class
@@ -72,13 +72,6 @@ class StartChoice:
     standard_error: float | None = None
     n_judged: int = 0
     steps: int = 0
-
-
-def has_conflicting(materials: Materials) -> bool:
-    """Whether every group of label and shortcut is known to have a training sample."""
-    if materials.carries is None:
-        return False
-    return bool((group_by(materials.train.frame["label"].to_numpy(), materials.carries).counts > 0).all())
 
 
 def teacher_start(materials: Materials, asked: TeacherStart) -> StartChoice | None:

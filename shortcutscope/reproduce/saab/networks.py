@@ -69,12 +69,10 @@ def train(world: World, arm: Arm, seed: int, *, training: Training = TRAINING) -
     if arm.supervision == "classifier":
         return fit(_thin(seed), world.train, CrossEntropy(), training, progress=False).model
     masks = some_masks(world.train, arm.masks, arm.supervision, seed)
-    if arm.masks is None:
-        return _taught(world.train, masks, arm, seed, training)
-    masked = {row: mask for row in range(len(world.train)) if (mask := masks(row)) is not None and mask.any()}
-    first = _taught(world.train, masked.get, arm, seed, training)
-    if arm.unmasked == "leave":
+    first = _taught(world.train, masks, arm, seed, training)
+    if arm.masks is None or arm.unmasked == "leave":
         return first
+    masked = {row: mask for row in range(len(world.train)) if (mask := masks(row)) is not None and mask.any()}
     unknown = [row for row in np.flatnonzero(_positive(world.train)).tolist() if row not in masked]
     masked |= dict(zip(unknown, _seen(first, world.train, unknown), strict=True))
     return _taught(world.train, masked.get, arm, seed, training)

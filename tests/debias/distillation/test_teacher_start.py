@@ -13,7 +13,8 @@ from shortcutscope.debias import teacher as teachers
 from shortcutscope.debias.distillation import teacher_start as module
 from shortcutscope.debias.distillation.options import Distillation
 from shortcutscope.debias.distillation.recipe import distil
-from shortcutscope.debias.distillation.teacher_start import choose_start, has_conflicting, teacher_start
+from shortcutscope.debias.distillation.teacher_start import choose_start, teacher_start
+from shortcutscope.debias.groups import has_conflicting
 from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.errors import InputError
 
