@@ -21,6 +21,7 @@ from shortcutscope.data.readers import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.stage import discovered_concepts, screened_columns
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.examine import Examination, ExamineSettings, examine
 from shortcutscope.finding import Finding
@@ -29,7 +30,7 @@ from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.roles import audited_data, resolve_concepts
 from shortcutscope.provenance import describe, not_measured, performance
-from shortcutscope.rundir import RunDirectory, read_json, slug, write_json
+from shortcutscope.rundir import RunDirectory, read_frame, read_json, read_object, slug, write_json
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, make_plan
 from shortcutscope.scan.scanner import Scan, ScanEstimate, ScanOptions, estimate, scan
@@ -70,10 +71,11 @@ class Audit:
             When the directory holds no finished audit.
         """
         folder = Path(path)
-        run = read_json(folder / "run.json")
-        listed = read_json(folder / "findings.json")
-        findings = tuple(replace(Finding.from_dict(f), run=folder) for f in listed)
-        return cls(folder, findings, pd.read_parquet(folder / "profile.parquet"), run)
+        run = read_object(folder / "run.json")
+        listed = folder / "findings.json"
+        with intact(listed, "a list of findings", "run the same audit again, which writes it anew"):
+            findings = tuple(replace(Finding.from_dict(f), run=folder) for f in read_json(listed))
+        return cls(folder, findings, read_frame(folder / "profile.parquet"), run)
 
     @property
     def shortcuts(self) -> tuple[Finding, ...]:

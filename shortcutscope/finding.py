@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
@@ -20,6 +19,7 @@ from shortcutscope.probes.extent import Extent
 from shortcutscope.probes.roles import Role
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import Verdict, VerdictRule, effects, power, reach_verdict
+from shortcutscope.rundir import read_frame
 from shortcutscope.scan.scanner import Scan
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Finding:
             For a finding that was not read from a run, or a run that is not whole.
         """
         run = self.home()
-        table = pd.read_parquet(run / "concepts.parquet")
+        table = read_frame(run / "concepts.parquet")
         if self.name not in table:
             raise InputError(f"{run / 'concepts.parquet'} lacks {self.name!r}: run the same audit again")
         values = table[self.name].to_numpy(float, na_value=np.nan)

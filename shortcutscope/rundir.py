@@ -8,7 +8,6 @@ where it stopped. A directory made from other inputs is refused, never mixed.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -22,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
+from shortcutscope.disk import explained, intact
 from shortcutscope.errors import InputError, StaleRunError
 
 FORMAT = 1
@@ -61,11 +61,11 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises
     ------
     InputError
-        When the disk is full; what was there before is untouched.
+        When the disk is full, or does not allow it; what was there before is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             write(file)
             file.flush()
@@ -75,12 +75,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"the disk is full: {path} could not be written. Nothing before it is lost; "
-                "free some space and run the same command again, it goes on from there"
-            ) from error
-        raise
+        raise InputError(f"{path} could not be written: {explained(error)}") from error
 
 
 def _flush_folder(folder: Path) -> None:
@@ -107,12 +102,38 @@ def read_json(path: Path) -> Any:
     InputError
         When the file is missing or is not JSON.
     """
-    try:
+    if not path.exists():
+        raise InputError(f"{path} is missing: {path.parent} is no finished run directory")
+    with intact(path, "JSON", "delete it and run the stage again"):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: {path.parent} is no finished run directory") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): delete it and run the stage again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    InputError
+        As `read_json`, and for any other value.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path} holds {type(value).__name__}, not an object: delete it and run the stage again"
+        )
+    return value
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read a Parquet table that a run wrote.
+
+    Raises
+    ------
+    InputError
+        When it is missing or damaged.
+    """
+    with intact(path, "a table", "delete it and run the same command again, which makes it anew"):
+        return pd.read_parquet(path)
 
 
 class RunDirectory:
@@ -142,7 +163,7 @@ class RunDirectory:
         inputs = to_json(inputs)
         existing = self.path / "run.json"
         if existing.exists():
-            self.record = read_json(existing)
+            self.record = read_object(existing)
             refuse_other_inputs(self.path, self.record.get("inputs", {}), inputs)
         elif self.path.is_dir() and any(self.path.iterdir()):
             raise InputError(

@@ -18,8 +18,9 @@ from safetensors.numpy import load_file, save
 
 from shortcutscope.data.axial import axial_first, knows_axial
 from shortcutscope.data.pictures import SLICES, Picture, kind_of, sample_picture, slices_picture
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import read_json, write_atomically, write_json
+from shortcutscope.rundir import read_frame, read_object, write_atomically, write_json
 
 if TYPE_CHECKING:
     from shortcutscope.annotate.retrieve import Retrieval
@@ -115,14 +116,15 @@ class Hits:
             When the folder holds no hits.
         """
         folder = Path(folder)
-        told = read_json(folder / "hits.json")
-        frame = pd.read_parquet(folder / "hits.parquet")
+        told = read_object(folder / "hits.json")
+        frame = read_frame(folder / "hits.parquet")
         missing = [c for c in _COLUMNS if c not in frame]
         if missing:
             raise InputError(f"{folder / 'hits.parquet'} lacks the columns {missing}: retrieve again")
         pictures = folder / "pictures.safetensors"
-        kept: dict[str, Picture] = load_file(pictures) if pictures.exists() else {}
-        return cls(told["name"], frame, tuple(told["notes"]), kept)
+        with intact(folder, "a folder of hits", "retrieve again"):
+            kept: dict[str, Picture] = load_file(pictures) if pictures.exists() else {}
+            return cls(told["name"], frame, tuple(told["notes"]), kept)
 
     def review(self, **options: Any) -> Any:
         """A grid in Jupyter to accept and reject the hits by click and by keyboard.

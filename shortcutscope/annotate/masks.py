@@ -21,12 +21,13 @@ from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.annotate.thresholds import Threshold, check_threshold
 from shortcutscope.data.sample_geometry import image_name, mask_geometry
 from shortcutscope.data.table import ImageTable
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import frozen
 from shortcutscope.probes.concept import Concept
-from shortcutscope.rundir import read_json, slug, write_atomically
+from shortcutscope.rundir import read_object, slug, write_atomically
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
 
@@ -196,7 +197,8 @@ def heat_map(masks: MaskSet, sample_id: str) -> npt.NDArray[np.float32]:
     path = _heat_file(masks.folder, sample_id)
     if not path.exists():
         raise InputError(f"no heat map of {sample_id!r} was kept in {masks.folder}; annotate with heat=True")
-    with np.load(path, allow_pickle=False) as kept:
+    damaged = intact(path, "a heat map", "delete it and annotate again")
+    with damaged, np.load(path, allow_pickle=False) as kept:
         return np.asarray(kept["heat"], np.float32)
 
 
@@ -243,7 +245,7 @@ def annotate_finding(
     run = finding.home()
     settings: dict[str, Any] = {"extent": finding.extent, **options}
     refuse_diffuse(settings["extent"], finding.name)
-    audited = read_json(run / "run.json").get("model", {}).get("fingerprint")
+    audited = read_object(run / "run.json").get("model", {}).get("fingerprint")
     if audited is not None and audited != model_fingerprint(model):
         raise InputError(
             f"this is not the model that was audited in {run}: the weights differ. Give that one, "

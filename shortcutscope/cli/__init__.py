@@ -21,6 +21,7 @@ from shortcutscope.cli.debiasing import compare, debias
 from shortcutscope.cli.masking import annotate
 from shortcutscope.cli.reproduction import reproduce
 from shortcutscope.cli.retrieval import retrieve
+from shortcutscope.disk import explained
 from shortcutscope.errors import ShortcutscopeError
 
 NOTHING_FOUND, FAILED, FOUND = 0, 1, 2
@@ -68,11 +69,17 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except FoundShortcutsError:
         sys.exit(FOUND)
     except ShortcutscopeError as error:
-        Console(stderr=True).print(
-            f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
-        sys.exit(FAILED)
+        _fail(str(error))
+    except OSError as error:
+        _fail(explained(error))
+    except MemoryError as error:
+        _fail(f"this machine has too little memory ({error}): use a smaller --batch-size, or fewer samples")
     except SystemExit as leaving:
         # The parser leaves with 2 for a wrong option, which here means that shortcuts were found.
         sys.exit(FAILED if leaving.code == FOUND else leaving.code)
     sys.exit(NOTHING_FOUND)
+
+
+def _fail(text: str) -> NoReturn:
+    Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(FAILED)

@@ -12,6 +12,7 @@ from rich.table import Table
 from shortcutscope.cli.inputs import layer_choice, open_table
 from shortcutscope.cli.options import DataOptions, expanded
 from shortcutscope.errors import InputError
+from shortcutscope.rundir import read_frame
 
 #: Rows printed; the CSV file has all of them.
 _PRINTED = 10
@@ -53,8 +54,6 @@ def retrieve(
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Rank the samples that carry a finding, and take marks that were made elsewhere."""
-    import pandas as pd
-
     from shortcutscope.annotate.findings import retrieval_of
     from shortcutscope.annotate.imports import read_marks
 
@@ -68,7 +67,7 @@ def retrieve(
         )
     given = None
     if marks is not None:
-        samples = pd.read_parquet(_samples(run))["sample_id"].astype(str)
+        samples = read_frame(_samples(run))["sample_id"].astype(str)
         given = read_marks(marks, list(samples), column=marks_column, carrier=carrier, who=who, when=when)
     chosen = layers if layers in ("early", "all", "auto") else layer_choice(layers)
     images = None if data is None else open_table(data, reading)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from shortcutscope.comparison.estimate import COLUMNS
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import read_json, write_json
 
@@ -105,10 +106,11 @@ class Comparison:
         kept = read_json(goal)
         if not isinstance(kept, dict) or kept.get("format") != FORMAT:
             raise InputError(f"{goal} is no comparison of format {FORMAT}: compare the networks again")
-        rows = [{"network": n["name"], **row} for n in kept["networks"] for row in n["rows"]]
-        networks = tuple({k: v for k, v in n.items() if k != "rows"} for n in kept["networks"])
-        notes = tuple(kept["notes"])
-        return cls(kept["concept"], tidy(rows), networks, tuple(kept["tables"]), kept["settings"], notes)
+        with intact(goal, "a comparison", "compare the networks again"):
+            rows = [{"network": n["name"], **row} for n in kept["networks"] for row in n["rows"]]
+            networks = tuple({k: v for k, v in n.items() if k != "rows"} for n in kept["networks"])
+            notes = tuple(kept["notes"])
+            return cls(kept["concept"], tidy(rows), networks, tuple(kept["tables"]), kept["settings"], notes)
 
     def report(self, path: str | Path) -> Path:
         """Write one self-contained HTML file."""

@@ -14,9 +14,10 @@ from torch import nn
 
 import shortcutscope
 from shortcutscope.debias.clarc.projection import Projected
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
-from shortcutscope.rundir import read_json, slug, write_atomically, write_json
+from shortcutscope.rundir import read_object, slug, write_atomically, write_json
 
 MODEL, EDITS, METRICS = "model.safetensors", "edits.safetensors", "metrics.json"
 
@@ -90,23 +91,26 @@ class Student:
             When the folder is not whole, or the weights do not fit the network.
         """
         folder = Path(folder)
-        record = read_json(folder / METRICS)
+        record = read_object(folder / METRICS)
         if (folder / EDITS).exists():
             if record.get("base") not in (None, model_fingerprint(model)):
                 raise InputError(f"{folder} edits another network than this one: the weights differ")
             made: nn.Module = Projected.open(folder / EDITS, model)
         else:
             made = copy.deepcopy(model)
+            with intact(folder / MODEL, "a network's weights", "run the same debias command again"):
+                weights = load_file(folder / MODEL)
             try:
-                made.load_state_dict(load_file(folder / MODEL))
-            except (RuntimeError, OSError) as error:
+                made.load_state_dict(weights)
+            except RuntimeError as error:
                 raise InputError(
                     f"{folder / MODEL} does not fit {type(model).__name__}: {error}. Give a network of the "
                     "architecture that was trained"
                 ) from error
             made.eval()
-        notes, history = tuple(record.pop("notes", ())), tuple(record.pop("history", ()))
-        return cls(record.pop("recipe"), made, notes, record, history, folder)
+        with intact(folder / METRICS, "a student's record", "run the same debias command again"):
+            notes, history = tuple(record.pop("notes", ())), tuple(record.pop("history", ()))
+            return cls(record.pop("recipe"), made, notes, record, history, folder)
 
     @property
     def details(self) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.candidates import agreement
 from shortcutscope.discover.metadata import Screen, screen_metadata
 from shortcutscope.discover.proposals import Discovery, discover
+from shortcutscope.disk import intact
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.roles import AuditedData
-from shortcutscope.rundir import RunDirectory, read_json, write_json
+from shortcutscope.rundir import RunDirectory, read_frame, read_object, write_json
 from shortcutscope.scan.reading import Scan
 
 RECORD, VALUES = "discovery.json", "discovered.parquet"
@@ -47,13 +48,14 @@ def discovered_concepts(
     """
     record = run.path / RECORD
     depends = {"seed": seed, "samples": len(table), "attribution": str(scan.attribution)}
-    kept = read_json(record) if record.exists() else {}
+    kept = read_object(record) if record.exists() else {}
     if kept.get("depends") != depends:
         found = discover(scan, table, seed=seed, **reading)
         run.write_frame(VALUES, _values(found, scan))
         kept = {"depends": depends, **_described(found)}
         write_json(record, kept)  # last, so that it stands for both
-    proposed = _reopened(kept, pd.read_parquet(run.path / VALUES))
+    with intact(record, "a record of a search", "delete it and run the same audit again"):
+        proposed = _reopened(kept, read_frame(run.path / VALUES))
     labels = scan.samples["label"].to_numpy().astype(np.int64)
     here = [c.aligned_to(scan.samples["sample_id"]) for c in given]
     concepts = []

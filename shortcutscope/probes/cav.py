@@ -18,10 +18,11 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.probes.ridge import DEAD, PENALTY
 
@@ -109,7 +110,7 @@ class CAV:
         InputError
             When the file is no such file.
         """
-        try:
+        with intact(path, "a concept activation vector", "make it again"):
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -121,8 +122,6 @@ class CAV:
                 kind=metadata["kind"],
                 quantity=metadata["quantity"],
             )
-        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"{path} is no concept activation vector: {error}") from error
 
 
 def pattern_cav(

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from shortcutscope.errors import InputError
+from shortcutscope.disk import intact
 
 #: Pictures shown per finding, and their longest side: a report is to be read and mailed.
 MAX_PICTURES = 8
@@ -45,13 +45,11 @@ def read_gallery(path: Path) -> dict[str, Any]:
     InputError
         When the file is not such an npz.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            images, maps = stored["images"], stored["maps"].astype(np.float32)
-            samples, captions = stored["sample_ids"].astype(str), stored["captions"].astype(str)
-            kind = str(stored["kind"]) if "kind" in stored else "image"
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is no gallery ({error}): delete it and run the same audit again") from error
+    damaged = intact(path, "a gallery", "delete it and run the same audit again")
+    with damaged, np.load(path, allow_pickle=False) as stored:
+        images, maps = stored["images"], stored["maps"].astype(np.float32)
+        samples, captions = stored["sample_ids"].astype(str), stored["captions"].astype(str)
+        kind = str(stored["kind"]) if "kind" in stored else "image"
     maps = np.nan_to_num(maps)
     top = shared_limit(maps)
     of_signals = kind == "signal"

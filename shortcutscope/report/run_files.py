@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import read_json, slug
+from shortcutscope.rundir import read_frame, read_json, read_object, slug
 
 #: Stages that every report rests on, in the order in which an audit runs them. Pictures are welcome,
 #: but a report without them is still true.
@@ -65,11 +65,7 @@ def read_run(run_dir: str | Path) -> RunFiles:
         raise InputError(f"{path} is not a folder: give the run directory that an audit wrote (its out=)")
     if not (path / "run.json").is_file():
         raise InputError(f"{path} holds no run.json: run `shortcutscope audit MODEL DATA --out {path}` first")
-    run = read_json(path / "run.json")
-    if not isinstance(run, dict):
-        raise InputError(
-            f"{path / 'run.json'} holds {type(run).__name__}, not an object: run the audit again"
-        )
+    run = read_object(path / "run.json")
     _refuse_unfinished(path, run)
     for name in ("findings.json", "profile.parquet"):
         if not (path / name).is_file():
@@ -97,10 +93,7 @@ def _refuse_unfinished(path: Path, run: Mapping[str, Any]) -> None:
 
 
 def _read_profile(path: Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): delete it and run the audit again") from error
+    frame = read_frame(path)
     missing = {"concept", "layer"} - set(frame.columns)
     if missing:
         raise InputError(

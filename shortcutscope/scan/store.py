@@ -26,7 +26,7 @@ import pandas as pd
 
 import shortcutscope
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import read_json, refuse_other_inputs, to_json, write_atomically
+from shortcutscope.rundir import read_frame, read_object, refuse_other_inputs, to_json, write_atomically
 from shortcutscope.scan.shard import Array, Shard, row_count
 
 FORMAT = 1
@@ -277,7 +277,7 @@ class ShardReader:
 
     def samples(self) -> pd.DataFrame:
         """The table of samples."""
-        return pd.read_parquet(self.folder / SAMPLES)
+        return read_frame(self.folder / SAMPLES)
 
     def verify(self) -> None:
         """Compare every shard with its checksum.
@@ -323,8 +323,8 @@ def _kept_manifest(folder: Path) -> dict[str, Any] | None:
         if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no scan; give a folder of its own")
         return None
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest = read_object(path)
+    if manifest.get("format") != FORMAT:
         raise InputError(
             f"{path} is not a manifest of format {FORMAT}; it belongs to another program or version: give "
             "another folder, or delete this one"

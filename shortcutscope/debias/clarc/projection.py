@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from shortcutscope.debias.clarc.activations import parts_of
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.pooling import from_positions, positions
@@ -220,13 +221,11 @@ class Projected(nn.Module):
         InputError
             No such file, or the model lacks one of the layers.
         """
-        try:
+        with intact(path, "a file of a network's edits", "make the student again"):
             with safe_open(path, framework="pt") as file:
                 layers = json.loads((file.metadata() or {})["layers"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             made = [_layer_edit(entry, i, tensors) for i, entry in enumerate(layers)]
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"{path} holds no edits of a network: {error}") from error
         known = dict(model.named_modules())
         for edit in made:
             if edit.layer.name not in known:
