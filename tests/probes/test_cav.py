@@ -144,7 +144,7 @@ def test_saved_and_opened_it_scores_alike(tmp_path):
     np.testing.assert_array_equal(again.score(features), cav.score(features))
     assert (again.kind, again.quantity, again.intercept) == (cav.kind, cav.quantity, cav.intercept)
     (tmp_path / "no.safetensors").write_bytes(b"nothing of the kind")
-    with pytest.raises(InputError, match="no concept activation vector"):
+    with pytest.raises(InputError, match="not a concept activation vector"):
         CAV.open(tmp_path / "no.safetensors")
 
 

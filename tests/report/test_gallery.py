@@ -90,7 +90,7 @@ def test_more_pictures_than_fit_are_noted(tmp_path):
 
 def test_a_file_that_is_no_gallery(tmp_path):
     np.savez(tmp_path / "g.npz", pictures=np.zeros(3))
-    with pytest.raises(InputError, match="is no gallery"):
+    with pytest.raises(InputError, match="not a gallery"):
         read_gallery(tmp_path / "g.npz")
 
 

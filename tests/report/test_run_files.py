@@ -49,10 +49,10 @@ def test_a_missing_file_is_named(run_dir, name):
 
 def test_broken_files_are_named(run_dir):
     (run_dir / "profile.parquet").write_bytes(b"PAR1 is how it starts, no more")
-    with pytest.raises(InputError, match=r"profile\.parquet cannot be read"):
+    with pytest.raises(InputError, match=r"profile\.parquet is damaged, or not a table"):
         read_run(run_dir)
     (run_dir / "findings.json").write_text("[{", encoding="utf-8")
-    with pytest.raises(InputError, match=r"findings\.json is not valid JSON"):
+    with pytest.raises(InputError, match=r"findings\.json is damaged, or not JSON"):
         read_run(run_dir)
 
 

@@ -118,7 +118,7 @@ def test_saved_edits_and_state_dicts_come_back_to_the_bit(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="lacks"):
         Projected.open(tmp_path / "edits.safetensors", nn.Sequential(nn.Flatten()))
     (tmp_path / "other").write_bytes(b"no edits")
-    with pytest.raises(InputError, match="holds no edits"):
+    with pytest.raises(InputError, match="not a file of a network's edits"):
         Projected.open(tmp_path / "other", model)
 
 
