@@ -13,6 +13,7 @@ import pandas as pd
 
 from shortcutscope.annotate.marks import Marks
 from shortcutscope.annotate.sample_names import SampleNames
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 
 #: What people write for yes and no. An empty field is no answer.
@@ -127,17 +128,15 @@ def _table(
 
 
 def _fiftyone(path: Path, carrier: str | None) -> Iterable[tuple[str, float | None]]:
-    try:
-        samples = json.loads(path.read_text(encoding="utf-8"))["samples"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no FiftyOne export: it has no list 'samples' ({error})") from error
-    for sample in samples:
-        name = sample.get("sample_id") or sample.get("filepath") or ""
-        yield str(name), _value(sample.get("tags") or [], carrier, path)
+    with intact(path, "a FiftyOne export, which has a list 'samples'", "export it again"):
+        for sample in json.loads(path.read_text(encoding="utf-8"))["samples"]:
+            name = sample.get("sample_id") or sample.get("filepath") or ""
+            yield str(name), _value(sample.get("tags") or [], carrier, path)
 
 
 def _cvat(path: Path, carrier: str | None) -> Iterable[tuple[str, float | None]]:
-    text = path.read_text(encoding="utf-8")
+    with intact(path, "a CVAT export", "export it again"):
+        text = path.read_text(encoding="utf-8")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities can be made to fill the memory
         raise InputError(f"{path} declares a document type, which a CVAT export does not; it is not read")
     try:

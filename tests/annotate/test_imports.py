@@ -71,7 +71,7 @@ def test_cvat(tmp_path):
         ("a.csv", "sample_id,mark\nv1.2,\n", "holds no answer"),
         ("a.csv", "sample_id,mark\nv1.2,1\nv1.2,0\n", "yes and no of sample 'v1.2'"),
         ("a.csv", "sample_id,label\nv1.2,1\n", "no column"),  # a class is no mark
-        ("a.json", "[]", "no FiftyOne export"),
+        ("a.json", "[]", "not a FiftyOne export"),
         ("a.xml", "<annotations>", "no CVAT export"),
         ("a.xml", '<!DOCTYPE x [<!ENTITY a "b">]><annotations/>', "document type"),
         ("a.pkl", "", "allowed are .csv"),
@@ -91,3 +91,20 @@ def test_a_file_name_of_two_samples(tmp_path):
         read_marks(path, ["a/scan.png", "b/scan.png"])
     with pytest.raises(InputError, match="there is no file"):
         read_marks(tmp_path / "b.csv", IDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", b'{"samples": [null]}'),
+        ("a.json", b'{"samples": 3}'),
+        ("a.json", b"\xff\xfe{"),
+        ("a.xml", b"<annotations>\xb5</annotations>"),
+        ("a.csv", b"sample_id,mark\n\xd9,1\n"),
+    ],
+)
+def test_r12_damaged_files_of_marks_are_refused(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.(json|xml|csv)"):
+        read_marks(path, IDS)
