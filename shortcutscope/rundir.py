@@ -63,6 +63,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     InputError
         When the disk is full, or does not allow it; what was there before is untouched.
     """
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder: give a file in it")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

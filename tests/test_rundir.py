@@ -1,5 +1,6 @@
 import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,3 +91,10 @@ def test_arrays_are_written_without_pickle(tmp_path):
     run.write_arrays("gallery/a.npz", images=np.zeros((2, 3), np.uint8), names=np.array(["x", "y"]))
     with np.load(tmp_path / "gallery" / "a.npz", allow_pickle=False) as kept:
         assert kept["names"].tolist() == ["x", "y"]
+
+
+def test_r4_a_folder_in_the_place_of_a_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (".", "..", str(tmp_path)):
+        with pytest.raises(InputError, match="is a folder: give a file in it"):
+            write_json(Path(name), {})
