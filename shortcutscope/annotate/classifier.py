@@ -17,8 +17,8 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
 from shortcutscope.errors import InputError
+from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.probes.cav import CAV
-from shortcutscope.probes.ridge import DEAD
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -94,7 +94,7 @@ def whiten(
     features, classes = _drawn(np.asarray(features, np.float64), np.asarray(classes), seed)
     means = {int(c): features[classes == c].mean(axis=0) for c in np.unique(classes)}
     centred = features - np.stack([means[int(c)] for c in classes])
-    scale = _view_scale(centred.std(axis=0), widths)
+    scale = _view_scale(centred.std(axis=0), size_of(features), widths)
     if not np.isfinite(scale).any():
         raise InputError("no feature varies between the samples; there is nothing to rank by")
     standardised = centred / scale
@@ -152,15 +152,15 @@ def fit_marks(
     return model.fit(whitened[chosen], marks[chosen] == 1, sample_weight=weight / weight.mean())
 
 
-def _view_scale(spread: Floats, widths: Sequence[int]) -> Floats:
+def _view_scale(spread: Floats, size: Floats, widths: Sequence[int]) -> Floats:
     """Divisors that give every view a total variance of 1; infinite for dead features."""
     if sum(widths) != len(spread):
         raise InputError(f"views of {list(widths)} features for {len(spread)} columns")
     parts, start = [], 0
     for width in widths:
         own = spread[start : start + width]
-        alive = own > DEAD * own.max(initial=0.0)
-        parts.append(np.where(alive, own * np.sqrt(max(1, alive.sum())), np.inf))
+        varies = alive(own, size[start : start + width])
+        parts.append(np.where(varies, own * np.sqrt(max(1, varies.sum())), np.inf))
         start += width
     return np.concatenate(parts)
 

@@ -27,6 +27,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import find_logits
+from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import auroc
 
@@ -208,7 +209,7 @@ def _probe_folds(labels: Array, groups: Array) -> list[tuple[Array, Array]]:
 
 def _probe(values: Array, labels: Array, folds: list[tuple[Array, Array]]) -> nn.Module:
     mean, spread = values.mean(0), values.std(0)
-    spread = spread + 1e-4 * spread.max() + 1e-12
+    spread = np.where(alive(spread, size_of(values)), spread, np.inf)
     search = LogisticRegressionCV(
         Cs=list(PENALTIES), cv=folds or 2, scoring="neg_log_loss", max_iter=500, l1_ratios=(0,),
         use_legacy_attributes=False,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy import stats
 from skimage.filters import threshold_otsu
 
+from shortcutscope.probes.alive import ROUNDING
 from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.probes.mixture import Mixture, fit_mixture
 
@@ -126,7 +127,7 @@ def judge(view: str, scores: npt.ArrayLike, setting: Setting) -> list[Candidate]
     The score's sign does not matter: it is turned so that it grows with the class.
     """
     given = np.asarray(scores, np.float64)
-    if not np.isfinite(given).all() or np.ptp(given) == 0:
+    if not np.isfinite(given).all() or np.ptp(given) <= ROUNDING * np.abs(given).max(initial=0.0):
         return []
     found = []
     for label, margin in setting.margins.items():

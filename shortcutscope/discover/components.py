@@ -19,6 +19,8 @@ import numpy.typing as npt
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
+from shortcutscope.probes.alive import alive, size_of
+
 Floats = npt.NDArray[np.float64]
 Contrast = str | Callable[[Floats], tuple[Floats, Floats]]
 
@@ -28,8 +30,6 @@ MOST_FITTED = 10_000
 SKEWED = 16
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-3
-#: A feature of smaller spread than this part of the largest is dead; dividing by it would make noise of it.
-DEAD = 1e-4
 #: Fewest samples of a class that components are looked for in.
 FEWEST = 32
 
@@ -103,10 +103,10 @@ def independent_components(
         (N, K), up to a constant.
     """
     spread = fitted.std(0, dtype=np.float64)
-    alive = spread > DEAD * spread.max(initial=0)
-    if not alive.any():
+    varies = alive(spread, size_of(features))
+    if not varies.any():
         return np.empty((len(features), 0))
-    standard = fitted[:, alive] / spread[alive]
+    standard = fitted[:, varies] / spread[varies]
     ica = FastICA(
         min(count, int(np.linalg.matrix_rank(standard - standard.mean(0)))),
         whiten="unit-variance",
@@ -119,7 +119,7 @@ def independent_components(
         # Components that still turn a little have long since told their samples apart.
         warnings.simplefilter("ignore", ConvergenceWarning)
         ica.fit(standard)
-    scores: Floats = ica.transform(features[:, alive] / spread[alive])
+    scores: Floats = ica.transform(features[:, varies] / spread[varies])
     return scores
 
 

@@ -21,6 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from shortcutscope.errors import InputError
+from shortcutscope.probes.alive import ROUNDING, size_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -65,7 +66,7 @@ class Projection:
             warnings.filterwarnings("ignore", "invalid value encountered in divide", RuntimeWarning)
             pca = PCA(size, svd_solver=solver, random_state=seed).fit(vectors.astype(np.float32, copy=False))
         unit = float(np.sqrt(pca.explained_variance_[0]))
-        return cls(pca, unit if unit > 0 else 1.0)
+        return cls(pca, unit if unit > ROUNDING * float(size_of(vectors).max(initial=0.0)) else 1.0)
 
     @property
     def mean(self) -> Floats:

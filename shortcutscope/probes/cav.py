@@ -24,7 +24,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
-from shortcutscope.probes.ridge import DEAD, PENALTY
+from shortcutscope.probes.alive import alive, size_of
+from shortcutscope.probes.ridge import PENALTY
 
 Floats = npt.NDArray[np.float64]
 Balance = Literal["class", "group"] | None
@@ -155,7 +156,7 @@ def pattern_cav(
     features, t, y = _checked(features, concept, labels)
     shift = features[~np.isnan(t)].mean(axis=0) if (~np.isnan(t)).any() else np.zeros(features.shape[1])
     cells = _Cells.of(features - shift, t, y, _n_classes(y))
-    return _pattern(cells, shift, balance, quantity)
+    return _pattern(cells, shift, size_of(features[~np.isnan(t)]), balance, quantity)
 
 
 def ridge_cav(
@@ -248,7 +249,7 @@ def _cross_fit_pattern(
     if not known.any():
         return scores
     shift = features[known].mean(axis=0)
-    centred = features - shift
+    centred, size = features - shift, size_of(features[known])
     numbers = np.unique(folds)
     cells = [
         _Cells.of(centred[folds == fold], t[folds == fold], y[folds == fold], _n_classes(y))
@@ -258,7 +259,7 @@ def _cross_fit_pattern(
     for fold, own in zip(numbers, cells, strict=True):
         train = _Cells(*(getattr(total, part) - getattr(own, part) for part in _Cells.PARTS))
         if _usable(train.counts, balance).any():
-            cav = _pattern(train, shift, balance, "")
+            cav = _pattern(train, shift, size, balance, "")
             scores[folds == fold] = cav.score(features[folds == fold])
     return scores
 
@@ -283,14 +284,14 @@ class _Cells:
         return cls(member.sum(axis=1).reshape(n_classes, 2), sums, squares)
 
 
-def _pattern(cells: _Cells, shift: Floats, balance: Balance, quantity: str) -> CAV:
+def _pattern(cells: _Cells, shift: Floats, size: Floats, balance: Balance, quantity: str) -> CAV:
     weights = _cell_weights(cells.counts, balance)
     n = max(1.0, cells.counts.sum())
     mean = cells.sums.sum(axis=(0, 1)) / n
-    scale, alive = _scale(np.sqrt(np.maximum(cells.squares / n - mean**2, 0)))
+    scale, varies = _scale(np.sqrt(np.maximum(cells.squares / n - mean**2, 0)), size)
     means = cells.sums / np.maximum(cells.counts, 1)[..., None]
     without, carriers = np.einsum("ct,ctd->td", weights / weights.sum(axis=0), means)
-    direction = np.where(alive, carriers - without, 0.0) / scale
+    direction = np.where(varies, carriers - without, 0.0) / scale
     middle = ((carriers + without) / 2 - mean) / scale
     return CAV(direction, float(-middle @ direction), mean + shift, scale, "pattern", quantity)
 
@@ -303,17 +304,18 @@ def _weighted_problem(
     counts = _cell_counts(t, y, _n_classes(y))
     per_sample = _cell_weights(counts, balance) / np.maximum(counts, 1)
     known = ~np.isnan(t)
-    mean, (scale, alive) = features[known].mean(axis=0), _scale(features[known].std(axis=0))
+    mean = features[known].mean(axis=0)
+    scale, varies = _scale(features[known].std(axis=0), size_of(features[known]))
     weights = np.where(known, per_sample[y, np.nan_to_num(t).astype(int)], 0.0)
     used = weights > 0
-    z = np.where(alive, (features[used] - mean) / scale, 0.0)
+    z = np.where(varies, (features[used] - mean) / scale, 0.0)
     return z, t[used], weights[used] / weights[used].mean(), mean, scale
 
 
-def _scale(spread: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _scale(spread: Floats, size: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Divisors of the features, 1 for dead channels, and which are alive."""
-    alive = spread > DEAD * spread.max(initial=0.0)
-    return np.where(alive, spread, 1.0), alive
+    varies = alive(spread, size)
+    return np.where(varies, spread, 1.0), varies
 
 
 def _cell_counts(t: Floats, y: npt.NDArray[np.intp], n_classes: int) -> Floats:

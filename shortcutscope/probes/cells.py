@@ -24,6 +24,10 @@ FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 #: Cells along each axis of a signal, an image and a volume.
 CELLS: Mapping[int, tuple[int, ...]] = {1: (64,), 2: (16, 16), 3: (6, 6, 6)}
+#: Difference that is none, in standard deviations of a feature: less than a step of a 12-bit image.
+NOTHING = 1e-4
+#: A dark cell that is empty on both sides of more than this share of the pairs is left out.
+MOST_EMPTY = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,10 @@ class CellMap:
     Attributes
     ----------
     auroc : ndarray
-        (cells...), at least .5 where the cell knows anything.
+        (cells...), at least .5 where the cell knows anything; NaN where it cannot, because it is empty in
+        nearly all samples, such as the black around a segmented organ.
     lit : float
-        Share of lit cells.
+        Share of lit cells among those that show anything; NaN where none does.
     interval : tuple of float
         Bootstrap interval of ``lit``, by patient; NaN when it was not asked for.
     """
@@ -43,6 +48,11 @@ class CellMap:
     auroc: FloatArray
     lit: float
     interval: tuple[float, float] = (float("nan"), float("nan"))
+
+    @property
+    def counted(self) -> int:
+        """Cells that show anything."""
+        return int(np.isfinite(self.auroc).sum())
 
 
 def input_filters(x: Tensor) -> Tensor:
@@ -66,8 +76,10 @@ def input_filters(x: Tensor) -> Tensor:
         padded = functional.pad(t, [size // 2] * (2 * axes), mode="replicate")
         return pool(padded, size, stride=1)
 
-    mean = smooth(grey, 3)
-    spread = (smooth(grey**2, 3) - mean**2).clamp_min(0).sqrt()
+    mean, squares = smooth(grey, 3), smooth(grey**2, 3)
+    variance = squares - mean**2
+    # The difference of two squares is no more precise than they are: on an even background it is rounding.
+    spread = torch.where(variance > 8 * torch.finfo(x.dtype).eps * squares, variance, 0.0).sqrt()
     edges = [torch.gradient(grey, dim=axis + 2)[0].abs() for axis in range(axes)]
     responses = [x, grey**2, (grey - mean).abs(), spread, *edges]
     return torch.cat(responses, 1)
@@ -115,7 +127,7 @@ def cell_map(
     """Cross-fitted within-class AUROC of a concept in every cell.
 
     A class-stratified ridge probe per cell, so that a concept that follows the label is not read off the
-    label.
+    label. A cell that is dark because it is empty says nothing of the extent, and does not count.
 
     Parameters
     ----------
@@ -130,20 +142,55 @@ def cell_map(
         (B, N) bootstrap multiplicities (whole patients) for the interval of the lit share.
     """
     flat = features.reshape(*features.shape[:2], -1)
-    scores = np.stack(
-        [
-            cross_fitted_scores(flat[..., c], concept, labels, folds, centre=True)
-            for c in range(flat.shape[2])
-        ],
-        axis=1,
-    )
+    empty = empty_cells(flat)
+    scores = np.zeros(empty.shape)
+    for c in np.flatnonzero(~empty.all(0)):
+        scores[:, c] = cross_fitted_scores(flat[..., c], concept, labels, folds, centre=True)
     auroc = np.nan_to_num(within_class_auroc(concept, scores, labels), nan=0.5)
     limit = max(lit_above, 0.5 + 1.645 * chance_deviation(concept, labels))
-    interval = (float("nan"), float("nan"))
-    if weights is not None:
-        resampled = np.stack([within_class_auroc(concept, column, labels, weights) for column in scores.T])
-        interval = percentile_interval((np.nan_to_num(resampled, nan=0.5) >= limit).mean(0))
-    return CellMap(auroc.reshape(features.shape[2:]), float((auroc >= limit).mean()), interval)
+    counted = (auroc >= limit) | (_empty_pairs(empty, concept, labels) <= MOST_EMPTY)
+    lit, interval = float("nan"), (float("nan"), float("nan"))
+    if counted.any():
+        lit = float((auroc[counted] >= limit).mean())
+        if weights is not None:
+            resampled = np.stack(
+                [within_class_auroc(concept, column, labels, weights) for column in scores.T[counted]]
+            )
+            interval = percentile_interval((np.nan_to_num(resampled, nan=0.5) >= limit).mean(0))
+    return CellMap(np.where(counted, auroc, np.nan).reshape(features.shape[2:]), lit, interval)
+
+
+def empty_cells(features: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which samples have nothing but the usual emptiness in a cell.
+
+    Parameters
+    ----------
+    features : ndarray
+        (N, F, P) features of P cells.
+
+    Returns
+    -------
+    ndarray
+        (N, P): no feature differs from its median in that cell by more than `NOTHING` of its deviation over
+        all samples and cells. In a cell with content no two samples are so alike.
+    """
+    unit = features.std((0, 2), dtype=np.float64)
+    away = np.abs(features - np.median(features, axis=0))
+    return np.asarray((away <= NOTHING * unit[:, None]).all(1))
+
+
+def _empty_pairs(
+    empty: np.ndarray[Any, np.dtype[np.bool_]], concept: FloatArray, labels: np.ndarray[Any, Any]
+) -> FloatArray:
+    """Share (P,) of the pairs of a carrier and another one of its class in which the cell is empty in both."""
+    share, size = np.zeros(empty.shape[1]), 0
+    for value in np.unique(labels):
+        sides = [(labels == value) & (concept == t) for t in (0, 1)]
+        if all(side.any() for side in sides):
+            n = int(sum(side.sum() for side in sides))
+            share += n * empty[sides[0]].mean(0) * empty[sides[1]].mean(0)
+            size += n
+    return np.asarray(share / max(1, size))
 
 
 def chance_deviation(concept: FloatArray, labels: np.ndarray[Any, Any]) -> float:

@@ -51,6 +51,9 @@ class ExtentRule:
         Change of the participation ratio that counts as a statement of the second witness.
     smallest_side, smallest_witness : int
         Samples that each value needs for a cell map, and for the participation ratio to be heard.
+    smallest_cells : int
+        Cells that have to remain where empty ones are left out: of fewer, a share of .38 is not told from
+        one of .70 in 95 % of cases (binomial).
     """
 
     lit_above: float = 0.60
@@ -60,6 +63,7 @@ class ExtentRule:
     disagreement: float = 0.03
     smallest_side: int = 8
     smallest_witness: int = 20
+    smallest_cells: int = 26
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,14 @@ def decide(
         Availability of the concept to the network as a whole.
     """
     low, high = cells.interval
-    share = f"{cells.lit:.0%} of the {KINDS[cells.auroc.ndim]}'s cells tell the concept"
-    share += f" (interval {low:.0%} to {high:.0%})" if np.isfinite(low) else ""
+    share, whole = _told(cells), cells.auroc.size
+    if cells.counted < min(rule.smallest_cells, whole):
+        return "undetermined", f"{share}: too few to tell localized from diffuse"
     verdict: Extent
     if cells.lit >= rule.diffuse_above and not low <= rule.localized_below:
+        if cells.counted <= rule.localized_below * whole:
+            why = "which a localized concept may cover as well as a diffuse one"
+            return "undetermined", f"{share}, {why}"
         verdict, contradiction = "diffuse", -1.0
     elif cells.lit <= rule.localized_below and not high >= rule.diffuse_above:
         if encoded_auroc < rule.strong_above:
@@ -121,6 +129,21 @@ def decide(
     if spoken and all(v * contradiction > 0 for v in spoken):
         return "undetermined", f"{share}, which says {verdict}, but the participation ratio says otherwise"
     return verdict, share
+
+
+def _told(cells: CellMap) -> str:
+    """The share of lit cells in words."""
+    kind, (low, high) = KINDS[cells.auroc.ndim], cells.interval
+    left_out = cells.auroc.size - cells.counted
+    if not cells.counted:
+        return f"the {kind} is empty in every cell"
+    which = f"{cells.counted} cells of the {kind} that are not empty" if left_out else f"{kind}'s cells"
+    ends = f" (interval {low:.0%} to {high:.0%})" if np.isfinite(low) else ""
+    if not cells.lit:
+        return (
+            f"none of the {which} tells the concept by itself{ends}: it is small, or elsewhere in each {kind}"
+        )
+    return f"{cells.lit:.0%} of the {which} tell the concept{ends}"
 
 
 def measure_extent(

@@ -19,8 +19,8 @@ from sklearn.linear_model import LogisticRegression
 
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.errors import InputError
+from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.probes.mixture import fit_mixture, require_enough
-from shortcutscope.probes.ridge import DEAD
 from shortcutscope.stats.metrics import auroc
 
 Floats = npt.NDArray[np.float64]
@@ -217,8 +217,8 @@ def _standardised(blocks: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float32]:
     for block in blocks:
         values = np.asarray(block, np.float64)
         spread = values.std(axis=0)
-        alive = spread > DEAD * spread.max(initial=0.0)
-        scaled = (values - values.mean(axis=0))[:, alive] / spread[alive]
+        varies = alive(spread, size_of(values))
+        scaled = (values - values.mean(axis=0))[:, varies] / spread[varies]
         parts.append(scaled.astype(np.float32))
     return np.concatenate(parts, axis=1)
 

@@ -18,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from shortcutscope.probes.alive import alive, size_of
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 
-#: A channel whose standard deviation is below this share of the largest one is dead: dividing by it would
-#: blow its weight up.
-DEAD = 1e-4
 #: Ridge penalty per training sample, for features of unit variance.
 PENALTY = 0.05
 
@@ -97,6 +96,7 @@ def cross_fitted_ridge(
     """
     order = np.lexsort((~known, folds))
     rows = np.asarray(features, np.float64)[order]
+    size = size_of(rows)
     if known.any():  # the Gram matrix of features far from 0 would lose digits
         rows -= rows[known[order]].mean(axis=0)
     ends = np.cumsum(np.unique(folds, return_counts=True)[1])
@@ -105,7 +105,7 @@ def cross_fitted_ridge(
         (int(start), int(start + known[order][start:end].sum()), int(end))
         for start, end in zip(starts, ends, strict=True)
     )
-    data = _Data(rows, labels[order], order, spans, int(labels.max(initial=0)) + 1)
+    data = _Data(rows, size, labels[order], order, spans, int(labels.max(initial=0)) + 1)
     if rows.shape[1] <= known.sum():
         return _PrimalRidge(data, penalty)
     # The kernel of single-precision features needs no more digits than they have, and costs half.
@@ -117,6 +117,7 @@ class _Data:
     """Samples sorted by fold, the known ones of a fold first, so that a fold is a slice and not a copy."""
 
     rows: Floats  # (N, D) centred features
+    size: Floats  # (D,) of the features as they were given
     labels: Ints
     order: Ints  # sorted position -> sample
     spans: tuple[tuple[int, int, int], ...]  # start, end of the known, end of the fold
@@ -157,15 +158,15 @@ class _Centre:
     inverse: Floats  # (D,), 0 for dead channels
 
     @classmethod
-    def of(cls, counts: Floats, sums: Floats, squares: Floats) -> _Centre:
-        """From class counts ``(C,)``, class sums ``(C, D)`` and total sums of squares ``(D,)``."""
+    def of(cls, counts: Floats, sums: Floats, squares: Floats, size: Floats) -> _Centre:
+        """From class counts ``(C,)``, class sums ``(C, D)``, total sums of squares ``(D,)`` and sizes."""
         means = sums * _inverse(counts)[:, None]
         within = (squares - counts @ means**2) / max(1.0, counts.sum())
         if (counts > 0).any():
             means[counts == 0] = means[counts > 0].mean(axis=0)
         spread = np.sqrt(np.maximum(within, 0))
-        alive = spread > DEAD * spread.max(initial=0.0)
-        return cls(means, np.divide(1.0, spread, out=np.zeros_like(spread), where=alive))
+        varies = alive(spread, size)
+        return cls(means, np.divide(1.0, spread, out=np.zeros_like(spread), where=varies))
 
     def residual(self, rows: Floats, labels: Ints) -> Floats:
         return np.asarray((rows - self.means[labels]) * self.inverse)
@@ -191,7 +192,7 @@ class _PrimalRidge(Ridge):
     def _fit(self, fold: int, gram: Floats, penalty: float) -> _PrimalModel:
         counts = np.sum(self._counts, axis=0) - self._counts[fold]
         sums = np.sum(self._sums, axis=0) - self._sums[fold]
-        centre = _Centre.of(counts, sums, np.diagonal(gram))
+        centre = _Centre.of(counts, sums, np.diagonal(gram), self._data.size)
         gram -= (sums.T * _inverse(counts)) @ sums
         gram *= centre.inverse[:, None] * centre.inverse / max(1.0, counts.sum())
         gram[np.diag_indices_from(gram)] += penalty
@@ -285,7 +286,7 @@ class _DualModel(FoldModel):
         train, test = data.train(fold), data.test(fold)
         labels, part = data.labels[train], data.rows[train]
         squares = np.einsum("nd,nd->d", part, part)
-        centre = _Centre.of(data.class_counts(labels), data.class_sums(part, labels), squares)
+        centre = _Centre.of(data.class_counts(labels), data.class_sums(part, labels), squares, data.size)
         np.multiply(data.rows, centre.inverse, out=scaled, casting="same_kind")
         plain = (scaled @ scaled.T).astype(np.float64)
         # Centring by class in kernel space: the centred features themselves are never formed.

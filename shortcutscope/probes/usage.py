@@ -20,6 +20,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from shortcutscope.probes.alive import ROUNDING, size_of
 from shortcutscope.stats.bootstrap import cluster_weights, percentile_interval
 from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import permutation_p
@@ -59,7 +60,11 @@ class Projection:
             torch.as_tensor(v, dtype=values.dtype, device=values.device)
             for v in (self.pattern, self.filter, self.middle)
         )
-        amount = torch.einsum("ncp,c->np", values - m[:, None], w) / torch.dot(w, s)
+        along = torch.dot(w, s)
+        along = torch.where(
+            along != 0, along, torch.inf
+        )  # nothing goes with the concept: nothing to take out
+        amount = torch.einsum("ncp,c->np", values - m[:, None], w) / along
         return values - amount[:, None] * s[:, None]
 
 
@@ -108,6 +113,7 @@ def fit_projection(
         target[member] -= target[member].mean()
         centred[member] -= centred[member].mean(0)
     spread = centred.std(0)
+    centred[:, spread <= ROUNDING * size_of(pooled)] = 0.0  # the rounding of a constant channel is no signal
     spread = spread + 1e-4 * spread.max() + 1e-12
     z = centred / spread
     gram = z.T @ z
@@ -251,7 +257,8 @@ def projection_use(
 
 def within_class_spread(margins: FloatArray, labels: IntArray) -> float:
     """Standard deviation of the logit margin within a class, pooled over the classes."""
-    return float(np.sqrt(np.mean([margins[labels == c].var() for c in np.unique(labels)]))) + 1e-12
+    spread = float(np.sqrt(np.mean([margins[labels == c].var() for c in np.unique(labels)])))
+    return max(spread, ROUNDING * float(np.sqrt(np.mean(margins**2)))) + 1e-12
 
 
 def directional_derivative(

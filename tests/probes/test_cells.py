@@ -2,8 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from shortcutscope.probes.cells import CELLS, cell_features, cell_map, chance_deviation, input_filters
+from shortcutscope.probes.cells import (
+    CELLS,
+    CellMap,
+    cell_features,
+    cell_map,
+    chance_deviation,
+    empty_cells,
+    input_filters,
+)
 from shortcutscope.probes.crossfit import make_folds
+from shortcutscope.probes.extent import ExtentRule, decide
 from shortcutscope.stats.metrics import within_class_auroc
 
 N = 240
@@ -84,3 +93,75 @@ def test_with_few_carriers_a_cell_must_be_brighter_to_count():
     result = cell_map(features, concept, LABELS, folds, lit_above=0.6)
     assert (result.auroc >= 0.6).mean() > 0.1
     assert result.lit < 0.1
+
+
+def on_black(change, radius=0.42, side=64, seed=0):
+    """Textured discs that move a little on an empty background; `change` is made to carriers."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    images = []
+    for carrier in CONCEPT:
+        down, right = rng.uniform(-0.04, 0.04, 2)
+        inside = np.hypot(y - down, x - right) < radius
+        image = np.where(inside, 0.5 + 0.1 * rng.standard_normal((side, side)), 0.0)
+        images.append(change(image, y, x, rng) if carrier else image)
+    # As a network gets them: the background is a constant, and not 0.
+    return (torch.from_numpy(np.stack(images)[:, None]).float() - 0.45) / 0.25
+
+
+def verdict_on(images, encoded=0.95):
+    weights = np.random.default_rng(0).multinomial(N, np.full(N, 1 / N), 40).astype(float)
+    features = cell_features(input_filters(images)).numpy()
+    cells = cell_map(features, CONCEPT, LABELS, FOLDS, lit_above=0.6, weights=weights)
+    return cells, *decide(cells, {}, encoded, ExtentRule())
+
+
+def vignette(image, y, x, rng):
+    return image * (1 - rng.uniform(0.8, 1.2) * (y**2 + x**2))
+
+
+def bias_field(image, y, x, rng):
+    return image * (1 + rng.uniform(0.3, 0.45) * 2 * x)
+
+
+def tag(image, y, x, rng):
+    return np.where((abs(y + 0.42) < 0.04) & (abs(x + 0.42) < 0.06), 0.9, image)
+
+
+@pytest.mark.parametrize("change", [vignette, bias_field])
+def test_s3_a_change_of_what_is_not_empty_is_diffuse(change):
+    cells, verdict, reason = verdict_on(on_black(change))
+    assert 26 < cells.counted < 256
+    assert verdict == "diffuse"
+    assert f"{cells.counted} cells of the image that are not empty" in reason
+
+
+@pytest.mark.parametrize("change", [vignette, bias_field])
+@pytest.mark.parametrize("radius", [0.1, 0.25])
+def test_s3_on_little_content_it_is_never_localized(change, radius):
+    _, verdict, _ = verdict_on(on_black(change, radius))
+    assert verdict == "undetermined"
+
+
+def test_s3_what_is_written_on_the_empty_background_is_localized():
+    cells, verdict, _ = verdict_on(on_black(tag))
+    assert verdict == "localized"
+    assert 0 < cells.lit < 0.1
+
+
+def test_s3_an_empty_cell_is_one_in_which_samples_do_not_differ():
+    features = np.random.default_rng(0).standard_normal((N, 3, 4)).astype(np.float32)
+    features[:, :, 1] = 2.5
+    features[5:, :, 2] = -1.0
+    empty = empty_cells(features)
+    assert empty.all(0).tolist() == [False, True, False, False]
+    assert empty[5:, 2].all()
+    assert not empty[:5, 2].any()
+    assert not empty[:, [0, 3]].any()
+
+
+def test_s8_no_lit_cell_is_not_told_as_a_share():
+    cells = CellMap(np.full((16, 16), 0.52), 0.0, (0.0, 0.02))
+    verdict, reason = decide(cells, {}, 0.95, ExtentRule())
+    assert verdict == "localized"
+    assert reason.startswith("none of the image's cells tells the concept by itself")

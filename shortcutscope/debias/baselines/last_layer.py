@@ -23,6 +23,7 @@ from shortcutscope.debias.teacher import require_clean
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.targets import find_logits
+from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.scan.batches import batches
 
 #: Inverse penalties of the authors' code.
@@ -100,6 +101,8 @@ def fit_last(
         How many fits did not converge.
     """
     scaler = StandardScaler().fit(features)
+    # A channel that does not vary keeps its size: divided by its rounding it would get a weight to match.
+    scaler.scale_[~alive(scaler.scale_, size_of(features))] = 1.0
     scaled = scaler.transform(features)
     rng = np.random.default_rng(seed)
     weights, biases, late = [], [], 0

@@ -36,6 +36,7 @@ from shortcutscope.debias.training.fit import fit
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import find_logits
+from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.probes.cav import logistic_cav, pattern_cav
 from shortcutscope.scan.pooling import positions
 
@@ -162,8 +163,9 @@ def linear_classifier(
     if kind == "logistic":
         cav = logistic_cav(features, concept, labels, C=C)
         return cav.filter, float(cav.intercept - cav.mean @ cav.filter)
+    features = np.asarray(features, np.float64)  # in which rounding is told from what varies
     mean, scale = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(scale > 1e-9 * max(float(scale.max()), 1e-300), scale, np.inf)
+    scale = np.where(alive(scale, size_of(features)), scale, np.inf)
     groups = 2 * np.unique(labels, return_inverse=True)[1] + concept.astype(int)
     counts = np.bincount(groups)
     weights = len(groups) / (np.count_nonzero(counts) * counts[groups])

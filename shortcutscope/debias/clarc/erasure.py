@@ -28,6 +28,7 @@ from shortcutscope.debias.clarc.projection import Edit, Erasure
 from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
+from shortcutscope.probes.alive import ROUNDING
 
 On = Literal["positions", "pooled"]
 
@@ -83,6 +84,11 @@ class Moments:
         """(C,)."""
         return self.sums / self.count
 
+    @property
+    def rounding(self) -> float:
+        """Variance that activations of this size have from rounding alone."""
+        return float(ROUNDING**2 * np.diagonal(self.products).max() / self.count)
+
     def covariances(self) -> tuple[Floats, Floats]:
         """cov(x) (C, C) and cov(x, z) (C, K)."""
         own = self.products / self.count - np.outer(self.mean, self.mean)
@@ -90,7 +96,7 @@ class Moments:
         return (own + own.T) / 2, cross
 
 
-def leace_map(covariance: Floats, cross: Floats) -> tuple[Floats, Floats]:
+def leace_map(covariance: Floats, cross: Floats, rounding: float = 0.0) -> tuple[Floats, Floats]:
     """The eraser's factors ``left`` (C, K) and ``right`` (K, C): ``r(x) = x - left right (x - E x)``.
 
     Parameters
@@ -99,9 +105,11 @@ def leace_map(covariance: Floats, cross: Floats) -> tuple[Floats, Floats]:
         (C, C), of any rank.
     cross
         (C, K) cov(x, z).
+    rounding
+        Directions of no larger variance are not whitened either, see `Moments.rounding`.
     """
     values, vectors = np.linalg.eigh(covariance)
-    alive = values > RANK_TOLERANCE * max(float(values[-1]), 0.0)
+    alive = values > max(RANK_TOLERANCE * float(values[-1]), rounding)
     basis, spread = vectors[:, alive], np.sqrt(values[alive])
     # In coordinates of the eigenvectors, where whitening is a division.
     whitened = (basis.T @ cross) / spread[:, None]
@@ -165,7 +173,7 @@ def leace(
     def edits(model: nn.Module, layer: Layer) -> list[Edit]:
         made: list[Edit] = []
         for moments in _moments(model, materials, known.rows, z, layer, on):
-            left, right = leace_map(*moments.covariances())
+            left, right = leace_map(*moments.covariances(), moments.rounding)
             made.append(Erasure(*(torch.from_numpy(part) for part in (left, right, moments.mean))))
         return made
 
