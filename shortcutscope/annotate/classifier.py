@@ -160,7 +160,7 @@ def _view_scale(spread: Floats, size: Floats, widths: Sequence[int]) -> Floats:
     for width in widths:
         own = spread[start : start + width]
         varies = alive(own, size[start : start + width])
-        parts.append(np.where(varies, own * np.sqrt(max(1, varies.sum())), np.inf))
+        parts.append(np.where(varies, own * np.sqrt(max(1, int(varies.sum()))), np.inf))
         start += width
     return np.concatenate(parts)
 

@@ -182,7 +182,7 @@ def empty_cells(features: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def _empty_pairs(
     empty: np.ndarray[Any, np.dtype[np.bool_]], concept: FloatArray, labels: np.ndarray[Any, Any]
 ) -> FloatArray:
-    """Share (P,) of the pairs of a carrier and another one of its class in which the cell is empty in both."""
+    """Share (P,) of the pairs of a carrier and another of its class in which the cell is empty in both."""
     share, size = np.zeros(empty.shape[1]), 0
     for value in np.unique(labels):
         sides = [(labels == value) & (concept == t) for t in (0, 1)]

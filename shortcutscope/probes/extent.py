@@ -140,9 +140,7 @@ def _told(cells: CellMap) -> str:
     which = f"{cells.counted} cells of the {kind} that are not empty" if left_out else f"{kind}'s cells"
     ends = f" (interval {low:.0%} to {high:.0%})" if np.isfinite(low) else ""
     if not cells.lit:
-        return (
-            f"none of the {which} tells the concept by itself{ends}: it is small, or elsewhere in each {kind}"
-        )
+        return f"none of the {which} tells the concept by itself{ends}: it is small, or moves about"
     return f"{cells.lit:.0%} of the {which} tell the concept{ends}"
 
 

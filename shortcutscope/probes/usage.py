@@ -61,9 +61,7 @@ class Projection:
             for v in (self.pattern, self.filter, self.middle)
         )
         along = torch.dot(w, s)
-        along = torch.where(
-            along != 0, along, torch.inf
-        )  # nothing goes with the concept: nothing to take out
+        along = torch.where(along != 0, along, torch.inf)  # else there is nothing to take out
         amount = torch.einsum("ncp,c->np", values - m[:, None], w) / along
         return values - amount[:, None] * s[:, None]
 
