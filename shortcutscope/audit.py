@@ -287,7 +287,7 @@ def audit(
     if screen is not None:
         run.update(metadata=screen.to_dict())
     run.mark("verify", "done", time.perf_counter() - started)
-    for text in audited.warnings:
+    for text in (*audited.warnings, *table.notes):
         run.warn(text)
     if table.skipped:
         n = len(table.skipped)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from shortcutscope.annotate.marks import Marks
-from shortcutscope.annotate.sample_names import SampleNames
+from shortcutscope.data.sample_names import SampleNames
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 

@@ -176,7 +176,7 @@ def clean_table(path: Path, train: ImageTable, reading: DataOptions) -> ImageTab
     """
     import numpy as np
 
-    from shortcutscope.data.roles import read_manifest
+    from shortcutscope.data.manifest import read_manifest
 
     if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
         ids = reading.sample_id or "sample_id"

@@ -175,7 +175,7 @@ def open_training_columns(path: Path, options: DataOptions, table: ImageTable) -
     """
     import numpy as np
 
-    from shortcutscope.data.roles import read_manifest
+    from shortcutscope.data.manifest import read_manifest
     from shortcutscope.data.table import ImageTable
 
     ids = options.sample_id or "sample_id"

@@ -27,15 +27,16 @@ class JoinedSource:
 
     def read(self, i: int) -> np.ndarray | Tensor:
         """Image `i` in its stored type."""
-        source, own = self._find(i)
+        source, own = self.find(i)
         return source.read(own)
 
     def identity(self, i: int) -> str:
         """As the source that image `i` is from says."""
-        source, own = self._find(i)
+        source, own = self.find(i)
         return source.identity(own)
 
-    def _find(self, i: int) -> tuple[ImageSource, int]:
+    def find(self, i: int) -> tuple[ImageSource, int]:
+        """The source that image `i` is from, and its number there."""
         split = len(self.first)
         return (self.first, i) if i < split else (self.second, i - split)
 
@@ -70,4 +71,5 @@ def joined(first: ImageTable, second: ImageTable) -> ImageTable:
         value_range=first.value_range,
         transform=first.transform,
         classes=first.classes,
+        notes=(*first.notes, *second.notes),
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from shortcutscope.data.dicom import dicom_size, is_dicom
+from shortcutscope.data.image_names import portable_name
+from shortcutscope.data.joining import JoinedSource
 from shortcutscope.data.nifti import is_nifti, nifti_frame
 from shortcutscope.data.orientation import Orientation
 from shortcutscope.data.planting import PlantedSource
@@ -43,6 +45,15 @@ def file_source(source: ImageSource) -> PathSource | None:
     if isinstance(source, PlantedSource):
         return file_source(source.base)
     return source if isinstance(source, PathSource) else None
+
+
+def file_name(source: ImageSource, i: int) -> str | None:
+    """Name of the file of image `i`, below its source's root; None where it is no file."""
+    if isinstance(source, PlantedSource):
+        return file_name(source.base, i)
+    if isinstance(source, JoinedSource):
+        return file_name(*source.find(i))
+    return portable_name(source.names[i], source.root) if isinstance(source, PathSource) else None
 
 
 @own_frame.register

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -55,29 +54,6 @@ def require_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
             f"no column {listed(missing, len(missing))}; the columns are "
             f"{listed(list(frame.columns), len(frame.columns))}"
         )
-
-
-def read_manifest(path: str | Path, text_columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV, TSV or Parquet table; `text_columns` stay text, so that the id ``007`` stays one.
-
-    Raises
-    ------
-    InputError
-        When the file is missing, of another kind, or cannot be parsed.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no such table: {str(path)!r}")
-    kind = path.suffix.lower()
-    if kind not in (".csv", ".tsv", ".parquet"):
-        raise InputError(f"{str(path)!r} is not a table; allowed are .csv, .tsv and .parquet")
-    try:
-        if kind == ".parquet":
-            return pd.read_parquet(path)
-        separator = "\t" if kind == ".tsv" else ","
-        return pd.read_csv(path, sep=separator, dtype=dict.fromkeys(text_columns, str), low_memory=False)
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
-        raise InputError(f"cannot read the table {str(path)!r}: {error}") from error
 
 
 def role_frame(
@@ -160,7 +136,7 @@ def as_text(values: pd.Series, role: str, *, optional: bool = False) -> list[str
     present = values[~empty]
     if pd.api.types.is_float_dtype(present) and np.isfinite(present).all() and (present % 1 == 0).all():
         present = present.astype(np.int64)
-    text = iter(str(value) for value in present)
+    text = iter(str(value).strip() for value in present)
     return ["" if missing else next(text) for missing in empty]
 
 
@@ -170,8 +146,8 @@ def check_unique(ids: Sequence[str]) -> None:
     repeated = series[series.duplicated()].unique().tolist()
     if repeated:
         raise InputError(
-            f"{len(repeated)} sample_id(s) occur more than once: {listed(repeated)}. "
-            "Name a column with one id per row (sample_id=...), or remove the repeated rows."
+            f"{len(repeated)} sample_id(s) occur more than once, on different images: {listed(repeated)}. "
+            "An id belongs to one image: take the column that tells the images apart, or none"
         )
 
 
@@ -192,7 +168,8 @@ def encode_labels(
     Raises
     ------
     InputError
-        For missing, fractional or negative labels, and labels outside `classes`.
+        For missing, fractional or negative labels, labels outside `classes`, several labels in a cell, and
+        labels that differ in case alone.
     """
     missing = np.flatnonzero(values.isna())
     if missing.size:
@@ -200,6 +177,7 @@ def encode_labels(
             f"{missing.size} of {len(values)} labels are missing ({_rows(missing)}); "
             "fill them or remove the rows"
         )
+    _refuse_lists(values)
     names = tuple(map(str, classes)) if classes is not None else None
     numeric = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)
     if not numeric and (names is None or not set(map(str, values)) <= set(names)):
@@ -211,6 +189,8 @@ def encode_labels(
     text = values.astype(str)
     if names is None:
         names = tuple(sorted(set(text)))
+        _refuse_several(names)
+        _refuse_cases(names)
     unknown = sorted(set(text) - set(names))
     if unknown:
         raise InputError(
@@ -225,15 +205,59 @@ def _class_numbers(values: npt.NDArray[np.float64], names: tuple[str, ...] | Non
     odd = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)) | (values < 0))
     if odd.size:
         shown = ", ".join(f"{v:g}" for v in values[odd[:_SHOWN]])
+        uncertain = "; leave out the rows of -1 where it means uncertain" if (values == -1).any() else ""
         raise InputError(
             f"{odd.size} of {len(values)} labels are not class numbers (0, 1, 2, ...): "
-            f"{shown} in {_rows(odd)}; give whole numbers from 0, or text"
+            f"{shown} in {_rows(odd)}; give whole numbers from 0, or text{uncertain}"
         )
     if names is not None and values.max() >= len(names):
         raise InputError(
             f"label {values.max():g} is outside the {len(names)} classes {', '.join(map(repr, names))}"
         )
     return values.astype(np.int64)
+
+
+def _refuse_lists(values: pd.Series) -> None:
+    lists = [value for value in values if isinstance(value, list | tuple | set | dict | np.ndarray)]
+    if lists:
+        _refuse_cells(len(lists), lists[0])
+
+
+def _refuse_several(names: Sequence[str]) -> None:
+    """Refuse labels that are several in one cell: parted by bars, a list, or made of other labels."""
+    alone = set(names)
+    several = [
+        name
+        for name in names
+        if "|" in name
+        or (name[0] in "[{(" and name[-1] in "]})")
+        or any(
+            len(parts := [part.strip() for part in name.split(sign)]) > 1 and alone.issuperset(parts)
+            for sign in ",;/+&"
+        )
+    ]
+    if several:
+        _refuse_cells(len(several), several[0])
+
+
+def _refuse_cells(count: int, example: object) -> None:
+    raise InputError(
+        f"{count} label(s) hold several labels in one cell, such as {example!r}: a sample has one label. "
+        "Choose one finding: make a column of 0 and 1 that says who has it, and give that as the label "
+        "(or name all classes with classes=, if this is the name of one)"
+    )
+
+
+def _refuse_cases(names: Sequence[str]) -> None:
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    torn = [group for group in alike.values() if len(group) > 1]
+    if torn:
+        shown = "; ".join(" and ".join(map(repr, group)) for group in torn[:_SHOWN])
+        raise InputError(
+            f"labels differ in case or blanks alone: {shown}. Write them alike, or name all classes with classes="
+        )
 
 
 def listed(names: Sequence[object], most: int = _SHOWN) -> str:
@@ -243,4 +267,5 @@ def listed(names: Sequence[object], most: int = _SHOWN) -> str:
 
 def _rows(rows: npt.NDArray[np.int64]) -> str:
     """Row numbers as text, counted from 0 as in the frame."""
-    return f"row {', '.join(str(row) for row in rows[:_SHOWN])}{' ...' if len(rows) > _SHOWN else ''}"
+    shown = ", ".join(str(row) for row in rows[:_SHOWN])
+    return f"row {shown}{' ...' if len(rows) > _SHOWN else ''}, counted from 0"

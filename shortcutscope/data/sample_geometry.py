@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from shortcutscope.data.geometry import Geometry
-from shortcutscope.data.own_frame import file_source, own_frame
+from shortcutscope.data.own_frame import file_name, own_frame
 from shortcutscope.data.transform_geometry import follow
 from shortcutscope.errors import InputError
 
@@ -18,11 +17,7 @@ if TYPE_CHECKING:
 
 def image_name(table: SampleTable, i: int) -> str:
     """What other tools call the image of row `i`: its file below the table's root, else its sample id."""
-    source = file_source(table.source)
-    if source is None:
-        return str(table.frame["sample_id"].iloc[i])
-    path = PurePath(source.names[int(table.rows[i])])
-    return (path.relative_to(source.root) if path.is_relative_to(source.root) else path).as_posix()
+    return file_name(table.source, int(table.rows[i])) or str(table.frame["sample_id"].iloc[i])
 
 
 def mask_geometry(table: SampleTable, i: int, image: Tensor | None = None) -> Geometry:

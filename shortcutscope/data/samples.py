@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shortcutscope.data import verification
+from shortcutscope.data.duplicates import one_group_a_picture
 from shortcutscope.data.geometry import Geometry
+from shortcutscope.data.privacy import without_folders
 from shortcutscope.data.readers import to_float
 from shortcutscope.data.roles import ROLES, Roles, encode_labels, require_columns, role_frame
 from shortcutscope.data.sources import ImageSource, MaskSource, as_array
@@ -55,6 +57,8 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         Annotation masks, numbered as the source.
     skipped
         (sample_id, reason) of the images that were left out.
+    notes
+        What was guessed or left out as the table was made; an audit repeats it.
 
     Raises
     ------
@@ -71,6 +75,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
     has_groups: bool
     masks: MaskSource | None
     skipped: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         has_groups: bool | None = None,
         masks: MaskSource | None = None,
         skipped: Iterable[tuple[str, str]] = (),
+        notes: Iterable[str] = (),
     ) -> None:
         self.frame, self.classes, grouped = role_frame(frame, Roles(), classes=classes)
         patients = grouped and bool((self.frame["group"] != self.frame["sample_id"]).any())
@@ -96,6 +102,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         self.transform = transform
         self.masks = masks
         self.skipped = tuple(skipped)
+        self.notes = tuple(notes)
         if self.rows.shape != (len(self.frame),):
             raise InputError(f"{len(self.frame)} rows of metadata do not match {self.rows.size} images")
         if self.rows.min() < 0 or self.rows.max() >= len(source):
@@ -157,6 +164,15 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
     def metadata(self) -> list[str]:
         """Columns that can be used as concepts."""
         return [column for column in self.frame.columns if column not in ROLES]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Sample id to the name of its image's file below the table's root; empty where images are no files."""
+        from shortcutscope.data.own_frame import file_name
+
+        ids = self.frame["sample_id"].tolist()
+        named = zip(ids, (file_name(self.source, int(row)) for row in self.rows), strict=True)
+        return {sample_id: name for sample_id, name in named if name is not None}
 
     # Deriving another table
 
@@ -234,6 +250,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
             "has_groups",
             "masks",
             "skipped",
+            "notes",
         )
         return type(self)(**{**{name: getattr(self, name) for name in kept}, **changes})
 
@@ -263,7 +280,8 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         Returns
         -------
         SampleTable
-            The same table, without the skipped images.
+            The same table, without the skipped images. Samples with the same picture are in one group, and
+            its `notes` name them.
 
         Raises
         ------
@@ -275,16 +293,26 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         if on_unreadable not in ("raise", "skip"):
             raise InputError(f'on_unreadable must be "raise" or "skip", not {on_unreadable!r}')
         found = verification.inspect(self, workers=workers, progress=progress)
-        ids = self.frame["sample_id"].tolist()
-        unreadable = [(ids[i.row], i.unreadable) for i in found if i.unreadable]
+        unreadable = [i for i in found if i.unreadable]
         readable = [i for i in found if not i.unreadable]
         sentences = verification.problems(self, readable, channels) if readable else []
         if unreadable and (on_unreadable == "raise" or not readable):
-            sentences.insert(0, verification.unreadable_problem(unreadable))
+            sentences.insert(0, verification.unreadable_problem(self, unreadable))
         verification.refuse(sentences)
         kept = self.take([i.row for i in readable]) if unreadable else self
         verification.check_repeatable(kept)
-        return kept.replaced(skipped=(*self.skipped, *unreadable)) if unreadable else self
+        groups, notes = one_group_a_picture(kept.frame, [i.picture for i in readable])
+        if unreadable:
+            ids = self.frame["sample_id"].tolist()
+            left_out = ((ids[i.row], without_folders(i.unreadable)) for i in unreadable)
+            kept = kept.replaced(skipped=(*self.skipped, *left_out))
+        return kept._regrouped(groups, notes) if notes else kept
+
+    def _regrouped(self, groups: list[str], notes: list[str]) -> Self:
+        """The same samples in other groups, which follow from the pictures: the fingerprint stays."""
+        made = self.with_columns(group=groups).replaced(notes=(*self.notes, *notes))
+        made.__dict__["_fingerprint"] = self._fingerprint
+        return made
 
     def assert_groups_apart(self) -> None:
         """Raise InputError naming the groups that lie in two splits."""
@@ -345,6 +373,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         facts.append(("value range", "{:g} to {:g}".format(*self.value_range)))
         if self.skipped:
             facts.append(("skipped", str(len(self.skipped))))
+        facts += [("note", text) for text in self.notes]
         return facts
 
 

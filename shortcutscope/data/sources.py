@@ -6,7 +6,7 @@ import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from shortcutscope.data.dicom import Window, checked_window
+from shortcutscope.data.image_names import portable_name
 from shortcutscope.data.readers import (
     Array,
     Mode,
@@ -126,7 +127,7 @@ class PathSource:
             raise UnreadableImageError(
                 f"cannot read the image {str(path)!r}: {error.strerror or error}"
             ) from error
-        return f"{_portable_name(self.names[i], self.root)}|{length}|{digest}|{self.reading}"
+        return f"{portable_name(self.names[i], self.root)}|{length}|{digest}|{self.reading}"
 
     def missing(self) -> list[str]:
         """Names of the files that do not exist."""
@@ -142,13 +143,6 @@ def _edges(path: Path) -> tuple[int, str]:
         file.seek(max(_EDGE_BYTES, length - _EDGE_BYTES))
         digest.update(file.read(_EDGE_BYTES))
     return length, digest.hexdigest()
-
-
-def _portable_name(name: str, root: str) -> str:
-    path = PurePath(name)
-    if not path.is_absolute():
-        return path.as_posix()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def _digest(array: Array) -> str:

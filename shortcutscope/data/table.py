@@ -12,8 +12,12 @@ import pandas as pd
 from torch import Tensor
 
 from shortcutscope.data.dicom import Window
-from shortcutscope.data.readers import Mode, Size, is_image_name
-from shortcutscope.data.roles import Roles, as_text, listed, read_manifest, require_columns, role_frame
+from shortcutscope.data.duplicates import one_row_a_file
+from shortcutscope.data.folders import class_folders
+from shortcutscope.data.image_names import default_id, file_key, local_names, refuse_missing
+from shortcutscope.data.manifest import read_manifest, trimmed
+from shortcutscope.data.readers import Mode, Size
+from shortcutscope.data.roles import Roles, as_text, require_columns, role_frame
 from shortcutscope.data.samples import SampleTable, checked_range
 from shortcutscope.data.sources import (
     ArrayMasks,
@@ -113,9 +117,9 @@ class ImageTable(SampleTable):
             image,
             *filter(None, (sample_id, group, split, mask)),
         } - {label}
-        frame = read_manifest(path, sorted(text))
-        root = Path(path).parent if root is None else root
-        return cls.from_frame(
+        notes: list[str] = []
+        frame = read_manifest(path, sorted(text), notes)
+        made = cls.from_frame(
             frame,
             image=image,
             label=label,
@@ -123,9 +127,10 @@ class ImageTable(SampleTable):
             group=group,
             split=split,
             mask=mask,
-            root=root,
+            root=Path(path).parent if root is None else root,
             **options,
         )
+        return made.replaced(notes=(*notes, *made.notes)) if notes else made
 
     @classmethod
     def from_frame(
@@ -153,8 +158,9 @@ class ImageTable(SampleTable):
             Column of class numbers or class names.
         sample_id, group, split, mask
             Columns of the ids, the patients, the split names and the mask files. None takes the column of
-            that name where there is one. Without ids the image names are the ids; without groups each
-            sample is its own.
+            that name where there is one. Without ids the samples get some that do not show the names
+            (:attr:`files` has these); without groups each sample is its own. Several rows of one image are
+            one sample, with the id of the first.
         root
             Folder that the names start from; None for the working directory.
         **options
@@ -163,54 +169,57 @@ class ImageTable(SampleTable):
         Raises
         ------
         InputError
-            For a missing column, missing files, duplicate ids or unusable labels.
+            For a missing column, missing files, duplicate ids, unusable labels, or rows of one image that
+            differ in label, group, split or mask.
         """
         require_columns(frame, [image, label, *filter(None, (mask,))])
         mask = mask or ("mask" if "mask" in frame.columns and "mask" not in (image, label) else None)
-        names = as_text(frame[image], "image file")
         reading, rest = _split_options(options)
-        roles = Roles(label, sample_id, group, split)
-        ids = [Path(name).as_posix() for name in names]
-        drop = [column for column in (image, mask) if column is not None]
-        prepared, classes, has_groups = role_frame(
-            frame, roles, default_ids=ids, drop=drop, classes=rest.pop("classes", None)
-        )
         base = str(Path("." if root is None else root).absolute())
+        roles = Roles(label, sample_id, group, split)
+        frame, notes = trimmed(frame)
+        names = local_names(as_text(frame[image], "image file"), base)
+        frame, rows, told = one_row_a_file(
+            frame, [file_key(name, base) for name in names], names, roles.named(frame), mask
+        )
+        names = [names[row] for row in rows]
+        prepared, classes, has_groups = role_frame(
+            frame,
+            roles,
+            default_ids=[default_id(name, base) for name in names],
+            drop=[column for column in (image, mask) if column is not None],
+            classes=rest.pop("classes", None),
+        )
         source = PathSource(names, base, reading)
-        _refuse_missing(source.missing(), "image", base)
+        refuse_missing(source.missing(), "image", base)
         masks = None
         if mask is not None:
-            masks = PathMasks(as_text(frame[mask], "mask", optional=True), base, reading.size)
-            _refuse_missing(masks.missing(), "mask", base)
+            files = local_names(as_text(frame[mask], "mask", optional=True), base)
+            masks = PathMasks(files, base, reading.size)
+            refuse_missing(masks.missing(), "mask", base)
+        rest["notes"] = (*notes, *told)
         return cls(prepared, source, classes=classes, has_groups=has_groups, masks=masks, **rest)
 
     @classmethod
     def from_folder(cls, root: str | Path, **options: Unpack[Options]) -> Self:
         """Table from a folder with one sub-folder per class, in sorted order, as torchvision's ImageFolder.
 
-        The ids are the paths below `root`. Files that are no images by their suffix are passed over.
+        Folders train, val and test (training, valid, validation, testing, in any case) above or below those of
+        the classes are the splits. Hidden files, what macOS and Windows leave behind, files that are no
+        images by their ending, folders of masks beside ``images``, and masks beside their picture
+        (``x_mask.png`` beside ``x.png``) are left out, which `notes` counts.
 
         Raises
         ------
         InputError
-            When there is no such folder, it has no class folders, or one of them has no images.
+            When there is no such folder, it has no class folders, one of them has no images, or it is in
+            doubt which folders are classes and which files are images.
         """
-        root = Path(root)
-        if not root.is_dir():
-            raise InputError(f"no such folder: {str(root)!r}")
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if not folders:
-            raise InputError(f"{str(root)!r} has no sub-folders; it needs one per class")
-        names: list[str] = []
-        labels: list[str] = []
-        for folder in folders:
-            files = sorted(p for p in folder.rglob("*") if is_image_name(p) and p.is_file())
-            if not files:
-                raise InputError(f"the class folder {str(folder)!r} has no images; remove it or fill it")
-            names += [p.relative_to(root).as_posix() for p in files]
-            labels += [folder.name] * len(files)
-        options.setdefault("classes", [folder.name for folder in folders])
-        return cls.from_frame(pd.DataFrame({"image": names, "label": labels}), root=root, **options)
+        found = class_folders(Path(root))
+        options.setdefault("classes", found.classes)
+        frame = pd.DataFrame({"image": found.names, "label": found.labels, "split": found.splits})
+        made = cls.from_frame(frame, root=root, **options)
+        return made.replaced(notes=(*found.notes, *made.notes))
 
     @classmethod
     def from_medmnist(
@@ -358,8 +367,9 @@ class ImageTable(SampleTable):
     def _from_items(
         cls, source: ImageSource, frame: pd.DataFrame, roles: Roles, rest: dict[str, Any]
     ) -> Self:
+        frame, notes = trimmed(frame)
         prepared, classes, has_groups = role_frame(frame, roles, classes=rest.pop("classes", None))
-        return cls(prepared, source, classes=classes, has_groups=has_groups, **rest)
+        return cls(prepared, source, classes=classes, has_groups=has_groups, notes=notes, **rest)
 
 
 def _split_options(options: Options) -> tuple[Reading, dict[str, Any]]:
@@ -375,14 +385,6 @@ def _split_options(options: Options) -> tuple[Reading, dict[str, Any]]:
             f"unknown option(s) {', '.join(unknown)}; allowed are {', '.join(Options.__annotations__)}"
         )
     return Reading(**reading), rest
-
-
-def _refuse_missing(names: Sequence[str], what: str, root: str) -> None:
-    if names:
-        raise InputError(
-            f"{len(names)} {what} file(s) do not exist below {root!r}: {listed(names)}. "
-            "Set root= to their folder."
-        )
 
 
 def _label_column(labels: npt.NDArray[Any], finding: int | None) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ _TOLERANCE = 1e-4  # of the range: above float32 rounding and resampling, far be
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one image turned out to be; shapes are those the model would get."""
+    """What one image turned out to be; shapes are those the model would get, `picture` a digest of it."""
 
     row: int
     unreadable: str = ""
@@ -36,6 +37,7 @@ class Inspection:
     finite: bool = True
     finite_input: bool = True
     mask: str = ""
+    picture: str = ""
 
 
 class _Inspector(Dataset[Inspection]):
@@ -70,7 +72,14 @@ class _Inspector(Dataset[Inspection]):
             finite=bool(torch.isfinite(image).all()),
             finite_input=bool(torch.isfinite(model_input).all()),
             mask="" if fits or mask is None else f"mask {tuple(mask.shape)}, image {tuple(image.shape[1:])}",
+            picture=_digest(image),
         )
+
+
+def _digest(image: torch.Tensor) -> str:
+    digest = hashlib.blake2b(repr(tuple(image.shape)).encode(), digest_size=16)
+    digest.update(image.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def inspect(table: SampleTable, *, workers: int, progress: bool) -> list[Inspection]:
@@ -102,14 +111,14 @@ def check_repeatable(table: SampleTable) -> None:
     first, second = (table[0][0] for _ in range(2))
     if not torch.equal(torch.nan_to_num(first), torch.nan_to_num(second)):
         raise InputError(
-            f"two reads of the image {table.frame['sample_id'].iloc[0]!r} differ, so the transform or the "
+            f"two reads of the image {names_of(table)[0]!r} differ, so the transform or the "
             "data set is random (augmentation?); use the deterministic evaluation transform"
         )
 
 
 def problems(table: SampleTable, found: Sequence[Inspection], channels: int | None) -> list[str]:
     """One sentence per kind of trouble among the readable images, each naming samples."""
-    ids = table.frame["sample_id"].tolist()
+    ids = names_of(table)
     refused = _named([f"{ids[i.row]!r} ({i.refused})" for i in found if i.refused], "image(s) do not fit")
     found = [i for i in found if not i.refused]
     if not found:
@@ -133,6 +142,12 @@ def problems(table: SampleTable, found: Sequence[Inspection], channels: int | No
     masks = [f"{ids[i.row]!r} ({i.mask})" for i in found if i.mask]
     texts.append(_named(masks, "mask(s) differ from their image in size"))
     return [text for text in texts if text]
+
+
+def names_of(table: SampleTable) -> list[str]:
+    """What the images are called in errors, which stay with the user: by their files, else by their ids."""
+    files = table.files
+    return [files.get(sample_id, sample_id) for sample_id in table.frame["sample_id"].tolist()]
 
 
 def _channel_problem(ids: Sequence[str], found: Sequence[Inspection], channels: int | None) -> str:
@@ -179,8 +194,9 @@ def refuse(sentences: Iterable[str]) -> None:
         )
 
 
-def unreadable_problem(unreadable: Sequence[tuple[str, str]]) -> str:
+def unreadable_problem(table: SampleTable, unreadable: Sequence[Inspection]) -> str:
     """Sentence that names the unreadable images with their reasons."""
-    named = [f"{name!r} ({reason})" for name, reason in unreadable]
+    names = names_of(table)
+    named = [f"{names[i.row]!r} ({i.unreadable})" for i in unreadable]
     advice = '; replace them, or leave them out with on_unreadable="skip"'
     return _named(named, "image(s) cannot be read", advice)

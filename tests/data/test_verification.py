@@ -45,9 +45,9 @@ def test_truncated_images_are_named_or_left_out_and_counted(photographs, workers
         table.verify(workers=workers, progress=False)
     kept = table.verify(on_unreadable="skip", workers=workers, progress=False)
     assert len(kept) == 8
-    assert [name for name, _ in kept.skipped] == ["3.jpg", "7.jpg"]
+    assert [table.files[name] for name, _ in kept.skipped] == ["3.jpg", "7.jpg"]
     assert "truncated" in kept.skipped[0][1]
-    assert "3.jpg" not in set(kept.frame["sample_id"])
+    assert "3.jpg" not in kept.files.values()
     assert kept.take([0, 1]).skipped == kept.skipped
     assert "skipped: 2" in repr(kept)
     assert kept.fingerprint() != table.fingerprint()

@@ -75,7 +75,7 @@ def test_a_folder_of_records_has_each_once(tmp_path, signals, write_record):
         (tmp_path / name).mkdir()
         write_record(tmp_path / name, "r0", signals, LEADS)
     table = ImageTable.from_folder(tmp_path, value_range=(-4, 4))
-    assert table.frame["sample_id"].tolist() == ["healthy/r0.hea", "sick/r0.hea"]
+    assert list(table.files.values()) == ["healthy/r0.hea", "sick/r0.hea"]
     assert not is_image_name(tmp_path / "sick" / "r0.dat")
 
 

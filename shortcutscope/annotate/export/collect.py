@@ -10,7 +10,7 @@ from typing import Any
 from shortcutscope.annotate.mask_files import Mask, MaskEntry, describe
 from shortcutscope.annotate.mask_writer import MaskWriter
 from shortcutscope.annotate.maskset import MaskSet
-from shortcutscope.annotate.sample_names import SampleNames
+from shortcutscope.data.sample_names import SampleNames
 from shortcutscope.errors import InputError
 
 
@@ -91,8 +91,7 @@ def collect(
 
 def names_of(like: MaskSet) -> SampleNames:
     """What other tools may call the samples of a set."""
-    aliases = {entry.image: entry.sample_id for entry in like.entries}
-    return SampleNames(like.sample_ids, "masks", aliases)
+    return SampleNames(like.sample_ids, "masks", {entry.sample_id: entry.image for entry in like.entries})
 
 
 def _append(

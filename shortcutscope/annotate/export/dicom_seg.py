@@ -54,7 +54,7 @@ def export_dicom_seg(
     """
     require_kinds(masks, "DICOM SEG", ["image", "volume"])
     highdicom = require("highdicom", "medical", _PURPOSE)
-    files = source_files(sources)
+    files = source_files(sources, masks)
     missing = [name for name in masks.sample_ids if name not in files]
     if missing:
         raise InputError(f"DICOM SEG refers to the source images; sources= lacks {missing[0]!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from shortcutscope.annotate.export.collect import names_of
 from shortcutscope.annotate.mask_files import Kind, Mask, MaskEntry, describe
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.data.own_frame import file_source
@@ -89,8 +91,10 @@ def story(masks: MaskSet, entry: MaskEntry) -> str:
     return json.dumps(told, sort_keys=True)
 
 
-def source_files(sources: Mapping[str, str | Path] | SampleTable | None) -> dict[str, Path]:
-    """Sample id to the file of its image.
+def source_files(
+    sources: Mapping[str, str | Path] | SampleTable | None, masks: MaskSet | None = None
+) -> dict[str, Path]:
+    """Sample id to the file of its image; of masks those that go by the images' names get theirs, too.
 
     Raises
     ------
@@ -100,9 +104,18 @@ def source_files(sources: Mapping[str, str | Path] | SampleTable | None) -> dict
     if sources is None:
         return {}
     if isinstance(sources, Mapping):
-        return {str(name): Path(path) for name, path in sources.items()}
-    source = file_source(sources.source)
-    if source is None:
-        raise InputError("the table's images are no files; give a mapping of sample ids to files")
-    names = sources.frame["sample_id"].astype(str)
-    return {name: source.path(int(row)) for name, row in zip(names, sources.rows, strict=True)}
+        files = {str(name): Path(path) for name, path in sources.items()}
+        named = {name: name for name in files}
+    else:
+        source = file_source(sources.source)
+        if source is None:
+            raise InputError("the table's images are no files; give a mapping of sample ids to files")
+        ids = sources.frame["sample_id"].astype(str)
+        files = {name: source.path(int(row)) for name, row in zip(ids, sources.rows, strict=True)}
+        named = sources.files
+    if masks is not None:
+        names = names_of(masks)
+        for sample_id, name in named.items():
+            with contextlib.suppress(InputError):  # a source of no mask
+                files.setdefault(names(name), files[sample_id])
+    return files

@@ -57,7 +57,7 @@ def export_nifti(
     require_kinds(masks, "NIfTI", ["image", "volume"])
     nibabel = require("nibabel", "medical", _PURPOSE)
     masks = masks.in_frame("displayed")  # the header says how the axes lie
-    folder, names, files = Path(path), file_names(masks, ".nii.gz"), source_files(sources)
+    folder, names, files = Path(path), file_names(masks, ".nii.gz"), source_files(sources, masks)
     entries = []
     for entry in masks.entries:
         values, affine = _placed(masks.mask(entry.sample_id), entry, files.get(entry.sample_id), nibabel)

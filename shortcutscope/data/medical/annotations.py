@@ -111,7 +111,7 @@ def with_artifacts(
     Parameters
     ----------
     table
-        Its sample ids are the names of its images.
+        Its images are known by their files, or else by their sample ids.
     path
         Such as ``isic_bias.csv``.
     columns
@@ -174,7 +174,7 @@ def with_artifact_lists(
     Parameters
     ----------
     table
-        Its sample ids are the names of its images.
+        Its images are known by their files, or else by their sample ids.
     path
         Such as ``artifacts_isic.json``. Names may be paths.
     unlisted
@@ -318,7 +318,8 @@ def _positions(
     """Row of the annotations for each image, -1 where there is none."""
     if unmatched not in get_args(Unmatched):
         raise InputError(f'unmatched must be "raise" or "ignore", not {unmatched!r}')
-    images = [image_key(name) for name in table.frame["sample_id"]]
+    files = table.files
+    images = [image_key(files.get(name, name)) for name in table.frame["sample_id"]]
     strange = keys[~keys.isin(images)]
     if len(strange) == len(keys) or (len(strange) and unmatched == "raise"):
         hint = (

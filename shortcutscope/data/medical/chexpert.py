@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Unpack, get_args
 
@@ -9,7 +11,9 @@ import pandas as pd
 
 from shortcutscope.data.medical.annotations import with_pacemakers
 from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.roles import listed, read_manifest, require_columns
+from shortcutscope.data.image_names import default_id
+from shortcutscope.data.manifest import read_manifest
+from shortcutscope.data.roles import listed, require_columns
 from shortcutscope.data.sources import PathSource
 from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError
@@ -18,6 +22,7 @@ from shortcutscope.extras import require
 __all__ = ["LAYOUT", "OBSERVATIONS", "chexpert"]
 
 Uncertain = Literal["zeros", "ones", "ignore"]
+Blank = Literal["zeros", "unknown"]
 Views = Literal["all", "frontal", "lateral"]
 
 #: The observations, each a column of 1, 0, -1 (uncertain) or blank (not mentioned).
@@ -45,12 +50,16 @@ LAYOUT = Layout(
         "  train.csv, valid.csv: Path, Sex, Age, Frontal/Lateral, AP/PA and the 14 observations",
         "  train/patient00001/study1/view1_frontal.jpg",
         "  valid/patient64541/study1/view1_frontal.jpg",
+        "or the batches as they are downloaded:",
+        "  CheXpert-v1.0 batch 1 (validate & csv)/train.csv, valid.csv, valid/patient64541/...",
+        "  CheXpert-v1.0 batch 2 (train 1)/patient00001/study1/view1_frontal.jpg",
     ),
     source="https://stanfordmlgroup.github.io/competitions/chexpert (Stanford AIMI, after registration)",
 )
 
 _SPLITS = {"train": "train.csv", "val": "valid.csv"}
 _COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *OBSERVATIONS)
+_BATCH = re.compile(r"batch \d+ \((?P<what>train|validate?)\b", re.IGNORECASE)
 # The root's own name comes first in the published paths, but folders get renamed.
 _PATH = r"(?:^|/)(?P<image>(?:train|valid)/(?P<patient>patient\d+)/(?P<study>study\d+)/[^/]+)$"
 
@@ -60,6 +69,7 @@ def chexpert(
     *,
     target: str = "Cardiomegaly",
     uncertain: Uncertain = "zeros",
+    blank: Blank = "zeros",
     views: Views = "all",
     demographics: str | Path | None = None,
     pacemakers: str | Path | None = None,
@@ -67,20 +77,23 @@ def chexpert(
 ) -> ImageTable:
     """Table of CheXpert with one observation as the label and patients as groups.
 
-    The sets for training and validation are the splits train and val; one of them may be absent. The
-    sample ids are the paths below the data set's folder. A column ``uncertain`` says whose label the
-    reports leave open, and ``study`` which study of the patient an image is from. The other observations
-    stay as published, with -1 for uncertain.
+    The sets for training and validation are the splits train and val; one of them may be absent. A column
+    ``uncertain`` says whose label the reports leave open, and ``study`` which study of the patient an image
+    is from. All observations, the label and the others, which are concepts, are read in one way.
 
     Parameters
     ----------
     root
         The folder ``CheXpert-v1.0-small`` or ``CheXpert-v1.0``, or the one around it (where both are there,
-        the small one is taken).
+        the small one is taken), or the one with the batches as they are downloaded.
     target
-        One of `OBSERVATIONS`. Not mentioned counts as 0.
+        One of `OBSERVATIONS`.
     uncertain
-        Uncertain labels become ``"zeros"`` or ``"ones"``, or ``"ignore"`` leaves the images out.
+        Uncertain observations (-1) become ``"zeros"`` or ``"ones"``, or ``"ignore"`` leaves images out whose
+        label is uncertain; other observations are unknown then.
+    blank
+        Observations that a report does not mention become ``"zeros"``, or are ``"unknown"``: images whose
+        label is blank are left out then.
     views
         ``"all"``, only ``"frontal"`` or only ``"lateral"`` images.
     demographics
@@ -100,47 +113,88 @@ def chexpert(
     InputError
         For an unknown option, and when `demographics` or `pacemakers` cannot be used.
     """
-    _check_options(target, uncertain, views)
-    folder = _folder(root)
+    _check_options(target, uncertain, blank, views)
+    folder, tables = _folder(root)
     frame = pd.concat(
-        [_read_split(root, folder, split) for split, name in _SPLITS.items() if (folder / name).is_file()],
+        [_read_split(root, tables, split) for split, name in _SPLITS.items() if (tables / name).is_file()],
         ignore_index=True,
     )
     _refuse_torn_patients(root, frame)
     if demographics is not None:
         frame = _with_demographics(frame, demographics)
-    frame = _labelled(root, frame, target, uncertain)
+    frame = _labelled(root, frame, target, uncertain, blank)
     if views != "all":
         frame = frame[frame["Frontal/Lateral"].str.lower() == views]
     if frame.empty:
-        raise LAYOUT.error(root, f"no image is left with views={views!r} and uncertain={uncertain!r}")
+        raise LAYOUT.error(
+            root, f"no image is left with views={views!r}, uncertain={uncertain!r} and blank={blank!r}"
+        )
+    # The ids are those of the published paths, wherever the images lie.
+    frame = frame.assign(sample_id=[default_id(name) for name in frame["image"]])
+    frame = frame.assign(image=_in_batches(folder, frame["image"].tolist()))
     missing = PathSource(frame["image"].tolist(), str(folder)).missing()
     if missing:
         raise LAYOUT.error(root, f"{len(missing)} image(s) are missing in {folder.name}: {listed(missing)}")
     options.setdefault("mode", "L")
     options.setdefault("classes", [f"no {target}" if target != "No Finding" else "Finding", target])
     table = ImageTable.from_frame(frame.reset_index(drop=True), root=folder, **options)
+    table = table.replaced(notes=(*table.notes, _CONVENTION.format(_BLANK[blank], _UNCERTAIN[uncertain])))
     # The CSV names images of every view and label, so that some match none of a selection.
     return table if pacemakers is None else with_pacemakers(table, pacemakers, unmatched="ignore")
 
 
-def _check_options(target: str, uncertain: str, views: str) -> None:
-    allowed = {"target": OBSERVATIONS, "uncertain": get_args(Uncertain), "views": get_args(Views)}
-    for (name, values), given in zip(allowed.items(), (target, uncertain, views), strict=True):
+_CONVENTION = "observations of CheXpert, the label and the others: 'not mentioned' {}, 'uncertain' {}"
+_BLANK = {"zeros": "counts as absent", "unknown": "is unknown"}
+_UNCERTAIN = {"zeros": "counts as absent", "ones": "counts as present", "ignore": "is unknown"}
+
+
+def _check_options(target: str, uncertain: str, blank: str, views: str) -> None:
+    allowed = {
+        "target": OBSERVATIONS,
+        "uncertain": get_args(Uncertain),
+        "blank": get_args(Blank),
+        "views": get_args(Views),
+    }
+    for (name, values), given in zip(allowed.items(), (target, uncertain, blank, views), strict=True):
         if given not in values:
             raise InputError(f"{name} must be one of {', '.join(map(repr, values))}, not {given!r}")
 
 
-def _folder(root: str | Path) -> Path:
-    """The folder with the tables: the root itself, or one in it."""
+def _folder(root: str | Path) -> tuple[Path, Path]:
+    """The folder that the images are below, and that of the tables: the root itself, or one in it."""
     names = list(_SPLITS.values())
-    candidates = [Path(root), Path(root, "CheXpert-v1.0-small"), Path(root, "CheXpert-v1.0")]
-    for folder in candidates:
-        if any((folder / name).is_file() for name in names):
-            return folder
+    for folder in (Path(root), Path(root, "CheXpert-v1.0-small"), Path(root, "CheXpert-v1.0")):
+        for tables in (folder, *_batches(folder, "validate")):
+            if any((tables / name).is_file() for name in names):
+                return folder, tables
     raise LAYOUT.error(
         root, f"there is neither {' nor '.join(names)} in it, in CheXpert-v1.0-small or in CheXpert-v1.0"
     )
+
+
+def _batches(folder: Path, what: str) -> list[Path]:
+    """Folders of a kind of batch, sorted."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    kinds = ((path, _BATCH.search(path.name)) for path in found if path.is_dir())
+    return [path for path, kind in kinds if kind and kind["what"][:5].lower() == what[:5]]
+
+
+def _in_batches(folder: Path, names: Sequence[str]) -> list[str]:
+    """Names below the folder, of images that lie in batches below them; others as they are."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for split, what in (("train", "train"), ("valid", "validate")):
+        for batch in _batches(folder, what):
+            for place in (batch / split, batch):
+                for patient in place.glob("patient*"):
+                    where = places.setdefault((split, patient.name), [])
+                    where.append(patient.relative_to(folder).as_posix())
+    made = []
+    for name in names:
+        split, patient, rest = name.split("/", 2)
+        there = [f"{place}/{rest}" for place in places.get((split, patient), ())]
+        # Where a patient is in several batches, that of the image.
+        made.append(next((n for n in there if len(there) == 1 or (folder / n).is_file()), name))
+    return made
 
 
 def _read_split(root: str | Path, folder: Path, split: str) -> pd.DataFrame:
@@ -167,16 +221,26 @@ def _refuse_torn_patients(root: str | Path, frame: pd.DataFrame) -> None:
         raise LAYOUT.error(root, f"{len(torn)} patient(s) are in train.csv and in valid.csv: {listed(torn)}")
 
 
-def _labelled(root: str | Path, frame: pd.DataFrame, target: str, uncertain: Uncertain) -> pd.DataFrame:
-    """The frame with the columns label and uncertain instead of the target's."""
-    values = frame[target]
-    odd = values[~(values.isna() | values.isin([1, 0, -1]))].unique().tolist()
-    if odd:
-        raise LAYOUT.error(root, f"{target!r} has values other than 1, 0, -1 and blank: {listed(odd)}")
-    open_ = (values == -1).to_numpy()
-    label = values.fillna(0).replace(-1, int(uncertain == "ones")).astype("int64")
-    frame = frame.assign(label=label).drop(columns=target)
-    return frame[~open_] if uncertain == "ignore" else frame.assign(uncertain=open_.astype(int))
+def _labelled(
+    root: str | Path, frame: pd.DataFrame, target: str, uncertain: Uncertain, blank: Blank
+) -> pd.DataFrame:
+    """The frame with the observations as 0, 1 or missing, and label and uncertain instead of the target."""
+    open_ = (frame[target] == -1).to_numpy()
+    made = {}
+    for name in OBSERVATIONS:
+        values = frame[name]
+        odd = values[~(values.isna() | values.isin([1, 0, -1]))].unique().tolist()
+        if odd:
+            raise LAYOUT.error(root, f"{name!r} has values other than 1, 0, -1 and blank: {listed(odd)}")
+        values = values.astype("float64")
+        known = values.fillna(0.0) if blank == "zeros" else values
+        made[name] = known.replace(-1.0, {"zeros": 0.0, "ones": 1.0, "ignore": float("nan")}[uncertain])
+    label = made.pop(target)
+    frame = frame.assign(label=label, **made).drop(columns=target)
+    if uncertain != "ignore":
+        frame = frame.assign(uncertain=open_.astype(int))
+    frame = frame[label.notna()]
+    return frame.assign(label=frame["label"].astype("int64"))
 
 
 def _with_demographics(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:

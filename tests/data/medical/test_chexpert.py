@@ -19,6 +19,7 @@ NAMES = [
     "train/patient00002/study2/view1_frontal.jpg",
     "train/patient00002/study2/view2_lateral.jpg",
 ]
+BATCHES = ("validate & csv", "train 1", "train 2")
 VALID = ["valid/patient64541/study1/view1_frontal.jpg"]
 
 
@@ -51,14 +52,14 @@ def folder(tmp_path):
 
 def test_rows_labels_groups_splits_and_columns(folder):
     table = chexpert(folder.parent, target="No Finding")
-    assert table.frame["sample_id"].tolist() == NAMES + VALID
+    assert list(table.files.values()) == NAMES + VALID
     assert table.frame["label"].tolist() == [1, 0, 0, 0, 1]
     assert table.frame["group"].tolist() == ["patient00001", *["patient00002"] * 3, "patient64541"]
     assert table.frame["split"].tolist() == ["train"] * 4 + ["val"]
     assert table.frame["uncertain"].tolist() == [0, 0, 1, 0, 0]
     others = [name for name in OBSERVATIONS if name != "No Finding"]
     assert table.metadata == ["study", "Sex", "Age", "Frontal/Lateral", "AP/PA", *others, "uncertain"]
-    assert table.frame["Edema"].fillna(9).tolist() == [0, 1, 9, -1, 1]
+    assert table.frame["Edema"].tolist() == [0, 1, 0, 0, 1]  # as the label: blank and -1 are zeros
     assert table.frame["study"].tolist() == ["study1", "study1", "study2", "study2", "study1"]
     assert table.classes == ("Finding", "No Finding")
     assert table.shape == (1, 6, 5)
@@ -77,14 +78,48 @@ def test_each_observation_can_be_the_label(folder, target):
 def test_what_becomes_of_uncertain_labels(folder):
     assert chexpert(folder, target="No Finding", uncertain="ones").frame["label"].tolist() == [1, 0, 1, 0, 1]
     kept = chexpert(folder, target="No Finding", uncertain="ignore")
-    assert kept.frame["sample_id"].tolist() == [*NAMES[:2], NAMES[3], *VALID]
+    assert list(kept.files.values()) == [*NAMES[:2], NAMES[3], *VALID]
     assert "uncertain" not in kept.metadata
     assert kept.image(2).mean().item() == pytest.approx(120 / 255, abs=0.01)
 
 
+def test_c5_one_convention_for_label_and_concepts(folder):
+    said = chexpert(folder).notes[-1]
+    assert said.endswith("'not mentioned' counts as absent, 'uncertain' counts as absent")
+    edema = chexpert(folder, uncertain="ignore", blank="unknown", target="No Finding").frame["Edema"]
+    published = np.roll([1.0, np.nan, -1.0, 0.0], OBSERVATIONS.index("Edema"))
+    kept = np.isin(np.roll([1.0, np.nan, -1.0, 0.0], 0), [0, 1])  # whose label is known
+    expected = np.where(published == -1, np.nan, published)[kept]
+    np.testing.assert_array_equal(edema.to_numpy()[:-1], expected)
+    with pytest.raises(InputError, match="blank must be one of 'zeros', 'unknown'"):
+        chexpert(folder, blank="ones")
+
+
+@pytest.mark.parametrize("inner", ["", "train/"])
+def test_d8_batches_as_they_are_downloaded(folder, tmp_path, inner):
+    root = tmp_path / "chexpertchestxrays-u20210408"
+    first, *others = [root / f"CheXpert-v1.0 batch {i + 1} ({what})" for i, what in enumerate(BATCHES)]
+    for name in NAMES + VALID:
+        batch = first / "valid" if name in VALID else others["patient00002" in name] / inner.rstrip("/")
+        where = batch / name.split("/", 1)[1]
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_bytes((folder / name).read_bytes())
+    for name in ("train.csv", "valid.csv"):
+        (first / name).write_bytes((folder / name).read_bytes())
+    there, published = chexpert(root), chexpert(folder)
+    pd.testing.assert_frame_equal(there.frame, published.frame)
+    assert [there.image(i).mean() for i in range(5)] == [published.image(i).mean() for i in range(5)]
+    for name in ("train.csv", "valid.csv"):  # the tables may lie beside the batches
+        (first / name).rename(root / name)
+    pd.testing.assert_frame_equal(chexpert(root).frame, published.frame)
+    (others[0] / inner / "patient00001" / "study1" / "view1_frontal.jpg").unlink()
+    with pytest.raises(LayoutError, match=r"1 image\(s\) are missing"):
+        chexpert(root)
+
+
 def test_views(folder):
-    assert chexpert(folder, views="frontal").frame["sample_id"].tolist() == [*NAMES[:3], *VALID]
-    assert chexpert(folder, views="lateral").frame["sample_id"].tolist() == [NAMES[3]]
+    assert list(chexpert(folder, views="frontal").files.values()) == [*NAMES[:3], *VALID]
+    assert list(chexpert(folder, views="lateral").files.values()) == [NAMES[3]]
 
 
 def test_folder_may_have_another_name_and_one_split(folder):
@@ -93,7 +128,7 @@ def test_folder_may_have_another_name_and_one_split(folder):
     (folder / "valid.csv").unlink()
     assert set(chexpert(folder).frame["split"]) == {"train"}
     rows(NAMES, prefix="").to_csv(folder / "train.csv", index=False)
-    assert chexpert(folder).frame["sample_id"].tolist() == NAMES
+    assert list(chexpert(folder).files.values()) == NAMES
     folder.rename(folder.parent / "CheXpert-v1.0")
     assert len(open_dataset("chexpert", folder.parent, target="Edema", size=4)) == 4
 

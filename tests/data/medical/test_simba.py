@@ -49,7 +49,7 @@ def test_bias_disease_and_subject(tree):
     assert np.isnan(frame["bias_dst"].iloc[1])
     kept = {"isv_dst", "effect_dst", "isv_bin", "effect_bin", "both_bins", "strat_col"}
     assert set(table.metadata) == kept | {"subject", "bias_label", "bias_dst"}
-    assert frame["sample_id"].iloc[4] == "val/00001_0.007_S_-1.0_D.nii.gz"
+    assert list(table.files.values())[4] == "val/00001_0.007_S_-1.0_D.nii.gz"
     assert not table.has_groups
 
 
@@ -62,7 +62,7 @@ def test_splits_label_and_tables_of_paths_alone(tree):
     frame["filepath"] = frame["filepath"].str.replace("/home/other/", "C:\\data\\").str.replace("/", "\\")
     frame.to_csv(path)
     again = simba(tree, splits=["train"])
-    assert again.frame["sample_id"].iloc[0] == "train/00000_-0.5_S_1.25_D_2.031_B.nii.gz"
+    assert next(iter(again.files.values())) == "train/00000_-0.5_S_1.25_D_2.031_B.nii.gz"
     assert again.frame["bias_label"].tolist() == [1, 0, 1]
     for splits in ([], ["training"], "train"):
         with pytest.raises(InputError, match="splits must be some of"):

@@ -33,7 +33,7 @@ def test_splits_patients_and_the_feature(tree):
     assert set(frame["group"][8:]) == {"Breast_MRI_905"}
     assert table.has_groups
     table.assert_groups_apart()
-    assert frame["sample_id"].iloc[3] == "training/1/post_1-11-002.png"
+    assert list(table.files.values())[3] == "training/1/post_1-11-002.png"
     assert table.metadata == ["prefix", "slice", "field_strength"]
     assert frame["prefix"].tolist() == ["post_1"] * 12
     assert frame["slice"].tolist() == [10, 11] * 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
+from shortcutscope.data.image_names import default_id
 from shortcutscope.errors import InputError
 
 #: Endings that a file name may have beyond the sample id.
@@ -29,22 +30,24 @@ ENDINGS = (
 class SampleNames:
     """Sample ids by themselves, by their images' files, or by either without folder and ending.
 
+    Ids that were made of a file's name are found by that name, with any folders before it.
+
     Parameters
     ----------
     sample_ids
         That there are.
     what
         What is looked up, for the error's text.
-    aliases
-        Other full names, to sample ids.
+    files
+        Sample id to the name of its file, where it is known.
     """
 
     def __init__(
-        self, sample_ids: Sequence[str], what: str = "marks", aliases: Mapping[str, str] | None = None
+        self, sample_ids: Sequence[str], what: str = "marks", files: Mapping[str, str] | None = None
     ) -> None:
         self.what = what
         self.ids = {str(i): str(i) for i in sample_ids}
-        self.aliases = dict(aliases or {})
+        self.aliases = {name: i for i, name in (files or {}).items() if i in self.ids}
         self.stems: dict[str, set[str]] = {}
         for name, sample_id in (*self.aliases.items(), *self.ids.items()):
             self.stems.setdefault(_stem(name), set()).add(sample_id)
@@ -60,11 +63,20 @@ class SampleNames:
         exact = self.ids.get(name) or self.aliases.get(name)
         if exact is not None:
             return exact
+        parts = name.replace("\\", "/").split("/")
+        for start in range(len(parts)):
+            made = default_id("/".join(parts[start:]))
+            if made in self.ids:
+                return made
         found = self.stems.get(_stem(name), set())
         if len(found) == 1:
             return next(iter(found))
-        why = f"could be any of {sorted(found)[:3]}" if found else "is no sample of this run"
-        raise InputError(f"{self.what} go by sample_id, and {name!r} {why}")
+        if found:
+            raise InputError(f"{self.what} go by sample_id, and {name!r} could be any of {sorted(found)[:3]}")
+        raise InputError(
+            f"{self.what} go by sample_id, or by the image's name as in the data, and {name!r} is no sample of "
+            f"this run; an id is such as {next(iter(self.ids), None)!r}"
+        )
 
 
 def _stem(name: str) -> str:
