@@ -93,9 +93,7 @@ def _torn(values: pd.Series, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int
     return counts.index[counts > 1].to_numpy(dtype=np.int64)
 
 
-def _refuse_torn(
-    values: pd.Series, codes: npt.NDArray[np.int64], names: Sequence[str], role: str
-) -> None:
+def _refuse_torn(values: pd.Series, codes: npt.NDArray[np.int64], names: Sequence[str], role: str) -> None:
     torn = _torn(values, codes)
     if not len(torn):
         return
@@ -141,7 +139,7 @@ def one_group_a_picture(frame: pd.DataFrame, pictures: Sequence[str]) -> tuple[l
     named = [" and ".join(repr(str(ids[row])) for row in rows[:2]) for rows in sets]
     notes = [
         f"{int(twins.sum())} samples show {len(sets)} picture(s) under several names, for example "
-        f"{'; '.join(named[:_SHOWN])}: samples with one picture are taken as one patient. Leave the copies out"
+        f"{'; '.join(named[:_SHOWN])}: those are taken as one patient. Leave the copies out"
     ]
     labels = frame["label"].to_numpy()
     torn = [name for name, rows in zip(named, sets, strict=True) if len(set(labels[rows])) > 1]

@@ -91,7 +91,8 @@ def class_folders(root: Path) -> ClassFolders:
     elif any(inner):
         odd = images[inner.index(False)]
         raise InputError(
-            f"some images of {str(root)!r} are in folders that look like splits, and others, such as {odd!r}, "
+            f"some images of {str(root)!r} are in folders that look like splits, and others, such "
+            f"as {odd!r}, "
             f"are not: move all into splits or none, {_MANIFEST} (and split)"
         )
     else:
@@ -141,7 +142,8 @@ def _without_masks(
             continue
         if not place or place.lower() in _SPLITS:
             raise InputError(
-                f"{str(root / place)!r} has the folders of images and of masks ({name!r}) side by side, and not "
+                f"{str(root / place)!r} has the folders of images and of masks ({name!r}) side by "
+                "side, and not "
                 f"one per class: give the folder that holds the classes, {_MANIFEST} (and mask)"
             )
         inside = [image for image in images if image.startswith(f"{folder}/")]
@@ -151,7 +153,8 @@ def _without_masks(
         name = folder.rpartition("/")[2].lower()
         if name in _MASKS and any(image.startswith(f"{folder}/") for image in images):
             raise InputError(
-                f"the folder {str(root / folder)!r} may hold masks or be a class: rename or move it, {_MANIFEST}"
+                f"the folder {str(root / folder)!r} may hold masks or be a class: rename or move "
+                f"it, {_MANIFEST}"
             )
     return _without_mask_files(root, images, left_out)
 
@@ -169,7 +172,8 @@ def _without_mask_files(root: Path, images: Sequence[str], left_out: Counter[str
             alone.append(image)
     if alone:
         raise InputError(
-            f"{len(alone)} file(s) below {str(root)!r} are named as masks are, but the pictures are not beside "
+            f"{len(alone)} file(s) below {str(root)!r} are named as masks are, but the pictures are "
+            "not beside "
             f"them: {listed(alone)}; move them elsewhere, {_MANIFEST}"
         )
     return kept
@@ -187,13 +191,15 @@ def _classes(root: Path, folders: Sequence[str], splits: Sequence[str]) -> list[
     classes = [folder for folder in folders if folder.count("/") == depth]
     if not classes:
         raise InputError(
-            f"the folders of {str(root)!r} are splits ({listed(splits)}), and hold no folders of classes; give each "
+            f"the folders of {str(root)!r} are splits ({listed(splits)}), and hold no folders of "
+            "classes; give each "
             f"split one per class, {_MANIFEST}"
         )
     odd = [c for c in classes if c.rpartition("/")[2].lower() in _IMAGES]
     if odd:
         raise InputError(
-            f"the folder {str(root / odd[0])!r} is no class: give the folder that holds one sub-folder per class, "
+            f"the folder {str(root / odd[0])!r} is no class: give the folder that holds one "
+            "sub-folder per class, "
             f"{_MANIFEST}"
         )
     return classes
@@ -202,6 +208,7 @@ def _classes(root: Path, folders: Sequence[str], splits: Sequence[str]) -> list[
 def _refuse_loose(root: Path, names: Sequence[str]) -> None:
     if names:
         raise InputError(
-            f"{len(names)} image(s) of {str(root)!r} lie in a split, but in no class folder: {listed(names)}; move "
+            f"{len(names)} image(s) of {str(root)!r} lie in a split, but in no class folder: "
+            f"{listed(names)}; move "
             f"them, {_MANIFEST}"
         )

@@ -1,4 +1,4 @@
-"""The names of image files: as a manifest writes them, as ids that say nothing, and where they are missing."""
+"""The names of image files: as a manifest has them, as ids that say nothing, and where they are missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def local_names(names: Sequence[str], root: str) -> list[str]:
-    """Names with this machine's separators: backslashes of Windows are folders where no such file is there."""
+    """Names with this machine's separators: backslashes part folders where no such file is there."""
     if os.sep == "\\":
         return list(names)
     return [
@@ -36,7 +36,7 @@ def portable_name(name: str, root: str) -> str:
 
 def file_key(name: str, root: str) -> str:
     """What two names have in common that are one file, without looking at the disk."""
-    return os.path.normpath(os.path.join(root, name))
+    return os.path.normpath(Path(root, name))
 
 
 def default_id(name: str, root: str = "") -> str:

@@ -93,7 +93,9 @@ def _read_text(path: Path, usual: str, text_columns: Sequence[str], notes: list[
     encoding = _encoding(path, head)
     text = codecs.getincrementaldecoder(encoding)("strict").decode(head)
     if not text.strip():
-        raise InputError(f"the table {str(path)!r} is empty; it needs a line of column names and one per image")
+        raise InputError(
+            f"the table {str(path)!r} is empty; it needs a line of column names and one per image"
+        )
     separator = _separator(text, usual, whole=whole)
     if separator != usual:
         notes.append(f"the columns of {path.name} are parted by {_SEPARATORS[separator]}")

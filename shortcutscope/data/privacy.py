@@ -35,8 +35,8 @@ def _kind(path: str) -> str:
 def redacted_command(words: Sequence[str]) -> list[str]:
     """The words of a command line with the names of files and folders in the place of their paths.
 
-    A word, or what follows ``=`` or a data set's ``NAME:`` in it, counts as a path when it is absolute, starts
-    from ``~`` or a dot, or has folders and exists.
+    A word, or what follows ``=`` or a data set's ``NAME:`` in it, counts as a path when it is absolute,
+    starts from ``~`` or a dot, or has folders and exists.
 
     Examples
     --------

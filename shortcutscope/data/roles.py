@@ -256,7 +256,8 @@ def _refuse_cases(names: Sequence[str]) -> None:
     if torn:
         shown = "; ".join(" and ".join(map(repr, group)) for group in torn[:_SHOWN])
         raise InputError(
-            f"labels differ in case or blanks alone: {shown}. Write them alike, or name all classes with classes="
+            f"labels differ in case or blanks alone: {shown}. Write them alike, or name all classes with "
+            "classes="
         )
 
 

@@ -74,8 +74,8 @@ class SampleNames:
         if found:
             raise InputError(f"{self.what} go by sample_id, and {name!r} could be any of {sorted(found)[:3]}")
         raise InputError(
-            f"{self.what} go by sample_id, or by the image's name as in the data, and {name!r} is no sample of "
-            f"this run; an id is such as {next(iter(self.ids), None)!r}"
+            f"{self.what} go by sample_id, or by the image's name as in the data, and {name!r} is no sample "
+            f"of this run; an id is such as {next(iter(self.ids), None)!r}"
         )
 
 

@@ -167,7 +167,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
 
     @property
     def files(self) -> dict[str, str]:
-        """Sample id to the name of its image's file below the table's root; empty where images are no files."""
+        """Sample id to the name of its image's file below the table's root; empty without files."""
         from shortcutscope.data.own_frame import file_name
 
         ids = self.frame["sample_id"].tolist()

@@ -202,10 +202,10 @@ class ImageTable(SampleTable):
 
     @classmethod
     def from_folder(cls, root: str | Path, **options: Unpack[Options]) -> Self:
-        """Table from a folder with one sub-folder per class, in sorted order, as torchvision's ImageFolder.
+        """Table from a folder with a sub-folder per class, in sorted order, as torchvision's ImageFolder.
 
-        Folders train, val and test (training, valid, validation, testing, in any case) above or below those of
-        the classes are the splits. Hidden files, what macOS and Windows leave behind, files that are no
+        Folders train, val and test (training, valid, validation, testing, in any case) above or below those
+        of the classes are the splits. Hidden files, what macOS and Windows leave behind, files that are no
         images by their ending, folders of masks beside ``images``, and masks beside their picture
         (``x_mask.png`` beside ``x.png``) are left out, which `notes` counts.
 

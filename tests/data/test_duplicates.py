@@ -22,7 +22,11 @@ def folder(tmp_path):
 def readers(n=6, **columns):
     """Three rows an image, one a reader."""
     frame = pd.DataFrame(
-        {"row": [f"{i}-{k}" for i in range(n) for k in range(3)], "image": np.repeat(range(n), 3), "reader": 0}
+        {
+            "row": [f"{i}-{k}" for i in range(n) for k in range(3)],
+            "image": np.repeat(range(n), 3),
+            "reader": 0,
+        }
     )
     frame["reader"] = [f"R{k}" for _ in range(n) for k in range(3)]
     frame["label"] = frame["image"] % 2
@@ -56,7 +60,11 @@ def test_d1_other_spellings_of_one_file(folder):
 @pytest.mark.parametrize(
     ("role", "values", "message"),
     [
-        ("label", [0, 1, 0], r"6 image file\(s\) .* differ in their label: '0.png' \('0', '1'\).*decide beforehand"),
+        (
+            "label",
+            [0, 1, 0],
+            r"6 image file\(s\) .* differ in their label: '0.png' \('0', '1'\).*decide beforehand",
+        ),
         ("group", ["a", "b", "a"], "differ in their group: .*'a', 'b'.*an image is of one patient"),
         ("split", ["train", "test", "test"], "differ in their split: .*move all its rows to one split"),
         ("mask", ["0.png", "1.png", None], "differ in their mask: .*'0.png', '1.png'"),
@@ -91,11 +99,13 @@ def test_d1_the_same_picture_under_two_names_is_one_patient(folder):
     assert "1 of these pictures have different labels" in kept.notes[1]
     assert kept.fingerprint() == table.fingerprint()  # it follows from what the fingerprint covers
     assert kept.take([0, 3]).notes == kept.notes
-    arrays = ImageTable.from_arrays(np.repeat(np.random.default_rng(0).random((3, 4, 4)), 2, axis=0), [0, 1] * 3)
+    arrays = ImageTable.from_arrays(
+        np.repeat(np.random.default_rng(0).random((3, 4, 4)), 2, axis=0), [0, 1] * 3
+    )
     assert arrays.verify(progress=False).frame["group"].nunique() == 3
 
 
 def test_d1_the_refusal_of_ids_gives_the_right_advice(folder):
     frame = readers().iloc[::3].assign(row=["a", "a", "b", "c", "d", "e"])
-    with pytest.raises(InputError, match="on different images: 'a'. An id belongs to one image"):
+    with pytest.raises(InputError, match=r"on different images: 'a'\. An id belongs to one image"):
         ImageTable.from_frame(frame, root=folder, sample_id="row")

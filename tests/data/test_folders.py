@@ -47,7 +47,12 @@ def test_d6_what_systems_leave_behind_is_left_out_and_counted(made):
     assert table.classes == ("a", "b")
     (note,) = table.notes
     for part in (
-        *("1 file(s) in .ipynb_checkpoints", "1 file(s) in .hidden", "1 file(s) in __MACOSX", "2 hidden file(s)"),
+        *(
+            "1 file(s) in .ipynb_checkpoints",
+            "1 file(s) in .hidden",
+            "1 file(s) in __MACOSX",
+            "2 hidden file(s)",
+        ),
         *("1 file(s) .db, no images", "1 file(s) .gif, no images", "1 image(s) outside of the class folders"),
     ):
         assert part in note
@@ -59,8 +64,14 @@ def test_d6_masks_are_no_images(made):
         *("Normal/images/3.png", "Normal/images/3_mask.png", "Normal/images/3_mask_1.png"),
         "Normal/images/2_segmentation.png",
     )
-    assert sorted(table.files.values()) == ["COVID/images/1.png", "Normal/images/2.png", "Normal/images/3.png"]
-    assert table.notes == ("left out of the folder: 3 mask(s) beside their picture, 2 mask(s) in folders masks",)
+    assert sorted(table.files.values()) == [
+        "COVID/images/1.png",
+        "Normal/images/2.png",
+        "Normal/images/3.png",
+    ]
+    assert table.notes == (
+        "left out of the folder: 3 mask(s) beside their picture, 2 mask(s) in folders masks",
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +80,10 @@ def test_d6_masks_are_no_images(made):
         (["train/a/1.png", "test/a/2.png", "extra/3.png"], "look like splits, beside 'extra'"),
         (["a/train/1.png", "b/2.png"], "some images of .* are in folders that look like splits"),
         (["train/1.png", "test/2.png"], "are splits .* and hold no folders of classes"),
-        (["train/1.png", "train/a/1.png", "test/a/2.png"], "1 image.* lie in a split, but in no class folder"),
+        (
+            ["train/1.png", "train/a/1.png", "test/a/2.png"],
+            "1 image.* lie in a split, but in no class folder",
+        ),
         (["images/1.png", "masks/1.png"], "folders of images and of masks .*'masks'. side by side"),
         (["images/a/1.png", "images/b/1.png"], "'images' is no class|images' is no class"),
         (["a/1.png", "masks/1.png"], "may hold masks or be a class"),

@@ -31,7 +31,9 @@ def lines(header, row, n=8):
 
 @pytest.mark.parametrize(("sign", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
 def test_d9_other_separators_are_recognised_and_said(folder, sign, name):
-    table = table_of(folder, lines(f"image{sign}label{sign}age", lambda i: f"img/{i}.png{sign}{i % 2}{sign}4{i},5"))
+    table = table_of(
+        folder, lines(f"image{sign}label{sign}age", lambda i: f"img/{i}.png{sign}{i % 2}{sign}4{i},5")
+    )
     assert table.frame["label"].tolist() == [0, 1] * 4
     assert table.frame["age"].tolist() == [40.5 + i for i in range(8)]
     assert table.notes == (f"the columns of m.csv are parted by {name}", "column 'age' has decimal commas")
@@ -46,7 +48,10 @@ def test_d9_encodings_that_say_what_they_are(folder, encoding):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lines("image,label,región", lambda i: f"img/{i}.png,{i % 2},é").encode("latin-1"), "not in UTF-8 .*iconv"),
+        (
+            lines("image,label,región", lambda i: f"img/{i}.png,{i % 2},é").encode("latin-1"),
+            "not in UTF-8 .*iconv",
+        ),
         (lines("image,label", lambda i: f"img/{i}.png,{i % 2}").encode("utf-16-le"), "UTF-16 without"),
         (b"PK\x03\x04rest", "Excel file"),
         (b"\xd0\xcf\x11\xe0rest", "Excel file"),
@@ -63,9 +68,12 @@ def test_d9_encodings_that_say_what_they_are(folder, encoding):
         (b"image,label\nimg/0.png,0\n,1\n", r"1 of 2 rows have no image file \(row 1"),
         (b"image,label\nimg/0.png,-1\nimg/1.png,1\n", "leave out the rows of -1"),
         (b"image,label\nimg/0.png,A|B\nimg/1.png,B\n", "several labels in one cell, such as 'A|B'"),
-        (b"image,label\nimg/0.png,\"A, B\"\nimg/1.png,B\nimg/2.png,A\n", "several labels in one cell"),
+        (b'image,label\nimg/0.png,"A, B"\nimg/1.png,B\nimg/2.png,A\n', "several labels in one cell"),
         (b"image,label\nimg/0.png,['a']\nimg/1.png,b\n", "several labels in one cell"),
-        (b"image,label\nimg/0.png,Benign\nimg/1.png,benign\n", "differ in case or blanks alone: 'Benign' and 'benign'"),
+        (
+            b"image,label\nimg/0.png,Benign\nimg/1.png,benign\n",
+            "differ in case or blanks alone: 'Benign' and 'benign'",
+        ),
     ],
 )
 def test_d9_what_cannot_be_right_is_refused_with_the_mend(folder, content, message):
@@ -82,7 +90,8 @@ def test_d9_lists_as_labels(folder):
 def test_d9_blanks_are_taken_off(folder):
     table = table_of(
         folder,
-        " image , label, group \n" + "".join(f" img/{i}.png , {['no', 'yes '][i % 2]}, 00{i} \n" for i in range(8)),
+        " image , label, group \n"
+        + "".join(f" img/{i}.png , {['no', 'yes '][i % 2]}, 00{i} \n" for i in range(8)),
     )
     assert table.classes == ("no", "yes")
     assert table.frame["group"].tolist() == [f"00{i}" for i in range(8)]
@@ -116,7 +125,10 @@ def test_d9_rows_and_columns_that_are_none(folder):
     table = table_of(folder, lines(",image,label", lambda i: f"{i},img\\{i}.png,{i % 2}") + ",,\n")
     assert table.metadata == []
     assert table.files[table.frame["sample_id"].iloc[3]] == "img/3.png"
-    assert [note.split(" ")[:3] for note in table.notes] == [["1", "empty", "row(s)"], ["the", "column", "of"]]
+    assert [note.split(" ")[:3] for note in table.notes] == [
+        ["1", "empty", "row(s)"],
+        ["the", "column", "of"],
+    ]
     trailing = table_of(folder, lines("image,label", lambda i: f"img/{i}.png,{i % 2},"))
     assert trailing.frame["label"].tolist() == [0, 1] * 4
     assert trailing.metadata == []

@@ -198,7 +198,9 @@ def test_missing_column_lists_the_columns(manifest):
 
 
 def test_duplicate_ids_are_shown(manifest):
-    with pytest.raises(InputError, match=r"4 sample_id\(s\) occur more than once, on different images: '000'"):
+    with pytest.raises(
+        InputError, match=r"4 sample_id\(s\) occur more than once, on different images: '000'"
+    ):
         ImageTable.from_csv(manifest, label="diagnosis", sample_id="patient")
 
 

@@ -9,10 +9,10 @@ from typing import Literal, Unpack, get_args
 
 import pandas as pd
 
-from shortcutscope.data.medical.annotations import with_pacemakers
-from shortcutscope.data.medical.layout import Layout
 from shortcutscope.data.image_names import default_id
 from shortcutscope.data.manifest import read_manifest
+from shortcutscope.data.medical.annotations import with_pacemakers
+from shortcutscope.data.medical.layout import Layout
 from shortcutscope.data.roles import listed, require_columns
 from shortcutscope.data.sources import PathSource
 from shortcutscope.data.table import ImageTable, Options

@@ -172,8 +172,8 @@ def _value_range(root: Path, side: int | None) -> tuple[float, float]:
 
 def _paired(root: Path, table: ImageTable, without: ImageTable) -> ImageTable:
     """The heads of `without` in the order of `table`, matched by the effects in their names."""
-    rows = {_subject(name): row for row, name in enumerate(without.frame["sample_id"])}
-    wanted = [_subject(name) for name in table.frame["sample_id"]]
+    rows = {subject: row for row, subject in enumerate(_subjects(without))}
+    wanted = _subjects(table)
     missing = [name for name in wanted if name not in rows]
     if missing:
         raise LAYOUT.error(
@@ -182,9 +182,11 @@ def _paired(root: Path, table: ImageTable, without: ImageTable) -> ImageTable:
     return without.take([rows[name] for name in wanted])
 
 
-def _subject(name: str) -> str:
-    found = _SUBJECT.match(name)
-    return found[1] if found else name
+def _subjects(table: ImageTable) -> list[str]:
+    """Each head by its file, or its id where it has none, without the bias."""
+    files = table.files
+    names = [files.get(sample_id, sample_id) for sample_id in table.frame["sample_id"]]
+    return [found[1] if (found := _SUBJECT.match(name)) else name for name in names]
 
 
 def check(root: Path) -> None:
