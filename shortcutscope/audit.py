@@ -25,15 +25,17 @@ from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.examine import Examination, ExamineSettings, examine
 from shortcutscope.finding import Finding
+from shortcutscope.locking import locked
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.roles import audited_data, resolve_concepts
+from shortcutscope.probes.roles import AuditedData, audited_data, resolve_concepts
 from shortcutscope.provenance import describe, not_measured, performance
-from shortcutscope.rundir import RunDirectory, read_frame, read_json, read_object, slug, write_json
+from shortcutscope.rundir import FINDINGS, RunDirectory, read_frame, read_json, read_record, slug
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, make_plan
 from shortcutscope.scan.scanner import Scan, ScanEstimate, ScanOptions, estimate, scan
+from shortcutscope.scan.store import refuse_other_scan
 from shortcutscope.stats.testing import MIN_FOR_TAIL
 
 if TYPE_CHECKING:
@@ -71,8 +73,8 @@ class Audit:
             When the directory holds no finished audit.
         """
         folder = Path(path)
-        run = read_object(folder / "run.json")
-        listed = folder / "findings.json"
+        run = read_record(folder)
+        listed = folder / FINDINGS
         with intact(listed, "a list of findings", "run the same audit again, which writes it anew"):
             findings = tuple(replace(Finding.from_dict(f), run=folder) for f in read_json(listed))
         return cls(folder, findings, read_frame(folder / "profile.parquet"), run)
@@ -263,29 +265,76 @@ def audit(
         "device": device,
         "progress": progress,
     }
-    _refuse_unscannable(model, audited.table, scan_options, skip=on_unreadable == "skip")
+    settings = ExamineSettings(
+        n_permutations=n_permutations,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        positive=positive,
+        batch_size=batch_size,
+        workers=workers,
+        output=output,
+        progress=progress,
+    )
     fingerprint = model_fingerprint(model)
     path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{fingerprint[:8]}"
-    run = RunDirectory(
-        path,
-        {
-            "model": fingerprint,
-            "data": audited.table.fingerprint(),
-            "transform": audited.table.transform_fingerprint(),
-            "target": str(target),
-            "task": task,
-            "precision": precision,
-            "attribution": attribution,
-            "layers": layers if isinstance(layers, str | list | tuple) else repr(layers),
-        },
-    )
+    planned = _planned(model, audited.table, scan_options, skip=on_unreadable == "skip")
+    inputs = {
+        "model": fingerprint,
+        "data": audited.table.fingerprint(),
+        "transform": audited.table.transform_fingerprint(),
+        "target": str(target),
+        "task": task,
+        "precision": precision,
+        "attribution": attribution,
+        "layers": layers if isinstance(layers, str | list | tuple) else repr(layers),
+    }
+    RunDirectory(path, inputs)  # refused before a folder is made
+    if planned is not None:
+        refuse_other_scan(path / "scan", planned)
+    with locked(path):
+        return _audit_in(
+            RunDirectory(path, inputs),
+            model,
+            audited,
+            chosen,
+            scan_options,
+            settings,
+            about={"spec": model_spec or type(model).__name__, "command": command, "fingerprint": fingerprint},
+            noted={"refused_columns": unlikely | refused} | ({"metadata": screen.to_dict()} if screen else {}),
+            discovering=discovering,
+            on_unreadable=on_unreadable,
+        )
+
+
+def _audit_in(
+    run: RunDirectory,
+    model: nn.Module,
+    audited: AuditedData,
+    chosen: list[Concept],
+    scan_options: ScanOptions,
+    settings: ExamineSettings,
+    *,
+    about: dict[str, Any],
+    noted: dict[str, Any],
+    discovering: bool,
+    on_unreadable: Literal["raise", "skip"],
+) -> Audit:
+    """All stages, in a run directory that this process holds."""
+    reading: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "workers": settings.workers,
+        "progress": settings.progress,
+    }
+    device, path = scan_options["device"], run.path
     # Nothing is written before all images have been read: who mends one that is broken starts afresh.
     started = time.perf_counter()
-    table = audited.table.verify(on_unreadable=on_unreadable, workers=workers, progress=progress)
-    describe(run, model, audited, model_spec or type(model).__name__, command, fingerprint)
-    run.update(seed=seed, device=str(device or "cpu"), refused_columns=unlikely | refused)
-    if screen is not None:
-        run.update(metadata=screen.to_dict())
+    table = audited.table.verify(
+        on_unreadable=on_unreadable, workers=settings.workers, progress=settings.progress
+    )
+    if on_unreadable == "skip":
+        refuse_other_scan(path / "scan", _planned(model, table, scan_options) or {})
+    describe(run, model, audited, **about)
+    run.update(seed=settings.seed, device=str(device or "cpu"), **noted)
     run.mark("verify", "done", time.perf_counter() - started)
     for text in (*audited.warnings, *table.notes):
         run.warn(text)
@@ -316,18 +365,7 @@ def audit(
     )
     if discovering:
         with run.stage("discover"):
-            reading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "progress": progress}
-            chosen += discovered_concepts(run, scanned, table, chosen, seed=seed, **reading)
-    settings = ExamineSettings(
-        n_permutations=n_permutations,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-        positive=positive,
-        batch_size=batch_size,
-        workers=workers,
-        output=output,
-        progress=progress,
-    )
+            chosen += discovered_concepts(run, scanned, table, chosen, seed=settings.seed, **reading)
     run.update(settings=settings.to_dict(audited.role))
     with frozen(model, device) as borrowed:
         examined = examine(
@@ -343,21 +381,22 @@ def audit(
     return Audit.open(path)
 
 
-def _refuse_unscannable(
-    model: nn.Module,
-    table: ImageTable,
-    options: ScanOptions,
-    *,
-    skip: bool,
-) -> None:
-    """Run the first samples, so that what cannot be scanned is refused before all images are read."""
+def _planned(
+    model: nn.Module, table: ImageTable, options: ScanOptions, *, skip: bool = False
+) -> dict[str, Any] | None:
+    """What the scan will depend on, from its first samples, so that what cannot be scanned is refused early.
+
+    None where images may be skipped, and which of them are left is not known yet.
+    """
     chosen = {k: v for k, v in options.items() if k not in ("device", "progress")}
     try:
         with frozen(model, options["device"]) as borrowed:
-            make_plan(borrowed, table, Options(**chosen))  # type: ignore[arg-type]
+            plan = make_plan(borrowed, table, Options(**chosen))  # type: ignore[arg-type]
     except UnreadableImageError:
         if not skip:  # reading all images will name all that are unreadable
             raise
+        return None
+    return None if skip else plan.inputs
 
 
 def estimate_audit(
@@ -385,4 +424,4 @@ def _write(run: RunDirectory, examined: Examination) -> None:
             captions=np.array(gallery.captions),
             kind=np.array(gallery.kind),
         )
-    write_json(run.path / "findings.json", [f.to_dict() for f in examined.findings])
+    run.finish([f.to_dict() for f in examined.findings])

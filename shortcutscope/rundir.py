@@ -23,8 +23,10 @@ import pandas as pd
 
 from shortcutscope.disk import explained, intact
 from shortcutscope.errors import InputError, StaleRunError
+from shortcutscope.locking import temporary_beside
+from shortcutscope.versions import MEASURING, RUN_FORMAT
 
-FORMAT = 1
+RECORD, FINDINGS = "run.json", "findings.json"
 
 
 def slug(name: str) -> str:
@@ -65,7 +67,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder: give a file in it")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -74,9 +76,11 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
         _flush_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:  # an interruption, too, leaves nothing behind
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise InputError(f"{path} could not be written: {explained(error)}") from error
 
 
@@ -127,7 +131,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Read a Parquet table that a run wrote.
+    """Read a Parquet table that `write_frame` wrote, and compare it with its checksums.
 
     Raises
     ------
@@ -135,11 +139,34 @@ def read_frame(path: Path) -> pd.DataFrame:
         When it is missing or damaged.
     """
     with intact(path, "a table", "delete it and run the same command again, which makes it anew"):
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, page_checksum_verification=True)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` of a run directory holds.
+
+    Raises
+    ------
+    InputError
+        When it is missing, is not JSON, or was written in a format that this version does not know.
+    """
+    record = read_object(folder / RECORD)
+    there = record.get("format", RUN_FORMAT)
+    if there != RUN_FORMAT:
+        raise InputError(
+            f"{folder} is a run of format {there!r}, and this version of shortcutscope reads format "
+            f"{RUN_FORMAT}: use the version that made it"
+            + (f" ({record['version']})" if record.get("version") else "")
+            + ", or audit into another folder"
+        )
+    return record
 
 
 class RunDirectory:
     """A run on disk.
+
+    Of a run that is finished ``run.json`` stays as it is until the same audit is finished again, so that an
+    interruption never spoils it.
 
     Parameters
     ----------
@@ -163,16 +190,16 @@ class RunDirectory:
             raise InputError(f"out={self.path} is a file: give a folder for the run")
         self.record: dict[str, Any] = {}
         inputs = to_json(inputs)
-        existing = self.path / "run.json"
-        if existing.exists():
-            self.record = read_object(existing)
+        self._finished = (self.path / FINDINGS).exists()
+        if (self.path / RECORD).exists():
+            self.record = read_record(self.path)
             refuse_other_inputs(self.path, self.record.get("inputs", {}), inputs)
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             raise InputError(
                 f"out={self.path} is not empty and holds no run.json: "
                 "give a new folder, or one of a former run"
             )
-        self.record.update(format=FORMAT, inputs=inputs)
+        self.record.update(format=RUN_FORMAT, inputs=inputs)
         self.record.setdefault("created", time.strftime("%Y-%m-%dT%H:%M:%S%z"))
         self.record.setdefault("stages", {})
         self.record.setdefault("warnings", [])
@@ -180,7 +207,15 @@ class RunDirectory:
     def update(self, **entries: Any) -> None:
         """Add entries to run.json."""
         self.record.update(to_json(entries))
-        write_json(self.path / "run.json", self.record)
+        if not self._finished:
+            write_json(self.path / RECORD, self.record)
+
+    def finish(self, findings: list[dict[str, Any]]) -> None:
+        """Write the findings, by which the run is finished, and what ``run.json`` says of them."""
+        write_json(self.path / FINDINGS, findings)
+        self._finished = False
+        self.update()
+        self._finished = True
 
     def warn(self, text: str) -> None:
         """Keep a warning once, for the report."""
@@ -216,7 +251,7 @@ class RunDirectory:
         compute : callable
             Gives the result, as values that JSON can hold (arrays become lists, NaN null).
         """
-        key = {"name": name, **to_json(depends)}
+        key = {"name": name, "algorithm": MEASURING.get(stage, 1), **to_json(depends)}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
         path = self.path / "stages" / stage / f"{slug(name)}-{digest}.json"
         if path.exists():
@@ -227,7 +262,7 @@ class RunDirectory:
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table as Parquet, atomically."""
-        write_atomically(self.path / name, lambda file: frame.to_parquet(file, index=False))
+        write_frame(self.path / name, frame)
 
     def write_arrays(self, name: str, **arrays: Any) -> None:
         """Write arrays as a compressed npz, atomically; Python objects, which need pickle, are refused."""
@@ -235,6 +270,11 @@ class RunDirectory:
         if objects:
             raise TypeError(f"arrays of Python objects cannot be kept without pickle: {objects}")
         write_atomically(self.path / name, lambda file: np.savez_compressed(file, **arrays))
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as Parquet with checksums, atomically."""
+    write_atomically(path, lambda file: frame.to_parquet(file, index=False, write_page_checksum=True))
 
 
 def refuse_other_inputs(path: Path, kept: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from shortcutscope.finding import Finding
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import frozen
 from shortcutscope.probes.concept import Concept
-from shortcutscope.rundir import read_object, slug, write_atomically
+from shortcutscope.rundir import read_record, slug, write_atomically
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
 
@@ -245,7 +245,7 @@ def annotate_finding(
     run = finding.home()
     settings: dict[str, Any] = {"extent": finding.extent, **options}
     refuse_diffuse(settings["extent"], finding.name)
-    audited = read_object(run / "run.json").get("model", {}).get("fingerprint")
+    audited = read_record(run).get("model", {}).get("fingerprint")
     if audited is not None and audited != model_fingerprint(model):
         raise InputError(
             f"this is not the model that was audited in {run}: the weights differ. Give that one, "

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import read_frame, read_json, read_object, slug
+from shortcutscope.rundir import read_frame, read_json, read_record, slug
 
 #: Stages that every report rests on, in the order in which an audit runs them. Pictures are welcome,
 #: but a report without them is still true.
@@ -65,7 +65,7 @@ def read_run(run_dir: str | Path) -> RunFiles:
         raise InputError(f"{path} is not a folder: give the run directory that an audit wrote (its out=)")
     if not (path / "run.json").is_file():
         raise InputError(f"{path} holds no run.json: run `shortcutscope audit MODEL DATA --out {path}` first")
-    run = read_object(path / "run.json")
+    run = read_record(path)
     _refuse_unfinished(path, run)
     for name in ("findings.json", "profile.parquet"):
         if not (path / name).is_file():

@@ -13,7 +13,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-import shortcutscope
 from shortcutscope.attribution.lrp import Composite
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.data.table import ImageTable
@@ -27,9 +26,13 @@ from shortcutscope.scan.choice import GRADIENT, AttributionChoice, check_attribu
 from shortcutscope.scan.pooling import POOLING_VERSION
 from shortcutscope.scan.shard import Array
 from shortcutscope.scan.store import EXACT
+from shortcutscope.versions import SCANNING
 
 #: Largest shard: what bounds the memory of a wide network's scan (four times this, in the making).
 SHARD_BYTES = 64 * 2**20
+
+#: Fewest shards of a scan: a process that is killed loses what its latest one would have held.
+FEWEST_SHARDS = 10
 
 #: First images on which LRP is checked, at most.
 CHECKED_SAMPLES = 4
@@ -169,7 +172,7 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
         trial = replace(trial, attribution=_choose(trial, model, table))
         rows = trial.run(model, table, batch)
     row_bytes = sum(values[0].size * _stored_size(key, values) for key, values in rows.items())
-    per_shard = min(options.shard_rows, SHARD_BYTES // row_bytes)
+    per_shard = min(options.shard_rows, SHARD_BYTES // row_bytes, -(-len(table) // FEWEST_SHARDS))
     return replace(
         trial,
         task=task,
@@ -260,7 +263,7 @@ def _inputs(
         "composite": None if attribution.composite is None else repr(attribution.composite),
         "precision": options.precision,
         "pooling": POOLING_VERSION,
-        "version": shortcutscope.__version__,
+        "scanning": SCANNING,
     }
 
 

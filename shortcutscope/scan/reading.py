@@ -59,7 +59,7 @@ class Scan:
         Raises
         ------
         InputError
-            No scan, an unfinished one, or one with a shard that is missing or cut short.
+            No scan, an unfinished one, or one with a shard that is missing or damaged.
         """
         reader = ShardReader(Path(path))
         inputs = reader.inputs

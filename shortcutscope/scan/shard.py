@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -124,18 +125,19 @@ class Shard:
         with self._open(folder) as file:
             return sorted(file.keys())
 
-    def damage(self, folder: Path, *, checksum: bool) -> str | None:
-        """What is wrong with the file, None where nothing is; its size is looked at in any case."""
+    def damage(self, folder: Path) -> str | None:
+        """What is wrong with the file, None where nothing is.
+
+        The checksum is computed once a process, and again where the file's size or time has changed.
+        """
         path = folder / self.file
         if not path.exists():
             return f"shard {path} is missing"
-        size = path.stat().st_size
-        if size != self.bytes:
-            return f"shard {path} is damaged: {size} bytes instead of {self.bytes}"
-        if checksum:
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
-                    return f"shard {path} is damaged: its checksum is not the manifest's"
+        state = path.stat()
+        if state.st_size != self.bytes:
+            return f"shard {path} is damaged: {state.st_size} bytes instead of {self.bytes}"
+        if _checksum(path.absolute(), state.st_size, state.st_mtime_ns) != self.sha256:
+            return f"shard {path} is damaged: its checksum is not the manifest's"
         return None
 
     @contextmanager
@@ -153,3 +155,10 @@ class Shard:
 def row_count(batch: Mapping[str, Array]) -> int:
     """Rows of a batch of arrays."""
     return len(next(iter(batch.values())))
+
+
+@lru_cache(maxsize=65536)
+def _checksum(path: Path, size: int, time: int) -> str:
+    """sha256 of a file, kept until its size or time (which only stand for it in the cache) change."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
     manifest.json                   what was scanned and how, one entry per finished shard
     shard-<rank>-<k>.safetensors    a run of rows of every statistic, float16 with a power-of-two scale
+    pending.safetensors             after an interruption: the rows of the next shard so far, as they are
     samples.parquet                 one row per sample; written last
 
 A shard counts only once the manifest names it, and every file is written under a temporary name, flushed to
@@ -12,6 +13,7 @@ after a kill).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -24,14 +26,22 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-import shortcutscope
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import read_frame, read_object, refuse_other_inputs, to_json, write_atomically
+from shortcutscope.locking import remove_leftovers
+from shortcutscope.rundir import (
+    read_frame,
+    read_object,
+    refuse_other_inputs,
+    to_json,
+    write_frame,
+    write_json,
+)
 from shortcutscope.scan.shard import Array, Shard, row_count
+from shortcutscope.versions import SCAN_FORMAT
 
-FORMAT = 1
 MANIFEST = "manifest.json"
 SAMPLES = "samples.parquet"
+PENDING = "pending.safetensors"
 
 #: Arrays kept as they are; the others become scaled float16.
 EXACT = frozenset({"logits", "target"})
@@ -40,7 +50,8 @@ EXACT = frozenset({"logits", "target"})
 class ShardWriter:
     """Appends rows to a store, or goes on with one that was interrupted.
 
-    Use it as a context manager: on ``KeyboardInterrupt`` the rows at hand become a shard of their own.
+    Use it as a context manager: on ``KeyboardInterrupt`` the rows at hand are kept beside the shards, in full
+    precision, so that the shards of a store do not depend on where it was interrupted.
 
     Parameters
     ----------
@@ -81,10 +92,10 @@ class ShardWriter:
             refuse_other_inputs(self.folder, kept["inputs"], inputs)
             self._manifest = kept
             self._drop_damaged_shards()
+            self._pending = self._kept_rows()
         else:
             self._manifest = {
-                "format": FORMAT,
-                "version": shortcutscope.__version__,
+                "format": SCAN_FORMAT,
                 "inputs": inputs,
                 "n_rows": n_rows,
                 "shard_rows": shard_rows,
@@ -97,8 +108,8 @@ class ShardWriter:
 
     @property
     def rows_done(self) -> int:
-        """Rows in finished shards: where to go on."""
-        return int(self._manifest["shards"][-1]["stop"]) if self._manifest["shards"] else 0
+        """Rows in finished shards and at hand: where to go on."""
+        return self._n_written + self._n_pending
 
     @property
     def n_rows(self) -> int:
@@ -121,14 +132,14 @@ class ShardWriter:
         lengths = {len(values) for values in rows.values()}
         if len(lengths) != 1:
             raise InputError(f"arrays of a batch differ in their number of rows: {sorted(lengths)}")
-        if self.rows_done + self._n_pending + lengths.pop() > self.n_rows:
+        if self.rows_done + lengths.pop() > self.n_rows:
             raise InputError(f"more rows than the {self.n_rows} that the store was opened for")
         self._pending.append(dict(rows))
         while self._n_pending >= self._manifest["shard_rows"]:
             self._commit(self._manifest["shard_rows"])
 
     def flush(self) -> None:
-        """Commit the rows at hand, as a shard that may be shorter than the others."""
+        """Commit the rows at hand, as the last shard, which may be shorter than the others."""
         if self._n_pending:
             self._commit(self._n_pending)
 
@@ -153,7 +164,7 @@ class ShardWriter:
                 f"the store has {self.rows_done} rows and {len(samples)} samples; it was opened "
                 f"for {self.n_rows}"
             )
-        write_atomically(self.folder / SAMPLES, lambda file: file.write(samples.to_parquet(index=False)))
+        write_frame(self.folder / SAMPLES, samples)
         self._manifest = {**self._manifest, "complete": True, "remarks": remarks}
         self._write_manifest()
 
@@ -167,8 +178,24 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self.flush()
+        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._pending:
+            rows = frozenset(self._pending[0])
+            pending = Shard.write(self.folder / PENDING, self._n_written, self._pending, rows)
+            self._manifest = {**self._manifest, "pending": asdict(pending)}
+            self._write_manifest()
+
+    def _kept_rows(self) -> list[dict[str, Array]]:
+        """The rows that were at hand when the store was interrupted, if they are still whole."""
+        if not self._manifest.get("pending"):
+            return []
+        kept = Shard(**self._manifest["pending"])
+        if kept.start != self._n_written or kept.damage(self.folder):
+            return []
+        return [{key: kept.read(self.folder, key) for key in kept.keys(self.folder)}]
+
+    @property
+    def _n_written(self) -> int:
+        return int(self._manifest["shards"][-1]["stop"]) if self._manifest["shards"] else 0
 
     @property
     def _n_pending(self) -> int:
@@ -191,9 +218,10 @@ class ShardWriter:
         shards = self._manifest["shards"]
         try:
             file = f"shard-{self._rank:03d}-{len(shards):05d}.safetensors"
-            shard = Shard.write(self.folder / file, self.rows_done, self._take(n), EXACT)
-            self._manifest = {**self._manifest, "shards": [*shards, asdict(shard)]}
+            shard = Shard.write(self.folder / file, self._n_written, self._take(n), EXACT)
+            self._manifest = {**self._manifest, "shards": [*shards, asdict(shard)], "pending": None}
             self._write_manifest()
+            (self.folder / PENDING).unlink(missing_ok=True)
         except BaseException:
             # Whatever still waits comes after the rows just lost, so it must never be written in their place.
             self._manifest = {**self._manifest, "shards": shards}
@@ -201,13 +229,12 @@ class ShardWriter:
             raise
 
     def _write_manifest(self) -> None:
-        content = json.dumps(to_json(self._manifest), indent=1, allow_nan=False)
-        write_atomically(self.folder / MANIFEST, lambda file: file.write(content.encode()))
+        write_json(self.folder / MANIFEST, {**self._manifest, "checksum": _digest(self._manifest)})
 
     def _drop_damaged_shards(self) -> None:
         shards = _shards(self._manifest)
         for k, shard in enumerate(shards):
-            damage = shard.damage(self.folder, checksum=True)
+            damage = shard.damage(self.folder)
             if damage:
                 warnings.warn(
                     f"{damage}; the scan goes on from row {shard.start}, the {len(shards) - k} shards from "
@@ -221,11 +248,13 @@ class ShardWriter:
 
     def _remove_leftovers(self) -> None:
         """Files of a write that was cut short: temporary ones, and shards that the manifest does not name."""
+        remove_leftovers(self.folder)
         named = {shard["file"] for shard in self._manifest["shards"]}
-        patterns = ("shard-*.safetensors", ".shard-*.tmp", f".{MANIFEST}.*.tmp", f".{SAMPLES}.*.tmp")
-        for path in [path for pattern in patterns for path in self.folder.glob(pattern)]:
+        for path in self.folder.glob("shard-*.safetensors"):
             if path.name not in named:
                 path.unlink()
+        if not self._pending:
+            (self.folder / PENDING).unlink(missing_ok=True)
 
 
 class ShardReader:
@@ -239,7 +268,7 @@ class ShardReader:
     Raises
     ------
     InputError
-        No store, one that is not complete, or a shard that is missing or of another size.
+        No store, one that is not complete, or a shard that is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -257,7 +286,7 @@ class ShardReader:
         self.inputs: dict[str, Any] = manifest["inputs"]
         self.n_rows: int = manifest["n_rows"]
         self.remarks: dict[str, Any] = manifest.get("remarks") or {}
-        self._refuse_damage(checksum=False)
+        self.verify()
 
     def read(self, key: str) -> Array:
         """One array (n_rows, ...): float32 where it was stored in half precision.
@@ -280,20 +309,24 @@ class ShardReader:
         return read_frame(self.folder / SAMPLES)
 
     def verify(self) -> None:
-        """Compare every shard with its checksum.
+        """Compare every shard with its checksum, those that this process has not seen since they changed.
 
         Raises
         ------
         InputError
             Names the first damaged shard.
         """
-        self._refuse_damage(checksum=True)
-
-    def _refuse_damage(self, checksum: bool) -> None:
         for shard in self._shards:
-            damage = shard.damage(self.folder, checksum=checksum)
+            damage = shard.damage(self.folder)
             if damage:
                 raise InputError(f"{damage}; run the same scan again, it makes the lost rows anew")
+
+
+def refuse_other_scan(folder: Path, inputs: Mapping[str, Any]) -> None:
+    """Raise StaleRunError where a folder holds a scan of other inputs; nothing is written."""
+    kept = _kept_manifest(folder)
+    if kept is not None:
+        refuse_other_inputs(folder, kept["inputs"], to_json(dict(inputs)))
 
 
 def require_free_space(folder: Path, n_bytes: int) -> None:
@@ -324,12 +357,19 @@ def _kept_manifest(folder: Path) -> dict[str, Any] | None:
             raise InputError(f"{folder} is not empty and holds no scan; give a folder of its own")
         return None
     manifest = read_object(path)
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") != SCAN_FORMAT:
         raise InputError(
-            f"{path} is not a manifest of format {FORMAT}; it belongs to another program or version: give "
+            f"{path} is not a manifest of format {SCAN_FORMAT}; it belongs to another program or version: give "
             "another folder, or delete this one"
         )
+    if manifest.pop("checksum", None) not in (None, _digest(manifest)):
+        raise InputError(f"{path} is damaged: delete {folder} and run the same scan again")
     return manifest
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Of the list of shards, whose numbers (scales, rows) nothing else would show to be damaged."""
+    return hashlib.sha256(json.dumps(manifest["shards"], sort_keys=True).encode()).hexdigest()
 
 
 def _shards(manifest: Mapping[str, Any]) -> list[Shard]:

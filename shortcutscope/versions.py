@@ -1,0 +1,19 @@
+"""Numbers of what is kept on disk: they decide whether it can be gone on with, the package's version does not.
+
+Raise a number when the same inputs give other results, or the same bytes mean something else. A run of another
+number is refused or measured anew, before anything is written.
+"""
+
+from __future__ import annotations
+
+#: Of ``run.json`` and the files beside it.
+RUN_FORMAT = 1
+#: Of a scan's manifest and shards.
+SCAN_FORMAT = 1
+
+#: How layers are found and relevance is computed; what is pooled has `scan.pooling.POOLING_VERSION`.
+SCANNING = 1
+#: How the masks of a finding are drawn.
+DRAWING = 1
+#: Stages of an audit whose measurements are kept by concept or layer; of those not named here, 1.
+MEASURING = {"probe": 1, "usage": 1, "usage-last": 1, "rank": 1, "extent": 1}
