@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from shortcutscope.allowed import check_options
 from shortcutscope.data.readers import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
@@ -36,7 +37,6 @@ from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, make_plan
 from shortcutscope.scan.scanner import Scan, ScanEstimate, ScanOptions, estimate, scan
 from shortcutscope.scan.store import refuse_other_scan
-from shortcutscope.stats.testing import MIN_FOR_TAIL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -241,11 +241,18 @@ def audit(
     InputError, ModelError, StaleRunError
         Before any long work, with what was given, what is allowed and what to do.
     """
-    if n_permutations < MIN_FOR_TAIL:
-        raise InputError(
-            f"n_permutations={n_permutations}; at least {MIN_FOR_TAIL} are needed: with fewer no p value "
-            "is small enough to survive the correction over layers and concepts"
-        )
+    check_options(
+        {
+            "n_permutations": n_permutations,
+            "n_bootstrap": n_bootstrap,
+            "seed": seed,
+            "positive": positive,
+            "batch_size": batch_size,
+            "workers": workers,
+            "task": task,
+            "on_unreadable": on_unreadable,
+        }
+    )
     assert_splits_apart(data.frame)
     audited = audited_data(data, train, trained_on=trained_on)
     discovering = concepts is None if discover is None else discover
@@ -265,6 +272,11 @@ def audit(
         "device": device,
         "progress": progress,
     }
+    present = sorted(set(audited.table.frame["label"].tolist()))
+    if positive is not None and positive not in present:
+        raise InputError(
+            f"positive={positive}: no audited sample has that label; there are {', '.join(map(str, present))}"
+        )
     settings = ExamineSettings(
         n_permutations=n_permutations,
         n_bootstrap=n_bootstrap,
@@ -299,8 +311,13 @@ def audit(
             chosen,
             scan_options,
             settings,
-            about={"spec": model_spec or type(model).__name__, "command": command, "fingerprint": fingerprint},
-            noted={"refused_columns": unlikely | refused} | ({"metadata": screen.to_dict()} if screen else {}),
+            about={
+                "spec": model_spec or type(model).__name__,
+                "command": command,
+                "fingerprint": fingerprint,
+            },
+            noted={"refused_columns": unlikely | refused}
+            | ({"metadata": screen.to_dict()} if screen else {}),
             discovering=discovering,
             on_unreadable=on_unreadable,
         )

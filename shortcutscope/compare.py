@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from shortcutscope.allowed import check_options
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.audit import Audit
 from shortcutscope.comparison.estimate import Estimate, Key, paired_rows
@@ -120,10 +121,18 @@ def compare(
     InputError, ModelError, StaleRunError
         Before any long work, with what was given, what is allowed and what to do.
     """
+    check_options(
+        {
+            "n_permutations": n_permutations,
+            "n_bootstrap": n_bootstrap,
+            "seed": seed,
+            "positive": positive,
+            "batch_size": batch_size,
+            "task": task,
+        }
+    )
     biased, finding = biased_network(before, model, concept)
     networks = {BEFORE: biased, **named_networks(after)}
-    if n_bootstrap < 1:
-        raise InputError(f"n_bootstrap={n_bootstrap}; at least 1 resample is needed, 300 are usual")
     question = pose(data, concept, finding, train=train, positive=positive, others=others)
     samples = {
         name: Samples.of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,34 @@ def explained(error: OSError) -> str:
     if error.errno in _MENDS:
         return where + _MENDS[error.errno]
     return f"{where}{error.strerror or error}"
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that could not be made, or not be written to; nothing is made.
+
+    Raises
+    ------
+    InputError
+        Says why.
+    """
+    try:
+        existing = folder.absolute()
+        while not _exists(existing):
+            existing = existing.parent
+    except OSError as error:  # a name that is too long, say
+        raise InputError(f"{folder} cannot be made: {explained(error)}") from error
+    if not existing.is_dir():
+        raise InputError(f"{folder} cannot be made: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written to: access to {existing} is denied, or it is read-only")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 @contextmanager

@@ -68,9 +68,9 @@ def remove_leftovers(folder: Path) -> None:
         folders[:] = [name for name in folders if not (Path(where) / name / LOCK).exists()]
         for name in names:
             writer = name.removesuffix(_TEMPORARY).rpartition(".")[2]
-            if name.startswith(".") and name.endswith(_TEMPORARY) and writer.isdigit():
-                if int(writer) != os.getpid() and not _is_running(int(writer)):
-                    (Path(where) / name).unlink(missing_ok=True)
+            temporary = name.startswith(".") and name.endswith(_TEMPORARY) and writer.isdigit()
+            if temporary and int(writer) != os.getpid() and not _is_running(int(writer)):
+                (Path(where) / name).unlink(missing_ok=True)
 
 
 def _acquired(path: Path, folder: Path) -> IO[str]:
@@ -80,8 +80,8 @@ def _acquired(path: Path, folder: Path) -> IO[str]:
             holder = _holder(file)
             file.close()
             raise InputError(
-                f"{folder} is being written by {holder}. Wait until that is done, or end it; the same command "
-                "goes on from there"
+                f"{folder} is being written by {holder}. Wait until that is done, or end it; the same "
+                "command goes on from there"
             )
         # Whoever held it before may have deleted the file after it was opened here.
         with contextlib.suppress(FileNotFoundError):

@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from shortcutscope.disk import explained, intact
+from shortcutscope.disk import explained, intact, require_writable
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.locking import temporary_beside
 from shortcutscope.versions import MEASURING, RUN_FORMAT
@@ -199,6 +199,7 @@ class RunDirectory:
                 f"out={self.path} is not empty and holds no run.json: "
                 "give a new folder, or one of a former run"
             )
+        require_writable(self.path)
         self.record.update(format=RUN_FORMAT, inputs=inputs)
         self.record.setdefault("created", time.strftime("%Y-%m-%dT%H:%M:%S%z"))
         self.record.setdefault("stages", {})

@@ -1,7 +1,7 @@
-"""Numbers of what is kept on disk: they decide whether it can be gone on with, the package's version does not.
+"""Numbers of what is kept on disk: they decide what can be gone on with, the package's version does not.
 
-Raise a number when the same inputs give other results, or the same bytes mean something else. A run of another
-number is refused or measured anew, before anything is written.
+Raise a number when the same inputs give other results, or the same bytes mean something else. A run of
+another number is refused or measured anew, before anything is written.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ from shortcutscope.annotate.mask_files import Kind, MaskEntry, checked_mask, des
 from shortcutscope.annotate.mask_manifest import (
     JOURNAL,
     MANIFEST,
+    Manifest,
     journal_head,
     journal_line,
     read_journal,
@@ -21,8 +23,11 @@ from shortcutscope.annotate.mask_manifest import (
     write_manifest,
 )
 from shortcutscope.data.orientation import Orientation
+from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
+from shortcutscope.locking import locked
 from shortcutscope.rundir import refuse_other_inputs, to_json, write_atomically
+from shortcutscope.versions import DRAWING
 
 if TYPE_CHECKING:
     from shortcutscope.annotate.maskset import MaskSet
@@ -69,11 +74,20 @@ class MaskWriter:
 
         self.folder = Path(folder)
         self.name = name
-        self.provenance: dict[str, Any] = to_json({"version": __version__, **(provenance or {})})
-        self._done: set[str] = set()
-        self._journal: IO[bytes] = self._opened()
+        self.provenance: dict[str, Any] = to_json(
+            {"version": __version__, "drawing": DRAWING, **(provenance or {})}
+        )
+        self._finished = False
+        self._journal: IO[bytes] | None = None
+        require_writable(self.folder)
+        self._there()  # refused before a folder is made
+        self._held = ExitStack()
+        self._held.enter_context(locked(self.folder))
+        self._kept = self._there()
+        self._done = {entry.sample_id for entry in self._kept.entries} if self._kept else set()
 
-    def _opened(self) -> IO[bytes]:
+    def _there(self) -> Manifest | None:
+        """The masks of the folder, which were made in the same way; nothing is written."""
         journal, manifest = self.folder / JOURNAL, self.folder / MANIFEST
         if self.folder.is_file():
             raise InputError(f"{self.folder} is a file: give a folder for the masks")
@@ -81,26 +95,38 @@ class MaskWriter:
             kept = read_journal(journal)
         elif manifest.exists():
             kept = read_manifest(manifest)
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
             raise InputError(f"{self.folder} is not empty and holds no masks: give a new folder")
         else:
-            kept = None
-        if kept is not None:
-            there, given = (
-                {"finding": name, **told} | {PRIOR: None}
-                for name, told in ((kept.name, kept.provenance), (self.name, self.provenance))
-            )
-            refuse_other_inputs(self.folder, there, given)
-            self._done = {entry.sample_id for entry in kept.entries}
-        if not journal.exists():
-            lines = [journal_head(self.name, self.provenance)]
-            lines += [journal_line(entry) for entry in (kept.entries if kept else ())]
-            write_atomically(journal, lambda file: file.writelines(lines))
-        file = journal.open("r+b")
-        if kept is not None and kept.whole_bytes:
-            file.truncate(kept.whole_bytes)
-        file.seek(0, 2)
-        return file
+            return None
+        there, given = (
+            {"finding": name, "drawing": 1, **told} | {PRIOR: None, "version": None}
+            for name, told in ((kept.name, kept.provenance), (self.name, self.provenance))
+        )
+        refuse_other_inputs(self.folder, there, given)
+        return kept
+
+    def begin(self) -> IO[bytes]:
+        """The journal, at its end. Beside a finished list it is begun when a mask is to be added.
+
+        Raises
+        ------
+        InputError
+            When the set is finished.
+        """
+        if self._finished:
+            raise InputError(f"the masks in {self.folder} are finished; open another writer to add some")
+        if self._journal is None:
+            journal = self.folder / JOURNAL
+            if not journal.exists():
+                lines = [journal_head(self.name, self.provenance)]
+                lines += [journal_line(entry) for entry in (self._kept.entries if self._kept else ())]
+                write_atomically(journal, lambda file: file.writelines(lines))
+            self._journal = journal.open("r+b")
+            if self._kept is not None and self._kept.whole_bytes:
+                self._journal.truncate(self._kept.whole_bytes)
+            self._journal.seek(0, 2)
+        return self._journal
 
     def __len__(self) -> int:
         return len(self._done)
@@ -143,8 +169,7 @@ class MaskWriter:
             For a sample that is done, something that is no mask, or a confidence outside 0 to 1.
         """
         sample_id = str(sample_id)
-        if self._journal.closed:
-            raise InputError(f"the masks in {self.folder} are finished; open another writer to add some")
+        journal = self.begin()
         if self.done(sample_id):
             raise InputError(f"the mask of sample {sample_id!r} is already in {self.folder}")
         if confidence is not None and not 0 <= confidence <= 1:
@@ -169,8 +194,8 @@ class MaskWriter:
             "shortcutscope": json.dumps({**self.provenance, "finding": self.name, "sample_id": sample_id})
         }
         write_mask(self.folder / entry.file, array, text)
-        self._journal.write(journal_line(entry))
-        self._journal.flush()
+        journal.write(journal_line(entry))
+        journal.flush()
         self._done.add(sample_id)
         return entry
 
@@ -178,12 +203,15 @@ class MaskWriter:
         """Finish the set: the journal becomes ``masks.json``."""
         from shortcutscope.annotate.maskset import MaskSet
 
-        if not self._journal.closed:
-            self._journal.close()
+        if not self._finished:
             journal = self.folder / JOURNAL
-            entries = read_journal(journal).entries
-            write_manifest(self.folder / MANIFEST, self.name, entries, self.provenance)
-            journal.unlink()
+            if self._journal is not None or journal.exists() or self._kept is None:
+                self.begin().close()
+                entries = read_journal(journal).entries
+                write_manifest(self.folder / MANIFEST, self.name, entries, self.provenance)
+                journal.unlink()
+            self._finished = True
+            self._held.close()
         return MaskSet.open(self.folder)
 
     def __enter__(self) -> Self:
@@ -194,5 +222,8 @@ class MaskWriter:
     ) -> None:
         if kind is None:
             self.close()
-        else:
+            return
+        if self._journal is not None:
             self._journal.close()
+        self._finished = True
+        self._held.close()

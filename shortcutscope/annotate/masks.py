@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import nn
 from tqdm.auto import tqdm
 
+from shortcutscope.allowed import check_options
 from shortcutscope.annotate.area_prior import AreaPrior
 from shortcutscope.annotate.drawing import Drawn
 from shortcutscope.annotate.learning import Drawers, Method, early_layers, fit_drawers
@@ -100,8 +101,7 @@ def annotate(
         When the folder holds masks that were made in another way.
     """
     check_threshold(threshold)
-    if method not in METHODS:
-        raise InputError(f"method={method!r}; allowed are {', '.join(METHODS)}")
+    check_options({"method": method, "n_folds": n_folds, "seed": seed, "batch_size": batch_size})
     refuse_diffuse(extent, concept.name)
     ids = scan.samples["sample_id"].astype(str).to_numpy()
     own = _in_order(table, ids)
@@ -126,6 +126,7 @@ def annotate(
     with frozen(model), MaskWriter(out, concept.name, told) as writer:
         left = [row for row in wanted if not writer.done(ids[row])]
         if left:
+            writer.begin()
             fitted = fit_drawers(
                 model, scan, own, concept, **options, batch_size=batch_size, progress=progress
             ).with_prior(prior)

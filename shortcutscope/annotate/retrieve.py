@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from shortcutscope.allowed import check_options
 from shortcutscope.annotate.hits import Hits, pictures_of
 from shortcutscope.annotate.marks import Marks
 from shortcutscope.annotate.progress import Advice, Drift, Precision, advise, drift, precision_at
@@ -93,6 +94,7 @@ class Retrieval:
         seed: int = 0,
         progress: bool = True,
     ) -> None:
+        check_options({"seed": seed})
         self.name, self.seed, self.path, self.notes = name, seed, path, tuple(notes)
         self.marks = marks
         self._samples = scanned.samples
@@ -266,6 +268,7 @@ class Retrieval:
 
     def hits(self, k: int = 200) -> Hits:
         """The first k with their scores, and pictures where images were given."""
+        check_options({"k": k})
         frame = self.to_frame().head(k)
         pictures = {} if self._images is None else pictures_of(self._images, frame["sample_id"])
         precision = self.precision_at(len(frame))

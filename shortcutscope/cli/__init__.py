@@ -1,12 +1,13 @@
 """The command line.
 
 Exit codes, so that an audit can gate a pipeline: 0 nothing found (and for commands that find nothing by
-nature), 2 at least one shortcut found, 1 error. Heavy modules are imported inside the commands: the help
-loads no torch.
+nature), 2 at least one shortcut found, 1 error, 130 interrupted. Heavy modules are imported inside the
+commands: the help loads no torch.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -21,6 +22,7 @@ from shortcutscope.cli.debiasing import compare, debias
 from shortcutscope.cli.masking import annotate
 from shortcutscope.cli.reproduction import reproduce
 from shortcutscope.cli.retrieval import retrieve
+from shortcutscope.cli.running import INTERRUPTED, InterruptedCommandError, ended_alike, guarded
 from shortcutscope.disk import explained
 from shortcutscope.errors import ShortcutscopeError
 
@@ -29,14 +31,14 @@ NOTHING_FOUND, FAILED, FOUND = 0, 1, 2
 app = typer.Typer(
     name="shortcutscope",
     help="Find out whether a trained medical-image model leans on shortcuts, where, and what they cost.",
-    epilog="Exit codes: 0 nothing found, 2 shortcuts found, 1 error. Not for clinical use.",
+    epilog="Exit codes: 0 nothing found, 2 shortcuts found, 1 error, 130 interrupted. Not for clinical use.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 for _command in (demo, layers, audit, retrieve, annotate, debias, compare, report, bench, reproduce, doctor):
-    app.command()(_command)
+    app.command()(guarded(_command))
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,7 +67,12 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """
     try:
         given = list(sys.argv[1:] if args is None else args)
-        app(given, prog_name="shortcutscope", obj=given)  # the run keeps the command that made it
+        with ended_alike():
+            app(given, prog_name="shortcutscope", obj=given)  # the run keeps the command that made it
+    except InterruptedCommandError:
+        again = shlex.join(["shortcutscope", *given])
+        typer.echo(f"interrupted; run the same command again to go on: {again}", err=True)
+        sys.exit(INTERRUPTED)
     except FoundShortcutsError:
         sys.exit(FOUND)
     except ShortcutscopeError as error:

@@ -100,6 +100,7 @@ def debias(
     if recipe == "list":
         print_recipes(console)
         return
+    recipes = recipes_named(recipe)
     found = Audit.open(run)
     loaded = open_model(model, making)
     loaded.to(device or own_device())
@@ -121,7 +122,7 @@ def debias(
         chosen = found[finding] if finding else only_shortcut(found)
         given["concept"] = chosen.label(loaded, train)
     options = named_values(option or (), "--option")
-    for name in recipes_named(recipe):
+    for name in recipes:
         student = retrain(loaded, train, recipe=name, **given, **options)
         if is_first():
             console.print(repr(student), markup=False, highlight=False, soft_wrap=True)
@@ -130,10 +131,23 @@ def debias(
 
 
 def recipes_named(text: str) -> list[str]:
-    """``all``, or comma-separated names."""
+    """``recommended``, ``all``, or comma-separated names.
+
+    Raises
+    ------
+    InputError
+        For no name, and one that no recipe has.
+    """
     from shortcutscope.debias.recipes import RECIPES
 
-    return list(RECIPES) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    allowed = ("recommended", "all", *RECIPES)
+    unknown = [name for name in names if name not in allowed]
+    if unknown or not names or ("all" in names and len(names) > 1):
+        raise InputError(
+            f"--recipe {text!r} is not allowed; give one or several, comma-separated, of {', '.join(allowed)}"
+        )
+    return list(RECIPES) if names == ["all"] else names
 
 
 def print_recipes(console: Console) -> None:

@@ -86,9 +86,13 @@ def threshold_choice(text: str) -> str | float:
     """
     if text in ("otsu", "quantile"):
         return text
+    from shortcutscope.annotate.thresholds import check_threshold
+
     try:
-        return float(text)
-    except ValueError as error:
+        share = float(text)
+        check_threshold(share)
+    except ValueError as error:  # as an InputError is
         raise InputError(
             f"--threshold {text!r} is not allowed; give otsu, quantile or a number between 0 and 1"
         ) from error
+    return share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from shortcutscope.allowed import check_options
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.audit import Audit
 from shortcutscope.data.table import ImageTable
@@ -20,8 +22,10 @@ from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.student import Student, student_folder, version
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.debias.training.processes import is_first
+from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
+from shortcutscope.locking import locked
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import slug
@@ -100,6 +104,9 @@ def debias(
     ModelError
         When the loss becomes NaN or infinite.
     """
+    check_options({"seed": seed, "start": start})
+    if recipe != "recommended":
+        get_recipe(recipe).check(options)
     found = _finding_of(audit, finding)
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
@@ -130,7 +137,10 @@ def debias(
     chosen.check(options)
     require(chosen, materials)
     folder = _folder(out, found, recipe)
-    outcome = chosen(materials.with_out(folder), **options)
+    if folder is not None:
+        require_writable(folder)
+    with locked(folder) if folder is not None and is_first() else nullcontext():
+        outcome = chosen(materials.with_out(folder), **options)
     record = {
         "version": version(),
         "options": {key: repr(value) if callable(value) else value for key, value in options.items()},

@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.allowed import check_options
 from shortcutscope.attribution.lrp import Composite
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.data.table import ImageTable
@@ -66,9 +67,7 @@ class Options:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("shard_rows", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_options({name: getattr(self, name) for name in ("batch_size", "shard_rows", "workers", "task")})
         check_attribution(self.attribution)
         if self.attribution != GRADIENT and not self.relevance:
             raise InputError(

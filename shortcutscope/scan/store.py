@@ -359,8 +359,8 @@ def _kept_manifest(folder: Path) -> dict[str, Any] | None:
     manifest = read_object(path)
     if manifest.get("format") != SCAN_FORMAT:
         raise InputError(
-            f"{path} is not a manifest of format {SCAN_FORMAT}; it belongs to another program or version: give "
-            "another folder, or delete this one"
+            f"{path} is not a manifest of format {SCAN_FORMAT}; it belongs to another program or version: "
+            "give another folder, or delete this one"
         )
     if manifest.pop("checksum", None) not in (None, _digest(manifest)):
         raise InputError(f"{path} is damaged: delete {folder} and run the same scan again")

@@ -164,7 +164,7 @@ def test_a_journal_cut_anywhere_loses_whole_masks_only(tmp_path_factory, cut):
     expected = {str(k): np.random.default_rng(k).random((4, 6)) > 0.5 for k in range(5)}
     for name, mask in expected.items():
         writer.append(name, mask)
-    writer._journal.close()
+    writer.__exit__(KeyboardInterrupt, None, None)
     journal = folder / "masks.jsonl"
     head = journal.read_bytes().index(b"\n") + 1
     kept = journal.read_bytes()[: head + cut]

@@ -1,0 +1,121 @@
+"""What options may be: one table for Python and the command line, looked up before anything is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shortcutscope.errors import InputError
+from shortcutscope.stats.testing import MIN_FOR_TAIL
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number between two bounds.
+
+    Attributes
+    ----------
+    low, high
+        The bounds, both allowed.
+    whole
+        Without a fraction.
+    above
+        `low` itself is not allowed.
+    why
+        Behind the bounds, for the error.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    whole: bool = True
+    above: bool = False
+    why: str = ""
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is such a number; NaN is none."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            return False
+        if isinstance(value, bool | str) or not math.isfinite(number):
+            return False
+        fits = self.low < number if self.above else self.low <= number
+        return fits and number <= self.high and (not self.whole or number == int(number))
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        if math.isfinite(self.high):
+            return f"{kind} from {self.low:g} to {self.high:g}{self.why}"
+        return f"{kind} {'above' if self.above else 'of at least'} {self.low:g}{self.why}"
+
+
+_AT_LEAST_ONE, _NOT_NEGATIVE = Number(1), Number(0)
+_POSITIVE = Number(0, whole=False, above=True)
+
+#: By the name of the parameter; values that are None mean a default and are not looked up.
+NUMBERS: dict[str, Number] = {
+    "batch_size": _AT_LEAST_ONE,
+    "workers": _NOT_NEGATIVE,
+    "shard_rows": _AT_LEAST_ONE,
+    "seed": Number(0, 2**31 - 1),
+    "positive": _NOT_NEGATIVE,
+    "n_permutations": Number(
+        MIN_FOR_TAIL, why=": with fewer no p value survives the correction over layers and concepts"
+    ),
+    "n_bootstrap": Number(20, why=": an interval of 95 % needs as many resamples"),
+    "n_folds": Number(2),
+    "k": _AT_LEAST_ONE,
+    "queries": _NOT_NEGATIVE,
+    "confidence": Number(0.5, 1, whole=False),
+    "epochs": _POSITIVE,
+    "lr": _POSITIVE,
+    "size": _AT_LEAST_ONE,
+    "dims": Number(1, 3),
+    "num_classes": _AT_LEAST_ONE,
+    "jobs": _AT_LEAST_ONE,
+}
+
+#: Names on the command line of what Python calls otherwise.
+ALIASES = {"permutations": "n_permutations", "bootstrap": "n_bootstrap"}
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "start": ("model", "fresh"),
+    "task": ("auto", "multiclass", "binary", "multilabel"),
+    "on_unreadable": ("raise", "skip"),
+    "method": ("fusion", "clarc"),
+    "precision": ("fp32", "bf16", "fp16"),
+}
+
+
+def check_options(given: Mapping[str, Any], spelled: Callable[[str], str] = "{}=".format) -> None:
+    """Refuse options outside of what they may be.
+
+    Parameters
+    ----------
+    given
+        By name; names that are not in the tables, and values of other kinds than they are about (a word where
+        a number is one of several ways to say it), are passed over.
+    spelled
+        How an option's name is written before its value.
+
+    Raises
+    ------
+    InputError
+        Names the option, its value and what is allowed.
+
+    Examples
+    --------
+    >>> check_options({"batch_size": 0})
+    Traceback (most recent call last):
+    shortcutscope.errors.InputError: batch_size=0; it must be a whole number of at least 1
+    """
+    for name, value in given.items():
+        number, words = NUMBERS.get(ALIASES.get(name, name)), WORDS.get(name)
+        if value is None:
+            continue
+        if number is not None and not isinstance(value, str | tuple | list) and not number.holds(value):
+            raise InputError(f"{spelled(name)}{value}; it must be {number}")
+        if words is not None and isinstance(value, str) and value not in words:
+            raise InputError(f"{spelled(name)}{value}; allowed are {', '.join(words)}")
