@@ -26,6 +26,7 @@ from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.examine import Examination, ExamineSettings, examine
 from shortcutscope.finding import Finding
+from shortcutscope.identity import keep_identity
 from shortcutscope.locking import locked
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.loading import model_fingerprint
@@ -350,6 +351,7 @@ def _audit_in(
     )
     if on_unreadable == "skip":
         refuse_other_scan(path / "scan", _planned(model, table, scan_options) or {})
+    keep_identity(run, table, audited.reference)
     describe(run, model, audited, **about)
     run.update(seed=settings.seed, device=str(device or "cpu"), **noted)
     run.mark("verify", "done", time.perf_counter() - started)

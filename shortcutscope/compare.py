@@ -35,8 +35,10 @@ from shortcutscope.comparison.performance import Samples, Scores, logits_of, per
 from shortcutscope.comparison.question import Question, pose
 from shortcutscope.comparison.result import FILE, Comparison, tidy
 from shortcutscope.comparison.space import Space, matching_layers, measure_space
+from shortcutscope.data.planting import PlantedSource
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.identity import refuse_other_data
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.probes.concept import Concept
@@ -134,6 +136,10 @@ def compare(
     biased, finding = biased_network(before, model, concept)
     networks = {BEFORE: biased, **named_networks(after)}
     question = pose(data, concept, finding, train=train, positive=positive, others=others)
+    if isinstance(before, Audit):
+        for name, table in question.tables.items():
+            planted = isinstance(table.source, PlantedSource)
+            refuse_other_data(before.path, table, f"the samples of {name!r}", others=planted)
     samples = {
         name: Samples.of(
             name,

@@ -12,6 +12,7 @@ from torch import nn
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.identity import refuse_other_data, refuse_other_model
 from shortcutscope.probes.affected import most_affected
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
@@ -117,6 +118,8 @@ class Finding:
         """
         from shortcutscope.discover.circuits import find_circuit
 
+        refuse_other_model(self.home(), model)
+        refuse_other_data(self.home(), table)
         options = {"positive": int(self.association.get("positive", 1)), **options}
         return find_circuit(model, Scan.open(self.home() / "scan"), table, self.concept, **options)
 
@@ -204,6 +207,8 @@ class Finding:
         InputError
             When the scores do not fall into two groups.
         """
+        refuse_other_model(self.home(), model)
+        refuse_other_data(self.home(), table)
         scores = self.retrieval(**options).score(model, table)
         frame = table.frame
         labels, ids = frame["label"].to_numpy(), frame["sample_id"].to_numpy(np.str_)

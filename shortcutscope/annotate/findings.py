@@ -12,6 +12,7 @@ from shortcutscope.annotate.marks import Marks, marks_path
 from shortcutscope.annotate.retrieve import Retrieval
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
+from shortcutscope.identity import refuse_other_data
 from shortcutscope.rundir import read_json
 from shortcutscope.scan.reading import Scan
 
@@ -42,6 +43,8 @@ def retrieval_of(run: str | Path, finding: str, *, marks: Marks | None = None, *
     """
     run = Path(run)
     found = finding_of(run, finding)
+    if options.get("images") is not None:
+        refuse_other_data(run, options["images"], "the images")
     scanned = Scan.open(run / "scan")
     path = marks_path(run, finding)
     kept = Marks.open(path)

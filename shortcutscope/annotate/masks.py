@@ -25,10 +25,11 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
+from shortcutscope.identity import refuse_other_data, refuse_other_model
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import frozen
 from shortcutscope.probes.concept import Concept
-from shortcutscope.rundir import read_record, slug, write_atomically
+from shortcutscope.rundir import slug, write_atomically
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
 
@@ -246,12 +247,8 @@ def annotate_finding(
     run = finding.home()
     settings: dict[str, Any] = {"extent": finding.extent, **options}
     refuse_diffuse(settings["extent"], finding.name)
-    audited = read_record(run).get("model", {}).get("fingerprint")
-    if audited is not None and audited != model_fingerprint(model):
-        raise InputError(
-            f"this is not the model that was audited in {run}: the weights differ. Give that one, "
-            "or audit this one first"
-        )
+    refuse_other_model(run, model)
+    refuse_other_data(run, table)
     folder = run / "masks" / slug(finding.name) if out is None else Path(out)
     scan = Scan.open(run / "scan")
     return annotate(model, scan, table, finding.concept, samples, out=folder, **settings)

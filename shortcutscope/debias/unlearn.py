@@ -25,6 +25,7 @@ from shortcutscope.debias.training.processes import is_first
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
+from shortcutscope.identity import refuse_other_data
 from shortcutscope.locking import locked
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.probes.concept import Concept
@@ -108,6 +109,11 @@ def debias(
     if recipe != "recommended":
         get_recipe(recipe).check(options)
     found = _finding_of(audit, finding)
+    if found is not None and found.run is not None:
+        judged = {"clean": clean, "held_out": held_out, "validation": validation, "test": test}
+        for name, table in {"train": train, **judged}.items():
+            if table is not None:
+                refuse_other_data(found.run, table, f"the samples of {name}")
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
     known = _concept(concept, found, [t for t in (biased, clean, held_out) if t is not None])
