@@ -29,7 +29,10 @@ def holder(tmp_path):
 
 
 def test_r8_two_processes_in_one_folder_are_refused_by_name(tmp_path, holder):
-    with pytest.raises(InputError, match=rf"being written by process {holder.pid} on"), locked(tmp_path / "run"):
+    with (
+        pytest.raises(InputError, match=rf"being written by process {holder.pid} on"),
+        locked(tmp_path / "run"),
+    ):
         pytest.fail("both held it")
     holder.kill()
     holder.wait()
@@ -39,7 +42,11 @@ def test_r8_two_processes_in_one_folder_are_refused_by_name(tmp_path, holder):
 
 
 def test_one_process_does_not_hold_a_folder_twice(tmp_path):
-    with locked(tmp_path / "run"), pytest.raises(InputError, match="this very process"), locked(tmp_path / "run"):
+    with (
+        locked(tmp_path / "run"),
+        pytest.raises(InputError, match="this very process"),
+        locked(tmp_path / "run"),
+    ):
         pytest.fail("held twice")
     with locked(tmp_path / "run"):
         pass

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from shortcutscope.data.orientation import Orientation
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import slug, write_atomically
 
@@ -203,6 +204,8 @@ def read_mask(path: Path) -> Mask:
 
         values = read_npz(path, "mask")
     else:
+        with intact(path, "a picture", "draw this mask again"), Image.open(path) as picture:
+            picture.verify()  # reading alone compares no checksums
         values = read_image(path).max(axis=0)
     if values.dtype == np.bool_:
         return values

@@ -21,6 +21,7 @@ from shortcutscope.cli.inputs import (
     with_roles,
 )
 from shortcutscope.cli.options import IMAGES, MODEL, DataOptions, ModelOptions, expanded
+from shortcutscope.cli.origin import remember
 from shortcutscope.errors import InputError
 
 _ROLES, _STATISTICS, _RUNNING = "What the samples are", "Statistics", "Running"
@@ -156,6 +157,16 @@ def audit(
         model_spec=model,
         command=shlex.join(["shortcutscope", *context.obj]),
         **scanning,
+    )
+    remember(
+        out,
+        model,
+        making,
+        data,
+        reading,
+        train_split=train_split,
+        audit_split=audit_split,
+        train_data=train_data,
     )
     written = done.report()
     print_verdicts(console, done, written)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.inputs import named_values, open_model, open_table, open_training_columns
+from shortcutscope.cli.inputs import named_values, open_table, open_training_columns
 from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, expanded
+from shortcutscope.cli.origin import Origin, origin_of
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,10 +24,17 @@ _SAMPLES, _RECIPE, _TRAINING = "Samples", "Recipe", "Training"
 def debias(
     *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
-    model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=MODEL)],
+    model: Annotated[
+        str | None,
+        typer.Option(help="MODEL of the audit; default: what the run knows.", rich_help_panel=MODEL),
+    ] = None,
     data: Annotated[
-        Path, typer.Option(help="DATA of the biased training samples.", rich_help_panel=_SAMPLES)
-    ],
+        Path | None,
+        typer.Option(
+            help="DATA of the biased training samples; default: those that the audit was told of.",
+            rich_help_panel=_SAMPLES,
+        ),
+    ] = None,
     clean: Annotated[
         Path | None,
         typer.Option(
@@ -102,9 +110,10 @@ def debias(
         return
     recipes = recipes_named(recipe)
     found = Audit.open(run)
-    loaded = open_model(model, making)
+    origin = origin_of(run, model, making, data, reading)
+    loaded, reading = origin.network(), origin.reading
     loaded.to(device or own_device())
-    train = training_rows(open_table(data, reading))
+    train = training_rows(origin.table()) if data is not None else known_training_rows(origin)
     training = Training(epochs=epochs, batch_size=batch_size, lr=lr, precision=precision, seed=seed)  # type: ignore[arg-type]
     given: dict[str, Any] = {
         "audit": found,
@@ -172,6 +181,27 @@ def training_rows(table: ImageTable) -> ImageTable:
     return table.take(np.flatnonzero(own)) if own.any() else table
 
 
+def known_training_rows(origin: Origin) -> ImageTable:
+    """The training samples that the audit was told of.
+
+    Raises
+    ------
+    InputError
+        When it was told of none.
+    """
+    import numpy as np
+
+    if origin.train_data is not None:
+        return training_rows(open_table(origin.train_data, origin.reading))
+    table = origin.table()
+    own = training_rows(table)
+    if len(own) == len(table) and not np.isin(table.frame["split"].str.lower(), ("train", "training")).all():
+        raise InputError(
+            f"{origin.run} was told of no training samples: give --data, those that the model was trained on"
+        )
+    return own
+
+
 def held_out_rows(table: ImageTable) -> ImageTable:
     """The rows of all splits but the training split."""
     import numpy as np
@@ -212,8 +242,14 @@ def clean_table(path: Path, train: ImageTable, reading: DataOptions) -> ImageTab
 def compare(
     *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit, with students.")],
-    model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=MODEL)],
-    data: Annotated[Path, typer.Option(help="DATA of held-out samples.", rich_help_panel=_SAMPLES)],
+    model: Annotated[
+        str | None,
+        typer.Option(help="MODEL of the audit; default: what the run knows.", rich_help_panel=MODEL),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="DATA of held-out samples; default: the audited ones.", rich_help_panel=_SAMPLES),
+    ] = None,
     train_data: Annotated[
         Path | None,
         typer.Option(
@@ -240,10 +276,16 @@ def compare(
     from shortcutscope.compare import compare as compared
 
     found = Audit.open(run)
-    loaded = open_model(model, making)
+    origin = origin_of(run, model, making, data, reading)
+    loaded = origin.network()
     chosen = open_students(run, loaded, students)
-    table = held_out_rows(open_table(data, reading))
-    train = None if train_data is None else training_rows(open_training_columns(train_data, reading, table))
+    everything = origin.table()
+    table = held_out_rows(everything)
+    if train_data is not None or origin.train_data is not None:
+        manifest = train_data or Path(str(origin.train_data))
+        train = training_rows(open_training_columns(manifest, origin.reading, table))
+    else:
+        train = training_rows(everything) if len(table) < len(everything) else None
     made = compared(found, chosen, table, model=loaded, concept=finding, train=train, out=run, seed=seed)
     console = Console()
     print_comparison(console, made)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.inputs import open_model, open_table
 from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, expanded
+from shortcutscope.cli.origin import origin_of
 from shortcutscope.errors import InputError
 
 _MASKS = "Masks"
@@ -21,8 +21,11 @@ def annotate(
     *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
     finding: Annotated[str, typer.Argument(help="Name of a localized finding of that run.")],
-    model: Annotated[str, typer.Option(help="MODEL of the audit.", rich_help_panel=MODEL)],
-    data: Annotated[Path, typer.Option(help="DATA of the audit.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="MODEL of the audit; default: what the run knows.", rich_help_panel=MODEL),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="DATA of the audit; default: what the run knows.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the masks; by default masks/FINDING in the run.")
     ] = None,
@@ -58,8 +61,8 @@ def annotate(
     # A mask lies in the space of its image's file where the format knows of one; refused before the work.
     placed = "sources" in signature(exporter(export_format)).parameters
     found = finding_of(run, finding)
-    loaded = open_model(model, making)
-    table = open_table(data, reading)
+    origin = origin_of(run, model, making, data, reading)
+    loaded, table = origin.network(), origin.table()
     masks = annotate_finding(found, loaded, table, out=out, heat=heat, seed=seed, **options)
     console = Console()
     console.print(str(masks), markup=False, highlight=False)

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shortcutscope.cli.inputs import layer_choice, open_table
-from shortcutscope.cli.options import DataOptions, expanded
+from shortcutscope.cli.inputs import layer_choice
+from shortcutscope.cli.options import DataOptions, ModelOptions, expanded
+from shortcutscope.cli.origin import origin_of
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import read_frame
 
@@ -42,11 +43,12 @@ def retrieve(
     ] = "early",
     data: Annotated[
         Path | None,
-        typer.Option(help="DATA of the audit: its images (no volumes, no signals) are ranked by, too."),
+        typer.Option(help="DATA of the audit, whose images are ranked by, too; default: what the run knows."),
     ] = None,
-    page: Annotated[
-        Path | None, typer.Option(help="HTML file to write: pictures of the first 48; needs --data.")
-    ] = None,
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Rank by the scan alone; the images need not be there.")
+    ] = False,
+    page: Annotated[Path | None, typer.Option(help="HTML file to write: pictures of the first 48.")] = None,
     queries: Annotated[
         int, typer.Option(help="Also name this many unmarked samples to look at next.", min=0)
     ] = 0,
@@ -56,21 +58,25 @@ def retrieve(
     """Rank the samples that carry a finding, and take marks that were made elsewhere."""
     from shortcutscope.annotate.findings import retrieval_of
     from shortcutscope.annotate.imports import read_marks
+    from shortcutscope.discover.filters import IMAGE_AXES
 
     if csv.suffix.lower() != ".csv":
         raise InputError(f"--csv {str(csv)!r} must end in .csv")
-    if page is not None and (data is None or page.suffix.lower() not in (".html", ".htm")):
-        raise InputError(
-            f"--page {str(page)!r} must end in .html"
-            if data is not None
-            else "--page shows pictures: give --data, the DATA of the audit"
-        )
+    if no_images and (data is not None or page is not None):
+        raise InputError(f"--no-images and {'--data' if data is not None else '--page'} exclude each other")
+    origin = None if no_images else origin_of(run, None, ModelOptions(), data, reading)
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--page {str(page)!r} must end in .html")
+    if page is not None and (origin is None or origin.data is None):
+        raise InputError("--page shows pictures: give --data, the DATA of the audit")
     given = None
     if marks is not None:
         samples = read_frame(_samples(run))["sample_id"].astype(str)
         given = read_marks(marks, list(samples), column=marks_column, carrier=carrier, who=who, when=when)
     chosen = layers if layers in ("early", "all", "auto") else layer_choice(layers)
-    images = None if data is None else open_table(data, reading)
+    images = None if origin is None or origin.data is None else origin.table()
+    if data is None and images is not None and len(images.shape) != IMAGE_AXES:
+        images = None  # volumes and signals are ranked by the scan alone
     found = retrieval_of(run, finding, marks=given, layers=chosen, images=images, seed=seed)
     hits = found.hits(k)
     hits.to_csv(csv)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
-import click
-from click.core import ParameterSource
+import typer
 
 from shortcutscope.errors import InputError
 
@@ -23,20 +24,47 @@ class InterruptedCommandError(Exception):
     """The user, or the machine, ended the command: it leaves with exit code 130."""
 
 
+#: Names of the options that were typed, of the command that runs.
+_TYPED: ContextVar[frozenset[str]] = ContextVar("typed", default=frozenset())
+
+
+def typed(name: str) -> bool:
+    """Whether an option was typed, or left at its default."""
+    return name in _TYPED.get()
+
+
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
     """Look at a command's options before it begins, and turn an interruption into an error of its own.
 
-    Click would answer an interruption with "Aborted!" and the code of a failure.
+    The parser would answer an interruption with "Aborted!" and the code of a failure.
     """
+    signature = inspect.signature(command)
+    hints = get_type_hints(command, include_extras=True)
+    parameters = [
+        parameter.replace(annotation=hints.get(name, parameter.annotation))
+        for name, parameter in signature.parameters.items()
+    ]
+    own = "context" in signature.parameters
 
     @functools.wraps(command)
-    def wrapper(*args: Any, **given: Any) -> None:
-        refuse_impossible(given)
+    def wrapper(*args: Any, context: typer.Context, **given: Any) -> None:
+        sources = {name: context.get_parameter_source(name) for name in given}
+        chosen = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+        before = _TYPED.set(frozenset(chosen))
         try:
-            command(*args, **given)
+            refuse_impossible(given)
+            command(*args, **given, **({"context": context} if own else {}))
         except KeyboardInterrupt as interruption:
             raise InterruptedCommandError from interruption
+        finally:
+            _TYPED.reset(before)
 
+    if not own:
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter("context", kind, annotation=typer.Context))
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del wrapper.__wrapped__  # type: ignore[attr-defined]
     return wrapper
 
 
@@ -51,10 +79,8 @@ def refuse_impossible(given: dict[str, Any]) -> None:
     from shortcutscope.allowed import check_options
 
     check_options(given, spelled=lambda name: f"--{name.replace('_', '-')} ")
-    context = click.get_current_context()
     for name, value in given.items():
-        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if typed and isinstance(value, str) and not value.strip(" ,"):
+        if typed(name) and isinstance(value, str) and not value.strip(" ,"):
             raise InputError(f"--{name.replace('_', '-')} is empty; leave it out for the default")
 
 

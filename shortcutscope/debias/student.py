@@ -14,7 +14,7 @@ from torch import nn
 
 import shortcutscope
 from shortcutscope.debias.clarc.projection import Projected
-from shortcutscope.disk import intact
+from shortcutscope.disk import checksum, intact
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.rundir import read_object, slug, write_atomically, write_json
@@ -57,15 +57,14 @@ class Student:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        written = folder / (EDITS if isinstance(self.model, Projected) else MODEL)
         if isinstance(self.model, Projected):
-            self.model.save(folder / EDITS)
+            self.model.save(written)
         else:
             tensors = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
-            write_atomically(folder / MODEL, lambda file: file.write(save(tensors)))
-        write_json(
-            folder / METRICS,
-            {**self.record, "recipe": self.recipe, "notes": list(self.notes), "history": list(self.history)},
-        )
+            write_atomically(written, lambda file: file.write(save(tensors)))
+        about = {"recipe": self.recipe, "notes": list(self.notes), "history": list(self.history)}
+        write_json(folder / METRICS, {**self.record, **about, "sha256": {written.name: checksum(written)}})
         return folder
 
     def _tensors(self) -> dict[str, Any]:
@@ -92,6 +91,12 @@ class Student:
         """
         folder = Path(folder)
         record = read_object(folder / METRICS)
+        for name, kept in dict(record.pop("sha256", None) or {}).items():
+            if not (folder / name).exists() or checksum(folder / name) != kept:
+                raise InputError(
+                    f"{folder / name} is missing or damaged: its checksum is not that of {METRICS}. Run the "
+                    "same debias command again"
+                )
         if (folder / EDITS).exists():
             if record.get("base") not in (None, model_fingerprint(model)):
                 raise InputError(f"{folder} edits another network than this one: the weights differ")

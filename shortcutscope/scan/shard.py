@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from shortcutscope.disk import checksum
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import write_atomically
 
@@ -159,6 +160,5 @@ def row_count(batch: Mapping[str, Array]) -> int:
 
 @lru_cache(maxsize=65536)
 def _checksum(path: Path, size: int, time: int) -> str:
-    """sha256 of a file, kept until its size or time (which only stand for it in the cache) change."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The checksum of a file, kept until its size or time (which only stand for it in the cache) change."""
+    return checksum(path)

@@ -1,4 +1,4 @@
-"""A study that needs no training: a network that is made to read a tag, and files of images with and without."""
+"""A study that needs no training: a network made to read a tag, and files of images with and without it."""
 
 from __future__ import annotations
 

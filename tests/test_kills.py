@@ -1,0 +1,167 @@
+"""Commands that are killed at any moment and given again: the same results to the bit, and nothing left over.
+
+Each signal falls at another moment of a command's life; the command is given again until it ends, and what
+it wrote is compared with what an undisturbed one wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import small_study
+from safetensors.numpy import load_file
+
+from shortcutscope.locking import LOCK
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")]
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+ENDED = (0, 2, 3)
+#: What may differ between two runs of the same: times, and what is said of the machine.
+_CHANGING = ("created", "stages", "command", "environment")
+
+AUDIT = ("--concepts", "tag,coin", "--permutations", "50", "--bootstrap", "20", "--batch-size", "8")
+COMMANDS = {
+    "audit": ("audit", small_study.FACTORY, "images.csv", "--out", "run", *AUDIT),
+    "annotate": ("annotate", "run", "tag"),
+    "debias": ("debias", "run", "--finding", "tag", "--recipe", "erm", "--epochs", "6", "--batch-size", "16"),
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its code, what it said, and after how long."""
+
+    code: int
+    said: str
+    seconds: float
+
+
+def start(command: str, folder: Path, kill: tuple[int, float] | None = None) -> Ended:
+    """Give a command in a folder, and send it a signal after so many seconds."""
+    path = os.pathsep.join([str(Path(small_study.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shortcutscope", *COMMANDS[command]],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if kill is not None:
+        number, after = kill
+        try:
+            process.wait(after)
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+    said = process.communicate(timeout=600)[1]
+    return Ended(process.returncode, said, time.monotonic() - begun)
+
+
+def results(folder: Path) -> dict[str, object]:
+    """What a run says, without times: arrays of the scan and the students, masks, tables, JSON."""
+    found: dict[str, object] = {}
+    for path in sorted((folder / "run").rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir() or path.name in ("report.html", "origin.json") or "checkpoint" in path.name:
+            continue
+        if path.suffix == ".safetensors":
+            found[name] = {key: value.tobytes() for key, value in load_file(path).items()}
+        elif path.suffix == ".parquet":
+            found[name] = pd.read_parquet(path).to_json(double_precision=15)
+        elif path.suffix == ".npz":
+            with np.load(path) as arrays:
+                found[name] = {key: arrays[key].tobytes() for key in arrays.files}
+        elif path.name == "run.json":
+            told = json.loads(path.read_text())
+            found[name] = {key: value for key, value in told.items() if key not in _CHANGING}
+        elif path.suffix == ".json":
+            told = json.loads(path.read_text())
+            if path.name == "metrics.json":  # a resumed training notes that it was
+                told = {key: value for key, value in told.items() if key in ("recipe", "steps", "sha256")}
+            found[name] = told
+        elif path.suffix == ".png":
+            found[name] = path.read_bytes()
+    return found
+
+
+def left_over(folder: Path) -> list[str]:
+    """Files that no finished command leaves."""
+    names = (LOCK, "pending.safetensors")
+    return [str(p) for p in folder.rglob("*") if p.name.endswith(".tmp") or p.name in names]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A folder before each command and after it, and how long it took."""
+    folder = tmp_path_factory.mktemp("kills")
+    small_study.write_files(folder / "begin", 120, n_train=96)
+    before = folder / "begin"
+    known = {}
+    for command in COMMANDS:
+        after = folder / command
+        shutil.copytree(before, after)
+        ended = start(command, after)
+        assert ended.code in ENDED, ended.said
+        known[command] = (before, results(after), ended.seconds)
+        before = after
+    return known
+
+
+def refused_or_whole(folder: Path) -> None:
+    """A run that was killed is read, or refused with a text, by another command at any time."""
+    command = [sys.executable, "-m", "shortcutscope", "report", "run"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode in (0, 1)
+    assert "Traceback" not in done.stderr
+
+
+def kills(command: str) -> int:
+    """How many a test makes: SHORTCUTSCOPE_KILLS of each command, or 6."""
+    return int(os.environ.get("SHORTCUTSCOPE_KILLS", "6"))
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_r8_killed_at_many_moments_it_ends_as_if_it_had_never_been(undisturbed, command, tmp_path):
+    before, expected, seconds = undisturbed[command]
+    rng = np.random.default_rng(len(command))
+    done = made = 0
+    while made < kills(command):
+        folder = tmp_path / f"{done}"
+        shutil.copytree(before, folder)
+        for _ in range(rng.integers(1, 4)):  # up to three kills of one run, each at a moment of its own
+            number = SIGNALS[made % len(SIGNALS)]
+            ended = start(command, folder, (number, float(rng.uniform(0.1, 1.0)) * seconds))
+            if ended.code in ENDED:
+                break
+            made += 1
+            if number == signal.SIGKILL:
+                assert ended.code == -signal.SIGKILL
+            elif "interrupted" in ended.said:
+                assert ended.code == 130
+                assert ended.said.count("interrupted; run the same command again to go on") == 1
+            if "Traceback" in ended.said:  # Python was still starting
+                assert results(folder) == results(before)
+        if made % 5 == 0:
+            refused_or_whole(folder)
+        ended = start(command, folder)
+        assert ended.code in ENDED, ended.said
+        found = results(folder)
+        assert found.keys() == expected.keys()
+        assert [name for name in expected if found[name] != expected[name]] == []
+        assert left_over(folder) == []
+        shutil.rmtree(folder)
+        done += 1
+    print(f"{command}: {made} kills in {done} runs, all resumed to the same result")
