@@ -15,6 +15,7 @@ from shortcutscope.allowed import check_options
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.audit import Audit
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.agreement import refuse_strange_samples
 from shortcutscope.debias.materials import Floats, Materials, Start
 from shortcutscope.debias.pixel_masks import InputMasks, input_masks
 from shortcutscope.debias.recipes import NEEDS, Recipe, get_recipe, lacking
@@ -114,6 +115,7 @@ def debias(
         for name, table in {"train": train, **judged}.items():
             if table is not None:
                 refuse_other_data(found.run, table, f"the samples of {name}")
+        refuse_strange_samples(found.run, model, train)
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
     known = _concept(concept, found, [t for t in (biased, clean, held_out) if t is not None])

@@ -10,6 +10,8 @@ from shortcutscope.audit import Audit
 from shortcutscope.cli import main
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
+from shortcutscope.identity import keep_identity
+from shortcutscope.rundir import RunDirectory
 from shortcutscope.scan.scanner import scan
 
 
@@ -17,6 +19,8 @@ from shortcutscope.scan.scanner import scan
 def run(planted, tmp_path):
     """A run with one finding of a column and one that was discovered, whose values are partly wrong."""
     path = tmp_path / "run"
+    path.mkdir(exist_ok=True)
+    (path / "run.json").write_text("{}")
     scan(planted.model, planted.table, path / "scan", relevance=False, progress=False)
     wrong = planted.carries.astype(float)
     wrong[::7] = 1 - wrong[::7]
@@ -28,8 +32,8 @@ def run(planted, tmp_path):
         Finding(name, origin, "", "shortcut", "").to_dict()
         for name, origin in (("noise", "planted"), ("cluster 1", "discovered"))
     ]
+    keep_identity(RunDirectory(path, {}), planted.table, None)
     (path / "findings.json").write_text(json.dumps(findings))
-    (path / "run.json").write_text("{}")
     pd.DataFrame({"concept": []}).to_parquet(path / "profile.parquet")
     return path
 

@@ -58,7 +58,7 @@ def test_what_a_run_was_made_from_lies_apart_from_what_is_shown(made):
 
 
 def test_commands_ask_for_nothing_that_the_run_knows(made, capsys, tmp_path):
-    assert run(capsys, "annotate", made / "run", "tag", "--out", tmp_path / "masks")[::2] == (0, "")
+    assert run(capsys, "annotate", made / "run", "tag", "--out", tmp_path / "masks")[0] == 0
     hits = ("--csv", tmp_path / "h.csv", "--page", tmp_path / "h.html")
     code, out, _ = run(capsys, "retrieve", made / "run", "tag", *hits)
     assert code == 0
