@@ -87,13 +87,19 @@ def keep_identity(run: RunDirectory, audited: SampleTable, training: SampleTable
     Raises
     ------
     InputError
-        When all audited images are the same to the network: nothing can be learnt from them.
+        When all audited images are the same to the network, or have a side of one pixel.
     """
     probes = _probes(audited)
     if len(audited) > 1 and _all_alike(probes):
         raise InputError(
             f"the network is given the same input for all of the {len(probes)} images that were looked at, "
             f"of {len(audited)}: they are one image, or the transform makes them one. Give images that differ"
+        )
+    shape = next(iter(probes.values()))[1].shape
+    if len(shape) > 2 and min(shape[1:]) < 2:
+        raise InputError(
+            f"the network's inputs have a side of one pixel ({' x '.join(map(str, shape))}), so that nothing in "
+            "them has a place: give signals (channels, time) with dims=1 (--dims 1), and single slices as images"
         )
     parts = [_frame(audited, probes, with_contents=True)]
     if training is not None:

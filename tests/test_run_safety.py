@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import small_study
+import torch
 import typer
 
 import shortcutscope as ss
@@ -19,7 +20,7 @@ from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.report.run_files import read_run
 from shortcutscope.scan import plan as plan_module
 
-OPTIONS = {"n_permutations": 50, "n_bootstrap": 20, "progress": False}
+OPTIONS = {"n_permutations": 50, "n_bootstrap": 20, "batch_size": 8, "progress": False}
 N = 120
 
 
@@ -129,7 +130,7 @@ def flip(path, at=-9):
     path.write_bytes(damaged)
 
 
-@pytest.mark.parametrize("number", [0, 3, 9])
+@pytest.mark.parametrize("number", [0, 3, -1])
 def test_r2_a_flipped_byte_of_a_shard_is_seen_by_every_stage(run, number):
     found = ss.Audit.open(run)["tag"]
     found.retrieve(3)  # which reads the shards whole
@@ -144,9 +145,7 @@ def test_r2_a_flipped_byte_of_a_shard_is_seen_by_every_stage(run, number):
             attempt()
 
 
-@pytest.mark.parametrize(
-    "name", ["scan/samples", "scan/manifest.json", "concepts", "profile", "identity"]
-)
+@pytest.mark.parametrize("name", ["scan/samples", "scan/manifest.json", "concepts", "profile", "identity"])
 def test_r2_a_flipped_byte_of_the_files_beside_them_is_seen(run, name):
     if name.endswith("json"):
         told = json.loads((run / name).read_text())
@@ -211,9 +210,7 @@ def test_r8_a_signal_ends_a_command_with_one_line(capsys, number):
 
 
 def test_r8_a_scan_of_few_samples_is_kept_piece_by_piece(made):
-    assert len(list((made / "scan").glob("shard-*"))) in range(2, 11)
-    small = plan_module.FEWEST_SHARDS
-    assert small == 10
+    assert len(list((made / "scan").glob("shard-*"))) >= plan_module.FEWEST_SHARDS
 
 
 # R9: odd data
@@ -223,3 +220,21 @@ def test_r9_one_image_many_times_is_refused_before_anything_is_written(tmp_path)
     with pytest.raises(InputError, match="the same input for all"):
         audited(tmp_path / "run", data=table(np.full((N, 24, 24), 90, np.uint8)))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 24), (24, 1)])
+def test_r9_sides_of_one_pixel_are_refused_before_anything_is_written(tmp_path, sides):
+    images = small_study.pictures(N)[0][:, 2 : 2 + sides[0], 2 : 2 + sides[1]]
+    spread = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1), torch.nn.Flatten(), torch.nn.LazyLinear(2))
+    spread(torch.zeros(1, 1, *sides))
+    with pytest.raises(InputError, match=r"have a side of one pixel \(1 x .*dims=1"):
+        ss.audit(spread.eval(), table(images), tmp_path / "run", concepts=["tag"], **OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("few", ["label", "group"])
+def test_r9_one_sample_in_a_class_or_a_group_ends_in_an_answer(tmp_path, few):
+    values = {"label": np.arange(N) == 5, "group": np.where(np.arange(N) == 5, "a", "b")}[few]
+    done = audited(tmp_path / "run", data=table(**{few: values.astype(int if few == "label" else str)}))
+    assert done["tag"].verdict != "shortcut"
+    assert done.report().exists()

@@ -202,7 +202,8 @@ def read_mask(path: Path) -> Mask:
     if path.suffix == ".npz":
         from shortcutscope.data.sources import read_npz
 
-        values = read_npz(path, "mask")
+        with intact(path, "a mask", "draw it again"):
+            values = read_npz(path, "mask")
     else:
         with intact(path, "a picture", "draw this mask again"), Image.open(path) as picture:
             picture.verify()  # reading alone compares no checksums
