@@ -98,8 +98,9 @@ def keep_identity(run: RunDirectory, audited: SampleTable, training: SampleTable
     shape = next(iter(probes.values()))[1].shape
     if len(shape) > 2 and min(shape[1:]) < 2:
         raise InputError(
-            f"the network's inputs have a side of one pixel ({' x '.join(map(str, shape))}), so that nothing in "
-            "them has a place: give signals (channels, time) with dims=1 (--dims 1), and single slices as images"
+            f"the network's inputs have a side of one pixel ({' x '.join(map(str, shape))}), so that nothing "
+            "in them has a place: give signals (channels, time) with dims=1 (--dims 1), and single slices as "
+            "images"
         )
     parts = [_frame(audited, probes, with_contents=True)]
     if training is not None:

@@ -224,7 +224,7 @@ def test_r9_one_image_many_times_is_refused_before_anything_is_written(tmp_path)
 
 @pytest.mark.parametrize("sides", [(1, 1), (1, 24), (24, 1)])
 def test_r9_sides_of_one_pixel_are_refused_before_anything_is_written(tmp_path, sides):
-    images = small_study.pictures(N)[0][:, 2 : 2 + sides[0], 2 : 2 + sides[1]]
+    images = small_study.pictures(N)[0][:, : sides[0], : sides[1]]
     spread = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1), torch.nn.Flatten(), torch.nn.LazyLinear(2))
     spread(torch.zeros(1, 1, *sides))
     with pytest.raises(InputError, match=r"have a side of one pixel \(1 x .*dims=1"):
