@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from shortcutscope.allowed import check_options
+from shortcutscope.conclusion import Conclusion, conclude_audit
 from shortcutscope.data.readers import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
@@ -86,6 +87,16 @@ class Audit:
         return tuple(f for f in self.findings if f.verdict == "shortcut")
 
     @property
+    def conclusion(self) -> Conclusion:
+        """Whether shortcuts were found, nothing was, or it could not be decided; and on what assumption."""
+        return conclude_audit([vars(f) for f in self.findings], self.run)
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """What could not be decided, and what would decide it."""
+        return self.conclusion.undecided
+
+    @property
     def scan(self) -> Scan:
         """The scan that the audit rests on."""
         return Scan.open(self.path / "scan")
@@ -113,6 +124,7 @@ class Audit:
                 "association": f.association.get("phi"),
                 "robust_auroc": f.effect.get("robust_auroc", {}).get("value"),
                 "auroc_gap": f.effect.get("auroc_gap", {}).get("value"),
+                "smallest_group": f.effect.get("auroc_gap", {}).get("n"),
                 "reason": f.reason,
             }
             for f in self.findings
@@ -163,9 +175,19 @@ class Audit:
         return render_fragment(self.path)
 
     def __repr__(self) -> str:
-        lines = [f"  {f.name}: {f.verdict}, {f.extent}" for f in self.findings]
+        concluded = self.conclusion
+        lines = [f"  {f.name}: {f.verdict}, {f.extent}{_cost(f)}" for f in self.findings]
         told = [f"  {self.attribution.warning}"] if self.attribution.warning else []
-        return "\n".join([f"Audit({str(self.path)!r})", *lines, *told])
+        head = f"Audit({str(self.path)!r}): {concluded.outcome}"
+        undecided = [f"  not decided: {text}" for text in concluded.undecided]
+        return "\n".join([head, *undecided, *lines, f"  {concluded.assumption}", *told])
+
+
+def _cost(finding: Finding) -> str:
+    gap = finding.effect.get("auroc_gap") or {}
+    if finding.verdict != "shortcut" or gap.get("value") is None:
+        return ""
+    return f", costs {gap['value']:.2f} AUROC (smallest group: {gap.get('n')} samples)"
 
 
 def audit(

@@ -47,7 +47,7 @@ from shortcutscope.rundir import slug, to_json
 __all__ = ["Comparison", "compare"]
 
 #: Verdicts that say that the output follows the concept, the graver one first.
-GRAVE = ("shortcut", "encoded and used, not associated")
+GRAVE = ("shortcut", "encoded and used, no cost measured", "encoded and used, not associated")
 
 
 def compare(

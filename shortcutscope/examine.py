@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding, Measured, conclude, rank, untested
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
@@ -176,7 +177,13 @@ def examine(
     weights = {n: _weights(use[n]) if encoded[n] else {} for n in probes}
     by_chance = [association.p * here[n].selected_from for n, (association, _) in associations.items()]
     q_associated = benjamini_hochberg(np.minimum(by_chance, 1.0))
-    findings = [untested(c, str(reasons[n])) for n, c in here.items() if reasons[n] is not None]
+    findings = [
+        untested(
+            c.aligned_to(scan.samples["sample_id"]), str(reasons[c.name]), _association_if_any(context, c)
+        )
+        for c in concepts
+        if reasons[c.name] is not None
+    ]
     for (name, (association, source)), q_value in zip(associations.items(), q_associated, strict=True):
         measured = Measured(
             association=association,
@@ -225,6 +232,15 @@ def _association(context: _Context, concept: Concept) -> tuple[Association, str]
             return measure(there, labels, groups), "training split"
     values = concept.aligned_to(context.scan.samples["sample_id"]).values
     return measure(values, context.labels, context.groups), "audited data"
+
+
+def _association_if_any(context: _Context, concept: Concept) -> tuple[Association, str] | None:
+    """Association of a concept that cannot be tested, where there are two values of it and two classes."""
+    try:
+        measured = _association(context, concept)
+    except InputError:
+        return None
+    return measured if np.isfinite(measured[0].phi) else None
 
 
 def _probe_settings(settings: ExamineSettings) -> ProbeSettings:

@@ -260,8 +260,8 @@ class Measured:
     weights: Mapping[str, float]
 
 
-def untested(concept: Concept, reason: str) -> Finding:
-    """The finding on a concept that these samples cannot decide about."""
+def untested(concept: Concept, reason: str, measured: tuple[Association, str] | None = None) -> Finding:
+    """The finding on a concept that these samples cannot decide about, with its association if known."""
     return Finding(
         name=concept.name,
         origin=concept.origin,
@@ -269,6 +269,7 @@ def untested(concept: Concept, reason: str) -> Finding:
         verdict="not testable",
         reason=reason,
         extent_reason="not measured: the concept is not testable",
+        association={} if measured is None else _associated(*measured),
         n_samples={
             "known": int(np.isfinite(concept.values).sum()),
             "carriers": int((concept.values == 1).sum()),
@@ -293,13 +294,6 @@ def conclude(
     )
     last = measured.use[scan.layers[-1].name]
     used = use_statement(last, scan.layers[-1].name, role, rule, concept.selected_from)
-    verdict, reason = reach_verdict(
-        encoded=measured.encoded,
-        used=used["value"],
-        effect=used["effect"],
-        association=association,
-        associated=associated,
-    )
     labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
     costs: dict[str, Any] = effects(
         concept.values,
@@ -309,6 +303,15 @@ def conclude(
         association,
         n_bootstrap=n_bootstrap,
         seed=seed,
+        smallest=rule.smallest_cell,
+    )
+    verdict, reason = reach_verdict(
+        encoded=measured.encoded,
+        used=used["value"],
+        effect=used["effect"],
+        association=association,
+        associated=associated,
+        cost=costs["auroc_gap"],
     )
     costs["flip_rate"] = {"value": last["flip_rate"], "interval": None}
     costs["without"] = {"robust_auroc": last["robust_auroc"], "worst_group_accuracy": last["worst_group"]}
@@ -340,13 +343,8 @@ def conclude(
         used=used,
         association={
             "value": associated,
-            "phi": association.phi,
-            "interval": association.interval,
-            "p": association.p,
+            **_associated(association, measured.association_source),
             "q": measured.q_association,
-            "source": measured.association_source,
-            "positive": association.positive,
-            "carriers_by_class": association.carriers_by_class,
         },
         effect=costs,
         n_samples=sample_counts(concept, labels, groups, association),
@@ -359,6 +357,17 @@ def conclude(
         samples={"most_affected": [str(i) for i in affected]},
         notes=tuple(concept.notes),
     )
+
+
+def _associated(association: Association, source: str) -> dict[str, Any]:
+    return {
+        "phi": association.phi,
+        "interval": association.interval,
+        "p": association.p,
+        "source": source,
+        "positive": association.positive,
+        "carriers_by_class": association.carriers_by_class,
+    }
 
 
 def use_statement(
@@ -401,6 +410,7 @@ def rank(findings: Sequence[Finding]) -> list[Finding]:
     """Shortcuts first, then the other verdicts in order of concern, each by cost."""
     concern = (
         "shortcut",
+        "encoded and used, no cost measured",
         "encoded and used, not associated",
         "encoded, not used",
         "not testable",

@@ -289,14 +289,17 @@ def test_empty_groups_and_few_patients_are_said(study):
     one = row(comparison, "after", "data", "robust_auroc")
     assert np.isnan(one.value)
     assert one.better is None
-    assert "no samples of the group 'class 0, with tag'" in one.note
+    assert "0 patients of the group 'class 0, with tag'" in one.note
     few = table.take(np.concatenate([np.flatnonzero((frame.label == y) & (frame.tag == t))[:2]
                                      for y in (0, 1) for t in (0, 1)]))  # fmt: skip
     short = compare(biased, unbiased, few.with_columns(group=["a", "b"] * 4), **QUICK)
     one = row(short, "after", "data", "balanced_auroc")
-    assert np.isfinite(one.value)
-    assert np.isnan(one.change_low)
-    assert "no interval" in one.note
+    assert np.isnan(one.value)
+    assert "2 patients of the group" in one.note
+    overall = row(short, "after", "data", "accuracy")
+    assert np.isfinite(overall.value)
+    assert np.isnan(overall.change_low)
+    assert "no interval" in overall.note
 
 
 def test_an_audit_with_its_network_names_the_concept(study, compared):

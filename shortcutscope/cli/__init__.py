@@ -1,8 +1,8 @@
 """The command line.
 
 Exit codes, so that an audit can gate a pipeline: 0 nothing found (and for commands that find nothing by
-nature), 2 at least one shortcut found, 1 error, 130 interrupted. Heavy modules are imported inside the
-commands: the help loads no torch.
+nature), 2 at least one shortcut found, 3 it could not be decided, 1 error, 130 interrupted. Heavy modules are
+imported inside the commands: the help loads no torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 import shortcutscope
-from shortcutscope.cli.auditing import FoundShortcutsError, audit
+from shortcutscope.cli.auditing import FoundShortcutsError, NotDecidedError, audit
 from shortcutscope.cli.commands import bench, demo, doctor, layers, report
 from shortcutscope.cli.debiasing import compare, debias
 from shortcutscope.cli.masking import annotate
@@ -26,12 +26,13 @@ from shortcutscope.cli.running import INTERRUPTED, InterruptedCommandError, ende
 from shortcutscope.disk import explained
 from shortcutscope.errors import ShortcutscopeError
 
-NOTHING_FOUND, FAILED, FOUND = 0, 1, 2
+NOTHING_FOUND, FAILED, FOUND, NOT_DECIDED = 0, 1, 2, 3
 
 app = typer.Typer(
     name="shortcutscope",
     help="Find out whether a trained medical-image model leans on shortcuts, where, and what they cost.",
-    epilog="Exit codes: 0 nothing found, 2 shortcuts found, 1 error, 130 interrupted. Not for clinical use.",
+    epilog="Exit codes: 0 nothing found, 2 shortcuts found, 3 not decided, 1 error, 130 interrupted. "
+    "Not for clinical use.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -75,6 +76,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         sys.exit(INTERRUPTED)
     except FoundShortcutsError:
         sys.exit(FOUND)
+    except NotDecidedError:
+        sys.exit(NOT_DECIDED)
     except ShortcutscopeError as error:
         _fail(str(error))
     except OSError as error:

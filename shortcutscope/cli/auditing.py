@@ -31,6 +31,10 @@ class FoundShortcutsError(Exception):
     """The audit ended well and found shortcuts: the command leaves with exit code 2."""
 
 
+class NotDecidedError(Exception):
+    """The audit ended well, but could not decide: the command leaves with exit code 3."""
+
+
 @expanded
 def audit(
     *,
@@ -113,7 +117,7 @@ def audit(
         typer.Option("--dry-run", help="Say what it would cost; write nothing.", rich_help_panel=_RUNNING),
     ] = False,
 ) -> None:
-    """Audit a trained model for shortcuts and write the report. Exit code 2 when any is found."""
+    """Audit a trained model for shortcuts and write the report. Exit code 2: found some, 3: not decided."""
     from shortcutscope.audit import audit as run_audit
     from shortcutscope.audit import estimate_audit
     from shortcutscope.cli.tables import print_estimate, print_verdicts
@@ -172,6 +176,8 @@ def audit(
     print_verdicts(console, done, written)
     if done.shortcuts:
         raise FoundShortcutsError
+    if done.undecided:
+        raise NotDecidedError
 
 
 def _device() -> str | None:

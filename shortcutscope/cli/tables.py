@@ -22,6 +22,7 @@ _WORST = 10
 # The verdict is always written out: colour only helps those who see it.
 STYLES = {
     "shortcut": "bold red",
+    "encoded and used, no cost measured": "yellow",
     "encoded and used, not associated": "yellow",
     "encoded, not used": "default",
     "not encoded": "default",
@@ -31,6 +32,9 @@ STYLES = {
 
 def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
     """Print a row per concept, what the reader must know, and where to look."""
+    concluded = audit.conclusion
+    for text in concluded.undecided:
+        console.print(f"not decided: {text}", style="bold yellow", markup=False, highlight=False)
     console.print(verdict_table(audit))
     for text in audit.run.get("warnings", []):
         console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
@@ -40,7 +44,11 @@ def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
         console.print(f"{name} {reason}", markup=False, highlight=False)
     count = len(audit.shortcuts)
     told = {0: "no shortcut found", 1: "1 shortcut found"}.get(count, f"{count} shortcuts found")
-    console.print(f"{told} among {len(audit.findings)} concepts", style="bold", highlight=False)
+    open_ = ", and some could not be decided (see the top)" if concluded.undecided else ""
+    console.print(f"{told} among {len(audit.findings)} concepts{open_}", style="bold", highlight=False)
+    console.print(f"assumed: {concluded.assumption}", markup=False, highlight=False)
+    if concluded.exit_code == 3:
+        console.print("exit code 3: nothing was found, but it could not be decided", highlight=False)
     console.print(f"relevance: {audit.attribution}", markup=False, highlight=False)
     console.print(f"report:  {report}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"results: {audit.path}", markup=False, highlight=False, soft_wrap=True)
@@ -65,15 +73,18 @@ def _extent(finding: Finding) -> str:
 
 
 def _measurements(finding: Finding) -> list[str]:
-    """Availability, effect of use, association, and AUROC lost where the concept contradicts the label."""
+    """Availability, effect of use, association, and AUROC lost where the concept contradicts the label.
+
+    The last with the samples of the smallest group that it rests on.
+    """
     gap: Mapping[str, Any] = finding.effect.get("auroc_gap") or {}
     values = (
         finding.encoded.get("auroc"),
         finding.used.get("effect"),
         finding.association.get("phi"),
-        gap.get("value"),
     )
-    return ["-" if value is None else f"{value:.2f}" for value in values]
+    cost = f"{gap['value']:.2f} (n {gap.get('n', '?')})" if gap.get("value") is not None else "-"
+    return [*("-" if value is None else f"{value:.2f}" for value in values), cost]
 
 
 #: Metrics of the printed comparison, in this order.

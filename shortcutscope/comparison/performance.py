@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +133,11 @@ class Samples:
         if not inside.any():
             return not_measurable(part, metric, why or "there are no such samples", detail)
         n_groups = len(np.unique(self.groups[inside]))
+        if part in ("group", "subgroup"):
+            if n_groups < MIN_CLUSTERS:
+                few = f"{n_groups} patients, at least {MIN_CLUSTERS} are needed"
+                return not_measurable(part, metric, few, detail)
+            note = f"{int(inside.sum())} samples"
         value, resampled = resample(lambda w: statistic(w, inside), self.weights[:, inside], n_groups)
         if np.isnan(value):
             return not_measurable(part, metric, why or "there are no such samples", detail)
@@ -178,7 +183,6 @@ def performance(samples: Samples, scores: Scores) -> Iterator[Estimate]:
     right = (scores.prediction == samples.labels).astype(np.float64)
     found = (scores.prediction == samples.positive).astype(np.int64)
     known = np.isfinite(samples.carries)
-    lacking = _lacking(samples)
     yield samples.estimate("overall", "auroc", "high", lambda w, _: auroc(y, s, w), why="one class only")
     yield samples.estimate("overall", "accuracy", "high", lambda w, _: _mean(right, w))
     probabilities = scores.probabilities
@@ -189,32 +193,38 @@ def performance(samples: Samples, scores: Scores) -> Iterator[Estimate]:
             "low",
             lambda w, _: expected_calibration_error(samples.labels, probabilities, weights=w),
         )
-    pairs: dict[str, Callable[..., Any]] = {
-        "balanced_auroc": balanced_auroc,
-        "robust_auroc": robust_auroc,
-        "aligned_auroc": aligned_auroc,
+    conflicting, agreeing = _by_agreement(samples)
+    pairs: dict[str, tuple[Callable[..., Any], Mapping[str, Bools]]] = {
+        "balanced_auroc": (balanced_auroc, {**conflicting, **agreeing}),
+        "robust_auroc": (robust_auroc, conflicting),
+        "aligned_auroc": (aligned_auroc, agreeing),
     }
-    for name, measure in pairs.items():
+    for name, (measure, needed) in pairs.items():
 
         def statistic(w: Floats, k: Bools, measure: Callable[..., Any] = measure) -> Any:
             return measure(y[k], a[k], s[k], w)
 
-        yield samples.estimate("concept", name, "high", statistic, known, why=lacking)
-    yield samples.estimate(
-        "concept",
+        yield _over_groups(samples, name, "high", statistic, known, needed)
+    positives = f"{samples.class_name(samples.positive)}, "
+    members = {d: (samples.labels == c) & (samples.carries == t) for c, t, d in _groups(samples)}
+    large = {d: m for d, m in members.items() if len(np.unique(samples.groups[m])) >= MIN_CLUSTERS}
+    small = [repr(d) for d in members if d not in large]
+    yield _over_groups(
+        samples,
         "worst_group_accuracy",
         "high",
         lambda w, k: worst_group_accuracy(samples.labels[k], samples.carries[k], scores.prediction[k], w),
-        known,
-        note=f"over the groups with samples; {lacking}" if lacking else "",
+        np.any(list(large.values()), axis=0) if large else np.zeros(len(y), np.bool_),
+        large or members,
+        f"without {' and '.join(small)}: fewer than {MIN_CLUSTERS} patients" if small else "",
     )
-    yield samples.estimate(
-        "concept",
+    yield _over_groups(
+        samples,
         "delta_tpr",
         "zero",
         lambda w, k: delta_tpr(y[k], samples.carries[k], found[k], w),
         known,
-        why=lacking,
+        {d: m for d, m in {**agreeing, **conflicting}.items() if d.startswith(positives)},
     )
     for label, carrier, detail in _groups(samples):
         yield samples.estimate(
@@ -257,14 +267,41 @@ def _groups(samples: Samples) -> list[tuple[int, int, str]]:
     ]  # fmt: skip
 
 
-def _lacking(samples: Samples) -> str:
-    """Which groups of label and concept have no samples."""
-    empty = [
-        detail
-        for label, carrier, detail in _groups(samples)
-        if not ((samples.labels == label) & (samples.carries == carrier)).any()
-    ]
-    return f"no samples of the group {' and '.join(map(repr, empty))}" if empty else ""
+def _by_agreement(samples: Samples) -> tuple[dict[str, Bools], dict[str, Bools]]:
+    """The groups of positive class and concept that disagree with the association, and those that agree."""
+    y, known = samples.truth, np.isfinite(samples.carries)
+    against = bool((samples.carries[known] != samples.aligned[known]).any())
+    rest = [samples.class_name(int(c)) for c in np.unique(samples.labels) if c != samples.positive]
+    names = {1: samples.class_name(samples.positive), 0: rest[0] if len(rest) == 1 else "the other classes"}
+    sides: tuple[dict[str, Bools], dict[str, Bools]] = ({}, {})
+    for c in (1, 0):
+        for t in (1, 0):
+            name = f"{names[c]}, {'with' if t else 'without'} {samples.concept}"
+            sides[c == (1 - t if against else t)][name] = (y == c) & (samples.carries == t)
+    return sides
+
+
+def _over_groups(
+    samples: Samples,
+    metric: str,
+    goal: Goal,
+    statistic: Callable[[Floats, Bools], Any],
+    within: Bools,
+    groups: Mapping[str, Bools],
+    note: str = "",
+) -> Estimate:
+    """A metric that rests on groups of label and concept, with the size of the smallest of them.
+
+    The interval of fewer than `MIN_CLUSTERS` patients in one of them would be far too narrow.
+    """
+    patients = {name: len(np.unique(samples.groups[group])) for name, group in groups.items()}
+    few = [f"{n} patients of the group {name!r}" for name, n in patients.items() if n < MIN_CLUSTERS]
+    if few:
+        return not_measurable("concept", metric, f"{' and '.join(few)}; {MIN_CLUSTERS} are needed")
+    size = f"smallest group: {min(int(group.sum()) for group in groups.values())} samples"
+    return samples.estimate(
+        "concept", metric, goal, statistic, within, note=f"{size}; {note}" if note else size
+    )
 
 
 def _mean(values: Floats, weights: Floats) -> Floats:

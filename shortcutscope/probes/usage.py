@@ -21,7 +21,7 @@ from scipy import stats
 from torch import Tensor
 
 from shortcutscope.probes.alive import ROUNDING, size_of
-from shortcutscope.stats.bootstrap import cluster_weights, percentile_interval
+from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_weights, percentile_interval
 from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import permutation_p
 
@@ -137,7 +137,8 @@ class UseResult:
     flip_rate : float
         Share of predictions that change.
     robust_auroc, worst_group : tuple of float
-        Before and after, on the evaluated samples; NaN where a group is empty.
+        Before and after, on the evaluated samples; NaN where a group of (class, concept value) that they rest
+        on has fewer than `MIN_CLUSTERS` patients.
     samples : ndarray
         (n,) indices of the evaluated samples.
     change : ndarray
@@ -238,13 +239,20 @@ def projection_use(
     deviation = float(np.nanstd(resampled)) if np.isfinite(low) else float("nan")
     truth, carriers = (y == positive).astype(int), t.astype(int)
     before = margins[samples]
+    cells = [(truth == c) & (carriers == v) for c in (0, 1) for v in (0, 1)]
+    few = min(len(np.unique(groups[samples[cell]])) for cell in cells) < MIN_CLUSTERS
+    nowhere = (float("nan"), float("nan"))
     return UseResult(
         effect=float(effect),
         interval=(low, high),
         p=float(2 * stats.norm.sf(abs(effect) / deviation)) if deviation > 0 else float("nan"),
         flip_rate=float(flip_rate(before > 0, edited > 0)),
-        robust_auroc=(robust_auroc(truth, carriers, before), robust_auroc(truth, carriers, edited)),
-        worst_group=(
+        robust_auroc=nowhere
+        if few
+        else (robust_auroc(truth, carriers, before), robust_auroc(truth, carriers, edited)),
+        worst_group=nowhere
+        if few
+        else (
             worst_group_accuracy(truth, carriers, (before > 0).astype(int)),
             worst_group_accuracy(truth, carriers, (edited > 0).astype(int)),
         ),

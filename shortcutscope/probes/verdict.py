@@ -6,7 +6,7 @@ is missing. What cannot be tested is said to be so, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from shortcutscope.probes.association import Association
-from shortcutscope.stats.bootstrap import cluster_interval
+from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_interval
 from shortcutscope.stats.metrics import (
     aligned_auroc,
     balanced_auroc,
@@ -25,11 +25,16 @@ from shortcutscope.stats.metrics import (
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Verdict = Literal[
     "shortcut",
+    "encoded and used, no cost measured",
     "encoded and used, not associated",
     "encoded, not used",
     "not encoded",
     "not testable",
 ]
+#: A group of samples: 1 for the positive class, and 1 for what goes with it.
+Group = tuple[int, int]
+CONFLICTING: tuple[Group, ...] = ((1, 0), (0, 1))
+ALIGNED: tuple[Group, ...] = ((1, 1), (0, 0))
 
 #: Effect of taking the concept out of the decision layer (standard deviations of the logit), mean and
 #: standard deviation over planted shortcuts, by the correlation of the training data: what a shortcut
@@ -60,6 +65,9 @@ class VerdictRule:
         be told apart.
     smallest_groups : int
         Patients that carriers and non-carriers each need to come from.
+    smallest_cell : int
+        Patients that each group of (class, concept value) needs for a figure that rests on it: the interval
+        of fewer is far too narrow (see `shortcutscope.stats.bootstrap.MIN_CLUSTERS`).
     """
 
     level: float = 0.05
@@ -67,6 +75,7 @@ class VerdictRule:
     smallest_side: int = 10
     smallest_conflict: int = 5
     smallest_groups: int = 5
+    smallest_cell: int = MIN_CLUSTERS
 
 
 def untestable(
@@ -107,8 +116,16 @@ def reach_verdict(
     effect: float,
     association: Association,
     associated: bool,
+    cost: Mapping[str, Any],
 ) -> tuple[Verdict, str]:
-    """Combine the three statements into a verdict and one sentence that gives its reason."""
+    """Combine the three statements and the cost into a verdict and one sentence that gives its reason.
+
+    Parameters
+    ----------
+    cost : mapping
+        ``auroc_gap`` of `effects`. One that may be none makes no shortcut; one that could not be measured
+        says neither.
+    """
     if not encoded:
         return "not encoded", "no layer tells carriers from the others within a class better than chance does"
     if not used:
@@ -126,7 +143,18 @@ def reach_verdict(
             "encoded and used, not associated",
             "the logit responds to it, but in the direction opposite to its association with the label",
         )
-    return "shortcut", "associated with the label, encoded, and used in the direction of the association"
+    reason = "associated with the label, encoded, and used in the direction of the association"
+    if cost["value"] is None:
+        return "shortcut", f"{reason}; what it costs is {cost['why']}"
+    low, high = cost["interval"]
+    if low <= 0:
+        return (
+            "encoded and used, no cost measured",
+            f"{reason}, but it costs nothing that these data show: AUROC where it agrees with the label less "
+            f"that where it disagrees is {cost['value']:+.2f} ({low:+.2f} to {high:+.2f}, the smallest group "
+            f"has {cost['n']} samples)",
+        )
+    return "shortcut", reason
 
 
 def effects(
@@ -138,38 +166,75 @@ def effects(
     *,
     n_bootstrap: int,
     seed: int,
+    smallest: int = MIN_CLUSTERS,
 ) -> dict[str, dict[str, Any]]:
     """What the concept costs: performance where it agrees with the label and where it does not.
 
     Carriers are counted as aligned with the class the concept goes with, so that the numbers do not
     depend on which value is called present.
 
+    Parameters
+    ----------
+    smallest : int
+        Patients that a group of (class, concept value) needs. What rests on a smaller one is not measured;
+        the worst group is the worst of those that have as many.
+
     Returns
     -------
     dict
         ``robust_auroc``, ``aligned_auroc``, ``auroc_gap`` (aligned minus robust), ``balanced_auroc`` and
-        ``worst_group_accuracy`` (Saab et al. 2022; Sagawa et al. 2020), each ``{"value", "interval"}``.
+        ``worst_group_accuracy`` (Saab et al. 2022; Sagawa et al. 2020), each with ``value``, ``interval``,
+        ``n``, the samples of the smallest group that it rests on, and, where it was not measured, ``why``.
     """
     known = np.isfinite(concept)
     y = (labels[known] == association.positive).astype(int)
     a = concept[known].astype(int)
-    if np.nan_to_num(association.phi) < 0:
+    against = np.nan_to_num(association.phi) < 0
+    if against:
         a = 1 - a
-    score = margins[known]
-    measures: dict[str, Callable[[Any], Any]] = {
-        "robust_auroc": lambda w: robust_auroc(y, a, score, w),
-        "aligned_auroc": lambda w: aligned_auroc(y, a, score, w),
-        "auroc_gap": lambda w: aligned_auroc(y, a, score, w) - robust_auroc(y, a, score, w),
-        "balanced_auroc": lambda w: balanced_auroc(y, a, score, w),
-        "worst_group_accuracy": lambda w: worst_group_accuracy(y, a, (score > 0).astype(int), w),
+    score, units = margins[known], groups[known]
+    member: dict[Group, np.ndarray[Any, np.dtype[np.bool_]]] = {
+        (c, t): (y == c) & (a == t) for c, t in (*CONFLICTING, *ALIGNED)
     }
-    return {
-        name: {
-            "value": float(measure(np.ones(len(y)))),
-            "interval": cluster_interval(measure, groups[known], n_bootstrap, seed=seed, by="rows"),
-        }
-        for name, measure in measures.items()
+    patients = {group: len(np.unique(units[inside])) for group, inside in member.items()}
+
+    def described(group: Group) -> str:
+        which = f"class {association.positive}" if group[0] else f"a class other than {association.positive}"
+        with_it = "without" if bool(group[1]) == against else "with"
+        return (
+            f"{patients[group]} {'patient' if patients[group] == 1 else 'patients'} of {which} {with_it} it"
+        )
+
+    def measured(needs: Iterable[Group], measure: Callable[[Any], Any]) -> dict[str, Any]:
+        needed = list(needs)
+        size = min((int(member[group].sum()) for group in needed), default=0)
+        few = [described(group) for group in needed if patients[group] < smallest]
+        if few or not needed:
+            of = " and ".join(few) or "no group with so many"
+            why = f"not measured: {of}; {smallest} are needed"
+            return {"value": None, "interval": None, "n": size, "why": why}
+        value = float(measure(np.ones(len(y))))
+        interval = cluster_interval(measure, units, n_bootstrap, seed=seed, by="rows")
+        return {"value": value, "interval": interval, "n": size}
+
+    large = [group for group in member if patients[group] >= smallest]
+    among = np.any([member[group] for group in large], axis=0) if large else np.zeros(len(y), bool)
+    found = (score > 0).astype(int)
+    result = {
+        "robust_auroc": measured(CONFLICTING, lambda w: robust_auroc(y, a, score, w)),
+        "aligned_auroc": measured(ALIGNED, lambda w: aligned_auroc(y, a, score, w)),
+        "auroc_gap": measured(member, lambda w: aligned_auroc(y, a, score, w) - robust_auroc(y, a, score, w)),
+        "balanced_auroc": measured(member, lambda w: balanced_auroc(y, a, score, w)),
+        "worst_group_accuracy": measured(
+            large, lambda w: worst_group_accuracy(y[among], a[among], found[among], w[..., among])
+        ),
     }
+    worst = result["worst_group_accuracy"]
+    if worst["value"] in (0.0, 1.0):
+        # All resamples of a group that is all wrong, or all right, are the same: the exact interval is not.
+        width = 1 - 0.025 ** (1 / min(patients[group] for group in large))
+        worst["interval"] = (0.0, width) if worst["value"] == 0 else (1 - width, 1.0)
+    return result
 
 
 def power(interval: tuple[float, float], threshold: float) -> dict[str, float]:

@@ -146,14 +146,17 @@ def _effect(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
             value = number(mapping(finding.get("used")).get("flip_rate"))
         show = wording.percent if key == "flip_rate" else wording.decimal
         interval_text = "" if ends is None else f"{show(ends[0])} to {show(ends[1])}"
+        n, why = number(entry.get("n")), str(entry.get("why") or "")
         rows.append(
             {
                 "key": key,
                 "label": label,
                 "hint": hint,
+                "why": why,
                 "value": value,
-                "text": show(value),
+                "text": "not measured" if why else show(value),
                 "interval_text": interval_text,
+                "count_text": "" if n is None else f"n\u00a0=\u00a0{wording.count(n)}",
             }
         )
     return rows

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shortcutscope.conclusion import conclude_audit
 from shortcutscope.report import wording
 from shortcutscope.report.attribution import summarize_attribution
 from shortcutscope.report.finding import summarize_finding
@@ -59,7 +60,8 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        Plain data: ``title``, ``headline``, ``facts``, ``warnings``, ``assumptions``, ``performance``,
+        Plain data: ``title``, ``headline``, ``undecided``, ``facts``, ``warnings``, ``assumptions``,
+        ``performance``,
         ``attribution`` (see `summarize_attribution`), ``findings`` (see `summarize_finding`), ``cards`` and
         ``folded`` (the strip), ``zones``, ``heatmaps``, ``effects``, ``power``, ``profile``, ``refused``,
         ``search`` (see `summarize_search`), ``provenance``.
@@ -76,15 +78,20 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
     findings = [summarize_finding(f, files, zones, i) for i, f in enumerate(files.findings)]
     for finding in findings[MAX_DRAWN:]:
         finding["drawn"] = False
+    concluded = conclude_audit(files.findings, run)
+    headline = wording.headline(files.findings)
     return {
         "title": _title(run),
-        "headline": wording.headline(files.findings),
+        "headline": f"Not decided. {headline}" if concluded.outcome == "not decided" else headline,
+        "undecided": [_sentence_case(text) for text in concluded.undecided],
         "facts": [*_facts(run), {"label": "Relevance", "value": attribution["label"]}],
         "attribution": attribution,
         "created": str(run.get("created") or ""),
         "version": str(run.get("version") or ""),
         "warnings": [*map(_sentence_case, texts(run.get("warnings"))), *_gallery_warning(run)],
-        "assumptions": [_sentence_case(text) for text in texts(run.get("assumptions"))],
+        "assumptions": [
+            _sentence_case(text) for text in (*texts(run.get("assumptions")), concluded.assumption)
+        ],
         "performance": _performance(run),
         "findings": findings,
         **_strip(findings),

@@ -16,6 +16,7 @@ MISSING = "–"
 #: Verdict to (key for colour and icon, label on the card).
 VERDICTS: Mapping[str, tuple[str, str]] = {
     "shortcut": ("shortcut", "Shortcut"),
+    "encoded and used, no cost measured": ("used", "Used, no cost measured"),
     "encoded and used, not associated": ("used", "Used, not associated"),
     "encoded, not used": ("encoded", "Encoded, not used"),
     "not encoded": ("absent", "Not encoded"),
@@ -145,6 +146,7 @@ def sentence(finding: Mapping[str, Any]) -> str:
     name = str(finding["name"])
     say = {
         "shortcut": _shortcut,
+        "encoded and used, no cost measured": _without_cost,
         "encoded and used, not associated": _used,
         "encoded, not used": _encoded,
         "not encoded": _absent,
@@ -156,21 +158,25 @@ def _shortcut(name: str, finding: Mapping[str, Any]) -> str:
     effect = mapping(finding.get("effect"))
     robust, aligned = (number(mapping(effect.get(k)).get("value")) for k in ("robust_auroc", "aligned_auroc"))
     if robust is None or aligned is None:
-        return f"The model reads {name}, its output depends on it, and it goes with the label."
+        why = str(mapping(effect.get("auroc_gap")).get("why") or "")
+        cost = f" What it costs is {why}." if why else ""
+        return f"The model reads {name}, its output depends on it, and it goes with the label.{cost}"
     gap = interval(mapping(effect.get("auroc_gap")).get("interval"))
-    if robust < aligned and gap is not None and gap[0] <= 0:
-        return (
-            f"The model's output depends on {name}. AUROC is {decimal(aligned)} where it agrees with the "
-            f"label and {decimal(robust)} where it disagrees, a difference that may be chance."
-        )
-    if robust < aligned:
-        return (
-            f"The model leans on {name}: AUROC is {decimal(aligned)} where it agrees with the label and "
-            f"{decimal(robust)} where it disagrees."
-        )
+    if robust >= aligned or (gap is not None and gap[0] <= 0):
+        return _without_cost(name, finding)
     return (
-        f"The model's output depends on {name}, but on these data that costs nothing measurable: AUROC is "
-        f"{decimal(aligned)} where it agrees with the label and {decimal(robust)} where it disagrees."
+        f"The model leans on {name}: AUROC is {decimal(aligned)} where it agrees with the label and "
+        f"{decimal(robust)} where it disagrees."
+    )
+
+
+def _without_cost(name: str, finding: Mapping[str, Any]) -> str:
+    effect = mapping(finding.get("effect"))
+    robust, aligned = (number(mapping(effect.get(k)).get("value")) for k in ("robust_auroc", "aligned_auroc"))
+    return (
+        f"The model's output depends on {name}, which goes with the label, but on these data that costs "
+        f"nothing measurable: AUROC is {decimal(aligned)} where it agrees with the label and "
+        f"{decimal(robust)} where it disagrees, a difference that may be chance."
     )
 
 

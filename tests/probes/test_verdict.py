@@ -13,6 +13,7 @@ GOES_WITH = (RNG.random(N) < np.where(Y == 1, 0.9, 0.1)).astype(float)
 GROUPS = np.arange(N)
 ASSOCIATION = associate(GOES_WITH, Y, GROUPS)
 RULE = VerdictRule()
+COSTS = {"value": 0.3, "interval": (0.2, 0.4), "n": 40}
 
 
 @pytest.mark.parametrize(
@@ -27,10 +28,30 @@ RULE = VerdictRule()
 )
 def test_a_shortcut_is_encoded_and_used_and_associated(encoded, used, effect, associated, verdict):
     reached, reason = reach_verdict(
-        encoded=encoded, used=used, effect=effect, association=ASSOCIATION, associated=associated
+        encoded=encoded, used=used, effect=effect, association=ASSOCIATION, associated=associated, cost=COSTS
     )
     assert reached == verdict
     assert reason
+
+
+def reached(cost):
+    return reach_verdict(
+        encoded=True, used=True, effect=0.5, association=ASSOCIATION, associated=True, cost=cost
+    )
+
+
+def test_s4_a_cost_that_may_be_none_makes_no_shortcut():
+    verdict, reason = reached({"value": 0.01, "interval": (-0.02, 0.03), "n": 40})
+    assert verdict == "encoded and used, no cost measured"
+    assert "-0.02 to +0.03" in reason
+    assert "40 samples" in reason
+    assert reached({"value": 0.01, "interval": (0.002, 0.03), "n": 40})[0] == "shortcut"
+
+
+def test_s6_a_cost_that_could_not_be_measured_acquits_nobody_and_is_said():
+    verdict, reason = reached({"value": None, "interval": None, "n": 1, "why": "not measured: 1 of class 1"})
+    assert verdict == "shortcut"
+    assert reason.endswith("what it costs is not measured: 1 of class 1")
 
 
 def test_untestable_concepts_say_why():
@@ -59,6 +80,36 @@ def test_costs_do_not_depend_on_the_value_called_present():
     low, high = one["robust_auroc"]["interval"]
     assert low < one["robust_auroc"]["value"] < high
     assert one["robust_auroc"]["value"] < 0.5 < one["aligned_auroc"]["value"]
+
+
+def test_s6_figures_over_groups_of_few_patients_are_not_measured():
+    carries = Y.astype(float)
+    carries[np.flatnonzero(Y == 0)[:20]] = 1
+    carries[np.flatnonzero(Y == 1)[0]] = 0
+    margins = RNG.standard_normal(N) + Y
+    association = associate(carries, Y, GROUPS)
+    cost = effects(carries, Y, GROUPS, margins, association, n_bootstrap=50, seed=0)
+    for name in ("robust_auroc", "auroc_gap", "balanced_auroc"):
+        assert cost[name]["value"] is None
+        assert cost[name]["interval"] is None
+        assert cost[name]["n"] == 1
+        assert "1 patient of class 1 without it; 10 are needed" in cost[name]["why"]
+    assert cost["aligned_auroc"]["n"] == 180
+    assert cost["worst_group_accuracy"]["n"] == 20
+    assert cost["worst_group_accuracy"]["value"] > 0
+    same_patient = GROUPS.copy()
+    same_patient[(carries == 1) & (Y == 0)] = 0
+    cost = effects(carries, Y, same_patient, margins, association, n_bootstrap=50, seed=0)
+    assert "1 patient of a class other than 1 with it" in cost["robust_auroc"]["why"]
+
+
+def test_s6_a_group_that_is_all_wrong_has_no_interval_of_width_zero():
+    margins = np.where(Y == GOES_WITH, 2.0 * Y - 1, -(2.0 * Y - 1))
+    worst = effects(GOES_WITH, Y, GROUPS, margins, ASSOCIATION, n_bootstrap=50, seed=0)[
+        "worst_group_accuracy"
+    ]
+    assert worst["value"] == 0
+    assert worst["interval"] == (0.0, pytest.approx(1 - 0.025 ** (1 / worst["n"])))
 
 
 def test_power_falls_with_the_correlation_and_with_imprecision():

@@ -1,0 +1,182 @@
+"""What an audit as a whole concludes: shortcuts were found, nothing was found, or it could not be decided.
+
+Nothing found is a statement only where something could have been found. It is none where the association of
+a used concept with the label in the training data is not known, where what goes with the label most could not
+be tested, or where the data are too few to tell what a used concept costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+Record = Mapping[str, Any]
+Outcome = Literal["shortcuts found", "nothing found", "not decided"]
+
+#: Exit codes of the command line.
+EXIT_CODES: Mapping[Outcome, int] = {"nothing found": 0, "shortcuts found": 2, "not decided": 3}
+#: Difference of a column's distribution between two classes (total variation, 1 where it tells them without
+#: error) from which an untested column leaves nothing to conclude: more of it is told by the label than not.
+STRONG = 0.5
+#: Cost in AUROC that an interval which holds 0 has to exclude, for the cost to be called none.
+SMALLEST_COST = 0.05
+#: Test level of an untested column's association.
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The conclusion of an audit.
+
+    Attributes
+    ----------
+    outcome : str
+        ``"shortcuts found"``, ``"nothing found"`` or ``"not decided"``.
+    undecided : tuple of str
+        What could not be decided, and what would decide it, the gravest first; also beside shortcuts.
+    assumption : str
+        Where the association of the concepts with the label comes from.
+    """
+
+    outcome: Outcome
+    undecided: tuple[str, ...]
+    assumption: str
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command line: 0 nothing found, 2 shortcuts found, 3 not decided."""
+        return EXIT_CODES[self.outcome]
+
+
+def conclude_audit(findings: Sequence[Record], run: Mapping[str, Any]) -> Conclusion:
+    """Draw the conclusion from the findings of an audit.
+
+    Parameters
+    ----------
+    findings : sequence of mapping
+        The records of ``findings.json``.
+    run : mapping
+        ``run.json``; its screen of metadata columns names those that are no concept.
+    """
+    undecided = [
+        *_confounded(findings, run),
+        *_unknown_association(findings),
+        *_open_cost(findings),
+        *_nothing_tested(findings),
+    ]
+    found = any(f.get("verdict") == "shortcut" for f in findings)
+    outcome: Outcome = "shortcuts found" if found else "not decided" if undecided else "nothing found"
+    return Conclusion(outcome, tuple(undecided), _assumption(findings))
+
+
+def _assumption(findings: Sequence[Record]) -> str:
+    sources = dict.fromkeys(
+        str(f["association"]["source"]) for f in findings if (f.get("association") or {}).get("source")
+    )
+    if list(sources) == ["training split"]:
+        return "whether a concept goes with the label was measured in the training samples"
+    if "training split" in sources:
+        names = [f["name"] for f in findings if (f.get("association") or {}).get("source") == "audited data"]
+        return (
+            f"whether {_listed(names)} goes with the label was measured in the audited samples, since the "
+            "training samples do not say, and is assumed to be the same in training"
+        )
+    return (
+        "whether a concept goes with the label was measured in the audited samples, and is assumed to be the "
+        "same in the training samples, which were not given"
+    )
+
+
+def _confounded(findings: Sequence[Record], run: Mapping[str, Any]) -> list[str]:
+    """Columns that nearly tell the label and could not be tested."""
+    strength = _untested_columns(findings)
+    tested = {name for f in findings for name in (_column(f["name"]), *(f.get("same") or ()))}
+    for row in (run.get("metadata") or {}).get("columns", []):
+        v, q = row.get("cramers_v"), row.get("q")
+        if row["column"] not in tested and v is not None and q is not None and q <= LEVEL:
+            strength[row["column"]] = max(strength.get(row["column"], 0.0), float(v))
+    strong = {name: s for name, s in strength.items() if s >= STRONG}
+    if not strong:
+        return []
+    ranked = sorted(strong, key=lambda name: -strong[name])
+    shown = [f"{name} ({strong[name]:.2f} of 1)" for name in ranked[:6]]
+    more = f" and {len(ranked) - 6} more" if len(ranked) > 6 else ""
+    word = "is determined" if strong[ranked[0]] >= 0.9 else "is told in large part"
+    return [
+        f"the label {word} by {_listed(shown)}{more}, which could not be tested: in these data a model that "
+        "reads where an image comes from cannot be told from one that reads the disease, and nothing can be "
+        "concluded. Audit samples in which they do not go together"
+    ]
+
+
+def _untested_columns(findings: Sequence[Record]) -> dict[str, float]:
+    """Total variation between the classes they differ in most, of columns of which values were not tested."""
+    levels: dict[str, list[Mapping[str, float]]] = {}
+    p: dict[str, list[float]] = {}
+    for finding in findings:
+        shares, chance = ((finding.get("association") or {}).get(key) for key in ("carriers_by_class", "p"))
+        if finding.get("verdict") == "not testable" and shares and chance is not None:
+            levels.setdefault(_column(finding["name"]), []).append(shares)
+            p.setdefault(_column(finding["name"]), []).append(float(chance))
+    strength = {}
+    for column, listed in levels.items():
+        if min(p[column]) * len(listed) > LEVEL:
+            continue
+        classes = sorted(set.intersection(*(set(shares) for shares in listed)))
+        differences = [
+            0.5 * sum(abs(shares[c] - shares[d]) for shares in listed)
+            + 0.5 * abs(sum(shares[c] - shares[d] for shares in listed))
+            for c, d in combinations(classes, 2)
+        ]
+        strength[column] = max(differences, default=0.0)
+    return strength
+
+
+def _column(name: str) -> str:
+    """The column of a concept that is named ``column=level``."""
+    return name.partition("=")[0]
+
+
+def _unknown_association(findings: Sequence[Record]) -> list[str]:
+    unknown = [
+        f["name"]
+        for f in findings
+        if f.get("verdict") == "encoded and used, not associated"
+        and (f.get("association") or {}).get("source") == "audited data"
+    ]
+    if not unknown:
+        return []
+    return [
+        f"the output depends on {_listed(unknown)}; whether that goes with the label in the training samples "
+        "is not known, since none were given that say so, and in the audited ones it does not. Give the "
+        "training samples; their columns are enough"
+    ]
+
+
+def _open_cost(findings: Sequence[Record]) -> list[str]:
+    wide = [
+        f["name"]
+        for f in findings
+        if f.get("verdict") == "encoded and used, no cost measured"
+        and (((f.get("effect") or {}).get("auroc_gap") or {}).get("interval") or (0.0, 0.0))[1]
+        > SMALLEST_COST
+    ]
+    if not wide:
+        return []
+    return [
+        f"the output depends on {_listed(wide)}, which goes with the label, but whether that costs anything "
+        f"is open: the interval of the cost holds 0 and more than {SMALLEST_COST:.2f}. Audit more samples in "
+        "which the two disagree"
+    ]
+
+
+def _nothing_tested(findings: Sequence[Record]) -> list[str]:
+    if findings and all(f.get("verdict") == "not testable" for f in findings):
+        return ["none of the concepts could be tested; each says why"]
+    return []
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
