@@ -7,7 +7,7 @@ every concept, ranked by what it costs.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -198,6 +198,7 @@ def audit(
     concepts: Sequence[str | Concept] | str | Concept | None = None,
     discover: bool | None = None,
     train: ImageTable | None = None,
+    associations: Mapping[str, Mapping[str, Any]] | None = None,
     trained_on: bool = False,
     layers: Any = "blocks",
     target: Any = "predicted",
@@ -239,6 +240,9 @@ def audit(
         concepts are given.
     train : ImageTable, optional
         The training samples, for the association.
+    associations : mapping, optional
+        Concept to its association with the label as an earlier audit of the network measured it
+        (`Finding.association`), for data in which the two do not go together.
     trained_on : bool
         Say True when ``data`` are the images the model was trained on: effects are about twice as large
         there, and the threshold of use is doubled.
@@ -277,7 +281,7 @@ def audit(
         }
     )
     assert_splits_apart(data.frame)
-    audited = audited_data(data, train, trained_on=trained_on)
+    audited = replace(audited_data(data, train, trained_on=trained_on), associations=associations or {})
     discovering = concepts is None if discover is None else discover
     columns, unlikely, screen = screened_columns(audited, seed=seed) if concepts is None else ([], {}, None)
     chosen, refused = resolve_concepts(audited, concepts, columns=columns, may_be_none=discovering)

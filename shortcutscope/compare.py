@@ -176,6 +176,10 @@ def compare(
             "n_bootstrap": n_bootstrap,
             "seed": seed,
             "progress": progress,
+            # Of the training data, which a balanced table cannot tell; given ones tell it anew.
+            "associations": {f.name: f.association for f in before.findings}
+            if isinstance(before, Audit) and train is None
+            else None,
         }
         if refit
         else None,

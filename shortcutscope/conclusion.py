@@ -75,8 +75,9 @@ def _assumption(findings: Sequence[Record]) -> str:
     sources = dict.fromkeys(
         str(f["association"]["source"]) for f in findings if (f.get("association") or {}).get("source")
     )
-    if list(sources) == ["training split"]:
-        return "whether a concept goes with the label was measured in the training samples"
+    if sources and set(sources) <= {"training split", "earlier audit"}:
+        where = " and ".join("the training samples" if s == "training split" else f"an {s}" for s in sources)
+        return f"whether a concept goes with the label was measured in {where}"
     if "training split" in sources:
         names = [f["name"] for f in findings if (f.get("association") or {}).get("source") == "audited data"]
         return (

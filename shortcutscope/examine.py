@@ -6,9 +6,10 @@ where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
+from itertools import islice, takewhile
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import margin
 from shortcutscope.probes.affected import Gallery, draw_galleries
-from shortcutscope.probes.association import Association, associate
+from shortcutscope.probes.association import Association, associate, recorded
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
 from shortcutscope.probes.extent import ExtentResult, ExtentRule, decide, measure_extent, spread_choice
@@ -51,8 +52,8 @@ from shortcutscope.stats.testing import benjamini_hochberg
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-#: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
-#: the image at every position.
+#: Layers, from the input and before any attention, at which the participation ratio is read: later ones have
+#: seen too much of the image at every position.
 EARLY_LAYERS = 3
 #: Samples per (half, class, value) on which use is measured: elsewhere, and for encoded concepts at the
 #: decision layer, where the verdict is made.
@@ -219,6 +220,9 @@ def examine(
 def _association(context: _Context, concept: Concept) -> tuple[Association, str]:
     """Association in the training samples if they know the concept, else in the audited ones."""
     settings = context.settings
+    earlier = recorded(context.audited.associations.get(concept.name, {}))
+    if earlier is not None and settings.positive in (None, earlier.positive):
+        return earlier, "earlier audit"
     measure = partial(
         associate, positive=settings.positive, n_bootstrap=settings.n_bootstrap, seed=settings.seed
     )
@@ -382,10 +386,9 @@ def _extent(context: _Context, concept: Concept, rows: Sequence[Mapping[str, Any
     generator = np.random.default_rng([settings.seed, 3])
     chosen = spread_choice(values, labels, EXTENT_SAMPLES, generator)
     folds = make_folds(labels[chosen], groups[chosen], values[chosen], n_folds=4, seed=settings.seed)
-    early = [layer for layer in scan.layers if layer.spatial][:EARLY_LAYERS]
     vectors = {
         x.name: pattern_vectors(scan.activation(x.name)[chosen], values[chosen], labels[chosen], folds)
-        for x in early
+        for x in local_layers(scan.layers)
     }
     result = measure_extent(
         context.model,
@@ -402,6 +405,16 @@ def _extent(context: _Context, concept: Concept, rows: Sequence[Mapping[str, Any
         seed=settings.seed,
     )
     return _extent_record(result, {row["layer"]: row["auroc"] for row in rows}, settings.extent)
+
+
+def local_layers(layers: Iterable[Layer]) -> list[Layer]:
+    """Early layers whose positions have seen a part of the image only.
+
+    Attention shows every position the whole image: from the first layer of tokens on, the response at a
+    position does not say where it comes from.
+    """
+    spatial = (layer for layer in layers if layer.spatial)
+    return list(islice(takewhile(lambda layer: layer.layout != "tokens", spatial), EARLY_LAYERS))
 
 
 def _strongest(changes: Mapping[str, float]) -> float | None:

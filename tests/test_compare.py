@@ -280,6 +280,18 @@ def test_masks_may_be_given(study):
         compare(biased, unbiased, table, masks=lambda name: np.ones((4, 4), bool), **QUICK)
 
 
+def test_s8_the_association_is_that_of_the_audit_and_not_of_a_balanced_table(study, tmp_path):
+    biased, unbiased, train, triad = study
+    audited = ss.audit(
+        biased, triad["balanced"], tmp_path / "run", concepts=["tag"], train=train, discover=False,
+        **{k: v for k, v in SPACE.items() if k != "others"},
+    )  # fmt: skip
+    assert audited["tag"].association["phi"] > 0.8
+    comparison = compare(audited, unbiased, triad["balanced"], model=biased, **SPACE | {"others": False})
+    before = comparison.networks[0]
+    assert before["verdict"] == audited["tag"].verdict == "shortcut"
+
+
 def test_empty_groups_and_few_patients_are_said(study):
     biased, unbiased, _, triad = study
     table = triad["balanced"]

@@ -7,7 +7,7 @@ on the data alone, so that two networks are compared on the same patients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def measure_space(
     n_bootstrap: int,
     seed: int,
     batch_size: int,
+    associations: Mapping[str, Mapping[str, Any]] | None = None,
     **options: Any,
 ) -> Space:
     """Audit a network for the concept and all others, and measure its layers with resamples.
@@ -72,6 +73,8 @@ def measure_space(
     ----------
     folder
         Run directory of the network; an interrupted one goes on.
+    associations
+        Concept to its association in the biased network's audit: a question about its training data.
     **options
         Passed on to `shortcutscope.audit.audit`.
     """
@@ -84,6 +87,7 @@ def measure_space(
         concepts=wanted,
         discover=False,
         train=question.train,
+        associations=associations,
         positive=question.positive,
         **common,
         **options,

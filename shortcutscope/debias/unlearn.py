@@ -26,7 +26,7 @@ from shortcutscope.debias.training.processes import is_first
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
-from shortcutscope.identity import refuse_other_data
+from shortcutscope.identity import refuse_other_data, refuse_other_model
 from shortcutscope.locking import locked
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.probes.concept import Concept
@@ -111,6 +111,7 @@ def debias(
         get_recipe(recipe).check(options)
     found = _finding_of(audit, finding)
     if found is not None and found.run is not None:
+        refuse_other_model(found.run, model)
         judged = {"clean": clean, "held_out": held_out, "validation": validation, "test": test}
         for name, table in {"train": train, **judged}.items():
             if table is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ class Association:
         Share of carriers in every class.
     conflicting : int
         Samples that go against the association (carriers outside the class, others inside it, or the
-        other way round where phi is negative).
+        other way round where phi is negative); None where it was measured elsewhere.
     """
 
     phi: float
@@ -41,7 +42,24 @@ class Association:
     p: float
     positive: int
     carriers_by_class: dict[str, float]
-    conflicting: int
+    conflicting: int | None
+
+
+def recorded(values: Mapping[str, Any]) -> Association | None:
+    """The association in a record of ``findings.json``; None where it holds none."""
+    phi, p = values.get("phi"), values.get("p")
+    if phi is None or p is None:
+        return None
+    low, high = values.get("interval") or (None, None)
+    unknown = float("nan")
+    return Association(
+        phi=float(phi),
+        interval=(unknown if low is None else float(low), unknown if high is None else float(high)),
+        p=float(p),
+        positive=int(values["positive"]),
+        carriers_by_class=dict(values["carriers_by_class"]),
+        conflicting=None,
+    )
 
 
 def phi_coefficient(a: FloatArray, b: FloatArray, weights: FloatArray | None = None) -> FloatArray:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,8 @@ class AuditedData:
         What ``table`` is to the model; decides the threshold of use.
     warnings, assumptions : tuple of str
         What the reader of the audit must know.
+    associations : mapping
+        Concept to its association in an earlier audit of the network, which is taken instead of measuring it.
     """
 
     table: ImageTable
@@ -39,6 +41,7 @@ class AuditedData:
     role: Role
     warnings: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    associations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool) -> AuditedData:

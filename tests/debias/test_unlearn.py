@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.probes.concept import Concept
+from shortcutscope.rundir import write_json
 
 QUICK = Training(steps=2, batch_size=16, augmentation="none", precision="fp32")
 
@@ -35,6 +37,14 @@ def finding() -> Finding:
 def run(tables, small_network, **changes):
     given = {"training": QUICK, "initial": small_network, "progress": False, **changes}
     return ss.debias(small_network(7).eval(), tables["train"], **given)
+
+
+def test_s8_an_audit_of_another_network_is_refused(tables, small_network, finding, tmp_path) -> None:
+    write_json(tmp_path / "run.json", {"model": {"fingerprint": model_fingerprint(small_network(8))}})
+    of_another = replace(finding, run=tmp_path)
+    with pytest.raises(InputError, match="not the model that was audited"):
+        run(tables, small_network, audit=of_another, clean=tables["clean"], recipe="audited-distillation")
+    assert not (tmp_path / "students").exists()
 
 
 def test_a_student_is_kept_and_read_again(tables, small_network, finding, tmp_path) -> None:

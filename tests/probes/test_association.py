@@ -1,3 +1,6 @@
+import json
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from shortcutscope.errors import InputError
-from shortcutscope.probes.association import associate, phi_coefficient
+from shortcutscope.probes.association import associate, phi_coefficient, recorded
 
 
 @given(st.integers(0, 10_000))
@@ -50,3 +53,13 @@ def test_of_several_classes_the_most_associated_one_is_taken():
 def test_one_class_is_refused():
     with pytest.raises(InputError, match="two classes"):
         associate(np.array([0.0, 1.0]), np.array([1, 1]), np.arange(2))
+
+
+def test_s8_an_association_is_read_from_a_finding_as_it_was_measured():
+    labels = np.arange(200) % 2
+    concept = np.where(np.arange(200) % 20 < 18, labels, 1 - labels).astype(float)
+    measured = associate(concept, labels, np.arange(200), n_bootstrap=20)
+    kept = recorded(json.loads(json.dumps(asdict(measured))))
+    assert kept == replace(measured, conflicting=None)
+    assert recorded({}) is None
+    assert recorded({"phi": None, "p": 0.2}) is None

@@ -1,6 +1,10 @@
+from math import prod
+
 import numpy as np
 import pytest
 
+from shortcutscope.examine import local_layers
+from shortcutscope.models.layers import Layer
 from shortcutscope.probes.participation import participation_change, participation_ratio
 
 N, P = 200, 256
@@ -37,3 +41,17 @@ def test_naming_the_other_value_present_mirrors_the_question():
     response[CONCEPT == 1] += 1
     mirrored = participation_change(-response, 1 - CONCEPT, LABELS, 1)
     assert participation_change(response, CONCEPT, LABELS, 0) == pytest.approx(mirrored)
+
+
+def layer(name, layout, grid):
+    shape = (prod(grid), 8) if layout == "tokens" else (8, *grid)
+    return Layer(name, "Block", layout, shape, 0.5, grid=grid)
+
+
+def test_s8_layers_behind_attention_say_nothing_of_the_extent():
+    convolutions = [layer(f"conv.{k}", "NCHW", (8, 8)) for k in range(5)]
+    tokens = [layer(f"blocks.{k}", "tokens", (8, 8)) for k in range(3)]
+    vector = layer("stem", "NCHW", (1, 1))
+    assert local_layers([vector, *convolutions]) == convolutions[:3]
+    assert local_layers([*convolutions[:1], *tokens, *convolutions[1:]]) == convolutions[:1]
+    assert local_layers(tokens) == []

@@ -38,7 +38,9 @@ _FOLDERS = {"dicom-images-train": "train", "dicom-images-test": "test"}
 _HEADERS = ("PatientID", "PatientSex", "PatientAge", "ViewPosition", "Modality")
 
 
-def siim(root: str | Path, *, headers: bool = False, **options: Unpack[Options]) -> ImageTable:
+def siim(
+    root: str | Path, *, headers: bool = False, progress: bool = True, **options: Unpack[Options]
+) -> ImageTable:
     """SIIM-ACR Pneumothorax: label 1 where a pneumothorax is marked, with its mask.
 
     The masks of several rows of one image are united; a mask is decoded when it is asked for, and a negative
@@ -53,6 +55,8 @@ def siim(root: str | Path, *, headers: bool = False, **options: Unpack[Options])
     headers
         Read the header of every file for the patient (the group), ``PatientSex``, ``PatientAge`` (years),
         ``ViewPosition`` and ``Modality``. Takes minutes for the whole set; needs the extra ``medical``.
+    progress
+        Show a bar while they are read.
     **options
         See :class:`shortcutscope.data.table.Options`.
 
@@ -83,7 +87,7 @@ def siim(root: str | Path, *, headers: bool = False, **options: Unpack[Options])
         }
     )
     if headers:
-        frame = pd.concat([frame, _headers(Path(root), frame["image"].tolist())], axis=1)
+        frame = pd.concat([frame, _headers(Path(root), frame["image"].tolist(), progress)], axis=1)
     options.setdefault("classes", ["no pneumothorax", "pneumothorax"])
     made = ImageTable.from_frame(frame, group="PatientID" if headers else None, root=root, **options)
     return made.replaced(masks=RunLengthMasks(list(runs.values()), (_SIDE, _SIDE), options.get("size")))
@@ -103,10 +107,10 @@ def _files(root: str | Path, runs: Mapping[str, Sequence[str]]) -> dict[str, str
     return files
 
 
-def _headers(root: Path, names: Sequence[str]) -> pd.DataFrame:
+def _headers(root: Path, names: Sequence[str], progress: bool) -> pd.DataFrame:
     pydicom = require("pydicom", "medical", "reading DICOM headers")
     rows = []
-    for name in tqdm(names, desc="headers", unit="file"):
+    for name in tqdm(names, desc="headers", unit="file", disable=not progress):
         try:
             data = pydicom.dcmread(root / name, specific_tags=list(_HEADERS), stop_before_pixels=True)
         except Exception as error:  # pydicom raises anything on broken bytes
