@@ -401,6 +401,7 @@ def _audit_in(
         run.warn(scanned.attribution.warning)
     run.update(
         attribution=scanned.attribution.to_json(),
+        memory_format=scanned.remarks.get("memory_format"),
         not_measured=not_measured(scanned),
         layers=[
             {"name": x.name, "kind": x.kind, "layout": x.layout, "shape": list(x.shape), "depth": x.depth}

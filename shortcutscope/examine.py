@@ -23,6 +23,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding, Measured, conclude, rank, untested
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
+from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
 from shortcutscope.models.targets import margin
 from shortcutscope.probes.affected import Gallery, draw_galleries
 from shortcutscope.probes.association import Association, associate, recorded
@@ -45,7 +46,6 @@ from shortcutscope.probes.verdict import VerdictRule, layer_weights, untestable
 from shortcutscope.rundir import RunDirectory
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.capture import forward_edited
-from shortcutscope.scan.plan import fitting_memory_format
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
 
@@ -110,7 +110,7 @@ class _Context:
     run: RunDirectory
     settings: ExamineSettings
     device: torch.device
-    memory_format: torch.memory_format
+    memory_format: MemoryFormat
 
     @property
     def labels(self) -> IntArray:
@@ -131,7 +131,7 @@ class _Context:
         """Model inputs of some samples, in batches and in their order."""
         table, workers = self.table.take(indices), self.settings.workers
         for x, _, _ in batches(table, self.settings.batch_size, workers=workers):
-            yield x.to(self.device).contiguous(memory_format=self.memory_format)
+            yield self.memory_format(x.to(self.device))
 
 
 def examine(
@@ -154,10 +154,9 @@ def examine(
     concepts : sequence of Concept
         Covering the samples of ``table`` (unknown where they say nothing).
     """
-    example = table[0][0][None]
-    memory_format = fitting_memory_format(model, example)
-    model.to(memory_format=memory_format)
     device = device_of(model)
+    memory_format = choose_memory_format(model, next(batches(table, 2))[0].to(device))
+    memory_format.apply(model)
     context = _Context(model, scan, table, audited, run, settings, device, memory_format)
     here = {c.name: c.aligned_to(scan.samples["sample_id"]) for c in concepts}
     reasons = {

@@ -9,6 +9,8 @@ from typing import Any
 # Tests run in processes beside each other, each with one thread; set before numpy and torch are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Else hypothesis loads it within a test, deep in its stack, where Python 3.11 fails to compile it.
+import hypothesis.internal.conjecture.optimiser  # noqa: F401
 import pytest
 
 

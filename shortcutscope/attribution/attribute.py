@@ -30,8 +30,8 @@ from shortcutscope.attribution.tokens import on_grid, on_pixels, prefix_share
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.models.plain import require_plain
 from shortcutscope.models.targets import Target
-from shortcutscope.models.tracing import require_plain
 
 if TYPE_CHECKING:
     from shortcutscope.attribution.checks import Checks

@@ -22,8 +22,8 @@ from shortcutscope.attribution.lrp.rules import Epsilon, Gamma
 from shortcutscope.attribution.trial import Trial, autocast_forward, checkpointed, propagate
 from shortcutscope.errors import ModelError, ShortcutscopeError
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.plain import require_plain
 from shortcutscope.models.targets import Target, find_logits, select_target
-from shortcutscope.models.tracing import require_plain
 
 #: Images of the batch that the checks run on: the audit keeps every intermediate tensor.
 N_IMAGES = 3

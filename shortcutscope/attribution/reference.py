@@ -158,9 +158,7 @@ class Reference(Method):
             if norm is not None:
                 norm.eps = 0.0
         if without_biases:
-            for name, parameter in canonized.named_parameters():
-                if name.endswith("bias"):
-                    parameter.data = torch.zeros_like(parameter)  # not in place: the memory is the model's
+            _zero_biases(canonized)
         try:
             yield canonized
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
@@ -190,6 +188,18 @@ def _twin(model: nn.Module) -> nn.Module:
     shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
     shared |= {id(b): b.detach() for b in model.buffers()}
     return copy.deepcopy(model, shared)
+
+
+def _zero_biases(model: nn.Module) -> None:
+    """Set the biases that a canonized copy works with to zero, never in place: the memory is the model's."""
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and name.endswith("bias"):
+                parameter.data = torch.zeros_like(parameter)
+        for name, value in vars(module).items():
+            # zennit 1.0 keeps a merged bias as a plain attribute, which hides the parameter of its name.
+            if isinstance(value, Tensor) and name.endswith("bias"):
+                object.__setattr__(module, name, torch.zeros_like(value))
 
 
 def _propagate(model: nn.Module, x: Tensor, explained: Explained, layer: Layer | None) -> Explanation:

@@ -13,9 +13,10 @@ from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training.augmentation import shifted
-from shortcutscope.debias.training.hardware import autocast, fastest_format, usable_precision
+from shortcutscope.debias.training.hardware import autocast, usable_precision
 from shortcutscope.debias.training.images import Images, full_batches, labels_of, require_logits_for
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.memory_format import choose_memory_format
 from shortcutscope.models.targets import find_logits
 from shortcutscope.models.thin import seeded
 
@@ -90,12 +91,14 @@ def train_classifier(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=rise)
     generator = torch.Generator().manual_seed(seed)
     usable, _ = usable_precision(device, precision, model)
-    memory_format = fastest_format(model, images.shape)
-    model.to(memory_format=memory_format).train()
+    example = torch.cat([images.example] * 2).to(device)
+    memory_format = choose_memory_format(model, example, training=True)
+    memory_format.apply(model)
+    model.train()
     with seeded(seed), tqdm(total=steps, desc="train", unit="step", disable=not progress) as bar:
         for step, rows in enumerate(_epochs(len(table), batch_size, epochs, generator)):
             batch = shifted(images.batch(rows), shifts, generator)
-            batch = batch.to(device).contiguous(memory_format=memory_format)
+            batch = memory_format(batch.to(device))
             with autocast(device, usable):
                 logits = find_logits(model(batch))
             loss = _cross_entropy(logits.float(), labels[rows].to(device))

@@ -62,6 +62,10 @@ class Objective(nn.Module, ABC):
         """How often each row of the training table is drawn, (N,) relative weights; None for all alike."""
         return None
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Further networks that are given the batch's images, beside the model."""
+        return ()
+
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """As `terms`; so that a wrapper for several processes can stand around it."""
         return self.terms(model, batch)

@@ -194,7 +194,7 @@ class Taught:
             return None
         frequent = np.zeros(len(self.known))
         for own in (self.known & self.positive, ~self.positive):
-            frequent[own] = 1 / max(1, own.sum())
+            frequent[own] = 1 / max(1, int(own.sum()))
         return torch.from_numpy(frequent)
 
     def notes(self, supervision: Supervision) -> list[str]:

@@ -91,7 +91,7 @@ def filter_bank(images: npt.NDArray[Any]) -> tuple[Floats, tuple[str, ...]]:
     over channels; of colour images also how each channel differs from that mean.
     """
     images = np.asarray(images, np.float32)
-    grey = images.mean(1)
+    grey = np.asarray(images.mean(1), np.float32)
     found = [*_bands(grey), *_gradients(grey), *_intensities(grey)]
     if images.shape[1] > 1:
         for k in range(images.shape[1]):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.errors import ModelError
+from shortcutscope.models.failures import first_line, model_errors
 from shortcutscope.models.fingerprint import tensor_digest
+from shortcutscope.models.plain import require_lendable
 
 HOOK_TABLES = (
     "_forward_hooks",
@@ -35,7 +39,8 @@ def frozen(model: nn.Module, device: torch.device | str | None = None) -> Iterat
     Inside, every submodule is in evaluation mode, no parameter requires a gradient, and ``inplace`` flags
     are off, so that a module's output is not overwritten by the module behind it. On leaving, also by an
     exception, all of it is as it was: modes, ``requires_grad``, ``.grad``, in-place flags, hooks, buffers,
-    the tensors that hold the parameters (so their device and memory format, too). Can be nested.
+    the tensors that hold the parameters (so their device and memory format, too). Can be nested. What the
+    model's own code raises inside comes out as an error that says what mends it, see `model_errors`.
 
     Modes are set flag by flag, not with ``model.eval()``: a user's own ``train()`` may do more than switch
     a mode (LoRA layers merge their weights there), which could not be undone.
@@ -51,7 +56,14 @@ def frozen(model: nn.Module, device: torch.device | str | None = None) -> Iterat
     ------
     model
         The same object.
+
+    Raises
+    ------
+    ModelError
+        A model that could not be given back, see `require_lendable`; nothing is changed then. Or something
+        of it could not be restored: everything else is, and the error names what is not.
     """
+    require_lendable(model)
     loan = _Loan.of(model)
     try:
         for module in model.modules():
@@ -63,7 +75,8 @@ def frozen(model: nn.Module, device: torch.device | str | None = None) -> Iterat
             parameter.grad = None  # else a move to another device would move the user's gradient
         if device is not None:
             model.to(device)
-        yield model
+        with model_errors(model):
+            yield model
     finally:
         loan.give_back()
 
@@ -130,29 +143,35 @@ class _ModuleLoan:
             buffer_versions={name: version(b) for name, b in buffers.items() if b is not None},
         )
 
-    def give_back(self) -> None:
-        module = self.module
-        module.training = self.training
-        if self.inplace is not None and getattr(module, "inplace", None) is not self.inplace:
-            module.inplace = self.inplace  # type: ignore[assignment]  # a constant of scripted modules
+    def steps(self) -> Iterator[Callable[[], None]]:
+        """What gives the module back, one thing each."""
+        yield self._modes
         for table, hooks in self.hooks.items():
-            current = getattr(module, table)
-            if list(current.items()) != list(hooks.items()):
-                # In place: the handles that users keep point to these very dictionaries.
-                current.clear()
-                current.update(hooks)
-        module._is_full_backward_hook = self.full_backward
+            yield partial(_refill, getattr(self.module, table), hooks)
         # Between some devices `to()` makes new parameters instead of filling the old ones.
-        module._parameters.clear()
-        module._parameters.update(self.parameters)
-        module._buffers.clear()
-        module._buffers.update(self.buffers)
-        with torch.no_grad():
-            for name, value in self.buffer_values.items():
-                buffer = self.buffers[name]
-                before = self.buffer_versions[name]
-                if buffer is not None and (before is None or version(buffer) != before):
-                    buffer.copy_(value)
+        yield partial(_refill, self.module._parameters, self.parameters)
+        yield partial(_refill, self.module._buffers, self.buffers)
+        for name in self.buffer_values:
+            yield partial(self._buffer, name)
+
+    def _modes(self) -> None:
+        self.module.training = self.training
+        if self.inplace is not None:
+            self.module.inplace = self.inplace  # type: ignore[assignment]
+        self.module._is_full_backward_hook = self.full_backward
+
+    def _buffer(self, name: str) -> None:
+        buffer, before = self.buffers[name], self.buffer_versions[name]
+        if buffer is not None and (before is None or version(buffer) != before):
+            with torch.no_grad():
+                buffer.copy_(self.buffer_values[name])
+
+
+def _refill(current: dict[str, Any], before: dict[str, Any]) -> None:
+    # By identity, since `==` of tensors is a tensor. In place: handles of hooks point to these very tables.
+    if [(key, id(value)) for key, value in current.items()] != [(k, id(v)) for k, v in before.items()]:
+        current.clear()
+        current.update(before)
 
 
 @dataclass(frozen=True)
@@ -188,10 +207,19 @@ class _Loan:
         )
 
     def give_back(self) -> None:
-        for parameter in self.parameters:
-            parameter.give_back()
-        for module in self.modules:
-            module.give_back()
+        """Restore every item, whatever happens to the others."""
+        steps = [p.give_back for p in self.parameters] + [step for m in self.modules for step in m.steps()]
+        failed: Exception | None = None
+        for step in steps:
+            try:
+                step()
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise ModelError(
+                f"the model could not be given back wholly as it was ({type(failed).__name__}: "
+                f"{first_line(failed)}); all else of it was restored, but load it anew before you go on"
+            ) from failed
 
 
 def version(tensor: Tensor) -> int | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, version
 from shortcutscope.models.outputs import Path, first_float, pick
+from shortcutscope.models.plain import require_plain
 from shortcutscope.models.targets import find_logits, require_finite
 
 N_SAMPLES = 2
@@ -144,7 +145,7 @@ def trace(model: nn.Module, example: Tensor, output: str | int | None = None) ->
         if source.is_floating_point():
             # A clone, since a model may normalise its input in place, which a leaf would refuse.
             source = source.requires_grad_().clone()
-        result = _forward(model, source)
+        result = model(source)
         logits = find_logits(result, output)
     if len(logits) != len(image):
         raise ModelError(
@@ -153,43 +154,6 @@ def trace(model: nn.Module, example: Tensor, output: str | int | None = None) ->
     recorder.finish(logits)
     _require_finite(logits, recorder.calls)
     return Trace(recorder.root, tuple(recorder.calls), image, logits.detach())
-
-
-def require_plain(model: nn.Module) -> None:
-    """Refuse models whose modules cannot be observed from outside.
-
-    Raises
-    ------
-    ModelError
-        Names the wrapper and what to pass instead.
-    """
-    for name, module in model.named_modules():
-        where, this = (f"its part {name!r}", f"model.{name}") if name else ("it", "model")
-        kind = type(module).__name__
-        if hasattr(module, "_orig_mod"):
-            raise ModelError(
-                f"the model cannot be scanned: {where} is compiled by torch.compile; use the original "
-                f"module, {this}._orig_mod" + _instead(name, "_orig_mod")
-            )
-        if getattr(module, "_compiled_call_impl", None) is not None:
-            raise ModelError(
-                f"the model cannot be scanned: {where} was compiled in place with .compile(); build it anew, "
-                "load the same state dict and do not compile it"
-            )
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            raise ModelError(
-                f"the model cannot be scanned: {where} is wrapped in {kind}; use the wrapped module, "
-                f"{this}.module" + _instead(name, "module")
-            )
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(
-                f"the model cannot be scanned: {where} is a TorchScript module, whose layers run no hooks; "
-                "build the model from its Python class and load the same state dict (.state_dict())"
-            )
-
-
-def _instead(name: str, attribute: str) -> str:
-    return f" (model.{name} = model.{name}.{attribute})" if name else ""
 
 
 class _Recorder:
@@ -256,33 +220,6 @@ def _recording(model: nn.Module) -> Iterator[_Recorder]:
     for name, module in model.named_modules():
         hooks(name, module)
     yield recorder
-
-
-def _forward(model: nn.Module, image: Tensor) -> Any:
-    try:
-        return model(image)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
-        _explain_channels(model, image)
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"the model fails on a batch of shape {tuple(image.shape)} and {image.dtype}: {first_line}. "
-            "Check that image size, channels and transform are those it was trained with"
-        ) from error
-
-
-def _explain_channels(model: nn.Module, image: Tensor) -> None:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.conv._ConvNd):
-            given, taken = image.shape[1], module.in_channels
-            if image.dim() >= 3 and given != taken:
-                raise InputError(
-                    f"the images have {given} channel(s), but the model's first convolution {name!r} takes "
-                    f"{taken}: read the images in another mode (mode='L' or 'RGB'), or build the model for "
-                    f"{given} input channel(s)"
-                ) from None
-            return
 
 
 def _require_finite(logits: Tensor, calls: list[Call]) -> None:

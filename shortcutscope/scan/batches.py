@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.layers import Layer
+from shortcutscope.models.memory_format import MemoryFormat
 from shortcutscope.models.targets import Target
 from shortcutscope.scan.capture import BatchPools, NonFiniteError, capture_batch
 from shortcutscope.scan.reading import activation_key, relevance_key
@@ -50,7 +51,7 @@ def run_batch(
     layers: Sequence[Layer],
     *,
     device: torch.device,
-    memory_format: torch.memory_format,
+    memory_format: MemoryFormat,
     target: Target,
     **options: Any,
 ) -> dict[str, Array]:
@@ -98,12 +99,9 @@ def run_batch(
     return _arrays(pools, table, rows)
 
 
-def on_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> Tensor:
+def on_device(batch: Batch, device: torch.device, memory_format: MemoryFormat) -> Tensor:
     """The images of a batch where and as the model takes them."""
-    x = batch[0].to(device, non_blocking=True)
-    if memory_format is not torch.contiguous_format:
-        x = x.contiguous(memory_format=memory_format)
-    return x
+    return memory_format(batch[0].to(device, non_blocking=True))
 
 
 def targets_of(batch: Batch, target: Target) -> Target:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from shortcutscope.allowed import check_options
 from shortcutscope.attribution.lrp import Composite
@@ -21,6 +21,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer, LayerChoice, find_layers
+from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
 from shortcutscope.models.targets import Target, class_count, resolve_task
 from shortcutscope.scan.batches import Batch, batches, on_device, run_batch, targets_of
 from shortcutscope.scan.choice import GRADIENT, AttributionChoice, check_attribution, choose_attribution
@@ -105,7 +106,7 @@ class Plan:
     options: Options
     device: torch.device
     autocast: torch.dtype | None
-    memory_format: torch.memory_format
+    memory_format: MemoryFormat
     layers: tuple[Layer, ...]
     task: str
     attribution: AttributionChoice
@@ -156,8 +157,8 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
     batch = next(batches(table, min(2, options.batch_size)))
     images = batch[0].to(device)
     layers = find_layers(model, images, options.layers, layouts=options.layouts, output=options.output)
-    memory_format = fitting_memory_format(model, images) if options.channels_last else torch.contiguous_format
-    model.to(memory_format=memory_format)
+    memory_format = choose_memory_format(model, images) if options.channels_last else MemoryFormat()
+    memory_format.apply(model)
     gradient = AttributionChoice()
     trial = Plan(options, device, autocast, memory_format, layers, options.task, gradient, {}, 0, 0)
     rows = trial.run(model, table, batch)
@@ -228,12 +229,6 @@ def _has_bf16(device: torch.device) -> bool:
     # Every CPU can emulate it, many times slower than float32.
     native: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return device.type != "cpu" or native
-
-
-def fitting_memory_format(model: nn.Module, images: Tensor) -> torch.memory_format:
-    """Channels last where the images and every weight allow it."""
-    fits = images.dim() == 4 and all(p.dim() != 5 for p in [*model.parameters(), *model.buffers()])
-    return torch.channels_last if fits else torch.contiguous_format
 
 
 def _inputs(

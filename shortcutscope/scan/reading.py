@@ -78,6 +78,11 @@ class Scan:
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def remarks(self) -> Mapping[str, Any]:
+        """How it came to be, which no row depends on: ``"attribution"``, ``"memory_format"``."""
+        return self._reader.remarks
+
     def layer(self, name: str | Layer) -> Layer:
         """The layer of that name.
 

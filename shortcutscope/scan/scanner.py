@@ -151,7 +151,8 @@ def scan(
     precision
         ``"bf16"`` runs the network, not the pooling, in mixed precision.
     channels_last
-        Lay out images and weights channels last, which is faster at most image sizes.
+        Lay out images and weights channels last, which is faster at most image sizes, unless the model fails
+        or gives other scores in it; what was chosen is among the scan's `remarks`.
     shard_rows
         Samples of a shard: what an interruption can cost. Fewer for wide networks.
     output
@@ -246,7 +247,11 @@ def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path, progress:
                 bar.update(len(batch[0]))
             writer.flush()
         # Also for a finished scan: metadata may have changed, which no statistic depends on.
-        writer.finish(_samples(table, writer, plan.task), attribution=plan.attribution.to_json())
+        writer.finish(
+            _samples(table, writer, plan.task),
+            attribution=plan.attribution.to_json(),
+            memory_format=str(plan.memory_format),
+        )
     return Scan.open(out)
 
 

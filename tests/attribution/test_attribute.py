@@ -105,7 +105,7 @@ def test_a_failed_check_falls_back_and_says_so(make_network, unchanged, at):
     expected = attribute(model, x, method="gradient_x_activation", layer=layer)
     assert found.requested == "zennit:epsilon_plus"
     assert found.method == ("gradient_x_input" if at == "input" else "gradient_x_activation")
-    assert "zennit fails" in found.reason
+    assert "zennit" in found.reason  # 0.5 fails on it, 1.0 conserves nothing
     assert torch.equal(found.relevance, expected.relevance)
     with pytest.raises(ModelError, match="zennit:epsilon_plus cannot be trusted"):
         attribute(model, x, method="zennit:epsilon_plus", layer=layer, strict=True)

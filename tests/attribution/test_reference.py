@@ -124,10 +124,33 @@ def test_scores_that_canonizing_changes_are_told(make_network):
     assert any("canonized" in reason for reason in reasons)
 
 
+class Picky(nn.Conv2d):
+    """Refuses the weights that a rule puts in place of its own."""
+
+    def forward(self, x):
+        if self.weight.min() >= 0:
+            raise ValueError("weights of one sign")
+        return super().forward(x)
+
+
 def test_failures_inside_zennit_are_model_errors(make_network):
-    model, x, _ = make_network("vit")
-    with frozen(model), pytest.raises(ModelError, match="zennit fails"):
+    _, x, _ = make_network("vgg")
+    model = nn.Sequential(Picky(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    with frozen(model.double()), pytest.raises(ModelError, match=r"zennit fails.*weights of one sign"):
         Reference("epsilon_plus").explain(model, x, Explained(), None)
+
+
+def test_m17_biases_of_merged_batch_norms_are_zeroed_too(make_network, unchanged):
+    model, x, _ = make_network("resnet")
+    model = model.double()
+    unchanged(model)
+    with frozen(model), Reference("epsilon_plus")._applied(model, x, without_biases=True) as canonized:
+        norms = [module for module in canonized.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert norms
+        biases = [getattr(m, "bias", None) for m in canonized.modules()]
+        assert not any(bool(bias.any()) for bias in biases if isinstance(bias, torch.Tensor))
+        dark = canonized(torch.zeros_like(x))
+        assert torch.equal(dark, torch.zeros_like(dark))
 
 
 def test_what_zennit_does_not_have_is_refused():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from shortcutscope.errors import ModelError
 from shortcutscope.models.frozen import frozen, model_state
 
 
@@ -164,3 +165,41 @@ def test_train_overrides_are_not_called():
     with frozen(model):
         assert not model[0].training
     assert model_state(model) == before
+
+
+def test_m3_inference_tensors_and_scripted_parts_are_refused_before_anything_is_changed():
+    with torch.inference_mode():
+        made = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True)).train()
+    traced = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True)).train()
+    traced.append(torch.jit.trace(nn.Conv2d(2, 2, 1).eval(), torch.zeros(1, 2, 4, 4)))
+    traced.train()
+    for model, told in ((made, r"'0\.weight' was made under torch\.inference_mode"), (traced, "part '2'")):
+        flags = [(m.training, getattr(m, "inplace", None)) for m in model.modules()]
+        asked = [p.requires_grad for p in model.parameters()]
+        with pytest.raises(ModelError, match=told), frozen(model):
+            pytest.fail("lent out")
+        assert [(m.training, getattr(m, "inplace", None)) for m in model.modules()] == flags
+        assert [p.requires_grad for p in model.parameters()] == asked
+    with frozen(copy.deepcopy(made)) as lent:  # what the text advises
+        lent(torch.zeros(1, 1, 4, 4))
+
+
+def test_m3_everything_else_is_restored_where_one_thing_cannot_be():
+    class Stubborn(nn.ReLU):
+        locked = False
+
+        def __setattr__(self, name, value):
+            if self.locked and name == "training" and value:
+                raise RuntimeError("cannot go back")
+            super().__setattr__(name, value)
+
+    model = nn.Sequential(Stubborn(inplace=True), nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Dropout())
+    model.train()
+    before = model_state(model)
+    with pytest.raises(ModelError, match=r"not be given back wholly.*cannot go back"), frozen(model):
+        Stubborn.locked = True
+    Stubborn.locked = False
+    after = model_state(model)
+    differing = {key for key in before if before[key] != after[key]}
+    assert differing <= {"0 training", "0 inplace"}
+    model[0].training = True

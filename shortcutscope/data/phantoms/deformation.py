@@ -41,7 +41,7 @@ def velocities(dims: int, components: int, seed: int) -> Array:
     fields = gaussian_filter(white, (0, 0, *[SIGMA] * dims), mode="reflect")
     fade = np.cos(np.pi / 2 * np.linspace(-1, 1, NODES)) ** 0.5
     for axis in range(dims):
-        fields *= np.expand_dims(fade, [k for k in range(dims) if k != axis])
+        fields *= np.expand_dims(fade, tuple(k for k in range(dims) if k != axis))
     spread = np.sqrt((fields**2).mean(axis=tuple(range(1, dims + 2)), keepdims=True))
     return np.asarray(fields / spread, np.float32)
 

@@ -48,6 +48,9 @@ class LearningFromFailure(Objective):
         self.register_buffer("_labels", labels.clone(), persistent=False)
         self._n_classes = int(labels.max()) + 1
 
+    def networks(self) -> tuple[nn.Module, ...]:  # noqa: D102
+        return (self.biased,)
+
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
         biased = cross_entropies(find_logits(self.biased(batch.images)), batch.labels)
         wanted = cross_entropies(find_logits(model(batch.images)), batch.labels)

@@ -104,6 +104,10 @@ class Distill(Objective):
             found[pair.student.name] = o.layer_weight * pair.weight * distance
         return found
 
+    def networks(self) -> tuple[nn.Module, ...]:  # noqa: D102
+        teacher, _, cached = self._outside
+        return () if cached is not None else (teacher,)
+
     def draws(self) -> Tensor | None:  # noqa: D102
         return self._draws
 

@@ -1,4 +1,4 @@
-"""What the device can do: reduced precision, and the memory format in which convolutions are fastest."""
+"""What the device can do: reduced precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 from shortcutscope.debias.training.settings import Precision
 
-__all__ = ["autocast", "fastest_format", "has_bfloat16", "usable_precision"]
+__all__ = ["autocast", "has_bfloat16", "usable_precision"]
 
 
 def usable_precision(
@@ -47,12 +47,3 @@ def has_bfloat16(device: torch.device) -> bool:
     # Torch has no public question for it; a release without these answers gets float32.
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
-
-
-def fastest_format(model: nn.Module, shape: tuple[int, ...]) -> torch.memory_format:
-    """The memory format in which convolutions on images of this shape (C, *spatial) run fastest."""
-    formats = {3: (4, torch.channels_last), 4: (5, torch.channels_last_3d)}
-    dims, memory_format = formats.get(len(shape), (0, torch.contiguous_format))
-    # Module.to applies one format to all 4-D and 5-D parameters; a mixed network keeps its own.
-    mixed = any(p.dim() in (4, 5) and p.dim() != dims for p in model.parameters())
-    return torch.contiguous_format if mixed else memory_format

@@ -28,7 +28,7 @@ from shortcutscope.debias.training.checkpoint import (
     with_prefix,
     write_checkpoint,
 )
-from shortcutscope.debias.training.hardware import fastest_format, usable_precision
+from shortcutscope.debias.training.hardware import usable_precision
 from shortcutscope.debias.training.images import Images, Order, labels_of, require_logits_for, require_samples
 from shortcutscope.debias.training.logs import Log, NonFiniteError, Terms
 from shortcutscope.debias.training.processes import Processes
@@ -43,6 +43,8 @@ from shortcutscope.debias.training.selection import Best, Score, validate
 from shortcutscope.debias.training.settings import Training
 from shortcutscope.debias.training.step import Step, set_training_mode
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.failures import model_errors
+from shortcutscope.models.memory_format import choose_memory_format
 from shortcutscope.models.thin import seeded
 
 __all__ = ["CHECKPOINT", "TrainingLoop"]
@@ -108,7 +110,9 @@ class TrainingLoop:
         self._held_out = self._samples(validation) if validating and validation is not None else None
         self._order = Order(len(table), training.batch_size, objective.draws(), training.seed)
         self._steps = training.n_steps(len(table))
-        self._format = fastest_format(self._step, self._images.shape)
+        example = self._input(torch.cat([self._images.example] * 2))
+        self._format = choose_memory_format(model, example, *objective.networks(), training=True)
+        self.notes += [f"trained in {self._format}"] if self._format.reason else []
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=training.lr, weight_decay=training.weight_decay
         )
@@ -125,12 +129,12 @@ class TrainingLoop:
 
     def run(self, name: str, progress: bool) -> None:
         """Train, and leave the chosen weights in the model, in evaluation mode."""
-        self._step.to(memory_format=self._format)
+        self._format.apply(self._step)
         wrapped = self._processes.wrapped(self._step)
         shown = progress and self._processes.main
         bar = tqdm(total=self._steps, initial=self.done, desc=name, unit="step", disable=not shown)
         try:
-            with seeded(self._training.seed), bar:
+            with seeded(self._training.seed), bar, model_errors(self._step.model):
                 self._train(wrapped, bar)
             self._choose()
             self._processes.wait()
@@ -176,7 +180,7 @@ class TrainingLoop:
         generator = generator_of(seed, AUGMENTATION, step)
         inputs = augmented(self._input(images), self._training.augmentation, generator, part, len(whole))
         batch = Batch(
-            inputs.contiguous(memory_format=self._format),
+            self._format(inputs),
             self._labels[rows].to(self._device),
             rows,
             step / self._steps,
@@ -220,7 +224,7 @@ class TrainingLoop:
             self._step.eval()
             score = validate(
                 self._step.model,
-                lambda rows: self._input(images.batch(rows)).contiguous(memory_format=self._format),
+                lambda rows: self._format(self._input(images.batch(rows))),
                 labels,
                 batch_size=self._training.batch_size,
                 share=self._processes.share(len(labels)),
