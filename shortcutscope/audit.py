@@ -108,7 +108,7 @@ class Audit:
 
     def __getitem__(self, name: str) -> Finding:
         for finding in self.findings:
-            if finding.name == name:
+            if name == finding.name or name in finding.same:
                 return finding
         raise KeyError(f"no finding {name!r}; there are {', '.join(f.name for f in self.findings) or 'none'}")
 
@@ -196,6 +196,7 @@ def audit(
     out: str | Path | None = None,
     *,
     concepts: Sequence[str | Concept] | str | Concept | None = None,
+    present: Mapping[str, Any] | None = None,
     discover: bool | None = None,
     train: ImageTable | None = None,
     associations: Mapping[str, Mapping[str, Any]] | None = None,
@@ -234,7 +235,9 @@ def audit(
         there; one with other inputs is refused.
     concepts : names of metadata columns or Concepts, optional
         What to test; by default every metadata column that can be one (of more than 20, those that go
-        with the label most), and what is discovered.
+        with the label most), and what is discovered. How columns are read: `Concept.from_column`.
+    present : mapping, optional
+        Column to the value that means that the artifact is there, such as ``{"collimation": "frame"}``.
     discover : bool, optional
         Whether to look for shortcuts that nobody named, and test what is proposed; by default where no
         concepts are given.
@@ -284,7 +287,9 @@ def audit(
     audited = replace(audited_data(data, train, trained_on=trained_on), associations=associations or {})
     discovering = concepts is None if discover is None else discover
     columns, unlikely, screen = screened_columns(audited, seed=seed) if concepts is None else ([], {}, None)
-    chosen, refused = resolve_concepts(audited, concepts, columns=columns, may_be_none=discovering)
+    chosen, refused = resolve_concepts(
+        audited, concepts, columns=columns, may_be_none=discovering, present=present
+    )
     scan_options: ScanOptions = {
         "layers": layers,
         "target": target,

@@ -57,6 +57,7 @@ def compare(
     *,
     model: nn.Module | None = None,
     concept: str | Concept | None = None,
+    present: Mapping[str, Any] | None = None,
     positive: int | None = None,
     train: ImageTable | None = None,
     twins: bool = True,
@@ -87,8 +88,10 @@ def compare(
         Held-out samples: one table, or several by name, as `shortcutscope.data.planting.triad` makes them.
         Rows of the training split are left out.
     concept
-        A column of 0, 1 and missing, or a Concept by sample id. By default the audit's costliest shortcut, or
-        the only column that can be one.
+        A column, a finding of the audit, which is read from its column exactly as the audit read it, or a
+        Concept by sample id. By default the audit's costliest shortcut, or the only column of 0 and 1.
+    present
+        Column to the value that means that the artifact is there, where its words do not tell.
     positive
         Class that margins refer to; by default as in an audit.
     train
@@ -135,7 +138,7 @@ def compare(
     )
     biased, finding = biased_network(before, model, concept)
     networks = {BEFORE: biased, **named_networks(after)}
-    question = pose(data, concept, finding, train=train, positive=positive, others=others)
+    question = pose(data, concept, finding, train=train, positive=positive, others=others, present=present)
     if isinstance(before, Audit):
         for name, table in question.tables.items():
             planted = isinstance(table.source, PlantedSource)

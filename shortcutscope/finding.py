@@ -17,6 +17,7 @@ from shortcutscope.probes.affected import most_affected
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.extent import Extent
+from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.roles import Role
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import Verdict, VerdictRule, effects, power, reach_verdict
@@ -53,6 +54,10 @@ class Finding:
         The measurements; the keys are those of ``findings.json``.
     notes : tuple of str
         What a reader should know besides.
+    reading : Reading or None
+        How the concept was read from a column, so that it can be read alike from another table.
+    same : tuple of str
+        Concepts of other columns that part the audited samples alike, and share this verdict.
     run : Path, optional
         The run directory that it was read from; no part of ``findings.json``.
     """
@@ -76,6 +81,8 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     samples: Mapping[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    reading: Reading | None = None
+    same: tuple[str, ...] = ()
     run: Path | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -103,7 +110,9 @@ class Finding:
             raise InputError(f"{run / 'concepts.parquet'} lacks {self.name!r}: run the same audit again")
         values = table[self.name].to_numpy(float, na_value=np.nan)
         ids = table["sample_id"].to_numpy(np.str_)
-        return Concept(self.name, values, self.origin, ids, self.description)
+        return Concept(
+            self.name, values, self.origin, ids, self.description, reading=self.reading, same=self.same
+        )
 
     def circuit(self, model: nn.Module, table: ImageTable, **options: Any) -> Circuit:
         """The channels that carry it towards the decision, tested by ablation.
@@ -189,7 +198,9 @@ class Finding:
         """Which images of another table carry it, for debiasing on images that were not audited.
 
         They are scored by what the audited samples' values, or a person's marks (``marks=``), taught; the
-        doubtful between the two groups of scores are unknown.
+        doubtful between the two groups of scores are unknown. What 1 means is what it meant in the audit.
+        Where the table has the column that the concept was read from, ``finding.concept.on(table.frame)``
+        reads it alike, without scores.
 
         Parameters
         ----------
@@ -214,7 +225,13 @@ class Finding:
         labels, ids = frame["label"].to_numpy(), frame["sample_id"].to_numpy(np.str_)
         origin = "marked" if options.get("marks") is not None else self.origin
         return Concept.from_scores(
-            self.name, scores.to_numpy(), ids, labels=labels, confidence=confidence, origin=origin
+            self.name,
+            scores.to_numpy(),
+            ids,
+            labels=labels,
+            confidence=confidence,
+            origin=origin,
+            description=self.description,
         )
 
     @classmethod
@@ -222,9 +239,11 @@ class Finding:
         """Read a finding from ``findings.json``; keys of later versions are left out."""
         known = {f.name for f in fields(cls)} - {"run"}
         kept = {k: v for k, v in values.items() if k in known}
-        for key in ("extent_interval", "notes"):
+        for key in ("extent_interval", "notes", "same"):
             if kept.get(key) is not None:
                 kept[key] = tuple(kept[key])
+        if kept.get("reading") is not None:
+            kept["reading"] = Reading.from_dict(kept["reading"])
         return cls(**kept)
 
     def __repr__(self) -> str:
@@ -274,6 +293,9 @@ def untested(concept: Concept, reason: str, measured: tuple[Association, str] | 
             "known": int(np.isfinite(concept.values).sum()),
             "carriers": int((concept.values == 1).sum()),
         },
+        notes=tuple(concept.notes),
+        reading=concept.reading,
+        same=concept.same,
     )
 
 
@@ -356,6 +378,8 @@ def conclude(
         },
         samples={"most_affected": [str(i) for i in affected]},
         notes=tuple(concept.notes),
+        reading=concept.reading,
+        same=concept.same,
     )
 
 

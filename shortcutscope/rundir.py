@@ -29,15 +29,29 @@ from shortcutscope.versions import MEASURING, RUN_FORMAT
 RECORD, FINDINGS = "run.json", "findings.json"
 
 
+#: Characters of a name that may become a dash: that they differ makes no two names of one table.
+_PLAIN = re.compile(r"[A-Za-z0-9 ._\-=/!(),:]*[A-Za-z0-9)]")
+_LONGEST_NAME = 100
+
+
 def slug(name: str) -> str:
     """File-system form of a finding's name.
+
+    Where letters of other alphabets or signs are lost, or the name is long, a digest of it keeps the files of
+    different names apart.
 
     Examples
     --------
     >>> slug("site=A / 3T")
     'site-A-3T'
+    >>> slug("站点=甲")
+    'unnamed-828f9a93'
     """
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed"
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed"
+    if len(plain) <= _LONGEST_NAME and _PLAIN.fullmatch(name):
+        return plain
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{plain[:_LONGEST_NAME]}-{digest}"
 
 
 def to_json(value: Any) -> Any:

@@ -40,7 +40,9 @@ def planted():
 def audited(planted, tmp_path_factory):
     model, train, held_out = planted
     out = tmp_path_factory.mktemp("audit") / "run"
-    return ss.audit(model, held_out, out, concepts=["tag", "coin", "sex"], train=train, **OPTIONS)
+    return ss.audit(
+        model, held_out, out, concepts=["tag", "coin", "sex"], present={"sex": "M"}, train=train, **OPTIONS
+    )
 
 
 def test_the_planted_shortcut_is_found_and_is_localized(audited):
@@ -117,7 +119,7 @@ def test_an_interrupted_audit_goes_on_and_ends_the_same(planted, audited, tmp_pa
 
     original = stage.measure_extent
     monkeypatch.setattr(stage, "measure_extent", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
-    options = {"concepts": ["tag", "coin", "sex"], "train": train, **OPTIONS}
+    options = {"concepts": ["tag", "coin", "sex"], "present": {"sex": "M"}, "train": train, **OPTIONS}
     with pytest.raises(KeyboardInterrupt):
         ss.audit(model, held_out, tmp_path / "run", **options)
     assert (

@@ -94,7 +94,7 @@ def test_audit_finds_the_shortcut_and_exits_with_2(
     code, out, err = run(
         capsys,
         *("audit", brightness, study.manifest, "--out", tmp_path / "run", "--weights", study.weights),
-        *("--mean", "0.45", "--std", "0.25", "--concepts", "tint,sex", *QUICK),
+        *("--mean", "0.45", "--std", "0.25", "--concepts", "tint,sex", "--present", "sex=M", *QUICK),
     )
     assert code == 2, err
     findings = {f["name"]: f for f in json.loads((tmp_path / "run" / "findings.json").read_text())}
@@ -118,7 +118,7 @@ def test_audit_without_a_finding_exits_with_0(
     code, out, err = run(
         capsys,
         *("audit", brightness, study.manifest, "--out", tmp_path / "run"),
-        *("--mean", "0.45", "--std", "0.25", "--concepts", "sex", *QUICK),
+        *("--mean", "0.45", "--std", "0.25", "--concepts", "sex", "--present", "sex=M", *QUICK),
     )
     assert code == 0, err
     assert "no shortcut found" in out
@@ -138,7 +138,17 @@ def test_dry_run_tells_the_cost_and_writes_nothing(
 def test_lrp_is_asked_for_by_name(
     capsys: pytest.CaptureFixture[str], study: Study, brightness: str, tmp_path: Path
 ) -> None:
-    arguments = ["audit", brightness, study.manifest, "--out", tmp_path / "run", "--concepts", "sex"]
+    arguments = [
+        "audit",
+        brightness,
+        study.manifest,
+        "--out",
+        tmp_path / "run",
+        "--concepts",
+        "sex",
+        "--present",
+        "sex=M",
+    ]
     arguments += ["--mean", "0.45", "--std", "0.25", "--attribution", "lrp", "--strict", *QUICK]
     code, out, err = run(capsys, *arguments, "--dry-run")
     assert code == 0, err

@@ -98,3 +98,17 @@ def test_r4_a_folder_in_the_place_of_a_file_is_refused(tmp_path, monkeypatch):
     for name in (".", "..", str(tmp_path)):
         with pytest.raises(InputError, match="is a folder: give a file in it"):
             write_json(Path(name), {})
+
+
+def test_c6_names_make_files_of_their_own():
+    names = ["站点=甲", "站点=乙", "μέγεθος", "her2=+", "her2=-", "x" * 240 + "=a", "x" * 240 + "=b"]
+    files = [slug(name) for name in names]
+    assert len(set(files)) == len(names)
+    assert all(len(file) <= 110 and file.isascii() for file in files)
+    assert [slug(name) for name in ("tag", "site=A / 3T", "age high")] == ["tag", "site-A-3T", "age-high"]
+
+
+def test_c6_a_result_of_a_long_name_is_kept(tmp_path):
+    run = RunDirectory(tmp_path / "run", {})
+    assert run.cached("usage", "x" * 300, {}, lambda: 1) == 1
+    assert run.cached("usage", "x" * 300, {}, lambda: 2) == 1

@@ -104,6 +104,7 @@ def annotate(
     check_threshold(threshold)
     check_options({"method": method, "n_folds": n_folds, "seed": seed, "batch_size": batch_size})
     refuse_diffuse(extent, concept.name)
+    refuse_symmetric(concept)
     ids = scan.samples["sample_id"].astype(str).to_numpy()
     own = _in_order(table, ids)
     wanted = _rows(ids, samples)
@@ -260,6 +261,18 @@ def refuse_diffuse(extent: str | None, name: str) -> None:
         raise InputError(
             f"{name!r} is diffuse: it is spread over the whole image, so there is no part of it that a mask "
             "could name. Debias the model instead, or give extent=None to draw masks all the same"
+        )
+
+
+def refuse_symmetric(concept: Concept) -> None:
+    """Raise InputError for a concept of which nobody said on which side the artifact is."""
+    reading = concept.reading
+    if reading is not None and reading.symmetric:
+        one, other = reading.present[0], reading.absent[0]
+        raise InputError(
+            f"neither {one!r} nor {other!r} of column {reading.column!r} is known to be the artifact, so "
+            f"that nobody can tell what a mask is of. Run the same audit again and say it: "
+            f"present={{{reading.column!r}: {one!r}}}, on the command line --present '{reading.column}={one}'"
         )
 
 

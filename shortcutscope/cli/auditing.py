@@ -16,11 +16,12 @@ from shortcutscope.cli.inputs import (
     open_model,
     open_table,
     open_training_columns,
+    present_choice,
     target_choice,
     unreadable_choice,
     with_roles,
 )
-from shortcutscope.cli.options import IMAGES, MODEL, DataOptions, ModelOptions, expanded
+from shortcutscope.cli.options import IMAGES, MODEL, DataOptions, ModelOptions, Present, expanded
 from shortcutscope.cli.origin import remember
 from shortcutscope.errors import InputError
 
@@ -53,6 +54,7 @@ def audit(
             help="Columns to test, comma-separated. Default: the metadata columns, and what is discovered."
         ),
     ] = None,
+    present: Present = None,
     discover: Annotated[
         bool | None,
         typer.Option(
@@ -150,6 +152,7 @@ def audit(
         table,
         out,
         concepts=concept_choice(concepts),
+        present=present_choice(present),
         discover=discover,
         train=train,
         trained_on=trained_on_these,

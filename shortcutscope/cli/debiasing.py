@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.inputs import named_values, open_table, open_training_columns
-from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, expanded
+from shortcutscope.cli.inputs import named_values, open_table, open_training_columns, present_choice
+from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, Present, expanded
 from shortcutscope.cli.origin import Origin, origin_of
 from shortcutscope.errors import InputError
 
@@ -62,10 +62,11 @@ def debias(
     concept: Annotated[
         str | None,
         typer.Option(
-            help="Column of --data that says which samples carry the shortcut; default: the finding's name.",
+            help="Finding, or column of --data, that says which samples carry the shortcut.",
             rich_help_panel=_RECIPE,
         ),
     ] = None,
+    present: Present = None,
     retrieved: Annotated[
         bool,
         typer.Option(
@@ -120,6 +121,7 @@ def debias(
         "finding": finding,
         "clean": None if clean is None else clean_table(clean, train, reading),
         "concept": concept,
+        "present": present_choice(present),
         "masks": None if masks is None else MaskSet.open(masks),
         "held_out": None if held_out is None else held_out_rows(open_table(held_out, reading)),
         "test": None if test is None else held_out_rows(open_table(test, reading)),
@@ -263,6 +265,7 @@ def compare(
     finding: Annotated[
         str | None, typer.Option(help="Concept to compare by; default: the costliest.")
     ] = None,
+    present: Present = None,
     out: Annotated[
         Path | None, typer.Option(help="HTML file; by default comparison.html in the run.")
     ] = None,
@@ -286,7 +289,17 @@ def compare(
         train = training_rows(open_training_columns(manifest, origin.reading, table))
     else:
         train = training_rows(everything) if len(table) < len(everything) else None
-    made = compared(found, chosen, table, model=loaded, concept=finding, train=train, out=run, seed=seed)
+    made = compared(
+        found,
+        chosen,
+        table,
+        model=loaded,
+        concept=finding,
+        train=train,
+        out=run,
+        seed=seed,
+        present=present_choice(present),
+    )
     console = Console()
     print_comparison(console, made)
     written = made.report(out or run / "comparison.html")

@@ -43,6 +43,8 @@ def open_table(data: str | Path, options: DataOptions) -> ImageTable:
         "value_range": options.value_range,
         "transform": _normalization(options),
     }
+    if options.missing is not None:
+        reading["missing"] = _names(options.missing)
     if options.dims is not None:
         reading["dims"] = options.dims
     name, colon, root = str(data).partition(":")
@@ -193,6 +195,7 @@ def open_training_columns(path: Path, options: DataOptions, table: ImageTable) -
         split=options.split,
         value_range=options.value_range,
         classes=table.classes,
+        missing=_names(options.missing),
     )
 
 
@@ -231,6 +234,25 @@ def layer_choice(text: str) -> str | list[str]:
 def concept_choice(text: str | None) -> list[str] | None:
     """Comma-separated columns; None for all of them."""
     return _names(text) or None
+
+
+def present_choice(texts: Sequence[str] | None) -> dict[str, str]:
+    """Column to the value that means present, of ``--present COLUMN=VALUE``.
+
+    Raises
+    ------
+    InputError
+        For a text without ``=``, and a column given twice.
+    """
+    said: dict[str, str] = {}
+    for text in texts or ():
+        column, sign, value = (part.strip() for part in text.partition("="))
+        if not (sign and column and value):
+            raise InputError(f"--present {text!r}: give COLUMN=VALUE, such as --present collimation=frame")
+        if column in said:
+            raise InputError(f"--present {column} is given twice; name one value")
+        said[column] = value
+    return said
 
 
 def target_choice(text: str) -> str | int:

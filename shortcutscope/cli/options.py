@@ -58,6 +58,12 @@ class DataOptions:
         Path | None,
         typer.Option(help="Folder of the image files; default: DATA's.", rich_help_panel=COLUMNS),
     ] = None
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            help="Entries that mean missing, as empty cells do: NA,unknown.", rich_help_panel=COLUMNS
+        ),
+    ] = None
     size: Annotated[int | None, typer.Option(help="Resample to this side.", rich_help_panel=IMAGES)] = None
     dims: Annotated[
         int | None,
@@ -82,6 +88,17 @@ class DataOptions:
             rich_help_panel=DATA_SET,
         ),
     ] = None
+
+
+#: Which value of a column is the artifact, repeated for further columns.
+Present = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--present",
+        metavar="COLUMN=VALUE",
+        help="The value that means that the artifact is there; again for each column.",
+    ),
+]
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:

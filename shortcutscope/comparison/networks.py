@@ -18,6 +18,7 @@ from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.layers import find_layers
 from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.models.targets import class_count, find_logits
+from shortcutscope.naming import finding_named
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import slug
 
@@ -143,4 +144,4 @@ def biased_network(
                 f"the audit in {before.path} found no shortcut; name the concept with concept=..."
             )
         return model, before.shortcuts[0]
-    return model, next((f for f in before.findings if f.name == concept), None)
+    return model, finding_named(concept, before.findings)

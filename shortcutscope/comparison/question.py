@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
+from shortcutscope.naming import read_anew
 from shortcutscope.probes.association import associate
 from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.roles import audited_data, resolve_concepts
 from shortcutscope.probes.verdict import VerdictRule, untestable
 from shortcutscope.rundir import slug
@@ -73,7 +75,7 @@ class Question:
         ids = np.concatenate([part.sample_ids for part in parts])
         values = np.concatenate([part.values for part in parts])
         first = np.sort(np.unique(ids, return_index=True)[1])
-        return Concept(self.name, values[first], parts[0].origin, ids[first], parts[0].description)
+        return replace(parts[0], values=values[first], sample_ids=ids[first], marks=None)
 
 
 def pose(
@@ -84,6 +86,7 @@ def pose(
     train: ImageTable | None,
     positive: int | None,
     others: bool | Sequence[str | Concept],
+    present: Mapping[str, Any] | None = None,
 ) -> Question:
     """Check tables and concept, and find out its direction.
 
@@ -94,17 +97,19 @@ def pose(
         does not exist.
     """
     tables = _tables(data, train)
-    name, origin = _choose(tables, concept, finding)
-    concepts = {t: _concept_on(table, t, name, origin) for t, table in tables.items()}
-    trained = None if train is None else _on_training(train, name, origin)
+    present = present or {}
+    chosen = _choose(tables, concept, finding, present)
+    concepts = {t: _concept_on(table, t, chosen) for t, table in tables.items()}
+    trained = None if train is None else _on_training(train, chosen)
     learned = None if train is None or trained is None else (train, trained)
     positive, against, notes = _direction(tables, concepts, learned, finding, positive)
     main, told = _main_table(tables, concepts, learned is not None, positive, against)
     notes += told
-    chosen, refused = _others(tables[main], name, others)
+    column = chosen.name if chosen.reading is None else chosen.reading.column
+    rest, refused = _others(tables[main], chosen.name, column, others, present)
     if refused:
         notes.append("columns that are no concepts: " + "; ".join(f"{k} ({v})" for k, v in refused.items()))
-    return Question(tables, concepts, train, trained, positive, against, main, tuple(chosen), tuple(notes))
+    return Question(tables, concepts, train, trained, positive, against, main, tuple(rest), tuple(notes))
 
 
 def _tables(data: ImageTable | Mapping[str, ImageTable], train: ImageTable | None) -> dict[str, ImageTable]:
@@ -132,13 +137,25 @@ def _refuse_shared_patients(name: str, table: ImageTable, train: ImageTable) -> 
 
 
 def _choose(
-    tables: Mapping[str, ImageTable], concept: str | Concept | None, finding: Finding | None
-) -> tuple[str, Concept | None]:
-    """Name of the concept, and its values by sample id where it is no column."""
+    tables: Mapping[str, ImageTable],
+    concept: str | Concept | None,
+    finding: Finding | None,
+    present: Mapping[str, Any],
+) -> Concept:
+    """The concept, with the reading of its column, or its values by sample id where it is no column.
+
+    Only its name and how it is told are used: its values are those of each table, see `_concept_on`.
+    """
+    frames = [table.frame for table in tables.values()]
     if isinstance(concept, Concept):
-        return concept.name, concept
-    if concept is None and finding is not None:
-        concept = finding.name
+        return concept
+    if finding is not None:
+        read = finding.reading
+        if read is not None and read.column in present:
+            return read_anew(read.column, frames, present=present)
+        if read is None and all(_flags(frame, finding.name) for frame in frames):
+            return _flag(finding.name, frames[0])
+        return finding.concept
     if concept is None:
         first = next(iter(tables.values()))
         planted = first.source.plantings if isinstance(first.source, PlantedSource) else ()
@@ -151,57 +168,53 @@ def _choose(
                 f"{', '.join(map(repr, candidates)) or 'none'}"
             )
         concept = candidates[0]
-    if all(concept in table.frame for table in tables.values()):
-        if all(_as_values(table.frame[concept]) is not None for table in tables.values()):
-            return concept, None
-        if finding is None or finding.name != concept:
-            return _single(tables, concept)
-    if finding is not None and finding.name == concept:
-        return concept, finding.concept
+    if concept not in present and all(_flags(frame, concept) for frame in frames):
+        return _flag(concept, frames[0])
     lacking = [name for name, table in tables.items() if concept not in table.frame]
-    raise InputError(
-        f"the table {lacking[0]!r} has no column {concept!r}; its metadata are "
-        f"{', '.join(map(repr, tables[lacking[0]].metadata)) or 'none'}. Add the column with "
+    if lacking and len(lacking) < len(tables):
+        raise _lacks(lacking[0], concept, tables[lacking[0]])
+    return read_anew(concept, frames, present=present)
+
+
+def _flags(frame: pd.DataFrame, column: str) -> bool:
+    return column in frame and _as_values(frame[column]) is not None
+
+
+def _flag(column: str, frame: pd.DataFrame) -> Concept:
+    """A column of 0, 1 and missing; all samples of a table may have the same."""
+    reading = Reading(column, "numbers", (1.0,), (0.0,))
+    ids = frame["sample_id"].to_numpy()
+    return Concept(column, reading.of(frame), "metadata", ids, str(reading), reading=reading)
+
+
+def _lacks(where: str, column: str, table: ImageTable) -> InputError:
+    return InputError(
+        f"the table {where!r} has no column {column!r}; its metadata are "
+        f"{', '.join(map(repr, table.metadata)) or 'none'}. Add the column with "
         "table.with_columns(...), or give a Concept by sample id"
     )
 
 
-def _single(tables: Mapping[str, ImageTable], column: str) -> tuple[str, Concept]:
-    """The one concept that a column of other values makes, over the samples of all tables."""
-    frame = pd.concat([table.frame for table in tables.values()]).drop_duplicates("sample_id")
-    made = Concept.from_column(frame, column)
-    if len(made) > 1:
-        raise InputError(
-            f"column {column!r} makes {len(made)} concepts ({', '.join(c.name for c in made)}); give one of "
-            f"them: Concept.from_column(table.frame, {column!r})[0]"
-        )
-    return made[0].name, made[0]
-
-
-def _concept_on(table: ImageTable, where: str, name: str, by_id: Concept | None) -> Concept:
-    ids = table.frame["sample_id"].to_numpy(np.str_)
-    if by_id is not None:
-        found = by_id.aligned_to(ids)
-    else:
-        values = _as_values(table.frame[name])
-        assert values is not None
-        found = Concept(name, values, "metadata", ids)
+def _concept_on(table: ImageTable, where: str, chosen: Concept) -> Concept:
+    column = None if chosen.reading is None else chosen.reading.column
+    by_id = np.isin(table.frame["sample_id"].to_numpy(np.str_), chosen.sample_ids).any()
+    if column is not None and column not in table.frame and not by_id:
+        raise _lacks(where, column, table)
+    found = chosen.on(table.frame)
     if len(np.unique(found.values[found.known])) < 2:
         only = f"is {found.values[found.known][0]:g} for all" if found.known.any() else "is unknown for all"
         raise InputError(
-            f"in the table {where!r} the concept {name!r} {only} {len(table)} samples; samples with and "
-            "without it are needed"
+            f"in the table {where!r} the concept {chosen.name!r} {only} {len(table)} samples; samples with "
+            "and without it are needed"
         )
     return found
 
 
-def _on_training(train: ImageTable, name: str, by_id: Concept | None) -> Concept | None:
+def _on_training(train: ImageTable, chosen: Concept) -> Concept | None:
     """The concept on the training samples, if it is known there."""
-    ids = train.frame["sample_id"].to_numpy(np.str_)
-    if by_id is not None:
-        return by_id.aligned_to(ids) if np.isin(ids, by_id.sample_ids).any() else None
-    values = _as_values(train.frame[name]) if name in train.frame else None
-    return None if values is None else Concept(name, values, "metadata", ids)
+    read = chosen.reading is not None and chosen.reading.column in train.frame
+    by_id = np.isin(train.frame["sample_id"].to_numpy(np.str_), chosen.sample_ids).any()
+    return chosen.on(train.frame) if read or by_id else None
 
 
 def _as_values(column: pd.Series[Any]) -> npt.NDArray[np.float64] | None:
@@ -288,17 +301,26 @@ def _main_table(
 
 
 def _others(
-    table: ImageTable, name: str, asked: bool | Sequence[str | Concept]
+    table: ImageTable,
+    name: str,
+    column: str,
+    asked: bool | Sequence[str | Concept],
+    present: Mapping[str, Any],
 ) -> tuple[list[Concept], dict[str, str]]:
     """Every other concept of the metadata, or those asked for."""
     audited = audited_data(table, None, trained_on=False)
+    present = {k: value for k, value in present.items() if k != column}
     if asked is False:
         return [], {}
     if asked is not True:
-        chosen, refused = resolve_concepts(audited, list(asked), may_be_none=True)
+        chosen, refused = resolve_concepts(
+            audited, list(asked), may_be_none=True, present=present, symmetric=True
+        )
     else:
-        columns = [c for c in table.metadata if c != name]
-        chosen, refused = resolve_concepts(audited, None, columns=columns[:MOST_OTHERS], may_be_none=True)
+        columns = [c for c in table.metadata if c not in (name, column)]
+        chosen, refused = resolve_concepts(
+            audited, None, columns=columns[:MOST_OTHERS], may_be_none=True, present=present
+        )
         if columns[MOST_OTHERS:]:
             refused[", ".join(columns[MOST_OTHERS:])] = f"only {MOST_OTHERS} columns are looked at unasked"
     return [c for c in chosen if slug(c.name) != slug(name)], refused

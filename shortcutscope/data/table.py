@@ -16,6 +16,7 @@ from shortcutscope.data.duplicates import one_row_a_file
 from shortcutscope.data.folders import class_folders
 from shortcutscope.data.image_names import default_id, file_key, local_names, refuse_missing
 from shortcutscope.data.manifest import read_manifest, trimmed
+from shortcutscope.data.missing import without_markers
 from shortcutscope.data.readers import Mode, Size
 from shortcutscope.data.roles import Roles, as_text, require_columns, role_frame
 from shortcutscope.data.samples import SampleTable, checked_range
@@ -56,6 +57,8 @@ class Options(TypedDict, total=False):
         From the image (C, *spatial) in `value_range` to the model's input.
     classes
         Class names in label order.
+    missing
+        Entries of the table that mean missing, as empty cells do: ``["NA", "unknown"]``.
     """
 
     mode: Mode | None
@@ -66,6 +69,7 @@ class Options(TypedDict, total=False):
     value_range: tuple[float, float]
     transform: Transform | None
     classes: Sequence[str] | None
+    missing: Sequence[str]
 
 
 class ImageTable(SampleTable):
@@ -177,7 +181,7 @@ class ImageTable(SampleTable):
         reading, rest = _split_options(options)
         base = str(Path("." if root is None else root).absolute())
         roles = Roles(label, sample_id, group, split)
-        frame, notes = trimmed(frame)
+        frame, notes = trimmed(without_markers(frame, rest.pop("missing", ())))
         names = local_names(as_text(frame[image], "image file"), base)
         frame, rows, told = one_row_a_file(
             frame, [file_key(name, base) for name in names], names, roles.named(frame), mask
@@ -267,6 +271,7 @@ class ImageTable(SampleTable):
             }
         )
         reading, rest = _split_options(options)
+        rest.pop("missing", None)  # there are no metadata
         return cls(frame, NpzSource(npz, [f"{split}_images" for split in splits], reading), **rest)
 
     @classmethod
@@ -367,7 +372,7 @@ class ImageTable(SampleTable):
     def _from_items(
         cls, source: ImageSource, frame: pd.DataFrame, roles: Roles, rest: dict[str, Any]
     ) -> Self:
-        frame, notes = trimmed(frame)
+        frame, notes = trimmed(without_markers(frame, rest.pop("missing", ())))
         prepared, classes, has_groups = role_frame(frame, roles, classes=rest.pop("classes", None))
         return cls(prepared, source, classes=classes, has_groups=has_groups, notes=notes, **rest)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from torch import nn
 
 from shortcutscope.allowed import check_options
@@ -29,6 +28,7 @@ from shortcutscope.finding import Finding
 from shortcutscope.identity import refuse_other_data, refuse_other_model
 from shortcutscope.locking import locked
 from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.naming import finding_named, over, read_again, read_anew
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import slug
 
@@ -42,6 +42,7 @@ def debias(
     audit: Audit | Finding | str | Path | None = None,
     finding: str | None = None,
     concept: str | Concept | None = None,
+    present: Mapping[str, Any] | None = None,
     clean_concept: Concept | None = None,
     masks: MaskSet | InputMasks | None = None,
     held_out: ImageTable | None = None,
@@ -71,8 +72,11 @@ def debias(
         An audit, its run directory, or one of its findings; of an audit with several shortcuts, which one.
         Gives the layers, and the concept by name.
     concept
-        Which training samples carry the shortcut: a column of `train`, or a `Concept` by sample id, for
-        example `Finding.label` of them. By default the finding's column, where `train` has it.
+        Which training samples carry the shortcut: the name of a finding of the audit, read from its column of
+        `train` exactly as the audit read it; a column of `train`; or a `Concept` by sample id, for example
+        `Finding.label` of them. By default the finding's column, where `train` has it.
+    present
+        Column to the value that means that the artifact is there, where its words do not tell.
     clean_concept
         The same of `clean`; by default its column, where it has it.
     masks
@@ -109,7 +113,7 @@ def debias(
     check_options({"seed": seed, "start": start})
     if recipe != "recommended":
         get_recipe(recipe).check(options)
-    found = _finding_of(audit, finding)
+    found, findings = _findings_of(audit, finding)
     if found is not None and found.run is not None:
         refuse_other_model(found.run, model)
         judged = {"clean": clean, "held_out": held_out, "validation": validation, "test": test}
@@ -119,7 +123,8 @@ def debias(
         refuse_strange_samples(found.run, model, train)
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
-    known = _concept(concept, found, [t for t in (biased, clean, held_out) if t is not None])
+    tables = [table for table in (biased, clean, held_out) if table is not None]
+    known = _concept(concept, found, tables, findings, present)
     materials = Materials(
         model=model,
         train=biased,
@@ -202,11 +207,14 @@ def require(recipe: Recipe, materials: Materials) -> None:
         )
 
 
-def _finding_of(audit: Audit | Finding | str | Path | None, name: str | None) -> Finding | None:
+def _findings_of(
+    audit: Audit | Finding | str | Path | None, name: str | None
+) -> tuple[Finding | None, tuple[Finding, ...]]:
+    """The finding to unlearn, and all of its audit."""
     if audit is None or isinstance(audit, Finding):
-        return audit
+        return audit, () if audit is None else (audit,)
     opened = audit if isinstance(audit, Audit) else Audit.open(audit)
-    return opened[name] if name is not None else only_shortcut(opened)
+    return opened[name] if name is not None else only_shortcut(opened), opened.findings
 
 
 def only_shortcut(audit: Audit) -> Finding:
@@ -261,49 +269,48 @@ def _require_apart(train: ImageTable, clean: ImageTable | None, others: dict[str
 
 
 def _concept(
-    concept: str | Concept | None, found: Finding | None, tables: Sequence[ImageTable]
+    concept: str | Concept | None,
+    found: Finding | None,
+    tables: Sequence[ImageTable],
+    findings: Sequence[Finding] = (),
+    present: Mapping[str, Any] | None = None,
 ) -> Concept | None:
     """The concept of all tables' samples, or None where no column of the training samples holds it.
 
-    Made from all tables together: which value of a column is the carriers' must not depend on how frequent it
-    is in one of them.
+    What an audit read is read from the tables exactly as the audit did; a column that none of its findings
+    was read from is read from all tables together.
 
     Raises
     ------
     InputError
-        For a concept of other samples, or a column that is asked for and is not there, or holds several.
+        For a concept of other samples, a column that is asked for and is not there, or holds several, and a
+        column that holds what the audit did not know.
     """
-    train = tables[0]
+    frames, present = [table.frame for table in tables], present or {}
     if isinstance(concept, Concept):
-        if not set(concept.sample_ids) & set(train.frame["sample_id"]):
+        if concept.reading is not None and concept.reading.column in frames[0]:
+            return over(concept, frames)
+        if not set(concept.sample_ids) & set(frames[0]["sample_id"]):
             raise InputError(
                 f"the concept {concept.name!r} says nothing of the train samples: its ids are others. Use "
                 "finding.label(model, train) for values of new samples"
             )
         return concept
-    name = concept if concept is not None else found.name if found is not None else None
-    if name is None:
+    source = found if concept is None else finding_named(concept, findings)
+    if source is not None and source.reading is not None and source.reading.column not in present:
+        again = read_again(source, frames)
+        if again is None and concept is not None:
+            raise InputError(
+                f"the training samples have no column {source.reading.column!r}, from which {source.name!r} "
+                f"was read ({source.reading}); they have {', '.join(tables[0].metadata) or 'none'}"
+            )
+        return again
+    name = concept if concept is not None else source.name if source is not None else None
+    if source is not None and source.reading is not None:
+        name = source.reading.column  # the user says anew which value is present
+    if name is None or (concept is None and name not in frames[0]):
         return None
-    # A finding of a column with several levels is called "column=level".
-    columns = [column for column in train.metadata if name.startswith(column)]
-    made: list[Concept] = []
-    for column in sorted(columns, key=len, reverse=True):
-        frames = [t.frame[["sample_id", column]] for t in tables if column in t.frame]
-        frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
-        made = Concept.from_column(frame, column)
-        own = [one for one in made if one.name == name]
-        if own or column == name:
-            made = own or made
-            break
-    if len(made) == 1:
-        return made[0]
-    if concept is not None:
-        raise InputError(
-            f"the column {name!r} is several concepts, {', '.join(repr(one.name) for one in made)}: name one"
-            if made
-            else f"the training samples have no column {name!r}; they have {', '.join(train.metadata)}"
-        )
-    return None
+    return read_anew(name, frames, known=[finding.name for finding in findings], present=present)
 
 
 def _values(concept: Concept | None, table: ImageTable | None) -> Floats | None:

@@ -21,6 +21,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from shortcutscope.data.roles import ROLES
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.errors import InputError
+from shortcutscope.probes.reading import refuse_several
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.stats.testing import permutation_p
 
@@ -179,6 +180,11 @@ def _variables(
     series: pd.Series[Any], column: str, units: _Units, skipped: dict[str, str]
 ) -> Iterator[_Variable]:
     """The column itself, unless it says nothing, and whether its entries are missing."""
+    try:
+        refuse_several(series, column)
+    except InputError as error:
+        skipped[column] = str(error)
+        return
     kind, values = _read(series)
     absent = np.isnan(values)
     if absent.any() and not absent.all():

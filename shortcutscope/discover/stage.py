@@ -14,6 +14,7 @@ from shortcutscope.discover.metadata import Screen, screen_metadata
 from shortcutscope.discover.proposals import Discovery, discover
 from shortcutscope.disk import intact
 from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.partitions import is_the_label
 from shortcutscope.probes.roles import AuditedData
 from shortcutscope.rundir import RunDirectory, read_frame, read_object, write_json
 from shortcutscope.scan.reading import Scan
@@ -143,13 +144,18 @@ def screened_columns(audited: AuditedData, *, seed: int) -> tuple[list[str], dic
     if audited.reference is not None and set(columns) <= set(audited.reference.frame.columns):
         frames.append(audited.reference.frame)
     frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
+    copies = {c: is_the_label(frame, c, audited.table.classes) for c in columns}
+    refused = {c: f"column {c!r} is no concept: {why}" for c, why in copies.items() if why is not None}
+    columns = [c for c in columns if c not in refused]
+    if not columns:
+        return [], refused, None
     screen = screen_metadata(frame, columns=columns, seed=seed)
     if len(columns) <= MOST_COLUMNS:
-        return columns, {}, screen
+        return columns, refused, screen
     ranked = list(dict.fromkeys(screen.columns["column"]))
     chosen = ranked[:MOST_COLUMNS]
     q = screen.columns.groupby("column")["q"].min()
-    refused = {
+    refused |= {
         c: f"{MOST_COLUMNS} columns go with the label more than it does (q {q[c]:.2g}); name it to test it"
         for c in ranked[MOST_COLUMNS:]
     }

@@ -1,8 +1,8 @@
-"""Metadata columns as concepts: what kind a column is, and what its values 1 and 0 are."""
+"""Metadata columns as concepts: what kind a column is, and which of its values are present and absent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,20 +11,31 @@ import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.errors import InputError
+from shortcutscope.probes.reading import Entries, EntryKind, Floats, Level, Reading, entries, shown, some
+from shortcutscope.probes.words import (
+    key,
+    says_absent,
+    says_present,
+    says_unknown,
+    tell_presence,
+    which_is_present,
+)
 
-Floats = npt.NDArray[np.float64]
 ColumnKind = Literal["auto", "categorical", "continuous"]
 
-_SHOWN = 5
+_BOOLEANS = {"true": 1, "false": 0}
+#: Words that are no numbers in a column of numbers, at most, for them to be marks of what is missing.
+MOST_MARKERS = 4
 
 
 @dataclass(frozen=True)
 class ColumnConcept:
-    """One concept of a column: its name, its values (0, 1 or NaN) and what they mean."""
+    """One concept of a column: its name, its values (0, 1 or NaN), what they mean and how they are read."""
 
     name: str
     values: Floats
     description: str
+    reading: Reading
 
 
 def column_values(
@@ -34,31 +45,23 @@ def column_values(
     kind: ColumnKind = "auto",
     min_carriers: int = 10,
     max_levels: int = 12,
+    present: Any = None,
+    symmetric: bool = False,
 ) -> list[ColumnConcept]:
     """Concepts of a column; see :meth:`shortcutscope.probes.concept.Concept.from_column`."""
     if kind not in ("auto", "categorical", "continuous"):
         raise InputError(f"kind={kind!r}; allowed are 'auto', 'categorical' and 'continuous'")
     if kind == "auto" and isinstance(series.dtype, pd.CategoricalDtype):
         kind = "categorical"
-    series = _without_blanks(series.reset_index(drop=True))
-    present = series.dropna()
-    levels = _levels(present)
-    if len(levels) < 2:
-        what = f"one value only ({levels[0]!r})" if levels else "no value at all"
-        raise InputError(f"column {column!r} has {what}; a concept needs samples with and without")
-    numbers = _numbers(present)
-    if len(levels) == 2 and kind != "continuous":
-        made = [_binary(series, column, levels, numeric=numbers is not None)]
-    elif numbers is not None and (
-        kind == "continuous" or (kind == "auto" and _continuous(numbers, max_levels))
-    ):
-        _refuse_running_number(numbers, column)
-        made = [_thirds(series, numbers, column)]
+    found = entries(series, column)
+    if len(found.levels) < 2:
+        raise InputError(_one_value(found, column))
+    if present is not None:
+        made = [_said(found, column, present)]
+    elif found.kind == "words":
+        made = _of_words(found, column, kind, max_levels, symmetric=symmetric)
     else:
-        if kind == "continuous":
-            raise InputError(f"column {column!r} is not continuous: {present.iloc[0]!r} is no number")
-        _refuse_ids(present, levels, column, max_levels)
-        made = [_one_level(series, column, level) for level in levels]
+        made = _of_numbers(found, column, kind, max_levels)
     kept = [concept for concept in made if _smallest(concept) >= min_carriers]
     if not kept:
         raise InputError(
@@ -68,100 +71,166 @@ def column_values(
     return kept
 
 
-def _without_blanks(series: pd.Series[Any]) -> pd.Series[Any]:
-    """Entries that are empty or white space count as missing."""
-    if isinstance(series.dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(series.dtype):
-        series = series.astype(object)
-    if series.dtype != object:
-        return series
-    blank = series.map(lambda value: isinstance(value, str) and not value.strip()).astype(bool)
-    return series.mask(blank, None)
+def _said(found: Entries, column: str, present: Any) -> ColumnConcept:
+    """The level that the user says is the artifact, against the others."""
+    wanted = entries(pd.Series([_BOOLEANS.get(str(present).casefold(), present)], dtype=object), column)
+    same = wanted.levels if wanted.kind == found.kind else ()
+    if found.kind == "words":
+        same = tuple(x for x in found.levels if key(str(x)) == key(str(present)))
+    if not same or not found.among(same).any():
+        levels = some([repr(shown(x, found.kind)) for x in found.levels], 20)
+        raise InputError(f"present={present!r} is no value of column {column!r}; it has {levels}")
+    open_ = (-1.0,) if _is_open(found) and same[0] != -1 else ()
+    others = tuple(x for x in found.levels if x not in (*same, *open_))
+    reading = Reading(column, found.kind, same, others if len(others) == 1 else (), open_)
+    return _concept(_named(column, found.kind, same[0], others), reading, found, "as was said")
 
 
-def _levels(present: pd.Series[Any]) -> list[Any]:
-    """Distinct values in a stable order, also of mixed types."""
-    return sorted(present.unique().tolist(), key=lambda v: (not isinstance(v, int | float), str(type(v)), v))
+def _of_words(
+    found: Entries, column: str, kind: ColumnKind, max_levels: int, *, symmetric: bool
+) -> list[ColumnConcept]:
+    levels = [str(level) for level in found.levels]
+    if kind == "continuous":
+        raise InputError(f"column {column!r} is not continuous: {levels[0]!r} is no number")
+    if kind == "auto":
+        _refuse_marked_numbers(found, column)
+    unknown = [word for word in levels if says_unknown(word)]
+    if unknown and tell_presence(levels, column):
+        rest = next((w for w in levels if says_present(w, column)), None) or next(
+            (w for w in levels if not says_absent(w) and not says_unknown(w)), levels[0]
+        )
+        raise InputError(
+            f"column {column!r} has the words {some([repr(w) for w in levels], 12)}: does {unknown[0]!r} "
+            f"mean that it is not known? Then say so (missing={unknown}, --missing {','.join(unknown)}); "
+            f"else say which word is present, against all others (present={{{column!r}: {rest!r}}}, "
+            f"--present '{column}={rest}')"
+        )
+    if len(levels) == 2:
+        return [_two_words(found, column, levels, symmetric=symmetric)]
+    _refuse_ids(found, column, max_levels)
+    absent = tuple(word for word in levels if says_absent(word))
+    others = [word for word in levels if word not in absent]
+    why = f"{absent[0]!r} says absent" if absent else ""
+    if absent and len(others) == 1:
+        reading = Reading(column, "words", (others[0],), absent)
+        return [_concept(f"{column}={others[0]}", reading, found, why)]
+    if not others:
+        absent, others = (), levels
+    made = [_concept(f"{column}={word}", Reading(column, "words", (word,)), found) for word in others]
+    if absent:
+        made.append(_concept(f"{column}!={absent[0]}", Reading(column, "words", (), absent), found, why))
+    return made
 
 
-def _numbers(present: pd.Series[Any]) -> pd.Series[float] | None:
-    """The values as numbers, dates as nanoseconds; ``None`` for anything else."""
-    if pd.api.types.is_datetime64_any_dtype(present.dtype) or pd.api.types.is_timedelta64_dtype(
-        present.dtype
-    ):
-        return present.astype("int64").astype(np.float64)
-    if (
-        present.dtype == object
-        and not present.map(lambda v: isinstance(v, int | float | np.number | np.bool_)).all()
-    ):
-        return None
-    try:
-        numbers = present.astype(np.float64)
-    except (TypeError, ValueError):
-        return None
-    if np.isinf(numbers).any():
-        raise InputError(f"column {present.name!r} holds infinite values; make them missing or leave it out")
-    return numbers
+def _two_words(found: Entries, column: str, levels: Sequence[str], *, symmetric: bool) -> ColumnConcept:
+    present = which_is_present(levels, column)
+    if present is None and not symmetric:
+        first, second = levels
+        raise InputError(
+            f"say which of {first!r} and {second!r} in column {column!r} means that the artifact is there: "
+            f"present={{{column!r}: {second!r}}}, on the command line --present '{column}={second}'"
+        )
+    # Neither word is the artifact: which is called 1 depends on the words alone.
+    one = max(levels, key=lambda word: (key(word), word)) if present is None else present
+    zero = next(word for word in levels if word != one)
+    reading = Reading(column, "words", (one,), (zero,), symmetric=present is None)
+    why = "symmetric: no value is known to be the artifact" if present is None else "by these words"
+    return _concept(_named(column, "words", one, (zero,)), reading, found, why)
 
 
-def _continuous(numbers: pd.Series[float], max_levels: int) -> bool:
-    whole = bool((numbers == numbers.round()).all())
-    return not whole or numbers.nunique() > max_levels
+def _of_numbers(found: Entries, column: str, kind: ColumnKind, max_levels: int) -> list[ColumnConcept]:
+    levels, entry = found.levels, found.kind
+    if kind != "continuous":
+        if _is_open(found) and kind == "auto":
+            reading = Reading(column, entry, (1.0,), (0.0,), unknown=(-1.0,))
+            return [_concept(column, reading, found, "-1 is taken for uncertain")]
+        if len(levels) == 2:
+            low, high = levels
+            plain = (low, high) == (0.0, 1.0)
+            why = "" if plain else "the larger is taken for present"
+            reading = Reading(column, entry, (high,), (low,))
+            return [_concept(_named(column, entry, high, (low,)), reading, found, why)]
+        if kind == "categorical" or not _continuous(found, max_levels):
+            _refuse_ids(found, column, max_levels)
+            return [_one_number(found, column, level) for level in levels]
+    _refuse_running_number(found, column)
+    return [_thirds(found, column)]
 
 
-def _binary(series: pd.Series[Any], column: str, levels: list[Any], *, numeric: bool) -> ColumnConcept:
-    low, high = levels
-    if not numeric and (series == high).sum() > (series == low).sum():
-        low, high = high, low  # the rarer string is the mark
-    plain = low == 0 and high == 1
-    values = _against(series, series == high)
-    name = column if plain else f"{column}={_plain(high)}"
-    return ColumnConcept(name, values, f"1: {column} is {_plain(high)}; 0: {column} is {_plain(low)}")
+def _is_open(found: Entries) -> bool:
+    """Whether the column is 1, 0 and -1, as uncertain findings are written."""
+    return found.kind == "numbers" and found.levels == (-1.0, 0.0, 1.0)
 
 
-def _one_level(series: pd.Series[Any], column: str, level: Any) -> ColumnConcept:
-    values = _against(series, series == level)
-    text = f"1: {column} is {_plain(level)}; 0: any other value"
-    return ColumnConcept(f"{column}={_plain(level)}", values, text)
+def _one_number(found: Entries, column: str, level: Level) -> ColumnConcept:
+    name = shown(level, found.kind)
+    if level == 0 and found.kind == "numbers":  # none of what is counted: what there is, is the artifact
+        return _concept(f"{column}!={name}", Reading(column, found.kind, absent=(level,)), found)
+    return _concept(f"{column}={name}", Reading(column, found.kind, (level,)), found)
 
 
-def _thirds(series: pd.Series[Any], numbers: pd.Series[float], column: str) -> ColumnConcept:
-    low, high = np.quantile(numbers, [1 / 3, 2 / 3])
-    shown_low, shown_high = (_shown(series, numbers, cut) for cut in (low, high))
-    number = numbers.reindex(series.index).to_numpy(np.float64)
-    if low < high:
-        values = np.where(number >= high, 1.0, np.where(number <= low, 0.0, np.nan))
-        text = f"1: {column} >= {shown_high} (top third); 0: {column} <= {shown_low} (bottom); else unknown"
-        return ColumnConcept(f"{column} high", values, text)
+def _thirds(found: Entries, column: str) -> ColumnConcept:
+    known = found.values[found.known]
+    first, second = np.quantile(known, [1 / 3, 2 / 3])
+    # A cut is a value that occurs, so that it can be written down in full.
+    low, high = float(known[known <= first].max()), float(known[known >= second].min())
+    if first < second:
+        reading = Reading(column, found.kind, cuts=(low, high))
+        return _concept(f"{column} high", reading, found, "top third against bottom third of these samples")
     # One value fills more than a third around the middle: it is one side, what differs the other.
-    values = np.where(np.isnan(number), np.nan, number != low)
-    return ColumnConcept(f"{column}!={shown_low}", values, f"1: {column} is not {shown_low}; 0: it is")
+    reading = Reading(column, found.kind, absent=(low,))
+    return _concept(f"{column}!={shown(low, found.kind)}", reading, found)
 
 
-def _shown(series: pd.Series[Any], numbers: pd.Series[float], cut: float) -> str:
-    """A cut in the column's own terms: the nearest value that occurs."""
-    nearest = series.loc[numbers.index].iloc[int(np.abs(numbers.to_numpy() - cut).argmin())]
-    return _plain(nearest)
+def _concept(name: str, reading: Reading, found: Entries, why: str = "") -> ColumnConcept:
+    return ColumnConcept(name, reading.values(found), f"{reading}{f' ({why})' if why else ''}", reading)
 
 
-def _plain(level: Any) -> str:
-    """A level as one would write it: 7, not 7.0 because the column also has missing values."""
-    return f"{level:g}" if isinstance(level, float | np.floating) else str(level)
+def _named(column: str, kind: EntryKind, present: Level, others: Sequence[Level]) -> str:
+    plain = kind == "numbers" and present == 1 and tuple(others) == (0.0,)
+    plain |= kind == "words" and key(str(present)) == key(column)
+    return column if plain else f"{column}={shown(present, kind)}"
 
 
-def _against(series: pd.Series[Any], carries: pd.Series[bool]) -> Floats:
-    values = carries.astype(object).where(series.notna(), np.nan)
-    return values.to_numpy(np.float64)
+def _continuous(found: Entries, max_levels: int) -> bool:
+    levels: npt.NDArray[Any] = np.array(found.levels, np.float64)
+    return bool((levels != levels.round()).any()) or len(levels) > max_levels
 
 
-def _refuse_running_number(numbers: pd.Series[float], column: str) -> None:
-    distinct = np.unique(numbers)
-    if len(distinct) == len(numbers) > 2 and bool((np.diff(distinct) == 1).all()):
+def _one_value(found: Entries, column: str) -> str:
+    missing = int((~found.known).sum())
+    what = f"one value only ({shown(found.levels[0], found.kind)!r})" if found.levels else "no value at all"
+    mend = ""
+    if found.levels and missing:
+        mend = (
+            f". {missing} entries are empty, which is unknown: if empty means absent, write 0 (or no) there"
+        )
+    return f"column {column!r} has {what}; a concept needs samples with and without{mend}"
+
+
+def _refuse_marked_numbers(found: Entries, column: str) -> None:
+    odd, count = found.numeric()
+    if not odd or len(odd) > MOST_MARKERS or count < found.known.sum() / 2:
+        return
+    rows = int(found.among(odd).sum())
+    raise InputError(
+        f"column {column!r} holds numbers, but {some([repr(word) for word in odd])} in {rows} of "
+        f"{int(found.known.sum())} rows. If that means that nothing is known, say so: missing={odd}, on the "
+        f"command line --missing {','.join(odd)}; if it is a level, say which one is tested: "
+        f"--present '{column}={odd[0]}'"
+    )
+
+
+def _refuse_running_number(found: Entries, column: str) -> None:
+    distinct = np.array(found.levels, np.float64)
+    if len(distinct) == found.known.sum() > 2 and bool((np.diff(distinct) == 1).all()):
         raise InputError(f"column {column!r} numbers the samples ({distinct[0]:g} ... {distinct[-1]:g})")
 
 
-def _refuse_ids(present: pd.Series[Any], levels: list[Any], column: str, max_levels: int) -> None:
-    examples = ", ".join(repr(level) for level in levels[:_SHOWN])
-    if len(levels) == len(present):
+def _refuse_ids(found: Entries, column: str, max_levels: int) -> None:
+    levels = found.levels
+    examples = ", ".join(repr(shown(level, found.kind)) for level in levels[:5])
+    if len(levels) == found.known.sum():
         raise InputError(
             f"column {column!r} looks like ids: all {len(levels)} values differ ({examples}, ...)"
         )
@@ -177,6 +246,6 @@ def _smallest(concept: ColumnConcept) -> int:
 
 
 def _counts(concepts: list[ColumnConcept]) -> Iterator[str]:
-    for concept in concepts[:_SHOWN]:
+    for concept in concepts[:5]:
         with_it, without = int((concept.values == 1).sum()), int((concept.values == 0).sum())
         yield f"{concept.name}: {with_it} with, {without} without"

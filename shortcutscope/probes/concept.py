@@ -15,13 +15,13 @@ from shortcutscope.errors import InputError
 from shortcutscope.probes.columns import ColumnKind, column_values
 from shortcutscope.probes.marks import KEEP, MIN_MARKS, propagate_marks
 from shortcutscope.probes.mixture import split_scores
+from shortcutscope.probes.reading import Reading
+from shortcutscope.probes.reading import some as _some
 
 if TYPE_CHECKING:
     from shortcutscope.scan.scanner import Scan
 
 Floats = npt.NDArray[np.float64]
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,10 @@ class Concept:
     selected_from
         Of how many candidates it was chosen because the logit differs between its carriers and the others,
         and because it goes with the label. Tests of use and of association are corrected by that number.
+    reading
+        How the values were read from a column; None where they come from elsewhere. See :meth:`on`.
+    same
+        Names of other concepts that part these samples alike, so that they are tested as this one.
 
     Raises
     ------
@@ -63,6 +67,8 @@ class Concept:
     notes: tuple[str, ...] = ()
     marks: Floats | None = None
     selected_from: int = 1
+    reading: Reading | None = None
+    same: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         values = np.array(self.values, np.float64)
@@ -122,6 +128,42 @@ class Concept:
         values = np.asarray(own.reindex(wanted), np.float64)
         return replace(self, values=values, sample_ids=wanted, marks=marks)
 
+    def on(self, frame: pd.DataFrame) -> Concept:
+        """The concept over the samples of another table, read from its column exactly as it was read before.
+
+        Where the frame lacks the column, or the concept was not read from one, its values are those known by
+        sample id.
+
+        Parameters
+        ----------
+        frame
+            Of an image table.
+
+        Raises
+        ------
+        InputError
+            When the column holds what the reading does not know, see
+            :meth:`shortcutscope.probes.reading.Reading.of`; and when there is no column and no sample of the
+            frame is known.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"sample_id": list("abcd"), "ring": ["present", "absent"] * 2})
+        >>> ring = Concept.from_column(frame, "ring", min_carriers=2)[0]
+        >>> ring.on(pd.DataFrame({"sample_id": ["x"], "ring": ["Absent"]})).values
+        array([0.])
+        """
+        if self.reading is not None and self.reading.column in frame:
+            values = self.reading.of(frame)
+            return replace(self, values=values, sample_ids=frame["sample_id"].to_numpy(), marks=None)
+        try:
+            return self.aligned_to(frame["sample_id"])
+        except InputError as error:
+            if self.reading is None:
+                raise
+            raise InputError(f"{error}, and the table has no column {self.reading.column!r}") from error
+
     def swapped(self) -> Concept:
         """The same concept with the other value named present.
 
@@ -129,7 +171,7 @@ class Concept:
         """
         description = f"{self.description} (values swapped)".lstrip()
         marks = None if self.marks is None else 1 - self.marks
-        return replace(self, values=1 - self.values, description=description, marks=marks)
+        return replace(self, values=1 - self.values, description=description, marks=marks, reading=None)
 
     def as_marked(self, labels: npt.NDArray[Any]) -> Floats:
         """Values ``(N,)`` that no classifier chose: the marks against all unmarked samples of their class.
@@ -175,16 +217,25 @@ class Concept:
         min_carriers: int = 10,
         max_levels: int = 12,
         origin: str = "metadata",
+        present: str | float | bool | None = None,
+        symmetric: bool = False,
     ) -> list[Concept]:
         """Concepts of a metadata column.
 
         Missing entries (empty strings, too) are unknown.
 
-        - two values: one concept. 1 is the larger number, True, or the rarer string.
-        - categorical (strings, or up to ``max_levels`` whole numbers): one concept per level with enough
-          samples, this level against all others.
+        - two values: one concept. 1 is the larger number, True, or the word that says present: yes, present,
+          true, positive, with, the column's own name; or the other one, where one says absent: no, none,
+          absent, false, negative, without. Of two other words `present` says which.
+        - 1, 0 and -1: -1 is taken for uncertain, thus unknown.
+        - categorical (words, or up to ``max_levels`` whole numbers): one concept per level with enough
+          samples, this level against all others; of a level that says absent, and of 0, all others
+          against it.
         - continuous (other numbers, dates): top against bottom third, the middle unknown. Where one value
-          fills the lower or the upper two thirds, that value against the rest.
+          fills the lower or the upper two thirds, the rest against that value.
+
+        Neither names nor which value is 1 depend on how frequent a value is. What was read is kept as
+        :attr:`reading`, and applied to other tables by :meth:`on`.
 
         Parameters
         ----------
@@ -202,11 +253,17 @@ class Concept:
             Most levels of a categorical column.
         origin
             See the class.
+        present
+            The value that means that the artifact is there, against all others.
+        symmetric
+            Take the alphabetically last of two words that do not tell for 1, and note that neither is the
+            artifact, instead of refusing them.
 
         Raises
         ------
         InputError
-            No such column, one value only, ids (all values differ), too many levels, too few carriers.
+            No such column, one value only, ids (all values differ), too many levels, too few carriers, two
+            words that do not tell which is present, words among numbers, several values in an entry.
         """
         for name in (column, sample_id):
             if name not in frame:
@@ -214,10 +271,19 @@ class Concept:
                     f"there is no column {name!r}; the columns are {_some(list(frame.columns), 20)}"
                 )
         made = column_values(
-            frame[column], column, kind=kind, min_carriers=min_carriers, max_levels=max_levels
+            frame[column],
+            column,
+            kind=kind,
+            min_carriers=min_carriers,
+            max_levels=max_levels,
+            present=present,
+            symmetric=symmetric,
         )
         ids = frame[sample_id].to_numpy()
-        return [cls(level.name, level.values, origin, ids, level.description) for level in made]
+        return [
+            cls(level.name, level.values, origin, ids, level.description, reading=level.reading)
+            for level in made
+        ]
 
     @classmethod
     def from_marks(
@@ -330,8 +396,3 @@ def _early_layers(scan: Scan) -> list[str]:
     """Layers of the first half: artifacts are plain there, while late blocks mix them with the label."""
     early = [layer.name for layer in scan.layers if layer.depth <= 0.5]
     return early or [scan.layers[0].name]
-
-
-def _some(values: Any, shown: int = _SHOWN) -> str:
-    items = [str(v) for v in values]
-    return ", ".join(items[:shown]) + (f", ... ({len(items)} in all)" if len(items) > shown else "")

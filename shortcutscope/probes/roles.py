@@ -12,6 +12,8 @@ import pandas as pd
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.partitions import is_the_label, merged
+from shortcutscope.probes.reading import entries, some
 from shortcutscope.rundir import slug
 
 Role = Literal["held-out", "training"]
@@ -98,8 +100,12 @@ def resolve_concepts(
     *,
     columns: Sequence[str] | None = None,
     may_be_none: bool = False,
+    present: Mapping[str, Any] | None = None,
+    symmetric: bool | None = None,
 ) -> tuple[list[Concept], dict[str, str]]:
     """Turn what was asked for into concepts over audited and training samples.
+
+    Columns that part all samples alike are one concept, see `shortcutscope.probes.partitions.merged`.
 
     Parameters
     ----------
@@ -109,6 +115,11 @@ def resolve_concepts(
         The metadata columns to take when none was asked for, instead of all.
     may_be_none : bool
         Whether it is right that there is nothing to test, since concepts will be discovered.
+    present : mapping, optional
+        Column to the value that means that the artifact is there.
+    symmetric : bool, optional
+        Whether columns whose two words do not tell are tested as levels of which neither is the artifact; by
+        default those that were not asked for by name.
 
     Returns
     -------
@@ -125,19 +136,32 @@ def resolve_concepts(
     frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
     if isinstance(asked, str | Concept):
         asked = [asked]
+    present = present or {}
+    symmetric = asked is None if symmetric is None else symmetric
     concepts: list[Concept] = []
+    read: list[Concept] = []
     refused: dict[str, str] = {}
-    by_default = audited.table.metadata if columns is None else columns
-    for item in by_default if asked is None else asked:
+    default = audited.table.metadata if columns is None else list(columns)
+    default += [column for column in present if column in audited.table.metadata and column not in default]
+    tested = default if asked is None else [item for item in asked if isinstance(item, str)]
+    idle = [column for column in present if column not in tested]
+    if idle:
+        raise InputError(
+            f"present names {idle[0]!r}, which is none of the columns that are tested: {some(tested, 20)}"
+        )
+    for item in default if asked is None else asked:
         if isinstance(item, Concept):
             concepts.append(item)
             continue
         try:
-            concepts += Concept.from_column(frame, item)
+            _refuse_the_label(frame, item, audited.table.classes, by_name=asked is not None)
+            _refuse_other_kind(frames, item)
+            read += Concept.from_column(frame, item, present=present.get(item), symmetric=symmetric)
         except InputError as error:
-            if asked is not None:
+            if asked is not None or item in present:
                 raise
             refused[item] = str(error)
+    concepts += merged(read)
     if not concepts and not may_be_none:
         raise InputError(
             "there is no concept to test"
@@ -149,10 +173,44 @@ def resolve_concepts(
             + ". Give concepts=[...], a column per suspected shortcut, or a Concept made from marked "
             "samples, or discover=True to look for what nobody named"
         )
-    names = [slug(c.name) for c in concepts]
-    twice = sorted({c.name for c, n in zip(concepts, names, strict=True) if names.count(n) > 1})
+    _refuse_same_names([c.name for c in concepts])
+    return concepts, refused
+
+
+def _refuse_the_label(
+    frame: pd.DataFrame, column: str, classes: Sequence[str] | None, *, by_name: bool
+) -> None:
+    """Refuse the label, and unasked a column that is the label over again: it is no concept of its own."""
+    if column == "label":
+        raise InputError("column 'label' is no concept: it is what the model is to predict")
+    if column in frame and not by_name:
+        why = is_the_label(frame, column, classes)
+        if why is not None:
+            raise InputError(f"column {column!r} is no concept: {why}")
+
+
+def _refuse_other_kind(frames: Sequence[pd.DataFrame], column: str) -> None:
+    """Refuse a column that is written otherwise in the training samples than in the audited ones."""
+    there = [entries(frame[column], column) for frame in frames if column in frame]
+    kinds = {found.kind: found.levels for found in there if found.known.any()}
+    if len(kinds) > 1:
+        told = "; ".join(f"{kind}: {some([repr(x) for x in levels])}" for kind, levels in kinds.items())
+        raise InputError(
+            f"column {column!r} is written otherwise in the training samples than in the audited ones "
+            f"({told}): write it alike in both tables"
+        )
+
+
+def _refuse_same_names(names: Sequence[str]) -> None:
+    files = [slug(name) for name in names]
+    twice = sorted({name for name, file in zip(names, files, strict=True) if files.count(file) > 1})
     if twice:
         raise InputError(
             f"concepts whose names are the same, or make the same file name: {twice}. Rename one"
         )
-    return concepts, refused
+    taken = {"sample_id", *(f"{name}.score" for name in names)} & set(names)
+    if taken:
+        raise InputError(
+            f"a concept cannot be called {sorted(taken)[0]!r}: the run keeps the ids, and scores of the "
+            "concepts, under such names. Rename the column"
+        )

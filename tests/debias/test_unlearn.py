@@ -176,7 +176,9 @@ def test_which_value_is_the_carriers_does_not_depend_on_one_table(tables, small_
     # Of few clean samples, most carry the tag; of the biased ones half do.
     clean = tables["clean"].take(np.argsort(1 - tables["clean"].frame["tag"].to_numpy(), kind="stable")[:22])
     train, held_out = worded(tables["train"]), worded(tables["held_out"])
-    concept = _concept("mark", None, [train, worded(clean), held_out])
+    with pytest.raises(InputError, match="say which of 'marked' and 'plain'"):
+        _concept("mark", None, [train, worded(clean), held_out])
+    concept = _concept("mark", None, [train, worded(clean), held_out], present={"mark": "marked"})
     assert concept is not None
     for table in (train, worded(clean), held_out):
         agrees = _values(concept, table) == table.frame["tag"].to_numpy()

@@ -28,10 +28,10 @@ def test_two_values_make_one_concept():
     (flags,) = concepts([True, False, None, False] * 10)
     assert flags.name == "site"
     np.testing.assert_array_equal(flags.values[:4], [1, 0, np.nan, 0])
-    (strings,) = concepts(["A", "A", "B", "", " ", None] * 10)
-    assert strings.name == "site=B"  # the rarer one
+    (strings,) = concepts(["A", "A", "B", "", " ", None] * 10, present="B")
+    assert strings.name == "site=B"
     np.testing.assert_array_equal(strings.values[:6], [0, 0, 1, np.nan, np.nan, np.nan])
-    assert strings.description == "1: site is B; 0: site is A"
+    assert strings.description == "1: site is B; 0: site is A (as was said)"
     (codes,) = concepts([3, 7, 7, np.nan] * 10)
     assert codes.name == "site=7"
     assert codes.origin == "metadata"
@@ -89,7 +89,7 @@ def test_columns_that_are_no_concept_are_refused_with_the_reason():
     with pytest.raises(InputError, match="has 20 levels"):
         concepts([f"room {k % 20}" for k in range(200)])
     with pytest.raises(InputError, match="too few carriers: site=B: 3 with, 37 without"):
-        concepts(["A"] * 37 + ["B"] * 3)
+        concepts(["A"] * 37 + ["B"] * 3, present="B")
     with pytest.raises(InputError, match="no number"):
         concepts(["A", "B", "C"] * 20, kind="continuous")
     with pytest.raises(InputError, match="infinite"):
