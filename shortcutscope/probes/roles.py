@@ -141,7 +141,7 @@ def resolve_concepts(
     concepts: list[Concept] = []
     read: list[Concept] = []
     refused: dict[str, str] = {}
-    default = audited.table.metadata if columns is None else list(columns)
+    default = list(audited.table.metadata if columns is None else columns)
     default += [column for column in present if column in audited.table.metadata and column not in default]
     tested = default if asked is None else [item for item in asked if isinstance(item, str)]
     idle = [column for column in present if column not in tested]
