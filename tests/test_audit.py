@@ -159,9 +159,26 @@ def test_training_rows_of_the_table_serve_the_association_only(planted, tmp_path
 def test_full_correlation_is_not_testable_and_says_what_is_missing(planted, tmp_path):
     model, _, held_out = planted
     table = held_out.with_columns(same_as_label=held_out.frame["label"].to_numpy())
-    finding = ss.audit(model, table, tmp_path / "run", concepts=["same_as_label"], **OPTIONS).findings[0]
+    result = ss.audit(model, table, tmp_path / "run", concepts=["same_as_label"], **OPTIONS)
+    finding = result.findings[0]
     assert finding.verdict == "not testable"
     assert "no conflicting samples" in finding.reason
+    assert finding.association["phi"] == pytest.approx(1)
+    assert result.conclusion.exit_code == 3
+    assert result.undecided[0].startswith("the label is determined by same_as_label")
+    assert repr(result).splitlines()[1].startswith("  not decided: the label is determined by same_as_label")
+
+
+def test_u16_a_balanced_table_without_training_samples_decides_nothing(planted, tmp_path):
+    model, _, held_out = planted
+    result = ss.audit(model, held_out, tmp_path / "run", concepts=["tag"], **OPTIONS)
+    assert result["tag"].verdict == "encoded and used, not associated"
+    assert result.conclusion.exit_code == 3
+    assert "depends on tag" in result.undecided[0]
+    assert "measured in the audited samples" in repr(result)
+    page = result.report().read_text()
+    assert "What could not be decided" in page
+    assert "depends on tag" in page
 
 
 def test_lrp_changes_the_pictures_and_no_verdict(planted, audited, tmp_path):
