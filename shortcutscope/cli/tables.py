@@ -129,7 +129,7 @@ def _with_interval(rows: pd.DataFrame) -> str:
         return "-"
     row = rows.iloc[0]
     interval = f" ({row['low']:.2f}-{row['high']:.2f})" if row["low"] == row["low"] else ""
-    return f"{row['value']:.3f}{interval}"
+    return f"{row['value']:.3f}{interval}" + (f", {row['note']}" if row["note"] else "")
 
 
 def print_layers(console: Console, layers: Sequence[Layer]) -> None:
