@@ -117,5 +117,21 @@ def check_options(given: Mapping[str, Any], spelled: Callable[[str], str] = "{}=
             continue
         if number is not None and not isinstance(value, str | tuple | list) and not number.holds(value):
             raise InputError(f"{spelled(name)}{value}; it must be {number}")
+        if name == "device":
+            _check_device(value, spelled(name))
         if words is not None and isinstance(value, str) and value not in words:
             raise InputError(f"{spelled(name)}{value}; allowed are {', '.join(words)}")
+
+
+def _check_device(device: Any, spelled: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
+        there = ["cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
+        if torch.backends.mps.is_available():
+            there.append("mps")
+        raise InputError(
+            f"{spelled}{device} cannot be used on this machine; there are {', '.join(there)}"
+        ) from error

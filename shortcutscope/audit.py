@@ -281,6 +281,7 @@ def audit(
             "workers": workers,
             "task": task,
             "on_unreadable": on_unreadable,
+            "device": device,
         }
     )
     assert_splits_apart(data.frame)

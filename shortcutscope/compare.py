@@ -134,6 +134,7 @@ def compare(
             "positive": positive,
             "batch_size": batch_size,
             "task": task,
+            "device": device,
         }
     )
     biased, finding = biased_network(before, model, concept)

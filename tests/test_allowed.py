@@ -26,15 +26,18 @@ from shortcutscope.errors import InputError
         ("k", 0, "at least 1"),
         ("start", "modle", "model, fresh"),
         ("task", "regression", "multiclass"),
+        ("device", "banana", "there are cpu"),
+        ("device", "cuda:99", "there are cpu"),
     ],
 )
 def test_r11_what_an_option_may_not_be_is_refused_with_what_it_may(name, value, allowed):
-    with pytest.raises(InputError, match=rf"^{name}={value}; .*{allowed}"):
+    with pytest.raises(InputError, match=rf"^{name}={value}.*{allowed}"):
         check_options({name: value})
 
 
 def test_what_is_allowed_passes():
     check_options({"batch_size": np.int64(3), "seed": 0, "lr": 1e-4, "epochs": 0.5, "positive": None})
+    check_options({"device": "cpu"})
     check_options({"start": "model", "threshold": "otsu", "unknown": -1})
     assert all(str(number) for number in NUMBERS.values())
     assert all(WORDS.values())

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, expanded
 from shortcutscope.cli.origin import origin_of
+from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 
 _MASKS = "Masks"
@@ -60,6 +61,8 @@ def annotate(
     options: dict[str, Any] = {"method": method, "threshold": threshold_choice(threshold)}
     # A mask lies in the space of its image's file where the format knows of one; refused before the work.
     placed = "sources" in signature(exporter(export_format)).parameters
+    if export is not None:
+        require_writable(export.parent)
     found = finding_of(run, finding)
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()

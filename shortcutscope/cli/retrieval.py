@@ -12,6 +12,7 @@ from rich.table import Table
 from shortcutscope.cli.inputs import layer_choice
 from shortcutscope.cli.options import DataOptions, ModelOptions, expanded
 from shortcutscope.cli.origin import origin_of
+from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import read_frame
 
@@ -69,6 +70,9 @@ def retrieve(
         raise InputError(f"--page {str(page)!r} must end in .html")
     if page is not None and (origin is None or origin.data is None):
         raise InputError("--page shows pictures: give --data, the DATA of the audit")
+    for path in (csv, page):
+        if path is not None:
+            require_writable(path.parent)
     given = None
     if marks is not None:
         samples = read_frame(_samples(run))["sample_id"].astype(str)

@@ -13,6 +13,7 @@ from torch import nn
 from shortcutscope.allowed import check_options
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.audit import Audit
+from shortcutscope.data.planting import PlantedSource
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
 from shortcutscope.debias.materials import Floats, Materials, Start
@@ -119,7 +120,8 @@ def debias(
         judged = {"clean": clean, "held_out": held_out, "validation": validation, "test": test}
         for name, table in {"train": train, **judged}.items():
             if table is not None:
-                refuse_other_data(found.run, table, f"the samples of {name}")
+                planted = isinstance(table.source, PlantedSource)
+                refuse_other_data(found.run, table, f"the samples of {name}", others=planted)
         refuse_strange_samples(found.run, model, train)
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
