@@ -19,6 +19,7 @@ from torch import nn
 
 from shortcutscope.allowed import check_options
 from shortcutscope.conclusion import Conclusion, conclude_audit
+from shortcutscope.data.privacy import redacted_command, redacted_line
 from shortcutscope.data.readers import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
@@ -218,6 +219,7 @@ def audit(
     on_unreadable: Literal["raise", "skip"] = "raise",
     seed: int = 0,
     progress: bool = True,
+    keep_paths: bool = False,
     model_spec: str | None = None,
     command: str | None = None,
 ) -> Audit:
@@ -261,6 +263,8 @@ def audit(
         What to do with images that cannot be read.
     seed : int
         Seed of folds, permutations, resamples and choices of samples.
+    keep_paths : bool
+        Whether the run may name files: the paths of the command line, and each image's in ``files.parquet``.
 
     Returns
     -------
@@ -336,6 +340,7 @@ def audit(
     RunDirectory(path, inputs)  # refused before a folder is made
     if planned is not None:
         refuse_other_scan(path / "scan", planned)
+    spec = model_spec or type(model).__name__
     with locked(path):
         return _audit_in(
             RunDirectory(path, inputs),
@@ -345,14 +350,15 @@ def audit(
             scan_options,
             settings,
             about={
-                "spec": model_spec or type(model).__name__,
-                "command": command,
+                "spec": spec if keep_paths else redacted_command([spec])[0],
+                "command": command if keep_paths or command is None else redacted_line(command),
                 "fingerprint": fingerprint,
             },
             noted={"refused_columns": unlikely | refused}
             | ({"metadata": screen.to_dict()} if screen else {}),
             discovering=discovering,
             on_unreadable=on_unreadable,
+            keep_paths=keep_paths,
         )
 
 
@@ -368,6 +374,7 @@ def _audit_in(
     noted: dict[str, Any],
     discovering: bool,
     on_unreadable: Literal["raise", "skip"],
+    keep_paths: bool,
 ) -> Audit:
     """All stages, in a run directory that this process holds."""
     reading: dict[str, Any] = {
@@ -385,6 +392,8 @@ def _audit_in(
         refuse_other_scan(path / "scan", _planned(model, table, scan_options) or {})
     keep_identity(run, table, audited.reference)
     describe(run, model, audited, **about)
+    if keep_paths:
+        run.write_frame("files.parquet", pd.DataFrame(table.files.items(), columns=["sample_id", "image"]))
     run.update(seed=settings.seed, device=str(device or "cpu"), **noted)
     run.mark("verify", "done", time.perf_counter() - started)
     for text in (*audited.warnings, *table.notes):

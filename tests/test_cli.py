@@ -105,7 +105,7 @@ def test_audit_finds_the_shortcut_and_exits_with_2(
     assert str(tmp_path / "run" / "report.html") in out.replace("\n", "")
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
     command = shlex.split(json.loads((tmp_path / "run" / "run.json").read_text())["command"])
-    assert command[:4] == ["shortcutscope", "audit", brightness, str(study.manifest)]
+    assert command[:4] == ["shortcutscope", "audit", brightness, study.manifest.name]
 
     code, out, _ = run(capsys, "report", tmp_path / "run", "--out", tmp_path / "again.html")
     assert code == 0

@@ -49,7 +49,10 @@ def retrieval_of(run: str | Path, finding: str, *, marks: Marks | None = None, *
     path = marks_path(run, finding)
     kept = Marks.open(path)
     if marks is not None:
-        marks.aligned_to(scanned.samples["sample_id"].to_numpy())
+        ids = scanned.samples["sample_id"].astype(str)
+        images = options.get("images")
+        marks = marks.by_id(ids.tolist(), None if images is None else images.files)
+        marks.aligned_to(ids.to_numpy())
         kept = Marks(pd.concat([m.answers for m in (kept, marks) if len(m.answers)] or [kept.answers]))
     values = found.concept.aligned_to(scanned.samples["sample_id"]).values
     given = "known" if found.origin in KNOWN else "inferred"

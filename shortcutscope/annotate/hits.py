@@ -80,9 +80,23 @@ class Hits:
         """A copy of the table."""
         return self.frame.copy()
 
-    def to_csv(self, path: str | Path) -> Path:
-        """Write the table, to be marked in a spreadsheet (column ``mark``) and read in again."""
-        path, text = Path(path), self.frame.to_csv(index=False)
+    def to_csv(self, path: str | Path, files: Mapping[str, str] | None = None) -> Path:
+        """Write the table, to be marked in a spreadsheet (column ``mark``) and read in again.
+
+        Parameters
+        ----------
+        path
+            The file.
+        files
+            Sample id to the name of its image, such as ``table.files``: a column ``image``. Without it the
+            file names neither images nor patients.
+        """
+        frame = self.frame.drop(columns="group", errors="ignore")
+        if files is not None:
+            names = [files.get(name, "") for name in self.ids]
+            frame = self.frame.copy()
+            frame.insert(list(frame.columns).index("sample_id") + 1, "image", names)
+        path, text = Path(path), frame.to_csv(index=False)
         write_atomically(path, lambda file: file.write(text.encode()))
         return path
 

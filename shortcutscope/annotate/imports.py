@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -47,6 +47,7 @@ def read_marks(
     carrier: str | None = None,
     who: str = "",
     when: str = "",
+    files: Mapping[str, str] | None = None,
 ) -> Marks:
     """Read marks that were made elsewhere.
 
@@ -70,6 +71,9 @@ def read_marks(
         "free of it".
     who, when
         Kept as given, for tables without such columns.
+    files
+        Sample id to the name of its image's file, where it is known; ids that were made of the names need
+        none, and are found by the name as in the data.
 
     Raises
     ------
@@ -86,19 +90,19 @@ def read_marks(
     elif kind == ".xml":
         rows = _cvat(path, carrier)
     elif kind in (".csv", ".tsv", ".parquet"):
-        return _table(path, sample_ids, column, id_column, carrier, who, when)
+        return _table(path, SampleNames(sample_ids, files=files), column, id_column, carrier, who, when)
     else:
         raise InputError(
             f"{path} is {kind or 'without ending'}; allowed are .csv, .tsv, .parquet, .json, .xml"
         )
-    match = SampleNames(sample_ids)
+    match = SampleNames(sample_ids, files=files)
     answers = [(match(name), value) for name, value in rows if value is not None]
     return _made(answers, path, who, when)
 
 
 def _table(
     path: Path,
-    sample_ids: Sequence[str],
+    match: SampleNames,
     column: str | None,
     id_column: str | None,
     carrier: str | None,
@@ -115,7 +119,6 @@ def _table(
         raise InputError(f"{path} is no table that can be read: {error}") from error
     ids = _column(frame, id_column, ID_COLUMNS, "sample ids", path)
     answers = _column(frame, column, VALUE_COLUMNS, "answers", path)
-    match = SampleNames(sample_ids)
     values = [_value(_words(entry), carrier, path) for entry in frame[answers]]
     rows = [(match(str(n)), v) for n, v in zip(frame[ids], values, strict=True) if v is not None]
     made = _made(rows, path, who, when).answers

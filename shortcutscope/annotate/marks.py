@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from shortcutscope.data.sample_names import as_ids
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import slug, write_atomically
 
@@ -114,6 +115,10 @@ class Marks:
         ]
         new = pd.DataFrame(rows, columns=list(COLUMNS[:4])).assign(who=who, when=when)
         return Marks(new if self.answers.empty else pd.concat([self.answers, new], ignore_index=True))
+
+    def by_id(self, sample_ids: Sequence[str], files: Mapping[str, str] | None = None) -> Marks:
+        """These marks, of samples that are named by their images' files too, by sample id."""
+        return Marks(self.answers.assign(sample_id=as_ids(self.answers["sample_id"], sample_ids, files)))
 
     def aligned_to(self, sample_ids: Sequence[str] | npt.NDArray[Any]) -> Floats:
         """``(N,)`` 1, 0 or NaN of these samples.

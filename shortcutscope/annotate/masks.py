@@ -21,6 +21,7 @@ from shortcutscope.annotate.mask_writer import PRIOR, MaskWriter
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.annotate.thresholds import Threshold, check_threshold
 from shortcutscope.data.sample_geometry import image_name, mask_geometry
+from shortcutscope.data.sample_names import as_ids
 from shortcutscope.data.table import ImageTable
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
@@ -51,6 +52,7 @@ def annotate(
     method: Method = "fusion",
     threshold: Threshold = "otsu",
     heat: bool = False,
+    keep_paths: bool = False,
     extent: str | None = None,
     accepted: MaskSet | None = None,
     n_folds: int = 3,
@@ -71,7 +73,7 @@ def annotate(
     concept
         Which samples carry the artifact: known, marked, or found.
     samples
-        Ids of those whose masks are wanted; None for all of the scan.
+        Ids, or names of the files, of those whose masks are wanted; None for all of the scan.
     out
         Folder of the masks. An interrupted run there goes on.
     method
@@ -81,6 +83,8 @@ def annotate(
         Inside the region that the evidence points to: ``"otsu"``, ``"quantile"`` or a share of the range.
     heat
         Keep heat maps, too; :func:`heat_map` reads them.
+    keep_paths
+        Keep the names of the images' files, which exports then have; else images go by their ids there.
     extent
         What the audit found. A diffuse concept has no mask.
     accepted
@@ -107,7 +111,7 @@ def annotate(
     refuse_symmetric(concept)
     ids = scan.samples["sample_id"].astype(str).to_numpy()
     own = _in_order(table, ids)
-    wanted = _rows(ids, samples)
+    wanted = _rows(ids, None if samples is None else as_ids(samples, ids.tolist(), table.files))
     axes = len(own.shape) - 1
     if axes not in KIND_OF:
         raise InputError(
@@ -141,7 +145,7 @@ def annotate(
                     writer.append(
                         ids[row],
                         geometry.to_source(drawn.mask),
-                        image=image_name(own, row),
+                        image=image_name(own, row, keep_paths=keep_paths),
                         kind=KIND_OF[axes],
                         confidence=drawn.confidence,
                         flagged=needs_review(drawn, float(values[row])),

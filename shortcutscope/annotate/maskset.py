@@ -24,8 +24,7 @@ from shortcutscope.annotate.mask_manifest import (
 from shortcutscope.annotate.mask_writer import MaskWriter
 from shortcutscope.data.geometry import Frame, Geometry
 from shortcutscope.data.orientation import Orientation
-from shortcutscope.data.size_limit import MAX_PIXELS, check_size
-from shortcutscope.disk import inside
+from shortcutscope.data.sample_names import as_ids
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,8 +57,6 @@ class MaskSet:
         False while the masks are being made, or when that was interrupted.
     frame
         ``"displayed"`` or ``"stored"``: in which the masks are given.
-    max_pixels
-        Most pixels that a mask may have.
     """
 
     folder: Path
@@ -68,40 +65,24 @@ class MaskSet:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     complete: bool = True
     frame: Frame = "displayed"
-    max_pixels: int = MAX_PIXELS
 
     @classmethod
-    def open(cls, folder: str | Path, *, max_pixels: int = MAX_PIXELS) -> MaskSet:
+    def open(cls, folder: str | Path) -> MaskSet:
         """Open a folder of masks, also an unfinished one.
-
-        Files are read from the folder only, whatever its list says.
-
-        Parameters
-        ----------
-        folder
-            That a :class:`MaskWriter` made.
-        max_pixels
-            Most pixels that a mask may have.
 
         Raises
         ------
         InputError
-            When the folder holds no masks, or names files outside of it or masks that are too large.
+            When the folder holds no masks.
         """
         folder = Path(folder)
-        complete = not (folder / JOURNAL).exists()
-        if complete and not (folder / MANIFEST).exists():
+        if (folder / JOURNAL).exists():
+            read = read_journal(folder / JOURNAL)
+            return cls(folder, read.name, tuple(read.entries), read.provenance, complete=False)
+        if not (folder / MANIFEST).exists():
             raise InputError(f"{folder} holds no masks: it has no {MANIFEST}")
-        read = read_manifest(folder / MANIFEST) if complete else read_journal(folder / JOURNAL)
-        for entry in read.entries:
-            inside(folder, entry.file)
-            try:
-                check_size(entry.size, max_pixels)
-            except InputError as error:
-                raise InputError(f"the mask of {entry.sample_id!r} in {folder}: {error}") from error
-        return cls(
-            folder, read.name, tuple(read.entries), read.provenance, complete=complete, max_pixels=max_pixels
-        )
+        read = read_manifest(folder / MANIFEST)
+        return cls(folder, read.name, tuple(read.entries), read.provenance)
 
     # Reading
 
@@ -126,13 +107,16 @@ class MaskSet:
         return {entry.sample_id: k for k, entry in enumerate(self.entries)}
 
     def entry(self, sample_id: str) -> MaskEntry:
-        """What is known of a sample's mask.
+        """What is known of a sample's mask; the sample may be named by its image, too.
 
         Raises
         ------
         InputError
             When there is none.
         """
+        if sample_id not in self._positions:
+            images = {entry.sample_id: entry.image for entry in self.entries}
+            (sample_id,) = as_ids([sample_id], self.sample_ids, images)
         if sample_id not in self._positions:
             raise InputError(f"there is no mask of sample {sample_id!r} in {self.folder}")
         return self.entries[self._positions[sample_id]]
@@ -148,8 +132,8 @@ class MaskSet:
         return self._read(self.entry(sample_id))
 
     def _read(self, entry: MaskEntry) -> Mask:
-        path = inside(self.folder, entry.file)
-        mask = read_mask(path, self.max_pixels)
+        path = self.folder / entry.file
+        mask = read_mask(path)
         if mask.shape != entry.size:
             raise InputError(
                 f"the mask {path} has the size {mask.shape}, its image {entry.size}; "
@@ -188,11 +172,11 @@ class MaskSet:
         """
         if not self.complete:
             raise InputError(f"the masks in {self.folder} are not finished; make them to the end first")
+        answers = {self.entry(name).sample_id: answer for name, answer in answers.items()}
         for sample_id, answer in answers.items():
-            self.entry(sample_id)
             if answer not in (True, False, None):
                 raise InputError(f"an answer is True, False or None, not {answer!r} for {sample_id!r}")
-        whole = MaskSet.open(self.folder, max_pixels=self.max_pixels)
+        whole = MaskSet.open(self.folder)
         changed = {
             entry.sample_id: replace(entry, accepted=answers[entry.sample_id])
             if entry.sample_id in answers

@@ -20,6 +20,7 @@ from shortcutscope.annotate.marks import Marks
 from shortcutscope.annotate.progress import Advice, Drift, Precision, advise, drift, precision_at
 from shortcutscope.annotate.ranking import MIN_MARKS, Ranking, choose_views
 from shortcutscope.annotate.views import LayerChoice, candidates, layer_names, read_views, views_of
+from shortcutscope.data.sample_names import as_ids
 from shortcutscope.errors import InputError
 from shortcutscope.probes.cav import CAV
 from shortcutscope.probes.concept import Concept
@@ -96,9 +97,10 @@ class Retrieval:
     ) -> None:
         check_options({"seed": seed})
         self.name, self.seed, self.path, self.notes = name, seed, path, tuple(notes)
-        self.marks = marks
         self._samples = scanned.samples
         self._ids = scanned.samples["sample_id"].astype(str).to_numpy()
+        self._files = {} if images is None else images.files
+        self.marks = marks.by_id(self._ids.tolist(), self._files)
         self._known = np.full(len(self._ids), np.nan) if known is None else np.asarray(known, np.float64)
         self._inferred = None if inferred is None else np.asarray(inferred, np.float64)
         self._images = images
@@ -212,7 +214,8 @@ class Retrieval:
         Parameters
         ----------
         answers
-            Sample id to True (carries it), False (free of it) or None (takes a former mark back).
+            Sample id, or name of the image's file, to True (carries it), False (free of it) or None (takes a
+            former mark back).
         who, when
             Kept as given; nothing is filled in.
 
@@ -228,6 +231,8 @@ class Retrieval:
         """
         if not answers:
             return self
+        named = as_ids(answers, self._ids.tolist(), self._files)
+        answers = dict(zip(named, answers.values(), strict=True))
         before = self.marks
         self.marks = before.after(answers, self._asked, who=who, when=when)
         try:

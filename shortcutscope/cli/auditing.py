@@ -21,7 +21,15 @@ from shortcutscope.cli.inputs import (
     unreadable_choice,
     with_roles,
 )
-from shortcutscope.cli.options import IMAGES, MODEL, DataOptions, ModelOptions, Present, expanded
+from shortcutscope.cli.options import (
+    IMAGES,
+    MODEL,
+    DataOptions,
+    KeepPaths,
+    ModelOptions,
+    Present,
+    expanded,
+)
 from shortcutscope.cli.origin import remember
 from shortcutscope.errors import InputError
 
@@ -114,6 +122,7 @@ def audit(
     batch_size: Annotated[int, typer.Option(help="Images per batch.", rich_help_panel=_RUNNING)] = 64,
     workers: Annotated[int, typer.Option(help="Processes that read images.", rich_help_panel=_RUNNING)] = 0,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.", rich_help_panel=_RUNNING)] = "fp32",
+    keep_paths: KeepPaths = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what it would cost; write nothing.", rich_help_panel=_RUNNING),
@@ -129,7 +138,7 @@ def audit(
             "--train-data names other samples than DATA, --trained-on-these says they are the same"
         )
     table = with_roles(open_table(data, reading), train_split, audit_split)
-    train = open_training_columns(train_data, reading, table) if train_data else None
+    train = open_training_columns(train_data, reading, table, train_split) if train_data else None
     loaded = open_model(model, making)
     scanning: dict[str, Any] = {
         "layers": layer_choice(layers),
@@ -162,6 +171,7 @@ def audit(
         on_unreadable=unreadable_choice(on_unreadable),
         seed=seed,
         model_spec=model,
+        keep_paths=keep_paths,
         command=shlex.join(["shortcutscope", *context.obj]),
         **scanning,
     )

@@ -223,13 +223,14 @@ def clean_table(path: Path, train: ImageTable, reading: DataOptions) -> ImageTab
     import numpy as np
 
     from shortcutscope.data.manifest import read_manifest
+    from shortcutscope.data.sample_names import as_ids
 
     if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
         ids = reading.sample_id or "sample_id"
         frame = read_manifest(path, [ids])
         if reading.image not in frame.columns and ids in frame.columns:
             row_of = {name: row for row, name in enumerate(train.frame["sample_id"].astype(str))}
-            wanted = frame[ids].astype(str).tolist()
+            wanted = as_ids(frame[ids].astype(str), list(row_of), train.files)
             unknown = [name for name in wanted if name not in row_of]
             if unknown:
                 raise InputError(

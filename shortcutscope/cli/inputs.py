@@ -42,12 +42,9 @@ def open_table(data: str | Path, options: DataOptions) -> ImageTable:
         "mode": options.mode,
         "value_range": options.value_range,
         "transform": _normalization(options),
-        "max_pixels": options.max_pixels,
     }
     if options.missing is not None:
         reading["missing"] = _names(options.missing)
-    if options.window != "file":
-        reading["window"] = window_choice(options.window)
     if options.dims is not None:
         reading["dims"] = options.dims
     name, colon, root = str(data).partition(":")
@@ -99,11 +96,7 @@ def _open_dataset(name: str, root: str, options: DataOptions, reading: dict[str,
     if twice:
         raise InputError(f"--data-option {twice[0]}: give --{twice[0].replace('_', '-')} instead")
     # A data set has a range of its own, which the default of --value-range does not replace.
-    chosen = {
-        key: value
-        for key, value in reading.items()
-        if key == "window" or (value is not None and value != default.get(key))
-    }
+    chosen = {key: value for key, value in reading.items() if value is not None and value != default.get(key)}
     # A shell does not know the ~ behind a colon.
     return open_dataset(name, Path(root).expanduser(), **given, **chosen)
 
@@ -174,36 +167,44 @@ def with_roles(table: ImageTable, train_split: str | None, audit_split: str | No
     return table
 
 
-def open_training_columns(path: Path, options: DataOptions, table: ImageTable) -> ImageTable:
+def open_training_columns(
+    path: Path, options: DataOptions, table: ImageTable, train_split: str | None = None
+) -> ImageTable:
     """Open a manifest of the training samples for its columns; its images are not read and may be absent.
+
+    Parameters
+    ----------
+    path
+        The manifest.
+    options
+        How DATA is read.
+    table
+        The audited samples.
+    train_split
+        Name of the training split, where it is not called train or training.
 
     Raises
     ------
     InputError
         When the manifest cannot be read or lacks the label.
     """
-    import numpy as np
+    from shortcutscope.data.roles import Roles
+    from shortcutscope.data.unread import unread_table
 
-    from shortcutscope.data.manifest import read_manifest
-    from shortcutscope.data.table import ImageTable
-
-    ids = options.sample_id or "sample_id"
-    frame = read_manifest(path, [c for c in (options.image, ids, options.group) if c])
-    if ids not in frame.columns and options.image in frame.columns:
-        frame = frame.assign(**{ids: frame[options.image]})
-    frame = frame.drop(columns=[c for c in (options.image, options.mask) if c in frame.columns and c != ids])
-    blank = np.broadcast_to(np.float32(options.value_range[0]), (len(frame), 1, 1))
-    return ImageTable.from_arrays(
-        blank,
-        frame,
-        label=options.label,
-        sample_id=options.sample_id,
-        group=options.group,
-        split=options.split,
-        value_range=options.value_range,
+    made = unread_table(
+        path,
+        image=options.image,
+        roles=Roles(options.label, options.sample_id, options.group, options.split),
+        mask=options.mask,
+        root=options.root,
         classes=table.classes,
+        value_range=options.value_range,
         missing=_names(options.missing),
     )
+    splits = made.frame["split"].astype(str)
+    if train_split is None or train_split not in set(splits):
+        return made
+    return made.with_columns(split=splits.replace({train_split: "train"}).to_numpy())
 
 
 def open_model(spec: str, options: ModelOptions) -> nn.Module:
@@ -275,20 +276,6 @@ def unreadable_choice(text: str) -> Literal["raise", "skip"]:
             f"--on-unreadable {text!r} is not allowed; give raise, or skip to leave such images out"
         )
     return choices[text]
-
-
-def window_choice(text: str) -> Any:
-    """``file``, ``bits``, None for ``none``, or centre and width of ``40,400``."""
-    from shortcutscope.data.dicom_window import checked_window
-
-    if text == "none":
-        return None
-    try:
-        return checked_window(text if text in ("file", "bits") else _numbers(text, "--window"))
-    except InputError as error:
-        raise InputError(
-            f"--window {text!r} is not allowed; give file, bits, none, or centre and width: 40,400"
-        ) from error
 
 
 def _names(text: str | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, expanded
+from shortcutscope.cli.options import MODEL, DataOptions, KeepPaths, ModelOptions, expanded
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
@@ -48,6 +48,7 @@ def annotate(
         str,
         typer.Option("--format", help="coco, cvat, labelme, png, npz, nifti, ...", rich_help_panel=_MASKS),
     ] = "coco",
+    keep_paths: KeepPaths = False,
     reading: DataOptions,
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
@@ -66,7 +67,9 @@ def annotate(
     found = finding_of(run, finding)
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()
-    masks = annotate_finding(found, loaded, table, out=out, heat=heat, seed=seed, **options)
+    masks = annotate_finding(
+        found, loaded, table, out=out, heat=heat, seed=seed, keep_paths=keep_paths, **options
+    )
     console = Console()
     console.print(str(masks), markup=False, highlight=False)
     flagged = review_order(masks)
@@ -80,6 +83,12 @@ def annotate(
             sources = {"sources": table if file_source(table.source) is not None else {}}
         written = masks.export(export, export_format, **sources)
         console.print(f"{export_format}: {written}", markup=False, highlight=False, soft_wrap=True)
+        files = table.files
+        if any(entry.image != files.get(entry.sample_id, entry.image) for entry in masks.entries):
+            told = (
+                "its images go by their sample ids; draw masks anew with --keep-paths for their files' names"
+            )
+            console.print(told, markup=False, highlight=False)
 
 
 def threshold_choice(text: str) -> str | float:

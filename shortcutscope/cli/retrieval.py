@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from shortcutscope.cli.inputs import layer_choice
-from shortcutscope.cli.options import DataOptions, ModelOptions, expanded
+from shortcutscope.cli.options import DataOptions, KeepPaths, ModelOptions, expanded
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import read_frame
+
+if TYPE_CHECKING:
+    from shortcutscope.data.table import ImageTable
 
 #: Rows printed; the CSV file has all of them.
 _PRINTED = 10
@@ -53,6 +56,7 @@ def retrieve(
     queries: Annotated[
         int, typer.Option(help="Also name this many unmarked samples to look at next.", min=0)
     ] = 0,
+    keep_paths: KeepPaths = False,
     reading: DataOptions,
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
@@ -73,17 +77,22 @@ def retrieve(
     for path in (csv, page):
         if path is not None:
             require_writable(path.parent)
+    images = None if origin is None or origin.data is None else origin.table()
+    files = files_of(run, images)
+    if keep_paths and not files:
+        raise InputError("--keep-paths: the run does not name its files; give --data, the DATA of the audit")
     given = None
     if marks is not None:
         samples = read_frame(_samples(run))["sample_id"].astype(str)
-        given = read_marks(marks, list(samples), column=marks_column, carrier=carrier, who=who, when=when)
+        given = read_marks(
+            marks, list(samples), column=marks_column, carrier=carrier, who=who, when=when, files=files
+        )
     chosen = layers if layers in ("early", "all", "auto") else layer_choice(layers)
-    images = None if origin is None or origin.data is None else origin.table()
     if data is None and images is not None and len(images.shape) != IMAGE_AXES:
         images = None  # volumes and signals are ranked by the scan alone
     found = retrieval_of(run, finding, marks=given, layers=chosen, images=images, seed=seed)
     hits = found.hits(k)
-    hits.to_csv(csv)
+    hits.to_csv(csv, files if keep_paths else None)
     if page is not None:
         hits.to_html(page)
     console = Console()
@@ -102,6 +111,19 @@ def retrieve(
     console.print(f"hits: {csv}", markup=False, highlight=False, soft_wrap=True)
     if page is not None:
         console.print(f"pictures: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def files_of(run: Path, images: ImageTable | None) -> dict[str, str]:
+    """Sample id to the name of its image's file, by the table or the run; empty where neither knows."""
+    from shortcutscope.rundir import read_frame
+
+    if images is not None:
+        return images.files
+    kept = run / "files.parquet"
+    if not kept.exists():
+        return {}
+    frame = read_frame(kept)
+    return dict(zip(frame["sample_id"].astype(str), frame["image"].astype(str), strict=True))
 
 
 def _samples(run: Path) -> Path:

@@ -19,7 +19,7 @@ from shortcutscope.naming import read_anew
 from shortcutscope.probes.association import associate
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.reading import Reading
-from shortcutscope.probes.roles import audited_data, resolve_concepts
+from shortcutscope.probes.roles import audited_data, resolve_concepts, training_part
 from shortcutscope.probes.verdict import VerdictRule, untestable
 from shortcutscope.rundir import slug
 
@@ -96,6 +96,7 @@ def pose(
         Tables without the concept or with one class, samples or patients that are trained on, a class that
         does not exist.
     """
+    train = None if train is None else training_part(train)[0]
     tables = _tables(data, train)
     present = present or {}
     chosen = _choose(tables, concept, finding, present)
@@ -120,20 +121,7 @@ def _tables(data: ImageTable | Mapping[str, ImageTable], train: ImageTable | Non
         if not isinstance(table, ImageTable):
             raise InputError(f"data[{name!r}] is {type(table).__name__}, not an ImageTable")
         assert_splits_apart(table.frame)
-        if train is not None:
-            _refuse_shared_patients(name, table, train)
     return {name: audited_data(table, train, trained_on=False).table for name, table in given.items()}
-
-
-def _refuse_shared_patients(name: str, table: ImageTable, train: ImageTable) -> None:
-    if not (table.has_groups and train.has_groups):
-        return
-    shared = sorted(set(table.frame["group"]) & set(train.frame["group"]))
-    if shared:
-        raise InputError(
-            f"{len(shared)} patients (groups) of the table {name!r} are also in train, for example "
-            f"{shared[:3]}: the comparison needs patients that no network was trained on"
-        )
 
 
 def _choose(

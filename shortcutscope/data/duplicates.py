@@ -62,7 +62,7 @@ def one_row_a_file(
     rows = np.flatnonzero(~pd.Series(codes).duplicated().to_numpy())
     if len(rows) == len(frame):
         return frame, rows, []
-    called = [names[row] for row in rows]
+    called = [names[int(row)] for row in rows]
     for role in ("label", "group", "split"):
         if role in roles:
             _refuse_torn(frame[roles[role]], codes, called, role)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
-__all__ = ["redacted_command", "without_folders"]
+__all__ = ["redacted_command", "redacted_line", "without_folders"]
 
 #: An absolute path of any system, in quotes or up to a blank; also ~/..., \\server\..., file:///...
 _START = r"(?:file://|[A-Za-z]:(?=[\\/])|~(?=[\\/]))?[\\/]{1,2}"
@@ -44,6 +45,14 @@ def redacted_command(words: Sequence[str]) -> list[str]:
     ['audit', '--out=a', 'hf:microsoft/resnet-50', 'chexpert:x']
     """
     return [_redacted(word) for word in words]
+
+
+def redacted_line(command: str) -> str:
+    """A command line, as a shell takes it, with the names of files and folders in the place of paths."""
+    try:
+        return shlex.join(redacted_command(shlex.split(command)))
+    except ValueError:  # no shell's line
+        return without_folders(command)
 
 
 def _redacted(word: str) -> str:

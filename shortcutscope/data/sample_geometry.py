@@ -8,6 +8,7 @@ from torch import Tensor
 
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.own_frame import file_name, own_frame
+from shortcutscope.data.sample_names import plain_name
 from shortcutscope.data.transform_geometry import follow
 from shortcutscope.errors import InputError
 
@@ -15,9 +16,14 @@ if TYPE_CHECKING:
     from shortcutscope.data.samples import SampleTable
 
 
-def image_name(table: SampleTable, i: int) -> str:
-    """What other tools call the image of row `i`: its file below the table's root, else its sample id."""
-    return file_name(table.source, int(table.rows[i])) or str(table.frame["sample_id"].iloc[i])
+def image_name(table: SampleTable, i: int, *, keep_paths: bool = True) -> str:
+    """What other tools call the image of row `i`: its file below the table's root, else its sample id.
+
+    Without `keep_paths` it is the sample id with the file's ending.
+    """
+    sample_id = str(table.frame["sample_id"].iloc[i])
+    name = file_name(table.source, int(table.rows[i]))
+    return plain_name(sample_id, name) if name is None or not keep_paths else name
 
 
 def mask_geometry(table: SampleTable, i: int, image: Tensor | None = None) -> Geometry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from shortcutscope.data.image_names import default_id
@@ -52,14 +52,8 @@ class SampleNames:
         for name, sample_id in (*self.aliases.items(), *self.ids.items()):
             self.stems.setdefault(_stem(name), set()).add(sample_id)
 
-    def __call__(self, name: str) -> str:
-        """Sample id of an image.
-
-        Raises
-        ------
-        InputError
-            When no sample, or more than one, goes by that name.
-        """
+    def find(self, name: str) -> str | None:
+        """Sample id of an image by itself or its file's whole name; None where no sample goes by that."""
         exact = self.ids.get(name) or self.aliases.get(name)
         if exact is not None:
             return exact
@@ -68,6 +62,19 @@ class SampleNames:
             made = default_id("/".join(parts[start:]))
             if made in self.ids:
                 return made
+        return None
+
+    def __call__(self, name: str) -> str:
+        """Sample id of an image.
+
+        Raises
+        ------
+        InputError
+            When no sample, or more than one, goes by that name.
+        """
+        exact = self.find(name)
+        if exact is not None:
+            return exact
         found = self.stems.get(_stem(name), set())
         if len(found) == 1:
             return next(iter(found))
@@ -77,6 +84,23 @@ class SampleNames:
             f"{self.what} go by sample_id, or by the image's name as in the data, and {name!r} is no sample "
             f"of this run; an id is such as {next(iter(self.ids), None)!r}"
         )
+
+
+def as_ids(
+    names: Iterable[str], sample_ids: Sequence[str], files: Mapping[str, str] | None = None
+) -> list[str]:
+    """Names of images as their sample ids; ids, and names of no sample, are left as they are."""
+    given, known = [str(name) for name in names], {str(i) for i in sample_ids}
+    if known.issuperset(given):
+        return given
+    match = SampleNames(sample_ids, files=files)
+    return [match.find(name) or name for name in given]
+
+
+def plain_name(sample_id: str, file: str | None) -> str:
+    """A name for a sample's image that does not show its file's: the id, with the file's ending."""
+    ending = "" if file is None else file[len(file) - len(PurePosixPath(file).name) :][len(_stem(file)) :]
+    return sample_id if sample_id.lower().endswith(ending.lower()) else sample_id + ending
 
 
 def _stem(name: str) -> str:

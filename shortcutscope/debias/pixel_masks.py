@@ -9,6 +9,7 @@ from torch import Tensor
 
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.data.planting import artifact_mask
+from shortcutscope.data.sample_names import as_ids
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 
@@ -26,6 +27,9 @@ def input_masks(masks: MaskSet, table: ImageTable) -> InputMasks:
         When none of the masks is of a sample of this table.
     """
     ids = table.frame["sample_id"].astype(str).tolist()
+    if set(ids).isdisjoint(masks.sample_ids):  # masks that go by their images' names
+        files = table.files
+        ids = as_ids((files.get(name, name) for name in ids), masks.sample_ids)
     if not any(name in masks for name in ids):
         raise InputError(
             f"none of the {len(masks)} masks is of one of the {len(ids)} training samples (by sample id); "

@@ -13,6 +13,7 @@ from torch import nn
 from shortcutscope.allowed import check_options
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.audit import Audit
+from shortcutscope.data.apart import assert_tables_apart, shared_rows
 from shortcutscope.data.planting import PlantedSource
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
@@ -122,12 +123,11 @@ def debias(
             if table is not None:
                 planted = isinstance(table.source, PlantedSource)
                 refuse_other_data(found.run, table, f"the samples of {name}", others=planted)
+        refuse_strange_samples(found.run, model, train)
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
     tables = [table for table in (biased, clean, held_out) if table is not None]
     known = _concept(concept, found, tables, findings, present)
-    if found is not None and found.run is not None:
-        refuse_strange_samples(found.run, model, biased, _values(known, biased))
     materials = Materials(
         model=model,
         train=biased,
@@ -242,7 +242,7 @@ def _without(train: ImageTable, clean: ImageTable | None) -> tuple[ImageTable, l
     """The training samples that are not clean ones."""
     if clean is None:
         return train, []
-    inside = train.frame["sample_id"].isin(set(clean.frame["sample_id"])).to_numpy()
+    inside = shared_rows(train, clean)
     if not inside.any():
         return train, []
     if inside.all():
@@ -259,16 +259,9 @@ def _require_apart(train: ImageTable, clean: ImageTable | None, others: dict[str
         for what, trained in (("training", train), ("clean", clean)):
             if trained is None:
                 continue
-            columns = ["sample_id"] + (["group"] if trained.has_groups and table.has_groups else [])
-            for column in columns:
-                both = sorted(set(trained.frame[column]) & set(table.frame[column]))
-                if both:
-                    kind = "samples" if column == "sample_id" else "patients"
-                    raise InputError(
-                        f"{len(both)} {kind} are in the {what} samples and in {role}, among them "
-                        f"{', '.join(map(repr, both[:3]))}: what is judged on must not be trained "
-                        "on; take them out of one of the two"
-                    )
+            where = f"in the {what} samples and in {role}"
+            mend = "what is judged on must not be trained on; take them out of one of the two"
+            assert_tables_apart(trained, table, where, mend)
 
 
 def _concept(

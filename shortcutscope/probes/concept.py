@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from shortcutscope.data.sample_names import as_ids
 from shortcutscope.errors import InputError
 from shortcutscope.probes.columns import ColumnKind, column_values
 from shortcutscope.probes.marks import KEEP, MIN_MARKS, propagate_marks
@@ -116,8 +117,11 @@ class Concept:
             When it knows none of them: then the ids are of another table.
         """
         wanted = np.array([str(i) for i in sample_ids], dtype=np.str_)
-        own = pd.Series(self.values, index=pd.Index(self.sample_ids))
-        if len(wanted) and not np.isin(wanted, self.sample_ids).any():
+        named = self.sample_ids
+        if len(wanted) and not np.isin(wanted, named).any():  # a user's concept may go by the images' names
+            named = np.array(as_ids(named, wanted.tolist()), dtype=np.str_)
+        own = pd.Series(self.values, index=pd.Index(named))
+        if len(wanted) and not np.isin(wanted, named).any():
             raise InputError(
                 f"concept {self.name!r} knows none of the {len(wanted)} samples asked for "
                 f"(its ids: {_some(self.sample_ids)}; asked for: {_some(wanted)})"

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
+from shortcutscope.data.sample_names import as_ids
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.errors import InputError
 from shortcutscope.probes.alive import alive, size_of
@@ -227,6 +228,7 @@ def _marks(ids: npt.NDArray[Any], carriers: Sequence[str], others: Sequence[str]
     """``(N,)`` 1 for marked, 0 for named others, NaN for the rest."""
     carriers, others = [str(i) for i in carriers], [str(i) for i in others]
     position = {name: k for k, name in enumerate(ids)}
+    carriers, others = (as_ids(named, list(position)) for named in (carriers, others))
     unknown = [i for i in [*carriers, *others] if i not in position]
     if unknown:
         raise InputError(f"{len(unknown)} marked samples are not in the scan, among them {unknown[:5]}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from shortcutscope.data.apart import assert_tables_apart
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
@@ -18,6 +19,7 @@ from shortcutscope.rundir import slug
 
 Role = Literal["held-out", "training"]
 TRAINING = ("train", "training")
+HELD_OUT = ("val", "valid", "validation", "test", "testing")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
         When samples are both audited and given as training samples, or there is one class only.
     """
     is_train = data.frame["split"].astype(str).str.lower().isin(TRAINING).to_numpy()
-    table, reference, warnings, assumptions = data, train, [], []
+    warnings: list[str] = []
+    train, assumptions = (None, []) if train is None else training_part(train)
+    table, reference = data, train
     role: Role = "training" if trained_on else "held-out"
     if is_train.all():
         role = "training"
@@ -78,12 +82,14 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
             "no training samples were given: association with the label is that in the audited data"
         )
     if train is not None and not trained_on:
-        shared = set(train.frame["sample_id"]) & set(table.frame["sample_id"])
-        if shared:
-            raise InputError(
-                f"{len(shared)} samples are given both to audit and as training samples, for example "
-                f"{sorted(shared)[:3]}: leave them out of one, or say trained_on=True"
-            )
+        assert_tables_apart(
+            train,
+            table,
+            "given both to audit and as training samples",
+            "held-out samples and patients must not be trained on. Leave them out of one of the tables, give "
+            "the training table a column split (its rows 'train' count), or say trained_on=True "
+            "(--trained-on-these) where the audited samples were trained on",
+        )
     if not table.has_groups:
         assumptions.append(
             "no patient or group column was given: every image is taken as a patient of its own"
@@ -92,6 +98,29 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
     if len(labels) < 2:
         raise InputError(f"all audited samples have label {labels[0]}: an audit needs at least two classes")
     return AuditedData(table, reference, role, tuple(warnings), tuple(assumptions))
+
+
+def training_part(train: ImageTable) -> tuple[ImageTable, list[str]]:
+    """The rows of the training split, or all where there are no splits; and what that leaves out.
+
+    Raises
+    ------
+    InputError
+        When all splits are of validation and test.
+    """
+    splits = train.frame["split"].astype(str)
+    own = splits.str.lower().isin(TRAINING).to_numpy()
+    if own.all() or not (splits != "").any():
+        return train, []
+    if own.any():
+        told = f"of the training table only the {int(own.sum())} rows of its training split count"
+        return train.take(np.flatnonzero(own)), [told]
+    if splits.str.lower().isin([*HELD_OUT, ""]).all():
+        raise InputError(
+            f"the training table has no training rows: its splits are {sorted(set(splits) - {''})}; give the "
+            "rows that the model was trained on"
+        )
+    return train, []
 
 
 def resolve_concepts(

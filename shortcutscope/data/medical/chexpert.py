@@ -185,9 +185,9 @@ def _in_batches(folder: Path, names: Sequence[str]) -> list[str]:
     for split, what in (("train", "train"), ("valid", "validate")):
         for batch in _batches(folder, what):
             for place in (batch / split, batch):
-                for patient in place.glob("patient*"):
-                    where = places.setdefault((split, patient.name), [])
-                    where.append(patient.relative_to(folder).as_posix())
+                for found in place.glob("patient*"):
+                    where = places.setdefault((split, found.name), [])
+                    where.append(found.relative_to(folder).as_posix())
     made = []
     for name in names:
         split, patient, rest = name.split("/", 2)

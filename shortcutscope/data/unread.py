@@ -1,0 +1,85 @@
+"""A table of samples whose images are not read and need not be there: for their columns alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shortcutscope.data.duplicates import one_row_a_file
+from shortcutscope.data.image_names import default_id, file_key, local_names
+from shortcutscope.data.manifest import read_manifest, trimmed
+from shortcutscope.data.missing import without_markers
+from shortcutscope.data.readers import Array, UnreadableImageError
+from shortcutscope.data.roles import Roles, as_text, role_frame
+from shortcutscope.data.sources import ArraySource, ImageSource, PathSource
+from shortcutscope.data.table import ImageTable
+
+__all__ = ["UnreadFiles", "unread_table"]
+
+
+class UnreadFiles(PathSource):
+    """Files that are known by name alone."""
+
+    def read(self, i: int) -> Array:
+        """Refused: nobody said how these images are read.
+
+        Raises
+        ------
+        UnreadableImageError
+            Always.
+        """
+        raise UnreadableImageError(f"the table knows its images by name alone: {self.names[i]!r} is not read")
+
+
+def unread_table(
+    path: str | Path,
+    *,
+    image: str,
+    roles: Roles,
+    mask: str | None = None,
+    root: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    missing: Sequence[str] = (),
+    **options: Any,
+) -> ImageTable:
+    """Table of a manifest, as :meth:`shortcutscope.data.table.ImageTable.from_csv` makes it.
+
+    Parameters
+    ----------
+    path
+        The manifest; it may have no column of images.
+    image, roles, mask, root, classes, missing
+        As there.
+    **options
+        Of the table's constructor.
+
+    Raises
+    ------
+    InputError
+        When the manifest cannot be read or lacks the label.
+    """
+    notes: list[str] = []
+    named = [roles.sample_id, roles.group, roles.split, "sample_id", "group", "split", image]
+    text = {column for column in named if column is not None} - {roles.label}
+    frame, told = trimmed(without_markers(read_manifest(path, sorted(text), notes), missing))
+    notes += told
+    ids: list[str] | None = None
+    source: ImageSource
+    if image in frame.columns:
+        base = str(Path(Path(path).parent if root is None else root).absolute())
+        names = local_names(as_text(frame[image], "image file"), base)
+        keys = [file_key(name, base) for name in names]
+        frame, rows, told = one_row_a_file(frame, keys, names, roles.named(frame))
+        notes += told
+        names = [names[row] for row in rows]
+        ids = [default_id(name, base) for name in names]
+        source = UnreadFiles(names, base)
+    else:
+        low = options.get("value_range", (0.0, 1.0))[0]
+        source = ArraySource(np.broadcast_to(np.float32(low), (len(frame), 1, 1)))
+    drop = [column for column in (image, mask) if column is not None and column in frame.columns]
+    prepared, found, has_groups = role_frame(frame, roles, default_ids=ids, drop=drop, classes=classes)
+    return ImageTable(prepared, source, classes=found, has_groups=has_groups, notes=notes, **options)
