@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from shortcutscope.errors import InputError, ShortcutscopeError
 
@@ -114,3 +114,32 @@ def intact(path: Path | str, what: str, mend: str) -> Iterator[None]:
         raise InputError(
             f"{path} is damaged, or not {what} ({type(error).__name__}: {error}): {mend}"
         ) from error
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Path of a file that a manifest names: in the manifest's folder or below it, and nowhere else.
+
+    Parameters
+    ----------
+    folder
+        That the manifest lies in.
+    name
+        As the manifest has it, with ``/`` between folders.
+
+    Raises
+    ------
+    InputError
+        For an absolute name, one with ``..``, and a link that leads out of the folder.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    strange = (
+        not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name
+    )
+    if not strange:
+        found = folder.joinpath(*path.parts)
+        if found.resolve().is_relative_to(folder.resolve()):
+            return found
+    raise InputError(
+        f"{folder} names the file {name!r}, which lies outside of it; it is not read. Copy the file into the "
+        "folder, or make the folder again"
+    )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from shortcutscope.data.orientation import Orientation
+from shortcutscope.data.size_limit import MAX_PIXELS, check_size
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import slug, write_atomically
@@ -107,14 +108,20 @@ class MaskEntry:
             box = told["box"]
             turned = told.get("orientation")
             confidence, accepted = told.get("confidence"), told.get("accepted")
+            orientation = None if turned is None else Orientation.from_dict(turned)
             if told["kind"] not in KINDS:
                 raise ValueError(f"kind is {told['kind']!r}")
+            size = tuple(int(side) for side in told["size"])
+            if len(size) != (3 if told["kind"] == "volume" else 2) or min(size) < 1:
+                raise ValueError(f"size is {size} of a {told['kind']}")
+            if orientation is not None and len(orientation.axes) != len(size):
+                raise ValueError(f"orientation has {len(orientation.axes)} axes")
             return cls(
                 sample_id=str(told["sample_id"]),
                 image=str(told["file_name"]),
                 file=str(told["mask_file"]),
                 kind=told["kind"],
-                size=tuple(int(side) for side in told["size"]),
+                size=size,
                 area=int(told["area"]),
                 box=None if box is None else (tuple(map(int, box[0])), tuple(map(int, box[1]))),
                 digest=str(told["digest"]),
@@ -122,9 +129,9 @@ class MaskEntry:
                 flagged=bool(told.get("flagged", False)),
                 accepted=None if accepted is None else bool(accepted),
                 edited=bool(told.get("edited", False)),
-                orientation=None if turned is None else Orientation.from_dict(turned),
+                orientation=orientation,
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise InputError(f"an entry of a mask lacks something or is malformed: {error!r}") from error
 
 
@@ -187,7 +194,7 @@ def write_mask(path: Path, mask: Mask, text: Mapping[str, str] | None = None) ->
     write_atomically(path, lambda file: picture.save(file, "PNG", pnginfo=told))
 
 
-def read_mask(path: Path) -> Mask:
+def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Mask:
     """Read what :func:`write_mask` or a paint program wrote.
 
     A pixel is inside where it is above half of white, so that a soft brush leaves a hard mask.
@@ -195,19 +202,24 @@ def read_mask(path: Path) -> Mask:
     Raises
     ------
     InputError
-        Naming the file, when it is missing, broken, or no picture of black and white.
+        Naming the file, when it is missing, broken, larger than `max_pixels`, or no picture of black and
+        white.
     """
     from shortcutscope.data.readers import read_image
 
     if path.suffix == ".npz":
-        from shortcutscope.data.sources import read_npz
+        from shortcutscope.data.sources import npz_shape, read_npz
 
+        with intact(path, "a mask", "draw it again"):
+            shape = npz_shape(path, "mask")
+        try:
+            check_size(shape, max_pixels)
+        except InputError as error:
+            raise InputError(f"{path} is no mask: {error}") from error
         with intact(path, "a mask", "draw it again"):
             values = read_npz(path, "mask")
     else:
-        with intact(path, "a picture", "draw this mask again"), Image.open(path) as picture:
-            picture.verify()  # reading alone compares no checksums
-        values = read_image(path).max(axis=0)
+        values = read_image(path, max_pixels=max_pixels).max(axis=0)
     if values.dtype == np.bool_:
         return values
     top = values.max()

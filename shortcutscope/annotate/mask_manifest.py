@@ -140,7 +140,7 @@ def read_journal(path: Path) -> Manifest:
                     name, provenance = str(told["name"]), dict(told["provenance"])
                 else:
                     entries.append(MaskEntry.from_dict(told))
-            except (ValueError, KeyError, TypeError):  # an InputError is a ValueError
+            except (ValueError, KeyError, TypeError, RecursionError):  # an InputError is a ValueError
                 break
             whole += len(line)
     if name is None:

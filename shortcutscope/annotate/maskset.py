@@ -25,6 +25,8 @@ from shortcutscope.annotate.mask_writer import MaskWriter
 from shortcutscope.data.geometry import Frame, Geometry
 from shortcutscope.data.orientation import Orientation
 from shortcutscope.data.sample_names import as_ids
+from shortcutscope.data.size_limit import MAX_PIXELS, check_size
+from shortcutscope.disk import inside
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class MaskSet:
         False while the masks are being made, or when that was interrupted.
     frame
         ``"displayed"`` or ``"stored"``: in which the masks are given.
+    max_pixels
+        Most pixels that a mask may have.
     """
 
     folder: Path
@@ -65,24 +69,40 @@ class MaskSet:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     complete: bool = True
     frame: Frame = "displayed"
+    max_pixels: int = MAX_PIXELS
 
     @classmethod
-    def open(cls, folder: str | Path) -> MaskSet:
+    def open(cls, folder: str | Path, *, max_pixels: int = MAX_PIXELS) -> MaskSet:
         """Open a folder of masks, also an unfinished one.
+
+        Files are read from the folder only, whatever its list says.
+
+        Parameters
+        ----------
+        folder
+            That a :class:`MaskWriter` made.
+        max_pixels
+            Most pixels that a mask may have.
 
         Raises
         ------
         InputError
-            When the folder holds no masks.
+            When the folder holds no masks, or names files outside of it or masks that are too large.
         """
         folder = Path(folder)
-        if (folder / JOURNAL).exists():
-            read = read_journal(folder / JOURNAL)
-            return cls(folder, read.name, tuple(read.entries), read.provenance, complete=False)
-        if not (folder / MANIFEST).exists():
+        complete = not (folder / JOURNAL).exists()
+        if complete and not (folder / MANIFEST).exists():
             raise InputError(f"{folder} holds no masks: it has no {MANIFEST}")
-        read = read_manifest(folder / MANIFEST)
-        return cls(folder, read.name, tuple(read.entries), read.provenance)
+        read = read_manifest(folder / MANIFEST) if complete else read_journal(folder / JOURNAL)
+        for entry in read.entries:
+            inside(folder, entry.file)
+            try:
+                check_size(entry.size, max_pixels)
+            except InputError as error:
+                raise InputError(f"the mask of {entry.sample_id!r} in {folder}: {error}") from error
+        return cls(
+            folder, read.name, tuple(read.entries), read.provenance, complete=complete, max_pixels=max_pixels
+        )
 
     # Reading
 
@@ -132,8 +152,8 @@ class MaskSet:
         return self._read(self.entry(sample_id))
 
     def _read(self, entry: MaskEntry) -> Mask:
-        path = self.folder / entry.file
-        mask = read_mask(path)
+        path = inside(self.folder, entry.file)
+        mask = read_mask(path, self.max_pixels)
         if mask.shape != entry.size:
             raise InputError(
                 f"the mask {path} has the size {mask.shape}, its image {entry.size}; "
@@ -176,7 +196,7 @@ class MaskSet:
         for sample_id, answer in answers.items():
             if answer not in (True, False, None):
                 raise InputError(f"an answer is True, False or None, not {answer!r} for {sample_id!r}")
-        whole = MaskSet.open(self.folder)
+        whole = MaskSet.open(self.folder, max_pixels=self.max_pixels)
         changed = {
             entry.sample_id: replace(entry, accepted=answers[entry.sample_id])
             if entry.sample_id in answers

@@ -42,9 +42,12 @@ def open_table(data: str | Path, options: DataOptions) -> ImageTable:
         "mode": options.mode,
         "value_range": options.value_range,
         "transform": _normalization(options),
+        "max_pixels": options.max_pixels,
     }
     if options.missing is not None:
         reading["missing"] = _names(options.missing)
+    if options.window != "file":
+        reading["window"] = window_choice(options.window)
     if options.dims is not None:
         reading["dims"] = options.dims
     name, colon, root = str(data).partition(":")
@@ -96,7 +99,11 @@ def _open_dataset(name: str, root: str, options: DataOptions, reading: dict[str,
     if twice:
         raise InputError(f"--data-option {twice[0]}: give --{twice[0].replace('_', '-')} instead")
     # A data set has a range of its own, which the default of --value-range does not replace.
-    chosen = {key: value for key, value in reading.items() if value is not None and value != default.get(key)}
+    chosen = {
+        key: value
+        for key, value in reading.items()
+        if key == "window" or (value is not None and value != default.get(key))
+    }
     # A shell does not know the ~ behind a colon.
     return open_dataset(name, Path(root).expanduser(), **given, **chosen)
 
@@ -276,6 +283,20 @@ def unreadable_choice(text: str) -> Literal["raise", "skip"]:
             f"--on-unreadable {text!r} is not allowed; give raise, or skip to leave such images out"
         )
     return choices[text]
+
+
+def window_choice(text: str) -> Any:
+    """``file``, ``bits``, None for ``none``, or centre and width of ``40,400``."""
+    from shortcutscope.data.dicom_window import checked_window
+
+    if text == "none":
+        return None
+    try:
+        return checked_window(text if text in ("file", "bits") else _numbers(text, "--window"))
+    except InputError as error:
+        raise InputError(
+            f"--window {text!r} is not allowed; give file, bits, none, or centre and width: 40,400"
+        ) from error
 
 
 def _names(text: str | None) -> list[str]:

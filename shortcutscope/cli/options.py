@@ -76,6 +76,17 @@ class DataOptions:
     value_range: Annotated[
         tuple[float, float], typer.Option(help="Lowest and highest value.", rich_help_panel=IMAGES)
     ] = (0.0, 1.0)
+    window: Annotated[
+        str,
+        typer.Option(
+            help="Of DICOM files: file (the window that each names), bits (the full range of its bits), none "
+            "(physical values), or centre and width, such as 40,400.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = "file"
+    max_pixels: Annotated[
+        int, typer.Option(help="Most values of one image.", min=1, rich_help_panel=IMAGES)
+    ] = 2**28
     mean: Annotated[str | None, typer.Option(help="Mean, one or per channel.", rich_help_panel=IMAGES)] = None
     std: Annotated[
         str | None, typer.Option(help="Deviation, one or per channel.", rich_help_panel=IMAGES)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.data.orientation import Orientation
+from shortcutscope.data.size_limit import MAX_PIXELS, check_size
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 
@@ -21,7 +22,9 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def read_nifti(path: str | Path, dims: int | None = None) -> tuple[Array, int, bool]:
+def read_nifti(
+    path: str | Path, dims: int | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Array, int, bool]:
     """Values of a NIfTI file, its axes running to the right, the front and the top (RAS).
 
     As MONAI's ``Orientation("RAS")`` and TorchIO's ``ToCanonical`` have it; axes are exchanged and mirrored,
@@ -33,6 +36,8 @@ def read_nifti(path: str | Path, dims: int | None = None) -> tuple[Array, int, b
         The file.
     dims
         2 takes the only slice of a file with one; None or 3 gives a volume.
+    max_pixels
+        Most values that a file may have.
 
     Returns
     -------
@@ -46,10 +51,17 @@ def read_nifti(path: str | Path, dims: int | None = None) -> tuple[Array, int, b
     Raises
     ------
     InputError
-        When the file has other axes than `dims` allows, or nibabel is missing. Broken files raise what
-        nibabel raises.
+        When the file has other axes than `dims` allows, more than `max_pixels` values, or values that are no
+        real numbers, or nibabel is missing. Broken files raise what nibabel raises.
     """
     image = _load(path)
+    check_size(image.shape, max_pixels)
+    kind = image.get_data_dtype()
+    if kind.kind not in "biuf":
+        raise InputError(
+            f"its values are {'complex numbers' if kind.kind == 'c' else 'colours or records'} ({kind}); "
+            "save it as real numbers, such as magnitudes, with a fourth axis for colours"
+        )
     values = np.asarray(image.dataobj, dtype=np.float32)
     size, orientation = _frame(image, dims, str(path))
     while values.ndim > _SPATIAL + 1 and values.shape[-1] == 1:

@@ -6,13 +6,12 @@ from dataclasses import replace
 from functools import singledispatch
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from shortcutscope.data.dicom import dicom_size, is_dicom
 from shortcutscope.data.image_names import file_key, portable_name
 from shortcutscope.data.joining import JoinedSource
 from shortcutscope.data.nifti import is_nifti, nifti_frame
 from shortcutscope.data.orientation import Orientation
+from shortcutscope.data.picture_files import EXIF_TAG, opened_picture
 from shortcutscope.data.planting import PlantedSource
 from shortcutscope.data.readers import UnreadableImageError
 from shortcutscope.data.sources import ArraySource, DatasetSource, ImageSource, NpzSource, PathSource, Reading
@@ -21,7 +20,6 @@ from shortcutscope.extras import MissingExtraError
 
 #: Size in the displayed frame, and orientation of the stored one.
 OwnFrame = tuple[tuple[int, ...], Orientation]
-_EXIF_TAG = 0x0112
 _TIFF_COLUMNS, _TIFF_ROWS = 256, 257
 
 
@@ -114,23 +112,21 @@ def _from_header(path: Path, reading: Reading) -> OwnFrame | None:
         if is_waveform(path):
             length = waveform_length(path)
             return None if length is None else ((length,), Orientation.identity(1))
-        return None if path.suffix.lower() == ".npy" else _from_pillow_header(path)
+        return None if path.suffix.lower() == ".npy" else _from_pillow_header(path, reading.max_pixels)
     except (MemoryError, MissingExtraError):
         raise
     except Exception as error:  # decoders raise anything on broken bytes
         raise UnreadableImageError(f"cannot read the image {str(path)!r}: {error}") from error
 
 
-def _from_pillow_header(path: Path) -> OwnFrame | None:
-    try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                return None
-            orientation = Orientation.from_exif(int(image.getexif().get(_EXIF_TAG, 1)))
-            stored = (image.height, image.width)
-            if image.format == "TIFF":  # Pillow gives the size of the turned image
-                tags = image.tag_v2  # type: ignore[attr-defined]
-                stored = (int(tags[_TIFF_ROWS]), int(tags[_TIFF_COLUMNS]))
-            return orientation.shown_size(stored), orientation
-    except UnidentifiedImageError:
-        return None
+def _from_pillow_header(path: Path, max_pixels: int) -> OwnFrame | None:
+    with path.open("rb") as file:
+        image = opened_picture(file, max_pixels)
+        if image is None or getattr(image, "n_frames", 1) > 1:
+            return None
+        orientation = Orientation.from_exif(int(image.getexif().get(EXIF_TAG, 1)))
+        stored = (image.height, image.width)
+        if image.format == "TIFF":  # Pillow gives the size of the turned image
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            stored = (int(tags[_TIFF_ROWS]), int(tags[_TIFF_COLUMNS]))
+        return orientation.shown_size(stored), orientation

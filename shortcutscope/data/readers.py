@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from shortcutscope.data.dicom import DICOM_SUFFIXES, Window, is_dicom, read_dicom
+from shortcutscope.data.array_files import read_npy
+from shortcutscope.data.dicom import DICOM_SUFFIXES, is_dicom, read_dicom
+from shortcutscope.data.dicom_window import NeedsWindowError, Window
 from shortcutscope.data.nifti import is_nifti, read_nifti
+from shortcutscope.data.picture_files import read_picture
+from shortcutscope.data.size_limit import MAX_PIXELS
 from shortcutscope.data.waveforms import HEADER_SUFFIX, is_waveform, read_waveform
 from shortcutscope.errors import InputError
 from shortcutscope.extras import MissingExtraError
@@ -31,7 +33,6 @@ IMAGE_SUFFIXES = frozenset(
         HEADER_SUFFIX,
     }
 )
-_TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as PIL's convert("L")
 
 
@@ -52,12 +53,15 @@ def read_image(
     dims: int | None = None,
     channels_last: bool = False,
     window: Window = "file",
+    max_pixels: int = MAX_PIXELS,
 ) -> Array:
     """Read an image, volume or signal from a file.
 
-    PNG, JPEG, BMP, PNM, WebP and TIFF keep their bit depth (8 or 16 bits, 32-bit float) and their EXIF
-    orientation is applied. Palette, CMYK and the like become RGB; an alpha channel is dropped. A TIFF of
-    several equal pages is a volume. ``.npy`` arrays are taken as stored (no pickled objects). DICOM files are
+    PNG, JPEG, BMP, PNM, WebP, GIF and TIFF keep their bit depth (8 or 16 bits, 32-bit float) and their EXIF
+    orientation is applied. Palette, CMYK and the like become RGB; an alpha channel is dropped; where the
+    lowest value is white (TIFF) it is inverted. A TIFF of several equal pages is a volume, or has as many
+    channels where it says so (OME, ImageJ); animations are refused. ``.npy`` arrays are taken as stored
+    (numbers only, no pickled objects). DICOM files are
     shown through their window (:func:`shortcutscope.data.dicom.read_dicom`), NIfTI files are turned to
     canonical orientation (:func:`shortcutscope.data.nifti.read_nifti`), WFDB records are signals
     (leads, samples) in their physical unit (:func:`shortcutscope.data.waveforms.read_waveform`); the three
@@ -76,7 +80,9 @@ def read_image(
     channels_last
         The array file has its channels on the last axis.
     window
-        Of DICOM files: ``"file"``, ``(centre, width)``, or None for physical values.
+        Of DICOM files: ``"file"``, ``"bits"``, ``(centre, width)``, or None for physical values.
+    max_pixels
+        Most values that a file may have: pixels or voxels times channels.
 
     Returns
     -------
@@ -86,21 +92,23 @@ def read_image(
     Raises
     ------
     UnreadableImageError
-        Naming the file, when it is missing, truncated or not an image.
+        Naming the file, when it is missing, truncated, not an image, or larger than `max_pixels`.
     InputError
-        When the channels do not fit `mode`, the axes do not fit `dims`, or an extra is not installed.
+        When a DICOM file cannot be shown without a window that is given, the channels do not fit `mode`, the
+        axes do not fit `dims`, or an extra is not installed.
     """
     path = Path(path)
     try:
-        array, dims, channels_last = _decode(path, dims, channels_last, window)
-    except (MemoryError, MissingExtraError):
+        array, dims, channels_last = _decode(path, dims, channels_last, window, max_pixels)
+    except MemoryError:
         raise
+    except (NeedsWindowError, MissingExtraError) as error:
+        raise type(error)(f"{path}: {error}") from error
     except (
         Exception
     ) as error:  # decoders raise anything on broken bytes: struct.error, SyntaxError, IndexError
-        reason = (
-            "no such file" if isinstance(error, FileNotFoundError) else f"{error or type(error).__name__}"
-        )
+        missing = isinstance(error, FileNotFoundError)
+        reason = "no such file" if missing else str(error).rstrip(".") or type(error).__name__
         raise UnreadableImageError(
             f"cannot read the image {str(path)!r}: {reason}. Replace or remove the file, "
             'or leave unreadable images out with verify(on_unreadable="skip").'
@@ -112,65 +120,18 @@ def read_image(
 
 
 def _decode(
-    path: Path, dims: int | None, channels_last: bool, window: Window
+    path: Path, dims: int | None, channels_last: bool, window: Window, max_pixels: int
 ) -> tuple[Array, int | None, bool]:
     """Array of the file, its number of spatial axes where known, and whether channels are last."""
-    suffix = path.suffix.lower()
     if is_nifti(path):
-        return read_nifti(path, dims)
+        return read_nifti(path, dims, max_pixels)
     if is_dicom(path):
-        return read_dicom(path, window)
+        return read_dicom(path, window, max_pixels)
     if is_waveform(path):
-        return read_waveform(path), 1, False
-    if suffix == ".npy":
-        return np.load(path, allow_pickle=False), dims, channels_last
-    try:
-        with _opened(path) as file, Image.open(file) as image:
-            if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-                return _pages(image, dims)
-            return from_pillow(image), 2, False
-    except UnidentifiedImageError:
-        if suffix not in _TIFF_SUFFIXES:
-            raise
-    from skimage.io import imread  # reads through tifffile, which knows the TIFFs that Pillow does not
-
-    array: Array = imread(path)
-    if array.ndim > 2 and array.shape[-1] in (3, 4):
-        return array, array.ndim - 1, True
-    return array, dims or array.ndim, False
-
-
-def _opened(path: Path) -> contextlib.AbstractContextManager[Any]:
-    """What Pillow is given to open: of a TIFF no name, by which it would map it into memory.
-
-    Pillow scrambles an uncompressed TIFF that is mapped and that EXIF turns by a quarter.
-    """
-    if path.suffix.lower() in _TIFF_SUFFIXES:
-        return path.open("rb")
-    return contextlib.nullcontext(path)
-
-
-def _pages(image: Image.Image, dims: int | None) -> tuple[Array, int, bool]:
-    """Pages of a TIFF as a volume; where they differ in size (thumbnails) the first is the image."""
-    pages = [from_pillow(page) for page in ImageSequence.Iterator(image)]
-    first = pages[0]
-    if any(page.shape != first.shape for page in pages):
-        return first, 2, False
-    return np.stack(pages, axis=first.ndim - 2), dims or 3, False
-
-
-def from_pillow(image: Image.Image) -> Array:
-    """Array (H, W) or (3, H, W) of a Pillow image, upright, in its own bit depth."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in ("1", "LA", "La"):
-        upright = upright.convert("L")
-    elif upright.mode not in ("L", "RGB", "I", "F") and not upright.mode.startswith("I;16"):
-        upright = upright.convert("RGB")
-    array = np.asarray(upright)
-    if upright.mode == "I" and image.format == "PNG":  # older Pillow widens 16-bit PNGs to 32 bits
-        array = array.astype(np.uint16)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return np.moveaxis(array, -1, 0) if array.ndim == 3 else array
+        return read_waveform(path, max_pixels), 1, False
+    if path.suffix.lower() == ".npy":
+        return read_npy(path, max_pixels), dims, channels_last
+    return read_picture(path, dims, max_pixels)
 
 
 def channels_first(array: Array, dims: int | None = None, *, channels_last: bool = False) -> Array:

@@ -14,23 +14,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from shortcutscope.data.dicom import Window, checked_window
+from shortcutscope.data.array_files import BROKEN_ARCHIVE, npz_header
+from shortcutscope.data.dicom_window import Window, checked_window
 from shortcutscope.data.image_names import portable_name
+from shortcutscope.data.picture_files import from_pillow
 from shortcutscope.data.readers import (
     Array,
     Mode,
     Size,
     UnreadableImageError,
     channels_first,
-    from_pillow,
     read_image,
     resize,
     to_mode,
 )
+from shortcutscope.data.size_limit import MAX_PIXELS, check_size, checked_limit
 from shortcutscope.errors import InputError
 
 _EDGE_BYTES = 32 * 1024
 _PROBED_ITEMS = 64
+_FEWEST_AXES = 2  # N signals of one lead
 
 
 class ImageSource(Protocol):
@@ -64,9 +67,11 @@ class Reading:
     dims: int | None = None
     channels_last: bool = False
     window: Window = "file"
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         checked_window(self.window)
+        checked_limit(self.max_pixels)
         if self.mode not in (None, "L", "RGB"):
             raise InputError(f'mode must be "L", "RGB" or None, not {self.mode!r}')
         sides = () if self.size is None else (self.size,) if isinstance(self.size, int) else self.size
@@ -74,7 +79,7 @@ class Reading:
             raise InputError(f"size must be a positive length, or one per spatial axis, not {self.size!r}")
 
     def __repr__(self) -> str:
-        """What the reading of any file depends on: part of an image's identity."""
+        """What the reading of any file depends on, which the limit does not: part of an image's identity."""
         told = f"mode={self.mode!r}, size={self.size!r}, dims={self.dims!r}"
         window = "" if self.window == "file" else f", window={self.window!r}"
         return f"Reading({told}, channels_last={self.channels_last!r}{window})"
@@ -111,6 +116,7 @@ class PathSource:
             dims=how.dims,
             channels_last=how.channels_last,
             window=how.window,
+            max_pixels=how.max_pixels,
         )
 
     def identity(self, i: int) -> str:
@@ -181,7 +187,12 @@ class NpzSource:
         self.path = str(path)
         self.members = tuple(members)
         self.reading = reading
-        self._offsets = np.cumsum([0, *(npz_shape(path, member)[0] for member in members)])
+        shapes = [npz_shape(path, member) for member in members]
+        for member, shape in zip(members, shapes, strict=True):
+            if len(shape) < _FEWEST_AXES:
+                raise InputError(f"{member!r} of {self.path!r} has the shape {shape}; images are (N, H, W)")
+            check_size(shape[1:], reading.max_pixels)
+        self._offsets = np.cumsum([0, *(shape[0] for shape in shapes)])
         self._loaded: dict[str, Array] = {}
 
     def __len__(self) -> int:
@@ -215,11 +226,12 @@ class NpzSource:
 
 def read_npz(path: str | Path, member: str) -> Array:
     """One member of an npz file; UnreadableImageError naming the file where it is broken."""
+    npz_shape(path, member)
     try:
         with np.load(path, allow_pickle=False) as file:
             array: Array = file[member]
             return array
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except BROKEN_ARCHIVE as error:
         raise UnreadableImageError(f"cannot read {member!r} of {str(path)!r}: {error}") from error
 
 
@@ -229,26 +241,15 @@ def npz_shape(path: str | Path, member: str) -> tuple[int, ...]:
     Raises
     ------
     InputError
-        When the file is not an npz file or has no such member; the members it has are named.
+        When the file is not an npz file or has no such member (the members it has are named), or the member
+        is no array of numbers or is larger than its bytes.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            if member not in names:
-                raise InputError(
-                    f"{str(path)!r} has no array {member!r}; it has {', '.join(names) or 'none'}"
-                )
-            with archive.open(f"{member}.npy") as file:
-                version = np.lib.format.read_magic(file)
-                header = (
-                    np.lib.format.read_array_header_1_0
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0
-                )
-                return tuple(int(side) for side in header(file)[0])
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            return npz_header(archive, member)[0]
+    except BROKEN_ARCHIVE as error:
         if isinstance(error, InputError):
-            raise
+            raise InputError(f"{str(path)!r}: {error}") from error
         raise UnreadableImageError(f"cannot read {str(path)!r} as an npz file: {error}") from error
 
 
@@ -315,6 +316,7 @@ class PathMasks:
     names: Sequence[str]
     root: str
     size: Size | None = None
+    max_pixels: int = MAX_PIXELS
 
     def read(self, i: int) -> Array | None:
         """Mask `i`, boolean (*spatial), resized to the nearest pixel."""
@@ -322,7 +324,9 @@ class PathMasks:
             return None
         path = Path(self.root, self.names[i])
         threshold = 127 if path.suffix.lower() in (".jpg", ".jpeg") else 0
-        return resize_mask(np.any(read_image(path) > threshold, axis=0), self.size)
+        return resize_mask(
+            np.any(read_image(path, max_pixels=self.max_pixels) > threshold, axis=0), self.size
+        )
 
     def missing(self) -> list[str]:
         """Names of the files that do not exist."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
-from shortcutscope.data.dicom import Window
+from shortcutscope.data.dicom_window import Window
 from shortcutscope.data.duplicates import one_row_a_file
 from shortcutscope.data.folders import class_folders
 from shortcutscope.data.image_names import default_id, file_key, local_names, refuse_missing
@@ -49,8 +49,12 @@ class Options(TypedDict, total=False):
     dims, channels_last
         Axes of array files and items, see :func:`shortcutscope.data.readers.channels_first`.
     window
-        Of DICOM files: ``"file"`` (as a viewer shows them, scaled to `value_range`), ``(centre, width)``, or
-        None for physical values, see :func:`shortcutscope.data.dicom.read_dicom`.
+        Of DICOM files: ``"file"`` (as a viewer shows them, scaled to `value_range`), ``"bits"`` (the full
+        range of their bits), ``(centre, width)``, or None for physical values, see
+        :func:`shortcutscope.data.dicom.read_dicom`. `verify` refuses files whose own windows give one value
+        several greys.
+    max_pixels
+        Most values that one image may have, 2**28: what files say of their size is not to be believed.
     value_range
         Lowest and highest value that an image can have. 8- and 16-bit images are scaled to it.
     transform
@@ -66,6 +70,7 @@ class Options(TypedDict, total=False):
     dims: int | None
     channels_last: bool
     window: Window
+    max_pixels: int
     value_range: tuple[float, float]
     transform: Transform | None
     classes: Sequence[str] | None
@@ -199,7 +204,7 @@ class ImageTable(SampleTable):
         masks = None
         if mask is not None:
             files = local_names(as_text(frame[mask], "mask", optional=True), base)
-            masks = PathMasks(files, base, reading.size)
+            masks = PathMasks(files, base, reading.size, reading.max_pixels)
             refuse_missing(masks.missing(), "mask", base)
         rest["notes"] = (*notes, *told)
         return cls(prepared, source, classes=classes, has_groups=has_groups, masks=masks, **rest)
@@ -255,6 +260,11 @@ class ImageTable(SampleTable):
         if not Path(npz).is_file():
             raise InputError(f"no such file: {str(npz)!r}")
         shapes = {split: npz_shape(npz, f"{split}_images") for split in splits}
+        for split, shape in shapes.items():
+            if len(shape) < len(("N", "H", "W")):
+                raise InputError(
+                    f"{split}_images of {str(npz)!r} has the shape {shape}; images are (N, H, W)"
+                )
         labels = [_label_column(read_npz(npz, f"{split}_labels"), finding) for split in splits]
         for split, column in zip(splits, labels, strict=True):
             if len(column) != shapes[split][0]:
@@ -382,7 +392,7 @@ def _split_options(options: Options) -> tuple[Reading, dict[str, Any]]:
     rest: dict[str, Any] = dict(options)
     if "value_range" in rest:
         rest["value_range"] = checked_range(rest["value_range"])
-    how = ("mode", "size", "dims", "channels_last", "window")
+    how = ("mode", "size", "dims", "channels_last", "window", "max_pixels")
     reading = {name: rest.pop(name) for name in how if name in rest}
     unknown = sorted(set(rest) - set(Options.__annotations__))
     if unknown:
@@ -393,6 +403,8 @@ def _split_options(options: Options) -> tuple[Reading, dict[str, Any]]:
 
 
 def _label_column(labels: npt.NDArray[Any], finding: int | None) -> npt.NDArray[Any]:
+    if labels.ndim not in (1, 2):
+        raise InputError(f"the labels have the shape {labels.shape}; allowed are (N,) and (N, findings)")
     if labels.ndim == 1 or labels.shape[1] == 1:
         return labels.reshape(len(labels))
     if finding is None or not 0 <= finding < labels.shape[1]:

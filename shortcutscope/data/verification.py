@@ -12,6 +12,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from shortcutscope.data.dicom import is_dicom
+from shortcutscope.data.dicom_scale import GreyScale, grey_scale, scale_problems
 from shortcutscope.data.readers import UnreadableImageError
 from shortcutscope.errors import InputError
 
@@ -38,6 +40,7 @@ class Inspection:
     finite_input: bool = True
     mask: str = ""
     picture: str = ""
+    scale: GreyScale | None = None
 
 
 class _Inspector(Dataset[Inspection]):
@@ -73,6 +76,7 @@ class _Inspector(Dataset[Inspection]):
             finite_input=bool(torch.isfinite(model_input).all()),
             mask="" if fits or mask is None else f"mask {tuple(mask.shape)}, image {tuple(image.shape[1:])}",
             picture=_digest(image),
+            scale=_scale(self.table, row),
         )
 
 
@@ -80,6 +84,17 @@ def _digest(image: torch.Tensor) -> str:
     digest = hashlib.blake2b(repr(tuple(image.shape)).encode(), digest_size=16)
     digest.update(image.contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _scale(table: SampleTable, row: int) -> GreyScale | None:
+    """Of a DICOM file that is shown as it asks."""
+    from shortcutscope.data.own_frame import file_source
+
+    source = file_source(table.source)
+    if source is None or source.reading.window != "file":
+        return None
+    path = source.path(int(table.rows[row]))
+    return grey_scale(path) if is_dicom(path) else None
 
 
 def inspect(table: SampleTable, *, workers: int, progress: bool) -> list[Inspection]:
@@ -141,6 +156,11 @@ def problems(table: SampleTable, found: Sequence[Inspection], channels: int | No
     texts.append(_named(spoilt, "image(s) are finite, but not after the transform"))
     masks = [f"{ids[i.row]!r} ({i.mask})" for i in found if i.mask]
     texts.append(_named(masks, "mask(s) differ from their image in size"))
+    texts += scale_problems(
+        ids,
+        {i.row: i.scale for i in found if i.scale is not None},
+        {i.row: ((i.low - low) / (high - low), (i.high - low) / (high - low)) for i in found if i.finite},
+    )
     return [text for text in texts if text]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shortcutscope.data.size_limit import MAX_PIXELS, check_size
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 
@@ -25,7 +26,7 @@ def is_waveform(path: Path) -> bool:
     return suffix == HEADER_SUFFIX or (suffix == ".dat" and path.with_suffix(HEADER_SUFFIX).is_file())
 
 
-def read_waveform(path: str | Path) -> Array:
+def read_waveform(path: str | Path, max_pixels: int = MAX_PIXELS) -> Array:
     """Signals of a WFDB record.
 
     Stored integers become physical values by the gain and the baseline of the header; signals of another
@@ -35,6 +36,8 @@ def read_waveform(path: str | Path) -> Array:
     ----------
     path
         The record's header (``.hea``), or its signals (``.dat``) beside the header.
+    max_pixels
+        Most values that a record may have: leads times samples.
 
     Returns
     -------
@@ -45,11 +48,12 @@ def read_waveform(path: str | Path) -> Array:
     Raises
     ------
     InputError
-        When the record has no signals, a file of them is missing, or wfdb is not installed. Broken files
-        raise what wfdb raises.
+        When the record has no signals, more than `max_pixels` values, a file of them is missing or lies in
+        another folder, or wfdb is not installed. Broken files raise what wfdb raises.
     """
     path = Path(path)
     header = _header(path)
+    check_size((int(header.n_sig or 1), int(header.sig_len or 1)), max_pixels)
     _refuse_without_signals(header, path.parent)
     record = _wfdb().rdrecord(str(path.with_suffix("")), return_res=32)
     return np.ascontiguousarray(np.asarray(record.p_signal, dtype=np.float32).T)
@@ -82,6 +86,9 @@ def _refuse_without_signals(header: Any, folder: Path) -> None:
     # A record of several segments has the files of its segments; "~" stands for a gap.
     records = [header] if hasattr(header, "file_name") else [s for s in header.segments if s is not None]
     names = {name for record in records for name in getattr(record, "file_name", None) or () if name != "~"}
+    elsewhere = sorted(name for name in names if Path(name).name != name)
+    if elsewhere:
+        raise InputError(f"the header names {elsewhere[0]!r}; the files of a record lie beside it")
     missing = sorted(name for name in names if not (folder / name).is_file())
     if missing:
         raise InputError(f"the header names the signal file {missing[0]!r}, which does not exist beside it")

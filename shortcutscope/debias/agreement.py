@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
@@ -13,19 +15,26 @@ from shortcutscope.models.targets import predicted_class, resolve_task
 from shortcutscope.rundir import read_record
 from shortcutscope.scan.predictions import predict_logits
 
-#: Samples of each class that the network is asked about.
+Floats = npt.NDArray[np.float64]
+
+#: Samples of each class, or of its carriers, that the network is asked about.
 ASKED = 64
+#: Samples of a group whose recall is looked at, at least.
+FEWEST = 10
 #: By how much the audited network has to be better than chance for its errors to tell anything.
 _CLEARLY = 0.1
 
 
-def refuse_strange_samples(run: Path, model: nn.Module, train: ImageTable) -> None:
+def refuse_strange_samples(
+    run: Path, model: nn.Module, train: ImageTable, carries: Floats | None = None
+) -> None:
     """Refuse training samples on which the audited network is far from as good as in its audit.
 
     It was trained on them, or on such. Images that are inverted, or labels that are swapped, in a table of
     which the run knows no sample show by nothing else. Some samples of each class are asked about, evenly
     chosen; the upper end of the 95 % interval of the mean recall has to reach half of what the audit
-    measured above chance.
+    measured above chance. Where it is known which samples carry the shortcut, a class's recall is that of
+    its carriers or of the others, whichever is larger: samples against the shortcut are no strange ones.
 
     Parameters
     ----------
@@ -35,6 +44,8 @@ def refuse_strange_samples(run: Path, model: nn.Module, train: ImageTable) -> No
         The audited network.
     train
         Its training samples.
+    carries
+        ``(N,)`` which of them carry the shortcut, NaN where that is unknown; None where nothing is known.
 
     Raises
     ------
@@ -44,24 +55,32 @@ def refuse_strange_samples(run: Path, model: nn.Module, train: ImageTable) -> No
     record = read_record(run)
     audited = record.get("performance", {}).get("balanced_accuracy")
     labels = train.frame["label"].to_numpy()
-    classes, counts = np.unique(labels, return_counts=True)
+    classes = np.unique(labels)
     if audited is None or len(classes) < 2 or audited < 1 / len(classes) + _CLEARLY:
         return
-    rows = np.concatenate(
-        [
-            np.flatnonzero(labels == c)[np.linspace(0, n - 1, min(n, ASKED)).astype(int)]
-            for c, n in zip(classes, counts, strict=True)
-        ]
-    )
+    values = np.full(len(labels), np.nan) if carries is None else carries
+    groups = []
+    for label, value in itertools.product(classes, (0.0, 1.0, np.nan)):
+        of_value = np.isnan(values) if np.isnan(value) else values == value
+        group = np.flatnonzero((labels == label) & of_value)
+        if len(group) >= FEWEST:
+            groups.append(group[np.linspace(0, len(group) - 1, min(len(group), ASKED)).astype(int)])
+    if {int(labels[group[0]]) for group in groups} != set(classes.tolist()):
+        return  # too few samples of a class to tell anything
+    rows = np.concatenate(groups)
     logits = predict_logits(model, train.take(rows))
     task = resolve_task(logits, str(record["inputs"].get("task", "auto")))
     if task == "multilabel":
         return
-    right = predicted_class(logits, task).numpy() == labels[rows]
-    recalls = np.array([right[labels[rows] == c].mean() for c in classes])
-    numbers = np.array([(labels[rows] == c).sum() for c in classes])
-    error = float(np.sqrt((recalls * (1 - recalls) / numbers).sum())) / len(classes)
-    here, chance = float(recalls.mean()), 1 / len(classes)
+    right = np.split(
+        predicted_class(logits, task).numpy() == labels[rows], np.cumsum([len(g) for g in groups])[:-1]
+    )
+    best = {}
+    for group, hits in zip(groups, right, strict=True):
+        label, recall = int(labels[group[0]]), (float(hits.mean()), len(group))
+        best[label] = max(best.get(label, recall), recall)
+    here, chance = float(np.mean([r for r, _ in best.values()])), 1 / len(classes)
+    error = float(np.sqrt(sum(r * (1 - r) / n for r, n in best.values()))) / len(classes)
     if here + 1.96 * error < (chance + audited) / 2:
         raise InputError(
             f"the audited network has a mean recall of {here:.2f} on {len(rows)} of the training samples, "

@@ -123,11 +123,12 @@ def debias(
             if table is not None:
                 planted = isinstance(table.source, PlantedSource)
                 refuse_other_data(found.run, table, f"the samples of {name}", others=planted)
-        refuse_strange_samples(found.run, model, train)
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
     tables = [table for table in (biased, clean, held_out) if table is not None]
     known = _concept(concept, found, tables, findings, present)
+    if found is not None and found.run is not None:
+        refuse_strange_samples(found.run, model, biased, _values(known, biased))
     materials = Materials(
         model=model,
         train=biased,

@@ -245,3 +245,48 @@ def test_file_names_are_apart_and_plain(names):
 def test_unknown_formats_are_refused(masks, tmp_path):
     with pytest.raises(InputError, match="coco, cvat"):
         masks.export(tmp_path / "x", format="gif")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret.png",
+        "/etc/hostname",
+        "sub/../../secret.png",
+        "..\\secret.png",
+        "C:/secret.png",
+        "",
+        "link.png",
+    ],
+)
+def test_r6_files_outside_of_the_folder_are_not_read(tmp_path, name):
+    with MaskWriter(tmp_path / "set", "tag") as writer:
+        writer.append("a", np.ones((4, 4), bool))
+    (tmp_path / "secret.png").write_bytes((tmp_path / "set" / "a.png").read_bytes())
+    (tmp_path / "set" / "link.png").symlink_to(tmp_path / "secret.png")
+    manifest = tmp_path / "set" / "masks.json"
+    told = json.loads(manifest.read_text())
+    told["images"][0]["mask_file"] = name
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(InputError, match="which lies outside of it"):
+        MaskSet.open(tmp_path / "set")
+
+
+def test_r6_a_folder_that_is_itself_a_link_is_read(tmp_path):
+    with MaskWriter(tmp_path / "set", "tag") as writer:
+        writer.append("a", np.ones((4, 4), bool))
+    (tmp_path / "other").symlink_to(tmp_path / "set")
+    assert MaskSet.open(tmp_path / "other").mask("a").all()
+
+
+def test_r5_masks_that_are_too_large_are_refused(tmp_path):
+    with MaskWriter(tmp_path / "set", "tag") as writer:
+        writer.append("a", np.ones((4, 4), bool))
+    with pytest.raises(InputError, match=r"mask of 'a'.*4 x 4, 16 values, and the limit is 15"):
+        MaskSet.open(tmp_path / "set", max_pixels=15)
+    told = json.loads((tmp_path / "set" / "masks.json").read_text())
+    for size in ([10**6, 10**6], [0, 4], [4], [-4, -4]):
+        told["images"][0]["size"] = size
+        (tmp_path / "set" / "masks.json").write_text(json.dumps(told))
+        with pytest.raises(InputError, match=r"mask|size"):
+            MaskSet.open(tmp_path / "set")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shortcutscope.data.dicom import read_dicom
+from shortcutscope.data.dicom import NeedsWindowError, read_dicom
 from shortcutscope.data.readers import UnreadableImageError, read_image
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -138,14 +138,202 @@ def test_a_missing_package_names_the_extra(monkeypatch):
         read_image(bundled("CT_small.dcm"))
 
 
-def test_a_lookup_table_of_values_of_interest(written):
-    table = pydicom.Dataset()
-    table.LUTDescriptor = [4, 0, 16]
-    table.LUTData = np.array([0, 10, 100, 255], dtype=np.uint16).tobytes()
-    path = written(
-        "a.dcm",
-        np.array([[0, 1], [2, 3]], dtype=np.uint16),
-        RescaleIntercept=0,
-        VOILUTSequence=[table],
+def items(*elements):
+    made = []
+    for told in elements:
+        item = pydicom.Dataset()
+        for key, value in told.items():
+            setattr(item, key, value)
+        made.append(item)
+    return made
+
+
+def lookup(entries, bits, first=0):
+    return items(
+        {"LUTDescriptor": [len(entries), first, bits], "LUTData": np.asarray(entries, "<u2").tobytes()}
     )
-    assert np.allclose(read_image(path)[0] / 65535, np.array([[0, 10], [100, 255]]) / 65535, atol=1e-6)
+
+
+def test_a_lookup_table_of_values_of_interest(written):
+    pixels = np.array([[0, 1], [2, 3]], dtype=np.uint16)
+    path = written("a.dcm", pixels, RescaleIntercept=0, VOILUTSequence=lookup([0, 10, 100, 255], 8))
+    assert np.allclose(read_image(path)[0] / 65535, np.array([[0, 10], [100, 255]]) / 255, atol=1e-5)
+
+
+def test_d5_lookup_tables_of_any_shape(written):
+    ramp = np.array([[0, 1000, 2000], [3000, 4095, 7]], dtype=np.uint16)
+    stored = {"BitsStored": 12, "HighBit": 11, "RescaleIntercept": 0}
+    eight = np.linspace(0, 255, 4096).astype(int)  # more entries than eight bits can count
+    shown = read_image(written("a.dcm", ramp, VOILUTSequence=lookup(eight, 8), **stored))
+    assert np.allclose(shown[0] / 65535, eight[ramp] / 255, atol=1e-5)
+    valley = np.abs(np.arange(4096) - 2048) * 16
+    path = written("b.dcm", ramp, ModalityLUTSequence=lookup(valley, 16), **stored)
+    assert np.allclose(read_image(path)[0] / 65535, valley[ramp] / 65535, atol=1e-5)
+    assert np.array_equal(read_image(path, window=None)[0], valley[ramp])
+    path = written("c.dcm", ramp, VOILUTSequence=lookup(np.arange(4096), 16), **stored)
+    with pytest.raises(NeedsWindowError, match=r"c\.dcm.*16 bits, and they end at 4095.*--window"):
+        read_image(path)
+    assert read_image(path, window=(2048, 4096)).max() == 65535 * 4095 // 4096
+    signed = written(
+        "d.dcm",
+        np.array([[-3, 0], [2, 9]], dtype=np.int16),
+        RescaleIntercept=0,
+        VOILUTSequence=lookup([0, 50, 255], 8, -1),
+    )
+    assert np.allclose(read_image(signed)[0] / 65535, np.array([[0, 50], [255, 255]]) / 255, atol=1e-5)
+
+
+def enhanced(rescales, windows):
+    """Functional groups of frames: (slope, intercept) and (centre, width)."""
+    frames = []
+    for rescale, window in zip(rescales, windows, strict=True):
+        told = {}
+        if rescale:
+            slope, intercept = rescale
+            told["PixelValueTransformationSequence"] = items(
+                {"RescaleSlope": slope, "RescaleIntercept": intercept}
+            )
+        if window:
+            told["FrameVOILUTSequence"] = items({"WindowCenter": window[0], "WindowWidth": window[1]})
+        frames.append(told)
+    return items(*frames)
+
+
+def test_d3_functional_groups_of_enhanced_objects_are_applied(written):
+    stored = np.stack([np.arange(12, dtype=np.uint16).reshape(3, 4) * 100] * 2)
+    plain = {"RescaleSlope": None, "RescaleIntercept": None}
+    alike = written(
+        "a.dcm", stored, PerFrameFunctionalGroupsSequence=enhanced([(1, -1024)] * 2, [(40, 400)] * 2), **plain
+    )
+    hounsfield = stored - 1024.0
+    assert np.array_equal(read_image(alike, window=None)[0], hounsfield)
+    share = np.clip((hounsfield - 39.5) / 399 + 0.5, 0, 1)
+    assert np.allclose(read_image(alike)[0] / 65535, share, atol=1e-5)
+    shared = written("b.dcm", stored, SharedFunctionalGroupsSequence=enhanced([(2, -10)], [None]), **plain)
+    assert np.array_equal(read_image(shared, window=None)[0], stored * 2.0 - 10)
+    each = written(
+        "c.dcm",
+        stored,
+        PerFrameFunctionalGroupsSequence=enhanced([(1, 0), (4, -8)], [None, None]),
+        SharedFunctionalGroupsSequence=enhanced([None], [(600, 1000)]),
+        **plain,
+    )
+    physical = np.stack([stored[0] * 1.0, stored[1] * 4.0 - 8])
+    assert np.array_equal(read_image(each, window=None)[0], physical)
+    assert np.allclose(read_image(each)[0] / 65535, np.clip((physical - 599.5) / 999 + 0.5, 0, 1), atol=1e-5)
+    bits = read_image(each, window="bits")[0] / 65535
+    assert np.allclose(bits, (physical + 8) / (4 * 65535), atol=1e-5)
+
+
+def test_d3_frames_with_different_windows_are_refused(written):
+    stored = np.stack([np.arange(12, dtype=np.uint16).reshape(3, 4) * 100] * 2)
+    for windows in ([(40, 400), (-600, 1500)], [(40, 400), None]):
+        groups = enhanced([(1, -1024)] * 2, windows)
+        path = written("a.dcm", stored, PerFrameFunctionalGroupsSequence=groups)
+        with pytest.raises(NeedsWindowError, match=r"a\.dcm.*40/400.*--window"):
+            read_image(path)
+        assert np.allclose(
+            read_image(path, window=(40, 400))[0] / 65535,
+            np.clip((stored - 1024.0 + 160) / 400, 0, 1),
+            atol=1e-5,
+        )
+    path = written("b.dcm", stored, PerFrameFunctionalGroupsSequence=enhanced([(1, 0)], [None]))
+    with pytest.raises(UnreadableImageError, match="2 frames and tells of 1"):
+        read_image(path)
+
+
+def test_d10_empty_elements_count_as_absent(written):
+    stored = np.arange(12, dtype=np.uint16).reshape(3, 4) * 100
+    table = pydicom.Dataset()
+    table.add_new("LUTDescriptor", "US", None)
+    table.add_new("LUTData", "OW", None)
+    for empty in (
+        {"RescaleSlope": None, "RescaleIntercept": None},
+        {"RescaleSlope": None, "RescaleIntercept": 0},
+        {"RescaleIntercept": 0, "WindowCenter": None, "WindowWidth": None},
+        {"RescaleIntercept": 0, "VOILUTSequence": []},
+        {"RescaleIntercept": 0, "ModalityLUTSequence": []},
+        {"RescaleIntercept": 0, "VOILUTSequence": [table]},
+    ):
+        path = written("a.dcm", stored, **empty)
+        assert np.allclose(read_image(path)[0] / 65535, stored / 65535, atol=1e-5), empty
+        assert np.array_equal(read_image(path, window=None)[0], stored), empty
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"WindowCenter": 40, "WindowWidth": 0},
+        {"WindowCenter": 40, "WindowWidth": -5},
+        {"WindowCenter": 40},
+        {"WindowWidth": 400},
+        {"WindowCenter": 40, "WindowWidth": 400, "VOILUTFunction": "CUBIC"},
+    ],
+)
+def test_d10_windows_that_are_none_are_refused(written, window):
+    path = written("a.dcm", np.arange(12, dtype=np.uint16).reshape(3, 4), **window)
+    with pytest.raises(NeedsWindowError, match=r"a\.dcm.*window has the centre.*--window"):
+        read_image(path)
+    assert read_image(path, window=(0, 100)).max() <= 65535
+
+
+def test_d10_what_makes_an_image_of_one_value_is_refused(written):
+    path = written("a.dcm", np.arange(12, dtype=np.uint16).reshape(3, 4), RescaleSlope=0)
+    with pytest.raises(UnreadableImageError, match="RescaleSlope is 0"):
+        read_image(path)
+    (path.parent / "photo.dcm").write_bytes(b"\xff\xd8\xff" + bytes(300))
+    with pytest.raises(UnreadableImageError, match="it is no DICOM file") as refused:
+        read_image(path.parent / "photo.dcm")
+    assert "force" not in str(refused.value)
+
+
+def test_d4_floating_point_pixels_need_a_window(written):
+    path = written("a.dcm", np.zeros((2, 2), dtype=np.uint16), RescaleIntercept=0)
+    data = pydicom.dcmread(path)
+    del data.PixelData, data.BitsStored, data.HighBit, data.PixelRepresentation
+    data.BitsAllocated, data.FloatPixelData = 32, np.array([0, 1, 2, 3], dtype="<f4").tobytes()
+    data.save_as(path)
+    with pytest.raises(NeedsWindowError, match=r"a\.dcm.*floating-point.*--window none"):
+        read_image(path)
+    assert read_image(path, window=None).ravel().tolist() == [0, 1, 2, 3]
+    assert read_image(path, window=(1, 2)).ravel().tolist() == [0, 32768, 65535, 65535]
+
+
+def test_d5_colours_of_twelve_bits_have_their_full_scale(written):
+    path = written("a.dcm", np.zeros((2, 2), dtype=np.uint16))
+    data = pydicom.dcmread(path)
+    data.SamplesPerPixel, data.PlanarConfiguration, data.PhotometricInterpretation = 3, 0, "RGB"
+    data.BitsStored, data.HighBit = 12, 11
+    data.PixelData = np.array([0, 1000, 4095] * 4, dtype="<u2").tobytes()
+    data.save_as(path)
+    assert np.allclose(read_image(path)[:, 0, 0] / 65535, np.array([0, 1000, 4095]) / 4095, atol=1e-5)
+
+
+def test_d8_a_compression_without_its_package_names_the_extra():
+    path = bundled("SC_rgb_jpeg_gdcm.dcm")
+    if pydicom.pixels.get_decoder(pydicom.dcmread(path).file_meta.TransferSyntaxUID).available_plugins:
+        colour = read_image(path)
+        assert colour.shape == (3, 100, 100)
+        assert np.array_equal(colour[:, 5, 50], [255, 0, 0])
+        return
+    with pytest.raises(MissingExtraError, match=r'JPEG Lossless.*pip install "shortcutscope\[jpeg\]"'):
+        read_image(path)
+
+
+def test_r5_headers_are_not_believed(written):
+    path = written("a.dcm", np.zeros((2, 2), dtype=np.uint16))
+    for rows, frames in ((65535, 1), (2, 2**40)):
+        data = pydicom.dcmread(path)
+        data.Rows, data.Columns, data.NumberOfFrames = rows, rows, frames
+        data.save_as(path.parent / "b.dcm")
+        with pytest.raises(UnreadableImageError, match=r"the limit is 268,435,456.*--max-pixels"):
+            read_image(path.parent / "b.dcm")
+    with pytest.raises(UnreadableImageError, match="the limit is 3"):
+        read_image(path, max_pixels=3)
+    data = pydicom.dcmread(bundled("SC_rgb_jpeg_dcmtk.dcm"))
+    data.PixelData = data.PixelData.replace(
+        b"\xff\xc0\x00\x11\x08\x00\x64\x00\x64", b"\xff\xc0\x00\x11\x08\xff\xff\xff\xff"
+    )
+    data.save_as(path)
+    with pytest.raises(UnreadableImageError, match=r"header says that its size is \(100, 100\).*65535"):
+        read_image(path)

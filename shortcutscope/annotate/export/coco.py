@@ -12,16 +12,18 @@ import numpy as np
 
 from shortcutscope.annotate.export.collect import Returned, collect
 from shortcutscope.annotate.export.layout import as_given, provenance_of, require_kinds
-from shortcutscope.annotate.export.polygons import outlines
+from shortcutscope.annotate.export.polygons import Points, outlines
+from shortcutscope.annotate.export.shapes import corners, from_coco_runs, united
 from shortcutscope.annotate.mask_files import Mask, MaskEntry
 from shortcutscope.annotate.mask_manifest import coco_header
 from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.data.size_limit import MAX_PIXELS, check_size
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 from shortcutscope.rundir import write_json
 
 _PURPOSE = "COCO's run-length encoding"
-_FEWEST_NUMBERS = 6
 
 
 def export_coco(masks: MaskSet, path: str | Path, *, polygons: bool = False, tolerance: float = 0.0) -> Path:
@@ -84,11 +86,12 @@ def import_coco(
     *,
     like: MaskSet | None = None,
     name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> MaskSet:
     """Read a COCO file into a set in the folder `out`.
 
-    Run lengths, compressed or not, and polygons are read; annotations of one image are joined. An image
-    without annotations has an empty mask.
+    Run lengths, compressed or not, polygons, and boxes without either are read; annotations of one image are
+    joined. An image without annotations has an empty mask.
 
     Parameters
     ----------
@@ -96,6 +99,8 @@ def import_coco(
         As in :func:`shortcutscope.annotate.export.png.import_png`.
     name
         The category to take; None for that of `like`, or the only one.
+    max_pixels
+        Most pixels that the file may say an image has.
 
     Raises
     ------
@@ -105,26 +110,24 @@ def import_coco(
     path = Path(path)
     coder = require("pycocotools.mask", "masks", _PURPOSE)
     told = _parsed(path)
-    try:
+    with intact(path, "a COCO file", "export it again"):
         category = _category(told["categories"], name or (like.name if like else None), path)
         by_image: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in told["images"]}
+        if len(by_image) != len(told["images"]):
+            raise InputError(f"{path} gives several images one id")
         for annotation in told["annotations"]:
             if annotation["category_id"] == category["id"]:
                 by_image[annotation["image_id"]].append(annotation)
         provenance = dict(told.get("info", {}).get("shortcutscope", {}))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is no COCO file: {error!r} is missing or malformed") from error
 
     def returned() -> Iterator[Returned]:
         for image in told["images"]:
             file_name = str(image.get("file_name", image["id"]))
             try:
-                size = (int(image["height"]), int(image["width"]))
-                mask = _joined(by_image[image["id"]], size, coder)
+                rows, columns = check_size((int(image["height"]), int(image["width"])), max_pixels)
+                mask = _joined(by_image[image["id"]], (rows, columns), coder)
             except Exception as error:  # pycocotools raises anything on malformed shapes
-                raise InputError(f"the masks of {file_name!r} in {path} cannot be read: {error!r}") from error
+                raise InputError(f"the masks of {file_name!r} in {path} cannot be read: {error}") from error
             yield Returned(file_name, mask, _base(image))
 
     return collect(
@@ -139,14 +142,13 @@ def import_coco(
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no COCO file: {error}") from error
-    missing = [key for key in ("images", "annotations", "categories") if key not in told]
-    if not isinstance(told, dict) or missing:
+    with intact(path, "a COCO file", "export it again"):
+        told = json.loads(path.read_text(encoding="utf-8-sig"))
+    keys = ("images", "annotations", "categories")
+    missing = [key for key in keys if not isinstance(told, dict) or not isinstance(told.get(key), list)]
+    if missing:
         raise InputError(f"{path} is no COCO file: it lacks {', '.join(missing)}")
-    return told
+    return dict(told)
 
 
 def _category(categories: list[dict[str, Any]], name: str | None, path: Path) -> dict[str, Any]:
@@ -159,24 +161,40 @@ def _category(categories: list[dict[str, Any]], name: str | None, path: Path) ->
 
 
 def _joined(annotations: list[Mapping[str, Any]], size: tuple[int, int], coder: Any) -> Mask:
-    mask = np.zeros(size, dtype=np.bool_)
-    for annotation in annotations:
-        shape = annotation["segmentation"]
-        if isinstance(shape, list):
-            shapes = [points for points in shape if len(points) >= _FEWEST_NUMBERS]
-            encoded = coder.merge(coder.frPyObjects(shapes, *size)) if shapes else None
-        elif isinstance(shape["counts"], list):
-            encoded = coder.frPyObjects(shape, *size)
+    return united(
+        (
+            (f"annotation {annotation.get('id')!r}", mask)
+            for annotation in annotations
+            for mask in _filled(annotation, size, coder)
+        ),
+        size,
+    )
+
+
+def _filled(annotation: Mapping[str, Any], size: tuple[int, int], coder: Any) -> Iterator[Mask]:
+    """Masks of an annotation's polygons, of its run lengths, or of its box where it has neither."""
+    shape = annotation.get("segmentation")
+    if shape:
+        if isinstance(shape, Mapping):
+            yield from_coco_runs(shape, size)
         else:
-            encoded = {"size": list(shape["size"]), "counts": shape["counts"]}
-        if encoded is None:
-            continue
-        if tuple(encoded["size"]) != size:
-            raise ValueError(f"a mask of size {encoded['size']} on an image of size {size}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of its arrays, under NumPy 2
-            mask |= coder.decode(encoded).astype(np.bool_)
-    return mask
+            for points in shape:
+                yield _polygon(corners(points, size), size, coder)
+    elif annotation.get("keypoints") or annotation.get("bbox") is None:
+        raise ValueError(
+            f"annotation {annotation.get('id')!r} has no segmentation and no box; draw its outline"
+        )
+    else:
+        left, top, width, height = (float(side) for side in annotation["bbox"])
+        around = [left, top, left + width, top, left + width, top + height, left, top + height]
+        yield _polygon(corners(around, size), size, coder)
+
+
+def _polygon(points: Points, size: tuple[int, int], coder: Any) -> Mask:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of its arrays, under NumPy 2
+        encoded = coder.frPyObjects([points.ravel().tolist()], *size)
+        return np.asarray(coder.decode(encoded)[..., 0], dtype=np.bool_)
 
 
 def _base(image: Mapping[str, Any]) -> MaskEntry | None:

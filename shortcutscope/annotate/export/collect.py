@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shortcutscope.annotate.export.staging import staged
 from shortcutscope.annotate.mask_files import Mask, MaskEntry, describe
 from shortcutscope.annotate.mask_writer import MaskWriter
 from shortcutscope.annotate.maskset import MaskSet
@@ -64,17 +65,22 @@ def collect(
     Raises
     ------
     InputError
-        For masks of unknown samples, two of one sample, of another size than the image, or none at all.
+        For masks of unknown samples, two of one sample, of another size than the image, or none at all, and
+        for a folder that is not empty. Nothing is written then.
     """
-    frame = (provenance or {}).get("frame")
+    provenance = provenance if isinstance(provenance, dict) else {}
+    frame = provenance.get("frame")
     if like is not None and frame not in (None, like.frame):
         raise InputError(
             f"{source} was exported in the {frame} frame: give like=masks.in_frame({frame!r}) to read it"
         )
-    made = {**(like.provenance if like is not None else provenance or {})}
+    made = {**(like.provenance if like is not None else provenance)}
     made["imported"] = {"format": format, "file": source.name}
     names = None if like is None else names_of(like)
-    with MaskWriter(out, like.name if like is not None else name, made) as writer:
+    with (
+        staged(Path(out), new=True) as folder,
+        MaskWriter(folder, like.name if like is not None else name, made) as writer,
+    ):
         for one in returned:
             base = one.base
             sample_id = base.sample_id if base is not None else one.name

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.annotate.export.collect import Returned, collect
 from shortcutscope.annotate.export.layout import provenance_of, require_kinds, story
-from shortcutscope.annotate.export.polygons import fill
+from shortcutscope.annotate.export.shapes import (
+    check_label,
+    ellipse,
+    from_run_lengths,
+    polygon,
+    rectangle,
+    united,
+)
 from shortcutscope.annotate.mask_files import Mask, describe
 from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.data.size_limit import MAX_PIXELS, check_size
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import to_json, write_atomically
 
-_SHAPES = ("mask", "polygon", "box")
-_FEWEST_CORNERS = 3
+_TAG = "tag"  # says something of the whole image
 
 
 def export_cvat(masks: MaskSet, path: str | Path) -> Path:
@@ -109,20 +116,18 @@ def run_lengths(mask: Mask) -> list[int]:
     return [0, *lengths] if flat[0] else lengths
 
 
-def from_run_lengths(lengths: Sequence[int], size: tuple[int, int]) -> Mask:
-    """The mask of run lengths; ValueError when they do not cover its size."""
-    if min(lengths, default=0) < 0 or sum(lengths) != size[0] * size[1]:
-        raise ValueError(f"run lengths cover {sum(lengths)} pixels, the box has {size[0] * size[1]}")
-    values: npt.NDArray[np.bool_] = np.arange(len(lengths)) % 2 == 1
-    return np.repeat(values, lengths).reshape(size)
-
-
 def import_cvat(
-    path: str | Path, out: str | Path, *, like: MaskSet | None = None, name: str | None = None
+    path: str | Path,
+    out: str | Path,
+    *,
+    like: MaskSet | None = None,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> MaskSet:
     """Read an XML file of "CVAT for images 1.1" into a set in the folder `out`.
 
-    Masks, polygons and boxes of the label are joined; an image without any has an empty mask.
+    Masks, polygons, boxes and ellipses of the label are joined, turned ones as they are turned; an image
+    without any has an empty mask. Lines, points, cuboids and skeletons have no area and are refused.
 
     Parameters
     ----------
@@ -130,6 +135,8 @@ def import_cvat(
         As in :func:`shortcutscope.annotate.export.png.import_png`.
     name
         The label to take; None for that of `like`, or the only one that is used.
+    max_pixels
+        Most pixels that the file may say an image has.
 
     Raises
     ------
@@ -139,20 +146,28 @@ def import_cvat(
     path = Path(path)
     root = _parsed(path)
     images = list(root.iter("image"))
-    labels = {str(shape.get("label")) for image in images for shape in image if shape.tag in _SHAPES}
+    if not images and root.find("track") is not None:
+        raise InputError(f'{path} is of "CVAT for video"; export it as "CVAT for images 1.1"')
+    labels = {
+        str(shape.get("label"))
+        for image in images
+        for shape in image
+        if shape.tag != _TAG and shape.get("label") is not None
+    }
     label = name or (like.name if like else None) or _only(labels, path)
-    if labels and label not in labels:
-        raise InputError(f"{path} has no shapes of the label {label!r}; it has {', '.join(sorted(labels))}")
+    try:
+        check_label(label, labels, str(path))
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
     def returned() -> Iterator[Returned]:
         for image in images:
             file_name = str(image.get("name", ""))
             try:
-                yield Returned(file_name, _joined(image, label))
-            except (KeyError, ValueError, TypeError, IndexError) as error:
-                if isinstance(error, InputError):
-                    raise
+                mask = _joined(image, label, max_pixels)
+            except (KeyError, ValueError, TypeError, OverflowError) as error:
                 raise InputError(f"the shapes of {file_name!r} in {path} cannot be read: {error}") from error
+            yield Returned(file_name, mask)
 
     return collect(
         returned(),
@@ -166,13 +181,11 @@ def import_cvat(
 
 
 def _parsed(path: Path) -> ElementTree.Element:
-    try:
-        text = path.read_text(encoding="utf-8")
+    with intact(path, "a CVAT export", "export it again"):
+        text = path.read_text(encoding="utf-8-sig")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities can be made to fill the memory
             raise InputError(f"{path} declares a document type, which a CVAT export does not; it is not read")
         return ElementTree.fromstring(text)
-    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
-        raise InputError(f"{path} is no CVAT export: {error}") from error
 
 
 def _only(labels: set[str], path: Path) -> str:
@@ -189,26 +202,39 @@ def _provenance(root: ElementTree.Element) -> dict[str, object] | None:
     return told if isinstance(told, dict) else None
 
 
-def _joined(image: ElementTree.Element, label: str) -> Mask:
-    size = (int(image.attrib["height"]), int(image.attrib["width"]))
-    mask = np.zeros(size, dtype=np.bool_)
-    for shape in image:
-        if shape.tag not in _SHAPES or shape.get("label") != label:
-            continue
-        told = shape.attrib
-        if shape.tag == "mask":
-            box = tuple(int(told[key]) for key in ("top", "left", "height", "width"))
-            top, left, rows, columns = box
-            if min(top, left) < 0 or top + rows > size[0] or left + columns > size[1]:
-                raise ValueError(f"a mask lies outside the image: {box} on {size}")
-            inside = from_run_lengths([int(run) for run in told["rle"].split(",")], (rows, columns))
-            mask[top : top + rows, left : left + columns] |= inside
-        elif shape.tag == "polygon":
-            corners = [[float(value) for value in point.split(",")] for point in told["points"].split(";")]
-            if len(corners) < _FEWEST_CORNERS or any(len(point) != 2 for point in corners):
-                raise ValueError("a polygon needs three corners of x and y")
-            mask |= fill([corners], size)
-        else:
-            x1, y1, x2, y2 = (float(told[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-            mask |= fill([[(x1, y1), (x2, y1), (x2, y2), (x1, y2)]], size)
-    return mask
+def _joined(image: ElementTree.Element, label: str, max_pixels: int) -> Mask:
+    rows, columns = check_size((int(image.attrib["height"]), int(image.attrib["width"])), max_pixels)
+    drawn = (shape for shape in image if shape.get("label") == label and shape.tag != _TAG)
+    return united(((f"the {shape.tag}", _filled(shape, (rows, columns))) for shape in drawn), (rows, columns))
+
+
+def _filled(shape: ElementTree.Element, size: tuple[int, int]) -> Mask:
+    """The pixels of a shape.
+
+    Raises
+    ------
+    ValueError
+        For lines, points and what else has no area.
+    """
+    told = shape.attrib
+    degrees = float(told.get("rotation", 0))
+    if shape.tag == "mask":
+        top, left, rows, columns = (int(told[key]) for key in ("top", "left", "height", "width"))
+        if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > size[0] or left + columns > size[1]:
+            raise ValueError(f"a mask lies outside the image: {(top, left, rows, columns)} on {size}")
+        mask = np.zeros(size, dtype=np.bool_)
+        inside = from_run_lengths([int(run) for run in told["rle"].split(",")], (rows, columns))
+        mask[top : top + rows, left : left + columns] = inside
+        return mask
+    if shape.tag == "polygon":
+        points = [[float(value) for value in point.split(",")] for point in told["points"].split(";")]
+        if any(len(point) != 2 for point in points):
+            raise ValueError("a polygon has points that are not x and y")
+        return polygon(points, size)
+    if shape.tag == "box":
+        x1, y1, x2, y2 = (float(told[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+        return rectangle((x1, y1), (x2, y2), size, degrees)
+    if shape.tag == "ellipse":
+        x, y, across, down = (float(told[key]) for key in ("cx", "cy", "rx", "ry"))
+        return ellipse((x, y), (across, down), size, degrees)
+    raise ValueError(f"a {shape.tag} of the label has no area; draw a polygon, an ellipse, a box or a mask")

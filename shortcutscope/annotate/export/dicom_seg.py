@@ -12,9 +12,12 @@ import numpy as np
 
 from shortcutscope.annotate.export.collect import Returned, collect, names_of
 from shortcutscope.annotate.export.layout import file_names, provenance_of, require_kinds, source_files, story
+from shortcutscope.annotate.export.staging import staged
 from shortcutscope.annotate.mask_files import Mask, MaskEntry
 from shortcutscope.annotate.mask_manifest import MANIFEST, read_manifest, write_manifest
 from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.data.dicom import dicom_size
+from shortcutscope.data.size_limit import MAX_PIXELS, check_size
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 from shortcutscope.rundir import write_atomically
@@ -26,6 +29,15 @@ _PURPOSE = "DICOM SEG"
 _LONGEST_LABEL, _LONGEST_DESCRIPTION = 64, 1024
 #: No coding scheme has a code for what images carry by accident, so this is a private one (PS3.16, 8.2).
 _SCHEME, _CODE = "99SHORTCUTSCOPE", "artifact"
+_NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality")
+#: Of type 2 in the standard: there, and empty where unknown.
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName"),
+    *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "SliceThickness"),
+)
+#: What places a slice in space, in a frame of reference.
+_PLACED = {"ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"}
+_INSTEAD = "Export these masks as png or nifti, which need less of the source"
 
 
 def export_dicom_seg(
@@ -33,9 +45,11 @@ def export_dicom_seg(
 ) -> Path:
     """Write one binary Segmentation object a mask, which refers to its source image.
 
-    Patient, study and frame of reference are those of the source. Identifiers are derived from the source
-    and the mask, so that the same export gives the same objects. Provenance stands in the description of
-    the segment, as far as its 1024 characters go, and in ``masks.json``.
+    Patient, study and frame of reference are those of the source. What a de-identified source lacks of them
+    is left empty, as the standard allows; a frame of reference that was taken out is derived from the
+    series, so that slices of one series keep one. Identifiers are derived from the source and the mask, so
+    that the same export gives the same objects. Provenance stands in the description of the segment, as far
+    as its 1024 characters go, and in ``masks.json``.
 
     Parameters
     ----------
@@ -49,8 +63,8 @@ def export_dicom_seg(
     Raises
     ------
     InputError
-        For signals, a missing or unfitting source, a source that cannot be segmented (it lacks the size of
-        its pixels, say), or when highdicom is missing.
+        For signals, a missing or unfitting source, a source that cannot be segmented (it lacks its study or
+        the size of its pixels, say), or when highdicom is missing. Nothing is written then.
     """
     require_kinds(masks, "DICOM SEG", ["image", "volume"])
     highdicom = require("highdicom", "medical", _PURPOSE)
@@ -58,15 +72,16 @@ def export_dicom_seg(
     missing = [name for name in masks.sample_ids if name not in files]
     if missing:
         raise InputError(f"DICOM SEG refers to the source images; sources= lacks {missing[0]!r}")
-    folder, names = Path(path), file_names(masks, ".seg.dcm")
+    names = file_names(masks, ".seg.dcm")
     entries = []
-    for number, entry in enumerate(masks.entries, 1):
-        mask = masks.mask(entry.sample_id)
-        segmentation = _segmentation(masks, entry, mask, files[entry.sample_id], number, highdicom)
-        write_atomically(folder / names[entry.sample_id], segmentation.save_as)
-        entries.append(replace(entry, file=names[entry.sample_id]))
-    write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks.in_frame("displayed")))
-    return folder
+    with staged(Path(path)) as folder:
+        for number, entry in enumerate(masks.entries, 1):
+            mask = masks.mask(entry.sample_id)
+            segmentation = _segmentation(masks, entry, mask, files[entry.sample_id], number, highdicom)
+            write_atomically(folder / names[entry.sample_id], segmentation.save_as)
+            entries.append(replace(entry, file=names[entry.sample_id]))
+        write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks.in_frame("displayed")))
+    return Path(path)
 
 
 def _segmentation(
@@ -78,6 +93,7 @@ def _segmentation(
     size = (frames, *plane) if frames > 1 else plane
     if mask.shape != size:
         raise InputError(f"the mask of {entry.sample_id!r} has the size {mask.shape}, {source} has {size}")
+    _complete(image, source)
     version = str(masks.provenance.get("version", ""))
     codes = require("pydicom.sr.codedict", "medical", _PURPOSE).codes
     try:
@@ -114,7 +130,29 @@ def _segmentation(
                 omit_empty_frames=False,
             )
     except Exception as error:  # highdicom raises anything on sources that lack what the standard asks for
-        raise InputError(f"{source} cannot be the source of a DICOM SEG: {error}") from error
+        lacks = error.name if isinstance(error, AttributeError) else None
+        reason = f"it lacks {lacks}" if lacks else str(error)
+        raise InputError(f"{source} cannot be the source of a DICOM SEG: {reason}. {_INSTEAD}") from error
+
+
+def _complete(image: Any, source: Path) -> None:
+    """Fill what a de-identified source lacks and the standard lets be empty.
+
+    Raises
+    ------
+    InputError
+        Naming what cannot be filled.
+    """
+    missing = [name for name in _NEEDED if not image.get(name)]
+    if missing:
+        raise InputError(
+            f"{source} cannot be the source of a DICOM SEG: it lacks {', '.join(missing)}. {_INSTEAD}"
+        )
+    for name in _MAY_BE_EMPTY:
+        if name not in image:
+            setattr(image, name, None)
+    if not image.get("FrameOfReferenceUID") and _PLACED.issubset(image.dir()):
+        image.FrameOfReferenceUID = _uid(str(image.SeriesInstanceUID), "frame of reference")
 
 
 def _uid(*parts: str) -> str:
@@ -139,6 +177,7 @@ def import_dicom_seg(
     like: MaskSet | None = None,
     name: str | None = None,
     sources: Mapping[str, str | Path] | SampleTable | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> MaskSet:
     """Read a folder of Segmentation objects into a set in the folder `out`.
 
@@ -155,6 +194,8 @@ def import_dicom_seg(
         Label of the segment to take; None for that of `like`, or the only one.
     sources
         As in :func:`export_dicom_seg`.
+    max_pixels
+        Most pixels that a mask may have.
 
     Raises
     ------
@@ -177,7 +218,7 @@ def import_dicom_seg(
     def returned() -> Iterator[Returned]:
         for file in files:
             place = file.relative_to(folder).as_posix()
-            read, uid = _opened(file, highdicom)
+            read, uid = _opened(file, highdicom, max_pixels)
             base = known.get(place)
             key = base.sample_id if base else by_uid.get(uid, place.replace(".seg.dcm", ".dcm"))
             expected = like.entry(names(key)) if like is not None and names is not None else base
@@ -195,13 +236,16 @@ def import_dicom_seg(
     )
 
 
-def _opened(file: Path, highdicom: Any) -> tuple[Any, str]:
+def _opened(file: Path, highdicom: Any, max_pixels: int) -> tuple[Any, str]:
     """Segmentation, and identifier of its source image."""
     try:
+        check_size(dicom_size(file), max_pixels)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             read = highdicom.seg.segread(file)
         instances = {str(uid) for _, _, uid in read.get_source_image_uids()}
+        if _refers_to_frames(read):
+            check_size((_last_frame(read), read.Rows, read.Columns), max_pixels)
     except Exception as error:  # highdicom and pydicom raise anything on other or broken objects
         raise InputError(f"{file} cannot be read as a DICOM SEG: {error}") from error
     if len(instances) != 1:

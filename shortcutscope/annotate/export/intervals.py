@@ -11,10 +11,13 @@ import pandas as pd
 
 from shortcutscope.annotate.export.collect import Returned, collect, names_of
 from shortcutscope.annotate.export.layout import as_given, provenance_of, require_kinds
+from shortcutscope.annotate.export.staging import staged
 from shortcutscope.annotate.mask_files import Mask
 from shortcutscope.annotate.mask_manifest import MANIFEST, read_manifest, write_manifest
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.annotate.signals import spans
+from shortcutscope.data.size_limit import check_size
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import write_atomically
 
@@ -60,14 +63,14 @@ def export_csv(
         frame.insert(2, "lead_name", [str(leads[lead]) for lead in frame["lead"]])
     if rate is not None:
         frame = frame.assign(start_s=frame["start"] / rate, stop_s=frame["stop"] / rate)
-    folder = Path(path)
     text = frame.to_csv(index=False)
-    write_atomically(folder / FILE, lambda file: file.write(text.encode()))
     entries = [
         replace(as_given(masks, entry, masks.mask(entry.sample_id)), file=FILE) for entry in masks.entries
     ]
-    write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks))
-    return folder
+    with staged(Path(path)) as folder:
+        write_atomically(folder / FILE, lambda file: file.write(text.encode()))
+        write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks))
+    return Path(path)
 
 
 def import_csv(
@@ -126,10 +129,8 @@ def import_csv(
 
 
 def _table(file: Path) -> pd.DataFrame:
-    try:
+    with intact(file, "a CSV file of intervals", "export it again"):
         frame = pd.read_csv(file, dtype={"sample_id": str}, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is no CSV file of intervals: {error}") from error
     missing = [column for column in COLUMNS if column not in frame]
     if missing:
         raise InputError(f"{file} lacks the columns {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
@@ -145,7 +146,7 @@ def _table(file: Path) -> pd.DataFrame:
 def _filled(rows: pd.DataFrame, size: tuple[int, ...], file: Path) -> Mask:
     if len(size) != len(("leads", "time")):
         raise InputError(f"{file} holds intervals of signals (leads, time), not of samples of size {size}")
-    mask = np.zeros(size, dtype=np.bool_)
+    mask = np.zeros(check_size(size), dtype=np.bool_)
     for sample_id, lead, start, stop in rows[list(COLUMNS)].itertuples(index=False):
         if not (0 <= lead < size[0] and 0 <= start < stop <= size[1]):
             raise InputError(

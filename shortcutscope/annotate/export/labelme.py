@@ -14,15 +14,18 @@ from PIL import Image
 
 from shortcutscope.annotate.export.collect import Returned, collect
 from shortcutscope.annotate.export.layout import as_given, file_names, provenance_of, require_kinds
-from shortcutscope.annotate.export.polygons import fill
+from shortcutscope.annotate.export.shapes import check_label, corners, ellipse, polygon, rectangle, united
+from shortcutscope.annotate.export.staging import staged
 from shortcutscope.annotate.mask_files import Mask, MaskEntry, describe
 from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.data.picture_files import from_pillow, opened_picture
+from shortcutscope.data.size_limit import MAX_PIXELS, check_size
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import to_json, write_json
 
 #: Of the format: the first series that has masks beside polygons.
 VERSION = "5.2.1"
-_CIRCLE_CORNERS = 256
 
 
 def export_labelme(masks: MaskSet, path: str | Path) -> Path:
@@ -37,27 +40,28 @@ def export_labelme(masks: MaskSet, path: str | Path) -> Path:
         For masks that are not of images.
     """
     require_kinds(masks, "LabelMe", ["image"])
-    folder, names = Path(path), file_names(masks, ".json")
-    for entry in masks.entries:
-        mask = masks.mask(entry.sample_id)
-        height, width = mask.shape
-        told = as_given(masks, entry, mask).to_dict()
-        content = {
-            "version": VERSION,
-            "flags": {},
-            "shapes": [] if entry.empty else [_shape(mask, masks.name)],
-            "imagePath": PurePosixPath(entry.image.replace("\\", "/")).name,
-            "imageData": None,
-            "imageHeight": height,
-            "imageWidth": width,
-            "shortcutscope": {
-                "finding": masks.name,
-                "provenance": to_json(provenance_of(masks)),
-                "mask": told,
-            },
-        }
-        write_json(folder / names[entry.sample_id], content)
-    return folder
+    names = file_names(masks, ".json")
+    with staged(Path(path)) as folder:
+        for entry in masks.entries:
+            mask = masks.mask(entry.sample_id)
+            height, width = mask.shape
+            told = as_given(masks, entry, mask).to_dict()
+            content = {
+                "version": VERSION,
+                "flags": {},
+                "shapes": [] if entry.empty else [_shape(mask, masks.name)],
+                "imagePath": PurePosixPath(entry.image.replace("\\", "/")).name,
+                "imageData": None,
+                "imageHeight": height,
+                "imageWidth": width,
+                "shortcutscope": {
+                    "finding": masks.name,
+                    "provenance": to_json(provenance_of(masks)),
+                    "mask": told,
+                },
+            }
+            write_json(folder / names[entry.sample_id], content)
+    return Path(path)
 
 
 def _shape(mask: Mask, label: str) -> dict[str, Any]:
@@ -78,7 +82,12 @@ def _shape(mask: Mask, label: str) -> dict[str, Any]:
 
 
 def import_labelme(
-    path: str | Path, out: str | Path, *, like: MaskSet | None = None, name: str | None = None
+    path: str | Path,
+    out: str | Path,
+    *,
+    like: MaskSet | None = None,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> MaskSet:
     """Read a folder of LabelMe's files into a set in the folder `out`.
 
@@ -90,25 +99,34 @@ def import_labelme(
         As in :func:`shortcutscope.annotate.export.png.import_png`.
     name
         The label to take; None for that of `like`, or what the files tell, or the only one.
+    max_pixels
+        Most pixels that a file may say an image has.
 
     Raises
     ------
     InputError
-        For broken files, lines and points, which have no area, or what `collect` refuses.
+        For broken files, lines and points, which have no area, a label in several spellings, or what
+        `collect` refuses.
     """
     folder = Path(path)
     files = sorted(folder.rglob("*.json")) if folder.is_dir() else []
     if not files:
         raise InputError(f"{folder} is no folder with JSON files of LabelMe")
-    first = _parsed(files[0]).get("shortcutscope") or {}
-    label = name or (like.name if like else None) or first.get("finding") or _only_label(files, folder)
+    first = _parsed(files[0]).get("shortcutscope")
+    first = first if isinstance(first, dict) else {}
+    labels = _labels(files)
+    label = str(name or (like.name if like else None) or first.get("finding") or _only_label(labels, folder))
+    try:
+        check_label(label, labels, str(folder))
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
     def returned() -> Iterator[Returned]:
         for file in files:
             told = _parsed(file)
             try:
-                mask = _joined(told, str(label))
-            except (KeyError, ValueError, TypeError, IndexError, OSError) as error:
+                mask = _joined(told, label, max_pixels)
+            except Exception as error:  # of pictures in base 64, decoders raise anything
                 raise InputError(f"the shapes in {file} cannot be read: {error}") from error
             base = _base(told)
             place = file.relative_to(folder).parent / str(told.get("imagePath") or file.stem)
@@ -120,59 +138,60 @@ def import_labelme(
         source=folder,
         format="labelme",
         like=like,
-        name=str(label),
+        name=label,
         provenance=first.get("provenance"),
     )
 
 
 def _parsed(file: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is no JSON file of LabelMe: {error}") from error
-    if not isinstance(told, dict) or not isinstance(told.get("shapes"), list):
+    with intact(file, "a JSON file of LabelMe", "save it again, or take it out of the folder"):
+        told = json.loads(file.read_text(encoding="utf-8-sig"))
+    shapes = told.get("shapes") if isinstance(told, dict) else None
+    if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
         raise InputError(f"{file} is no JSON file of LabelMe: it has no list of shapes")
-    return told
+    return dict(told)
 
 
-def _only_label(files: list[Path], folder: Path) -> str:
-    labels = {str(shape.get("label")) for file in files for shape in _parsed(file)["shapes"]}
+def _labels(files: list[Path]) -> set[str]:
+    return {str(shape.get("label")) for file in files for shape in _parsed(file)["shapes"]}
+
+
+def _only_label(labels: set[str], folder: Path) -> str:
     if len(labels) != 1:
         raise InputError(f"{folder} has the labels {sorted(labels)}; say which with name=")
-    return labels.pop()
+    return next(iter(labels))
 
 
-def _joined(told: Mapping[str, Any], label: str) -> Mask:
-    size = (int(told["imageHeight"]), int(told["imageWidth"]))
-    mask = np.zeros(size, dtype=np.bool_)
-    for shape in told["shapes"]:
-        if shape["label"] == label:
-            mask |= _filled(shape, size)
-    return mask
+def _joined(told: Mapping[str, Any], label: str, max_pixels: int) -> Mask:
+    rows, columns = check_size((int(told["imageHeight"]), int(told["imageWidth"])), max_pixels)
+    drawn = [shape for shape in told["shapes"] if shape.get("label") == label]
+    return united(
+        ((f"a {shape.get('shape_type', 'polygon')}", _filled(shape, (rows, columns))) for shape in drawn),
+        (rows, columns),
+    )
 
 
 def _filled(shape: Mapping[str, Any], size: tuple[int, int]) -> Mask:
-    kind, points = shape.get("shape_type", "polygon"), np.asarray(shape["points"], dtype=np.float64)
+    kind, points = shape.get("shape_type") or "polygon", shape["points"]
     if kind == "mask":
-        left, top = points[0].round().astype(int)
-        with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as picture:
-            inside = np.asarray(picture.convert("L")) > 0
-        rows, columns = inside.shape
-        if min(left, top) < 0 or top + rows > size[0] or left + columns > size[1]:
+        left, top = corners(points, size, 1)[0].round().astype(int)
+        picture = opened_picture(io.BytesIO(base64.b64decode(shape["mask"])), size[0] * size[1])
+        inside = from_pillow(picture) > 0 if picture is not None else np.zeros((0, 0), np.bool_)
+        rows, columns = inside.shape[-2:]
+        if inside.ndim != 2 or min(left, top) < 0 or top + rows > size[0] or left + columns > size[1]:
             raise ValueError(f"a mask lies outside the image: {rows} x {columns} at {left}, {top}")
         mask = np.zeros(size, dtype=np.bool_)
         mask[top : top + rows, left : left + columns] = inside
         return mask
-    if kind == "rectangle":
-        (x1, y1), (x2, y2) = points
-        points = np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)])
-    elif kind == "circle":
-        radius = float(np.hypot(*(points[1] - points[0])))
-        turn = np.linspace(0, 2 * np.pi, _CIRCLE_CORNERS, endpoint=False)
-        points = points[0] + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    elif kind != "polygon":
-        raise ValueError(f"a shape of type {kind!r} has no area; draw a polygon or a mask")
-    return fill([points], size)
+    if kind == "rectangle" and len(points) == 2:
+        return rectangle(points[0], points[1], size)
+    if kind == "circle":
+        middle, edge = corners(points, size, 2)[:2]
+        radius = float(np.hypot(*(edge - middle)))
+        return ellipse((middle[0], middle[1]), (radius, radius), size)
+    if kind in ("polygon", "rectangle", "oriented_rectangle"):  # of LabelMe 6, with four corners
+        return polygon(points, size)
+    raise ValueError(f"a shape of type {kind!r} has no area; draw a polygon or a mask")
 
 
 def _base(told: Mapping[str, Any]) -> MaskEntry | None:

@@ -14,10 +14,12 @@ import numpy.typing as npt
 
 from shortcutscope.annotate.export.collect import Returned, collect, names_of
 from shortcutscope.annotate.export.layout import file_names, provenance_of, require_kinds, source_files, story
+from shortcutscope.annotate.export.staging import staged
 from shortcutscope.annotate.mask_files import Mask, MaskEntry
 from shortcutscope.annotate.mask_manifest import MANIFEST, read_manifest, write_manifest
 from shortcutscope.annotate.maskset import MaskSet
 from shortcutscope.data.nifti import is_nifti, nifti_frame, read_nifti
+from shortcutscope.data.size_limit import MAX_PIXELS
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 from shortcutscope.rundir import write_atomically
@@ -57,18 +59,19 @@ def export_nifti(
     require_kinds(masks, "NIfTI", ["image", "volume"])
     nibabel = require("nibabel", "medical", _PURPOSE)
     masks = masks.in_frame("displayed")  # the header says how the axes lie
-    folder, names, files = Path(path), file_names(masks, ".nii.gz"), source_files(sources, masks)
+    names, files = file_names(masks, ".nii.gz"), source_files(sources, masks)
     entries = []
-    for entry in masks.entries:
-        values, affine = _placed(masks.mask(entry.sample_id), entry, files.get(entry.sample_id), nibabel)
-        image = nibabel.Nifti1Image(values.astype(np.uint8), affine)
-        image.header["descrip"] = f"shortcutscope {masks.provenance.get('version', '')}"[:79].encode()
-        told = story(masks, entry).encode()
-        image.header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, told))
-        _write(folder / names[entry.sample_id], image)
-        entries.append(replace(entry, file=names[entry.sample_id]))
-    write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks))
-    return folder
+    with staged(Path(path)) as folder:
+        for entry in masks.entries:
+            values, affine = _placed(masks.mask(entry.sample_id), entry, files.get(entry.sample_id), nibabel)
+            image = nibabel.Nifti1Image(values.astype(np.uint8), affine)
+            image.header["descrip"] = f"shortcutscope {masks.provenance.get('version', '')}"[:79].encode()
+            told = story(masks, entry).encode()
+            image.header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, told))
+            _write(folder / names[entry.sample_id], image)
+            entries.append(replace(entry, file=names[entry.sample_id]))
+        write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks))
+    return Path(path)
 
 
 def _write(path: Path, image: Any) -> None:
@@ -97,7 +100,12 @@ def _placed(mask: Mask, entry: MaskEntry, source: Path | None, nibabel: Any) -> 
 
 
 def import_nifti(
-    path: str | Path, out: str | Path, *, like: MaskSet | None = None, name: str = "imported"
+    path: str | Path,
+    out: str | Path,
+    *,
+    like: MaskSet | None = None,
+    name: str = "imported",
+    max_pixels: int = MAX_PIXELS,
 ) -> MaskSet:
     """Read a folder of NIfTI masks into a set in the folder `out`; a voxel above 0.5 is inside.
 
@@ -107,7 +115,7 @@ def import_nifti(
     ----------
     path
         Folder, with sub-folders, or one file.
-    out, like, name
+    out, like, name, max_pixels
         As in :func:`shortcutscope.annotate.export.png.import_png`.
 
     Raises
@@ -131,7 +139,7 @@ def import_nifti(
             base = known.get(place)
             key = base.sample_id if base else _sample_id(file) or place
             known_as = like.entry(names(key)) if like is not None and names is not None else base
-            yield Returned(key, _mask(file, known_as), base)
+            yield Returned(key, _mask(file, known_as, max_pixels), base)
 
     # Sizes and axes are those of the displayed frame, whatever frame `like` gives its masks in.
     return collect(
@@ -145,11 +153,9 @@ def import_nifti(
     )
 
 
-def _mask(file: Path, base: MaskEntry | None) -> Mask:
+def _mask(file: Path, base: MaskEntry | None, max_pixels: int) -> Mask:
     try:
-        values, _, channels = read_nifti(file)
-    except InputError:
-        raise
+        values, _, channels = read_nifti(file, max_pixels=max_pixels)
     except Exception as error:  # nibabel and gzip raise anything on broken bytes
         raise InputError(f"{file} is no NIfTI mask: {error}") from error
     if channels:

@@ -15,11 +15,15 @@ from shortcutscope.annotate.export.collect import Returned, collect
 from shortcutscope.annotate.export.layout import as_given, provenance_of, require_kinds
 from shortcutscope.annotate.mask_files import KINDS, MaskEntry, checked_mask
 from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.data.array_files import BROKEN_ARCHIVE, read_member
+from shortcutscope.data.size_limit import MAX_PIXELS
+from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import to_json, write_atomically
 
 #: Member that tells what made the masks and what is known of each, as JSON.
 STORY = "shortcutscope"
+_LONGEST_STORY = 2**30
 
 
 def export_npz(masks: MaskSet, path: str | Path) -> Path:
@@ -56,7 +60,12 @@ def _add(archive: zipfile.ZipFile, name: str, array: npt.NDArray[Any]) -> None:
 
 
 def import_npz(
-    path: str | Path, out: str | Path, *, like: MaskSet | None = None, name: str = "imported"
+    path: str | Path,
+    out: str | Path,
+    *,
+    like: MaskSet | None = None,
+    name: str = "imported",
+    max_pixels: int = MAX_PIXELS,
 ) -> MaskSet:
     """Read an npz file of masks under sample ids into a set in the folder `out`.
 
@@ -68,21 +77,19 @@ def import_npz(
         For a broken file, arrays that are no masks, or what `collect` refuses.
     """
     path = Path(path)
-    try:
-        archive = np.load(path, allow_pickle=False)
-        told = json.loads(str(archive[STORY])) if STORY in archive.files else {}
+    with intact(path, "an npz file of masks", "export it again"):
+        archive = zipfile.ZipFile(path)
+        told = _story(archive)
         known = {entry["sample_id"]: MaskEntry.from_dict(entry) for entry in told.get("masks", [])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no npz file of masks: {error}") from error
 
     def returned() -> Iterator[Returned]:
-        for key in archive.files:
+        for key in (name.removesuffix(".npy") for name in archive.namelist()):
             if key == STORY:
                 continue
             base = known.get(key)
             try:
-                mask, _ = checked_mask(archive[key], base.kind if base else None)
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                mask, _ = checked_mask(read_member(archive, key, max_pixels), base.kind if base else None)
+            except BROKEN_ARCHIVE as error:
                 raise InputError(f"{path} holds no mask under {key!r}: {error}") from error
             yield Returned(key, mask, base)
 
@@ -96,3 +103,17 @@ def import_npz(
             name=str(told.get("name", name)),
             provenance=told.get("provenance"),
         )
+
+
+def _story(archive: zipfile.ZipFile) -> dict[str, Any]:
+    member = f"{STORY}.npy"
+    if member not in archive.namelist():
+        return {}
+    if archive.getinfo(member).file_size > _LONGEST_STORY:
+        raise ValueError(f"{STORY!r} has more than {_LONGEST_STORY:,} bytes")
+    with archive.open(member) as file:
+        text = np.lib.format.read_array(file, allow_pickle=False)
+    told = json.loads(str(text))
+    if not isinstance(told, dict):
+        raise ValueError(f"{STORY!r} is no JSON object")
+    return told

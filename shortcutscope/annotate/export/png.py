@@ -8,9 +8,11 @@ from pathlib import Path
 
 from shortcutscope.annotate.export.collect import Returned, collect
 from shortcutscope.annotate.export.layout import as_given, file_names, provenance_of, require_kinds, story
+from shortcutscope.annotate.export.staging import staged
 from shortcutscope.annotate.mask_files import read_mask, write_mask
 from shortcutscope.annotate.mask_manifest import MANIFEST, read_manifest, write_manifest
 from shortcutscope.annotate.maskset import MaskSet
+from shortcutscope.data.size_limit import MAX_PIXELS
 from shortcutscope.errors import InputError
 
 
@@ -26,18 +28,24 @@ def export_png(masks: MaskSet, path: str | Path) -> Path:
         For masks that are not of images.
     """
     require_kinds(masks, "PNG", ["image"])
-    folder, names = Path(path), file_names(masks, ".png")
+    names = file_names(masks, ".png")
     entries = []
-    for entry in masks.entries:
-        mask = masks.mask(entry.sample_id)
-        write_mask(folder / names[entry.sample_id], mask, {"shortcutscope": story(masks, entry)})
-        entries.append(replace(as_given(masks, entry, mask), file=names[entry.sample_id]))
-    write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks))
-    return folder
+    with staged(Path(path)) as folder:
+        for entry in masks.entries:
+            mask = masks.mask(entry.sample_id)
+            write_mask(folder / names[entry.sample_id], mask, {"shortcutscope": story(masks, entry)})
+            entries.append(replace(as_given(masks, entry, mask), file=names[entry.sample_id]))
+        write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks))
+    return Path(path)
 
 
 def import_png(
-    path: str | Path, out: str | Path, *, like: MaskSet | None = None, name: str = "imported"
+    path: str | Path,
+    out: str | Path,
+    *,
+    like: MaskSet | None = None,
+    name: str = "imported",
+    max_pixels: int = MAX_PIXELS,
 ) -> MaskSet:
     """Read a folder of PNG masks into a set in the folder `out`.
 
@@ -47,11 +55,13 @@ def import_png(
         Folder, with sub-folders. Files are matched to samples by ``masks.json`` where it lies in the
         folder, else by their names.
     out
-        Folder of the new set.
+        Folder of the new set, which does not exist or is empty. Of an import that is refused nothing is left.
     like
         The set that was exported, see :func:`shortcutscope.annotate.export.collect.collect`.
     name
         Of the finding, where neither `like` nor ``masks.json`` tells it.
+    max_pixels
+        Most pixels that a mask may have.
 
     Raises
     ------
@@ -68,7 +78,7 @@ def import_png(
         for file in sorted(folder.rglob("*.png")):
             place = file.relative_to(folder).as_posix()
             base = known.get(place)
-            yield Returned(base.sample_id if base else place, read_mask(file), base)
+            yield Returned(base.sample_id if base else place, read_mask(file, max_pixels), base)
 
     return collect(
         returned(),

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from shortcutscope.annotate.export import import_cvat
-from shortcutscope.annotate.export.cvat import from_run_lengths, run_lengths
+from shortcutscope.annotate.export.cvat import run_lengths
+from shortcutscope.annotate.export.shapes import from_run_lengths
 from shortcutscope.errors import InputError
 
 #: Attributes of the elements, as CVAT's documentation of the format lists them.
@@ -100,9 +101,9 @@ def test_what_a_person_draws(masks, tmp_path):
         ('<mask label="ruler" rle="a" left="0" top="0" width="2" height="2"/>', "invalid literal"),
         ('<mask label="ruler" rle="4" left="20" top="0" width="2" height="2"/>', "outside the image"),
         ('<mask label="ruler" left="0" top="0" width="2" height="2"/>', "rle"),
-        ('<polygon label="ruler" points="1,1;2,2"/>', "three corners"),
+        ('<polygon label="ruler" points="1,1;2,2"/>', "needs 3 points"),
         ('<box label="tube" xtl="0" ytl="0" xbr="9" ybr="9"/>', "no shapes of the label 'ruler'"),
-        ("<image", "no CVAT export"),
+        ("<image", "not a CVAT export"),
     ],
 )
 def test_malformed_files_are_named(masks, tmp_path, shapes, text):

@@ -160,7 +160,7 @@ def test_sources_that_are_missing_or_do_not_fit(masks, sources, tmp_path):
         masks.export(tmp_path / "3", format="dicom-seg", sources={**sources, "ct": tmp_path / "a.dcm"})
     cine = pydicom.dcmread(sources["frames"])
     cine.SOPClassUID = cine.file_meta.MediaStorageSOPClassUID = CINE
-    del cine.FrameOfReferenceUID
+    del cine.FrameOfReferenceUID, cine.PixelSpacing
     cine.save_as(tmp_path / "cine.dcm")
     with pytest.raises(InputError, match=r"cine\.dcm cannot be the source.*Frame of Reference"):
         masks.take(["frames"]).export(
@@ -182,3 +182,43 @@ def test_a_missing_package_names_the_extra(masks, sources, tmp_path, monkeypatch
     monkeypatch.setitem(__import__("sys").modules, "highdicom", None)
     with pytest.raises(InputError, match=r'highdicom: pip install "shortcutscope\[medical\]"'):
         masks.export(tmp_path / "x", format="dicom-seg", sources=sources)
+
+
+def test_d8_what_a_deidentified_source_lacks_is_filled(masks, tmp_path):
+    taken = {}
+    for k, name in enumerate(("ct", "mr")):
+        data = pydicom.dcmread(bundled("CT_small.dcm" if name == "ct" else "MR_small.dcm"))
+        for keyword in (
+            *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate"),
+            *("StudyTime", "AccessionNumber", "ReferringPhysicianName", "FrameOfReferenceUID"),
+        ):
+            if keyword in data:
+                delattr(data, keyword)
+        if k:
+            data.StudyDate = data.PatientID = ""
+        data.save_as(tmp_path / f"{name}.dcm")
+        taken[name] = tmp_path / f"{name}.dcm"
+    some = masks.take(["ct", "mr"])
+    folder = some.export(tmp_path / "out", format="dicom-seg", sources=taken)
+    written = sorted(folder.glob("*.seg.dcm"))
+    assert len(written) == 2
+    series = {str(pydicom.dcmread(path).FrameOfReferenceUID) for path in written}
+    assert len(series) == 2
+    assert pydicom.dcmread(written[0]).PatientID in (None, "")
+    back = import_dicom_seg(folder, tmp_path / "back", like=some)
+    assert np.array_equal(back.mask("ct"), masks.mask("ct"))
+
+
+@pytest.mark.parametrize(
+    "keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "PixelSpacing"]
+)
+def test_d8_what_cannot_be_filled_is_named_and_nothing_is_written(masks, sources, tmp_path, keyword):
+    data = pydicom.dcmread(bundled("MR_small.dcm"))
+    delattr(data, keyword)
+    data.save_as(tmp_path / "mr.dcm")
+    with pytest.raises(InputError, match=rf"mr\.dcm cannot be the source.*{keyword}.*png or nifti"):
+        masks.take(["ct", "mr"]).export(
+            tmp_path / "out", format="dicom-seg", sources={**sources, "mr": tmp_path / "mr.dcm"}
+        )
+    assert not (tmp_path / "out").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
