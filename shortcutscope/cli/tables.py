@@ -40,6 +40,10 @@ def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
         console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
     for column, reason in audit.run.get("refused_columns", {}).items():
         console.print(f"column {column!r} was not tested: {reason}", markup=False, highlight=False)
+    for finding in audit.findings:
+        if finding.same:
+            line = f"{finding.name} stands for {', '.join(finding.same)}, too: they part the samples alike"
+            console.print(line, markup=False, highlight=False)
     for name, reason in audit.run.get("discovery", {}).get("same", {}).items():
         console.print(f"{name} {reason}", markup=False, highlight=False)
     count = len(audit.shortcuts)

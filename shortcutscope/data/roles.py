@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from shortcutscope.data.words import says_unknown
 from shortcutscope.errors import InputError
 
 ROLES = ("sample_id", "label", "group", "split")
@@ -183,6 +184,12 @@ def encode_labels(
     if not numeric and (names is None or not set(map(str, values)) <= set(names)):
         numbers = pd.to_numeric(values.astype(str), errors="coerce")
         numeric = bool(numbers.notna().all())
+        odd = sorted({str(value) for value in values[numbers.isna()]})
+        if names is None and numbers.notna().any() and odd and all(map(says_unknown, odd)):
+            raise InputError(
+                f"the labels are numbers, but {listed(odd)} in {int(numbers.isna().sum())} of {len(values)} "
+                "rows: leave these rows out, or name all classes with classes=, if that is one"
+            )
         values = numbers if numeric else values
     if numeric:
         return _class_numbers(values.to_numpy(dtype=np.float64), names), names

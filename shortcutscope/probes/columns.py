@@ -10,9 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from shortcutscope.errors import InputError
-from shortcutscope.probes.reading import Entries, EntryKind, Floats, Level, Reading, entries, shown, some
-from shortcutscope.probes.words import (
+from shortcutscope.data.words import (
     key,
     says_absent,
     says_present,
@@ -20,6 +18,8 @@ from shortcutscope.probes.words import (
     tell_presence,
     which_is_present,
 )
+from shortcutscope.errors import InputError
+from shortcutscope.probes.reading import Entries, EntryKind, Floats, Level, Reading, entries, shown, some
 
 ColumnKind = Literal["auto", "categorical", "continuous"]
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from shortcutscope.data.words import key
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.reading import entries, shown
-from shortcutscope.probes.words import key
 
 #: Words in a column's name that make a copy of the label the label, and not a total confound.
 LABEL_WORDS = {

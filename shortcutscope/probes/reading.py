@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from shortcutscope.data.words import key
 from shortcutscope.errors import InputError
-from shortcutscope.probes.words import key
 
 Floats = npt.NDArray[np.float64]
 Level = str | float

@@ -8,6 +8,7 @@ from PIL import Image
 from shortcutscope.cli.inputs import open_table, present_choice
 from shortcutscope.cli.options import DataOptions
 from shortcutscope.data.missing import without_markers
+from shortcutscope.data.roles import encode_labels
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
@@ -47,6 +48,15 @@ def test_c4_what_the_user_names_is_missing(manifest):
         assert (age.name, age.known.sum()) == ("age high", 32)
     with pytest.raises(InputError, match=r"give a list: missing=\['NA'\]"):
         ImageTable.from_csv(manifest, missing="NA")
+
+
+def test_c4_numbers_with_unknown_ones_are_no_classes():
+    with pytest.raises(
+        InputError, match=r"numbers, but 'NA' in 1 of 3 rows: leave these rows out"
+    ):
+        encode_labels(pd.Series(["0", "1", "NA"]))
+    assert encode_labels(pd.Series(["AF", "NA"]))[1] == ("AF", "NA")
+    assert encode_labels(pd.Series(["0", "NA"]), ["0", "NA"])[1] == ("0", "NA")
 
 
 def test_markers_may_be_numbers_and_frames_of_any_kind():

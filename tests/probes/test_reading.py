@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shortcutscope.data.words import which_is_present
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.reading import Reading, entries
-from shortcutscope.probes.words import which_is_present
 
 
 def frame_of(values, column="ring", start=0):
