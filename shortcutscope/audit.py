@@ -309,10 +309,10 @@ def audit(
         "device": device,
         "progress": progress,
     }
-    present = sorted(set(audited.table.frame["label"].tolist()))
-    if positive is not None and positive not in present:
+    labels = sorted(set(audited.table.frame["label"].tolist()))
+    if positive is not None and positive not in labels:
         raise InputError(
-            f"positive={positive}: no audited sample has that label; there are {', '.join(map(str, present))}"
+            f"positive={positive}: no audited sample has that label; there are {', '.join(map(str, labels))}"
         )
     settings = ExamineSettings(
         n_permutations=n_permutations,

@@ -14,7 +14,6 @@ from shortcutscope.cli.options import DataOptions, KeepPaths, ModelOptions, expa
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import read_frame
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
@@ -83,6 +82,8 @@ def retrieve(
         raise InputError("--keep-paths: the run does not name its files; give --data, the DATA of the audit")
     given = None
     if marks is not None:
+        from shortcutscope.rundir import read_frame
+
         samples = read_frame(_samples(run))["sample_id"].astype(str)
         given = read_marks(
             marks, list(samples), column=marks_column, carrier=carrier, who=who, when=when, files=files
