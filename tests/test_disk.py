@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shortcutscope.cli import main
-from shortcutscope.disk import explained, intact
+from shortcutscope.disk import explained, inside, intact
 from shortcutscope.errors import InputError, ModelError
 
 
@@ -73,3 +73,17 @@ def test_r12_the_command_line_ends_with_a_message_where_the_disk_refuses(
         main(["doctor"])
     assert leaving.value.code == 1
     assert "error: /somewhere/run.json: access is denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["../a", "b/../../a", "/etc/hostname", "..\\a", "C:\\a", "", "a\0b", "link", "far/a"]
+)
+def test_r6_files_that_a_manifest_names_lie_beside_it(tmp_path, name):
+    own = tmp_path / "own"
+    (tmp_path / "else").mkdir()
+    own.mkdir()
+    (own / "link").symlink_to(tmp_path / "a")
+    (own / "far").symlink_to(tmp_path / "else")
+    with pytest.raises(InputError, match=r"own names the file .*, which lies outside of it"):
+        inside(own, name)
+    assert inside(own, "b/c.bin") == own / "b" / "c.bin"

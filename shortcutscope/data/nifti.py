@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from shortcutscope.extras import require
 
 Array = npt.NDArray[Any]
 _SPATIAL = 3
+#: Bytes of a file beside its values: header, extensions, what is appended.
+_BESIDE = 2**26
 
 
 def is_nifti(path: Path) -> bool:
@@ -62,7 +65,7 @@ def read_nifti(
             f"its values are {'complex numbers' if kind.kind == 'c' else 'colours or records'} ({kind}); "
             "save it as real numbers, such as magnitudes, with a fourth axis for colours"
         )
-    values = np.asarray(image.dataobj, dtype=np.float32)
+    values = np.asarray(_whole(image, Path(path)).dataobj, dtype=np.float32)
     size, orientation = _frame(image, dims, str(path))
     while values.ndim > _SPATIAL + 1 and values.shape[-1] == 1:
         values = values[..., 0]
@@ -85,6 +88,24 @@ def nifti_frame(path: Path, dims: int | None = None) -> tuple[tuple[int, ...], O
 
 def _load(path: str | Path) -> Any:
     return require("nibabel", "medical", "reading NIfTI files").load(path)
+
+
+def _whole(image: Any, path: Path) -> Any:
+    """The image from all bytes of a packed file, whose checksum is compared when its end is reached only.
+
+    Raises
+    ------
+    InputError
+        When it unpacks to far more than its header says.
+    """
+    if path.suffix.lower() != ".gz":
+        return image
+    most = int(np.prod(image.shape)) * image.get_data_dtype().itemsize + _BESIDE
+    with gzip.open(path) as file:
+        raw = file.read(most)
+        if len(raw) == most:
+            raise InputError(f"it unpacks to {most:,} bytes and more")
+    return type(image).from_bytes(raw)
 
 
 def _frame(image: Any, dims: int | None, name: str) -> tuple[tuple[int, ...], Orientation]:

@@ -14,7 +14,7 @@ from torch import nn
 
 import shortcutscope
 from shortcutscope.debias.clarc.projection import Projected
-from shortcutscope.disk import checksum, intact
+from shortcutscope.disk import checksum, inside, intact
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.rundir import read_object, slug, write_atomically, write_json
@@ -92,7 +92,7 @@ class Student:
         folder = Path(folder)
         record = read_object(folder / METRICS)
         for name, kept in dict(record.pop("sha256", None) or {}).items():
-            if not (folder / name).exists() or checksum(folder / name) != kept:
+            if not inside(folder, name).exists() or checksum(folder / name) != kept:
                 raise InputError(
                     f"{folder / name} is missing or damaged: its checksum is not that of {METRICS}. Run the "
                     "same debias command again"

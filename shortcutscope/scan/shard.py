@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from shortcutscope.disk import checksum
+from shortcutscope.disk import checksum, inside
 from shortcutscope.errors import InputError
 from shortcutscope.rundir import write_atomically
 
@@ -131,7 +131,7 @@ class Shard:
 
         The checksum is computed once a process, and again where the file's size or time has changed.
         """
-        path = folder / self.file
+        path = inside(folder, self.file)
         if not path.exists():
             return f"shard {path} is missing"
         state = path.stat()
@@ -143,7 +143,7 @@ class Shard:
 
     @contextmanager
     def _open(self, folder: Path) -> Iterator[Any]:
-        path = folder / self.file
+        path = inside(folder, self.file)
         try:
             with safe_open(path, framework="numpy") as file:  # maps the file: only what is asked for is read
                 yield file

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors import safe_open
 from shortcutscope import rundir
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.scan import shard as shard_module
-from shortcutscope.scan.shard import decode_half, encode_half
+from shortcutscope.scan.shard import Shard, decode_half, encode_half
 from shortcutscope.scan.store import ShardReader, ShardWriter, require_free_space
 
 INPUTS = {"model": "abc", "data": "def", "layers": [{"name": "a"}]}
@@ -351,3 +352,12 @@ def test_space_is_looked_at_beforehand(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(InputError, match=r"needs about 3\.0 MiB and .* has 1\.0 MiB free"):
         require_free_space(tmp_path / "scan", 3 * 2**20)
+
+
+def test_r6_shards_outside_of_the_store_are_not_read(tmp_path):
+    (tmp_path / "store").mkdir()
+    shard = Shard.write(tmp_path / "a.safetensors", 0, [{"x": np.zeros((2, 3), np.float32)}], frozenset())
+    outside = replace(shard, file="../a.safetensors")
+    for read in (outside.damage, outside.keys):
+        with pytest.raises(InputError, match="which lies outside of it"):
+            read(tmp_path / "store")
