@@ -200,8 +200,8 @@ def _labels_differ(known: pd.DataFrame, rows: Sequence[int], table: SampleTable,
 def _images_differ(known: pd.DataFrame, rows: Sequence[int], table: SampleTable, facts: Facts) -> str:
     low, high = facts.get("value_range", table.value_range)
     if table.value_range != (low, high):
-        now = "{:g} to {:g}".format(*table.value_range)
-        return f"images: their range is {now} now, {low:g} to {high:g} in the run"
+        own = "{:g} to {:g}".format(*table.value_range)
+        return f"images: their range is {own} now, {low:g} to {high:g} in the run"
     looked, wrong = 0, []
     for row, then, _ in _kept_probes(known, rows):
         now = Sketch.of(table.image(row))
@@ -308,7 +308,7 @@ def _frame(table: SampleTable, probes: Probes, *, with_contents: bool = False) -
 
 def _kept_probes(known: pd.DataFrame, rows: Sequence[int]) -> Iterator[tuple[int, Sketch, Sketch]]:
     """Rows of the table at hand, and the sketches that the run has of image and input."""
-    for k in np.flatnonzero(known["image"].notna().to_numpy()):
+    for k in np.flatnonzero(known["image"].notna().to_numpy()).tolist():
         entry = known.iloc[k]
         image, made = (
             Sketch(tuple(map(int, entry[f"{name}_shape"])), np.asarray(entry[name], np.float32))

@@ -155,9 +155,8 @@ def recipes_named(text: str) -> list[str]:
     allowed = ("recommended", "all", *RECIPES)
     unknown = [name for name in names if name not in allowed]
     if unknown or not names or ("all" in names and len(names) > 1):
-        raise InputError(
-            f"--recipe {text!r} is not allowed; give one or several, comma-separated, of {', '.join(allowed)}"
-        )
+        wrong = f"no recipe {unknown[0]!r}" if unknown else f"--recipe {text!r} is not allowed"
+        raise InputError(f"{wrong}; give one or several, comma-separated, of {', '.join(allowed)}")
     return list(RECIPES) if names == ["all"] else names
 
 
@@ -285,11 +284,12 @@ def compare(
     chosen = open_students(run, loaded, students)
     everything = origin.table()
     table = held_out_rows(everything)
+    train: ImageTable | None = None
     if train_data is not None or origin.train_data is not None:
         manifest = train_data or Path(str(origin.train_data))
         train = training_rows(open_training_columns(manifest, origin.reading, table))
-    else:
-        train = training_rows(everything) if len(table) < len(everything) else None
+    elif len(table) < len(everything):
+        train = training_rows(everything)
     made = compared(
         found,
         chosen,

@@ -64,7 +64,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         parameters.append(inspect.Parameter("context", kind, annotation=typer.Context))
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del wrapper.__wrapped__  # type: ignore[attr-defined]
+    del wrapper.__wrapped__
     return wrapper
 
 

@@ -75,7 +75,7 @@ def refuse_strange_samples(
     right = np.split(
         predicted_class(logits, task).numpy() == labels[rows], np.cumsum([len(g) for g in groups])[:-1]
     )
-    best = {}
+    best: dict[int, tuple[float, int]] = {}
     for group, hits in zip(groups, right, strict=True):
         label, recall = int(labels[group[0]]), (float(hits.mean()), len(group))
         best[label] = max(best.get(label, recall), recall)
