@@ -59,6 +59,7 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
     is_train = data.frame["split"].astype(str).str.lower().isin(TRAINING).to_numpy()
     warnings: list[str] = []
     train, assumptions = (None, []) if train is None else training_part(train)
+    assumptions += [f"training table: {note}" for note in (() if train is None else train.notes)]
     table, reference = data, train
     role: Role = "training" if trained_on else "held-out"
     if is_train.all():

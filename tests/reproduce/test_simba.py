@@ -242,8 +242,8 @@ def test_an_experiment_of_the_generator_is_paired_and_run(tmp_path, experiment, 
     assert world.train.image(0).shape == (1, 32, 32, 32)
     volume = world.train[0][0]
     assert (float(volume.min()), float(volume.max())) == (-0.5, 0.5)
-    ids, without = (t.frame["sample_id"].tolist() for t in (world.test, world.test_without))
-    assert [name.replace("_2.1_B", "") for name in ids] == without
+    names, without = (list(t.files.values()) for t in (world.test, world.test_without))
+    assert [name.replace("_2.1_B", "") for name in names] == without
     assert len(world.twins["bias_label"][0]) == 20
     chosen = settings(tmp_path / "cache", data=experiment)
     listed = cases(chosen)
