@@ -109,7 +109,13 @@ def class_folders(root: Path) -> ClassFolders:
 def _walk(root: Path, left_out: Counter[str]) -> tuple[list[str], list[str]]:
     """Names of images and of folders below the root, sorted; what systems leave behind is counted."""
     images, folders = [], []
-    for place, below, files in os.walk(root):
+    been = {root.resolve()}
+    for place, below, files in os.walk(root, followlinks=True):
+        for name in list(below):  # a link may lead back up
+            target = Path(place, name).resolve()
+            if target in been:
+                below.remove(name)
+            been.add(target)
         for name in [name for name in below if name.startswith(".") or name == "__MACOSX"]:
             below.remove(name)
             inside = sum(len(found) for _, _, found in os.walk(Path(place, name)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,8 @@ _OTHERS = (
 )
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst")
+#: What Excel puts before a table to say how its columns are parted.
+_SAID = re.compile(r"\ufeff?\"?sep=(.)\"?\r?\n")
 _COMMA_NUMBER = r"[+-]?\d+(?:,\d+)?"
 _THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})*"
 
@@ -96,10 +99,13 @@ def _read_text(path: Path, usual: str, text_columns: Sequence[str], notes: list[
         raise InputError(
             f"the table {str(path)!r} is empty; it needs a line of column names and one per image"
         )
-    separator = _separator(text, usual, whole=whole)
-    if separator != usual:
+    said = _SAID.match(text)
+    separator = said[1] if said else _separator(text, usual, whole=whole)
+    if separator != usual and separator in _SEPARATORS:
         notes.append(f"the columns of {path.name} are parted by {_SEPARATORS[separator]}")
-    rows = _records(text, separator, whole=whole)
+    rows = _records(text, separator, whole=whole)[1 if said else 0 :]
+    if not rows:
+        raise InputError(f"the table {str(path)!r} is empty; it needs a line of column names")
     header = [name.strip() for name in rows[0]]
     _refuse_repeated(path, header)
     _refuse_long_rows(path, header, rows)
@@ -113,7 +119,7 @@ def _read_text(path: Path, usual: str, text_columns: Sequence[str], notes: list[
         encoding=encoding,
         header=None,
         names=names,
-        skiprows=_rows_of_header(text, separator),
+        skiprows=_rows_of_header(text, separator) + (1 if said else 0),
         index_col=False,
         dtype=dict.fromkeys([c for c in text_columns if c in names], str),
         skipinitialspace=True,

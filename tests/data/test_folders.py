@@ -58,6 +58,16 @@ def test_d6_what_systems_leave_behind_is_left_out_and_counted(made):
         assert part in note
 
 
+def test_links_to_folders_are_followed_once(tmp_path):
+    for name in ("stored/one", "stored/two", "data"):
+        (tmp_path / name).mkdir(parents=True)
+    for k, name in enumerate(("one", "two")):
+        Image.fromarray(np.full((8, 8), k, np.uint8)).save(tmp_path / "stored" / name / "a.png")
+        (tmp_path / "data" / name).symlink_to(tmp_path / "stored" / name)
+    (tmp_path / "stored" / "two" / "up").symlink_to(tmp_path / "data")
+    assert len(ImageTable.from_folder(tmp_path / "data")) == 2
+
+
 def test_d6_masks_are_no_images(made):
     table = made(
         *("COVID/images/1.png", "COVID/masks/1.png", "Normal/images/2.png", "Normal/masks/2.png"),

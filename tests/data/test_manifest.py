@@ -39,6 +39,12 @@ def test_d9_other_separators_are_recognised_and_said(folder, sign, name):
     assert table.notes == (f"the columns of m.csv are parted by {name}", "column 'age' has decimal commas")
 
 
+def test_d9_a_table_that_says_its_separator(folder):
+    table = table_of(folder, "sep=;\r\n" + lines("image;label;note", lambda i: f"img/{i}.png;{i % 2};a, b"))
+    assert table.frame["note"].tolist() == ["a, b"] * 8
+    assert table.notes == ("the columns of m.csv are parted by semicolons",)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_d9_encodings_that_say_what_they_are(folder, encoding):
     table = table_of(folder, lines("image,label,región", lambda i: f"img/{i}.png,{i % 2},tórax"), encoding)

@@ -51,9 +51,7 @@ def test_c4_what_the_user_names_is_missing(manifest):
 
 
 def test_c4_numbers_with_unknown_ones_are_no_classes():
-    with pytest.raises(
-        InputError, match=r"numbers, but 'NA' in 1 of 3 rows: leave these rows out"
-    ):
+    with pytest.raises(InputError, match=r"numbers, but 'NA' in 1 of 3 rows: leave these rows out"):
         encode_labels(pd.Series(["0", "1", "NA"]))
     assert encode_labels(pd.Series(["AF", "NA"]))[1] == ("AF", "NA")
     assert encode_labels(pd.Series(["0", "NA"]), ["0", "NA"])[1] == ("0", "NA")
