@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from shortcutscope.allowed import check_options
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.identity import refuse_other_data, refuse_other_model
@@ -218,6 +219,7 @@ class Finding:
         InputError
             When the scores do not fall into two groups.
         """
+        check_options({"confidence": confidence})
         refuse_other_model(self.home(), model)
         refuse_other_data(self.home(), table)
         scores = self.retrieval(**options).score(model, table)

@@ -158,6 +158,13 @@ def test_r2_a_flipped_byte_of_the_files_beside_them_is_seen(run, name):
         ss.Audit.open(run)["tag"].retrieve(3, images=table(), progress=False)
 
 
+def test_r2_a_damaged_filter_bank_is_made_again(run):
+    found = ss.Audit.open(run)["tag"]
+    expected = found.retrieve(20, images=table(), progress=False).frame
+    flip(run / "annotate" / "input.safetensors", -200)
+    assert found.retrieve(20, images=table(), progress=False).frame.equals(expected)
+
+
 @pytest.mark.parametrize("file", ["m.png", "m.npz"])
 def test_r2_a_flipped_byte_of_a_mask_is_seen_wherever_it_is(tmp_path, file):
     mask = np.random.default_rng(0).random((12, 9) if file == "m.png" else (4, 12, 9)) > 0.5

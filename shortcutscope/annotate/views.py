@@ -108,7 +108,7 @@ def read_views(
     if bank is None and in_order is not None and len(in_order.shape) == IMAGE_AXES:
         bank = np.asarray(image_bank(in_order, progress=progress).values, np.float32)
         if cache is not None:
-            payload = save({"bank": bank}, metadata={"samples": _digest(ids)})
+            payload = save({"bank": bank}, metadata={"samples": _digest(ids), "sha256": _checksum(bank)})
             write_atomically(_bank_file(cache), lambda file: file.write(payload))
     if bank is not None:
         blocks[INPUT] = bank
@@ -185,19 +185,23 @@ def _in_order(images: ImageTable, ids: list[str]) -> ImageTable:
 
 
 def _kept_bank(cache: Path | None, ids: list[str]) -> Float32 | None:
-    """The bank of these samples that is kept, if any; one that cannot be read is made again."""
+    """The bank of these samples that is kept, if any; one that is damaged is made again."""
     if cache is None or not _bank_file(cache).exists():
         return None
     from safetensors import safe_open
 
     try:
         with safe_open(_bank_file(cache), framework="numpy") as file:
-            if (file.metadata() or {}).get("samples") != _digest(ids):
-                return None
+            kept = file.metadata() or {}
         bank: Float32 = load_file(_bank_file(cache))["bank"]
     except (OSError, KeyError, SafetensorError):
         return None
-    return bank
+    own = kept.get("samples") == _digest(ids) and kept.get("sha256") == _checksum(bank)
+    return bank if own else None
+
+
+def _checksum(bank: Float32) -> str:
+    return hashlib.sha256(np.ascontiguousarray(bank).data).hexdigest()
 
 
 def _bank_file(cache: Path) -> Path:
