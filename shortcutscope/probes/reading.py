@@ -138,7 +138,7 @@ def _numbers(values: npt.NDArray[Any], column: str) -> Entries:
 def _dates(series: pd.Series[Any]) -> Entries:
     if series.dt.tz is not None:
         series = series.dt.tz_convert("UTC").dt.tz_localize(None)
-    seconds = (series - pd.Timestamp(0)).dt.total_seconds().to_numpy(np.float64)
+    seconds = np.asarray((series - pd.Timestamp(0)).dt.total_seconds(), np.float64)
     return Entries("dates", seconds, tuple(np.unique(seconds[~np.isnan(seconds)]).tolist()))
 
 

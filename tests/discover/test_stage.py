@@ -9,7 +9,7 @@ from shortcutscope.discover.proposals import Discovery, Proposal
 from shortcutscope.discover.stage import MOST_COLUMNS, discovered_concepts, screened_columns
 from shortcutscope.models.thin import thin_resnet18
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.roles import audited_data
+from shortcutscope.probes.roles import audited_data, resolve_concepts
 from shortcutscope.rundir import RunDirectory, read_json
 from shortcutscope.scan.scanner import scan
 
@@ -107,3 +107,25 @@ def test_few_columns_are_all_tested_and_of_many_those_that_go_with_the_label_mos
 def test_without_metadata_there_is_no_screen():
     table = ImageTable.from_arrays(np.zeros((10, 8, 8), np.float32), np.arange(10) % 2)
     assert screened_columns(audited_data(table, None, trained_on=False), seed=0) == ([], {}, None)
+
+
+def test_c6_a_column_of_lists_is_left_out_with_the_reason():
+    data = wide(3)
+    frame = data.table.frame.assign(tags=[["a", "b"][: k % 3] for k in range(60)])
+    audited = audited_data(
+        ImageTable.from_arrays(np.zeros((60, 8, 8), np.float32), frame), None, trained_on=False
+    )
+    columns, _, screen = screened_columns(audited, seed=0)
+    assert "several values in an entry" in screen.skipped["tags"]
+    concepts, refused = resolve_concepts(audited, None, columns=columns)
+    assert "Make a column of 0 and 1 for each value" in refused["tags"]
+    assert concepts
+
+
+def test_the_label_over_again_is_not_screened():
+    data = wide(3)
+    table = data.table.with_columns(label_name=np.array(["no", "yes"])[data.table.frame["label"]])
+    columns, refused, screen = screened_columns(audited_data(table, None, trained_on=False), seed=0)
+    assert "it is the label itself" in refused["label_name"]
+    assert "label_name" not in columns
+    assert "label_name" not in set(screen.columns["column"])
