@@ -28,6 +28,7 @@ _HOME = {
     "frozen": "shortcutscope.models.frozen",
     "attribute": "shortcutscope.attribution.attribute",
     "Attribution": "shortcutscope.attribution.attribute",
+    "Head": "shortcutscope.models.head",
     "Scan": "shortcutscope.scan.scanner",
     "Concept": "shortcutscope.probes.concept",
     "audit": "shortcutscope.audit",
@@ -54,6 +55,7 @@ __all__ = [
     "Comparison",
     "Concept",
     "Finding",
+    "Head",
     "Hits",
     "ImageTable",
     "Retrieval",
@@ -102,6 +104,7 @@ if TYPE_CHECKING:
     from shortcutscope.discover.metadata import screen_metadata
     from shortcutscope.finding import Finding
     from shortcutscope.models.frozen import frozen
+    from shortcutscope.models.head import Head
     from shortcutscope.models.layers import find_layers
     from shortcutscope.models.loading import load_model
     from shortcutscope.probes.concept import Concept

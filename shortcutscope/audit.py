@@ -31,18 +31,22 @@ from shortcutscope.finding import Finding
 from shortcutscope.identity import keep_identity
 from shortcutscope.locking import locked
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.loading import model_fingerprint
+from shortcutscope.models.head import Head, Output, as_head
+from shortcutscope.models.loading import has_random_weights, model_fingerprint
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.roles import AuditedData, audited_data, resolve_concepts
 from shortcutscope.provenance import describe, not_measured, performance
 from shortcutscope.rundir import FINDINGS, RunDirectory, read_frame, read_json, read_record, slug
 from shortcutscope.scan.choice import AttributionChoice
-from shortcutscope.scan.plan import Options, make_plan
+from shortcutscope.scan.plan import Options, Plan, make_plan
 from shortcutscope.scan.scanner import Scan, ScanEstimate, ScanOptions, estimate, scan
 from shortcutscope.scan.store import refuse_other_scan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+#: Said of a network that was built without weights.
+NO_WEIGHTS = "no weights: random. The network was built without any, so that nothing here was learnt"
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,6 +110,29 @@ class Audit:
     def attribution(self) -> AttributionChoice:
         """Which attribution the relevances are, what was asked for, and why they differ."""
         return AttributionChoice.from_json(self.run.get("attribution"))
+
+    @property
+    def head(self) -> Head:
+        """Which scores of the model were audited."""
+        return Head.from_json(self.run.get("head"))
+
+    def asked_head(self, head: Head) -> Head:
+        """What a later stage is to read of any network: what was audited.
+
+        Raises
+        ------
+        InputError
+            Something else is asked for.
+        """
+        read = self.head
+        for name in ("part", "label", "task"):
+            given, there = getattr(head, name), getattr(read, name)
+            if given not in (None, "auto", there, read.label_name, read.read_task):
+                raise InputError(
+                    f"{self.path} audited {read}, but {name}={given!r} is asked for; leave it out, or audit "
+                    "that in a run of its own"
+                )
+        return replace(read, link=head.link, outputs=None)
 
     def __getitem__(self, name: str) -> Finding:
         for finding in self.findings:
@@ -179,6 +206,8 @@ class Audit:
         concluded = self.conclusion
         lines = [f"  {f.name}: {f.verdict}, {f.extent}{_cost(f)}" for f in self.findings]
         told = [f"  {self.attribution.warning}"] if self.attribution.warning else []
+        if self.head.changes:
+            told.append(f"  scores: {self.head}")
         head = f"Audit({str(self.path)!r}): {concluded.outcome}"
         undecided = [f"  not decided: {text}" for text in concluded.undecided]
         return "\n".join([head, *undecided, *lines, f"  {concluded.assumption}", *told])
@@ -207,7 +236,9 @@ def audit(
     task: str = "auto",
     positive: int | None = None,
     layouts: dict[str, str] | None = None,
-    output: str | int | None = None,
+    output: Output = None,
+    label_output: str | int | None = None,
+    output_names: Sequence[str] | None = None,
     device: str | torch.device | None = None,
     batch_size: int = 64,
     workers: int = 0,
@@ -254,6 +285,12 @@ def audit(
     layers, target, task, layouts, output, batch_size, workers, precision, attribution, strict
         See `shortcutscope.scan`. Verdicts rest on interventions, so that they are the same with any
         attribution; with LRP the profile has no directional derivative.
+    label_output : int or str, optional
+        The one of several outputs that a label of 0 and 1 belongs to, by position or name: of a multi-label
+        network its logit is audited, of one whose classes exclude each other its lead over the others.
+    output_names : sequence of str, optional
+        Names of the outputs in their order, where the model does not know them itself. `output` also takes
+        a `Head`, which says all of this at once.
     positive : int, optional
         Class that margins and effects refer to; by default 1 of two classes, and of several the one that
         the concept goes with most.
@@ -295,6 +332,7 @@ def audit(
     chosen, refused = resolve_concepts(
         audited, concepts, columns=columns, may_be_none=discovering, present=present
     )
+    head = as_head(output, label=label_output, names=output_names, task=task)
     scan_options: ScanOptions = {
         "layers": layers,
         "target": target,
@@ -305,7 +343,7 @@ def audit(
         "attribution": attribution,
         "strict": strict,
         "layouts": layouts,
-        "output": output,
+        "output": head,
         "device": device,
         "progress": progress,
     }
@@ -321,25 +359,27 @@ def audit(
         positive=positive,
         batch_size=batch_size,
         workers=workers,
-        output=output,
+        output=head,
         progress=progress,
     )
+    labels = _known_labels(data, train)
     fingerprint = model_fingerprint(model)
     path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{fingerprint[:8]}"
-    planned = _planned(model, audited.table, scan_options, skip=on_unreadable == "skip")
+    planned = _planned(model, audited.table, scan_options, labels, skip=on_unreadable == "skip")
     inputs = {
         "model": fingerprint,
         "data": audited.table.fingerprint(),
         "transform": audited.table.transform_fingerprint(),
         "target": str(target),
         "task": task,
+        "head": head.to_json(),
         "precision": precision,
         "attribution": attribution,
         "layers": layers if isinstance(layers, str | list | tuple) else repr(layers),
     }
     RunDirectory(path, inputs)  # refused before a folder is made
-    if planned is not None:
-        refuse_other_scan(path / "scan", planned)
+    if planned is not None and on_unreadable != "skip":
+        refuse_other_scan(path / "scan", planned.inputs)
     spec = model_spec or type(model).__name__
     with locked(path):
         return _audit_in(
@@ -349,6 +389,8 @@ def audit(
             chosen,
             scan_options,
             settings,
+            planned,
+            labels,
             about={
                 "spec": spec if keep_paths else redacted_command([spec])[0],
                 "command": command if keep_paths or command is None else redacted_line(command),
@@ -369,6 +411,8 @@ def _audit_in(
     chosen: list[Concept],
     scan_options: ScanOptions,
     settings: ExamineSettings,
+    plan: Plan | None,
+    labels: np.ndarray[Any, Any],
     *,
     about: dict[str, Any],
     noted: dict[str, Any],
@@ -388,15 +432,21 @@ def _audit_in(
     table = audited.table.verify(
         on_unreadable=on_unreadable, workers=settings.workers, progress=settings.progress
     )
-    if on_unreadable == "skip":
-        refuse_other_scan(path / "scan", _planned(model, table, scan_options) or {})
+    if plan is None or on_unreadable == "skip":
+        plan = _planned(model, table, scan_options, labels)
+        assert plan is not None
+        refuse_other_scan(path / "scan", plan.inputs)
+    scan_options |= {"output": plan.head, "task": plan.task}
+    settings = replace(settings, output=plan.head)
+    assumed = [*plan.assumed, *([NO_WEIGHTS] if has_random_weights(model) else [])]
     keep_identity(run, table, audited.reference)
     describe(run, model, audited, **about)
     if keep_paths:
         run.write_frame("files.parquet", pd.DataFrame(table.files.items(), columns=["sample_id", "image"]))
     run.update(seed=settings.seed, device=str(device or "cpu"), **noted)
     run.mark("verify", "done", time.perf_counter() - started)
-    for text in (*audited.warnings, *table.notes):
+    run.update(head=plan.head.to_json(), assumptions=[*run.record["assumptions"], *assumed])
+    for text in (*audited.warnings, *table.notes, *assumed):
         run.warn(text)
     if table.skipped:
         n = len(table.skipped)
@@ -443,21 +493,30 @@ def _audit_in(
 
 
 def _planned(
-    model: nn.Module, table: ImageTable, options: ScanOptions, *, skip: bool = False
-) -> dict[str, Any] | None:
-    """What the scan will depend on, from its first samples, so that what cannot be scanned is refused early.
+    model: nn.Module,
+    table: ImageTable,
+    options: ScanOptions,
+    labels: np.ndarray[Any, Any],
+    *,
+    skip: bool = False,
+) -> Plan | None:
+    """Settled on the first samples, so that what cannot be scanned is refused early.
 
-    None where images may be skipped, and which of them are left is not known yet.
+    None where images may be skipped, and one of the first is.
     """
     chosen = {k: v for k, v in options.items() if k not in ("device", "progress")}
     try:
         with frozen(model, options["device"]) as borrowed:
-            plan = make_plan(borrowed, table, Options(**chosen))  # type: ignore[arg-type]
+            return make_plan(borrowed, table, Options(**chosen), labels=labels)  # type: ignore[arg-type]
     except UnreadableImageError:
         if not skip:  # reading all images will name all that are unreadable
             raise
         return None
-    return None if skip else plan.inputs
+
+
+def _known_labels(data: ImageTable, train: ImageTable | None) -> np.ndarray[Any, Any]:
+    """Of all samples, also those that are not audited: classes may lack samples in the others."""
+    return np.concatenate([table.frame["label"].to_numpy() for table in (data, train) if table is not None])
 
 
 def estimate_audit(
@@ -469,7 +528,10 @@ def estimate_audit(
     **options: Any,
 ) -> ScanEstimate:
     """What the scan of an audit would cost in time and on disk; nothing is written."""
-    return estimate(model, audited_data(data, train, trained_on=trained_on).table, **options)
+    table = audited_data(data, train, trained_on=trained_on).table
+    asked: ScanOptions = {"device": None, **options}  # type: ignore[typeddict-item]
+    _planned(model, table, asked, _known_labels(data, train))  # refuses what an audit would refuse
+    return estimate(model, table, **options)
 
 
 def _write(run: RunDirectory, examined: Examination) -> None:

@@ -40,6 +40,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.identity import refuse_other_data
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.head import Head, Output, as_head
 from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import slug, to_json
@@ -67,7 +68,7 @@ def compare(
     others: bool | Sequence[str | Concept] = True,
     layers: Any = "blocks",
     task: str = "auto",
-    output: str | int | None = None,
+    output: Output = None,
     n_permutations: int = 200,
     n_bootstrap: int = 300,
     seed: int = 0,
@@ -108,8 +109,11 @@ def compare(
     others
         Whether to follow every other metadata column, or which: accuracy and AUROC of its subgroups, and the
         verdict on it.
-    layers, task, output, n_permutations, device, batch_size
+    layers, n_permutations, device, batch_size
         As in `shortcutscope.audit.audit`.
+    task, output
+        Which scores are compared, as in `shortcutscope.attribution.attribute.attribute`; `output` also takes
+        a `Head`. By default those that the audit read.
     n_bootstrap, seed
         Resamples of the patients; seed of them and of everything drawn.
     out
@@ -138,6 +142,9 @@ def compare(
         }
     )
     biased, finding = biased_network(before, model, concept)
+    asked = as_head(output, task=task)
+    if isinstance(before, Audit):
+        asked = before.asked_head(asked)
     networks = {BEFORE: biased, **named_networks(after)}
     question = pose(data, concept, finding, train=train, positive=positive, others=others, present=present)
     if isinstance(before, Audit):
@@ -157,12 +164,11 @@ def compare(
         for name, table in question.tables.items()
     }
     drawn = {name: chosen_masks(table, samples[name], masks, seed) for name, table in question.tables.items()}
-    check_networks(
+    heads = check_networks(
         networks,
         question.tables[question.main],
         device=device,
-        output=output,
-        task=task,
+        head=asked,
         layers=layers if refit else None,
         attribution=attribution if any(some for some, _ in drawn.values()) else None,
     )
@@ -172,8 +178,9 @@ def compare(
         drawn,
         {name: twins_of(table, question.name) for name, table in question.tables.items()} if twins else None,
         attribution,
-        task,
-        {"device": device, "output": output, "batch_size": batch_size},
+        heads[BEFORE].read_task,
+        heads,
+        {"device": device, "batch_size": batch_size},
         {
             "layers": layers,
             "n_permutations": n_permutations,
@@ -194,7 +201,7 @@ def compare(
     first: Space | None = None
     with _workplace(out) as folder:
         for name, network in tqdm(networks.items(), desc="comparing", unit="network", disable=not progress):
-            measured, space = course.measure(network, folder / slug(name))
+            measured, space = course.measure(name, network, folder / slug(name))
             first = first or space
             renamed = matching_layers(first.layers, space.layers) if space and first else {}
             for place, estimates in measured.items():
@@ -239,8 +246,10 @@ class _Course:
         Per table; masks of carriers by row, and why there are none.
     twins
         Per table without and with the artifact on all samples, where it is planted; None where not asked for.
+    heads
+        How the scores of each network are read.
     running
-        Device, output and batch size, as every pass takes them.
+        Device and batch size, as every pass takes them.
     auditing
         Options of the audits; None for none.
     """
@@ -251,27 +260,31 @@ class _Course:
     twins: Mapping[str, tuple[ImageTable, ImageTable] | None] | None
     attribution: str
     task: str
+    heads: Mapping[str, Head]
     running: Mapping[str, Any]
     auditing: Mapping[str, Any] | None
 
-    def measure(self, network: nn.Module, folder: Path) -> tuple[dict[str, list[Estimate]], Space | None]:
+    def measure(
+        self, name: str, network: nn.Module, folder: Path
+    ) -> tuple[dict[str, list[Estimate]], Space | None]:
         """All estimates per table, and the network's own space."""
-        question, space = self.question, None
+        question, space, head = self.question, None, self.heads[name]
         if self.auditing is not None:
-            space = measure_space(network, question, folder, task=self.task, **self.running, **self.auditing)
+            options = {**self.running, **self.auditing}
+            space = measure_space(network, question, folder, output=head, **options)
         seen: dict[str, Tensor] = {}
-        measured = {name: list(self._on(network, name, seen)) for name in question.tables}
+        measured = {place: list(self._on(network, head, place, seen)) for place in question.tables}
         if space is not None:
             measured[question.main] += space.estimates
         return measured, space
 
-    def _on(self, network: nn.Module, name: str, seen: dict[str, Tensor]) -> Iterator[Estimate]:
+    def _on(self, network: nn.Module, head: Head, name: str, seen: dict[str, Tensor]) -> Iterator[Estimate]:
         table, samples = self.question.tables[name], self.samples[name]
-        scores = Scores.of(self._logits(network, table, seen), self.task, self.question.positive)
+        scores = Scores.of(self._logits(network, head, table, seen), self.task, self.question.positive)
         yield from performance(samples, scores)
         if self.twins is not None:
             pair = self.twins[name]
-            both = None if pair is None else [self._logits(network, twin, seen) for twin in pair]
+            both = None if pair is None else [self._logits(network, head, twin, seen) for twin in pair]
             yield twin_flips(samples, both, self.task)
         with frozen(network, self.running["device"]) as borrowed:
             yield artifact_relevance(
@@ -281,17 +294,17 @@ class _Course:
                 *self.masks[name],
                 method=self.attribution,
                 task=self.task,
-                output=self.running["output"],
+                output=head,
                 batch_size=self.running["batch_size"],
             )
         if name == self.question.main:
             yield from subgroups(samples, scores, self.question.others, table.frame["sample_id"])
 
-    def _logits(self, network: nn.Module, table: ImageTable, seen: dict[str, Tensor]) -> Tensor:
+    def _logits(self, network: nn.Module, head: Head, table: ImageTable, seen: dict[str, Tensor]) -> Tensor:
         """Scores of a table, run once where several tables have the same images (twins of a triad)."""
         key = f"{table.fingerprint()}-{table.transform_fingerprint()}"
         if key not in seen:
-            seen[key] = logits_of(network, table, **self.running)
+            seen[key] = logits_of(network, table, output=head, **self.running)
         return seen[key]
 
 

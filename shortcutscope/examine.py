@@ -22,6 +22,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding, Measured, conclude, rank, untested
 from shortcutscope.models.frozen import device_of
+from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
 from shortcutscope.models.targets import margin
@@ -72,7 +73,7 @@ class ExamineSettings:
     positive: int | None = None
     batch_size: int = 64
     workers: int = 0
-    output: str | int | None = None
+    output: Output = None
     gallery: int = 12
     progress: bool = True
     verdict: VerdictRule = field(default_factory=VerdictRule)
@@ -400,6 +401,7 @@ def _extent(context: _Context, concept: Concept, rows: Sequence[Mapping[str, Any
         vectors,
         encoded_auroc=max(row["auroc"] for row in rows),
         rule=settings.extent,
+        output=settings.output,
         n_bootstrap=settings.n_bootstrap,
         seed=settings.seed,
     )

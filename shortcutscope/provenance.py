@@ -20,6 +20,9 @@ def not_measured(scanned: Scan) -> dict[str, str]:
     """Columns of the profile that such a scan leaves empty, and why."""
     if scanned.has_gradient:
         return {}
+    if not scanned.has_relevance:
+        why = scanned.attribution.warning or "the scan was made without relevance"
+        return dict.fromkeys(("derivative", "derivative_p", "maps of the most affected samples"), why)
     why = (
         f"the scan's relevances are {scanned.attribution}, whose backward pass gives no gradient; "
         "no verdict depends on it"

@@ -7,7 +7,7 @@ import difflib
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,8 +29,10 @@ from shortcutscope.attribution.slope import Explained
 from shortcutscope.attribution.tokens import on_grid, on_pixels, prefix_share
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.models.head import Head, Output, as_head
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.plain import require_plain
+from shortcutscope.models.preflight import preflight
 from shortcutscope.models.targets import Target
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ METHODS: Mapping[str, type[Method]] = {
     "grad_cam": GradCam,
     "lrp": Lrp,
 }
-#: Of the images, how many the checks look at.
-CHECKED = 4
+#: Of the images, how many the checks look at, and those of the model itself.
+CHECKED, TRIED = 4, 8
 #: With this share of relevance on prefix tokens a map is empty but for rounding.
 EMPTY_MAP = 1 - 1e-6
 
@@ -73,6 +75,10 @@ class Attribution:
         None for the input.
     size
         Of the image: (H, W), (D, H, W) or (L,).
+    assumed
+        What nobody said of the model's scores, in words.
+    head
+        Which scores were explained.
     """
 
     relevance: Tensor
@@ -84,6 +90,8 @@ class Attribution:
     checks: Checks | None
     layer: Layer | None
     size: tuple[int, ...]
+    assumed: tuple[str, ...] = ()
+    head: Head = field(default_factory=Head, repr=False)
 
     def maps(self) -> Tensor:
         """Relevance of the positions, (N, *grid), summed over channels; (N,) for a vector.
@@ -121,7 +129,7 @@ def attribute(
     layer: str | Layer | None = None,
     labels: Tensor | None = None,
     task: str = "auto",
-    output: str | int | None = None,
+    output: Output = None,
     batch_size: int | None = None,
     strict: bool = False,
     check: bool = True,
@@ -153,7 +161,8 @@ def attribute(
     strict
         Raise where the checks of a method fail, instead of falling back to gradient x activation.
     check
-        Check LRP on the first images before it is believed.
+        Check the model (whether its scores are logits, repeatable, and have a gradient) and LRP on the first
+        images before they are believed.
     **options
         Settings of the method: the fields of `IntegratedGradients`, `SmoothGrad`, `Lrp`, `Reference`.
 
@@ -176,6 +185,8 @@ def attribute(
     with _lent(model) as device:
         images = x.detach().clone().to(device)
         known = None if labels is None else torch.as_tensor(labels).to(device)
+        head, assumed = _head(model, images, as_head(output, task=task), check, batch_size)
+        task, output = head.read_task, head
         explained = Explained(_on(target, device), known, task, output)
         _require_classes(model, images, explained)
         place = _find(model, images, layer, output)
@@ -209,6 +220,8 @@ def attribute(
         checks=examined.checks,
         layer=place,
         size=tuple(x.shape[2:]),
+        assumed=assumed,
+        head=head,
     )
 
 
@@ -257,6 +270,23 @@ class _Run:
             target=target[rows] if isinstance(target, Tensor) and target.dim() else target,
             labels=None if labels is None else labels[rows],
         )
+
+
+def _head(
+    model: nn.Module, images: Tensor, head: Head, check: bool, batch_size: int | None
+) -> tuple[Head, tuple[str, ...]]:
+    """How the scores are read; settled and checked on the first images, where nobody did that before."""
+    if head.settled or not check:
+        return head, ()
+    seen = preflight(model, images[:TRIED], head, batch_size=batch_size or TRIED)
+    if seen.no_gradient is not None:
+        raise ModelError(
+            f"nothing can be attributed: {seen.no_gradient}. Let the gradient through (no no_grad() or "
+            "detach() in forward, the network before it was quantised); an audit needs no gradient"
+        )
+    for text in seen.assumed:
+        warnings.warn(text, stacklevel=3)
+    return seen.head, seen.assumed
 
 
 _FIELDS = [field.name for field in dataclasses.fields(Explanation)]
@@ -329,7 +359,7 @@ def _require_classes(model: nn.Module, x: Tensor, explained: Explained) -> None:
     explained.select(logits[:1].expand(len(x), -1))
 
 
-def _find(model: nn.Module, x: Tensor, layer: str | Layer | None, output: str | int | None) -> Layer | None:
+def _find(model: nn.Module, x: Tensor, layer: str | Layer | None, output: Output) -> Layer | None:
     if layer is None:
         return None
     if isinstance(layer, Layer):

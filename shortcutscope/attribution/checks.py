@@ -22,6 +22,7 @@ from shortcutscope.attribution.lrp.rules import Epsilon, Gamma
 from shortcutscope.attribution.trial import Trial, autocast_forward, checkpointed, propagate
 from shortcutscope.errors import ModelError, ShortcutscopeError
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.head import Output, require_logits
 from shortcutscope.models.plain import require_plain
 from shortcutscope.models.targets import Target, find_logits, select_target
 
@@ -142,7 +143,7 @@ def check_lrp(
     target: Target = "predicted",
     labels: Tensor | None = None,
     task: str = "auto",
-    output: str | int | None = None,
+    output: Output = None,
     autocast: torch.dtype | None = None,
     tolerance: Tolerance | None = None,
 ) -> Checks:
@@ -177,6 +178,7 @@ def check_lrp(
     method, some = f"lrp:{composite.name}", x[:N_IMAGES].detach()
     try:
         require_plain(model)
+        require_logits(output)
     except ModelError as error:
         return _failed(method, str(error))
     with frozen(model), autocast_forward(model, some.device.type, autocast):

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from shortcutscope.attribution.attribute import Attribution, attribute
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import Target
 
@@ -58,7 +59,7 @@ def model_randomization(
     target: Target = "predicted",
     labels: Tensor | None = None,
     task: str = "auto",
-    output: str | int | None = None,
+    output: Output = None,
     stages: int = 10,
     threshold: float = 0.5,
     seed: int = 0,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from shortcutscope.attribution.attribute import Attribution, attribute
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.head import Output
 from shortcutscope.models.targets import find_logits, select_target
 
 
@@ -43,7 +44,7 @@ def completeness(
     *,
     baseline: float | Tensor = 0.0,
     task: str = "auto",
-    output: str | int | None = None,
+    output: Output = None,
     tolerance: float = 0.05,
 ) -> Completeness:
     """Compare the sum of relevance with score(x) - score(baseline).
@@ -57,7 +58,7 @@ def completeness(
     baseline
         The one that it started from.
     task, output
-        As given to `attribute`.
+        As given to `attribute`; needed only for what was explained without checks.
     tolerance
         Of `Completeness.error`; Sundararajan et al. (2017, section 5) ask for 5 %.
 
@@ -71,6 +72,8 @@ def completeness(
             f"relevance of shape {tuple(attribution.relevance.shape)} for images of shape {tuple(x.shape)}; "
             "completeness is checked at the input: attribute(model, x, method='integrated_gradients')"
         )
+    if attribution.head.settled:
+        output, task = attribution.head, attribution.head.read_task
     start = torch.as_tensor(baseline, dtype=x.dtype, device=x.device).expand_as(x)
     with frozen(model), torch.no_grad():
         scores = [
@@ -122,6 +125,7 @@ def determinism(
     tolerance
         Of the difference. Zero, but for accelerators whose sums come in any order.
     """
+    question = {"check": False, **question}  # which would refuse what is to be measured here
     first, second = (attribute(model, x, method=method, **question).relevance for _ in range(2))
     largest = first.abs().max().clamp_min(torch.finfo(first.dtype).tiny)
     difference = float((first - second).abs().max() / largest)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import Gradients, visiting
 from shortcutscope.errors import ModelError
+from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import Target, find_logits, require_finite, select_target
 
@@ -29,7 +30,7 @@ class Explained:
     target: Target = "predicted"
     labels: Tensor | None = None
     task: str = "auto"
-    output: str | int | None = None
+    output: Output = None
 
     def logits(self, result: object) -> Tensor:
         """All scores (N, K) in what the model returned, at least float32.

@@ -14,6 +14,7 @@ from shortcutscope.attribution.bypass import WatchedPropagation
 from shortcutscope.attribution.lrp import Composite
 from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import ModelError
+from shortcutscope.models.head import Output
 from shortcutscope.models.targets import find_logits, select_target
 
 
@@ -41,7 +42,7 @@ def propagate(
     composite: Composite,
     chosen: Tensor,
     task: str,
-    output: str | int | None,
+    output: Output,
     *,
     diagnose: bool = False,
 ) -> Trial:

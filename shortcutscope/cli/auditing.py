@@ -12,6 +12,7 @@ from rich.console import Console
 
 from shortcutscope.cli.inputs import (
     concept_choice,
+    head_of,
     layer_choice,
     open_model,
     open_table,
@@ -25,6 +26,7 @@ from shortcutscope.cli.options import (
     IMAGES,
     MODEL,
     DataOptions,
+    HeadOptions,
     KeepPaths,
     ModelOptions,
     Present,
@@ -80,6 +82,7 @@ def audit(
     task: Annotated[
         str, typer.Option(help="auto, multiclass, binary or multilabel.", rich_help_panel=MODEL)
     ] = "auto",
+    head: HeadOptions,
     positive: Annotated[
         int | None, typer.Option(help="Class that effects refer to.", rich_help_panel=MODEL)
     ] = None,
@@ -139,7 +142,7 @@ def audit(
         )
     table = with_roles(open_table(data, reading), train_split, audit_split)
     train = open_training_columns(train_data, reading, table, train_split) if train_data else None
-    loaded = open_model(model, making)
+    loaded = open_model(model, making, trained=True)
     scanning: dict[str, Any] = {
         "layers": layer_choice(layers),
         "target": target_choice(target),
@@ -150,6 +153,7 @@ def audit(
         "precision": precision,
         "attribution": attribution,
         "strict": strict,
+        "output": head_of(head),
     }
     console = Console()
     if dry_run:

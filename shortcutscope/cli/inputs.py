@@ -8,13 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shortcutscope.cli.options import DataOptions, ModelOptions
+from shortcutscope.cli.options import DataOptions, HeadOptions, ModelOptions
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.models.head import Head
 
 MANIFESTS = (".csv", ".tsv", ".parquet")
 
@@ -50,6 +51,8 @@ def open_table(data: str | Path, options: DataOptions) -> ImageTable:
         reading["window"] = window_choice(options.window)
     if options.dims is not None:
         reading["dims"] = options.dims
+    if options.classes is not None:
+        reading["classes"] = _names(options.classes)
     name, colon, root = str(data).partition(":")
     if colon and name in DATASETS:
         return _open_dataset(name, root, options, reading)
@@ -214,15 +217,15 @@ def open_training_columns(
     return made.with_columns(split=splits.replace({train_split: "train"}).to_numpy())
 
 
-def open_model(spec: str, options: ModelOptions) -> nn.Module:
-    """Load MODEL.
+def open_model(spec: str, options: ModelOptions, *, trained: bool = False) -> nn.Module:
+    """Load MODEL; where a trained one is needed, one without weights only if that is asked for.
 
     Raises
     ------
     InputError, ModelError
         When the specification, the arguments or the weights cannot be used.
     """
-    from shortcutscope.models.loading import load_model
+    from shortcutscope.models.loading import has_random_weights, load_model
 
     keywords = options.model_kwargs
     try:
@@ -235,9 +238,29 @@ def open_model(spec: str, options: ModelOptions) -> nn.Module:
         raise InputError(
             f"--model-kwargs must be a JSON object, not {keywords!r}; for example '{{\"width\": 32}}'"
         )
-    return load_model(
+    loaded = load_model(
         spec, options.weights, num_classes=options.num_classes, trust=options.trust, **arguments
     )
+    if trained and has_random_weights(loaded) and not options.random_weights:
+        raise InputError(
+            f"no weights are given for {spec}, so that they are random: name a checkpoint with --weights, or "
+            "published ones (--weights DEFAULT); --random-weights, if a network that was not trained is meant"
+        )
+    return loaded
+
+
+def head_of(options: HeadOptions) -> Head:
+    """The head that the options ask for."""
+    from shortcutscope.models.head import Head
+
+    names = None if options.output_names is None else _names(options.output_names)
+    link: Any = options.link
+    return Head(_place(options.output), _place(options.label_output), names and tuple(names), link)
+
+
+def _place(text: str | None) -> str | int | None:
+    """A position where it is a number, else a name."""
+    return int(text) if text is not None and text.isdigit() else text
 
 
 def layer_choice(text: str) -> str | list[str]:

@@ -33,6 +33,38 @@ class ModelOptions:
         bool,
         typer.Option("--trust", help="Load a checkpoint that can run code (pickle).", rich_help_panel=MODEL),
     ] = False
+    random_weights: Annotated[
+        bool,
+        typer.Option(
+            "--random-weights", help="Audit a network without weights all the same.", rich_help_panel=MODEL
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """Which scores of the model are read."""
+
+    output: Annotated[
+        str | None,
+        typer.Option(help="Name or position of the scores in what MODEL returns.", rich_help_panel=MODEL),
+    ] = None
+    label_output: Annotated[
+        str | None,
+        typer.Option(
+            help="Of several outputs the one of the label, 0 or 1: position or name.", rich_help_panel=MODEL
+        ),
+    ] = None
+    output_names: Annotated[
+        str | None, typer.Option(help="Names of the outputs, in their order.", rich_help_panel=MODEL)
+    ] = None
+    link: Annotated[
+        str,
+        typer.Option(
+            help="What MODEL makes of its logits: identity, sigmoid or softmax; auto finds out.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "auto"
 
 
 @dataclass(frozen=True)
@@ -63,6 +95,10 @@ class DataOptions:
         typer.Option(
             help="Entries that mean missing, as empty cells do: NA,unknown.", rich_help_panel=COLUMNS
         ),
+    ] = None
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Class names, in the order of the model's outputs.", rich_help_panel=COLUMNS),
     ] = None
     size: Annotated[int | None, typer.Option(help="Resample to this side.", rich_help_panel=IMAGES)] = None
     dims: Annotated[

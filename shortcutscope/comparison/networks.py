@@ -15,9 +15,12 @@ from shortcutscope.debias.student import Student
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
 from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.models.head import Head
 from shortcutscope.models.layers import find_layers
 from shortcutscope.models.loading import model_fingerprint
-from shortcutscope.models.targets import class_count, find_logits
+from shortcutscope.models.outputs import find_scores
+from shortcutscope.models.plain import require_plain
+from shortcutscope.models.preflight import TRIED, preflight
 from shortcutscope.naming import finding_named
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import slug
@@ -31,15 +34,16 @@ def check_networks(
     table: ImageTable,
     *,
     device: str | torch.device | None,
-    output: str | int | None,
-    task: str,
+    head: Head,
     layers: Any = None,
     attribution: str | None = None,
-) -> None:
-    """Run the first images through every network.
+) -> dict[str, Head]:
+    """Run the first images through every network; how the scores of each are read.
 
     Parameters
     ----------
+    head
+        What is said of the scores of all of them.
     layers
         Those that every network must have; None where none are looked at.
     attribution
@@ -49,28 +53,39 @@ def check_networks(
     ------
     InputError
         Other numbers of classes, or too few for the labels; a layer or an attribution that does not exist.
+    ModelError
+        As `shortcutscope.models.preflight.preflight`.
     """
-    x = torch.stack([table[i][0] for i in range(min(2, len(table)))])
+    x = torch.stack([table[i][0] for i in range(min(TRIED, len(table)))])
+    labels = table.frame["label"].to_numpy()
     classes = {}
     for name, model in networks.items():
+        require_plain(model)
         with frozen(model, device) as borrowed, torch.inference_mode():
-            classes[name] = class_count(find_logits(borrowed(x.to(device_of(borrowed))), output), task)
+            scores = find_scores(borrowed(x[:2].to(device_of(borrowed))), head.part)
+            classes[name] = max(2, scores.shape[1])
     if len(set(classes.values())) > 1:
         shown = ", ".join(f"{name!r} has {n}" for name, n in classes.items())
         raise InputError(f"the networks tell different numbers of classes apart: {shown}; give the same task")
+    heads = {}
+    for name, model in networks.items():
+        with frozen(model, device) as borrowed:
+            here = x.to(device_of(borrowed))
+            heads[name] = preflight(borrowed, here, head, labels=labels, classes=table.classes).head
     highest = int(table.frame["label"].max())
-    if highest >= classes[BEFORE]:
+    if heads[BEFORE].label is None and highest >= classes[BEFORE]:
         raise InputError(
             f"the table has label {highest}, but the networks have {classes[BEFORE]} classes "
             f"(0 to {classes[BEFORE] - 1}); map the labels to the networks' outputs"
         )
-    for model in networks.values():
+    for name, model in networks.items():
         with frozen(model, device) as borrowed:
-            here = x.to(device_of(borrowed))
+            here = x[:2].to(device_of(borrowed))
             if layers is not None:
-                find_layers(borrowed, here, layers, output=output)
+                find_layers(borrowed, here, layers, output=heads[name])
             if attribution is not None:
-                attribute(borrowed, here, method=attribution, task=task, output=output, check=False)
+                attribute(borrowed, here, method=attribution, output=heads[name], check=False)
+    return heads
 
 
 #: What may be compared with the biased network.

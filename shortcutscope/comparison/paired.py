@@ -19,6 +19,7 @@ from shortcutscope.data.planting import PlantedSource, artifact_mask, clean_twin
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform_geometry import follow
 from shortcutscope.errors import InputError
+from shortcutscope.models.head import Output
 from shortcutscope.models.targets import predicted_class
 from shortcutscope.scan.batches import batches
 from shortcutscope.stats.metrics import flip_rate
@@ -118,7 +119,7 @@ def artifact_relevance(
     method: str,
     batch_size: int,
     task: str,
-    output: str | int | None,
+    output: Output,
 ) -> Estimate:
     """Relevance of the predicted class inside the mask over the total, averaged over carriers."""
     if not masks:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from shortcutscope.comparison.estimate import Estimate, Floats, Goal, not_measurable, resample
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.models.head import Output
 from shortcutscope.models.targets import find_logits, margin, predicted_class, require_finite, resolve_task
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.batches import batches
@@ -37,7 +38,7 @@ def logits_of(
     table: ImageTable,
     *,
     device: str | torch.device | None = None,
-    output: str | int | None = None,
+    output: Output = None,
     batch_size: int = 64,
 ) -> Tensor:
     """Class scores (N, K) of every sample, float32 on the CPU; the network is given back as it was."""

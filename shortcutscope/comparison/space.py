@@ -21,6 +21,7 @@ from shortcutscope.comparison.estimate import Estimate, Floats, not_measurable, 
 from shortcutscope.comparison.question import Question
 from shortcutscope.examine import USE_SAMPLES
 from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import margin
 from shortcutscope.probes.concept import Concept
@@ -156,7 +157,7 @@ class _Intervention:
     scan: Scan
     question: Question
     batch_size: int
-    output: str | int | None
+    output: Output
 
     def inputs(self, rows: Ints) -> list[Tensor]:
         table, device = self.question.tables[self.question.main].take(rows), device_of(self.model)

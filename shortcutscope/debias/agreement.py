@@ -11,6 +11,7 @@ from torch import nn
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.models.head import Head
 from shortcutscope.models.targets import predicted_class, resolve_task
 from shortcutscope.rundir import read_record
 from shortcutscope.scan.predictions import predict_logits
@@ -68,8 +69,9 @@ def refuse_strange_samples(
     if {int(labels[group[0]]) for group in groups} != set(classes.tolist()):
         return  # too few samples of a class to tell anything
     rows = np.concatenate(groups)
-    logits = predict_logits(model, train.take(rows))
-    task = resolve_task(logits, str(record["inputs"].get("task", "auto")))
+    head = Head.from_json(record.get("head"))
+    logits = predict_logits(model, train.take(rows), output=head)
+    task = resolve_task(logits, str(record["inputs"].get("task", "auto") if head.label is None else "binary"))
     if task == "multilabel":
         return
     right = np.split(

@@ -21,6 +21,7 @@ from shortcutscope.debias.materials import Floats, Materials, Start
 from shortcutscope.debias.pixel_masks import InputMasks, input_masks
 from shortcutscope.debias.recipes import NEEDS, Recipe, get_recipe, lacking
 from shortcutscope.debias.recommendation import recommend
+from shortcutscope.debias.scores import of_initial, reading, released, trained_head
 from shortcutscope.debias.student import Student, student_folder, version
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.debias.training.processes import is_first
@@ -30,6 +31,7 @@ from shortcutscope.finding import Finding
 from shortcutscope.identity import refuse_other_data, refuse_other_model
 from shortcutscope.locking import locked
 from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.models.head import Output
 from shortcutscope.naming import finding_named, over, read_again, read_anew
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import slug
@@ -53,6 +55,7 @@ def debias(
     start: Start = "fresh",
     initial: Callable[[int], nn.Module] | None = None,
     training: Training | None = None,
+    output: Output = None,
     out: str | Path | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -93,6 +96,8 @@ def debias(
         Where students begin, see `Materials`.
     training
         Schedule and budget.
+    output
+        Which scores are trained, as in `shortcutscope.audit`; also a `Head`. By default those audited.
     out
         Folder of the student; by default ``students/<recipe>`` of the audit's run, else nothing is kept.
     seed, progress
@@ -129,6 +134,8 @@ def debias(
     known = _concept(concept, found, tables, findings, present)
     if found is not None and found.run is not None:
         refuse_strange_samples(found.run, model, biased, _values(known, biased))
+    head, told = trained_head(model, [biased, *filter(None, [clean])], output, found.run if found else None)
+    notes += told
     materials = Materials(
         model=model,
         train=biased,
@@ -142,7 +149,7 @@ def debias(
         concept=known,
         positive=int(found.association.get("positive", 1)) if found else 1,
         start=start,
-        initial=initial,
+        initial=of_initial(initial, model, head),
         training=training or Training(seed=seed),
         seed=seed,
         progress=progress,
@@ -157,8 +164,12 @@ def debias(
     folder = _folder(out, found, recipe)
     if folder is not None:
         require_writable(folder)
-    with locked(folder) if folder is not None and is_first() else nullcontext():
+    with (
+        locked(folder) if folder is not None and is_first() else nullcontext(),
+        reading(model, head),
+    ):
         outcome = chosen(materials.with_out(folder), **options)
+        released(outcome.model)
     record = {
         "version": version(),
         "options": {key: repr(value) if callable(value) else value for key, value in options.items()},
@@ -168,6 +179,7 @@ def debias(
         "concept": known.name if known else found.name if found else None,
         "base": model_fingerprint(model),
         "data": biased.fingerprint(),
+        "head": head.to_json(),
         "seed": seed,
         "details": dict(outcome.details),
     }

@@ -21,6 +21,7 @@ from shortcutscope.attribution.hooks import visiting
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.targets import find_logits, select_target
 
@@ -81,7 +82,7 @@ def crops(
     *,
     by: str = "activation",
     coverage: float = COVERAGE,
-    output: str | int | None = None,
+    output: Output = None,
     batch_size: int = BATCH,
 ) -> list[Field]:
     """Cut samples to the receptive field of a neuron, where it is most active or relevant on them.
@@ -151,7 +152,7 @@ def unit_gradients(
     channel: int,
     *,
     by: str = "activation",
-    output: str | int | None = None,
+    output: Output = None,
 ) -> tuple[Tensor, list[tuple[int, ...]], Floats]:
     """Activation of a channel at one position a sample, and how it depends on the input.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models import outputs
 from shortcutscope.models.blocks import block_calls
+from shortcutscope.models.head import Output
 from shortcutscope.models.layouts import (
     Layout,
     LayoutName,
@@ -92,7 +93,7 @@ def find_layers(
     layers: LayerChoice = "blocks",
     *,
     layouts: Mapping[str, str] | None = None,
-    output: str | int | None = None,
+    output: Output = None,
 ) -> tuple[Layer, ...]:
     """Find a model's layers by running one batch through it.
 

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,8 +27,9 @@ from shortcutscope.models.checkpoints import (
     read_state_dict,
 )
 from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.models.frozen import version
 
-__all__ = ["LoadReport", "load_model", "model_fingerprint"]
+__all__ = ["LoadReport", "has_random_weights", "load_model", "model_fingerprint"]
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +83,10 @@ def load_model(
     if num_classes is not None:
         kwargs["num_classes"] = num_classes
     if weights is None or published is not None:
-        return _build(factory, spec, kwargs).eval()
+        made = _build(factory, spec, kwargs).eval()
+        if weights is None and source in ("torchvision", "timm") and not _asks_for_weights(kwargs):
+            _RANDOM[made] = _writes(made)
+        return made
     state, unwrapped = read_state_dict(weights, trust=trust)  # before the model is built: cheaper to refuse
     model = _build(factory, spec, kwargs)
     found = class_count_in(state, model) if num_classes is None and _takes_classes(factory) else None
@@ -91,6 +96,23 @@ def load_model(
     report = LoadReport(unwrapped, load_checkpoint(model, state).stripped)
     _log.info("%s: %s", weights, report)
     return model.eval()
+
+
+#: Networks that were built here without weights, and how often theirs had been written to then.
+_RANDOM: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+
+
+def has_random_weights(model: nn.Module) -> bool:
+    """Whether `load_model` built this network without weights, and none were put into it since."""
+    return model in _RANDOM and _RANDOM[model] == _writes(model)
+
+
+def _writes(model: nn.Module) -> int:
+    return sum(version(parameter) or 0 for parameter in model.parameters())
+
+
+def _asks_for_weights(kwargs: dict[str, Any]) -> bool:
+    return any(kwargs.get(name) for name in ("weights", "pretrained", "checkpoint_path", "state_dict"))
 
 
 def _split(spec: str) -> tuple[str, str]:

@@ -1,4 +1,8 @@
-"""Tensors inside what a module returns: itself a tensor, or a tuple, mapping or dataclass that holds some."""
+"""Tensors inside what a module returns: itself a tensor, or a tuple, mapping or dataclass that holds some.
+
+Among them the class scores, which nobody may guess: where several parts could be the scores, the caller says
+which one it is.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,53 @@ from typing import Any
 
 from torch import Tensor
 
+from shortcutscope.errors import InputError, ModelError
+
 Path = tuple[str | int, ...]
+
+#: Names under which models return their class scores.
+SCORE_NAMES = ("logits", "out", "output")
+
+
+def find_scores(output: Any, key: str | int | None = None) -> Tensor:
+    """The class scores in what a model returned, as they are.
+
+    Parameters
+    ----------
+    output
+        A tensor; or a tuple, list, mapping, named tuple or dataclass, such as a Hugging Face
+        ``ModelOutput``: its part called ``logits``, ``out`` or ``output``, else the only floating-point
+        tensor, of a tuple or list the only one that can be scores, (N,) or (N, K).
+    key
+        Name or position of the scores, where the rule above does not find the right ones.
+
+    Returns
+    -------
+    scores
+        Floating-point tensor of shape (N, K); (N,) becomes (N, 1), trailing dimensions of size 1 are dropped.
+
+    Raises
+    ------
+    InputError
+        `key` does not lead to a floating-point tensor.
+    ModelError
+        No scores are found, several parts can be them, or they have more than two dimensions.
+    """
+    found = _by_key(output, key) if key is not None else _by_rule(output)
+    if found.dim() == 1:
+        return found.unsqueeze(1)
+    if _can_be_scores(found):
+        return found.flatten(1)
+    if found.dim() == 0:
+        raise ModelError(
+            "the model returns a single number without a dimension of samples (a squeeze() that also drops "
+            "the batch, or a loss); write squeeze(1), so that a batch of one image has one row"
+        )
+    raise ModelError(
+        f"the model returns scores of shape {tuple(found.shape)}; a classifier returns (N,) or (N, K): "
+        "wrap the model so that it reduces its output to one score per class, or name the right part of "
+        "its output with output=... (--output)"
+    )
 
 
 def entries(output: Any) -> Iterator[tuple[str | int, Any]]:
@@ -82,3 +132,55 @@ def replace(output: Any, path: Path, tensor: Tensor) -> Any:
     else:
         object.__setattr__(new, str(key), part)  # also for frozen dataclasses
     return new
+
+
+def _by_key(output: Any, key: str | int) -> Tensor:
+    parts = dict(entries(output))
+    found = parts[key] if key in parts else getattr(output, str(key), None)
+    if isinstance(found, Tensor) and found.is_floating_point():
+        return found
+    allowed = _listed(_float_parts(output)) or "none: the model returns a single tensor"
+    raise InputError(
+        f"output={key!r} is not a floating-point tensor in what the model returns; allowed: {allowed}"
+    )
+
+
+def _by_rule(output: Any) -> Tensor:
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            return output
+        raise ModelError(
+            f"the model returns a tensor of {output.dtype}; scores must be floating-point, one row a sample"
+        )
+    parts = _float_parts(output)
+    for name in SCORE_NAMES:
+        named = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(named, Tensor):
+            return named
+    candidates = parts
+    if isinstance(output, tuple | list):  # of parts with names of their own, none is passed over
+        candidates = {key: part for key, part in parts.items() if _can_be_scores(part)} or parts
+    if len(candidates) == 1:
+        return next(iter(candidates.values()))
+    if not parts:
+        raise ModelError(f"the model returns {type(output).__name__} with no floating-point tensor in it")
+    last = list(candidates)[-1]
+    raise ModelError(
+        f"the model returns several tensors ({_listed(candidates)}) and none is called "
+        f"{' or '.join(map(repr, SCORE_NAMES))}; say which holds the class scores with output=..., such as "
+        f"output={last!r} (--output {last})"
+    )
+
+
+def _can_be_scores(tensor: Tensor) -> bool:
+    return tensor.dim() == 1 or (tensor.dim() >= 2 and all(size == 1 for size in tensor.shape[2:]))
+
+
+def _float_parts(output: Any) -> dict[str | int, Tensor]:
+    return {
+        key: part for key, part in entries(output) if isinstance(part, Tensor) and part.is_floating_point()
+    }
+
+
+def _listed(parts: Mapping[str | int, Tensor]) -> str:
+    return ", ".join(f"{key!r} of shape {tuple(part.shape)}" for key, part in parts.items())

@@ -6,8 +6,8 @@ targets is refused, never recycled or cut to the shorter of the two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,51 +15,34 @@ from torch import Tensor, nn
 
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.outputs import entries, pick
+from shortcutscope.models.head import TASKS, Head, KnownTask, Output, against_others
+from shortcutscope.models.outputs import find_scores
 
-Task = Literal["auto", "multiclass", "binary", "multilabel"]
-KnownTask = Literal["multiclass", "binary", "multilabel"]
 Target = str | int | Tensor | np.ndarray[Any, Any] | Sequence[int]
 
-TASKS: tuple[str, ...] = ("auto", "multiclass", "binary", "multilabel")
-LOGIT_NAMES = ("logits", "out", "output")
 
-
-def find_logits(output: Any, key: str | int | None = None) -> Tensor:
+def find_logits(output: Any, key: Output = None) -> Tensor:
     """The raw class scores in what a model returned.
 
     Parameters
     ----------
     output
-        A tensor; a tuple or list (its first floating-point tensor); a mapping, named tuple or dataclass,
-        such as a Hugging Face ``ModelOutput`` (``logits``, ``out`` or ``output``, else its only
-        floating-point tensor).
+        As in `shortcutscope.models.outputs.find_scores`.
     key
-        Name or position of the scores, where the rule above does not find the right ones.
+        Name or position of the scores, where they are not found by themselves; or a `Head`, which also says
+        which one of them the label belongs to, and inverts probabilities.
 
     Returns
     -------
     logits
-        Tensor of shape (N, K); scores of shape (N,) become (N, 1), trailing dimensions of size 1 are
-        dropped.
+        Tensor of shape (N, K).
 
     Raises
     ------
-    InputError
-        `key` does not lead to a floating-point tensor.
-    ModelError
-        No scores are found, several candidates are, or they have more than two dimensions.
+    InputError, ModelError
+        As `find_scores`, and for a head that does not fit.
     """
-    found = _by_key(output, key) if key is not None else _by_rule(output)
-    if found.dim() == 1:
-        return found.unsqueeze(1)
-    if found.dim() >= 2 and all(size == 1 for size in found.shape[2:]):
-        return found.flatten(1)
-    raise ModelError(
-        f"the model returns scores of shape {tuple(found.shape)}; a classifier returns (N,) or (N, K): "
-        "wrap the model so that it reduces its output to one score per class, or name the right part of "
-        "its output with output=..."
-    )
+    return key.read(output) if isinstance(key, Head) else find_scores(output, key)
 
 
 def count_scores(model: nn.Module, example: Tensor) -> int:
@@ -172,8 +155,7 @@ def margin(logits: Tensor, task: str = "auto", positive: int = 1) -> Tensor:
         return logits[:, 0] if positive == 1 else -logits[:, 0]
     if known == "multilabel":
         return logits[:, positive]
-    others = torch.cat([logits[:, :positive], logits[:, positive + 1 :]], dim=1)
-    return logits[:, positive] - others.amax(dim=1)
+    return against_others(logits, positive)
 
 
 def require_finite(logits: Tensor) -> None:
@@ -190,48 +172,6 @@ def require_finite(logits: Tensor) -> None:
             f"the model returns NaN or infinite scores for {int(bad.sum())} of {len(bad)} samples; check its "
             "weights (a diverged training, half precision) and the value range and transform of the images"
         )
-
-
-def _by_key(output: Any, key: str | int) -> Tensor:
-    parts = dict(entries(output))
-    found = parts[key] if key in parts else getattr(output, str(key), None)
-    if isinstance(found, Tensor) and found.is_floating_point():
-        return found
-    allowed = ", ".join(map(repr, _float_parts(output))) or "none: the model returns a single tensor"
-    raise InputError(
-        f"output={key!r} is not a floating-point tensor in what the model returns; allowed: {allowed}"
-    )
-
-
-def _by_rule(output: Any) -> Tensor:
-    if isinstance(output, Tensor):
-        if output.is_floating_point() and output.dim() > 0:
-            return output
-        raise ModelError(
-            f"the model returns a tensor of {output.dtype}; scores must be floating-point, one row a sample"
-        )
-    candidates = _float_parts(output)
-    named = [name for name in LOGIT_NAMES if isinstance(_attribute(output, name), Tensor)]
-    if named:
-        return cast(Tensor, _attribute(output, named[0]))
-    if isinstance(output, tuple | list) and candidates:
-        return cast(Tensor, pick(output, (candidates[0],)))
-    if len(candidates) == 1:
-        return cast(Tensor, pick(output, (candidates[0],)))
-    if not candidates:
-        raise ModelError(f"the model returns {type(output).__name__} with no floating-point tensor in it")
-    raise ModelError(
-        f"the model returns several tensors ({', '.join(map(repr, candidates))}) and none is called "
-        f"{' or '.join(map(repr, LOGIT_NAMES))}; say which holds the class scores with output=..."
-    )
-
-
-def _attribute(output: Any, name: str) -> Any:
-    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-
-
-def _float_parts(output: Any) -> list[str | int]:
-    return [key for key, part in entries(output) if isinstance(part, Tensor) and part.is_floating_point()]
 
 
 def _is(target: Target, word: str) -> bool:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, version
-from shortcutscope.models.outputs import Path, first_float, pick
+from shortcutscope.models.head import Head, Output
+from shortcutscope.models.outputs import Path, find_scores, first_float, pick
 from shortcutscope.models.plain import require_plain
-from shortcutscope.models.targets import find_logits, require_finite
+from shortcutscope.models.targets import require_finite
 
 N_SAMPLES = 2
 
@@ -111,7 +112,7 @@ class Trace:
         return call.tensor is not None and _memory(call.tensor) == _memory(self.logits)
 
 
-def trace(model: nn.Module, example: Tensor, output: str | int | None = None) -> Trace:
+def trace(model: nn.Module, example: Tensor, output: Output = None) -> Trace:
     """Run the first samples of a batch through a model and record every module's call.
 
     Parameters
@@ -121,7 +122,7 @@ def trace(model: nn.Module, example: Tensor, output: str | int | None = None) ->
     example
         One batch as the model takes it, first dimension the samples. At most two of them are used.
     output
-        Which part of the output holds the scores, see `find_logits`.
+        Which part of the output holds the scores, see `find_scores`.
 
     Raises
     ------
@@ -146,7 +147,7 @@ def trace(model: nn.Module, example: Tensor, output: str | int | None = None) ->
             # A clone, since a model may normalise its input in place, which a leaf would refuse.
             source = source.requires_grad_().clone()
         result = model(source)
-        logits = find_logits(result, output)
+        logits = find_scores(result, output.part if isinstance(output, Head) else output)
     if len(logits) != len(image):
         raise ModelError(
             f"the model returns {len(logits)} rows of scores for {len(image)} samples; it must score each one"

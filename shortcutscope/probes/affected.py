@@ -18,6 +18,7 @@ from shortcutscope.data.axial import axial_first, knows_axial
 from shortcutscope.data.pictures import KINDS, Kind, kind_of, sample_picture
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import device_of
+from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.scanner import Scan
 
@@ -43,7 +44,8 @@ class Gallery:
         (K, H, W) or (K, H, W, 3) uint8: images, slices of volumes, traces of signals.
     maps : ndarray
         Float16 relevance by the scan's attribution: of images (K, H, W), at an early layer, on the image's
-        grid; of volumes the same in the slice that is shown; of signals (K, leads, time), at the input.
+        grid; of volumes the same in the slice that is shown; of signals (K, leads, time), at the input. Of
+        size 0 where no relevance was measured.
     sample_ids, captions : list of str
     kind : str
         ``"image"``, ``"volume"`` or ``"signal"``.
@@ -76,7 +78,7 @@ def draw_galleries(
     use: Mapping[str, Mapping[str, Any]],
     *,
     count: int = 12,
-    output: str | int | None = None,
+    output: Output = None,
 ) -> dict[str, Gallery]:
     """Galleries of the samples whose logit changes most when a concept is taken out.
 
@@ -116,7 +118,7 @@ def draw_galleries(
                 targets=predicted[indices],
                 task=scan.task,
                 output=output,
-                method=scan.attribution.method,
+                method=scan.attribution.method if scan.has_relevance else None,
             )
     return galleries
 
@@ -143,8 +145,8 @@ def draw_gallery(
     *,
     targets: IntArray,
     task: str,
-    output: str | int | None = None,
-    method: str = "gradient_x_activation",
+    output: Output = None,
+    method: str | None = "gradient_x_activation",
 ) -> Gallery:
     """Relevance maps of some samples on the grid of their images.
 
@@ -157,9 +159,15 @@ def draw_gallery(
     targets : ndarray
         (K,) class whose logit is explained, for every sample.
     method : str
-        An attribution, see `attribute`. The scan has checked that it holds on this model.
+        An attribution, see `attribute`. The scan has checked that it holds on this model. None draws no
+        maps.
     """
     kind = kind_of(table.image(int(indices[0])))
+    if method is None:
+        plain = [sample_picture(table.image(int(i)).numpy(), table.value_range) for i in indices]
+        names = [str(i) for i in table.frame["sample_id"].to_numpy()[indices]]
+        nothing = np.zeros((len(names), 0, 0), np.float16)
+        return Gallery(np.stack(plain), nothing, names, list(captions), kind)
     x = torch.stack([table[int(i)][0] for i in indices]).to(device_of(model))
     at_input = kind == "signal"
     explained = attribute(

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.data.pictures import KINDS
+from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cells import CELLS, CellMap, cell_features, cell_map, input_filters
 from shortcutscope.probes.participation import participation_change
@@ -156,6 +157,7 @@ def measure_extent(
     *,
     encoded_auroc: float,
     rule: ExtentRule | None = None,
+    output: Output = None,
     n_bootstrap: int = 200,
     seed: int = 0,
 ) -> ExtentResult:
@@ -176,6 +178,8 @@ def measure_extent(
         which the participation ratio is read.
     encoded_auroc : float
         Availability of the concept at the layer that knows it best.
+    output
+        Which part of the model's output holds the scores, see `find_logits`.
     """
     rule = rule or ExtentRule()
     side = min(int((concept == t).sum()) for t in (0, 1))
@@ -183,7 +187,7 @@ def measure_extent(
     if side < rule.smallest_side or not in_one_class:
         return ExtentResult("undetermined", "too few samples of one value of the concept to map its cells")
     spatial = [layer for layer in layers if layer.spatial and len(layer.grid) in CELLS]
-    collected = _collect(model, spatial, batches, vectors if side >= rule.smallest_witness else {})
+    collected = _collect(model, spatial, batches, vectors if side >= rule.smallest_witness else {}, output)
     weights = cluster_weights(groups, n_bootstrap, seed).astype(float)
 
     def mapped(values: Tensor, w: FloatArray | None = None) -> CellMap:
@@ -222,7 +226,11 @@ class _Collected:
 
 
 def _collect(
-    model: nn.Module, layers: Sequence[Layer], batches: Callable[[], Any], vectors: Mapping[str, FloatArray]
+    model: nn.Module,
+    layers: Sequence[Layer],
+    batches: Callable[[], Any],
+    vectors: Mapping[str, FloatArray],
+    output: Output,
 ) -> _Collected:
     """One forward pass: cell features of the input and of every layer, responses along the vectors."""
     directions = {name: torch.as_tensor(v, dtype=torch.float32) for name, v in vectors.items()}
@@ -239,7 +247,7 @@ def _collect(
     for x in batches():
         if x.ndim - 2 in CELLS:
             inputs.append(cell_features(input_filters(x.float())))
-        _, reduced = forward_reduced(model, x, layers, reduce)
+        _, reduced = forward_reduced(model, x, layers, reduce, output=output)
         for name, values in reduced.items():
             cells[name].append(values)
     return _Collected(

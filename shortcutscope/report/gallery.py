@@ -38,7 +38,7 @@ def read_gallery(path: Path) -> dict[str, Any]:
     -------
     dict
         ``kind``, ``pictures`` (``sample``, ``caption``, ``image``, ``overlay``), ``top`` (relevance at the
-        ends of the scale), ``note``.
+        ends of the scale), ``note``. Without relevance ``top`` is None and so is every ``overlay``.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def read_gallery(path: Path) -> dict[str, Any]:
         samples, captions = stored["sample_ids"].astype(str), stored["captions"].astype(str)
         kind = str(stored["kind"]) if "kind" in stored else "image"
     maps = np.nan_to_num(maps)
-    top = shared_limit(maps)
+    top = shared_limit(maps) if maps.size else None
     of_signals = kind == "signal"
     side, draw = (MAX_WIDTH_OF_TRACES, behind) if of_signals else (MAX_SIDE, overlay)
     pictures = [
@@ -59,7 +59,9 @@ def read_gallery(path: Path) -> dict[str, Any]:
             "sample": str(samples[i]),
             "caption": str(captions[i]),
             "image": data_uri(fit(images[i], side), lossless=of_signals),
-            "overlay": data_uri(draw(fit(images[i], side), maps[i], top), lossless=of_signals),
+            "overlay": None
+            if top is None
+            else data_uri(draw(fit(images[i], side), maps[i], top), lossless=of_signals),
         }
         for i in range(min(len(images), MAX_PICTURES))
     ]

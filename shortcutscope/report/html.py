@@ -136,5 +136,7 @@ def draw_finding(finding: Mapping[str, Any], uid: str) -> dict[str, Markup | dic
     drawn["layer_maps"] = figures.layer_maps(extent, f"{uid}-layers", concept)
     if finding["gallery"] is not None:
         gallery = read_gallery(Path(finding["gallery"]))
-        drawn["gallery"] = {**gallery, "bar": figures.relevance_bar(gallery["top"], f"{uid}-relevance")}
+        top = gallery["top"]
+        bar = None if top is None else figures.relevance_bar(top, f"{uid}-relevance")
+        drawn["gallery"] = {**gallery, "bar": bar}
     return drawn

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shortcutscope.conclusion import conclude_audit
+from shortcutscope.models.head import Head
 from shortcutscope.report import wording
 from shortcutscope.report.attribution import summarize_attribution
 from shortcutscope.report.finding import summarize_finding
@@ -255,6 +256,12 @@ def _profile_cell(values: Sequence[Any], places: int) -> dict[str, Any]:
     return {"text": text, "sort": "" if value is None else value}
 
 
+def _scores(run: Mapping[str, Any]) -> str | None:
+    """Which scores were read, where it is not simply those that the model returns."""
+    head = Head.from_json(run.get("head"))
+    return str(head) if head.changes else None
+
+
 def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
     model, data = mapping(run.get("model")), mapping(run.get("data"))
     value_range = interval(data.get("value_range"))
@@ -264,6 +271,7 @@ def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
         ("Device", run.get("device")),
         ("Seed", run.get("seed")),
         ("Model class", model.get("class")),
+        ("Scores", _scores(run)),
         ("Transform", data.get("transform")),
         ("Value range", f"{value_range[0]:g} to {value_range[1]:g}" if value_range else None),
     ]

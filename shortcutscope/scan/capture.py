@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from shortcutscope.attribution.hooks import Gradients, parameters_without_gradient, visiting
 from shortcutscope.attribution.lrp import Composite, propagation
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import Target, class_count, find_logits, select_target
 from shortcutscope.scan.pooling import (
@@ -87,7 +88,7 @@ def capture_batch(
     labels: Tensor | None = None,
     target: Target = "predicted",
     task: str = "auto",
-    output: str | int | None = None,
+    output: Output = None,
     relevance: bool = True,
     composite: Composite | None = None,
     autocast: torch.dtype | None = None,
@@ -157,7 +158,7 @@ def forward_reduced(
     layers: Sequence[Layer],
     reduce: Callable[[Layer, Tensor], Tensor],
     *,
-    output: str | int | None = None,
+    output: Output = None,
     autocast: torch.dtype | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One forward pass in which `reduce` sees every layer's output, channels first.
@@ -194,7 +195,7 @@ def forward_edited(
     layer: Layer,
     edit: Callable[[Tensor], Tensor],
     *,
-    output: str | int | None = None,
+    output: Output = None,
     autocast: torch.dtype | None = None,
 ) -> Tensor:
     """Scores of a forward pass in which one layer's output is edited.
@@ -225,6 +226,7 @@ def forward_edited(
         view, dim = positions(layer, values)
         flat = view if dim == 2 else view.transpose(1, 2)
         edited = edit(flat)
+        seen.append(edited)
         if edited.shape != flat.shape:
             raise InputError(
                 f"the edit of layer {layer.name!r} returns shape {tuple(edited.shape)}; "
@@ -232,14 +234,23 @@ def forward_edited(
             )
         return from_positions(layer, edited if dim == 2 else edited.transpose(1, 2), dim, values)
 
-    with torch.no_grad(), visiting(model, [layer], visit):
-        return _logits(model, x, output, autocast)
+    seen: list[Tensor] = []
+    try:
+        with torch.no_grad(), visiting(model, [layer], visit):
+            return _logits(model, x, output, autocast)
+    except NonFiniteError:
+        if not all(bool(torch.isfinite(edited).all()) for edited in seen):
+            raise ModelError(
+                f"the activations of layer {layer.name!r} cannot be edited: they hardly vary over the "
+                "samples, so that what was to be taken out of them is NaN; leave the layer out"
+            ) from None
+        raise
 
 
 def _logits(
     model: nn.Module,
     x: Tensor,
-    output: str | int | None,
+    output: Output,
     autocast: torch.dtype | None,
     composite: Composite | None = None,
 ) -> Tensor:

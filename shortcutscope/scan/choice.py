@@ -20,6 +20,8 @@ from shortcutscope.errors import InputError, ModelError
 
 GRADIENT = "gradient"
 LRP = "lrp"
+#: No relevance at all: the scores have no gradient.
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class AttributionChoice:
     requested
         ``"gradient"``, ``"lrp"`` or ``"lrp:<composite>"``.
     used
-        ``"gradient"`` (gradient x activation), or ``"lrp:<composite>"``.
+        ``"gradient"`` (gradient x activation), ``"lrp:<composite>"``, or ``"none"`` where the scores have
+        no gradient.
     reason
         Why it is not what was asked for; None where it is.
     checks
@@ -61,6 +64,8 @@ class AttributionChoice:
         """What whoever asked for another attribution must know."""
         if self.reason is None:
             return None
+        if self.used == NONE:
+            return f"no relevance was measured: {self.reason}; no verdict depends on it"
         return (
             f"the relevances are gradient x activation, although attribution={self.requested!r} was asked "
             f"for: {self.reason}"
@@ -81,6 +86,8 @@ class AttributionChoice:
         return cls(**record) if record else cls()
 
     def __str__(self) -> str:
+        if self.used == NONE:
+            return "none"
         return "gradient x activation" if self.is_gradient else f"LRP ({self.used.removeprefix('lrp:')})"
 
 

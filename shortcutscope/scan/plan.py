@@ -17,14 +17,16 @@ from shortcutscope.allowed import check_options
 from shortcutscope.attribution.lrp import Composite
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.data.table import ImageTable
-from shortcutscope.errors import InputError
+from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import device_of
+from shortcutscope.models.head import Head, Output, as_head
 from shortcutscope.models.layers import Layer, LayerChoice, find_layers
 from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
+from shortcutscope.models.preflight import AGAIN, TRIED, preflight
 from shortcutscope.models.targets import Target, class_count, resolve_task
 from shortcutscope.scan.batches import Batch, batches, on_device, run_batch, targets_of
-from shortcutscope.scan.choice import GRADIENT, AttributionChoice, check_attribution, choose_attribution
+from shortcutscope.scan.choice import GRADIENT, NONE, AttributionChoice, check_attribution, choose_attribution
 from shortcutscope.scan.pooling import POOLING_VERSION
 from shortcutscope.scan.shard import Array
 from shortcutscope.scan.store import EXACT
@@ -36,7 +38,8 @@ SHARD_BYTES = 64 * 2**20
 #: Fewest shards of a scan: a process that is killed loses what its latest one would have held.
 FEWEST_SHARDS = 10
 
-#: First images on which LRP is checked, at most.
+#: First images that are scanned for trial, and those on which LRP is checked, at most.
+FIRST = 2
 CHECKED_SAMPLES = 4
 
 #: Columns that the scan adds to the table of samples.
@@ -62,7 +65,7 @@ class Options:
     channels_last: bool = True
     shard_rows: int = 4096
     layouts: Mapping[str, str] | None = None
-    output: str | int | None = None
+    output: Output = None
     relevance: bool = True
     attribution: str = GRADIENT
     strict: bool = False
@@ -95,6 +98,8 @@ class Plan:
         As found on the first samples.
     attribution
         The attribution that is used, and why.
+    head, assumed
+        Which scores are read, and what nobody said of them, in words.
     inputs
         What the result depends on, as JSON values.
     row_bytes
@@ -113,6 +118,8 @@ class Plan:
     inputs: dict[str, Any]
     row_bytes: int
     shard_rows: int
+    head: Head
+    assumed: tuple[str, ...] = ()
 
     def run(self, model: nn.Module, table: ImageTable, batch: Batch) -> dict[str, Array]:
         """The rows that one batch adds to the store, see `run_batch`."""
@@ -126,13 +133,13 @@ class Plan:
             autocast=self.autocast,
             target=self.options.target,
             task=self.task,
-            output=self.options.output,
+            output=self.head,
             relevance=self.options.relevance,
             composite=self.attribution.composite,
         )
 
 
-def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
+def make_plan(model: nn.Module, table: ImageTable, options: Options, *, labels: Array | None = None) -> Plan:
     """Settle everything on the first samples.
 
     Parameters
@@ -141,6 +148,9 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
         Lent out by `frozen`; gets the memory format of the scan.
     table, options
         What to scan, and how.
+    labels
+        All that are known, of the table and others of its kind, to be compared with the outputs; None where
+        scores are not judged by labels.
 
     Raises
     ------
@@ -154,13 +164,28 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
     device = device_of(model)
     autocast = autocast_dtype(options.precision, device)
     fingerprint = model_fingerprint(model)
-    batch = next(batches(table, min(2, options.batch_size)))
+    asked = as_head(options.output, task=options.task)
+    tried = next(batches(table, AGAIN if asked.settled else TRIED))
+    batch = (tried[0][:FIRST], tried[1][:FIRST], tried[2][:FIRST])
     images = batch[0].to(device)
     layers = find_layers(model, images, options.layers, layouts=options.layouts, output=options.output)
     memory_format = choose_memory_format(model, images) if options.channels_last else MemoryFormat()
     memory_format.apply(model)
-    gradient = AttributionChoice()
-    trial = Plan(options, device, autocast, memory_format, layers, options.task, gradient, {}, 0, 0)
+    seen = preflight(
+        model,
+        on_device(tried, device, memory_format),
+        asked,
+        labels=labels,
+        classes=table.classes,
+        batch_size=options.batch_size,
+        autocast=autocast,
+    )
+    options, gradient = _with_gradient(options, seen.no_gradient)
+    task, head = seen.head.read_task, seen.head
+    options = replace(options, task=task)
+    trial = Plan(
+        options, device, autocast, memory_format, layers, task, gradient, {}, 0, 0, head, seen.assumed
+    )
     rows = trial.run(model, table, batch)
     logits = torch.from_numpy(rows["logits"])
     task = resolve_task(logits, options.task)
@@ -176,7 +201,7 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options) -> Plan:
     return replace(
         trial,
         task=task,
-        inputs=_inputs(fingerprint, table, layers, task, trial.attribution, options),
+        inputs=_inputs(fingerprint, table, trial, task),
         row_bytes=row_bytes,
         shard_rows=max(1, per_shard // options.batch_size) * options.batch_size,
     )
@@ -197,7 +222,7 @@ def _choose(trial: Plan, model: nn.Module, table: ImageTable) -> AttributionChoi
         model,
         on_device(batch, trial.device, trial.memory_format),
         options.attribution,
-        Explained(target, batch[1].to(trial.device), options.task, options.output),
+        Explained(target, batch[1].to(trial.device), options.task, trial.head),
         attempt,
         strict=options.strict,
         autocast=trial.autocast,
@@ -231,15 +256,22 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type != "cpu" or native
 
 
-def _inputs(
-    fingerprint: str,
-    table: ImageTable,
-    layers: tuple[Layer, ...],
-    task: str,
-    attribution: AttributionChoice,
-    options: Options,
-) -> dict[str, Any]:
+def _with_gradient(options: Options, lacking: str | None) -> tuple[Options, AttributionChoice]:
+    """The options without relevance where there is no gradient, and what is said of it."""
+    if lacking is None or not options.relevance:
+        return options, AttributionChoice()
+    if options.strict and options.attribution != GRADIENT:
+        raise ModelError(
+            f"attribution={options.attribution!r} does not hold on this model: {lacking}; without "
+            "strict=True (--strict) it is audited without relevance"
+        )
+    choice = AttributionChoice(options.attribution, NONE, lacking)
+    return replace(options, relevance=False, attribution=GRADIENT), choice
+
+
+def _inputs(fingerprint: str, table: ImageTable, plan: Plan, task: str) -> dict[str, Any]:
     """What a scan depends on: another value of any of these is another scan."""
+    options, attribution = plan.options, plan.attribution
     target = options.target
     if not isinstance(target, str | int):
         target = "sha256:" + hashlib.sha256(np.asarray(target, dtype="<i8").tobytes()).hexdigest()
@@ -247,10 +279,10 @@ def _inputs(
         "model": fingerprint,
         "data": table.fingerprint(),
         "transform": table.transform_fingerprint(),
-        "layers": [asdict(layer) for layer in layers],
+        "layers": [asdict(layer) for layer in plan.layers],
         "target": target,
         "task": task,
-        "output": options.output,
+        "output": plan.head.to_json() if plan.head.changes else None,
         "relevance": options.relevance,
         # What is used, not what was asked for: after a fallback the rows are those of the gradient.
         "attribution": attribution.used,

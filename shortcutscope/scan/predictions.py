@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.head import Output
 from shortcutscope.models.targets import find_logits, require_finite
 
 if TYPE_CHECKING:
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def predict_logits(
-    model: nn.Module, table: ImageTable, batch_size: int = 256, *, progress: bool = False
+    model: nn.Module,
+    table: ImageTable,
+    batch_size: int = 256,
+    *,
+    output: Output = None,
+    progress: bool = False,
 ) -> Tensor:
     """Logits of every sample, with the model in evaluation mode and given back as it was.
 
@@ -29,6 +35,8 @@ def predict_logits(
         Samples.
     batch_size
         Samples per forward pass.
+    output
+        Which scores are read, see `find_logits`.
     progress
         Show a bar.
 
@@ -56,7 +64,7 @@ def predict_logits(
     with frozen(model), torch.inference_mode():
         for rows in tqdm(batches, desc="predict", unit="batch", disable=not progress):
             images = torch.stack([table[int(row)][0] for row in rows]).to(device)
-            parts.append(find_logits(model(images)).float().cpu())
+            parts.append(find_logits(model(images), output).float().cpu())
     # Cloned outside of inference mode, so that callers may compute gradients with them.
     logits = torch.cat(parts).clone()
     require_finite(logits)

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from shortcutscope.errors import InputError
+from shortcutscope.models.head import Head, Output, as_head
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import margin
 from shortcutscope.scan.choice import AttributionChoice
@@ -133,6 +134,11 @@ class Scan:
         InputError
             Not scanned: the layer, the class, the gradient, or relevance at all.
         """
+        if not self.has_relevance:
+            why = self.attribution.reason
+            raise InputError(
+                f"{self.path} holds activations alone" + (f": {why}" if why else "; scan with relevance=True")
+            )
         if stat == "gradient" and not self.attribution.is_gradient:
             raise InputError(
                 f"{self.path} was scanned with {self.attribution.used}, whose backward pass gives no "
@@ -140,8 +146,6 @@ class Scan:
             )
         _check_stat(stat, RELEVANCE_STATS if self.attribution.is_gradient else LRP_STATS)
         key = relevance_key(self.layer(layer).name, stat)
-        if not self._reader.inputs["relevance"]:
-            raise InputError(f"{self.path} holds activations alone; scan with relevance=True")
         values: FloatArray = self._reader.read(key)
         if self.target != "every":
             if target not in (None, self.target):
@@ -157,9 +161,34 @@ class Scan:
         return explained
 
     @property
+    def has_relevance(self) -> bool:
+        """Whether relevance was recorded."""
+        return bool(self._reader.inputs["relevance"])
+
+    @property
+    def head(self) -> Head:
+        """Which scores were read; what looks at the same model again reads the same."""
+        return Head.from_json(self._reader.inputs.get("output"))
+
+    def same_head(self, output: Output) -> Head:
+        """The scan's head, where nothing else is asked for.
+
+        Raises
+        ------
+        InputError
+            Another one is.
+        """
+        if output is not None and not self.head.same_as(as_head(output)):
+            raise InputError(
+                f"{self.path} read {self.head}, but output= asks for {as_head(output)}; leave it out, or "
+                "audit that output in a run of its own"
+            )
+        return self.head
+
+    @property
     def has_gradient(self) -> bool:
         """Whether the plain gradient was recorded."""
-        return bool(self._reader.inputs["relevance"]) and self.attribution.is_gradient
+        return self.has_relevance and self.attribution.is_gradient
 
     def gradient(self, layer: str | Layer, target: int | None = None) -> FloatArray:
         """Gradient of the explained score, summed over the positions, (N, C)."""

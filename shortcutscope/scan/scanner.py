@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer, LayerChoice
 from shortcutscope.models.targets import Target, predicted_class
 from shortcutscope.scan.batches import batches
@@ -40,7 +41,7 @@ class ScanOptions(TypedDict, total=False):
     channels_last: bool
     shard_rows: int
     layouts: Mapping[str, str] | None
-    output: str | int | None
+    output: Output
     relevance: bool
     attribution: str
     strict: bool
@@ -116,7 +117,7 @@ def scan(
     channels_last: bool = True,
     shard_rows: int = 4096,
     layouts: Mapping[str, str] | None = None,
-    output: str | int | None = None,
+    output: Output = None,
     relevance: bool = True,
     attribution: str = "gradient",
     strict: bool = False,

@@ -11,9 +11,10 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from shortcutscope.cli.inputs import named_values, open_table
-from shortcutscope.cli.options import DataOptions, expanded
+from shortcutscope.cli.inputs import head_of, named_values, open_model, open_table
+from shortcutscope.cli.options import DataOptions, HeadOptions, ModelOptions, expanded
 from shortcutscope.errors import InputError
+from shortcutscope.models.head import Head
 
 
 @pytest.fixture
@@ -94,3 +95,25 @@ def test_typer_takes_a_data_set_and_its_options(spurbreast: Path) -> None:
     outcome = CliRunner().invoke(app, [f"spurbreast:{spurbreast}", "--data-option", "feature=menopause"])
     assert outcome.exit_code == 0, outcome.output
     assert outcome.output.strip() == "6"
+
+
+def test_m16_a_network_without_weights_is_audited_only_if_that_is_meant() -> None:
+    spec = "torchvision:squeezenet1_1"
+    with pytest.raises(InputError, match=r"no weights are given.*--weights.*--random-weights"):
+        open_model(spec, ModelOptions(), trained=True)
+    open_model(spec, ModelOptions())
+    open_model(spec, ModelOptions(random_weights=True), trained=True)
+
+
+def test_m1_the_head_is_said_by_options() -> None:
+    assert head_of(HeadOptions()) == Head()
+    options = HeadOptions(output="1", label_output="Edema", output_names="Edema, Effusion", link="sigmoid")
+    assert head_of(options) == Head(1, "Edema", ("Edema", "Effusion"), "sigmoid")
+    assert head_of(HeadOptions(output="cls", label_output="8")) == Head("cls", 8)
+
+
+def test_m1_class_names_are_said_by_an_option(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 51, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "images.csv").write_text("image,label\na.png,1\n")
+    table = open_table(tmp_path / "images.csv", DataOptions(classes="no, mild,severe"))
+    assert list(table.classes or ()) == ["no", "mild", "severe"]

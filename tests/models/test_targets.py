@@ -40,13 +40,17 @@ class ModelOutput(OrderedDict):
 
 
 Pair = namedtuple("Pair", ["hidden", "logits"])
+Both = namedtuple("Both", ["first", "second"])
 
 
 @pytest.mark.parametrize(
     "output",
     [
         LOGITS,
-        (LOGITS, torch.zeros(2, 5)),
+        (LOGITS, torch.zeros(2, 5, 4, 4)),
+        (torch.zeros(2, 5, 4, 4), LOGITS),
+        (LOGITS,),
+        (torch.tensor(0.3), LOGITS),
         [torch.tensor([1, 2]), LOGITS],
         {"logits": LOGITS, "features": torch.zeros(2, 5)},
         {"features": torch.zeros(2, 5), "out": LOGITS},
@@ -61,6 +65,26 @@ def test_logits_are_found(output):
     assert torch.equal(find_logits(output), LOGITS)
 
 
+@pytest.mark.parametrize("kind", [tuple, list, lambda parts: {"hidden": parts[0], "cls": parts[1]}])
+def test_m4_features_and_logits_are_refused(kind):
+    features = torch.zeros(2, 16)
+    with pytest.raises(ModelError, match=r"of shape \(2, 16\), .* of shape \(2, 3\).*output=") as refused:
+        find_logits(kind([features, LOGITS]))
+    assert "--output" in str(refused.value)
+
+
+@pytest.mark.parametrize("other", [torch.zeros(2), torch.zeros(2, 3), torch.zeros(2, 7, 1, 1)])
+def test_m4_whatever_can_be_scores_is_refused_beside_others(other):
+    for output in ((LOGITS, other), [other, LOGITS], Both(LOGITS, other)):
+        with pytest.raises(ModelError, match="several tensors"):
+            find_logits(output)
+
+
+def test_m4_a_lost_batch_dimension_is_named():
+    with pytest.raises(ModelError, match=r"squeeze\(1\)"):
+        find_logits(torch.tensor(0.3))
+
+
 def test_one_score_per_sample_becomes_a_column():
     assert find_logits(torch.zeros(5)).shape == (5, 1)
 
@@ -69,9 +93,9 @@ def test_a_key_chooses_among_several():
     output = {"a": torch.zeros(2, 3), "b": LOGITS}
     assert torch.equal(find_logits(output, "b"), LOGITS)
     assert torch.equal(find_logits((torch.zeros(2, 1), LOGITS), 1), LOGITS)
-    with pytest.raises(InputError, match=r"'c'.*allowed: 'a', 'b'"):
+    with pytest.raises(InputError, match=r"'c'.*allowed: 'a' of shape \(2, 3\), 'b'"):
         find_logits(output, "c")
-    with pytest.raises(ModelError, match=r"several tensors.*'a', 'b'.*output="):
+    with pytest.raises(ModelError, match=r"several tensors.*'a' of shape \(2, 3\), 'b'.*output="):
         find_logits(output)
 
 

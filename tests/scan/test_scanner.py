@@ -378,7 +378,7 @@ def test_infinite_gradient_names_layer_and_samples(table, tmp_path):
 
 def test_images_of_different_shapes(model, tmp_path):
     table = make_table().with_transform(crop_some)
-    with pytest.raises(InputError, match="rows 4 and 5 give images of shape"):
+    with pytest.raises(InputError, match="rows 0 and 5 give images of shape"):
         run(model, table, tmp_path / "scan")
 
 

@@ -25,6 +25,7 @@ from shortcutscope.attribution.lrp.mode import Propagation
 from shortcutscope.attribution.lrp.operations import TABLE
 from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import ModelError
+from shortcutscope.models.head import Output
 from shortcutscope.models.targets import Target, find_logits, select_target
 
 #: Operations without a rule that put constants beside the relevance of activations.
@@ -152,7 +153,7 @@ def audit_defects(
     target: Target = "predicted",
     labels: Tensor | None = None,
     task: str = "auto",
-    output: str | int | None = None,
+    output: Output = None,
 ) -> Defects:
     """Account for the relevance of every operation.
 

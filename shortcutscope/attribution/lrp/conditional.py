@@ -25,6 +25,7 @@ from shortcutscope.attribution.lrp.mode import default_composite
 from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.head import Output, require_logits
 from shortcutscope.models.layers import Layer, LayerChoice, find_layers
 from shortcutscope.models.layouts import channel_axis
 from shortcutscope.models.targets import Target, find_logits, select_target
@@ -75,7 +76,7 @@ def conditional_relevance(
     target: Target = "predicted",
     labels: Tensor | None = None,
     task: str = "auto",
-    output: str | int | None = None,
+    output: Output = None,
     composite: str | Composite | None = None,
     maps: bool = False,
 ) -> ConditionalRelevance:
@@ -131,6 +132,7 @@ def conditional_relevance(
         if isinstance(passages[0].condition, Direction):
             descent = _Descent.at_direction(passages.pop(0), len(x), rules.epsilon, recorder)
         else:
+            require_logits(output)
             score, chosen_class = select_target(find_logits(result, output), target, labels, task)
             descent = _Descent.at_score(score)
         del result
@@ -262,7 +264,7 @@ def _require_distinct(model: nn.Module, conditions: Sequence[Condition]) -> None
 
 
 def _find(
-    model: nn.Module, x: Tensor, layers: LayerChoice | Sequence[Layer], output: str | int | None
+    model: nn.Module, x: Tensor, layers: LayerChoice | Sequence[Layer], output: Output
 ) -> tuple[Layer, ...]:
     if not isinstance(layers, str) and not callable(layers):
         given = [layer for layer in layers if isinstance(layer, Layer)]
@@ -276,7 +278,7 @@ def _concerned(
     x: Tensor,
     conditions: Sequence[Condition],
     found: Sequence[Layer],
-    output: str | int | None,
+    output: Output,
 ) -> dict[str, Layer]:
     """The layers under a condition, by name."""
     known = {layer.name: layer for layer in found}

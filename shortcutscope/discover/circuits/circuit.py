@@ -31,6 +31,7 @@ from shortcutscope.discover.circuits.search import Candidate, Judgement, find_ch
 from shortcutscope.discover.circuits.subject import Subject, gap, make_subject
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.head import Output
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import read_json, to_json, write_json
 from shortcutscope.scan.reading import Scan
@@ -140,7 +141,7 @@ def find_circuit(
     edges: bool = True,
     draws: int = 5,
     batch_size: int = 64,
-    output: str | int | None = None,
+    output: Output = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Circuit:
@@ -210,7 +211,7 @@ def find_circuit(
         bar.update()
         links = pd.DataFrame(columns=list(EDGE_COLUMNS))
         if edges:
-            links = find_edges(model, subject, nodes, whole.layer, names, positive, output)
+            links = find_edges(model, subject, nodes, whole.layer, names, positive, scan.same_head(output))
         bar.update(edges)
     ablation = Ablation.averaged(parts)
     notes = _notes(ablation, sought, whole, positive, sign)

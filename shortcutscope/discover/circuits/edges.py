@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.lrp.conditional import Channels, conditional_relevance
 from shortcutscope.discover.circuits.subject import Subject
+from shortcutscope.models.head import Output
 
 EDGE_COLUMNS = ("source_layer", "source_channel", "target_layer", "target_channel", "weight")
 
@@ -55,7 +56,7 @@ def find_edges(
     decisive: str,
     names: Sequence[str],
     positive: int,
-    output: str | int | None,
+    output: Output,
 ) -> pd.DataFrame:
     """Conditional relevance between the strongest nodes of neighbouring layers.
 

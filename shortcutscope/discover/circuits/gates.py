@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from shortcutscope.attribution.hooks import parameters_without_gradient, visiting
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import device_of
+from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import find_logits, margin, require_finite
 from shortcutscope.scan.pooling import from_positions, positions
@@ -74,7 +75,7 @@ class Gated:
         *,
         task: str = "auto",
         positive: int = 1,
-        output: str | int | None = None,
+        output: Output = None,
         batch_size: int = 64,
     ) -> None:
         self.model, self.images, self.layers = model, images, tuple(layers)

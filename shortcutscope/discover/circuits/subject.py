@@ -13,6 +13,7 @@ from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits.gates import Floats, Gated, Indices, Reference
 from shortcutscope.errors import InputError
+from shortcutscope.models.head import Output
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import aligned_auroc, robust_auroc
@@ -73,7 +74,7 @@ def make_subject(
     positive: int = 1,
     samples: int = 800,
     batch_size: int = 64,
-    output: str | int | None = None,
+    output: Output = None,
     seed: int = 0,
 ) -> Subject:
     """Choose samples of all four groups (class, concept value), and read their images.
@@ -134,6 +135,6 @@ def make_subject(
     images = torch.stack([table[int(row)][0] for row in rows])
     network = Gated(
         model, images, [scan.layer(name) for name in layers], task=scan.task, positive=positive,
-        batch_size=batch_size, output=output,
+        batch_size=batch_size, output=scan.same_head(output),
     )  # fmt: skip
     return Subject(network, y[rows], values[rows], halves, rows)

@@ -1,0 +1,273 @@
+"""How class scores are read out of what a model returns: which part, which output, through which link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.outputs import find_scores
+
+Task = Literal["auto", "multiclass", "binary", "multilabel"]
+KnownTask = Literal["multiclass", "binary", "multilabel"]
+Link = Literal["auto", "identity", "sigmoid", "softmax"]
+
+TASKS: tuple[str, ...] = ("auto", "multiclass", "binary", "multilabel")
+LINKS: tuple[str, ...] = ("auto", "identity", "sigmoid", "softmax")
+
+
+@dataclass(frozen=True)
+class Head:
+    """Which scores of a model are meant, and how they become logits.
+
+    Attributes
+    ----------
+    part
+        Name or position of the scores in a tuple, list, mapping or dataclass; None where they are found by
+        themselves.
+    label
+        The one output that a label column of 0 and 1 belongs to, by position or name; None where labels are
+        the positions of the outputs, or there is one output.
+    names
+        Of the outputs, in their order.
+    link
+        What the model's last operation makes of its logits, to be inverted: ``"sigmoid"``, ``"softmax"``;
+        ``"identity"`` for logits; ``"auto"`` is found out on the first images.
+    task
+        ``"multilabel"`` where every output is a yes or no of its own, ``"multiclass"`` where they exclude
+        each other. With `label` the scores that are read are binary: that output's logit, or of outputs that
+        exclude each other its logit less the largest other one.
+    outputs
+        How many there are; None before that was seen.
+
+    Examples
+    --------
+    >>> import shortcutscope as ss
+    >>> ss.Head(label="Pneumonia", names=("Effusion", "Pneumonia"), task="multilabel").index
+    1
+    """
+
+    part: str | int | None = None
+    label: str | int | None = None
+    names: tuple[str, ...] | None = None
+    link: Link = "auto"
+    task: Task = "auto"
+    outputs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.names is not None:
+            object.__setattr__(self, "names", tuple(map(str, self.names)))
+        for name, value, allowed in (("task", self.task, TASKS), ("link", self.link, LINKS)):
+            if value not in allowed:
+                raise InputError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+
+    @property
+    def settled(self) -> bool:
+        """Whether it was compared with the model."""
+        return self.outputs is not None
+
+    @property
+    def index(self) -> int | None:
+        """Position of `label` among the outputs.
+
+        Raises
+        ------
+        InputError
+            A name that is not known, or a position that there is not.
+        """
+        if self.label is None:
+            return None
+        if isinstance(self.label, int):
+            if self.label < 0 or (self.outputs is not None and self.label >= self.outputs):
+                last = "" if self.outputs is None else f" (0 to {self.outputs - 1})"
+                raise InputError(f"label_output={self.label} is no position of an output{last}")
+            return self.label
+        names = self.names or ()
+        found = [i for i, name in enumerate(names) if name == self.label]
+        found = found or [i for i, name in enumerate(names) if name.casefold() == self.label.casefold()]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(names) or "none: give its position, or output_names= (--output-names)"
+        raise InputError(
+            f"label_output={self.label!r} names {len(found)} of the model's outputs; known are {known}"
+        )
+
+    @property
+    def label_name(self) -> str | int | None:
+        """Name of the label's output, its position where it has none."""
+        index = self.index
+        return index if index is None or not self.names else self.names[index]
+
+    @property
+    def read_task(self) -> Task:
+        """The task of the scores that are read: binary for one output of several."""
+        return self.task if self.label is None else "binary"
+
+    def read(self, output: Any) -> Tensor:
+        """Logits (N, K) in what the model returned; (N, 1) where the label belongs to one output.
+
+        Raises
+        ------
+        InputError, ModelError
+            As `find_scores`; a label's output that there is not.
+        """
+        logits = inverted(find_scores(output, self.part), self.link)
+        index = replace(self, outputs=int(logits.shape[1])).index
+        if index is None:
+            return logits
+        if self.task == "multiclass" and logits.shape[1] > 1:
+            return against_others(logits, index).unsqueeze(1)
+        return logits[:, index : index + 1]
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Tensor:
+        """The same as a forward hook of the model."""
+        return self.read(output)
+
+    @property
+    def changes(self) -> bool:
+        """Whether what is read is more than the scores that are found by themselves."""
+        return self.part is not None or self.label is not None or self.link in ("sigmoid", "softmax")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; `from_json` undoes it."""
+        names = None if self.names is None else list(self.names)
+        return {
+            "part": self.part,
+            "label": self.label,
+            "names": names,
+            "link": self.link,
+            "task": self.task,
+            "outputs": self.outputs,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any] | str | int | None) -> Self:
+        """From run.json or a scan's manifest; what an older one holds is the part's name or position."""
+        if isinstance(record, Mapping):
+            return cls(**record)
+        return cls(part=record, link="identity")
+
+    def same_as(self, other: Head) -> bool:
+        """Whether both read the same scores."""
+        mine, theirs = (
+            (h.part, h.index, h.link, h.read_task if h.label is None else h.task) for h in (self, other)
+        )
+        return mine == theirs
+
+    def __str__(self) -> str:
+        said = []
+        if self.part is not None:
+            said.append(f"part {self.part!r} of what the model returns")
+        if self.label is not None:
+            name = f" ({self.names[self.index or 0]})" if self.names else ""
+            of = f" of {self.outputs}" if self.outputs else ""
+            said.append(f"output {self.index}{name}{of}")
+        if self.link in ("sigmoid", "softmax"):
+            said.append(f"{self.link} inverted")
+        return ", ".join(said) or "all outputs"
+
+
+#: Which scores a stage reads: a part of what the model returns, or a head, which says more.
+Output = str | int | Head | None
+
+
+def as_head(
+    output: Output = None,
+    *,
+    label: str | int | None = None,
+    names: Sequence[str] | None = None,
+    task: str = "auto",
+) -> Head:
+    """The head that options ask for.
+
+    Parameters
+    ----------
+    output
+        A head, or the part of one.
+    label, names, task
+        What else is said of it.
+
+    Raises
+    ------
+    InputError
+        Something that the head says differently.
+    """
+    head = output if isinstance(output, Head) else Head(part=output)
+    given: dict[str, Any] = {"label": label, "names": None if names is None else tuple(names), "task": task}
+    for name, value in given.items():
+        old = getattr(head, name)
+        if value in (None, "auto"):
+            continue
+        if old not in (None, "auto", value) and not (name == "task" and value == head.read_task):
+            raise InputError(f"{name}={value!r} is given, but the head says {name}={old!r}; leave one out")
+        if old in (None, "auto"):
+            head = replace(head, **{name: value})
+    return head
+
+
+def require_logits(output: Output) -> None:
+    """Refuse probabilities, where what is propagated must be a logit.
+
+    Raises
+    ------
+    ModelError
+        Says what to do.
+    """
+    if isinstance(output, Head) and output.link in ("sigmoid", "softmax"):
+        raise ModelError(
+            f"the model returns probabilities (a {output.link} inside), through which relevance cannot be "
+            "propagated; remove the last layer, so that it returns logits, or use a gradient"
+        )
+
+
+def inverted(scores: Tensor, link: str) -> Tensor:
+    """Logits of scores (N, K) behind a link, differentiable, at least float32 where one is inverted.
+
+    Of a softmax they are known up to a constant a sample; they are given with mean zero, so that their
+    gradient is that of the logits themselves and does not vanish where the network is sure.
+    """
+    if link not in ("sigmoid", "softmax"):
+        return scores
+    precision = torch.finfo(scores.dtype)
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    smallest = torch.finfo(wide.dtype).tiny
+    if link == "softmax":
+        logs = wide.clamp(min=smallest).log()
+        return logs - logs.mean(dim=1, keepdim=True)
+    inside = wide.clamp(smallest, 1 - precision.eps / 2)
+    return inside.log() - torch.log1p(-inside)
+
+
+def against_others(logits: Tensor, index: int) -> Tensor:
+    """One class's logit less the largest other one, (N,)."""
+    others = torch.cat([logits[:, :index], logits[:, index + 1 :]], dim=1)
+    return logits[:, index] - others.amax(dim=1)
+
+
+def own_names(model: nn.Module) -> tuple[tuple[str, ...] | None, bool]:
+    """What a model itself knows of its outputs.
+
+    Returns
+    -------
+    names
+        Of Hugging Face's ``config.id2label``, ``pathologies``, ``class_names`` or ``classes``; None where
+        there are none but placeholders.
+    several
+        Whether it says that several of them can be true at once.
+    """
+    config = getattr(model, "config", None)
+    several = getattr(config, "problem_type", None) == "multi_label_classification"
+    labels = getattr(config, "id2label", None)
+    if isinstance(labels, Mapping) and labels:
+        named = {int(k): str(v) for k, v in labels.items() if str(k).isdigit()}
+        if sorted(named) == list(range(len(named))) and not all(v == f"LABEL_{k}" for k, v in named.items()):
+            return tuple(named[k] for k in range(len(named))), several
+    for attribute in ("pathologies", "class_names", "classes"):
+        found = getattr(model, attribute, None)
+        if isinstance(found, list | tuple) and found and all(isinstance(name, str) for name in found):
+            return tuple(found), several or attribute == "pathologies"
+    return None, several
