@@ -9,7 +9,8 @@ from shortcutscope.data.table import Normalize
 from shortcutscope.models.thin import thin_resnet18
 
 SIDE, N = 48, 240
-OPTIONS = {"n_permutations": 50, "n_bootstrap": 40, "progress": False, "layers": ["stem*", "blocks.[03]"]}
+LAYERS = ["stem", "blocks.0", "blocks.3"]
+OPTIONS = {"n_permutations": 50, "n_bootstrap": 40, "progress": False, "layers": LAYERS}
 
 
 def vignette(image, y, x, rng):
