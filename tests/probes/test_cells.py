@@ -165,3 +165,16 @@ def test_s8_no_lit_cell_is_not_told_as_a_share():
     verdict, reason = decide(cells, {}, 0.95, ExtentRule())
     assert verdict == "localized"
     assert reason.startswith("none of the image's cells tells the concept by itself")
+
+
+def test_s3_what_is_readable_in_dark_cells_is_not_localized():
+    """A vignette lights the rim of an organ, and is weaker, but there, in its middle."""
+    values = np.full((16, 16), 0.53)
+    values[:5] = np.nan
+    values[5:7] = 0.8
+    told = {dim: CellMap(values, 0.2, (0.1, 0.3), dim) for dim in (True, False)}
+    assert decide(told[True], {}, 0.95, ExtentRule())[0] == "undetermined"
+    assert decide(told[False], {}, 0.95, ExtentRule())[0] == "localized"
+    faint = verdict_on(on_black(lambda image, y, x, rng: image * (1 - 1.5 * (y**2 + x**2) ** 2)))
+    assert faint[1] != "localized"
+    assert not verdict_on(on_black(tag))[0].dim
