@@ -153,11 +153,13 @@ def test_s3_an_empty_cell_is_one_in_which_samples_do_not_differ():
     features = np.random.default_rng(0).standard_normal((N, 3, 4)).astype(np.float32)
     features[:, :, 1] = 2.5
     features[5:, :, 2] = -1.0
+    features[: N // 4, :, 3] = 0.5
     empty = empty_cells(features)
     assert empty.all(0).tolist() == [False, True, False, False]
     assert empty[5:, 2].all()
     assert not empty[:5, 2].any()
-    assert not empty[:, [0, 3]].any()
+    assert empty[:, 3].tolist() == [True] * (N // 4) + [False] * (N - N // 4)
+    assert not empty[:, 0].any()
 
 
 def test_s8_no_lit_cell_is_not_told_as_a_share():
