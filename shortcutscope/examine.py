@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
-from itertools import islice, takewhile
 from typing import Any
 
 import numpy as np
@@ -53,8 +52,8 @@ from shortcutscope.stats.testing import benjamini_hochberg
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-#: Layers, from the input and before any attention, at which the participation ratio is read: later ones have
-#: seen too much of the image at every position.
+#: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
+#: the image at every position.
 EARLY_LAYERS = 3
 #: Samples per (half, class, value) on which use is measured: elsewhere, and for encoded concepts at the
 #: decision layer, where the verdict is made.
@@ -409,13 +408,15 @@ def _extent(context: _Context, concept: Concept, rows: Sequence[Mapping[str, Any
 
 
 def local_layers(layers: Iterable[Layer]) -> list[Layer]:
-    """Early layers whose positions have seen a part of the image only.
+    """Early layers at which the participation ratio is read: none of a network of tokens.
 
-    Attention shows every position the whole image: from the first layer of tokens on, the response at a
-    position does not say where it comes from.
+    Attention shows every position the whole image, so that a response does not say where it comes from; and
+    what stands in front of it embeds patches linearly, where what has no mean, such as noise, has no vector.
     """
-    spatial = (layer for layer in layers if layer.spatial)
-    return list(islice(takewhile(lambda layer: layer.layout != "tokens", spatial), EARLY_LAYERS))
+    found = list(layers)
+    if any(layer.layout == "tokens" for layer in found):
+        return []
+    return [layer for layer in found if layer.spatial][:EARLY_LAYERS]
 
 
 def _strongest(changes: Mapping[str, float]) -> float | None:

@@ -26,6 +26,8 @@ FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 CELLS: Mapping[int, tuple[int, ...]] = {1: (64,), 2: (16, 16), 3: (6, 6, 6)}
 #: Difference that is none, in standard deviations of a feature: less than a step of a 12-bit image.
 NOTHING = 1e-4
+#: Share of the samples that have to be alike in a cell for it to be empty in them, and where to look for them.
+ALIKE, QUANTILES = 0.05, (0.1, 0.3, 0.5, 0.7, 0.9)
 #: A dark cell that is empty on both sides of more than this share of the pairs is left out.
 MOST_EMPTY = 0.5
 
@@ -43,11 +45,15 @@ class CellMap:
         Share of lit cells among those that show anything; NaN where none does.
     interval : tuple of float
         Bootstrap interval of ``lit``, by patient; NaN when it was not asked for.
+    dim : bool
+        Whether the cells that are not lit know the concept all the same: their mean AUROC is above chance in
+        90 % of the resamples. Asked only where there is an empty background, and an interval is wanted.
     """
 
     auroc: FloatArray
     lit: float
     interval: tuple[float, float] = (float("nan"), float("nan"))
+    dim: bool = False
 
     @property
     def counted(self) -> int:
@@ -136,8 +142,8 @@ def cell_map(
     concept, labels, folds : ndarray
         (N,); the concept is 0 or 1.
     lit_above : float
-        AUROC from which a cell counts as lit; with few carriers the limit is the 95th percentile of what
-        chance gives, if that is higher.
+        AUROC from which a cell counts as lit, among the pairs in which it is not empty on both sides; with
+        few carriers the limit is the 95th percentile of what chance gives, if that is higher.
     weights : ndarray, optional
         (B, N) bootstrap multiplicities (whole patients) for the interval of the lit share.
     """
@@ -147,21 +153,32 @@ def cell_map(
     for c in np.flatnonzero(~empty.all(0)):
         scores[:, c] = cross_fitted_scores(flat[..., c], concept, labels, folds, centre=True)
     auroc = np.nan_to_num(within_class_auroc(concept, scores, labels), nan=0.5)
-    limit = max(lit_above, 0.5 + 1.645 * chance_deviation(concept, labels))
-    counted = (auroc >= limit) | (_empty_pairs(empty, concept, labels) <= MOST_EMPTY)
-    lit, interval = float("nan"), (float("nan"), float("nan"))
+    shown = 1 - _empty_pairs(empty, concept, labels)
+    # Pairs that are empty on both sides are ties: they hold the AUROC at .5 and say nothing.
+    heard = np.where(shown >= 1 - MOST_EMPTY, shown, 1.0)
+    limit = 0.5 + np.maximum((lit_above - 0.5) * heard, 1.645 * chance_deviation(concept, labels))
+    counted = (auroc >= limit) | (shown >= 1 - MOST_EMPTY)
+    lit, interval, dim = float("nan"), (float("nan"), float("nan")), False
     if counted.any():
+        limit = limit[counted]
         lit = float((auroc[counted] >= limit).mean())
         if weights is not None:
             resampled = np.stack(
                 [within_class_auroc(concept, column, labels, weights) for column in scores.T[counted]]
             )
-            interval = percentile_interval((np.nan_to_num(resampled, nan=0.5) >= limit).mean(0))
-    return CellMap(np.where(counted, auroc, np.nan).reshape(features.shape[2:]), lit, interval)
+            resampled = np.nan_to_num(resampled, nan=0.5)
+            interval = percentile_interval((resampled >= limit[:, None]).mean(0))
+            dark = auroc[counted] < limit
+            if dark.any() and empty.any():
+                dim = bool(np.quantile(resampled[dark].mean(0), 0.1) > 0.5)
+    return CellMap(np.where(counted, auroc, np.nan).reshape(features.shape[2:]), lit, interval, dim)
 
 
 def empty_cells(features: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which samples have nothing but the usual emptiness in a cell.
+    """Which samples have nothing but the background in a cell.
+
+    In a cell with content no two samples are alike; where a background is empty, many are. It is looked for
+    among the samples at some quantiles of a random projection, which a group of a fifth of them cannot miss.
 
     Parameters
     ----------
@@ -171,12 +188,22 @@ def empty_cells(features: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
     Returns
     -------
     ndarray
-        (N, P): no feature differs from its median in that cell by more than `NOTHING` of its deviation over
-        all samples and cells. In a cell with content no two samples are so alike.
+        (N, P): no feature differs by more than `NOTHING` of its deviation over all samples and cells from
+        what most samples that are alike have there, if these are `ALIKE` of all at least.
     """
     unit = features.std((0, 2), dtype=np.float64)
-    away = np.abs(features - np.median(features, axis=0))
-    return np.asarray((away <= NOTHING * unit[:, None]).all(1))
+    varies = unit > 0
+    scaled = features[:, varies] / unit[varies, None]
+    directions = np.random.default_rng(0).standard_normal(int(varies.sum()))
+    order = np.argsort(np.einsum("nfp,f->np", scaled, directions), axis=0)
+    found = np.zeros((len(features), features.shape[2]), np.bool_)
+    for quantile in QUANTILES:
+        row = order[int(quantile * (len(order) - 1))]
+        usual = np.take_along_axis(scaled, row[None, None], axis=0)
+        alike = (np.abs(scaled - usual) <= NOTHING).all(1)
+        better = (alike.mean(0) >= ALIKE) & (alike.sum(0) > found.sum(0))
+        found[:, better] = alike[:, better]
+    return found
 
 
 def _empty_pairs(

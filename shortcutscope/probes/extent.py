@@ -123,6 +123,8 @@ def decide(
                 "undetermined",
                 f"{share}, but it is too weakly encoded (AUROC {encoded_auroc:.2f}) to conclude",
             )
+        if cells.dim:
+            return "undetermined", f"{share}, but the others tell it, too, if more weakly"
         verdict, contradiction = "localized", 1.0
     else:
         return "undetermined", f"{share}: between localized and diffuse"

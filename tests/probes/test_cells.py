@@ -153,11 +153,13 @@ def test_s3_an_empty_cell_is_one_in_which_samples_do_not_differ():
     features = np.random.default_rng(0).standard_normal((N, 3, 4)).astype(np.float32)
     features[:, :, 1] = 2.5
     features[5:, :, 2] = -1.0
+    features[: N // 4, :, 3] = 0.5
     empty = empty_cells(features)
     assert empty.all(0).tolist() == [False, True, False, False]
     assert empty[5:, 2].all()
     assert not empty[:5, 2].any()
-    assert not empty[:, [0, 3]].any()
+    assert empty[:, 3].tolist() == [True] * (N // 4) + [False] * (N - N // 4)
+    assert not empty[:, 0].any()
 
 
 def test_s8_no_lit_cell_is_not_told_as_a_share():
@@ -165,3 +167,16 @@ def test_s8_no_lit_cell_is_not_told_as_a_share():
     verdict, reason = decide(cells, {}, 0.95, ExtentRule())
     assert verdict == "localized"
     assert reason.startswith("none of the image's cells tells the concept by itself")
+
+
+def test_s3_what_is_readable_in_dark_cells_is_not_localized():
+    """A vignette lights the rim of an organ, and is weaker, but there, in its middle."""
+    values = np.full((16, 16), 0.53)
+    values[:5] = np.nan
+    values[5:7] = 0.8
+    told = {dim: CellMap(values, 0.2, (0.1, 0.3), dim) for dim in (True, False)}
+    assert decide(told[True], {}, 0.95, ExtentRule())[0] == "undetermined"
+    assert decide(told[False], {}, 0.95, ExtentRule())[0] == "localized"
+    faint = verdict_on(on_black(lambda image, y, x, rng: image * (1 - 1.5 * (y**2 + x**2) ** 2)))
+    assert faint[1] != "localized"
+    assert not verdict_on(on_black(tag))[0].dim
