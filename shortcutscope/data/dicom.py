@@ -141,6 +141,9 @@ def dicom_size(path: Path) -> tuple[int, ...]:
 
 
 def _size(data: Any) -> tuple[int, ...]:
+    missing = [name for name in ("Rows", "Columns") if data.get(name) is None]
+    if missing:
+        raise InputError(f"it lacks {' and '.join(missing)}, the size of its image")
     frames = int(data.get("NumberOfFrames") or 1)
     size = (int(data.Rows), int(data.Columns))
     return (frames, *size) if frames != 1 else size
@@ -227,7 +230,7 @@ def _full_scale(colours: Array, bits: int) -> Array:
         return colours
     white = np.iinfo(colours.dtype).max
     share = np.clip(colours.astype(np.float64) / (2**bits - 1), 0, 1)
-    return np.rint(share * white).astype(colours.dtype)
+    return np.asarray(np.rint(share * white), dtype=colours.dtype)
 
 
 @contextlib.contextmanager

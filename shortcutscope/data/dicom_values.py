@@ -36,7 +36,7 @@ class LookupTable:
     def __call__(self, values: Array) -> Array:
         """Entries of values."""
         place = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)
-        return self.entries[place.astype(np.intp)]
+        return np.asarray(self.entries[place.astype(np.intp)])
 
     @property
     def white(self) -> float:

@@ -54,10 +54,11 @@ class SampleNames:
 
     def find(self, name: str) -> str | None:
         """Sample id of an image by itself or its file's whole name; None where no sample goes by that."""
-        exact = self.ids.get(name) or self.aliases.get(name)
+        slashed = name.replace("\\", "/")
+        exact = self.ids.get(name) or self.aliases.get(name) or self.aliases.get(slashed)
         if exact is not None:
             return exact
-        parts = name.replace("\\", "/").split("/")
+        parts = slashed.split("/")
         for start in range(len(parts)):
             made = default_id("/".join(parts[start:]))
             if made in self.ids:

@@ -133,13 +133,14 @@ def _by_tifffile(path: Path, max_pixels: int) -> tuple[list[Array], str]:
 
     # OME files can name other files, which are left alone.
     with tifffile.TiffFile(path, is_ome=False) as file:
-        first = file.pages[0]
-        check_size((len(file.pages), *first.shape), max_pixels)
+        listed: Any = file.pages
+        first = listed[0]
+        check_size((len(listed), *first.shape), max_pixels)
         pages = []
-        for number, page in enumerate(file.pages):
+        for number, page in enumerate(listed):
             if number and int(page.subfiletype) & _REDUCED_OR_MASK:
                 continue
-            check_size((len(file.pages), *page.shape), max_pixels)
+            check_size((len(listed), *page.shape), max_pixels)
             pages.append(_placed(page))
         return pages, str(first.description)
 

@@ -117,6 +117,11 @@ def import_coco(
             raise InputError(f"{path} gives several images one id")
         for annotation in told["annotations"]:
             if annotation["category_id"] == category["id"]:
+                if annotation["image_id"] not in by_image:
+                    raise InputError(
+                        f"{path} has annotation {annotation.get('id')!r} of the image "
+                        f"{annotation['image_id']!r}, which it does not list"
+                    )
                 by_image[annotation["image_id"]].append(annotation)
         provenance = dict(told.get("info", {}).get("shortcutscope", {}))
 
