@@ -236,7 +236,12 @@ def open_model(spec: str, options: ModelOptions) -> nn.Module:
             f"--model-kwargs must be a JSON object, not {keywords!r}; for example '{{\"width\": 32}}'"
         )
     return load_model(
-        spec, options.weights, num_classes=options.num_classes, trust=options.trust, **arguments
+        spec,
+        options.weights,
+        num_classes=options.num_classes,
+        trust=options.trust,
+        weights_key=options.weights_key,
+        **arguments,
     )
 
 
