@@ -8,6 +8,7 @@ does on a GPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ss.ImageTable, ss.Au
         ss.get_artifact("tag"),
         prevalence={0: 0.5, 1: 0.5},
     )
-    split = np.where(np.arange(len(table)) % 4 == 0, "train", "test")
+    split = np.where(np.arange(len(table)) % 8 < 2, "train", "test")
     table = table.with_columns(split=split)
     audit = ss.audit(
         network(), table, tmp_path_factory.mktemp("accelerator") / "run", concepts=["tag"],
@@ -111,8 +112,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ss.ImageTable, ss.Au
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[nn.Module]:
-    """The same network on a device that the images are not on."""
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[nn.Module]:
+    """The same network on a device that the images are not on, and that knows no mixed precision."""
+    autocast = torch.autocast
+
+    def on(kind: str, **options: Any) -> Any:
+        return nullcontext() if kind == DEVICE.type else autocast(kind, **options)
+
+    monkeypatch.setattr(torch, "autocast", on)
     with Accelerated():
         yield network().to(DEVICE)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,8 @@ class Drawer:
     place
         The same by the evidence at single positions alone: whether that is more than what samples without the
         concept show.
+    units
+        What is ordinary of each measure, whoever carries the concept; drawers are compared in these units.
     prior
         Areas of masks that a person accepted; they count more.
     """
@@ -89,6 +91,7 @@ class Drawer:
     areas: Areas
     presence: Presence | None = None
     place: Presence | None = None
+    units: Mapping[str, float] = field(default_factory=dict)
     prior: AreaPrior | None = None
 
     @classmethod
@@ -124,9 +127,13 @@ class Drawer:
         return cls(evidence, weights, usual, choice, threshold, Areas.fit(sizes))
 
     def measured(self, model: nn.Module, images: Tensor) -> dict[str, npt.NDArray[Any]]:
-        """What tells carriers among images (N, C, *size), by name, (N,) each."""
+        """What tells carriers among images (N, C, *size), by name, (N,) each, in `units`."""
         parts = [self._look(model, images[k : k + BATCH]).measured for k in range(0, len(images), BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def with_units(self, measured: Mapping[str, npt.NDArray[Any]]) -> Drawer:
+        """The same in units of the ordinary sample among some that were :meth:`measured`."""
+        return replace(self, units={name: _ordinary(values) for name, values in measured.items()})
 
     def calibrated(
         self,
@@ -158,7 +165,8 @@ class Drawer:
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
-        return Look(fusion, contrast, outlines, peaks | _shown(outlines))
+        measured = {k: values / self.units.get(k, 1.0) for k, values in (peaks | _shown(outlines)).items()}
+        return Look(fusion, contrast, outlines, measured)
 
     def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
         """Masks of a batch (N, C, *size); empty where the concept is absent, or may be."""
@@ -275,6 +283,11 @@ def _shown(outlines: Sequence[Outline]) -> dict[str, npt.NDArray[Any]]:
         "height": np.array([drawn.height for drawn in outlines]),
         "separation": np.array([drawn.separation for drawn in outlines]),
     }
+
+
+def _ordinary(values: npt.NDArray[Any]) -> float:
+    """Median, or mean of what is mostly zero; 1 of what is zero."""
+    return float(np.median(values)) or float(values.mean()) or 1.0
 
 
 def _peaks(maps: Maps) -> npt.NDArray[Any]:

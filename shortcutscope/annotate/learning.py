@@ -163,20 +163,22 @@ def calibrated(
         When carriers cannot be told from others at all.
     """
     count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
-    rows, parts = [], []
+    rows, parts, measuring = [], [], []
     for fold, drawer in enumerate(fitted.drawers):
         assert isinstance(drawer, Drawer)
         own = balanced(values, labels, np.flatnonzero(fitted.folds == fold), count, generator)
         rows.append(own)
-        parts.append(drawer.measured(model, torch.stack([table[int(row)][0] for row in own])))
+        seen = drawer.measured(model, torch.stack([table[int(row)][0] for row in own]))
+        # Drawers have filters, layers and contrasts of their own; without units nothing could be compared.
+        measuring.append(drawer.with_units(seen))
+        parts.append({key: shown / measuring[-1].units[key] for key, shown in seen.items()})
     # A map that one of the drawers left out says nothing that all of them can be compared by.
     names = [key for key in parts[0] if all(key in part for part in parts)]
     measured = {key: np.concatenate([part[key] for part in parts]) for key in names}
     at = np.concatenate(rows)
     folds, known, scores = fitted.folds[at], values[at], fitted.scores[at]
     drawers, told = [], np.full(len(at), np.nan)
-    for fold, drawer in enumerate(fitted.drawers):
-        assert isinstance(drawer, Drawer)
+    for fold, drawer in enumerate(measuring):
         rest = folds != fold
         taught = drawer.calibrated(
             {key: shown[rest] for key, shown in measured.items()}, scores[rest], known[rest], folds[rest]
