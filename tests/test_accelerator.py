@@ -62,29 +62,32 @@ class Accelerated(TorchDispatchMode):
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)]
+    flat = tree_flatten((args, kwargs))[0]
+    tensors = [t for t in flat if isinstance(t, Tensor)]
     there = [t for t in tensors if isinstance(t, Elsewhere)]
     here = [t for t in tensors if not isinstance(t, Elsewhere) and t.dim() > 0]
     if there and here and func not in _COPIES and func not in _INDEXED:
         raise RuntimeError(f"Expected all tensors to be on the same device, but {func} got {DEVICE} and cpu")
-    asked = kwargs.get("device")
-    goes = bool(there) if asked is None else torch.device(asked).type == DEVICE.type
+    asked = [value for value in flat if isinstance(value, torch.device)]
+    goes = asked[0].type == DEVICE.type if asked else bool(there)
     if not there and not goes:
         return func(*args, **kwargs)
     known = {id(t.inner): t for t in there}
-    given = tree_map(lambda v: v.inner if isinstance(v, Elsewhere) else v, (args, kwargs))
-    if asked is not None:
-        given[1]["device"] = torch.device("cpu")
+
+    def as_host(value: Any) -> Any:
+        if isinstance(value, torch.device):
+            return torch.device("cpu")
+        return value.inner if isinstance(value, Elsewhere) else value
+
+    given = tree_map(as_host, (args, kwargs))
     found = func(*given[0], **given[1])
     if func is aten.copy_.default:
         return args[0]
 
     def moved(value: Any) -> Any:
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or not goes:
             return value
-        if id(value) in known:
-            return known[id(value)]
-        return Elsewhere(value) if goes else value
+        return known[id(value)] if id(value) in known else Elsewhere(value)
 
     return tree_map(moved, found)
 
