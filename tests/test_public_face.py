@@ -144,7 +144,7 @@ def test_u4_the_session_of_the_readme_runs_on_files(tmp_path: Path, monkeypatch:
         how = {"correlation": 0.95} if name == "train" else {"prevalence": half}
         table = ss.plant(pool.take(np.arange(first, last)), ruler, **how)  # type: ignore[arg-type]
         frame = table.frame.assign(malignant=table.frame["label"], patient_id=table.frame["group"])
-        frame["site"] = np.where(np.arange(len(frame)) % 2, "north", "south")
+        frame["site"] = np.where(np.arange(len(frame)) % 2, "Vienna", "Graz")
         frame["path"] = [f"{name}-{i}.png" for i in range(len(frame))]
         for i, path in enumerate(frame["path"]):
             Image.fromarray((table.image(i).numpy()[0].clip(0, 1) * 255).astype(np.uint8)).convert(

@@ -78,8 +78,11 @@ class Presence:
         features = _features(peaks, names, score)
         regression = LogisticRegression(C=0.3, class_weight="balanced", max_iter=1000)
         classifier = make_pipeline(StandardScaler(), regression)
-        whole = folds is not None and all(len(np.unique(concept[folds != f])) == 2 for f in np.unique(folds))
-        cv = PredefinedSplit(folds) if whole and len(np.unique(folds)) > 1 else _FOLDS
+        cv: PredefinedSplit | int = _FOLDS
+        if folds is not None and len(np.unique(folds)) > 1:
+            split = PredefinedSplit(folds)
+            # Where a rest lacks carriers or others, folds of samples have to do.
+            cv = split if all(len(np.unique(concept[rest])) == 2 for rest, _ in split.split()) else _FOLDS
         told = cross_val_predict(classifier, features, concept, cv=cv, method="predict_proba")[:, 1]
         limit = max(0.5, _quantile(told[concept == 0], FALSE_ALARMS))
         absent = -_quantile(-told[concept == 1], MISSES)
