@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 import shortcutscope
+from shortcutscope.models.loading import load_report
 from shortcutscope.probes.roles import AuditedData
 from shortcutscope.rundir import RunDirectory
 from shortcutscope.scan.scanner import Scan
@@ -90,5 +91,11 @@ def describe(
             "transform": repr(table.transform),
             "skipped": [],
         },
-        assumptions=list(audited.assumptions),
+        assumptions=[*audited.assumptions, *_chosen_weights(model)],
     )
+
+
+def _chosen_weights(model: nn.Module) -> list[str]:
+    """Which of several weights in a checkpoint the model has, where nobody said it."""
+    report = load_report(model)
+    return [f"weights: {report}"] if report is not None and report.beside else []

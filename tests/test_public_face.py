@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import importlib
 import subprocess
 import sys
@@ -101,3 +103,64 @@ def test_documented_thresholds_are_those_of_the_code() -> None:
         f"at least {verdict.smallest_conflict} samples of both values",
     ):
         assert statement in text, statement
+
+
+def session_of_the_readme() -> str:
+    """The Python of the README's section "A session"."""
+    section = (ROOT / "README.md").read_text().split("## A session")[1].split("\n## ")[0]
+    return section.split("```python\n")[1].split("```")[0]
+
+
+def test_u4_the_session_of_the_readme_defines_what_it_uses() -> None:
+    tree = ast.parse(session_of_the_readme())
+    nodes = list(ast.walk(tree))
+    made = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    made |= {a.asname or a.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
+    made |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)} | {
+        n.arg for n in nodes if isinstance(n, ast.arg)
+    }
+    used = {n.id for n in nodes if isinstance(n, ast.Name)}
+    assert used <= made | set(dir(builtins))
+    assert not any(isinstance(n, ast.Constant) and str(n.value).startswith("discovered") for n in nodes)
+
+
+@pytest.mark.slow
+def test_u4_the_session_of_the_readme_runs_on_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    from shortcutscope.bench.training import train_classifier
+    from shortcutscope.models.thin import thin_resnet18
+
+    monkeypatch.chdir(tmp_path)
+    pool, ruler, half = (
+        ss.radiographs(900, size=64, seed=7, patients=False),
+        ss.get_artifact("ruler"),
+        {0: 0.5, 1: 0.5},
+    )
+    parts = {"train": (0, 400), "clean": (400, 500), "val": (500, 740), "test": (740, 900)}
+    for name, (first, last) in parts.items():
+        how = {"correlation": 0.95} if name == "train" else {"prevalence": half}
+        table = ss.plant(pool.take(np.arange(first, last)), ruler, **how)  # type: ignore[arg-type]
+        frame = table.frame.assign(malignant=table.frame["label"], patient_id=table.frame["group"])
+        frame["site"] = np.where(np.arange(len(frame)) % 2, "Vienna", "Graz")
+        frame["path"] = [f"{name}-{i}.png" for i in range(len(frame))]
+        for i, path in enumerate(frame["path"]):
+            Image.fromarray((table.image(i).numpy()[0].clip(0, 1) * 255).astype(np.uint8)).convert(
+                "RGB"
+            ).save(path)
+        frame[["path", "malignant", "patient_id", "ruler", "site"]].to_csv(f"{name}.csv", index=False)
+    text = session_of_the_readme().replace("size=224", "size=64")
+    text = text.replace("torchvision:resnet18", "shortcutscope.models.thin:thin_resnet18")
+    text = text.replace("num_classes=2", "in_channels=3")
+    first, rest = text.split("model = ss.load_model")
+    namespace: dict[str, object] = {}
+    exec(first, namespace)
+    read = namespace["table"]
+    model = thin_resnet18(in_channels=3)
+    train_classifier(model, read("train.csv"), epochs=3, progress=False)  # type: ignore[operator]
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, "checkpoint.safetensors")
+    exec("model = ss.load_model" + rest, namespace)
+    assert (tmp_path / "runs/derm/report.html").exists()
+    assert namespace["found"].maps().shape == (8, 64, 64)  # type: ignore[attr-defined]

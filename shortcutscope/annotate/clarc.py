@@ -16,12 +16,13 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from shortcutscope.annotate.contrast import separation
-from shortcutscope.annotate.drawing import Drawn
+from shortcutscope.annotate.drawing import WHETHER, Drawn
 from shortcutscope.annotate.evidence import over_positions
 from shortcutscope.annotate.presence import Presence
 from shortcutscope.annotate.signals import is_signal, pictured
 from shortcutscope.annotate.thresholds import Threshold, threshold_of
 from shortcutscope.attribution.lrp.conditional import Direction, conditional_relevance
+from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import pattern_cav
 
@@ -70,7 +71,7 @@ class ClarcDrawer:
         """Blurred relevance (N, *size) of a batch."""
         # Behind a rectifier max(a, 0) v and a v are the same start.
         start = Direction(self.layer.name, self.direction.astype(np.float32))
-        relevance = conditional_relevance(model, x, start, [self.layer]).input
+        relevance = conditional_relevance(model, x.to(device_of(model)), start, [self.layer]).input
         shown = pictured(over_positions(relevance))[:, 0].clamp_min(0).cpu().numpy()
         return blurred(shown, leads=is_signal(x))
 
@@ -81,9 +82,11 @@ class ClarcDrawer:
         for heat, probability in zip(self.heat(model, x), present, strict=True):
             mask = heat > threshold_of(heat, self.threshold)
             sure = separation(heat, np.ones_like(mask), mask)
-            if probability < self.presence.limit:
+            doubt = None
+            if probability <= self.presence.limit:
                 mask, sure = np.zeros_like(mask), 1 - float(probability)
-            found.append(Drawn(mask, heat / max(float(heat.max()), 1e-12), float(probability), sure))
+                doubt = WHETHER if probability >= self.presence.absent else None
+            found.append(Drawn(mask, heat / max(float(heat.max()), 1e-12), float(probability), sure, doubt))
         return found
 
 

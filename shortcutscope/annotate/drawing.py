@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ Mask = npt.NDArray[np.bool_]
 
 #: Images that pass through the network at once while a drawer is fitted.
 BATCH = 64
+#: What is said of samples that may carry the concept or not, and of masks whose place has no support.
+WHETHER, WHERE = "cannot tell whether it is there", "cannot tell where it is"
 #: Areas within this factor (as a logarithm) are never far apart.
 LEAST_SPREAD = 0.2
 
@@ -42,12 +44,16 @@ class Drawn:
         Probability that the image carries the concept at all.
     confidence
         From 0 to 1.
+    doubt
+        What cannot be told: whether there is anything to draw, or where; None where nothing speaks against
+        the mask.
     """
 
     mask: Mask
     heat: Maps
     present: float
     confidence: float
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +68,17 @@ class Drawer:
         Of each of them.
     usual, choice
         What is usual at each pixel, and the contrast that is looked at inside a region.
-    presence
-        Whether there is anything to draw.
     threshold
         Of the contrast inside the region.
     areas
         Of the masks of carriers, which a mask's own is compared with.
+    presence
+        Whether there is anything to draw, see `calibrated`.
+    place
+        The same by the evidence at single positions alone: whether that is more than what samples without the
+        concept show.
+    units
+        What is ordinary of each measure, whoever carries the concept; drawers are compared in these units.
     prior
         Areas of masks that a person accepted; they count more.
     """
@@ -76,9 +87,11 @@ class Drawer:
     weights: dict[str, float]
     usual: Usual
     choice: Choice
-    presence: Presence
     threshold: Threshold
     areas: Areas
+    presence: Presence | None = None
+    place: Presence | None = None
+    units: Mapping[str, float] = field(default_factory=dict)
     prior: AreaPrior | None = None
 
     @classmethod
@@ -90,10 +103,9 @@ class Drawer:
         images: Tensor,
         concept: Floats,
         labels: npt.NDArray[Any],
-        score: Floats,
         threshold: Threshold = "otsu",
     ) -> Drawer:
-        """From images (N, C, *size) whose concept (N,) is known; `score` as in `Presence`."""
+        """From images (N, C, *size) whose concept (N,) is known; it draws once it is `calibrated`."""
         carriers, others = concept == 1, concept == 0
         evidence = vectors.located(model, images[others], layers)
         parts = [evidence.maps(model, images[k : k + BATCH]) for k in range(0, len(images), BATCH)]
@@ -111,12 +123,38 @@ class Drawer:
         regions = [region_of(values, choice.share) for values in fusion]
         contrast = choice.contrast.of(array, usual)
         outlines = [outline(v, r, threshold, leads=leads) for v, r in zip(contrast, regions, strict=True)]
-        presence = Presence.fit(peaks | _shown(outlines), score, concept)
         sizes = [int(drawn.mask.sum()) for drawn, carries in zip(outlines, carriers, strict=True) if carries]
-        return cls(evidence, weights, usual, choice, presence, threshold, Areas.fit(sizes))
+        return cls(evidence, weights, usual, choice, threshold, Areas.fit(sizes))
 
-    def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
-        """Masks of a batch (N, C, *size); empty where the concept is absent."""
+    def measured(self, model: nn.Module, images: Tensor) -> dict[str, npt.NDArray[Any]]:
+        """What tells carriers among images (N, C, *size), by name, (N,) each, in `units`."""
+        parts = [self._look(model, images[k : k + BATCH]).measured for k in range(0, len(images), BATCH)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def with_units(self, measured: Mapping[str, npt.NDArray[Any]]) -> Drawer:
+        """The same in units of the ordinary sample among some that were :meth:`measured`."""
+        return replace(self, units={name: _ordinary(values) for name, values in measured.items()})
+
+    def calibrated(
+        self,
+        measured: Mapping[str, npt.NDArray[Any]],
+        score: Floats,
+        concept: Floats,
+        folds: npt.NDArray[Any],
+    ) -> Drawer:
+        """The same, knowing how high the evidence is of samples with and without the concept.
+
+        Parameters
+        ----------
+        measured
+            See :meth:`measured`; of samples (N,), by drawers that were not fitted on them.
+        score, concept, folds
+            As in `Presence.fit`.
+        """
+        presence = Presence.fit(measured, score, concept, folds)
+        return replace(self, presence=presence, place=Presence.fit(measured, None, concept, folds))
+
+    def _look(self, model: nn.Module, x: Tensor) -> Look:
         leads = is_signal(x)
         maps = {name: smoothed(v, leads=leads) for name, v in self.evidence.maps(model, x).items()}
         images = pictured(x).cpu().float().numpy()
@@ -127,15 +165,28 @@ class Drawer:
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
-        present = self.presence.probability(peaks | _shown(outlines), score)
+        measured = {k: values / self.units.get(k, 1.0) for k, values in (peaks | _shown(outlines)).items()}
+        return Look(fusion, contrast, outlines, measured)
+
+    def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
+        """Masks of a batch (N, C, *size); empty where the concept is absent, or may be."""
+        assert self.presence is not None, "calibrated() comes first"
+        assert self.place is not None
+        seen = self._look(model, x)
+        present = self.presence.probability(seen.measured, score)
+        placed = self.place.probability(seen.measured, None)
         found = []
-        for where, values, drawn, probability in zip(fusion, contrast, outlines, present, strict=True):
-            if probability < self.presence.limit:
+        for k, probability in enumerate(present):
+            drawn, doubt = seen.outlines[k], None
+            if probability <= self.presence.limit:
                 mask, sure = np.zeros_like(drawn.mask), 1 - float(probability)
+                doubt = WHETHER if probability >= self.presence.absent else None
             else:
-                mask, sure = self._inside(values, drawn)
-            heat = heat_map(where, values, drawn.region)
-            found.append(Drawn(mask, heat, float(probability), float(np.clip(sure, 0, 1))))
+                mask, sure = self._inside(seen.contrast[k], drawn)
+                if placed[k] <= self.place.limit:
+                    doubt, sure = WHERE, sure * float(placed[k])
+            heat = heat_map(seen.fusion[k], seen.contrast[k], drawn.region)
+            found.append(Drawn(mask, heat, float(probability), float(np.clip(sure, 0, 1)), doubt))
         return found
 
     def _inside(self, contrast: Maps, drawn: Outline) -> tuple[Mask, float]:
@@ -147,6 +198,26 @@ class Drawer:
         cut_out = self.prior.cut(contrast, drawn.region, drawn.mask, rim)
         mask = grown(cut_out, drawn.region, rim)
         return mask, separation(contrast, drawn.region, cut_out) * self.prior.likeness(float(mask.mean()))
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a drawer sees in a batch.
+
+    Attributes
+    ----------
+    fusion, contrast
+        (N, *size).
+    outlines
+        Of each image.
+    measured
+        By name what tells carriers, (N,).
+    """
+
+    fusion: Maps
+    contrast: Maps
+    outlines: list[Outline]
+    measured: dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -212,6 +283,11 @@ def _shown(outlines: Sequence[Outline]) -> dict[str, npt.NDArray[Any]]:
         "height": np.array([drawn.height for drawn in outlines]),
         "separation": np.array([drawn.separation for drawn in outlines]),
     }
+
+
+def _ordinary(values: npt.NDArray[Any]) -> float:
+    """Median, or mean of what is mostly zero; 1 of what is zero."""
+    return float(np.median(values)) or float(values.mean()) or 1.0
 
 
 def _peaks(maps: Maps) -> npt.NDArray[Any]:

@@ -29,6 +29,7 @@ from shortcutscope.attribution.hooks import visiting
 from shortcutscope.attribution.lrp.composites import Composite
 from shortcutscope.attribution.lrp.conditional import Direction, conditional_relevance
 from shortcutscope.attribution.lrp.mode import default_composite
+from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import logistic_cav, pattern_cav
 
@@ -216,7 +217,8 @@ class Evidence:
                 excess = self.network[name].excess(features)
                 found[f"{name} pattern"] = beside(excess, size[0]) if leads else excess
         if self.start is not None and self.last is not None:
-            relevance = conditional_relevance(model, x, self.start, [self.last], composite=self.composite)
+            there = x.to(device_of(model))
+            relevance = conditional_relevance(model, there, self.start, [self.last], composite=self.composite)
             found[RELEVANCE] = reduced(over_positions(relevance.input).clamp_min(0))[:, 0].cpu()
         return {name: resized(values, size).numpy().astype(np.float32) for name, values in found.items()}
 
@@ -227,7 +229,10 @@ def over_positions(relevance: Tensor) -> Tensor:
 
 
 def activations(model: nn.Module, x: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
-    """Feature maps (N, C, *grid) of layers, on the CPU; what lies above the last of them does not run."""
+    """Feature maps (N, C, *grid) of layers, on the CPU; what lies above the last of them does not run.
+
+    The images may lie anywhere; they are moved to where the model is.
+    """
     found: dict[str, Tensor] = {}
 
     def visit(layer: Layer, values: Tensor) -> None:
@@ -236,7 +241,8 @@ def activations(model: nn.Module, x: Tensor, layers: Sequence[Layer]) -> dict[st
             raise _ReachedError
 
     with suppress(_ReachedError), torch.no_grad(), visiting(model, layers, visit):
-        model(x.detach().clone())  # a copy, since a model may normalise its input in place
+        # A copy, since a model may normalise its input in place.
+        model(x.detach().to(device_of(model), copy=True))
     return {layer.name: found[layer.name] for layer in layers}
 
 
@@ -322,7 +328,8 @@ class Vectors:
         if start is None:
             return Evidence(inputs, layers, network, None)
         # Found out once: each time costs a forward pass.
-        return Evidence(inputs, layers, network, start, layers[-1], default_composite(model, without[:1]))
+        rules = default_composite(model, without[:1].to(device_of(model)))
+        return Evidence(inputs, layers, network, start, layers[-1], rules)
 
 
 def _pattern(features: npt.NDArray[Any], concept: Floats, labels: npt.NDArray[Any]) -> Floats:

@@ -15,6 +15,7 @@ from shortcutscope.annotate.area_prior import AreaPrior
 from shortcutscope.annotate.clarc import ClarcDrawer
 from shortcutscope.annotate.drawing import Drawer
 from shortcutscope.annotate.evidence import Vectors, filtered
+from shortcutscope.annotate.presence import require_told
 from shortcutscope.annotate.thresholds import Threshold
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -100,7 +101,7 @@ def fit_drawers(
     Raises
     ------
     InputError
-        For too few samples with or without the concept.
+        For too few samples with or without the concept, or none that could be told from the others.
     """
     values = concept.aligned_to(scan.samples["sample_id"]).values
     labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
@@ -117,6 +118,8 @@ def fit_drawers(
             ClarcDrawer.fit(layers[-1], means[rows], values[rows], labels[rows], scores[rows], threshold)
             for rows in taught
         ]
+        known = np.isfinite(values)
+        require_told(scores[known], values[known], concept.name)
         return Drawers(tuple(plain), folds, scores, layers)
     pooled = _pooled(table, chosen, batch_size)
     peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
@@ -133,9 +136,59 @@ def fit_drawers(
         count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
         looked_at = balanced(values, labels, rows, count, generator)
         images = torch.stack([table[int(row)][0] for row in looked_at])
-        known = (values[looked_at], labels[looked_at], scores[looked_at])
+        known = (values[looked_at], labels[looked_at])
         drawers.append(Drawer.fit(model, vectors, layers, images, *known, threshold))
-    return Drawers(tuple(drawers), folds, scores, layers)
+    fitted = Drawers(tuple(drawers), folds, scores, layers)
+    return calibrated(fitted, model, table, values, labels, generator, concept.name)
+
+
+def calibrated(
+    fitted: Drawers,
+    model: nn.Module,
+    table: ImageTable,
+    values: Floats,
+    labels: npt.NDArray[Any],
+    generator: np.random.Generator,
+    name: str,
+) -> Drawers:
+    """Tell each drawer how high the evidence is of samples that no drawer was fitted on.
+
+    Every drawer measures samples of its own fold, and learns from what the others measured of theirs: the
+    limit above which something is drawn is a quantile of samples that are known to be without the concept,
+    as a drawer sees them that does not know them.
+
+    Raises
+    ------
+    InputError
+        When carriers cannot be told from others at all.
+    """
+    count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
+    rows, parts, measuring = [], [], []
+    for fold, drawer in enumerate(fitted.drawers):
+        assert isinstance(drawer, Drawer)
+        own = balanced(values, labels, np.flatnonzero(fitted.folds == fold), count, generator)
+        rows.append(own)
+        seen = drawer.measured(model, torch.stack([table[int(row)][0] for row in own]))
+        # Drawers have filters, layers and contrasts of their own; without units nothing could be compared.
+        measuring.append(drawer.with_units(seen))
+        parts.append({key: shown / measuring[-1].units[key] for key, shown in seen.items()})
+    # A map that one of the drawers left out says nothing that all of them can be compared by.
+    names = [key for key in parts[0] if all(key in part for part in parts)]
+    measured = {key: np.concatenate([part[key] for part in parts]) for key in names}
+    at = np.concatenate(rows)
+    folds, known, scores = fitted.folds[at], values[at], fitted.scores[at]
+    drawers, told = [], np.full(len(at), np.nan)
+    for fold, drawer in enumerate(measuring):
+        rest = folds != fold
+        taught = drawer.calibrated(
+            {key: shown[rest] for key, shown in measured.items()}, scores[rest], known[rest], folds[rest]
+        )
+        assert taught.presence is not None
+        own = {key: shown[~rest] for key, shown in measured.items()}
+        told[~rest] = taught.presence.probability(own, scores[~rest])
+        drawers.append(taught)
+    require_told(told, known, name)
+    return replace(fitted, drawers=tuple(drawers))
 
 
 def voxels_allow(count: int, size: tuple[int, ...]) -> int:

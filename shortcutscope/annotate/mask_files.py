@@ -59,6 +59,8 @@ class MaskEntry:
         Whether a person changed it.
     orientation
         From the image as stored to the image as displayed.
+    doubt
+        What could not be told when it was drawn: whether there is anything, or where; None otherwise.
     """
 
     sample_id: str
@@ -74,6 +76,7 @@ class MaskEntry:
     accepted: bool | None = None
     edited: bool = False
     orientation: Orientation | None = None
+    doubt: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -130,6 +133,7 @@ class MaskEntry:
                 accepted=None if accepted is None else bool(accepted),
                 edited=bool(told.get("edited", False)),
                 orientation=orientation,
+                doubt=None if told.get("doubt") is None else str(told["doubt"]),
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise InputError(f"an entry of a mask lacks something or is malformed: {error!r}") from error

@@ -147,6 +147,7 @@ class MaskWriter:
         accepted: bool | None = None,
         edited: bool = False,
         orientation: Orientation | None = None,
+        doubt: str | None = None,
     ) -> MaskEntry:
         """Write one mask.
 
@@ -160,7 +161,7 @@ class MaskWriter:
             File name of the image as other tools know it; None for the sample id.
         kind
             ``"image"``, ``"volume"`` or ``"signal"``; None takes two axes for an image, three for a volume.
-        confidence, flagged, accepted, edited, orientation
+        confidence, flagged, accepted, edited, orientation, doubt
             See :class:`shortcutscope.annotate.mask_files.MaskEntry`.
 
         Raises
@@ -189,6 +190,7 @@ class MaskWriter:
             accepted=accepted,
             edited=edited,
             orientation=None if orientation is None or orientation.is_identity else orientation,
+            doubt=doubt,
         )
         text = {
             "shortcutscope": json.dumps({**self.provenance, "finding": self.name, "sample_id": sample_id})

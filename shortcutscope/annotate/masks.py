@@ -34,6 +34,8 @@ from shortcutscope.rundir import slug, write_atomically
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
 
+#: Of how masks are drawn: a folder of masks goes on only with the same.
+ALGORITHM = 2
 #: A mask below this confidence is flagged for review.
 UNSURE = 0.5
 METHODS = ("fusion", "clarc")
@@ -101,7 +103,8 @@ def annotate(
     Raises
     ------
     InputError
-        For a diffuse concept, unknown samples, too few samples with or without the concept.
+        For a diffuse concept, unknown samples, too few samples with or without the concept, or when these
+        cannot be told apart out of fold.
     StaleRunError
         When the folder holds masks that were made in another way.
     """
@@ -110,7 +113,7 @@ def annotate(
     refuse_diffuse(extent, concept.name)
     refuse_symmetric(concept)
     ids = scan.samples["sample_id"].astype(str).to_numpy()
-    own = _in_order(table, ids)
+    own = scan.rows_of(table)
     wanted = _rows(ids, None if samples is None else as_ids(samples, ids.tolist(), table.files))
     axes = len(own.shape) - 1
     if axes not in KIND_OF:
@@ -126,6 +129,7 @@ def annotate(
         "model": model_fingerprint(model),
         "layers": [layer.name for layer in layers],
         "concept": concept.fingerprint(),
+        "algorithm": ALGORITHM,
         **options,
         PRIOR: None if prior is None else prior.to_dict(),
     }
@@ -149,6 +153,7 @@ def annotate(
                         kind=KIND_OF[axes],
                         confidence=drawn.confidence,
                         flagged=needs_review(drawn, float(values[row])),
+                        doubt=drawn.doubt,
                         orientation=geometry.orientation,
                     )
                     bar.update()
@@ -188,9 +193,9 @@ def _stream(
 
 
 def needs_review(drawn: Drawn, value: float) -> bool:
-    """Whether a person should look: the mask is unsure, or contradicts what is known (1, 0 or NaN)."""
+    """Whether a person should look: the mask is in doubt, or contradicts what is known (1, 0 or NaN)."""
     contradicts = bool(np.isfinite(value)) and bool(drawn.mask.any()) != (value == 1)
-    return contradicts or drawn.confidence < UNSURE
+    return contradicts or drawn.doubt is not None or drawn.confidence < UNSURE
 
 
 def heat_map(masks: MaskSet, sample_id: str) -> npt.NDArray[np.float32]:
@@ -247,11 +252,13 @@ def annotate_finding(
     Raises
     ------
     InputError
-        For a finding that was not read from a run, a diffuse one, or another model.
+        For a finding that was not read from a run, a diffuse one, one that no layer encodes, or another
+        model.
     """
     run = finding.home()
     settings: dict[str, Any] = {"extent": finding.extent, **options}
     refuse_diffuse(settings["extent"], finding.name)
+    refuse_unencoded(finding)
     refuse_other_model(run, model)
     refuse_other_data(run, table)
     folder = run / "masks" / slug(finding.name) if out is None else Path(out)
@@ -280,14 +287,13 @@ def refuse_symmetric(concept: Concept) -> None:
         )
 
 
-def _in_order(table: ImageTable, ids: npt.NDArray[Any]) -> ImageTable:
-    position = {str(name): k for k, name in enumerate(table.frame["sample_id"])}
-    missing = [name for name in ids if name not in position]
-    if missing:
+def refuse_unencoded(finding: Finding) -> None:
+    """Raise InputError for a finding that no layer encodes."""
+    if finding.encoded.get("value") is False:
         raise InputError(
-            f"the table lacks {len(missing)} of {len(ids)} scanned samples, among them {missing[:5]}"
+            f"{finding.name!r} is not encoded in the network ({finding.reason}): masks follow what its "
+            "layers show, and would be guesses here. Masks from elsewhere can be imported"
         )
-    return table.take([position[name] for name in ids])
 
 
 def _rows(ids: npt.NDArray[Any], samples: Sequence[str] | None) -> list[int]:

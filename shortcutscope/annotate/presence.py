@@ -8,16 +8,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import mannwhitneyu
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from shortcutscope.errors import InputError
+from shortcutscope.stats.metrics import auroc
 
 _FOLDS = 4
 Floats = npt.NDArray[np.float64]
 
-#: Share of samples without the concept that may be taken for carriers.
-FALSE_ALARMS = 0.02
+#: Share of samples without the concept that may be taken for carriers, and of carriers that may be called
+#: free of it without a word.
+FALSE_ALARMS, MISSES = 0.02, 0.05
+#: Level at which carriers have to be told from the others out of fold.
+LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,38 +35,104 @@ class Presence:
     ----------
     classifier
         On ``[score, log of each peak]``.
+    names
+        Of the peaks.
     limit
-        Probability from which a sample is taken for a carrier.
+        Probability above which a sample is taken for a carrier: at most `FALSE_ALARMS` of the samples that
+        are known to be without the concept lie above it.
+    absent
+        Probability below which a sample is called free of it: at most `MISSES` of the known carriers lie
+        below. Between the two nobody can tell; where carriers and others are far apart, there is no between.
+    told
+        (N,) probabilities of the samples it was fitted on, out of fold.
     """
 
     classifier: Pipeline
+    names: tuple[str, ...]
     limit: float
+    absent: float
+    told: Floats
 
     @classmethod
-    def fit(cls, peaks: Mapping[str, npt.NDArray[Any]], score: Floats, concept: npt.NDArray[Any]) -> Presence:
+    def fit(
+        cls,
+        peaks: Mapping[str, npt.NDArray[Any]],
+        score: Floats | None,
+        concept: npt.NDArray[Any],
+        folds: npt.NDArray[Any] | None = None,
+    ) -> Presence:
         """From samples (N,) whose concept is known.
 
         Parameters
         ----------
         peaks
-            By map the largest evidence of each sample (N,).
+            By map the largest evidence of each sample (N,), of evidence that was fitted on others.
         score
-            (N,) out of fold.
+            (N,) out of fold; None does without.
         concept
             (N,) 0 or 1.
+        folds
+            (N,) whole patients; None for folds of samples.
         """
-        features = _features(peaks, score)
+        names = tuple(peaks)
+        features = _features(peaks, names, score)
         regression = LogisticRegression(C=0.3, class_weight="balanced", max_iter=1000)
-        classifier = make_pipeline(StandardScaler(), regression).fit(features, concept)
-        told = cross_val_predict(classifier, features, concept, cv=_FOLDS, method="predict_proba")[:, 1]
-        alarms = float(np.quantile(told[concept == 0], 1 - FALSE_ALARMS))
-        return cls(classifier, max(0.5, alarms))
+        classifier = make_pipeline(StandardScaler(), regression)
+        cv: PredefinedSplit | int = _FOLDS
+        if folds is not None and len(np.unique(folds)) > 1:
+            split = PredefinedSplit(folds)
+            # Where a rest lacks carriers or others, folds of samples have to do.
+            cv = split if all(len(np.unique(concept[rest])) == 2 for rest, _ in split.split()) else _FOLDS
+        told = cross_val_predict(classifier, features, concept, cv=cv, method="predict_proba")[:, 1]
+        limit = max(0.5, _quantile(told[concept == 0], FALSE_ALARMS))
+        absent = -_quantile(-told[concept == 1], MISSES)
+        return cls(classifier.fit(features, concept), names, limit, min(absent, limit), told)
 
-    def probability(self, peaks: Mapping[str, npt.NDArray[Any]], score: Floats) -> Floats:
+    def probability(self, peaks: Mapping[str, npt.NDArray[Any]], score: Floats | None) -> Floats:
         """(N,) that samples carry it, if carriers were as frequent as the others."""
-        return np.asarray(self.classifier.predict_proba(_features(peaks, score))[:, 1], np.float64)
+        features = _features(peaks, self.names, score)
+        return np.asarray(self.classifier.predict_proba(features)[:, 1], np.float64)
 
 
-def _features(peaks: Mapping[str, npt.NDArray[Any]], score: Floats) -> Floats:
-    logs = [np.log(np.asarray(values, np.float64) + 1e-6) for values in peaks.values()]
-    return np.stack([score, *logs], axis=1)
+def require_told(told: Floats, concept: npt.NDArray[Any], name: str) -> None:
+    """Refuse masks of a concept whose carriers cannot be told from others.
+
+    Parameters
+    ----------
+    told
+        (N,) probabilities, out of fold.
+    concept
+        (N,) 0 or 1.
+    name
+        Of the concept.
+
+    Raises
+    ------
+    InputError
+        With what was measured.
+    """
+    carriers, others = told[concept == 1], told[concept == 0]
+    if mannwhitneyu(carriers, others, alternative="greater").pvalue <= LEVEL:
+        return
+    raise InputError(
+        f"which samples carry {name!r} cannot be seen from the images or the network: out of fold, the "
+        f"{len(carriers)} with it are told from the {len(others)} without it with an AUROC of "
+        f"{auroc(concept, told):.2f}, which is no better than chance. Masks would be guesses; give more "
+        "samples whose concept is known, or check the column"
+    )
+
+
+def _quantile(null: Floats, share: float) -> float:
+    """The value that a further draw exceeds with at most this probability, or the highest of a few.
+
+    By the ranks of exchangeable draws (Vovk et al. 2005), so that few samples give a high limit.
+    """
+    rank = min(len(null), int(np.ceil((len(null) + 1) * (1 - share))))
+    return float(np.sort(null)[rank - 1])
+
+
+def _features(
+    peaks: Mapping[str, npt.NDArray[Any]], names: tuple[str, ...], score: Floats | None
+) -> npt.NDArray[Any]:
+    logs = [np.log(np.asarray(peaks[name], np.float64) + 1e-6) for name in names]
+    return np.stack([*([] if score is None else [score]), *logs], axis=1)

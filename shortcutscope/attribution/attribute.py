@@ -96,18 +96,27 @@ class Attribution:
     def maps(self) -> Tensor:
         """Relevance of the positions, (N, *grid), summed over channels; (N,) for a vector.
 
-        Warns where a transformer's prefix tokens hold all of it.
+        Warns where a transformer's prefix tokens hold all of it, and where a map is zero everywhere.
         """
-        if self.layer is None:
-            return self.relevance.sum(1)
         share = self.prefix_share()
-        if share.min() >= EMPTY_MAP:
+        maps = self.relevance.sum(1) if self.layer is None else on_grid(self.layer, self.relevance)
+        empty = int((~maps.flatten(1).any(1)).sum()) if maps.dim() > 1 else 0
+        where = "at the input" if self.layer is None else f"in layer {self.layer.name!r}"
+        if self.layer is not None and share.min() >= EMPTY_MAP:
             warnings.warn(
                 f"in layer {self.layer.name!r} the relevance lies on the class token, which has no place in "
                 "the image: the maps are empty; take an earlier layer for them",
                 stacklevel=2,
             )
-        return on_grid(self.layer, self.relevance)
+        elif empty:
+            warnings.warn(
+                f"{self.method} {where}: the map of {empty} of {len(maps)} samples is zero everywhere. Its "
+                "positions do not move the score (as in the last block of a transformer that is read out at "
+                "its class token: take an earlier layer), or a unit that is off or saturated lets no "
+                "gradient through",
+                stacklevel=2,
+            )
+        return maps
 
     def on_pixels(self) -> Tensor:
         """The maps on the grid of the image, (N, *size)."""

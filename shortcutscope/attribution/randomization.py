@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 
 from shortcutscope.attribution.attribute import Attribution, attribute
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer
@@ -118,7 +118,7 @@ def model_randomization(
     original = explain(model, target, labels)
     if original.reason is not None:
         raise ModelError(f"{method} gives no map of the model as it is: {original.reason}")
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     modules = _from_output(twin, x)
     if not modules:
         raise InputError("the model has no parameters that could be randomised")

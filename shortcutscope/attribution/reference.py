@@ -11,7 +11,6 @@ explained score itself. zennit modifies modules while it runs, so it is only eve
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from shortcutscope.attribution.gradient import Examination, Explanation, Method
 from shortcutscope.attribution.hooks import visiting
 from shortcutscope.attribution.slope import Explained, require_gradient
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.copying import copied
 from shortcutscope.models.layers import Layer
 
 #: Difference of the copy's scores to the model's, relative to the largest score: 1000 roundings.
@@ -187,7 +187,7 @@ def _twin(model: nn.Module) -> nn.Module:
     """
     shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
     shared |= {id(b): b.detach() for b in model.buffers()}
-    return copy.deepcopy(model, shared)
+    return copied(model, shared)
 
 
 def _zero_biases(model: nn.Module) -> None:

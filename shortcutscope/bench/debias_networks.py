@@ -45,7 +45,7 @@ from shortcutscope.stats.testing import MIN_FOR_TAIL
 
 VERSION = 1
 #: Of every recipe: five passes over the biased samples, each batch shifted by up to two pixels.
-TRAINING = Training(epochs=5, batch_size=64)
+TRAINING = Training(epochs=5, batch_size=64, lr=3e-3)
 
 #: Networks that a setting may name, each from a seed to new weights.
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
@@ -160,6 +160,7 @@ class Workshop:
             layers=(dict(self.finding().layers) if audited else None) or None,
             judged_on=world.audited,
             concept=s.kind,
+            start="fresh",
             initial=self.initial,
             training=self.training,
             seed=s.seed,

@@ -86,11 +86,21 @@ def debias(
         ),
     ] = None,
     start: Annotated[
-        str, typer.Option(help="Where students begin: fresh, or model.", rich_help_panel=_TRAINING)
-    ] = "fresh",
+        str,
+        typer.Option(
+            help="Where students begin: model (fine-tune it), or fresh (new weights).",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = "model",
     epochs: Annotated[float, typer.Option(help="Passes over the samples.", rich_help_panel=_TRAINING)] = 5,
     batch_size: Annotated[int, typer.Option(help="Samples per step.", rich_help_panel=_TRAINING)] = 64,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=_TRAINING)] = 3e-3,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Peak learning rate; default: 3e-4 from the model, 3e-3 from new weights.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
     precision: Annotated[str, typer.Option(help="bf16, fp16 or fp32.", rich_help_panel=_TRAINING)] = "bf16",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda if there is one.")] = None,
     making: ModelOptions,

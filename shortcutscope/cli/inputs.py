@@ -239,7 +239,12 @@ def open_model(spec: str, options: ModelOptions, *, trained: bool = False) -> nn
             f"--model-kwargs must be a JSON object, not {keywords!r}; for example '{{\"width\": 32}}'"
         )
     loaded = load_model(
-        spec, options.weights, num_classes=options.num_classes, trust=options.trust, **arguments
+        spec,
+        options.weights,
+        num_classes=options.num_classes,
+        trust=options.trust,
+        weights_key=options.weights_key,
+        **arguments,
     )
     if trained and has_random_weights(loaded) and not options.random_weights:
         raise InputError(

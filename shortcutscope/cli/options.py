@@ -25,6 +25,12 @@ class ModelOptions:
     weights: Annotated[
         Path | None, typer.Option(help="Safetensors file or checkpoint.", rich_help_panel=MODEL)
     ] = None
+    weights_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Which of several weights in a checkpoint, such as state_dict_ema.", rich_help_panel=MODEL
+        ),
+    ] = None
     num_classes: Annotated[int | None, typer.Option(help="Number of logits.", rich_help_panel=MODEL)] = None
     model_kwargs: Annotated[
         str | None, typer.Option(help="JSON object of arguments of the factory.", rich_help_panel=MODEL)

@@ -8,15 +8,18 @@ from typing import Any
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.materials import Materials, Outcome, Start
 from shortcutscope.debias.objective import Objective
 from shortcutscope.debias.training.fit import Training, fit
 
 
-def budget(materials: Materials, share: float = 1.0) -> Training:
-    """The settings that all recipes share, with a share of their steps, whatever table is trained on."""
-    steps = materials.training.n_steps(len(materials.train))
-    return materials.training.but(steps=max(1, round(share * steps)))
+def budget(materials: Materials, share: float = 1.0, start: Start | None = None) -> Training:
+    """The settings that all recipes share, with a share of their steps, whatever table is trained on.
+
+    The learning rate is that of a training which begins at `start`; None is the students' start.
+    """
+    training = materials.schedule(start)
+    return training.but(steps=max(1, round(share * training.n_steps(len(materials.train)))))
 
 
 def train(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,15 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.allowed import check_options
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.training.fit import Training
+from shortcutscope.debias.training.settings import Start, Training
 from shortcutscope.errors import InputError
+from shortcutscope.models.copying import copied
 from shortcutscope.models.thin import seeded
 from shortcutscope.probes.concept import Concept
 
 Floats = npt.NDArray[np.float64]
-Start = Literal["fresh", "model"]
-
 #: What recipes may need beside the biased samples and their labels.
 Need = Literal["clean", "groups", "masks", "concept", "conflicting", "images"]
 
@@ -54,9 +53,9 @@ class Materials:
     positive
         The class that the concept goes with.
     start
-        Where students begin: ``"fresh"`` (`initial`, else new weights) or ``"model"``, the biased network.
+        Where students begin: ``"model"``, the biased network, or ``"fresh"`` (`initial`, else new weights).
     initial
-        Makes the network that training starts from, from a seed; None draws new weights for `model`.
+        Makes a network with new weights, from a seed; None draws new weights for `model`.
     training
         The budget that all recipes share.
     seed
@@ -78,12 +77,15 @@ class Materials:
     judged_on: ImageTable | None = None
     concept: str | Concept | None = None
     positive: int = 1
-    start: Start = "fresh"
+    start: Start = "model"
     initial: Callable[[int], nn.Module] | None = None
     training: Training = field(default_factory=Training)
     seed: int = 0
     out: Path | None = None
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_options({"start": str(self.start)})
 
     @property
     def device(self) -> torch.device:
@@ -98,10 +100,14 @@ class Materials:
         """The first inputs of the training table, on the model's device, for finding layers."""
         return torch.stack([self.train[i][0] for i in range(n)]).to(self.device)
 
+    def schedule(self, start: Start | None = None) -> Training:
+        """The budget, with the learning rate for where a training begins; None is `start`."""
+        return self.training.beginning(start or self.start)
+
     def network(self, start: Start | None = None) -> nn.Module:
         """A network of one's own to train, on the model's device, with all parameters trainable."""
         if (start or self.start) == "model":
-            made = copy.deepcopy(self.model)
+            made = copied(self.model)
         elif self.initial is not None:
             made = self.initial(self.seed)
         else:
@@ -142,16 +148,25 @@ def renewed(model: nn.Module, seed: int) -> nn.Module:
     InputError
         When a module has weights of its own and no ``reset_parameters``.
     """
-    copied = copy.deepcopy(model)
+    made = copied(model)
+    before = {name: value.detach().clone() for name, value in made.named_parameters()}
     with seeded(seed):
-        for name, module in copied.named_modules():
+        for name, module in made.named_modules():
             reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            own = dict(module.named_parameters(name, recurse=False))
             if callable(reset):
                 reset()
-            elif any(True for _ in module.parameters(recurse=False)):
+            # A reset that draws what is computed (as under weight_norm) leaves the parameters as they were.
+            undrawn = any(_same_draw(value, before[key]) for key, value in own.items())
+            if undrawn or (own and not callable(reset)):
                 raise InputError(
                     f"{name or type(module).__name__} ({type(module).__name__}) has weights but no "
-                    "reset_parameters, so no new network can be drawn; give initial=, a function from a seed "
-                    "to a network, or start from the model"
+                    "reset_parameters that draws them, so no new network can be drawn; give initial=, a "
+                    "function from a seed to a network, or start from the model"
                 )
-    return copied
+    return made
+
+
+def _same_draw(value: Tensor, before: Tensor) -> bool:
+    """Whether a parameter was not drawn anew; constants, as of batch norm, tell nothing."""
+    return torch.equal(value, before) and bool((value != value.flatten()[:1]).any())

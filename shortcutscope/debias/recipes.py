@@ -28,7 +28,7 @@ from shortcutscope.debias.clarc.rrr import rrr
 from shortcutscope.debias.distillation.options import Distillation
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.groups import has_conflicting
-from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.materials import Materials, Outcome, Start
 from shortcutscope.debias.samples import CLEAN_SHARE
 from shortcutscope.debias.segmentation import spatial_specificity
 from shortcutscope.errors import InputError
@@ -61,6 +61,8 @@ class Recipe:
         Takes `Materials` and options.
     fixed
         Options that make it this recipe.
+    only_model
+        Whether it can begin from the biased network alone.
     """
 
     name: str
@@ -70,6 +72,25 @@ class Recipe:
     needs: frozenset[str] = frozenset()
     trains: bool = True
     fixed: tuple[tuple[str, Any], ...] = ()
+    only_model: bool = False
+
+    def starting(self, start: Start) -> dict[str, Any]:
+        """The options by which it begins where it is asked to.
+
+        Raises
+        ------
+        InputError
+            When it cannot begin with new weights.
+        """
+        if start == "model":
+            return {}
+        if self.only_model or not self.trains:
+            raise InputError(
+                f"recipe {self.name!r} changes the biased network itself, so start='fresh' means nothing; "
+                "leave start out, or choose a recipe that trains from new weights, such as "
+                + ("'clean-only'" if "clean" in self.needs else "'erm' or 'group-balanced'")
+            )
+        return {"start": start} if "start" in self.options else {}
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -108,9 +129,11 @@ def _recipe(
     needs: str = "",
     *,
     trains: bool = True,
+    only_model: bool = False,
     **fixed: Any,
 ) -> Recipe:
-    return Recipe(name, summary, source, run, frozenset(needs.split()), trains, tuple(fixed.items()))
+    needed, options = frozenset(needs.split()), tuple(fixed.items())
+    return Recipe(name, summary, source, run, needed, trains, options, only_model)
 
 
 _ALL = (
@@ -119,7 +142,9 @@ _ALL = (
         "clean-only", "cross-entropy on the clean subset alone", "Boland et al. 2025", clean_only, "clean"
     ),
     _recipe("pooled", "cross-entropy on biased and clean samples together", "", pooled, "clean"),
-    _recipe("finetune", "trained on the biased, then on the clean samples", "", finetune, "clean"),
+    _recipe(
+        "finetune", "trained on the biased, then on the clean samples", "", finetune, "clean", only_model=True
+    ),
     _recipe(
         "reweighing",
         "weights P(y) P(a) / P(y, a)",
@@ -175,7 +200,14 @@ _ALL = (
         "groups",
         method="confusion",
     ),
-    _recipe("dfr", "the last layer refitted on the clean subset", "Kirichenko et al. 2023", dfr, "clean"),
+    _recipe(
+        "dfr",
+        "the last layer refitted on the clean subset",
+        "Kirichenko et al. 2023",
+        dfr,
+        "clean",
+        only_model=True,
+    ),
     _recipe(
         "dedier",
         "distilled, confident errors of an early readout weigh more",

@@ -115,7 +115,7 @@ def _conflicting(materials: Materials) -> int:
 
 _WHERE = (
     "of the gap in robust AUROC to a network trained without the correlation, in the project's benchmark "
-    "(thin networks, 95 % correlation)"
+    "(thin networks, 95 % correlation, new weights where a recipe does not begin from the model)"
 )
 _EXPECTS = {
     "balanced": f"it closed 97 % {_WHERE}, with 160 clean samples beside 1,440, and 91 % with 32",

@@ -93,7 +93,7 @@ def spatial_specificity(
         )
     shifts = 0 if materials.training.augmentation == "none" else SHIFTS
     steps = materials.training.n_steps(len(materials.train))
-    training = materials.training.but(augmentation="none", epochs=1.0, steps=steps)
+    training = materials.schedule(start).but(augmentation="none", epochs=1.0, steps=steps)
     notes, spent, missing = taught.notes(supervision), 0, np.flatnonzero(~taught.known)
 
     def train(steps: int, name: str, taught: Taught, **options: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -16,6 +15,7 @@ import shortcutscope
 from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.disk import checksum, inside, intact
 from shortcutscope.errors import InputError
+from shortcutscope.models.copying import copied
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.rundir import read_object, slug, write_atomically, write_json
 
@@ -102,7 +102,7 @@ class Student:
                 raise InputError(f"{folder} edits another network than this one: the weights differ")
             made: nn.Module = Projected.open(folder / EDITS, model)
         else:
-            made = copy.deepcopy(model)
+            made = copied(model)
             with intact(folder / MODEL, "a network's weights", "run the same debias command again"):
                 weights = load_file(folder / MODEL)
             try:

@@ -31,7 +31,7 @@ from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import auroc
 
-#: A teacher sees few images: at least so many steps, in small batches, at a lower rate than a student.
+#: A teacher sees few images: at least so many steps, in small batches, at no higher rate than this.
 MIN_STEPS, BATCH_SIZE, LR = 120, 16, 1e-3
 #: Below this many clean samples the augmentation is strong.
 FEW = 100
@@ -85,12 +85,15 @@ class Ensemble(nn.Module):
         return torch.stack([z.log_softmax(1) for z in logits]).mean(0)
 
 
-def teacher_training(n_clean: int, base: Training) -> Training:
-    """How a teacher is trained on so many samples, where nothing else is asked for."""
+def teacher_training(n_clean: int, base: Training, start: Start = "model") -> Training:
+    """How a teacher is trained on so many samples, where nothing else is asked for.
+
+    Its learning rate is never above the one of `base` for a training that begins so.
+    """
     return base.but(
         steps=max(MIN_STEPS, round(12 * n_clean / BATCH_SIZE)),
         batch_size=min(BATCH_SIZE, n_clean),
-        lr=LR,
+        lr=min(LR, base.peak(start)),
         augmentation="strong" if n_clean < FEW else "shifts",
         select="last",
         seed=base.seed + 1,
@@ -124,7 +127,7 @@ def train_teacher(
         Without clean samples, or with a class that has none.
     """
     clean = require_clean(materials)
-    chosen = training or teacher_training(len(clean), materials.training)
+    chosen = training or teacher_training(len(clean), materials.training, start)
     model = materials.network(start)
     notes: list[str] = []
     if schedule == "probe-then-fine-tune":

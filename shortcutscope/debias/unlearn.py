@@ -52,7 +52,7 @@ def debias(
     held_out: ImageTable | None = None,
     validation: ImageTable | None = None,
     test: ImageTable | None = None,
-    start: Start = "fresh",
+    start: Start = "model",
     initial: Callable[[int], nn.Module] | None = None,
     training: Training | None = None,
     output: Output = None,
@@ -92,10 +92,16 @@ def debias(
         For early stopping, see `Training.select`.
     test
         Samples that the result will be judged on: none of them, nor of their patients, may be trained on.
-    start, initial
-        Where students begin, see `Materials`.
+    start
+        Where students begin: ``"model"`` fine-tunes the network, so that what it has learnt (as by
+        pretraining) is kept; ``"fresh"`` draws new weights. Recipes that distil copy their teacher, which is
+        the network fine-tuned on the clean samples, unless ``"fresh"`` is asked for.
+    initial
+        Makes the network with new weights, from a seed, where one is needed; for example of another
+        architecture. None draws new weights for `model`.
     training
-        Schedule and budget.
+        Schedule and budget; without a learning rate of its own, that of
+        `shortcutscope.debias.training.settings.RATES` for the start.
     output
         Which scores are trained, as in `shortcutscope.audit`; also a `Head`. By default those audited.
     out
@@ -117,7 +123,7 @@ def debias(
     ModelError
         When the loss becomes NaN or infinite.
     """
-    check_options({"seed": seed, "start": start})
+    check_options({"seed": seed, "start": str(start)})
     if recipe != "recommended":
         get_recipe(recipe).check(options)
     found, findings = _findings_of(audit, finding)
@@ -160,7 +166,9 @@ def debias(
         recipe, options = advice.recipe, {**advice.options, **options}
     chosen = get_recipe(recipe)
     chosen.check(options)
+    begins = chosen.starting(start)
     require(chosen, materials)
+    _require_used(initial, materials)
     folder = _folder(out, found, recipe)
     if folder is not None:
         require_writable(folder)
@@ -168,11 +176,13 @@ def debias(
         locked(folder) if folder is not None and is_first() else nullcontext(),
         reading(model, head),
     ):
-        outcome = chosen(materials.with_out(folder), **options)
+        outcome = chosen(materials.with_out(folder), **{**begins, **options})
         released(outcome.model)
     record = {
         "version": version(),
         "options": {key: repr(value) if callable(value) else value for key, value in options.items()},
+        "start": start if start == "fresh" else dict(chosen.fixed).get("start", start),
+        "lr": materials.training.peak(start),
         "steps": outcome.steps,
         "n_train": len(biased),
         "n_clean": 0 if clean is None else len(clean),
@@ -183,6 +193,8 @@ def debias(
         "seed": seed,
         "details": dict(outcome.details),
     }
+    if start == "fresh":
+        notes.append("begun with new weights (start='fresh'): what the network had learnt was not used")
     student = Student(recipe, outcome.model, (*notes, *outcome.notes), record, outcome.history, folder)
     if folder is not None and is_first():
         student.save(folder)
@@ -220,6 +232,24 @@ def require(recipe: Recipe, materials: Materials) -> None:
             + "; and ".join(NEEDS[need] for need in missing)
             + ". Give them, or "
             "choose another recipe: recipe='recommended' takes what there is into account"
+        )
+
+
+def _require_used(initial: Callable[[int], nn.Module] | None, materials: Materials) -> None:
+    """Refuse networks of another architecture where students begin from the model.
+
+    Raises
+    ------
+    InputError
+        When `initial` makes one.
+    """
+    if initial is None or materials.start == "fresh":
+        return
+    made, own = ({k: v.shape for k, v in n.state_dict().items()} for n in (initial(0), materials.model))
+    if made != own:
+        raise InputError(
+            "initial= makes a network of another architecture than the model, and start='model' begins from "
+            "the model itself; give start='fresh' to train what initial= makes"
         )
 
 

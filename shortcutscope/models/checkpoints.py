@@ -1,25 +1,31 @@
-"""State dicts from files: safetensors and PyTorch checkpoints, unwrapped and matched to a model."""
+"""The weights in a checkpoint that are a model's, in its own names."""
 
 from __future__ import annotations
 
-import itertools
-import pickle
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from shortcutscope.errors import InputError
+from shortcutscope.models.checkpoint_files import Weights
+from shortcutscope.models.state_names import (
+    PREFIXES,
+    StateDict,
+    beside_the_network,
+    match_names,
+    normed_names,
+    strip,
+    whole_prefixes,
+)
 
-StateDict = dict[str, Tensor]
-
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # Lightning, PyTorch tutorials, timm and others
-PREFIXES = ("module.", "model.", "net.", "_orig_mod.")  # DataParallel, Lightning, plain habit, torch.compile
-_INFIXES = (".module.", "._orig_mod.")  # the same where only a part of the model was wrapped
+#: Keys under which a file keeps the weights that were trained (Lightning, PyTorch tutorials, timm, others),
+#: in the order in which they are preferred.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "checkpoint", "module")
+#: Averages of the weights over the training.
+_AVERAGED = re.compile(r"(^|[_./])(ema|swa|averaged?|model_?ema)([_./]|$)", re.IGNORECASE)
 _SHOWN = 5
 
 
@@ -33,99 +39,144 @@ class LoadReport:
         Keys under which the state dict lay, outermost first.
     stripped
         Prefixes taken off its names, in this order; one that starts with a dot was taken out of the middle.
+    left_out
+        Names that are no part of the network: a loss, a metric, a counter; or that `weights_key` left out.
+    beside
+        Other weights of the same network in the file, as `weights_key` names them.
+    averaged
+        Whether the weights that were taken are averages over the training (EMA, SWA).
     """
 
     unwrapped: tuple[str, ...] = ()
     stripped: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    averaged: bool = False
 
     def __str__(self) -> str:
         parts = []
         if self.unwrapped:
-            parts.append("took the state dict from " + " > ".join(map(repr, self.unwrapped)))
+            kind = "averaged weights" if self.averaged else "state dict"
+            parts.append(f"took the {kind} from " + " > ".join(map(repr, self.unwrapped)))
         if self.stripped:
             parts.append("stripped " + ", then ".join(map(repr, self.stripped)) + " from its names")
+        if self.left_out:
+            parts.append(f"left out {_listed(self.left_out)}, which the network does not have")
+        if self.beside:
+            parts.append(
+                f"the file also holds {', '.join(map(repr, self.beside))}: weights of the same network, "
+                "which weights_key= (--weights-key) would take"
+            )
         return "; ".join(parts) or "the checkpoint fitted as it was"
 
 
-def read_state_dict(path: str | Path, *, trust: bool = False) -> tuple[StateDict, tuple[str, ...]]:
-    """Read a checkpoint's state dict.
+@dataclass(frozen=True)
+class Fitting:
+    """A state dict in a model's own names, and what had to be done to it."""
+
+    state: StateDict
+    report: LoadReport = field(default_factory=LoadReport)
+
+
+def load_checkpoint(
+    model: nn.Module, weights: StateDict | Sequence[Weights], key: str | None = None
+) -> LoadReport:
+    """Copy a state dict into a model, whatever wrapper's prefix its names carry.
 
     Parameters
     ----------
-    path
-        A ``.safetensors`` file, or one written by ``torch.save``: a state dict, or a mapping that holds one
-        as ``"state_dict"``, ``"model_state_dict"``, ``"model"`` or ``"net"``.
-    trust
-        Unpickle Python objects, which may run any code that the file's author put there.
-
-    Returns
-    -------
-    state
-        Tensors by name, on the CPU.
-    unwrapped
-        The keys under which it lay.
-
-    Raises
-    ------
-    InputError
-        No such file, an unreadable one, one that needs unpickling without `trust`, or no state dict in it.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no checkpoint at {path}; give a .safetensors file or one written by torch.save")
-    content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, trust)
-    return _unwrap(content, path)
-
-
-def load_checkpoint(model: nn.Module, state: StateDict) -> LoadReport:
-    """Copy a state dict into a model, whatever wrapper's prefix its names carry.
+    model
+        Gets the weights.
+    weights
+        A state dict, or all that a file holds.
+    key
+        Which of them, see `fitting`.
 
     Raises
     ------
     InputError
         Names are missing or unexpected, or shapes differ: some of each are listed.
     """
-    state, stripped = match_names(state, set(model.state_dict()))
-    own = model.state_dict()
+    found = fitting(model, [Weights(weights)] if isinstance(weights, dict) else weights, key)
+    copy_into(model, found)
+    return found.report
+
+
+def copy_into(model: nn.Module, found: Fitting) -> None:
+    """Copy weights whose names are a model's own into it.
+
+    Raises
+    ------
+    InputError
+        As `load_checkpoint`.
+    """
+    own, state = model.state_dict(), found.state
     mismatched = [
         f"{name}: {tuple(value.shape)} in the file, {tuple(own[name].shape)} in the model"
         for name, value in state.items()
         if name in own and value.shape != own[name].shape
     ]
-    if mismatched:
-        result = _Keys([n for n in own if n not in state], [n for n in state if n not in own])
-    else:
-        keys = model.load_state_dict(state, strict=False)
-        result = _Keys(_untied(model, keys.missing_keys, state), keys.unexpected_keys)
-    if mismatched or result.missing or result.unexpected:
-        raise InputError(_misfit(model, result, mismatched))
-    return LoadReport(stripped=stripped)
+    missing, unexpected = _missing(model, state), [name for name in state if name not in own]
+    if mismatched or missing or unexpected:
+        raise InputError(_misfit(model, missing, unexpected, mismatched, state))
+    model.load_state_dict(state, strict=False)
 
 
-def match_names(state: StateDict, expected: set[str]) -> tuple[StateDict, tuple[str, ...]]:
-    """Strip wrappers' prefixes from the names, as far as that makes more of them match.
+def fitting(model: nn.Module, found: Sequence[Weights], key: str | None = None) -> Fitting:
+    """The weights of a file that are a model's.
+
+    Parameters
+    ----------
+    model
+        Of the architecture.
+    found
+        What the file holds.
+    key
+        Which of several: the keys in the file and the prefix of the names, joined by slashes, or the first
+        or last of them (``"state_dict_ema"``, ``"state_dict/ema_model"``, ``"ema_model"``). By default those
+        that were trained, not their averages.
 
     Returns
     -------
-    state
-        With the names that match best.
-    stripped
-        What was taken off; empty when the names match as they are, or when stripping does not help.
+    fitting
+        Where none is whole, the one that has most of the model's names.
+
+    Raises
+    ------
+    InputError
+        An unknown `key`, or several networks that might be meant.
     """
-    best, best_count = state, len(expected & state.keys())
-    best_stripped: tuple[str, ...] = ()
-    for length in range(1, 4):
-        for sequence in itertools.product(PREFIXES + _INFIXES, repeat=length):
-            if best_count == len(expected):
-                return best, best_stripped
-            names = {name: _strip(name, sequence) for name in state}
-            if len(set(names.values())) < len(names):
-                continue
-            count = len(expected.intersection(names.values()))
-            if count > best_count:
-                best = {names[name]: value for name, value in state.items()}
-                best_count, best_stripped = count, sequence
-    return best, best_stripped
+    whole = [one for weights in found for one in _whole(model, weights)]
+    if key is not None:
+        whole, everything = [one for one in whole if _named(key, one.name)], whole
+        parts = [w for w in found if _named(key, "/".join(w.keys))]
+        if not whole and not parts:
+            names = [one.name for one in everything] + ["/".join(w.keys) for w in found]
+            there = ", ".join(map(repr, dict.fromkeys(filter(None, names))))
+            raise InputError(
+                f"the checkpoint has no weights {key!r}; it has {there}"
+                if there
+                else f"the checkpoint is one state dict without keys, so weights_key={key!r} means nothing"
+            )
+        found = parts or found
+    if not whole:
+        return _best(model, found)
+    ranked = sorted(whole, key=lambda one: one.rank)
+    chosen = ranked[0]
+    rivals = [one for one in ranked[1:] if not one.averaged and not one.same(chosen)]
+    if rivals and not chosen.averaged and not chosen.usual:
+        raise InputError(
+            f"the checkpoint holds several networks that fit, {', '.join(repr(one.name) for one in ranked)}: "
+            "say weights_key= (--weights-key), which"
+        )
+    beside = tuple(dict.fromkeys(one.name for one in ranked[1:] if not one.same(chosen)))
+    asked = key is not None and bool(chosen.prefix) and _named(key, chosen.name) and key != chosen.keys_text
+    inside = {name for one in whole for name in one.names}
+    extra = [name for name in chosen.rest if name not in inside]
+    drop = extra if asked else [name for name in extra if beside_the_network(name)]
+    state = chosen.state | {name: chosen.all[name] for name in extra if name not in drop}
+    report = LoadReport(chosen.keys, chosen.stripped, tuple(drop), beside, chosen.averaged)
+    return Fitting(state, report)
 
 
 def class_count_in(state: StateDict, model: nn.Module) -> int | None:
@@ -134,7 +185,7 @@ def class_count_in(state: StateDict, model: nn.Module) -> int | None:
     Parameters
     ----------
     state
-        From a file.
+        From a file, in the model's names.
     model
         The same architecture, with any number of classes.
 
@@ -144,7 +195,6 @@ def class_count_in(state: StateDict, model: nn.Module) -> int | None:
         ``None`` when every shape agrees, or when they differ in more than one size of the first axis.
     """
     own = model.state_dict()
-    state, _ = match_names(state, set(own))
     pairs = [
         (own[name].shape, v.shape) for name, v in state.items() if name in own and own[name].shape != v.shape
     ]
@@ -155,90 +205,122 @@ def class_count_in(state: StateDict, model: nn.Module) -> int | None:
 
 
 @dataclass(frozen=True)
-class _Keys:
-    missing: list[str]
-    unexpected: list[str]
+class _Whole:
+    """Weights in which a model is complete: in its names, and the other names of the same state dict."""
+
+    keys: tuple[str, ...]
+    prefix: str
+    stripped: tuple[str, ...]
+    state: StateDict
+    names: tuple[str, ...]
+    all: StateDict
+
+    @property
+    def rest(self) -> list[str]:
+        return [name for name in self.all if name not in set(self.names)]
+
+    @property
+    def keys_text(self) -> str:
+        return "/".join(self.keys)
+
+    @property
+    def name(self) -> str:
+        return "/".join([*self.keys, *filter(None, [self.prefix.rstrip(".")])])
+
+    @property
+    def averaged(self) -> bool:
+        return _AVERAGED.search(self.name) is not None or "n_averaged" in self.all
+
+    @property
+    def usual(self) -> bool:
+        """Whether its place says that it is the network that was trained."""
+        return set(self.keys) <= set(WRAPPERS) and strip(self.prefix, PREFIXES * 3) == ""
+
+    @property
+    def rank(self) -> tuple[bool, bool, int, int]:
+        place = WRAPPERS.index(self.keys[0]) if self.keys and self.keys[0] in WRAPPERS else len(WRAPPERS)
+        return self.averaged, not self.usual, place, len(self.keys) + self.prefix.count(".")
+
+    def same(self, other: _Whole) -> bool:
+        return self.state.keys() == other.state.keys() and all(
+            value is other.state[name] or torch.equal(value, other.state[name])
+            for name, value in self.state.items()
+        )
 
 
-def _read_safetensors(path: Path) -> StateDict:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def _read_torch(path: Path, trust: bool) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=not trust)
-    except pickle.UnpicklingError as error:
-        if trust:
-            raise InputError(f"{path} cannot be unpickled: {_first_line(error)}") from error
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        holds = f"Python objects ({found.group(1)})" if found else "Python objects"
-        raise InputError(
-            f"{path} holds pickled {holds} beside tensors, and unpickling can run any code. If you trust its "
-            "author, pass trust=True (--trust); otherwise ask for torch.save(model.state_dict(), file) or a "
-            ".safetensors file"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, ImportError) as error:
-        raise InputError(
-            f"{path} is not a readable PyTorch checkpoint (damaged, cut off, or of another kind): "
-            f"{_first_line(error)}"
-        ) from error
+def _whole(model: nn.Module, weights: Weights) -> Iterator[_Whole]:
+    """Every place in a state dict where all of a model's names are."""
+    own = set(model.state_dict())
+    every = normed_names(weights.state, own)
+    state, stripped = match_names(every, own)
+    rest = list(every)
+    if own and not _missing(model, state):
+        names = [name for name in every if strip(name, stripped) in own]
+        prefix = "" if any(part.startswith(".") for part in stripped) else "".join(stripped)
+        kept = {strip(name, stripped): every[name] for name in names}
+        yield _Whole(weights.keys, prefix, stripped, kept, tuple(names), every)
+        rest = [name for name in every if name not in set(names)]
+    for prefix in whole_prefixes(rest, own):
+        kept = {name: every[prefix + name] for name in own}
+        yield _Whole(weights.keys, prefix, (prefix,), kept, tuple(prefix + name for name in own), every)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _best(model: nn.Module, found: Sequence[Weights]) -> Fitting:
+    """The state dict that has most of a model's names; of several, that under the most usual key."""
+    own = set(model.state_dict())
+
+    def order(weights: Weights) -> tuple[int, int, int]:
+        key = weights.keys[0] if weights.keys else ""
+        place = WRAPPERS.index(key) if key in WRAPPERS else len(WRAPPERS)
+        return -len(own & match_names(normed_names(weights.state, own), own)[0].keys()), place, 0
+
+    best = min(found, key=order)
+    state, stripped = match_names(normed_names(best.state, own), own)
+    return Fitting(state, LoadReport(best.keys, stripped))
 
 
-def _unwrap(content: Any, path: Path) -> tuple[StateDict, tuple[str, ...]]:
-    unwrapped: list[str] = []
-    while True:
-        if isinstance(content, nn.Module):
-            content = content.state_dict()
-        if not isinstance(content, Mapping):
-            raise InputError(f"{path} holds a {type(content).__name__}, not a state dict")
-        inside = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping | nn.Module)), None)
-        if inside is None:
-            break
-        unwrapped.append(inside)
-        content = content[inside]
-    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        keys = ", ".join(map(repr, list(content)[:_SHOWN])) or "nothing"
-        raise InputError(f"{path} holds no state dict: found {keys}; looked under {', '.join(WRAPPERS)}")
-    return state, tuple(unwrapped)
+def _named(key: str, name: str) -> bool:
+    return f"/{name}/".startswith(f"/{key}/") or name.endswith(f"/{key}")
 
 
-def _strip(name: str, sequence: tuple[str, ...]) -> str:
-    for part in sequence:
-        name = name.replace(part, ".") if part.startswith(".") else name.removeprefix(part)
-    return name
+def _missing(model: nn.Module, state: StateDict) -> list[str]:
+    """Names of a model that a state dict lacks, but for what is not needed.
 
-
-def _untied(model: nn.Module, missing: list[str], state: StateDict) -> list[str]:
-    """The missing names whose memory no other name has filled; safetensors stores tied weights once."""
+    Tied weights are stored once by safetensors: where another name has the same memory, none is missing. How
+    many batches a batch norm has seen is not stored by old versions, and is not used in evaluation mode.
+    """
     own = model.state_dict()
+    missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
+    if not missing:
+        return []
     filled = {own[name].data_ptr() for name in state if name in own}
     return [name for name in missing if own[name].data_ptr() not in filled]
 
 
-def _misfit(model: nn.Module, keys: _Keys, mismatched: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _misfit(
+    model: nn.Module, missing: list[str], unexpected: list[str], mismatched: list[str], state: StateDict
+) -> str:
     parts = [
-        f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+        f"{len(names)} {what}: {_listed(names)}"
         for what, names in (
-            ("missing", keys.missing),
-            ("unexpected", keys.unexpected),
-            ("of another shape", mismatched),
+            ("missing", missing), ("unexpected", unexpected), ("of another shape", mismatched)
         )
         if names
-    ]
-    return (
-        f"the checkpoint does not fit {type(model).__name__}. "
-        + "; ".join(parts)
-        + ". Choose the architecture, "
-        "number of classes and input channels that it was trained with"
-    )
+    ]  # fmt: skip
+    mend = "Choose the architecture, number of classes and input channels that it was trained with"
+    if unexpected and not missing and not mismatched:
+        mend = (
+            f"All that {type(model).__name__} needs is there, and more: build the network that has these "
+            "parts too; if they are of another network in the same file, say which one is meant by the "
+            "prefix of its names, with weights_key= (--weights-key)"
+        )
+    elif any(re.search(r"(weight_g|weight_orig|original[01]?)$", name) for name in unexpected):
+        mend = (
+            "The weights in the file are normalised (weight_norm or spectral_norm), those of the model are "
+            "not: build it with the normalisation that it was trained with"
+        )
+    return f"the checkpoint does not fit {type(model).__name__}. " + "; ".join(parts) + f". {mend}"

@@ -15,25 +15,29 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from shortcutscope.errors import InputError
+from shortcutscope.models.checkpoint_files import read_checkpoint
 from shortcutscope.models.checkpoints import (
     LoadReport,
     class_count_in,
-    load_checkpoint,
-    read_state_dict,
+    copy_into,
+    fitting,
 )
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import version
 
-__all__ = ["LoadReport", "has_random_weights", "load_model", "model_fingerprint"]
+__all__ = ["LoadReport", "has_random_weights", "load_model", "load_report", "model_fingerprint"]
 
 _log = logging.getLogger(__name__)
 
 Factory = Callable[..., Any]
+
+_reports: WeakKeyDictionary[nn.Module, LoadReport] = WeakKeyDictionary()
 
 
 def load_model(
@@ -42,6 +46,7 @@ def load_model(
     *,
     num_classes: int | None = None,
     trust: bool = False,
+    weights_key: str | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Build a model and load its weights.
@@ -53,8 +58,9 @@ def load_model(
         ``"path/to/file.py:factory"``. A factory is called with the keywords below and returns a module; a
         module is taken as it is.
     weights
-        A checkpoint file, see `read_state_dict`: names are matched after stripping the prefixes of
-        DataParallel, Lightning and torch.compile, and what was stripped is logged. Also the name of
+        A checkpoint file, see `read_checkpoint`: names are matched after stripping the prefixes of
+        DataParallel, Lightning and torch.compile, losses and counters beside the network are left out, and
+        what was done is logged and kept in `load_report`. Also the name of
         published weights, which are downloaded (torchvision: ``"DEFAULT"``, ``"IMAGENET1K_V1"``, ...; timm:
         ``"DEFAULT"``). ``None`` leaves the model as its factory made it.
     num_classes
@@ -62,6 +68,10 @@ def load_model(
         than the factory's default, that number is taken.
     trust
         Allow unpickling of Python objects in the checkpoint.
+    weights_key
+        Which of several weights in the checkpoint, for instance ``"state_dict_ema"`` or the prefix of their
+        names; by default those that were trained, and not their averages. A warning is logged where others
+        lie beside.
     **kwargs
         Passed to the factory, for instance ``in_chans=1`` for timm.
 
@@ -83,18 +93,27 @@ def load_model(
     if num_classes is not None:
         kwargs["num_classes"] = num_classes
     if weights is None or published is not None:
+        if weights_key is not None:
+            raise InputError(
+                f"weights_key={weights_key!r} chooses within a checkpoint file, and weights={weights!r} is "
+                "no such file"
+            )
         made = _build(factory, spec, kwargs).eval()
         if weights is None and source in ("torchvision", "timm") and not _asks_for_weights(kwargs):
             _RANDOM[made] = _writes(made)
         return made
-    state, unwrapped = read_state_dict(weights, trust=trust)  # before the model is built: cheaper to refuse
+    read = read_checkpoint(weights, trust=trust)  # before the model is built: cheaper to refuse
     model = _build(factory, spec, kwargs)
-    found = class_count_in(state, model) if num_classes is None and _takes_classes(factory) else None
+    chosen = fitting(model, read, weights_key)
+    found = class_count_in(chosen.state, model) if num_classes is None and _takes_classes(factory) else None
     if found is not None:
         model = _build(factory, spec, {**kwargs, "num_classes": found})
         _log.info("%s: the checkpoint has %d classes", spec, found)
-    report = LoadReport(unwrapped, load_checkpoint(model, state).stripped)
-    _log.info("%s: %s", weights, report)
+    copy_into(model, chosen)
+    report = _reports[model] = chosen.report
+    _log.log(
+        logging.WARNING if report.beside and weights_key is None else logging.INFO, "%s: %s", weights, report
+    )
     return model.eval()
 
 
@@ -113,6 +132,11 @@ def _writes(model: nn.Module) -> int:
 
 def _asks_for_weights(kwargs: dict[str, Any]) -> bool:
     return any(kwargs.get(name) for name in ("weights", "pretrained", "checkpoint_path", "state_dict"))
+
+
+def load_report(model: nn.Module) -> LoadReport | None:
+    """What was done to the checkpoint of a model that `load_model` made; None of other models."""
+    return _reports.get(model)
 
 
 def _split(spec: str) -> tuple[str, str]:

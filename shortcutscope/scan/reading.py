@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.models.head import Head, Output, as_head
 from shortcutscope.models.layers import Layer
@@ -193,6 +194,24 @@ class Scan:
     def gradient(self, layer: str | Layer, target: int | None = None) -> FloatArray:
         """Gradient of the explained score, summed over the positions, (N, C)."""
         return self.relevance(layer, "gradient", target)
+
+    def rows_of(self, table: ImageTable) -> ImageTable:
+        """The scanned samples of a table that may hold others, too, such as those of a training split.
+
+        Raises
+        ------
+        InputError
+            When it lacks some of them.
+        """
+        position = {str(name): k for k, name in enumerate(table.frame["sample_id"])}
+        ids = self.samples["sample_id"].astype(str).tolist()
+        missing = [name for name in ids if name not in position]
+        if missing:
+            raise InputError(
+                f"the table lacks {len(missing)} of {len(ids)} scanned samples, among them {missing[:5]}; "
+                "give the table that was scanned"
+            )
+        return table.take([position[name] for name in ids])
 
     def margin(self, positive: int = 1) -> FloatArray:
         """By how much the model prefers class `positive`, (N,); see `shortcutscope.models.targets.margin`."""

@@ -1,16 +1,19 @@
 """Masks of a planted artifact: right, resumable, in the image's own geometry; refusals before any work."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
+from shortcutscope.annotate.drawing import WHERE, WHETHER
 from shortcutscope.annotate.learning import balanced, early_layers
 from shortcutscope.annotate.mask_writer import MaskWriter
 from shortcutscope.annotate.masks import annotate, annotate_finding, heat_map
 from shortcutscope.annotate.review_order import review_order
-from shortcutscope.data.artifacts import CATALOGUE
+from shortcutscope.data.artifacts import CATALOGUE, get_artifact
 from shortcutscope.data.phantoms import radiographs
 from shortcutscope.data.planting import artifact_mask, plant
 from shortcutscope.data.table import ImageTable
@@ -224,3 +227,49 @@ def test_samples_are_drawn_evenly():
     rows = balanced(values, labels, np.arange(200), 40, np.random.default_rng(0))
     cells = [((values[rows] == v) & (labels[rows] == y)).sum() for y in (0, 1) for v in (0, 1)]
     assert cells == [10, 5, 10, 10]
+
+
+@pytest.fixture(scope="module")
+def weak(problem, tmp_path_factory):
+    """Masks of a tube that hardly shows: of a column of it, and what of it there is."""
+    model = problem[0]
+    artifact = get_artifact("tube", 0.45)
+    table = plant(radiographs(200, seed=4), artifact, prevalence={0: 0.5, 1: 0.5}, seed=5)
+    folder = tmp_path_factory.mktemp("weak")
+    scanned = scan(model, table, folder / "scan", relevance=False, progress=False)
+    concept = Concept("tube", table.frame["tube"].to_numpy(float), "planted", scanned.samples["sample_id"])
+    return scanned, table, concept, annotate(model, scanned, table, concept, out=folder / "m", progress=False)
+
+
+def test_s7_a_weak_artifact_gets_few_masks_and_not_wrong_ones(weak):
+    _, table, concept, masks = weak
+    entries = [masks.entry(str(name)) for name in concept.sample_ids]
+    drawn = np.array([not entry.empty for entry in entries])
+    flagged = np.array([entry.flagged for entry in entries])
+    carries = concept.values == 1
+    assert drawn[~carries].mean() <= 0.05
+    assert flagged[~carries & drawn].all()
+    assert flagged[carries & ~drawn].all()
+    doubts = {entry.doubt for entry in entries} - {None}
+    assert doubts <= {WHETHER, WHERE}
+    assert WHETHER in doubts
+    assert all(entry.flagged for entry in entries if entry.doubt)
+    for row in np.flatnonzero(carries & drawn & ~flagged):
+        mask, truth = masks.mask(entries[row].sample_id), artifact_mask(table, int(row)).numpy()
+        assert (mask & truth).any()
+
+
+def test_s7_what_does_not_show_gets_no_masks(problem, weak, tmp_path):
+    scanned, table, concept, _ = weak
+    drawn = np.random.default_rng(0).permutation(concept.values)
+    other = Concept("ward", drawn, "metadata", concept.sample_ids)
+    with pytest.raises(InputError, match=r"'ward' cannot be seen.*no better than chance"):
+        annotate(problem[0], scanned, table, other, out=tmp_path / "m", progress=False)
+
+
+def test_s7_a_finding_that_is_not_encoded_is_refused(problem, tmp_path):
+    model, _, table, _ = problem
+    found = Finding("ward", "metadata", "", "not encoded", "AUROC .52, q = .7", encoded={"value": False})
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match=r"'ward' is not encoded in the network \(AUROC .52, q = .7\)"):
+        annotate_finding(replace(found, run=tmp_path), model, table)

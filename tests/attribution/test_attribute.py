@@ -1,5 +1,7 @@
 """One signature: any batching gives the same, models are left alone, refusals and fallbacks say why."""
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -239,3 +241,50 @@ def test_the_model_is_given_back_after_an_exception(make_network, unchanged):
         layer = "layer1" if method == "grad_cam" else None
         with pytest.raises(ModelError, match="NaN"):
             attribute(model, nan, method=method, layer=layer, check=False, batch_size=1)
+
+
+def _class_token_network():
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return timm.create_model(
+            "vit_tiny_patch16_224", img_size=16, patch_size=8, depth=2, embed_dim=24, num_heads=2,
+            num_classes=2, in_chans=1,
+        ).eval()  # fmt: skip
+
+
+LAYERED = sorted(name for name, method in METHODS.items() if method.takes_layer)
+
+
+@pytest.mark.parametrize("method", LAYERED)
+def test_m12_a_map_of_zeros_is_never_returned_without_a_word(method):
+    x = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = attribute(_class_token_network(), x, method=method, layer="blocks.1", check=False)
+    with pytest.warns(UserWarning, match="earlier layer"):
+        maps = found.maps()
+    assert not maps.any()
+    with pytest.warns(UserWarning, match="earlier layer"):
+        found.on_pixels()
+    earlier = attribute(_class_token_network(), x, method=method, layer="blocks.0", check=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert earlier.maps().flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"grad_cam"}))
+def test_m12_a_sample_without_any_relevance_is_counted(method):
+    class Gated(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.Linear(16, 2, bias=False)
+
+        def forward(self, x):
+            return self.fc(torch.relu(x.flatten(1)))
+
+    x = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) + 1
+    x[1] = -x[1]  # behind the rectifier, nothing is left of it
+    options = {"noise": 0.0} if method == "smoothgrad" else {}
+    found = attribute(Gated().eval(), x, method=method, check=False, target=1, **options)
+    with pytest.warns(UserWarning, match="the map of 1 of 3 samples is zero"):
+        assert found.maps().flatten(1).any(1).tolist() == [True, False, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.recipes import NEEDS, RECIPES, get_recipe, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.student import Student
-from shortcutscope.debias.training.fit import Training
+from shortcutscope.debias.teacher import teacher_training
+from shortcutscope.debias.training.settings import RATES, Training
 from shortcutscope.debias.unlearn import _concept, _values, require
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding
 from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.models.thin import ThinResNet
 from shortcutscope.probes.concept import Concept
 from shortcutscope.rundir import write_json
 
@@ -194,6 +197,131 @@ def test_a_finding_of_one_level_of_a_column_is_found_in_it(tables) -> None:
     np.testing.assert_array_equal(_values(concept, train), (train.frame["ward"] == "B").to_numpy(float))
     with pytest.raises(InputError, match="several concepts"):
         _concept("ward", None, [train])
+
+
+def test_m19_the_model_is_fine_tuned_unless_a_fresh_start_is_asked_for(tables, small_network) -> None:
+    model = small_network(7).eval()
+    tiny = Training(steps=1, batch_size=16, augmentation="none", precision="fp32", lr=1e-9)
+    given = {"recipe": "erm", "training": tiny, "initial": None, "progress": False}
+    student = ss.debias(model, tables["train"], **given)
+    assert student.record["start"] == "model"
+    assert not any("new weights" in note for note in student.notes)
+    fresh = ss.debias(model, tables["train"], start="fresh", **given)
+    assert fresh.record["start"] == "fresh"
+    assert any("new weights (start='fresh')" in note for note in fresh.notes)
+    for name, value in model.named_parameters():
+        if value.dim() > 1:
+            assert torch.allclose(dict(student.model.named_parameters())[name], value, atol=1e-6)
+            assert not torch.allclose(dict(fresh.model.named_parameters())[name], value, atol=1e-2)
+
+
+def test_m19_no_recipe_throws_the_model_away_without_a_word(tables, small_network) -> None:
+    """What every recipe makes of a network whose step is of no size is that network."""
+    corner = torch.zeros(32, 32, dtype=torch.bool)
+    corner[:6, :6] = True
+    for name, recipe in RECIPES.items():
+        if not recipe.trains or name in ("dfr", "segmentation"):
+            continue
+        seen: list[str] = []
+        given = Materials(
+            model=small_network(7).eval(), train=tables["train"], clean=tables["clean"],
+            carries=tables["train"].frame["tag"].to_numpy(float),
+            clean_carries=tables["clean"].frame["tag"].to_numpy(float),
+            masks=lambda row: corner,
+            layers={"blocks.0": 1.0},
+            initial=lambda seed, seen=seen, name=name: seen.append(name) or small_network(seed),
+            training=QUICK.but(lr=1e-9), progress=False,
+        )  # fmt: skip
+        outcome = recipe(given)
+        own = dict(outcome.model.named_parameters())
+        kept = [torch.allclose(own[n], v, atol=1e-5) for n, v in given.model.named_parameters()]
+        assert not seen, name
+        assert all(kept), name
+
+
+def test_m19_the_learning_rate_is_that_of_where_a_training_begins(tables, small_network) -> None:
+    assert (
+        Training().beginning("model").lr
+        == RATES["model"]
+        < RATES["fresh"]
+        == Training().beginning("fresh").lr
+    )
+    assert Training(lr=0.01).beginning("model").lr == 0.01
+    free = QUICK.but(lr=None)
+    rates = {start: run(tables, small_network, recipe="erm", training=free, start=start) for start in RATES}
+    assert {start: student.record["lr"] for start, student in rates.items()} == RATES
+    for start, student in rates.items():
+        assert max(row["lr"] for row in student.history) == pytest.approx(RATES[start])
+    assert teacher_training(32, Training(lr=1e-5)).lr == 1e-5
+    assert teacher_training(32, Training(), "fresh").lr == 1e-3
+
+
+@pytest.mark.parametrize("start", ["modle", "teacher", "", None])
+def test_m19_an_unknown_start_is_refused(tables, small_network, start) -> None:
+    with pytest.raises(InputError, match=r"start=.*; allowed are model, fresh"):
+        run(tables, small_network, recipe="erm", start=start)
+
+
+@pytest.mark.parametrize("recipe", ["finetune", "dfr", "p-clarc", "leace"])
+def test_m19_recipes_that_change_the_model_itself_take_no_fresh_start(tables, small_network, recipe) -> None:
+    with pytest.raises(InputError, match="changes the biased network itself"):
+        run(tables, small_network, recipe=recipe, concept="tag", clean=tables["clean"], start="fresh")
+
+
+@pytest.mark.parametrize("recipe", ["balanced-finetune", "clean-distillation", "rrr"])
+def test_m19_a_fresh_start_reaches_recipes_with_a_start_of_their_own(tables, small_network, recipe) -> None:
+    made: list[int] = []
+    student = run(
+        tables, small_network, recipe=recipe, concept="tag", clean=tables["clean"], start="fresh",
+        masks=lambda row: torch.ones(32, 32, dtype=torch.bool),
+        initial=lambda seed: made.append(seed) or small_network(seed),
+    )  # fmt: skip
+    assert made
+    assert student.record["start"] == "fresh"
+
+
+def test_m19_another_architecture_asks_for_a_fresh_start(tables, small_network) -> None:
+    def other(seed: int) -> torch.nn.Module:
+        return ThinResNet(width=8, blocks=(1, 1, 1))
+
+    with pytest.raises(InputError, match=r"another architecture.*start='fresh'"):
+        run(tables, small_network, recipe="erm", initial=other)
+    student = run(tables, small_network, recipe="erm", initial=other, start="fresh")
+    assert type(student.model) is type(other(0))
+
+
+def test_m19_a_teacher_begins_from_a_model_that_cannot_be_drawn_anew(tables, small_network) -> None:
+    class Scaled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.scale = small_network(7), torch.nn.Parameter(torch.tensor([1.0, 0.9]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x) * self.scale
+
+    labels = tables["train"].frame["label"].to_numpy().astype(float)
+    concept = Concept("tag", labels, "planted", tables["train"].frame["sample_id"].to_numpy(np.str_))
+    student = ss.debias(
+        Scaled().eval(), tables["train"], clean=tables["clean"], recipe="clean-distillation", concept=concept,
+        training=QUICK, progress=False,
+    )  # fmt: skip
+    assert any("no new weights can be drawn" in note for note in student.notes)
+    with pytest.raises(InputError, match="reset_parameters"):
+        ss.debias(
+            Scaled().eval(), tables["train"], recipe="erm", start="fresh", training=QUICK, progress=False
+        )
+
+
+def test_m13_a_network_with_the_old_weight_norm_is_debiased(tables) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        normed = torch.nn.utils.weight_norm(torch.nn.Linear(1024, 2))
+    model = torch.nn.Sequential(torch.nn.Flatten(), normed)
+    model(torch.rand(2, 1, 32, 32))  # its weight is now what this pass computed
+    student = ss.debias(model, tables["train"], recipe="erm", training=QUICK, progress=False)
+    assert not torch.equal(student.model[1].weight_v, model[1].weight_v)
+    with pytest.raises(InputError, match="reset_parameters that draws them"):
+        ss.debias(model, tables["train"], recipe="erm", start="fresh", training=QUICK, progress=False)
 
 
 def advice(materials: Materials, finding: Finding | None = None) -> str:

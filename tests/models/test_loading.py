@@ -5,11 +5,15 @@ import pytest
 import torch
 from safetensors.torch import save_file, save_model
 from torch import nn
+from torch.optim import Adam
+from torch.optim.swa_utils import AveragedModel
 from torchvision.models import resnet18
 
 from shortcutscope.errors import InputError
-from shortcutscope.models.checkpoints import PREFIXES, load_checkpoint, match_names, read_state_dict
-from shortcutscope.models.loading import load_model, model_fingerprint
+from shortcutscope.models.checkpoint_files import read_checkpoint
+from shortcutscope.models.checkpoints import load_checkpoint
+from shortcutscope.models.loading import load_model, load_report, model_fingerprint
+from shortcutscope.models.state_names import PREFIXES, match_names
 
 FACTORY = """
 from torch import nn
@@ -158,7 +162,7 @@ def test_tied_weights_that_safetensors_stores_once(tmp_path):
 
     model, other = tied(), tied()
     save_model(model, str(tmp_path / "tied.safetensors"))
-    load_checkpoint(other, read_state_dict(tmp_path / "tied.safetensors")[0])
+    load_checkpoint(other, read_checkpoint(tmp_path / "tied.safetensors"))
     assert same(model, other)
 
 
@@ -253,3 +257,145 @@ def test_fingerprints_see_every_bit_of_any_dtype():
     with torch.no_grad():
         model.weight[0, 0] = torch.nextafter(model.weight[0, 0], torch.tensor(9.0, dtype=torch.bfloat16))
     assert model_fingerprint(model) != digest
+
+
+SEVERAL = {
+    "criterion": lambda m, e: {"state_dict": {**named("model.", m), "criterion.weight": torch.ones(2)}},
+    "averaged model": lambda m, e: AveragedModel(load(m)).state_dict(),
+    "averages alone": lambda m, e: {"model_ema": m, "epoch": 3},
+    "averages alone, by prefix": lambda m, e: {"state_dict": named("ema_model.", m)},
+    "averages beside": lambda m, e: {"state_dict": m, "state_dict_ema": e},
+    "averages in front": lambda m, e: {"ema_state_dict": e, "model": m},
+    "averages under a prefix": lambda m, e: {"state_dict": {**named("ema.", e), **named("model.", m)}},
+    "nested": lambda m, e: {"checkpoint": {"model": {"state_dict": m}}, "loss": torch.tensor(0.3)},
+    "another prefix": lambda m, e: {"state_dict": named("classifier.backbone.", m)},
+    "metrics and counters": lambda m, e: {
+        **m, "val_metrics.tp": torch.ones(2), "0.total_ops": torch.ones(1), "class_weights": torch.ones(2)
+    },
+    "beside an optimizer": lambda m, e: {"net": m, "optimizer": Adam(load(m).parameters()).state_dict()},
+    "class weights of its own": lambda m, e: {"hyper_parameters": {"0.weight": torch.ones(4, 3)}, "model": m},
+}  # fmt: skip
+
+
+def named(prefix, state):
+    return {prefix + name: value for name, value in state.items()}
+
+
+def load(state):
+    model = small()
+    model.load_state_dict(state)
+    return model
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_m13_the_networks_weights_are_found_in_what_training_leaves(tmp_path, spec, kind):
+    model, averaged = small(seed=3), small(seed=4)
+    torch.save(SEVERAL[kind](model.state_dict(), averaged.state_dict()), tmp_path / "c.pt")
+    made = load_model(spec, tmp_path / "c.pt")
+    assert same(made, model)
+    report = load_report(made)
+    assert report.averaged == (kind in ("averaged model", "averages alone", "averages alone, by prefix"))
+    assert bool(report.beside) == (kind.startswith("averages") and "alone" not in kind)
+    for name in report.left_out:
+        assert name in str(report)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("averages beside", "state_dict_ema"),
+        ("averages in front", "ema_state_dict"),
+        ("averages under a prefix", "ema"),
+        ("averages under a prefix", "state_dict/ema"),
+    ],
+)
+def test_m13_averages_beside_are_named_and_can_be_chosen(tmp_path, spec, kind, key, caplog):
+    model, averaged = small(seed=3), small(seed=4)
+    torch.save(SEVERAL[kind](model.state_dict(), averaged.state_dict()), tmp_path / "c.pt")
+    with caplog.at_level(logging.WARNING, logger="shortcutscope"):
+        load_model(spec, tmp_path / "c.pt")
+    assert key in caplog.text
+    assert "weights_key" in caplog.text
+    caplog.clear()
+    made = load_model(spec, tmp_path / "c.pt", weights_key=key)
+    assert same(made, averaged)
+    assert load_report(made).averaged
+    assert not caplog.text
+    with pytest.raises(InputError, match=rf"no weights 'ema_2'; it has .*{key}"):
+        load_model(spec, tmp_path / "c.pt", weights_key="ema_2")
+
+
+def test_m13_several_networks_are_asked_for(tmp_path, spec):
+    one, other = small(seed=3), small(seed=4)
+    torch.save({"teacher": one.state_dict(), "student": other.state_dict()}, tmp_path / "two.pt")
+    with pytest.raises(InputError, match=r"several networks that fit, 'teacher', 'student'.*weights_key="):
+        load_model(spec, tmp_path / "two.pt")
+    assert same(load_model(spec, tmp_path / "two.pt", weights_key="teacher"), one)
+
+
+def test_m13_parts_that_the_network_lacks_are_refused_unless_it_is_named(tmp_path, spec):
+    model = small(seed=3)
+    state = {**named("model.", model.state_dict()), "head.weight": torch.ones(2, 2)}
+    torch.save({"state_dict": state}, tmp_path / "more.pt")
+    with pytest.raises(InputError, match=r"1 unexpected: head\.weight.*weights_key="):
+        load_model(spec, tmp_path / "more.pt")
+    made = load_model(spec, tmp_path / "more.pt", weights_key="state_dict/model")
+    assert same(made, model)
+    assert load_report(made).left_out == ("head.weight",)
+    # A deeper network is no loss: whatever is asked for, its layers are not dropped.
+    torch.save({"state_dict": {**model.state_dict(), "3.weight": torch.ones(2, 2)}}, tmp_path / "deep.pt")
+    for key in (None, "state_dict"):
+        with pytest.raises(InputError, match=r"1 unexpected: 3\.weight"):
+            load_model(spec, tmp_path / "deep.pt", weights_key=key)
+
+
+def test_m13_a_file_of_an_optimizer_says_what_it_is(tmp_path, spec):
+    optimizer = Adam(small().parameters())
+    optimizer.zero_grad()
+    for content in (optimizer.state_dict(), {"optimizer": optimizer.state_dict(), "epoch": 3}):
+        torch.save(content, tmp_path / "o.pt")
+        with pytest.raises(InputError, match=r"optimizer without weights.*state_dict"):
+            load_model(spec, tmp_path / "o.pt")
+
+
+def test_m13_a_key_without_a_file_is_refused(tmp_path, spec):
+    with pytest.raises(InputError, match="weights_key='ema' chooses within a checkpoint file"):
+        load_model(spec, weights_key="ema")
+    torch.save(small().state_dict(), tmp_path / "plain.pt")
+    with pytest.raises(InputError, match="one state dict without keys"):
+        load_model(spec, tmp_path / "plain.pt", weights_key="ema")
+
+
+NORMED = """
+import warnings
+from torch import nn
+from torch.nn import utils
+from torch.nn.utils import parametrizations
+
+def net(norm, num_classes=2):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.Sequential(norm(nn.Linear(3, 4)), nn.ReLU(), nn.Linear(4, num_classes))
+
+def weight_old(): return net(utils.weight_norm)
+def weight_new(): return net(parametrizations.weight_norm)
+def spectral_old(): return net(utils.spectral_norm)
+def spectral_new(): return net(parametrizations.spectral_norm)
+def plain(): return net(lambda layer: layer)
+"""
+
+
+@pytest.mark.parametrize("kind", ["weight", "spectral"])
+@pytest.mark.parametrize("order", [("old", "new"), ("new", "old"), ("old", "old")])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_m13_normalised_weights_of_either_kind_fit(tmp_path, kind, order, prefix):
+    (tmp_path / "normed.py").write_text(NORMED)
+    saved, loaded = (f"{tmp_path / 'normed.py'}:{kind}_{age}" for age in order)
+    x = torch.rand(5, 3)
+    model = load_model(saved)
+    torch.save({"state_dict": named(prefix, model.state_dict())}, tmp_path / "n.pt")
+    made = load_model(loaded, tmp_path / "n.pt")
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), model(x))
+    with pytest.raises(InputError, match="normalised"):
+        load_model(f"{tmp_path / 'normed.py'}:plain", tmp_path / "n.pt")

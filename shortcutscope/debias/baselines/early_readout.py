@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Literal
 
@@ -20,6 +19,7 @@ from shortcutscope.debias.objective import (
 )
 from shortcutscope.debias.teacher import train_teacher
 from shortcutscope.errors import InputError
+from shortcutscope.models.copying import copied
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.targets import count_scores, find_logits
 from shortcutscope.models.thin import seeded
@@ -175,7 +175,7 @@ def dedier(
     elif isinstance(teacher, str):
         raise InputError(f"teacher={teacher!r}; allowed are a network, 'specialist' and None")
     if teacher is not None:
-        teacher = copy.deepcopy(teacher).to(materials.device).eval().requires_grad_(False)
+        teacher = copied(teacher).to(materials.device).eval().requires_grad_(False)
         if (given := count_scores(teacher, example)) != n_scores:
             raise InputError(
                 f"the teacher gives {given} scores and the model {n_scores}; they need the same classes"

@@ -68,7 +68,7 @@ def finetune(materials: Materials, *, training: Training | None = None) -> Outco
 
 def _on_clean(materials: Materials, start: Start, training: Training | None, name: str) -> Outcome:
     clean = require_clean(materials)
-    chosen = training or teacher_training(len(clean), materials.training)
+    chosen = training or teacher_training(len(clean), materials.training, start)
     model = materials.network(start)
     outcome = train(
         materials, CrossEntropy(), name, table=clean, model=model, training=chosen, validate=False

@@ -87,7 +87,7 @@ def lff(materials: Materials, *, q: float = 0.7, decay: float = 0.7) -> Outcome:
     """Learning from failure (Nam et al. 2020, algorithm 1).
 
     Sees labels only. The biased network is trained along at every step, on the same batch, so that a step
-    costs twice as much; it begins as the student does, new weights with the next seed.
+    costs twice as much; it begins as the student does; of new weights, with the next seed.
 
     Parameters
     ----------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from shortcutscope.debias.groups import Ints, group_by
 from shortcutscope.debias.materials import Floats, Materials, Outcome
 from shortcutscope.debias.teacher import require_clean
 from shortcutscope.errors import InputError
+from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.targets import find_logits
 from shortcutscope.probes.alive import alive, size_of
@@ -240,8 +240,8 @@ def with_last(model: nn.Module, name: str, weight: npt.ArrayLike, bias: npt.Arra
 
     A single row of weights for a model of two scores is halved between them: their difference counts.
     """
-    copied = copy.deepcopy(model)
-    old = copied.get_submodule(name)
+    made = copied(model)
+    old = made.get_submodule(name)
     n_scores, n_features = int(old.out_features), int(old.in_features)  # type: ignore[arg-type]
     weight, bias = np.asarray(weight), np.asarray(bias)
     if len(weight) == 1 and n_scores == 2:
@@ -254,5 +254,5 @@ def with_last(model: nn.Module, name: str, weight: npt.ArrayLike, bias: npt.Arra
     if not name:
         return new.eval()
     parent, _, own = name.rpartition(".")
-    setattr(copied.get_submodule(parent), own, new)
-    return copied.eval()
+    setattr(made.get_submodule(parent), own, new)
+    return made.eval()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from shortcutscope.debias.budget import train
+from shortcutscope.debias.budget import budget, train
 from shortcutscope.debias.groups import Groups, balanced_weights, reweighing_weights, training_groups
-from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.materials import Materials, Outcome, Start
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.samples import CLEAN_SHARE, Samples
 from shortcutscope.debias.teacher import train_teacher
@@ -58,7 +58,9 @@ def group_balanced_ce(materials: Materials) -> Outcome:
     return train(materials, objective, "group-balanced-ce", notes=groups.notes, details=_sizes(groups))
 
 
-def balanced_finetune(materials: Materials, *, clean_share: float = CLEAN_SHARE) -> Outcome:
+def balanced_finetune(
+    materials: Materials, *, clean_share: float = CLEAN_SHARE, start: Start = "model"
+) -> Outcome:
     """The biased network fine-tuned on the clean samples, then on all, every group weighing the same.
 
     Sees labels and the concept of the biased samples, and of the clean ones where it is known. It is what
@@ -71,6 +73,8 @@ def balanced_finetune(materials: Materials, *, clean_share: float = CLEAN_SHARE)
         With `clean` and `carries`.
     clean_share
         Share of the clean samples in what is drawn, above 0 and below 1.
+    start
+        ``"fresh"`` begins with new weights instead of those of the biased network.
 
     Raises
     ------
@@ -81,15 +85,16 @@ def balanced_finetune(materials: Materials, *, clean_share: float = CLEAN_SHARE)
     if not 0 < clean_share < 1:
         raise InputError(f"clean_share is {clean_share}; it must lie between 0 and 1")
     samples = Samples.of(materials, clean_share).group_balanced(materials, "balanced-finetune")
-    first = train_teacher(materials)
+    first = train_teacher(materials, start=start)
     return train(
         materials,
         CrossEntropy(samples.label_weights, samples.draws),
         "balanced-finetune",
         table=samples.table,
         model=first.model.requires_grad_(True),
+        training=budget(materials, start=start),
         notes=(
-            f"it was fine-tuned on the {first.n_clean} clean samples first; these are {clean_share:.0%} of "
+            f"it was trained on the {first.n_clean} clean samples first; these are {clean_share:.0%} of "
             "what is drawn in the steps counted here",
             *first.notes,
         ),

@@ -44,7 +44,7 @@ def jtt(materials: Materials, *, upweight: float = 20.0, first_share: float = 0.
     first = min(max(1, round(first_share * total)), total - 1)
     if first < 1:
         raise InputError(f"a training of {total} step cannot be divided in two; give it more epochs or steps")
-    training = materials.training
+    training = materials.schedule()
     early = train(materials, CrossEntropy(), "jtt, first", training=training.but(steps=first), part="first")
     wrong = misclassified(early.model, materials.train, training.batch_size)
     objective = CrossEntropy(draws=torch.where(wrong, upweight, 1.0))

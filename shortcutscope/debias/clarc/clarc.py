@@ -351,7 +351,7 @@ def rr_clarc(
     known = known_concept(materials, "rr-clarc")
     chosen = chosen_layers(materials, layers)
     n = len(materials.train)
-    training = materials.training
+    training = materials.schedule(start)
     steps = training.n_steps(n)
     epochs = max(1, round(steps * training.batch_size / max(1, n)))
     student = materials.network(start)

@@ -159,7 +159,7 @@ def rrr(
         network,
         materials.train,
         objective,
-        materials.training.but(augmentation="none"),
+        materials.schedule(start).but(augmentation="none"),
         validation=materials.validation,
         out=materials.out,
         name="rrr",

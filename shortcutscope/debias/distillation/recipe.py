@@ -13,7 +13,6 @@ student's trained along; or a distance of features, attention maps or similariti
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
@@ -40,6 +39,7 @@ from shortcutscope.debias.teacher import (
 )
 from shortcutscope.debias.training.fit import fit
 from shortcutscope.errors import InputError
+from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.targets import count_scores
@@ -87,7 +87,8 @@ def distil(
     samples = _samples(materials, options)
     if materials.judged_on is not None and materials.concept is not None:
         require_testable(materials.judged_on, materials.concept)
-    student = materials.network(options.start if options.start != "teacher" else None)
+    begun = materials.start if options.start in (None, "teacher") else options.start
+    student = materials.network(begun)
     layers = student_layers(student, materials.example(), options)
     weights, why = chosen_layers(layers, options, materials.layers)
     notes = [f"layers: {why}"] if weights else []
@@ -98,9 +99,10 @@ def distil(
         notes += teacher.notes
     given = teacher.model if isinstance(teacher, Teacher) else teacher
     if options.start == "teacher" and _same_architecture(student, given):
-        student = copy.deepcopy(given).requires_grad_(True)
+        student, begun = copied(given).requires_grad_(True), "model"
     elif options.start == "teacher":
-        notes.append("the student has another architecture than its teacher, so it begins afresh")
+        where = "from the biased network" if begun == "model" else "with new weights"
+        notes.append(f"the student has another architecture than its teacher, so it begins {where}")
     _require_same_classes(student, given, materials)
     judged = teacher.judged if isinstance(teacher, Teacher) and teacher.judged else judge(given, materials)
     if judged is None:
@@ -128,7 +130,7 @@ def distil(
             student,
             samples.table,
             objective,
-            budget(materials),
+            budget(materials, start=begun),
             validation=materials.validation,
             out=materials.out,
             name="distil",

@@ -29,6 +29,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.groups import has_conflicting
 from shortcutscope.debias.materials import Materials, Start
 from shortcutscope.debias.teacher import require_clean, teacher_training, train_teacher
+from shortcutscope.errors import InputError
 from shortcutscope.models.targets import predicted_class
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.bootstrap import cluster_weights
@@ -108,6 +109,11 @@ def choose_start(materials: Materials) -> StartChoice:
     clean = require_clean(materials)
     labels, groups = clean.frame["label"].to_numpy(), clean.frame["group"].to_numpy()
     wrong = predicted_class(predict_logits(materials.model, clean)).numpy() != labels
+    try:
+        materials.network("fresh")
+    except InputError as error:
+        reason = f"the teacher began from the biased network, since no new weights can be drawn: {error}"
+        return StartChoice("model", reason)
     folds = _folds(labels, groups, wrong)
     if folds is None:
         reason = (
@@ -144,7 +150,7 @@ def _out_of_fold(
             for held in parts:
                 own = clean.take(np.setdiff1d(np.arange(len(clean)), held))
                 found.append(_scores(_predict(materials, own, clean.take(held), start)))
-                steps += teacher_training(len(own), materials.training).n_steps(len(own))
+                steps += teacher_training(len(own), materials.training, start).n_steps(len(own))
                 bar.update()
             scores[start] = np.concatenate(found)[np.argsort(np.concatenate(parts))]
     return scores, steps

@@ -69,7 +69,7 @@ def fit(
     objective
         What is minimised; its parameters are trained along.
     training
-        Schedule and options.
+        Schedule and options; without a learning rate, that of new weights.
     validation
         Samples for the rule of selection.
     out
@@ -93,7 +93,12 @@ def fit(
         or those from before the training.
     """
     loop = TrainingLoop(
-        model, table, objective, training or Training(), validation, None if out is None else Path(out)
+        model,
+        table,
+        objective,
+        (training or Training()).beginning("fresh"),
+        validation,
+        None if out is None else Path(out),
     )
     loop.run(name, progress)
     return Fitted(model, loop.done, tuple(loop.log.rows), tuple(loop.notes), loop.selected)

@@ -114,7 +114,7 @@ class TrainingLoop:
         self._format = choose_memory_format(model, example, *objective.networks(), training=True)
         self.notes += [f"trained in {self._format}"] if self._format.reason else []
         self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=training.lr, weight_decay=training.weight_decay
+            self._parameters, lr=training.peak("fresh"), weight_decay=training.weight_decay
         )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
         self._average = None if training.ema is None else MovingAverage(model, training.ema)

@@ -8,11 +8,17 @@ from typing import Any, Literal, get_args
 
 from shortcutscope.errors import InputError
 
-__all__ = ["Augmentation", "Precision", "Select", "Training"]
+__all__ = ["RATES", "Augmentation", "Precision", "Select", "Start", "Training"]
 
 Precision = Literal["bf16", "fp16", "fp32"]
 Augmentation = Literal["none", "shifts", "strong"]
 Select = Literal["last", "loss", "worst-class"]
+#: Where a training begins: new weights, or those of the biased network.
+Start = Literal["fresh", "model"]
+
+#: Peak learning rates of AdamW by where a training begins. What a network has learnt is kept by small steps:
+#: a tenth of what new weights need, as pretrained networks are commonly fine-tuned.
+RATES: dict[Start, float] = {"fresh": 3e-3, "model": 3e-4}
 
 #: What may differ between a training and its resumption: none of it changes the weights.
 _WITHOUT_EFFECT = ("checkpoint_every", "workers")
@@ -30,8 +36,10 @@ class Training:
         Number of optimiser steps, instead of `epochs`.
     batch_size
         Samples per step, over all processes.
-    lr, weight_decay
-        Peak learning rate and decoupled weight decay of AdamW.
+    lr
+        Peak learning rate of AdamW; None is the one of `RATES` for where the training begins.
+    weight_decay
+        Decoupled, of AdamW.
     warmup
         Share of the steps in which the learning rate rises; after it, it falls along a cosine.
     clip_norm
@@ -72,7 +80,7 @@ class Training:
     epochs: float = 5
     steps: int | None = None
     batch_size: int = 64
-    lr: float = 3e-3
+    lr: float | None = None
     weight_decay: float = 1e-3
     warmup: float = 0.2
     clip_norm: float | None = None
@@ -90,7 +98,7 @@ class Training:
     def __post_init__(self) -> None:
         self._check("epochs", self.epochs > 0, "above 0")
         self._check("batch_size", self.batch_size >= 2, "2 or more, for batch norm")
-        self._check("lr", self.lr > 0, "above 0")
+        self._check("lr", self.lr is None or self.lr > 0, "above 0, or None")
         self._check("weight_decay", self.weight_decay >= 0, "0 or more")
         self._check("warmup", 0 <= self.warmup <= 1, "from 0 to 1")
         self._check("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or None")
@@ -116,10 +124,19 @@ class Training:
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step, counted from 0: a linear rise, then half a cosine down to zero."""
+        lr = self.peak("fresh")
         rising = max(1, round(self.warmup * steps))
         if step < rising:
-            return self.lr * (step + 1) / rising
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+            return lr * (step + 1) / rising
+        return lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+    def peak(self, start: Start) -> float:
+        """The peak learning rate of a training that begins so."""
+        return RATES[start] if self.lr is None else self.lr
+
+    def beginning(self, start: Start) -> Training:
+        """The same, with the learning rate for where it begins."""
+        return replace(self, lr=self.peak(start))
 
     def but(self, **changes: object) -> Training:
         """The same, but for these."""

@@ -84,7 +84,7 @@ def make_subject(
     model
         Lent out by `frozen`.
     scan, table
-        The scan, and the images it was made of.
+        The scan, and a table with at least the images it was made of.
     concept
         Of these samples.
     layers
@@ -99,11 +99,10 @@ def make_subject(
     Raises
     ------
     InputError
-        Another table than the scanned one, a layer that was not scanned, too few samples of a group.
+        A table that lacks scanned samples, a layer that was not scanned, too few samples of a group.
     """
     ids = scan.samples["sample_id"].astype(str).to_numpy()
-    if not np.array_equal(ids, table.frame["sample_id"].astype(str).to_numpy()):
-        raise InputError("the table's samples are not those of the scan; give the table that was scanned")
+    table = scan.rows_of(table)
     values = concept.aligned_to(ids).values
     y = (scan.samples["label"].to_numpy() == positive).astype(float)
     generator = np.random.default_rng([seed, 31])

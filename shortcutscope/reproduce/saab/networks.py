@@ -32,7 +32,7 @@ from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_au
 
 #: Of every network: six passes, each batch shifted by up to two pixels. With half of these steps the thin
 #: network finds hardly any lesion by itself, whatever it is taught.
-TRAINING = Training(epochs=6, batch_size=32)
+TRAINING = Training(epochs=6, batch_size=32, lr=3e-3)
 #: Channels of the thin network's first stage, and of its decoder.
 WIDTH, DECODER = 8, 16
 #: Halvings of the U-Net's encoder, so that sides have to be multiples of 16.
@@ -87,7 +87,13 @@ def _taught(table: ImageTable, masks: Masks, arm: Arm, seed: int, training: Trai
         network = UNet(len(table[0][0]), seed)
         return fit(network, table, objective, training.but(augmentation="none"), progress=False).model
     materials = Materials(
-        model=_thin(seed), train=table, initial=_thin, training=training, seed=seed, progress=False
+        model=_thin(seed),
+        train=table,
+        start="fresh",
+        initial=_thin,
+        training=training,
+        seed=seed,
+        progress=False,
     )
     return spatial_specificity(materials, supervision=supervision, masks=masks, width=DECODER).model
 

@@ -32,7 +32,7 @@ VERSION = 1
 PAPER_METHODS = ("no bias", "erm", "reweighing", "unlearning", "group models")
 METHODS = (*PAPER_METHODS, "reversal")
 REMEDIES = ("reweighing", "unlearning", "group models")
-TRAINING = Training(epochs=10, batch_size=32)
+TRAINING = Training(epochs=10, batch_size=32, lr=3e-3)
 #: In 3-D: convolutions of volumes in bfloat16 became NaN on a CPU, and the published shape, with no
 #: residual connections, diverged at the higher rate.
 TRAINING_3D = TRAINING.but(lr=1e-3, precision="fp32")

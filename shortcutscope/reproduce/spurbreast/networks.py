@@ -99,7 +99,7 @@ def _vit(side: int, pretrained: bool) -> nn.Module:
 
 
 ARCHITECTURES = {
-    "thin ResNet-50": Architecture(_thin_resnet50, Training(epochs=6, batch_size=32)),
+    "thin ResNet-50": Architecture(_thin_resnet50, Training(epochs=6, batch_size=32, lr=3e-3)),
     "thin ViT": Architecture(_thin_vit, Training(epochs=8, batch_size=32, lr=1e-3)),
     "ResNet-50": Architecture(_resnet50, Training(epochs=15, batch_size=32, lr=3e-4)),
     "ViT-B/16": Architecture(_vit, Training(epochs=15, batch_size=32, lr=3e-5, clip_norm=1.0)),
