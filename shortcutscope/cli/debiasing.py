@@ -297,7 +297,7 @@ def compare(
     train: ImageTable | None = None
     if train_data is not None or origin.train_data is not None:
         manifest = train_data or Path(str(origin.train_data))
-        train = training_rows(open_training_columns(manifest, origin.reading, table))
+        train = training_rows(open_training_columns(manifest, origin.reading, table, origin.train_split))
     elif len(table) < len(everything):
         train = training_rows(everything)
     made = compared(
