@@ -26,7 +26,7 @@ FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 CELLS: Mapping[int, tuple[int, ...]] = {1: (64,), 2: (16, 16), 3: (6, 6, 6)}
 #: Difference that is none, in standard deviations of a feature: less than a step of a 12-bit image.
 NOTHING = 1e-4
-#: Share of the samples that have to be alike in a cell for it to be empty in them, and where to look for them.
+#: Share of the samples that have to be alike in a cell for it to be empty in them; where to look for them.
 ALIKE, QUANTILES = 0.05, (0.1, 0.3, 0.5, 0.7, 0.9)
 #: A dark cell that is empty on both sides of more than this share of the pairs is left out.
 MOST_EMPTY = 0.5
