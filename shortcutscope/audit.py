@@ -362,10 +362,10 @@ def audit(
         output=head,
         progress=progress,
     )
-    labels = _known_labels(data, train)
+    known = _known_labels(data, train)
     fingerprint = model_fingerprint(model)
     path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{fingerprint[:8]}"
-    planned = _planned(model, audited.table, scan_options, labels, skip=on_unreadable == "skip")
+    planned = _planned(model, audited.table, scan_options, known, skip=on_unreadable == "skip")
     inputs = {
         "model": fingerprint,
         "data": audited.table.fingerprint(),
@@ -390,7 +390,7 @@ def audit(
             scan_options,
             settings,
             planned,
-            labels,
+            known,
             about={
                 "spec": spec if keep_paths else redacted_command([spec])[0],
                 "command": command if keep_paths or command is None else redacted_line(command),

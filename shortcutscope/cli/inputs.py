@@ -258,9 +258,9 @@ def head_of(options: HeadOptions) -> Head:
     """The head that the options ask for."""
     from shortcutscope.models.head import Head
 
-    names = None if options.output_names is None else _names(options.output_names)
+    names = None if options.output_names is None else tuple(_names(options.output_names))
     link: Any = options.link
-    return Head(_place(options.output), _place(options.label_output), names and tuple(names), link)
+    return Head(_place(options.output), _place(options.label_output), names, link)
 
 
 def _place(text: str | None) -> str | int | None:

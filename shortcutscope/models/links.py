@@ -47,7 +47,7 @@ _SUMS = {
 }  # fmt: skip
 
 
-class Watch(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+class Watch(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
     """Sees every operation within.
 
     Attributes
@@ -59,7 +59,7 @@ class Watch(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.of: Any = WeakIdKeyDictionary()
         self.precision = 0.0
 
