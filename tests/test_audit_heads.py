@@ -185,3 +185,21 @@ def test_m5_debiasing_trains_the_output_that_is_asked_for(table):
     assert moved[8]
     with pytest.raises(InputError, match="say which output the label is"):
         ss.debias(model, table, recipe="erm", training=training, progress=False)
+
+
+def test_m5_students_are_compared_by_the_output_that_was_audited(table, tmp_path):
+    model, other = Net().eval(), Net().eval()
+    nn.init.constant_(other.fc.bias, 0.5)
+    audited = ss.audit(model, table, tmp_path / "run", label_output=8, task="multilabel", **OPTIONS)
+    options = {"concept": "tag", "refit": False, "n_bootstrap": 20, "progress": False, "twins": False}
+    tied = ss.compare(audited, other, table, model=model, **options)
+    head = ss.Head(label=8, task="multilabel")
+    by_hand = ss.compare(model, other, table, output=head, **options)
+    rows = [
+        c.frame.query("metric == 'auroc' and part == 'overall'")["value"].tolist() for c in (tied, by_hand)
+    ]
+    assert rows[0] == rows[1]
+    with pytest.raises(InputError, match="audited output 8 of 14, but label=3 is asked for"):
+        ss.compare(audited, other, table, model=model, output=ss.Head(label=3), **options)
+    with pytest.raises(InputError, match="say which output the label is"):
+        ss.compare(model, other, table, **options)
