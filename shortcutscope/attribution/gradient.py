@@ -274,7 +274,7 @@ class GradCam(Method):
         weights = weights.view(len(x), *ones, -1) if last else weights.view(len(x), -1, *ones)
         relevance = weights * slope.values
         if layer.prefix_tokens:
-            relevance[:, : layer.prefix_tokens] = 0
+            relevance[:, layer.tokens_without_position] = 0
         return Explanation(relevance, slope.score, slope.target)
 
 

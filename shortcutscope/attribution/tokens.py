@@ -64,7 +64,7 @@ def prefix_share(layer: Layer, relevance: Tensor) -> Tensor:
         return relevance.new_zeros(len(relevance))
     per_token = relevance.sum(2).abs()
     total = per_token.sum(1)
-    share = per_token[:, : layer.prefix_tokens].sum(1) / total
+    share = per_token[:, layer.tokens_without_position].sum(1) / total
     return torch.where(total > 0, share, torch.zeros_like(share))
 
 

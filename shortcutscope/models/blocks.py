@@ -100,10 +100,13 @@ def _is_composite(call: Call) -> bool:
 
 
 def _is_stage(call: Call) -> bool:
-    """Whether a module holds a row of blocks of one class, the last of which gives its output's shape."""
+    """Whether a module holds a row of blocks of one class, the last of which gives its output.
+
+    It may put the axes in another order: channels last within, first without.
+    """
     for row in _rows(call):
         kinds = Counter(type(inner.module) for inner in row if _is_composite(inner))
-        if kinds and max(kinds.values()) >= 2 and row[-1].shape == call.shape:
+        if kinds and max(kinds.values()) >= 2 and sorted(row[-1].shape) == sorted(call.shape):
             return True
     return False
 

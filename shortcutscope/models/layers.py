@@ -22,6 +22,7 @@ from shortcutscope.models.layouts import (
     channels_first,
     detect_layouts,
 )
+from shortcutscope.models.token_positions import placed_tokens
 from shortcutscope.models.tracing import Call, Trace, trace
 
 LayerChoice = str | Sequence[str] | Callable[[str, nn.Module], bool]
@@ -44,7 +45,7 @@ class Layer:
     depth
         Share of the model's elementary modules that have run when it returns, in (0, 1].
     prefix_tokens
-        Leading tokens that belong to no position (class, distillation, register tokens).
+        Number of tokens that belong to no position (class, distillation, register tokens).
     grid
         The positions: (H, W), (D, H, W), (L,); of tokens the patches; empty for a vector.
     output
@@ -52,6 +53,9 @@ class Layer:
     overwritten
         Whether the model writes into this tensor afterwards (``x += shortcut``, ``F.relu(x,
         inplace=True)``): who keeps it past the hook must copy it.
+    extra_tokens
+        Where the tokens without a position are, if not in front; the first of them is taken for the class
+        token.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Layer:
     grid: tuple[int, ...] = ()
     output: tuple[str | int, ...] = ()
     overwritten: bool = False
+    extra_tokens: tuple[int, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -75,8 +80,13 @@ class Layer:
         return int(np.prod(self.grid)) > 1
 
     def channels_first(self, t: Tensor) -> Tensor:
-        """The layer's output as (N, C, *grid); tokens without their prefix, a vector as (N, C)."""
-        return channels_first(t, Layout(self.layout, self.prefix_tokens, self.grid))
+        """The layer's output as (N, C, *grid); of tokens those with a position, a vector as (N, C)."""
+        return channels_first(t, Layout(self.layout, self.prefix_tokens, self.grid, self.extra_tokens))
+
+    @property
+    def tokens_without_position(self) -> list[int]:
+        """Their places: class, distillation, register tokens."""
+        return list(self.extra_tokens) or list(range(self.prefix_tokens))
 
     def pick(self, module_output: Any) -> Tensor:
         """The layer's tensor in what its module returned."""
@@ -110,7 +120,9 @@ def find_layers(
         (name, module). In a pattern ``*`` stands for any text without a dot and ``**`` for any text:
         ``"layer3.*"`` are the children of layer3, ``"**.relu"`` every module called relu.
     layouts
-        Layout by name where the detected one is wrong, such as ``{"stem": "NHWC", "mixer": "tokens:1"}``.
+        Layout by name where the detected one is wrong, such as ``{"stem": "NHWC", "mixer": "tokens:1"}``, or
+        ``"tokens@-1"`` for a class token at the end. Where tokens are in the image is found by lighting
+        single patches; where they follow no grid, they are read as a row.
     output
         Which part of the model's output holds the scores, see `find_logits`.
 
@@ -138,7 +150,8 @@ def find_layers(
             f"no layer found for layers={layers!r}; name the modules, or use layers='all' "
             f"({', '.join(repr(call.name) for call in usable[:5]) or 'of which there is none'})"
         )
-    return tuple(_layer(call, read[call], traced) for call in chosen)
+    layouts_of = placed_tokens(model, traced, read, chosen, list(overrides))
+    return tuple(_layer(call, layouts_of[call], traced) for call in chosen)
 
 
 def _layer(call: Call, layout: Layout, traced: Trace) -> Layer:
@@ -152,6 +165,7 @@ def _layer(call: Call, layout: Layout, traced: Trace) -> Layer:
         grid=layout.grid,
         output=call.path,
         overwritten=call.overwritten,
+        extra_tokens=layout.extra_tokens,
     )
 
 

@@ -2,14 +2,15 @@
 
 A shape alone does not tell: (N, 49, 64) may be 49 tokens of width 64 or a signal of 49 channels. The
 evidence used, strongest first: what the module itself works on (a convolution's axis 1, a linear layer's
-last axis), the module that gave or takes the very tensor, and the channel counts met before.
+last axis), the module that gave or takes the very tensor, the grids and the channel counts met before.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from torch import Tensor, nn
@@ -43,11 +44,24 @@ _MAX_PREFIX = 16  # class, distillation and register tokens; DINOv2 with registe
 
 @dataclass(frozen=True)
 class Layout:
-    """How to read a tensor: its name, its number of prefix tokens, and the positions' grid."""
+    """How to read a tensor.
+
+    Attributes
+    ----------
+    name
+        What the axes are.
+    prefix_tokens
+        Number of tokens that belong to no position.
+    grid
+        The positions.
+    extra_tokens
+        Where those tokens are, if not in front.
+    """
 
     name: LayoutName
     prefix_tokens: int = 0
     grid: tuple[int, ...] = ()
+    extra_tokens: tuple[int, ...] = ()
 
 
 def detect_layouts(trace: Trace, overrides: Mapping[str, str] | None = None) -> dict[Call, Layout]:
@@ -58,8 +72,9 @@ def detect_layouts(trace: Trace, overrides: Mapping[str, str] | None = None) -> 
     trace
         One recorded forward pass.
     overrides
-        Layout by module name, where detection is not to be trusted: one of `LAYOUTS`, or ``"tokens:p"``
-        with the number p of prefix tokens.
+        Layout by module name, where detection is not to be trusted: one of `LAYOUTS`, ``"tokens:p"`` with
+        the number p of prefix tokens, or ``"tokens@i,j"`` with the places of tokens that belong to no
+        position, of which negative ones count from the end.
 
     Raises
     ------
@@ -89,11 +104,17 @@ class _Detector:
             if call.tensor is None or not 1 <= len(call.shape) <= 4:
                 continue
             override = self.overrides.get(call.name)
-            name, prefix = _parse_override(call, override) if override else (self._name(index, call), None)
+            extra: tuple[int, ...] | None = None
+            if override:
+                name, extra = _parse_override(call, override)
+            else:
+                name = self._name(index, call)
             if name is None:
                 continue
             self.found[call] = name
-            self.layouts[call] = self._layout(call, name, prefix)
+            layout = self._layout(call, name, None if extra is None else len(extra))
+            leading = extra is None or extra == tuple(range(len(extra)))
+            self.layouts[call] = layout if leading else replace(layout, extra_tokens=extra)
         return self.layouts
 
     def _name(self, index: int, call: Call) -> LayoutName | None:
@@ -107,6 +128,7 @@ class _Detector:
             or self._inner(call)
             or self._same_input(call)
             or self._taker(index, call)
+            or self._by_grid(call)
         )
         if axis is None and rank > 2 and self._latest_certain() == "tokens":
             return None  # neither a map nor tokens: attention heads and the like
@@ -156,6 +178,20 @@ class _Detector:
             # Tokens may have been added in between.
             alike = taken == call.shape or (len(taken) == len(call.shape) == 2 and axis == -1)
             return axis if alike and taken[-1] == call.shape[-1] else None
+        return None
+
+    def _by_grid(self, call: Call) -> int | None:
+        """The axis beside the grid of the latest map of certain layout, where only one leaves that grid.
+
+        Stronger than channel counts: 8 channels and 8 rows are often met in one network.
+        """
+        for earlier in reversed(self.layouts):
+            layout = self.layouts[earlier]
+            if layout.name in ("tokens", "vector") or len(layout.grid) != len(call.shape) - 1:
+                continue
+            fits = call.shape[1:] == layout.grid, call.shape[:-1] == layout.grid
+            if _own_axis(earlier) and fits[0] != fits[1]:
+                return 1 if fits[0] else -1
         return None
 
     def _by_channels(self, call: Call) -> int | None:
@@ -267,12 +303,14 @@ def _grid_of(count: int, like: tuple[int, ...]) -> tuple[int, ...]:
     return grid if math.prod(grid) == count else ()
 
 
-def _parse_override(call: Call, text: str) -> tuple[LayoutName, int | None]:
-    name, _, prefix = text.partition(":")
-    if name not in LAYOUTS or (prefix and (name != "tokens" or not prefix.isdigit())):
+def _parse_override(call: Call, text: str) -> tuple[LayoutName, tuple[int, ...] | None]:
+    """The layout's name, and which tokens belong to no position, where that is said."""
+    name, given, told = re.fullmatch(r"([^:@]*)([:@]?)(.*)", text).groups()  # type: ignore[union-attr]
+    pattern = {"": "", ":": r"\d+", "@": r"-?\d+(,-?\d+)*"}[given]
+    if name not in LAYOUTS or (given and name != "tokens") or not re.fullmatch(pattern, told):
         raise InputError(
-            f"layout {text!r} of layer {call.name!r} is unknown; allowed are {', '.join(LAYOUTS)} and "
-            "'tokens:p' with p prefix tokens"
+            f"layout {text!r} of layer {call.name!r} is unknown; allowed are {', '.join(LAYOUTS)}, "
+            "'tokens:p' with p prefix tokens, and 'tokens@i,j' with the places of tokens without a position"
         )
     if _RANK[name] != len(call.shape):
         fitting = [n for n, rank in _RANK.items() if rank == len(call.shape)]
@@ -280,11 +318,21 @@ def _parse_override(call: Call, text: str) -> tuple[LayoutName, int | None]:
             f"layout {text!r} does not fit layer {call.name!r}, whose output is {call.shape} per sample; "
             f"allowed are {', '.join(fitting)}"
         )
-    if prefix and int(prefix) >= call.shape[0]:
+    if not given:
+        return cast(LayoutName, name), None
+    n = call.shape[0]
+    extra = list(range(int(told))) if given == ":" else [int(place) for place in told.split(",")]
+    places = sorted({place % n for place in extra if -n <= place < n})
+    if len(places) != len(extra) or len(places) == n:
         raise InputError(
-            f"layer {call.name!r} has {call.shape[0]} tokens; {prefix} of them cannot be prefix tokens"
+            f"layer {call.name!r} has {n} tokens (0 to {n - 1}); {text!r} must name some of them, each once"
         )
-    return cast(LayoutName, name), int(prefix) if prefix else None
+    return cast(LayoutName, name), tuple(places)
+
+
+def token_order(n_tokens: int, extra: tuple[int, ...]) -> list[int] | None:
+    """The order in which tokens without a position come first; None where they do already."""
+    return [*extra, *(t for t in range(n_tokens) if t not in extra)] if extra else None
 
 
 def channels_first(tensor: Tensor, layout: Layout) -> Tensor:
@@ -296,6 +344,8 @@ def channels_first(tensor: Tensor, layout: Layout) -> Tensor:
         Output of the layer, shape (N, ...).
     """
     if layout.name == "tokens":
+        order = token_order(tensor.shape[1], layout.extra_tokens)
+        tensor = tensor if order is None else tensor[:, order]
         tensor = tensor[:, layout.prefix_tokens :].transpose(1, 2)
         return tensor.reshape(*tensor.shape[:2], *layout.grid)
     return tensor.movedim(-1, 1) if channel_axis(layout.name) == -1 else tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from shortcutscope.models.targets import Target, class_count, resolve_task
 from shortcutscope.scan.batches import Batch, batches, on_device, run_batch, targets_of
 from shortcutscope.scan.choice import GRADIENT, NONE, AttributionChoice, check_attribution, choose_attribution
 from shortcutscope.scan.pooling import POOLING_VERSION
+from shortcutscope.scan.reading import layer_to_json
 from shortcutscope.scan.shard import Array
 from shortcutscope.scan.store import EXACT
 from shortcutscope.versions import SCANNING
@@ -279,7 +280,7 @@ def _inputs(fingerprint: str, table: ImageTable, plan: Plan, task: str) -> dict[
         "model": fingerprint,
         "data": table.fingerprint(),
         "transform": table.transform_fingerprint(),
-        "layers": [asdict(layer) for layer in plan.layers],
+        "layers": [layer_to_json(layer) for layer in plan.layers],
         "target": target,
         "task": task,
         "output": plan.head.to_json() if plan.head.changes else None,

@@ -8,11 +8,12 @@ is therefore taken in two passes, which is also the numerically safe way.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from shortcutscope.models.layers import Layer
-from shortcutscope.models.layouts import channel_axis
+from shortcutscope.models.layouts import channel_axis, token_order
 
 ACTIVATION_STATS = ("mean", "max", "std")
 #: Recorded besides for layers of tokens that begin with a class token.
@@ -27,7 +28,8 @@ POOLING_VERSION = 2
 
 
 def positions(layer: Layer, values: Tensor) -> tuple[Tensor, int]:
-    """A view of a layer's output with all its positions in one dimension, prefix tokens included.
+    """A layer's output with all its positions in one dimension, tokens without a place in front; a view, or
+    a copy where they are elsewhere.
 
     Parameters
     ----------
@@ -46,7 +48,8 @@ def positions(layer: Layer, values: Tensor) -> tuple[Tensor, int]:
     if layer.layout == "vector":
         return values.unsqueeze(1), 1
     if channel_axis(layer.layout) == -1:
-        return values.flatten(1, -2), 1
+        order = token_order(values.shape[1], layer.extra_tokens)
+        return (values if order is None else values[:, order]).flatten(1, -2), 1
     channels_last = values.movedim(1, -1)
     if channels_last.is_contiguous() and not values.is_contiguous():
         return channels_last.flatten(1, -2), 1
@@ -56,6 +59,9 @@ def positions(layer: Layer, values: Tensor) -> tuple[Tensor, int]:
 def from_positions(layer: Layer, view: Tensor, dim: int, like: Tensor) -> Tensor:
     """Undo `positions`: the tensor in the layer's own layout, in the shape and dtype of `like`."""
     view = view.to(like.dtype)
+    order = token_order(like.shape[1], layer.extra_tokens)
+    if order is not None:
+        view = (view if dim == 1 else view.transpose(1, 2))[:, np.argsort(order)]
     if layer.layout == "vector" or channel_axis(layer.layout) == -1 or dim == 2:
         return view.reshape(like.shape)
     return view.reshape(len(like), *like.shape[2:], like.shape[1]).movedim(-1, 1)

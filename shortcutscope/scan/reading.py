@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -237,6 +237,11 @@ def activation_key(layer: str, stat: str) -> str:
 def relevance_key(layer: str, stat: str) -> str:
     """Name of an array of pooled relevances in the store."""
     return f"relevance/{layer}/{stat}"
+
+
+def layer_to_json(layer: Layer) -> dict[str, Any]:
+    """A layer as the manifest holds it; what most layers do not have is left out."""
+    return {k: v for k, v in asdict(layer).items() if k != "extra_tokens" or v}
 
 
 def layer_from_json(entry: Mapping[str, Any]) -> Layer:

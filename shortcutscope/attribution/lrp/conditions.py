@@ -149,6 +149,11 @@ class Direction:
             )
         if self.tokens not in ("grid", "class"):
             raise InputError(f"tokens is {self.tokens!r}; allowed are 'grid' and 'class'")
+        if layer.extra_tokens:
+            raise InputError(
+                f"layer {self.layer!r} has tokens without a position elsewhere than in front; directions of "
+                "such layers are not followed: name the embedding before they are added"
+            )
         if self.tokens == "class" and not layer.prefix_tokens:
             raise InputError(f"layer {self.layer!r} has no class token; use tokens='grid'")
         allowed: list[tuple[int, ...]] = [(layer.channels,)]
