@@ -24,6 +24,12 @@ _WRAP = (
     "the model expects"
 )
 
+REENTRANT = (
+    "Its checkpointing is re-entrant, which gives no gradients of single tensors: use checkpoint(..., "
+    "use_reentrant=False), or switch checkpointing off (model.gradient_checkpointing_disable(), "
+    "set_grad_checkpointing(False)): nothing is trained here"
+)
+
 
 @contextmanager
 def model_errors(model: nn.Module) -> Iterator[None]:
@@ -140,12 +146,8 @@ def _wrong_channels(model: nn.Module, given: int, taken: int) -> str:
 
 def _mend(model: nn.Module, error: Exception, images: Tensor | None) -> str:
     text = str(error)
-    if isinstance(error, CheckpointError) or "Checkpointing is not compatible" in text:
-        return (
-            "Its checkpointing is re-entrant, which gives no gradients of single tensors: use "
-            "checkpoint(..., use_reentrant=False), or switch checkpointing off "
-            "(model.gradient_checkpointing_disable(), set_grad_checkpointing(False)): nothing is trained here"
-        )
+    if isinstance(error, CheckpointError) or "use_reentrant" in text or "Checkpointing is not" in text:
+        return REENTRANT
     if isinstance(error, ImportError):
         return "Install what it imports in this environment"
     if isinstance(error, NotImplementedError):

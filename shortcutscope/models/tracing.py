@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.failures import REENTRANT
 from shortcutscope.models.frozen import frozen, version
 from shortcutscope.models.head import Head, Output
 from shortcutscope.models.outputs import Path, find_scores, first_float, pick
@@ -196,6 +197,8 @@ class _Recorder:
 
     def finish(self, logits: Tensor) -> None:
         reached = _ancestors(logits)
+        if any(type(node).__name__ == "CheckpointFunctionBackward" for node in reached):
+            raise ModelError(f"the model's layers cannot be followed. {REENTRANT}")
         for call, (node, count) in self.origins.items():
             assert call.tensor is not None
             call.overwritten = version(call.tensor) != count

@@ -97,8 +97,13 @@ def test_m11_an_interruption_passes():
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_m11_reentrant_checkpointing_is_named():
     model, leaf = Reentrant(), X.clone().requires_grad_()
-    with pytest.raises(ModelError, match=r"backward pass fails.*use_reentrant=False"), frozen(model):
+    with (
+        pytest.raises(ModelError, match=r"backward pass fails.*Its checkpointing is re-entrant"),
+        frozen(model),
+    ):
         torch.autograd.grad(model(leaf).sum(), leaf)
+    with pytest.raises(ModelError, match=r"cannot be followed.*use_reentrant=False"):
+        find_layers(model, X)
 
 
 def test_m11_other_errors_stay_what_they_are():

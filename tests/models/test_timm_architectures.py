@@ -16,19 +16,60 @@ from shortcutscope.models.layouts import channel_axis
 
 timm = pytest.importorskip("timm")
 
-#: Name -> sizes of the images in pixels, and whether the network is built for its size.
-CONVOLUTIONAL = (
-    "resnet10t seresnext26d_32x4d skresnet18 resnest14d res2net50_26w_4s densenet121 vgg11 efficientnet_lite0 "
-    "mobilenetv2_050 mobilenetv3_small_050 mobilenetv4_conv_small_050 ghostnet_050 ghostnetv2_100 lcnet_050 "
-    "tinynet_e mnasnet_small regnetx_002 regnety_002 rexnet_100 dla46_c hrnet_w18_small convnext_atto "
-    "convnextv2_atto inception_next_atto repvgg_a0 cspresnet50 darknet17 selecsls42 ese_vovnet19b_dw gernet_s "
-    "poolformer_s12 convmixer_768_32 edgenext_xx_small mobilevitv2_050 fastvit_t8 repvit_m0_9 starnet_s1 "
-    "mambaout_femto pvt_v2_b0 focalnet_tiny_srf"
-).split()
-SIZED = (
-    "vit_tiny_patch16_224 deit_tiny_distilled_patch16_224 cait_xxs24_224 eva02_tiny_patch14_224 xcit_nano_12_p16_224 "
-    "swin_tiny_patch4_window7_224 swinv2_cr_tiny_ns_224 twins_pcpvt_small mixer_s32_224 gmlp_ti16_224"
-).split()
+CONVOLUTIONAL = [
+    "resnet10t",
+    "seresnext26d_32x4d",
+    "skresnet18",
+    "resnest14d",
+    "res2net50_26w_4s",
+    "densenet121",
+    "vgg11",
+    "efficientnet_lite0",
+    "mobilenetv2_050",
+    "mobilenetv3_small_050",
+    "mobilenetv4_conv_small_050",
+    "ghostnet_050",
+    "ghostnetv2_100",
+    "lcnet_050",
+    "tinynet_e",
+    "mnasnet_small",
+    "regnetx_002",
+    "regnety_002",
+    "rexnet_100",
+    "dla46_c",
+    "hrnet_w18_small",
+    "convnext_atto",
+    "convnextv2_atto",
+    "inception_next_atto",
+    "repvgg_a0",
+    "cspresnet50",
+    "darknet17",
+    "selecsls42",
+    "ese_vovnet19b_dw",
+    "gernet_s",
+    "poolformer_s12",
+    "convmixer_768_32",
+    "edgenext_xx_small",
+    "mobilevitv2_050",
+    "fastvit_t8",
+    "repvit_m0_9",
+    "starnet_s1",
+    "mambaout_femto",
+    "pvt_v2_b0",
+    "focalnet_tiny_srf",
+]
+SIZED = [
+    "vit_tiny_patch16_224",
+    "deit_tiny_distilled_patch16_224",
+    "cait_xxs24_224",
+    "eva02_tiny_patch14_224",
+    "xcit_nano_12_p16_224",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_cr_tiny_ns_224",
+    "twins_pcpvt_small",
+    "mixer_s32_224",
+    "gmlp_ti16_224",
+]
 PATCH_14 = {"eva02_tiny_patch14_224": (56, 84), "mixer_s32_224": (64, 96)}
 
 
