@@ -19,6 +19,7 @@ from torch import nn
 
 from shortcutscope.allowed import check_options
 from shortcutscope.conclusion import Conclusion, conclude_audit
+from shortcutscope.cost import AuditEstimate, audit_cost, require_memory, statistics_bytes
 from shortcutscope.data.privacy import redacted_command, redacted_line
 from shortcutscope.data.readers import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart
@@ -39,8 +40,8 @@ from shortcutscope.provenance import describe, not_measured, performance
 from shortcutscope.rundir import FINDINGS, RunDirectory, read_frame, read_json, read_record, slug
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, Plan, make_plan
-from shortcutscope.scan.scanner import Scan, ScanEstimate, ScanOptions, estimate, scan
-from shortcutscope.scan.store import refuse_other_scan
+from shortcutscope.scan.scanner import Scan, ScanOptions, estimate, scan
+from shortcutscope.scan.store import refuse_other_scan, require_free_space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -378,8 +379,13 @@ def audit(
         "layers": layers if isinstance(layers, str | list | tuple) else repr(layers),
     }
     RunDirectory(path, inputs)  # refused before a folder is made
-    if planned is not None and on_unreadable != "skip":
-        refuse_other_scan(path / "scan", planned.inputs)
+    if planned is not None:
+        n = len(audited.table)
+        require_memory(statistics_bytes(n, planned.layers, len(chosen), n_permutations))
+        if not (path / "scan").exists():
+            require_free_space(path, n * planned.row_bytes)
+        if on_unreadable != "skip":
+            refuse_other_scan(path / "scan", planned.inputs)
     spec = model_spec or type(model).__name__
     with locked(path):
         return _audit_in(
@@ -467,6 +473,7 @@ def _audit_in(
     run.update(
         attribution=scanned.attribution.to_json(),
         memory_format=scanned.remarks.get("memory_format"),
+        layer_choice=scanned.remarks.get("layer_choice"),
         not_measured=not_measured(scanned),
         layers=[
             {"name": x.name, "kind": x.kind, "layout": x.layout, "shape": list(x.shape), "depth": x.depth}
@@ -525,13 +532,32 @@ def estimate_audit(
     *,
     train: ImageTable | None = None,
     trained_on: bool = False,
+    concepts: Sequence[str | Concept] | str | Concept | None = None,
+    present: Mapping[str, str] | None = None,
+    n_permutations: int = 200,
+    seed: int = 0,
     **options: Any,
-) -> ScanEstimate:
-    """What the scan of an audit would cost in time and on disk; nothing is written."""
-    table = audited_data(data, train, trained_on=trained_on).table
+) -> AuditEstimate:
+    """What an audit would cost at most in time, memory and on disk; nothing is written.
+
+    Parameters
+    ----------
+    model, data, train, trained_on, concepts, present, n_permutations, seed
+        As in `audit`.
+    **options
+        Of the scan.
+    """
+    audited = audited_data(data, train, trained_on=trained_on)
     asked: ScanOptions = {"device": None, **options}  # type: ignore[typeddict-item]
-    _planned(model, table, asked, _known_labels(data, train))  # refuses what an audit would refuse
-    return estimate(model, table, **options)
+    _planned(model, audited.table, asked, _known_labels(data, train))  # refuses what an audit would refuse
+    columns = screened_columns(audited, seed=seed)[0] if concepts is None else []
+    chosen, _ = resolve_concepts(audited, concepts, columns=columns, may_be_none=True, present=present)
+    return audit_cost(
+        estimate(model, audited.table, **options),
+        n_concepts=len(chosen),
+        n_classes=int(audited.table.frame["label"].nunique()),
+        n_permutations=n_permutations,
+    )
 
 
 def _write(run: RunDirectory, examined: Examination) -> None:

@@ -157,7 +157,17 @@ def audit(
     }
     console = Console()
     if dry_run:
-        cost = estimate_audit(loaded, table, train=train, trained_on=trained_on_these, **scanning)
+        cost = estimate_audit(
+            loaded,
+            table,
+            train=train,
+            trained_on=trained_on_these,
+            concepts=concept_choice(concepts),
+            present=present_choice(present),
+            n_permutations=permutations,
+            seed=seed,
+            **scanning,
+        )
         print_estimate(console, cost)
         return
     done = run_audit(

@@ -10,11 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shortcutscope.cost import available_memory
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from shortcutscope.audit import Audit
     from shortcutscope.comparison.result import Comparison
+    from shortcutscope.cost import AuditEstimate
     from shortcutscope.finding import Finding
     from shortcutscope.models.layers import Layer
 
@@ -147,16 +150,28 @@ def print_layers(console: Console, layers: Sequence[Layer]) -> None:
     console.print(table)
 
 
-def print_estimate(console: Console, estimate: Any) -> None:
-    """Print what a scan would cost."""
-    console.print(
-        f"scan: about {_duration(estimate.seconds)}, {_size(estimate.bytes)} on disk", highlight=False
+def print_estimate(console: Console, estimate: AuditEstimate) -> None:
+    """Print what an audit would cost, stage by stage."""
+    scan = estimate.scan
+
+    def tell(text: str, style: str | None = None) -> None:
+        console.print(text, style=style, markup=False, highlight=False)
+
+    tell(f"scan: about {_duration(scan.seconds)}, {_size(scan.bytes)} on disk")
+    tell(f"layers: {len(scan.layers)}" + (f" ({scan.layer_choice})" if scan.layer_choice else ""))
+    tell(f"memory format: {scan.memory_format}")
+    stages = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in estimate.stages.items())
+    tell(
+        f"all stages: at most about {_duration(estimate.seconds)}, if all {estimate.n_concepts} concepts are "
+        f"encoded ({stages}); what is discovered comes on top"
     )
-    console.print(f"relevance: {estimate.attribution}", markup=False, highlight=False)
-    if estimate.attribution.warning:
-        console.print(
-            f"warning: {estimate.attribution.warning}", style="yellow", markup=False, highlight=False
-        )
+    tell(f"memory of the statistics: about {_size(estimate.memory)}")
+    free = available_memory()
+    if free is not None and estimate.memory > free:
+        tell(f"warning: {_size(free)} of memory are free, so that this audit will be refused", "yellow")
+    tell(f"relevance: {scan.attribution}")
+    if scan.attribution.warning:
+        tell(f"warning: {scan.attribution.warning}", "yellow")
     console.print("nothing was written (--dry-run)")
 
 

@@ -9,13 +9,15 @@ No table of architectures: the choice follows from the module tree and from one 
 2. Modules outside every block are grouped: a group starts at each convolution or linear layer and runs
    until the next one or the next block. Its layer is the last activation, pooling or norm in it.
 3. The group that gives the model's output is left out, and so is what only leads the last block to it.
+4. Of more than `MOST` layers `THINNED` are kept, evenly spaced in depth, the first and the last among them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 from torch import nn
 
 from shortcutscope.models.tracing import Call, Trace
@@ -31,6 +33,25 @@ _HEADS = (
     nn.LogSoftmax,
     nn.modules.dropout._DropoutNd,
 )
+
+
+#: As many default layers as are kept without thinning, and as many as are kept of more: neighbouring blocks
+#: of a deep network hardly differ, and every layer costs time and disk.
+MOST, THINNED = 20, 16
+
+
+def thinned(calls: Sequence[Call]) -> list[Call]:
+    """At most `MOST` of the calls, evenly spaced in depth."""
+    if len(calls) <= MOST:
+        return list(calls)
+    wanted = np.linspace(calls[0].leaves, calls[-1].leaves, THINNED)
+    kept: list[int] = []
+    for k, depth in enumerate(wanted):
+        low = kept[-1] + 1 if kept else 0
+        high = len(calls) - (THINNED - k) + 1  # as many must be left as are still to be kept
+        kept.append(min(range(low, high), key=lambda i: abs(calls[i].leaves - depth)))
+    kept[-1] = len(calls) - 1
+    return [calls[i] for i in kept]
 
 
 def block_calls(trace: Trace, channels: Mapping[Call, int]) -> list[Call]:
@@ -112,10 +133,13 @@ def _is_stage(call: Call) -> bool:
 
 
 def _rows(call: Call) -> Iterator[list[Call]]:
-    """The calls of the members of each Sequential or ModuleList in a module, also of the module itself."""
+    """The calls of the members of each Sequential or ModuleList in a module, also of the module itself.
+
+    The members of a Sequential may be called one by one, without it.
+    """
     if isinstance(call.module, nn.Sequential):
         yield call.inner
-    lists = [m for m in call.module.modules() if isinstance(m, nn.ModuleList)]
+    lists = [m for m in call.module.modules() if isinstance(m, nn.ModuleList | nn.Sequential)]
     for members in lists:
         own = set(members)
         if row := [inner for inner in call.inner if inner.module in own]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models import outputs
-from shortcutscope.models.blocks import block_calls
+from shortcutscope.models.blocks import block_calls, thinned
 from shortcutscope.models.head import Output
 from shortcutscope.models.layouts import (
     Layout,
@@ -97,6 +97,14 @@ class Layer:
         return outputs.replace(module_output, self.output, tensor)
 
 
+@dataclass(frozen=True)
+class LayerChoiceMade:
+    """Layers, and how they were chosen where not all that were asked for are among them."""
+
+    layers: tuple[Layer, ...]
+    note: str | None = None
+
+
 def find_layers(
     model: nn.Module,
     example: Tensor,
@@ -115,7 +123,8 @@ def find_layers(
         One batch, as the model takes it.
     layers
         ``"blocks"``: the blocks that the network is built of, and between them one layer for each
-        convolution or linear layer (see `shortcutscope.models.blocks`). ``"all"``: every module that runs
+        convolution or linear layer, of more than twenty sixteen evenly spaced in depth (see
+        `shortcutscope.models.blocks`). ``"all"``: every module that runs
         once and gives a floating-point tensor. Otherwise a name, names and patterns, or a function of
         (name, module). In a pattern ``*`` stands for any text without a dot and ``**`` for any text:
         ``"layer3.*"`` are the children of layer3, ``"**.relu"`` every module called relu.
@@ -139,6 +148,18 @@ def find_layers(
         A named module runs more than once, never, or without effect on the scores; the model returns NaN,
         or is compiled, scripted or wrapped.
     """
+    return choose_layers(model, example, layers, layouts=layouts, output=output).layers
+
+
+def choose_layers(
+    model: nn.Module,
+    example: Tensor,
+    layers: LayerChoice = "blocks",
+    *,
+    layouts: Mapping[str, str] | None = None,
+    output: Output = None,
+) -> LayerChoiceMade:
+    """As `find_layers`, and say what was left out."""
     traced = trace(model, example, output)
     overrides = layouts or {}
     _require_known(overrides, dict(model.named_modules(remove_duplicate=False)), "layouts")
@@ -150,8 +171,13 @@ def find_layers(
             f"no layer found for layers={layers!r}; name the modules, or use layers='all' "
             f"({', '.join(repr(call.name) for call in usable[:5]) or 'of which there is none'})"
         )
+    note, found = None, len(chosen)
+    if layers == "blocks":
+        chosen = thinned(chosen)
+        if len(chosen) < found:
+            note = f"{len(chosen)} of {found} blocks, evenly spaced in depth; name others with layers"
     layouts_of = placed_tokens(model, traced, read, chosen, list(overrides))
-    return tuple(_layer(call, layouts_of[call], traced) for call in chosen)
+    return LayerChoiceMade(tuple(_layer(call, layouts_of[call], traced) for call in chosen), note)
 
 
 def _layer(call: Call, layout: Layout, traced: Trace) -> Layer:

@@ -21,7 +21,7 @@ from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.head import Head, Output, as_head
-from shortcutscope.models.layers import Layer, LayerChoice, find_layers
+from shortcutscope.models.layers import Layer, LayerChoice, choose_layers
 from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
 from shortcutscope.models.preflight import AGAIN, TRIED, preflight
 from shortcutscope.models.targets import Target, class_count, resolve_task
@@ -107,6 +107,8 @@ class Plan:
         Of one sample on the disk.
     shard_rows
         A multiple of the batch size, so that a resumed scan forms the same batches.
+    layer_choice
+        Which of the default layers were taken, where there are many.
     """
 
     options: Options
@@ -121,6 +123,7 @@ class Plan:
     shard_rows: int
     head: Head
     assumed: tuple[str, ...] = ()
+    layer_choice: str | None = None
 
     def run(self, model: nn.Module, table: ImageTable, batch: Batch) -> dict[str, Array]:
         """The rows that one batch adds to the store, see `run_batch`."""
@@ -169,7 +172,8 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options, *, labels: 
     tried = next(batches(table, AGAIN if asked.settled else TRIED))
     batch = (tried[0][:FIRST], tried[1][:FIRST], tried[2][:FIRST])
     images = batch[0].to(device)
-    layers = find_layers(model, images, options.layers, layouts=options.layouts, output=options.output)
+    chosen = choose_layers(model, images, options.layers, layouts=options.layouts, output=options.output)
+    layers = chosen.layers
     memory_format = choose_memory_format(model, images) if options.channels_last else MemoryFormat()
     memory_format.apply(model)
     seen = preflight(
@@ -185,7 +189,19 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options, *, labels: 
     task, head = seen.head.read_task, seen.head
     options = replace(options, task=task)
     trial = Plan(
-        options, device, autocast, memory_format, layers, task, gradient, {}, 0, 0, head, seen.assumed
+        options,
+        device,
+        autocast,
+        memory_format,
+        layers,
+        task,
+        gradient,
+        {},
+        0,
+        0,
+        head,
+        seen.assumed,
+        chosen.note,
     )
     rows = trial.run(model, table, batch)
     logits = torch.from_numpy(rows["logits"])

@@ -82,7 +82,7 @@ class Scan:
 
     @property
     def remarks(self) -> Mapping[str, Any]:
-        """How it came to be, which no row depends on: ``"attribution"``, ``"memory_format"``."""
+        """How it came to be, which no row depends on: attribution, memory_format, layer_choice."""
         return self._reader.remarks
 
     def layer(self, name: str | Layer) -> Layer:

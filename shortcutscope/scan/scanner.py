@@ -18,8 +18,9 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.head import Output
 from shortcutscope.models.layers import Layer, LayerChoice
+from shortcutscope.models.outputs import first_float, pick
 from shortcutscope.models.targets import Target, predicted_class
-from shortcutscope.scan.batches import batches
+from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, Plan, make_plan
 from shortcutscope.scan.reading import Scan
@@ -65,6 +66,10 @@ class ScanEstimate:
         attribution that would be used.
     attribution
         That attribution, and why it is this one.
+    forward, reading
+        Seconds of a forward pass alone, and of reading, for one image.
+    memory_format, layer_choice
+        How images are laid out, and which layers were chosen; None where there was no choice.
     """
 
     n_samples: int
@@ -72,6 +77,10 @@ class ScanEstimate:
     bytes: int
     seconds: float
     attribution: AttributionChoice = field(default_factory=AttributionChoice)
+    forward: float = 0.0
+    reading: float = 0.0
+    memory_format: str | None = None
+    layer_choice: str | None = None
 
     def __str__(self) -> str:
         return (
@@ -225,7 +234,22 @@ def _measure(model: nn.Module, table: ImageTable, plan: Plan) -> ScanEstimate:
     plan.run(model, table, batch)  # its rows are on the host, so an accelerator has finished
     computing = time.perf_counter() - start
     per_batch = max(reading, computing) if options.workers else reading + computing
-    return ScanEstimate(n, plan.layers, n * plan.row_bytes, per_batch * n / len(batch[0]), plan.attribution)
+    start, size = time.perf_counter(), len(batch[0])
+    with torch.no_grad():
+        result = model(on_device(batch, plan.device, plan.memory_format))
+        pick(result, first_float(result) or ()).cpu()  # an accelerator has finished then
+    forward = time.perf_counter() - start
+    return ScanEstimate(
+        n,
+        plan.layers,
+        n * plan.row_bytes,
+        per_batch * n / size,
+        plan.attribution,
+        forward / size,
+        reading / size,
+        str(plan.memory_format),
+        plan.layer_choice,
+    )
 
 
 def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path, progress: bool) -> Scan:
@@ -252,6 +276,7 @@ def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path, progress:
             _samples(table, writer, plan.task),
             attribution=plan.attribution.to_json(),
             memory_format=str(plan.memory_format),
+            layer_choice=plan.layer_choice,
         )
     return Scan.open(out)
 

@@ -1,6 +1,8 @@
 import warnings
 from dataclasses import dataclass
+from itertools import accumulate
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -8,10 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.blocks import MOST, THINNED, thinned
 from shortcutscope.models.frozen import frozen, model_state
-from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.models.layers import Layer, choose_layers, find_layers
 from shortcutscope.models.layouts import _token_grid
-from shortcutscope.models.thin import thin_cnn1d, thin_cnn3d, thin_resnet18
+from shortcutscope.models.thin import BasicBlock, thin_cnn1d, thin_cnn3d, thin_resnet18
+from shortcutscope.models.tracing import Call
 
 STAGES_2222 = [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
 DEPTHS_RESNET50 = {1: 3, 2: 4, 3: 6, 4: 3}
@@ -83,12 +87,84 @@ def test_blocks_of_every_architecture(architecture, build):
     before = model_state(model)
     layers = find_layers(model, x)
     assert model_state(model) == before
-    assert [layer.name for layer in layers] == EXPECTED[architecture]
+    names, blocks = [layer.name for layer in layers], EXPECTED[architecture]
+    if len(blocks) > MOST:
+        assert (len(names), names[0], names[-1]) == (THINNED, blocks[0], blocks[-1])
+        assert names == [name for name in blocks if name in names]
+    else:
+        assert names == blocks
     assert [layer.layout for layer in layers] == LAYOUTS.get(architecture, ["NCHW"] * len(layers))
     depths = [layer.depth for layer in layers]
     assert depths == sorted(set(depths))
     assert depths[0] > 0
     assert depths[-1] <= 1
+
+
+class FacingStage(nn.Module):
+    """Blocks in a Sequential that are called one by one, as transformers' ResNet does."""
+
+    def __init__(self, width, blocks):
+        super().__init__()
+        self.layers = nn.Sequential(*(thin_block(width) for _ in range(blocks)))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def thin_block(width):
+    return BasicBlock(width, width, 1, 2)
+
+
+class Facing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedder = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU())
+        self.stages = nn.ModuleList(FacingStage(4, blocks) for blocks in (3, 4, 6, 3))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.embedder(x)
+        for stage in self.stages:
+            x = stage(x)
+        return {"logits": self.head(x.mean((2, 3)))}
+
+
+def test_m15_blocks_that_are_called_one_by_one_are_layers():
+    names = [layer.name for layer in find_layers(Facing(), torch.rand(2, 1, 16, 16))]
+    assert names == [
+        "embedder.1",
+        *(f"stages.{s}.layers.{b}" for s, n in enumerate((3, 4, 6, 3)) for b in range(n)),
+    ]
+
+
+def test_m15_a_flat_network_has_some_layers_spread_over_its_depth():
+    """As converters of other formats write them: one module after another, without blocks."""
+    flat = nn.Sequential()
+    for k in range(75):
+        flat.add_module(f"conv_{k}", nn.Conv2d(1 if k == 0 else 2, 2, 3, padding=1))
+        flat.add_module(f"relu_{k}", nn.ReLU())
+    flat.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    flat.add_module("flatten", nn.Flatten())
+    flat.add_module("fc", nn.Linear(2, 2))
+    model = torch.fx.symbolic_trace(flat)
+    made = choose_layers(model, torch.rand(2, 1, 8, 8))
+    assert len(made.layers) == THINNED
+    assert made.note == "16 of 75 blocks, evenly spaced in depth; name others with layers"
+    assert (made.layers[0].name, made.layers[-1].name) == ("relu_0", "relu_74")
+    gaps = np.diff([layer.depth for layer in made.layers])
+    assert gaps.max() < 1.5 * gaps.min()
+    assert len(find_layers(model, torch.rand(2, 1, 8, 8), "relu_*")) == 75
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=90))
+def test_m15_thinning_keeps_the_ends_and_the_order(steps):
+    calls = [Call(str(k), nn.Identity(), leaves=leaves) for k, leaves in enumerate(accumulate(steps))]
+    kept = thinned(calls)
+    assert len(kept) == (len(calls) if len(calls) <= MOST else THINNED)
+    assert kept == [call for call in calls if call in kept]
+    assert (kept[0], kept[-1]) == (calls[0], calls[-1])
 
 
 def test_layers_describe_what_the_hooks_see(architecture, build):

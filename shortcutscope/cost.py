@@ -1,0 +1,167 @@
+"""What an audit will cost in time, disk and memory, before it begins."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shortcutscope.errors import InputError
+from shortcutscope.models.layers import Layer
+from shortcutscope.scan.scanner import ScanEstimate
+
+#: Bytes that probing holds for each sample and feature: the features in single and double precision, centred,
+#: and of one fold.
+BYTES_PER_FEATURE = 24.7
+#: Samples per class on which taking a concept out is measured: at each layer, and at the last one.
+EDITED, EDITED_LAST = 80, 160
+#: Images, maps, and cells of a map, of the extent of one concept.
+EXTENT_IMAGES, EXTENT_MAPS, EXTENT_CELLS = 480, 10, 256
+#: Directions and resamples of the effective rank of one concept, at most.
+RANK_DIRECTIONS, RANK_RESAMPLES = 17, 300
+
+
+@dataclass(frozen=True)
+class AuditEstimate:
+    """What an audit will cost at most: where the network encodes every concept.
+
+    Attributes
+    ----------
+    scan
+        Of the scan alone.
+    stages
+        Seconds of each stage, measured on a batch of images and on small matrices of this machine. What is
+        discovered comes on top, at the same price for each concept.
+    n_concepts
+        Concepts that are examined.
+    memory
+        Bytes that the statistics hold at once.
+    """
+
+    scan: ScanEstimate
+    stages: Mapping[str, float]
+    n_concepts: int
+    memory: int
+
+    @property
+    def n_samples(self) -> int:
+        """Images to scan."""
+        return self.scan.n_samples
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Layers to record."""
+        return self.scan.layers
+
+    @property
+    def bytes(self) -> int:
+        """On the disk."""
+        return self.scan.bytes
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages."""
+        return sum(self.stages.values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.stages.items())
+        return f"{self.scan}; with {self.n_concepts} concepts at most about {self.seconds:.0f} s ({parts})"
+
+
+def audit_cost(scan: ScanEstimate, *, n_concepts: int, n_classes: int, n_permutations: int) -> AuditEstimate:
+    """What an audit costs, from what its scan does.
+
+    Parameters
+    ----------
+    scan
+        Measured, see `shortcutscope.scan.scanner.estimate`.
+    n_concepts, n_classes, n_permutations
+        Of the audit.
+    """
+    n, n_layers, k = scan.n_samples, len(scan.layers), n_concepts
+    image = scan.forward + scan.reading
+    ordering = _timed(lambda: np.argsort(_VALUES)) * n / len(_VALUES)
+    product = _timed(lambda: _SQUARE @ _SQUARE) / len(_SQUARE) ** 3
+    ridge = _timed(lambda: np.linalg.lstsq(_TALL, _TALL[:, 0], rcond=None))
+    widths = [features(layer) for layer in scan.layers]
+    fits = [product * n * d * min(n, d) for d in widths]
+    edited = EDITED * n_classes * (n_layers - 1) + EDITED_LAST * n_classes
+    stages = {
+        "reading": n * scan.reading,
+        "scan": scan.seconds,
+        "probing": 3 * sum(fits) + n_layers * k * n_permutations * ordering,
+        "use": k * (edited * scan.forward + EDITED_LAST * n_classes * scan.reading),
+        "extent": k * (min(n, EXTENT_IMAGES) * image + EXTENT_MAPS * EXTENT_CELLS * ridge),
+        "rank": k * RANK_DIRECTIONS * (max(fits) + RANK_RESAMPLES * ordering),
+    }
+    return AuditEstimate(scan, stages, k, statistics_bytes(n, scan.layers, k, n_permutations))
+
+
+def features(layer: Layer) -> int:
+    """What is recorded of a layer for probes: three statistics of each channel, and a class token."""
+    return layer.channels * (4 if layer.prefix_tokens else 3)
+
+
+def statistics_bytes(n: int, layers: Sequence[Layer], n_concepts: int, n_permutations: int) -> int:
+    """Bytes that probing holds at once: one layer's features, and the permutations of every concept.
+
+    Examples
+    --------
+    >>> layer = Layer("layer4", "Block", "NCHW", (2048, 7, 7), 0.9, grid=(7, 7))
+    >>> round(statistics_bytes(200_000, [layer], 20, 200) / 1e9)
+    37
+    """
+    widest = max(features(layer) for layer in layers)
+    return int(BYTES_PER_FEATURE * n * widest + 8 * n_permutations * n * n_concepts)
+
+
+def require_memory(needed: int) -> None:
+    """Refuse an audit whose statistics this machine cannot hold.
+
+    Raises
+    ------
+    InputError
+        Says how much is needed, how much there is, and what needs less.
+    """
+    there = available_memory()
+    if there is not None and needed > there:
+        raise InputError(
+            f"the statistics of this audit hold about {needed / 2**30:.1f} GiB at once, and "
+            f"{there / 2**30:.1f} GiB of memory are free: audit fewer samples, fewer concepts (--concepts), "
+            "layers with fewer channels (--layers) or fewer permutations (--permutations), or use a machine "
+            "with more memory"
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had, also within a container; None where the system does not say."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")]
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{x}").read_text().strip() for x in ("max", "current"))
+        found += [int(limit) - int(used)] if limit.isdigit() else []
+    except (OSError, ValueError):
+        pass
+    if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    return max(0, min(found)) if found else None
+
+
+_VALUES = np.random.default_rng(0).random(4096)
+_SQUARE = _VALUES[:, None][:384] * _VALUES[None, :384]
+_TALL = np.random.default_rng(1).random((EXTENT_IMAGES, 32))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of three runs."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
