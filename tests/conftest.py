@@ -12,6 +12,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Else hypothesis loads it within a test, deep in its stack, where Python 3.11 fails to compile it.
 import hypothesis.internal.conjecture.optimiser  # noqa: F401
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine draws slowly, which is no defect of a test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

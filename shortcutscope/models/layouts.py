@@ -104,17 +104,14 @@ class _Detector:
             if call.tensor is None or not 1 <= len(call.shape) <= 4:
                 continue
             override = self.overrides.get(call.name)
-            extra: tuple[int, ...] | None = None
-            if override:
-                name, extra = _parse_override(call, override)
-            else:
-                name = self._name(index, call)
+            name, extra = _parse_override(call, override) if override else (self._name(index, call), None)
             if name is None:
                 continue
             self.found[call] = name
             layout = self._layout(call, name, None if extra is None else len(extra))
-            leading = extra is None or extra == tuple(range(len(extra)))
-            self.layouts[call] = layout if leading else replace(layout, extra_tokens=extra)
+            if extra is not None and extra != tuple(range(len(extra))):
+                layout = replace(layout, extra_tokens=extra)
+            self.layouts[call] = layout
         return self.layouts
 
     def _name(self, index: int, call: Call) -> LayoutName | None:
