@@ -172,7 +172,7 @@ BAD = {
     "unknown audited split": (["{csv}", "--audit-split", "fold1"], "no split 'fold1'"),
     "keywords that are no JSON": (["{csv}", "--model-kwargs", "width=3"], "is not JSON"),
     "keywords that are no object": (["{csv}", "--model-kwargs", "[3]"], "must be a JSON object"),
-    "neither raise nor skip": (["{csv}", "--on-unreadable", "ignore"], "--on-unreadable 'ignore'"),
+    "neither raise nor skip": (["{csv}", "--on-unreadable", "ignore"], "--on-unreadable ignore"),
     "no such weights": (["{csv}", "--weights", "nowhere.pt"], "nowhere.pt"),
     "unknown layer": (["{csv}", "--layers", "encoder"], "encoder"),
     "two roles of the training data": (["{csv}", "--train-data", "{csv}", "--trained-on-these"], "same"),

@@ -351,7 +351,7 @@ def test_bad_input_is_refused_before_any_long_work(study, monkeypatch):
         ("different numbers of classes", (biased, thin_resnet18(num_classes=3, width=4), table), {}),
         ("no column 'ruler'", (biased, unbiased, table), {"concept": "ruler"}),
         ("name the concept", (biased, unbiased, bare), {}),
-        ("makes 3 concepts", (biased, unbiased, bare), {"concept": "room"}),
+        ("is several concepts", (biased, unbiased, bare), {"concept": "room"}),
         ("also in train|are given both", (biased, unbiased, table), {"train": table}),
         ("is 0 for all", (biased, unbiased, clean_twin(table)), {"concept": "tag"}),
         ("'before'", (biased, {"before": unbiased}, table), {}),

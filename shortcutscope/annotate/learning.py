@@ -136,8 +136,8 @@ def fit_drawers(
         count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
         looked_at = balanced(values, labels, rows, count, generator)
         images = torch.stack([table[int(row)][0] for row in looked_at])
-        known = (values[looked_at], labels[looked_at])
-        drawers.append(Drawer.fit(model, vectors, layers, images, *known, threshold))
+        carries, classes = values[looked_at], labels[looked_at]
+        drawers.append(Drawer.fit(model, vectors, layers, images, carries, classes, threshold))
     fitted = Drawers(tuple(drawers), folds, scores, layers)
     return calibrated(fitted, model, table, values, labels, generator, concept.name)
 
@@ -184,8 +184,8 @@ def calibrated(
             {key: shown[rest] for key, shown in measured.items()}, scores[rest], known[rest], folds[rest]
         )
         assert taught.presence is not None
-        own = {key: shown[~rest] for key, shown in measured.items()}
-        told[~rest] = taught.presence.probability(own, scores[~rest])
+        judged = {key: shown[~rest] for key, shown in measured.items()}
+        told[~rest] = taught.presence.probability(judged, scores[~rest])
         drawers.append(taught)
     require_told(told, known, name)
     return replace(fitted, drawers=tuple(drawers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -19,7 +19,6 @@ from shortcutscope.cli.inputs import (
     open_training_columns,
     present_choice,
     target_choice,
-    unreadable_choice,
     with_roles,
 )
 from shortcutscope.cli.options import (
@@ -182,7 +181,7 @@ def audit(
         positive=positive,
         n_permutations=permutations,
         n_bootstrap=bootstrap,
-        on_unreadable=unreadable_choice(on_unreadable),
+        on_unreadable=cast(Any, on_unreadable),  # one of two words: looked up with the other options
         seed=seed,
         model_spec=model,
         keep_paths=keep_paths,

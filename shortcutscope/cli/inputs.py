@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from shortcutscope.cli.options import DataOptions, HeadOptions, ModelOptions
 from shortcutscope.errors import InputError
@@ -301,16 +301,6 @@ def present_choice(texts: Sequence[str] | None) -> dict[str, str]:
 def target_choice(text: str) -> str | int:
     """``predicted``, ``label`` or the number of a class."""
     return int(text) if text.lstrip("-").isdigit() else text
-
-
-def unreadable_choice(text: str) -> Literal["raise", "skip"]:
-    """``raise`` or ``skip``, and nothing else."""
-    choices: dict[str, Literal["raise", "skip"]] = {"raise": "raise", "skip": "skip"}
-    if text not in choices:
-        raise InputError(
-            f"--on-unreadable {text!r} is not allowed; give raise, or skip to leave such images out"
-        )
-    return choices[text]
 
 
 def window_choice(text: str) -> Any:

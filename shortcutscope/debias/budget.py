@@ -8,9 +8,10 @@ from typing import Any
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Objective
 from shortcutscope.debias.training.fit import Training, fit
+from shortcutscope.debias.training.settings import Start
 
 
 def budget(materials: Materials, share: float = 1.0, start: Start | None = None) -> Training:

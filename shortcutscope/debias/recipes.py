@@ -28,9 +28,10 @@ from shortcutscope.debias.clarc.rrr import rrr
 from shortcutscope.debias.distillation.options import Distillation
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.groups import has_conflicting
-from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.samples import CLEAN_SHARE
 from shortcutscope.debias.segmentation import spatial_specificity
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 
 #: What a recipe may need, and where to have it from.

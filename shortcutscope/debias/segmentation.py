@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform_geometry import follow
-from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective
 from shortcutscope.debias.segmenter import Segmenter, enlarged
 from shortcutscope.debias.training.augmentation import SHIFTS, shifted
 from shortcutscope.debias.training.fit import fit
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.thin import seeded

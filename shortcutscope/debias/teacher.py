@@ -20,9 +20,10 @@ from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.distillation.matching import pooled
 from shortcutscope.debias.gate import Gate
-from shortcutscope.debias.materials import Materials, Start
+from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.objective import CrossEntropy, forward_with_layers
 from shortcutscope.debias.training.fit import Training, fit
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer

@@ -17,7 +17,7 @@ from shortcutscope.data.apart import assert_tables_apart, shared_rows
 from shortcutscope.data.planting import PlantedSource
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
-from shortcutscope.debias.materials import Floats, Materials, Start
+from shortcutscope.debias.materials import Floats, Materials
 from shortcutscope.debias.pixel_masks import InputMasks, input_masks
 from shortcutscope.debias.recipes import NEEDS, Recipe, get_recipe, lacking
 from shortcutscope.debias.recommendation import recommend
@@ -25,6 +25,7 @@ from shortcutscope.debias.scores import of_initial, reading, released, trained_h
 from shortcutscope.debias.student import Student, student_folder, version
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.debias.training.processes import is_first
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 from shortcutscope.finding import Finding

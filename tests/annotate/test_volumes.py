@@ -67,7 +67,7 @@ def test_nifti_volumes_of_another_orientation_and_size_than_the_model_takes(tmp_
     names = [f"v{k:02d}.nii.gz" for k in range(COUNT)]
     for name, volume in zip(names, volumes, strict=True):
         nibabel.save(nibabel.Nifti1Image(volume, AFFINE), tmp_path / name)
-    frame = pd.DataFrame({"image": names, "label": labels})
+    frame = pd.DataFrame({"sample_id": names, "image": names, "label": labels})
     table = ImageTable.from_frame(frame, root=tmp_path, transform=Normalize(0.4, 0.2, size=(16, 16, 16)))
     masks = drawn(table, carries, tmp_path)
     assert {entry.kind for entry in masks.entries} == {"volume"}
@@ -111,7 +111,8 @@ def test_frames_of_a_dicom_file(tmp_path):
         data.HighBit, data.PixelRepresentation = 15, 0
         data.PixelData = (volume * 65535).astype(np.uint16).tobytes()
         data.save_as(tmp_path / name, enforce_file_format=True)
-    table = ImageTable.from_frame(pd.DataFrame({"image": names, "label": labels}), root=tmp_path)
+    frame = pd.DataFrame({"sample_id": names, "image": names, "label": labels})
+    table = ImageTable.from_frame(frame, root=tmp_path)
     masks = drawn(table, carries, tmp_path)
     assert {entry.size for entry in masks.entries} == {shape}
     assert overlap(masks, truths, carries) > 0.6

@@ -344,7 +344,7 @@ def test_label_outside_the_models_outputs(model, tmp_path):
 
 
 def test_wrong_channel_count(table, tmp_path):
-    with pytest.raises(InputError, match=r"1 channel.*takes 3.*mode='L' or 'RGB'"):
+    with pytest.raises(InputError, match=r"1 channel.*takes 3.*--mode RGB"):
         run(thin_resnet18(in_channels=3, width=4), table, tmp_path / "scan")
 
 

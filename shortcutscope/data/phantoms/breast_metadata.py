@@ -156,7 +156,8 @@ def _drawn(kind: tuple[Any, ...], n: int, generator: np.random.Generator) -> Arr
 def _dates(n: int, generator: np.random.Generator) -> Array:
     days = generator.integers(0, 5000, n)
     dates = np.datetime64("2001-01-01") + days.astype("timedelta64[D]")
-    return dates.astype(str).astype(object)
+    texts: Array = dates.astype(str).astype(object)
+    return texts
 
 
 def _radiomics(n: int, generator: np.random.Generator) -> dict[str, Array]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from shortcutscope.data.joining import joined
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.budget import train
-from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.teacher import require_clean, teacher_training
 from shortcutscope.debias.training.fit import Training
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 
 

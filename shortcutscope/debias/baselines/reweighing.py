@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from shortcutscope.debias.budget import budget, train
 from shortcutscope.debias.groups import Groups, balanced_weights, reweighing_weights, training_groups
-from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.samples import CLEAN_SHARE, Samples
 from shortcutscope.debias.teacher import train_teacher
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 
 

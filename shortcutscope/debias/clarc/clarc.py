@@ -30,9 +30,10 @@ from shortcutscope.debias.clarc.correction import fitted_in_turn
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
 from shortcutscope.debias.clarc.projection import Edit, Shift, evaluating
 from shortcutscope.debias.clarc.second_gradient import twice_differentiable
-from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
 from shortcutscope.debias.training.fit import fit
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.targets import find_logits

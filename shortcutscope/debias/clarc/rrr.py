@@ -12,10 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
 from shortcutscope.debias.clarc.second_gradient import twice_differentiable
-from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
 from shortcutscope.debias.training.augmentation import SHIFTS, shifted
 from shortcutscope.debias.training.fit import fit
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.targets import find_logits
 

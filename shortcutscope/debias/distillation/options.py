@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from shortcutscope.debias.distillation.matching import FORMS, Form
 from shortcutscope.debias.distillation.teacher_start import TEACHER_STARTS, TeacherStart
-from shortcutscope.debias.materials import Start
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer, find_layers
 

@@ -27,7 +27,7 @@ from shortcutscope.debias.distillation.matching import Pair, pair_layers
 from shortcutscope.debias.distillation.options import Distillation, chosen_layers, student_layers
 from shortcutscope.debias.distillation.teacher_start import StartChoice, teacher_start
 from shortcutscope.debias.gate import Gate, gate, require_testable
-from shortcutscope.debias.materials import Materials, Outcome, Start
+from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.samples import Samples
 from shortcutscope.debias.teacher import (
     Ensemble,
@@ -38,6 +38,7 @@ from shortcutscope.debias.teacher import (
     train_teacher,
 )
 from shortcutscope.debias.training.fit import fit
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
@@ -87,7 +88,8 @@ def distil(
     samples = _samples(materials, options)
     if materials.judged_on is not None and materials.concept is not None:
         require_testable(materials.judged_on, materials.concept)
-    begun = materials.start if options.start in (None, "teacher") else options.start
+    asked = options.start
+    begun: Start = materials.start if asked is None or asked == "teacher" else asked
     student = materials.network(begun)
     layers = student_layers(student, materials.example(), options)
     weights, why = chosen_layers(layers, options, materials.layers)

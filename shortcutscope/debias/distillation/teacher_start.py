@@ -27,8 +27,9 @@ from tqdm.auto import tqdm
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.groups import has_conflicting
-from shortcutscope.debias.materials import Materials, Start
+from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.teacher import require_clean, teacher_training, train_teacher
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.targets import predicted_class
 from shortcutscope.scan.predictions import predict_logits
@@ -111,8 +112,8 @@ def choose_start(materials: Materials) -> StartChoice:
     wrong = predicted_class(predict_logits(materials.model, clean)).numpy() != labels
     try:
         materials.network("fresh")
-    except InputError as error:
-        reason = f"the teacher began from the biased network, since no new weights can be drawn: {error}"
+    except InputError as refusal:
+        reason = f"the teacher began from the biased network, since no new weights can be drawn: {refusal}"
         return StartChoice("model", reason)
     folds = _folds(labels, groups, wrong)
     if folds is None:

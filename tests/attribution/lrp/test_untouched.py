@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from shortcutscope.attribution.lrp import COMPOSITES, audit_defects, default_composite, propagation
+from shortcutscope.errors import ModelError
 from shortcutscope.models.frozen import frozen, model_state
 
 FAMILIES = [
@@ -74,7 +75,7 @@ def test_nothing_stays_after_an_exception():
     model = Fails().eval()
     before = model_state(model)
     x = torch.randn(1, 3, 8, 8)
-    with pytest.raises(ValueError, match="in the middle"), frozen(model), propagation(COMPOSITES["gamma"]):
+    with pytest.raises(ModelError, match="in the middle"), frozen(model), propagation(COMPOSITES["gamma"]):
         model(x.clone().requires_grad_())
     with pytest.raises(ValueError, match="in the middle"):
         audit_defects(model, x, COMPOSITES["gamma"])

@@ -21,7 +21,7 @@ def test_all_take_the_same_number_of_steps_on_biased_samples(materials) -> None:
 
 def test_the_same_seed_gives_the_same_network_and_another_seed_another(materials) -> None:
     def weights(seed: int) -> torch.Tensor:
-        return erm(replace(materials, seed=seed)).model.fc.weight.detach()
+        return erm(replace(materials, seed=seed, start="fresh")).model.fc.weight.detach()
 
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
@@ -38,7 +38,7 @@ def test_clean_samples_alone_are_trained_on_as_a_teacher_is(recipe, materials, m
     original = module.train
     monkeypatch.setattr(module, "train", spy)
     short = materials.training.but(steps=2)
-    outcome = recipe(replace(materials, seed=1), training=short)
+    outcome = recipe(replace(materials, seed=1, start="fresh"), training=short)
     assert seen["table"] is materials.clean
     assert outcome.steps == 0
     assert outcome.details["clean_steps"] == 2

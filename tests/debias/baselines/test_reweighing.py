@@ -67,7 +67,7 @@ def test_balanced_finetuning_is_balanced_distillation_without_a_term_of_the_teac
     began = materials.model.state_dict()
     assert any(not torch.equal(values, began[name]) for name, values in own.model.state_dict().items())
     assert all(parameter.requires_grad for parameter in own.model.parameters())
-    assert any("fine-tuned on the 32 clean samples first" in note for note in own.notes)
+    assert any("trained on the 32 clean samples first" in note for note in own.notes)
     with pytest.raises(InputError, match=r"clean_share is 1\.0"):
         balanced_finetune(materials, clean_share=1.0)
 

@@ -139,7 +139,7 @@ def test_the_penalty_is_the_slope_by_hand_also_behind_inplace_operations(materia
 
 
 def test_training_pulls_the_slope_down_and_leaves_the_model_alone(materials: Materials) -> None:
-    given = replace(materials, training=Training(steps=12, batch_size=32, precision="fp32"))
+    given = replace(materials, training=Training(steps=12, batch_size=32, lr=3e-3, precision="fp32"))
     before = model_state(materials.model)
     outcome = rr_clarc(given, layers="blocks.1", strength=30.0)
     assert model_state(materials.model) == before
