@@ -30,10 +30,11 @@ from shortcutscope.bench.runner import Case, Settings
 from shortcutscope.data.artifacts import get_artifact
 from shortcutscope.debias.distillation.teacher_start import StartChoice, TeacherStart, teacher_start
 from shortcutscope.debias.gate import Gate, gate
-from shortcutscope.debias.materials import Materials, Start
+from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.teacher import Teacher, train_teacher
 from shortcutscope.debias.training.fit import Training, fit
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.finding import Finding
 from shortcutscope.models.thin import thin_cnn3d, thin_resnet18
 from shortcutscope.models.thin_classics import thin_alexnet, thin_densenet121

@@ -119,7 +119,7 @@ def test_most_samples_are_scored_without_being_fitted_and_further_ones_can_be():
     assert adjusted_rand_score(members, fitted.membership) > 0.99
     component, outlier = fitted.assess(vectors[:50])
     np.testing.assert_array_equal(component, fitted.membership[:50])
-    np.testing.assert_allclose(outlier, fitted.outlier[:50])
+    np.testing.assert_allclose(outlier, fitted.outlier[:50], rtol=1e-5)  # projected in float32
 
 
 def test_rows_choose_a_class_and_the_seed_decides():
