@@ -149,6 +149,8 @@ EXTRA = (
     "--method", "--threshold", "--export", "--format", "--clean", "--held-out", "--test",
     "--finding", "--recipe", "--concept", "--masks", "--option", "--start", "--epochs", "--lr",
     "--students", "--out", "--csv", "--shape", "--json", "--jobs", "--model", "--data",
+    "--present", "--missing", "--label-output", "--output-names",
+    "--output", "--link", "--classes", "--window", "--max-pixels", "--weights-key", "--keep-paths",
 )  # fmt: skip
 
 
