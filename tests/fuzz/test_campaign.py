@@ -173,7 +173,10 @@ def mutated(command: list[str], rng: np.random.Generator, odd: tuple[str, ...]) 
 
 def test_r12_malformed_command_lines(world: World, tmp_path: Path) -> None:
     rng = generator(0)
-    odd = (*ODD, str(world.manifest), str(world.weights), str(world.folder), str(world.run))
+    spare = [tmp_path / path.name for path in (world.manifest, world.weights)]  # may be written over
+    for path, source in zip(spare, (world.manifest, world.weights), strict=True):
+        shutil.copy(source, path)
+    odd = (*ODD, *map(str, spare), str(world.folder))
     cases = []
     for number in range(300):
         out = tmp_path / f"case-{number:03d}"
