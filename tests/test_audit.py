@@ -183,7 +183,8 @@ def test_u16_a_balanced_table_without_training_samples_decides_nothing(planted, 
 
 def test_lrp_changes_the_pictures_and_no_verdict(planted, audited, tmp_path):
     model, train, held_out = planted
-    options = {"concepts": ["tag", "coin", "sex"], "train": train, "attribution": "lrp", **OPTIONS}
+    named = {"concepts": ["tag", "coin", "sex"], "present": {"sex": "M"}}
+    options = {**named, "train": train, "attribution": "lrp", **OPTIONS}
     result = ss.audit(model, held_out, tmp_path / "run", **options)
     assert result.findings == audited.findings
     assert result.run["attribution"]["used"] == "lrp:epsilon_plus"

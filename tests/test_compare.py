@@ -181,7 +181,7 @@ def test_every_network_is_audited_in_its_own_space(compared):
     verdict = row(comparison, "unbiased", "balanced", "verdict", "tag")
     assert verdict.better is True
     assert verdict.note.startswith("shortcut → ")
-    assert row(comparison, "unbiased", "balanced", "accuracy", "with sex=F").part == "subgroup"
+    assert row(comparison, "unbiased", "balanced", "accuracy", "with sex=M").part == "subgroup"
 
 
 def test_layers_agree_with_the_profile_of_the_audit(compared):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -216,6 +217,7 @@ def leaving(command, capsys):
 def test_r8_a_signal_ends_a_command_with_one_line(capsys, number):
     def wait() -> None:
         os.kill(os.getpid(), number)
+        time.sleep(30)  # until the signal is here
 
     before = signal.getsignal(signal.SIGTERM)
     code, err = leaving(wait, capsys)
