@@ -11,8 +11,6 @@ from pathlib import Path, PurePosixPath
 
 from shortcutscope.errors import InputError, ShortcutscopeError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-
 _MENDS = {
     errno.ENOSPC: "the disk is full. Nothing before it is lost; free some space and run the same command "
     "again, it goes on from there",
