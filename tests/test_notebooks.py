@@ -63,6 +63,7 @@ def test_audit_notebook_reaches_the_verdicts_its_text_speaks_of(tmp_path: Path) 
     assert "encoded, not used" in text or "encoded and used, not associated" in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet_kernel")
 def test_search_notebook_finds_what_was_planted(tmp_path: Path) -> None:
     (path,) = (p for p in NOTEBOOKS if p.stem == "02_find_and_mark")
@@ -91,6 +92,7 @@ def test_mask_notebook_draws_the_letters_and_refuses_the_noise(tmp_path: Path) -
     assert "equal to the pixel: True" in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet_kernel")
 def test_debias_notebook_unlearns_the_tag(tmp_path: Path) -> None:
     (path,) = (p for p in NOTEBOOKS if p.stem == "04_debias")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import pytest
 import timm
@@ -105,10 +105,10 @@ ARCHITECTURES = [
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
 
 
-@cache
+@lru_cache(maxsize=1)
 def _built(name: str) -> nn.Module:
-    # Large models are mostly initialisation time; the tests compare states before and after instead of
-    # trusting that they get a fresh one.
+    # Large models are mostly initialisation time and memory: the tests of a file that take one follow each
+    # other, and compare states before and after instead of trusting that they get a fresh one.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return BY_NAME[name].build()
@@ -116,7 +116,7 @@ def _built(name: str) -> nn.Module:
 
 @pytest.fixture
 def build() -> Callable[[str], tuple[nn.Module, Tensor]]:
-    """A model of the list, one object per session, with a batch of two for it."""
+    """A model of the list, one object for all tests in a row, with a batch of two for it."""
 
     def built(name: str) -> tuple[nn.Module, Tensor]:
         generator = torch.Generator().manual_seed(1)
@@ -127,4 +127,5 @@ def build() -> Callable[[str], tuple[nn.Module, Tensor]]:
 
 def pytest_generate_tests(metafunc):
     if "architecture" in metafunc.fixturenames:
-        metafunc.parametrize("architecture", [architecture.name for architecture in ARCHITECTURES])
+        names = [architecture.name for architecture in ARCHITECTURES]
+        metafunc.parametrize("architecture", names, scope="module")  # one network after the other

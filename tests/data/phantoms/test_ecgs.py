@@ -55,12 +55,11 @@ def test_hypertrophy_has_its_signs(table):
         assert mean(x.max(2), lead, 1) > mean(x.max(2), lead, 0) + 0.15
     for lead in ("V1", "V2"):
         assert mean(x.min(2), lead, 1) < mean(x.min(2), lead, 0) - 0.25
-    t = np.stack([x[i][:, _t_wave(i)] for i in range(len(x))])
+    t = np.stack([y[:, _t_wave(recording)] for y, recording in zip(x, recordings(400, 5), strict=True)])
     assert mean(t, "V6", 1) < 0.02 < 0.1 < mean(t, "V6", 0)
 
 
-def _t_wave(i):
-    recording = recordings(400, 5)[i]
+def _t_wave(recording):
     times = 100 * (recording.beats + 0.29 * np.sqrt(recording.intervals))
     return round(float(times[(times > 5) & (times < 395)][0]))
 
