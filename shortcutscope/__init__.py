@@ -6,47 +6,48 @@ The names below load their module on first use, so that ``import shortcutscope``
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from shortcutscope._version import __version__
 
 _HOME = {
     "ImageTable": "shortcutscope.data.table",
-    "plant": "shortcutscope.data.planting",
-    "triad": "shortcutscope.data.planting",
-    "get_artifact": "shortcutscope.data.artifacts",
-    "radiographs": "shortcutscope.data.phantoms",
-    "heads": "shortcutscope.data.phantoms",
-    "counterfactual": "shortcutscope.data.phantoms",
-    "breast_mri": "shortcutscope.data.phantoms",
-    "ecgs": "shortcutscope.data.phantoms",
+    "plant": "shortcutscope.planting.planting",
+    "triad": "shortcutscope.planting.planting",
+    "get_artifact": "shortcutscope.planting.artifacts",
+    "radiographs": "shortcutscope.planting.phantoms",
+    "heads": "shortcutscope.planting.phantoms",
+    "counterfactual": "shortcutscope.planting.phantoms",
+    "breast_mri": "shortcutscope.planting.phantoms",
+    "ecgs": "shortcutscope.planting.phantoms",
     "open_dataset": "shortcutscope.data.medical",
     "load_model": "shortcutscope.models.loading",
     "find_layers": "shortcutscope.models.layers",
     "frozen": "shortcutscope.models.frozen",
     "attribute": "shortcutscope.attribution.attribute",
     "Attribution": "shortcutscope.attribution.attribute",
-    "Head": "shortcutscope.models.head",
+    "Head": "shortcutscope.models.heads.head",
     "Scan": "shortcutscope.scan.scanner",
     "Concept": "shortcutscope.probes.concept",
     "audit": "shortcutscope.audit",
-    "Audit": "shortcutscope.audit",
-    "Finding": "shortcutscope.finding",
+    "Audit": "shortcutscope.audit.stages",
+    "Finding": "shortcutscope.audit.finding",
     "screen_metadata": "shortcutscope.discover.metadata",
     "Circuit": "shortcutscope.discover.circuits",
     "draw_circuit": "shortcutscope.report.circuit",
-    "Retrieval": "shortcutscope.annotate.retrieve",
-    "Hits": "shortcutscope.annotate.hits",
-    "read_marks": "shortcutscope.annotate.imports",
+    "Retrieval": "shortcutscope.retrieval.retrieval",
+    "Hits": "shortcutscope.retrieval.hits",
+    "read_marks": "shortcutscope.retrieval.imports",
     "compare": "shortcutscope.compare",
-    "Comparison": "shortcutscope.compare",
-    "debias": "shortcutscope.debias.unlearn",
+    "Comparison": "shortcutscope.compare.result",
+    "debias": "shortcutscope.debias",
     "distill": "shortcutscope.debias.unlearn",
     "Student": "shortcutscope.debias.student",
     "Training": "shortcutscope.debias.training.fit",
 }
+
+#: Folders that are called like functions.
+_ROOMS = ("audit", "compare", "debias")
 
 __all__ = [
     "Attribution",
@@ -86,53 +87,40 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from shortcutscope.annotate.hits import Hits
-    from shortcutscope.annotate.imports import read_marks
-    from shortcutscope.annotate.retrieve import Retrieval
     from shortcutscope.attribution.attribute import Attribution, attribute
-    from shortcutscope.audit import Audit, audit
-    from shortcutscope.compare import Comparison, compare
-    from shortcutscope.data.artifacts import get_artifact
+    from shortcutscope.audit.finding import Finding
+    from shortcutscope.audit.stages import Audit, audit
+    from shortcutscope.compare.before_after import Comparison, compare
     from shortcutscope.data.medical import open_dataset
-    from shortcutscope.data.phantoms import breast_mri, counterfactual, ecgs, heads, radiographs
-    from shortcutscope.data.planting import plant, triad
     from shortcutscope.data.table import ImageTable
     from shortcutscope.debias.student import Student
     from shortcutscope.debias.training.fit import Training
     from shortcutscope.debias.unlearn import debias, distill
     from shortcutscope.discover.circuits import Circuit
     from shortcutscope.discover.metadata import screen_metadata
-    from shortcutscope.finding import Finding
     from shortcutscope.models.frozen import frozen
-    from shortcutscope.models.head import Head
+    from shortcutscope.models.heads.head import Head
     from shortcutscope.models.layers import find_layers
     from shortcutscope.models.loading import load_model
+    from shortcutscope.planting.artifacts import get_artifact
+    from shortcutscope.planting.phantoms import breast_mri, counterfactual, ecgs, heads, radiographs
+    from shortcutscope.planting.planting import plant, triad
     from shortcutscope.probes.concept import Concept
     from shortcutscope.report.circuit import draw_circuit
+    from shortcutscope.retrieval.hits import Hits
+    from shortcutscope.retrieval.imports import read_marks
+    from shortcutscope.retrieval.retrieval import Retrieval
     from shortcutscope.scan.scanner import Scan
 
 
-class _Face(ModuleType):
-    """Keeps functions such as ``audit`` from being hidden by the module or folder of that name.
-
-    After importing a submodule, Python binds it on its package. Where the public face has a function
-    of the same name, that binding is left out: ``shortcutscope.audit`` is always the function, and
-    ``from shortcutscope.audit import Audit`` works all the same.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        setattr(self, name, value)
-        return value
-
-    def __dir__(self) -> list[str]:
-        return sorted(__all__)
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(_HOME[name])
+    value = home if name in _ROOMS else getattr(home, name)
+    globals()[name] = value
+    return value
 
 
-sys.modules[__name__].__class__ = _Face
+def __dir__() -> list[str]:
+    return sorted(__all__)

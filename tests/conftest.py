@@ -19,6 +19,10 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
+#: Fixtures that several rooms share, in tests/support.
+pytest_plugins = ["annotation_fixtures"]
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with pneumoniamnist.npz and mednist/: $SHORTCUTSCOPE_DATA, else ../shared/data."""

@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 import shortcutscope as ss
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
-from shortcutscope.models.thin import ThinResNet, seeded
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.thin import ThinResNet
 
 #: A device that PyTorch knows, and that needs no driver; here its tensors have values.
 DEVICE = torch.device("meta")

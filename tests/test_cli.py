@@ -14,17 +14,17 @@ import pandas as pd
 import pytest
 import torch
 
-from shortcutscope.bench.runner import Suite
-from shortcutscope.bench.study import MODEL, Study, write_study
+from shortcutscope.benchmarks.runner import Suite
+from shortcutscope.benchmarks.study import MODEL, Study, write_study
 from shortcutscope.cli import main
 from shortcutscope.cli.inputs import open_table, open_training_columns, with_roles
 from shortcutscope.cli.options import DataOptions
-from shortcutscope.data.artifacts import get_artifact
-from shortcutscope.data.phantoms import radiographs
-from shortcutscope.data.planting import plant
 from shortcutscope.data.table import ImageTable, Normalize
 from shortcutscope.errors import InputError
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.artifacts import get_artifact
+from shortcutscope.planting.phantoms import radiographs
+from shortcutscope.planting.planting import plant
+from shortcutscope.planting.thin import thin_resnet18
 
 QUICK = ["--permutations", "60", "--bootstrap", "20"]
 
@@ -240,7 +240,7 @@ def test_bench_runs_a_suite_and_writes_its_result(
     suite = Suite(
         "extent", lambda s: [{"n": 1}, {"n": 2}], lambda c, s: {"value": c["n"] + s.seed}, summarize, ("n",)
     )
-    monkeypatch.setitem(sys.modules, "shortcutscope.bench.extent", SimpleNamespace(SUITE=suite))
+    monkeypatch.setitem(sys.modules, "shortcutscope.benchmarks.suites.extent", SimpleNamespace(SUITE=suite))
     result = tmp_path / "result.json"
     code, _, err = run(
         capsys,

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from shortcutscope.audit import Audit
+from shortcutscope.audit.stages import Audit
 from shortcutscope.cli import main
 from shortcutscope.cli.demonstration import CONTROLS, PLANTED, DemoSize, check, make_tables, run_demo
 from shortcutscope.cli.demonstration_unlearning import Unlearned
-from shortcutscope.data.artifacts import get_artifact
+from shortcutscope.planting.artifacts import get_artifact
 
 SMALL = DemoSize(images=700, epochs=5, permutations=60, bootstrap=30)
 

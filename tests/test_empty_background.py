@@ -6,7 +6,7 @@ import pytest
 
 import shortcutscope as ss
 from shortcutscope.data.table import Normalize
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.thin import thin_resnet18
 
 SIDE, N = 48, 240
 LAYERS = ["stem", "blocks.0", "blocks.3"]

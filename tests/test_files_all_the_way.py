@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
 import shortcutscope as ss
-from shortcutscope.annotate.maskset import MaskSet
-from shortcutscope.bench.training import train_classifier
+from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.cli import main
-from shortcutscope.models.thin import thin_cnn1d, thin_cnn3d
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d
 
 TRAINED, HELD_OUT, CORRELATION = 160, 100, 0.9
 #: The file's axes run backwards, to the right and downwards.
@@ -169,7 +169,7 @@ def check(made: Study, run: Path, picture: tuple[int, int]) -> None:
 @pytest.mark.slow
 def test_volumes_in_nifti_files(tmp_path: Path) -> None:
     made = study(tmp_path, volume_of, write_volume, thin_cnn3d, [], 1)
-    run = audited_to_compared(made, "shortcutscope.models.thin:thin_cnn3d", export="nifti")
+    run = audited_to_compared(made, "shortcutscope.planting.thin:thin_cnn3d", export="nifti")
     check(made, run, (126, 162))
     nibabel = pytest.importorskip("nibabel")
     overlaps = []
@@ -188,5 +188,5 @@ def test_volumes_in_nifti_files(tmp_path: Path) -> None:
 def test_signals_in_wfdb_files(tmp_path: Path) -> None:
     options = ["--value-range", "-4", "4"]
     made = study(tmp_path, signal_of, write_record, thin_cnn1d, options, 4)
-    run = audited_to_compared(made, "shortcutscope.models.thin:thin_cnn1d", export="csv")
+    run = audited_to_compared(made, "shortcutscope.planting.thin:thin_cnn1d", export="csv")
     check(made, run, (72, 192))

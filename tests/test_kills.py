@@ -23,9 +23,6 @@ import pytest
 import small_study
 from safetensors.numpy import load_file
 
-import shortcutscope.annotate.masks
-import shortcutscope.compare
-import shortcutscope.debias.unlearn  # noqa: F401  loaded before processes are copied
 from shortcutscope.cli import main
 from shortcutscope.locking import LOCK
 

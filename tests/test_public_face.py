@@ -39,22 +39,30 @@ def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_after(code) == set()
 
 
+ROOMS = ("audit", "compare", "debias")
+
+
 @pytest.mark.parametrize("name", [n for n in ss.__all__ if n != "__version__"])
 def test_every_exported_name_is_there(name: str) -> None:
-    assert getattr(ss, name).__name__ == name
+    assert getattr(ss, name).__name__.removeprefix("shortcutscope.") == name
     assert name in dir(ss)
 
 
-def test_functions_are_not_hidden_by_the_modules_of_their_name() -> None:
-    importlib.import_module("shortcutscope.audit")
-    importlib.import_module("shortcutscope.scan.scanner")
-    assert callable(ss.audit)
-
-
-def test_modules_can_be_imported_under_another_name() -> None:
-    import shortcutscope.scan.scanner as scanner
-
-    assert callable(scanner.scan)
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_is_a_module_and_is_called_like_the_function_in_it(name: str) -> None:
+    code = (
+        f"import shortcutscope.{name} as room\n"
+        "import inspect, shortcutscope as ss\n"
+        "from types import ModuleType\n"
+        f"assert isinstance(room, ModuleType) and ss.{name} is room\n"
+        f"function = room._function\n"
+        "assert inspect.signature(room) == inspect.signature(function)\n"
+        "assert inspect.getdoc(room) == inspect.getdoc(function)\n"
+        f"assert function.__name__ == '{name}'\n"
+        "try:\n    room()\nexcept TypeError as error:\n"
+        f"    assert '{name}() missing' in str(error)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
@@ -130,8 +138,8 @@ def test_u4_the_session_of_the_readme_runs_on_files(tmp_path: Path, monkeypatch:
     from PIL import Image
     from safetensors.torch import save_file
 
-    from shortcutscope.bench.training import train_classifier
-    from shortcutscope.models.thin import thin_resnet18
+    from shortcutscope.benchmarks.training import train_classifier
+    from shortcutscope.planting.thin import thin_resnet18
 
     monkeypatch.chdir(tmp_path)
     pool, ruler, half = (
@@ -152,7 +160,7 @@ def test_u4_the_session_of_the_readme_runs_on_files(tmp_path: Path, monkeypatch:
             ).save(path)
         frame[["path", "malignant", "patient_id", "ruler", "site"]].to_csv(f"{name}.csv", index=False)
     text = session_of_the_readme().replace("size=224", "size=64")
-    text = text.replace("torchvision:resnet18", "shortcutscope.models.thin:thin_resnet18")
+    text = text.replace("torchvision:resnet18", "shortcutscope.planting.thin:thin_resnet18")
     text = text.replace("num_classes=2", "in_channels=3")
     first, rest = text.split("model = ss.load_model")
     namespace: dict[str, object] = {}

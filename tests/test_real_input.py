@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shortcutscope.audit import Audit
-from shortcutscope.bench.real import StudySize, planted_study, require_data, site_study
-from shortcutscope.bench.study import MODEL, Study
+from shortcutscope.audit.stages import Audit
+from shortcutscope.benchmarks.real import StudySize, planted_study, require_data, site_study
+from shortcutscope.benchmarks.study import MODEL, Study
 from shortcutscope.cli import main
 from shortcutscope.errors import InputError
 

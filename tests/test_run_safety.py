@@ -14,10 +14,10 @@ import typer
 
 import shortcutscope as ss
 from shortcutscope import cli
-from shortcutscope import examine as examine_module
-from shortcutscope.annotate.mask_files import read_mask, write_mask
+from shortcutscope.audit import examination as examine_module
 from shortcutscope.debias.student import MODEL, Student
 from shortcutscope.errors import InputError, StaleRunError
+from shortcutscope.masks.mask_files import read_mask, write_mask
 from shortcutscope.report.run_files import read_run
 from shortcutscope.scan import plan as plan_module
 
@@ -83,7 +83,7 @@ def test_r1_another_algorithm_is_refused_before_anything_is_written(run, monkeyp
 
 
 def test_r1_measurements_of_another_algorithm_are_made_anew(run, monkeypatch):
-    from shortcutscope import rundir
+    from shortcutscope.audit import run_directory as rundir
 
     monkeypatch.setitem(rundir.MEASURING, "extent", 99)
     measured = []

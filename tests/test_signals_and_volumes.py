@@ -6,10 +6,10 @@ import pytest
 from safetensors.torch import save_file
 
 import shortcutscope as ss
-from shortcutscope.bench import geometry
+from shortcutscope.benchmarks.suites import geometry
 from shortcutscope.cli import main
 from shortcutscope.debias.training.fit import Training
-from shortcutscope.models.thin import thin_cnn3d, thin_resnet1d
+from shortcutscope.planting.thin import thin_cnn3d, thin_resnet1d
 
 QUICK = {"n_permutations": 50, "n_bootstrap": 30, "progress": False}
 
@@ -104,7 +104,7 @@ def test_files_are_audited_from_the_command_line(write, make, shape, spec, tmp_p
     model = make(width=4)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     kwargs = '{"width": 4}' if len(shape) == 4 else '{"width": 4, "in_channels": 3}'
-    words = ["audit", f"shortcutscope.models.thin:{spec}", str(tmp_path / "samples.csv")]
+    words = ["audit", f"shortcutscope.planting.thin:{spec}", str(tmp_path / "samples.csv")]
     words += ["--weights", str(tmp_path / "model.safetensors"), "--model-kwargs", kwargs]
     words += ["--out", str(tmp_path / "run"), "--concepts", "bright"]
     if write is write_arrays:

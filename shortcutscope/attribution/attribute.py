@@ -29,11 +29,11 @@ from shortcutscope.attribution.slope import Explained
 from shortcutscope.attribution.tokens import on_grid, on_pixels, prefix_share
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import device_of, frozen
-from shortcutscope.models.head import Head, Output, as_head
+from shortcutscope.models.heads.head import Head, Output, as_head
+from shortcutscope.models.heads.targets import Target
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.plain import require_plain
 from shortcutscope.models.preflight import preflight
-from shortcutscope.models.targets import Target
 
 if TYPE_CHECKING:
     from shortcutscope.attribution.checks import Checks
@@ -164,7 +164,7 @@ def attribute(
     labels
         Class per sample (N,), for ``target="label"``.
     task, output
-        See `shortcutscope.models.targets.select_target` and `find_logits`.
+        See `shortcutscope.models.heads.targets.select_target` and `find_logits`.
     batch_size
         How many images pass through the model at once; None for all. It does not change the result.
     strict

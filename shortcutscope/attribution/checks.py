@@ -22,9 +22,9 @@ from shortcutscope.attribution.lrp.rules import Epsilon, Gamma
 from shortcutscope.attribution.trial import Trial, autocast_forward, checkpointed, propagate
 from shortcutscope.errors import ModelError, ShortcutscopeError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.head import Output, require_logits
+from shortcutscope.models.heads.head import Output, require_logits
+from shortcutscope.models.heads.targets import Target, find_logits, select_target
 from shortcutscope.models.plain import require_plain
-from shortcutscope.models.targets import Target, find_logits, select_target
 
 #: Images of the batch that the checks run on: the audit keeps every intermediate tensor.
 N_IMAGES = 3
@@ -158,7 +158,7 @@ def check_lrp(
     composite
         The rules.
     target, labels, task, output
-        What is explained, see `shortcutscope.models.targets`.
+        What is explained, see `shortcutscope.models.heads.targets`.
     autocast
         Precision of the forward pass, as in the scan.
     tolerance

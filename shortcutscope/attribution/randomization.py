@@ -17,9 +17,9 @@ from shortcutscope.attribution.attribute import Attribution, attribute
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import Target
 from shortcutscope.models.layers import Layer
-from shortcutscope.models.targets import Target
 
 #: Measures of `model_randomization`.
 MEASURES = ("rank_absolute", "rank_signed", "ssim")

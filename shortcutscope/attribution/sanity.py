@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from shortcutscope.attribution.attribute import Attribution, attribute
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.head import Output
-from shortcutscope.models.targets import find_logits, select_target
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import find_logits, select_target
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import Gradients, visiting
 from shortcutscope.errors import ModelError
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import Target, find_logits, require_finite, select_target
 from shortcutscope.models.layers import Layer
-from shortcutscope.models.targets import Target, find_logits, require_finite, select_target
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Explained:
     Attributes
     ----------
     target, labels, task
-        See `shortcutscope.models.targets.select_target`.
+        See `shortcutscope.models.heads.targets.select_target`.
     output
         Which part of the model's output holds the scores, see `find_logits`.
     """

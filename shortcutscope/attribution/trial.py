@@ -14,8 +14,8 @@ from shortcutscope.attribution.bypass import WatchedPropagation
 from shortcutscope.attribution.lrp import Composite
 from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import ModelError
-from shortcutscope.models.head import Output
-from shortcutscope.models.targets import find_logits, select_target
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import find_logits, select_target
 
 
 @dataclass(frozen=True)

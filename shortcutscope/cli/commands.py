@@ -60,7 +60,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="HTML file; by default report.html in the run.")] = None,
 ) -> None:
     """Write the report of a finished audit again."""
-    from shortcutscope.audit import Audit
+    from shortcutscope.audit.stages import Audit
 
     typer.echo(Audit.open(run).report(out))
 
@@ -92,12 +92,12 @@ def bench(
     if data is not None and not data.is_dir():
         raise InputError(f"--data {str(data)!r} is no folder; leave it out to run on phantoms alone")
 
-    from shortcutscope.bench.machine import default_jobs
-    from shortcutscope.bench.records import default_cache
-    from shortcutscope.bench.runner import Settings, run
-    from shortcutscope.rundir import write_atomically
+    from shortcutscope.benchmarks.machine import default_jobs
+    from shortcutscope.benchmarks.records import default_cache
+    from shortcutscope.benchmarks.runner import Settings, run
+    from shortcutscope.files import write_atomically
 
-    chosen = importlib.import_module(f"shortcutscope.bench.{suite}").SUITE
+    chosen = importlib.import_module(f"shortcutscope.benchmarks.suites.{suite}").SUITE
     if figure is not None and chosen.draw is None:
         raise InputError(f"{suite} has no figure; leave --figure out")
     settings = Settings(

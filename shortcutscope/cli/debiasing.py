@@ -108,12 +108,12 @@ def debias(
     seed: Annotated[int, typer.Option(help="Seed of weights, samples and draws.")] = 0,
 ) -> None:
     """Retrain the audited model so that it does without a shortcut; the students are kept in the run."""
-    from shortcutscope.annotate.maskset import MaskSet
-    from shortcutscope.audit import Audit
+    from shortcutscope.audit.stages import Audit
     from shortcutscope.debias.training.processes import is_first, own_device
     from shortcutscope.debias.training.settings import Training
     from shortcutscope.debias.unlearn import debias as retrain
     from shortcutscope.debias.unlearn import only_shortcut
+    from shortcutscope.masks.maskset import MaskSet
 
     console = Console()
     if recipe == "list":
@@ -231,7 +231,7 @@ def clean_table(path: Path, train: ImageTable, reading: DataOptions) -> ImageTab
     """
     import numpy as np
 
-    from shortcutscope.data.manifest import read_manifest
+    from shortcutscope.data.manifests.manifest import read_manifest
     from shortcutscope.data.sample_names import as_ids
 
     if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
@@ -284,9 +284,9 @@ def compare(
     seed: Annotated[int, typer.Option(help="Seed of resamples and draws.")] = 0,
 ) -> None:
     """Compare the students of a run with the biased model: what got worse comes first."""
-    from shortcutscope.audit import Audit
+    from shortcutscope.audit.stages import Audit
     from shortcutscope.cli.tables import print_comparison
-    from shortcutscope.compare import compare as compared
+    from shortcutscope.compare.before_after import compare as compared
 
     found = Audit.open(run)
     origin = origin_of(run, model, making, data, reading)
@@ -326,7 +326,7 @@ def open_students(run: Path, model: Any, names: str | None) -> list[Student]:
         When there is none, or not the one that was named.
     """
     from shortcutscope.debias.student import METRICS, Student
-    from shortcutscope.rundir import slug
+    from shortcutscope.files import slug
 
     folder = run / "students"
     there = sorted(path.parent.name for path in folder.glob(f"*/{METRICS}"))

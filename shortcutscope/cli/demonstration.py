@@ -14,17 +14,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from shortcutscope.audit import Audit, audit
-from shortcutscope.bench.study import MODEL, write_study
-from shortcutscope.bench.training import train_classifier
+from shortcutscope.audit.stages import Audit, audit
+from shortcutscope.benchmarks.study import MODEL, write_study
+from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.cli.demonstration_unlearning import Unlearned, unlearn
 from shortcutscope.cli.tables import print_verdicts
-from shortcutscope.data.artifacts import get_artifact
-from shortcutscope.data.phantoms import radiographs
-from shortcutscope.data.planting import plant
 from shortcutscope.data.splits import grouped_folds, holdout
 from shortcutscope.data.table import ImageTable
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.artifacts import get_artifact
+from shortcutscope.planting.phantoms import radiographs
+from shortcutscope.planting.planting import plant
+from shortcutscope.planting.thin import thin_resnet18
 
 PLANTED = ("tag", "noise")
 CORRELATION = 0.95

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
-from shortcutscope.bench.machine import machine
-from shortcutscope.bench.records import default_cache
+from shortcutscope.benchmarks.machine import machine
+from shortcutscope.benchmarks.records import default_cache
 
 
 def describe() -> dict[str, dict[str, str]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from shortcutscope.data.table import ImageTable
-    from shortcutscope.models.head import Head
+    from shortcutscope.models.heads.head import Head
 
 MANIFESTS = (".csv", ".tsv", ".parquet")
 
@@ -198,7 +198,7 @@ def open_training_columns(
     InputError
         When the manifest cannot be read or lacks the label.
     """
-    from shortcutscope.data.roles import Roles
+    from shortcutscope.data.manifests.columns import Roles
     from shortcutscope.data.unread import unread_table
 
     made = unread_table(
@@ -256,7 +256,7 @@ def open_model(spec: str, options: ModelOptions, *, trained: bool = False) -> nn
 
 def head_of(options: HeadOptions) -> Head:
     """The head that the options ask for."""
-    from shortcutscope.models.head import Head
+    from shortcutscope.models.heads.head import Head
 
     names = None if options.output_names is None else tuple(_names(options.output_names))
     link: Any = options.link
@@ -305,7 +305,7 @@ def target_choice(text: str) -> str | int:
 
 def window_choice(text: str) -> Any:
     """``file``, ``bits``, None for ``none``, or centre and width of ``40,400``."""
-    from shortcutscope.data.dicom_window import checked_window
+    from shortcutscope.data.readers.dicom_window import checked_window
 
     if text == "none":
         return None

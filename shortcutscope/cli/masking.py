@@ -53,11 +53,11 @@ def annotate(
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Draw a mask of a localized finding on every image that carries it."""
-    from shortcutscope.annotate.export import exporter
-    from shortcutscope.annotate.findings import finding_of
-    from shortcutscope.annotate.masks import annotate_finding
-    from shortcutscope.annotate.review_order import review_order
     from shortcutscope.data.own_frame import file_source
+    from shortcutscope.masks.annotation import annotate_finding
+    from shortcutscope.masks.formats import exporter
+    from shortcutscope.retrieval.findings import finding_of
+    from shortcutscope.review.order import review_order
 
     options: dict[str, Any] = {"method": method, "threshold": threshold_choice(threshold)}
     # A mask lies in the space of its image's file where the format knows of one; refused before the work.
@@ -101,7 +101,7 @@ def threshold_choice(text: str) -> str | float:
     """
     if text in ("otsu", "quantile"):
         return text
-    from shortcutscope.annotate.thresholds import check_threshold
+    from shortcutscope.masks.thresholds import check_threshold
 
     try:
         share = float(text)

@@ -80,7 +80,7 @@ def remember(
     run: Path, model: str, making: ModelOptions, data: Path, reading: DataOptions, **more: Any
 ) -> None:
     """Keep what an audit was made from."""
-    from shortcutscope.rundir import write_json
+    from shortcutscope.files import write_json
 
     told = {
         "model": model,
@@ -106,7 +106,7 @@ def origin_of(
         When what the run knows cannot be read.
     """
     from shortcutscope.disk import intact
-    from shortcutscope.rundir import read_object
+    from shortcutscope.files import read_object
 
     path = run / FILE
     typed_data = None if data is None else str(data)

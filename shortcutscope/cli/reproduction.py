@@ -37,12 +37,12 @@ def reproduce(
     if data is not None and not data.is_dir():
         raise InputError(f"--data {str(data)!r} is no folder; leave it out to run on phantoms")
 
-    from shortcutscope.bench.machine import default_jobs
-    from shortcutscope.bench.records import default_cache
-    from shortcutscope.bench.runner import Settings
-    from shortcutscope.reproduce.protocol import reproduce as run_protocol
+    from shortcutscope.benchmarks.machine import default_jobs
+    from shortcutscope.benchmarks.papers.protocol import reproduce as run_protocol
+    from shortcutscope.benchmarks.records import default_cache
+    from shortcutscope.benchmarks.runner import Settings
 
-    protocol = importlib.import_module(f"shortcutscope.reproduce.{name}").PROTOCOL
+    protocol = importlib.import_module(f"shortcutscope.benchmarks.papers.{name}").PROTOCOL
     settings = Settings(quick, seed, data, cache or default_cache(), jobs or default_jobs(), full)
     folder = out or Path("runs") / "reproduce" / name
     result = run_protocol(protocol, settings, folder)

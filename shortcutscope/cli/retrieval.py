@@ -60,9 +60,9 @@ def retrieve(
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Rank the samples that carry a finding, and take marks that were made elsewhere."""
-    from shortcutscope.annotate.findings import retrieval_of
-    from shortcutscope.annotate.imports import read_marks
     from shortcutscope.discover.filters import IMAGE_AXES
+    from shortcutscope.retrieval.findings import retrieval_of
+    from shortcutscope.retrieval.imports import read_marks
 
     if csv.suffix.lower() != ".csv":
         raise InputError(f"--csv {str(csv)!r} must end in .csv")
@@ -82,7 +82,7 @@ def retrieve(
         raise InputError("--keep-paths: the run does not name its files; give --data, the DATA of the audit")
     given = None
     if marks is not None:
-        from shortcutscope.rundir import read_frame
+        from shortcutscope.files import read_frame
 
         samples = read_frame(_samples(run))["sample_id"].astype(str)
         given = read_marks(
@@ -116,7 +116,7 @@ def retrieve(
 
 def files_of(run: Path, images: ImageTable | None) -> dict[str, str]:
     """Sample id to the name of its image's file, by the table or the run; empty where neither knows."""
-    from shortcutscope.rundir import read_frame
+    from shortcutscope.files import read_frame
 
     if images is not None:
         return images.files

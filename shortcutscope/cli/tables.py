@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shortcutscope.cost import available_memory
+from shortcutscope.audit.cost import available_memory
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from shortcutscope.audit import Audit
-    from shortcutscope.comparison.result import Comparison
-    from shortcutscope.cost import AuditEstimate
-    from shortcutscope.finding import Finding
+    from shortcutscope.audit.cost import AuditEstimate
+    from shortcutscope.audit.finding import Finding
+    from shortcutscope.audit.stages import Audit
+    from shortcutscope.compare.result import Comparison
     from shortcutscope.models.layers import Layer
 
 _WORST = 10

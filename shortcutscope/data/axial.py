@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shortcutscope.data.nifti import is_nifti
 from shortcutscope.data.own_frame import file_source
+from shortcutscope.data.readers.nifti import is_nifti
 
 if TYPE_CHECKING:
     from shortcutscope.data.samples import SampleTable

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from shortcutscope.data.roles import as_text
+from shortcutscope.data.manifests.columns import as_text
 from shortcutscope.errors import InputError
 
 __all__ = ["one_group_a_picture", "one_row_a_file"]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from shortcutscope.data.orientation import Orientation
+from shortcutscope.data.readers.orientation import Orientation
 from shortcutscope.errors import InputError
 
 Array = npt.NDArray[Any]

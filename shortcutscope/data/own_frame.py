@@ -6,17 +6,17 @@ from dataclasses import replace
 from functools import singledispatch
 from pathlib import Path
 
-from shortcutscope.data.dicom import dicom_size, is_dicom
-from shortcutscope.data.image_names import file_key, portable_name
 from shortcutscope.data.joining import JoinedSource
-from shortcutscope.data.nifti import is_nifti, nifti_frame
-from shortcutscope.data.orientation import Orientation
-from shortcutscope.data.picture_files import EXIF_TAG, opened_picture
-from shortcutscope.data.planting import PlantedSource
-from shortcutscope.data.readers import UnreadableImageError
+from shortcutscope.data.manifests.image_names import file_key, portable_name
+from shortcutscope.data.readers.dicom import dicom_size, is_dicom
+from shortcutscope.data.readers.image import UnreadableImageError
+from shortcutscope.data.readers.nifti import is_nifti, nifti_frame
+from shortcutscope.data.readers.orientation import Orientation
+from shortcutscope.data.readers.picture_files import EXIF_TAG, opened_picture
+from shortcutscope.data.readers.waveforms import is_waveform, waveform_length
 from shortcutscope.data.sources import ArraySource, DatasetSource, ImageSource, NpzSource, PathSource, Reading
-from shortcutscope.data.waveforms import is_waveform, waveform_length
 from shortcutscope.extras import MissingExtraError
+from shortcutscope.planting.planting import PlantedSource
 
 #: Size in the displayed frame, and orientation of the stored one.
 OwnFrame = tuple[tuple[int, ...], Orientation]

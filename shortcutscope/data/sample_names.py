@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from shortcutscope.data.image_names import default_id
+from shortcutscope.data.manifests.image_names import default_id
 from shortcutscope.errors import InputError
 
 #: Endings that a file name may have beyond the sample id.

@@ -20,9 +20,9 @@ from torch.utils.data import Dataset
 from shortcutscope.data import verification
 from shortcutscope.data.duplicates import one_group_a_picture
 from shortcutscope.data.geometry import Geometry
+from shortcutscope.data.manifests.columns import ROLES, Roles, encode_labels, require_columns, role_frame
 from shortcutscope.data.privacy import without_folders
-from shortcutscope.data.readers import to_float
-from shortcutscope.data.roles import ROLES, Roles, encode_labels, require_columns, role_frame
+from shortcutscope.data.readers.image import to_float
 from shortcutscope.data.sources import ImageSource, MaskSource, as_array
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.transform import Transform, fingerprint_of

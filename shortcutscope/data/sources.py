@@ -14,11 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from shortcutscope.data.array_files import BROKEN_ARCHIVE, npz_header
-from shortcutscope.data.dicom_window import Window, checked_window
-from shortcutscope.data.image_names import portable_name
-from shortcutscope.data.picture_files import from_pillow
-from shortcutscope.data.readers import (
+from shortcutscope.data.manifests.image_names import portable_name
+from shortcutscope.data.readers.array_files import BROKEN_ARCHIVE, npz_header
+from shortcutscope.data.readers.dicom_window import Window, checked_window
+from shortcutscope.data.readers.image import (
     Array,
     Mode,
     Size,
@@ -28,7 +27,8 @@ from shortcutscope.data.readers import (
     resize,
     to_mode,
 )
-from shortcutscope.data.size_limit import MAX_PIXELS, check_size, checked_limit
+from shortcutscope.data.readers.picture_files import from_pillow
+from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size, checked_limit
 from shortcutscope.errors import InputError
 
 _EDGE_BYTES = 32 * 1024
@@ -60,7 +60,7 @@ class MaskSource(Protocol):
 
 @dataclass(frozen=True)
 class Reading:
-    """How stored samples become arrays (C, *spatial); see :func:`shortcutscope.data.readers.read_image`."""
+    """How stored samples become arrays (C, *spatial); see `shortcutscope.data.readers.image.read_image`."""
 
     mode: Mode | None = None
     size: Size | None = None

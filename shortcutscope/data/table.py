@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
-from shortcutscope.data.dicom_window import Window
 from shortcutscope.data.duplicates import one_row_a_file
-from shortcutscope.data.folders import class_folders
-from shortcutscope.data.image_names import default_id, file_key, local_names, refuse_missing
-from shortcutscope.data.manifest import read_manifest, trimmed
-from shortcutscope.data.missing import without_markers
-from shortcutscope.data.readers import Mode, Size
-from shortcutscope.data.roles import Roles, as_text, require_columns, role_frame
+from shortcutscope.data.manifests.columns import Roles, as_text, require_columns, role_frame
+from shortcutscope.data.manifests.folders import class_folders
+from shortcutscope.data.manifests.image_names import default_id, file_key, local_names, refuse_missing
+from shortcutscope.data.manifests.manifest import read_manifest, trimmed
+from shortcutscope.data.manifests.missing import without_markers
+from shortcutscope.data.readers.dicom_window import Window
+from shortcutscope.data.readers.image import Mode, Size
 from shortcutscope.data.samples import SampleTable, checked_range
 from shortcutscope.data.sources import (
     ArrayMasks,
@@ -47,11 +47,11 @@ class Options(TypedDict, total=False):
     size
         Side length or ``(height, width)`` that images are resampled to as they are read.
     dims, channels_last
-        Axes of array files and items, see :func:`shortcutscope.data.readers.channels_first`.
+        Axes of array files and items, see :func:`shortcutscope.data.readers.image.channels_first`.
     window
         Of DICOM files: ``"file"`` (as a viewer shows them, scaled to `value_range`), ``"bits"`` (the full
         range of their bits), ``(centre, width)``, or None for physical values, see
-        :func:`shortcutscope.data.dicom.read_dicom`. `verify` refuses files whose own windows give one value
+        `shortcutscope.data.readers.dicom.read_dicom`. `verify` refuses files whose own windows give one value
         several greys.
     max_pixels
         Most values that one image may have, 2**28: what files say of their size is not to be believed.
@@ -302,7 +302,7 @@ class ImageTable(SampleTable):
         ----------
         dataset
             Items are an image, ``(image, ...)`` or a mapping with the key ``"image"``; an image is a tensor
-            or array, see :func:`shortcutscope.data.readers.channels_first`, or a PIL image.
+            or array, see :func:`shortcutscope.data.readers.image.channels_first`, or a PIL image.
         frame, label, sample_id, group, split
             As in :meth:`from_frame`. Without ids the row numbers are the ids.
         **options

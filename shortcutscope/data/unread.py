@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from shortcutscope.data.duplicates import one_row_a_file
-from shortcutscope.data.image_names import default_id, file_key, local_names
-from shortcutscope.data.manifest import read_manifest, trimmed
-from shortcutscope.data.missing import without_markers
-from shortcutscope.data.readers import Array, UnreadableImageError
-from shortcutscope.data.roles import Roles, as_text, role_frame
+from shortcutscope.data.manifests.columns import Roles, as_text, role_frame
+from shortcutscope.data.manifests.image_names import default_id, file_key, local_names
+from shortcutscope.data.manifests.manifest import read_manifest, trimmed
+from shortcutscope.data.manifests.missing import without_markers
+from shortcutscope.data.readers.image import Array, UnreadableImageError
 from shortcutscope.data.sources import ArraySource, ImageSource, PathSource
 from shortcutscope.data.table import ImageTable
 

@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from shortcutscope.data.dicom import is_dicom
-from shortcutscope.data.dicom_scale import GreyScale, grey_scale, scale_problems
-from shortcutscope.data.readers import UnreadableImageError
+from shortcutscope.data.readers.dicom import is_dicom
+from shortcutscope.data.readers.dicom_scale import GreyScale, grey_scale, scale_problems
+from shortcutscope.data.readers.image import UnreadableImageError
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from shortcutscope.audit.run_directory import read_record
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.models.head import Head
-from shortcutscope.models.targets import predicted_class, resolve_task
-from shortcutscope.rundir import read_record
+from shortcutscope.models.heads.head import Head
+from shortcutscope.models.heads.targets import predicted_class, resolve_task
 from shortcutscope.scan.predictions import predict_logits
 
 Floats = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from shortcutscope.audit import audit
+from shortcutscope.audit.stages import audit
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept

@@ -17,7 +17,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training.settings import Start, Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
-from shortcutscope.models.thin import seeded
+from shortcutscope.models.seeding import seeded
 from shortcutscope.probes.concept import Concept
 
 Floats = npt.NDArray[np.float64]

@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import visiting
+from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import Layer
-from shortcutscope.models.targets import find_logits
 
 __all__ = ["Batch", "CrossEntropy", "Objective", "cross_entropy", "forward_with_layers"]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from shortcutscope.annotate.maskset import MaskSet
-from shortcutscope.data.planting import artifact_mask
 from shortcutscope.data.sample_names import as_ids
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.planting.planting import artifact_mask
 
 InputMasks = Callable[[int], Tensor | None]
 

@@ -14,7 +14,7 @@ from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
-    from shortcutscope.finding import Finding
+    from shortcutscope.audit.finding import Finding
 
 #: With fewer clean samples than this, more of them would help most.
 FEW_CLEAN = 100

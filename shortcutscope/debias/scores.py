@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from shortcutscope.audit import Audit
+from shortcutscope.audit.stages import Audit
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import device_of, frozen
-from shortcutscope.models.head import Head, Output, as_head
+from shortcutscope.models.heads.head import Head, Output, as_head
 from shortcutscope.models.plain import require_plain
 from shortcutscope.models.preflight import TRIED, preflight
 

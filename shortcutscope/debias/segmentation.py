@@ -30,7 +30,7 @@ from shortcutscope.debias.training.fit import fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.thin import seeded
+from shortcutscope.models.seeding import seeded
 
 Supervision = Literal["binary", "box", "segmentation"]
 Unmasked = Literal["leave", "pseudo"]

@@ -15,9 +15,9 @@ import shortcutscope
 from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.disk import checksum, inside, intact
 from shortcutscope.errors import InputError
+from shortcutscope.files import read_object, slug, write_atomically, write_json
 from shortcutscope.models.copying import copied
 from shortcutscope.models.fingerprint import model_fingerprint
-from shortcutscope.rundir import read_object, slug, write_atomically, write_json
 
 MODEL, EDITS, METRICS = "model.safetensors", "edits.safetensors", "metrics.json"
 

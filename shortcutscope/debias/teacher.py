@@ -26,8 +26,8 @@ from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import Layer
-from shortcutscope.models.targets import find_logits
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import auroc

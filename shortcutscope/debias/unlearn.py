@@ -11,10 +11,11 @@ import numpy as np
 from torch import nn
 
 from shortcutscope.allowed import check_options
-from shortcutscope.annotate.maskset import MaskSet
-from shortcutscope.audit import Audit
+from shortcutscope.audit.finding import Finding
+from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
+from shortcutscope.audit.naming import finding_named, over, read_again, read_anew
+from shortcutscope.audit.stages import Audit
 from shortcutscope.data.apart import assert_tables_apart, shared_rows
-from shortcutscope.data.planting import PlantedSource
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
 from shortcutscope.debias.materials import Floats, Materials
@@ -28,14 +29,13 @@ from shortcutscope.debias.training.processes import is_first
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
-from shortcutscope.finding import Finding
-from shortcutscope.identity import refuse_other_data, refuse_other_model
+from shortcutscope.files import slug
 from shortcutscope.locking import locked
+from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.models.fingerprint import model_fingerprint
-from shortcutscope.models.head import Output
-from shortcutscope.naming import finding_named, over, read_again, read_anew
+from shortcutscope.models.heads.head import Output
+from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
-from shortcutscope.rundir import slug
 
 
 def debias(

@@ -18,7 +18,7 @@ from scipy import stats
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
-from shortcutscope.data.roles import ROLES
+from shortcutscope.data.manifests.columns import ROLES
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.errors import InputError
 from shortcutscope.probes.reading import refuse_several

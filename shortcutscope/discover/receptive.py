@@ -21,9 +21,9 @@ from shortcutscope.attribution.hooks import visiting
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import device_of, frozen
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import find_logits, select_target
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.targets import find_logits, select_target
 
 Floats = npt.NDArray[np.float32]
 Box = tuple[tuple[int, int], ...]
@@ -106,7 +106,7 @@ def crops(
         Share of the absolute gradient that the box holds at least; 1 for all that the neuron depends on.
     output
         Which part of the model's output holds the scores, see
-        :func:`shortcutscope.models.targets.find_logits`.
+        :func:`shortcutscope.models.heads.targets.find_logits`.
     batch_size
         Images in one pass.
 

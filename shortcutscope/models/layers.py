@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models import outputs
 from shortcutscope.models.blocks import block_calls, thinned
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
 from shortcutscope.models.layouts import (
     Layout,
     LayoutName,

@@ -21,15 +21,10 @@ import torch
 from torch import nn
 
 from shortcutscope.errors import InputError
-from shortcutscope.models.checkpoint_files import read_checkpoint
-from shortcutscope.models.checkpoints import (
-    LoadReport,
-    class_count_in,
-    copy_into,
-    fitting,
-)
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import version
+from shortcutscope.models.weights.checkpoints import LoadReport, class_count_in, copy_into, fitting
+from shortcutscope.models.weights.files import read_checkpoint
 
 __all__ = ["LoadReport", "has_random_weights", "load_model", "load_report", "model_fingerprint"]
 

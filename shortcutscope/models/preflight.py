@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.head import Head, own_names
-from shortcutscope.models.links import Kind, Watch, sums_to_one
+from shortcutscope.models.heads.head import Head, own_names
+from shortcutscope.models.heads.links import Kind, Watch, sums_to_one
+from shortcutscope.models.heads.targets import predicted_class, resolve_task, select_target
+from shortcutscope.models.heads.ties import tie
 from shortcutscope.models.outputs import find_scores
-from shortcutscope.models.targets import predicted_class, resolve_task, select_target
-from shortcutscope.models.ties import tie
 
 #: Images that a model is tried on, and those of them that are run again in a smaller batch.
 TRIED, AGAIN = 32, 4

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.failures import REENTRANT
 from shortcutscope.models.frozen import frozen, version
-from shortcutscope.models.head import Head, Output
+from shortcutscope.models.heads.head import Head, Output
+from shortcutscope.models.heads.targets import require_finite
 from shortcutscope.models.outputs import Path, find_scores, first_float, pick
 from shortcutscope.models.plain import require_plain
-from shortcutscope.models.targets import require_finite
 
 N_SAMPLES = 2
 

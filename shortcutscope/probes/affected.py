@@ -18,7 +18,7 @@ from shortcutscope.data.axial import axial_first, knows_axial
 from shortcutscope.data.pictures import KINDS, Kind, kind_of, sample_picture
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import device_of
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.scanner import Scan
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from shortcutscope.data.words import (
+from shortcutscope.data.manifests.words import (
     key,
     says_absent,
     says_present,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.data.pictures import KINDS
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cells import CELLS, CellMap, cell_features, cell_map, input_filters
 from shortcutscope.probes.participation import participation_change

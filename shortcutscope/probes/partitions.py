@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from shortcutscope.data.words import key
+from shortcutscope.data.manifests.words import key
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.reading import entries, shown

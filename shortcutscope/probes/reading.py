@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from shortcutscope.data.words import key
+from shortcutscope.data.manifests.words import key
 from shortcutscope.errors import InputError
 
 Floats = npt.NDArray[np.float64]

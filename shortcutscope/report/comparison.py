@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 import shortcutscope
+from shortcutscope.files import write_atomically
 from shortcutscope.report import comparison_figures as figures
 from shortcutscope.report import wording
 from shortcutscope.report.html import environment
 from shortcutscope.report.run_files import number
-from shortcutscope.rundir import write_atomically
 
 if TYPE_CHECKING:
-    from shortcutscope.compare import Comparison
+    from shortcutscope.compare.before_after import Comparison
 
 #: Metric to its heading and what it says.
 METRICS: Mapping[str, tuple[str, str]] = {

@@ -15,10 +15,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from shortcutscope.files import write_atomically
 from shortcutscope.report import figures
 from shortcutscope.report.gallery import read_gallery
 from shortcutscope.report.summary import summarize
-from shortcutscope.rundir import write_atomically
 
 FINDING_FIGURES = ("availability", "use", "cell_map", "zones", "lit", "layer_maps", "gallery")
 
@@ -84,7 +84,7 @@ def _render(template: str, run_dir: str | Path, *, uid: str, page: bool) -> str:
 
 def _compared(run: Path) -> Markup | None:
     """Before and after, where networks were compared in this run."""
-    from shortcutscope.comparison.result import FILE, Comparison
+    from shortcutscope.compare.result import FILE, Comparison
     from shortcutscope.report.comparison import render_comparison
 
     if not (run / FILE).exists():

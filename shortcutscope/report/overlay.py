@@ -15,12 +15,12 @@ from matplotlib.path import Path
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import PercentFormatter
 
-from shortcutscope.annotate.mask_pictures import MaskPicture, mask_pictures
 from shortcutscope.errors import InputError
+from shortcutscope.review.mask_pictures import MaskPicture, mask_pictures
 
 if TYPE_CHECKING:
-    from shortcutscope.annotate.maskset import MaskSet
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.masks.maskset import MaskSet
 
 #: Pictures unless samples are named, and rows of a figure at most.
 COUNT, MAX_PICTURES = 24, 300

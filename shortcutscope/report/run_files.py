@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from shortcutscope.audit.run_directory import read_record
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import read_frame, read_json, read_record, slug
+from shortcutscope.files import read_frame, read_json, slug
 
 #: Stages that every report rests on, in the order in which an audit runs them. Pictures are welcome,
 #: but a report without them is still true.

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shortcutscope.conclusion import conclude_audit
-from shortcutscope.models.head import Head
+from shortcutscope.audit.conclusion import conclude_audit
+from shortcutscope.models.heads.head import Head
 from shortcutscope.report import wording
 from shortcutscope.report.attribution import summarize_attribution
 from shortcutscope.report.finding import summarize_finding

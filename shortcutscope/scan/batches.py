@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Subset
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.heads.targets import Target
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.memory_format import MemoryFormat
-from shortcutscope.models.targets import Target
 from shortcutscope.scan.capture import BatchPools, NonFiniteError, capture_batch
 from shortcutscope.scan.reading import activation_key, relevance_key
 from shortcutscope.scan.shard import Array

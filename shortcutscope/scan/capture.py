@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from shortcutscope.attribution.hooks import Gradients, parameters_without_gradient, visiting
 from shortcutscope.attribution.lrp import Composite, propagation
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import Target, class_count, find_logits, select_target
 from shortcutscope.models.layers import Layer
-from shortcutscope.models.targets import Target, class_count, find_logits, select_target
 from shortcutscope.scan.pooling import (
     LRP_STATS,
     RELEVANCE_STATS,

@@ -20,11 +20,11 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import device_of
-from shortcutscope.models.head import Head, Output, as_head
+from shortcutscope.models.heads.head import Head, Output, as_head
+from shortcutscope.models.heads.targets import Target, class_count, resolve_task
 from shortcutscope.models.layers import Layer, LayerChoice, choose_layers
 from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
 from shortcutscope.models.preflight import AGAIN, TRIED, preflight
-from shortcutscope.models.targets import Target, class_count, resolve_task
 from shortcutscope.scan.batches import Batch, batches, on_device, run_batch, targets_of
 from shortcutscope.scan.choice import GRADIENT, NONE, AttributionChoice, check_attribution, choose_attribution
 from shortcutscope.scan.pooling import POOLING_VERSION

@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.head import Output
-from shortcutscope.models.targets import find_logits, require_finite
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import find_logits, require_finite
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable

@@ -13,9 +13,9 @@ import torch
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.models.head import Head, Output, as_head
+from shortcutscope.models.heads.head import Head, Output, as_head
+from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer
-from shortcutscope.models.targets import margin
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.pooling import ACTIVATION_STATS, CLASS_TOKEN, LRP_STATS, RELEVANCE_STATS
 from shortcutscope.scan.shard import FloatArray
@@ -214,7 +214,7 @@ class Scan:
         return table.take([position[name] for name in ids])
 
     def margin(self, positive: int = 1) -> FloatArray:
-        """By how much the model prefers class `positive`, (N,); see `shortcutscope.models.targets.margin`."""
+        """By how much the model prefers class `positive`, (N,); see `shortcutscope.models.heads.targets`."""
         values: FloatArray = margin(torch.from_numpy(self.logits), self.task, positive).numpy()
         return values
 

@@ -16,10 +16,10 @@ from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import Target, predicted_class
 from shortcutscope.models.layers import Layer, LayerChoice
 from shortcutscope.models.outputs import first_float, pick
-from shortcutscope.models.targets import Target, predicted_class
 from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, Plan, make_plan

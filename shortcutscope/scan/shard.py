@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from shortcutscope.disk import checksum, inside
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import write_atomically
+from shortcutscope.files import write_atomically
 
 Array = np.ndarray[Any, Any]
 FloatArray = np.ndarray[Any, np.dtype[np.float32]]

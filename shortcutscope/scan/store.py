@@ -27,15 +27,8 @@ import numpy as np
 import pandas as pd
 
 from shortcutscope.errors import InputError
+from shortcutscope.files import read_frame, read_object, refuse_other_inputs, to_json, write_frame, write_json
 from shortcutscope.locking import remove_leftovers
-from shortcutscope.rundir import (
-    read_frame,
-    read_object,
-    refuse_other_inputs,
-    to_json,
-    write_frame,
-    write_json,
-)
 from shortcutscope.scan.shard import Array, Shard, row_count
 from shortcutscope.versions import SCAN_FORMAT
 

@@ -11,8 +11,8 @@ from shortcutscope.attribution.attribute import METHODS, attribute
 from shortcutscope.attribution.lrp import get_composite, propagation
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import find_layers
-from shortcutscope.models.targets import find_logits
 
 AT_INPUT = ["gradient_x_input", "integrated_gradients", "smoothgrad", "lrp"]
 AT_LAYER = ["gradient_x_activation", "integrated_gradients", "smoothgrad", "grad_cam", "lrp"]

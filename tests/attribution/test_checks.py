@@ -17,7 +17,8 @@ from shortcutscope.attribution.checks import Checks, Tolerance, check_lrp, requi
 from shortcutscope.attribution.lrp import get_composite
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import model_state
-from shortcutscope.models.thin import seeded, thin_resnet18
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.thin import thin_resnet18
 
 
 class Net(nn.Module):

@@ -10,8 +10,8 @@ from shortcutscope.attribution.hooks import visiting
 from shortcutscope.attribution.slope import Explained, differentiate, layer_output
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.heads.targets import find_logits, select_target
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.targets import find_logits, select_target
 
 
 def score(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from shortcutscope.attribution import randomization
 from shortcutscope.attribution.randomization import MEASURES, model_randomization
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.thin import thin_resnet18
 
 
 @pytest.fixture

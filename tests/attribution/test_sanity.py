@@ -13,7 +13,7 @@ from shortcutscope.attribution.attribute import attribute
 from shortcutscope.attribution.sanity import completeness, determinism
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.thin import thin_resnet18
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shortcutscope.audit import audit
-from shortcutscope.bench.study import MODEL, Study, write_study
-from shortcutscope.bench.training import train_classifier
+from shortcutscope.audit.stages import audit
+from shortcutscope.benchmarks.study import MODEL, Study, write_study
+from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.cli import main
-from shortcutscope.comparison.result import Comparison
-from shortcutscope.data.artifacts import get_artifact
-from shortcutscope.data.phantoms import radiographs
-from shortcutscope.data.planting import plant
+from shortcutscope.compare.result import Comparison
 from shortcutscope.debias.recipes import RECIPES
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.artifacts import get_artifact
+from shortcutscope.planting.phantoms import radiographs
+from shortcutscope.planting.planting import plant
+from shortcutscope.planting.thin import thin_resnet18
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from shortcutscope.cli.inputs import head_of, named_values, open_model, open_table
 from shortcutscope.cli.options import DataOptions, HeadOptions, ModelOptions, expanded
 from shortcutscope.errors import InputError
-from shortcutscope.models.head import Head
+from shortcutscope.models.heads.head import Head
 
 
 @pytest.fixture

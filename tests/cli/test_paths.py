@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from shortcutscope.cli import main
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.thin import thin_resnet18
 
 SECRETS = ("mueller", "4711", "clinic")
 
@@ -58,7 +58,7 @@ def clinic(tmp_path_factory):
 def audit(clinic, out, *words):
     options = ("--model-kwargs", '{"width": 4}', "--num-classes", 2, "--permutations", 50, "--bootstrap", 20)
     return command(
-        *("audit", "shortcutscope.models.thin:thin_resnet18", clinic / "images.csv", "--out", out),
+        *("audit", "shortcutscope.planting.thin:thin_resnet18", clinic / "images.csv", "--out", out),
         *("--weights", clinic / "net.safetensors", "--concepts", "tag", "--size", 32, *options, *words),
     )
 

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from shortcutscope import ImageTable
+from shortcutscope.audit.audited_data import audited_data
 from shortcutscope.cli.inputs import open_table, open_training_columns
 from shortcutscope.cli.options import DataOptions
 from shortcutscope.data.apart import assert_tables_apart, shared_rows
 from shortcutscope.errors import InputError
-from shortcutscope.probes.roles import audited_data
 
 
 @pytest.fixture

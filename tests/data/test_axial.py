@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shortcutscope.annotate.hits import pictures_of
 from shortcutscope.data.axial import axial_first, knows_axial
 from shortcutscope.data.pictures import slices_picture
 from shortcutscope.data.table import ImageTable
+from shortcutscope.retrieval.hits import pictures_of
 
 nibabel = pytest.importorskip("nibabel")
 

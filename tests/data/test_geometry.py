@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from shortcutscope.data.geometry import Geometry
-from shortcutscope.data.orientation import Orientation
+from shortcutscope.data.readers.orientation import Orientation
 from shortcutscope.data.sources import resize_mask
 from shortcutscope.errors import InputError
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from shortcutscope.data.joining import joined
-from shortcutscope.data.phantoms import radiographs
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.planting.phantoms import radiographs
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from shortcutscope.annotate.hits import pictures_of
 from shortcutscope.data.pictures import kind_of, sample_picture, slices_picture, trace_picture
 from shortcutscope.data.table import ImageTable
+from shortcutscope.retrieval.hits import pictures_of
 
 
 def test_traces_lie_in_the_rows_of_their_leads():

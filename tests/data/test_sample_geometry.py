@@ -8,12 +8,12 @@ from torchvision import transforms
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms import v2
 
-from shortcutscope.data.artifacts import get_artifact
-from shortcutscope.data.planting import plant
 from shortcutscope.data.sample_geometry import image_name
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
 from shortcutscope.errors import InputError
+from shortcutscope.planting.artifacts import get_artifact
+from shortcutscope.planting.planting import plant
 
 SIZE = (37, 52)
 

@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from shortcutscope import ImageTable
-from shortcutscope.annotate.imports import read_marks
-from shortcutscope.annotate.mask_writer import MaskWriter
-from shortcutscope.annotate.maskset import MaskSet
-from shortcutscope.data.image_names import default_id
+from shortcutscope.data.manifests.image_names import default_id
 from shortcutscope.data.sample_geometry import image_name
 from shortcutscope.data.sample_names import SampleNames, as_ids, plain_name
 from shortcutscope.errors import InputError
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.probes.concept import Concept
+from shortcutscope.retrieval.imports import read_marks
 
 NAMES = ["mueller_4711/a.png", "mueller_4711/b.png", "huber_12/a.png"]
 
@@ -88,7 +88,7 @@ def test_r7_images_go_by_ids_in_exports_and_come_back(table, tmp_path):
             assert ("mueller_4711" in text.replace(str(tmp_path), "")) == keep
     plain = MaskSet.open(tmp_path / "masksFalse")
     named = masks.export(tmp_path / "again", "cvat")  # with the files' names, read by a set without
-    from shortcutscope.annotate.export import importer
+    from shortcutscope.masks.formats import importer
 
     back = importer("cvat")(named, tmp_path / "back", like=plain)
     assert sorted(back.sample_ids) == sorted(ids)

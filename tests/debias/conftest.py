@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from torch import nn
 
-from shortcutscope.data.artifacts import get_artifact
-from shortcutscope.data.phantoms import radiographs
-from shortcutscope.data.planting import plant
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.training.fit import Training
-from shortcutscope.models.thin import ThinResNet, seeded
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.artifacts import get_artifact
+from shortcutscope.planting.phantoms import radiographs
+from shortcutscope.planting.planting import plant
+from shortcutscope.planting.thin import ThinResNet
 
 
 def _small_network(seed: int) -> nn.Module:

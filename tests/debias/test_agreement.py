@@ -12,7 +12,7 @@ from torch import nn
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
 from shortcutscope.errors import InputError
-from shortcutscope.rundir import write_json
+from shortcutscope.files import write_json
 
 
 class Brightness(nn.Module):

@@ -8,7 +8,8 @@ from shortcutscope.debias.segmenter import Segmenter
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.layers import find_layers
-from shortcutscope.models.thin import seeded, thin_cnn1d, thin_cnn3d, thin_resnet18
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d, thin_resnet18
 from shortcutscope.scan.capture import capture_batch
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import shortcutscope as ss
+from shortcutscope.audit.finding import Finding
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.debias.materials import Materials
@@ -21,11 +22,10 @@ from shortcutscope.debias.teacher import teacher_training
 from shortcutscope.debias.training.settings import RATES, Training
 from shortcutscope.debias.unlearn import _concept, _values, require
 from shortcutscope.errors import InputError
-from shortcutscope.finding import Finding
+from shortcutscope.files import write_json
 from shortcutscope.models.fingerprint import model_fingerprint
-from shortcutscope.models.thin import ThinResNet
+from shortcutscope.planting.thin import ThinResNet
 from shortcutscope.probes.concept import Concept
-from shortcutscope.rundir import write_json
 
 QUICK = Training(steps=2, batch_size=16, augmentation="none", precision="fp32")
 

@@ -343,11 +343,11 @@ def write(folder: Path, seed: int = 0) -> list[str]:
 
 def readers() -> dict[str, Callable[[Path, Path], object]]:
     """What reads each kind: from a file, into a folder that does not exist."""
-    from shortcutscope.annotate import export
-    from shortcutscope.annotate.imports import read_marks
-    from shortcutscope.annotate.maskset import MaskSet
-    from shortcutscope.data.readers import read_image
+    from shortcutscope.data.readers.image import read_image
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.masks import formats as export
+    from shortcutscope.masks.maskset import MaskSet
+    from shortcutscope.retrieval.imports import read_marks
 
     def medmnist(path: Path, _: Path) -> object:
         table = ImageTable.from_medmnist(path, splits=["train"], max_pixels=LIMIT)

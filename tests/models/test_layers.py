@@ -14,8 +14,8 @@ from shortcutscope.models.blocks import MOST, THINNED, thinned
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.layers import Layer, choose_layers, find_layers
 from shortcutscope.models.layouts import _token_grid
-from shortcutscope.models.thin import BasicBlock, thin_cnn1d, thin_cnn3d, thin_resnet18
 from shortcutscope.models.tracing import Call
+from shortcutscope.planting.thin import BasicBlock, thin_cnn1d, thin_cnn3d, thin_resnet18
 
 STAGES_2222 = [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
 DEPTHS_RESNET50 = {1: 3, 2: 4, 3: 6, 4: 3}

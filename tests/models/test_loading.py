@@ -10,10 +10,10 @@ from torch.optim.swa_utils import AveragedModel
 from torchvision.models import resnet18
 
 from shortcutscope.errors import InputError
-from shortcutscope.models.checkpoint_files import read_checkpoint
-from shortcutscope.models.checkpoints import load_checkpoint
 from shortcutscope.models.loading import load_model, load_report, model_fingerprint
-from shortcutscope.models.state_names import PREFIXES, match_names
+from shortcutscope.models.weights.checkpoints import load_checkpoint
+from shortcutscope.models.weights.files import read_checkpoint
+from shortcutscope.models.weights.names import PREFIXES, match_names
 
 FACTORY = """
 from torch import nn
@@ -67,7 +67,7 @@ def test_torchvision_and_timm_by_name():
 
 
 def test_factories_from_modules_and_files(spec, factory_file):
-    thin = load_model("shortcutscope.models.thin:thin_resnet18", num_classes=4, width=2)
+    thin = load_model("shortcutscope.planting.thin:thin_resnet18", num_classes=4, width=2)
     assert thin(torch.rand(1, 1, 32, 32)).shape == (1, 4)
     assert load_model(spec, num_classes=7)[2].out_features == 7
     assert load_model(f"{factory_file}:READY")[2].out_features == 5

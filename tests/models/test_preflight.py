@@ -8,9 +8,9 @@ from torch.nn import functional
 
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, model_state
-from shortcutscope.models.head import Head, as_head, inverted
+from shortcutscope.models.heads.head import Head, as_head, inverted
+from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.preflight import TRIED, preflight
-from shortcutscope.models.targets import find_logits
 
 
 class Net(nn.Module):

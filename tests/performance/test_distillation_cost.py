@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from shortcutscope.bench.scan import cpu_times, ratio
-from shortcutscope.data.phantoms import radiographs
+from shortcutscope.benchmarks.suites.scan import cpu_times, ratio
 from shortcutscope.debias.distillation.loss import Distill, teacher_outputs
 from shortcutscope.debias.distillation.matching import pair_layers
 from shortcutscope.debias.distillation.options import Distillation
 from shortcutscope.debias.objective import Batch, CrossEntropy, Objective
 from shortcutscope.debias.teacher import fit_probes
 from shortcutscope.models.layers import find_layers
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.phantoms import radiographs
+from shortcutscope.planting.thin import thin_resnet18
 
 #: Of a narrow network, whose convolutions are cheap beside all else: the worst case. Run live, and kept.
 LIMITS = {None: (1.5, 1.15), "probes": (1.7, 1.3), "features": (1.7, 1.35)}

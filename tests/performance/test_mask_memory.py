@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from shortcutscope.annotate.masks import annotate
-from shortcutscope.bench.peak import NotMeasurableError, peak_bytes
-from shortcutscope.bench.scan import in_process
+from shortcutscope.benchmarks.peak import NotMeasurableError, peak_bytes
+from shortcutscope.benchmarks.suites.scan import in_process
 from shortcutscope.data.table import ImageTable
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.masks.annotation import annotate
+from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.scanner import scan
 

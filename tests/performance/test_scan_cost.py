@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortcutscope.bench import scan as bench
-from shortcutscope.bench.runner import Settings
+from shortcutscope.benchmarks.runner import Settings
+from shortcutscope.benchmarks.suites import scan as bench
 
 pytestmark = pytest.mark.slow
 

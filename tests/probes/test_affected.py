@@ -9,7 +9,7 @@ from torch import nn
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.thin import thin_cnn3d, thin_resnet1d, thin_resnet18
+from shortcutscope.planting.thin import thin_cnn3d, thin_resnet1d, thin_resnet18
 from shortcutscope.probes import affected
 from shortcutscope.probes.affected import (
     draw_galleries,

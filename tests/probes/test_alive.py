@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import torch
 
-from shortcutscope.annotate.classifier import whiten
 from shortcutscope.debias.clarc.clarc import linear_classifier
 from shortcutscope.debias.clarc.erasure import Moments, leace_map
 from shortcutscope.discover.components import independent_components
@@ -14,6 +13,7 @@ from shortcutscope.probes.cav import cross_fit_cav, logistic_cav, pattern_cav, r
 from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.probes.marks import propagate_marks
 from shortcutscope.probes.usage import fit_projection, within_class_spread
+from shortcutscope.retrieval.classifier import whiten
 
 N = 300
 RNG = np.random.default_rng(0)

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shortcutscope.audit.audited_data import audited_data, resolve_concepts
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.probes.partitions import is_the_label
-from shortcutscope.probes.roles import audited_data, resolve_concepts
 
 N = 60
 

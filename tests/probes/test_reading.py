@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shortcutscope.data.words import which_is_present
+from shortcutscope.data.manifests.words import which_is_present
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.reading import Reading, entries

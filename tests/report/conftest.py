@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shortcutscope.rundir import slug
+from shortcutscope.files import slug
 
 LAYERS = ["stem", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1))]
 DEPTHS = np.linspace(0, 1, len(LAYERS))

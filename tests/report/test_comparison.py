@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from shortcutscope.comparison.estimate import Estimate, not_measurable, paired_rows
-from shortcutscope.comparison.result import Comparison, tidy
+from shortcutscope.compare.estimate import Estimate, not_measurable, paired_rows
+from shortcutscope.compare.result import Comparison, tidy
 from shortcutscope.report.comparison import (
     render_comparison,
     signed,

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from shortcutscope.errors import InputError
+from shortcutscope.files import slug
 from shortcutscope.report.html import render, render_fragment, write_report
-from shortcutscope.rundir import slug
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 EVIL = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"

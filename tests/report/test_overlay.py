@@ -4,12 +4,12 @@ import pytest
 from matplotlib.patches import PathPatch
 from PIL import Image
 
-from shortcutscope.annotate.maskset import MaskSet, MaskWriter
-from shortcutscope.data.artifacts import get_artifact
-from shortcutscope.data.phantoms import radiographs
-from shortcutscope.data.planting import artifact_mask, plant
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.masks.maskset import MaskSet, MaskWriter
+from shortcutscope.planting.artifacts import get_artifact
+from shortcutscope.planting.phantoms import radiographs
+from shortcutscope.planting.planting import artifact_mask, plant
 from shortcutscope.report.overlay import COUNT, draw_areas, draw_overlays
 
 

@@ -12,7 +12,7 @@ from torchvision.models.vgg import make_layers
 from torchvision.models.video.resnet import BasicBlock, BasicStem, Conv3DSimple, VideoResNet
 from torchvision.models.vision_transformer import VisionTransformer
 
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.thin import thin_resnet18
 
 
 class Vgg(nn.Sequential):

@@ -9,8 +9,8 @@ from shortcutscope.attribution.attribute import attribute
 from shortcutscope.attribution.lrp import default_composite, get_composite
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.targets import find_logits
 from shortcutscope.scan.capture import (
     NonFiniteError,
     capture_batch,

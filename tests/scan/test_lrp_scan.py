@@ -12,7 +12,7 @@ from torch import nn
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.models.frozen import model_state
-from shortcutscope.models.thin import thin_cnn1d, thin_cnn3d, thin_resnet18
+from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d, thin_resnet18
 from shortcutscope.scan import choice as choice_module
 from shortcutscope.scan import plan as plan_module
 from shortcutscope.scan.choice import AttributionChoice

@@ -11,7 +11,7 @@ from torch import nn
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.models.frozen import frozen, model_state
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.scan import batches as batches_module
 from shortcutscope.scan import plan as plan_module
 from shortcutscope.scan import scanner

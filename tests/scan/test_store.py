@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors import safe_open
 
-from shortcutscope import rundir
+from shortcutscope.audit import run_directory as rundir
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.scan import shard as shard_module
 from shortcutscope.scan.shard import Shard, decode_half, encode_half

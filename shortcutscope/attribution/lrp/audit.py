@@ -25,8 +25,8 @@ from shortcutscope.attribution.lrp.mode import Propagation
 from shortcutscope.attribution.lrp.operations import TABLE
 from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import ModelError
-from shortcutscope.models.head import Output
-from shortcutscope.models.targets import Target, find_logits, select_target
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import Target, find_logits, select_target
 
 #: Operations without a rule that put constants beside the relevance of activations.
 ADDING = frozenset(
@@ -166,7 +166,7 @@ def audit_defects(
     composite
         The rules.
     target, labels, task, output
-        What is explained, see `shortcutscope.models.targets`.
+        What is explained, see `shortcutscope.models.heads.targets`.
 
     Raises
     ------

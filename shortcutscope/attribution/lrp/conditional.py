@@ -25,10 +25,10 @@ from shortcutscope.attribution.lrp.mode import default_composite
 from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.head import Output, require_logits
+from shortcutscope.models.heads.head import Output, require_logits
+from shortcutscope.models.heads.targets import Target, find_logits, select_target
 from shortcutscope.models.layers import Layer, LayerChoice, find_layers
 from shortcutscope.models.layouts import channel_axis
-from shortcutscope.models.targets import Target, find_logits, select_target
 
 __all__ = ["Channels", "Condition", "ConditionalRelevance", "Direction", "Head", "conditional_relevance"]
 

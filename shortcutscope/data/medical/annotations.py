@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from shortcutscope.data.readers import is_image_name
-from shortcutscope.data.roles import listed, require_columns
+from shortcutscope.data.manifests.columns import listed, require_columns
+from shortcutscope.data.readers.image import is_image_name
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 

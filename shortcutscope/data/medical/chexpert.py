@@ -9,11 +9,11 @@ from typing import Literal, Unpack, get_args
 
 import pandas as pd
 
-from shortcutscope.data.image_names import default_id
-from shortcutscope.data.manifest import read_manifest
+from shortcutscope.data.manifests.columns import listed, require_columns
+from shortcutscope.data.manifests.image_names import default_id
+from shortcutscope.data.manifests.manifest import read_manifest
 from shortcutscope.data.medical.annotations import with_pacemakers
 from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.roles import listed, require_columns
 from shortcutscope.data.sources import PathSource
 from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from shortcutscope.data.manifests.columns import listed
 from shortcutscope.data.medical.annotations import with_annotations
 from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.roles import listed
 from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError
 

@@ -7,9 +7,9 @@ from typing import Unpack
 
 import pandas as pd
 
+from shortcutscope.data.manifests.columns import listed
 from shortcutscope.data.medical.isic import SOURCE, Part, diagnosed_table, joined, part_images
 from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.roles import listed
 from shortcutscope.data.table import ImageTable, Options
 
 __all__ = ["DIAGNOSES", "LAYOUT", "isic2017"]

@@ -7,6 +7,7 @@ from typing import Literal, Unpack
 
 import pandas as pd
 
+from shortcutscope.data.manifests.columns import listed, require_columns
 from shortcutscope.data.medical.annotations import artifact_columns, read_annotations
 from shortcutscope.data.medical.isic import (
     SOURCE,
@@ -15,7 +16,6 @@ from shortcutscope.data.medical.isic import (
     part_images,
 )
 from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.roles import listed, require_columns
 from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError
 

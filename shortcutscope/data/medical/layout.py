@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from shortcutscope.data.manifest import read_manifest
-from shortcutscope.data.roles import listed
+from shortcutscope.data.manifests.columns import listed
+from shortcutscope.data.manifests.manifest import read_manifest
 from shortcutscope.errors import InputError
 
 __all__ = ["Layout", "LayoutError"]

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm.auto import tqdm
 
+from shortcutscope.data.manifests.columns import listed
 from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.readers import Size
-from shortcutscope.data.roles import listed
+from shortcutscope.data.readers.image import Size
 from shortcutscope.data.sources import resize_mask
 from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError

@@ -8,8 +8,8 @@ from typing import Unpack
 
 import pandas as pd
 
+from shortcutscope.data.manifests.columns import listed
 from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.roles import listed
 from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError
 

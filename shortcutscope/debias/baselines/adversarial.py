@@ -16,7 +16,7 @@ from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, at, cross_entropy, forward_with_layers
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.thin import seeded
+from shortcutscope.models.seeding import seeded
 
 Method = Literal["reversal", "confusion"]
 

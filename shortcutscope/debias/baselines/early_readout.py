@@ -20,9 +20,9 @@ from shortcutscope.debias.objective import (
 from shortcutscope.debias.teacher import train_teacher
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
+from shortcutscope.models.heads.targets import count_scores, find_logits
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.targets import count_scores, find_logits
-from shortcutscope.models.thin import seeded
+from shortcutscope.models.seeding import seeded
 
 
 class EarlyReadout(Objective):

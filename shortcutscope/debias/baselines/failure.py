@@ -11,7 +11,7 @@ from shortcutscope.debias.budget import train
 from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, cross_entropies
 from shortcutscope.errors import InputError
-from shortcutscope.models.targets import find_logits
+from shortcutscope.models.heads.targets import find_logits
 
 
 class LearningFromFailure(Objective):

@@ -22,7 +22,7 @@ from shortcutscope.debias.teacher import require_clean
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.targets import find_logits
+from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.scan.batches import batches
 

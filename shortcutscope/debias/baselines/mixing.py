@@ -14,7 +14,7 @@ from shortcutscope.debias.groups import Groups, balanced_weights, training_group
 from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, cross_entropies
 from shortcutscope.errors import InputError
-from shortcutscope.models.targets import find_logits
+from shortcutscope.models.heads.targets import find_logits
 
 Strategy = Literal["label", "concept"]
 

@@ -11,7 +11,7 @@ from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.targets import find_logits, predicted_class
+from shortcutscope.models.heads.targets import find_logits, predicted_class
 from shortcutscope.scan.batches import batches
 
 

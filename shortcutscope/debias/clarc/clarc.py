@@ -35,8 +35,8 @@ from shortcutscope.debias.objective import Batch, Objective, cross_entropy
 from shortcutscope.debias.training.fit import fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
+from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import Layer
-from shortcutscope.models.targets import find_logits
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.probes.cav import logistic_cav, pattern_cav
 from shortcutscope.scan.pooling import positions

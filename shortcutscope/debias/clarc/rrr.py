@@ -18,7 +18,7 @@ from shortcutscope.debias.training.augmentation import SHIFTS, shifted
 from shortcutscope.debias.training.fit import fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
-from shortcutscope.models.targets import find_logits
+from shortcutscope.models.heads.targets import find_logits
 
 Slope = Literal["log-probabilities", "logits", "signed logits"]
 BatchNorm = Literal["held", "trained"]

@@ -42,8 +42,8 @@ from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
+from shortcutscope.models.heads.targets import count_scores
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.targets import count_scores
 from shortcutscope.probes.cav import pattern_cav
 
 #: Teacher outputs of up to this size are kept instead of computed again at every step.

@@ -31,7 +31,7 @@ from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.teacher import require_clean, teacher_training, train_teacher
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
-from shortcutscope.models.targets import predicted_class
+from shortcutscope.models.heads.targets import predicted_class
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.stats.metrics import auroc

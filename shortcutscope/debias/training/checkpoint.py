@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.errors import StaleRunError
+from shortcutscope.files import refuse_other_inputs, to_json, write_atomically
 from shortcutscope.models.fingerprint import model_fingerprint, tensor_digest
-from shortcutscope.rundir import refuse_other_inputs, to_json, write_atomically
 
 __all__ = [
     "non_finite", "prefixed", "read_checkpoint", "restore", "settings_digest", "snapshot", "tensors_digest",

@@ -14,7 +14,7 @@ from shortcutscope.debias.training.randomness import ORDER, generator_of
 from shortcutscope.debias.training.settings import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.targets import find_logits
+from shortcutscope.models.heads.targets import find_logits
 
 __all__ = [
     "PRELOAD_BYTES",

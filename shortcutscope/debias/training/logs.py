@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shortcutscope.rundir import to_json, write_atomically
+from shortcutscope.files import to_json, write_atomically
 
 __all__ = ["Log", "NonFiniteError", "Terms"]
 

@@ -45,7 +45,7 @@ from shortcutscope.debias.training.step import Step, set_training_mode
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.failures import model_errors
 from shortcutscope.models.memory_format import choose_memory_format
-from shortcutscope.models.thin import seeded
+from shortcutscope.models.seeding import seeded
 
 __all__ = ["CHECKPOINT", "TrainingLoop"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from shortcutscope.debias.objective import cross_entropies
 from shortcutscope.debias.training.checkpoint import Tensors
 from shortcutscope.debias.training.settings import Select
-from shortcutscope.models.targets import find_logits
+from shortcutscope.models.heads.targets import find_logits
 
 __all__ = ["Best", "Score", "validate"]
 

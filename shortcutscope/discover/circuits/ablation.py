@@ -21,7 +21,7 @@ from shortcutscope.discover.circuits.gates import Floats, Gated, Indices, Keep, 
 from shortcutscope.discover.circuits.subject import Subject, gap, make_subject
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc

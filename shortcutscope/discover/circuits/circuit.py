@@ -30,10 +30,10 @@ from shortcutscope.discover.circuits.edges import DRAWN_CHANNELS, EDGE_COLUMNS, 
 from shortcutscope.discover.circuits.search import Candidate, Judgement, find_channels
 from shortcutscope.discover.circuits.subject import Subject, gap, make_subject
 from shortcutscope.errors import InputError
+from shortcutscope.files import read_json, to_json, write_json
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
 from shortcutscope.probes.concept import Concept
-from shortcutscope.rundir import read_json, to_json, write_json
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import within_class_auroc
 

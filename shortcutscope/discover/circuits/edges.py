@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.lrp.conditional import Channels, conditional_relevance
 from shortcutscope.discover.circuits.subject import Subject
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
 
 EDGE_COLUMNS = ("source_layer", "source_channel", "target_layer", "target_channel", "weight")
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from shortcutscope.attribution.hooks import parameters_without_gradient, visiting
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import device_of
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import find_logits, margin, require_finite
 from shortcutscope.models.layers import Layer
-from shortcutscope.models.targets import find_logits, margin, require_finite
 from shortcutscope.scan.pooling import from_positions, positions
 
 Floats = npt.NDArray[np.float64]
@@ -57,7 +57,7 @@ class Gated:
     layers
         That can be gated.
     task, positive, output
-        Whose margin is taken, see `shortcutscope.models.targets`.
+        Whose margin is taken, see `shortcutscope.models.heads.targets`.
     batch_size
         Images at a time.
 

@@ -13,7 +13,7 @@ from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits.gates import Floats, Gated, Indices, Reference
 from shortcutscope.errors import InputError
-from shortcutscope.models.head import Output
+from shortcutscope.models.heads.head import Output
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import aligned_auroc, robust_auroc

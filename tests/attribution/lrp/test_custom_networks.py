@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from shortcutscope.attribution.lrp import COMPOSITES, audit_defects, default_composite, propagation
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.thin import ThinResNet
+from shortcutscope.planting.thin import ThinResNet
 
 
 class ReusedReLU(nn.Module):

@@ -21,7 +21,7 @@ from shortcutscope.debias.groups import group_by
 from shortcutscope.debias.objective import Batch
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import find_layers
-from shortcutscope.models.thin import thin_cnn1d
+from shortcutscope.planting.thin import thin_cnn1d
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from shortcutscope.data.planting import artifact_mask
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.baselines import artifact_augmentation as module
 from shortcutscope.debias.baselines.artifact_augmentation import artifact_augmentation, pasted_table
 from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.errors import InputError
+from shortcutscope.planting.planting import artifact_mask
 
 
 @pytest.fixture

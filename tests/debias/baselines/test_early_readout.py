@@ -16,7 +16,7 @@ from shortcutscope.debias.baselines.early_readout import (
 from shortcutscope.debias.objective import Batch
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import find_layers
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.thin import thin_resnet18
 
 
 def test_confident_errors_weigh_more() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from shortcutscope.debias.baselines.last_layer import dfr, fit_last, last_features, last_linear, with_last
 from shortcutscope.errors import InputError
-from shortcutscope.models.thin import thin_resnet18
+from shortcutscope.planting.thin import thin_resnet18
 
 
 def _features(model: nn.Module, table) -> np.ndarray:

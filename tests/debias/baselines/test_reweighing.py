@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from shortcutscope.data.artifacts import get_artifact
-from shortcutscope.data.phantoms import radiographs
-from shortcutscope.data.planting import plant
 from shortcutscope.debias.baselines.erm import erm
 from shortcutscope.debias.baselines.reweighing import balanced_finetune, group_balanced_ce
 from shortcutscope.debias.distillation.recipe import distil
@@ -15,8 +12,12 @@ from shortcutscope.debias.samples import CLEAN_SHARE, Samples
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.targets import margin
-from shortcutscope.models.thin import ThinResNet, seeded
+from shortcutscope.models.heads.targets import margin
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.artifacts import get_artifact
+from shortcutscope.planting.phantoms import radiographs
+from shortcutscope.planting.planting import plant
+from shortcutscope.planting.thin import ThinResNet
 from shortcutscope.stats.metrics import robust_auroc
 
 

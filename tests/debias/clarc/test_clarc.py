@@ -23,7 +23,7 @@ from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.thin import seeded
+from shortcutscope.models.seeding import seeded
 from shortcutscope.probes.cav import pattern_cav
 
 

@@ -6,9 +6,6 @@ import torch
 from scipy.linalg import pinv, sqrtm
 from sklearn.linear_model import LinearRegression
 
-from shortcutscope.data.artifacts import get_artifact
-from shortcutscope.data.phantoms import radiographs
-from shortcutscope.data.planting import plant
 from shortcutscope.debias.clarc.activations import Floats, Known, pooled_activations
 from shortcutscope.debias.clarc.erasure import Moments, concept_columns, leace, leace_map
 from shortcutscope.debias.clarc.projection import Projected
@@ -17,7 +14,11 @@ from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.layers import find_layers
-from shortcutscope.models.thin import seeded, thin_resnet18
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.artifacts import get_artifact
+from shortcutscope.planting.phantoms import radiographs
+from shortcutscope.planting.planting import plant
+from shortcutscope.planting.thin import thin_resnet18
 
 
 def samples(seed: int, n: int = 300, channels: int = 7) -> tuple[Floats, Floats]:

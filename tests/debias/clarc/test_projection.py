@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.data.phantoms import radiographs
 from shortcutscope.debias.clarc.correction import fitted_in_turn
 from shortcutscope.debias.clarc.projection import Erasure, LayerEdit, Projected, Shift
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.layers import Layer, find_layers
-from shortcutscope.models.thin import seeded, thin_resnet18
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.phantoms import radiographs
+from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.scan.capture import capture_batch
 from shortcutscope.scan.scanner import scan
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.data.planting import artifact_mask
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
 from shortcutscope.debias.clarc.rrr import RightReasons, absolute_cosine, explained, rrr
 from shortcutscope.debias.materials import Materials
@@ -15,7 +14,8 @@ from shortcutscope.debias.objective import Batch
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
-from shortcutscope.models.thin import seeded
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.planting import artifact_mask
 
 
 def net(inplace: bool = True) -> nn.Module:

@@ -21,7 +21,7 @@ from shortcutscope.debias.teacher import Ensemble, Teacher, fit_probes
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.layers import find_layers
-from shortcutscope.models.thin import ThinResNet
+from shortcutscope.planting.thin import ThinResNet
 
 FORMS = [None, "probes", "features", "attention", "cka"]
 

@@ -22,7 +22,8 @@ from shortcutscope.debias.training.step import set_training_mode
 from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import model_state
-from shortcutscope.models.thin import ThinResNet, seeded, thin_cnn1d, thin_cnn3d
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.thin import ThinResNet, thin_cnn1d, thin_cnn3d
 from shortcutscope.scan.predictions import predict_logits
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from shortcutscope.debias.training import hardware
 from shortcutscope.debias.training.hardware import usable_precision
-from shortcutscope.models.thin import simba_cnn3d, thin_resnet1d, thin_resnet18
+from shortcutscope.planting.thin import simba_cnn3d, thin_resnet1d, thin_resnet18
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits import Circuit, find_circuit
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
-from shortcutscope.models.thin import seeded
+from shortcutscope.models.seeding import seeded
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.scanner import scan
 

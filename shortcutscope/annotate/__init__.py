@@ -1,1 +1,0 @@
-"""Annotation: which samples carry a finding, by a person's marks and what is learnt from them."""

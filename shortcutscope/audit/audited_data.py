@@ -1,0 +1,246 @@
+"""Which samples are audited, where associations are measured, and which columns are tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from shortcutscope.data.apart import assert_tables_apart
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.files import slug
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.partitions import is_the_label, merged
+from shortcutscope.probes.reading import entries, some
+
+Role = Literal["held-out", "training"]
+TRAINING = ("train", "training")
+HELD_OUT = ("val", "valid", "validation", "test", "testing")
+
+
+@dataclass(frozen=True)
+class AuditedData:
+    """The samples of an audit by role.
+
+    Attributes
+    ----------
+    table : ImageTable
+        The samples that are scanned.
+    reference : ImageTable or None
+        The training samples; only their metadata are looked at.
+    role : {"held-out", "training"}
+        What ``table`` is to the model; decides the threshold of use.
+    warnings, assumptions : tuple of str
+        What the reader of the audit must know.
+    associations : mapping
+        Concept to its association in an earlier audit of the network, which is taken instead of measuring it.
+    """
+
+    table: ImageTable
+    reference: ImageTable | None
+    role: Role
+    warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    associations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool) -> AuditedData:
+    """Split a table into audited and training samples by its ``split`` column.
+
+    Raises
+    ------
+    InputError
+        When samples are both audited and given as training samples, or there is one class only.
+    """
+    is_train = data.frame["split"].astype(str).str.lower().isin(TRAINING).to_numpy()
+    warnings: list[str] = []
+    train, assumptions = (None, []) if train is None else training_part(train)
+    assumptions += [f"training table: {note}" for note in (() if train is None else train.notes)]
+    table, reference = data, train
+    role: Role = "training" if trained_on else "held-out"
+    if is_train.all():
+        role = "training"
+    elif is_train.any() and not trained_on:
+        table = data.take(np.flatnonzero(~is_train))
+        reference = train if train is not None else data.take(np.flatnonzero(is_train))
+        assumptions.append(f"the {int(is_train.sum())} rows of the training split are not audited")
+    if role == "training":
+        warnings.append(
+            "the audited images are those the model was trained on: effects are about twice as large there, "
+            "so that the threshold of use is doubled, and performance is too good. "
+            "Audit held-out images if you can"
+        )
+    elif not is_train.any() and not (data.frame["split"] != "").any():
+        assumptions.append(
+            "no split was given: the images are taken as held out. Say so if they were trained on"
+        )
+    if reference is None:
+        assumptions.append(
+            "no training samples were given: association with the label is that in the audited data"
+        )
+    if train is not None and not trained_on:
+        assert_tables_apart(
+            train,
+            table,
+            "given both to audit and as training samples",
+            "held-out samples and patients must not be trained on. Leave them out of one of the tables, give "
+            "the training table a column split (its rows 'train' count), or say trained_on=True "
+            "(--trained-on-these) where the audited samples were trained on",
+        )
+    if not table.has_groups:
+        assumptions.append(
+            "no patient or group column was given: every image is taken as a patient of its own"
+        )
+    labels = np.unique(table.frame["label"])
+    if len(labels) < 2:
+        raise InputError(f"all audited samples have label {labels[0]}: an audit needs at least two classes")
+    return AuditedData(table, reference, role, tuple(warnings), tuple(assumptions))
+
+
+def training_part(train: ImageTable) -> tuple[ImageTable, list[str]]:
+    """The rows of the training split, or all where there are no splits; and what that leaves out.
+
+    Raises
+    ------
+    InputError
+        When all splits are of validation and test.
+    """
+    splits = train.frame["split"].astype(str)
+    own = splits.str.lower().isin(TRAINING).to_numpy()
+    if own.all() or not (splits != "").any():
+        return train, []
+    if own.any():
+        told = f"of the training table only the {int(own.sum())} rows of its training split count"
+        return train.take(np.flatnonzero(own)), [told]
+    if splits.str.lower().isin([*HELD_OUT, ""]).all():
+        raise InputError(
+            f"the training table has no training rows: its splits are {sorted(set(splits) - {''})}; give the "
+            "rows that the model was trained on"
+        )
+    return train, []
+
+
+def resolve_concepts(
+    audited: AuditedData,
+    asked: Sequence[str | Concept] | str | Concept | None,
+    *,
+    columns: Sequence[str] | None = None,
+    may_be_none: bool = False,
+    present: Mapping[str, Any] | None = None,
+    symmetric: bool | None = None,
+) -> tuple[list[Concept], dict[str, str]]:
+    """Turn what was asked for into concepts over audited and training samples.
+
+    Columns that part all samples alike are one concept, see `shortcutscope.probes.partitions.merged`.
+
+    Parameters
+    ----------
+    asked : names, Concepts, or None
+        None takes every metadata column; those that cannot be concepts are left out with the reason.
+    columns : names, optional
+        The metadata columns to take when none was asked for, instead of all.
+    may_be_none : bool
+        Whether it is right that there is nothing to test, since concepts will be discovered.
+    present : mapping, optional
+        Column to the value that means that the artifact is there.
+    symmetric : bool, optional
+        Whether columns whose two words do not tell are tested as levels of which neither is the artifact; by
+        default those that were not asked for by name.
+
+    Returns
+    -------
+    concepts : list of Concept
+    refused : dict
+        Column to the reason why it is no concept (only when none was asked for by name).
+
+    Raises
+    ------
+    InputError
+        A name that is no column or cannot be a concept; two concepts of one name; nothing to test.
+    """
+    frames = [audited.table.frame] + ([audited.reference.frame] if audited.reference is not None else [])
+    frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
+    if isinstance(asked, str | Concept):
+        asked = [asked]
+    present = present or {}
+    symmetric = asked is None if symmetric is None else symmetric
+    concepts: list[Concept] = []
+    read: list[Concept] = []
+    refused: dict[str, str] = {}
+    default = list(audited.table.metadata if columns is None else columns)
+    default += [column for column in present if column in audited.table.metadata and column not in default]
+    tested = default if asked is None else [item for item in asked if isinstance(item, str)]
+    idle = [column for column in present if column not in tested]
+    if idle:
+        raise InputError(
+            f"present names {idle[0]!r}, which is none of the columns that are tested: {some(tested, 20)}"
+        )
+    for item in default if asked is None else asked:
+        if isinstance(item, Concept):
+            concepts.append(item)
+            continue
+        try:
+            _refuse_the_label(frame, item, audited.table.classes, by_name=asked is not None)
+            _refuse_other_kind(frames, item)
+            read += Concept.from_column(frame, item, present=present.get(item), symmetric=symmetric)
+        except InputError as error:
+            if asked is not None or item in present:
+                raise
+            refused[item] = str(error)
+    concepts += merged(read)
+    if not concepts and not may_be_none:
+        raise InputError(
+            "there is no concept to test"
+            + (
+                f"; the metadata columns were refused: {refused}"
+                if refused
+                else ": the table has no metadata columns"
+            )
+            + ". Give concepts=[...], a column per suspected shortcut, or a Concept made from marked "
+            "samples, or discover=True to look for what nobody named"
+        )
+    _refuse_same_names([c.name for c in concepts])
+    return concepts, refused
+
+
+def _refuse_the_label(
+    frame: pd.DataFrame, column: str, classes: Sequence[str] | None, *, by_name: bool
+) -> None:
+    """Refuse the label, and unasked a column that is the label over again: it is no concept of its own."""
+    if column == "label":
+        raise InputError("column 'label' is no concept: it is what the model is to predict")
+    if column in frame and not by_name:
+        why = is_the_label(frame, column, classes)
+        if why is not None:
+            raise InputError(f"column {column!r} is no concept: {why}")
+
+
+def _refuse_other_kind(frames: Sequence[pd.DataFrame], column: str) -> None:
+    """Refuse a column that is written otherwise in the training samples than in the audited ones."""
+    there = [entries(frame[column], column) for frame in frames if column in frame]
+    kinds = {found.kind: found.levels for found in there if found.known.any()}
+    if len(kinds) > 1:
+        told = "; ".join(f"{kind}: {some([repr(x) for x in levels])}" for kind, levels in kinds.items())
+        raise InputError(
+            f"column {column!r} is written otherwise in the training samples than in the audited ones "
+            f"({told}): write it alike in both tables"
+        )
+
+
+def _refuse_same_names(names: Sequence[str]) -> None:
+    files = [slug(name) for name in names]
+    twice = sorted({name for name, file in zip(names, files, strict=True) if files.count(file) > 1})
+    if twice:
+        raise InputError(
+            f"concepts whose names are the same, or make the same file name: {twice}. Rename one"
+        )
+    taken = {"sample_id", *(f"{name}.score" for name in names)} & set(names)
+    if taken:
+        raise InputError(
+            f"a concept cannot be called {sorted(taken)[0]!r}: the run keeps the ids, and scores of the "
+            "concepts, under such names. Rename the column"
+        )

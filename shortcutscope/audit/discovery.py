@@ -1,0 +1,164 @@
+"""Discovery as a stage of an audit: kept in the run directory, and taken up again from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from shortcutscope.audit.audited_data import AuditedData
+from shortcutscope.audit.run_directory import RunDirectory
+from shortcutscope.data.table import ImageTable
+from shortcutscope.discover.candidates import agreement
+from shortcutscope.discover.metadata import Screen, screen_metadata
+from shortcutscope.discover.proposals import Discovery, discover
+from shortcutscope.disk import intact
+from shortcutscope.files import read_frame, read_object, write_json
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.partitions import is_the_label
+from shortcutscope.scan.reading import Scan
+
+RECORD, VALUES = "discovery.json", "discovered.parquet"
+#: Metadata columns that are tested when none was asked for: of more, those that go with the label most.
+MOST_COLUMNS = 20
+#: Agreement, within class, from which a proposal is a concept that is tested anyway.
+SAME_SAMPLES = 0.5
+
+
+def discovered_concepts(
+    run: RunDirectory, scan: Scan, table: ImageTable, given: Sequence[Concept], *, seed: int, **reading: Any
+) -> list[Concept]:
+    """Concepts that nobody named, but for those that name the samples of a given one.
+
+    What was proposed, and what was dropped for which reason, is kept as ``discovery.json`` and
+    ``discovered.parquet`` in the run.
+
+    Parameters
+    ----------
+    run
+        Where results are kept; those of the same seed are taken up again.
+    scan, table
+        See `shortcutscope.discover.proposals.discover`.
+    given
+        Concepts that are tested anyway.
+    seed
+        Of the discovery.
+    **reading
+        ``batch_size``, ``workers`` and ``progress``.
+    """
+    record = run.path / RECORD
+    depends = {"seed": seed, "samples": len(table), "attribution": str(scan.attribution)}
+    kept = read_object(record) if record.exists() else {}
+    if kept.get("depends") != depends:
+        found = discover(scan, table, seed=seed, **reading)
+        run.write_frame(VALUES, _values(found, scan))
+        kept = {"depends": depends, **_described(found)}
+        write_json(record, kept)  # last, so that it stands for both
+    with intact(record, "a record of a search", "delete it and run the same audit again"):
+        proposed = _reopened(kept, read_frame(run.path / VALUES))
+    labels = scan.samples["label"].to_numpy().astype(np.int64)
+    here = [c.aligned_to(scan.samples["sample_id"]) for c in given]
+    concepts = []
+    same = {}
+    for concept in proposed:
+        twin = _twin(concept, here, labels)
+        if twin is None:
+            concepts.append(concept)
+        else:
+            same[concept.name] = f"names the same samples as {twin.name}, which is tested"
+    run.update(
+        discovery={
+            "looked_at": kept["looked_at"],
+            "proposals": kept["proposals"],
+            "same": same,
+            "dropped": kept["dropped"],
+            "notes": kept["notes"],
+        }
+    )
+    return concepts
+
+
+def _values(found: Discovery, scan: Scan) -> pd.DataFrame:
+    columns: dict[str, Any] = {"sample_id": scan.samples["sample_id"].to_numpy()}
+    for proposal in found.proposals:
+        assert proposal.concept is not None
+        columns[proposal.name] = pd.Series(proposal.concept.values).astype("Int8")
+    return pd.DataFrame(columns)
+
+
+def _described(found: Discovery) -> dict[str, Any]:
+    return {
+        "looked_at": found.looked_at,
+        "proposals": [
+            {**p.to_dict(), "description": p.concept.description if p.concept else ""}
+            for p in found.proposals
+        ],
+        "dropped": [p.to_dict() for p in found.dropped if p.name],
+        "notes": list(found.notes),
+    }
+
+
+def _reopened(kept: Mapping[str, Any], values: pd.DataFrame) -> list[Concept]:
+    ids = values["sample_id"].to_numpy()
+    return [
+        Concept(
+            p["name"],
+            values[p["name"]].to_numpy(np.float64, na_value=np.nan),
+            "discovered",
+            ids,
+            p["description"],
+            selected_from=kept["looked_at"],
+        )
+        for p in kept["proposals"]
+    ]
+
+
+def _twin(concept: Concept, given: Sequence[Concept], labels: np.ndarray[Any, Any]) -> Concept | None:
+    for other in given:
+        known = concept.known & other.known
+        if (
+            known.any()
+            and agreement(concept.values[known], other.values[known], labels[known]) >= SAME_SAMPLES
+        ):
+            return other
+    return None
+
+
+def screened_columns(audited: AuditedData, *, seed: int) -> tuple[list[str], dict[str, str], Screen | None]:
+    """Metadata columns to test when none was asked for.
+
+    Returns
+    -------
+    columns : list of str
+        All of them, or the `MOST_COLUMNS` that go with the label most.
+    refused : dict
+        Column to the reason why it is not tested.
+    screen : Screen or None
+        None where there are no metadata.
+    """
+    columns = audited.table.metadata
+    if not columns:
+        return [], {}, None
+    frames = [audited.table.frame]
+    if audited.reference is not None and set(columns) <= set(audited.reference.frame.columns):
+        frames.append(audited.reference.frame)
+    frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
+    copies = {c: is_the_label(frame, c, audited.table.classes) for c in columns}
+    refused = {c: f"column {c!r} is no concept: {why}" for c, why in copies.items() if why is not None}
+    columns = [c for c in columns if c not in refused]
+    if not columns:
+        return [], refused, None
+    screen = screen_metadata(frame, columns=columns, seed=seed)
+    if len(columns) <= MOST_COLUMNS:
+        return columns, refused, screen
+    ranked = list(dict.fromkeys(screen.columns["column"]))
+    chosen = ranked[:MOST_COLUMNS]
+    q = screen.columns.groupby("column")["q"].min()
+    refused |= {
+        c: f"{MOST_COLUMNS} columns go with the label more than it does (q {q[c]:.2g}); name it to test it"
+        for c in ranked[MOST_COLUMNS:]
+    }
+    refused |= {c: why for c, why in screen.skipped.items() if c not in chosen}
+    return [c for c in columns if c in chosen], refused, screen

@@ -1,0 +1,449 @@
+"""A finding: what the audit says of one concept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from shortcutscope.allowed import check_options
+from shortcutscope.audit.audited_data import Role
+from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.files import read_frame
+from shortcutscope.probes.affected import most_affected
+from shortcutscope.probes.association import Association
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.extent import Extent
+from shortcutscope.probes.reading import Reading
+from shortcutscope.probes.usage import EFFECT_THRESHOLD
+from shortcutscope.probes.verdict import Verdict, VerdictRule, effects, power, reach_verdict
+from shortcutscope.scan.scanner import Scan
+
+if TYPE_CHECKING:
+    from shortcutscope.discover.circuits import Circuit
+    from shortcutscope.masks.maskset import MaskSet
+    from shortcutscope.retrieval.hits import Hits
+    from shortcutscope.retrieval.retrieval import Retrieval
+
+#: Samples named in a finding.
+MOST_AFFECTED = 12
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict on one concept, with everything it rests on.
+
+    Attributes
+    ----------
+    name, origin, description : str
+        The concept, and where it comes from (metadata, planted, marked, score, discovered).
+    verdict, reason : str
+        ``shortcut``, or what is missing for one.
+    extent, extent_reason : str
+        ``localized``, ``diffuse`` or ``undetermined``.
+    extent_statistic, extent_interval : float, tuple
+        Share of image cells in which the concept can be read, and its interval.
+    layers : mapping
+        Layer to weight for a later distillation, by use; sums to one.
+    encoded, used, association, effect, n_samples, power, evidence, samples : mapping
+        The measurements; the keys are those of ``findings.json``.
+    notes : tuple of str
+        What a reader should know besides.
+    reading : Reading or None
+        How the concept was read from a column, so that it can be read alike from another table.
+    same : tuple of str
+        Concepts of other columns that part the audited samples alike, and share this verdict.
+    run : Path, optional
+        The run directory that it was read from; no part of ``findings.json``.
+    """
+
+    name: str
+    origin: str
+    description: str
+    verdict: Verdict
+    reason: str
+    extent: Extent = "undetermined"
+    extent_reason: str = ""
+    extent_statistic: float | None = None
+    extent_interval: tuple[float, float] | None = None
+    layers: Mapping[str, float] = field(default_factory=dict)
+    encoded: Mapping[str, Any] = field(default_factory=dict)
+    used: Mapping[str, Any] = field(default_factory=dict)
+    association: Mapping[str, Any] = field(default_factory=dict)
+    effect: Mapping[str, Any] = field(default_factory=dict)
+    n_samples: Mapping[str, int] = field(default_factory=dict)
+    power: Mapping[str, float] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    samples: Mapping[str, list[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    reading: Reading | None = None
+    same: tuple[str, ...] = ()
+    run: Path | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def cost(self) -> float:
+        """AUROC points lost where the concept disagrees with the label; what findings are ranked by."""
+        value = self.effect.get("auroc_gap", {}).get("value")
+        return float("-inf") if value is None or value != value else float(value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as it stands in ``findings.json``."""
+        return {name: value for name, value in asdict(self).items() if name != "run"}
+
+    @property
+    def concept(self) -> Concept:
+        """The tested values of the audited samples, as the run keeps them.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run, or a run that is not whole.
+        """
+        run = self.home()
+        table = read_frame(run / "concepts.parquet")
+        if self.name not in table:
+            raise InputError(f"{run / 'concepts.parquet'} lacks {self.name!r}: run the same audit again")
+        values = table[self.name].to_numpy(float, na_value=np.nan)
+        ids = table["sample_id"].to_numpy(np.str_)
+        return Concept(
+            self.name, values, self.origin, ids, self.description, reading=self.reading, same=self.same
+        )
+
+    def circuit(self, model: nn.Module, table: ImageTable, **options: Any) -> Circuit:
+        """The channels that carry it towards the decision, tested by ablation.
+
+        ``model`` and ``table`` are those that were audited; ``options`` those of
+        `shortcutscope.discover.circuits.find_circuit`.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run, or another table.
+        """
+        from shortcutscope.discover.circuits import find_circuit
+
+        refuse_other_model(self.home(), model)
+        refuse_other_data(self.home(), table)
+        options = {"positive": int(self.association.get("positive", 1)), **options}
+        return find_circuit(model, Scan.open(self.home() / "scan"), table, self.concept, **options)
+
+    def retrieval(self, **options: Any) -> Retrieval:
+        """The ranking of the audited samples by this finding, to be asked for queries and given marks.
+
+        ``options`` are those of `shortcutscope.retrieval.findings.retrieval_of`, such as ``marks``,
+        ``layers``, and ``images`` (the audited table), by which small artifacts are found better.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run.
+        """
+        from shortcutscope.retrieval.findings import retrieval_of
+
+        return retrieval_of(self.home(), self.name, **options)
+
+    def annotate(
+        self,
+        model: nn.Module,
+        table: ImageTable,
+        samples: Hits | Sequence[str] | None = None,
+        **options: Any,
+    ) -> MaskSet:
+        """Draw a mask of it on every image that carries it; the masks are kept in the run.
+
+        Parameters
+        ----------
+        model, table
+            Those that were audited.
+        samples
+            Hits, or ids, of those whose masks are wanted; None for all.
+        **options
+            Of `shortcutscope.masks.annotation.annotate`, such as ``method`` and ``threshold``.
+
+        Raises
+        ------
+        InputError
+            For a diffuse finding, one that was not read from a run, or another model.
+        """
+        from shortcutscope.masks.annotation import annotate_finding
+        from shortcutscope.retrieval.hits import Hits
+
+        ids = samples.ids if isinstance(samples, Hits) else samples
+        return annotate_finding(self, model, table, ids, **options)
+
+    def home(self) -> Path:
+        """The run directory that it was read from.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run.
+        """
+        if self.run is None:
+            raise InputError(f"finding {self.name!r} belongs to no run: take it from Audit.open(...)")
+        return self.run
+
+    def retrieve(self, k: int = 200, **options: Any) -> Hits:
+        """The ``k`` samples that carry it most surely; ``options`` as for :meth:`retrieval`."""
+        return self.retrieval(**options).hits(k)
+
+    def label(
+        self, model: nn.Module, table: ImageTable, *, confidence: float = 0.9, **options: Any
+    ) -> Concept:
+        """Which images of another table carry it, for debiasing on images that were not audited.
+
+        They are scored by what the audited samples' values, or a person's marks (``marks=``), taught; the
+        doubtful between the two groups of scores are unknown. What 1 means is what it meant in the audit.
+        Where the table has the column that the concept was read from, ``finding.concept.on(table.frame)``
+        reads it alike, without scores.
+
+        Parameters
+        ----------
+        model
+            The audited one.
+        table
+            For example the training images.
+        confidence
+            As in `Concept.from_scores`.
+        **options
+            Of :meth:`retrieval`.
+
+        Raises
+        ------
+        InputError
+            When the scores do not fall into two groups.
+        """
+        check_options({"confidence": confidence})
+        refuse_other_model(self.home(), model)
+        refuse_other_data(self.home(), table)
+        scores = self.retrieval(**options).score(model, table)
+        frame = table.frame
+        labels, ids = frame["label"].to_numpy(), frame["sample_id"].to_numpy(np.str_)
+        origin = "marked" if options.get("marks") is not None else self.origin
+        return Concept.from_scores(
+            self.name,
+            scores.to_numpy(),
+            ids,
+            labels=labels,
+            confidence=confidence,
+            origin=origin,
+            description=self.description,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Finding:
+        """Read a finding from ``findings.json``; keys of later versions are left out."""
+        known = {f.name for f in fields(cls)} - {"run"}
+        kept = {k: v for k, v in values.items() if k in known}
+        for key in ("extent_interval", "notes", "same"):
+            if kept.get(key) is not None:
+                kept[key] = tuple(kept[key])
+        if kept.get("reading") is not None:
+            kept["reading"] = Reading.from_dict(kept["reading"])
+        return cls(**kept)
+
+    def __repr__(self) -> str:
+        return f"Finding({self.name!r}: {self.verdict}, {self.extent})"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that was measured of one concept, as it is kept in the run directory.
+
+    Attributes
+    ----------
+    association, q_association, association_source
+        Association with the label, its q value, and where it was measured.
+    probe, q, encoded
+        Availability per layer (see `shortcutscope.probes.profile.over_layers`), q value, verdict.
+    use : mapping
+        Layer to the effect of taking the concept out there.
+    extent : mapping or None
+        None where no layer encodes the concept.
+    weights : mapping
+        Layer to weight.
+    """
+
+    association: Association
+    q_association: float
+    association_source: str
+    probe: Mapping[str, Any]
+    q: float
+    encoded: bool
+    use: Mapping[str, Mapping[str, Any]]
+    extent: Mapping[str, Any] | None
+    weights: Mapping[str, float]
+
+
+def untested(concept: Concept, reason: str, measured: tuple[Association, str] | None = None) -> Finding:
+    """The finding on a concept that these samples cannot decide about, with its association if known."""
+    return Finding(
+        name=concept.name,
+        origin=concept.origin,
+        description=concept.description,
+        verdict="not testable",
+        reason=reason,
+        extent_reason="not measured: the concept is not testable",
+        association={} if measured is None else _associated(*measured),
+        n_samples={
+            "known": int(np.isfinite(concept.values).sum()),
+            "carriers": int((concept.values == 1).sum()),
+        },
+        notes=tuple(concept.notes),
+        reading=concept.reading,
+        same=concept.same,
+    )
+
+
+def conclude(
+    scan: Scan,
+    concept: Concept,
+    measured: Measured,
+    role: Role,
+    rule: VerdictRule,
+    *,
+    n_bootstrap: int,
+    seed: int,
+) -> Finding:
+    """Draw the conclusion on one concept from what was measured."""
+    association = measured.association
+    associated = bool(
+        measured.q_association <= rule.level and abs(np.nan_to_num(association.phi)) >= rule.smallest_phi
+    )
+    last = measured.use[scan.layers[-1].name]
+    used = use_statement(last, scan.layers[-1].name, role, rule, concept.selected_from)
+    labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
+    costs: dict[str, Any] = effects(
+        concept.values,
+        labels,
+        groups,
+        scan.margin(association.positive),
+        association,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        smallest=rule.smallest_cell,
+    )
+    verdict, reason = reach_verdict(
+        encoded=measured.encoded,
+        used=used["value"],
+        effect=used["effect"],
+        association=association,
+        associated=associated,
+        cost=costs["auroc_gap"],
+    )
+    costs["flip_rate"] = {"value": last["flip_rate"], "interval": None}
+    costs["without"] = {"robust_auroc": last["robust_auroc"], "worst_group_accuracy": last["worst_group"]}
+    best = next(row for row in measured.probe["rows"] if row["layer"] == measured.probe["layer"])
+    mapped = measured.extent or {
+        "verdict": "undetermined",
+        "reason": "not measured: no layer encodes the concept",
+    }
+    affected = scan.samples["sample_id"].to_numpy()[most_affected(last, MOST_AFFECTED)[0]]
+    return Finding(
+        name=concept.name,
+        origin=concept.origin,
+        description=concept.description,
+        verdict=verdict,
+        reason=reason,
+        extent=mapped["verdict"],
+        extent_reason=mapped["reason"],
+        extent_statistic=mapped.get("statistic"),
+        extent_interval=tuple(mapped["interval"]) if mapped.get("interval") else None,
+        layers=dict(measured.weights) if used["value"] else {},
+        encoded={
+            "value": measured.encoded,
+            "auroc": best["auroc"],
+            "interval": [best["auroc_low"], best["auroc_high"]],
+            "layer": measured.probe["layer"],
+            "p": measured.probe["p"],
+            "q": measured.q,
+        },
+        used=used,
+        association={
+            "value": associated,
+            **_associated(association, measured.association_source),
+            "q": measured.q_association,
+        },
+        effect=costs,
+        n_samples=sample_counts(concept, labels, groups, association),
+        power=power((used["interval"][0], used["interval"][1]), used["threshold"]),
+        evidence={
+            "cell_map": mapped.get("cell_map"),
+            "participation": mapped.get("participation", {}),
+            "layers": mapped.get("layers", {}),
+        },
+        samples={"most_affected": [str(i) for i in affected]},
+        notes=tuple(concept.notes),
+        reading=concept.reading,
+        same=concept.same,
+    )
+
+
+def _associated(association: Association, source: str) -> dict[str, Any]:
+    return {
+        "phi": association.phi,
+        "interval": association.interval,
+        "p": association.p,
+        "source": source,
+        "positive": association.positive,
+        "carriers_by_class": association.carriers_by_class,
+    }
+
+
+def use_statement(
+    last: Mapping[str, Any], layer: str, role: Role, rule: VerdictRule, selected_from: int = 1
+) -> dict[str, Any]:
+    """Whether the concept is used: a large enough effect at the decision layer, beyond chance.
+
+    The p value of a concept that was chosen of many is corrected by their number (Bonferroni).
+    """
+    threshold = EFFECT_THRESHOLD[role]
+    effect, p, low, high = (_number(v) for v in (last["effect"], last["p"], *last["interval"]))
+    p = float(np.minimum(1.0, p * selected_from))
+    return {
+        "value": bool(abs(effect) > threshold and p <= rule.level),
+        "effect": effect,
+        "interval": [low, high],
+        "threshold": threshold,
+        "p": p,
+        "layer": layer,
+        "flip_rate": last["flip_rate"],
+    }
+
+
+def sample_counts(
+    concept: Concept, labels: np.ndarray[Any, Any], groups: np.ndarray[Any, Any], association: Association
+) -> dict[str, int]:
+    """Sizes of the audited data, conflicting samples counted in the direction of the association."""
+    known = np.isfinite(concept.values)
+    disagree = concept.values[known] != (labels[known] == association.positive)
+    against = disagree if np.nan_to_num(association.phi) >= 0 else ~disagree
+    return {
+        "known": int(known.sum()),
+        "carriers": int((concept.values == 1).sum()),
+        "conflicting": int(against.sum()),
+        "groups": len(np.unique(groups[known])),
+    }
+
+
+def rank(findings: Sequence[Finding]) -> list[Finding]:
+    """Shortcuts first, then the other verdicts in order of concern, each by cost."""
+    concern = (
+        "shortcut",
+        "encoded and used, no cost measured",
+        "encoded and used, not associated",
+        "encoded, not used",
+        "not testable",
+        "not encoded",
+    )
+    return sorted(findings, key=lambda f: (concern.index(f.verdict), -f.cost, f.name))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,166 @@
+"""The run directory: one folder that Jupyter, the command line and the report share.
+
+Every file is written under a temporary name, flushed to the disk and renamed, so that a reader never
+sees half of it. Results of a stage are kept per key (a concept, say): an interrupted stage goes on
+where it stopped. A directory made from other inputs is refused, never mixed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from shortcutscope.disk import require_writable
+from shortcutscope.errors import InputError
+from shortcutscope.files import (
+    read_json,
+    read_object,
+    refuse_other_inputs,
+    slug,
+    to_json,
+    write_atomically,
+    write_frame,
+    write_json,
+)
+from shortcutscope.versions import MEASURING, RUN_FORMAT
+
+RECORD, FINDINGS = "run.json", "findings.json"
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` of a run directory holds.
+
+    Raises
+    ------
+    InputError
+        When it is missing, is not JSON, or was written in a format that this version does not know.
+    """
+    record = read_object(folder / RECORD)
+    there = record.get("format", RUN_FORMAT)
+    if there != RUN_FORMAT:
+        raise InputError(
+            f"{folder} is a run of format {there!r}, and this version of shortcutscope reads format "
+            f"{RUN_FORMAT}: use the version that made it"
+            + (f" ({record['version']})" if record.get("version") else "")
+            + ", or audit into another folder"
+        )
+    return record
+
+
+class RunDirectory:
+    """A run on disk.
+
+    Of a run that is finished ``run.json`` stays as it is until the same audit is finished again, so that an
+    interruption never spoils it.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; made when it does not exist.
+    inputs : mapping
+        What the run's results depend on (fingerprints of model, data and transform, settings). A
+        folder that already holds a run from other inputs is refused.
+
+    Raises
+    ------
+    StaleRunError
+        When the folder belongs to a run with other inputs.
+    InputError
+        When the path is a file, or a folder that holds something else than a run.
+    """
+
+    def __init__(self, path: str | Path, inputs: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        if self.path.is_file():
+            raise InputError(f"out={self.path} is a file: give a folder for the run")
+        self.record: dict[str, Any] = {}
+        inputs = to_json(inputs)
+        self._finished = (self.path / FINDINGS).exists()
+        if (self.path / RECORD).exists():
+            self.record = read_record(self.path)
+            refuse_other_inputs(self.path, self.record.get("inputs", {}), inputs)
+        elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+            raise InputError(
+                f"out={self.path} is not empty and holds no run.json: "
+                "give a new folder, or one of a former run"
+            )
+        require_writable(self.path)
+        self.record.update(format=RUN_FORMAT, inputs=inputs)
+        self.record.setdefault("created", time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+        self.record.setdefault("stages", {})
+        self.record.setdefault("warnings", [])
+
+    def update(self, **entries: Any) -> None:
+        """Add entries to run.json."""
+        self.record.update(to_json(entries))
+        if not self._finished:
+            write_json(self.path / RECORD, self.record)
+
+    def finish(self, findings: list[dict[str, Any]]) -> None:
+        """Write the findings, by which the run is finished, and what ``run.json`` says of them."""
+        write_json(self.path / FINDINGS, findings)
+        self._finished = False
+        self.update()
+        self._finished = True
+
+    def warn(self, text: str) -> None:
+        """Keep a warning once, for the report."""
+        if text not in self.record["warnings"]:
+            self.record["warnings"].append(text)
+            self.update()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Mark a stage as running, then done; an interruption leaves it as interrupted."""
+        before = self.record["stages"].get(name, {}).get("seconds", 0.0)
+        start = time.perf_counter()
+        state = "interrupted"
+        self.mark(name, "running", before)
+        try:
+            yield
+            state = "done"
+        finally:
+            self.mark(name, state, before + time.perf_counter() - start)
+
+    def mark(self, name: str, state: str, seconds: float) -> None:
+        """Record the state of a stage and the time it took so far."""
+        self.record["stages"][name] = {"state": state, "seconds": round(seconds, 2)}
+        self.update()
+
+    def cached(self, stage: str, name: str, depends: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        """Return the kept result of one piece of a stage, or compute and keep it.
+
+        Parameters
+        ----------
+        depends : mapping
+            What the result depends on besides the run's inputs; with other values it is computed anew.
+        compute : callable
+            Gives the result, as values that JSON can hold (arrays become lists, NaN null).
+        """
+        key = {"name": name, "algorithm": MEASURING.get(stage, 1), **to_json(depends)}
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+        path = self.path / "stages" / stage / f"{slug(name)}-{digest}.json"
+        if path.exists():
+            return read_json(path)["value"]
+        value = to_json(compute())
+        write_json(path, {"key": key, "value": value})
+        return value
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a table as Parquet, atomically."""
+        write_frame(self.path / name, frame)
+
+    def write_arrays(self, name: str, **arrays: Any) -> None:
+        """Write arrays as a compressed npz, atomically; Python objects, which need pickle, are refused."""
+        objects = [key for key, value in arrays.items() if np.asarray(value).dtype.hasobject]
+        if objects:
+            raise TypeError(f"arrays of Python objects cannot be kept without pickle: {objects}")
+        write_atomically(self.path / name, lambda file: np.savez_compressed(file, **arrays))

@@ -1,1 +1,0 @@
-"""Planted-shortcut benchmarks that a user can run, too."""

@@ -1,0 +1,1 @@
+"""Benchmarks: suites that measure the toolkit, and published studies done again."""

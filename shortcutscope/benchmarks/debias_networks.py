@@ -1,0 +1,276 @@
+"""The networks that the cases of a debiasing benchmark share: made once, kept in the cache.
+
+The biased network, the oracle trained on the same images without the correlation, teachers, what an audit
+says of each, and which training samples are retrieved as carriers from ten marks and 45 answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from safetensors.torch import load_file, save
+from torch import nn
+
+from shortcutscope.audit.finding import Finding
+from shortcutscope.audit.stages import audit
+from shortcutscope.benchmarks.debias_data import World, make_world
+from shortcutscope.benchmarks.debias_heads import KINDS as HEAD_KINDS
+from shortcutscope.benchmarks.debias_heads import head_world
+from shortcutscope.benchmarks.runner import Case, Settings
+from shortcutscope.benchmarks.suites.retrieval import retrieve_planted
+from shortcutscope.debias.distillation.teacher_start import StartChoice, TeacherStart, teacher_start
+from shortcutscope.debias.gate import Gate, gate
+from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.teacher import Teacher, train_teacher
+from shortcutscope.debias.training.fit import Training, fit
+from shortcutscope.debias.training.settings import Start
+from shortcutscope.files import read_json, write_atomically, write_json
+from shortcutscope.planting.artifacts import get_artifact
+from shortcutscope.planting.thin import thin_cnn3d, thin_resnet18
+from shortcutscope.planting.thin_classics import thin_alexnet, thin_densenet121
+from shortcutscope.probes.concept import Concept
+from shortcutscope.scan.predictions import predict_logits
+from shortcutscope.stats.metrics import balanced_auroc, delta_tpr, robust_auroc, worst_group_accuracy
+from shortcutscope.stats.testing import MIN_FOR_TAIL
+
+VERSION = 1
+#: Of every recipe: five passes over the biased samples, each batch shifted by up to two pixels.
+TRAINING = Training(epochs=5, batch_size=64, lr=3e-3)
+
+#: Networks that a setting may name, each from a seed to new weights.
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "resnet18": lambda seed: thin_resnet18(seed=seed),
+    "resnet18, full width": lambda seed: thin_resnet18(width=64, seed=seed),
+    "resnet18, half": lambda seed: thin_resnet18(width=8, seed=seed),
+    "alexnet": lambda seed: thin_alexnet(seed=seed),
+    "densenet121": lambda seed: thin_densenet121(seed=seed),
+    "cnn3d": lambda seed: thin_cnn3d(seed=seed),
+}
+#: Of networks that need another training to learn the task at all, as the unbiased samples showed.
+TRAININGS = {"alexnet": TRAINING.but(epochs=20, lr=1e-3), "cnn3d": TRAINING.but(epochs=20, lr=1e-2)}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the cases of one trained world share.
+
+    Attributes
+    ----------
+    task, kind, seed, correlation, clean_fraction
+        See `make_world`.
+    network
+        A key of `NETWORKS`.
+    """
+
+    task: str
+    kind: str
+    seed: int
+    correlation: float
+    clean_fraction: float
+    network: str = "resnet18"
+
+    @property
+    def group(self) -> str:
+        """``localized`` or ``diffuse``."""
+        return extent_of(self.kind)
+
+
+def extent_of(kind: str) -> str:
+    """``localized`` or ``diffuse``, of an artifact or of a bias of the heads."""
+    return HEAD_KINDS[kind] if kind in HEAD_KINDS else get_artifact(kind).extent
+
+
+def world_of(
+    task: str, kind: str, seed: int, correlation: float, clean_fraction: float, settings: Settings
+) -> World:
+    """The samples of a task; ``heads`` are volumes, ``heads-other`` those of another population."""
+    if task.startswith("heads"):
+        return head_world(kind, seed, correlation, clean_fraction, other=task != "heads")
+    return make_world(task, kind, seed, correlation, clean_fraction, settings)
+
+
+class Workshop:
+    """Makes, and remembers on disk, what the cases of a setting share."""
+
+    def __init__(self, setting: Setting, settings: Settings) -> None:
+        self.setting, self.settings = setting, settings
+        s = setting
+        self.world = world_of(s.task, s.kind, s.seed, s.correlation, s.clean_fraction, settings)
+        self.training = TRAININGS.get(s.network, TRAINING).but(seed=s.seed)
+
+    def initial(self, seed: int) -> nn.Module:
+        """A network that was not trained."""
+        return NETWORKS[self.setting.network](seed)
+
+    def biased(self) -> nn.Module:
+        """Trained by cross-entropy on the biased samples."""
+        return self._network("biased", self.world.biased.fingerprint(), lambda: self._erm(self.world.biased))
+
+    def oracle(self) -> nn.Module:
+        """The same on the same images, half of either class of which carry the artifact."""
+        return self._network(
+            "oracle", self.world.unbiased.fingerprint(), lambda: self._erm(self.world.unbiased)
+        )
+
+    def _erm(self, table: Any) -> nn.Module:
+        network = self.initial(self.setting.seed)
+        return fit(network, table, CrossEntropy(), self.training, progress=False).model
+
+    def finding(self) -> Finding:
+        """What an audit on the audited samples says of the artifact in the biased network."""
+        kept = self._kept("finding", self.world.biased.fingerprint())
+        if not kept.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                found = audit(
+                    self.biased(),
+                    self.world.audited,
+                    Path(folder) / "run",
+                    concepts=[self.setting.kind],
+                    train=self.world.biased,
+                    discover=False,
+                    n_permutations=MIN_FOR_TAIL,
+                    n_bootstrap=100,
+                    seed=self.setting.seed,
+                    progress=False,
+                )
+                write_json(kept, found[self.setting.kind].to_dict())
+        return Finding.from_dict(read_json(kept))
+
+    def materials(self, carries: npt.NDArray[np.float64] | None = None, *, audited: bool = True) -> Materials:
+        """For a recipe; with the true carriers where no others are given, and the layers of an audit."""
+        s, world = self.setting, self.world
+        truth = world.biased.frame[s.kind].to_numpy(float)
+        return Materials(
+            model=self.biased(),
+            train=world.biased,
+            clean=world.clean,
+            carries=truth if carries is None else carries,
+            clean_carries=world.clean.frame[s.kind].to_numpy(float),
+            masks=world.masks if s.group == "localized" else None,
+            layers=(dict(self.finding().layers) if audited else None) or None,
+            judged_on=world.audited,
+            concept=s.kind,
+            start="fresh",
+            initial=self.initial,
+            training=self.training,
+            seed=s.seed,
+            progress=False,
+        )
+
+    def teacher(self, start: Start = "model", number: int = 0) -> Teacher:
+        """A specialist trained on the clean subset, with what the gate says of it; several by number."""
+        world = self.world
+        told = f"{start} {world.clean.fingerprint()} {world.biased.fingerprint() if start == 'model' else ''}"
+        told += f" {number}" if number else ""
+        materials = replace(
+            self.materials(audited=False),
+            seed=self.setting.seed + 100 * number,
+            training=self._seeded(100 * number),
+        )
+        model = self._network(f"teacher-{start}", told, lambda: train_teacher(materials, start=start).model)
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        return Teacher(model, start, len(world.clean), (), self._gate(model, told))
+
+    def teacher_start(self, asked: TeacherStart) -> StartChoice | None:
+        """Where a recipe's teacher begins, and why, where that was to be chosen."""
+        world = self.world
+        path = self._kept(f"start-{asked}", f"{world.clean.fingerprint()} {world.biased.fingerprint()}")
+        if not path.exists():
+            choice = teacher_start(self.materials(audited=False), asked)
+            write_json(path, {"choice": None if choice is None else asdict(choice)})
+        kept = read_json(path)["choice"]
+        return None if kept is None else StartChoice(**kept)
+
+    def _seeded(self, more: int) -> Training:
+        return self.training.but(seed=self.setting.seed + more)
+
+    def _gate(self, model: nn.Module, told: str) -> Gate:
+        path = self._kept("gate", told)
+        if not path.exists():
+            judged = gate(
+                model, self.world.audited, self.setting.kind, seed=self.setting.seed, progress=False
+            )
+            kept = {"rows": judged.frame.to_dict("records"), "verdict": judged.verdict, "use": judged.use}
+            write_json(path, kept)
+        kept = read_json(path)
+        return Gate(pd.DataFrame(kept["rows"]), kept["verdict"], kept["use"])
+
+    def retrieved(self) -> npt.NDArray[np.float64]:
+        """(N,) which biased samples carry the artifact, from ten marks and 45 answers; NaN in doubt.
+
+        Raises
+        ------
+        InputError
+            When fewer than ten samples of the rare class carry it, as at full correlation.
+        """
+        s, table = self.setting, self.world.biased
+        path = self._kept("retrieved", table.fingerprint())
+        if not path.exists():
+            found, ids = retrieve_planted(self.biased(), table, s.kind, s.seed), table.frame["sample_id"]
+            known, labels = found.known, table.frame["label"].to_numpy()
+            inferred = Concept.from_scores(s.kind, found.scores, ids.to_numpy(np.str_), labels=labels).values
+            values = np.where(np.isfinite(known), known, inferred)
+            write_json(path, [None if np.isnan(value) else value for value in values.tolist()])
+        return np.array(read_json(path), dtype=np.float64)
+
+    def judge(self, model: nn.Module) -> dict[str, float]:
+        """What a network is held to, on the test samples and their twins."""
+        world, kind = self.world, self.setting.kind
+        logits = predict_logits(model, world.test).numpy()
+        margin = logits[:, 1] - logits[:, 0]
+        y, a = world.test.frame["label"].to_numpy(), world.test.frame[kind].to_numpy()
+        without, with_ = (predict_logits(model, t).argmax(1) for t in (world.without, world.with_))
+        return {
+            "robust_auroc": float(robust_auroc(y, a, margin)),
+            "worst_group": float(worst_group_accuracy(y, a, (margin > 0).astype(int))),
+            "balanced_auroc": float(balanced_auroc(y, a, margin)),
+            "delta_tpr": float(delta_tpr(y, a, (margin > 0).astype(int))),
+            "accuracy": float(((margin > 0) == (y == 1)).mean()),
+            "flip_rate": float((without != with_).float().mean()),
+        }
+
+    def judged(self, name: str, model: Callable[[], nn.Module], told: str) -> dict[str, float]:
+        """`judge`, remembered."""
+        path = self._kept(f"judged-{name}", f"{told} {self.world.test.fingerprint()}")
+        if not path.exists():
+            write_json(path, self.judge(model()))
+        found: dict[str, float] = read_json(path)
+        return found
+
+    def _network(self, name: str, told: str, make: Callable[[], nn.Module]) -> nn.Module:
+        path = self._kept(name, told).with_suffix(".safetensors")
+        network = self.initial(self.setting.seed)
+        if not path.exists():
+            tensors = {key: value.contiguous() for key, value in make().state_dict().items()}
+            write_atomically(path, lambda file: file.write(save(tensors)))
+        network.load_state_dict(load_file(path))
+        return network.eval()
+
+    def _kept(self, name: str, told: str) -> Path:
+        s = self.setting
+        key = json.dumps([VERSION, name, told, s.task, s.kind, s.seed, s.network, repr(self.training)])
+        digest = hashlib.sha256(key.encode()).hexdigest()[:24]
+        return self.settings.cache / "debias-networks" / f"{s.task}-{s.kind}-{name}-{digest}.json"
+
+
+@lru_cache(maxsize=1)
+def _workshop(setting: Setting, settings: Settings) -> Workshop:
+    return Workshop(setting, settings)
+
+
+def workshop_of(case: Case, settings: Settings) -> Workshop:
+    """What a case shares with others of its setting; made once per process."""
+    names = [field.name for field in fields(Setting) if field.name in case]
+    return _workshop(Setting(**{name: case[name] for name in names}), settings)

@@ -1,0 +1,385 @@
+"""The steps of the protocol `pahde`: identify, retrieve, localize, mitigate, and what each is judged by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save
+from sklearn.metrics import average_precision_score
+from torch import nn
+
+from shortcutscope.attribution.attribute import attribute
+from shortcutscope.benchmarks.papers.pahde.data import World, make_world, masks_of
+from shortcutscope.benchmarks.papers.pahde.networks import FULL, THIN, network, weights_file
+from shortcutscope.benchmarks.runner import Case, Settings
+from shortcutscope.benchmarks.suites.retrieval import N_MARKS, answer
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.baselines.erm import erm
+from shortcutscope.debias.clarc.clarc import p_clarc, reactive_p_clarc, rr_clarc
+from shortcutscope.debias.clarc.rrr import rrr
+from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.training.fit import fit
+from shortcutscope.discover.clusters import cluster
+from shortcutscope.discover.neurons import FEWEST, outlier_scores, profile_neurons
+from shortcutscope.files import write_atomically
+from shortcutscope.masks.annotation import annotate
+from shortcutscope.masks.learning import Method
+from shortcutscope.models.frozen import device_of
+from shortcutscope.models.layers import find_layers
+from shortcutscope.planting.planting import artifact_mask
+from shortcutscope.probes.cav import cross_fit_cav
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.crossfit import make_folds
+from shortcutscope.retrieval.retrieval import Retrieval
+from shortcutscope.scan.predictions import predict_logits
+from shortcutscope.scan.reading import Scan
+from shortcutscope.scan.scanner import scan
+from shortcutscope.stats.metrics import auroc
+
+Floats = npt.NDArray[np.float64]
+
+VERSION = 1
+#: The class that the artifact is planted in.
+ATTACKED = 1
+#: Share of the first training's steps that a mitigation trains on, at the same learning rate.
+SHARE = 0.5
+#: Penalties relative to the task loss: orders of magnitude, as the authors' published grids have them.
+STRENGTHS = {"rrr": (1.0, 10.0, 100.0), "rr-clarc": (10.0, 100.0, 1000.0)}
+QUICK_STRENGTHS = {"rrr": (10.0,), "rr-clarc": (100.0,)}
+#: Of the layers with positions, the last so many are tried, as in the authors' configuration.
+LAYERS, QUICK_LAYERS = 3, 2
+#: Test samples whose relevance is measured; training samples in which shortcuts are looked for.
+RELEVANCE, LOOKED_AT = 128, 600
+#: Samples at a time.
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the cases of one biased network share."""
+
+    architecture: str
+    artifact: str
+    seed: int
+
+
+class Workshop:
+    """The samples of a setting and its biased network, which is trained once and kept."""
+
+    def __init__(self, setting: Setting, settings: Settings) -> None:
+        s = self.setting = setting
+        self.settings = settings
+        self.thin = settings.data is None or settings.quick
+        self.world: World = make_world(s.artifact, s.architecture, s.seed, settings)
+        given = THIN[s.architecture] if self.thin else FULL
+        self.training = given.but(seed=s.seed)
+        self.column = s.artifact
+
+    def biased(self) -> nn.Module:
+        """Trained by cross-entropy on the samples with the shortcut."""
+        s, table = self.setting, self.world.train
+        weights = None if self.thin else weights_file(s.architecture)
+        told = [VERSION, s.architecture, s.seed, self.thin, repr(self.training), table.fingerprint()]
+        told += [table.transform_fingerprint(), weights and weights.name]
+        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+        folder = self.settings.cache / "reproduce" / "pahde"
+        path = folder / f"{s.architecture}-{s.artifact}-{digest}.safetensors"
+        made = network(s.architecture, table.shape, s.seed, thin=self.thin)
+        if not path.exists():
+            trained = fit(made, self.world.drawn, CrossEntropy(), self.training, progress=False).model
+            tensors = {key: value.cpu().contiguous() for key, value in trained.state_dict().items()}
+            write_atomically(path, lambda file: file.write(save(tensors)))
+        made.load_state_dict(load_file(path))
+        return made.eval()
+
+    def materials(self) -> Materials:
+        """For a mitigation: the network, who carries the artifact, and where it is."""
+        world = self.world
+        steps = self.training.n_steps(len(world.train))
+        training = self.training.but(steps=max(1, round(SHARE * steps)))
+        return Materials(
+            model=self.biased(),
+            train=world.drawn,
+            carries=world.train.frame[self.column].to_numpy(float),
+            masks=masks_of(world.train, self.column) if world.artifact.localized else None,
+            start="model",
+            training=training,
+            seed=self.setting.seed,
+            progress=False,
+        )
+
+    def layers(self, model: nn.Module) -> list[str]:
+        """The last layers with positions."""
+        example = torch.stack([self.world.drawn[row][0] for row in range(2)]).to(device_of(model))
+        found = [layer.name for layer in find_layers(model, example) if layer.spatial]
+        return found[-(QUICK_LAYERS if self.settings.quick else LAYERS) :]
+
+    def accuracies(self, model: nn.Module, part: str) -> dict[str, float]:
+        """On the samples without the artifact, and with it on all of them."""
+        return {
+            "clean": _accuracy(model, self.world.clean(part)),
+            "attacked": _accuracy(model, self.world.attacked(part)),
+        }
+
+    def judge(self, model: nn.Module) -> Case:
+        """What a network is held to on the test samples."""
+        found: Case = self.accuracies(model, "test")
+        if self.world.artifact.localized:
+            found |= artifact_relevance(model, self.world.attacked("test"), self.column)
+        return found
+
+
+@lru_cache(maxsize=1)
+def _workshop(setting: Setting, settings: Settings) -> Workshop:
+    return Workshop(setting, settings)
+
+
+def run_case(case: Case, settings: Settings) -> Case:
+    """One step with one biased network."""
+    setting = Setting(**{field.name: case[field.name] for field in fields(Setting)})
+    shop = _workshop(setting, settings)
+    return STEPS[case["step"]](shop)
+
+
+def _accuracy(model: nn.Module, table: ImageTable) -> float:
+    right = predict_logits(model, table).argmax(1).numpy() == table.frame["label"].to_numpy()
+    return float(right.mean())
+
+
+def artifact_relevance(model: nn.Module, table: ImageTable, column: str) -> Case:
+    """Share of the absolute relevance of the predicted class that lies on the artifact, by LRP."""
+    mask = masks_of(table, column)
+    shown = [(row, found) for row in range(len(table)) if (found := mask(row)) is not None][:RELEVANCE]
+    shares, areas, methods = [], [], set()
+    for start in range(0, len(shown), BATCH):
+        rows = shown[start : start + BATCH]
+        x = torch.stack([table[row][0] for row, _ in rows])
+        explained = attribute(model, x, batch_size=BATCH, check=start == 0)
+        methods.add(explained.method)
+        total = explained.relevance.abs().double().cpu()
+        masks = torch.stack([one for _, one in rows])
+        # Of images one mask stands for all channels, of signals each lead has its own.
+        inside = total * (masks if masks.shape == total.shape else masks[:, None])
+        shares += (inside.flatten(1).sum(1) / total.flatten(1).sum(1).clamp_min(1e-300)).tolist()
+        areas += masks.double().flatten(1).mean(1).tolist()
+    return {
+        "relevance": float(np.mean(shares)),
+        "area": float(np.mean(areas)),
+        "attribution": ", ".join(sorted(methods)),
+    }
+
+
+def _identify(shop: Workshop) -> Case:
+    """Would a person who looks at every cluster and every outlying neuron come across the carriers?
+
+    ``data_auroc`` is the best agreement of a cluster of relevances in the attacked class (SpRAy, per layer)
+    with the carriers, as the mean of sensitivity and specificity; ``model_auroc`` that of an outlying
+    neuron's activation. Both are the best of many, so that .6 says nothing.
+    """
+    table = shop.world.drawn
+    rows = np.sort(np.random.default_rng([shop.setting.seed, 3]).permutation(len(table))[:LOOKED_AT])
+    taken = table.take(rows)
+    own = taken.frame["label"].to_numpy() == ATTACKED
+    truth = taken.frame[shop.column].to_numpy(float)[own]
+    data, model_side = 0.5, 0.5
+    with tempfile.TemporaryDirectory() as folder:
+        scanned = scan(shop.biased(), taken, Path(folder) / "scan", progress=False)
+        for layer in scanned.layers:
+            found = cluster(scanned.relevance(layer.name)[own], seed=shop.setting.seed)
+            for members in (found.spectral, found.dense):
+                data = max(data, *(_agreement(truth, members == k) for k in np.unique(members)))
+            if layer.channels >= FEWEST:
+                neurons = profile_neurons(scanned, layer)
+                for _, scores in outlier_scores(scanned, neurons):
+                    model_side = max(model_side, float(auroc(truth, scores[own])))
+    found_by = "data" if data >= model_side else "model"
+    return {
+        "auroc": max(data, model_side),
+        "data_auroc": data,
+        "model_auroc": model_side,
+        "found_by": found_by,
+    }
+
+
+def _agreement(truth: Floats, members: npt.NDArray[np.bool_]) -> float:
+    """Mean of sensitivity and specificity of a cluster for the carriers."""
+    return float((members[truth == 1].mean() + 1 - members[truth == 0].mean()) / 2)
+
+
+def _retrieve(shop: Workshop) -> Case:
+    """How well do the scores of concept vectors rank the carriers, out of fold, layer by layer?"""
+    table = shop.world.drawn
+    frame = table.frame
+    labels, groups = frame["label"].to_numpy(), frame["group"].to_numpy()
+    truth, own = frame[shop.column].to_numpy(float), frame["label"].to_numpy() == ATTACKED
+    found: dict[str, tuple[float, float, str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        scanned = scan(shop.biased(), table, Path(folder) / "scan", relevance=False, progress=False)
+        folds = make_folds(labels[own], groups[own], truth[own], n_folds=3, seed=shop.setting.seed)
+        for layer in scanned.layers:
+            features = scanned.activation(layer.name, "max" if layer.spatial else "mean")[own]
+            for kind in ("pattern", "logistic"):
+                scores = cross_fit_cav(kind, features, truth[own], labels[own], folds)
+                ap = float(average_precision_score(truth[own], scores))
+                found[kind] = max(
+                    found.get(kind, (0.0, 0.0, "")), (ap, float(auroc(truth[own], scores)), layer.name)
+                )
+        marked = _from_marks(scanned, table, truth, own, shop.setting.seed)
+    best = {
+        f"{kind}_{name}": v
+        for kind, values in found.items()
+        for name, v in zip(("ap", "auroc", "layer"), values, strict=True)
+    }
+    return {**best, **marked, "auroc": found["logistic"][1], "ap": found["logistic"][0]}
+
+
+def _from_marks(scanned: Scan, table: ImageTable, truth: Any, own: Any, seed: int) -> Case:
+    """The iterative way: ten marked carriers, then three rounds of answers."""
+    ids = table.frame["sample_id"].astype(str).to_numpy()
+    carriers = np.flatnonzero(own & (truth == 1))
+    marked = np.random.default_rng([seed, 7]).permutation(carriers)[:N_MARKS]
+    retrieval = Retrieval.from_marks(scanned, list(ids[marked]), images=table, seed=seed, progress=False)
+    answer(retrieval, dict(zip(ids.tolist(), (truth == 1).tolist(), strict=True)))
+    judged = own & ~np.isin(np.arange(len(ids)), marked)
+    scores = retrieval.scores[judged]
+    return {
+        "marks_auroc": float(auroc(truth[judged], scores)),
+        "marks_ap": float(average_precision_score(truth[judged], scores)),
+    }
+
+
+def _localize(shop: Workshop) -> Case:
+    """How well do drawn masks cover the artifact on held-out carriers?"""
+    if not shop.world.artifact.localized:
+        return {"undefined": "a diffuse artifact has no mask"}
+    table, column = shop.world.half(), shop.column
+    ids = table.frame["sample_id"].astype(str).to_numpy()
+    carries = table.frame[column].to_numpy(float)
+    concept = Concept(column, carries, "planted", ids.astype(np.str_))
+    found: Case = {}
+    ways: tuple[tuple[str, Method], ...] = (("iou_clarc", "clarc"), ("iou", "fusion"))
+    with tempfile.TemporaryDirectory() as folder:
+        model = shop.biased()
+        scanned = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
+        options: dict[str, Any] = {"seed": shop.setting.seed, "progress": False}
+        for name, method in ways:
+            out = Path(folder) / method
+            drawn = annotate(model, scanned, table, concept, out=out, method=method, **options)
+            overlaps = []
+            for row in np.flatnonzero(carries == 1).tolist():
+                truth, mask = artifact_mask(table, row, column).numpy(), drawn.mask(ids[row]).astype(bool)
+                overlaps.append((mask & truth).sum() / max(1, (mask | truth).sum()))
+            found[name] = float(np.mean(overlaps))
+    return found
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A mitigation with one choice of its options."""
+
+    options: dict[str, Any]
+    run: Callable[[], nn.Module]
+
+
+def _mitigated(shop: Workshop, candidates: Iterator[Candidate]) -> Case:
+    """The candidate that does best on the validation samples, judged on the test samples.
+
+    Best is the highest mean of the accuracies with the artifact on all samples and on none, so that neither
+    a network that keeps the shortcut is chosen nor one that has lost the task.
+    """
+    best: tuple[float, nn.Module | None, dict[str, Any]] = (-1.0, None, {})
+    tried = []
+    for candidate in candidates:
+        model = candidate.run()
+        found = shop.accuracies(model, "validation")
+        tried.append({**candidate.options, **found})
+        score = (found["clean"] + found["attacked"]) / 2
+        if score > best[0]:
+            best = (score, model, candidate.options)
+    assert best[1] is not None
+    before = {f"{key}_before": value for key, value in shop.judge(shop.biased()).items() if key in JUDGED}
+    return {**shop.judge(best[1]), **before, "chosen": best[2], "tried": tried}
+
+
+JUDGED = ("clean", "attacked", "relevance")
+
+
+def _vanilla(shop: Workshop) -> Case:
+    """Trained on for as many steps without any penalty."""
+    return _mitigated(shop, iter([Candidate({}, lambda: erm(shop.materials()).model)]))
+
+
+def _rrr(shop: Workshop) -> Case:
+    if not shop.world.artifact.localized:
+        return {"undefined": "a diffuse artifact has no mask"}
+    given = shop.materials()
+    return _mitigated(
+        shop,
+        (
+            Candidate({"strength": strength}, lambda s=strength: rrr(given, strength=s).model)  # type: ignore[misc]
+            for strength in _strengths(shop, "rrr")
+        ),
+    )
+
+
+def _rr_clarc(shop: Workshop) -> Case:
+    given = shop.materials()
+    return _mitigated(
+        shop,
+        (
+            Candidate(
+                {"layer": layer, "strength": strength},
+                lambda x=layer, s=strength: rr_clarc(given, layers=x, strength=s).model,  # type: ignore[misc]
+            )
+            for layer in shop.layers(given.model)
+            for strength in _strengths(shop, "rr-clarc")
+        ),
+    )
+
+
+def _p_clarc(shop: Workshop) -> Case:
+    return _projected(shop, p_clarc)
+
+
+def _reactive_p_clarc(shop: Workshop) -> Case:
+    return _projected(shop, reactive_p_clarc)
+
+
+def _projected(shop: Workshop, recipe: Callable[..., Any]) -> Case:
+    given = shop.materials()
+    return _mitigated(
+        shop,
+        (
+            Candidate({"layer": layer}, lambda x=layer: recipe(given, layers=x).model)  # type: ignore[misc]
+            for layer in shop.layers(given.model)
+        ),
+    )
+
+
+def _strengths(shop: Workshop, name: str) -> tuple[float, ...]:
+    return (QUICK_STRENGTHS if shop.settings.quick else STRENGTHS)[name]
+
+
+#: In the order in which they are run; those from `vanilla` on are mitigations.
+STEPS: dict[str, Callable[[Workshop], Case]] = {
+    "identify": _identify,
+    "retrieve": _retrieve,
+    "localize": _localize,
+    "vanilla": _vanilla,
+    "rrr": _rrr,
+    "rr-clarc": _rr_clarc,
+    "p-clarc": _p_clarc,
+    "reactive-p-clarc": _reactive_p_clarc,
+}
+MITIGATIONS = ("rrr", "rr-clarc", "p-clarc", "reactive-p-clarc")

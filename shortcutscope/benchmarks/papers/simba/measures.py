@@ -1,0 +1,133 @@
+"""What a network of SimBA's protocol is held to: its groups, its twins, its layers."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shortcutscope.audit.stages import audit
+from shortcutscope.benchmarks.papers.simba.data import World
+from shortcutscope.benchmarks.papers.simba.networks import Trained
+from shortcutscope.data.table import ImageTable
+from shortcutscope.stats.metrics import flip_rate
+
+__all__ = ["N_AUDITED", "groups_apart", "judge", "layers_of"]
+
+Floats = npt.NDArray[np.float64]
+
+#: Test heads that the audit looks at, permutations and resamples: for figures by layer, not for p values.
+N_AUDITED, N_PERMUTATIONS, N_BOOTSTRAP = 400, 60, 60
+
+
+def groups_apart(labels: npt.ArrayLike, carries: npt.ArrayLike, predicted: npt.ArrayLike) -> dict[str, float]:
+    """True- and false-positive rate of either group, and how far apart they are.
+
+    Parameters
+    ----------
+    labels, carries, predicted
+        (N,) class, group and predicted class, each 0 or 1; no (class, group) may be empty.
+
+    Returns
+    -------
+    dict
+        ``tpr_biased``, ``tpr_unbiased``, ``fpr_biased``, ``fpr_unbiased``; ``delta_tpr`` and
+        ``delta_fpr``, the biased group's minus the other's; ``gap``, the mean of their absolute values, 0
+        where odds are equalised; ``largest_gap``, the greater of the two.
+    """
+    y, a, p = (np.asarray(values) for values in (labels, carries, predicted))
+    told = {}
+    for rate, label in (("tpr", 1), ("fpr", 0)):
+        for group, value in (("biased", 1), ("unbiased", 0)):
+            told[f"{rate}_{group}"] = float((p[(y == label) & (a == value)] == 1).mean())
+        told[f"delta_{rate}"] = told[f"{rate}_biased"] - told[f"{rate}_unbiased"]
+    apart = abs(told["delta_tpr"]), abs(told["delta_fpr"])
+    return told | {"gap": sum(apart) / 2, "largest_gap": max(apart)}
+
+
+def judge(trained: Trained, world: World, *, without: bool = False) -> dict[str, float | None]:
+    """Accuracy, gap of the groups by each bias, and flips by each bias alone.
+
+    Parameters
+    ----------
+    trained
+        A network, or one for each group.
+    world
+        Whose test heads it is judged on.
+    without
+        Judge the groups on the test heads without any bias, as the paper does with the network that is
+        trained without; the groups are those that would have it.
+    """
+    test = world.test_without if without and world.test_without is not None else world.test
+    labels = test.frame["label"].to_numpy()
+    predicted = trained.predictions(test, world.carries("test"))
+    told: dict[str, float | None] = {"accuracy": float((predicted == labels).mean())}
+    for bias in world.biases:
+        after = "" if bias == world.bias else f"_{bias}"
+        apart = groups_apart(labels, world.carries("test", bias), predicted)
+        told |= {f"{name}{after}": value for name, value in apart.items()}
+        told[f"flips{after}"] = _flips(trained, world, bias)
+    return told
+
+
+def _flips(trained: Trained, world: World, bias: str) -> float | None:
+    if bias not in world.twins:
+        return None
+    twins = world.twins[bias]
+    before, after = (
+        trained.predictions(table, np.full(len(table), group)) for group, table in enumerate(twins)
+    )
+    return float(flip_rate(before, after))
+
+
+def layers_of(trained: Trained, world: World, seed: int) -> dict[str, Any]:
+    """Where the first bias is encoded and used, by an audit of test heads that have it or not.
+
+    Empty for a network for each group, and where the bias cannot be tested.
+
+    Returns
+    -------
+    dict
+        ``layers``, ``availability`` (cross-fitted, within class), ``chance`` (95th percentile of permuted
+        biases) and ``use`` (standard deviations of the logit) by layer, input first; ``encoded`` and
+        ``used``, the audit's answers.
+    """
+    if len(trained.models) > 1:
+        return {}
+    audited = _some(world.test, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        found = audit(
+            trained.models[0],
+            audited,
+            Path(folder) / "run",
+            concepts=[world.bias],
+            train=world.train,
+            discover=False,
+            n_permutations=N_PERMUTATIONS,
+            n_bootstrap=N_BOOTSTRAP,
+            batch_size=trained.batch_size,
+            seed=seed,
+            progress=False,
+        )
+        profile, finding = found.profile, found[world.bias]
+    if finding.verdict == "not testable":
+        return {}
+    told: dict[str, Any] = {
+        name: profile[column].tolist()
+        for name, column in (
+            ("layers", "layer"),
+            ("availability", "auroc"),
+            ("chance", "null_high"),
+            ("use", "use"),
+        )
+    }
+    return told | {"encoded": finding.encoded.get("value"), "used": finding.used.get("value")}
+
+
+def _some(table: ImageTable, seed: int) -> ImageTable:
+    if len(table) <= N_AUDITED:
+        return table
+    return table.take(np.sort(np.random.default_rng(seed).permutation(len(table))[:N_AUDITED]))

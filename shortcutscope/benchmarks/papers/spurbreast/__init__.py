@@ -1,0 +1,151 @@
+"""SpurBreast (Won et al. 2025): near-perfect in validation, near chance in test, for want of a tumour.
+
+In training and validation a feature of the scan goes with the label, in test it does not. Which of over a
+hundred metadata columns is it, how far does the accuracy fall, does the network's uncertainty tell, is it
+easier to attack, and what does an audit of the network say?
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from shortcutscope.benchmarks.papers.protocol import Protocol
+from shortcutscope.benchmarks.papers.spurbreast.claims import claims
+from shortcutscope.benchmarks.papers.spurbreast.data import PATIENTS, World, available, check, has_patients
+from shortcutscope.benchmarks.papers.spurbreast.figure import draw
+from shortcutscope.benchmarks.papers.spurbreast.measures import (
+    N_ATTACKED,
+    attack,
+    judge,
+    screen,
+    uncertainty,
+    verdict,
+)
+from shortcutscope.benchmarks.papers.spurbreast.networks import FULL, THIN, Workshop, workshop_of
+from shortcutscope.benchmarks.runner import Case, Settings, Suite
+from shortcutscope.benchmarks.suites.intervals import mean_with_interval
+from shortcutscope.scan.predictions import predict_logits
+
+#: Networks of an ensemble.
+MEMBERS = 3
+#: Beside full correlation, in the long version on phantoms.
+WEAKER = (0.75, 0.9, 0.95)
+SPLITS = ("train", "val", "test")
+
+
+def cases(settings: Settings) -> list[Case]:
+    """Screen, networks and audits of both features and without one; three seeds, quick one, full five."""
+    features = available(settings.data)
+    n_seeds = 1 if settings.quick else 5 if settings.full else 3
+    seeds = range(settings.seed, settings.seed + n_seeds)
+    worlds: list[Case] = [
+        {"feature": feature, "correlation": 0.5 if feature == "none" else 1.0, "seed": seed}
+        for seed in seeds
+        for feature in features
+    ]
+    networks = [world | {"architecture": name, "full": False} for world in worlds for name in THIN]
+    if settings.full:
+        networks += [world | {"architecture": name, "full": True} for world in worlds for name in FULL]
+        networks += [] if settings.data else _weaker(seeds)
+    listed = [{"part": "network", **network} for network in networks]
+    if has_patients(settings.data):
+        known = [world for world in worlds if _has_column(world, settings)]
+        screens = [{"part": "metadata", **world, "architecture": None, "full": False} for world in known]
+        # Last: they need a network that another process may be at.
+        audits = [{"part": "audit", **network} for network in networks if _has_column(network, settings)]
+        listed = [*screens, *listed, *audits]
+    return listed
+
+
+def _weaker(seeds: range) -> list[Case]:
+    return [
+        {"feature": name, "correlation": share, "seed": seed, "architecture": architecture, "full": False}
+        for seed in seeds
+        for name in ("field_strength", "orientation")
+        for share in WEAKER
+        for architecture in THIN
+    ]
+
+
+def _has_column(world: Case, settings: Settings) -> bool:
+    """The orientation of the published images is nowhere written down."""
+    return settings.data is None or world["feature"] != "orientation"
+
+
+def run_case(case: Case, settings: Settings) -> Case:
+    """Screen the metadata of a world, train and judge its networks, or audit one."""
+    world = World.of(case)
+    if case["part"] == "metadata":
+        return screen(world, world.table(settings).where(split="train"), quick=settings.quick)
+    workshop = workshop_of(case, settings)
+    if case["part"] == "audit":
+        return verdict(workshop)
+    return _network(workshop, 1 if case["full"] and settings.data is None else MEMBERS)
+
+
+def _network(workshop: Workshop, n_members: int) -> Case:
+    world = workshop.world
+    tables = {name: workshop.split(name) for name in SPLITS}
+    members = [workshop.member(number) for number in range(n_members)]
+    found = judge(members[0], world, tables)
+    for split in ("val", "test"):
+        table = tables[split]
+        logits = torch.stack([predict_logits(member, table) for member in members])
+        sure = uncertainty(torch.softmax(logits.double(), 2).numpy(), table.frame["label"].to_numpy(np.int64))
+        n = N_ATTACKED // 2 if workshop.settings.quick else N_ATTACKED
+        attacked = attack(members[0], table, world.seed, n)
+        found |= {f"{split}_{name}": value for name, value in {**sure, **attacked}.items()}
+    return found
+
+
+def summarize(finished: list[Case]) -> dict[str, Any]:
+    """Mean and 95 % interval over seeds of every number, by part, feature, correlation and architecture."""
+    keys = ("part", "feature", "correlation", "architecture", "full")
+    rows = []
+    for told in dict.fromkeys(tuple(case[key] for key in keys) for case in finished):
+        own = [case for case in finished if tuple(case[key] for key in keys) == told]
+        names = [
+            name
+            for name, value in own[0].items()
+            if name not in (*keys, "seed", "seconds", "error") and isinstance(value, int | float | None)
+        ]
+        row = {**dict(zip(keys, told, strict=True)), "cases": len(own)}
+        rows.append(row | {name: mean_with_interval([case.get(name) for case in own]) for name in names})
+    return {"means": rows}
+
+
+PROTOCOL = Protocol(
+    suite=Suite(
+        name="spurbreast",
+        cases=cases,
+        run_case=run_case,
+        summarize=summarize,
+        columns=(
+            "part",
+            "feature",
+            "correlation",
+            "architecture",
+            "seed",
+            "rank",
+            "val_accuracy",
+            "test_accuracy",
+            "verdict",
+        ),
+        command="reproduce",
+        draw=draw,
+    ),
+    paper=(
+        "Won, De Neve, Vankerschaver, Ozbulak 2025. SpurBreast: A curated dataset for investigating spurious "
+        "correlations in real-world breast MRI classification. MICCAI, LNCS 15975:555-564"
+    ),
+    data=(
+        "Without data: phantom slices of breast MRI with over 100 metadata columns. --data: the folder of "
+        f"SpurBreast with field_strength/, vertical_flip/ and baseline_high/; with {PATIENTS} (patient_id, "
+        "field_strength in tesla, whatever else is known) the metadata are screened and the networks audited."
+    ),
+    claims=claims,
+    check=check,
+)

@@ -1,0 +1,1 @@
+"""Suites: one file a suite, run by `shortcutscope bench`."""

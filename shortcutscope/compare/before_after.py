@@ -1,0 +1,365 @@
+"""Before and after: what a recipe changed in a network, for better and for worse.
+
+Everything is measured on the same held-out samples, and every difference on the same resamples of their
+patients. What is fitted (probes, directions, verdicts) is fitted anew in each network's own latent space.
+What got worse stands first.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from shortcutscope.allowed import check_options
+from shortcutscope.audit.identity import refuse_other_data
+from shortcutscope.audit.stages import Audit
+from shortcutscope.compare.estimate import Estimate, Key, paired_rows
+from shortcutscope.compare.networks import BEFORE, After, biased_network, check_networks, named_networks
+from shortcutscope.compare.paired import MaskOf, artifact_relevance, chosen_masks, twin_flips, twins_of
+from shortcutscope.compare.performance import Samples, Scores, logits_of, performance, subgroups
+from shortcutscope.compare.question import Question, pose
+from shortcutscope.compare.result import FILE, Comparison, tidy
+from shortcutscope.compare.space import Space, matching_layers, measure_space
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.files import slug, to_json
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.heads.head import Head, Output, as_head
+from shortcutscope.models.loading import model_fingerprint
+from shortcutscope.planting.planting import PlantedSource
+from shortcutscope.probes.concept import Concept
+
+__all__ = ["Comparison", "compare"]
+
+#: Verdicts that say that the output follows the concept, the graver one first.
+GRAVE = ("shortcut", "encoded and used, no cost measured", "encoded and used, not associated")
+
+
+def compare(
+    before: nn.Module | Audit,
+    after: After,
+    data: ImageTable | Mapping[str, ImageTable],
+    *,
+    model: nn.Module | None = None,
+    concept: str | Concept | None = None,
+    present: Mapping[str, Any] | None = None,
+    positive: int | None = None,
+    train: ImageTable | None = None,
+    twins: bool = True,
+    masks: MaskSet | MaskOf | None = None,
+    attribution: str = "gradient_x_input",
+    refit: bool = True,
+    others: bool | Sequence[str | Concept] = True,
+    layers: Any = "blocks",
+    task: str = "auto",
+    output: Output = None,
+    n_permutations: int = 200,
+    n_bootstrap: int = 300,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> Comparison:
+    """Compare networks with the biased one they come from.
+
+    Parameters
+    ----------
+    before
+        The biased network, or its audit; then give the network as `model`.
+    after
+        The new network or `Student`, students, or several by name. All are given back as they were.
+    data
+        Held-out samples: one table, or several by name, as `shortcutscope.planting.planting.triad` makes
+        them. Rows of the training split are left out.
+    concept
+        A column, a finding of the audit, which is read from its column exactly as the audit read it, or a
+        Concept by sample id. By default the audit's costliest shortcut, or the only column of 0 and 1.
+    present
+        Column to the value that means that the artifact is there, where its words do not tell.
+    positive
+        Class that margins refer to; by default as in an audit.
+    train
+        Training samples: for the association, and to refuse samples and patients that are trained on.
+    twins
+        Whether to count the predictions that the artifact alone flips, where it is planted.
+    masks
+        Masks of the artifact in the size of the images, for the relevance inside them: a MaskSet, or a
+        function from a sample's id to its mask or None. By default those of planted artifacts.
+    attribution
+        Method of that relevance, see `shortcutscope.attribution.attribute.attribute`.
+    refit
+        Whether to audit every network in its own latent space: availability, use, verdicts.
+    others
+        Whether to follow every other metadata column, or which: accuracy and AUROC of its subgroups, and the
+        verdict on it.
+    layers, n_permutations, device, batch_size
+        As in `shortcutscope.audit.stages.audit`.
+    task, output
+        Which scores are compared, as in `shortcutscope.attribution.attribute.attribute`; `output` also takes
+        a `Head`. By default those that the audit read.
+    n_bootstrap, seed
+        Resamples of the patients; seed of them and of everything drawn.
+    out
+        Folder for ``comparison.json`` and the audits; by default nothing is kept but the result.
+    progress
+        Show bars.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError, ModelError, StaleRunError
+        Before any long work, with what was given, what is allowed and what to do.
+    """
+    check_options(
+        {
+            "n_permutations": n_permutations,
+            "n_bootstrap": n_bootstrap,
+            "seed": seed,
+            "positive": positive,
+            "batch_size": batch_size,
+            "task": task,
+            "device": device,
+        }
+    )
+    biased, finding = biased_network(before, model, concept)
+    asked = as_head(output, task=task)
+    if isinstance(before, Audit):
+        asked = before.asked_head(asked)
+    networks = {BEFORE: biased, **named_networks(after)}
+    question = pose(data, concept, finding, train=train, positive=positive, others=others, present=present)
+    if isinstance(before, Audit):
+        for name, table in question.tables.items():
+            planted = isinstance(table.source, PlantedSource)
+            refuse_other_data(before.path, table, f"the samples of {name!r}", others=planted)
+    samples = {
+        name: Samples.of(
+            name,
+            table,
+            question.concept[name],
+            question.positive,
+            against=question.against,
+            n=n_bootstrap,
+            seed=seed,
+        )
+        for name, table in question.tables.items()
+    }
+    drawn = {name: chosen_masks(table, samples[name], masks, seed) for name, table in question.tables.items()}
+    heads = check_networks(
+        networks,
+        question.tables[question.main],
+        device=device,
+        head=asked,
+        layers=layers if refit else None,
+        attribution=attribution if any(some for some, _ in drawn.values()) else None,
+    )
+    course = _Course(
+        question,
+        samples,
+        drawn,
+        {name: twins_of(table, question.name) for name, table in question.tables.items()} if twins else None,
+        attribution,
+        heads[BEFORE].read_task,
+        heads,
+        {"device": device, "batch_size": batch_size},
+        {
+            "layers": layers,
+            "n_permutations": n_permutations,
+            "n_bootstrap": n_bootstrap,
+            "seed": seed,
+            "progress": progress,
+            # Of the training data, which a balanced table cannot tell; given ones tell it anew.
+            "associations": {f.name: f.association for f in before.findings}
+            if isinstance(before, Audit) and train is None
+            else None,
+        }
+        if refit
+        else None,
+    )
+    rows: list[dict[str, Any]] = []
+    about: list[dict[str, Any]] = []
+    references: dict[str, dict[Key, Estimate]] = {}
+    first: Space | None = None
+    with _workplace(out) as folder:
+        for name, network in tqdm(networks.items(), desc="comparing", unit="network", disable=not progress):
+            measured, space = course.measure(name, network, folder / slug(name))
+            first = first or space
+            renamed = matching_layers(first.layers, space.layers) if space and first else {}
+            for place, estimates in measured.items():
+                rows += paired_rows(name, place, estimates, references.get(place), renamed)
+            if space is not None and first is not None:
+                rows += _verdict_rows(name, question.main, space, first)
+            about.append(_describe(name, network, question, space, renamed))
+            if name == BEFORE:
+                references = {place: {e.key: e for e in some} for place, some in measured.items()}
+    made = Comparison(
+        question.name,
+        tidy(rows),
+        tuple(to_json(about)),
+        tuple(to_json([_describe_table(samples[t]) for t in question.tables])),
+        to_json(
+            {
+                "positive": question.positive,
+                "positive_name": samples[question.main].class_name(question.positive),
+                "against": question.against,
+                "main": question.main,
+                "others": [c.name for c in question.others],
+                "attribution": attribution,
+                "n_bootstrap": n_bootstrap,
+                "seed": seed,
+                "refit": refit,
+            }
+        ),
+        question.notes,
+    )
+    if out is not None:
+        made.save(Path(out) / FILE)
+    return made
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What every network goes through.
+
+    Attributes
+    ----------
+    samples, masks
+        Per table; masks of carriers by row, and why there are none.
+    twins
+        Per table without and with the artifact on all samples, where it is planted; None where not asked for.
+    heads
+        How the scores of each network are read.
+    running
+        Device and batch size, as every pass takes them.
+    auditing
+        Options of the audits; None for none.
+    """
+
+    question: Question
+    samples: Mapping[str, Samples]
+    masks: Mapping[str, tuple[Mapping[int, Tensor], str]]
+    twins: Mapping[str, tuple[ImageTable, ImageTable] | None] | None
+    attribution: str
+    task: str
+    heads: Mapping[str, Head]
+    running: Mapping[str, Any]
+    auditing: Mapping[str, Any] | None
+
+    def measure(
+        self, name: str, network: nn.Module, folder: Path
+    ) -> tuple[dict[str, list[Estimate]], Space | None]:
+        """All estimates per table, and the network's own space."""
+        question, space, head = self.question, None, self.heads[name]
+        if self.auditing is not None:
+            options = {**self.running, **self.auditing}
+            space = measure_space(network, question, folder, output=head, **options)
+        seen: dict[str, Tensor] = {}
+        measured = {place: list(self._on(network, head, place, seen)) for place in question.tables}
+        if space is not None:
+            measured[question.main] += space.estimates
+        return measured, space
+
+    def _on(self, network: nn.Module, head: Head, name: str, seen: dict[str, Tensor]) -> Iterator[Estimate]:
+        table, samples = self.question.tables[name], self.samples[name]
+        scores = Scores.of(self._logits(network, head, table, seen), self.task, self.question.positive)
+        yield from performance(samples, scores)
+        if self.twins is not None:
+            pair = self.twins[name]
+            both = None if pair is None else [self._logits(network, head, twin, seen) for twin in pair]
+            yield twin_flips(samples, both, self.task)
+        with frozen(network, self.running["device"]) as borrowed:
+            yield artifact_relevance(
+                borrowed,
+                table,
+                samples,
+                *self.masks[name],
+                method=self.attribution,
+                task=self.task,
+                output=head,
+                batch_size=self.running["batch_size"],
+            )
+        if name == self.question.main:
+            yield from subgroups(samples, scores, self.question.others, table.frame["sample_id"])
+
+    def _logits(self, network: nn.Module, head: Head, table: ImageTable, seen: dict[str, Tensor]) -> Tensor:
+        """Scores of a table, run once where several tables have the same images (twins of a triad)."""
+        key = f"{table.fingerprint()}-{table.transform_fingerprint()}"
+        if key not in seen:
+            seen[key] = logits_of(network, table, output=head, **self.running)
+        return seen[key]
+
+
+@contextmanager
+def _workplace(out: str | Path | None) -> Iterator[Path]:
+    """Where the audits of the networks are written."""
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="shortcutscope-") as folder:
+            yield Path(folder)
+        return
+    path = Path(out)
+    if path.is_file():
+        raise InputError(f"out={path} is a file: give a folder")
+    yield path / "comparison"
+
+
+def _verdict_rows(name: str, table: str, space: Space, first: Space) -> Iterator[dict[str, Any]]:
+    """The verdict on every concept; worse where the output follows it now and did not before."""
+    nan = float("nan")
+    for finding in space.audit.findings:
+        old, new = first.audit[finding.name].verdict, finding.verdict
+        tested = "not testable" not in (old, new)
+        gravity = [GRAVE.index(v) if v in GRAVE else len(GRAVE) for v in (old, new)]
+        better = None if not tested or gravity[0] == gravity[1] else gravity[1] > gravity[0]
+        row = dict.fromkeys(("value", "low", "high", "change", "change_low", "change_high"), nan)
+        note = new if old == new or space is first else f"{old} → {new}"
+        yield {
+            "network": name, "table": table, "metric": "verdict", **row, "better": better,
+            "part": "verdict", "detail": finding.name, "note": note,
+        }  # fmt: skip
+
+
+def _describe(
+    name: str, network: nn.Module, question: Question, space: Space | None, renamed: Mapping[str, str]
+) -> dict[str, Any]:
+    finding = None if space is None else space.audit[question.name]
+    layers = [] if space is None else list(zip(space.layers, space.depths, strict=True))
+    return {
+        "name": name,
+        "class": type(network).__qualname__,
+        "fingerprint": model_fingerprint(network),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "verdict": None if finding is None else finding.verdict,
+        "reason": None if finding is None else finding.reason,
+        "extent": None if finding is None else finding.extent,
+        "layers": [{"name": n, "depth": d, "before": renamed.get(n)} for n, d in layers],
+    }
+
+
+def _describe_table(samples: Samples) -> dict[str, Any]:
+    cells = {
+        f"{samples.class_name(int(y))}, {'with' if t else 'without'} {samples.concept}": int(
+            ((samples.labels == y) & (samples.carries == t)).sum()
+        )
+        for y in np.unique(samples.labels)
+        for t in (0, 1)
+    }
+    return {
+        "name": samples.name,
+        "n_samples": len(samples.labels),
+        "n_groups": len(np.unique(samples.groups)),
+        "unknown": int(np.isnan(samples.carries).sum()),
+        "groups": cells,
+    }

@@ -1,0 +1,226 @@
+"""Availability and use per layer, fitted anew in each network's own latent space.
+
+Directions that were fitted in one network, or activations that were cached from it, say nothing about
+another one: each is scanned, probed and intervened on by itself. Folds, halves and evaluated samples depend
+on the data alone, so that two networks are compared on the same patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.audit.examination import USE_SAMPLES
+from shortcutscope.audit.stages import Audit, audit
+from shortcutscope.compare.estimate import Estimate, Floats, not_measurable, resample
+from shortcutscope.compare.question import Question
+from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.targets import margin
+from shortcutscope.models.layers import Layer
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
+from shortcutscope.probes.profile import ProbeSettings
+from shortcutscope.probes.usage import class_contrast, evaluation_samples, projection_use, within_class_spread
+from shortcutscope.scan.batches import batches
+from shortcutscope.scan.capture import forward_edited
+from shortcutscope.scan.scanner import Scan
+from shortcutscope.stats.bootstrap import cluster_weights
+from shortcutscope.stats.metrics import within_class_auroc
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Space:
+    """What the audit of one network says of the concept, and the estimates per layer.
+
+    Attributes
+    ----------
+    audit
+        Of this network, on the main table.
+    layers
+        Names, from input to output.
+    estimates
+        Availability and use at each of them, or why they are not there.
+    """
+
+    audit: Audit
+    layers: tuple[str, ...]
+    depths: tuple[float, ...]
+    estimates: tuple[Estimate, ...]
+
+
+def measure_space(
+    model: nn.Module,
+    question: Question,
+    folder: Path,
+    *,
+    n_bootstrap: int,
+    seed: int,
+    batch_size: int,
+    associations: Mapping[str, Mapping[str, Any]] | None = None,
+    **options: Any,
+) -> Space:
+    """Audit a network for the concept and all others, and measure its layers with resamples.
+
+    Parameters
+    ----------
+    folder
+        Run directory of the network; an interrupted one goes on.
+    associations
+        Concept to its association in the biased network's audit: a question about its training data.
+    **options
+        Passed on to `shortcutscope.audit.stages.audit`.
+    """
+    table, wanted = question.tables[question.main], [question.audited, *question.others]
+    common: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "batch_size": batch_size}
+    audited = audit(
+        model,
+        table,
+        folder,
+        concepts=wanted,
+        discover=False,
+        train=question.train,
+        associations=associations,
+        positive=question.positive,
+        **common,
+        **options,
+    )
+    scan, finding = audited.scan, audited[question.name]
+    names, depths = tuple(x.name for x in scan.layers), tuple(x.depth for x in scan.layers)
+    if finding.verdict == "not testable":
+        gone = [not_measurable("layer", m, finding.reason, n) for n in names for m in ("availability", "use")]
+        return Space(audited, names, depths, tuple(gone))
+    testable = [c for c in wanted if audited[c.name].verdict != "not testable"]
+    here = [c.aligned_to(scan.samples["sample_id"]) for c in testable]
+    concept = question.concept[question.main].aligned_to(scan.samples["sample_id"])
+    estimates = _availability(scan, concept, here, n_bootstrap=n_bootstrap, seed=seed)
+    with frozen(model, options.get("device")) as borrowed:
+        run = _Intervention(borrowed, scan, question, batch_size, options.get("output"))
+        estimates += _use(run, concept, n_bootstrap=n_bootstrap, seed=seed)
+    return Space(audited, names, depths, tuple(estimates))
+
+
+def matching_layers(before: Sequence[str], after: Sequence[str]) -> dict[str, str]:
+    """Name in `after` to name in `before`, for the layers that are the same.
+
+    A wrapper puts its own name in front. The decision layers match in any case.
+
+    Examples
+    --------
+    >>> matching_layers(["stem", "layer1.0"], ["model.stem", "model.layer1.0"])
+    {'model.stem': 'stem', 'model.layer1.0': 'layer1.0'}
+    """
+    found = {}
+    for name in after:
+        ends = [old for old in before if name == old or name.endswith(f".{old}")]
+        if ends:
+            found[name] = max(ends, key=len)
+    if after[-1] not in found and before[-1] not in found.values():
+        found[after[-1]] = before[-1]
+    return found
+
+
+def _availability(
+    scan: Scan, concept: Concept, tested: Sequence[Concept], *, n_bootstrap: int, seed: int
+) -> list[Estimate]:
+    """Cross-fitted AUROC within class at every layer, as the audit measures it."""
+    labels, groups = scan.samples["label"].to_numpy(np.int64), scan.samples["group"].to_numpy()
+    columns = np.column_stack([c.values for c in tested])
+    folds = make_folds(labels, groups, columns, n_folds=ProbeSettings().n_folds, seed=seed)
+    known = concept.known
+    weights = cluster_weights(groups[known], n_bootstrap, seed)
+    estimates = []
+    for layer in scan.layers:
+        scores = cross_fitted_scores(scan.features(layer), concept.values, labels, folds, centre=True)
+
+        def area(w: Floats, scores: Floats = scores) -> Any:
+            return within_class_auroc(concept.values[known], scores[known], labels[known], w)
+
+        value, resampled = resample(area, weights, len(np.unique(groups[known])))
+        estimates.append(Estimate("layer", "availability", None, value, resampled, layer.name))
+    return estimates
+
+
+@dataclass(frozen=True)
+class _Intervention:
+    """A network that can be run on with a layer edited."""
+
+    model: nn.Module
+    scan: Scan
+    question: Question
+    batch_size: int
+    output: Output
+
+    def inputs(self, rows: Ints) -> list[Tensor]:
+        table, device = self.question.tables[self.question.main].take(rows), device_of(self.model)
+        return [x.to(device) for x, _, _ in batches(table, self.batch_size)]
+
+    def at(
+        self, layer: Layer, rows: Ints, inputs: Sequence[Tensor]
+    ) -> Callable[[Ints, Callable[[Tensor], Tensor]], Floats]:
+        """Margins of some samples with the layer edited; `inputs` are those of `rows`."""
+        stacked, position = torch.cat(list(inputs)), {int(row): k for k, row in enumerate(rows)}
+
+        def run(chosen: Ints, edit: Callable[[Tensor], Tensor]) -> Floats:
+            places = torch.tensor([position[int(row)] for row in chosen])
+            logits = torch.cat(
+                [
+                    forward_edited(self.model, stacked[part], layer, edit, output=self.output).cpu()
+                    for part in torch.split(places, self.batch_size)
+                ]
+            )
+            edited: Floats = margin(logits.float(), self.scan.task, self.question.positive).numpy()
+            return edited.astype(np.float64)
+
+        return run
+
+
+def _use(run: _Intervention, concept: Concept, *, n_bootstrap: int, seed: int) -> list[Estimate]:
+    """Effect on the logit of taking the concept out of each layer, with the resamples of its interval."""
+    scan, positive = run.scan, run.question.positive
+    labels, groups = scan.samples["label"].to_numpy(np.int64), scan.samples["group"].to_numpy()
+    margins = scan.margin(positive).astype(np.float64)
+    spread = within_class_spread(margins, labels)
+    halves = make_folds(labels, groups, concept.values, n_folds=2, seed=seed)
+    few, many = (
+        evaluation_samples(concept.values, labels, halves, per_cell=n, seed=seed) for n in USE_SAMPLES
+    )
+    rows = np.concatenate(many)
+    inputs = run.inputs(rows)
+    estimates = []
+    for layer in scan.layers:
+        result = projection_use(
+            scan.activation(layer),
+            concept.values,
+            labels,
+            groups,
+            margins,
+            halves,
+            many if layer is scan.layers[-1] else few,
+            run.at(layer, rows, inputs),
+            class_token=scan.activation(layer, "class") if layer.prefix_tokens else None,
+            n_prefix=layer.prefix_tokens,
+            positive=positive,
+            n_bootstrap=1,
+            seed=seed,
+        )
+        if not len(result.samples):
+            estimates.append(not_measurable("layer", "use", "too few samples in each half", layer.name))
+            continue
+        t, y, units = concept.values[result.samples], labels[result.samples], groups[result.samples]
+
+        def effect(w: Floats, t: Floats = t, y: Ints = y, change: Any = result.change) -> Floats:
+            return np.asarray(class_contrast(change / spread, t, y, w), np.float64)
+
+        weights = cluster_weights(units, n_bootstrap, seed)
+        value, resampled = resample(effect, weights, len(np.unique(units)))
+        estimates.append(Estimate("layer", "use", "zero", value, resampled, layer.name))
+    return estimates

@@ -1,0 +1,1 @@
+"""Masks: which pixels a finding is made of, for any number of images."""

@@ -1,0 +1,306 @@
+"""Masks of a localized finding for any number of images, each drawn by what other patients taught."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+from tqdm.auto import tqdm
+
+from shortcutscope.allowed import check_options
+from shortcutscope.audit.finding import Finding
+from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
+from shortcutscope.data.sample_geometry import image_name, mask_geometry
+from shortcutscope.data.sample_names import as_ids
+from shortcutscope.data.table import ImageTable
+from shortcutscope.disk import intact
+from shortcutscope.errors import InputError
+from shortcutscope.files import slug, write_atomically
+from shortcutscope.masks.area_prior import AreaPrior
+from shortcutscope.masks.drawing import Drawn
+from shortcutscope.masks.learning import Drawers, Method, early_layers, fit_drawers
+from shortcutscope.masks.manifest import JOURNAL, MANIFEST
+from shortcutscope.masks.mask_files import Kind, mask_file
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.thresholds import Threshold, check_threshold
+from shortcutscope.masks.writer import PRIOR, MaskWriter
+from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.models.frozen import frozen
+from shortcutscope.probes.concept import Concept
+from shortcutscope.scan.batches import batches
+from shortcutscope.scan.reading import Scan
+
+#: Of how masks are drawn: a folder of masks goes on only with the same.
+ALGORITHM = 2
+#: A mask below this confidence is flagged for review.
+UNSURE = 0.5
+METHODS = ("fusion", "clarc")
+#: What samples with so many axes beside that of channels are.
+KIND_OF: dict[int, Kind] = {1: "signal", 2: "image", 3: "volume"}
+
+
+def annotate(
+    model: nn.Module,
+    scan: Scan,
+    table: ImageTable,
+    concept: Concept,
+    samples: Sequence[str] | None = None,
+    *,
+    out: str | Path,
+    method: Method = "fusion",
+    threshold: Threshold = "otsu",
+    heat: bool = False,
+    keep_paths: bool = False,
+    extent: str | None = None,
+    accepted: MaskSet | None = None,
+    n_folds: int = 3,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> MaskSet:
+    """Draw the masks of a concept's carriers.
+
+    Parameters
+    ----------
+    model
+        The network that was scanned; given back as it was.
+    scan
+        Of the samples.
+    table
+        The images that were scanned, with at least the scan's samples.
+    concept
+        Which samples carry the artifact: known, marked, or found.
+    samples
+        Ids, or names of the files, of those whose masks are wanted; None for all of the scan.
+    out
+        Folder of the masks. An interrupted run there goes on.
+    method
+        ``"fusion"``: evidence from the input's filters, early layers and concept-conditioned relevance says
+        where, the image's contrast which pixels. ``"clarc"``: the plain recipe of Pahde et al. 2025.
+    threshold
+        Inside the region that the evidence points to: ``"otsu"``, ``"quantile"`` or a share of the range.
+    heat
+        Keep heat maps, too; :func:`heat_map` reads them.
+    keep_paths
+        Keep the names of the images' files, which exports then have; else images go by their ids there.
+    extent
+        What the audit found. A diffuse concept has no mask.
+    accepted
+        Masks of which a person accepted or edited five or more: their areas say which cut is taken, and how
+        sure it is (not of signals, nor with ``"clarc"``). None takes those that lie in `out`; masks that are
+        there are never drawn again.
+    n_folds, seed
+        Folds of whole patients: no image's own value takes part in drawing its mask.
+    batch_size
+        Images at once.
+    progress
+        Show a bar.
+
+    Raises
+    ------
+    InputError
+        For a diffuse concept, unknown samples, too few samples with or without the concept, or when these
+        cannot be told apart out of fold.
+    StaleRunError
+        When the folder holds masks that were made in another way.
+    """
+    check_threshold(threshold)
+    check_options({"method": method, "n_folds": n_folds, "seed": seed, "batch_size": batch_size})
+    refuse_diffuse(extent, concept.name)
+    refuse_symmetric(concept)
+    ids = scan.samples["sample_id"].astype(str).to_numpy()
+    own = scan.rows_of(table)
+    wanted = _rows(ids, None if samples is None else as_ids(samples, ids.tolist(), table.files))
+    axes = len(own.shape) - 1
+    if axes not in KIND_OF:
+        raise InputError(
+            "masks are drawn on images (C, H, W), volumes (C, D, H, W) and signals (leads, time), not on "
+            f"shape {own.shape}"
+        )
+    options: dict[str, Any] = {"method": method, "threshold": threshold, "n_folds": n_folds, "seed": seed}
+    layers = early_layers(scan, axes)
+    with_prior = method == "fusion" and KIND_OF[axes] != "signal"
+    prior = area_prior(out, accepted) if with_prior else None
+    told = {
+        "model": model_fingerprint(model),
+        "layers": [layer.name for layer in layers],
+        "concept": concept.fingerprint(),
+        "algorithm": ALGORITHM,
+        **options,
+        PRIOR: None if prior is None else prior.to_dict(),
+    }
+    with frozen(model), MaskWriter(out, concept.name, told) as writer:
+        left = [row for row in wanted if not writer.done(ids[row])]
+        if left:
+            writer.begin()
+            fitted = fit_drawers(
+                model, scan, own, concept, **options, batch_size=batch_size, progress=progress
+            ).with_prior(prior)
+            values = concept.aligned_to(ids).values
+            with tqdm(total=len(left), desc="masks", disable=not progress) as bar:
+                for row, drawn in _stream(model, own, fitted, wanted, frozenset(left), batch_size):
+                    geometry = mask_geometry(own, row)
+                    if heat:
+                        _keep_heat(Path(out), ids[row], geometry.to_source(drawn.heat))
+                    writer.append(
+                        ids[row],
+                        geometry.to_source(drawn.mask),
+                        image=image_name(own, row, keep_paths=keep_paths),
+                        kind=KIND_OF[axes],
+                        confidence=drawn.confidence,
+                        flagged=needs_review(drawn, float(values[row])),
+                        doubt=drawn.doubt,
+                        orientation=geometry.orientation,
+                    )
+                    bar.update()
+    return MaskSet.open(out)
+
+
+def area_prior(out: str | Path, accepted: MaskSet | None = None) -> AreaPrior | None:
+    """Ordinary areas of a set of masks, or of those that lie in a folder; None where too few are accepted."""
+    if accepted is None and any((Path(out) / name).exists() for name in (MANIFEST, JOURNAL)):
+        accepted = MaskSet.open(out)
+    return None if accepted is None else AreaPrior.from_masks(accepted)
+
+
+def _stream(
+    model: nn.Module,
+    table: ImageTable,
+    fitted: Drawers,
+    wanted: Sequence[int],
+    left: frozenset[int],
+    batch_size: int,
+) -> Iterator[tuple[int, Drawn]]:
+    """Rows that are left and what was drawn of them, fold by fold, one batch in memory at a time.
+
+    Batches are those of a run that was never interrupted: what a network computes of an image depends in its
+    last bits on how many others are in the batch.
+    """
+    for fold, drawer in enumerate(fitted.drawers):
+        own = [row for row in wanted if fitted.folds[row] == fold]
+        parts = [own[k : k + batch_size] for k in range(0, len(own), batch_size)]
+        rows = [row for part in parts if not left.isdisjoint(part) for row in part]
+        if not rows:
+            continue
+        for x, _, places in batches(table.take(rows), batch_size):
+            at = [rows[int(place)] for place in places]
+            drawn = drawer.draw(model, x, fitted.scores[at])
+            yield from ((row, one) for row, one in zip(at, drawn, strict=True) if row in left)
+
+
+def needs_review(drawn: Drawn, value: float) -> bool:
+    """Whether a person should look: the mask is in doubt, or contradicts what is known (1, 0 or NaN)."""
+    contradicts = bool(np.isfinite(value)) and bool(drawn.mask.any()) != (value == 1)
+    return contradicts or drawn.doubt is not None or drawn.confidence < UNSURE
+
+
+def heat_map(masks: MaskSet, sample_id: str) -> npt.NDArray[np.float32]:
+    """Heat map of a sample, 0 to 1, in its image's own size.
+
+    Raises
+    ------
+    InputError
+        When none was kept.
+    """
+    path = _heat_file(masks.folder, sample_id)
+    if not path.exists():
+        raise InputError(f"no heat map of {sample_id!r} was kept in {masks.folder}; annotate with heat=True")
+    damaged = intact(path, "a heat map", "delete it and annotate again")
+    with damaged, np.load(path, allow_pickle=False) as kept:
+        return np.asarray(kept["heat"], np.float32)
+
+
+def _keep_heat(folder: Path, sample_id: str, heat: npt.NDArray[Any]) -> None:
+    path = _heat_file(folder, sample_id)
+    path.parent.mkdir(exist_ok=True)
+    coded = heat.astype(np.float16)
+    write_atomically(path, lambda file: np.savez_compressed(file, heat=coded))
+
+
+def _heat_file(folder: Path, sample_id: str) -> Path:
+    return folder / "heat" / mask_file(sample_id, "volume")
+
+
+def annotate_finding(
+    finding: Finding,
+    model: nn.Module,
+    table: ImageTable,
+    samples: Sequence[str] | None = None,
+    *,
+    out: str | Path | None = None,
+    **options: Any,
+) -> MaskSet:
+    """Draw the masks of a finding of an audit.
+
+    Parameters
+    ----------
+    finding
+        Read from a run.
+    model, table
+        Those that were audited.
+    samples
+        Ids of those whose masks are wanted; None for all.
+    out
+        Folder of the masks; by default ``masks/<finding>`` in the run.
+    **options
+        Of :func:`annotate`.
+
+    Raises
+    ------
+    InputError
+        For a finding that was not read from a run, a diffuse one, one that no layer encodes, or another
+        model.
+    """
+    run = finding.home()
+    settings: dict[str, Any] = {"extent": finding.extent, **options}
+    refuse_diffuse(settings["extent"], finding.name)
+    refuse_unencoded(finding)
+    refuse_other_model(run, model)
+    refuse_other_data(run, table)
+    folder = run / "masks" / slug(finding.name) if out is None else Path(out)
+    scan = Scan.open(run / "scan")
+    return annotate(model, scan, table, finding.concept, samples, out=folder, **settings)
+
+
+def refuse_diffuse(extent: str | None, name: str) -> None:
+    """Raise InputError for a diffuse concept."""
+    if extent == "diffuse":
+        raise InputError(
+            f"{name!r} is diffuse: it is spread over the whole image, so there is no part of it that a mask "
+            "could name. Debias the model instead, or give extent=None to draw masks all the same"
+        )
+
+
+def refuse_symmetric(concept: Concept) -> None:
+    """Raise InputError for a concept of which nobody said on which side the artifact is."""
+    reading = concept.reading
+    if reading is not None and reading.symmetric:
+        one, other = reading.present[0], reading.absent[0]
+        raise InputError(
+            f"neither {one!r} nor {other!r} of column {reading.column!r} is known to be the artifact, so "
+            f"that nobody can tell what a mask is of. Run the same audit again and say it: "
+            f"present={{{reading.column!r}: {one!r}}}, on the command line --present '{reading.column}={one}'"
+        )
+
+
+def refuse_unencoded(finding: Finding) -> None:
+    """Raise InputError for a finding that no layer encodes."""
+    if finding.encoded.get("value") is False:
+        raise InputError(
+            f"{finding.name!r} is not encoded in the network ({finding.reason}): masks follow what its "
+            "layers show, and would be guesses here. Masks from elsewhere can be imported"
+        )
+
+
+def _rows(ids: npt.NDArray[Any], samples: Sequence[str] | None) -> list[int]:
+    if samples is None:
+        return list(range(len(ids)))
+    position = {name: k for k, name in enumerate(ids)}
+    unknown = [str(name) for name in samples if str(name) not in position]
+    if unknown:
+        raise InputError(f"{len(unknown)} samples were not scanned, among them {unknown[:5]}")
+    return [position[str(name)] for name in samples]

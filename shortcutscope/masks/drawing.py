@@ -1,0 +1,298 @@
+"""One image's mask: where the evidence points, and which pixels there are unlike the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.masks.area_prior import AreaPrior, grown
+from shortcutscope.masks.contrast import Choice, Usual, choose_contrast, cut, separation
+from shortcutscope.masks.evidence import Evidence, Vectors, resized
+from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
+from shortcutscope.masks.presence import Presence
+from shortcutscope.masks.thresholds import Threshold
+from shortcutscope.models.layers import Layer
+from shortcutscope.retrieval.signals import is_signal, pictured, whole_spans
+
+Floats = npt.NDArray[np.float64]
+Maps = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+#: Images that pass through the network at once while a drawer is fitted.
+BATCH = 64
+#: What is said of samples that may carry the concept or not, and of masks whose place has no support.
+WHETHER, WHERE = "cannot tell whether it is there", "cannot tell where it is"
+#: Areas within this factor (as a logarithm) are never far apart.
+LEAST_SPREAD = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What was drawn of one image, in the frame of the model's input.
+
+    Attributes
+    ----------
+    mask, heat
+        (*size) bool, and float32 from 0 to 1.
+    present
+        Probability that the image carries the concept at all.
+    confidence
+        From 0 to 1.
+    doubt
+        What cannot be told: whether there is anything to draw, or where; None where nothing speaks against
+        the mask.
+    """
+
+    mask: Mask
+    heat: Maps
+    present: float
+    confidence: float
+    doubt: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Drawer:
+    """What draws masks; fitted on samples of other patients than those whose masks it draws.
+
+    Attributes
+    ----------
+    evidence
+        Maps of where the concept shows.
+    weights
+        Of each of them.
+    usual, choice
+        What is usual at each pixel, and the contrast that is looked at inside a region.
+    threshold
+        Of the contrast inside the region.
+    areas
+        Of the masks of carriers, which a mask's own is compared with.
+    presence
+        Whether there is anything to draw, see `calibrated`.
+    place
+        The same by the evidence at single positions alone: whether that is more than what samples without the
+        concept show.
+    units
+        What is ordinary of each measure, whoever carries the concept; drawers are compared in these units.
+    prior
+        Areas of masks that a person accepted; they count more.
+    """
+
+    evidence: Evidence
+    weights: dict[str, float]
+    usual: Usual
+    choice: Choice
+    threshold: Threshold
+    areas: Areas
+    presence: Presence | None = None
+    place: Presence | None = None
+    units: Mapping[str, float] = field(default_factory=dict)
+    prior: AreaPrior | None = None
+
+    @classmethod
+    def fit(
+        cls,
+        model: nn.Module,
+        vectors: Vectors,
+        layers: tuple[Layer, ...],
+        images: Tensor,
+        concept: Floats,
+        labels: npt.NDArray[Any],
+        threshold: Threshold = "otsu",
+    ) -> Drawer:
+        """From images (N, C, *size) whose concept (N,) is known; it draws once it is `calibrated`."""
+        carriers, others = concept == 1, concept == 0
+        evidence = vectors.located(model, images[others], layers)
+        parts = [evidence.maps(model, images[k : k + BATCH]) for k in range(0, len(images), BATCH)]
+        leads = is_signal(images)
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in evidence.names}
+        maps = {name: smoothed(values, leads=leads) for name, values in joined.items()}
+        peaks = {name: _peaks(values) for name, values in maps.items()}
+        weights = map_weights(peaks, concept, labels)
+        kept = [name for name, weight in weights.items() if weight > 0]
+        evidence, maps, peaks = evidence.only(kept), {k: maps[k] for k in kept}, {k: peaks[k] for k in kept}
+        array = pictured(images).cpu().float().numpy()
+        usual = Usual.fit(array[others], leads=leads)
+        fusion = _full_size(fused(maps, weights), array.shape[2:])
+        choice = choose_contrast(array[carriers], array[others], fusion[carriers], usual, threshold)
+        regions = [region_of(values, choice.share) for values in fusion]
+        contrast = choice.contrast.of(array, usual)
+        outlines = [outline(v, r, threshold, leads=leads) for v, r in zip(contrast, regions, strict=True)]
+        sizes = [int(drawn.mask.sum()) for drawn, carries in zip(outlines, carriers, strict=True) if carries]
+        return cls(evidence, weights, usual, choice, threshold, Areas.fit(sizes))
+
+    def measured(self, model: nn.Module, images: Tensor) -> dict[str, npt.NDArray[Any]]:
+        """What tells carriers among images (N, C, *size), by name, (N,) each, in `units`."""
+        parts = [self._look(model, images[k : k + BATCH]).measured for k in range(0, len(images), BATCH)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def with_units(self, measured: Mapping[str, npt.NDArray[Any]]) -> Drawer:
+        """The same in units of the ordinary sample among some that were :meth:`measured`."""
+        return replace(self, units={name: _ordinary(values) for name, values in measured.items()})
+
+    def calibrated(
+        self,
+        measured: Mapping[str, npt.NDArray[Any]],
+        score: Floats,
+        concept: Floats,
+        folds: npt.NDArray[Any],
+    ) -> Drawer:
+        """The same, knowing how high the evidence is of samples with and without the concept.
+
+        Parameters
+        ----------
+        measured
+            See :meth:`measured`; of samples (N,), by drawers that were not fitted on them.
+        score, concept, folds
+            As in `Presence.fit`.
+        """
+        presence = Presence.fit(measured, score, concept, folds)
+        return replace(self, presence=presence, place=Presence.fit(measured, None, concept, folds))
+
+    def _look(self, model: nn.Module, x: Tensor) -> Look:
+        leads = is_signal(x)
+        maps = {name: smoothed(v, leads=leads) for name, v in self.evidence.maps(model, x).items()}
+        images = pictured(x).cpu().float().numpy()
+        fusion = _full_size(fused(maps, self.weights), images.shape[2:])
+        contrast = self.choice.contrast.of(images, self.usual)
+        outlines = [
+            outline(values, region_of(where, self.choice.share), self.threshold, leads=leads)
+            for values, where in zip(contrast, fusion, strict=True)
+        ]
+        peaks = {name: _peaks(values) for name, values in maps.items()}
+        measured = {k: values / self.units.get(k, 1.0) for k, values in (peaks | _shown(outlines)).items()}
+        return Look(fusion, contrast, outlines, measured)
+
+    def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
+        """Masks of a batch (N, C, *size); empty where the concept is absent, or may be."""
+        assert self.presence is not None, "calibrated() comes first"
+        assert self.place is not None
+        seen = self._look(model, x)
+        present = self.presence.probability(seen.measured, score)
+        placed = self.place.probability(seen.measured, None)
+        found = []
+        for k, probability in enumerate(present):
+            drawn, doubt = seen.outlines[k], None
+            if probability <= self.presence.limit:
+                mask, sure = np.zeros_like(drawn.mask), 1 - float(probability)
+                doubt = WHETHER if probability >= self.presence.absent else None
+            else:
+                mask, sure = self._inside(seen.contrast[k], drawn)
+                if placed[k] <= self.place.limit:
+                    doubt, sure = WHERE, sure * float(placed[k])
+            heat = heat_map(seen.fusion[k], seen.contrast[k], drawn.region)
+            found.append(Drawn(mask, heat, float(probability), float(np.clip(sure, 0, 1)), doubt))
+        return found
+
+    def _inside(self, contrast: Maps, drawn: Outline) -> tuple[Mask, float]:
+        """The mask of a sample that carries the concept, and its confidence."""
+        rim = self.choice.rim
+        if self.prior is None:
+            likeness = self.areas.likeness(int(drawn.mask.sum()))
+            return grown(drawn.mask, drawn.region, rim), drawn.separation * likeness
+        cut_out = self.prior.cut(contrast, drawn.region, drawn.mask, rim)
+        mask = grown(cut_out, drawn.region, rim)
+        return mask, separation(contrast, drawn.region, cut_out) * self.prior.likeness(float(mask.mean()))
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a drawer sees in a batch.
+
+    Attributes
+    ----------
+    fusion, contrast
+        (N, *size).
+    outlines
+        Of each image.
+    measured
+        By name what tells carriers, (N,).
+    """
+
+    fusion: Maps
+    contrast: Maps
+    outlines: list[Outline]
+    measured: dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Areas of masks, as median and spread of their logarithms."""
+
+    middle: float
+    spread: float
+
+    @classmethod
+    def fit(cls, sizes: Sequence[int]) -> Areas:
+        """From pixel counts; empty masks do not count."""
+        logs = np.log([size for size in sizes if size > 0] or [1])
+        middle = float(np.median(logs))
+        return cls(middle, max(LEAST_SPREAD, 1.4826 * float(np.median(np.abs(logs - middle)))))
+
+    def likeness(self, size: int) -> float:
+        """1 for an ordinary area, less for one that is unlike the others; 0 for an empty mask."""
+        if size == 0:
+            return 0.0
+        return float(np.exp(-0.5 * ((np.log(size) - self.middle) / (3 * self.spread)) ** 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A region, the mask in it, and how far that stands out.
+
+    Attributes
+    ----------
+    region, mask
+        (*size).
+    height
+        Mean contrast of the mask above that of the rest of the region.
+    separation
+        See :func:`shortcutscope.masks.contrast.separation`.
+    """
+
+    region: Mask
+    mask: Mask
+    height: float
+    separation: float
+
+
+def outline(contrast: Maps, region: Mask, threshold: Threshold = "otsu", *, leads: bool = False) -> Outline:
+    """Cut the mask of one image, or of a signal (leads, time), out of its region."""
+    mask = cut(contrast, region, threshold)
+    mask = whole_spans(mask) if leads else mask
+    rest = region & ~mask
+    height = float(contrast[mask].mean() - contrast[rest].mean()) if mask.any() and rest.any() else 0.0
+    return Outline(region, mask, max(height, 0.0), separation(contrast, region, mask))
+
+
+def heat_map(where: Maps, contrast: Maps, region: Mask) -> Maps:
+    """Fused evidence and contrast (*size) in one map, from 0 to 1."""
+    low, high = (float(v) for v in np.quantile(contrast[region], (0, 0.99))) if region.any() else (0, 1)
+    share = ((contrast - max(low, 0)) / max(high - max(low, 0), 1e-9)).clip(0, 1)
+    heat = np.sqrt((where / max(float(where.max()), 1e-9)) * (0.1 + 0.9 * share))
+    return np.asarray(heat, np.float32)
+
+
+def _shown(outlines: Sequence[Outline]) -> dict[str, npt.NDArray[Any]]:
+    return {
+        "height": np.array([drawn.height for drawn in outlines]),
+        "separation": np.array([drawn.separation for drawn in outlines]),
+    }
+
+
+def _ordinary(values: npt.NDArray[Any]) -> float:
+    """Median, or mean of what is mostly zero; 1 of what is zero."""
+    return float(np.median(values)) or float(values.mean()) or 1.0
+
+
+def _peaks(maps: Maps) -> npt.NDArray[Any]:
+    return np.asarray(maps.reshape(len(maps), -1).max(1))
+
+
+def _full_size(maps: Maps, size: tuple[int, ...]) -> Maps:
+    return resized(torch.from_numpy(maps), tuple(size)).numpy()

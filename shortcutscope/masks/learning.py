@@ -1,0 +1,246 @@
+"""Fitting what draws masks: one drawer for each fold of patients, taught by the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.masks.area_prior import AreaPrior
+from shortcutscope.masks.clarc import ClarcDrawer
+from shortcutscope.masks.drawing import Drawer
+from shortcutscope.masks.evidence import Vectors, filtered
+from shortcutscope.masks.presence import require_told
+from shortcutscope.masks.thresholds import Threshold
+from shortcutscope.models.layers import Layer
+from shortcutscope.probes.cav import cross_fit_cav
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.crossfit import make_folds
+from shortcutscope.scan.batches import batches
+from shortcutscope.scan.reading import Scan
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+Method = Literal["fusion", "clarc"]
+
+#: Samples that vectors are fitted on, and that a drawer looks at pixel by pixel.
+FIT_SAMPLES, PIXEL_SAMPLES = 2000, 240
+#: Most pixels of all of these, and the fewest samples, whatever their size: volumes are large.
+PIXELS, LEAST_SAMPLES = 240 * 512**2, 40
+#: Fewest samples with and without the concept.
+MIN_SAMPLES = 10
+#: Depths of the early layers whose maps are evidence.
+DEPTHS = (0.25, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawers:
+    """A drawer for each fold of patients, fitted on the others.
+
+    Attributes
+    ----------
+    drawers
+        One a fold.
+    folds
+        (N,) fold of each sample of the scan.
+    scores
+        (N,) out-of-fold score of the concept.
+    layers
+        The early layers.
+    """
+
+    drawers: tuple[Drawer | ClarcDrawer, ...]
+    folds: Ints
+    scores: Floats
+    layers: tuple[Layer, ...]
+
+    def with_prior(self, prior: AreaPrior | None) -> Drawers:
+        """The same with areas that masks ought to have; the plain recipe knows none."""
+        drawers = tuple(replace(one, prior=prior) if isinstance(one, Drawer) else one for one in self.drawers)
+        return replace(self, drawers=drawers)
+
+
+def fit_drawers(
+    model: nn.Module,
+    scan: Scan,
+    table: ImageTable,
+    concept: Concept,
+    *,
+    method: Method = "fusion",
+    threshold: Threshold = "otsu",
+    n_folds: int = 3,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: bool = True,
+    relevance: bool = True,
+) -> Drawers:
+    """Fit what draws masks.
+
+    Parameters
+    ----------
+    model
+        As `shortcutscope.models.frozen.frozen` lends it out.
+    scan, table
+        Of the same samples in the same order.
+    concept
+        Which of them carry the artifact.
+    method, threshold
+        See :func:`annotate`.
+    n_folds, seed
+        Folds of whole patients.
+    relevance
+        Whether concept-conditioned relevance is among the evidence.
+
+    Raises
+    ------
+    InputError
+        For too few samples with or without the concept, or none that could be told from the others.
+    """
+    values = concept.aligned_to(scan.samples["sample_id"]).values
+    labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
+    require_enough(values, concept.name)
+    folds = make_folds(labels, groups, values, n_folds, seed)
+    layers = early_layers(scan, len(table.shape) - 1)
+    scores = _scores(scan, values, labels, folds)
+    generator = np.random.default_rng([seed, 17])
+    chosen = balanced(values, labels, np.arange(len(values)), FIT_SAMPLES, generator)
+    taught = [chosen[folds[chosen] != fold] for fold in range(n_folds)]
+    if method == "clarc":
+        means = scan.activation(layers[-1], "mean")
+        plain = [
+            ClarcDrawer.fit(layers[-1], means[rows], values[rows], labels[rows], scores[rows], threshold)
+            for rows in taught
+        ]
+        known = np.isfinite(values)
+        require_told(scores[known], values[known], concept.name)
+        return Drawers(tuple(plain), folds, scores, layers)
+    pooled = _pooled(table, chosen, batch_size)
+    peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
+    drawers = []
+    for rows in tqdm(taught, desc="learning", disable=not progress):
+        own = np.isin(chosen, rows)
+        vectors = Vectors.fit(
+            (pooled[0][own], pooled[1][own]),
+            {name: peak[rows] for name, peak in peaks.items()},
+            values[rows],
+            labels[rows],
+            relevance=relevance,
+        )
+        count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
+        looked_at = balanced(values, labels, rows, count, generator)
+        images = torch.stack([table[int(row)][0] for row in looked_at])
+        carries, classes = values[looked_at], labels[looked_at]
+        drawers.append(Drawer.fit(model, vectors, layers, images, carries, classes, threshold))
+    fitted = Drawers(tuple(drawers), folds, scores, layers)
+    return calibrated(fitted, model, table, values, labels, generator, concept.name)
+
+
+def calibrated(
+    fitted: Drawers,
+    model: nn.Module,
+    table: ImageTable,
+    values: Floats,
+    labels: npt.NDArray[Any],
+    generator: np.random.Generator,
+    name: str,
+) -> Drawers:
+    """Tell each drawer how high the evidence is of samples that no drawer was fitted on.
+
+    Every drawer measures samples of its own fold, and learns from what the others measured of theirs: the
+    limit above which something is drawn is a quantile of samples that are known to be without the concept,
+    as a drawer sees them that does not know them.
+
+    Raises
+    ------
+    InputError
+        When carriers cannot be told from others at all.
+    """
+    count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
+    rows, parts, measuring = [], [], []
+    for fold, drawer in enumerate(fitted.drawers):
+        assert isinstance(drawer, Drawer)
+        own = balanced(values, labels, np.flatnonzero(fitted.folds == fold), count, generator)
+        rows.append(own)
+        seen = drawer.measured(model, torch.stack([table[int(row)][0] for row in own]))
+        # Drawers have filters, layers and contrasts of their own; without units nothing could be compared.
+        measuring.append(drawer.with_units(seen))
+        parts.append({key: shown / measuring[-1].units[key] for key, shown in seen.items()})
+    # A map that one of the drawers left out says nothing that all of them can be compared by.
+    names = [key for key in parts[0] if all(key in part for part in parts)]
+    measured = {key: np.concatenate([part[key] for part in parts]) for key in names}
+    at = np.concatenate(rows)
+    folds, known, scores = fitted.folds[at], values[at], fitted.scores[at]
+    drawers, told = [], np.full(len(at), np.nan)
+    for fold, drawer in enumerate(measuring):
+        rest = folds != fold
+        taught = drawer.calibrated(
+            {key: shown[rest] for key, shown in measured.items()}, scores[rest], known[rest], folds[rest]
+        )
+        assert taught.presence is not None
+        judged = {key: shown[~rest] for key, shown in measured.items()}
+        told[~rest] = taught.presence.probability(judged, scores[~rest])
+        drawers.append(taught)
+    require_told(told, known, name)
+    return replace(fitted, drawers=tuple(drawers))
+
+
+def voxels_allow(count: int, size: tuple[int, ...]) -> int:
+    """Samples of this size to look at pixel by pixel: `count`, or fewer when they are large."""
+    return max(min(count, LEAST_SAMPLES), min(count, PIXELS // max(1, int(np.prod(size)))))
+
+
+def require_enough(values: Floats, name: str) -> None:
+    """Raise InputError for too few samples with or without the concept."""
+    counts = {word: int((values == value).sum()) for word, value in (("with", 1), ("without", 0))}
+    if min(counts.values()) < MIN_SAMPLES:
+        raise InputError(
+            f"{name!r} is known of {counts['with']} samples with and {counts['without']} without it; "
+            f"at least {MIN_SAMPLES} of each are needed to learn what it looks like"
+        )
+
+
+def early_layers(scan: Scan, axes: int = 2) -> tuple[Layer, ...]:
+    """The spatial layers at a quarter and at half of the depth, where artifacts are plain.
+
+    Of images and volumes those whose positions are known on at least two axes; of signals (``axes=1``) those
+    that know time.
+    """
+    spatial = [layer for layer in scan.layers if len(layer.grid) >= min(axes, 2)]
+    found = [min(spatial, key=lambda layer: abs(layer.depth - depth)) for depth in DEPTHS if spatial]
+    return tuple(dict.fromkeys(found))
+
+
+def balanced(
+    values: Floats, labels: npt.NDArray[Any], rows: Ints, count: int, generator: np.random.Generator
+) -> Ints:
+    """Up to `count` of the rows whose concept is known, as even as can be over class and concept."""
+    cells = [
+        generator.permutation(rows[(values[rows] == value) & (labels[rows] == label)])
+        for label in np.unique(labels)
+        for value in (0, 1)
+    ]
+    filled = [cell for cell in cells if len(cell)]
+    chosen = [cell[: -(-count // max(1, len(filled)))] for cell in filled]
+    return np.sort(np.concatenate(chosen)).astype(np.intp)
+
+
+def _scores(scan: Scan, values: Floats, labels: npt.NDArray[Any], folds: Ints) -> Floats:
+    early = [layer for layer in scan.layers if layer.depth <= max(DEPTHS)] or [scan.layers[0]]
+    features = np.concatenate([scan.features(layer) for layer in early], axis=1)
+    return np.nan_to_num(cross_fit_cav("logistic", features, values, labels, folds))
+
+
+def _pooled(table: ImageTable, rows: Ints, batch_size: int) -> tuple[Floats, Floats]:
+    means, peaks = [], []
+    for x, _, _ in batches(table.take(rows), batch_size):
+        shown = filtered(x).flatten(2)
+        means.append(shown.mean(2).numpy())
+        peaks.append(shown.amax(2).numpy())
+    return np.concatenate(means), np.concatenate(peaks)

@@ -1,0 +1,231 @@
+"""Masks on their way to the disk: one at a time, each whole or not at all, and resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import numpy.typing as npt
+
+from shortcutscope.data.readers.orientation import Orientation
+from shortcutscope.disk import require_writable
+from shortcutscope.errors import InputError
+from shortcutscope.files import refuse_other_inputs, to_json, write_atomically
+from shortcutscope.locking import locked
+from shortcutscope.masks.manifest import (
+    JOURNAL,
+    MANIFEST,
+    Manifest,
+    journal_head,
+    journal_line,
+    read_journal,
+    read_manifest,
+    write_manifest,
+)
+from shortcutscope.masks.mask_files import Kind, MaskEntry, checked_mask, describe, mask_file, write_mask
+from shortcutscope.versions import DRAWING
+
+if TYPE_CHECKING:
+    from shortcutscope.masks.maskset import MaskSet
+
+
+#: In the provenance; it may change as a person accepts masks, and each mask's file says what held for it.
+PRIOR = "area_prior"
+
+
+class MaskWriter:
+    """Appends masks to a folder.
+
+    Each mask is a file of its own, written before the journal names it, so that an interruption at any
+    moment loses at most the mask being written; a writer on the same folder goes on from there. Used as a
+    context manager, leaving without an exception finishes the set.
+
+    Parameters
+    ----------
+    folder
+        Of the set; made when it does not exist.
+    name
+        Of the finding.
+    provenance
+        What makes the masks, as JSON can hold it: fingerprint of the model, layers, concept, method,
+        threshold. The package's version is added.
+
+    Raises
+    ------
+    StaleRunError
+        When the folder holds masks of another name or provenance.
+    InputError
+        When the folder holds something else.
+
+    Examples
+    --------
+    >>> with MaskWriter(run / "masks" / "ruler", "ruler", provenance) as writer:  # doctest: +SKIP
+    ...     for sample_id, mask in made:
+    ...         if not writer.done(sample_id):
+    ...             writer.append(sample_id, mask, confidence=0.8)
+    """
+
+    def __init__(self, folder: str | Path, name: str, provenance: Mapping[str, Any] | None = None) -> None:
+        from shortcutscope._version import __version__
+
+        self.folder = Path(folder)
+        self.name = name
+        self.provenance: dict[str, Any] = to_json(
+            {"version": __version__, "drawing": DRAWING, **(provenance or {})}
+        )
+        self._finished = False
+        self._journal: IO[bytes] | None = None
+        require_writable(self.folder)
+        self._there()  # refused before a folder is made
+        self._held = ExitStack()
+        self._held.enter_context(locked(self.folder))
+        self._kept = self._there()
+        self._done = {entry.sample_id for entry in self._kept.entries} if self._kept else set()
+
+    def _there(self) -> Manifest | None:
+        """The masks of the folder, which were made in the same way; nothing is written."""
+        journal, manifest = self.folder / JOURNAL, self.folder / MANIFEST
+        if self.folder.is_file():
+            raise InputError(f"{self.folder} is a file: give a folder for the masks")
+        if journal.exists():
+            kept = read_journal(journal)
+        elif manifest.exists():
+            kept = read_manifest(manifest)
+        elif self.folder.is_dir() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
+            raise InputError(f"{self.folder} is not empty and holds no masks: give a new folder")
+        else:
+            return None
+        there, given = (
+            {"finding": name, "drawing": 1, **told} | {PRIOR: None, "version": None}
+            for name, told in ((kept.name, kept.provenance), (self.name, self.provenance))
+        )
+        refuse_other_inputs(self.folder, there, given)
+        return kept
+
+    def begin(self) -> IO[bytes]:
+        """The journal, at its end. Beside a finished list it is begun when a mask is to be added.
+
+        Raises
+        ------
+        InputError
+            When the set is finished.
+        """
+        if self._finished:
+            raise InputError(f"the masks in {self.folder} are finished; open another writer to add some")
+        if self._journal is None:
+            journal = self.folder / JOURNAL
+            if not journal.exists():
+                lines = [journal_head(self.name, self.provenance)]
+                lines += [journal_line(entry) for entry in (self._kept.entries if self._kept else ())]
+                write_atomically(journal, lambda file: file.writelines(lines))
+            self._journal = journal.open("r+b")
+            if self._kept is not None and self._kept.whole_bytes:
+                self._journal.truncate(self._kept.whole_bytes)
+            self._journal.seek(0, 2)
+        return self._journal
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    def done(self, sample_id: str) -> bool:
+        """Whether a sample's mask is on the disk."""
+        return sample_id in self._done
+
+    def append(
+        self,
+        sample_id: str,
+        mask: npt.ArrayLike,
+        *,
+        image: str | None = None,
+        kind: Kind | None = None,
+        confidence: float | None = None,
+        flagged: bool = False,
+        accepted: bool | None = None,
+        edited: bool = False,
+        orientation: Orientation | None = None,
+        doubt: str | None = None,
+    ) -> MaskEntry:
+        """Write one mask.
+
+        Parameters
+        ----------
+        sample_id
+            Of the sample.
+        mask : (H, W), (D, H, W) or (leads, time)
+            In the displayed frame of the image, see :class:`shortcutscope.data.geometry.Geometry`.
+        image
+            File name of the image as other tools know it; None for the sample id.
+        kind
+            ``"image"``, ``"volume"`` or ``"signal"``; None takes two axes for an image, three for a volume.
+        confidence, flagged, accepted, edited, orientation, doubt
+            See :class:`shortcutscope.masks.mask_files.MaskEntry`.
+
+        Raises
+        ------
+        InputError
+            For a sample that is done, something that is no mask, or a confidence outside 0 to 1.
+        """
+        sample_id = str(sample_id)
+        journal = self.begin()
+        if self.done(sample_id):
+            raise InputError(f"the mask of sample {sample_id!r} is already in {self.folder}")
+        if confidence is not None and not 0 <= confidence <= 1:
+            raise InputError(f"confidence must lie between 0 and 1, not {confidence} ({sample_id!r})")
+        array, kind = checked_mask(mask, kind)
+        if orientation is not None and len(orientation.axes) != array.ndim:
+            raise InputError(f"an orientation of {len(orientation.axes)} axes does not fit {array.shape}")
+        entry = MaskEntry(
+            sample_id=sample_id,
+            image=image or sample_id,
+            file=mask_file(sample_id, kind),
+            kind=kind,
+            size=tuple(array.shape),
+            **describe(array),
+            confidence=None if confidence is None else float(confidence),
+            flagged=bool(flagged),
+            accepted=accepted,
+            edited=edited,
+            orientation=None if orientation is None or orientation.is_identity else orientation,
+            doubt=doubt,
+        )
+        text = {
+            "shortcutscope": json.dumps({**self.provenance, "finding": self.name, "sample_id": sample_id})
+        }
+        write_mask(self.folder / entry.file, array, text)
+        journal.write(journal_line(entry))
+        journal.flush()
+        self._done.add(sample_id)
+        return entry
+
+    def close(self) -> MaskSet:
+        """Finish the set: the journal becomes ``masks.json``."""
+        from shortcutscope.masks.maskset import MaskSet
+
+        if not self._finished:
+            journal = self.folder / JOURNAL
+            if self._journal is not None or journal.exists() or self._kept is None:
+                self.begin().close()
+                entries = read_journal(journal).entries
+                write_manifest(self.folder / MANIFEST, self.name, entries, self.provenance)
+                journal.unlink()
+            self._finished = True
+            self._held.close()
+        return MaskSet.open(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        if self._journal is not None:
+            self._journal.close()
+        self._finished = True
+        self._held.close()

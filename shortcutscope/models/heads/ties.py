@@ -1,0 +1,144 @@
+"""Which output of a model a column of labels belongs to; never by position where that is a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from shortcutscope.errors import InputError
+from shortcutscope.models.heads.head import Head
+
+#: Share of the outputs that labels must name, where the table has no class names, to be their positions.
+NAMED = 0.5
+
+
+def tie(
+    head: Head,
+    link: str,
+    *,
+    several: bool,
+    labels: Sequence[int] | np.ndarray[Any, Any] | None,
+    classes: Sequence[str] | None,
+) -> tuple[Head, tuple[str, ...]]:
+    """Settle task and output of the labels.
+
+    Parameters
+    ----------
+    head
+        With the number of outputs.
+    link
+        Of the scores; a sigmoid over several outputs says that each is a yes or no of its own.
+    several
+        Whether the model itself says so.
+    labels, classes
+        Of all samples, and their names; None where labels are not looked at.
+
+    Returns
+    -------
+    head
+        Its label as a position.
+    assumed
+        In words.
+
+    Raises
+    ------
+    InputError
+        Labels of which nobody can know the output.
+    """
+    n = head.outputs or 1
+    if n == 1:
+        if head.index not in (None, 0):
+            raise InputError(f"label_output={head.label!r}, but the model has one output; leave it out")
+        return replace(head, label=None), ()
+    apart = several or link == "sigmoid"
+    if head.label is not None:
+        return _tied(head, n, apart, link, labels), ()
+    if labels is None:
+        return head, ()
+    present = sorted({int(label) for label in np.unique(np.asarray(labels))})
+    own = list(classes or ())
+    said = _outputs(head, n)
+    named = len(own) == n > 2
+    if head.task == "multilabel" or (apart and head.task == "auto"):
+        if not named and (present != list(range(n)) or n == 2):
+            raise InputError(
+                f"the model has {said}, each a yes or no of its own, and the labels are "
+                f"{_listed(present)}: say which output the label is{_how(head, n)}"
+                + (
+                    ""
+                    if head.task == "multilabel" or n > 2
+                    else "; or, if the two exclude each other, task='multiclass' (--task multiclass)"
+                )
+            )
+        return head, ()
+    _require_same_order(head, own)
+    if n == 2 or named or present[-1] >= n or present == list(range(n)):
+        return head, ()  # labels beyond the outputs are refused where they are compared with them
+    if own or present[-1] < 2 or len(present) <= NAMED * n:
+        what = (
+            f"the table has {len(own)} classes ({', '.join(map(str, own[:4]))})"
+            if own
+            else (f"the labels are {_listed(present)}")
+        )
+        raise InputError(
+            f"the model has {said} and {what}: say which output the label is{_how(head, n)}. If the labels "
+            f"are positions of the {n} outputs, and some have no sample here, open the table with the names "
+            f"of all {n} classes in the order of the outputs, classes=[...] (--classes); if the model was "
+            "made for another task, load the one that was trained on these labels"
+        )
+    return head, (
+        f"labels are read as positions of the {n} outputs, of which {len(present)} have samples here",
+    )
+
+
+def _tied(head: Head, n: int, apart: bool, link: str, labels: Any) -> Head:
+    index = head.index
+    present = set() if labels is None else {int(label) for label in np.unique(np.asarray(labels))}
+    if not present <= {0, 1}:
+        raise InputError(
+            f"label_output={head.label!r} ties a label of 0 and 1 to one output, but the labels are "
+            f"{_listed(sorted(present))}; give a column of 0 and 1, or leave it out"
+        )
+    task = head.task if head.task in ("multiclass", "multilabel") else None
+    if task is None and (apart or link == "softmax" or n == 2):
+        task = "multilabel" if apart else "multiclass"
+    if task is None:
+        raise InputError(
+            f"the model has {_outputs(head, n)}: say whether each is a yes or no of its own, "
+            "task='multilabel' (--task multilabel), or they exclude each other, task='multiclass' "
+            "(--task multiclass); the score of output "
+            f"{index} is its own logit then, or its lead over the others"
+        )
+    return replace(head, label=index, task=task)
+
+
+def _outputs(head: Head, n: int) -> str:
+    if head.names is None:
+        return f"{n} outputs"
+    named = ", ".join(head.names[:6]) + (", ..." if len(head.names) > 6 else "")
+    return f"{n} outputs ({named})"
+
+
+def _how(head: Head, n: int) -> str:
+    some = repr(next((name for name in head.names if name), 1)) if head.names else str(n - 1)
+    return f", label_output={some} (--label-output {some}), by position or name"
+
+
+def _listed(present: Sequence[int]) -> str:
+    shown = [str(label) for label in present[:6]] + (["..."] if len(present) > 6 else [])
+    return " and ".join(shown) if len(shown) == 2 else ", ".join(shown)
+
+
+def _require_same_order(head: Head, classes: Sequence[str]) -> None:
+    """Refuse a table whose classes bear the outputs' names in another order."""
+    outputs = [name.casefold() for name in head.names or ()]
+    table = [str(name).casefold() for name in classes]
+    if outputs and outputs != table and sorted(outputs) == sorted(table):
+        raise InputError(
+            f"the model's outputs are called {', '.join(head.names or ())}, the table's classes "
+            f"{', '.join(map(str, classes))}: the same names in another order; open the table with classes= "
+            "(--classes) in the order of the outputs"
+        )

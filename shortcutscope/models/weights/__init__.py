@@ -1,0 +1,1 @@
+"""Weights in files, and their names in the model."""

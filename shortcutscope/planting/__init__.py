@@ -1,0 +1,1 @@
+"""Known truth for tests, demos and benchmarks: planted artifacts, phantoms, thin networks."""

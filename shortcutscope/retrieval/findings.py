@@ -1,0 +1,79 @@
+"""Retrieval for a finding of an audit, from its run directory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from shortcutscope.audit.finding import Finding
+from shortcutscope.audit.identity import refuse_other_data
+from shortcutscope.errors import InputError
+from shortcutscope.files import read_json
+from shortcutscope.retrieval.marks import Marks, marks_path
+from shortcutscope.retrieval.retrieval import Retrieval
+from shortcutscope.scan.reading import Scan
+
+#: Origins whose values were known, not inferred.
+KNOWN = ("metadata", "planted")
+
+
+def retrieval_of(run: str | Path, finding: str, *, marks: Marks | None = None, **options: Any) -> Retrieval:
+    """Begin with a finding of an audit: its values, and the marks that were kept in the run.
+
+    Values of a discovered or marked concept were inferred: see `Retrieval`.
+
+    Parameters
+    ----------
+    run
+        Run directory.
+    finding
+        Its name.
+    marks
+        Further marks; they are kept in the run.
+    **options
+        Of `shortcutscope.retrieval.retrieval.Retrieval`, such as ``images`` and ``layers``.
+
+    Raises
+    ------
+    InputError
+        For a run without that finding, or one that is not finished.
+    """
+    run = Path(run)
+    found = finding_of(run, finding)
+    if options.get("images") is not None:
+        refuse_other_data(run, options["images"], "the images")
+    scanned = Scan.open(run / "scan")
+    path = marks_path(run, finding)
+    kept = Marks.open(path)
+    if marks is not None:
+        ids = scanned.samples["sample_id"].astype(str)
+        images = options.get("images")
+        marks = marks.by_id(ids.tolist(), None if images is None else images.files)
+        marks.aligned_to(ids.to_numpy())
+        kept = Marks(pd.concat([m.answers for m in (kept, marks) if len(m.answers)] or [kept.answers]))
+    values = found.concept.aligned_to(scanned.samples["sample_id"]).values
+    given = "known" if found.origin in KNOWN else "inferred"
+    settings = {"name": found.name, "path": path, "cache": run / "annotate", given: values, **options}
+    made = Retrieval(scanned, kept, **settings)
+    if marks is not None:
+        kept.save(path)
+    return made
+
+
+def finding_of(run: Path, name: str) -> Finding:
+    """A finding of a run by its name.
+
+    Raises
+    ------
+    InputError
+        When there is none of that name.
+    """
+    findings = [Finding.from_dict(entry) for entry in read_json(run / "findings.json")]
+    for found in findings:
+        if found.name == name:
+            return replace(found, run=run)
+    names = ", ".join(f.name for f in findings) or "none"
+    raise InputError(f"no finding {name!r} in {run}; there are {names}")

@@ -1,0 +1,213 @@
+"""The samples that a retrieval found: a table, small pictures, and the way to review them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+from safetensors.numpy import load_file, save
+
+from shortcutscope.data.axial import axial_first, knows_axial
+from shortcutscope.data.pictures import SLICES, Picture, kind_of, sample_picture, slices_picture
+from shortcutscope.disk import intact
+from shortcutscope.errors import InputError
+from shortcutscope.files import read_frame, read_object, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from shortcutscope.data.table import ImageTable
+    from shortcutscope.retrieval.retrieval import Retrieval
+
+#: Longest side of a picture in pixels, and how many a notebook shows.
+SIDE = 96
+SHOWN = 48
+_COLUMNS = ("rank", "sample_id", "score", "mark")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Hits:
+    """The best-ranked samples.
+
+    Attributes
+    ----------
+    name
+        What was looked for.
+    frame
+        Best first: rank, sample_id, score, mark (1, 0 or NaN), label, group, split.
+    notes
+        Precision with its interval, whether to go on marking, and what else a reader should know.
+    pictures
+        Sample id to ``(H, W)`` or ``(H, W, 3)`` uint8; empty where no images were given.
+    retrieval
+        What marks go back to; None for hits read from the disk.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    retrieval: Retrieval | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __repr__(self) -> str:
+        marked = self.frame["mark"]
+        return (
+            f"Hits({self.name!r}: {len(self)} samples, {int((marked == 1).sum())} marked as carriers, "
+            f"{int((marked == 0).sum())} as free of it)"
+        )
+
+    @property
+    def ids(self) -> list[str]:
+        """Sample ids, best first."""
+        return [str(i) for i in self.frame["sample_id"]]
+
+    @property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """``(k,)``, each by a model that was not told the sample's answer."""
+        return self.frame["score"].to_numpy(float)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A copy of the table."""
+        return self.frame.copy()
+
+    def to_csv(self, path: str | Path, files: Mapping[str, str] | None = None) -> Path:
+        """Write the table, to be marked in a spreadsheet (column ``mark``) and read in again.
+
+        Parameters
+        ----------
+        path
+            The file.
+        files
+            Sample id to the name of its image, such as ``table.files``: a column ``image``. Without it the
+            file names neither images nor patients.
+        """
+        frame = self.frame.drop(columns="group", errors="ignore")
+        if files is not None:
+            names = [files.get(name, "") for name in self.ids]
+            frame = self.frame.copy()
+            frame.insert(list(frame.columns).index("sample_id") + 1, "image", names)
+        path, text = Path(path), frame.to_csv(index=False)
+        write_atomically(path, lambda file: file.write(text.encode()))
+        return path
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write a page of the pictures and scores, to look at while the table is marked."""
+        page = (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(self.name)}</title>'
+            f'<body style="font:14px system-ui,sans-serif;margin:24px">{self._repr_html_()}</body></html>\n'
+        )
+        path = Path(path)
+        write_atomically(path, lambda file: file.write(page.encode()))
+        return path
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``hits.parquet``, ``hits.json`` and the pictures into a folder."""
+        folder = Path(folder)
+        write_atomically(folder / "hits.parquet", lambda file: self.frame.to_parquet(file, index=False))
+        if self.pictures:
+            payload = save({name: np.ascontiguousarray(p) for name, p in self.pictures.items()})
+            write_atomically(folder / "pictures.safetensors", lambda file: file.write(payload))
+        write_json(folder / "hits.json", {"name": self.name, "notes": list(self.notes)})
+        return folder
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Hits:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        InputError
+            When the folder holds no hits.
+        """
+        folder = Path(folder)
+        told = read_object(folder / "hits.json")
+        frame = read_frame(folder / "hits.parquet")
+        missing = [c for c in _COLUMNS if c not in frame]
+        if missing:
+            raise InputError(f"{folder / 'hits.parquet'} lacks the columns {missing}: retrieve again")
+        pictures = folder / "pictures.safetensors"
+        with intact(folder, "a folder of hits", "retrieve again"):
+            kept: dict[str, Picture] = load_file(pictures) if pictures.exists() else {}
+            return cls(told["name"], frame, tuple(told["notes"]), kept)
+
+    def review(self, **options: Any) -> Any:
+        """A grid in Jupyter to accept and reject the hits by click and by keyboard.
+
+        See :func:`shortcutscope.review.hits.review`; needs the extra ``jupyter``.
+        """
+        from shortcutscope.review.hits import review
+
+        return review(self, **options)
+
+    def _repr_html_(self) -> str:
+        rows = list(self.frame.head(SHOWN).itertuples())
+        cells = "".join(self._cell(row) for row in rows)
+        more = f" The first {len(rows)} are shown." if len(rows) < len(self) else ""
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        return (
+            f"<div><p><b>{escape(self.name)}</b>: {len(self)} samples, best first.{more}</p>"
+            f"<ul>{notes}</ul>"
+            f'<div style="display:flex;flex-wrap:wrap;gap:8px">{cells}</div></div>'
+        )
+
+    def _cell(self, row: Any) -> str:
+        picture = self.pictures.get(str(row.sample_id))
+        shown = "" if picture is None else f'<img src="{picture_uri(picture)}" alt="" style="display:block">'
+        told = MARKED.get(row.mark, "")
+        caption = f"{row.rank}. {escape(str(row.sample_id))}<br>{row.score:.2f} {told}"
+        return f'<figure style="margin:0">{shown}<figcaption>{caption}</figcaption></figure>'
+
+
+#: How a mark is shown; it is always a word, since colour and sign help only those who know them.
+MARKED = {1.0: "carrier", 0.0: "free of it"}
+
+
+def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) -> dict[str, Picture]:
+    """Small pictures of samples of a table, in its value range.
+
+    Parameters
+    ----------
+    table
+        With images ``(C, H, W)`` of one or three channels; of others the first channel is shown, of volumes
+        nine slices (axial ones of NIfTI files), of signals the traces of all leads.
+    sample_ids
+        Which; those that the table lacks are left out.
+    side
+        Longest side in pixels; volumes and signals are drawn twice as wide.
+    """
+    position = {str(name): k for k, name in enumerate(table.frame["sample_id"])}
+    pictures: dict[str, Picture] = {}
+    axial = knows_axial(table)
+    for name in map(str, sample_ids):
+        if name not in position:
+            continue
+        image = table.image(position[name]).numpy()
+        kind = kind_of(image)
+        if kind == "signal":
+            pictures[name] = sample_picture(image, table.value_range, width=2 * side)
+            continue
+        if kind == "volume":
+            volume = axial_first(image) if axial else image
+            pictures[name] = slices_picture(volume, table.value_range, 2 * side // SLICES)
+            continue
+        drawn = Image.fromarray(sample_picture(image, table.value_range))
+        drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
+        pictures[name] = np.asarray(drawn)
+    return pictures
+
+
+def picture_uri(picture: Picture) -> str:
+    """A picture as a data URI, without loss: noise can be the very thing to see."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,194 @@
+"""Marks made in another tool: a CSV or Parquet table, FiftyOne's JSON, CVAT's XML; matched by sample id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+
+from shortcutscope.data.sample_names import SampleNames
+from shortcutscope.disk import intact
+from shortcutscope.errors import InputError
+from shortcutscope.retrieval.marks import Marks
+
+#: What people write for yes and no. An empty field is no answer.
+YES = ("1", "1.0", "true", "yes", "y", "x", "carrier", "accept", "accepted", "positive", "present")
+NO = (
+    "0",
+    "0.0",
+    "false",
+    "no",
+    "n",
+    "free",
+    "other",
+    "reject",
+    "rejected",
+    "negative",
+    "absent",
+    "free of it",
+)
+EMPTY = ("", "nan", "none", "null", "<na>", "?", "unknown")
+#: Columns looked for where none is named.
+VALUE_COLUMNS = ("mark", "value", "answer", "review", "tags")
+ID_COLUMNS = ("sample_id", "id", "filepath", "image", "name")
+
+
+def read_marks(
+    path: str | Path,
+    sample_ids: Sequence[str],
+    *,
+    column: str | None = None,
+    id_column: str | None = None,
+    carrier: str | None = None,
+    who: str = "",
+    when: str = "",
+    files: Mapping[str, str] | None = None,
+) -> Marks:
+    """Read marks that were made elsewhere.
+
+    - CSV, TSV, Parquet (also as Renumics Spotlight writes them): a column of ids and one of answers;
+    - JSON of FiftyOne's dataset export (``samples.json``): each sample's ``tags``;
+    - XML of "CVAT for images 1.1": each image's ``tag`` elements.
+
+    Ids are sample ids. Where a tool keeps file names alone, the name without folder and image ending is
+    compared, and must belong to one sample only. Samples that are there without an answer stay unmarked.
+
+    Parameters
+    ----------
+    path
+        The file.
+    sample_ids
+        Of the samples that can be marked.
+    column, id_column
+        Of a table; by default the first of the usual names that it has.
+    carrier
+        The tag or word that means "carries it", where it is none of the usual ones. Other words then mean
+        "free of it".
+    who, when
+        Kept as given, for tables without such columns.
+    files
+        Sample id to the name of its image's file, where it is known; ids that were made of the names need
+        none, and are found by the name as in the data.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read, ids that are no samples or not of one sample, or words that are
+        neither yes nor no.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; give the CSV, JSON or XML file that the tool wrote")
+    kind = path.suffix.lower()
+    if kind == ".json":
+        rows = _fiftyone(path, carrier)
+    elif kind == ".xml":
+        rows = _cvat(path, carrier)
+    elif kind in (".csv", ".tsv", ".parquet"):
+        return _table(path, SampleNames(sample_ids, files=files), column, id_column, carrier, who, when)
+    else:
+        raise InputError(
+            f"{path} is {kind or 'without ending'}; allowed are .csv, .tsv, .parquet, .json, .xml"
+        )
+    match = SampleNames(sample_ids, files=files)
+    answers = [(match(name), value) for name, value in rows if value is not None]
+    return _made(answers, path, who, when)
+
+
+def _table(
+    path: Path,
+    match: SampleNames,
+    column: str | None,
+    id_column: str | None,
+    carrier: str | None,
+    who: str,
+    when: str,
+) -> Marks:
+    try:
+        if path.suffix.lower() == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            separator = "\t" if path.suffix.lower() == ".tsv" else None
+            frame = pd.read_csv(path, dtype=str, sep=separator, engine="python", keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no table that can be read: {error}") from error
+    ids = _column(frame, id_column, ID_COLUMNS, "sample ids", path)
+    answers = _column(frame, column, VALUE_COLUMNS, "answers", path)
+    values = [_value(_words(entry), carrier, path) for entry in frame[answers]]
+    rows = [(match(str(n)), v) for n, v in zip(frame[ids], values, strict=True) if v is not None]
+    made = _made(rows, path, who, when).answers
+    given = pd.Series(values).notna().to_numpy()
+    for name in ("who", "when"):
+        if name in frame:
+            told = frame.loc[given, name].astype(str).to_numpy()
+            made[name] = np.where(told == "", made[name].to_numpy(), told)
+    return Marks(made)
+
+
+def _fiftyone(path: Path, carrier: str | None) -> Iterable[tuple[str, float | None]]:
+    with intact(path, "a FiftyOne export, which has a list 'samples'", "export it again"):
+        for sample in json.loads(path.read_text(encoding="utf-8"))["samples"]:
+            name = sample.get("sample_id") or sample.get("filepath") or ""
+            yield str(name), _value(sample.get("tags") or [], carrier, path)
+
+
+def _cvat(path: Path, carrier: str | None) -> Iterable[tuple[str, float | None]]:
+    with intact(path, "a CVAT export", "export it again"):
+        text = path.read_text(encoding="utf-8")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities can be made to fill the memory
+        raise InputError(f"{path} declares a document type, which a CVAT export does not; it is not read")
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise InputError(f"{path} is no CVAT export: {error}") from error
+    for image in root.iter("image"):
+        yield image.get("name", ""), _value([t.get("label", "") for t in image.iter("tag")], carrier, path)
+
+
+def _made(rows: Sequence[tuple[str, float]], path: Path, who: str, when: str) -> Marks:
+    if not rows:
+        raise InputError(f"{path} holds no answer: no sample has a tag or an entry that means yes or no")
+    frame = pd.DataFrame(rows, columns=["sample_id", "value"])
+    torn = frame.drop_duplicates().duplicated("sample_id")
+    if torn.any():
+        name = frame.drop_duplicates().loc[torn, "sample_id"].iloc[0]
+        raise InputError(f"{path} says yes and no of sample {name!r}; leave one answer")
+    return Marks(frame.assign(who=who, when=when))
+
+
+def _words(entry: Any) -> list[str]:
+    """Words of a field, which may hold several tags."""
+    if isinstance(entry, str):
+        return entry.strip("[]").replace("'", "").replace(";", ",").split(",")
+    if isinstance(entry, Iterable):
+        return [str(part) for part in entry]
+    return [str(entry)]
+
+
+def _value(words: Iterable[str], carrier: str | None, path: Path) -> float | None:
+    """1, 0, or None without an answer."""
+    said = [w for w in (str(word).strip().lower() for word in words) if w not in EMPTY]
+    if not said:
+        return None
+    if carrier is not None:
+        return 1.0 if carrier.strip().lower() in said else 0.0
+    found = {1.0 if word in YES else 0.0 for word in said if word in YES or word in NO}
+    if len(found) != 1:
+        raise InputError(
+            f"{path} says {', '.join(said)!r} of a sample; allowed are yes ({', '.join(YES[:8])}) or no "
+            f"({', '.join(NO[:8])}). Name your own word for carriers"
+        )
+    return found.pop()
+
+
+def _column(frame: pd.DataFrame, given: str | None, usual: Sequence[str], what: str, path: Path) -> str:
+    for name in [given] if given else usual:
+        if name in frame:
+            return name
+    wanted = repr(given) if given else " or ".join(usual)
+    raise InputError(f"{path} has no column {wanted} of {what}; its columns are {', '.join(map(str, frame))}")

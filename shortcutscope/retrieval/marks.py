@@ -1,0 +1,155 @@
+"""What a person said of samples: one row per answer, kept in the run as a CSV file that any tool can open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from shortcutscope.data.sample_names import as_ids
+from shortcutscope.errors import InputError
+from shortcutscope.files import slug, write_atomically
+
+Floats = npt.NDArray[np.float64]
+
+#: ``round`` 0 are the marks that one begins with; answers to queries follow. ``query`` says how a sample was
+#: chosen for asking. ``who`` and ``when`` are what the user gave, or empty.
+COLUMNS = ("sample_id", "value", "round", "query", "who", "when")
+
+
+class Marks:
+    """Answers in the order in which they were given; the last one about a sample counts.
+
+    Parameters
+    ----------
+    answers
+        With the columns of :data:`COLUMNS`; the first two are enough.
+
+    Raises
+    ------
+    InputError
+        For missing columns, or values other than 0, 1, True, False and missing (taken back).
+    """
+
+    def __init__(self, answers: pd.DataFrame | None = None) -> None:
+        frame = pd.DataFrame(columns=list(COLUMNS)) if answers is None else answers.copy()
+        missing = [name for name in COLUMNS[:2] if name not in frame]
+        if missing:
+            raise InputError(f"marks need the columns sample_id and value; missing: {', '.join(missing)}")
+        defaults: dict[str, Any] = {"round": 0, "query": "", "who": "", "when": ""}
+        for name, default in defaults.items():
+            frame[name] = frame[name].fillna(default) if name in frame else default
+        frame["sample_id"] = frame["sample_id"].astype(str)
+        frame["value"] = _values(frame["value"])
+        frame["round"] = frame["round"].astype(int)
+        self.answers = frame[list(COLUMNS)].reset_index(drop=True)
+
+    @classmethod
+    def of(cls, carriers: Sequence[str], others: Sequence[str] = ()) -> Marks:
+        """Marks to begin with.
+
+        Raises
+        ------
+        InputError
+            When a sample is named as both.
+        """
+        both = sorted({str(i) for i in carriers} & {str(i) for i in others})
+        if both:
+            raise InputError(f"samples are marked as carriers and as others: {both[:5]}")
+        ids = [*map(str, carriers), *map(str, others)]
+        values = [1.0] * len(carriers) + [0.0] * len(others)
+        return cls(pd.DataFrame({"sample_id": ids, "value": values}))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Marks:
+        """Read what :meth:`save` wrote; no file, no marks."""
+        path = Path(path)
+        if not path.exists():
+            return cls()
+        try:
+            # A sample may be called "NA": only an empty value is missing.
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+            for name in frame.columns.intersection(["value", "round"]):
+                frame[name] = pd.to_numeric(frame[name])  # an empty field becomes NaN
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} holds no marks ({error}); mend or delete it") from error
+        return cls(frame)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a CSV file, whole or not at all."""
+        path, text = Path(path), self.answers.to_csv(index=False)
+        write_atomically(path, lambda file: file.write(text.encode()))
+        return path
+
+    def __len__(self) -> int:
+        return len(self.current)
+
+    @property
+    def current(self) -> pd.DataFrame:
+        """The answer that counts of every marked sample."""
+        last = self.answers.drop_duplicates("sample_id", keep="last")
+        return last[last["value"].notna()].reset_index(drop=True)
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds of answers after the marks that one began with."""
+        return int(self.answers["round"].max()) if len(self.answers) else 0
+
+    def after(
+        self,
+        answers: Mapping[str, bool | None],
+        queries: Mapping[str, str] | None = None,
+        *,
+        who: str = "",
+        when: str = "",
+    ) -> Marks:
+        """These marks and a further round of answers; None takes a mark back."""
+        asked = queries or {}
+        rows = [
+            (str(name), np.nan if value is None else float(value), self.rounds + 1, asked.get(str(name), ""))
+            for name, value in answers.items()
+        ]
+        new = pd.DataFrame(rows, columns=list(COLUMNS[:4])).assign(who=who, when=when)
+        return Marks(new if self.answers.empty else pd.concat([self.answers, new], ignore_index=True))
+
+    def by_id(self, sample_ids: Sequence[str], files: Mapping[str, str] | None = None) -> Marks:
+        """These marks, of samples that are named by their images' files too, by sample id."""
+        return Marks(self.answers.assign(sample_id=as_ids(self.answers["sample_id"], sample_ids, files)))
+
+    def aligned_to(self, sample_ids: Sequence[str] | npt.NDArray[Any]) -> Floats:
+        """``(N,)`` 1, 0 or NaN of these samples.
+
+        Raises
+        ------
+        InputError
+            When a marked sample is not among them.
+        """
+        ids = [str(i) for i in sample_ids]
+        current = self.current.set_index("sample_id")["value"]
+        unknown = sorted(set(current.index) - set(ids))
+        if unknown:
+            raise InputError(
+                f"{len(unknown)} marked samples are not among the {len(ids)} scanned ones, "
+                f"for example {unknown[:5]}; marks go by sample_id"
+            )
+        return np.asarray(current.reindex(ids), np.float64)
+
+
+def marks_path(run: str | Path, finding: str) -> Path:
+    """File of a finding's marks in a run directory."""
+    return Path(run) / "marks" / f"{slug(finding)}.csv"
+
+
+def _values(column: pd.Series[Any]) -> pd.Series[float]:
+    try:
+        numbers = column.astype(object).map(lambda v: np.nan if pd.isna(v) else float(v)).astype(float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"marks must be 1 (carrier), 0 (free of it) or missing: {error}") from error
+    wrong = numbers[numbers.notna() & ~numbers.isin([0, 1])]
+    if len(wrong):
+        raise InputError(f"a mark is {wrong.iloc[0]:g}; allowed are 1 (carrier), 0 (free of it) and missing")
+    return numbers

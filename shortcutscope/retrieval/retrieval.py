@@ -1,0 +1,388 @@
+"""Retrieval: from about ten marked samples to a ranking of all, better with every round of answers.
+
+The classifier learns from what a person said and from nothing else: no sample becomes a mark because it was
+ranked high, since such refinement drifts. The unmarked samples serve as weak negatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from shortcutscope.allowed import check_options
+from shortcutscope.data.sample_names import as_ids
+from shortcutscope.errors import InputError
+from shortcutscope.files import read_json, write_atomically, write_json
+from shortcutscope.probes.cav import CAV
+from shortcutscope.probes.concept import Concept
+from shortcutscope.retrieval.hits import Hits, pictures_of
+from shortcutscope.retrieval.marks import Marks
+from shortcutscope.retrieval.progress import Advice, Drift, Precision, advise, drift, precision_at
+from shortcutscope.retrieval.ranking import MIN_MARKS, Ranking, choose_views
+from shortcutscope.retrieval.views import LayerChoice, candidates, layer_names, read_views, views_of
+from shortcutscope.scan.reading import Scan
+from shortcutscope.stats.metrics import within_class_auroc
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from shortcutscope.data.table import ImageTable
+
+Floats = npt.NDArray[np.float64]
+Query = Literal["both", "rank", "uncertainty", "random"]
+QUERIES = ("both", "rank", "uncertainty", "random")
+
+
+class Retrieval:
+    """A ranking of all scanned samples that answers to marks.
+
+    Parameters
+    ----------
+    scanned
+        Of the samples.
+    marks
+        What a person said: at least five carriers, ten are advised, in the class where the artifact is rare.
+    known
+        ``(N,)`` values that are known without asking (1, 0, NaN), in the order of the scan; marks outweigh
+        them.
+    inferred
+        ``(N,)`` values that nobody knows, but that something gave reason to suppose, such as a proposal's.
+        They never count as marks. As soon as five carriers are marked, what is learnt with and without them
+        is compared on the marks, held out, and they are dropped unless they help.
+    name
+        Of what is looked for.
+    layers
+        ``"early"`` (the first half), ``"all"``, names, or ``"auto"``: the set among these, with and without
+        the images, that recovers held-out marks best.
+    images
+        The table that was scanned; hits have pictures then. A filter bank of images is ranked by, too,
+        which sees small artifacts that a network's pooled activations miss; volumes and signals have none.
+    cache
+        Folder that keeps the filter bank, so that the images are read once.
+    path
+        CSV file that every round of answers is written to.
+    notes
+        What a reader of the hits should know.
+    seed
+        Of folds and draws; the same marks and seed give the same ranking.
+    progress
+        Show a bar while images are read.
+
+    Raises
+    ------
+    InputError
+        For too few or unknown marks, layers that were not scanned, or images that lack samples.
+    """
+
+    def __init__(
+        self,
+        scanned: Scan,
+        marks: Marks,
+        *,
+        known: Floats | None = None,
+        inferred: Floats | None = None,
+        name: str = "marked",
+        layers: LayerChoice = "early",
+        images: ImageTable | None = None,
+        cache: Path | None = None,
+        path: Path | None = None,
+        notes: Sequence[str] = (),
+        seed: int = 0,
+        progress: bool = True,
+    ) -> None:
+        check_options({"seed": seed})
+        self.name, self.seed, self.path, self.notes = name, seed, path, tuple(notes)
+        self._samples = scanned.samples
+        self._ids = scanned.samples["sample_id"].astype(str).to_numpy()
+        self._files = {} if images is None else images.files
+        self.marks = marks.by_id(self._ids.tolist(), self._files)
+        self._known = np.full(len(self._ids), np.nan) if known is None else np.asarray(known, np.float64)
+        self._inferred = None if inferred is None else np.asarray(inferred, np.float64)
+        self._images = images
+        self._asked: dict[str, str] = {}
+        _ = self.known  # unknown ids are refused before anything is read
+        self.rests_on_inference = self._inferred is not None
+        names = layer_names(scanned, layers)
+        self._views = read_views(scanned, names, images, cache=cache, progress=progress)
+        self._offered = candidates(scanned, self._views) if layers == "auto" else [self._views.names]
+        self.drifts: list[Drift] = []
+        self._ranking, self.rests_on_inference = self._rank()
+
+    @classmethod
+    def from_marks(
+        cls, scanned: Scan, carriers: Sequence[str], others: Sequence[str] = (), **options: Any
+    ) -> Retrieval:
+        """Begin with samples that a person marked as carriers, and as free of the artifact.
+
+        ``options`` are those of the class.
+        """
+        return cls(scanned, Marks.of(carriers, others), **options)
+
+    @classmethod
+    def from_concept(cls, scanned: Scan, concept: Concept, **options: Any) -> Retrieval:
+        """Begin with what a concept knows; of one inferred from marks, with the marks alone.
+
+        ``options`` are those of the class.
+        """
+        own = concept.aligned_to(scanned.samples["sample_id"])
+        known = own.values if own.marks is None else own.marks
+        given = "inferred" if own.origin == "discovered" and own.marks is None else "known"
+        return cls(scanned, Marks(), **{"name": concept.name, given: known, **options})
+
+    @property
+    def known(self) -> Floats:
+        """``(N,)`` 1, 0 or NaN: what a person said, and where nobody said anything, what was known before."""
+        said = self.marks.aligned_to(self._ids)
+        return np.where(np.isnan(said), self._known, said)
+
+    @property
+    def values(self) -> Floats:
+        """``(N,)`` 1, 0 or NaN that the ranking learns from: what is known, or was inferred if it helps."""
+        return self._values(self.rests_on_inference)
+
+    @property
+    def scores(self) -> Floats:
+        """``(N,)`` large for carriers; each sample's by a model that was not told its answer."""
+        return self._ranking.scores
+
+    @property
+    def recovery(self) -> float:
+        """AUROC of held-out marked carriers against the other samples of their class, a lower bound."""
+        return self._ranking.recovery
+
+    @property
+    def vector(self) -> CAV:
+        """The classifier of all marks, for new samples; ``save`` keeps it."""
+        return self._ranking.vector
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Layers, and ``"input"`` for the filter bank, that are ranked by."""
+        return self._ranking.views
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the latest round changed the ranking; None before any."""
+        return self.drifts[-1] if self.drifts else None
+
+    @property
+    def advice(self) -> Advice:
+        """Whether to go on marking, and the figures behind it."""
+        answers = self.marks.answers
+        latest = answers[(answers["round"] == self.marks.rounds) & (answers["query"] == "rank")]
+        return advise(self.recovery, latest["value"].dropna().to_numpy(float), self.drift)
+
+    def next_queries(self, n: int = 15, by: Query = "both", *, within: int | None = None) -> list[str]:
+        """Ids of unmarked samples to look at next, of the classes that are learnt in.
+
+        Parameters
+        ----------
+        n
+            How many; fewer where fewer are left.
+        by
+            ``"rank"`` asks for the best-ranked, which finds carriers; ``"uncertainty"`` for those nearest to
+            the border, which teaches the classifier; ``"both"`` two of the first kind for one of the second;
+            ``"random"`` for any, which makes the interval of the precision narrow.
+        within
+            Only among the first ``within`` of the whole ranking, whatever their class.
+
+        Raises
+        ------
+        InputError
+            For a number below 1 or another word.
+        """
+        if n < 1 or by not in QUERIES:
+            raise InputError(f"next_queries({n}, by={by!r}); n must be at least 1 and by one of {QUERIES}")
+        free = np.isnan(self.known)
+        if within is None:
+            free &= np.isin(self._samples["label"].to_numpy(), self._ranking.classes)
+        else:
+            free &= np.isin(np.arange(len(free)), self.order[:within])
+        chosen = _interleaved(self.scores, np.flatnonzero(free), n, by, [self.seed, self.marks.rounds])
+        asked = {str(self._ids[row]): why for row, why in chosen.items()}
+        self._asked.update(asked)
+        return list(asked)
+
+    def mark(self, answers: Mapping[str, bool | None], *, who: str = "", when: str = "") -> Retrieval:
+        """Take a round of answers and rank again.
+
+        Parameters
+        ----------
+        answers
+            Sample id, or name of the image's file, to True (carries it), False (free of it) or None (takes a
+            former mark back).
+        who, when
+            Kept as given; nothing is filled in.
+
+        Returns
+        -------
+        Retrieval
+            Itself, for chaining.
+
+        Raises
+        ------
+        InputError
+            For unknown ids; the marks are then as they were.
+        """
+        if not answers:
+            return self
+        named = as_ids(answers, self._ids.tolist(), self._files)
+        answers = dict(zip(named, answers.values(), strict=True))
+        before = self.marks
+        self.marks = before.after(answers, self._asked, who=who, when=when)
+        try:
+            ranking, trusting = self._rank()
+        except InputError:
+            self.marks = before
+            raise
+        inside = np.isin(self._samples["label"].to_numpy(), ranking.classes)
+        n_carriers = int((self.known[inside] == 1).sum())
+        self.drifts.append(drift(self.scores[inside], ranking.scores[inside], self.marks.rounds, n_carriers))
+        self._ranking, self.rests_on_inference = ranking, trusting
+        if self.path is not None:
+            self.marks.save(self.path)
+        return self
+
+    @property
+    def order(self) -> npt.NDArray[np.intp]:
+        """Rows of the scan, best first."""
+        return np.argsort(-self.scores, kind="stable")
+
+    def precision_at(self, k: int) -> Precision:
+        """Share of carriers among the first k, with an interval from the marks among them."""
+        if not 1 <= k <= len(self._ids):
+            raise InputError(f"precision_at({k}); allowed are 1 to {len(self._ids)}")
+        answers = self.marks.answers
+        asked = np.isin(self._ids, answers.loc[answers["query"] != "", "sample_id"])
+        # A value known without asking was not chosen for what it is, so it tells of its neighbours.
+        return precision_at(k, self.order, self.known, asked | ~np.isnan(self._known), seed=self.seed)
+
+    def to_frame(self) -> pd.DataFrame:
+        """All samples, best first: rank, sample_id, score, mark, then label, group and split."""
+        frame = self._samples[["sample_id", "label", "group", "split"]].copy()
+        frame.insert(1, "score", self.scores)
+        frame.insert(2, "mark", self.known)
+        frame = frame.iloc[self.order].reset_index(drop=True)
+        frame.insert(0, "rank", np.arange(1, len(frame) + 1))
+        return frame
+
+    def hits(self, k: int = 200) -> Hits:
+        """The first k with their scores, and pictures where images were given."""
+        check_options({"k": k})
+        frame = self.to_frame().head(k)
+        pictures = {} if self._images is None else pictures_of(self._images, frame["sample_id"])
+        precision = self.precision_at(len(frame))
+        notes = [*self.notes, str(precision)]
+        if not self.rests_on_inference:
+            notes.append(str(self.advice))
+        elif (self.known == 1).sum() < MIN_MARKS:
+            notes.append("ranked by values that were inferred, not by marks: confirm some first")
+        else:
+            told = "learnt from inferred values, too: held-out marks are recovered no worse with them"
+            notes += [told, str(self.advice)]
+        return Hits(self.name, frame, tuple(notes), pictures, retrieval=self)
+
+    def score(self, model: nn.Module, table: ImageTable, **options: Any) -> pd.Series[float]:
+        """Scores of new images by sample id; see :func:`score_images`."""
+        return score_images(self.vector, self.views, model, table, **options)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the classifier (``vector.safetensors``), its views (``views.json``), marks and ranking."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.vector.save(folder / "vector.safetensors")
+        self.marks.save(folder / "marks.csv")
+        ranked = self.to_frame()
+        write_atomically(folder / "ranking.parquet", lambda file: ranked.to_parquet(file, index=False))
+        write_json(folder / "views.json", {"name": self.name, "views": list(self.views)})
+        return folder
+
+    def _values(self, with_inferred: bool) -> Floats:
+        known = self.known
+        if self._inferred is None or not with_inferred:
+            return known
+        return np.where(np.isnan(known), self._inferred, known)
+
+    def _rank(self) -> tuple[Ranking, bool]:
+        """The ranking, and whether it learnt from what was inferred."""
+        if self._inferred is None:
+            return self._learnt(with_inferred=False), False
+        helped = self._learnt(with_inferred=True)
+        if (self.known == 1).sum() < MIN_MARKS:
+            return helped, True
+        alone = self._learnt(with_inferred=False)
+        trusting = self._recovers(helped) >= self._recovers(alone)
+        return (helped, True) if trusting else (alone, False)
+
+    def _learnt(self, *, with_inferred: bool) -> Ranking:
+        labels, groups = self._samples["label"].to_numpy(), self._samples["group"].to_numpy()
+        values = self._values(with_inferred)
+        return choose_views(self._views, self._offered, values, labels, groups, seed=self.seed)
+
+    def _recovers(self, ranking: Ranking) -> float:
+        """Within-class AUROC of the marked carriers against all others, each scored without its own mark."""
+        marked = (self.known == 1).astype(float)
+        return float(within_class_auroc(marked, ranking.scores, self._samples["label"].to_numpy()))
+
+    def __repr__(self) -> str:
+        known = self.known
+        return (
+            f"Retrieval({self.name!r}: {int((known == 1).sum())} carriers and {int((known == 0).sum())} "
+            f"others marked among {len(known)}, held-out marks recovered with AUROC {self.recovery:.2f})"
+        )
+
+
+def score_images(
+    vector: CAV, views: Sequence[str], model: nn.Module, table: ImageTable, **options: Any
+) -> pd.Series[float]:
+    """Score new images by a saved classifier: a scan of the same layers of the same model.
+
+    Parameters
+    ----------
+    vector, views
+        Of a retrieval, or as :func:`open_classifier` reads them.
+    model
+        The network whose layers the views name; given back as it was.
+    table
+        New images.
+    **options
+        Of the scan, such as ``batch_size`` or ``device``.
+
+    Raises
+    ------
+    InputError
+        When a view has another width there: it is another model.
+    """
+    found = views_of(model, table, views, **options)
+    scores = vector.score(found.features, found.quantity)
+    return pd.Series(scores, index=pd.Index(table.frame["sample_id"].astype(str)), name="score")
+
+
+def open_classifier(folder: str | Path) -> tuple[CAV, tuple[str, ...]]:
+    """Read the classifier and its views from what :meth:`Retrieval.save` wrote."""
+    folder = Path(folder)
+    return CAV.open(folder / "vector.safetensors"), tuple(read_json(folder / "views.json")["views"])
+
+
+def _interleaved(
+    scores: Floats, free: npt.NDArray[np.intp], n: int, by: Query, seed: list[int]
+) -> dict[int, str]:
+    """Rows to ask about, and which way of choosing chose each."""
+    ways = {
+        "rank": free[np.argsort(-scores[free], kind="stable")],
+        "uncertainty": free[np.argsort(np.abs(scores[free]), kind="stable")],
+        "random": np.random.default_rng(seed).permutation(free),
+    }
+    turns = ("rank", "rank", "uncertainty") if by == "both" else (by,)
+    queues = {way: iter(ways[way].tolist()) for way in turns}
+    chosen: dict[int, str] = {}
+    while len(chosen) < min(n, len(free)):
+        way = turns[len(chosen) % len(turns)]
+        row = next(r for r in queues[way] if r not in chosen)
+        chosen[row] = way
+    return chosen

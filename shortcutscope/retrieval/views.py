@@ -1,0 +1,212 @@
+"""What samples are ranked by: pooled activations of layers, and a filter bank on the images.
+
+Each view is a block of numbers per sample. The early layers see an artifact before the network has mixed it
+with the label; the filter bank sees it whatever the network makes of it, but needs the images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from shortcutscope.discover.filters import IMAGE_AXES, image_bank
+from shortcutscope.errors import InputError
+from shortcutscope.files import write_atomically
+from shortcutscope.scan.scanner import Scan, scan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from shortcutscope.data.table import ImageTable
+
+Float32 = npt.NDArray[np.float32]
+LayerChoice = Literal["early", "all", "auto"] | Sequence[str]
+
+#: Name of the filter bank's view, beside the names of layers.
+INPUT = "input"
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Named blocks of features of the same samples.
+
+    Attributes
+    ----------
+    blocks
+        Name to ``(N, D)``: a layer's ``[mean, max, std]``, or the filter bank under ``"input"``.
+    """
+
+    blocks: dict[str, Float32]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the views, in order."""
+        return tuple(self.blocks)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of features of each view."""
+        return tuple(block.shape[1] for block in self.blocks.values())
+
+    @property
+    def features(self) -> Float32:
+        """All blocks side by side."""
+        return np.concatenate(list(self.blocks.values()), axis=1)
+
+    @property
+    def quantity(self) -> str:
+        """What the features are, in words that a classifier remembers."""
+        return f"{', '.join(self.names)}: activation mean,max,std"
+
+    def only(self, names: Sequence[str]) -> Views:
+        """Some of the views."""
+        return Views({name: self.blocks[name] for name in names})
+
+
+def read_views(
+    scanned: Scan,
+    layers: Sequence[str],
+    images: ImageTable | None = None,
+    *,
+    cache: Path | None = None,
+    progress: bool = True,
+) -> Views:
+    """Features of a scan's samples, and of their images where these are given or were read before.
+
+    Parameters
+    ----------
+    scanned
+        Of the samples.
+    layers
+        Names of scanned layers.
+    images
+        The table that was scanned, in any order, with at least the scan's samples. The filter bank reads
+        images; volumes and signals are ranked by layers alone.
+    cache
+        Folder that keeps the filter bank, so that the images are read once.
+    progress
+        Show a bar while images are read.
+
+    Raises
+    ------
+    InputError
+        For a layer that was not scanned, or images that lack samples of the scan.
+    """
+    blocks = {name: np.asarray(scanned.features(name), np.float32) for name in layers}
+    ids = [str(i) for i in scanned.samples["sample_id"]]
+    bank = _kept_bank(cache, ids)
+    in_order = None if images is None else _in_order(images, ids)
+    if bank is None and in_order is not None and len(in_order.shape) == IMAGE_AXES:
+        bank = np.asarray(image_bank(in_order, progress=progress).values, np.float32)
+        if cache is not None:
+            payload = save({"bank": bank}, metadata={"samples": _digest(ids), "sha256": _checksum(bank)})
+            write_atomically(_bank_file(cache), lambda file: file.write(payload))
+    if bank is not None:
+        blocks[INPUT] = bank
+    if not blocks:
+        raise InputError("there is nothing to rank by; name scanned layers, or give the images")
+    return Views(blocks)
+
+
+def views_of(model: nn.Module, table: ImageTable, names: Sequence[str], **options: Any) -> Views:
+    """The same views of new images: a scan of the same layers, and the filter bank where it is one of them.
+
+    Parameters
+    ----------
+    model
+        The network that the named layers are of; given back as it was.
+    table
+        New images.
+    names
+        Of the views.
+    **options
+        Of `shortcutscope.scan.scanner.scan`.
+    """
+    layers = [name for name in names if name != INPUT]
+    blocks: dict[str, Float32] = {}
+    if layers:
+        with tempfile.TemporaryDirectory() as folder:
+            made = scan(model, table, Path(folder) / "scan", layers=layers, relevance=False, **options)
+            blocks = {name: np.asarray(made.features(name), np.float32) for name in layers}
+    if INPUT in names:
+        blocks[INPUT] = image_bank(table, progress=bool(options.get("progress", True))).values
+    return Views(blocks).only(names)
+
+
+def layer_names(scanned: Scan, layers: LayerChoice) -> list[str]:
+    """Names of the chosen layers; ``"auto"`` names all, of which marks choose later.
+
+    Raises
+    ------
+    InputError
+        For a word that is no choice, or a layer that was not scanned.
+    """
+    everything = [layer.name for layer in scanned.layers]
+    if isinstance(layers, str):
+        if layers not in ("early", "all", "auto"):
+            raise InputError(f"layers={layers!r}; allowed are 'early', 'all', 'auto' or a list of names")
+        return early_layers(scanned) if layers == "early" else everything
+    return [scanned.layer(name).name for name in layers]
+
+
+def early_layers(scanned: Scan) -> list[str]:
+    """Layers of the first half, where artifacts are plain; at least one."""
+    early = [layer.name for layer in scanned.layers if layer.depth <= 0.5]
+    return early or [scanned.layers[0].name]
+
+
+def candidates(scanned: Scan, views: Views) -> list[tuple[str, ...]]:
+    """Sets of views that cross-validation over the marks chooses from, the likeliest first."""
+    early = [name for name in early_layers(scanned) if name in views.names]
+    layers = [name for name in views.names if name != INPUT]
+    bank = [INPUT] if INPUT in views.names else []
+    offered = [(*early, *bank), (*layers, *bank), tuple(early), tuple(layers), tuple(bank)]
+    return list(dict.fromkeys(chosen for chosen in offered if chosen))
+
+
+def _in_order(images: ImageTable, ids: list[str]) -> ImageTable:
+    position = {str(name): k for k, name in enumerate(images.frame["sample_id"])}
+    missing = [name for name in ids if name not in position]
+    if missing:
+        raise InputError(
+            f"the images lack {len(missing)} of {len(ids)} scanned samples, among them {missing[:5]}; "
+            "give the table that was scanned"
+        )
+    return images.take([position[name] for name in ids])
+
+
+def _kept_bank(cache: Path | None, ids: list[str]) -> Float32 | None:
+    """The bank of these samples that is kept, if any; one that is damaged is made again."""
+    if cache is None or not _bank_file(cache).exists():
+        return None
+    from safetensors import safe_open
+
+    try:
+        with safe_open(_bank_file(cache), framework="numpy") as file:
+            kept = file.metadata() or {}
+        bank: Float32 = load_file(_bank_file(cache))["bank"]
+    except (OSError, KeyError, SafetensorError):
+        return None
+    own = kept.get("samples") == _digest(ids) and kept.get("sha256") == _checksum(bank)
+    return bank if own else None
+
+
+def _checksum(bank: Float32) -> str:
+    return hashlib.sha256(np.ascontiguousarray(bank).data).hexdigest()
+
+
+def _bank_file(cache: Path) -> Path:
+    return cache / "input.safetensors"
+
+
+def _digest(ids: list[str]) -> str:
+    return hashlib.sha256("\0".join(ids).encode()).hexdigest()

@@ -1,0 +1,118 @@
+"""Contrast: what a pixel is compared with, which way explains carriers, and soft edges."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation, gaussian_filter, median_filter
+
+from shortcutscope.masks.contrast import (
+    Contrast,
+    Usual,
+    background,
+    choose_contrast,
+    cut,
+    separation,
+    soft_rim,
+)
+
+
+def images(n, seed, size=32):
+    generator = np.random.default_rng(seed)
+    smooth = gaussian_filter(generator.standard_normal((n, size, size)), (0, 6, 6)) * 4
+    return (smooth + 0.02 * generator.standard_normal((n, size, size))).astype(np.float32)[:, None]
+
+
+def with_dots(plain, height, seed):
+    """Three by one pixels, somewhere; and where."""
+    generator = np.random.default_rng(seed)
+    changed, truth = plain.copy(), np.zeros((len(plain), *plain.shape[2:]), bool)
+    for k in range(len(plain)):
+        y, x = generator.integers(6, 24, 2)
+        truth[k, y : y + 3, x] = True
+        changed[k, 0][truth[k]] += height
+    return changed, truth
+
+
+def around(truth):
+    return np.stack([gaussian_filter(mask.astype(np.float32), 2) for mask in truth])
+
+
+def test_small_images_have_the_plain_local_median():
+    values = images(2, 0)[:, 0]
+    exact = median_filter(values, (1, 5, 5), mode="nearest")
+    np.testing.assert_allclose(background(values, 9 / 64), exact, atol=np.ptp(values) / 500)
+
+
+def test_small_volumes_have_it_as_well():
+    values = np.random.default_rng(0).normal(size=(2, 16, 18, 20)).astype(np.float32)
+    exact = median_filter(values, (1, 5, 5, 5), mode="nearest")
+    np.testing.assert_allclose(background(values, 5 / 16), exact, atol=np.ptp(values) / 250)
+    values[np.random.default_rng(1).random(values.shape) < 0.8] = 0.0
+    assert (background(values, 5 / 16) == 0).all()
+
+
+def test_marks_of_a_pixel_leave_the_background_alone():
+    plain = np.zeros((1, 64, 64), np.float32)
+    marked = plain.copy()
+    marked[:, ::4, -6:-1] = 1
+    assert np.abs(background(marked, 9 / 64)).max() == 0
+
+
+def test_the_background_of_a_large_image_is_taken_on_a_small_one():
+    values = np.repeat(np.repeat(images(1, 0)[:, 0], 4, 1), 4, 2)
+    assert background(values, 9 / 64).shape == values.shape
+    assert np.abs(background(values, 9 / 64) - gaussian_filter(values, (0, 8, 8))).mean() < 0.1
+
+
+@pytest.mark.parametrize(("height", "sign"), [(1.0, "brighter"), (-1.0, "darker")])
+def test_the_sign_of_an_artifact_is_found(height, sign):
+    changed, truth = with_dots(images(40, 1), height, seed=2)
+    others = images(40, 3)
+    usual = Usual.fit(others)
+    choice = choose_contrast(changed, others, around(truth), usual)
+    assert choice.contrast.sign in (sign, "either")
+    assert choice.rim == 0
+    values = choice.contrast.of(changed, usual)
+    masks = [cut(v, binary_dilation(m, iterations=3)) for v, m in zip(values, truth, strict=True)]
+    overlap = [(a & b).sum() / (a | b).sum() for a, b in zip(masks, truth, strict=True)]
+    assert np.mean(overlap) > 0.8
+
+
+def test_colour_is_a_plane_of_its_own():
+    grey = np.repeat(images(30, 1), 3, 1)
+    reddish, truth = grey.copy(), np.zeros((30, 32, 32), bool)
+    truth[:, 10:14, 10:14] = True
+    reddish[:, 0][truth] += 0.6
+    reddish[:, 1][truth] -= 0.6
+    choice = choose_contrast(reddish, grey, around(truth), Usual.fit(grey))
+    assert choice.contrast.plane in (1, 2)
+    assert "channel" in str(choice.contrast)
+
+
+def test_soft_edges_grow_and_hard_ones_do_not():
+    y = np.arange(40)[:, None] - 20.0
+    soft = np.repeat(np.exp(-(y**2) / (2 * 2.0**2)), 40, 1)[None]
+    hard = np.zeros((1, 40, 40))
+    hard[:, 18:23] = 1
+    assert soft_rim(soft, [soft[0] > 0.5]) >= 1
+    assert soft_rim(hard, [hard[0] > 0.5]) == 0
+    dark_gaps = hard.copy()
+    dark_gaps[:, binary_dilation(hard[0] > 0.5) & (hard[0] <= 0.5)] = -0.6
+    assert soft_rim(dark_gaps, [hard[0] > 0.5]) == 0
+    assert soft_rim(-soft, [soft[0] > 0.5]) >= 1
+
+
+def test_separation_is_otsus_share_of_the_variance():
+    region = np.ones((4, 4), bool)
+    mask = np.zeros((4, 4), bool)
+    mask[:2] = True
+    assert separation(mask.astype(np.float32), region, mask) == pytest.approx(1)
+    assert separation(mask.astype(np.float32), region, region) == 0
+    assert 0 < separation(mask + np.arange(16).reshape(4, 4) % 2 * 0.5, region, mask) < 1
+
+
+def test_a_contrast_with_surroundings_needs_no_usual_images():
+    plain = images(2, 0)
+    usual = Usual.fit(plain)
+    np.testing.assert_array_equal(
+        Contrast("narrow", "either").of(plain, usual), np.abs(plain[:, 0] - background(plain[:, 0], 9 / 64))
+    )
