@@ -30,8 +30,8 @@ _HOME = {
     "Scan": "shortcutscope.scan.scanner",
     "Concept": "shortcutscope.probes.concept",
     "audit": "shortcutscope.audit",
-    "Audit": "shortcutscope.audit.stages",
-    "Finding": "shortcutscope.audit.finding",
+    "Audit": "shortcutscope.facade",
+    "Finding": "shortcutscope.facade",
     "screen_metadata": "shortcutscope.discover.metadata",
     "Circuit": "shortcutscope.discover.circuits",
     "draw_circuit": "shortcutscope.report.circuit",
@@ -39,7 +39,9 @@ _HOME = {
     "Hits": "shortcutscope.retrieval.hits",
     "read_marks": "shortcutscope.retrieval.imports",
     "compare": "shortcutscope.compare",
-    "Comparison": "shortcutscope.compare.result",
+    "Comparison": "shortcutscope.facade",
+    "review": "shortcutscope.facade",
+    "MaskSet": "shortcutscope.masks.maskset",
     "debias": "shortcutscope.debias",
     "distill": "shortcutscope.debias.unlearn",
     "Student": "shortcutscope.debias.student",
@@ -59,6 +61,7 @@ __all__ = [
     "Head",
     "Hits",
     "ImageTable",
+    "MaskSet",
     "Retrieval",
     "Scan",
     "Student",
@@ -82,15 +85,13 @@ __all__ = [
     "plant",
     "radiographs",
     "read_marks",
+    "review",
     "screen_metadata",
     "triad",
 ]
 
 if TYPE_CHECKING:
     from shortcutscope.attribution.attribute import Attribution, attribute
-    from shortcutscope.audit.finding import Finding
-    from shortcutscope.audit.stages import Audit, audit
-    from shortcutscope.compare.before_after import Comparison, compare
     from shortcutscope.data.medical import open_dataset
     from shortcutscope.data.table import ImageTable
     from shortcutscope.debias.student import Student
@@ -98,6 +99,8 @@ if TYPE_CHECKING:
     from shortcutscope.debias.unlearn import debias, distill
     from shortcutscope.discover.circuits import Circuit
     from shortcutscope.discover.metadata import screen_metadata
+    from shortcutscope.facade import Audit, Comparison, Finding, audit, compare, review
+    from shortcutscope.masks.maskset import MaskSet
     from shortcutscope.models.frozen import frozen
     from shortcutscope.models.heads.head import Head
     from shortcutscope.models.layers import find_layers

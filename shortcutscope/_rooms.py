@@ -1,7 +1,7 @@
-"""Rooms that bear the name of what is done in them: ``ss.audit(...)`` runs an audit, and is the folder ``audit``.
+"""Rooms that bear the name of what is done in them: ``ss.audit(...)`` audits, and is the folder ``audit``.
 
-After ``import shortcutscope.audit`` Python binds the folder on the package, where users call a function of that name.
-So the folder itself can be called: both are one object, and neither hides the other.
+After ``import shortcutscope.audit`` Python binds the folder on the package, where users call a function of
+that name. So the folder itself can be called: both are one object, and neither hides the other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Room(ModuleType):
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(self._function)
 
-    @property  # type: ignore[misc]
+    @property
     def __doc__(self) -> str | None:  # type: ignore[override]
         return inspect.getdoc(self._function)
 

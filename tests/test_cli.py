@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from shortcutscope.benchmarks.runner import Suite
-from shortcutscope.benchmarks.study import MODEL, Study, write_study
 from shortcutscope.cli import main
 from shortcutscope.cli.inputs import open_table, open_training_columns, with_roles
 from shortcutscope.cli.options import DataOptions
@@ -24,6 +23,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
+from shortcutscope.planting.study import MODEL, Study, write_study
 from shortcutscope.planting.thin import thin_resnet18
 
 QUICK = ["--permutations", "60", "--bootstrap", "20"]

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from shortcutscope.audit.stages import Audit
 from shortcutscope.cli import main
 from shortcutscope.cli.demonstration import CONTROLS, PLANTED, DemoSize, check, make_tables, run_demo
 from shortcutscope.cli.demonstration_unlearning import Unlearned
+from shortcutscope.facade import Audit
 from shortcutscope.planting.artifacts import get_artifact
 
 SMALL = DemoSize(images=700, epochs=5, permutations=60, bootstrap=30)

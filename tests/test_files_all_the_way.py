@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
 import shortcutscope as ss
-from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.cli import main
+from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d
 

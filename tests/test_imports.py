@@ -12,9 +12,22 @@ import shortcutscope
 PACKAGE = Path(shortcutscope.__file__).parent
 #: From the ground up: a room imports from itself and from those before it.
 ROOMS = [
-    *("_version", "_rooms", "types", "errors", "extras", "versions", "registry", "disk", "locking", "files"),
+    *(
+        "_version",
+        "_rooms",
+        "types",
+        "errors",
+        "extras",
+        "versions",
+        "registry",
+        "disk",
+        "locking",
+        "files",
+        "machine",
+    ),
     *("stats", "allowed", "models", "data", "planting", "attribution", "scan", "probes", "discover"),
-    *("audit", "retrieval", "masks", "pixels", "review", "debias", "compare", "report", "cli", "benchmarks"),
+    *("audit", "retrieval", "masks", "pixels", "review", "debias", "compare", "report"),
+    *("facade", "cli", "benchmarks"),
 ]
 #: The doors of the house open every room.
 DOORS = {"shortcutscope", "shortcutscope.__main__"}
@@ -38,7 +51,9 @@ def imported(name: str) -> Iterator[str]:
             assert node.level == 0, f"{name} imports relatively"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield from (found for found in (whole, node.module) if found in MODULES and found != name)
+                found = whole if whole in MODULES else str(node.module)
+                if found in MODULES and found != name:
+                    yield found
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
 

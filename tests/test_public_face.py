@@ -138,7 +138,7 @@ def test_u4_the_session_of_the_readme_runs_on_files(tmp_path: Path, monkeypatch:
     from PIL import Image
     from safetensors.torch import save_file
 
-    from shortcutscope.benchmarks.training import train_classifier
+    from shortcutscope.debias.training.classifier import train_classifier
     from shortcutscope.planting.thin import thin_resnet18
 
     monkeypatch.chdir(tmp_path)

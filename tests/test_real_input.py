@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shortcutscope.audit.stages import Audit
 from shortcutscope.benchmarks.real import StudySize, planted_study, require_data, site_study
-from shortcutscope.benchmarks.study import MODEL, Study
 from shortcutscope.cli import main
 from shortcutscope.errors import InputError
+from shortcutscope.facade import Audit
+from shortcutscope.planting.study import MODEL, Study
 
 SIZE = StudySize(train=800, held_out=400, site=400, site_held_out=120, epochs=5, site_epochs=6)
 

@@ -2,4 +2,4 @@
 
 from shortcutscope._rooms import make_callable
 
-make_callable(__name__, "shortcutscope.audit.stages")
+make_callable(__name__, "shortcutscope.facade")

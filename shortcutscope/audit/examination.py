@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shortcutscope.audit.audited_data import AuditedData, Role
-from shortcutscope.audit.finding import Finding, Measured, conclude, rank, untested
+from shortcutscope.audit.finding import FindingRecord, Measured, conclude, rank, untested
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -93,7 +93,7 @@ class ExamineSettings:
 class Examination:
     """Everything that the examination found."""
 
-    findings: list[Finding]
+    findings: list[FindingRecord]
     profile: pd.DataFrame
     concepts: pd.DataFrame
     galleries: dict[str, Gallery]

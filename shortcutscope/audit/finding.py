@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
-from torch import nn
 
-from shortcutscope.allowed import check_options
 from shortcutscope.audit.audited_data import Role
-from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
-from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame
 from shortcutscope.probes.affected import most_affected
@@ -25,18 +21,12 @@ from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import Verdict, VerdictRule, effects, power, reach_verdict
 from shortcutscope.scan.scanner import Scan
 
-if TYPE_CHECKING:
-    from shortcutscope.discover.circuits import Circuit
-    from shortcutscope.masks.maskset import MaskSet
-    from shortcutscope.retrieval.hits import Hits
-    from shortcutscope.retrieval.retrieval import Retrieval
-
 #: Samples named in a finding.
 MOST_AFFECTED = 12
 
 
 @dataclass(frozen=True)
-class Finding:
+class FindingRecord:
     """The verdict on one concept, with everything it rests on.
 
     Attributes
@@ -115,68 +105,6 @@ class Finding:
             self.name, values, self.origin, ids, self.description, reading=self.reading, same=self.same
         )
 
-    def circuit(self, model: nn.Module, table: ImageTable, **options: Any) -> Circuit:
-        """The channels that carry it towards the decision, tested by ablation.
-
-        ``model`` and ``table`` are those that were audited; ``options`` those of
-        `shortcutscope.discover.circuits.find_circuit`.
-
-        Raises
-        ------
-        InputError
-            For a finding that was not read from a run, or another table.
-        """
-        from shortcutscope.discover.circuits import find_circuit
-
-        refuse_other_model(self.home(), model)
-        refuse_other_data(self.home(), table)
-        options = {"positive": int(self.association.get("positive", 1)), **options}
-        return find_circuit(model, Scan.open(self.home() / "scan"), table, self.concept, **options)
-
-    def retrieval(self, **options: Any) -> Retrieval:
-        """The ranking of the audited samples by this finding, to be asked for queries and given marks.
-
-        ``options`` are those of `shortcutscope.retrieval.findings.retrieval_of`, such as ``marks``,
-        ``layers``, and ``images`` (the audited table), by which small artifacts are found better.
-
-        Raises
-        ------
-        InputError
-            For a finding that was not read from a run.
-        """
-        from shortcutscope.retrieval.findings import retrieval_of
-
-        return retrieval_of(self.home(), self.name, **options)
-
-    def annotate(
-        self,
-        model: nn.Module,
-        table: ImageTable,
-        samples: Hits | Sequence[str] | None = None,
-        **options: Any,
-    ) -> MaskSet:
-        """Draw a mask of it on every image that carries it; the masks are kept in the run.
-
-        Parameters
-        ----------
-        model, table
-            Those that were audited.
-        samples
-            Hits, or ids, of those whose masks are wanted; None for all.
-        **options
-            Of `shortcutscope.masks.annotation.annotate`, such as ``method`` and ``threshold``.
-
-        Raises
-        ------
-        InputError
-            For a diffuse finding, one that was not read from a run, or another model.
-        """
-        from shortcutscope.masks.annotation import annotate_finding
-        from shortcutscope.retrieval.hits import Hits
-
-        ids = samples.ids if isinstance(samples, Hits) else samples
-        return annotate_finding(self, model, table, ids, **options)
-
     def home(self) -> Path:
         """The run directory that it was read from.
 
@@ -189,55 +117,8 @@ class Finding:
             raise InputError(f"finding {self.name!r} belongs to no run: take it from Audit.open(...)")
         return self.run
 
-    def retrieve(self, k: int = 200, **options: Any) -> Hits:
-        """The ``k`` samples that carry it most surely; ``options`` as for :meth:`retrieval`."""
-        return self.retrieval(**options).hits(k)
-
-    def label(
-        self, model: nn.Module, table: ImageTable, *, confidence: float = 0.9, **options: Any
-    ) -> Concept:
-        """Which images of another table carry it, for debiasing on images that were not audited.
-
-        They are scored by what the audited samples' values, or a person's marks (``marks=``), taught; the
-        doubtful between the two groups of scores are unknown. What 1 means is what it meant in the audit.
-        Where the table has the column that the concept was read from, ``finding.concept.on(table.frame)``
-        reads it alike, without scores.
-
-        Parameters
-        ----------
-        model
-            The audited one.
-        table
-            For example the training images.
-        confidence
-            As in `Concept.from_scores`.
-        **options
-            Of :meth:`retrieval`.
-
-        Raises
-        ------
-        InputError
-            When the scores do not fall into two groups.
-        """
-        check_options({"confidence": confidence})
-        refuse_other_model(self.home(), model)
-        refuse_other_data(self.home(), table)
-        scores = self.retrieval(**options).score(model, table)
-        frame = table.frame
-        labels, ids = frame["label"].to_numpy(), frame["sample_id"].to_numpy(np.str_)
-        origin = "marked" if options.get("marks") is not None else self.origin
-        return Concept.from_scores(
-            self.name,
-            scores.to_numpy(),
-            ids,
-            labels=labels,
-            confidence=confidence,
-            origin=origin,
-            description=self.description,
-        )
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Finding:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read a finding from ``findings.json``; keys of later versions are left out."""
         known = {f.name for f in fields(cls)} - {"run"}
         kept = {k: v for k, v in values.items() if k in known}
@@ -281,9 +162,9 @@ class Measured:
     weights: Mapping[str, float]
 
 
-def untested(concept: Concept, reason: str, measured: tuple[Association, str] | None = None) -> Finding:
+def untested(concept: Concept, reason: str, measured: tuple[Association, str] | None = None) -> FindingRecord:
     """The finding on a concept that these samples cannot decide about, with its association if known."""
-    return Finding(
+    return FindingRecord(
         name=concept.name,
         origin=concept.origin,
         description=concept.description,
@@ -310,7 +191,7 @@ def conclude(
     *,
     n_bootstrap: int,
     seed: int,
-) -> Finding:
+) -> FindingRecord:
     """Draw the conclusion on one concept from what was measured."""
     association = measured.association
     associated = bool(
@@ -345,7 +226,7 @@ def conclude(
         "reason": "not measured: no layer encodes the concept",
     }
     affected = scan.samples["sample_id"].to_numpy()[most_affected(last, MOST_AFFECTED)[0]]
-    return Finding(
+    return FindingRecord(
         name=concept.name,
         origin=concept.origin,
         description=concept.description,
@@ -432,7 +313,7 @@ def sample_counts(
     }
 
 
-def rank(findings: Sequence[Finding]) -> list[Finding]:
+def rank(findings: Sequence[FindingRecord]) -> list[FindingRecord]:
     """Shortcuts first, then the other verdicts in order of concern, each by cost."""
     concern = (
         "shortcut",

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shortcutscope.audit.finding import Finding
+from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.data.manifests.columns import ROLES
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
 
 
-def finding_named(name: str, findings: Sequence[Finding]) -> Finding | None:
+def finding_named(name: str, findings: Sequence[FindingRecord]) -> FindingRecord | None:
     """The finding of a name, or the only one that was read from a column of that name."""
     exact = [finding for finding in findings if finding.name == name]
     read = [f for f in findings if f.reading is not None and f.reading.column == name]
@@ -24,7 +24,7 @@ def finding_named(name: str, findings: Sequence[Finding]) -> Finding | None:
     return read[0] if len(read) == 1 else None
 
 
-def read_again(finding: Finding, frames: Sequence[pd.DataFrame]) -> Concept | None:
+def read_again(finding: FindingRecord, frames: Sequence[pd.DataFrame]) -> Concept | None:
     """A finding's concept over the samples of some tables, read from its column exactly as in the audit.
 
     None where the finding was not read from a column, or the first table lacks it.

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import numpy as np
 from torch import nn
 
-import shortcutscope
+from shortcutscope._version import __version__
 from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.models.loading import load_report
@@ -65,7 +65,7 @@ def describe(
     """Keep software, model and data of an audit in its run."""
     table = audited.table
     run.update(
-        version=shortcutscope.__version__,
+        version=__version__,
         command=command or "shortcutscope.audit(...)",
         environment={
             "python": platform.python_version(),

@@ -1,14 +1,14 @@
 """The audit: scan every layer, probe every concept, and say for each whether it is a shortcut.
 
-The stages write into one run directory and are resumable; the result is an `Audit` with a `Finding` for
-every concept, ranked by what it costs.
+The stages write into one run directory and are resumable; the result has a finding for every concept,
+ranked by what it costs.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,207 +19,33 @@ from torch import nn
 
 from shortcutscope.allowed import check_options
 from shortcutscope.audit.audited_data import AuditedData, audited_data, resolve_concepts
-from shortcutscope.audit.conclusion import Conclusion, conclude_audit
 from shortcutscope.audit.cost import AuditEstimate, audit_cost, require_memory, statistics_bytes
 from shortcutscope.audit.discovery import discovered_concepts, screened_columns
 from shortcutscope.audit.examination import Examination, ExamineSettings, examine
-from shortcutscope.audit.finding import Finding
 from shortcutscope.audit.identity import keep_identity
 from shortcutscope.audit.provenance import describe, not_measured, performance
-from shortcutscope.audit.run_directory import FINDINGS, RunDirectory, read_record
+from shortcutscope.audit.record import AuditRecord
+from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.privacy import redacted_command, redacted_line
 from shortcutscope.data.readers.image import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
-from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
-from shortcutscope.files import read_frame, read_json, slug
+from shortcutscope.files import slug
 from shortcutscope.locking import locked
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.heads.head import Head, Output, as_head
+from shortcutscope.models.heads.head import Output, as_head
 from shortcutscope.models.loading import has_random_weights, model_fingerprint
 from shortcutscope.probes.concept import Concept
-from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Options, Plan, make_plan
-from shortcutscope.scan.scanner import Scan, ScanOptions, estimate, scan
+from shortcutscope.scan.scanner import ScanOptions, estimate, scan
 from shortcutscope.scan.store import refuse_other_scan, require_free_space
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 #: Said of a network that was built without weights.
 NO_WEIGHTS = "no weights: random. The network was built without any, so that nothing here was learnt"
-
-
-@dataclass(frozen=True, repr=False)
-class Audit:
-    """A finished audit.
-
-    Attributes
-    ----------
-    path : Path
-        The run directory.
-    findings : tuple of Finding
-        One per concept: shortcuts first, by what they cost.
-    profile : DataFrame
-        One row per (concept, layer).
-    run : dict
-        Provenance, settings, performance, warnings; the contents of ``run.json``.
-    """
-
-    path: Path
-    findings: tuple[Finding, ...]
-    profile: pd.DataFrame
-    run: dict[str, Any]
-
-    @classmethod
-    def open(cls, path: str | Path) -> Audit:
-        """Open the audit in a run directory.
-
-        Raises
-        ------
-        InputError
-            When the directory holds no finished audit.
-        """
-        folder = Path(path)
-        run = read_record(folder)
-        listed = folder / FINDINGS
-        with intact(listed, "a list of findings", "run the same audit again, which writes it anew"):
-            findings = tuple(replace(Finding.from_dict(f), run=folder) for f in read_json(listed))
-        return cls(folder, findings, read_frame(folder / "profile.parquet"), run)
-
-    @property
-    def shortcuts(self) -> tuple[Finding, ...]:
-        """The findings whose verdict is ``shortcut``."""
-        return tuple(f for f in self.findings if f.verdict == "shortcut")
-
-    @property
-    def conclusion(self) -> Conclusion:
-        """Whether shortcuts were found, nothing was, or it could not be decided; and on what assumption."""
-        return conclude_audit([vars(f) for f in self.findings], self.run)
-
-    @property
-    def undecided(self) -> tuple[str, ...]:
-        """What could not be decided, and what would decide it."""
-        return self.conclusion.undecided
-
-    @property
-    def scan(self) -> Scan:
-        """The scan that the audit rests on."""
-        return Scan.open(self.path / "scan")
-
-    @property
-    def attribution(self) -> AttributionChoice:
-        """Which attribution the relevances are, what was asked for, and why they differ."""
-        return AttributionChoice.from_json(self.run.get("attribution"))
-
-    @property
-    def head(self) -> Head:
-        """Which scores of the model were audited."""
-        return Head.from_json(self.run.get("head"))
-
-    def asked_head(self, head: Head) -> Head:
-        """What a later stage is to read of any network: what was audited.
-
-        Raises
-        ------
-        InputError
-            Something else is asked for.
-        """
-        read = self.head
-        for name in ("part", "label", "task"):
-            given, there = getattr(head, name), getattr(read, name)
-            if given not in (None, "auto", there, read.label_name, read.read_task):
-                raise InputError(
-                    f"{self.path} audited {read}, but {name}={given!r} is asked for; leave it out, or audit "
-                    "that in a run of its own"
-                )
-        return replace(read, link=head.link, outputs=None)
-
-    def __getitem__(self, name: str) -> Finding:
-        for finding in self.findings:
-            if name == finding.name or name in finding.same:
-                return finding
-        raise KeyError(f"no finding {name!r}; there are {', '.join(f.name for f in self.findings) or 'none'}")
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per finding, in the order of rank."""
-        rows = [
-            {
-                "finding": f.name,
-                "verdict": f.verdict,
-                "extent": f.extent,
-                "availability": f.encoded.get("auroc"),
-                "use": f.used.get("effect"),
-                "association": f.association.get("phi"),
-                "robust_auroc": f.effect.get("robust_auroc", {}).get("value"),
-                "auroc_gap": f.effect.get("auroc_gap", {}).get("value"),
-                "smallest_group": f.effect.get("auroc_gap", {}).get("n"),
-                "reason": f.reason,
-            }
-            for f in self.findings
-        ]
-        return pd.DataFrame(rows)
-
-    def map(
-        self, finding: str | None = None, layer: str | None = None, *, by: str = "relevance", seed: int = 0
-    ) -> Figure:
-        """Draw the samples laid out by UMAP, for the eye alone.
-
-        Parameters
-        ----------
-        finding
-            Whose carriers to show; by default those of the first finding, if there is any.
-        layer
-            By default the last one scanned.
-        by
-            ``"relevance"`` or ``"activation"`` of the layer.
-        seed
-            Of the layout.
-        """
-        from shortcutscope.discover.embedding import embed
-        from shortcutscope.report.embedding import draw_embedding
-
-        if by not in ("relevance", "activation"):
-            raise InputError(f"by={by!r}; allowed are 'relevance' and 'activation'")
-        scanned = self.scan
-        place = scanned.layer(layer) if layer else scanned.layers[-1]
-        rows, points = embed(getattr(scanned, by)(place), seed=seed)
-        shown = self[finding] if finding else next(iter(self.findings), None)
-        ids = scanned.samples["sample_id"]
-        values = shown.concept.aligned_to(ids).values[rows] if shown else None
-        title = f"{by} at {place.name}" + (f": {shown.name}" if shown else "")
-        labels = scanned.samples["label"].to_numpy()[rows]
-        classes = self.run.get("data", {}).get("classes") or ()
-        return draw_embedding(points, labels, values, classes=classes, title=title)
-
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the report, one self-contained HTML file (by default ``report.html`` in the run)."""
-        from shortcutscope.report.html import write_report
-
-        return write_report(self.path, Path(path) if path else None)
-
-    def _repr_html_(self) -> str:
-        from shortcutscope.report.html import render_fragment
-
-        return render_fragment(self.path)
-
-    def __repr__(self) -> str:
-        concluded = self.conclusion
-        lines = [f"  {f.name}: {f.verdict}, {f.extent}{_cost(f)}" for f in self.findings]
-        told = [f"  {self.attribution.warning}"] if self.attribution.warning else []
-        if self.head.changes:
-            told.append(f"  scores: {self.head}")
-        head = f"Audit({str(self.path)!r}): {concluded.outcome}"
-        undecided = [f"  not decided: {text}" for text in concluded.undecided]
-        return "\n".join([head, *undecided, *lines, f"  {concluded.assumption}", *told])
-
-
-def _cost(finding: Finding) -> str:
-    gap = finding.effect.get("auroc_gap") or {}
-    if finding.verdict != "shortcut" or gap.get("value") is None:
-        return ""
-    return f", costs {gap['value']:.2f} AUROC (smallest group: {gap.get('n')} samples)"
 
 
 def audit(
@@ -255,7 +81,7 @@ def audit(
     keep_paths: bool = False,
     model_spec: str | None = None,
     command: str | None = None,
-) -> Audit:
+) -> AuditRecord:
     """Audit a trained model for shortcuts.
 
     Parameters
@@ -426,7 +252,7 @@ def _audit_in(
     discovering: bool,
     on_unreadable: Literal["raise", "skip"],
     keep_paths: bool,
-) -> Audit:
+) -> AuditRecord:
     """All stages, in a run directory that this process holds."""
     reading: dict[str, Any] = {
         "batch_size": settings.batch_size,
@@ -497,7 +323,7 @@ def _audit_in(
             settings,
         )
     _write(run, examined)
-    return Audit.open(path)
+    return AuditRecord.open(path)
 
 
 def _planned(

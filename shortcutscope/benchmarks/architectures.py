@@ -23,8 +23,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.files import write_atomically
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.artifacts import get_artifact

@@ -21,7 +21,6 @@ import pandas as pd
 from safetensors.torch import load_file, save
 from torch import nn
 
-from shortcutscope.audit.finding import Finding
 from shortcutscope.audit.stages import audit
 from shortcutscope.benchmarks.debias_data import World, make_world
 from shortcutscope.benchmarks.debias_heads import KINDS as HEAD_KINDS
@@ -35,6 +34,7 @@ from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.teacher import Teacher, train_teacher
 from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.debias.training.settings import Start
+from shortcutscope.facade import Finding
 from shortcutscope.files import read_json, write_atomically, write_json
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.thin import thin_cnn3d, thin_resnet18

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from shortcutscope.benchmarks.runner import Settings
-from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.data.table import ImageTable, Normalize
+from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.files import write_atomically
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs

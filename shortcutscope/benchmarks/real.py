@@ -22,14 +22,14 @@ import pandas as pd
 from PIL import Image
 
 from shortcutscope.benchmarks.models import Recipe, make_case
-from shortcutscope.benchmarks.records import default_cache
 from shortcutscope.benchmarks.runner import Settings
-from shortcutscope.benchmarks.study import Study, write_study
-from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.data.table import ImageTable, Normalize
+from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.errors import InputError
+from shortcutscope.machine import default_cache
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.planting import plant
+from shortcutscope.planting.study import Study, write_study
 from shortcutscope.planting.thin import thin_resnet18
 
 SIDE = 64

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import shortcutscope
+from shortcutscope._version import __version__
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, to_json, write_json
 
@@ -39,7 +37,7 @@ class Records:
         identity = {
             "case": case,
             "settings": self.settings,
-            "version": shortcutscope.__version__,
+            "version": __version__,
             "code": code_fingerprint(),
         }
         text = json.dumps(to_json(identity), sort_keys=True)
@@ -66,7 +64,7 @@ class Records:
 @lru_cache
 def code_fingerprint() -> str:
     """Digest of the package's source: a case measured with other code is measured again."""
-    root = Path(shortcutscope.__file__).parent
+    root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         relative = path.relative_to(root)
@@ -74,17 +72,3 @@ def code_fingerprint() -> str:
             digest.update(relative.as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def default_cache() -> Path:
-    """Folder for benchmark results: ``$SHORTCUTSCOPE_CACHE/bench`` or the platform's cache folder."""
-    chosen = os.environ.get("SHORTCUTSCOPE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser() / "bench"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "shortcutscope" / "bench"

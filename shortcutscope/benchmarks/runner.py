@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-import shortcutscope
-from shortcutscope.benchmarks.machine import machine
+from shortcutscope._version import __version__
 from shortcutscope.benchmarks.records import Records
 from shortcutscope.benchmarks.suites.screen import Screen
 from shortcutscope.files import to_json, write_json
+from shortcutscope.machine import machine
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -150,7 +150,7 @@ def run(
     result: dict[str, Any] = to_json(
         {
             "suite": suite.name,
-            "version": shortcutscope.__version__,
+            "version": __version__,
             "machine": machine(),
             "settings": _described(settings),
             "cases": [done[i] for i in range(len(cases))],

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
-import shortcutscope
+from shortcutscope._version import __version__
 from shortcutscope.cli.auditing import FoundShortcutsError, NotDecidedError, audit
-from shortcutscope.cli.commands import bench, demo, doctor, layers, report
+from shortcutscope.cli.commands import demo, doctor, layers, report
 from shortcutscope.cli.debiasing import compare, debias
 from shortcutscope.cli.masking import annotate
-from shortcutscope.cli.reproduction import reproduce
 from shortcutscope.cli.retrieval import retrieve
 from shortcutscope.cli.running import INTERRUPTED, InterruptedCommandError, ended_alike, guarded
 from shortcutscope.disk import explained
 from shortcutscope.errors import ShortcutscopeError
+from shortcutscope.registry import Registry
 
 NOTHING_FOUND, FAILED, FOUND, NOT_DECIDED = 0, 1, 2, 3
 
@@ -38,13 +38,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (demo, layers, audit, retrieve, annotate, debias, compare, report, bench, reproduce, doctor):
+#: Commands of other packages, and of the benchmarks, which nothing here knows.
+COMMANDS = Registry[Callable[..., None]]("command", "shortcutscope.commands", {})
+
+for _command in (demo, layers, audit, retrieve, annotate, debias, compare, report, doctor):
     app.command()(guarded(_command))
+for _name in COMMANDS:
+    app.command(_name)(guarded(COMMANDS[_name]))
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"shortcutscope {shortcutscope.__version__}")
+        typer.echo(f"shortcutscope {__version__}")
         raise typer.Exit
 
 

@@ -131,9 +131,9 @@ def audit(
     ] = False,
 ) -> None:
     """Audit a trained model for shortcuts and write the report. Exit code 2: found some, 3: not decided."""
-    from shortcutscope.audit.stages import audit as run_audit
     from shortcutscope.audit.stages import estimate_audit
     from shortcutscope.cli.tables import print_estimate, print_verdicts
+    from shortcutscope.facade import audit as run_audit
 
     if train_data and trained_on_these:
         raise InputError(

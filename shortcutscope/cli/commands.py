@@ -1,8 +1,7 @@
-"""The commands beside ``audit``: demo, layers, report, bench and doctor."""
+"""The commands beside ``audit``: demo, layers, report and doctor."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +13,6 @@ from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
-
-SUITES = (
-    "scan", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery", "circuits", "masks",
-    "geometry", "debias", "distillation",
-)  # fmt: skip
 
 
 def demo(
@@ -60,64 +54,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="HTML file; by default report.html in the run.")] = None,
 ) -> None:
     """Write the report of a finished audit again."""
-    from shortcutscope.audit.stages import Audit
+    from shortcutscope.facade import Audit
 
     typer.echo(Audit.open(run).report(out))
-
-
-def bench(
-    suite: Annotated[str, typer.Argument(help=f"{', '.join(SUITES)}.")],
-    quick: Annotated[bool, typer.Option("--quick", help="The small version, within 3 minutes.")] = False,
-    full: Annotated[
-        bool, typer.Option("--full", help="The long version, where there is one: hours.")
-    ] = False,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder with pneumoniamnist.npz.", envvar="SHORTCUTSCOPE_DATA")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
-    figure: Annotated[
-        Path | None, typer.Option(help="PNG file to draw the result to (debias, distillation).")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes; default: one per core.", min=1)] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for models and finished cases; default: the user's cache.")
-    ] = None,
-) -> None:
-    """Run a benchmark; one that was interrupted goes on where it stopped."""
-    if suite not in SUITES:
-        raise InputError(f"no suite {suite!r}; there are {', '.join(SUITES)}")
-    if quick and full:
-        raise InputError("--quick and --full exclude each other; leave both out for the default size")
-    if data is not None and not data.is_dir():
-        raise InputError(f"--data {str(data)!r} is no folder; leave it out to run on phantoms alone")
-
-    from shortcutscope.benchmarks.machine import default_jobs
-    from shortcutscope.benchmarks.records import default_cache
-    from shortcutscope.benchmarks.runner import Settings, run
-    from shortcutscope.files import write_atomically
-
-    chosen = importlib.import_module(f"shortcutscope.benchmarks.suites.{suite}").SUITE
-    if figure is not None and chosen.draw is None:
-        raise InputError(f"{suite} has no figure; leave --figure out")
-    settings = Settings(
-        quick=quick,
-        seed=seed,
-        data=data,
-        cache=cache or default_cache(),
-        jobs=jobs or default_jobs(),
-        full=full,
-    )
-    result = run(chosen, settings, json_file)
-    if json_file:
-        typer.echo(json_file)
-    ran = [case for case in result["cases"] if case["error"] is None]
-    if figure is not None and ran:
-        drawn = chosen.draw(ran)
-        write_atomically(figure, lambda file: drawn.savefig(file, format="png", dpi=150))
-        typer.echo(figure)
-    if result["summary"]["n_failed"] == result["summary"]["n_cases"]:
-        raise InputError(f"every case of {suite!r} failed; the table above has their errors")
 
 
 def doctor() -> None:

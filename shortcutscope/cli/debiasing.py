@@ -108,11 +108,11 @@ def debias(
     seed: Annotated[int, typer.Option(help="Seed of weights, samples and draws.")] = 0,
 ) -> None:
     """Retrain the audited model so that it does without a shortcut; the students are kept in the run."""
-    from shortcutscope.audit.stages import Audit
     from shortcutscope.debias.training.processes import is_first, own_device
     from shortcutscope.debias.training.settings import Training
     from shortcutscope.debias.unlearn import debias as retrain
     from shortcutscope.debias.unlearn import only_shortcut
+    from shortcutscope.facade import Audit
     from shortcutscope.masks.maskset import MaskSet
 
     console = Console()
@@ -140,7 +140,7 @@ def debias(
         "seed": seed,
     }
     if retrieved:
-        chosen = found[finding] if finding else only_shortcut(found)
+        chosen = found[finding or only_shortcut(found).name]
         given["concept"] = chosen.label(loaded, train)
     options = named_values(option or (), "--option")
     for name in recipes:
@@ -284,9 +284,9 @@ def compare(
     seed: Annotated[int, typer.Option(help="Seed of resamples and draws.")] = 0,
 ) -> None:
     """Compare the students of a run with the biased model: what got worse comes first."""
-    from shortcutscope.audit.stages import Audit
     from shortcutscope.cli.tables import print_comparison
-    from shortcutscope.compare.before_after import compare as compared
+    from shortcutscope.facade import Audit
+    from shortcutscope.facade import compare as compared
 
     found = Audit.open(run)
     origin = origin_of(run, model, making, data, reading)

@@ -14,16 +14,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from shortcutscope.audit.stages import Audit, audit
-from shortcutscope.benchmarks.study import MODEL, write_study
-from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.cli.demonstration_unlearning import Unlearned, unlearn
 from shortcutscope.cli.tables import print_verdicts
 from shortcutscope.data.splits import grouped_folds, holdout
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.training.classifier import train_classifier
+from shortcutscope.facade import Audit, audit
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
+from shortcutscope.planting.study import MODEL, write_study
 from shortcutscope.planting.thin import thin_resnet18
 
 PLANTED = ("tag", "noise")

@@ -9,16 +9,15 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
-from shortcutscope.audit.stages import Audit
-from shortcutscope.benchmarks.study import MODEL, Study
 from shortcutscope.cli.tables import print_comparison
-from shortcutscope.compare.before_after import Comparison, compare
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.student import Student
 from shortcutscope.debias.training import Training
 from shortcutscope.debias.unlearn import debias
+from shortcutscope.facade import Audit, Comparison, compare
 from shortcutscope.files import write_atomically
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.planting.study import MODEL, Study
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.report.overlay import draw_overlays
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
-from shortcutscope.benchmarks.machine import machine
-from shortcutscope.benchmarks.records import default_cache
+from shortcutscope.machine import default_cache, machine
 
 
 def describe() -> dict[str, dict[str, str]]:

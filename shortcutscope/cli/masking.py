@@ -55,13 +55,13 @@ def annotate(
     """Draw a mask of a localized finding on every image that carries it."""
     from shortcutscope.data.own_frame import file_source
     from shortcutscope.masks.annotation import annotate_finding
-    from shortcutscope.masks.formats import exporter
+    from shortcutscope.masks.formats import FORMATS
     from shortcutscope.retrieval.findings import finding_of
     from shortcutscope.review.order import review_order
 
     options: dict[str, Any] = {"method": method, "threshold": threshold_choice(threshold)}
     # A mask lies in the space of its image's file where the format knows of one; refused before the work.
-    placed = "sources" in signature(exporter(export_format)).parameters
+    placed = "sources" in signature(FORMATS[export_format].write).parameters
     if export is not None:
         require_writable(export.parent)
     found = finding_of(run, finding)

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from shortcutscope.audit.cost import AuditEstimate
-    from shortcutscope.audit.finding import Finding
-    from shortcutscope.audit.stages import Audit
-    from shortcutscope.compare.result import Comparison
+    from shortcutscope.facade import Audit, Comparison, Finding
     from shortcutscope.models.layers import Layer
 
 _WORST = 10

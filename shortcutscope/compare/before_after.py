@@ -21,13 +21,13 @@ from tqdm.auto import tqdm
 
 from shortcutscope.allowed import check_options
 from shortcutscope.audit.identity import refuse_other_data
-from shortcutscope.audit.stages import Audit
+from shortcutscope.audit.record import AuditRecord
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
 from shortcutscope.compare.networks import BEFORE, After, biased_network, check_networks, named_networks
 from shortcutscope.compare.paired import MaskOf, artifact_relevance, chosen_masks, twin_flips, twins_of
 from shortcutscope.compare.performance import Samples, Scores, logits_of, performance, subgroups
 from shortcutscope.compare.question import Question, pose
-from shortcutscope.compare.result import FILE, Comparison, tidy
+from shortcutscope.compare.result import FILE, ComparisonRecord, tidy
 from shortcutscope.compare.space import Space, matching_layers, measure_space
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -39,14 +39,14 @@ from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["compare"]
 
 #: Verdicts that say that the output follows the concept, the graver one first.
 GRAVE = ("shortcut", "encoded and used, no cost measured", "encoded and used, not associated")
 
 
 def compare(
-    before: nn.Module | Audit,
+    before: nn.Module | AuditRecord,
     after: After,
     data: ImageTable | Mapping[str, ImageTable],
     *,
@@ -70,7 +70,7 @@ def compare(
     device: str | torch.device | None = None,
     batch_size: int = 64,
     progress: bool = True,
-) -> Comparison:
+) -> ComparisonRecord:
     """Compare networks with the biased one they come from.
 
     Parameters
@@ -137,11 +137,11 @@ def compare(
     )
     biased, finding = biased_network(before, model, concept)
     asked = as_head(output, task=task)
-    if isinstance(before, Audit):
+    if isinstance(before, AuditRecord):
         asked = before.asked_head(asked)
     networks = {BEFORE: biased, **named_networks(after)}
     question = pose(data, concept, finding, train=train, positive=positive, others=others, present=present)
-    if isinstance(before, Audit):
+    if isinstance(before, AuditRecord):
         for name, table in question.tables.items():
             planted = isinstance(table.source, PlantedSource)
             refuse_other_data(before.path, table, f"the samples of {name!r}", others=planted)
@@ -183,7 +183,7 @@ def compare(
             "progress": progress,
             # Of the training data, which a balanced table cannot tell; given ones tell it anew.
             "associations": {f.name: f.association for f in before.findings}
-            if isinstance(before, Audit) and train is None
+            if isinstance(before, AuditRecord) and train is None
             else None,
         }
         if refit
@@ -205,7 +205,7 @@ def compare(
             about.append(_describe(name, network, question, space, renamed))
             if name == BEFORE:
                 references = {place: {e.key: e for e in some} for place, some in measured.items()}
-    made = Comparison(
+    made = ComparisonRecord(
         question.name,
         tidy(rows),
         tuple(to_json(about)),

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from shortcutscope.attribution.attribute import attribute
-from shortcutscope.audit.finding import Finding
+from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.naming import finding_named
-from shortcutscope.audit.stages import Audit
+from shortcutscope.audit.record import AuditRecord
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.student import Student
 from shortcutscope.errors import InputError
@@ -128,8 +128,8 @@ def named_networks(after: After) -> dict[str, nn.Module]:
 
 
 def biased_network(
-    before: nn.Module | Audit, model: nn.Module | None, concept: str | Concept | None
-) -> tuple[nn.Module, Finding | None]:
+    before: nn.Module | AuditRecord, model: nn.Module | None, concept: str | Concept | None
+) -> tuple[nn.Module, FindingRecord | None]:
     """The biased network, and the finding that its audit has on the concept.
 
     Raises
@@ -141,7 +141,7 @@ def biased_network(
         if model is not None:
             raise InputError("before is a network already; model= goes with an audit")
         return before, None
-    if not isinstance(before, Audit):
+    if not isinstance(before, AuditRecord):
         raise InputError(f"before is {type(before).__name__}; give the biased network or its Audit")
     if model is None:
         raise InputError("before is an audit, which holds no network: give the audited network as model=")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.audit.audited_data import audited_data, resolve_concepts, training_part
-from shortcutscope.audit.finding import Finding
+from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.naming import read_anew
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
@@ -81,7 +81,7 @@ class Question:
 def pose(
     data: ImageTable | Mapping[str, ImageTable],
     concept: str | Concept | None,
-    finding: Finding | None,
+    finding: FindingRecord | None,
     *,
     train: ImageTable | None,
     positive: int | None,
@@ -127,7 +127,7 @@ def _tables(data: ImageTable | Mapping[str, ImageTable], train: ImageTable | Non
 def _choose(
     tables: Mapping[str, ImageTable],
     concept: str | Concept | None,
-    finding: Finding | None,
+    finding: FindingRecord | None,
     present: Mapping[str, Any],
 ) -> Concept:
     """The concept, with the reading of its column, or its values by sample id where it is no column.
@@ -218,7 +218,7 @@ def _direction(
     tables: Mapping[str, ImageTable],
     concepts: Mapping[str, Concept],
     learned: tuple[ImageTable, Concept] | None,
-    finding: Finding | None,
+    finding: FindingRecord | None,
     positive: int | None,
 ) -> tuple[int, bool, list[str]]:
     """Positive class, whether the concept goes against it, and how that was found out.

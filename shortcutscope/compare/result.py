@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Comparison:
+class ComparisonRecord:
     """What changed from the biased network to each of the others.
 
     Attributes
@@ -94,7 +94,7 @@ class Comparison:
         return goal
 
     @classmethod
-    def open(cls, path: str | Path) -> Comparison:
+    def open(cls, path: str | Path) -> Self:
         """Read a comparison from its file or folder.
 
         Raises
@@ -111,17 +111,6 @@ class Comparison:
             networks = tuple({k: v for k, v in n.items() if k != "rows"} for n in kept["networks"])
             notes = tuple(kept["notes"])
             return cls(kept["concept"], tidy(rows), networks, tuple(kept["tables"]), kept["settings"], notes)
-
-    def report(self, path: str | Path) -> Path:
-        """Write one self-contained HTML file."""
-        from shortcutscope.report.comparison import write_comparison
-
-        return write_comparison(self, Path(path))
-
-    def _repr_html_(self) -> str:
-        from shortcutscope.report.comparison import render_comparison
-
-        return render_comparison(self, page=False)
 
     def __repr__(self) -> str:
         lines = [

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.audit.examination import USE_SAMPLES
-from shortcutscope.audit.stages import Audit, audit
+from shortcutscope.audit.record import AuditRecord
+from shortcutscope.audit.stages import audit
 from shortcutscope.compare.estimate import Estimate, Floats, not_measurable, resample
 from shortcutscope.compare.question import Question
 from shortcutscope.models.frozen import device_of, frozen
@@ -51,7 +52,7 @@ class Space:
         Availability and use at each of them, or why they are not there.
     """
 
-    audit: Audit
+    audit: AuditRecord
     layers: tuple[str, ...]
     depths: tuple[float, ...]
     estimates: tuple[Estimate, ...]

@@ -27,15 +27,15 @@ class JoinedSource:
 
     def read(self, i: int) -> np.ndarray | Tensor:
         """Image `i` in its stored type."""
-        source, own = self.find(i)
+        source, own = self.origin(i)
         return source.read(own)
 
     def identity(self, i: int) -> str:
         """As the source that image `i` is from says."""
-        source, own = self.find(i)
+        source, own = self.origin(i)
         return source.identity(own)
 
-    def find(self, i: int) -> tuple[ImageSource, int]:
+    def origin(self, i: int) -> tuple[ImageSource, int]:
         """The source that image `i` is from, and its number there."""
         split = len(self.first)
         return (self.first, i) if i < split else (self.second, i - split)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import singledispatch
 from pathlib import Path
 
-from shortcutscope.data.joining import JoinedSource
 from shortcutscope.data.manifests.image_names import file_key, portable_name
 from shortcutscope.data.readers.dicom import dicom_size, is_dicom
 from shortcutscope.data.readers.image import UnreadableImageError
@@ -14,16 +13,22 @@ from shortcutscope.data.readers.nifti import is_nifti, nifti_frame
 from shortcutscope.data.readers.orientation import Orientation
 from shortcutscope.data.readers.picture_files import EXIF_TAG, opened_picture
 from shortcutscope.data.readers.waveforms import is_waveform, waveform_length
-from shortcutscope.data.sources import ArraySource, DatasetSource, ImageSource, NpzSource, PathSource, Reading
+from shortcutscope.data.sources import (
+    ArraySource,
+    DatasetSource,
+    ImageSource,
+    NpzSource,
+    PathSource,
+    Reading,
+    origin_of,
+)
 from shortcutscope.extras import MissingExtraError
-from shortcutscope.planting.planting import PlantedSource
 
 #: Size in the displayed frame, and orientation of the stored one.
 OwnFrame = tuple[tuple[int, ...], Orientation]
 _TIFF_COLUMNS, _TIFF_ROWS = 256, 257
 
 
-@singledispatch
 def own_frame(source: ImageSource, i: int) -> OwnFrame:
     """Displayed size and orientation of image `i` of a source, before the table's ``size=``.
 
@@ -34,56 +39,49 @@ def own_frame(source: ImageSource, i: int) -> OwnFrame:
     UnreadableImageError
         When the image cannot be read.
     """
-    size = tuple(int(side) for side in source.read(i).shape[1:])
-    return size, Orientation.identity(len(size))
+    return _stored_frame(*origin_of(source, i))
 
 
 def file_source(source: ImageSource) -> PathSource | None:
     """The files that a source reads, also through planted artifacts; None where images are no files."""
-    if isinstance(source, PlantedSource):
-        return file_source(source.base)
+    while (base := getattr(source, "base", None)) is not None:
+        source = base
     return source if isinstance(source, PathSource) else None
 
 
 def file_name(source: ImageSource, i: int) -> str | None:
     """Name of the file of image `i`, below its source's root; None where it is no file."""
-    if isinstance(source, PlantedSource):
-        return file_name(source.base, i)
-    if isinstance(source, JoinedSource):
-        return file_name(*source.find(i))
+    source, i = origin_of(source, i)
     return portable_name(source.names[i], source.root) if isinstance(source, PathSource) else None
 
 
 def file_key_of(source: ImageSource, i: int) -> str | None:
     """Full path of the file of image `i`, the same for all ways to write it; None where it is no file."""
-    if isinstance(source, PlantedSource):
-        return file_key_of(source.base, i)
-    if isinstance(source, JoinedSource):
-        return file_key_of(*source.find(i))
+    source, i = origin_of(source, i)
     return file_key(source.names[i], source.root) if isinstance(source, PathSource) else None
 
 
-@own_frame.register
-def _(source: PlantedSource, i: int) -> OwnFrame:
-    return own_frame(source.base, i)
+@singledispatch
+def _stored_frame(source: ImageSource, i: int) -> OwnFrame:
+    return _in_memory(source, i)
 
 
-@own_frame.register
+@_stored_frame.register
 def _(source: ArraySource, i: int) -> OwnFrame:
     return _in_memory(ArraySource(source.images, _as_stored(source.reading)), i)
 
 
-@own_frame.register
+@_stored_frame.register
 def _(source: DatasetSource, i: int) -> OwnFrame:
     return _in_memory(DatasetSource(source.dataset, _as_stored(source.reading)), i)
 
 
-@own_frame.register
+@_stored_frame.register
 def _(source: NpzSource, i: int) -> OwnFrame:
     return _in_memory(source.reread(_as_stored(source.reading)), i)
 
 
-@own_frame.register
+@_stored_frame.register
 def _(source: PathSource, i: int) -> OwnFrame:
     path = source.path(i)
     header = _from_header(path, source.reading)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.own_frame import file_name, own_frame
+from shortcutscope.data.rows import Rows
 from shortcutscope.data.sample_names import plain_name
 from shortcutscope.data.transform_geometry import follow
 from shortcutscope.errors import InputError
 
-if TYPE_CHECKING:
-    from shortcutscope.data.samples import SampleTable
 
-
-def image_name(table: SampleTable, i: int, *, keep_paths: bool = True) -> str:
+def image_name(table: Rows, i: int, *, keep_paths: bool = True) -> str:
     """What other tools call the image of row `i`: its file below the table's root, else its sample id.
 
     Without `keep_paths` it is the sample id with the file's ending.
@@ -26,7 +22,7 @@ def image_name(table: SampleTable, i: int, *, keep_paths: bool = True) -> str:
     return plain_name(sample_id, name) if name is None or not keep_paths else name
 
 
-def mask_geometry(table: SampleTable, i: int, image: Tensor | None = None) -> Geometry:
+def mask_geometry(table: Rows, i: int, image: Tensor | None = None) -> Geometry:
     """Geometry in which a mask of model input `i` lies: of a signal (leads, time), else that of the sample.
 
     Raises
@@ -47,7 +43,7 @@ def mask_geometry(table: SampleTable, i: int, image: Tensor | None = None) -> Ge
     return geometry.with_leads(leads)
 
 
-def sample_geometry(table: SampleTable, i: int, image: Tensor | None = None) -> Geometry:
+def sample_geometry(table: Rows, i: int, image: Tensor | None = None) -> Geometry:
     """Where the pixels of model input `i` lie in the image's own file.
 
     Parameters

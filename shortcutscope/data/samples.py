@@ -21,8 +21,10 @@ from shortcutscope.data import verification
 from shortcutscope.data.duplicates import one_group_a_picture
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.manifests.columns import ROLES, Roles, encode_labels, require_columns, role_frame
+from shortcutscope.data.own_frame import file_name
 from shortcutscope.data.privacy import without_folders
 from shortcutscope.data.readers.image import to_float
+from shortcutscope.data.sample_geometry import sample_geometry
 from shortcutscope.data.sources import ImageSource, MaskSource, as_array
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.transform import Transform, fingerprint_of
@@ -151,8 +153,6 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
 
         See :func:`shortcutscope.data.sample_geometry.sample_geometry`.
         """
-        from shortcutscope.data.sample_geometry import sample_geometry
-
         return sample_geometry(self, i, image)
 
     @property
@@ -168,8 +168,6 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
     @property
     def files(self) -> dict[str, str]:
         """Sample id to the name of its image's file below the table's root; empty without files."""
-        from shortcutscope.data.own_frame import file_name
-
         ids = self.frame["sample_id"].tolist()
         named = zip(ids, (file_name(self.source, int(row)) for row in self.rows), strict=True)
         return {sample_id: name for sample_id, name in named if name is not None}

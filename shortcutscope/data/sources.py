@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from shortcutscope.data.readers.image import (
     resize,
     to_mode,
 )
-from shortcutscope.data.readers.picture_files import from_pillow
+from shortcutscope.data.readers.pillow import from_pillow
 from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size, checked_limit
 from shortcutscope.errors import InputError
 
@@ -48,6 +48,22 @@ class ImageSource(Protocol):
     def identity(self, i: int) -> str:
         """Text that changes with the content of image `i`, the same on every machine, without decoding it."""
         ...
+
+
+@runtime_checkable
+class DerivedSource(Protocol):
+    """Images that are made of those of other sources."""
+
+    def origin(self, i: int) -> tuple[ImageSource, int]:
+        """The source that image `i` is from, and its number there."""
+        ...
+
+
+def origin_of(source: ImageSource, i: int) -> tuple[ImageSource, int]:
+    """The source that image `i` was read from in the end, and its number there."""
+    while isinstance(source, DerivedSource):
+        source, i = source.origin(i)
+    return source, i
 
 
 class MaskSource(Protocol):

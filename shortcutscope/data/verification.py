@@ -6,19 +6,18 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from shortcutscope.data.own_frame import file_source
 from shortcutscope.data.readers.dicom import is_dicom
 from shortcutscope.data.readers.dicom_scale import GreyScale, grey_scale, scale_problems
 from shortcutscope.data.readers.image import UnreadableImageError
+from shortcutscope.data.rows import Rows
 from shortcutscope.errors import InputError
-
-if TYPE_CHECKING:
-    from shortcutscope.data.samples import SampleTable
 
 _Value = TypeVar("_Value")
 _SHOWN = 5
@@ -44,7 +43,7 @@ class Inspection:
 
 
 class _Inspector(Dataset[Inspection]):
-    def __init__(self, table: SampleTable) -> None:
+    def __init__(self, table: Rows) -> None:
         self.table = table
 
     def __len__(self) -> int:
@@ -86,10 +85,8 @@ def _digest(image: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
-def _scale(table: SampleTable, row: int) -> GreyScale | None:
+def _scale(table: Rows, row: int) -> GreyScale | None:
     """Of a DICOM file that is shown as it asks."""
-    from shortcutscope.data.own_frame import file_source
-
     source = file_source(table.source)
     if source is None or source.reading.window != "file":
         return None
@@ -97,7 +94,7 @@ def _scale(table: SampleTable, row: int) -> GreyScale | None:
     return grey_scale(path) if is_dicom(path) else None
 
 
-def inspect(table: SampleTable, *, workers: int, progress: bool) -> list[Inspection]:
+def inspect(table: Rows, *, workers: int, progress: bool) -> list[Inspection]:
     """Decode every image and mask once, in row order."""
     # A generator of its own: without one a DataLoader draws its seed from torch's global generator.
     loader: DataLoader[Inspection] = DataLoader(
@@ -115,7 +112,7 @@ def inspect(table: SampleTable, *, workers: int, progress: bool) -> list[Inspect
     return found
 
 
-def check_repeatable(table: SampleTable) -> None:
+def check_repeatable(table: Rows) -> None:
     """Refuse a source or transform that gives another image at every read.
 
     Raises
@@ -123,7 +120,7 @@ def check_repeatable(table: SampleTable) -> None:
     InputError
         When two reads of the first image differ.
     """
-    first, second = (table[0][0] for _ in range(2))
+    first, second = (table.transformed(table.image(0)) for _ in range(2))
     if not torch.equal(torch.nan_to_num(first), torch.nan_to_num(second)):
         raise InputError(
             f"two reads of the image {names_of(table)[0]!r} differ, so the transform or the "
@@ -131,7 +128,7 @@ def check_repeatable(table: SampleTable) -> None:
         )
 
 
-def problems(table: SampleTable, found: Sequence[Inspection], channels: int | None) -> list[str]:
+def problems(table: Rows, found: Sequence[Inspection], channels: int | None) -> list[str]:
     """One sentence per kind of trouble among the readable images, each naming samples."""
     ids = names_of(table)
     refused = _named([f"{ids[i.row]!r} ({i.refused})" for i in found if i.refused], "image(s) do not fit")
@@ -164,7 +161,7 @@ def problems(table: SampleTable, found: Sequence[Inspection], channels: int | No
     return [text for text in texts if text]
 
 
-def names_of(table: SampleTable) -> list[str]:
+def names_of(table: Rows) -> list[str]:
     """What the images are called in errors, which stay with the user: by their files, else by their ids."""
     files = table.files
     return [files.get(sample_id, sample_id) for sample_id in table.frame["sample_id"].tolist()]
@@ -214,7 +211,7 @@ def refuse(sentences: Iterable[str]) -> None:
         )
 
 
-def unreadable_problem(table: SampleTable, unreadable: Sequence[Inspection]) -> str:
+def unreadable_problem(table: Rows, unreadable: Sequence[Inspection]) -> str:
     """Sentence that names the unreadable images with their reasons."""
     names = names_of(table)
     named = [f"{names[i.row]!r} ({i.unreadable})" for i in unreadable]

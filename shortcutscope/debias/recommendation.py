@@ -14,7 +14,7 @@ from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
-    from shortcutscope.audit.finding import Finding
+    from shortcutscope.audit.finding import FindingRecord
 
 #: With fewer clean samples than this, more of them would help most.
 FEW_CLEAN = 100
@@ -48,7 +48,7 @@ class Recommendation:
         return "\n".join(filter(None, (f"{self.recipe}: {self.why}", self.expects)))
 
 
-def recommend(materials: Materials, finding: Finding | None = None) -> Recommendation:
+def recommend(materials: Materials, finding: FindingRecord | None = None) -> Recommendation:
     """Choose among the recipes whose needs are met.
 
     Parameters

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from shortcutscope.audit.stages import Audit
+from shortcutscope.audit.record import AuditRecord
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.heads.head import Head, Output, as_head
@@ -41,7 +41,7 @@ def trained_head(
     """
     head, first = as_head(output), tables[0]
     if run is not None:
-        head = Audit.open(run).asked_head(head)
+        head = AuditRecord.open(run).asked_head(head)
     require_plain(model)
     labels = np.concatenate([table.frame["label"].to_numpy() for table in tables])
     images = torch.stack([first[row][0] for row in range(min(TRIED, len(first)))])

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import nn
 
-import shortcutscope
+from shortcutscope._version import __version__
 from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.disk import checksum, inside, intact
 from shortcutscope.errors import InputError
@@ -140,7 +140,7 @@ class Student:
 
 def version() -> str:
     """Of the package, for the record."""
-    return str(shortcutscope.__version__)
+    return __version__
 
 
 def student_folder(run: Path, recipe: str) -> Path:

@@ -11,10 +11,10 @@ import numpy as np
 from torch import nn
 
 from shortcutscope.allowed import check_options
-from shortcutscope.audit.finding import Finding
+from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
 from shortcutscope.audit.naming import finding_named, over, read_again, read_anew
-from shortcutscope.audit.stages import Audit
+from shortcutscope.audit.record import AuditRecord
 from shortcutscope.data.apart import assert_tables_apart, shared_rows
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
@@ -44,7 +44,7 @@ def debias(
     *,
     recipe: str = "recommended",
     clean: ImageTable | None = None,
-    audit: Audit | Finding | str | Path | None = None,
+    audit: AuditRecord | FindingRecord | str | Path | None = None,
     finding: str | None = None,
     concept: str | Concept | None = None,
     present: Mapping[str, Any] | None = None,
@@ -255,16 +255,16 @@ def _require_used(initial: Callable[[int], nn.Module] | None, materials: Materia
 
 
 def _findings_of(
-    audit: Audit | Finding | str | Path | None, name: str | None
-) -> tuple[Finding | None, tuple[Finding, ...]]:
+    audit: AuditRecord | FindingRecord | str | Path | None, name: str | None
+) -> tuple[FindingRecord | None, tuple[FindingRecord, ...]]:
     """The finding to unlearn, and all of its audit."""
-    if audit is None or isinstance(audit, Finding):
+    if audit is None or isinstance(audit, FindingRecord):
         return audit, () if audit is None else (audit,)
-    opened = audit if isinstance(audit, Audit) else Audit.open(audit)
+    opened = audit if isinstance(audit, AuditRecord) else AuditRecord.open(audit)
     return opened[name] if name is not None else only_shortcut(opened), opened.findings
 
 
-def only_shortcut(audit: Audit) -> Finding:
+def only_shortcut(audit: AuditRecord) -> FindingRecord:
     """The one shortcut of an audit.
 
     Raises
@@ -310,9 +310,9 @@ def _require_apart(train: ImageTable, clean: ImageTable | None, others: dict[str
 
 def _concept(
     concept: str | Concept | None,
-    found: Finding | None,
+    found: FindingRecord | None,
     tables: Sequence[ImageTable],
-    findings: Sequence[Finding] = (),
+    findings: Sequence[FindingRecord] = (),
     present: Mapping[str, Any] | None = None,
 ) -> Concept | None:
     """The concept of all tables' samples, or None where no column of the training samples holds it.
@@ -375,7 +375,7 @@ def _input_masks(
     return lambda row: masks(rows[row])
 
 
-def _folder(out: str | Path | None, found: Finding | None, recipe: str) -> Path | None:
+def _folder(out: str | Path | None, found: FindingRecord | None, recipe: str) -> Path | None:
     if out is not None:
         return Path(out) / slug(recipe)
     return student_folder(found.run, recipe) if found is not None and found.run is not None else None

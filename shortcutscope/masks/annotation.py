@@ -12,7 +12,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from shortcutscope.allowed import check_options
-from shortcutscope.audit.finding import Finding
+from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
 from shortcutscope.data.sample_geometry import image_name, mask_geometry
 from shortcutscope.data.sample_names import as_ids
@@ -226,7 +226,7 @@ def _heat_file(folder: Path, sample_id: str) -> Path:
 
 
 def annotate_finding(
-    finding: Finding,
+    finding: FindingRecord,
     model: nn.Module,
     table: ImageTable,
     samples: Sequence[str] | None = None,
@@ -287,7 +287,7 @@ def refuse_symmetric(concept: Concept) -> None:
         )
 
 
-def refuse_unencoded(finding: Finding) -> None:
+def refuse_unencoded(finding: FindingRecord) -> None:
     """Raise InputError for a finding that no layer encodes."""
     if finding.encoded.get("value") is False:
         raise InputError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,11 @@ from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.data.sample_names import as_ids
 from shortcutscope.disk import inside
 from shortcutscope.errors import InputError
+from shortcutscope.masks.formats import FORMATS
 from shortcutscope.masks.manifest import JOURNAL, MANIFEST, read_journal, read_manifest, write_manifest
 from shortcutscope.masks.mask_files import Mask, MaskEntry, read_mask
-from shortcutscope.masks.writer import MaskWriter
 
-if TYPE_CHECKING:
-    from shortcutscope.data.table import ImageTable
-
-__all__ = ["MaskEntry", "MaskSet", "MaskWriter"]
+__all__ = ["MaskEntry", "MaskSet"]
 
 _SHOWN = 8
 _MEAN_SIDE = 64
@@ -200,15 +197,6 @@ class MaskSet:
         write_manifest(self.folder / MANIFEST, self.name, changed.values(), self.provenance)
         return replace(self, entries=tuple(changed[name] for name in self.sample_ids))
 
-    def review(self, table: ImageTable, **options: Any) -> Any:
-        """A grid in Jupyter to accept and reject the masks, drawn over their images.
-
-        See :func:`shortcutscope.review.masks.review_masks`; needs the extra ``jupyter``.
-        """
-        from shortcutscope.review.masks import review_masks
-
-        return review_masks(self, table, **options)
-
     def export(self, path: str | Path, format: str = "coco", **options: Any) -> Path:
         """Write the masks for another tool.
 
@@ -226,9 +214,7 @@ class MaskSet:
         InputError
             For an unknown format, masks that the format cannot hold, or a missing optional package.
         """
-        from shortcutscope.masks.formats import exporter
-
-        return exporter(format)(self, Path(path), **options)
+        return FORMATS[format].write(self, Path(path), **options)
 
     # Summing up
 

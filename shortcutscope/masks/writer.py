@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, Any, Self
 
 import numpy.typing as npt
 
@@ -27,11 +27,8 @@ from shortcutscope.masks.manifest import (
     write_manifest,
 )
 from shortcutscope.masks.mask_files import Kind, MaskEntry, checked_mask, describe, mask_file, write_mask
+from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.versions import DRAWING
-
-if TYPE_CHECKING:
-    from shortcutscope.masks.maskset import MaskSet
-
 
 #: In the provenance; it may change as a person accepts masks, and each mask's file says what held for it.
 PRIOR = "area_prior"
@@ -203,8 +200,6 @@ class MaskWriter:
 
     def close(self) -> MaskSet:
         """Finish the set: the journal becomes ``masks.json``."""
-        from shortcutscope.masks.maskset import MaskSet
-
         if not self._finished:
             journal = self.folder / JOURNAL
             if self._journal is not None or journal.exists() or self._kept is None:

@@ -91,6 +91,10 @@ class PlantedSource:
     def __len__(self) -> int:
         return len(self.base)
 
+    def origin(self, i: int) -> tuple[ImageSource, int]:
+        """The clean image."""
+        return self.base, i
+
     def read(self, i: int) -> Array:
         """Image `i` with its artifacts, in the stored type."""
         return self.read_layers(i)[0]

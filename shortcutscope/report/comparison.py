@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-import shortcutscope
+from shortcutscope._version import __version__
 from shortcutscope.files import write_atomically
 from shortcutscope.report import comparison_figures as figures
 from shortcutscope.report import wording
-from shortcutscope.report.html import environment
+from shortcutscope.report.environment import environment
 from shortcutscope.report.run_files import number
 
 if TYPE_CHECKING:
-    from shortcutscope.compare.before_after import Comparison
+    from shortcutscope.compare.result import ComparisonRecord
 
 #: Metric to its heading and what it says.
 METRICS: Mapping[str, tuple[str, str]] = {
@@ -65,7 +65,7 @@ MAX_LAYER_FIGURES = 12
 _serial = itertools.count(1)
 
 
-def render_comparison(comparison: Comparison, *, page: bool = True, inside: bool = False) -> str:
+def render_comparison(comparison: ComparisonRecord, *, page: bool = True, inside: bool = False) -> str:
     """The comparison as a page that loads nothing from anywhere, or as an element for a notebook.
 
     With `inside` it is part of the report of an audit, whose script it shares.
@@ -77,7 +77,7 @@ def render_comparison(comparison: Comparison, *, page: bool = True, inside: bool
     return template.render(report=report, figures=drawn, uid=uid, page=page, inside=inside)
 
 
-def write_comparison(comparison: Comparison, path: Path) -> Path:
+def write_comparison(comparison: ComparisonRecord, path: Path) -> Path:
     """Write the page, whole or not at all."""
     content = render_comparison(comparison).encode()
     write_atomically(path, lambda file: file.write(content))
@@ -97,7 +97,7 @@ def draw_comparison(report: Mapping[str, Any], uid: str) -> dict[str, list[Marku
     }
 
 
-def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
+def summarize_comparison(comparison: ComparisonRecord) -> dict[str, Any]:
     """Everything that the page says, as plain data.
 
     Returns
@@ -111,7 +111,7 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
     main = comparison.settings.get("main")
     missing = [row for row in rows if row["note"].startswith("not measurable")]
     return {
-        "version": shortcutscope.__version__,
+        "version": __version__,
         "title": f"Before and after, by {comparison.concept}",
         "concept": comparison.concept,
         "headline": _headline(comparison, rows),
@@ -131,12 +131,12 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def biased_name(comparison: Comparison) -> str:
+def biased_name(comparison: ComparisonRecord) -> str:
     """Name of the network that the others are compared with."""
     return str(comparison.networks[0]["name"])
 
 
-def _rows(comparison: Comparison) -> list[dict[str, Any]]:
+def _rows(comparison: ComparisonRecord) -> list[dict[str, Any]]:
     """Every row with its texts, in the order of the frame: what got worse first."""
     first = biased_name(comparison)
     layers = {
@@ -206,7 +206,7 @@ def _ends(numbers: Mapping[str, float | None], prefix: str) -> tuple[float, floa
     return None if low is None or high is None else (low, high)
 
 
-def _headline(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> str:
+def _headline(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> str:
     """Whether the shortcut is gone, what that gained, and how many things got worse."""
     first, others = comparison.networks[0], comparison.networks[1:]
     worse = len(comparison.worse)
@@ -240,7 +240,7 @@ def _headline(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(told)
 
 
-def _chance(comparison: Comparison) -> str:
+def _chance(comparison: ComparisonRecord) -> str:
     n = comparison.compared
     return (
         f"Each of the {n} intervals leaves out zero by chance once in twenty times, half of them on "
@@ -249,7 +249,7 @@ def _chance(comparison: Comparison) -> str:
     )
 
 
-def _facts(comparison: Comparison) -> list[dict[str, str]]:
+def _facts(comparison: ComparisonRecord) -> list[dict[str, str]]:
     settings = comparison.settings
     direction = "against" if settings.get("against") else "with"
     facts = [
@@ -269,7 +269,7 @@ def _facts(comparison: Comparison) -> list[dict[str, str]]:
     return [{"label": label, "value": value} for label, value in facts]
 
 
-def _overview(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _overview(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One line per network on the main table: what the field reports, and use at the decision layer."""
     main = comparison.settings.get("main")
     shown = [m for m in OVERVIEW if any(_is_main(r, main, m) and r["value"] is not None for r in rows)]
@@ -297,7 +297,7 @@ def _is_main(row: Mapping[str, Any], main: Any, metric: str) -> bool:
     return row["table"] == main and row["metric"] == metric and row["part"] in DRAWN
 
 
-def _metrics(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _metrics(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Per metric its rows by table, networks in the order given."""
     order = {n["name"]: k for k, n in enumerate(comparison.networks)}
     made = []
@@ -313,7 +313,7 @@ def _metrics(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[
     return made
 
 
-def _layers(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _layers(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Per new network its layers with availability and use, and those of the biased network."""
     first = biased_name(comparison)
     own = {(r["network"], r["metric"], r["detail"]): r for r in rows if r["part"] == "layer"}

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from shortcutscope.compare.result import FILE, ComparisonRecord
 from shortcutscope.files import write_atomically
 from shortcutscope.report import figures
+from shortcutscope.report.comparison import render_comparison
+from shortcutscope.report.environment import environment
 from shortcutscope.report.gallery import read_gallery
 from shortcutscope.report.summary import summarize
 
@@ -24,18 +25,6 @@ FINDING_FIGURES = ("availability", "use", "cell_map", "zones", "lit", "layer_map
 
 # Fragments share the document of a notebook, so that each needs ids of its own.
 _serial = itertools.count(1)
-
-
-@cache
-def environment() -> Environment:
-    """Jinja with escaping always on; a name that a template misspells is an error, not an empty string."""
-    return Environment(
-        loader=PackageLoader("shortcutscope", "report/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def render(run_dir: str | Path) -> str:
@@ -84,13 +73,10 @@ def _render(template: str, run_dir: str | Path, *, uid: str, page: bool) -> str:
 
 def _compared(run: Path) -> Markup | None:
     """Before and after, where networks were compared in this run."""
-    from shortcutscope.compare.result import FILE, Comparison
-    from shortcutscope.report.comparison import render_comparison
-
     if not (run / FILE).exists():
         return None
     # The template escapes what it is given.
-    return Markup(render_comparison(Comparison.open(run / FILE), page=False, inside=True))
+    return Markup(render_comparison(ComparisonRecord.open(run / FILE), page=False, inside=True))
 
 
 def draw(report: Mapping[str, Any], uid: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from shortcutscope.audit.finding import Finding
+from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json
@@ -63,7 +63,7 @@ def retrieval_of(run: str | Path, finding: str, *, marks: Marks | None = None, *
     return made
 
 
-def finding_of(run: Path, name: str) -> Finding:
+def finding_of(run: Path, name: str) -> FindingRecord:
     """A finding of a run by its name.
 
     Raises
@@ -71,7 +71,7 @@ def finding_of(run: Path, name: str) -> Finding:
     InputError
         When there is none of that name.
     """
-    findings = [Finding.from_dict(entry) for entry in read_json(run / "findings.json")]
+    findings = [FindingRecord.from_dict(entry) for entry in read_json(run / "findings.json")]
     for found in findings:
         if found.name == name:
             return replace(found, run=run)

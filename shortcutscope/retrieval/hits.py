@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,24 @@ from shortcutscope.files import read_frame, read_object, write_atomically, write
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
-    from shortcutscope.retrieval.retrieval import Retrieval
 
 #: Longest side of a picture in pixels, and how many a notebook shows.
 SIDE = 96
 SHOWN = 48
 _COLUMNS = ("rank", "sample_id", "score", "mark")
+
+
+class TakesMarks(Protocol):
+    """What ranks anew by what a person says of samples, as `shortcutscope.retrieval.retrieval.Retrieval`."""
+
+    def mark(self, answers: Mapping[str, bool | None], *, who: str = "", when: str = "") -> Any:
+        """Take answers: sample id to True or False, or None for one that is taken back."""
+        ...
+
+    @property
+    def advice(self) -> Any:
+        """Whether to go on marking."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,7 +66,7 @@ class Hits:
     frame: pd.DataFrame
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Picture] = field(default_factory=dict)
-    retrieval: Retrieval | None = None
+    retrieval: TakesMarks | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -139,15 +151,6 @@ class Hits:
         with intact(folder, "a folder of hits", "retrieve again"):
             kept: dict[str, Picture] = load_file(pictures) if pictures.exists() else {}
             return cls(told["name"], frame, tuple(told["notes"]), kept)
-
-    def review(self, **options: Any) -> Any:
-        """A grid in Jupyter to accept and reject the hits by click and by keyboard.
-
-        See :func:`shortcutscope.review.hits.review`; needs the extra ``jupyter``.
-        """
-        from shortcutscope.review.hits import review
-
-        return review(self, **options)
 
     def _repr_html_(self) -> str:
         rows = list(self.frame.head(SHOWN).itertuples())

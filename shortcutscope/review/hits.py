@@ -26,7 +26,7 @@ _WORDS = {
 }
 
 
-def review(hits: Hits, *, who: str = "", when: str = "") -> AnyWidget:
+def review_hits(hits: Hits, *, who: str = "", when: str = "") -> AnyWidget:
     """Show hits in a grid to accept and reject.
 
     Click a picture, or move with the arrow keys and press ``a`` (carries it), ``r`` (free of it) or ``u``

@@ -7,7 +7,7 @@ import pytest
 
 from shortcutscope import cli
 from shortcutscope.audit.conclusion import conclude_audit as conclude_records
-from shortcutscope.audit.finding import Finding
+from shortcutscope.facade import Finding
 
 NO_SCREEN = {}
 

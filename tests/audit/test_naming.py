@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shortcutscope.audit.finding import Finding, untested
+from shortcutscope.audit.finding import untested
 from shortcutscope.audit.naming import finding_named, read_anew
 from shortcutscope.compare.question import pose
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.unlearn import _concept
 from shortcutscope.errors import InputError
+from shortcutscope.facade import Finding
 from shortcutscope.probes.concept import Concept
 
 N = 60

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import shortcutscope as ss
-from shortcutscope.benchmarks.training import train_classifier
+from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.planting.planting import clean_twin
 from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d, thin_resnet18

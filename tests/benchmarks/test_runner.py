@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from shortcutscope.benchmarks.records import Records, default_cache
+from shortcutscope.benchmarks.records import Records
 from shortcutscope.benchmarks.runner import Settings, Suite, run
 from shortcutscope.benchmarks.suites.screen import Screen
+from shortcutscope.machine import default_cache
 
 SPAWNED = """
 import os

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from shortcutscope.audit.stages import audit
-from shortcutscope.benchmarks.study import MODEL, Study, write_study
-from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.cli import main
-from shortcutscope.compare.result import Comparison
 from shortcutscope.debias.recipes import RECIPES
+from shortcutscope.debias.training.classifier import train_classifier
+from shortcutscope.facade import Comparison
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
+from shortcutscope.planting.study import MODEL, Study, write_study
 from shortcutscope.planting.thin import thin_resnet18
 
 

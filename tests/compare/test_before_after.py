@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 import shortcutscope as ss
-from shortcutscope.benchmarks.training import train_classifier
-from shortcutscope.compare.before_after import Comparison, compare
 from shortcutscope.compare.estimate import Estimate, paired_rows, resample
 from shortcutscope.compare.performance import logits_of
 from shortcutscope.compare.space import matching_layers
+from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.errors import InputError
+from shortcutscope.facade import Comparison, compare
 from shortcutscope.planting.planting import artifact_mask, clean_twin, everywhere
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.stats.bootstrap import cluster_weights, percentile_interval

@@ -88,8 +88,8 @@ def test_r7_images_go_by_ids_in_exports_and_come_back(table, tmp_path):
             assert ("mueller_4711" in text.replace(str(tmp_path), "")) == keep
     plain = MaskSet.open(tmp_path / "masksFalse")
     named = masks.export(tmp_path / "again", "cvat")  # with the files' names, read by a set without
-    from shortcutscope.masks.formats import importer
+    from shortcutscope.masks.formats import FORMATS
 
-    back = importer("cvat")(named, tmp_path / "back", like=plain)
+    back = FORMATS["cvat"].read(named, tmp_path / "back", like=plain)
     assert sorted(back.sample_ids) == sorted(ids)
     assert default_id(NAMES[0]) == ids[0]

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import shortcutscope as ss
-from shortcutscope.audit.finding import Finding
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.debias.materials import Materials
@@ -22,6 +21,7 @@ from shortcutscope.debias.teacher import teacher_training
 from shortcutscope.debias.training.settings import RATES, Training
 from shortcutscope.debias.unlearn import _concept, _values, require
 from shortcutscope.errors import InputError
+from shortcutscope.facade import Finding
 from shortcutscope.files import write_json
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.planting.thin import ThinResNet

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shortcutscope.benchmarks.study import write_study
 from shortcutscope.cli import main
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
+from shortcutscope.planting.study import write_study
 
 NETWORK = '''
 import torch

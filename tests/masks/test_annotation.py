@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcutscope.audit.finding import Finding
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, StaleRunError
+from shortcutscope.facade import Finding
 from shortcutscope.masks.annotation import annotate, annotate_finding, heat_map
 from shortcutscope.masks.drawing import WHERE, WHETHER
 from shortcutscope.masks.learning import balanced, early_layers

@@ -9,7 +9,8 @@ from PIL import Image
 from shortcutscope.data.readers.orientation import Orientation
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.masks.mask_files import mask_file
-from shortcutscope.masks.maskset import MaskSet, MaskWriter
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.writer import MaskWriter
 
 PROVENANCE = {"model": "f" * 64, "layers": ["layer1", "layer3"], "concept": "ruler", "threshold": 0.37}
 

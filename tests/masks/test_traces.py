@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+import shortcutscope as ss
 from shortcutscope.data.table import ImageTable
-from shortcutscope.masks.maskset import MaskSet, MaskWriter
+from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.traces import leads_named, span_outlines
+from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.report.overlay import draw_areas, draw_overlays
 from shortcutscope.review.mask_pictures import mask_pictures
 
@@ -44,6 +46,6 @@ def test_signals_are_drawn_in_figures_and_in_the_grid(problem):
     assert masks.mean_mask().shape == (12, 64)
     assert len(draw_areas(masks).axes) == 3
     pytest.importorskip("anywidget")
-    items = masks.review(table, order=None).items
+    items = ss.review(masks, table, order=None).items
     assert items[2]["overlay"]["size"] == [216, 320]
     assert items[2]["overlay"]["path"].count("M") == 2

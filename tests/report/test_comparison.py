@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from shortcutscope.compare.estimate import Estimate, not_measurable, paired_rows
-from shortcutscope.compare.result import Comparison, tidy
+from shortcutscope.compare.result import tidy
+from shortcutscope.facade import Comparison
 from shortcutscope.report.comparison import (
     render_comparison,
     signed,

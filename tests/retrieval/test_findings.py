@@ -4,12 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shortcutscope.audit.finding import Finding
 from shortcutscope.audit.identity import keep_identity
 from shortcutscope.audit.run_directory import RunDirectory
-from shortcutscope.audit.stages import Audit
 from shortcutscope.cli import main
 from shortcutscope.errors import InputError
+from shortcutscope.facade import Audit, Finding
 from shortcutscope.retrieval.findings import retrieval_of
 from shortcutscope.retrieval.marks import Marks, marks_path
 from shortcutscope.scan.scanner import scan

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import shortcutscope as ss
 from shortcutscope.errors import InputError
 from shortcutscope.retrieval.hits import Hits
 from shortcutscope.retrieval.retrieval import Retrieval
@@ -26,7 +27,7 @@ def few_hits(n=7, retrieval=None):
 
 def test_answers_reach_the_retrieval(planted):
     retrieval = Retrieval.from_marks(planted.scanned, planted.rare[:8])
-    widget = retrieval.hits(20).review(who="AB")
+    widget = ss.review(retrieval.hits(20), who="AB")
     asked = [item["id"] for item in widget.items if item["mark"] is None][:2]
     widget.answers = {asked[0]: True, asked[1]: False}
     widget._handle_custom_msg({"type": "submit"}, [])
@@ -37,7 +38,7 @@ def test_answers_reach_the_retrieval(planted):
 
 
 def test_what_a_browser_sends_is_checked():
-    widget = few_hits().review()
+    widget = ss.review(few_hits())
     widget.answers = {"s1": True, "stranger": True, "s2": "yes"}
     assert widget.answers == {"s1": True}
     assert "no retrieval" in widget.submit()
@@ -46,14 +47,14 @@ def test_what_a_browser_sends_is_checked():
 
 def test_refused_marks_are_told_and_not_raised(planted):
     retrieval = Retrieval.from_marks(planted.scanned, planted.rare[:5])
-    widget = retrieval.hits(200).review()
+    widget = ss.review(retrieval.hits(200))
     widget.answers = {planted.rare[0]: False}
     assert widget.submit().startswith("Not taken: 4 carriers")
 
 
 def test_nothing_to_review_and_a_missing_extra(monkeypatch):
     with pytest.raises(InputError, match="no hits"):
-        Hits("x", few_hits().frame.head(0)).review()
+        ss.review(Hits("x", few_hits().frame.head(0)))
     whole = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -63,13 +64,13 @@ def test_nothing_to_review_and_a_missing_extra(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"shortcutscope\[jupyter\]"):
-        few_hits().review()
+        ss.review(few_hits())
 
 
 @pytest.fixture
 def page(open_grid):
     """The grid with seven hits."""
-    return open_grid(few_hits().review())
+    return open_grid(ss.review(few_hits()))
 
 
 def cell(page, k):

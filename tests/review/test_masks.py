@@ -16,9 +16,11 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from skimage.draw import polygon2mask
 
+import shortcutscope as ss
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.masks.maskset import MaskSet, MaskWriter
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import artifact_mask, plant
@@ -77,26 +79,26 @@ def test_what_a_look_is_worth_most_comes_first(masks, table, order, expected):
 
 
 def test_the_largest_first_some_and_few(masks, table):
-    shares = [masks.entry(name).share for name in shown(masks.review(table, order="area"))]
+    shares = [masks.entry(name).share for name in shown(ss.review(masks, table, order="area"))]
     assert shares == sorted(shares, reverse=True)
-    assert shown(masks.review(table, samples=["s4", "s0", "s4"], order=None)) == ["s4", "s0"]
-    few = masks.review(table, count=2)
+    assert shown(ss.review(masks, table, samples=["s4", "s0", "s4"], order=None)) == ["s4", "s0"]
+    few = ss.review(masks, table, count=2)
     assert shown(few) == ["s1", "s3"]
     assert "(2 of 8 masks)" in few.words["question"]
-    assert shown(masks.review(table.take([2, 5]))) == ["s2", "s5"]
+    assert shown(ss.review(masks, table.take([2, 5]))) == ["s2", "s5"]
 
 
 def test_mask_and_image_lie_on_each_other(masks, table):
-    for item in masks.review(table, order=None).items:
+    for item in ss.review(masks, table, order=None).items:
         row = int(item["id"][1:])
         np.testing.assert_array_equal(picture(item), (table.image(row)[0].numpy() * 255).round())
         mask = filled(item["overlay"]["path"], tuple(item["overlay"]["size"]))
         assert np.array_equal(mask, masks.mask(item["id"])), "before the transform, which mirrors"
-    assert masks.review(table, samples=["s1"]).items[0]["score"].endswith("%, flagged")
+    assert ss.review(masks, table, samples=["s1"]).items[0]["score"].endswith("%, flagged")
 
 
 def test_answers_are_kept_on_the_disk_and_taken_back(masks, table):
-    widget = masks.review(table, who="AB", when="2024-05-01")
+    widget = ss.review(masks, table, who="AB", when="2024-05-01")
     assert widget.submit() == "No answer is new."
     widget.answers = {"s0": True, "s1": False, "s5": None, "stranger": True, "s2": "yes"}
     assert widget.answers == {"s0": True, "s1": False, "s5": None}
@@ -122,7 +124,7 @@ def test_answers_are_kept_on_the_disk_and_taken_back(masks, table):
 
 
 def test_what_cannot_be_kept_is_told_and_not_raised(masks, table):
-    widget = masks.review(table)
+    widget = ss.review(masks, table)
     (masks.folder / "masks.json").unlink()
     widget.answers = {"s0": True}
     assert widget.submit().startswith("Not taken: ")
@@ -137,20 +139,20 @@ def test_what_cannot_be_reviewed_is_refused(masks, table, tmp_path, monkeypatch)
         ({"samples": []}, "no masks to review"),
     ]:
         with pytest.raises(InputError, match=words):
-            masks.review(table, **options)
+            ss.review(masks, table, **options)
     with pytest.raises(InputError, match="the table lacks 1 of 1 samples"):
-        masks.review(table.take([0]), samples=["s1"])
+        ss.review(masks, table.take([0]), samples=["s1"])
     other = radiographs(8, size=40).replaced(frame=table.frame)
     with pytest.raises(InputError, match=r"has the size \(32, 32\), its image \(40, 40\)"):
-        masks.review(other)
+        ss.review(masks, other)
     writer = MaskWriter(tmp_path / "half", "half")
     writer.append("s0", np.ones((32, 32), bool))
     with pytest.raises(InputError, match="not finished"):
-        MaskSet.open(tmp_path / "half").review(table)
+        ss.review(MaskSet.open(tmp_path / "half"), table)
     with MaskWriter(tmp_path / "signal", "pacing") as writer:
         writer.append("s0", np.ones((32, 32), bool), kind="signal")
     with pytest.raises(InputError, match="is one of a signal"):
-        MaskSet.open(tmp_path / "signal").review(table)
+        ss.review(MaskSet.open(tmp_path / "signal"), table)
     whole = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -160,7 +162,7 @@ def test_what_cannot_be_reviewed_is_refused(masks, table, tmp_path, monkeypatch)
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"shortcutscope\[jupyter\].*export the masks"):
-        masks.review(table)
+        ss.review(masks, table)
 
 
 def test_a_turned_photograph_that_is_read_squashed(tmp_path):
@@ -231,7 +233,7 @@ def test_outlines_of_large_masks_are_short_and_lose_nothing():
 
 @pytest.fixture
 def page(open_grid, masks, table):
-    return open_grid(masks.review(table, order=None))
+    return open_grid(ss.review(masks, table, order=None))
 
 
 def state(page, k):

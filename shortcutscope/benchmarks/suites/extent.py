@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from shortcutscope.audit.stages import Audit, audit
 from shortcutscope.benchmarks.models import Case as Trained
 from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
+from shortcutscope.facade import Audit, audit
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant
 from shortcutscope.probes.cav import CAV, Balance, logistic_cav, pattern_cav, ridge_cav

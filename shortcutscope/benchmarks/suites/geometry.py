@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from shortcutscope.audit.stages import audit
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.masks.annotation import annotate_finding
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.planting.artifacts import SIGNALS

@@ -10,13 +10,15 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from shortcutscope.data.readers.orientation import Orientation
+from shortcutscope.data.readers.pillow import from_pillow
 from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
+from shortcutscope.data.readers.tiff import read_tiff
 from shortcutscope.errors import InputError
 
-__all__ = ["FORMATS", "from_pillow", "opened_picture", "read_picture"]
+__all__ = ["FORMATS", "opened_picture", "read_picture"]
 
 Array = npt.NDArray[Any]
 
@@ -55,8 +57,6 @@ def read_picture(
     InputError
         For an animation, and for what the file says that cannot be. Broken files raise what decoders raise.
     """
-    from shortcutscope.data.readers.tiff import read_tiff
-
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
         image = opened_picture(file, max_pixels)
@@ -116,20 +116,6 @@ def _head(file: IO[bytes], count: int) -> bytes:
     head = file.read(count)
     file.seek(place)
     return head
-
-
-def from_pillow(image: Image.Image) -> Array:
-    """Array (H, W) or (3, H, W) of a Pillow image, upright, in its own bit depth."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in ("1", "LA", "La"):
-        upright = upright.convert("L")
-    elif upright.mode not in ("L", "RGB", "I", "F") and not upright.mode.startswith("I;16"):
-        upright = upright.convert("RGB")
-    array = np.asarray(upright)
-    if upright.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits, which Pillow widens to 32
-        array = array.astype(np.uint16)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return np.moveaxis(array, -1, 0) if array.ndim == 3 else array
 
 
 def _deep_png(path: Path, image: Image.Image) -> Array:

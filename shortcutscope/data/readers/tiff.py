@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageSequence
 
-from shortcutscope.data.readers.picture_files import from_pillow
+from shortcutscope.data.readers.pillow import from_pillow
 from shortcutscope.data.readers.size_limit import check_size
 from shortcutscope.errors import InputError
 

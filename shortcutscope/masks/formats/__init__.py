@@ -3,65 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from shortcutscope.errors import InputError
-from shortcutscope.masks.formats.coco import export_coco, import_coco
-from shortcutscope.masks.formats.cvat import export_cvat, import_cvat
-from shortcutscope.masks.formats.dicom_seg import export_dicom_seg, import_dicom_seg
-from shortcutscope.masks.formats.intervals import export_csv, import_csv
-from shortcutscope.masks.formats.labelme import export_labelme, import_labelme
-from shortcutscope.masks.formats.nifti import export_nifti, import_nifti
-from shortcutscope.masks.formats.npz import export_npz, import_npz
-from shortcutscope.masks.formats.png import export_png, import_png
-from shortcutscope.masks.maskset import MaskSet
-
-__all__ = [
-    "FORMATS",
-    "export_coco",
-    "export_csv",
-    "export_cvat",
-    "export_dicom_seg",
-    "export_labelme",
-    "export_nifti",
-    "export_npz",
-    "export_png",
-    "exporter",
-    "import_coco",
-    "import_csv",
-    "import_cvat",
-    "import_dicom_seg",
-    "import_labelme",
-    "import_nifti",
-    "import_npz",
-    "import_png",
-    "importer",
-]
-
-#: Name of a format to the functions that write and read it.
-FORMATS: dict[str, tuple[Callable[..., Path], Callable[..., MaskSet]]] = {
-    "png": (export_png, import_png),
-    "coco": (export_coco, import_coco),
-    "cvat": (export_cvat, import_cvat),
-    "labelme": (export_labelme, import_labelme),
-    "nifti": (export_nifti, import_nifti),
-    "dicom-seg": (export_dicom_seg, import_dicom_seg),
-    "npz": (export_npz, import_npz),
-    "csv": (export_csv, import_csv),
-}
+from shortcutscope.registry import Entry, Registry
 
 
-def exporter(name: str) -> Callable[..., Path]:
-    """Function that writes a format; InputError for an unknown name."""
-    return _format(name)[0]
+@dataclass(frozen=True)
+class MaskFormat:
+    """How masks are written for another tool, and read back.
+
+    Attributes
+    ----------
+    write
+        Called with a `MaskSet`, the path and the format's options; gives the path.
+    read
+        Called with what was written, the folder of the new set, and the format's options; gives a `MaskSet`.
+    """
+
+    write: Callable[..., Path]
+    read: Callable[..., Any]
 
 
-def importer(name: str) -> Callable[..., MaskSet]:
-    """Function that reads a format; InputError for an unknown name."""
-    return _format(name)[1]
+_HERE = "shortcutscope.masks.formats"
 
-
-def _format(name: str) -> tuple[Callable[..., Path], Callable[..., MaskSet]]:
-    if name not in FORMATS:
-        raise InputError(f"there is no format {name!r}; allowed are {', '.join(FORMATS)}")
-    return FORMATS[name]
+#: Formats by name.
+FORMATS = Registry[MaskFormat](
+    "format",
+    "shortcutscope.mask_formats",
+    {
+        "png": Entry(f"{_HERE}.png:FORMAT", "a folder of PNG files, named as the images"),
+        "coco": Entry(f"{_HERE}.coco:FORMAT", "COCO's JSON", "masks"),
+        "cvat": Entry(f"{_HERE}.cvat:FORMAT", 'XML of "CVAT for images 1.1"'),
+        "labelme": Entry(f"{_HERE}.labelme:FORMAT", "LabelMe's JSON, a file an image"),
+        "nifti": Entry(f"{_HERE}.nifti:FORMAT", "a NIfTI file a mask", "medical"),
+        "dicom-seg": Entry(f"{_HERE}.dicom_seg:FORMAT", "DICOM Segmentation objects", "medical"),
+        "npz": Entry(f"{_HERE}.npz:FORMAT", "one file with an array a sample"),
+        "csv": Entry(f"{_HERE}.intervals:FORMAT", "the masked intervals of signals' leads"),
+    },
+)

@@ -15,6 +15,7 @@ from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 from shortcutscope.files import write_json
+from shortcutscope.masks.formats import MaskFormat
 from shortcutscope.masks.formats.collect import Returned, collect
 from shortcutscope.masks.formats.layout import as_given, provenance_of, require_kinds
 from shortcutscope.masks.formats.polygons import Points, outlines
@@ -208,3 +209,6 @@ def _base(image: Mapping[str, Any]) -> MaskEntry | None:
         return MaskEntry.from_dict(image)
     except InputError:
         return None
+
+
+FORMAT = MaskFormat(export_coco, import_coco)

@@ -13,6 +13,7 @@ from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import to_json, write_atomically
+from shortcutscope.masks.formats import MaskFormat
 from shortcutscope.masks.formats.collect import Returned, collect
 from shortcutscope.masks.formats.layout import provenance_of, require_kinds, story
 from shortcutscope.masks.formats.shapes import (
@@ -238,3 +239,6 @@ def _filled(shape: ElementTree.Element, size: tuple[int, int]) -> Mask:
         x, y, across, down = (float(told[key]) for key in ("cx", "cy", "rx", "ry"))
         return ellipse((x, y), (across, down), size, degrees)
     raise ValueError(f"a {shape.tag} of the label has no area; draw a polygon, an ellipse, a box or a mask")
+
+
+FORMAT = MaskFormat(export_cvat, import_cvat)

@@ -15,6 +15,7 @@ from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 from shortcutscope.files import write_atomically
+from shortcutscope.masks.formats import MaskFormat
 from shortcutscope.masks.formats.collect import Returned, collect, names_of
 from shortcutscope.masks.formats.layout import file_names, provenance_of, require_kinds, source_files, story
 from shortcutscope.masks.formats.staging import staged
@@ -297,3 +298,6 @@ def _refers_to_frames(read: Any) -> bool:
 def _last_frame(read: Any) -> int:
     numbers = [item.ReferencedFrameNumber for item in _source_items(read)]
     return max(int(n) for n in np.ravel(numbers))
+
+
+FORMAT = MaskFormat(export_dicom_seg, import_dicom_seg)

@@ -13,6 +13,7 @@ from shortcutscope.data.readers.size_limit import check_size
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import write_atomically
+from shortcutscope.masks.formats import MaskFormat
 from shortcutscope.masks.formats.collect import Returned, collect, names_of
 from shortcutscope.masks.formats.layout import as_given, provenance_of, require_kinds
 from shortcutscope.masks.formats.staging import staged
@@ -155,3 +156,6 @@ def _filled(rows: pd.DataFrame, size: tuple[int, ...], file: Path) -> Mask:
             )
         mask[lead, start:stop] = True
     return mask
+
+
+FORMAT = MaskFormat(export_csv, import_csv)

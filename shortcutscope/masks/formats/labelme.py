@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shortcutscope.data.readers.picture_files import from_pillow, opened_picture
+from shortcutscope.data.readers.picture_files import opened_picture
+from shortcutscope.data.readers.pillow import from_pillow
 from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import to_json, write_json
+from shortcutscope.masks.formats import MaskFormat
 from shortcutscope.masks.formats.collect import Returned, collect
 from shortcutscope.masks.formats.layout import as_given, file_names, provenance_of, require_kinds
 from shortcutscope.masks.formats.shapes import check_label, corners, ellipse, polygon, rectangle, united
@@ -199,3 +201,6 @@ def _base(told: Mapping[str, Any]) -> MaskEntry | None:
         return MaskEntry.from_dict(told["shortcutscope"]["mask"])
     except (InputError, KeyError, TypeError):
         return None
+
+
+FORMAT = MaskFormat(export_labelme, import_labelme)

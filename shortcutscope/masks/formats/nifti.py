@@ -17,6 +17,7 @@ from shortcutscope.data.readers.size_limit import MAX_PIXELS
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 from shortcutscope.files import write_atomically
+from shortcutscope.masks.formats import MaskFormat
 from shortcutscope.masks.formats.collect import Returned, collect, names_of
 from shortcutscope.masks.formats.layout import file_names, provenance_of, require_kinds, source_files, story
 from shortcutscope.masks.formats.staging import staged
@@ -177,3 +178,6 @@ def _sample_id(file: Path) -> str | None:
     except Exception:  # without it the file's name tells
         return None
     return None
+
+
+FORMAT = MaskFormat(export_nifti, import_nifti)

@@ -16,6 +16,7 @@ from shortcutscope.data.readers.size_limit import MAX_PIXELS
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import to_json, write_atomically
+from shortcutscope.masks.formats import MaskFormat
 from shortcutscope.masks.formats.collect import Returned, collect
 from shortcutscope.masks.formats.layout import as_given, provenance_of, require_kinds
 from shortcutscope.masks.mask_files import KINDS, MaskEntry, checked_mask
@@ -117,3 +118,6 @@ def _story(archive: zipfile.ZipFile) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise ValueError(f"{STORY!r} is no JSON object")
     return told
+
+
+FORMAT = MaskFormat(export_npz, import_npz)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shortcutscope.data.readers.size_limit import MAX_PIXELS
 from shortcutscope.errors import InputError
+from shortcutscope.masks.formats import MaskFormat
 from shortcutscope.masks.formats.collect import Returned, collect
 from shortcutscope.masks.formats.layout import as_given, file_names, provenance_of, require_kinds, story
 from shortcutscope.masks.formats.staging import staged
@@ -89,3 +90,6 @@ def import_png(
         name=told.name if told else name,
         provenance=told.provenance if told else None,
     )
+
+
+FORMAT = MaskFormat(export_png, import_png)

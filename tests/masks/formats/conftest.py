@@ -5,7 +5,8 @@ from PIL import Image
 
 from shortcutscope.data.sample_geometry import image_name
 from shortcutscope.data.table import ImageTable
-from shortcutscope.masks.maskset import MaskSet, MaskWriter
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.writer import MaskWriter
 
 PROVENANCE = {
     "model": "0f" * 32,

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats import import_coco
-from shortcutscope.masks.maskset import MaskSet, MaskWriter
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.writer import MaskWriter
 
 COCO = pytest.importorskip("pycocotools.coco").COCO
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -5,7 +5,8 @@ import pytest
 
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats import import_dicom_seg
-from shortcutscope.masks.maskset import MaskSet, MaskWriter
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.writer import MaskWriter
 
 pydicom = pytest.importorskip("pydicom")
 highdicom = pytest.importorskip("highdicom")

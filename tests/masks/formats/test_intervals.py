@@ -6,7 +6,8 @@ import pytest
 
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats import import_csv
-from shortcutscope.masks.maskset import MaskSet, MaskWriter
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.writer import MaskWriter
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@ import pytest
 
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats import import_npz
-from shortcutscope.masks.maskset import MaskSet, MaskWriter
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.writer import MaskWriter
 
 
 def test_numpy_reads_it_and_it_comes_back(masks, tmp_path, same):

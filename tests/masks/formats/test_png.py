@@ -6,7 +6,8 @@ from PIL import Image, ImageOps
 
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats import import_png
-from shortcutscope.masks.maskset import MaskSet, MaskWriter
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.writer import MaskWriter
 
 
 def test_pictures_are_named_as_the_images_and_lie_on_them(masks, table, tmp_path):

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from shortcutscope.attribution.lrp import provenance
 from shortcutscope.attribution.lrp.functions import Gate, GateInPlace, Rescale, RescaleInPlace, keep_rectified
-from shortcutscope.attribution.lrp.operations.table import TABLE, Operation, follows, of_one, on
+from shortcutscope.attribution.lrp.operations.table import TABLE, Operation, Propagating, follows, of_one, on
 from shortcutscope.errors import ModelError
-
-if TYPE_CHECKING:
-    from shortcutscope.attribution.lrp.mode import Propagation
 
 
 def _elementwise(outside: Operation, in_place: type, free: type) -> Operation:
     """Rule of a function of each element; `outside` is its form that overwrites nothing."""
 
-    def rule(run: Propagation, func: Operation, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def rule(run: Propagating, func: Operation, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if any(follows(value) for value in (*args, *kwargs.values())):
             raise ModelError(f"{outside.__name__} of two activations has no relevance rule")
         kwargs.pop("inplace", None)
@@ -48,7 +45,7 @@ TABLE["clip"] = TABLE["clamp"]
 
 
 @on("relu")
-def _relu(run: Propagation, func: Operation, input: Tensor) -> Tensor:
+def _relu(run: Propagating, func: Operation, input: Tensor) -> Tensor:
     output: Tensor = func(input)
     call = provenance.call_behind(input)
     if call is not None and output is not input:
@@ -57,7 +54,7 @@ def _relu(run: Propagation, func: Operation, input: Tensor) -> Tensor:
 
 
 @on("pow")
-def _pow(run: Propagation, func: Operation, base: Any, exponent: Any, **kwargs: Any) -> Tensor:
+def _pow(run: Propagating, func: Operation, base: Any, exponent: Any, **kwargs: Any) -> Tensor:
     if not follows(base) or not isinstance(exponent, int | float) or exponent <= 0:
         plain: Tensor = func(base, exponent, **kwargs)
         return plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +11,9 @@ from torch import Tensor
 from shortcutscope.attribution.lrp import provenance
 from shortcutscope.attribution.lrp.affine import LinearMap, Matrix, convolution
 from shortcutscope.attribution.lrp.functions import Affine, RuledAffine, Tap
-from shortcutscope.attribution.lrp.operations.table import TABLE, Operation, of_one, on
+from shortcutscope.attribution.lrp.operations.table import TABLE, Operation, Propagating, of_one, on
 from shortcutscope.attribution.lrp.rules import Epsilon, Rule
 from shortcutscope.errors import InputError, ModelError
-
-if TYPE_CHECKING:
-    from shortcutscope.attribution.lrp.mode import Propagation
 
 
 def _convolve(dims: int, transposed: bool) -> Operation:
@@ -25,7 +22,7 @@ def _convolve(dims: int, transposed: bool) -> Operation:
         names = ["stride", "padding", "output_padding", "groups", "dilation"]
 
     def rule(
-        run: Propagation,
+        run: Propagating,
         func: Operation,
         input: Tensor,
         weight: Tensor,
@@ -60,7 +57,7 @@ for _dims in (1, 2, 3):
 @on("linear")
 @of_one
 def _linear(
-    run: Propagation, func: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = None
+    run: Propagating, func: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     weight = weight.detach()
     return _affine(
@@ -76,7 +73,7 @@ def _linear(
 
 
 def _affine(
-    run: Propagation,
+    run: Propagating,
     rule: Rule,
     linear: LinearMap,
     weight: Tensor,
@@ -106,7 +103,7 @@ def _affine(
 @on("batch_norm")
 @of_one
 def _batch_norm(
-    run: Propagation,
+    run: Propagating,
     func: Operation,
     input: Tensor,
     weight: Tensor | None,

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from shortcutscope.attribution.lrp.functions import GroupNormalized, Normalized
-from shortcutscope.attribution.lrp.operations.table import Operation, of_one, on
-
-if TYPE_CHECKING:
-    from shortcutscope.attribution.lrp.mode import Propagation
+from shortcutscope.attribution.lrp.operations.table import Operation, Propagating, of_one, on
 
 
 @on("layer_norm")
 @of_one
 def _layer_norm(
-    run: Propagation,
+    run: Propagating,
     func: Operation,
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -42,7 +39,7 @@ def _layer_norm(
 @on("rms_norm")
 @of_one
 def _rms_norm(
-    run: Propagation,
+    run: Propagating,
     func: Operation,
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -62,7 +59,7 @@ def _rms_norm(
 @on("group_norm")
 @of_one
 def _group_norm(
-    run: Propagation,
+    run: Propagating,
     func: Operation,
     input: Tensor,
     num_groups: int,
@@ -78,7 +75,7 @@ def _group_norm(
 @on("instance_norm")
 @of_one
 def _instance_norm(
-    run: Propagation,
+    run: Propagating,
     func: Operation,
     input: Tensor,
     weight: Tensor | None,

@@ -5,18 +5,15 @@ Achtibat et al. 2024 for bilinear products in halves and the softmax by its grad
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from shortcutscope.attribution.lrp import provenance
 from shortcutscope.attribution.lrp.functions import Share, ShareInPlace
-from shortcutscope.attribution.lrp.operations.table import Operation, follows, of_one, on
+from shortcutscope.attribution.lrp.operations.table import Operation, Propagating, follows, of_one, on
 from shortcutscope.errors import ModelError
-
-if TYPE_CHECKING:
-    from shortcutscope.attribution.lrp.mode import Propagation
 
 
 def _shares(a: Tensor, b: Tensor) -> tuple[float, float]:
@@ -35,7 +32,7 @@ def _shared(x: Tensor, share: float) -> Tensor:
 
 
 @on("mul")
-def _mul(run: Propagation, func: Operation, a: Any, b: Any, **kwargs: Any) -> Tensor:
+def _mul(run: Propagating, func: Operation, a: Any, b: Any, **kwargs: Any) -> Tensor:
     if not (follows(a) and follows(b)):
         plain: Tensor = func(a, b, **kwargs)
         return plain
@@ -53,13 +50,13 @@ def _mul(run: Propagation, func: Operation, a: Any, b: Any, **kwargs: Any) -> Te
 
 
 @on("div")
-def _div(run: Propagation, func: Operation, a: Any, b: Any, **kwargs: Any) -> Tensor:
+def _div(run: Propagating, func: Operation, a: Any, b: Any, **kwargs: Any) -> Tensor:
     quotient: Tensor = func(a, b.detach() if follows(a) and follows(b) else b, **kwargs)
     return quotient
 
 
 @on("matmul", "bmm", "mm")
-def _matmul(run: Propagation, func: Operation, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor:
+def _matmul(run: Propagating, func: Operation, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor:
     if not (follows(a) and follows(b)):
         plain: Tensor = func(a, b, **kwargs)
         return plain
@@ -72,7 +69,7 @@ def _matmul(run: Propagation, func: Operation, a: Tensor, b: Tensor, **kwargs: A
 
 
 @on("baddbmm")
-def _baddbmm(run: Propagation, func: Operation, c: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor:
+def _baddbmm(run: Propagating, func: Operation, c: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor:
     if follows(a) and follows(b):
         a, b = Share.apply(a, 0.5), Share.apply(b, 0.5)
     total: Tensor = func(c, a, b, **kwargs)
@@ -80,7 +77,7 @@ def _baddbmm(run: Propagation, func: Operation, c: Tensor, a: Tensor, b: Tensor,
 
 
 @on("einsum")
-def _einsum(run: Propagation, func: Operation, equation: str, *operands: Any) -> Tensor:
+def _einsum(run: Propagating, func: Operation, equation: str, *operands: Any) -> Tensor:
     tensors = (
         list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else list(operands)
     )
@@ -99,7 +96,7 @@ def _einsum(run: Propagation, func: Operation, equation: str, *operands: Any) ->
 
 @on("scaled_dot_product_attention")
 def _attention(
-    run: Propagation, func: Operation, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    run: Propagating, func: Operation, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
     if run.composite.attention == "cp":
         query, key = query.detach(), key.detach()
@@ -115,6 +112,6 @@ def _attention(
 
 @on("glu")
 @of_one
-def _glu(run: Propagation, func: Operation, input: Tensor, dim: int = -1) -> Tensor:
+def _glu(run: Propagating, func: Operation, input: Tensor, dim: int = -1) -> Tensor:
     signal, gate = input.chunk(2, dim)
     return signal * torch.sigmoid(gate).detach()

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from shortcutscope.attribution.lrp.mode import Propagation
+from shortcutscope.attribution.lrp.composites import Composite
+from shortcutscope.attribution.lrp.functions import Affine
+from shortcutscope.attribution.lrp.saved import SavedTensors
 
 Operation = Callable[..., Any]
+
+
+class Propagating(Protocol):
+    """What a rule knows of the forward pass that it is part of, see `shortcutscope.attribution.lrp.mode`."""
+
+    composite: Composite
+    measure: bool
+    saved: SavedTensors
+    calls: list[Affine]
+    on_attention: Callable[[Tensor], None] | None
+
 
 #: Operation name -> what to call in its place, with the mode and the operation in front.
 TABLE: dict[str, Operation] = {}
@@ -36,7 +48,7 @@ def of_one(rule: Operation) -> Operation:
     """A rule of operations on one activation, which others of the same name (on constants) do not need."""
 
     @functools.wraps(rule)
-    def applied(run: Propagation, func: Operation, input: Any, *args: Any, **kwargs: Any) -> Any:
+    def applied(run: Propagating, func: Operation, input: Any, *args: Any, **kwargs: Any) -> Any:
         if not follows(input):
             return func(input, *args, **kwargs)
         return rule(run, func, input, *args, **kwargs)

@@ -4,10 +4,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from shortcutscope.benchmarks import training
-from shortcutscope.benchmarks.training import train_classifier
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.training import classifier as training
 from shortcutscope.debias.training import images
+from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.seeding import seeded

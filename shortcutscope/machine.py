@@ -1,9 +1,10 @@
-"""What a benchmark was measured on."""
+"""The machine: what is measured on it, and where it keeps what is made once."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,3 +40,17 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def default_cache() -> Path:
+    """Folder for benchmark results: ``$SHORTCUTSCOPE_CACHE/bench`` or the platform's cache folder."""
+    chosen = os.environ.get("SHORTCUTSCOPE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser() / "bench"
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return base / "shortcutscope" / "bench"

@@ -1,0 +1,260 @@
+"""What can be done with results: the one place that knows all stages.
+
+Records (`shortcutscope.audit.finding.FindingRecord` and others) are data and know nothing of the stages that
+come after them. The classes here are those records, with what users do with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import singledispatch, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+
+import numpy as np
+from torch import nn
+
+from shortcutscope.allowed import check_options
+from shortcutscope.audit import stages
+from shortcutscope.audit.finding import FindingRecord
+from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
+from shortcutscope.audit.record import AuditRecord
+from shortcutscope.compare import before_after
+from shortcutscope.compare.result import ComparisonRecord
+from shortcutscope.data.table import ImageTable
+from shortcutscope.discover.circuits import Circuit, find_circuit
+from shortcutscope.discover.embedding import embed
+from shortcutscope.errors import InputError
+from shortcutscope.masks.annotation import annotate_finding
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.probes.concept import Concept
+from shortcutscope.report.comparison import render_comparison, write_comparison
+from shortcutscope.report.embedding import draw_embedding
+from shortcutscope.report.html import render_fragment, write_report
+from shortcutscope.retrieval.findings import retrieval_of
+from shortcutscope.retrieval.hits import Hits
+from shortcutscope.retrieval.retrieval import Retrieval
+from shortcutscope.review.hits import review_hits
+from shortcutscope.review.masks import review_masks
+from shortcutscope.scan.reading import Scan
+
+if TYPE_CHECKING:
+    from anywidget import AnyWidget
+    from matplotlib.figure import Figure
+
+__all__ = ["Audit", "Comparison", "Finding", "audit", "compare", "review"]
+
+P = ParamSpec("P")
+Record = TypeVar("Record")
+Result = TypeVar("Result")
+
+
+class Finding(FindingRecord):
+    """The verdict on one concept, and what can be done about it. Attributes: see `FindingRecord`."""
+
+    def circuit(self, model: nn.Module, table: ImageTable, **options: Any) -> Circuit:
+        """The channels that carry it towards the decision, tested by ablation.
+
+        ``model`` and ``table`` are those that were audited; ``options`` those of
+        `shortcutscope.discover.circuits.find_circuit`.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run, or another table.
+        """
+        refuse_other_model(self.home(), model)
+        refuse_other_data(self.home(), table)
+        options = {"positive": int(self.association.get("positive", 1)), **options}
+        return find_circuit(model, Scan.open(self.home() / "scan"), table, self.concept, **options)
+
+    def retrieval(self, **options: Any) -> Retrieval:
+        """The ranking of the audited samples by this finding, to be asked for queries and given marks.
+
+        ``options`` are those of `shortcutscope.retrieval.findings.retrieval_of`, such as ``marks``,
+        ``layers``, and ``images`` (the audited table), by which small artifacts are found better.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run.
+        """
+        return retrieval_of(self.home(), self.name, **options)
+
+    def annotate(
+        self,
+        model: nn.Module,
+        table: ImageTable,
+        samples: Hits | Sequence[str] | None = None,
+        **options: Any,
+    ) -> MaskSet:
+        """Draw a mask of it on every image that carries it; the masks are kept in the run.
+
+        Parameters
+        ----------
+        model, table
+            Those that were audited.
+        samples
+            Hits, or ids, of those whose masks are wanted; None for all.
+        **options
+            Of `shortcutscope.masks.annotation.annotate`, such as ``method`` and ``threshold``.
+
+        Raises
+        ------
+        InputError
+            For a diffuse finding, one that was not read from a run, or another model.
+        """
+        ids = samples.ids if isinstance(samples, Hits) else samples
+        return annotate_finding(self, model, table, ids, **options)
+
+    def retrieve(self, k: int = 200, **options: Any) -> Hits:
+        """The ``k`` samples that carry it most surely; ``options`` as for :meth:`retrieval`."""
+        return self.retrieval(**options).hits(k)
+
+    def label(
+        self, model: nn.Module, table: ImageTable, *, confidence: float = 0.9, **options: Any
+    ) -> Concept:
+        """Which images of another table carry it, for debiasing on images that were not audited.
+
+        They are scored by what the audited samples' values, or a person's marks (``marks=``), taught; the
+        doubtful between the two groups of scores are unknown. What 1 means is what it meant in the audit.
+        Where the table has the column that the concept was read from, ``finding.concept.on(table.frame)``
+        reads it alike, without scores.
+
+        Parameters
+        ----------
+        model
+            The audited one.
+        table
+            For example the training images.
+        confidence
+            As in `Concept.from_scores`.
+        **options
+            Of :meth:`retrieval`.
+
+        Raises
+        ------
+        InputError
+            When the scores do not fall into two groups.
+        """
+        check_options({"confidence": confidence})
+        refuse_other_model(self.home(), model)
+        refuse_other_data(self.home(), table)
+        scores = self.retrieval(**options).score(model, table)
+        frame = table.frame
+        labels, ids = frame["label"].to_numpy(), frame["sample_id"].to_numpy(np.str_)
+        origin = "marked" if options.get("marks") is not None else self.origin
+        return Concept.from_scores(
+            self.name,
+            scores.to_numpy(),
+            ids,
+            labels=labels,
+            confidence=confidence,
+            origin=origin,
+            description=self.description,
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Audit(AuditRecord):
+    """A finished audit, and what can be seen of it. Attributes: see `AuditRecord`."""
+
+    findings: tuple[Finding, ...]
+
+    of_finding: ClassVar[type[FindingRecord]] = Finding
+
+    def __getitem__(self, name: str) -> Finding:
+        finding = super().__getitem__(name)
+        assert isinstance(finding, Finding)
+        return finding
+
+    @property
+    def shortcuts(self) -> tuple[Finding, ...]:
+        """The findings whose verdict is ``shortcut``."""
+        return tuple(f for f in self.findings if f.verdict == "shortcut")
+
+    def map(
+        self, finding: str | None = None, layer: str | None = None, *, by: str = "relevance", seed: int = 0
+    ) -> Figure:
+        """Draw the samples laid out by UMAP, for the eye alone.
+
+        Parameters
+        ----------
+        finding
+            Whose carriers to show; by default those of the first finding, if there is any.
+        layer
+            By default the last one scanned.
+        by
+            ``"relevance"`` or ``"activation"`` of the layer.
+        seed
+            Of the layout.
+        """
+        if by not in ("relevance", "activation"):
+            raise InputError(f"by={by!r}; allowed are 'relevance' and 'activation'")
+        scanned = self.scan
+        place = scanned.layer(layer) if layer else scanned.layers[-1]
+        rows, points = embed(getattr(scanned, by)(place), seed=seed)
+        shown = self[finding] if finding else next(iter(self.findings), None)
+        ids = scanned.samples["sample_id"]
+        values = shown.concept.aligned_to(ids).values[rows] if shown else None
+        title = f"{by} at {place.name}" + (f": {shown.name}" if shown else "")
+        labels = scanned.samples["label"].to_numpy()[rows]
+        classes = self.run.get("data", {}).get("classes") or ()
+        return draw_embedding(points, labels, values, classes=classes, title=title)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report, one self-contained HTML file (by default ``report.html`` in the run)."""
+        return write_report(self.path, Path(path) if path else None)
+
+    def _repr_html_(self) -> str:
+        return render_fragment(self.path)
+
+
+class Comparison(ComparisonRecord):
+    """What changed from the biased network to each of the others. Attributes: see `ComparisonRecord`."""
+
+    def report(self, path: str | Path) -> Path:
+        """Write one self-contained HTML file."""
+        return write_comparison(self, Path(path))
+
+    def _repr_html_(self) -> str:
+        return render_comparison(self, page=False)
+
+
+def _giving(run: Callable[P, Record], result: Callable[[Record], Result]) -> Callable[P, Result]:
+    """A stage whose record comes with what can be done with it."""
+
+    @wraps(run)
+    def stage(*args: P.args, **kwargs: P.kwargs) -> Result:
+        return result(run(*args, **kwargs))
+
+    return stage
+
+
+def _comparison(record: ComparisonRecord) -> Comparison:
+    return Comparison(**{f.name: getattr(record, f.name) for f in fields(record)})
+
+
+audit = _giving(stages.audit, lambda record: Audit.open(record.path))
+compare = _giving(before_after.compare, _comparison)
+
+
+@singledispatch
+def review(what: Any, *args: Any, **options: Any) -> AnyWidget:
+    """A grid in Jupyter in which a person accepts and rejects, by click or by keyboard.
+
+    ``review(hits)`` hands the answers to the retrieval that the hits came from, see
+    `shortcutscope.review.hits.review_hits`; ``review(masks, table)`` keeps them with the masks, see
+    `shortcutscope.review.masks.review_masks`. Needs the extra ``jupyter``.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    raise InputError(f"what can be reviewed are Hits and a MaskSet, not {type(what).__name__}")
+
+
+review.register(Hits, review_hits)
+review.register(MaskSet, review_masks)

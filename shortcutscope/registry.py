@@ -1,0 +1,128 @@
+"""Registries: what of a kind there is by name, in this package and in others that add to it.
+
+Another package adds a thing by an entry point of the registry's group, which names the object::
+
+    [project.entry-points."shortcutscope.mask_formats"]
+    geojson = "my_package.geojson:FORMAT"
+
+Things are imported when they are asked for, so that the names of all can be listed at no cost.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from shortcutscope.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing of a registry.
+
+    Attributes
+    ----------
+    target
+        The thing, or where it is: ``"module:name"``.
+    doc
+        What it is, in a line.
+    needs
+        The extra of this package that brings what it imports; empty for none.
+    """
+
+    target: Any
+    doc: str = ""
+    needs: str = ""
+
+    def load(self) -> Any:
+        """The thing itself."""
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+class Registry(Generic[T]):
+    """Things of one kind by name.
+
+    Parameters
+    ----------
+    kind
+        What they are called in errors, such as ``"mask format"``.
+    group
+        Of the entry points by which other packages add to it.
+    entries
+        What this package has.
+
+    Examples
+    --------
+    >>> colours = Registry[int]("colour", "example.colours", {"red": Entry(0xFF0000, "as blood")})
+    >>> colours["red"] == 0xFF0000, list(colours)
+    (True, ['red'])
+    """
+
+    def __init__(self, kind: str, group: str, entries: Mapping[str, Entry]) -> None:
+        self.kind = kind
+        self.group = group
+        self._built_in = dict(entries)
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """Everything by name: what this package has, then what others add.
+
+        Raises
+        ------
+        InputError
+            When another package adds a name that there is already.
+        """
+        entries = dict(self._built_in)
+        for point in entry_points(group=self.group):
+            if point.name in entries:
+                raise InputError(
+                    f"{_origin(point)} adds a {self.kind} called {point.name!r}, which there is already; "
+                    "it has to take another name, or be uninstalled"
+                )
+            entries[point.name] = Entry(point.value, f"of {_origin(point)}")
+        return entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+    def __getitem__(self, name: str) -> T:
+        """The thing of a name.
+
+        Raises
+        ------
+        InputError
+            When there is none, or it is another package's and cannot be imported.
+        """
+        if name not in self.entries:
+            raise InputError(f"there is no {self.kind} {name!r}; allowed are {', '.join(self)}")
+        entry = self.entries[name]
+        if name in self._built_in:
+            thing: T = entry.load()
+            return thing
+        try:
+            added: T = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise InputError(f"the {self.kind} {name!r} ({entry.doc}) cannot be loaded: {error}") from error
+        return added
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind!r}: {', '.join(self)})"
+
+
+def _origin(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
