@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from shortcutscope.errors import InputError
 from shortcutscope.stats.testing import MIN_FOR_TAIL
+from shortcutscope.types import JSON
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def check_options(given: Mapping[str, Any], spelled: Callable[[str], str] = "{}=".format) -> None:
+def check_options(given: JSON, spelled: Callable[[str], str] = "{}=".format) -> None:
     """Refuse options outside of what they may be.
 
     Parameters

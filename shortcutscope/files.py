@@ -22,6 +22,7 @@ import pandas as pd
 from shortcutscope.disk import explained, intact
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.locking import temporary_beside
+from shortcutscope.types import JSON, Record
 
 #: Characters of a name that may become a dash: that they differ makes no two names of one table.
 _PLAIN = re.compile(r"[A-Za-z0-9 ._\-=/!(),:]*[A-Za-z0-9)]")
@@ -122,7 +123,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> Record:
     """Read a JSON file that holds an object.
 
     Raises
@@ -155,7 +156,7 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
     write_atomically(path, lambda file: frame.to_parquet(file, index=False, write_page_checksum=True))
 
 
-def refuse_other_inputs(path: Path, kept: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def refuse_other_inputs(path: Path, kept: JSON, given: JSON) -> None:
     """Raise StaleRunError naming every input in which a kept run differs from the one asked for."""
     names = sorted(k for k in {*kept, *given} if kept.get(k) != given.get(k))
     if names:

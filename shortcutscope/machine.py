@@ -7,7 +7,8 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from shortcutscope.types import Record
 
 
 def default_jobs() -> int:
@@ -17,7 +18,7 @@ def default_jobs() -> int:
     return os.cpu_count() or 1
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Record:
     """What the numbers were measured on: processor, cores, accelerator and versions."""
     import torch
 

@@ -34,6 +34,7 @@ from shortcutscope.models.heads.targets import Target
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.plain import require_plain
 from shortcutscope.models.preflight import preflight
+from shortcutscope.types import JSON
 
 if TYPE_CHECKING:
     from shortcutscope.attribution.checks import Checks
@@ -312,7 +313,7 @@ def _on(target: Target, device: torch.device) -> Target:
     return target if isinstance(target, str | int) else torch.as_tensor(target).to(device)
 
 
-def _method(name: str, options: Mapping[str, Any]) -> Method:
+def _method(name: str, options: JSON) -> Method:
     kind, _, composite = name.partition(":") if isinstance(name, str) else (name, "", "")
     settings = dict(options)
     if composite and kind in ("lrp", "zennit"):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from shortcutscope.attribution.lrp import Composite, Propagation
 from shortcutscope.attribution.lrp.scope import ModuleScope
+from shortcutscope.types import Record
 
 #: Nodes of leaves are numbered like this, since they are not made by an operation.
 _LEAF = 2**64 - 1
@@ -69,9 +70,7 @@ class WatchedPropagation(Propagation):
         self._last = _next_number()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
-    def operate(
-        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def operate(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Record) -> Any:
         """See `Propagation.operate`."""
         start = _next_number()
         if self.checkpointed is None and _is_checkpointed():

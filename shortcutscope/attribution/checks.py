@@ -25,6 +25,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output, require_logits
 from shortcutscope.models.heads.targets import Target, find_logits, select_target
 from shortcutscope.models.plain import require_plain
+from shortcutscope.types import Record
 
 #: Images of the batch that the checks run on: the audit keeps every intermediate tensor.
 N_IMAGES = 3
@@ -106,7 +107,7 @@ class Checks:
     passed: bool
     reasons: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Record:
         """For run.json: what is not a number is None; the ten operations that absorbed most."""
         worst = self.operations.head(10).to_dict("records")
         return {

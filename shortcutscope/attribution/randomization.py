@@ -20,6 +20,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import Target
 from shortcutscope.models.layers import Layer
+from shortcutscope.types import Array, Record
 
 #: Measures of `model_randomization`.
 MEASURES = ("rank_absolute", "rank_signed", "ssim")
@@ -174,7 +175,7 @@ def _randomize(module: nn.Module, generator: torch.Generator, drawn: set[int]) -
         parameter.copy_(values.mean() + deviation * noise)
 
 
-def _explained_at_all(explain: Callable[[], Attribution]) -> np.ndarray[Any, Any] | None:
+def _explained_at_all(explain: Callable[[], Attribution]) -> Array | None:
     """The maps; None if a random model gives none, because its scores or relevances overflow."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -185,27 +186,25 @@ def _explained_at_all(explain: Callable[[], Attribution]) -> np.ndarray[Any, Any
     return None if found.reason is not None else _maps(found)
 
 
-def _maps(attribution: Attribution) -> np.ndarray[Any, Any]:
-    maps: np.ndarray[Any, Any] = attribution.maps().double().cpu().numpy()
+def _maps(attribution: Attribution) -> Array:
+    maps: Array = attribution.maps().double().cpu().numpy()
     return maps
 
 
-def _similarities(
-    reference: np.ndarray[Any, Any], found: np.ndarray[Any, Any] | None
-) -> Iterator[dict[str, Any]]:
+def _similarities(reference: Array, found: Array | None) -> Iterator[Record]:
     for sample, before in enumerate(reference):
         values = (np.nan,) * len(MEASURES) if found is None else _similarity(before, found[sample])
         for measure, value in zip(MEASURES, values, strict=True):
             yield {"sample": sample, "measure": measure, "value": value}
 
 
-def _similarity(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> tuple[float, float, float]:
+def _similarity(a: Array, b: Array) -> tuple[float, float, float]:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return (np.nan,) * 3
     return _rank_correlation(np.abs(a), np.abs(b)), _rank_correlation(a, b), _ssim(np.abs(a), np.abs(b))
 
 
-def _rank_correlation(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+def _rank_correlation(a: Array, b: Array) -> float:
     from scipy.stats import spearmanr
 
     if np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -213,7 +212,7 @@ def _rank_correlation(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float
     return float(spearmanr(a.ravel(), b.ravel()).statistic)
 
 
-def _ssim(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+def _ssim(a: Array, b: Array) -> float:
     from skimage.metrics import structural_similarity
 
     side = min(7, *a.shape)

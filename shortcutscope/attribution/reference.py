@@ -27,6 +27,7 @@ from shortcutscope.attribution.slope import Explained, require_gradient
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.layers import Layer
+from shortcutscope.types import Record
 
 #: Difference of the copy's scores to the model's, relative to the largest score: 1000 roundings.
 FORWARD_TOLERANCE = 1e3
@@ -168,7 +169,7 @@ class Reference(Method):
         finally:
             composite.remove()
 
-    def _settings(self, x: Tensor) -> dict[str, Any]:
+    def _settings(self, x: Tensor) -> Record:
         names = ("epsilon", "stabilizer", "gamma", "low", "high")
         settings = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         takes = inspect.signature(reference_composites()[self.composite]).parameters

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.data.own_frame import file_key_of
 from shortcutscope.errors import InputError
+from shortcutscope.types import Bools
 
 if TYPE_CHECKING:
     from shortcutscope.data.samples import SampleTable
@@ -55,7 +55,7 @@ def assert_tables_apart(first: SampleTable, second: SampleTable, where: str, men
             raise InputError(f"{len(groups)} patients are {where}, among them {_some(groups)}: {mend}")
 
 
-def shared_rows(first: SampleTable, second: SampleTable) -> npt.NDArray[np.bool_]:
+def shared_rows(first: SampleTable, second: SampleTable) -> Bools:
     """(N,) which samples of the first table are in the second one, too, by id or by image file."""
     ids = first.frame["sample_id"]
     shared = ids.isin(set(second.frame["sample_id"])).to_numpy()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.data.own_frame import file_source
 from shortcutscope.data.readers.nifti import is_nifti
+from shortcutscope.types import Array
 
 if TYPE_CHECKING:
     from shortcutscope.data.samples import SampleTable
-
-Array = npt.NDArray[Any]
 
 
 def knows_axial(table: SampleTable) -> bool:

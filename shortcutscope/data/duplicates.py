@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.data.manifests.columns import as_text
 from shortcutscope.errors import InputError
+from shortcutscope.types import Ints
 
 __all__ = ["one_group_a_picture", "one_row_a_file"]
 
@@ -28,7 +28,7 @@ def one_row_a_file(
     names: Sequence[str],
     roles: Mapping[str, str],
     mask: str | None = None,
-) -> tuple[pd.DataFrame, npt.NDArray[np.int64], list[str]]:
+) -> tuple[pd.DataFrame, Ints, list[str]]:
     """The frame with one row for each image file: rows of one image are no further samples.
 
     Parameters
@@ -86,14 +86,14 @@ def one_row_a_file(
     return kept, rows, notes
 
 
-def _torn(values: pd.Series, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _torn(values: pd.Series, codes: Ints) -> Ints:
     """Codes of the files whose rows differ in a column."""
     text = pd.Series(values.astype(object).where(values.notna(), "").astype(str).to_numpy())
     counts = text.groupby(codes).nunique()
     return counts.index[counts > 1].to_numpy(dtype=np.int64)
 
 
-def _refuse_torn(values: pd.Series, codes: npt.NDArray[np.int64], names: Sequence[str], role: str) -> None:
+def _refuse_torn(values: pd.Series, codes: Ints, names: Sequence[str], role: str) -> None:
     torn = _torn(values, codes)
     if not len(torn):
         return

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from shortcutscope.data.readers.orientation import Orientation
 from shortcutscope.errors import InputError
+from shortcutscope.types import Array, Bools
 
-Array = npt.NDArray[Any]
 Frame = Literal["displayed", "stored"]
 Pairs = tuple[tuple[float, float], ...]
 _ROUNDING = 1e-7  # pixels
@@ -179,7 +178,7 @@ class Geometry:
             out = _resampled(out, axis, where, 1 / self.scale[axis], (0, self.size[axis]), seen, fill)
         return np.ascontiguousarray(out)
 
-    def seen(self, *, frame: Frame = "displayed") -> npt.NDArray[np.bool_]:
+    def seen(self, *, frame: Frame = "displayed") -> Bools:
         """Pixels of the image that the model gets to see, boolean."""
         return self.to_source(np.ones(self.input_size, dtype=np.bool_), frame=frame)
 

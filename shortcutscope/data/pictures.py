@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from shortcutscope.types import Array
+
 __all__ = [
     "KINDS",
     "Kind",
@@ -44,7 +46,7 @@ def kind_of(sample: Any) -> Kind:
 
 
 def sample_picture(
-    sample: npt.NDArray[Any], value_range: tuple[float, float], *, plane: int | None = None, width: int = WIDE
+    sample: Array, value_range: tuple[float, float], *, plane: int | None = None, width: int = WIDE
 ) -> Picture:
     """A sample (C, *spatial) as ``(H, W)`` or ``(H, W, 3)``.
 
@@ -67,7 +69,7 @@ def sample_picture(
     return as_picture(sample, value_range)
 
 
-def slices_picture(volume: npt.NDArray[Any], value_range: tuple[float, float], side: int) -> Picture:
+def slices_picture(volume: Array, value_range: tuple[float, float], side: int) -> Picture:
     """A volume (C, D, H, W) as nine slices along its first axis, in three rows from the first to the last.
 
     Each slice stands in the middle of a ninth of the volume: what a single slice misses is seen in another.
@@ -96,7 +98,7 @@ def _fitted(picture: Picture, side: int) -> Picture:
     return np.asarray(drawn)
 
 
-def as_picture(image: npt.NDArray[Any], value_range: tuple[float, float]) -> Picture:
+def as_picture(image: Array, value_range: tuple[float, float]) -> Picture:
     """An image (C, H, W) in its table's value range as ``(H, W, 3)``, or ``(H, W)`` of its first channel."""
     low, high = value_range
     shown = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
@@ -104,7 +106,7 @@ def as_picture(image: npt.NDArray[Any], value_range: tuple[float, float]) -> Pic
     return coded
 
 
-def trace_picture(signal: npt.NDArray[Any], width: int) -> Picture:
+def trace_picture(signal: Array, width: int) -> Picture:
     """Traces of a signal (leads, time), uint8 (height, width), first lead on top.
 
     All leads have one scale, each about its own median, so that one that is flat looks flat. Of the samples

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
 from shortcutscope.data.sources import ImageSource
 from shortcutscope.data.transform import Transform
+from shortcutscope.types import Ints
 
 
 class Rows(Protocol):
@@ -18,7 +17,7 @@ class Rows(Protocol):
 
     frame: pd.DataFrame
     source: ImageSource
-    rows: npt.NDArray[np.int64]
+    rows: Ints
     value_range: tuple[float, float]
     transform: Transform | None
 

@@ -29,6 +29,7 @@ from shortcutscope.data.sources import ImageSource, MaskSource, as_array
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.transform import Transform, fingerprint_of
 from shortcutscope.errors import InputError
+from shortcutscope.types import Ints
 
 _SHOWN = 5
 
@@ -70,7 +71,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
 
     frame: pd.DataFrame
     source: ImageSource
-    rows: npt.NDArray[np.int64]
+    rows: Ints
     value_range: tuple[float, float]
     transform: Transform | None
     classes: tuple[str, ...] | None
@@ -121,7 +122,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         return self.transformed(self.image(row)), int(self._labels[row]), row
 
     @cached_property
-    def _labels(self) -> npt.NDArray[np.int64]:
+    def _labels(self) -> Ints:
         return self.frame["label"].to_numpy(dtype=np.int64)
 
     def image(self, i: int) -> Tensor:

@@ -18,7 +18,6 @@ from shortcutscope.data.manifests.image_names import portable_name
 from shortcutscope.data.readers.array_files import BROKEN_ARCHIVE, npz_header
 from shortcutscope.data.readers.dicom_window import Window, checked_window
 from shortcutscope.data.readers.image import (
-    Array,
     Mode,
     Size,
     UnreadableImageError,
@@ -30,6 +29,7 @@ from shortcutscope.data.readers.image import (
 from shortcutscope.data.readers.pillow import from_pillow
 from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size, checked_limit
 from shortcutscope.errors import InputError
+from shortcutscope.types import Array, Record
 
 _EDGE_BYTES = 32 * 1024
 _PROBED_ITEMS = 64
@@ -214,7 +214,7 @@ class NpzSource:
     def __len__(self) -> int:
         return int(self._offsets[-1])
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Record:
         return {**self.__dict__, "_loaded": {}}
 
     def reread(self, reading: Reading) -> NpzSource:

@@ -11,14 +11,13 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
 from shortcutscope.errors import InputError
+from shortcutscope.types import Bools, Ints
 
 _SHOWN = 5
 _FINEST_HOLDOUT = 20
 
 
-def grouped_folds(
-    groups: npt.ArrayLike, strata: npt.ArrayLike, n_folds: int, seed: int
-) -> npt.NDArray[np.int64]:
+def grouped_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, n_folds: int, seed: int) -> Ints:
     """Assign whole groups to folds of like composition.
 
     scikit-learn's StratifiedGroupKFold, shuffled; where every sample is its own group the equivalent and
@@ -78,16 +77,14 @@ def grouped_folds(
     return folds
 
 
-def _fold_numbers(splits: Any, n: int) -> npt.NDArray[np.int64]:
+def _fold_numbers(splits: Any, n: int) -> Ints:
     folds = np.empty(n, dtype=np.int64)
     for number, (_, members) in enumerate(splits):
         folds[members] = number
     return folds
 
 
-def holdout(
-    groups: npt.ArrayLike, strata: npt.ArrayLike, fraction: float, seed: int
-) -> npt.NDArray[np.bool_]:
+def holdout(groups: npt.ArrayLike, strata: npt.ArrayLike, fraction: float, seed: int) -> Bools:
     """Hold out whole groups, stratified.
 
     The fraction is met to the nearest ``k / n`` with ``n`` up to 20 (and up to the number of groups), as
@@ -165,7 +162,7 @@ def assert_splits_apart(frame: pd.DataFrame) -> None:
     assert_groups_apart(known["group"].to_numpy(), known["split"].to_numpy())
 
 
-def _codes(values: npt.ArrayLike, name: str) -> tuple[npt.NDArray[np.int64], int]:
+def _codes(values: npt.ArrayLike, name: str) -> tuple[Ints, int]:
     array = np.asarray(values)
     if array.ndim != 1 or array.size == 0:
         raise InputError(f"{name} must be one entry per sample, not an array of shape {array.shape}")

@@ -35,6 +35,7 @@ from shortcutscope.data.sources import (
 )
 from shortcutscope.data.transform import Normalize, Transform
 from shortcutscope.errors import InputError
+from shortcutscope.types import Array, Record
 
 __all__ = ["ImageTable", "Normalize", "Options"]
 
@@ -379,17 +380,15 @@ class ImageTable(SampleTable):
         )
 
     @classmethod
-    def _from_items(
-        cls, source: ImageSource, frame: pd.DataFrame, roles: Roles, rest: dict[str, Any]
-    ) -> Self:
+    def _from_items(cls, source: ImageSource, frame: pd.DataFrame, roles: Roles, rest: Record) -> Self:
         frame, notes = trimmed(without_markers(frame, rest.pop("missing", ())))
         prepared, classes, has_groups = role_frame(frame, roles, classes=rest.pop("classes", None))
         return cls(prepared, source, classes=classes, has_groups=has_groups, notes=notes, **rest)
 
 
-def _split_options(options: Options) -> tuple[Reading, dict[str, Any]]:
+def _split_options(options: Options) -> tuple[Reading, Record]:
     """How to read, and what is left for the table's constructor; checked before any file is touched."""
-    rest: dict[str, Any] = dict(options)
+    rest: Record = dict(options)
     if "value_range" in rest:
         rest["value_range"] = checked_range(rest["value_range"])
     how = ("mode", "size", "dims", "channels_last", "window", "max_pixels")
@@ -402,7 +401,7 @@ def _split_options(options: Options) -> tuple[Reading, dict[str, Any]]:
     return Reading(**reading), rest
 
 
-def _label_column(labels: npt.NDArray[Any], finding: int | None) -> npt.NDArray[Any]:
+def _label_column(labels: Array, finding: int | None) -> Array:
     if labels.ndim not in (1, 2):
         raise InputError(f"the labels have the shape {labels.shape}; allowed are (N,) and (N, findings)")
     if labels.ndim == 1 or labels.shape[1] == 1:
@@ -412,5 +411,5 @@ def _label_column(labels: npt.NDArray[Any], finding: int | None) -> npt.NDArray[
             f"each image has {labels.shape[1]} labels; choose one with finding=0 to {labels.shape[1] - 1}, "
             f"not {finding}"
         )
-    column: npt.NDArray[Any] = labels[:, finding]
+    column: Array = labels[:, finding]
     return column

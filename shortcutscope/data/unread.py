@@ -13,9 +13,10 @@ from shortcutscope.data.manifests.columns import Roles, as_text, role_frame
 from shortcutscope.data.manifests.image_names import default_id, file_key, local_names
 from shortcutscope.data.manifests.manifest import read_manifest, trimmed
 from shortcutscope.data.manifests.missing import without_markers
-from shortcutscope.data.readers.image import Array, UnreadableImageError
+from shortcutscope.data.readers.image import UnreadableImageError
 from shortcutscope.data.sources import ArraySource, ImageSource, PathSource
 from shortcutscope.data.table import ImageTable
+from shortcutscope.types import Array
 
 __all__ = ["UnreadFiles", "unread_table"]
 

@@ -16,6 +16,7 @@ from shortcutscope.errors import ModelError
 from shortcutscope.models.failures import first_line, model_errors
 from shortcutscope.models.fingerprint import tensor_digest
 from shortcutscope.models.plain import require_lendable
+from shortcutscope.types import Record
 
 HOOK_TABLES = (
     "_forward_hooks",
@@ -167,7 +168,7 @@ class _ModuleLoan:
                 buffer.copy_(self.buffer_values[name])
 
 
-def _refill(current: dict[str, Any], before: dict[str, Any]) -> None:
+def _refill(current: Record, before: Record) -> None:
     # By identity, since `==` of tensors is a tensor. In place: handles of hooks point to these very tables.
     if [(key, id(value)) for key, value in current.items()] != [(k, id(v)) for k, v in before.items()]:
         current.clear()

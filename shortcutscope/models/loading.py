@@ -25,6 +25,7 @@ from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import version
 from shortcutscope.models.weights.checkpoints import LoadReport, class_count_in, copy_into, fitting
 from shortcutscope.models.weights.files import read_checkpoint
+from shortcutscope.types import Record
 
 __all__ = ["LoadReport", "has_random_weights", "load_model", "load_report", "model_fingerprint"]
 
@@ -125,7 +126,7 @@ def _writes(model: nn.Module) -> int:
     return sum(version(parameter) or 0 for parameter in model.parameters())
 
 
-def _asks_for_weights(kwargs: dict[str, Any]) -> bool:
+def _asks_for_weights(kwargs: Record) -> bool:
     return any(kwargs.get(name) for name in ("weights", "pretrained", "checkpoint_path", "state_dict"))
 
 
@@ -239,7 +240,7 @@ def _takes_classes(factory: Factory) -> bool:
     return any(p.name == "num_classes" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
-def _build(factory: Factory, spec: str, kwargs: dict[str, Any]) -> nn.Module:
+def _build(factory: Factory, spec: str, kwargs: Record) -> nn.Module:
     try:
         with _own_generator():
             model = factory(**kwargs)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from shortcutscope.models.heads.links import Kind, Watch, sums_to_one
 from shortcutscope.models.heads.targets import predicted_class, resolve_task, select_target
 from shortcutscope.models.heads.ties import tie
 from shortcutscope.models.outputs import find_scores
+from shortcutscope.types import Array
 
 #: Images that a model is tried on, and those of them that are run again in a smaller batch.
 TRIED, AGAIN = 32, 4
@@ -56,7 +56,7 @@ def preflight(
     images: Tensor,
     head: Head,
     *,
-    labels: Sequence[int] | np.ndarray[Any, Any] | None = None,
+    labels: Sequence[int] | Array | None = None,
     classes: Sequence[str] | None = None,
     batch_size: int = TRIED,
     autocast: torch.dtype | None = None,
@@ -188,7 +188,7 @@ def _settled(
     head: Head,
     scores: Tensor,
     kind: Kind | None,
-    labels: Sequence[int] | np.ndarray[Any, Any] | None,
+    labels: Sequence[int] | Array | None,
     classes: Sequence[str] | None,
 ) -> tuple[Head, tuple[str, ...]]:
     """Link, task and the label's output."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from shortcutscope.data.sources import ImageSource, as_array
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.planting.artifacts.artifact import Artifact, Extent, generator_for
+from shortcutscope.types import Array
 
 __all__ = [
     "Artifact",
@@ -31,8 +31,6 @@ __all__ = [
     "plant",
     "triad",
 ]
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

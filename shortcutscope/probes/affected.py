@@ -21,10 +21,7 @@ from shortcutscope.models.frozen import device_of
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.scanner import Scan
-
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
-
+from shortcutscope.types import JSON, Floats, Ints
 
 #: Depth up to which the patches of a transformer with a class token still hold relevance of their own.
 DEEPEST_WITH_TOKEN = 0.5
@@ -52,13 +49,13 @@ class Gallery:
     """
 
     images: np.ndarray[Any, np.dtype[np.uint8]]
-    maps: np.ndarray[Any, np.dtype[np.float16]]
+    maps: Floats
     sample_ids: list[str]
     captions: list[str]
     kind: Kind = "image"
 
 
-def most_affected(record: Mapping[str, Any], count: int) -> tuple[IntArray, FloatArray]:
+def most_affected(record: JSON, count: int) -> tuple[Ints, Floats]:
     """Indices of the samples whose logit changes most when a concept is taken out, and the changes.
 
     Parameters
@@ -75,7 +72,7 @@ def draw_galleries(
     model: nn.Module,
     table: ImageTable,
     scan: Scan,
-    use: Mapping[str, Mapping[str, Any]],
+    use: Mapping[str, JSON],
     *,
     count: int = 12,
     output: Output = None,
@@ -140,10 +137,10 @@ def draw_gallery(
     model: nn.Module,
     table: ImageTable,
     layer: Layer,
-    indices: IntArray,
+    indices: Ints,
     captions: Sequence[str],
     *,
-    targets: IntArray,
+    targets: Ints,
     task: str,
     output: Output = None,
     method: str | None = "gradient_x_activation",
@@ -209,14 +206,14 @@ def draw_gallery(
 _AT_INPUT = {"gradient_x_activation": "gradient_x_input"}
 
 
-def most_relevant_slice(relevance: FloatArray) -> int:
+def most_relevant_slice(relevance: Floats) -> int:
     """Which slice (H, W) of a map (D, H, W) holds most relevance of either sign; else the middle one."""
     held = np.abs(relevance).sum((1, 2))
     return int(held.argmax()) if held.any() else len(held) // 2
 
 
-def _smoothed(relevance: FloatArray) -> FloatArray:
+def _smoothed(relevance: Floats) -> Floats:
     """Relevance (K, leads, time), averaged over the moments around each."""
     width = 2 * round(SMOOTHED * relevance.shape[-1] / 2) + 1
-    averaged: FloatArray = uniform_filter1d(relevance, width, axis=-1, mode="constant")
+    averaged: Floats = uniform_filter1d(relevance, width, axis=-1, mode="constant")
     return averaged

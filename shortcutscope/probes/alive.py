@@ -7,12 +7,10 @@ all. So it is also held against the size of the features themselves.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating[Any]]
+from shortcutscope.types import Bools, Floats
 
 #: A feature whose deviation is below this share of the largest one is dead: dividing by it would blow its
 #: weight up.
@@ -21,7 +19,7 @@ DEAD = 1e-4
 ROUNDING = 1e-6
 
 
-def alive(spread: npt.ArrayLike, size: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+def alive(spread: npt.ArrayLike, size: npt.ArrayLike) -> Bools:
     """Features (D,) that vary by more than rounding, and not by far less than the others.
 
     Parameters
@@ -43,7 +41,7 @@ def alive(spread: npt.ArrayLike, size: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     )
 
 
-def size_of(features: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def size_of(features: npt.ArrayLike) -> Floats:
     """Root mean square (D,) of features (N, D), from 0 and not from their mean."""
     values = np.asarray(features)
     squares = np.einsum("nd,nd->d", values, values, dtype=np.float64)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +10,7 @@ from scipy import stats
 
 from shortcutscope.errors import InputError
 from shortcutscope.stats.bootstrap import cluster_interval
-
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+from shortcutscope.types import JSON, Array, Floats
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Association:
     conflicting: int | None
 
 
-def recorded(values: Mapping[str, Any]) -> Association | None:
+def recorded(values: JSON) -> Association | None:
     """The association in a record of ``findings.json``; None where it holds none."""
     phi, p = values.get("phi"), values.get("p")
     if phi is None or p is None:
@@ -62,7 +59,7 @@ def recorded(values: Mapping[str, Any]) -> Association | None:
     )
 
 
-def phi_coefficient(a: FloatArray, b: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+def phi_coefficient(a: Floats, b: Floats, weights: Floats | None = None) -> Floats:
     """Phi (Pearson correlation of two binary variables); NaN when one of them is constant.
 
     Parameters
@@ -81,14 +78,14 @@ def phi_coefficient(a: FloatArray, b: FloatArray, weights: FloatArray | None = N
     total, mean_a, mean_b, both = w.sum(1), w @ a, w @ b, w @ (a * b)
     with np.errstate(invalid="ignore", divide="ignore"):
         p, q = mean_a / total, mean_b / total
-        result: FloatArray = (both / total - p * q) / np.sqrt(p * (1 - p) * q * (1 - q))
+        result: Floats = (both / total - p * q) / np.sqrt(p * (1 - p) * q * (1 - q))
     return np.where(np.isfinite(result), result, np.nan)
 
 
 def associate(
-    concept: FloatArray,
-    labels: np.ndarray[Any, Any],
-    groups: np.ndarray[Any, Any],
+    concept: Floats,
+    labels: Array,
+    groups: Array,
     *,
     positive: int | None = None,
     n_bootstrap: int = 300,

@@ -26,8 +26,8 @@ from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.probes.ridge import PENALTY
+from shortcutscope.types import Array, Bools, Floats, Ints
 
-Floats = npt.NDArray[np.float64]
 Balance = Literal["class", "group"] | None
 Kind = Literal["pattern", "ridge", "logistic"]
 
@@ -240,9 +240,7 @@ def cross_fit_cav(
     return scores
 
 
-def _cross_fit_pattern(
-    features: Floats, t: Floats, y: npt.NDArray[np.intp], folds: npt.NDArray[Any], balance: Balance
-) -> Floats:
+def _cross_fit_pattern(features: Floats, t: Floats, y: Ints, folds: Array, balance: Balance) -> Floats:
     """From the cells' sums alone: one pass over the features for all folds."""
     known = ~np.isnan(t)
     scores = np.full(len(t), np.nan)
@@ -275,7 +273,7 @@ class _Cells:
     PARTS = ("counts", "sums", "squares")
 
     @classmethod
-    def of(cls, features: Floats, t: Floats, y: npt.NDArray[np.intp], n_classes: int) -> _Cells:
+    def of(cls, features: Floats, t: Floats, y: Ints, n_classes: int) -> _Cells:
         known = ~np.isnan(t)
         cell = np.where(known, 2 * y + np.nan_to_num(t), -1)
         member = (np.arange(2 * n_classes)[:, None] == cell).astype(np.float64)
@@ -286,7 +284,7 @@ class _Cells:
 
 def _pattern(cells: _Cells, shift: Floats, size: Floats, balance: Balance, quantity: str) -> CAV:
     weights = _cell_weights(cells.counts, balance)
-    n = max(1.0, cells.counts.sum())
+    n = max(1.0, float(cells.counts.sum()))
     mean = cells.sums.sum(axis=(0, 1)) / n
     scale, varies = _scale(np.sqrt(np.maximum(cells.squares / n - mean**2, 0)), size)
     means = cells.sums / np.maximum(cells.counts, 1)[..., None]
@@ -312,19 +310,19 @@ def _weighted_problem(
     return z, t[used], weights[used] / weights[used].mean(), mean, scale
 
 
-def _scale(spread: Floats, size: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _scale(spread: Floats, size: Floats) -> tuple[Floats, Bools]:
     """Divisors of the features, 1 for dead channels, and which are alive."""
     varies = alive(spread, size)
     return np.where(varies, spread, 1.0), varies
 
 
-def _cell_counts(t: Floats, y: npt.NDArray[np.intp], n_classes: int) -> Floats:
+def _cell_counts(t: Floats, y: Ints, n_classes: int) -> Floats:
     known = ~np.isnan(t)
     cell = 2 * y[known] + t[known].astype(int)
     return np.bincount(cell, minlength=2 * n_classes).reshape(n_classes, 2).astype(np.float64)
 
 
-def _usable(counts: Floats, balance: Balance) -> npt.NDArray[np.bool_]:
+def _usable(counts: Floats, balance: Balance) -> Bools:
     """Classes that are fitted on."""
     if balance is None:
         return np.full(len(counts), bool((counts.sum(axis=0) > 0).all()))
@@ -351,7 +349,7 @@ def _cell_weights(counts: Floats, balance: Balance) -> Floats:
 
 def _checked(
     features: npt.ArrayLike, concept: npt.ArrayLike, labels: npt.ArrayLike
-) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
+) -> tuple[Floats, Floats, Ints]:
     features, t = np.asarray(features, np.float64), np.asarray(concept, np.float64)
     y = np.asarray(labels)
     if features.ndim != 2 or t.shape != (len(features),) or y.shape != t.shape:
@@ -365,5 +363,5 @@ def _checked(
     return features, t, np.asarray(np.unique(y, return_inverse=True)[1], np.intp)
 
 
-def _n_classes(y: npt.NDArray[np.intp]) -> int:
+def _n_classes(y: Ints) -> int:
     return int(y.max(initial=0)) + 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +18,7 @@ from torch.nn import functional
 from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.stats.bootstrap import percentile_interval
 from shortcutscope.stats.metrics import within_class_auroc
-
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+from shortcutscope.types import Array, Bools, Floats
 
 #: Cells along each axis of a signal, an image and a volume.
 CELLS: Mapping[int, tuple[int, ...]] = {1: (64,), 2: (16, 16), 3: (6, 6, 6)}
@@ -50,7 +48,7 @@ class CellMap:
         90 % of the resamples. Asked only where there is an empty background, and an interval is wanted.
     """
 
-    auroc: FloatArray
+    auroc: Floats
     lit: float
     interval: tuple[float, float] = (float("nan"), float("nan"))
     dim: bool = False
@@ -122,13 +120,13 @@ def cell_features(values: Tensor, channels: int = 64) -> Tensor:
 
 
 def cell_map(
-    features: FloatArray,
-    concept: FloatArray,
-    labels: np.ndarray[Any, Any],
-    folds: np.ndarray[Any, Any],
+    features: Floats,
+    concept: Floats,
+    labels: Array,
+    folds: Array,
     *,
     lit_above: float,
-    weights: FloatArray | None = None,
+    weights: Floats | None = None,
 ) -> CellMap:
     """Cross-fitted within-class AUROC of a concept in every cell.
 
@@ -174,7 +172,7 @@ def cell_map(
     return CellMap(np.where(counted, auroc, np.nan).reshape(features.shape[2:]), lit, interval, dim)
 
 
-def empty_cells(features: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def empty_cells(features: Floats) -> Bools:
     """Which samples have nothing but the background in a cell.
 
     In a cell with content no two samples are alike; where a background is empty, many are. It is looked for
@@ -206,9 +204,7 @@ def empty_cells(features: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return found
 
 
-def _empty_pairs(
-    empty: np.ndarray[Any, np.dtype[np.bool_]], concept: FloatArray, labels: np.ndarray[Any, Any]
-) -> FloatArray:
+def _empty_pairs(empty: Bools, concept: Floats, labels: Array) -> Floats:
     """Share (P,) of the pairs of a carrier and another of its class in which the cell is empty in both."""
     share, size = np.zeros(empty.shape[1]), 0
     for value in np.unique(labels):
@@ -220,7 +216,7 @@ def _empty_pairs(
     return np.asarray(share / max(1, size))
 
 
-def chance_deviation(concept: FloatArray, labels: np.ndarray[Any, Any]) -> float:
+def chance_deviation(concept: Floats, labels: Array) -> float:
     """Standard deviation of a within-class AUROC under no difference (Mann and Whitney 1947)."""
     variance, size = 0.0, 0
     for value in np.unique(labels):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.data.manifests.words import (
@@ -19,7 +18,8 @@ from shortcutscope.data.manifests.words import (
     which_is_present,
 )
 from shortcutscope.errors import InputError
-from shortcutscope.probes.reading import Entries, EntryKind, Floats, Level, Reading, entries, shown, some
+from shortcutscope.probes.reading import Entries, EntryKind, Level, Reading, entries, shown, some
+from shortcutscope.types import Array, Floats
 
 ColumnKind = Literal["auto", "categorical", "continuous"]
 
@@ -193,7 +193,7 @@ def _named(column: str, kind: EntryKind, present: Level, others: Sequence[Level]
 
 
 def _continuous(found: Entries, max_levels: int) -> bool:
-    levels: npt.NDArray[Any] = np.array(found.levels, np.float64)
+    levels: Array = np.array(found.levels, np.float64)
     return bool((levels != levels.round()).any()) or len(levels) > max_levels
 
 

@@ -18,11 +18,10 @@ from shortcutscope.probes.marks import KEEP, MIN_MARKS, propagate_marks
 from shortcutscope.probes.mixture import split_scores
 from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.reading import some as _some
+from shortcutscope.types import Array, Bools, Floats
 
 if TYPE_CHECKING:
     from shortcutscope.scan.scanner import Scan
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +98,7 @@ class Concept:
         )
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
+    def known(self) -> Bools:
         """``(N,)`` the samples whose value is known."""
         return ~np.isnan(self.values)
 
@@ -108,7 +107,7 @@ class Concept:
         """Number of samples with value 1."""
         return int((self.values == 1).sum())
 
-    def aligned_to(self, sample_ids: Sequence[str] | npt.NDArray[Any] | pd.Series[Any]) -> Concept:
+    def aligned_to(self, sample_ids: Sequence[str] | Array | pd.Series[Any]) -> Concept:
         """The concept over other samples, in their order; samples it does not know are unknown.
 
         Raises
@@ -177,7 +176,7 @@ class Concept:
         marks = None if self.marks is None else 1 - self.marks
         return replace(self, values=1 - self.values, description=description, marks=marks, reading=None)
 
-    def as_marked(self, labels: npt.NDArray[Any]) -> Floats:
+    def as_marked(self, labels: Array) -> Floats:
         """Values ``(N,)`` that no classifier chose: the marks against all unmarked samples of their class.
 
         Values inferred from marks were chosen by a score, and whatever else moves that score differs
@@ -355,7 +354,7 @@ class Concept:
         cls,
         name: str,
         scores: npt.ArrayLike,
-        sample_ids: Sequence[str] | npt.NDArray[Any],
+        sample_ids: Sequence[str] | Array,
         *,
         labels: npt.ArrayLike | None = None,
         confidence: float = 0.9,

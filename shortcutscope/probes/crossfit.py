@@ -20,13 +20,11 @@ from shortcutscope.probes.ridge import PENALTY, Ridge, cross_fitted_ridge
 from shortcutscope.stats.bootstrap import cluster_interval
 from shortcutscope.stats.metrics import auroc, within_class_auroc
 from shortcutscope.stats.testing import permutation_p, permute_within
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 if TYPE_CHECKING:
     from shortcutscope.probes.concept import Concept
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
-Bools = npt.NDArray[np.bool_]
 
 #: Quantile of the null that ``null_high`` reports.
 NULL_QUANTILE = 0.95
@@ -219,7 +217,7 @@ class _ConceptTest:
 
     concept: Floats
     labels: Ints
-    groups: npt.NDArray[Any]
+    groups: Array
     known: Bools
 
     def run(
@@ -248,7 +246,7 @@ class _ConceptTest:
             return float("nan"), float("nan")
         concept = self.concept[self.known]
 
-        def statistic(weights: npt.NDArray[Any]) -> Any:
+        def statistic(weights: Array) -> Any:
             return within_class_auroc(concept, scores, labels, weights)
 
         return cluster_interval(statistic, self.groups[self.known], n=n, seed=seed, by="rows")

@@ -28,10 +28,9 @@ from shortcutscope.probes.cells import CELLS, CellMap, cell_features, cell_map, 
 from shortcutscope.probes.participation import participation_change
 from shortcutscope.scan.capture import forward_reduced
 from shortcutscope.stats.bootstrap import cluster_weights
+from shortcutscope.types import Array, Floats, Ints
 
 Extent = Literal["localized", "diffuse", "undetermined"]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,14 @@ class ExtentResult:
     layer_participation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-def spread_choice(
-    concept: FloatArray, labels: IntArray, size: int, generator: np.random.Generator
-) -> IntArray:
+def spread_choice(concept: Floats, labels: Ints, size: int, generator: np.random.Generator) -> Ints:
     """At most ``size`` known samples, as evenly over the (class, concept) groups as they allow."""
     groups = [
         generator.permutation(np.flatnonzero((labels == c) & (concept == t)))
         for c in np.unique(labels)
         for t in (0, 1)
     ]
-    chosen: list[IntArray] = []
+    chosen: list[Ints] = []
     for position, group in enumerate(sorted(groups, key=len)):
         left = size - sum(map(len, chosen))
         chosen.append(group[: left // (len(groups) - position)])
@@ -151,11 +148,11 @@ def measure_extent(
     model: nn.Module,
     layers: Sequence[Layer],
     batches: Callable[[], Any],
-    concept: FloatArray,
-    labels: np.ndarray[Any, Any],
-    groups: np.ndarray[Any, Any],
-    folds: np.ndarray[Any, Any],
-    vectors: Mapping[str, FloatArray],
+    concept: Floats,
+    labels: Array,
+    groups: Array,
+    folds: Array,
+    vectors: Mapping[str, Floats],
     *,
     encoded_auroc: float,
     rule: ExtentRule | None = None,
@@ -192,7 +189,7 @@ def measure_extent(
     collected = _collect(model, spatial, batches, vectors if side >= rule.smallest_witness else {}, output)
     weights = cluster_weights(groups, n_bootstrap, seed).astype(float)
 
-    def mapped(values: Tensor, w: FloatArray | None = None) -> CellMap:
+    def mapped(values: Tensor, w: Floats | None = None) -> CellMap:
         return cell_map(values.numpy(), concept, labels, folds, lit_above=rule.lit_above, weights=w)
 
     input_map = mapped(collected.inputs, weights) if collected.inputs is not None else None
@@ -231,7 +228,7 @@ def _collect(
     model: nn.Module,
     layers: Sequence[Layer],
     batches: Callable[[], Any],
-    vectors: Mapping[str, FloatArray],
+    vectors: Mapping[str, Floats],
     output: Output,
 ) -> _Collected:
     """One forward pass: cell features of the input and of every layer, responses along the vectors."""

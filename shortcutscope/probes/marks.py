@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +22,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.probes.mixture import fit_mixture, require_enough
 from shortcutscope.stats.metrics import auroc
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
-Bools = npt.NDArray[np.bool_]
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: Fewest marks to learn from.
 MIN_MARKS = 5
@@ -152,19 +148,19 @@ def surest(scores: Floats, labels: Ints, shares: Floats, keep: float) -> Floats:
 class _Problem:
     """Marked against unlabelled samples."""
 
-    features: npt.NDArray[np.float32]
+    features: Floats
     labels: Ints
     marks: Floats
     C: float
     seed: int
 
-    def recovery(self, classes: tuple[int, ...], folds: npt.NDArray[np.int64]) -> float:
+    def recovery(self, classes: tuple[int, ...], folds: Ints) -> float:
         """AUROC of held-out marks against the unlabelled samples of the classes fitted in."""
         fitted_in = np.isin(self.labels, classes)
         scores = self.scores(fitted_in, folds, hold_marks=True)
         return float(auroc(np.nan_to_num(self.marks)[fitted_in], scores[fitted_in]))
 
-    def scores(self, fitted_in: Bools, folds: npt.NDArray[np.int64], *, hold_marks: bool) -> Floats:
+    def scores(self, fitted_in: Bools, folds: Ints, *, hold_marks: bool) -> Floats:
         """Score each sample by a model without its fold; ``hold_marks``: also without the fold's marks."""
         scores = np.empty(len(self.labels))
         for fold in np.unique(folds):
@@ -210,7 +206,7 @@ def _candidate_classes(marked_labels: Ints) -> list[tuple[int, ...]]:
     return enough or [tuple(int(c) for c in classes)]
 
 
-def _standardised(blocks: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float32]:
+def _standardised(blocks: Sequence[npt.ArrayLike]) -> Floats:
     """All layers' features side by side; dead channels are 0."""
     if not blocks:
         raise InputError("no layer was given to learn the marks from")
@@ -224,7 +220,7 @@ def _standardised(blocks: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float32]:
     return np.concatenate(parts, axis=1)
 
 
-def _marks(ids: npt.NDArray[Any], carriers: Sequence[str], others: Sequence[str]) -> Floats:
+def _marks(ids: Array, carriers: Sequence[str], others: Sequence[str]) -> Floats:
     """``(N,)`` 1 for marked, 0 for named others, NaN for the rest."""
     carriers, others = [str(i) for i in carriers], [str(i) for i in others]
     position = {name: k for k, name in enumerate(ids)}

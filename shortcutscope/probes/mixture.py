@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 from skimage.filters import threshold_otsu
 
 from shortcutscope.errors import InputError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
+from shortcutscope.types import Bools, Floats, Ints
 
 #: Difference of the groups' means, in units of their common spread, below which a score has one group only
 #: (Ashman et al. 1994).
@@ -156,7 +153,7 @@ def check_confidence(confidence: float) -> None:
 
 
 def _maximise(
-    scores: Floats, codes: Ints, member: Floats, free: npt.NDArray[np.bool_], n_classes: int, floor: float
+    scores: Floats, codes: Ints, member: Floats, free: Bools, n_classes: int, floor: float
 ) -> Mixture:
     weights = np.stack([1 - member, member])
     totals = np.maximum(weights.sum(axis=1), 1e-9)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+from shortcutscope.types import Array, Floats
 
 
-def participation_ratio(response: FloatArray, reference: np.ndarray[Any, Any]) -> FloatArray:
+def participation_ratio(response: Floats, reference: Array) -> Floats:
     """Share of the positions over which each sample's response exceeds the reference.
 
     The response is standardised at every position by the reference samples' mean and standard
@@ -25,13 +23,11 @@ def participation_ratio(response: FloatArray, reference: np.ndarray[Any, Any]) -
     spread = response[reference].std(0)
     z = (response - response[reference].mean(0)) / (spread + 0.05 * spread.mean() + 1e-12)
     e = np.clip(z, 0, None) ** 2
-    ratio: FloatArray = e.sum(1) ** 2 / (e.shape[1] * (e**2).sum(1) + 1e-12)
+    ratio: Floats = e.sum(1) ** 2 / (e.shape[1] * (e**2).sum(1) + 1e-12)
     return ratio
 
 
-def participation_change(
-    response: FloatArray, concept: FloatArray, labels: np.ndarray[Any, Any], present: int
-) -> float:
+def participation_change(response: Floats, concept: Floats, labels: Array, present: int) -> float:
     """Median participation ratio of the samples with the value called present, minus that of the others.
 
     Parameters

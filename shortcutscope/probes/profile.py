@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.models.layers import Layer
@@ -23,9 +21,7 @@ from shortcutscope.probes.usage import derivative_test, within_class_spread
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.stats.testing import benjamini_hochberg, permutation_p
-
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
+from shortcutscope.types import JSON, Floats, Ints, Record
 
 #: Columns of profile.parquet, in order.
 COLUMNS = (
@@ -89,8 +85,8 @@ class ProbeDesign:
         Per concept (N, permutations).
     """
 
-    folds: IntArray
-    permutations: Sequence[npt.NDArray[np.float64]]
+    folds: Ints
+    permutations: Sequence[Floats]
 
 
 def probe_design(scan: Scan, concepts: Sequence[Concept], settings: ProbeSettings) -> ProbeDesign:
@@ -110,7 +106,7 @@ def probe_layer(
     positives: Sequence[int],
     design: ProbeDesign,
     settings: ProbeSettings,
-) -> dict[str, Any]:
+) -> Record:
     """Availability and directional derivative of every concept at one layer, on one Gram matrix.
 
     Parameters
@@ -183,7 +179,7 @@ def probe_layer(
     return {"rows": rows, "null": available.null}
 
 
-def over_layers(by_layer: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def over_layers(by_layer: Sequence[JSON]) -> list[Record]:
     """Gather what the layers say of each concept, with a p value for the largest AUROC over the layers.
 
     The null of the maximum is the maximum over the layers of the same permutations, so that looking at
@@ -220,7 +216,7 @@ def probe_rank(scan: Scan, concept: Concept, settings: ProbeSettings) -> dict[st
     }
 
 
-def pattern_vectors(pooled: FloatArray, concept: FloatArray, labels: IntArray, folds: IntArray) -> FloatArray:
+def pattern_vectors(pooled: Floats, concept: Floats, labels: Ints, folds: Ints) -> Floats:
     """Class-stratified pattern CAVs (folds, C), each fitted without one fold (Pahde et al. 2025)."""
     vectors = []
     for fold in range(int(folds.max()) + 1):
@@ -236,9 +232,9 @@ def pattern_vectors(pooled: FloatArray, concept: FloatArray, labels: IntArray, f
 
 
 def assemble(
-    probes: Mapping[str, Mapping[str, Any]],
-    use: Mapping[str, Mapping[str, Mapping[str, Any]]],
-    extents: Mapping[str, Mapping[str, Any]],
+    probes: Mapping[str, JSON],
+    use: Mapping[str, Mapping[str, JSON]],
+    extents: Mapping[str, JSON],
     ranks: Mapping[str, Mapping[str, int | None]],
     weights: Mapping[str, Mapping[str, float]],
 ) -> pd.DataFrame:

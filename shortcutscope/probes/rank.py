@@ -14,8 +14,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.probes.ridge import PENALTY, FoldModel, cross_fitted_ridge
 from shortcutscope.stats.bootstrap import cluster_interval
 from shortcutscope.stats.metrics import within_class_auroc
-
-Floats = npt.NDArray[np.float64]
+from shortcutscope.types import Floats, Ints
 
 #: Below this AUROC a concept counts as unreadable, however narrow its interval.
 CHANCE = 0.55
@@ -116,7 +115,7 @@ def _erased_in_turn(model: FoldModel, concept: Floats, max_directions: int) -> F
 def _reaches_chance(
     scores: Floats,
     concept: Floats,
-    labels: npt.NDArray[np.intp],
+    labels: Ints,
     groups: npt.NDArray[np.generic],
     n: int,
     seed: int,

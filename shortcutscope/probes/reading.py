@@ -6,18 +6,17 @@ import datetime
 import decimal
 import numbers as kinds_of_number
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.data.manifests.words import key
 from shortcutscope.errors import InputError
+from shortcutscope.types import JSON, Array, Bools, Floats
 
-Floats = npt.NDArray[np.float64]
 Level = str | float
 EntryKind = Literal["words", "numbers", "dates"]
 
@@ -45,11 +44,11 @@ class Entries:
     levels: tuple[Level, ...]
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
+    def known(self) -> Bools:
         """``(N,)`` entries that are not missing."""
         return ~np.isnan(self.values)
 
-    def among(self, levels: Sequence[Level]) -> npt.NDArray[np.bool_]:
+    def among(self, levels: Sequence[Level]) -> Bools:
         """``(N,)`` entries that are one of some levels."""
         if self.kind != "words":
             return np.isin(self.values, [float(level) for level in levels])
@@ -128,7 +127,7 @@ def _text(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def _numbers(values: npt.NDArray[Any], column: str) -> Entries:
+def _numbers(values: Array, column: str) -> Entries:
     values = np.asarray(values, np.float64)
     if np.isinf(values).any():
         raise InputError(f"column {column!r} holds infinite values; make them missing or leave it out")
@@ -231,7 +230,7 @@ class Reading:
         carries = present if self.present else ~absent
         return np.where(known, carries.astype(np.float64), np.nan)
 
-    def _refuse_new(self, found: Entries, new: npt.NDArray[np.bool_]) -> None:
+    def _refuse_new(self, found: Entries, new: Bools) -> None:
         if not new.any():
             return
         seen = [shown(x, self.kind) for x in found.levels if (found.among([x]) & new).any()]
@@ -256,7 +255,7 @@ class Reading:
         return f"1: {one}; 0: {zero}" + (f"; unknown: {unknown}" if unknown else "")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Reading:
+    def from_dict(cls, values: JSON) -> Reading:
         """Read it from ``findings.json``."""
         levels = {name: tuple(values.get(name) or ()) for name in ("present", "absent", "unknown")}
         cuts = values.get("cuts")

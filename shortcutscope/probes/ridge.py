@@ -19,10 +19,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from shortcutscope.probes.alive import alive, size_of
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
-Bools = npt.NDArray[np.bool_]
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: Ridge penalty per training sample, for features of unit variance.
 PENALTY = 0.05
@@ -161,7 +158,7 @@ class _Centre:
     def of(cls, counts: Floats, sums: Floats, squares: Floats, size: Floats) -> _Centre:
         """From class counts ``(C,)``, class sums ``(C, D)``, total sums of squares ``(D,)`` and sizes."""
         means = sums * _inverse(counts)[:, None]
-        within = (squares - counts @ means**2) / max(1.0, counts.sum())
+        within = (squares - counts @ means**2) / max(1.0, float(counts.sum()))
         if (counts > 0).any():
             means[counts == 0] = means[counts > 0].mean(axis=0)
         spread = np.sqrt(np.maximum(within, 0))
@@ -194,7 +191,7 @@ class _PrimalRidge(Ridge):
         sums = np.sum(self._sums, axis=0) - self._sums[fold]
         centre = _Centre.of(counts, sums, np.diagonal(gram), self._data.size)
         gram -= (sums.T * _inverse(counts)) @ sums
-        gram *= centre.inverse[:, None] * centre.inverse / max(1.0, counts.sum())
+        gram *= centre.inverse[:, None] * centre.inverse / max(1.0, float(counts.sum()))
         gram[np.diag_indices_from(gram)] += penalty
         factor = linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
         return _PrimalModel(self._data, fold, centre, factor)
@@ -282,7 +279,7 @@ class _DualModel(FoldModel):
     class_kernel: Floats  # (C, n_train) of the classes' offsets
 
     @classmethod
-    def fit(cls, data: _Data, fold: int, penalty: float, scaled: npt.NDArray[Any]) -> _DualModel:
+    def fit(cls, data: _Data, fold: int, penalty: float, scaled: Array) -> _DualModel:
         train, test = data.train(fold), data.test(fold)
         labels, part = data.labels[train], data.rows[train]
         squares = np.einsum("nd,nd->d", part, part)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +23,10 @@ from shortcutscope.probes.alive import ROUNDING, size_of
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_weights, percentile_interval
 from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import permutation_p
+from shortcutscope.types import Array, Bools, Floats, Ints
 
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
 #: Takes sample indices and an edit of a layer's output (N, C, P); gives the logit margins (n,).
-Intervene = Callable[[IntArray, Callable[[Tensor], Tensor]], FloatArray]
+Intervene = Callable[[Ints, Callable[[Tensor], Tensor]], Floats]
 
 #: Smallest effect that counts as use, in within-class standard deviations of the logit: on held-out
 #: samples, and on the samples that the model was trained on, where effects are about twice as large.
@@ -50,9 +48,9 @@ class Projection:
         gives the same edit.
     """
 
-    pattern: FloatArray
-    filter: FloatArray
-    middle: FloatArray
+    pattern: Floats
+    filter: Floats
+    middle: Floats
 
     def __call__(self, values: Tensor) -> Tensor:
         """Edit activations (N, C, P)."""
@@ -88,9 +86,7 @@ class TokenProjection:
         return torch.cat(parts, dim=2)
 
 
-def fit_projection(
-    pooled: FloatArray, concept: FloatArray, labels: IntArray, *, penalty: float = 0.02
-) -> Projection:
+def fit_projection(pooled: Floats, concept: Floats, labels: Ints, *, penalty: float = 0.02) -> Projection:
     """Fit the pattern and the ridge filter of a concept, class by class centred.
 
     Parameters
@@ -151,20 +147,20 @@ class UseResult:
     flip_rate: float
     robust_auroc: tuple[float, float]
     worst_group: tuple[float, float]
-    samples: IntArray
-    change: FloatArray
+    samples: Ints
+    change: Floats
 
 
 def evaluation_samples(
-    concept: FloatArray, labels: IntArray, halves: IntArray, *, per_cell: int = 40, seed: int = 0
-) -> tuple[IntArray, IntArray]:
+    concept: Floats, labels: Ints, halves: Ints, *, per_cell: int = 40, seed: int = 0
+) -> tuple[Ints, Ints]:
     """Choose the samples of each half on which use is measured.
 
     Up to ``per_cell`` samples of every (class, concept) group, of the classes that have both values in
     that half.
     """
     generator = np.random.default_rng(seed)
-    chosen: list[list[IntArray]] = [[], []]
+    chosen: list[list[Ints]] = [[], []]
     for half, parts in enumerate(chosen):
         for value in np.unique(labels):
             sides = [np.flatnonzero((halves == half) & (labels == value) & (concept == t)) for t in (0, 1)]
@@ -175,16 +171,16 @@ def evaluation_samples(
 
 
 def projection_use(
-    pooled: FloatArray,
-    concept: FloatArray,
-    labels: IntArray,
-    groups: np.ndarray[Any, Any],
-    margins: FloatArray,
-    halves: IntArray,
-    evaluated: tuple[IntArray, IntArray],
+    pooled: Floats,
+    concept: Floats,
+    labels: Ints,
+    groups: Array,
+    margins: Floats,
+    halves: Ints,
+    evaluated: tuple[Ints, Ints],
     intervene: Intervene,
     *,
-    class_token: FloatArray | None = None,
+    class_token: Floats | None = None,
     n_prefix: int = 0,
     positive: int = 1,
     n_bootstrap: int = 300,
@@ -211,7 +207,7 @@ def projection_use(
         out of them with a direction of their own.
     """
 
-    def fitted(chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> Callable[[Tensor], Tensor]:
+    def fitted(chosen: Bools) -> Callable[[Tensor], Tensor]:
         patches = fit_projection(pooled[chosen], concept[chosen], labels[chosen])
         if class_token is None:
             return patches
@@ -261,19 +257,19 @@ def projection_use(
     )
 
 
-def within_class_spread(margins: FloatArray, labels: IntArray) -> float:
+def within_class_spread(margins: Floats, labels: Ints) -> float:
     """Standard deviation of the logit margin within a class, pooled over the classes."""
     spread = float(np.sqrt(np.mean([margins[labels == c].var() for c in np.unique(labels)])))
     return max(spread, ROUNDING * float(np.sqrt(np.mean(margins**2)))) + 1e-12
 
 
 def directional_derivative(
-    gradients: FloatArray,
-    pooled: FloatArray,
-    concepts: FloatArray,
-    labels: IntArray,
-    towards: FloatArray,
-) -> FloatArray:
+    gradients: Floats,
+    pooled: Floats,
+    concepts: Floats,
+    labels: Ints,
+    towards: Floats,
+) -> Floats:
     """Derivative of the logit along the class-stratified pattern CAV of each concept.
 
     ``mean_x sign(x) (d logit / d a)(x) . v``: how much a shift of the layer by the concept's own signal
@@ -304,7 +300,7 @@ def directional_derivative(
         centred[member] -= centred[member].mean(0)
         target[member] -= target[member].mean(0)
     patterns = centred.T @ target / ((target**2).sum(0) + 1e-12)
-    sensitivity: FloatArray = np.mean(
+    sensitivity: Floats = np.mean(
         [
             (gradients[towards == side] * side).mean(0)
             if (towards == side).any()
@@ -313,17 +309,17 @@ def directional_derivative(
         ],
         axis=0,
     )
-    result: FloatArray = sensitivity @ patterns
+    result: Floats = sensitivity @ patterns
     return result
 
 
 def derivative_test(
-    gradients: FloatArray,
-    pooled: FloatArray,
-    concept: FloatArray,
-    permuted: FloatArray,
-    labels: IntArray,
-    towards: FloatArray,
+    gradients: Floats,
+    pooled: Floats,
+    concept: Floats,
+    permuted: Floats,
+    labels: Ints,
+    towards: Floats,
     spread: float,
 ) -> tuple[float, float]:
     """Directional derivative in standard deviations of the logit, and its two-tailed permutation p."""
@@ -332,13 +328,11 @@ def derivative_test(
     return float(values[0]), float(permutation_p(values[0], values[1:], tail="two-sided"))
 
 
-def _both_in_a_class(concept: FloatArray, labels: IntArray) -> bool:
+def _both_in_a_class(concept: Floats, labels: Ints) -> bool:
     return any(len(np.unique(concept[labels == c])) == 2 for c in np.unique(labels))
 
 
-def class_contrast(
-    change: FloatArray, concept: FloatArray, labels: IntArray, weights: FloatArray
-) -> FloatArray:
+def class_contrast(change: Floats, concept: Floats, labels: Ints, weights: Floats) -> Floats:
     """Mean change of carriers minus others, averaged over the classes that have both.
 
     Parameters

@@ -21,8 +21,8 @@ from shortcutscope.stats.metrics import (
     robust_auroc,
     worst_group_accuracy,
 )
+from shortcutscope.types import JSON, Array, Bools, Floats, Record
 
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Verdict = Literal[
     "shortcut",
     "encoded and used, no cost measured",
@@ -78,9 +78,7 @@ class VerdictRule:
     smallest_cell: int = MIN_CLUSTERS
 
 
-def untestable(
-    concept: FloatArray, labels: np.ndarray[Any, Any], groups: np.ndarray[Any, Any], rule: VerdictRule
-) -> str | None:
+def untestable(concept: Floats, labels: Array, groups: Array, rule: VerdictRule) -> str | None:
     """Why a concept cannot be tested on these samples, or None.
 
     Parameters
@@ -116,7 +114,7 @@ def reach_verdict(
     effect: float,
     association: Association,
     associated: bool,
-    cost: Mapping[str, Any],
+    cost: JSON,
 ) -> tuple[Verdict, str]:
     """Combine the three statements and the cost into a verdict and one sentence that gives its reason.
 
@@ -158,16 +156,16 @@ def reach_verdict(
 
 
 def effects(
-    concept: FloatArray,
-    labels: np.ndarray[Any, Any],
-    groups: np.ndarray[Any, Any],
-    margins: FloatArray,
+    concept: Floats,
+    labels: Array,
+    groups: Array,
+    margins: Floats,
     association: Association,
     *,
     n_bootstrap: int,
     seed: int,
     smallest: int = MIN_CLUSTERS,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Record]:
     """What the concept costs: performance where it agrees with the label and where it does not.
 
     Carriers are counted as aligned with the class the concept goes with, so that the numbers do not
@@ -193,9 +191,7 @@ def effects(
     if against:
         a = 1 - a
     score, units = margins[known], groups[known]
-    member: dict[Group, np.ndarray[Any, np.dtype[np.bool_]]] = {
-        (c, t): (y == c) & (a == t) for c, t in (*CONFLICTING, *ALIGNED)
-    }
+    member: dict[Group, Bools] = {(c, t): (y == c) & (a == t) for c, t in (*CONFLICTING, *ALIGNED)}
     patients = {group: len(np.unique(units[inside])) for group, inside in member.items()}
 
     def described(group: Group) -> str:
@@ -205,7 +201,7 @@ def effects(
             f"{patients[group]} {'patient' if patients[group] == 1 else 'patients'} of {which} {with_it} it"
         )
 
-    def measured(needs: Iterable[Group], measure: Callable[[Any], Any]) -> dict[str, Any]:
+    def measured(needs: Iterable[Group], measure: Callable[[Any], Any]) -> Record:
         needed = list(needs)
         size = min((int(member[group].sum()) for group in needed), default=0)
         few = [described(group) for group in needed if patients[group] < smallest]

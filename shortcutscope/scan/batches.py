@@ -17,7 +17,7 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.models.memory_format import MemoryFormat
 from shortcutscope.scan.capture import BatchPools, NonFiniteError, capture_batch
 from shortcutscope.scan.reading import activation_key, relevance_key
-from shortcutscope.scan.shard import Array
+from shortcutscope.types import Array
 
 Batch = tuple[Tensor, Tensor, Tensor]
 

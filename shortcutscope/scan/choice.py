@@ -6,9 +6,9 @@ has proved itself on the first images of the very model (see `shortcutscope.attr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from shortcutscope.attribution.checks import check_lrp
 from shortcutscope.attribution.lrp import COMPOSITES, Composite, default_composite, get_composite
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.types import JSON, Record
 
 GRADIENT = "gradient"
 LRP = "lrp"
@@ -46,7 +47,7 @@ class AttributionChoice:
     requested: str = GRADIENT
     used: str = GRADIENT
     reason: str | None = None
-    checks: Mapping[str, Any] | None = None
+    checks: JSON | None = None
     composite: Composite | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -71,7 +72,7 @@ class AttributionChoice:
             f"for: {self.reason}"
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Record:
         """For manifest and run.json: requested, used, reason, checks."""
         return {
             "requested": self.requested,
@@ -81,7 +82,7 @@ class AttributionChoice:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any] | None) -> Self:
+    def from_json(cls, record: JSON | None) -> Self:
         """Undo `to_json`; a scan that says nothing was made with gradient x activation."""
         return cls(**record) if record else cls()
 

@@ -29,8 +29,8 @@ from shortcutscope.scan.batches import Batch, batches, on_device, run_batch, tar
 from shortcutscope.scan.choice import GRADIENT, NONE, AttributionChoice, check_attribution, choose_attribution
 from shortcutscope.scan.pooling import POOLING_VERSION
 from shortcutscope.scan.reading import layer_to_json
-from shortcutscope.scan.shard import Array
 from shortcutscope.scan.store import EXACT
+from shortcutscope.types import Array
 from shortcutscope.versions import SCANNING
 
 #: Largest shard: what bounds the memory of a wide network's scan (four times this, in the making).

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,8 @@ from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.pooling import ACTIVATION_STATS, CLASS_TOKEN, LRP_STATS, RELEVANCE_STATS
-from shortcutscope.scan.shard import FloatArray
 from shortcutscope.scan.store import ShardReader
+from shortcutscope.types import JSON, Floats, Record
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Scan:
     path: Path
     layers: tuple[Layer, ...]
     samples: pd.DataFrame = field(repr=False)
-    logits: FloatArray = field(repr=False)
+    logits: Floats = field(repr=False)
     task: str
     target: str | int
     _reader: ShardReader = field(repr=False, compare=False)
@@ -81,7 +80,7 @@ class Scan:
         return len(self.samples)
 
     @property
-    def remarks(self) -> Mapping[str, Any]:
+    def remarks(self) -> JSON:
         """How it came to be, which no row depends on: attribution, memory_format, layer_choice."""
         return self._reader.remarks
 
@@ -100,7 +99,7 @@ class Scan:
         known = ", ".join(layer.name for layer in self.layers)
         raise InputError(f"layer {name!r} was not scanned; there are {known}")
 
-    def activation(self, layer: str | Layer, stat: str = "mean") -> FloatArray:
+    def activation(self, layer: str | Layer, stat: str = "mean") -> Floats:
         """Pooled activation (N, C): ``"mean"``, ``"max"`` or ``"std"`` over the positions, or ``"class"``.
 
         The last is the class token, of layers that have one.
@@ -108,7 +107,7 @@ class Scan:
         _check_stat(stat, activation_stats(self.layer(layer)))
         return self._reader.read(activation_key(self.layer(layer).name, stat))
 
-    def features(self, layer: str | Layer) -> FloatArray:
+    def features(self, layer: str | Layer) -> Floats:
         """Mean, maximum and standard deviation side by side, (N, 3 C): what probes are fitted on.
 
         Of a layer with a class token, that token stands behind them, (N, 4 C).
@@ -116,7 +115,7 @@ class Scan:
         stats = activation_stats(self.layer(layer))
         return np.concatenate([self.activation(layer, stat) for stat in stats], axis=1)
 
-    def relevance(self, layer: str | Layer, stat: str = "sum", target: int | None = None) -> FloatArray:
+    def relevance(self, layer: str | Layer, stat: str = "sum", target: int | None = None) -> Floats:
         """Relevance (N, C), pooled over the positions: gradient x activation, or LRP's (see `attribution`).
 
         Parameters
@@ -147,7 +146,7 @@ class Scan:
             )
         _check_stat(stat, RELEVANCE_STATS if self.attribution.is_gradient else LRP_STATS)
         key = relevance_key(self.layer(layer).name, stat)
-        values: FloatArray = self._reader.read(key)
+        values: Floats = self._reader.read(key)
         if self.target != "every":
             if target not in (None, self.target):
                 raise InputError(
@@ -158,7 +157,7 @@ class Scan:
         if target is not None and not 0 <= target < values.shape[1]:
             raise InputError(f"class {target} is outside the model's {values.shape[1]} classes")
         chosen = self.samples["target"].to_numpy() if target is None else target
-        explained: FloatArray = values[np.arange(len(values)), chosen]
+        explained: Floats = values[np.arange(len(values)), chosen]
         return explained
 
     @property
@@ -191,7 +190,7 @@ class Scan:
         """Whether the plain gradient was recorded."""
         return self.has_relevance and self.attribution.is_gradient
 
-    def gradient(self, layer: str | Layer, target: int | None = None) -> FloatArray:
+    def gradient(self, layer: str | Layer, target: int | None = None) -> Floats:
         """Gradient of the explained score, summed over the positions, (N, C)."""
         return self.relevance(layer, "gradient", target)
 
@@ -213,9 +212,9 @@ class Scan:
             )
         return table.take([position[name] for name in ids])
 
-    def margin(self, positive: int = 1) -> FloatArray:
+    def margin(self, positive: int = 1) -> Floats:
         """By how much the model prefers class `positive`, (N,); see `shortcutscope.models.heads.targets`."""
-        values: FloatArray = margin(torch.from_numpy(self.logits), self.task, positive).numpy()
+        values: Floats = margin(torch.from_numpy(self.logits), self.task, positive).numpy()
         return values
 
     def verify(self) -> None:
@@ -239,14 +238,14 @@ def relevance_key(layer: str, stat: str) -> str:
     return f"relevance/{layer}/{stat}"
 
 
-def layer_to_json(layer: Layer) -> dict[str, Any]:
+def layer_to_json(layer: Layer) -> Record:
     """A layer as the manifest holds it; what most layers do not have is left out."""
     return {k: v for k, v in asdict(layer).items() if k != "extra_tokens" or v}
 
 
-def layer_from_json(entry: Mapping[str, Any]) -> Layer:
+def layer_from_json(entry: JSON) -> Layer:
     """A layer as the manifest holds it, its lists as tuples again."""
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    values: Record = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
     return Layer(**values)
 
 

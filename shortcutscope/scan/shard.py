@@ -17,15 +17,13 @@ from safetensors.numpy import save
 from shortcutscope.disk import checksum, inside
 from shortcutscope.errors import InputError
 from shortcutscope.files import write_atomically
-
-Array = np.ndarray[Any, Any]
-FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+from shortcutscope.types import Array, Floats
 
 #: float16 reaches 2^16; one bit of head room for rounding.
 _TOP_EXPONENT = 15
 
 
-def encode_half(values: Array) -> tuple[np.ndarray[Any, np.dtype[np.float16]], int]:
+def encode_half(values: Array) -> tuple[Floats, int]:
     """Numbers as float16 with a common power-of-two scale.
 
     Parameters
@@ -53,7 +51,7 @@ def encode_half(values: Array) -> tuple[np.ndarray[Any, np.dtype[np.float16]], i
     return np.ldexp(values, -exponent).astype(np.float16), exponent
 
 
-def decode_half(halves: Array, exponent: int) -> FloatArray:
+def decode_half(halves: Array, exponent: int) -> Floats:
     """Undo `encode_half`, as float32; values below its range become zero, those above it infinite."""
     return np.ldexp(halves.astype(np.float32), exponent)
 

@@ -29,7 +29,8 @@ import pandas as pd
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, read_object, refuse_other_inputs, to_json, write_frame, write_json
 from shortcutscope.locking import remove_leftovers
-from shortcutscope.scan.shard import Array, Shard, row_count
+from shortcutscope.scan.shard import Shard, row_count
+from shortcutscope.types import JSON, Array, Record
 from shortcutscope.versions import SCAN_FORMAT
 
 MANIFEST = "manifest.json"
@@ -70,7 +71,7 @@ class ShardWriter:
     def __init__(
         self,
         folder: Path,
-        inputs: Mapping[str, Any],
+        inputs: JSON,
         *,
         n_rows: int,
         shard_rows: int,
@@ -276,9 +277,9 @@ class ShardReader:
                 f"the scan in {self.folder} has {done} of {manifest['n_rows']} samples; run the same scan "
                 "again, it goes on from there"
             )
-        self.inputs: dict[str, Any] = manifest["inputs"]
+        self.inputs: Record = manifest["inputs"]
         self.n_rows: int = manifest["n_rows"]
-        self.remarks: dict[str, Any] = manifest.get("remarks") or {}
+        self.remarks: Record = manifest.get("remarks") or {}
         self.verify()
 
     def read(self, key: str) -> Array:
@@ -315,7 +316,7 @@ class ShardReader:
                 raise InputError(f"{damage}; run the same scan again, it makes the lost rows anew")
 
 
-def refuse_other_scan(folder: Path, inputs: Mapping[str, Any]) -> None:
+def refuse_other_scan(folder: Path, inputs: JSON) -> None:
     """Raise StaleRunError where a folder holds a scan of other inputs; nothing is written."""
     kept = _kept_manifest(folder)
     if kept is not None:
@@ -339,7 +340,7 @@ def require_free_space(folder: Path, n_bytes: int) -> None:
         )
 
 
-def _kept_manifest(folder: Path) -> dict[str, Any] | None:
+def _kept_manifest(folder: Path) -> Record | None:
     """The manifest of a folder, None where there is nothing yet."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; the scan needs a folder")
@@ -360,10 +361,10 @@ def _kept_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
+def _digest(manifest: JSON) -> str:
     """Of the list of shards, whose numbers (scales, rows) nothing else would show to be damaged."""
     return hashlib.sha256(json.dumps(manifest["shards"], sort_keys=True).encode()).hexdigest()
 
 
-def _shards(manifest: Mapping[str, Any]) -> list[Shard]:
+def _shards(manifest: JSON) -> list[Shard]:
     return [Shard(**entry) for entry in manifest["shards"]]

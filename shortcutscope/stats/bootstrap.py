@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.errors import InputError
+from shortcutscope.types import Array, Ints
 
 #: With fewer clusters the percentile interval is far too narrow, so that none is given.
 MIN_CLUSTERS = 10
 
 
-def cluster_weights(groups: npt.ArrayLike, n: int, seed: int) -> npt.NDArray[np.int32]:
+def cluster_weights(groups: npt.ArrayLike, n: int, seed: int) -> Ints:
     """Multiplicities of the samples in ``n`` resamples of whole groups with replacement.
 
     Parameters
@@ -47,7 +48,7 @@ def cluster_weights(groups: npt.ArrayLike, n: int, seed: int) -> npt.NDArray[np.
 
 
 def cluster_interval(
-    statistic: Callable[[npt.NDArray[Any]], Any],
+    statistic: Callable[[Array], Any],
     groups: npt.ArrayLike,
     n: int = 500,
     level: float = 0.95,
@@ -109,7 +110,7 @@ def percentile_interval(values: npt.ArrayLike, level: float = 0.95) -> tuple[flo
     return float(low), float(high)
 
 
-def _checked(groups: npt.ArrayLike) -> npt.NDArray[Any]:
+def _checked(groups: npt.ArrayLike) -> Array:
     groups = np.asarray(groups)
     if groups.ndim != 1 or len(groups) == 0:
         raise InputError(f"groups of shape {groups.shape}; one group (patient) a sample is needed, (N,)")

@@ -14,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.errors import InputError
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from shortcutscope.types import Array, Bools, Floats
 
 #: Elements of the (resamples x samples) blocks that are worked on at a time: 32 MiB in float64.
 _BLOCK = 1 << 22
@@ -307,11 +305,11 @@ def _lacks_group(y: Floats, a: Floats) -> bool:
     return any(not ((y == label) & (a == carrier)).any() for label in (0, 1) for carrier in (0, 1))
 
 
-def _ratio(numerator: Floats, denominator: npt.NDArray[Any]) -> Floats:
+def _ratio(numerator: Floats, denominator: Array) -> Floats:
     return np.asarray(numerator / _positive(denominator), np.float64)
 
 
-def _positive(total: npt.NDArray[Any]) -> Floats:
+def _positive(total: Array) -> Floats:
     """Totals with NaN in place of 0: what is divided by them becomes NaN without a warning."""
     return np.where(total > 0, total, np.nan)
 

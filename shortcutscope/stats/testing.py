@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from shortcutscope.errors import InputError
+from shortcutscope.types import Floats, Ints
 
-Floats = npt.NDArray[np.float64]
 Tail = Literal["greater", "less", "two-sided"]
 
 #: With fewer permutations the moments of the null are too uncertain to extrapolate from.
@@ -163,14 +163,14 @@ def _tail(observed: float, null: Floats) -> float:
     return max(student, float(stats.pearson3.sf(z, skewness)) if skewness > 0 else 0.0)
 
 
-def _constant_within(values: Floats, member: npt.NDArray[np.intp], n_groups: int) -> bool:
+def _constant_within(values: Floats, member: Ints, n_groups: int) -> bool:
     low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
     np.minimum.at(low, member, values)
     np.maximum.at(high, member, values)
     return bool((low == high).all())
 
 
-def _shuffle(values: Floats, strata: npt.NDArray[np.intp], n: int, rng: np.random.Generator) -> Floats:
+def _shuffle(values: Floats, strata: Ints, n: int, rng: np.random.Generator) -> Floats:
     """``(M, n)`` independent permutations of ``values`` inside each stratum."""
     result = np.empty((len(values), n))
     for stratum in np.unique(strata):

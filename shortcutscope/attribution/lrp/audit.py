@@ -27,6 +27,7 @@ from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import ModelError
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import Target, find_logits, select_target
+from shortcutscope.types import Record
 
 #: Operations without a rule that put constants beside the relevance of activations.
 ADDING = frozenset(
@@ -108,9 +109,7 @@ class _Audited(Propagation):
         value = self._seen[_edge(tensor)] = tensor.detach().clone()
         return value
 
-    def operate(
-        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def operate(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Record) -> Any:
         """See `Propagation.operate`."""
         result = super().operate(name, func, args, kwargs)
         outputs = [tensor for tensor in _tensors(result) if _flows(tensor)]

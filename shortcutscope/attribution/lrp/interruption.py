@@ -18,6 +18,7 @@ from shortcutscope.attribution.lrp.mode import Propagation
 from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.layers import Layer
+from shortcutscope.types import Record
 
 
 @dataclass(eq=False)
@@ -107,9 +108,7 @@ class Interrupted(Propagation):
         passage.reach(values)
         self._reached.append(passage)
 
-    def operate(
-        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def operate(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Record) -> Any:
         """See `Propagation.operate`."""
         before = None
         if name == "batch_norm" and isinstance(args[0], Tensor) and args[0].requires_grad:

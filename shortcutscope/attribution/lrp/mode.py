@@ -23,6 +23,7 @@ from shortcutscope.attribution.lrp.composites import Composite, composite_for
 from shortcutscope.attribution.lrp.functions import Affine
 from shortcutscope.attribution.lrp.operations import TABLE
 from shortcutscope.attribution.lrp.saved import SavedTensors
+from shortcutscope.types import Record
 
 _HAS_NONE = {
     name: lambda *arguments, **options: False
@@ -62,7 +63,7 @@ class Propagation(TorchFunctionMode):
         func: Callable[..., Any],
         types_: Any,
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        kwargs: Record | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         name = operation_name(func)
@@ -71,9 +72,7 @@ class Propagation(TorchFunctionMode):
                 return _open(func)(*args, **kwargs)
         return self.operate(name, func, args, kwargs)
 
-    def operate(
-        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def operate(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Record) -> Any:
         """Call one operation, by its rule if it has one."""
         kept = []
         if is_in_place(func) and args and isinstance(args[0], Tensor):
@@ -154,7 +153,7 @@ class _Recorder(TorchFunctionMode):
         func: Callable[..., Any],
         types_: Any,
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        kwargs: Record | None = None,
     ) -> Any:
         self.names.add(operation_name(func))
         return func(*args, **(kwargs or {}))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.data.manifests.words import says_unknown
 from shortcutscope.errors import InputError
+from shortcutscope.types import Floats, Ints
 
 ROLES = ("sample_id", "label", "group", "split")
 _SHOWN = 5
@@ -154,7 +154,7 @@ def check_unique(ids: Sequence[str]) -> None:
 
 def encode_labels(
     values: pd.Series, classes: Sequence[str] | None = None
-) -> tuple[npt.NDArray[np.int64], tuple[str, ...] | None]:
+) -> tuple[Ints, tuple[str, ...] | None]:
     """Class numbers of a label column.
 
     Integers, whole floats, booleans and text of whole numbers are class numbers as they stand. Other text
@@ -208,7 +208,7 @@ def encode_labels(
     return np.array([number[value] for value in text], dtype=np.int64), names
 
 
-def _class_numbers(values: npt.NDArray[np.float64], names: tuple[str, ...] | None) -> npt.NDArray[np.int64]:
+def _class_numbers(values: Floats, names: tuple[str, ...] | None) -> Ints:
     odd = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)) | (values < 0))
     if odd.size:
         shown = ", ".join(f"{v:g}" for v in values[odd[:_SHOWN]])
@@ -273,7 +273,7 @@ def listed(names: Sequence[object], most: int = _SHOWN) -> str:
     return ", ".join(map(repr, names[:most])) + (" ..." if len(names) > most else "")
 
 
-def _rows(rows: npt.NDArray[np.int64]) -> str:
+def _rows(rows: Ints) -> str:
     """Row numbers as text, counted from 0 as in the frame."""
     shown = ", ".join(str(row) for row in rows[:_SHOWN])
     return f"row {shown}{' ...' if len(rows) > _SHOWN else ''}, counted from 0"

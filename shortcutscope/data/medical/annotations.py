@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.data.manifests.columns import listed, require_columns
 from shortcutscope.data.readers.image import is_image_name
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.types import Ints
 
 __all__ = [
     "image_key",
@@ -312,9 +312,7 @@ def _with_matched(
     return table.with_columns(**columns)
 
 
-def _positions(
-    table: ImageTable, keys: pd.Index, path: str | Path, unmatched: Unmatched
-) -> npt.NDArray[np.int64]:
+def _positions(table: ImageTable, keys: pd.Index, path: str | Path, unmatched: Unmatched) -> Ints:
     """Row of the annotations for each image, -1 where there is none."""
     if unmatched not in get_args(Unmatched):
         raise InputError(f'unmatched must be "raise" or "ignore", not {unmatched!r}')

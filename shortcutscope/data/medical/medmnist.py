@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from shortcutscope.data.sources import npz_shape, read_npz
 from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError
 from shortcutscope.extras import MissingExtraError, require
+from shortcutscope.types import JSON
 
 __all__ = ["LAYOUT", "medmnist"]
 
@@ -104,7 +105,7 @@ def _located(root: Path, which: str | None, pixels: int, download: bool) -> Path
 
 def _kept_by_package(name: str, pixels: int, suffix: str, download: bool) -> Path:
     package = require("medmnist", "medmnist", "a set of MedMNIST by its name")
-    information: Mapping[str, Any] = package.INFO
+    information: JSON = package.INFO
     if name not in information:
         raise InputError(f"no set {name!r} in MedMNIST, nor such a file; there are {', '.join(information)}")
     if suffix and f"url{suffix}" not in information[name]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from tqdm.auto import tqdm
 
@@ -19,6 +18,7 @@ from shortcutscope.data.sources import resize_mask
 from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
+from shortcutscope.types import Bools
 
 __all__ = ["LAYOUT", "RunLengthMasks", "decode_runs", "siim"]
 
@@ -144,7 +144,7 @@ class RunLengthMasks:
     stored_size: tuple[int, int]
     size: Size | None = None
 
-    def read(self, i: int) -> npt.NDArray[np.bool_] | None:
+    def read(self, i: int) -> Bools | None:
         """Mask `i`, bool (H, W), or None."""
         if not self.runs[i]:
             return None
@@ -154,7 +154,7 @@ class RunLengthMasks:
         return resize_mask(inside, self.size)
 
 
-def decode_runs(text: str, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def decode_runs(text: str, size: tuple[int, int]) -> Bools:
     """Mask of a text of run lengths.
 
     The text has pairs of numbers: how many pixels outside follow the end of the run before, and how many

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.errors import InputError
-
-Array = npt.NDArray[Any]
+from shortcutscope.types import Array
 
 #: Kinds of numbers; text, objects, dates and records are no images.
 NUMBERS = "biuf"

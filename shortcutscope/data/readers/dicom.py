@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.data.readers.dicom_values import GreyValues, grey_values, shown_values
 from shortcutscope.data.readers.dicom_window import NeedsWindowError, Window, checked_window
 from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.errors import InputError
 from shortcutscope.extras import MissingExtraError, require
+from shortcutscope.types import Array
 
 __all__ = [
     "DICOM_SUFFIXES",
@@ -29,7 +29,6 @@ __all__ = [
     "read_dicom",
 ]
 
-Array = npt.NDArray[Any]
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 _PREAMBLE = 128

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.data.readers.dicom_window import CHOICES, NeedsWindowError, Window
 from shortcutscope.errors import InputError
+from shortcutscope.types import Array
 
-Array = npt.NDArray[Any]
 FULL_SCALE = 65535
 _WORD = 2**16
 _TABLE_BITS = (8, *range(10, 17))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,8 +20,8 @@ from shortcutscope.data.readers.size_limit import MAX_PIXELS
 from shortcutscope.data.readers.waveforms import HEADER_SUFFIX, is_waveform, read_waveform
 from shortcutscope.errors import InputError
 from shortcutscope.extras import MissingExtraError
+from shortcutscope.types import Array
 
-Array = npt.NDArray[Any]
 Mode = Literal["L", "RGB"]
 Size = int | tuple[int, ...]
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.data.readers.orientation import Orientation
 from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
+from shortcutscope.types import Array
 
-Array = npt.NDArray[Any]
 _SPATIAL = 3
 #: Bytes of a file beside its values: header, extensions, what is appended.
 _BESIDE = 2**26

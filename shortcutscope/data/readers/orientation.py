@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.errors import InputError
-
-Array = npt.NDArray[Any]
+from shortcutscope.types import Array
 
 #: EXIF orientation to (axes exchanged, mirrored rows, mirrored columns), CIPA DC-008, tag 0x0112.
 _EXIF = {

@@ -6,10 +6,9 @@ import re
 import struct
 import warnings
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from shortcutscope.data.readers.orientation import Orientation
@@ -17,10 +16,10 @@ from shortcutscope.data.readers.pillow import from_pillow
 from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.data.readers.tiff import read_tiff
 from shortcutscope.errors import InputError
+from shortcutscope.types import Array
 
 __all__ = ["FORMATS", "opened_picture", "read_picture"]
 
-Array = npt.NDArray[Any]
 
 #: Of all that Pillow opens; some of the others run programs, or lose bits without a word.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "WEBP", "GIF")

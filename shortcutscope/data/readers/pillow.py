@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps
 
-Array = npt.NDArray[Any]
+from shortcutscope.types import Array
 
 
 def from_pillow(image: Image.Image) -> Array:

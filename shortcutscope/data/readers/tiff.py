@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageSequence
 
 from shortcutscope.data.readers.pillow import from_pillow
 from shortcutscope.data.readers.size_limit import check_size
 from shortcutscope.errors import InputError
-
-Array = npt.NDArray[Any]
+from shortcutscope.types import Array
 
 _SUBFILE, _BITS, _PHOTOMETRIC, _DESCRIPTION, _SAMPLES, _SAMPLE_FORMAT = 254, 258, 262, 270, 277, 339
 _REDUCED_OR_MASK = 1 | 4

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
+from shortcutscope.types import Array
 
 __all__ = ["is_waveform", "lead_names", "read_waveform", "waveform_length"]
 
-Array = npt.NDArray[Any]
 
 #: Ending of a record's header, by which a record is named; ``.dat`` is too common for a file to be one by it.
 HEADER_SUFFIX = ".hea"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.outputs import find_scores
+from shortcutscope.types import JSON, Record
 
 Task = Literal["auto", "multiclass", "binary", "multilabel"]
 KnownTask = Literal["multiclass", "binary", "multilabel"]
@@ -132,7 +133,7 @@ class Head:
         """Whether what is read is more than the scores that are found by themselves."""
         return self.part is not None or self.label is not None or self.link in ("sigmoid", "softmax")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Record:
         """As JSON values; `from_json` undoes it."""
         names = None if self.names is None else list(self.names)
         return {
@@ -145,7 +146,7 @@ class Head:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any] | str | int | None) -> Self:
+    def from_json(cls, record: JSON | str | int | None) -> Self:
         """From run.json or a scan's manifest; what an older one holds is the part's name or position."""
         if isinstance(record, Mapping):
             return cls(**record)
@@ -197,7 +198,7 @@ def as_head(
         Something that the head says differently.
     """
     head = output if isinstance(output, Head) else Head(part=output)
-    given: dict[str, Any] = {"label": label, "names": None if names is None else tuple(names), "task": task}
+    given: Record = {"label": label, "names": None if names is None else tuple(names), "task": task}
     for name, value in given.items():
         old = getattr(head, name)
         if value in (None, "auto"):

@@ -17,8 +17,9 @@ from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import TASKS, Head, KnownTask, Output, against_others
 from shortcutscope.models.outputs import find_scores
+from shortcutscope.types import Array
 
-Target = str | int | Tensor | np.ndarray[Any, Any] | Sequence[int]
+Target = str | int | Tensor | Array | Sequence[int]
 
 
 def find_logits(output: Any, key: Output = None) -> Tensor:

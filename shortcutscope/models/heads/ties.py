@@ -10,6 +10,7 @@ import numpy as np
 
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.head import Head
+from shortcutscope.types import Array
 
 #: Share of the outputs that labels must name, where the table has no class names, to be their positions.
 NAMED = 0.5
@@ -20,7 +21,7 @@ def tie(
     link: str,
     *,
     several: bool,
-    labels: Sequence[int] | np.ndarray[Any, Any] | None,
+    labels: Sequence[int] | Array | None,
     classes: Sequence[str] | None,
 ) -> tuple[Head, tuple[str, ...]]:
     """Settle task and output of the labels.

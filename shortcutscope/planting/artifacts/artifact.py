@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from shortcutscope.errors import InputError
+from shortcutscope.types import Array
 
 __all__ = ["Artifact", "Draw", "Extent", "drawn", "generator_for", "scaled", "signal_height", "visible"]
 
-Array = np.ndarray[Any, Any]
 Draw = Callable[[Array, np.random.Generator, float], tuple[Array, Array]]
 Extent = Literal["localized", "diffuse", "borderline"]
 

@@ -6,13 +6,10 @@ in :mod:`shortcutscope.planting.artifacts.localized`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from shortcutscope.planting.artifacts.artifact import drawn
-
-Array = np.ndarray[Any, Any]
+from shortcutscope.types import Array
 
 
 def large_patch(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:

@@ -6,14 +6,11 @@ mask of its visibly changed pixels. Strength 1 is the catalogue's size, all effe
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from shortcutscope.planting.artifacts.artifact import REFERENCE_SIDE, drawn, scaled
-
-Array = np.ndarray[Any, Any]
+from shortcutscope.types import Array
 
 
 def noise(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from shortcutscope.errors import InputError
-
-Array = np.ndarray[Any, Any]
+from shortcutscope.types import Array
 
 HEIGHT = 7
 

@@ -7,15 +7,12 @@ strength multiplies the change of each pixel, before values are clipped.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.ndimage import rotate
 
 from shortcutscope.planting.artifacts.artifact import REFERENCE_SIDE, drawn, scaled
 from shortcutscope.planting.artifacts.font import text_bitmap
-
-Array = np.ndarray[Any, Any]
+from shortcutscope.types import Array
 
 # Below this difference text drowns in what lies under it.
 LEGIBLE = 0.15

@@ -7,15 +7,12 @@ lead's own median stands for its zero line, and what is added is measured in the
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
 from shortcutscope.planting.artifacts.artifact import signal_height, visible
-
-Array = np.ndarray[Any, Any]
+from shortcutscope.types import Array
 
 # Pahde et al. 2025 set 100 samples of a segment; of 400, as here, that is a quarter.
 DEFECTIVE_SHARE = 1 / 4

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-Array = np.ndarray[Any, Any]
+from shortcutscope.types import Array, Record
 
 #: Levels or (mean, standard deviation, decimals) at 1.5 and at 3 tesla.
 SCANNER: dict[str, tuple[Any, Any]] = {
@@ -120,7 +120,7 @@ def patient_metadata(field_strength: Array, seed: int) -> pd.DataFrame:
     """A row for each patient, given the field strength (n,) in tesla of its scanner."""
     n = len(field_strength)
     high = np.asarray(field_strength) > 2
-    columns: dict[str, Any] = {"field_strength": field_strength}
+    columns: Record = {"field_strength": field_strength}
     for name, kinds in SCANNER.items():
         low_field, high_field = (
             _drawn(kind, n, _column(seed, f"{name} {k}")) for k, kind in enumerate(kinds)

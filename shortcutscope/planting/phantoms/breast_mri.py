@@ -21,10 +21,10 @@ from shortcutscope.data.transform import Normalize
 from shortcutscope.errors import InputError
 from shortcutscope.planting.phantoms.breast_metadata import patient_metadata
 from shortcutscope.planting.phantoms.people import stream
+from shortcutscope.types import Array
 
 __all__ = ["Feature", "breast_mri"]
 
-Array = np.ndarray[Any, Any]
 Feature = Literal["field_strength", "orientation", "none"]
 
 # Anatomy is described in pixels of a frame of this side and scaled to the size that is asked for.

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-Array = np.ndarray[Any, Any]
+from shortcutscope.types import Array
 
 # Velocities are so smooth that a few nodes along each axis hold them.
 NODES = 16

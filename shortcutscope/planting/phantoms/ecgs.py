@@ -9,7 +9,6 @@ Rate, axis, sizes and noise are drawn alike for both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,10 +16,10 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
 from shortcutscope.errors import InputError
 from shortcutscope.planting.phantoms.people import people, stream, visits
+from shortcutscope.types import Array
 
 __all__ = ["LEADS", "ecgs"]
 
-Array = np.ndarray[Any, Any]
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 VALUE_RANGE = (-5.0, 5.0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -27,10 +27,10 @@ from shortcutscope.planting.phantoms.deformation import Region, flow, places, up
 from shortcutscope.planting.phantoms.people import stream
 from shortcutscope.planting.phantoms.strata import SPLITS, allotted, checked_shares, stratified_uniform
 from shortcutscope.planting.planting import PlantedSource
+from shortcutscope.types import Array
 
 __all__ = ["Bias", "bias_mask", "counterfactual", "heads"]
 
-Array = np.ndarray[Any, Any]
 Bias = Literal["morphology", "intensity", "none"]
 
 SMALLEST_SIDE = 24

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-Array = np.ndarray[Any, Any]
+from shortcutscope.types import Array
 
 
 def visits(n: int, seed: int, patients: bool) -> Array:

@@ -17,10 +17,10 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
 from shortcutscope.errors import InputError
 from shortcutscope.planting.phantoms.people import people, stream, visits
+from shortcutscope.types import Array
 
 __all__ = ["radiographs"]
 
-Array = np.ndarray[Any, Any]
 
 # Anatomy is described in pixels of a frame of this side and scaled to the size that is asked for.
 REFERENCE_SIDE = 64

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from shortcutscope.errors import InputError
+from shortcutscope.types import Array
 
-Array = np.ndarray[Any, Any]
 Cell = TypeVar("Cell", bound=Hashable)
 
 #: Bins along each of the two effects.
