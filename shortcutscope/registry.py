@@ -120,6 +120,10 @@ class Registry(Generic[T]):
             raise InputError(f"the {self.kind} {name!r} ({entry.doc}) cannot be loaded: {error}") from error
         return added
 
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Every name with its thing, all imported."""
+        return ((name, self[name]) for name in self)
+
     def __repr__(self) -> str:
         return f"Registry({self.kind!r}: {', '.join(self)})"
 

@@ -33,6 +33,7 @@ from shortcutscope.debias.samples import CLEAN_SHARE
 from shortcutscope.debias.segmentation import spatial_specificity
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
+from shortcutscope.registry import Entry, Registry
 
 #: What a recipe may need, and where to have it from.
 NEEDS = {
@@ -318,20 +319,10 @@ _ALL = (
     ),
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
-
-
-def get_recipe(name: str) -> Recipe:
-    """A recipe by its name.
-
-    Raises
-    ------
-    InputError
-        For an unknown name.
-    """
-    if name not in RECIPES:
-        raise InputError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
-    return RECIPES[name]
+#: Recipes by name.
+RECIPES = Registry[Recipe](
+    "recipe", "shortcutscope.recipes", {recipe.name: Entry(recipe, recipe.summary) for recipe in _ALL}
+)
 
 
 def lacking(recipe: Recipe, materials: Materials) -> list[str]:

@@ -20,7 +20,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
 from shortcutscope.debias.materials import Floats, Materials
 from shortcutscope.debias.pixel_masks import InputMasks, input_masks
-from shortcutscope.debias.recipes import NEEDS, Recipe, get_recipe, lacking
+from shortcutscope.debias.recipes import NEEDS, RECIPES, Recipe, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.scores import of_initial, reading, released, trained_head
 from shortcutscope.debias.student import Student, student_folder, version
@@ -126,7 +126,7 @@ def debias(
     """
     check_options({"seed": seed, "start": str(start)})
     if recipe != "recommended":
-        get_recipe(recipe).check(options)
+        RECIPES[recipe].check(options)
     found, findings = _findings_of(audit, finding)
     if found is not None and found.run is not None:
         refuse_other_model(found.run, model)
@@ -165,7 +165,7 @@ def debias(
         advice = recommend(materials, found)
         notes += [f"recommended: {advice.why}", *filter(None, [advice.expects])]
         recipe, options = advice.recipe, {**advice.options, **options}
-    chosen = get_recipe(recipe)
+    chosen = RECIPES[recipe]
     chosen.check(options)
     begins = chosen.starting(start)
     require(chosen, materials)

@@ -14,7 +14,7 @@ import shortcutscope as ss
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.debias.materials import Materials
-from shortcutscope.debias.recipes import NEEDS, RECIPES, get_recipe, lacking
+from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.student import Student
 from shortcutscope.debias.teacher import teacher_training
@@ -129,7 +129,7 @@ def test_no_patient_is_on_both_sides(small_network) -> None:
 def test_what_a_recipe_needs_is_asked_for_before_any_work(tables, small_network, recipe, need) -> None:
     bare = Materials(model=small_network(0), train=tables["train"].replaced(masks=None), progress=False)
     with pytest.raises(InputError, match=f"recipe '{recipe}' needs") as refused:
-        require(get_recipe(recipe), bare)
+        require(RECIPES[recipe], bare)
     assert NEEDS[need] in str(refused.value)
 
 
@@ -351,7 +351,7 @@ def test_the_recommendation_follows_what_is_at_hand(materials, finding) -> None:
 def test_a_recommended_recipe_can_be_run(materials) -> None:
     for given in (materials, materials.with_out(None)):
         chosen = recommend(given)
-        assert not lacking(get_recipe(chosen.recipe), given)
+        assert not lacking(RECIPES[chosen.recipe], given)
 
 
 def test_the_recommended_recipe_says_why(tables, small_network, finding) -> None:

@@ -5,29 +5,38 @@ None of them is downloaded: each function takes the folder where the data lies a
 every column of metadata. Images are opened when they are needed.
 """
 
-import importlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from shortcutscope.data.table import ImageTable, Options
 from shortcutscope.errors import InputError
+from shortcutscope.registry import Entry, Registry
 
 __all__ = ["DATASETS", "open_dataset"]
 
-#: Name of a data set (and of its module and function) and what it is.
-DATASETS: dict[str, str] = {
-    "chexpert": "chest radiographs, Stanford",
-    "hyperkvasir": "gastrointestinal endoscopy, Bærum",
-    "isic2017": "dermatoscopy, the challenge of 2017",
-    "isic2018": "dermatoscopy, the challenge of 2018",
-    "isic2019": "dermatoscopy, the challenge of 2019",
-    "medmnist": "the MedMNIST collection",
-    "ptbxl": "12-lead electrocardiograms, PTB",
-    "siim": "chest radiographs with masks of pneumothorax, SIIM-ACR",
-    "simba": "synthetic head volumes with known biases, SimBA",
-    "spurbreast": "breast MRI with controlled shortcuts, SpurBreast",
-}
+_HERE = "shortcutscope.data.medical"
+
+#: Data sets by name: each a function of the folder and its own options.
+DATASETS = Registry[Callable[..., ImageTable]](
+    "data set",
+    "shortcutscope.data_sets",
+    {
+        "chexpert": Entry(f"{_HERE}.chexpert:chexpert", "chest radiographs, Stanford"),
+        "hyperkvasir": Entry(f"{_HERE}.hyperkvasir:hyperkvasir", "gastrointestinal endoscopy, Bærum"),
+        "isic2017": Entry(f"{_HERE}.isic2017:isic2017", "dermatoscopy, the challenge of 2017"),
+        "isic2018": Entry(f"{_HERE}.isic2018:isic2018", "dermatoscopy, the challenge of 2018"),
+        "isic2019": Entry(f"{_HERE}.isic2019:isic2019", "dermatoscopy, the challenge of 2019"),
+        "medmnist": Entry(f"{_HERE}.medmnist:medmnist", "the MedMNIST collection"),
+        "ptbxl": Entry(f"{_HERE}.ptbxl:ptbxl", "12-lead electrocardiograms, PTB"),
+        "siim": Entry(f"{_HERE}.siim:siim", "chest radiographs with masks of pneumothorax, SIIM-ACR"),
+        "simba": Entry(f"{_HERE}.simba:simba", "synthetic head volumes with known biases, SimBA"),
+        "spurbreast": Entry(
+            f"{_HERE}.spurbreast:spurbreast", "breast MRI with controlled shortcuts, SpurBreast"
+        ),
+    },
+)
 
 
 def open_dataset(name: str, root: str | Path, **options: Any) -> ImageTable:
@@ -47,13 +56,10 @@ def open_dataset(name: str, root: str | Path, **options: Any) -> ImageTable:
     InputError
         For an unknown name or option, and when the folder is not laid out as expected.
     """
-    if name not in DATASETS:
-        raise InputError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
-    opening = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    opening = DATASETS[name]
     own = [p.name for p in inspect.signature(opening).parameters.values() if p.kind is p.KEYWORD_ONLY]
     unknown = sorted(set(options) - {*own, *Options.__annotations__})
     if unknown:
         allowed = ", ".join([*own, *Options.__annotations__])
         raise InputError(f"{name} has no option {unknown[0]!r}; it has {allowed}")
-    table: ImageTable = opening(root, **options)
-    return table
+    return opening(root, **options)
