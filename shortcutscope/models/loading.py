@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +21,7 @@ from torch import nn
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import version
+from shortcutscope.models.sources import SOURCES, Factory, suggestion
 from shortcutscope.models.weights.checkpoints import LoadReport, class_count_in, copy_into, fitting
 from shortcutscope.models.weights.files import read_checkpoint
 from shortcutscope.types import Record
@@ -30,8 +29,6 @@ from shortcutscope.types import Record
 __all__ = ["LoadReport", "has_random_weights", "load_model", "load_report", "model_fingerprint"]
 
 _log = logging.getLogger(__name__)
-
-Factory = Callable[..., Any]
 
 _reports: WeakKeyDictionary[nn.Module, LoadReport] = WeakKeyDictionary()
 
@@ -50,9 +47,9 @@ def load_model(
     Parameters
     ----------
     spec
-        ``"torchvision:NAME"``, ``"timm:NAME"``, ``"package.module:factory"`` or
-        ``"path/to/file.py:factory"``. A factory is called with the keywords below and returns a module; a
-        module is taken as it is.
+        ``"torchvision:NAME"``, ``"timm:NAME"`` or another source of
+        `shortcutscope.models.sources.SOURCES`; ``"package.module:factory"`` or ``"path/to/file.py:factory"``.
+        A factory is called with the keywords below and returns a module; a module is taken as it is.
     weights
         A checkpoint file, see `read_checkpoint`: names are matched after stripping the prefixes of
         DataParallel, Lightning and torch.compile, losses and counters beside the network are left out, and
@@ -84,7 +81,7 @@ def load_model(
     source, name = _split(spec)
     published = _published(source, weights)
     if published is not None:
-        kwargs["weights" if source == "torchvision" else "pretrained"] = published
+        kwargs.update(published)
     factory = _factory(source, name, spec)
     if num_classes is not None:
         kwargs["num_classes"] = num_classes
@@ -95,7 +92,7 @@ def load_model(
                 "no such file"
             )
         made = _build(factory, spec, kwargs).eval()
-        if weights is None and source in ("torchvision", "timm") and not _asks_for_weights(kwargs):
+        if weights is None and _publishes(source) and not _asks_for_weights(kwargs):
             _RANDOM[made] = _writes(made)
         return made
     read = read_checkpoint(weights, trust=trust)  # before the model is built: cheaper to refuse
@@ -145,51 +142,29 @@ def _split(spec: str) -> tuple[str, str]:
     return source, name
 
 
-def _published(source: str, weights: str | Path | None) -> str | bool | None:
-    """How torchvision or timm are asked for published weights; ``None`` when `weights` is a file."""
+def _publishes(source: str) -> bool:
+    return source in SOURCES and SOURCES[source].published is not None
+
+
+def _published(source: str, weights: str | Path | None) -> Mapping[str, Any] | None:
+    """How a source is asked for published weights; ``None`` when `weights` is a file."""
     if not isinstance(weights, str) or Path(weights).exists() or not weights.isidentifier():
         return None
-    if source == "torchvision":
-        return weights
-    return True if source == "timm" and weights == "DEFAULT" else None
+    ask = SOURCES[source].published if source in SOURCES else None
+    return None if ask is None else ask(weights)
 
 
 def _factory(source: str, name: str, spec: str) -> Factory:
-    if source == "torchvision":
-        return _torchvision_factory(name)
-    if source == "timm":
-        return _timm_factory(name)
+    if source in SOURCES:
+        return SOURCES[source].factory(name)
     module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
     found = getattr(module, name, None)
     if isinstance(found, nn.Module):
         return lambda: found
     if not callable(found):
         public = [n for n in vars(module) if not n.startswith("_") and callable(getattr(module, n))]
-        raise InputError(f"{spec}: {source} has no factory {name!r}{_close(name, public)}")
+        raise InputError(f"{spec}: {source} has no factory {name!r}{suggestion(name, public)}")
     return found  # type: ignore[no-any-return]
-
-
-def _torchvision_factory(name: str) -> Factory:
-    from torchvision import models
-
-    known = models.list_models()
-    if name not in known:
-        raise InputError(f"torchvision has no model {name!r}{_close(name, known)}")
-    return models.get_model_builder(name)  # type: ignore[no-any-return]
-
-
-def _timm_factory(name: str) -> Factory:
-    import timm
-
-    architecture = name.partition(".")[0]
-    if not timm.is_model(architecture):
-        raise InputError(f"timm has no model {name!r}{_close(architecture, timm.list_models())}")
-    return partial(timm.create_model, name)
-
-
-def _close(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=4)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _import_module(name: str) -> ModuleType:
