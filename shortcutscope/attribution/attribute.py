@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,18 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.attribution.gradient import (
-    Examination,
-    Explanation,
-    GradCam,
-    GradientXActivation,
-    GradientXInput,
-    IntegratedGradients,
-    Method,
-    SmoothGrad,
-)
+from shortcutscope.attribution.gradient import Examination, Explanation, GradientXActivation, Method
+from shortcutscope.attribution.methods import make_method
 from shortcutscope.attribution.propagate import Lrp
-from shortcutscope.attribution.reference import Reference
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.attribution.tokens import on_grid, on_pixels, prefix_share
 from shortcutscope.errors import InputError, ModelError
@@ -34,20 +24,10 @@ from shortcutscope.models.heads.targets import Target
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.plain import require_plain
 from shortcutscope.models.preflight import preflight
-from shortcutscope.types import JSON
 
 if TYPE_CHECKING:
     from shortcutscope.attribution.checks import Checks
 
-#: Methods by name; besides ``"lrp:<composite>"`` and ``"zennit:<composite>"``.
-METHODS: Mapping[str, type[Method]] = {
-    "gradient_x_activation": GradientXActivation,
-    "gradient_x_input": GradientXInput,
-    "integrated_gradients": IntegratedGradients,
-    "smoothgrad": SmoothGrad,
-    "grad_cam": GradCam,
-    "lrp": Lrp,
-}
 #: Of the images, how many the checks look at, and those of the model itself.
 CHECKED, TRIED = 4, 8
 #: With this share of relevance on prefix tokens a map is empty but for rounding.
@@ -159,7 +139,8 @@ def attribute(
     method
         ``"gradient_x_activation"``, ``"gradient_x_input"``, ``"integrated_gradients"``, ``"smoothgrad"``,
         ``"grad_cam"`` (of a layer); ``"lrp"`` with the composite that the network's operations ask for,
-        ``"lrp:<composite>"``; ``"zennit:<composite>"`` for comparison.
+        ``"lrp:<composite>"``; ``"zennit:<composite>"`` for comparison; or another of
+        `shortcutscope.attribution.methods.METHODS`.
     layer
         A layer's name, or a `Layer` as `find_layers` gives it; None for the input.
     labels
@@ -188,7 +169,7 @@ def attribute(
     ModelError
         The model gives no gradient, or NaN; with `strict`, the checks fail.
     """
-    chosen = _method(method, options)
+    chosen = make_method(method, options)
     _require_batch(x, labels, target, batch_size)
     _require_place(method, chosen, layer)
     require_plain(model)
@@ -311,28 +292,6 @@ def _lent(model: nn.Module) -> Iterator[torch.device]:
 
 def _on(target: Target, device: torch.device) -> Target:
     return target if isinstance(target, str | int) else torch.as_tensor(target).to(device)
-
-
-def _method(name: str, options: JSON) -> Method:
-    kind, _, composite = name.partition(":") if isinstance(name, str) else (name, "", "")
-    settings = dict(options)
-    if composite and kind in ("lrp", "zennit"):
-        if "composite" in settings:
-            raise InputError(f"method {name!r} names a composite already; leave out composite=...")
-        settings["composite"] = composite
-    found: type[Any] | None = Reference if kind == "zennit" and composite else METHODS.get(kind)
-    if found is None or (composite and kind not in ("lrp", "zennit")):
-        allowed = [*METHODS, "lrp:<composite>", "zennit:<composite>"]
-        close = difflib.get_close_matches(str(name), allowed, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(f"attribution method {name!r} is unknown; {hint}allowed are {', '.join(allowed)}")
-    known = [field.name for field in dataclasses.fields(found)]
-    for option in settings:
-        if option not in known:
-            takes = f"takes {', '.join(known)}" if known else "takes no options"
-            raise InputError(f"attribution method {name!r} has no option {option!r}; it {takes}")
-    method: Method = found(**settings)
-    return method
 
 
 def _require_batch(x: Tensor, labels: Tensor | None, target: Target, batch_size: int | None) -> None:

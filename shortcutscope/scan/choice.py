@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.checks import check_lrp
 from shortcutscope.attribution.lrp import COMPOSITES, Composite, default_composite, get_composite
+from shortcutscope.attribution.methods import METHODS
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.types import JSON, Record
@@ -105,7 +106,15 @@ def check_attribution(requested: str) -> None:
     kind, _, composite = str(requested).partition(":")
     if kind != LRP or composite not in COMPOSITES:
         known = ", ".join(map(repr, (GRADIENT, LRP, *(f"{LRP}:{name}" for name in COMPOSITES))))
-        raise InputError(f"attribution is {requested!r}; allowed are {known}")
+        text = f"attribution is {requested!r}; allowed are {known}"
+        if requested == "gradient_x_activation":
+            text += f". {GRADIENT!r} is gradient x activation"
+        elif requested in METHODS:
+            text += (
+                f". A scan reads all layers off one backward pass, which {requested} does not give; for "
+                f"single images call shortcutscope.attribute(model, x, method={requested!r})"
+            )
+        raise InputError(text)
 
 
 def choose_attribution(

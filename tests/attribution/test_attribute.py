@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.attribution import attribute as module
-from shortcutscope.attribution.attribute import METHODS, attribute
+from shortcutscope.attribution.attribute import attribute
 from shortcutscope.attribution.lrp import get_composite, propagation
+from shortcutscope.attribution.methods import METHODS
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.targets import find_logits
