@@ -21,7 +21,8 @@ from shortcutscope.discover.candidates import (
     logit_gap,
 )
 from shortcutscope.discover.confirm import HeldOut, confirm
-from shortcutscope.discover.views import early_features, views
+from shortcutscope.discover.early import early_features
+from shortcutscope.discover.views import ViewInput, view_scores
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.mixture import MIN_SEPARATION
@@ -188,7 +189,7 @@ def discover(
     notes: list[str] = []
     found: list[Candidate] = []
     looked_at = 0
-    for view, scores in views(scan, early, setting, notes, neurons=neurons, progress=progress):
+    for view, scores in view_scores(ViewInput(scan, early, setting, notes, neurons, progress)):
         looked_at += scores.shape[1] * len(setting.margins)
         for column in scores.T:
             found += judge(view, column, setting)

@@ -1,0 +1,42 @@
+"""What can be seen of the samples before the network has mixed it with the label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.discover.filters import image_bank, refusal
+from shortcutscope.scan.reading import Scan
+from shortcutscope.types import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Early:
+    """What can be seen of the samples before the network has mixed it with the label.
+
+    Attributes
+    ----------
+    values
+        (N, F) responses of the filter bank, where the input has one, and features of the first layer.
+    n_bank
+        How many of the F are the bank's.
+    note
+        Why there is no bank; empty where there is one.
+    """
+
+    values: Floats
+    n_bank: int
+    note: str = ""
+
+
+def early_features(scan: Scan, table: ImageTable, *, progress: bool, **reading: Any) -> Early:
+    """Read the images once; `reading` are the batch size and the workers."""
+    first = scan.features(scan.layers[0])
+    reason = refusal(table.shape)
+    if reason is not None:
+        return Early(first, 0, reason)
+    bank = image_bank(table, progress=progress, **reading).values
+    return Early(np.concatenate([bank, first], axis=1), bank.shape[1])

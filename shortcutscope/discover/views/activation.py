@@ -1,0 +1,49 @@
+"""Clusters of activations inside the network, and its outlying neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from skimage.filters import threshold_otsu
+from tqdm.auto import tqdm
+
+from shortcutscope.discover.neurons import outlier_scores, profile_neurons
+from shortcutscope.discover.views import ViewInput
+from shortcutscope.discover.views.filters import BANK_COMPONENTS
+from shortcutscope.discover.views.parts import at_depths, component_scores, member_views, read_off
+from shortcutscope.models.layers import Layer
+from shortcutscope.types import Floats
+
+#: Of the layers whose activations are clustered.
+ACTIVATION_DEPTHS = (0.25, 0.5)
+
+
+def activation_view(seen: ViewInput) -> Iterator[tuple[str, Floats]]:
+    """See `shortcutscope.discover.views.View`.
+
+    Samples on which outlying neurons are active are a view only on request (`neurons`): beside planted
+    shortcuts they told carriers no better than neurons drawn at random.
+    """
+    early, first = seen.early, seen.scan.layers[0].name
+    if not early.n_bank:
+        count = BANK_COMPONENTS[-1]
+        name = f"activation: {first}, "
+        yield from component_scores(name, early.values, count, seen.setting, skewed=True)
+    layers = at_depths(seen.scan.layers, ACTIVATION_DEPTHS)
+    for layer in tqdm(layers, desc="activations", unit="layer", disable=not seen.progress, leave=False):
+        yield from member_views("activation", layer, seen)
+        if seen.neurons:
+            yield f"activation: neurons at {layer.name}", _neuron_scores(layer, seen)
+
+
+def _neuron_scores(layer: Layer, seen: ViewInput) -> Floats:
+    """Scores of the samples on which a neuron that is unlike the others is active, for each of a few."""
+    scan, labels = seen.scan, seen.setting.labels
+    targets = []
+    for _, activation in outlier_scores(scan, profile_neurons(scan, layer)):
+        for label in np.unique(labels):
+            inside = labels == label
+            threshold = threshold_otsu(activation[inside])  # type: ignore[no-untyped-call]
+            targets.append(np.where(inside, activation > threshold, np.nan))
+    return read_off(seen, targets)

@@ -1,0 +1,26 @@
+"""Components of the input's filter bank, alone and together with the first layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shortcutscope.discover.views import ViewInput
+from shortcutscope.discover.views.parts import component_scores
+from shortcutscope.types import Floats
+
+#: Components of the filter bank, alone and together with the first layer.
+BANK_COMPONENTS = (16, 24)
+
+
+def filter_view(seen: ViewInput) -> Iterator[tuple[str, Floats]]:
+    """See `shortcutscope.discover.views.View`."""
+    early, setting = seen.early, seen.setting
+    if not early.n_bank:
+        seen.notes.append(early.note)
+        return
+    bank = early.values[:, : early.n_bank]
+    few, many = BANK_COMPONENTS
+    first = seen.scan.layers[0].name
+    yield from component_scores("filters: ", bank, few, setting, skewed=True)
+    yield from component_scores("filters: ", bank, many, setting)
+    yield from component_scores(f"filters: with {first}, ", early.values, many, setting)
