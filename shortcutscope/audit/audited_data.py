@@ -110,12 +110,12 @@ def training_part(train: ImageTable) -> tuple[ImageTable, list[str]]:
         When all splits are of validation and test.
     """
     splits = train.frame["split"].astype(str)
-    own = splits.str.lower().isin(TRAINING).to_numpy()
-    if own.all() or not (splits != "").any():
+    in_training = splits.str.lower().isin(TRAINING).to_numpy()
+    if in_training.all() or not (splits != "").any():
         return train, []
-    if own.any():
-        told = f"of the training table only the {int(own.sum())} rows of its training split count"
-        return train.take(np.flatnonzero(own)), [told]
+    if in_training.any():
+        note = f"of the training table only the {int(in_training.sum())} rows of its training split count"
+        return train.take(np.flatnonzero(in_training)), [note]
     if splits.str.lower().isin([*HELD_OUT, ""]).all():
         raise InputError(
             f"the training table has no training rows: its splits are {sorted(set(splits) - {''})}; give the "
@@ -125,8 +125,8 @@ def training_part(train: ImageTable) -> tuple[ImageTable, list[str]]:
 
 
 def resolve_concepts(
-    audited: AuditedData,
-    asked: Sequence[str | Concept] | str | Concept | None,
+    data: AuditedData,
+    requested: Sequence[str | Concept] | str | Concept | None,
     *,
     columns: Sequence[str] | None = None,
     may_be_none: bool = False,
@@ -139,7 +139,7 @@ def resolve_concepts(
 
     Parameters
     ----------
-    asked : names, Concepts, or None
+    requested : names, Concepts, or None
         None takes every metadata column; those that cannot be concepts are left out with the reason.
     columns : names, optional
         The metadata columns to take when none was asked for, instead of all.
@@ -162,36 +162,36 @@ def resolve_concepts(
     InputError
         A name that is no column or cannot be a concept; two concepts of one name; nothing to test.
     """
-    frames = [audited.table.frame] + ([audited.reference.frame] if audited.reference is not None else [])
+    frames = [data.table.frame] + ([data.reference.frame] if data.reference is not None else [])
     frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
-    if isinstance(asked, str | Concept):
-        asked = [asked]
+    if isinstance(requested, str | Concept):
+        requested = [requested]
     present = present or {}
-    symmetric = asked is None if symmetric is None else symmetric
+    symmetric = requested is None if symmetric is None else symmetric
     concepts: list[Concept] = []
-    read: list[Concept] = []
+    from_columns: list[Concept] = []
     refused: dict[str, str] = {}
-    default = list(audited.table.metadata if columns is None else columns)
-    default += [column for column in present if column in audited.table.metadata and column not in default]
-    tested = default if asked is None else [item for item in asked if isinstance(item, str)]
+    default = list(data.table.metadata if columns is None else columns)
+    default += [column for column in present if column in data.table.metadata and column not in default]
+    tested = default if requested is None else [item for item in requested if isinstance(item, str)]
     idle = [column for column in present if column not in tested]
     if idle:
         raise InputError(
             f"present names {idle[0]!r}, which is none of the columns that are tested: {some(tested, 20)}"
         )
-    for item in default if asked is None else asked:
+    for item in default if requested is None else requested:
         if isinstance(item, Concept):
             concepts.append(item)
             continue
         try:
-            _refuse_the_label(frame, item, audited.table.classes, by_name=asked is not None)
+            _refuse_the_label(frame, item, data.table.classes, by_name=requested is not None)
             _refuse_other_kind(frames, item)
-            read += Concept.from_column(frame, item, present=present.get(item), symmetric=symmetric)
+            from_columns += Concept.from_column(frame, item, present=present.get(item), symmetric=symmetric)
         except InputError as error:
-            if asked is not None or item in present:
+            if requested is not None or item in present:
                 raise
             refused[item] = str(error)
-    concepts += merged(read)
+    concepts += merged(from_columns)
     if not concepts and not may_be_none:
         raise InputError(
             "there is no concept to test"
@@ -222,12 +222,12 @@ def _refuse_the_label(
 def _refuse_other_kind(frames: Sequence[pd.DataFrame], column: str) -> None:
     """Refuse a column that is written otherwise in the training samples than in the audited ones."""
     there = [entries(frame[column], column) for frame in frames if column in frame]
-    kinds = {found.kind: found.levels for found in there if found.known.any()}
+    kinds = {column_kind.kind: column_kind.levels for column_kind in there if column_kind.known.any()}
     if len(kinds) > 1:
-        told = "; ".join(f"{kind}: {some([repr(x) for x in levels])}" for kind, levels in kinds.items())
+        text = "; ".join(f"{kind}: {some([repr(x) for x in levels])}" for kind, levels in kinds.items())
         raise InputError(
             f"column {column!r} is written otherwise in the training samples than in the audited ones "
-            f"({told}): write it alike in both tables"
+            f"({text}): write it alike in both tables"
         )
 
 
@@ -238,9 +238,9 @@ def _refuse_same_names(names: Sequence[str]) -> None:
         raise InputError(
             f"concepts whose names are the same, or make the same file name: {twice}. Rename one"
         )
-    taken = {"sample_id", *(f"{name}.score" for name in names)} & set(names)
-    if taken:
+    clashes = {"sample_id", *(f"{name}.score" for name in names)} & set(names)
+    if clashes:
         raise InputError(
-            f"a concept cannot be called {sorted(taken)[0]!r}: the run keeps the ids, and scores of the "
+            f"a concept cannot be called {sorted(clashes)[0]!r}: the run keeps the ids, and scores of the "
             "concepts, under such names. Rename the column"
         )

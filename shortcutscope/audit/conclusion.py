@@ -66,8 +66,8 @@ def conclude_audit(findings: Sequence[Record], run: Mapping[str, Any]) -> Conclu
         *_open_cost(findings),
         *_nothing_tested(findings),
     ]
-    found = any(f.get("verdict") == "shortcut" for f in findings)
-    outcome: Outcome = "shortcuts found" if found else "not decided" if undecided else "nothing found"
+    any_shortcut = any(f.get("verdict") == "shortcut" for f in findings)
+    outcome: Outcome = "shortcuts found" if any_shortcut else "not decided" if undecided else "nothing found"
     return Conclusion(outcome, tuple(undecided), _assumption(findings))
 
 
@@ -102,11 +102,11 @@ def _confounded(findings: Sequence[Record], run: Mapping[str, Any]) -> list[str]
     if not strong:
         return []
     ranked = sorted(strong, key=lambda name: -strong[name])
-    shown = [f"{name} ({strong[name]:.2f} of 1)" for name in ranked[:6]]
+    texts = [f"{name} ({strong[name]:.2f} of 1)" for name in ranked[:6]]
     more = f" and {len(ranked) - 6} more" if len(ranked) > 6 else ""
     word = "is determined" if strong[ranked[0]] >= 0.9 else "is told in large part"
     return [
-        f"the label {word} by {_listed(shown)}{more}, which could not be tested: in these data a model that "
+        f"the label {word} by {_listed(texts)}{more}, which could not be tested: in these data a model that "
         "reads where an image comes from cannot be told from one that reads the disease, and nothing can be "
         "concluded. Audit samples in which they do not go together"
     ]
@@ -122,13 +122,13 @@ def _untested_columns(findings: Sequence[Record]) -> dict[str, float]:
             levels.setdefault(_column(finding["name"]), []).append(shares)
             p.setdefault(_column(finding["name"]), []).append(float(chance))
     strength = {}
-    for column, listed in levels.items():
-        if min(p[column]) * len(listed) > LEVEL:
+    for column, level_shares in levels.items():
+        if min(p[column]) * len(level_shares) > LEVEL:
             continue
-        classes = sorted(set.intersection(*(set(shares) for shares in listed)))
+        classes = sorted(set.intersection(*(set(shares) for shares in level_shares)))
         differences = [
-            0.5 * sum(abs(shares[c] - shares[d]) for shares in listed)
-            + 0.5 * abs(sum(shares[c] - shares[d] for shares in listed))
+            0.5 * sum(abs(shares[c] - shares[d]) for shares in level_shares)
+            + 0.5 * abs(sum(shares[c] - shares[d] for shares in level_shares))
             for c, d in combinations(classes, 2)
         ]
         strength[column] = max(differences, default=0.0)

@@ -139,17 +139,17 @@ def require_memory(needed: int) -> None:
 
 def available_memory() -> int | None:
     """Bytes that can be had, also within a container; None where the system does not say."""
-    found = []
+    limits = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")]
+        limits += [int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")]
         limit, used = (Path(f"/sys/fs/cgroup/memory.{x}").read_text().strip() for x in ("max", "current"))
-        found += [int(limit) - int(used)] if limit.isdigit() else []
+        limits += [int(limit) - int(used)] if limit.isdigit() else []
     except (OSError, ValueError):
         pass
-    if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    return max(0, min(found)) if found else None
+    if not limits and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    return max(0, min(limits)) if limits else None
 
 
 _VALUES = np.random.default_rng(0).random(4096)

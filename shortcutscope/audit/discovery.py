@@ -28,7 +28,7 @@ SAME_SAMPLES = 0.5
 
 
 def discovered_concepts(
-    run: RunDirectory, scan: Scan, table: ImageTable, given: Sequence[Concept], *, seed: int, **reading: Any
+    run: RunDirectory, scan: Scan, table: ImageTable, others: Sequence[Concept], *, seed: int, **reading: Any
 ) -> list[Concept]:
     """Concepts that nobody named, but for those that name the samples of a given one.
 
@@ -50,57 +50,57 @@ def discovered_concepts(
     """
     record = run.path / RECORD
     depends = {"seed": seed, "samples": len(table), "attribution": str(scan.attribution)}
-    kept = read_object(record) if record.exists() else {}
-    if kept.get("depends") != depends:
-        found = discover(scan, table, seed=seed, **reading)
-        run.write_frame(VALUES, _values(found, scan))
-        kept = {"depends": depends, **_described(found)}
-        write_json(record, kept)  # last, so that it stands for both
+    stored = read_object(record) if record.exists() else {}
+    if stored.get("depends") != depends:
+        discovery = discover(scan, table, seed=seed, **reading)
+        run.write_frame(VALUES, _values(discovery, scan))
+        stored = {"depends": depends, **_described(discovery)}
+        write_json(record, stored)  # last, so that it stands for both
     with intact(record, "a record of a search", "delete it and run the same audit again"):
-        proposed = _reopened(kept, read_frame(run.path / VALUES))
+        proposed = _reopened(stored, read_frame(run.path / VALUES))
     labels = scan.samples["label"].to_numpy().astype(np.int64)
-    here = [c.aligned_to(scan.samples["sample_id"]) for c in given]
+    aligned = [c.aligned_to(scan.samples["sample_id"]) for c in others]
     concepts = []
     same = {}
     for concept in proposed:
-        twin = _twin(concept, here, labels)
+        twin = _twin(concept, aligned, labels)
         if twin is None:
             concepts.append(concept)
         else:
             same[concept.name] = f"names the same samples as {twin.name}, which is tested"
     run.update(
         discovery={
-            "looked_at": kept["looked_at"],
-            "proposals": kept["proposals"],
+            "looked_at": stored["looked_at"],
+            "proposals": stored["proposals"],
             "same": same,
-            "dropped": kept["dropped"],
-            "notes": kept["notes"],
+            "dropped": stored["dropped"],
+            "notes": stored["notes"],
         }
     )
     return concepts
 
 
-def _values(found: Discovery, scan: Scan) -> pd.DataFrame:
+def _values(discovery: Discovery, scan: Scan) -> pd.DataFrame:
     columns: dict[str, Any] = {"sample_id": scan.samples["sample_id"].to_numpy()}
-    for proposal in found.proposals:
+    for proposal in discovery.proposals:
         assert proposal.concept is not None
         columns[proposal.name] = pd.Series(proposal.concept.values).astype("Int8")
     return pd.DataFrame(columns)
 
 
-def _described(found: Discovery) -> dict[str, Any]:
+def _described(discovery: Discovery) -> dict[str, Any]:
     return {
-        "looked_at": found.looked_at,
+        "looked_at": discovery.looked_at,
         "proposals": [
             {**p.to_dict(), "description": p.concept.description if p.concept else ""}
-            for p in found.proposals
+            for p in discovery.proposals
         ],
-        "dropped": [p.to_dict() for p in found.dropped if p.name],
-        "notes": list(found.notes),
+        "dropped": [p.to_dict() for p in discovery.dropped if p.name],
+        "notes": list(discovery.notes),
     }
 
 
-def _reopened(kept: Mapping[str, Any], values: pd.DataFrame) -> list[Concept]:
+def _reopened(stored: Mapping[str, Any], values: pd.DataFrame) -> list[Concept]:
     ids = values["sample_id"].to_numpy()
     return [
         Concept(
@@ -109,24 +109,21 @@ def _reopened(kept: Mapping[str, Any], values: pd.DataFrame) -> list[Concept]:
             "discovered",
             ids,
             p["description"],
-            selected_from=kept["looked_at"],
+            selected_from=stored["looked_at"],
         )
-        for p in kept["proposals"]
+        for p in stored["proposals"]
     ]
 
 
-def _twin(concept: Concept, given: Sequence[Concept], labels: np.ndarray[Any, Any]) -> Concept | None:
-    for other in given:
-        known = concept.known & other.known
-        if (
-            known.any()
-            and agreement(concept.values[known], other.values[known], labels[known]) >= SAME_SAMPLES
-        ):
+def _twin(concept: Concept, concepts: Sequence[Concept], labels: np.ndarray[Any, Any]) -> Concept | None:
+    for other in concepts:
+        both = concept.known & other.known
+        if both.any() and agreement(concept.values[both], other.values[both], labels[both]) >= SAME_SAMPLES:
             return other
     return None
 
 
-def screened_columns(audited: AuditedData, *, seed: int) -> tuple[list[str], dict[str, str], Screen | None]:
+def screened_columns(data: AuditedData, *, seed: int) -> tuple[list[str], dict[str, str], Screen | None]:
     """Metadata columns to test when none was asked for.
 
     Returns
@@ -138,14 +135,14 @@ def screened_columns(audited: AuditedData, *, seed: int) -> tuple[list[str], dic
     screen : Screen or None
         None where there are no metadata.
     """
-    columns = audited.table.metadata
+    columns = data.table.metadata
     if not columns:
         return [], {}, None
-    frames = [audited.table.frame]
-    if audited.reference is not None and set(columns) <= set(audited.reference.frame.columns):
-        frames.append(audited.reference.frame)
+    frames = [data.table.frame]
+    if data.reference is not None and set(columns) <= set(data.reference.frame.columns):
+        frames.append(data.reference.frame)
     frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
-    copies = {c: is_the_label(frame, c, audited.table.classes) for c in columns}
+    copies = {c: is_the_label(frame, c, data.table.classes) for c in columns}
     refused = {c: f"column {c!r} is no concept: {why}" for c, why in copies.items() if why is not None}
     columns = [c for c in columns if c not in refused]
     if not columns:
@@ -154,11 +151,11 @@ def screened_columns(audited: AuditedData, *, seed: int) -> tuple[list[str], dic
     if len(columns) <= MOST_COLUMNS:
         return columns, refused, screen
     ranked = list(dict.fromkeys(screen.columns["column"]))
-    chosen = ranked[:MOST_COLUMNS]
+    selection = ranked[:MOST_COLUMNS]
     q = screen.columns.groupby("column")["q"].min()
     refused |= {
         c: f"{MOST_COLUMNS} columns go with the label more than it does (q {q[c]:.2g}); name it to test it"
         for c in ranked[MOST_COLUMNS:]
     }
-    refused |= {c: why for c, why in screen.skipped.items() if c not in chosen}
-    return [c for c in columns if c in chosen], refused, screen
+    refused |= {c: why for c, why in screen.skipped.items() if c not in selection}
+    return [c for c in columns if c in selection], refused, screen

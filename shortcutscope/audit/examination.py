@@ -227,12 +227,12 @@ def _association(context: _Context, concept: Concept) -> tuple[Association, str]
     )
     reference = context.audited.reference
     if reference is not None and reference.frame["sample_id"].isin(concept.sample_ids).any():
-        there = concept.aligned_to(reference.frame["sample_id"]).values
+        carries = concept.aligned_to(reference.frame["sample_id"]).values
         labels = reference.frame["label"].to_numpy()
-        known = np.isfinite(there)
-        if len(np.unique(there[known])) == 2 and len(np.unique(labels[known])) >= 2:
+        finite = np.isfinite(carries)
+        if len(np.unique(carries[finite])) == 2 and len(np.unique(labels[finite])) >= 2:
             groups = reference.frame["group"].to_numpy()
-            return measure(there, labels, groups), "training split"
+            return measure(carries, labels, groups), "training split"
     values = concept.aligned_to(context.scan.samples["sample_id"]).values
     return measure(values, context.labels, context.groups), "audited data"
 
@@ -240,10 +240,10 @@ def _association(context: _Context, concept: Concept) -> tuple[Association, str]
 def _association_if_any(context: _Context, concept: Concept) -> tuple[Association, str] | None:
     """Association of a concept that cannot be tested, where there are two values of it and two classes."""
     try:
-        measured = _association(context, concept)
+        association = _association(context, concept)
     except InputError:
         return None
-    return measured if np.isfinite(measured[0].phi) else None
+    return association if np.isfinite(association[0].phi) else None
 
 
 def _probe_settings(settings: ExamineSettings) -> ProbeSettings:
@@ -383,19 +383,19 @@ def _extent(context: _Context, concept: Concept, rows: Sequence[Mapping[str, Any
     labels, groups = context.labels, context.groups
     values = concept.as_marked(labels)
     generator = np.random.default_rng([settings.seed, 3])
-    chosen = spread_choice(values, labels, EXTENT_SAMPLES, generator)
-    folds = make_folds(labels[chosen], groups[chosen], values[chosen], n_folds=4, seed=settings.seed)
+    subset = spread_choice(values, labels, EXTENT_SAMPLES, generator)
+    folds = make_folds(labels[subset], groups[subset], values[subset], n_folds=4, seed=settings.seed)
     vectors = {
-        x.name: pattern_vectors(scan.activation(x.name)[chosen], values[chosen], labels[chosen], folds)
+        x.name: pattern_vectors(scan.activation(x.name)[subset], values[subset], labels[subset], folds)
         for x in local_layers(scan.layers)
     }
     result = measure_extent(
         context.model,
         scan.layers,
-        lambda: context.inputs(chosen),
-        values[chosen],
-        labels[chosen],
-        groups[chosen],
+        lambda: context.inputs(subset),
+        values[subset],
+        labels[subset],
+        groups[subset],
         folds,
         vectors,
         encoded_auroc=max(row["auroc"] for row in rows),
@@ -413,10 +413,10 @@ def local_layers(layers: Iterable[Layer]) -> list[Layer]:
     Attention shows every position the whole image, so that a response does not say where it comes from; and
     what stands in front of it embeds patches linearly, where what has no mean, such as noise, has no vector.
     """
-    found = list(layers)
-    if any(layer.layout == "tokens" for layer in found):
+    candidates = list(layers)
+    if any(layer.layout == "tokens" for layer in candidates):
         return []
-    return [layer for layer in found if layer.spatial][:EARLY_LAYERS]
+    return [layer for layer in candidates if layer.spatial][:EARLY_LAYERS]
 
 
 def _strongest(changes: Mapping[str, float]) -> float | None:
@@ -434,13 +434,13 @@ def _extent_record(result: ExtentResult, aurocs: Mapping[str, float], rule: Exte
         }
         for name, cells in result.layer_maps.items()
     }
-    seen = result.input_map
+    input_map = result.input_map
     return {
         "verdict": result.verdict,
         "reason": result.reason,
-        "statistic": seen.lit if seen else None,
-        "interval": seen.interval if seen else None,
-        "cell_map": seen.auroc if seen else None,
+        "statistic": input_map.lit if input_map else None,
+        "interval": input_map.interval if input_map else None,
+        "cell_map": input_map.auroc if input_map else None,
         "participation": dict(result.participation),
         "layers": layers,
     }

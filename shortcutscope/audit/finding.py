@@ -120,14 +120,14 @@ class FindingRecord:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read a finding from ``findings.json``; keys of later versions are left out."""
-        known = {f.name for f in fields(cls)} - {"run"}
-        kept = {k: v for k, v in values.items() if k in known}
+        names = {f.name for f in fields(cls)} - {"run"}
+        entries = {k: v for k, v in values.items() if k in names}
         for key in ("extent_interval", "notes", "same"):
-            if kept.get(key) is not None:
-                kept[key] = tuple(kept[key])
-        if kept.get("reading") is not None:
-            kept["reading"] = Reading.from_dict(kept["reading"])
-        return cls(**kept)
+            if entries.get(key) is not None:
+                entries[key] = tuple(entries[key])
+        if entries.get("reading") is not None:
+            entries["reading"] = Reading.from_dict(entries["reading"])
+        return cls(**entries)
 
     def __repr__(self) -> str:
         return f"Finding({self.name!r}: {self.verdict}, {self.extent})"
@@ -302,14 +302,14 @@ def sample_counts(
     concept: Concept, labels: np.ndarray[Any, Any], groups: np.ndarray[Any, Any], association: Association
 ) -> dict[str, int]:
     """Sizes of the audited data, conflicting samples counted in the direction of the association."""
-    known = np.isfinite(concept.values)
-    disagree = concept.values[known] != (labels[known] == association.positive)
+    finite = np.isfinite(concept.values)
+    disagree = concept.values[finite] != (labels[finite] == association.positive)
     against = disagree if np.nan_to_num(association.phi) >= 0 else ~disagree
     return {
-        "known": int(known.sum()),
+        "known": int(finite.sum()),
         "carriers": int((concept.values == 1).sum()),
         "conflicting": int(against.sum()),
-        "groups": len(np.unique(groups[known])),
+        "groups": len(np.unique(groups[finite])),
     }
 
 

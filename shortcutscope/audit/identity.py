@@ -57,8 +57,8 @@ class Sketch:
     @classmethod
     def of(cls, picture: Tensor) -> Self:
         """The sketch of a float tensor (C, *spatial)."""
-        shown = picture.detach().cpu().double()
-        mean, square = (_by_cells(x) for x in (shown, shown**2))
+        pixels = picture.detach().cpu().double()
+        mean, square = (_by_cells(x) for x in (pixels, pixels**2))
         values = torch.cat([mean.flatten(), (square - mean**2).clamp_min(0).sqrt().flatten()])
         return cls(tuple(picture.shape), values.float().numpy())
 
@@ -106,7 +106,7 @@ def keep_identity(run: RunDirectory, audited: SampleTable, training: SampleTable
     parts = [_frame(audited, probes, with_contents=True)]
     if training is not None:
         parts.append(_frame(training, _probes_if_any(training)))
-    image, made = _invented(audited.image(_even(len(audited), 1)[0]).shape, audited)
+    image, model_input = _invented(audited.image(_even(len(audited), 1)[0]).shape, audited)
     run.update(
         identity={
             "value_range": list(audited.value_range),
@@ -114,8 +114,8 @@ def keep_identity(run: RunDirectory, audited: SampleTable, training: SampleTable
             "transform": repr(audited.transform),
             "transform_fingerprint": audited.transform_fingerprint(),
             "image_shape": list(image.shape),
-            "input_shape": list(made.shape),
-            "input": made.values.tolist(),
+            "input_shape": list(model_input.shape),
+            "input": model_input.values.tolist(),
         }
     )
     run.write_frame(FILE, pd.concat(parts, ignore_index=True))
@@ -129,8 +129,8 @@ def refuse_other_model(run: Path, model: nn.Module) -> None:
     InputError
         Its weights have another fingerprint.
     """
-    audited = read_record(run).get("model", {}).get("fingerprint")
-    if audited is not None and audited != model_fingerprint(model):
+    stored = read_record(run).get("model", {}).get("fingerprint")
+    if stored is not None and stored != model_fingerprint(model):
         raise InputError(
             f"this is not the model that was audited in {run}: the weights differ. Give that one, "
             "or audit this one first"
@@ -161,14 +161,14 @@ def refuse_other_data(run: Path, table: SampleTable, what: str = "the data", *, 
     """
     if not (run / FILE).exists():
         raise InputError(f"{run} holds no {FILE}: run the same audit again, finished stages are kept")
-    kept, facts = read_frame(run / FILE), read_record(run).get("identity", {})
+    stored, facts = read_frame(run / FILE), read_record(run).get("identity", {})
     position = {str(name): row for row, name in enumerate(table.frame["sample_id"])}
-    known = kept[kept["sample_id"].isin(list(position))]
-    rows = [position[name] for name in known["sample_id"]]
-    found = [_labels_differ(known, rows, table, facts)]
-    images = "" if others else _images_differ(known, rows, table, facts)
-    found.append(images or _transform_differs(known.head(0) if others else known, rows, table, facts))
-    differing = [text for text in found if text]
+    shared = stored[stored["sample_id"].isin(list(position))]
+    rows = [position[name] for name in shared["sample_id"]]
+    differences = [_labels_differ(shared, rows, table, facts)]
+    images = "" if others else _images_differ(shared, rows, table, facts)
+    differences.append(images or _transform_differs(shared.head(0) if others else shared, rows, table, facts))
+    differing = [text for text in differences if text]
     if differing:
         raise InputError(
             f"{what} are not those that were audited in {run}, or are read in another way:\n"
@@ -180,7 +180,7 @@ def refuse_other_data(run: Path, table: SampleTable, what: str = "the data", *, 
 Facts = Mapping[str, Any]
 
 
-def _labels_differ(known: pd.DataFrame, rows: Sequence[int], table: SampleTable, facts: Facts) -> str:
+def _labels_differ(shared: pd.DataFrame, rows: Sequence[int], table: SampleTable, facts: Facts) -> str:
     had, have = facts.get("classes"), table.classes
     if had is not None and have is not None:
         renamed = [k for k, (old, new) in enumerate(zip(had, have, strict=False)) if old != new]
@@ -188,61 +188,61 @@ def _labels_differ(known: pd.DataFrame, rows: Sequence[int], table: SampleTable,
             k = renamed[0]
             return f"labels: class {k} is {have[k]!r} now, {had[k]!r} in the run"
     labels = table.frame["label"].to_numpy()[rows]
-    other = np.flatnonzero(labels != known["label"].to_numpy())
+    other = np.flatnonzero(labels != shared["label"].to_numpy())
     if not len(other):
         return ""
-    one = known.iloc[other[0]]
+    one = shared.iloc[other[0]]
     return (
         f"labels: {len(other)} of {len(rows)} differ, such as that of {one['sample_id']!r}, "
         f"which is {labels[other[0]]} now, {one['label']} in the run"
     )
 
 
-def _images_differ(known: pd.DataFrame, rows: Sequence[int], table: SampleTable, facts: Facts) -> str:
+def _images_differ(shared: pd.DataFrame, rows: Sequence[int], table: SampleTable, facts: Facts) -> str:
     low, high = facts.get("value_range", table.value_range)
     if table.value_range != (low, high):
-        own = "{:g} to {:g}".format(*table.value_range)
-        return f"images: their range is {own} now, {low:g} to {high:g} in the run"
+        value_range = "{:g} to {:g}".format(*table.value_range)
+        return f"images: their range is {value_range} now, {low:g} to {high:g} in the run"
     looked, wrong = 0, []
-    for row, then, _ in _kept_probes(known, rows):
+    for row, then, _ in _kept_probes(shared, rows):
         now = Sketch.of(table.image(row))
         looked += 1
         if not now.like(then, high - low):
             wrong.append((row, now, then))
     if wrong:
-        row, seen, then = wrong[0]
+        row, current, then = wrong[0]
         name = table.frame["sample_id"].iloc[row]
         return (
             f"images: {len(wrong)} of {looked} that were looked at differ, such as {name!r} "
-            f"({seen} now, {then} in the run)"
+            f"({current} now, {then} in the run)"
         )
-    contents = known["content"].to_numpy()
+    contents = shared["content"].to_numpy()
     there = [k for k in range(len(rows)) if contents[k]]
     changed = [k for k in there if _content(table, rows[k]) != contents[k]]
     # Where all of them are stored in another way the pixels decide, of which some were looked at.
     if changed and (len(changed) < len(there) or not looked):
-        names = ", ".join(repr(str(known["sample_id"].iloc[k])) for k in changed[:_SHOWN])
+        names = ", ".join(repr(str(shared["sample_id"].iloc[k])) for k in changed[:_SHOWN])
         return f"images: the files of {len(changed)} of {len(there)} have changed since, such as {names}"
     return ""
 
 
-def _transform_differs(known: pd.DataFrame, rows: Sequence[int], table: SampleTable, facts: Facts) -> str:
+def _transform_differs(shared: pd.DataFrame, rows: Sequence[int], table: SampleTable, facts: Facts) -> str:
     if not facts or table.transform_fingerprint() == facts["transform_fingerprint"]:
         return ""
-    told = f"transform: {table.transform!r} now, {facts['transform']} in the run"
-    probes = list(_kept_probes(known, rows))
+    change = f"transform: {table.transform!r} now, {facts['transform']} in the run"
+    probes = list(_kept_probes(shared, rows))
     spread = max((float(np.ptp(then.values)) for _, _, then in probes), default=0.0)
     for row, _, then in probes:
         now = Sketch.of(table[row][0])
         if not now.like(then, spread or 1.0):
-            return f"{told}: {table.frame['sample_id'].iloc[row]!r} becomes {now} now, {then} in the run"
-    kept = Sketch(tuple(facts["input_shape"]), np.asarray(facts["input"], np.float32))
+            return f"{change}: {table.frame['sample_id'].iloc[row]!r} becomes {now} now, {then} in the run"
+    sketch = Sketch(tuple(facts["input_shape"]), np.asarray(facts["input"], np.float32))
     try:
         _, now = _invented(tuple(facts["image_shape"]), table)
     except Exception as error:  # the transform is the user's, and refuses images of the run's shape
-        return f"{told}; it fails on images of the run's shape ({type(error).__name__}: {error})"
-    if not now.like(kept, float(np.ptp(kept.values)) or 1.0):
-        return f"{told}: the same image becomes {now} now, {kept} in the run"
+        return f"{change}; it fails on images of the run's shape ({type(error).__name__}: {error})"
+    if not now.like(sketch, float(np.ptp(sketch.values)) or 1.0):
+        return f"{change}: the same image becomes {now} now, {sketch} in the run"
     return ""
 
 
@@ -273,24 +273,24 @@ Probes = dict[int, tuple[Sketch, Sketch]]
 
 def _probes(table: SampleTable) -> Probes:
     """Sketches of image and input by row."""
-    found = {}
+    sketches = {}
     for row in _even(len(table), PROBED):
         image = table.image(row)
-        found[row] = (Sketch.of(image), Sketch.of(table.transformed(image)))
-    return found
+        sketches[row] = (Sketch.of(image), Sketch.of(table.transformed(image)))
+    return sketches
 
 
 def _probes_if_any(table: SampleTable) -> Probes:
     """The same of training samples, whose images may be absent, or blanks in their place."""
     try:
-        found = _probes(table)
+        sketches = _probes(table)
     except (InputError, OSError):
         return {}
-    return {} if _all_alike(found) else found
+    return {} if _all_alike(sketches) else sketches
 
 
 def _all_alike(probes: Probes) -> bool:
-    return len({(made.shape, made.values.tobytes()) for _, made in probes.values()}) == 1
+    return len({(model_input.shape, model_input.values.tobytes()) for _, model_input in probes.values()}) == 1
 
 
 def _frame(table: SampleTable, probes: Probes, *, with_contents: bool = False) -> pd.DataFrame:
@@ -301,21 +301,21 @@ def _frame(table: SampleTable, probes: Probes, *, with_contents: bool = False) -
         "content": [_content(table, row) if with_contents else "" for row in rows],
     }
     for k, name in enumerate(("image", "input")):
-        own = [probes[row][k] if row in probes else None for row in rows]
-        columns[f"{name}_shape"] = [None if s is None else list(s.shape) for s in own]
-        columns[name] = [None if s is None else s.values for s in own]
+        sketches = [probes[row][k] if row in probes else None for row in rows]
+        columns[f"{name}_shape"] = [None if s is None else list(s.shape) for s in sketches]
+        columns[name] = [None if s is None else s.values for s in sketches]
     return pd.DataFrame(columns)
 
 
-def _kept_probes(known: pd.DataFrame, rows: Sequence[int]) -> Iterator[tuple[int, Sketch, Sketch]]:
+def _kept_probes(shared: pd.DataFrame, rows: Sequence[int]) -> Iterator[tuple[int, Sketch, Sketch]]:
     """Rows of the table at hand, and the sketches that the run has of image and input."""
-    for k in np.flatnonzero(known["image"].notna().to_numpy()).tolist():
-        entry = known.iloc[k]
-        image, made = (
+    for k in np.flatnonzero(shared["image"].notna().to_numpy()).tolist():
+        entry = shared.iloc[k]
+        image, model_input = (
             Sketch(tuple(map(int, entry[f"{name}_shape"])), np.asarray(entry[name], np.float32))
             for name in ("image", "input")
         )
-        yield rows[k], image, made
+        yield rows[k], image, model_input
 
 
 def _content(table: SampleTable, row: int) -> str:

@@ -18,10 +18,10 @@ from shortcutscope.probes.concept import Concept
 def finding_named(name: str, findings: Sequence[FindingRecord]) -> FindingRecord | None:
     """The finding of a name, or the only one that was read from a column of that name."""
     exact = [finding for finding in findings if finding.name == name]
-    read = [f for f in findings if f.reading is not None and f.reading.column == name]
+    matches = [f for f in findings if f.reading is not None and f.reading.column == name]
     if exact:
         return exact[0]
-    return read[0] if len(read) == 1 else None
+    return matches[0] if len(matches) == 1 else None
 
 
 def read_again(finding: FindingRecord, frames: Sequence[pd.DataFrame]) -> Concept | None:
@@ -104,19 +104,21 @@ def read_anew(
         )
     there = [frame[["sample_id", column]] for frame in frames if column in frame]
     frame = pd.concat(there, ignore_index=True).drop_duplicates("sample_id")
-    made = Concept.from_column(frame, column, present=present.get(column, level))
-    own = [one for one in made if one.name == name]
-    if column != name and not own:
+    concepts = Concept.from_column(frame, column, present=present.get(column, level))
+    matches = [one for one in concepts if one.name == name]
+    if column != name and not matches:
         raise InputError(
-            f"column {column!r} makes no concept {name!r}, but {', '.join(repr(one.name) for one in made)}"
+            f"column {column!r} makes no concept {name!r}, but "
+            f"{', '.join(repr(one.name) for one in concepts)}"
         )
-    made = own or made
-    if len(made) > 1:
+    concepts = matches or concepts
+    if len(concepts) > 1:
         raise InputError(
-            f"the column {column!r} is several concepts, {', '.join(repr(one.name) for one in made)}: name "
+            f"the column {column!r} is several concepts, {', '.join(repr(one.name) for one in concepts)}: "
+            f"name "
             "one"
         )
-    return made[0]
+    return concepts[0]
 
 
 def _parted(name: str, columns: Sequence[str]) -> tuple[str | None, str | None]:

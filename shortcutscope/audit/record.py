@@ -53,9 +53,9 @@ class AuditRecord:
         """
         folder = Path(path)
         run = read_record(folder)
-        listed = folder / FINDINGS
-        with intact(listed, "a list of findings", "run the same audit again, which writes it anew"):
-            findings = tuple(replace(cls.of_finding.from_dict(f), run=folder) for f in read_json(listed))
+        file = folder / FINDINGS
+        with intact(file, "a list of findings", "run the same audit again, which writes it anew"):
+            findings = tuple(replace(cls.of_finding.from_dict(f), run=folder) for f in read_json(file))
         return cls(folder, findings, read_frame(folder / "profile.parquet"), run)
 
     @property
@@ -96,15 +96,16 @@ class AuditRecord:
         InputError
             Something else is asked for.
         """
-        read = self.head
+        audit_head = self.head
         for name in ("part", "label", "task"):
-            given, there = getattr(head, name), getattr(read, name)
-            if given not in (None, "auto", there, read.label_name, read.read_task):
+            requested, stored = getattr(head, name), getattr(audit_head, name)
+            if requested not in (None, "auto", stored, audit_head.label_name, audit_head.read_task):
                 raise InputError(
-                    f"{self.path} audited {read}, but {name}={given!r} is asked for; leave it out, or audit "
+                    f"{self.path} audited {audit_head}, but {name}={requested!r} is asked for; leave it "
+                    f"out, or audit "
                     "that in a run of its own"
                 )
-        return replace(read, link=head.link, outputs=None)
+        return replace(audit_head, link=head.link, outputs=None)
 
     def __getitem__(self, name: str) -> FindingRecord:
         for finding in self.findings:
@@ -134,12 +135,12 @@ class AuditRecord:
     def __repr__(self) -> str:
         concluded = self.conclusion
         lines = [f"  {f.name}: {f.verdict}, {f.extent}{_cost(f)}" for f in self.findings]
-        told = [f"  {self.attribution.warning}"] if self.attribution.warning else []
+        remarks = [f"  {self.attribution.warning}"] if self.attribution.warning else []
         if self.head.changes:
-            told.append(f"  scores: {self.head}")
+            remarks.append(f"  scores: {self.head}")
         head = f"Audit({str(self.path)!r}): {concluded.outcome}"
         undecided = [f"  not decided: {text}" for text in concluded.undecided]
-        return "\n".join([head, *undecided, *lines, f"  {concluded.assumption}", *told])
+        return "\n".join([head, *undecided, *lines, f"  {concluded.assumption}", *remarks])
 
 
 def _cost(finding: FindingRecord) -> str:

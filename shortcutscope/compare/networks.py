@@ -61,17 +61,19 @@ def check_networks(
     classes = {}
     for name, model in networks.items():
         require_plain(model)
-        with frozen(model, device) as borrowed, torch.inference_mode():
-            scores = find_scores(borrowed(x[:2].to(device_of(borrowed))), head.part)
+        with frozen(model, device) as network, torch.inference_mode():
+            scores = find_scores(network(x[:2].to(device_of(network))), head.part)
             classes[name] = max(2, scores.shape[1])
     if len(set(classes.values())) > 1:
-        shown = ", ".join(f"{name!r} has {n}" for name, n in classes.items())
-        raise InputError(f"the networks tell different numbers of classes apart: {shown}; give the same task")
+        counts = ", ".join(f"{name!r} has {n}" for name, n in classes.items())
+        raise InputError(
+            f"the networks tell different numbers of classes apart: {counts}; give the same task"
+        )
     heads = {}
     for name, model in networks.items():
-        with frozen(model, device) as borrowed:
-            here = x.to(device_of(borrowed))
-            heads[name] = preflight(borrowed, here, head, labels=labels, classes=table.classes).head
+        with frozen(model, device) as network:
+            inputs = x.to(device_of(network))
+            heads[name] = preflight(network, inputs, head, labels=labels, classes=table.classes).head
     highest = int(table.frame["label"].max())
     if heads[BEFORE].label is None and highest >= classes[BEFORE]:
         raise InputError(
@@ -79,12 +81,12 @@ def check_networks(
             f"(0 to {classes[BEFORE] - 1}); map the labels to the networks' outputs"
         )
     for name, model in networks.items():
-        with frozen(model, device) as borrowed:
-            here = x[:2].to(device_of(borrowed))
+        with frozen(model, device) as network:
+            inputs = x[:2].to(device_of(network))
             if layers is not None:
-                find_layers(borrowed, here, layers, output=heads[name])
+                find_layers(network, inputs, layers, output=heads[name])
             if attribution is not None:
-                attribute(borrowed, here, method=attribution, output=heads[name], check=False)
+                attribute(network, inputs, method=attribution, output=heads[name], check=False)
     return heads
 
 
@@ -100,31 +102,31 @@ def named_networks(after: After) -> dict[str, nn.Module]:
     InputError
         None, a name that is taken, two that make the same folder, or something that is no network.
     """
-    given: Any = {"after": after} if isinstance(after, nn.Module) else after
-    if isinstance(given, Student):
-        given = [given]
-    if isinstance(given, Sequence) and all(isinstance(student, Student) for student in given):
-        if len({student.recipe for student in given}) < len(given):
+    networks: Any = {"after": after} if isinstance(after, nn.Module) else after
+    if isinstance(networks, Student):
+        networks = [networks]
+    if isinstance(networks, Sequence) and all(isinstance(student, Student) for student in networks):
+        if len({student.recipe for student in networks}) < len(networks):
             raise InputError("two students are of the same recipe; give them as a mapping, with names")
-        given = {student.recipe: student for student in given}
-    if isinstance(given, Mapping):
-        given = {
-            k: network.model if isinstance(network, Student) else network for k, network in given.items()
+        networks = {student.recipe: student for student in networks}
+    if isinstance(networks, Mapping):
+        networks = {
+            k: network.model if isinstance(network, Student) else network for k, network in networks.items()
         }
-    if not isinstance(given, Mapping) or not given:
+    if not isinstance(networks, Mapping) or not networks:
         raise InputError(
             "after must be a network, a student, students, or a mapping from names to at least one of them"
         )
-    names = [slug(str(name)) for name in (BEFORE, *given)]
+    names = [slug(str(name)) for name in (BEFORE, *networks)]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise InputError(
             f"the names {twice} stand for two networks; {BEFORE!r} is the biased one. Rename one"
         )
-    for name, model in given.items():
+    for name, model in networks.items():
         if not isinstance(model, nn.Module):
             raise InputError(f"after[{name!r}] is {type(model).__name__}, not a torch.nn.Module")
-    return {str(name): model for name, model in given.items()}
+    return {str(name): model for name, model in networks.items()}
 
 
 def biased_network(
@@ -145,8 +147,8 @@ def biased_network(
         raise InputError(f"before is {type(before).__name__}; give the biased network or its Audit")
     if model is None:
         raise InputError("before is an audit, which holds no network: give the audited network as model=")
-    audited = before.run.get("model", {}).get("fingerprint")
-    if audited != model_fingerprint(model):
+    fingerprint = before.run.get("model", {}).get("fingerprint")
+    if fingerprint != model_fingerprint(model):
         raise InputError(
             f"model= is not the network that was audited in {before.path}: its weights have another "
             "fingerprint. Give that one, or the network itself as before"

@@ -65,26 +65,26 @@ def chosen_masks(
         A mask of another size than its image, or a transform that cannot be followed.
     """
     rows = np.flatnonzero(samples.carries == 1)
-    read: Callable[[int], Any]
+    mask_of: Callable[[int], Any]
     if masks is not None:
-        read = partial(_given_mask, table, masks)
+        mask_of = partial(_given_mask, table, masks)
     elif is_planted(table, samples.concept):
-        read = lambda row: artifact_mask(table, row, samples.concept).numpy()  # noqa: E731
+        mask_of = lambda row: artifact_mask(table, row, samples.concept).numpy()  # noqa: E731
     else:
         return {}, "there are no masks of it; give masks="
-    found = {}
+    by_row = {}
     for row in np.random.default_rng([seed, 7]).permutation(rows):
-        values = read(int(row))
+        values = mask_of(int(row))
         if values is not None and np.asarray(values).any():
             try:
-                found[int(row)] = _in_input(table, int(row), np.asarray(values, np.bool_), masks)
+                by_row[int(row)] = _in_input(table, int(row), np.asarray(values, np.bool_), masks)
             except InputError as error:
                 if masks is not None:
                     raise
                 return {}, str(error)  # nobody asked for these masks: the rest can be compared
-        if len(found) == RELEVANCE_SAMPLES:
+        if len(by_row) == RELEVANCE_SAMPLES:
             break
-    return dict(sorted(found.items())), "" if found else "no carrier has a mask"
+    return dict(sorted(by_row.items())), "" if by_row else "no carrier has a mask"
 
 
 def _given_mask(table: ImageTable, masks: MaskSet | MaskOf, row: int) -> Any:
@@ -94,10 +94,10 @@ def _given_mask(table: ImageTable, masks: MaskSet | MaskOf, row: int) -> Any:
     return masks(name)
 
 
-def _in_input(table: ImageTable, row: int, mask: np.ndarray[Any, np.dtype[np.bool_]], given: Any) -> Tensor:
+def _in_input(table: ImageTable, row: int, mask: np.ndarray[Any, np.dtype[np.bool_]], source: Any) -> Tensor:
     """A mask brought from the image to the model's input."""
     image = table.image(row)
-    if isinstance(given, MaskSet):
+    if isinstance(source, MaskSet):
         geometry = table.geometry(row, image)
     else:
         if mask.shape != tuple(image.shape[1:]):
@@ -125,12 +125,12 @@ def artifact_relevance(
     if not masks:
         return not_measurable("relevance", "artifact_relevance", why)
     rows = np.array(list(masks))
-    taken = table.take(rows)
+    subset = table.take(rows)
     shares: list[Floats] = []
     start = 0
-    for x, _, _ in batches(taken, batch_size):
-        found = attribute(model, x, method=method, task=task, output=output, batch_size=batch_size)
-        maps = found.on_pixels().abs().double()
+    for x, _, _ in batches(subset, batch_size):
+        attribution = attribute(model, x, method=method, task=task, output=output, batch_size=batch_size)
+        maps = attribution.on_pixels().abs().double()
         inside = torch.stack([masks[int(row)] for row in rows[start : start + len(x)]])
         total = maps.flatten(1).sum(1)
         part = (maps * inside).flatten(1).sum(1)

@@ -49,10 +49,10 @@ def logits_of(
 ) -> Tensor:
     """Class scores (N, K) of every sample, float32 on the CPU; the network is given back as it was."""
     parts = []
-    with frozen(model, device) as borrowed, torch.inference_mode():
-        place = device_of(borrowed)
+    with frozen(model, device) as network, torch.inference_mode():
+        place = device_of(network)
         for x, _, _ in batches(table, batch_size):
-            parts.append(find_logits(borrowed(x.to(place)), output).float().cpu())
+            parts.append(find_logits(network(x.to(place)), output).float().cpu())
     # Cloned outside of inference mode, so that callers may compute gradients with them.
     logits = torch.cat(parts).clone()
     require_finite(logits)
@@ -175,21 +175,21 @@ class Scores:
     @classmethod
     def of(cls, logits: Tensor, task: str, positive: int) -> Scores:
         """From class scores (N, K)."""
-        known, wide = resolve_task(logits, task), logits.double()
+        kind, wide = resolve_task(logits, task), logits.double()
         probabilities: Floats | None = None
-        if known == "binary":
+        if kind == "binary":
             probabilities = torch.sigmoid(wide[:, 0]).numpy()
-        elif known == "multiclass":
+        elif kind == "multiclass":
             probabilities = torch.softmax(wide, dim=1).numpy()
-        return cls(margin(wide, known, positive).numpy(), predicted_class(wide, known).numpy(), probabilities)
+        return cls(margin(wide, kind, positive).numpy(), predicted_class(wide, kind).numpy(), probabilities)
 
 
 def performance(samples: Samples, scores: Scores) -> Iterator[Estimate]:
     """Metrics over all samples, over those with a known concept, and per group of label and concept."""
     y, a, s = samples.truth, samples.aligned, scores.margin
     right = (scores.prediction == samples.labels).astype(np.float64)
-    found = (scores.prediction == samples.positive).astype(np.int64)
-    known = np.isfinite(samples.carries)
+    correct = (scores.prediction == samples.positive).astype(np.int64)
+    finite = np.isfinite(samples.carries)
     yield samples.estimate("overall", "auroc", "high", lambda w, _: auroc(y, s, w), why="one class only")
     yield samples.estimate("overall", "accuracy", "high", lambda w, _: _mean(right, w))
     probabilities = scores.probabilities
@@ -211,7 +211,7 @@ def performance(samples: Samples, scores: Scores) -> Iterator[Estimate]:
         def statistic(w: Floats, k: Bools, measure: Callable[..., Any] = measure) -> Any:
             return measure(y[k], a[k], s[k], w)
 
-        yield _over_groups(samples, name, "high", statistic, known, needed)
+        yield _over_groups(samples, name, "high", statistic, finite, needed)
     positives = f"{samples.class_name(samples.positive)}, "
     members = {d: (samples.labels == c) & (samples.carries == t) for c, t, d in _groups(samples)}
     large = {d: m for d, m in members.items() if len(np.unique(samples.groups[m])) >= MIN_CLUSTERS}
@@ -229,8 +229,8 @@ def performance(samples: Samples, scores: Scores) -> Iterator[Estimate]:
         samples,
         "delta_tpr",
         "zero",
-        lambda w, k: delta_tpr(y[k], samples.carries[k], found[k], w),
-        known,
+        lambda w, k: delta_tpr(y[k], samples.carries[k], correct[k], w),
+        finite,
         {d: m for d, m in {**agreeing, **conflicting}.items() if d.startswith(positives)},
     )
     for label, carrier, detail in _groups(samples):
@@ -276,8 +276,8 @@ def _groups(samples: Samples) -> list[tuple[int, int, str]]:
 
 def _by_agreement(samples: Samples) -> tuple[dict[str, Bools], dict[str, Bools]]:
     """The groups of positive class and concept that disagree with the association, and those that agree."""
-    y, known = samples.truth, np.isfinite(samples.carries)
-    against = bool((samples.carries[known] != samples.aligned[known]).any())
+    y, finite = samples.truth, np.isfinite(samples.carries)
+    against = bool((samples.carries[finite] != samples.aligned[finite]).any())
     rest = [samples.class_name(int(c)) for c in np.unique(samples.labels) if c != samples.positive]
     names = {1: samples.class_name(samples.positive), 0: rest[0] if len(rest) == 1 else "the other classes"}
     sides: tuple[dict[str, Bools], dict[str, Bools]] = ({}, {})

@@ -99,29 +99,31 @@ def pose(
     train = None if train is None else training_part(train)[0]
     tables = _tables(data, train)
     present = present or {}
-    chosen = _choose(tables, concept, finding, present)
-    concepts = {t: _concept_on(table, t, chosen) for t, table in tables.items()}
-    trained = None if train is None else _on_training(train, chosen)
-    learned = None if train is None or trained is None else (train, trained)
+    resolved = _choose(tables, concept, finding, present)
+    concepts = {t: _concept_on(table, t, resolved) for t, table in tables.items()}
+    train_concept = None if train is None else _on_training(train, resolved)
+    learned = None if train is None or train_concept is None else (train, train_concept)
     positive, against, notes = _direction(tables, concepts, learned, finding, positive)
-    main, told = _main_table(tables, concepts, learned is not None, positive, against)
-    notes += told
-    column = chosen.name if chosen.reading is None else chosen.reading.column
-    rest, refused = _others(tables[main], chosen.name, column, others, present)
+    main, main_notes = _main_table(tables, concepts, learned is not None, positive, against)
+    notes += main_notes
+    column = resolved.name if resolved.reading is None else resolved.reading.column
+    rest, refused = _others(tables[main], resolved.name, column, others, present)
     if refused:
         notes.append("columns that are no concepts: " + "; ".join(f"{k} ({v})" for k, v in refused.items()))
-    return Question(tables, concepts, train, trained, positive, against, main, tuple(rest), tuple(notes))
+    return Question(
+        tables, concepts, train, train_concept, positive, against, main, tuple(rest), tuple(notes)
+    )
 
 
 def _tables(data: ImageTable | Mapping[str, ImageTable], train: ImageTable | None) -> dict[str, ImageTable]:
-    given = {"data": data} if isinstance(data, ImageTable) else dict(data)
-    if not given:
+    tables = {"data": data} if isinstance(data, ImageTable) else dict(data)
+    if not tables:
         raise InputError("data is an empty mapping; give at least one table of held-out samples")
-    for name, table in given.items():
+    for name, table in tables.items():
         if not isinstance(table, ImageTable):
             raise InputError(f"data[{name!r}] is {type(table).__name__}, not an ImageTable")
         assert_splits_apart(table.frame)
-    return {name: audited_data(table, train, trained_on=False).table for name, table in given.items()}
+    return {name: audited_data(table, train, trained_on=False).table for name, table in tables.items()}
 
 
 def _choose(
@@ -138,16 +140,16 @@ def _choose(
     if isinstance(concept, Concept):
         return concept
     if finding is not None:
-        read = finding.reading
-        if read is not None and read.column in present:
-            return read_anew(read.column, frames, present=present)
-        if read is None and all(_flags(frame, finding.name) for frame in frames):
+        reading = finding.reading
+        if reading is not None and reading.column in present:
+            return read_anew(reading.column, frames, present=present)
+        if reading is None and all(_flags(frame, finding.name) for frame in frames):
             return _flag(finding.name, frames[0])
         return finding.concept
     if concept is None:
         first = next(iter(tables.values()))
-        planted = first.source.plantings if isinstance(first.source, PlantedSource) else ()
-        candidates = [p.column for p in planted if p.column in first.frame] or [
+        plantings = first.source.plantings if isinstance(first.source, PlantedSource) else ()
+        candidates = [p.column for p in plantings if p.column in first.frame] or [
             c for c in first.metadata if _as_values(first.frame[c]) is not None
         ]
         if len(candidates) != 1:
@@ -183,26 +185,28 @@ def _lacks(where: str, column: str, table: ImageTable) -> InputError:
     )
 
 
-def _concept_on(table: ImageTable, where: str, chosen: Concept) -> Concept:
-    column = None if chosen.reading is None else chosen.reading.column
-    by_id = np.isin(table.frame["sample_id"].to_numpy(np.str_), chosen.sample_ids).any()
+def _concept_on(table: ImageTable, where: str, concept: Concept) -> Concept:
+    column = None if concept.reading is None else concept.reading.column
+    by_id = np.isin(table.frame["sample_id"].to_numpy(np.str_), concept.sample_ids).any()
     if column is not None and column not in table.frame and not by_id:
         raise _lacks(where, column, table)
-    found = chosen.on(table.frame)
-    if len(np.unique(found.values[found.known])) < 2:
-        only = f"is {found.values[found.known][0]:g} for all" if found.known.any() else "is unknown for all"
+    values = concept.on(table.frame)
+    if len(np.unique(values.values[values.known])) < 2:
+        only = (
+            f"is {values.values[values.known][0]:g} for all" if values.known.any() else "is unknown for all"
+        )
         raise InputError(
-            f"in the table {where!r} the concept {chosen.name!r} {only} {len(table)} samples; samples with "
+            f"in the table {where!r} the concept {concept.name!r} {only} {len(table)} samples; samples with "
             "and without it are needed"
         )
-    return found
+    return values
 
 
-def _on_training(train: ImageTable, chosen: Concept) -> Concept | None:
+def _on_training(train: ImageTable, concept: Concept) -> Concept | None:
     """The concept on the training samples, if it is known there."""
-    read = chosen.reading is not None and chosen.reading.column in train.frame
-    by_id = np.isin(train.frame["sample_id"].to_numpy(np.str_), chosen.sample_ids).any()
-    return chosen.on(train.frame) if read or by_id else None
+    by_column = concept.reading is not None and concept.reading.column in train.frame
+    by_id = np.isin(train.frame["sample_id"].to_numpy(np.str_), concept.sample_ids).any()
+    return concept.on(train.frame) if by_column or by_id else None
 
 
 def _as_values(column: pd.Series[Any]) -> npt.NDArray[np.float64] | None:
@@ -210,8 +214,8 @@ def _as_values(column: pd.Series[Any]) -> npt.NDArray[np.float64] | None:
     if not (pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column)):
         return None
     values = np.asarray(column.to_numpy(np.float64, na_value=np.nan), np.float64)
-    known = values[~np.isnan(values)]
-    return values if len(known) and set(np.unique(known)) <= {0.0, 1.0} else None
+    finite = values[~np.isnan(values)]
+    return values if len(finite) and set(np.unique(finite)) <= {0.0, 1.0} else None
 
 
 def _direction(
@@ -228,27 +232,28 @@ def _direction(
     """
     name = next(iter(concepts.values())).name
     if positive is not None:
-        known = sorted({int(y) for table in tables.values() for y in np.unique(table.frame["label"])})
-        if positive not in known:
-            raise InputError(f"positive={positive}; the tables' labels are {known}")
+        classes = sorted({int(y) for table in tables.values() for y in np.unique(table.frame["label"])})
+        if positive not in classes:
+            raise InputError(f"positive={positive}; the tables' labels are {classes}")
     if learned is None and finding is not None and finding.name == name:
         phi, of = finding.association.get("phi"), finding.association.get("positive")
         if phi is not None and abs(phi) >= SMALLEST_PHI and positive in (None, of):
             return int(str(of)), phi < 0, []
     order = sorted(tables, key=lambda t: t != "correlated")
     places = [] if learned is None else [learned]
-    found = None
+    association = None
     for table, concept in places + [(tables[t], concepts[t]) for t in order]:
         labels, groups = table.frame["label"].to_numpy(), table.frame["group"].to_numpy()
-        found = associate(concept.values, labels, groups, positive=positive, n_bootstrap=1)
-        if abs(np.nan_to_num(found.phi)) >= SMALLEST_PHI and found.p <= VerdictRule().level:
-            return found.positive, found.phi < 0, []
-    assert found is not None
+        association = associate(concept.values, labels, groups, positive=positive, n_bootstrap=1)
+        if abs(np.nan_to_num(association.phi)) >= SMALLEST_PHI and association.p <= VerdictRule().level:
+            return association.positive, association.phi < 0, []
+    assert association is not None
     return (
-        found.positive,
+        association.positive,
         False,
         [
-            f"{name} goes with no class in these data: it is taken to go with class {found.positive}. If it "
+            f"{name} goes with no class in these data: it is taken to go with class {association.positive}. "
+            f"If it "
             "went with another one in the training data, give train= or positive="
         ],
     )
@@ -274,8 +279,8 @@ def _main_table(
             int(((labels == y) & (values == t)).sum()) for y in np.unique(labels) for t in (0, 1)
         )
         testable = untestable(values, labels, groups, VerdictRule()) is None
-        found = associate(values, labels, groups, positive=positive, n_bootstrap=1)
-        goes = (found.phi < 0) == against and abs(np.nan_to_num(found.phi)) >= SMALLEST_PHI
+        association = associate(values, labels, groups, positive=positive, n_bootstrap=1)
+        goes = (association.phi < 0) == against and abs(np.nan_to_num(association.phi)) >= SMALLEST_PHI
         preferred[name] = testable and goes and not has_training
     main = max(tables, key=lambda t: (preferred[t], sizes[t]))
     if len(tables) == 1:
@@ -296,19 +301,19 @@ def _others(
     present: Mapping[str, Any],
 ) -> tuple[list[Concept], dict[str, str]]:
     """Every other concept of the metadata, or those asked for."""
-    audited = audited_data(table, None, trained_on=False)
+    checked = audited_data(table, None, trained_on=False)
     present = {k: value for k, value in present.items() if k != column}
     if asked is False:
         return [], {}
     if asked is not True:
-        chosen, refused = resolve_concepts(
-            audited, list(asked), may_be_none=True, present=present, symmetric=True
+        concepts, refused = resolve_concepts(
+            checked, list(asked), may_be_none=True, present=present, symmetric=True
         )
     else:
         columns = [c for c in table.metadata if c not in (name, column)]
-        chosen, refused = resolve_concepts(
-            audited, None, columns=columns[:MOST_OTHERS], may_be_none=True, present=present
+        concepts, refused = resolve_concepts(
+            checked, None, columns=columns[:MOST_OTHERS], may_be_none=True, present=present
         )
         if columns[MOST_OTHERS:]:
             refused[", ".join(columns[MOST_OTHERS:])] = f"only {MOST_OTHERS} columns are looked at unasked"
-    return [c for c in chosen if slug(c.name) != slug(name)], refused
+    return [c for c in concepts if slug(c.name) != slug(name)], refused

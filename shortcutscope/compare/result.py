@@ -67,8 +67,8 @@ class ComparisonRecord:
     @property
     def compared(self) -> int:
         """Changes that were tested: those with an interval and a direction."""
-        judged = self.frame["change_low"].notna() & self.frame["metric"].ne("availability")
-        return int(judged.sum())
+        decided = self.frame["change_low"].notna() & self.frame["metric"].ne("availability")
+        return int(decided.sum())
 
     def to_frame(self) -> pd.DataFrame:
         """A copy of `frame`, what got worse first."""
@@ -77,11 +77,11 @@ class ComparisonRecord:
     def to_dict(self) -> dict[str, Any]:
         """The comparison as it stands in ``comparison.json``: one entry per network, with its rows."""
         rows = {n["name"]: self.frame[self.frame["network"] == n["name"]] for n in self.networks}
-        kept = [c for c in COLUMNS if c != "network"]
+        columns = [c for c in COLUMNS if c != "network"]
         return {
             "format": FORMAT,
             "concept": self.concept,
-            "networks": [n | {"rows": rows[n["name"]][kept].to_dict("records")} for n in self.networks],
+            "networks": [n | {"rows": rows[n["name"]][columns].to_dict("records")} for n in self.networks],
             "tables": list(self.tables),
             "settings": dict(self.settings),
             "notes": list(self.notes),
@@ -103,14 +103,16 @@ class ComparisonRecord:
             When there is none, or it is not one of this version.
         """
         goal = _file(path)
-        kept = read_json(goal)
-        if not isinstance(kept, dict) or kept.get("format") != FORMAT:
+        content = read_json(goal)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"{goal} is no comparison of format {FORMAT}: compare the networks again")
         with intact(goal, "a comparison", "compare the networks again"):
-            rows = [{"network": n["name"], **row} for n in kept["networks"] for row in n["rows"]]
-            networks = tuple({k: v for k, v in n.items() if k != "rows"} for n in kept["networks"])
-            notes = tuple(kept["notes"])
-            return cls(kept["concept"], tidy(rows), networks, tuple(kept["tables"]), kept["settings"], notes)
+            rows = [{"network": n["name"], **row} for n in content["networks"] for row in n["rows"]]
+            networks = tuple({k: v for k, v in n.items() if k != "rows"} for n in content["networks"])
+            notes = tuple(content["notes"])
+            return cls(
+                content["concept"], tidy(rows), networks, tuple(content["tables"]), content["settings"], notes
+            )
 
     def __repr__(self) -> str:
         lines = [

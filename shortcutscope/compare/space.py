@@ -80,13 +80,13 @@ def measure_space(
     **options
         Passed on to `shortcutscope.audit.stages.audit`.
     """
-    table, wanted = question.tables[question.main], [question.audited, *question.others]
+    table, concepts = question.tables[question.main], [question.audited, *question.others]
     common: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "batch_size": batch_size}
-    audited = audit(
+    record = audit(
         model,
         table,
         folder,
-        concepts=wanted,
+        concepts=concepts,
         discover=False,
         train=question.train,
         associations=associations,
@@ -94,19 +94,19 @@ def measure_space(
         **common,
         **options,
     )
-    scan, finding = audited.scan, audited[question.name]
+    scan, finding = record.scan, record[question.name]
     names, depths = tuple(x.name for x in scan.layers), tuple(x.depth for x in scan.layers)
     if finding.verdict == "not testable":
         gone = [not_measurable("layer", m, finding.reason, n) for n in names for m in ("availability", "use")]
-        return Space(audited, names, depths, tuple(gone))
-    testable = [c for c in wanted if audited[c.name].verdict != "not testable"]
+        return Space(record, names, depths, tuple(gone))
+    testable = [c for c in concepts if record[c.name].verdict != "not testable"]
     here = [c.aligned_to(scan.samples["sample_id"]) for c in testable]
     concept = question.concept[question.main].aligned_to(scan.samples["sample_id"])
     estimates = _availability(scan, concept, here, n_bootstrap=n_bootstrap, seed=seed)
-    with frozen(model, options.get("device")) as borrowed:
-        run = _Intervention(borrowed, scan, question, batch_size, options.get("output"))
+    with frozen(model, options.get("device")) as network:
+        run = _Intervention(network, scan, question, batch_size, options.get("output"))
         estimates += _use(run, concept, n_bootstrap=n_bootstrap, seed=seed)
-    return Space(audited, names, depths, tuple(estimates))
+    return Space(record, names, depths, tuple(estimates))
 
 
 def matching_layers(before: Sequence[str], after: Sequence[str]) -> dict[str, str]:
@@ -119,14 +119,14 @@ def matching_layers(before: Sequence[str], after: Sequence[str]) -> dict[str, st
     >>> matching_layers(["stem", "layer1.0"], ["model.stem", "model.layer1.0"])
     {'model.stem': 'stem', 'model.layer1.0': 'layer1.0'}
     """
-    found = {}
+    matches = {}
     for name in after:
         ends = [old for old in before if name == old or name.endswith(f".{old}")]
         if ends:
-            found[name] = max(ends, key=len)
-    if after[-1] not in found and before[-1] not in found.values():
-        found[after[-1]] = before[-1]
-    return found
+            matches[name] = max(ends, key=len)
+    if after[-1] not in matches and before[-1] not in matches.values():
+        matches[after[-1]] = before[-1]
+    return matches
 
 
 def _availability(
@@ -136,16 +136,16 @@ def _availability(
     labels, groups = scan.samples["label"].to_numpy(np.int64), scan.samples["group"].to_numpy()
     columns = np.column_stack([c.values for c in tested])
     folds = make_folds(labels, groups, columns, n_folds=ProbeSettings().n_folds, seed=seed)
-    known = concept.known
-    weights = cluster_weights(groups[known], n_bootstrap, seed)
+    finite = concept.known
+    weights = cluster_weights(groups[finite], n_bootstrap, seed)
     estimates = []
     for layer in scan.layers:
         scores = cross_fitted_scores(scan.features(layer), concept.values, labels, folds, centre=True)
 
         def area(w: Floats, scores: Floats = scores) -> Any:
-            return within_class_auroc(concept.values[known], scores[known], labels[known], w)
+            return within_class_auroc(concept.values[finite], scores[finite], labels[finite], w)
 
-        value, resampled = resample(area, weights, len(np.unique(groups[known])))
+        value, resampled = resample(area, weights, len(np.unique(groups[finite])))
         estimates.append(Estimate("layer", "availability", None, value, resampled, layer.name))
     return estimates
 

@@ -54,10 +54,10 @@ def refuse_strange_samples(
         Says how good it is here and there.
     """
     record = read_record(run)
-    audited = record.get("performance", {}).get("balanced_accuracy")
+    audit_accuracy = record.get("performance", {}).get("balanced_accuracy")
     labels = train.frame["label"].to_numpy()
     classes = np.unique(labels)
-    if audited is None or len(classes) < 2 or audited < 1 / len(classes) + _CLEARLY:
+    if audit_accuracy is None or len(classes) < 2 or audit_accuracy < 1 / len(classes) + _CLEARLY:
         return
     values = np.full(len(labels), np.nan) if carries is None else carries
     groups = []
@@ -81,11 +81,13 @@ def refuse_strange_samples(
     for group, hits in zip(groups, right, strict=True):
         label, recall = int(labels[group[0]]), (float(hits.mean()), len(group))
         best[label] = max(best.get(label, recall), recall)
-    here, chance = float(np.mean([r for r, _ in best.values()])), 1 / len(classes)
+    accuracy, chance = float(np.mean([r for r, _ in best.values()])), 1 / len(classes)
     error = float(np.sqrt(sum(r * (1 - r) / n for r, n in best.values()))) / len(classes)
-    if here + 1.96 * error < (chance + audited) / 2:
+    if accuracy + 1.96 * error < (chance + audit_accuracy) / 2:
         raise InputError(
-            f"the audited network has a mean recall of {here:.2f} on {len(rows)} of the training samples, "
-            f"and had {audited:.2f} in {run}: they are not such as it was trained on. See whether images are "
+            f"the audited network has a mean recall of {accuracy:.2f} on {len(rows)} of the training "
+            f"samples, "
+            f"and had {audit_accuracy:.2f} in {run}: they are not such as it was trained on. See whether "
+            f"images are "
             "read, labels numbered and inputs transformed as in the audit"
         )

@@ -64,7 +64,7 @@ def train(
     training = training or budget(materials)
     if not validate:
         training = training.but(select="last", patience=None)
-    fitted = fit(
+    fit_result = fit(
         model,
         materials.train if table is None else table,
         objective.to(materials.device),
@@ -74,4 +74,10 @@ def train(
         name=name,
         progress=materials.progress,
     )
-    return Outcome(fitted.model, fitted.steps, fitted.history, (*notes, *fitted.notes), dict(details or {}))
+    return Outcome(
+        fit_result.model,
+        fit_result.steps,
+        fit_result.history,
+        (*notes, *fit_result.notes),
+        dict(details or {}),
+    )

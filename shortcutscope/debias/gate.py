@@ -58,9 +58,9 @@ class Gate:
     def weigh(self, weights: Mapping[str, float]) -> dict[str, float]:
         """Layer weights without the layers at which the teacher uses the shortcut, scaled to sum to 1."""
         passes = dict(zip(self.frame["layer"], self.frame["passes"], strict=True))
-        kept = {name: weight for name, weight in weights.items() if weight > 0 and passes.get(name, True)}
-        total = sum(kept.values())
-        return {name: weight / total for name, weight in kept.items()}
+        passing = {name: weight for name, weight in weights.items() if weight > 0 and passes.get(name, True)}
+        total = sum(passing.values())
+        return {name: weight / total for name, weight in passing.items()}
 
 
 def require_testable(data: ImageTable, concept: str | Concept) -> None:
@@ -116,7 +116,7 @@ def gate(
         When the concept cannot be tested on these samples.
     """
     with tempfile.TemporaryDirectory() as folder:
-        found = audit(
+        audit_result = audit(
             teacher,
             data,
             Path(folder) / "teacher",
@@ -127,10 +127,10 @@ def gate(
             seed=seed,
             progress=progress,
         )
-        (finding,) = found.findings
+        (finding,) = audit_result.findings
         if finding.verdict == "not testable":
             raise InputError(f"the teacher cannot be judged on {finding.name!r}: {finding.reason}")
-        profile = found.profile
+        profile = audit_result.profile
     low, high = profile["use_low"].to_numpy(float), profile["use_high"].to_numpy(float)
     limit = EFFECT_THRESHOLD["held-out"]
     used = np.nan_to_num(np.where(low > 0, low, np.where(high < 0, -high, 0.0))) > limit

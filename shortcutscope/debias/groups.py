@@ -81,14 +81,14 @@ def group_by(labels: npt.ArrayLike, carries: npt.ArrayLike) -> Groups:
     a = np.array(carries, dtype=np.float64)
     if y.shape != a.shape or y.ndim != 1:
         raise InputError(f"carries has shape {a.shape} and the labels {y.shape}; give one value per sample")
-    known = np.isfinite(a)
-    if not np.isin(a[known], (0, 1)).all() or np.isinf(a).any():
+    finite = np.isfinite(a)
+    if not np.isin(a[finite], (0, 1)).all() or np.isinf(a).any():
         wrong = next(value for value in a.tolist() if value not in (0, 1) and not np.isnan(value))
         raise InputError(
             f"carries holds {wrong}; allowed are 1 (carries the concept), 0 (does not) and NaN (not known)"
         )
     classes, position = np.unique(y, return_inverse=True)
-    index = np.where(known, 2 * position + np.nan_to_num(a), -1).astype(np.int64)
+    index = np.where(finite, 2 * position + np.nan_to_num(a), -1).astype(np.int64)
     return Groups(y, a, tuple(int(label) for label in classes), index)
 
 
@@ -165,8 +165,8 @@ def balanced_weights(groups: Groups, draws: Tensor | None = None) -> Tensor:
     Where samples are not drawn alike, `draws` (N,) says how often, and n_g is what is drawn of a group.
     """
     often = np.ones(len(groups.index)) if draws is None else draws.numpy().astype(np.float64)
-    known = groups.known
-    counts = np.bincount(groups.index[known], often[known], minlength=2 * len(groups.classes))
+    grouped = groups.known
+    counts = np.bincount(groups.index[grouped], often[grouped], minlength=2 * len(groups.classes))
     return _per_sample(groups, counts.sum() / (len(counts) * counts))
 
 

@@ -107,12 +107,12 @@ class Materials:
     def network(self, start: Start | None = None) -> nn.Module:
         """A network of one's own to train, on the model's device, with all parameters trainable."""
         if (start or self.start) == "model":
-            made = copied(self.model)
+            network = copied(self.model)
         elif self.initial is not None:
-            made = self.initial(self.seed)
+            network = self.initial(self.seed)
         else:
-            made = renewed(self.model, self.seed)
-        return made.requires_grad_(True).to(self.device)
+            network = renewed(self.model, self.seed)
+        return network.requires_grad_(True).to(self.device)
 
 
 @dataclass(frozen=True)
@@ -148,23 +148,23 @@ def renewed(model: nn.Module, seed: int) -> nn.Module:
     InputError
         When a module has weights of its own and no ``reset_parameters``.
     """
-    made = copied(model)
-    before = {name: value.detach().clone() for name, value in made.named_parameters()}
+    network = copied(model)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
     with seeded(seed):
-        for name, module in made.named_modules():
+        for name, module in network.named_modules():
             reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-            own = dict(module.named_parameters(name, recurse=False))
+            direct = dict(module.named_parameters(name, recurse=False))
             if callable(reset):
                 reset()
             # A reset that draws what is computed (as under weight_norm) leaves the parameters as they were.
-            undrawn = any(_same_draw(value, before[key]) for key, value in own.items())
-            if undrawn or (own and not callable(reset)):
+            undrawn = any(_same_draw(value, before[key]) for key, value in direct.items())
+            if undrawn or (direct and not callable(reset)):
                 raise InputError(
                     f"{name or type(module).__name__} ({type(module).__name__}) has weights but no "
                     "reset_parameters that draws them, so no new network can be drawn; give initial=, a "
                     "function from a seed to a network, or start from the model"
                 )
-    return made
+    return network
 
 
 def _same_draw(value: Tensor, before: Tensor) -> bool:

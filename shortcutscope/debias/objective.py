@@ -120,11 +120,11 @@ def forward_with_layers(
     model: nn.Module, images: Tensor, layers: Sequence[Layer]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits (N, K) and every layer's output (N, C, *grid), in one forward pass and with its graph."""
-    kept: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def keep(layer: Layer, values: Tensor) -> None:
-        kept[layer.name] = layer.channels_first(values.clone() if layer.overwritten else values)
+        outputs[layer.name] = layer.channels_first(values.clone() if layer.overwritten else values)
 
     with visiting(model, layers, keep):
         logits = find_logits(model(images))
-    return logits, kept
+    return logits, outputs

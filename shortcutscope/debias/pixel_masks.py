@@ -39,10 +39,10 @@ def input_masks(masks: MaskSet, table: ImageTable) -> InputMasks:
     def mask(row: int) -> Tensor | None:
         if ids[row] not in masks or masks.entry(ids[row]).accepted is False:
             return None
-        drawn = masks.mask(ids[row])
-        if not drawn.any():
+        pixels = masks.mask(ids[row])
+        if not pixels.any():
             return None
-        return torch.from_numpy(table.geometry(row).from_source(drawn).astype(bool))
+        return torch.from_numpy(table.geometry(row).from_source(pixels).astype(bool))
 
     return mask
 
@@ -51,9 +51,9 @@ def planted_masks(table: ImageTable, column: str) -> InputMasks:
     """The same of an artifact that was planted: exactly the visible pixels."""
 
     def mask(row: int) -> Tensor | None:
-        found = artifact_mask(table, row, column)
-        if not found.any():
+        pixels = artifact_mask(table, row, column)
+        if not pixels.any():
             return None
-        return torch.from_numpy(table.geometry(row).from_source(found).astype(bool))
+        return torch.from_numpy(table.geometry(row).from_source(pixels).astype(bool))
 
     return mask

@@ -98,10 +98,10 @@ class Recipe:
     def options(self) -> tuple[str, ...]:
         """Names of the options that it takes."""
         parameters = inspect.signature(self.run).parameters.values()
-        named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         if self.run is distil:
-            named += [field.name for field in fields(Distillation)]
-        return tuple(named)
+            names += [field.name for field in fields(Distillation)]
+        return tuple(names)
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Raise `InputError` for an option that the recipe does not take."""

@@ -54,9 +54,11 @@ class Samples:
         clean, n = require_clean(materials), len(materials.train)
         shares = (1 - clean_share) / n, clean_share / len(clean)
         draws = torch.cat([torch.full((n,), shares[0]), torch.full((len(clean),), shares[1])])
-        carries, known = materials.carries, materials.clean_carries
+        carries, clean_carries = materials.carries, materials.clean_carries
         if carries is not None:
-            carries = np.concatenate([carries, np.full(len(clean), np.nan) if known is None else known])
+            carries = np.concatenate(
+                [carries, np.full(len(clean), np.nan) if clean_carries is None else clean_carries]
+            )
         return cls(joined(materials.train, clean), carries, draws)
 
     def with_clean_labels(self, materials: Materials, clean_share: float) -> Samples:

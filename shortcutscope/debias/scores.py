@@ -45,17 +45,17 @@ def trained_head(
     require_plain(model)
     labels = np.concatenate([table.frame["label"].to_numpy() for table in tables])
     images = torch.stack([first[row][0] for row in range(min(TRIED, len(first)))])
-    with frozen(model) as borrowed:
-        here = images.to(device_of(borrowed))
-        seen = preflight(borrowed, here, head, labels=labels, classes=first.classes)
-    said = list(seen.assumed)
-    if seen.no_gradient is not None:
-        said.append(f"only what lies behind a gradient is trained: {seen.no_gradient}")
-    if seen.head.label is not None:
-        said.append(
-            f"trained for {seen.head} alone: nothing holds the other outputs, which mean nothing afterwards"
+    with frozen(model) as network:
+        inputs = images.to(device_of(network))
+        check = preflight(network, inputs, head, labels=labels, classes=first.classes)
+    assumptions = list(check.assumed)
+    if check.no_gradient is not None:
+        assumptions.append(f"only what lies behind a gradient is trained: {check.no_gradient}")
+    if check.head.label is not None:
+        assumptions.append(
+            f"trained for {check.head} alone: nothing holds the other outputs, which mean nothing afterwards"
         )
-    return seen.head, tuple(said)
+    return check.head, tuple(assumptions)
 
 
 @contextmanager
@@ -79,10 +79,10 @@ def of_initial(
         return initial
 
     def make(seed: int) -> nn.Module:
-        made = initial(seed)
-        if type(made) is type(model):
-            made.register_forward_hook(head)
-        return made
+        network = initial(seed)
+        if type(network) is type(model):
+            network.register_forward_hook(head)
+        return network
 
     return make
 

@@ -87,7 +87,7 @@ def spatial_specificity(
             f"supervision={supervision!r}, unmasked={unmasked!r}; allowed are "
             f"{', '.join(map(repr, SUPERVISIONS))}, and 'leave' or 'pseudo'"
         )
-    taught = Taught.of(materials.train, supervision, foreground, masks)
+    targets = Taught.of(materials.train, supervision, foreground, masks)
     with seeded(materials.seed):
         model = Segmenter.around(
             materials.network(start), materials.example(), width=width, foreground=foreground
@@ -95,13 +95,13 @@ def spatial_specificity(
     shifts = 0 if materials.training.augmentation == "none" else SHIFTS
     steps = materials.training.n_steps(len(materials.train))
     training = materials.schedule(start).but(augmentation="none", epochs=1.0, steps=steps)
-    notes, spent, missing = taught.notes(supervision), 0, np.flatnonzero(~taught.known)
+    notes, spent, missing = targets.notes(supervision), 0, np.flatnonzero(~targets.known)
 
-    def train(steps: int, name: str, taught: Taught, **options: Any) -> Any:
+    def train(steps: int, name: str, targets: Taught, **options: Any) -> Any:
         return fit(
             model,
             materials.train,
-            PixelCrossEntropy.of(taught, shifts=shifts, balance=balance),
+            PixelCrossEntropy.of(targets, shifts=shifts, balance=balance),
             training.but(steps=steps),
             name=name,
             progress=materials.progress,
@@ -110,23 +110,25 @@ def spatial_specificity(
 
     if unmasked == "pseudo" and len(missing):
         spent = max(1, steps // 2)
-        train(spent, "segmentation, first half", taught)
-        taught = taught.completed(_predicted(model, materials, missing), missing)
+        train(spent, "segmentation, first half", targets)
+        targets = targets.completed(_predicted(model, materials, missing), missing)
         notes.append(
             f"{spent} of {steps} steps were spent without the {len(missing)} samples that have no mask; then "
             "they were taught the network's own"
         )
     out = materials.out
-    fitted = train(max(1, steps - spent), "segmentation", taught, validation=materials.validation, out=out)
-    notes += [*fitted.notes, *_calibrate(model, materials)]
+    fit_result = train(
+        max(1, steps - spent), "segmentation", targets, validation=materials.validation, out=out
+    )
+    notes += [*fit_result.notes, *_calibrate(model, materials)]
     if materials.training.augmentation == "strong":
         notes.append("augmented by shifts alone, which the masks can follow")
     details = {
         "supervision": supervision,
-        "masked": int((taught.known & taught.positive).sum()),
+        "masked": int((targets.known & targets.positive).sum()),
         "layers": [layer.name for layer in model.layers],
     }
-    return Outcome(model.eval(), spent + fitted.steps, fitted.history, tuple(notes), details)
+    return Outcome(model.eval(), spent + fit_result.steps, fit_result.history, tuple(notes), details)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,45 +168,47 @@ class Taught:
             )
         positive = labels == foreground
         size = tuple(int(side) for side in table[0][0].shape[1:])
-        targets, known = torch.zeros((len(table), *size), dtype=torch.bool), ~positive
+        targets, has_target = torch.zeros((len(table), *size), dtype=torch.bool), ~positive
         for row in np.flatnonzero(positive).tolist():
             if supervision == "binary":
-                targets[row], known[row] = True, True
+                targets[row], has_target[row] = True, True
                 continue
             mask = _fitting(masks(row) if masks else finding_mask(table, row), size, table, row)
             if mask is not None and mask.any():
                 targets[row] = boxes(mask) if supervision == "box" else mask
-                known[row] = True
-        if not (known & positive).any():
+                has_target[row] = True
+        if not (has_target & positive).any():
             raise InputError(
                 f"supervision={supervision!r} needs masks of the finding, and none of the {positive.sum()} "
                 f"training samples of class {foreground} has one: give the table masks (its role mask), or "
                 "masks=, or use supervision='binary'"
             )
-        return cls(targets, known, positive)
+        return cls(targets, has_target, positive)
 
     def completed(self, targets: Tensor, rows: npt.NDArray[np.intp]) -> Taught:
         """With other targets of some rows, which then count as known."""
-        everything, known = self.targets.clone(), self.known.copy()
-        everything[torch.from_numpy(rows)], known[rows] = targets, True
-        return replace(self, targets=everything, known=known)
+        everything, has_target = self.targets.clone(), self.known.copy()
+        everything[torch.from_numpy(rows)], has_target[rows] = targets, True
+        return replace(self, targets=everything, known=has_target)
 
     def draws(self) -> Tensor | None:
         """How often each sample is drawn, (N,): both classes alike where some of one are left out."""
         if self.known.all():
             return None
         frequent = np.zeros(len(self.known))
-        for own in (self.known & self.positive, ~self.positive):
-            frequent[own] = 1 / max(1, int(own.sum()))
+        for side in (self.known & self.positive, ~self.positive):
+            frequent[side] = 1 / max(1, int(side.sum()))
         return torch.from_numpy(frequent)
 
     def notes(self, supervision: Supervision) -> list[str]:
         """How many samples have a mask, and what becomes of the others."""
         if supervision == "binary":
             return ["every pixel was taught the label of its image"]
-        drawn, all_of_them = int((self.known & self.positive).sum()), int(self.positive.sum())
-        told = f"{drawn} of {all_of_them} samples with the finding have a mask of it ({supervision})"
-        return [told if drawn == all_of_them else f"{told}; they are drawn as often as those without it"]
+        n_masks, all_of_them = int((self.known & self.positive).sum()), int(self.positive.sum())
+        sentence = f"{n_masks} of {all_of_them} samples with the finding have a mask of it ({supervision})"
+        return [
+            sentence if n_masks == all_of_them else f"{sentence}; they are drawn as often as those without it"
+        ]
 
 
 def finding_mask(table: ImageTable, row: int) -> Tensor | None:
@@ -264,14 +268,14 @@ class PixelCrossEntropy(Objective):
     def __init__(
         self,
         targets: Tensor,
-        known: npt.NDArray[np.bool_],
+        has_target: npt.NDArray[np.bool_],
         *,
         shifts: int = 0,
         balance: bool = False,
         draws: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self._targets, self._known = targets, torch.from_numpy(np.asarray(known, bool))
+        self._targets, self._known = targets, torch.from_numpy(np.asarray(has_target, bool))
         self._shifts, self._balance, self._draws = shifts, balance, draws
 
     @classmethod
@@ -287,11 +291,11 @@ class PixelCrossEntropy(Objective):
         masks = self._targets[batch.rows].to(batch.images).unsqueeze(1)
         together = shifted(torch.cat([batch.images, masks], dim=1), self._shifts, batch.generator)
         images, target = together[:, :-1], together[:, -1].round().long()
-        known = self._known[batch.rows].to(images.device)
+        has_target = self._known[batch.rows].to(images.device)
         scores = enlarged(model.maps(images), images.shape[2:])
         scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
         losses = F.cross_entropy(scores, target, reduction="none")
-        weights = known.view(-1, *[1] * (target.dim() - 1)).expand_as(losses).to(losses)
+        weights = has_target.view(-1, *[1] * (target.dim() - 1)).expand_as(losses).to(losses)
         if self._balance:
             weights = weights * _balancing(target, weights)
         return {"pixel ce": (losses * weights).sum() / weights.sum().clamp_min(1e-12)}
@@ -306,14 +310,14 @@ def _balancing(target: Tensor, weights: Tensor) -> Tensor:
 
 def _predicted(model: Segmenter, materials: Materials, rows: npt.NDArray[np.intp]) -> Tensor:
     """Where the network sees the finding in samples that have it: at least in the pixel that is likeliest."""
-    found = []
+    parts = []
     with frozen(model), torch.no_grad():
         for images in _images(materials, rows):
             maps = enlarged(model.maps(images), images.shape[2:]).float()
             margin = (maps[:, 1] - maps[:, 0]).flatten(1)
-            seen = (margin > 0) | (margin == margin.amax(dim=1, keepdim=True))
-            found.append(seen.view(len(images), *images.shape[2:]).cpu())
-    return torch.cat(found)
+            foreground = (margin > 0) | (margin == margin.amax(dim=1, keepdim=True))
+            parts.append(foreground.view(len(images), *images.shape[2:]).cpu())
+    return torch.cat(parts)
 
 
 def _calibrate(model: Segmenter, materials: Materials) -> list[str]:

@@ -98,31 +98,31 @@ class Segmenter(nn.Module):
                 "segmented in it; use a recipe that needs no positions"
             )
         last = {layer.grid: layer for layer in spatial}
-        made = cls(backbone, list(last.values()), width=width, foreground=foreground).to(example.device)
-        made._freeze_the_unused(example)
-        return made
+        segmenter = cls(backbone, list(last.values()), width=width, foreground=foreground).to(example.device)
+        segmenter._freeze_the_unused(example)
+        return segmenter
 
     def _freeze_the_unused(self, example: Tensor) -> None:
         self.eval()
-        trained = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+        parameters = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
         with torch.enable_grad():
-            gradients = torch.autograd.grad(self.maps(example).sum(), trained, allow_unused=True)
-        for parameter, gradient in zip(trained, gradients, strict=True):
+            gradients = torch.autograd.grad(self.maps(example).sum(), parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.requires_grad_(gradient is not None)
 
     def maps(self, images: Tensor) -> Tensor:
         """Scores (N, 2, *grid) of background and foreground, on the finest layer's grid."""
-        kept: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
 
         def keep(layer: Layer, values: Tensor) -> Tensor:
-            kept[layer.name] = layer.channels_first(values)
+            outputs[layer.name] = layer.channels_first(values)
             return values.clone()  # so that nothing behind it writes into what is kept
 
         with visiting(self.backbone, self.layers, keep):
             self.backbone(images)
         merged: Tensor | None = None
         for layer, project in zip(self.layers, self.lateral, strict=True):
-            projected: Tensor = project(kept[layer.name])
+            projected: Tensor = project(outputs[layer.name])
             merged = projected if merged is None else projected + enlarged(merged, projected.shape[2:])
         scores: Tensor = self.head(merged)
         return scores

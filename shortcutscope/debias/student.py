@@ -57,14 +57,16 @@ class Student:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        written = folder / (EDITS if isinstance(self.model, Projected) else MODEL)
+        weights_file = folder / (EDITS if isinstance(self.model, Projected) else MODEL)
         if isinstance(self.model, Projected):
-            self.model.save(written)
+            self.model.save(weights_file)
         else:
             tensors = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
-            write_atomically(written, lambda file: file.write(save(tensors)))
+            write_atomically(weights_file, lambda file: file.write(save(tensors)))
         about = {"recipe": self.recipe, "notes": list(self.notes), "history": list(self.history)}
-        write_json(folder / METRICS, {**self.record, **about, "sha256": {written.name: checksum(written)}})
+        write_json(
+            folder / METRICS, {**self.record, **about, "sha256": {weights_file.name: checksum(weights_file)}}
+        )
         return folder
 
     def _tensors(self) -> dict[str, Any]:
@@ -91,8 +93,8 @@ class Student:
         """
         folder = Path(folder)
         record = read_object(folder / METRICS)
-        for name, kept in dict(record.pop("sha256", None) or {}).items():
-            if not inside(folder, name).exists() or checksum(folder / name) != kept:
+        for name, digest in dict(record.pop("sha256", None) or {}).items():
+            if not inside(folder, name).exists() or checksum(folder / name) != digest:
                 raise InputError(
                     f"{folder / name} is missing or damaged: its checksum is not that of {METRICS}. Run the "
                     "same debias command again"
@@ -100,22 +102,22 @@ class Student:
         if (folder / EDITS).exists():
             if record.get("base") not in (None, model_fingerprint(model)):
                 raise InputError(f"{folder} edits another network than this one: the weights differ")
-            made: nn.Module = Projected.open(folder / EDITS, model)
+            network: nn.Module = Projected.open(folder / EDITS, model)
         else:
-            made = copied(model)
+            network = copied(model)
             with intact(folder / MODEL, "a network's weights", "run the same debias command again"):
                 weights = load_file(folder / MODEL)
             try:
-                made.load_state_dict(weights)
+                network.load_state_dict(weights)
             except RuntimeError as error:
                 raise InputError(
                     f"{folder / MODEL} does not fit {type(model).__name__}: {error}. Give a network of the "
                     "architecture that was trained"
                 ) from error
-            made.eval()
+            network.eval()
         with intact(folder / METRICS, "a student's record", "run the same debias command again"):
             notes, history = tuple(record.pop("notes", ())), tuple(record.pop("history", ()))
-            return cls(record.pop("recipe"), made, notes, record, history, folder)
+            return cls(record.pop("recipe"), network, notes, record, history, folder)
 
     @property
     def details(self) -> dict[str, Any]:

@@ -128,18 +128,18 @@ def train_teacher(
         Without clean samples, or with a class that has none.
     """
     clean = require_clean(materials)
-    chosen = training or teacher_training(len(clean), materials.training, start)
+    plan = training or teacher_training(len(clean), materials.training, start)
     model = materials.network(start)
     notes: list[str] = []
     if schedule == "probe-then-fine-tune":
-        notes.append(f"the last layer was fitted first, in {max(1, chosen.n_steps(len(clean)) // 2)} steps")
-        model = _fit_head(model, clean, chosen, materials)
+        notes.append(f"the last layer was fitted first, in {max(1, plan.n_steps(len(clean)) // 2)} steps")
+        model = _fit_head(model, clean, plan, materials)
     elif schedule != "fine-tune":
         raise InputError(f"schedule={schedule!r}; allowed are 'fine-tune' and 'probe-then-fine-tune'")
-    fitted = fit(model, clean, CrossEntropy(), chosen, name="teacher", progress=materials.progress)
-    for parameter in fitted.model.parameters():
+    fit_result = fit(model, clean, CrossEntropy(), plan, name="teacher", progress=materials.progress)
+    for parameter in fit_result.model.parameters():
         parameter.requires_grad_(False)
-    return Teacher(fitted.model.eval(), start, len(clean), (*notes, *fitted.notes))
+    return Teacher(fit_result.model.eval(), start, len(clean), (*notes, *fit_result.notes))
 
 
 def require_clean(materials: Materials) -> ImageTable:
@@ -274,16 +274,16 @@ def learning_curve(
     labels, groups = clean.frame["label"].to_numpy(), clean.frame["group"].to_numpy()
     rows = []
     for repeat in range(repeats):
-        held = holdout(groups, labels, validation_share, materials.seed + repeat)
-        own, judged = np.flatnonzero(~held), clean.take(np.flatnonzero(held))
-        order = np.random.default_rng([materials.seed, repeat]).permutation(own)
+        validation_rows = holdout(groups, labels, validation_share, materials.seed + repeat)
+        rest, validation = np.flatnonzero(~validation_rows), clean.take(np.flatnonzero(validation_rows))
+        order = np.random.default_rng([materials.seed, repeat]).permutation(rest)
         for size in sizes:
             part = order[: max(2, round(size * len(order)))]
             if set(labels[part]) != set(labels) or np.bincount(labels[part]).min() < 2:
                 continue
-            given = replace(materials, clean=clean.take(part), seed=materials.seed + repeat, progress=False)
-            teacher = train_teacher(given, start=start, training=training)
-            rows.append({"n_clean": len(part), "repeat": repeat, "auroc": _auroc(teacher.model, judged)})
+            inputs = replace(materials, clean=clean.take(part), seed=materials.seed + repeat, progress=False)
+            teacher = train_teacher(inputs, start=start, training=training)
+            rows.append({"n_clean": len(part), "repeat": repeat, "auroc": _auroc(teacher.model, validation)})
     if not rows:
         raise InputError(f"{len(clean)} clean samples are too few for a learning curve")
     return pd.DataFrame(rows)

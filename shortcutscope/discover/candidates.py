@@ -126,20 +126,20 @@ def judge(view: str, scores: npt.ArrayLike, setting: Setting) -> list[Candidate]
 
     The score's sign does not matter: it is turned so that it grows with the class.
     """
-    given = np.asarray(scores, np.float64)
-    if not np.isfinite(given).all() or np.ptp(given) <= ROUNDING * np.abs(given).max(initial=0.0):
+    values = np.asarray(scores, np.float64)
+    if not np.isfinite(values).all() or np.ptp(values) <= ROUNDING * np.abs(values).max(initial=0.0):
         return []
-    found = []
+    candidates = []
     for label, margin in setting.margins.items():
         member = setting.labels == label
-        upward = given[member].mean() >= given[~member].mean()
-        turned = (given - given.mean()) / given.std() * (1 if upward else -1)
+        upward = values[member].mean() >= values[~member].mean()
+        turned = (values - values.mean()) / values.std() * (1 if upward else -1)
         if _correlation_t(turned, margin, setting.labels) < SCREEN_T:
             continue
-        made = _judged(view, label, turned, margin, setting)
-        if made is not None:
-            found.append(made)
-    return found
+        candidate = _judged(view, label, turned, margin, setting)
+        if candidate is not None:
+            candidates.append(candidate)
+    return candidates
 
 
 def family(view: str) -> str:
@@ -167,15 +167,15 @@ def distinct(
     merged : list of (Candidate, Candidate)
         A weaker one and the stronger that stands for it.
     """
-    kept: list[Candidate] = []
+    strongest: list[Candidate] = []
     merged: list[tuple[Candidate, Candidate]] = []
     for item in sorted(candidates, key=lambda c: -c.strength):
-        twin = next((k for k in kept if agreement(k.carriers, item.carriers, labels) >= same), None)
+        twin = next((k for k in strongest if agreement(k.carriers, item.carriers, labels) >= same), None)
         if twin is None:
-            kept.append(item)
+            strongest.append(item)
         else:
             merged.append((item, twin))
-    return kept, merged
+    return strongest, merged
 
 
 def agreement(a: npt.NDArray[Any], b: npt.NDArray[Any], labels: Ints) -> float:
@@ -238,11 +238,11 @@ def bimodality(scores: Floats, side: Bools, labels: Ints) -> float:
     between = total = 0.0
     for label in np.unique(labels):
         inside = labels == label
-        own, upper = scores[inside], side[inside]
-        total += len(own) * float(own.var())
+        values, upper = scores[inside], side[inside]
+        total += len(values) * float(values.var())
         if upper.any() and not upper.all():
-            weight = len(own) * float(upper.mean() * (1 - upper.mean()))
-            between += weight * float(own[upper].mean() - own[~upper].mean()) ** 2
+            weight = len(values) * float(upper.mean() * (1 - upper.mean()))
+            between += weight * float(values[upper].mean() - values[~upper].mean()) ** 2
     return between / total if total else 0.0
 
 
@@ -259,12 +259,12 @@ def logit_gap(margin: Floats, side: Bools, labels: Ints, groups: npt.NDArray[Any
     gaps, weights = [], []
     for label in np.unique(labels):
         inside = labels == label
-        own, upper = margin[inside], side[inside]
-        spread = float(own.std())
+        values, upper = margin[inside], side[inside]
+        spread = float(values.std())
         if min(upper.sum(), (~upper).sum()) < FEWEST or spread == 0:
             continue
         few, many = (len(np.unique(groups[inside][part])) for part in (upper, ~upper))
-        gaps.append(float(own[upper].mean() - own[~upper].mean()) / spread)
+        gaps.append(float(values[upper].mean() - values[~upper].mean()) / spread)
         weights.append(few * many / (few + many))
     if not gaps:
         return 0.0, 0.0

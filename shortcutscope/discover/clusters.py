@@ -126,7 +126,7 @@ def cluster(
             f"{len(rows)} of {n} samples were clustered, drawn at random; each of the others joined the "
             "cluster of most of its nearest neighbours among them"
         )
-        spectral, dense = (_joined(points, rows, found, neighbours) for found in (spectral, dense))
+        spectral, dense = (_joined(points, rows, assignment, neighbours) for assignment in (spectral, dense))
     return Clusters(spectral.astype(np.int64), dense.astype(np.int64), values, unit, len(rows), note)
 
 
@@ -170,9 +170,9 @@ def _beyond_the_parts(graph: Any, part: Ints, root: Floats, count: int, seed: in
     n = len(root)
     start = np.random.default_rng(seed).standard_normal(n)
     operator = LinearOperator((n, n), matvec=multiply, dtype=np.float64)
-    found: Any = eigsh(operator, k=count, which="LA", v0=start, tol=1e-4)
-    order = np.argsort(-found[0])
-    return np.maximum(2 - found[0][order], 0), found[1][:, order]
+    eigen: Any = eigsh(operator, k=count, which="LA", v0=start, tol=1e-4)
+    order = np.argsort(-eigen[0])
+    return np.maximum(2 - eigen[0][order], 0), eigen[1][:, order]
 
 
 def eigengap(eigenvalues: Floats) -> int:
@@ -183,19 +183,19 @@ def eigengap(eigenvalues: Floats) -> int:
 
 def _principal(vectors: npt.NDArray[Any], rows: npt.NDArray[np.intp], seed: int) -> Floats:
     """Principal component scores (N, D) float64, fitted on some rows, projected block by block."""
-    fitted = vectors[rows]
-    if not np.isfinite(fitted).all():
+    block = vectors[rows]
+    if not np.isfinite(block).all():
         raise InputError("the vectors to cluster hold values that are not finite")
-    size = min(PRINCIPAL, *fitted.shape)
-    solver = "randomized" if min(fitted.shape) > 2 * PRINCIPAL else "full"
-    pca = PCA(size, svd_solver=solver, random_state=seed).fit(fitted)
+    size = min(PRINCIPAL, *block.shape)
+    solver = "randomized" if min(block.shape) > 2 * PRINCIPAL else "full"
+    pca = PCA(size, svd_solver=solver, random_state=seed).fit(block)
     blocks = [pca.transform(vectors[i : i + BLOCK]) for i in range(0, len(vectors), BLOCK)]
     return np.concatenate(blocks).astype(np.float64)
 
 
-def _joined(points: Floats, rows: npt.NDArray[np.intp], found: Ints, neighbours: int) -> Ints:
-    nearest = KNeighborsClassifier(neighbours).fit(points[rows], found)
+def _joined(points: Floats, rows: npt.NDArray[np.intp], assignment: Ints, neighbours: int) -> Ints:
+    nearest = KNeighborsClassifier(neighbours).fit(points[rows], assignment)
     blocks = [nearest.predict(points[i : i + BLOCK]) for i in range(0, len(points), BLOCK)]
     joined = np.concatenate(blocks).astype(np.int64)
-    joined[rows] = found
+    joined[rows] = assignment
     return joined

@@ -64,19 +64,21 @@ def class_components(
     for label in classes:
         inside = labels == label
         centred[inside] -= centred[inside].mean(0)
-    chosen = _drawn(np.arange(len(features)), seed)
-    yield "all classes", independent_components(features, centred[chosen], count, seed=seed)
+    rows = _drawn(np.arange(len(features)), seed)
+    yield "all classes", independent_components(features, centred[rows], count, seed=seed)
     for label in classes if skewed else ():
         inside = np.flatnonzero(labels == label)
         if len(inside) >= FEWEST:
-            own = centred[_drawn(inside, seed)]
-            scores = independent_components(features, own, min(count, SKEWED), contrast=skewness, seed=seed)
+            members = centred[_drawn(inside, seed)]
+            scores = independent_components(
+                features, members, min(count, SKEWED), contrast=skewness, seed=seed
+            )
             yield f"class {label}", scores
 
 
 def independent_components(
     features: npt.NDArray[Any],
-    fitted: npt.NDArray[Any],
+    train: npt.NDArray[Any],
     count: int,
     *,
     contrast: Contrast = "logcosh",
@@ -102,11 +104,11 @@ def independent_components(
     ndarray
         (N, K), up to a constant.
     """
-    spread = fitted.std(0, dtype=np.float64)
+    spread = train.std(0, dtype=np.float64)
     varies = alive(spread, size_of(features))
     if not varies.any():
         return np.empty((len(features), 0))
-    standard = fitted[:, varies] / spread[varies]
+    standard = train[:, varies] / spread[varies]
     ica = FastICA(
         min(count, int(np.linalg.matrix_rank(standard - standard.mean(0)))),
         whiten="unit-variance",

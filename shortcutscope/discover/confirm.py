@@ -65,14 +65,14 @@ def confirm(candidates: Sequence[Candidate], early: npt.NDArray[Any], setting: S
     codes = np.unique(setting.labels, return_inverse=True)[1]
     targets = [_sides(candidate.scores, codes, setting) for candidate in candidates]
     failures = [_too_few(target) for target in targets]
-    told = [target for target, failure in zip(targets, failures, strict=True) if not failure]
-    if told:
-        stacked = np.stack(told, axis=1)
-        read = iter(cross_fitted_scores(early, stacked, setting.labels, setting.folds).T)
+    accepted = [target for target, failure in zip(targets, failures, strict=True) if not failure]
+    if accepted:
+        stacked = np.stack(accepted, axis=1)
+        columns = iter(cross_fitted_scores(early, stacked, setting.labels, setting.folds).T)
     return [
         HeldOut(target, target == 1, target, f"even by its own scores {failure}")
         if failure
-        else _judged_again(candidate, next(read), codes, setting)
+        else _judged_again(candidate, next(columns), codes, setting)
         for candidate, target, failure in zip(candidates, targets, failures, strict=True)
     ]
 

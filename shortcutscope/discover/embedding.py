@@ -55,14 +55,14 @@ def embed(vectors: npt.NDArray[Any], *, most: int = MOST, seed: int = 0) -> tupl
     rows = np.arange(len(vectors), dtype=np.int64)
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
-    chosen = vectors[rows].astype(np.float64)
-    if not np.isfinite(chosen).all():
+    features = vectors[rows].astype(np.float64)
+    if not np.isfinite(features).all():
         raise InputError("the vectors hold values that are not finite")
-    chosen = PCA(min(PRINCIPAL, *chosen.shape), random_state=seed).fit_transform(chosen)
+    features = PCA(min(PRINCIPAL, *features.shape), random_state=seed).fit_transform(features)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numba's and umap's own affairs
         from umap import UMAP
 
         layout = UMAP(n_neighbors=min(15, len(rows) - 1), random_state=seed, n_jobs=1)
-        points: Floats = np.asarray(layout.fit_transform(chosen), np.float64)
+        points: Floats = np.asarray(layout.fit_transform(features), np.float64)
     return rows, points

@@ -92,12 +92,12 @@ def filter_bank(images: npt.NDArray[Any]) -> tuple[Floats, tuple[str, ...]]:
     """
     images = np.asarray(images, np.float32)
     grey = np.asarray(images.mean(1), np.float32)
-    found = [*_bands(grey), *_gradients(grey), *_intensities(grey)]
+    responses = [*_bands(grey), *_gradients(grey), *_intensities(grey)]
     if images.shape[1] > 1:
         for k in range(images.shape[1]):
-            found += _moments(images[:, k] - grey, f"channel {k}")
-    names = tuple(name for name, _ in found)
-    values = np.stack([value for _, value in found], axis=1)
+            responses += _moments(images[:, k] - grey, f"channel {k}")
+    names = tuple(name for name, _ in responses)
+    values = np.stack([value for _, value in responses], axis=1)
     return values.astype(np.float32), names
 
 
@@ -112,20 +112,20 @@ Response = tuple[str, npt.NDArray[Any]]
 
 
 def _bands(grey: Floats) -> list[Response]:
-    found: list[Response] = []
+    responses: list[Response] = []
     previous = grey
     for sigma in widths(*grey.shape[1:]):
         blurred = gaussian_filter(grey, (0, sigma, sigma), mode="nearest")
         band = previous - blurred
         name = f"band {sigma:g}"
         centred = band - band.mean((1, 2), keepdims=True)
-        found += [
+        responses += [
             (f"{name} size", np.abs(band).mean((1, 2))),
             *_moments(band, name)[1:],
             (f"{name} tail", (centred**4).mean((1, 2)) ** 0.25),
         ]
         previous = blurred
-    return found + _cells(previous)
+    return responses + _cells(previous)
 
 
 def _cells(blurred: Floats) -> list[Response]:
@@ -135,17 +135,17 @@ def _cells(blurred: Floats) -> list[Response]:
 
 
 def _gradients(grey: Floats) -> list[Response]:
-    found: list[Response] = []
+    responses: list[Response] = []
     for axis, name in ((1, "down"), (2, "across")):
         steps = np.abs(np.diff(grey, axis=axis))
-        found += [(f"step {name} size", steps.mean((1, 2))), (f"step {name} max", steps.max((1, 2)))]
-    return found
+        responses += [(f"step {name} size", steps.mean((1, 2))), (f"step {name} max", steps.max((1, 2)))]
+    return responses
 
 
 def _intensities(grey: Floats) -> list[Response]:
     quantiles = np.quantile(grey.reshape(len(grey), -1), QUANTILES, axis=1)
-    named = [(f"quantile {q:g}", value) for q, value in zip(QUANTILES, quantiles, strict=True)]
-    return _moments(grey, "grey") + named
+    quantile_responses = [(f"quantile {q:g}", value) for q, value in zip(QUANTILES, quantiles, strict=True)]
+    return _moments(grey, "grey") + quantile_responses
 
 
 def _moments(values: npt.NDArray[Any], name: str) -> list[Response]:

@@ -124,8 +124,8 @@ def screen_metadata(
     InputError
         For a missing column, or labels of one class only.
     """
-    wanted = [c for c in frame.columns if c not in ROLES] if columns is None else list(columns)
-    missing = [c for c in ("label", "group", *wanted) if c not in frame.columns]
+    names = [c for c in frame.columns if c not in ROLES] if columns is None else list(columns)
+    missing = [c for c in ("label", "group", *names) if c not in frame.columns]
     if missing:
         raise InputError(f"there is no column {missing[0]!r}; the columns are {', '.join(frame.columns)}")
     labels = frame["label"].to_numpy().astype(np.int64)
@@ -133,7 +133,7 @@ def screen_metadata(
         raise InputError(f"all samples have label {labels[0]}: nothing can go with it; give two classes")
     units = _Units.of(labels, frame["group"].to_numpy())
     skipped: dict[str, str] = {}
-    variables = [v for c in wanted for v in _variables(frame[c], c, units, skipped)]
+    variables = [v for c in names for v in _variables(frame[c], c, units, skipped)]
     rows = [_tested(v, units.labels, n_permutations, [seed, k]) for k, v in enumerate(variables)]
     table = pd.DataFrame(rows, columns=_COLUMNS)
     if len(table):
@@ -199,8 +199,8 @@ def _variables(
 
 
 def _variable(column: str, kind: str, values: Floats, units: _Units) -> _Variable:
-    known = ~np.isnan(values)
-    table = pd.DataFrame({"unit": units.of_row[known], "value": values[known]})
+    finite = ~np.isnan(values)
+    table = pd.DataFrame({"unit": units.of_row[finite], "value": values[finite]})
     if kind in ("numeric", "date"):
         by_unit = table.groupby("unit")["value"].mean()
     else:
@@ -236,8 +236,8 @@ def _read(series: pd.Series[Any]) -> tuple[str, Floats]:
 
 def _numeric(values: Floats) -> tuple[str, Floats]:
     values = np.asarray(np.where(np.isfinite(values), values, np.nan), np.float64)
-    known = values[~np.isnan(values)]
-    few = len(np.unique(known)) <= MOST_LEVELS and bool((known == np.round(known)).all())
+    finite = values[~np.isnan(values)]
+    few = len(np.unique(finite)) <= MOST_LEVELS and bool((finite == np.round(finite)).all())
     return ("categorical" if few else "numeric"), values
 
 
@@ -264,15 +264,15 @@ def _coded(series: pd.Series[Any]) -> Floats:
 
 
 def _tested(variable: _Variable, labels: Ints, n_permutations: int, seed: Sequence[int]) -> list[Any]:
-    known = ~np.isnan(variable.values)
-    values, y = variable.values[known], labels[known]
+    finite = ~np.isnan(variable.values)
+    values, y = variable.values[finite], labels[finite]
     codes = _bins(values) if variable.kind in ("numeric", "date") else _pooled(values)
     counts = _tables(codes[None], y)
     information = _information(counts)[0]
     null = np.concatenate(
         [
             _information(_tables(permuted, y))
-            for permuted in _permuted(codes, variable.blocks[known], n_permutations, seed)
+            for permuted in _permuted(codes, variable.blocks[finite], n_permutations, seed)
         ]
     )
     p = float(permutation_p(information, null)) if codes.max() > 0 and len(np.unique(y)) > 1 else 1.0
@@ -280,7 +280,7 @@ def _tested(variable: _Variable, labels: Ints, n_permutations: int, seed: Sequen
     return [
         variable.column,
         variable.kind,
-        int(known.sum()),
+        int(finite.sum()),
         int(codes.max()) + 1,
         excess,
         _cramers_v(counts[0]),
@@ -371,9 +371,9 @@ def _metadata_only(
     for fold in range(n_folds):
         train = folds != fold
         model = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, random_state=seed)
-        seen = np.unique(units.labels[train])
-        if len(seen) == 1:
-            probability[~train, seen[0]] = 1
+        present = np.unique(units.labels[train])
+        if len(present) == 1:
+            probability[~train, present[0]] = 1
             continue
         model.fit(features[train], units.labels[train])
         probability[np.ix_(~train, model.classes_)] = model.predict_proba(features[~train])

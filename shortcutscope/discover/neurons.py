@@ -173,14 +173,14 @@ def neuron_scores(
 
     Parameters and errors are those of :func:`top_samples`.
     """
-    found, wanted = scan.layer(layer), np.asarray(channels)
-    if wanted.ndim != 1 or ((wanted < 0) | (wanted >= found.channels)).any():
+    layer, indices = scan.layer(layer), np.asarray(channels)
+    if indices.ndim != 1 or ((indices < 0) | (indices >= layer.channels)).any():
         raise InputError(
-            f"channels {wanted.tolist()} of layer {found.name!r}; allowed are 0 to {found.channels - 1}"
+            f"channels {indices.tolist()} of layer {layer.name!r}; allowed are 0 to {layer.channels - 1}"
         )
     if _checked(by) == "relevance":
-        return scan.relevance(found, stat or "sum")[:, wanted].astype(np.float64)
-    return scan.activation(found, stat or "max")[:, wanted].astype(np.float64)
+        return scan.relevance(layer, stat or "sum")[:, indices].astype(np.float64)
+    return scan.activation(layer, stat or "max")[:, indices].astype(np.float64)
 
 
 def outlier_scores(scan: Scan, neurons: Neurons, most: int = 5) -> Iterator[tuple[int, Floats]]:
@@ -255,10 +255,10 @@ def extreme_activation_distance(representations: Floats) -> npt.NDArray[np.float
     representations
         (C, C), of :func:`extreme_activations`.
     """
-    own = np.diag(representations)
+    diagonal = np.diag(representations)
     # r_ij = (A_ii, A_ij) and r_ji = (A_ji, A_jj), for all pairs at once.
-    inner = own[:, None] * representations.T + representations * own
-    lengths = np.hypot(own[:, None], representations)
+    inner = diagonal[:, None] * representations.T + representations * diagonal
+    lengths = np.hypot(diagonal[:, None], representations)
     with np.errstate(divide="ignore", invalid="ignore"):
         cosine: Floats = inner / (lengths * lengths.T)
     return _distance(cosine)
@@ -274,15 +274,15 @@ def outlier_factor(distance: npt.NDArray[Any], neighbours: int = NEIGHBOURS) -> 
     neighbours
         At most so many; at most a third of the neurons that have a profile.
     """
-    known = np.isfinite(np.diag(distance))
+    finite = np.isfinite(np.diag(distance))
     factor = np.full(len(distance), np.nan)
-    if known.sum() < FEWEST:
+    if finite.sum() < FEWEST:
         return factor
-    between = np.maximum(distance[np.ix_(known, known)], RESOLUTION).astype(np.float64)
+    between = np.maximum(distance[np.ix_(finite, finite)], RESOLUTION).astype(np.float64)
     np.fill_diagonal(between, 0)
-    count = max(1, min(neighbours, int(LARGEST_SHARE * known.sum())))
+    count = max(1, min(neighbours, int(LARGEST_SHARE * finite.sum())))
     factors = LocalOutlierFactor(n_neighbors=count, metric="precomputed").fit(between)
-    factor[known] = -factors.negative_outlier_factor_
+    factor[finite] = -factors.negative_outlier_factor_
     return factor
 
 

@@ -99,17 +99,17 @@ class Proposal:
 
     def to_dict(self) -> dict[str, Any]:
         """What a run keeps of it besides the values of its concept."""
-        measured = self.candidate
+        c = self.candidate
         return {
             "name": self.name,
             "views": list(self.views),
             "label": self.label,
             "strength": self.strength,
-            "separation": measured.separation,
-            "gain": measured.gain,
-            "logit_gap": measured.gap,
-            "t": measured.t,
-            "phi": measured.phi,
+            "separation": c.separation,
+            "gain": c.gain,
+            "logit_gap": c.gap,
+            "t": c.t,
+            "phi": c.phi,
             "shares": {str(label): share for label, share in self.shares.items()},
             "dropped": self.dropped,
         }
@@ -187,21 +187,21 @@ def discover(
         return Discovery([], [], (reason,), 0)
     early = early_features(scan, table, batch_size=batch_size, workers=workers, progress=progress)
     notes: list[str] = []
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     looked_at = 0
     for view, scores in view_scores(ViewInput(scan, early, setting, notes, neurons, progress)):
         looked_at += scores.shape[1] * len(setting.margins)
         for column in scores.T:
-            found += judge(view, column, setting)
-    kept, merged = distinct(found, setting.labels)
-    named = _named(kept, merged)
-    doubted = [replace(p, dropped=_doubt(p.candidate)) for p in named]
+            candidates += judge(view, column, setting)
+    strongest, merged = distinct(candidates, setting.labels)
+    proposals = _named(strongest, merged)
+    doubted = [replace(p, dropped=_doubt(p.candidate)) for p in proposals]
     clear = [p for p in doubted if not p.dropped]
     held_out = confirm([p.candidate for p in clear], early.values, setting)
     ids = scan.samples["sample_id"].to_numpy()
     tested = list(_with_concepts(clear, held_out, setting, ids, looked_at))
     good = [p for p in tested if not p.dropped]
-    names = {id(p.candidate): p.name for p in named}
+    names = {id(p.candidate): p.name for p in proposals}
     twins = [
         Proposal("", weak, (weak.view,), dropped=f"names the same samples as {names[id(strong)]}")
         for weak, strong in merged
@@ -232,12 +232,12 @@ def _setting(scan: Scan, seed: int) -> Setting:
     return Setting(labels, scan.samples["group"].to_numpy(), margins, seed)
 
 
-def _named(kept: Sequence[Candidate], merged: Sequence[tuple[Candidate, Candidate]]) -> list[Proposal]:
+def _named(strongest: Sequence[Candidate], merged: Sequence[tuple[Candidate, Candidate]]) -> list[Proposal]:
     """Candidates with all the views that found their samples, by strength."""
-    agreeing = [[c.view, *(weak.view for weak, strong in merged if strong is c)] for c in kept]
-    made = [Proposal("", c, tuple(dict.fromkeys(v))) for c, v in zip(kept, agreeing, strict=True)]
-    made.sort(key=lambda p: -p.strength)
-    return [replace(p, name=f"discovered {k}") for k, p in enumerate(made, 1)]
+    agreeing = [[c.view, *(weak.view for weak, strong in merged if strong is c)] for c in strongest]
+    proposals = [Proposal("", c, tuple(dict.fromkeys(v))) for c, v in zip(strongest, agreeing, strict=True)]
+    proposals.sort(key=lambda p: -p.strength)
+    return [replace(p, name=f"discovered {k}") for k, p in enumerate(proposals, 1)]
 
 
 def _doubt(candidate: Candidate) -> str:
@@ -262,28 +262,30 @@ def _with_concepts(
     looked_at: int,
 ) -> Iterable[Proposal]:
     """Each proposal with its concept, or with the reason why it makes none."""
-    chosen: list[tuple[str, Floats]] = []
+    accepted: list[tuple[str, Floats]] = []
     strata = setting.labels
-    for proposal, told in zip(proposals, held_out, strict=True):
-        if told.failure:
-            yield replace(proposal, dropped=told.failure)
+    for proposal, result in zip(proposals, held_out, strict=True):
+        if result.failure:
+            yield replace(proposal, dropped=result.failure)
             continue
-        alike = (n for n, s in chosen if agreement(s, told.scores, setting.labels) >= SAME_DIRECTION)
+        alike = (n for n, s in accepted if agreement(s, result.scores, setting.labels) >= SAME_DIRECTION)
         twin = next(alike, None)
         if twin is not None:
             yield replace(proposal, dropped=f"is the same direction as {twin}")
             continue
-        _, t = logit_gap(setting.margins[proposal.label], told.carriers, strata, setting.groups)
+        _, t = logit_gap(setting.margins[proposal.label], result.carriers, strata, setting.groups)
         if t < SMALLEST_T:
-            names = ", ".join(name for name, _ in chosen)
+            names = ", ".join(name for name, _ in accepted)
             why = f"is explained by {names}: beside it, the logits do not differ (t {t:.1f})"
             yield replace(proposal, dropped=why)
             continue
-        strata = np.unique(np.stack([strata, told.carriers]), axis=1, return_inverse=True)[1].ravel()
-        chosen.append((proposal.name, told.scores))
+        strata = np.unique(np.stack([strata, result.carriers]), axis=1, return_inverse=True)[1].ravel()
+        accepted.append((proposal.name, result.scores))
         shares = ", ".join(f"{share:.0%} of class {label}" for label, share in proposal.shares.items())
         others = len(proposal.views) - 1
         more = f" and {others} other view{'s' if others > 1 else ''}" if others else ""
         description = f"found by {proposal.views[0]}{more}; carriers: {shares}"
-        concept = Concept(proposal.name, told.values, "discovered", ids, description, selected_from=looked_at)
+        concept = Concept(
+            proposal.name, result.values, "discovered", ids, description, selected_from=looked_at
+        )
         yield replace(proposal, concept=concept)

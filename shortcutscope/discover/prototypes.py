@@ -175,10 +175,10 @@ class Prototypes:
 
     def _position(self, sample: int | str) -> int:
         if isinstance(sample, str):
-            found = np.flatnonzero(self.sample_ids == sample)
-            if not len(found):
+            places = np.flatnonzero(self.sample_ids == sample)
+            if not len(places):
                 raise InputError(f"sample {sample!r} is not among the {len(self.rows)} samples of this class")
-            return int(found[0])
+            return int(places[0])
         if not 0 <= sample < len(self.rows):
             raise InputError(f"sample {sample} is not a position from 0 to {len(self.rows) - 1}")
         return int(sample)
@@ -220,21 +220,21 @@ def prototypes(
     name = scan.layer(layer).name
     assigned = scan.samples[by].to_numpy()
     classes, sizes = np.unique(assigned, return_counts=True)
-    wanted = [int(c) for c in classes[sizes >= FEWEST]] if label is None else [label]
-    if not wanted or label not in (None, *classes):
-        known = ", ".join(f"{c} ({size})" for c, size in zip(classes, sizes, strict=True))
+    selection = [int(c) for c in classes[sizes >= FEWEST]] if label is None else [label]
+    if not selection or label not in (None, *classes):
+        listing = ", ".join(f"{c} ({size})" for c, size in zip(classes, sizes, strict=True))
         raise InputError(
-            f"no samples to fit for label={label!r}; classes by {by}, with their samples: {known}; "
+            f"no samples to fit for label={label!r}; classes by {by}, with their samples: {listing}; "
             f"at least {FEWEST} are needed"
         )
     vectors = scan.relevance(name, stat)
     ids = scan.samples["sample_id"].to_numpy()
-    fitted = {}
-    for c in wanted:
+    by_class = {}
+    for c in selection:
         rows = np.flatnonzero(assigned == c)
-        found = fit_prototypes(vectors, rows=rows, **options)
-        fitted[c] = replace(found, label=c, layer=name, sample_ids=ids[rows])
-    return fitted
+        result = fit_prototypes(vectors, rows=rows, **options)
+        by_class[c] = replace(result, label=c, layer=name, sample_ids=ids[rows])
+    return by_class
 
 
 def fit_prototypes(
@@ -282,19 +282,19 @@ def fit_prototypes(
         raise InputError(f"vectors of shape {vectors.shape} are given; relevances (n, C) are needed")
     rows = np.asarray(np.arange(len(vectors)) if rows is None else rows, np.int64)
     _check(len(rows), components, most_components, forms)
-    chosen = np.arange(len(rows))
+    subset = np.arange(len(rows))
     if len(rows) > most_fitted:
-        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most_fitted, replace=False))
-    projection = Projection.fitted(vectors[rows[chosen]], principal, seed)
+        subset = np.sort(np.random.default_rng(seed).choice(subset, most_fitted, replace=False))
+    projection = Projection.fitted(vectors[rows[subset]], principal, seed)
     points = projection(vectors, rows)
-    numbers = range(1, min(most_components, len(chosen) // FEWEST_PER_COMPONENT) + 1)
+    numbers = range(1, min(most_components, len(subset) // FEWEST_PER_COMPONENT) + 1)
     tried = numbers if components is None else [components]
-    mixture, bic = best_mixture(points[chosen], tried, forms, seed)
+    mixture, bic = best_mixture(points[subset], tried, forms, seed)
     membership, outlier = assess(mixture, points)
     centres, spreads = member_moments(vectors, rows, membership, len(mixture.weights_), projection.mean)
     note = ""
-    if len(chosen) < len(rows):
-        note = f"the mixture was fitted on {len(chosen)} of {len(rows)} samples, drawn at random"
+    if len(subset) < len(rows):
+        note = f"the mixture was fitted on {len(subset)} of {len(rows)} samples, drawn at random"
     return Prototypes(
         label=None,
         layer="",
@@ -308,7 +308,7 @@ def fit_prototypes(
         sample_ids=np.arange(len(rows)),
         form=str(mixture.covariance_type),
         bic=bic,
-        n_fitted=len(chosen),
+        n_fitted=len(subset),
         note=note,
         projection=projection,
         mixture=mixture,
@@ -316,15 +316,15 @@ def fit_prototypes(
     )
 
 
-def rare_members(fitted: Prototypes) -> Iterator[Bools]:
+def rare_members(mixture: Prototypes) -> Iterator[Bools]:
     """Members (n,) of each component that is a small part of its class, and then the far outliers.
 
     Far outliers are those whose score lies beyond the upper quartile by more than one and a half times the
     distance between the quartiles (Tukey 1977).
     """
-    low, high = np.quantile(fitted.outlier, [0.25, 0.75])
-    sets = [fitted.membership == k for k in range(fitted.count)]
-    for members in [*sets, fitted.outlier > high + 1.5 * (high - low)]:
+    low, high = np.quantile(mixture.outlier, [0.25, 0.75])
+    sets = [mixture.membership == k for k in range(mixture.count)]
+    for members in [*sets, mixture.outlier > high + 1.5 * (high - low)]:
         if SMALLEST <= members.sum() <= LARGEST_SHARE * len(members):
             yield members
 
@@ -348,10 +348,10 @@ def _check(n: int, components: int | None, most_components: int, forms: Sequence
 
 def _nearest(points: Floats, mixture: GaussianMixture, membership: Ints, nearest: int) -> Ints:
     """Prototypes (K, nearest) of each component, -1 where it has fewer members."""
-    found = np.full((len(mixture.means_), nearest), -1, np.int64)
+    indices = np.full((len(mixture.means_), nearest), -1, np.int64)
     for k, mean in enumerate(mixture.means_):
         members = np.flatnonzero(membership == k)
         distance = np.linalg.norm(points[members] - mean, axis=1)
         first = members[np.argsort(distance, kind="stable")[:nearest]]
-        found[k, : len(first)] = first
-    return found
+        indices[k, : len(first)] = first
+    return indices

@@ -176,17 +176,17 @@ def unit_gradients(
     gradient
         (N, ...) absolute gradient of each with respect to its image, summed over colours.
     """
-    seen: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def visit(layer: Layer, values: Tensor) -> Tensor | None:
-        seen.append(values)
+        outputs.append(values)
         # What is written over afterwards must not be what the gradient is taken of.
         return values.clone() if layer.overwritten else None
 
     leaf = x.detach().clone().requires_grad_()
     with torch.enable_grad(), visiting(model, [layer], visit):
         result = model(leaf.clone())  # a copy, since a model may normalise its input in place
-    (values,) = seen
+    (values,) = outputs
     decisive = values.detach()
     if by == "relevance":
         score, _ = select_target(find_logits(result, output), "predicted")

@@ -72,13 +72,13 @@ class ClarcDrawer:
         # Behind a rectifier max(a, 0) v and a v are the same start.
         start = Direction(self.layer.name, self.direction.astype(np.float32))
         relevance = conditional_relevance(model, x.to(device_of(model)), start, [self.layer]).input
-        shown = pictured(over_positions(relevance))[:, 0].clamp_min(0).cpu().numpy()
-        return blurred(shown, leads=is_signal(x))
+        relevance_map = pictured(over_positions(relevance))[:, 0].clamp_min(0).cpu().numpy()
+        return blurred(relevance_map, leads=is_signal(x))
 
     def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
         """Masks of a batch (N, C, *size); empty where the concept is absent."""
         present = self.presence.probability({}, score)
-        found = []
+        predictions = []
         for heat, probability in zip(self.heat(model, x), present, strict=True):
             mask = heat > threshold_of(heat, self.threshold)
             sure = separation(heat, np.ones_like(mask), mask)
@@ -86,8 +86,10 @@ class ClarcDrawer:
             if probability <= self.presence.limit:
                 mask, sure = np.zeros_like(mask), 1 - float(probability)
                 doubt = WHETHER if probability >= self.presence.absent else None
-            found.append(Drawn(mask, heat / max(float(heat.max()), 1e-12), float(probability), sure, doubt))
-        return found
+            predictions.append(
+                Drawn(mask, heat / max(float(heat.max()), 1e-12), float(probability), sure, doubt)
+            )
+        return predictions
 
 
 def blurred(maps: npt.NDArray[Any], *, leads: bool = False) -> Maps:

@@ -66,11 +66,11 @@ class Usual:
     @classmethod
     def fit(cls, without: Images, *, leads: bool = False) -> Usual:
         """From images (N, C, *size), or signals (N, 1, leads, time)."""
-        shown = planes(without, leads=leads)
-        each = (shown.std(tuple(i for i in range(shown.ndim) if i != 1)) + 1e-6).reshape(
-            -1, *[1] * (shown.ndim - 2)
+        image_planes = planes(without, leads=leads)
+        each = (image_planes.std(tuple(i for i in range(image_planes.ndim) if i != 1)) + 1e-6).reshape(
+            -1, *[1] * (image_planes.ndim - 2)
         )
-        return cls(shown.mean(0), (shown.std(0) + FLOOR * each).astype(np.float32), leads)
+        return cls(image_planes.mean(0), (image_planes.std(0) + FLOOR * each).astype(np.float32), leads)
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Contrast:
 
     def of(self, images: Images, usual: Usual) -> Images:
         """Contrast (N, *size) of images (N, C, *size)."""
-        shown = planes(images, leads=usual.leads)[:, self.plane]
-        return self.signed(compared(shown, self.base, usual, self.plane))
+        plane_values = planes(images, leads=usual.leads)[:, self.plane]
+        return self.signed(compared(plane_values, self.base, usual, self.plane))
 
     def signed(self, values: Images) -> Images:
         """Values, large where the contrast is of its sign."""
@@ -114,8 +114,8 @@ def planes(images: Images, *, leads: bool = False) -> Images:
     if leads:
         return np.concatenate([images, loudness_planes(images[:, 0])], 1)
     grey = images.mean(1, keepdims=True)
-    shown = grey if images.shape[1] == 1 else np.concatenate([grey, images - grey], 1)
-    return np.asarray(shown, np.float32)
+    stack = grey if images.shape[1] == 1 else np.concatenate([grey, images - grey], 1)
+    return np.asarray(stack, np.float32)
 
 
 def compared(values: Images, base: str, usual: Usual, plane: int = 0) -> Images:
@@ -140,10 +140,10 @@ def background(values: Images, window: float, *, leads: bool = False) -> Images:
     less = averaged(torch.from_numpy(values)[:, None], small)[:, 0].numpy()
     width = 2 * round((window * min(small) - 1) / 2) + 1
     if len(size) == 1:
-        found = running_median(less, width)
+        medians = running_median(less, width)
     else:
-        found = np.stack([_median(image, width) for image in less])
-    return resized(torch.from_numpy(found), size).numpy().astype(np.float32)
+        medians = np.stack([_median(image, width) for image in less])
+    return resized(torch.from_numpy(medians), size).numpy().astype(np.float32)
 
 
 def _median(image: Images, width: int) -> Images:
@@ -154,11 +154,11 @@ def _median(image: Images, width: int) -> Images:
     low, step = float(image.min()), max(float(np.ptp(image)), 1e-9) / 255
     codes = np.rint((image - low) / step).astype(np.uint8)
     padded = np.pad(codes, width // 2, mode="edge")
-    found = rank.median(padded, np.ones((width,) * image.ndim, np.uint8))  # type: ignore[no-untyped-call]
-    found = found[(slice(width // 2, -(width // 2) or None),) * image.ndim]
+    codes_median = rank.median(padded, np.ones((width,) * image.ndim, np.uint8))  # type: ignore[no-untyped-call]
+    codes_median = codes_median[(slice(width // 2, -(width // 2) or None),) * image.ndim]
     if image.ndim == 2:
-        return np.asarray(low + step * found.astype(np.float32), np.float32)
-    return np.asarray(_levels(image, codes)[found], np.float32)
+        return np.asarray(low + step * codes_median.astype(np.float32), np.float32)
+    return np.asarray(_levels(image, codes)[codes_median], np.float32)
 
 
 def _levels(values: Images, codes: npt.NDArray[np.uint8]) -> Images:
@@ -215,26 +215,26 @@ def choose_contrast(
     threshold
         By which masks will be cut out.
     """
-    found: dict[tuple[float, Contrast], tuple[int, int]] = {}
+    counts: dict[tuple[float, Contrast], tuple[int, int]] = {}
     clear: dict[tuple[float, Contrast], float] = {}
-    shown, free = planes(carriers, leads=usual.leads), planes(others, leads=usual.leads)
+    carrier_planes, other_planes = planes(carriers, leads=usual.leads), planes(others, leads=usual.leads)
     regions = {share: [region_of(values, share) for values in evidence] for share in REGIONS}
-    for plane, base in product(range(shown.shape[1]), BASES):
-        with_it, without = (compared(v[:, plane], base, usual, plane) for v in (shown, free))
+    for plane, base in product(range(carrier_planes.shape[1]), BASES):
+        with_it, without = (compared(v[:, plane], base, usual, plane) for v in (carrier_planes, other_planes))
         for share, where in regions.items():
             inside = [v[r] for v, r in zip(with_it, where, strict=True)]
             there = [without[k % len(without)][r] for k, r in enumerate(where)]
             for sign in SIGNS:
                 contrast = Contrast(base, sign, plane)
                 pairs = [(contrast.signed(a), contrast.signed(b)) for a, b in zip(inside, there, strict=True)]
-                found[share, contrast] = _exceeding(pairs, threshold)
+                counts[share, contrast] = _exceeding(pairs, threshold)
                 if usual.leads:
-                    told = [eta(a, a > threshold_of(a, threshold)) for a, _ in pairs]
-                    clear[share, contrast] = float(np.mean(told))
+                    separations = [eta(a, a > threshold_of(a, threshold)) for a, _ in pairs]
+                    clear[share, contrast] = float(np.mean(separations))
     # What the artifact covers is not known; the largest excess that any contrast finds is a lower bound.
-    most = max(above - usually for above, usually in found.values())
+    most = max(above - usually for above, usually in counts.values())
     expected = {
-        way: max(above - usually, 0) / max(usually + most, 1e-9) for way, (above, usually) in found.items()
+        way: max(above - usually, 0) / max(usually + most, 1e-9) for way, (above, usually) in counts.items()
     }
     best = max(
         expected,
@@ -245,9 +245,9 @@ def choose_contrast(
     masks = [cut(v, r, threshold) for v, r in zip(values, regions[share], strict=True)]
     if usual.leads:  # their edges are sharp, and no lead is beside another
         return Choice(contrast, share, expected[best])
-    judged = _clearest(values, regions[share], masks)
-    wide = compared(shown[judged, contrast.plane], "wide", usual, contrast.plane)
-    rim = soft_rim(wide, [masks[k] for k in judged])
+    clearest = _clearest(values, regions[share], masks)
+    wide = compared(carrier_planes[clearest, contrast.plane], "wide", usual, contrast.plane)
+    rim = soft_rim(wide, [masks[k] for k in clearest])
     return Choice(contrast, share, expected[best], rim)
 
 
@@ -256,19 +256,19 @@ def separation(contrast: Images, region: Mask, mask: Mask) -> float:
     return eta(contrast[region], mask[region])
 
 
-def eta(values: npt.NDArray[Any], chosen: npt.NDArray[np.bool_]) -> float:
+def eta(values: npt.NDArray[Any], selection: npt.NDArray[np.bool_]) -> float:
     """Share of the values' variance that lies between the chosen and the others (Otsu 1979)."""
-    if chosen.all() or not chosen.any():
+    if selection.all() or not selection.any():
         return 0.0
-    share = float(chosen.mean())
-    between = share * (1 - share) * float(values[chosen].mean() - values[~chosen].mean()) ** 2
+    share = float(selection.mean())
+    between = share * (1 - share) * float(values[selection].mean() - values[~selection].mean()) ** 2
     return float(np.clip(between / max(float(values.var()), 1e-12), 0, 1))
 
 
 def _clearest(values: Images, regions: Sequence[Mask], masks: Sequence[Mask]) -> npt.NDArray[np.intp]:
     """The better separated half: an edge is judged where something was found."""
-    told = [separation(*of) for of in zip(values, regions, masks, strict=True)]
-    return np.argsort(told)[len(told) // 2 :]
+    separations = [separation(*of) for of in zip(values, regions, masks, strict=True)]
+    return np.argsort(separations)[len(separations) // 2 :]
 
 
 def cut(contrast: Images, region: Mask, threshold: Threshold = "otsu") -> Mask:
@@ -292,8 +292,8 @@ def soft_rim(contrast: Images, masks: Sequence[Mask]) -> int:
         N masks (*size).
     """
     rings: list[list[npt.NDArray[Any]]] = []
-    for given, mask in zip(contrast, masks, strict=True):
-        values = given * np.sign(given[mask].sum())
+    for image_contrast, mask in zip(contrast, masks, strict=True):
+        values = image_contrast * np.sign(image_contrast[mask].sum())
         grown = [mask]
         for _ in range(LONGEST_RIM + 2):
             grown.append(binary_dilation(grown[-1]))

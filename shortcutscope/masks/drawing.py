@@ -114,8 +114,12 @@ class Drawer:
         maps = {name: smoothed(values, leads=leads) for name, values in joined.items()}
         peaks = {name: _peaks(values) for name, values in maps.items()}
         weights = map_weights(peaks, concept, labels)
-        kept = [name for name, weight in weights.items() if weight > 0]
-        evidence, maps, peaks = evidence.only(kept), {k: maps[k] for k in kept}, {k: peaks[k] for k in kept}
+        names = [name for name, weight in weights.items() if weight > 0]
+        evidence, maps, peaks = (
+            evidence.only(names),
+            {k: maps[k] for k in names},
+            {k: peaks[k] for k in names},
+        )
         array = pictured(images).cpu().float().numpy()
         usual = Usual.fit(array[others], leads=leads)
         fusion = _full_size(fused(maps, weights), array.shape[2:])
@@ -123,21 +127,23 @@ class Drawer:
         regions = [region_of(values, choice.share) for values in fusion]
         contrast = choice.contrast.of(array, usual)
         outlines = [outline(v, r, threshold, leads=leads) for v, r in zip(contrast, regions, strict=True)]
-        sizes = [int(drawn.mask.sum()) for drawn, carries in zip(outlines, carriers, strict=True) if carries]
+        sizes = [
+            int(contour.mask.sum()) for contour, carries in zip(outlines, carriers, strict=True) if carries
+        ]
         return cls(evidence, weights, usual, choice, threshold, Areas.fit(sizes))
 
-    def measured(self, model: nn.Module, images: Tensor) -> dict[str, npt.NDArray[Any]]:
+    def features(self, model: nn.Module, images: Tensor) -> dict[str, npt.NDArray[Any]]:
         """What tells carriers among images (N, C, *size), by name, (N,) each, in `units`."""
-        parts = [self._look(model, images[k : k + BATCH]).measured for k in range(0, len(images), BATCH)]
+        parts = [self._look(model, images[k : k + BATCH]).features for k in range(0, len(images), BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def with_units(self, measured: Mapping[str, npt.NDArray[Any]]) -> Drawer:
-        """The same in units of the ordinary sample among some that were :meth:`measured`."""
-        return replace(self, units={name: _ordinary(values) for name, values in measured.items()})
+    def with_units(self, features: Mapping[str, npt.NDArray[Any]]) -> Drawer:
+        """The same in units of the ordinary sample among some that were :meth:`features`."""
+        return replace(self, units={name: _ordinary(values) for name, values in features.items()})
 
     def calibrated(
         self,
-        measured: Mapping[str, npt.NDArray[Any]],
+        features: Mapping[str, npt.NDArray[Any]],
         score: Floats,
         concept: Floats,
         folds: npt.NDArray[Any],
@@ -147,12 +153,12 @@ class Drawer:
         Parameters
         ----------
         measured
-            See :meth:`measured`; of samples (N,), by drawers that were not fitted on them.
+            See :meth:`features`; of samples (N,), by drawers that were not fitted on them.
         score, concept, folds
             As in `Presence.fit`.
         """
-        presence = Presence.fit(measured, score, concept, folds)
-        return replace(self, presence=presence, place=Presence.fit(measured, None, concept, folds))
+        presence = Presence.fit(features, score, concept, folds)
+        return replace(self, presence=presence, place=Presence.fit(features, None, concept, folds))
 
     def _look(self, model: nn.Module, x: Tensor) -> Look:
         leads = is_signal(x)
@@ -165,39 +171,39 @@ class Drawer:
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
-        measured = {k: values / self.units.get(k, 1.0) for k, values in (peaks | _shown(outlines)).items()}
-        return Look(fusion, contrast, outlines, measured)
+        features = {k: values / self.units.get(k, 1.0) for k, values in (peaks | _shown(outlines)).items()}
+        return Look(fusion, contrast, outlines, features)
 
     def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
         """Masks of a batch (N, C, *size); empty where the concept is absent, or may be."""
         assert self.presence is not None, "calibrated() comes first"
         assert self.place is not None
-        seen = self._look(model, x)
-        present = self.presence.probability(seen.measured, score)
-        placed = self.place.probability(seen.measured, None)
-        found = []
+        look = self._look(model, x)
+        present = self.presence.probability(look.features, score)
+        placed = self.place.probability(look.features, None)
+        predictions = []
         for k, probability in enumerate(present):
-            drawn, doubt = seen.outlines[k], None
+            contour, doubt = look.outlines[k], None
             if probability <= self.presence.limit:
-                mask, sure = np.zeros_like(drawn.mask), 1 - float(probability)
+                mask, sure = np.zeros_like(contour.mask), 1 - float(probability)
                 doubt = WHETHER if probability >= self.presence.absent else None
             else:
-                mask, sure = self._inside(seen.contrast[k], drawn)
+                mask, sure = self._inside(look.contrast[k], contour)
                 if placed[k] <= self.place.limit:
                     doubt, sure = WHERE, sure * float(placed[k])
-            heat = heat_map(seen.fusion[k], seen.contrast[k], drawn.region)
-            found.append(Drawn(mask, heat, float(probability), float(np.clip(sure, 0, 1)), doubt))
-        return found
+            heat = heat_map(look.fusion[k], look.contrast[k], contour.region)
+            predictions.append(Drawn(mask, heat, float(probability), float(np.clip(sure, 0, 1)), doubt))
+        return predictions
 
-    def _inside(self, contrast: Maps, drawn: Outline) -> tuple[Mask, float]:
+    def _inside(self, contrast: Maps, contour: Outline) -> tuple[Mask, float]:
         """The mask of a sample that carries the concept, and its confidence."""
         rim = self.choice.rim
         if self.prior is None:
-            likeness = self.areas.likeness(int(drawn.mask.sum()))
-            return grown(drawn.mask, drawn.region, rim), drawn.separation * likeness
-        cut_out = self.prior.cut(contrast, drawn.region, drawn.mask, rim)
-        mask = grown(cut_out, drawn.region, rim)
-        return mask, separation(contrast, drawn.region, cut_out) * self.prior.likeness(float(mask.mean()))
+            likeness = self.areas.likeness(int(contour.mask.sum()))
+            return grown(contour.mask, contour.region, rim), contour.separation * likeness
+        cut_out = self.prior.cut(contrast, contour.region, contour.mask, rim)
+        mask = grown(cut_out, contour.region, rim)
+        return mask, separation(contrast, contour.region, cut_out) * self.prior.likeness(float(mask.mean()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +223,7 @@ class Look:
     fusion: Maps
     contrast: Maps
     outlines: list[Outline]
-    measured: dict[str, npt.NDArray[Any]]
+    features: dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -280,8 +286,8 @@ def heat_map(where: Maps, contrast: Maps, region: Mask) -> Maps:
 
 def _shown(outlines: Sequence[Outline]) -> dict[str, npt.NDArray[Any]]:
     return {
-        "height": np.array([drawn.height for drawn in outlines]),
-        "separation": np.array([drawn.separation for drawn in outlines]),
+        "height": np.array([contour.height for contour in outlines]),
+        "separation": np.array([contour.separation for contour in outlines]),
     }
 
 

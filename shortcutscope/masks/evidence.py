@@ -52,8 +52,8 @@ def reduced(x: Tensor) -> Tensor:
 
     Signals (N, leads, time) become pictures (N, 1, leads, time).
     """
-    shown = pictured(x).float()
-    return averaged(shown, working_size(tuple(shown.shape[2:]), leads=is_signal(x)))
+    pictures = pictured(x).float()
+    return averaged(pictures, working_size(tuple(pictures.shape[2:]), leads=is_signal(x)))
 
 
 def averaged(x: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -65,8 +65,8 @@ def averaged(x: Tensor, size: tuple[int, ...]) -> Tensor:
         functional.adaptive_avg_pool2d,
         functional.adaptive_avg_pool3d,
     )
-    found: Tensor = pools[len(size) - 1](x, size)
-    return found
+    averages: Tensor = pools[len(size) - 1](x, size)
+    return averages
 
 
 def working_size(size: tuple[int, ...], *, leads: bool = False) -> tuple[int, ...]:
@@ -80,8 +80,8 @@ def working_size(size: tuple[int, ...], *, leads: bool = False) -> tuple[int, ..
 
 def filtered(x: Tensor) -> Tensor:
     """Input-level filters (N, F, *working size) of a batch of images, volumes or signals."""
-    shown = reduced(x.cpu())
-    return signal_responses(shown, responses) if is_signal(x) else responses(shown)
+    pictures = reduced(x.cpu())
+    return signal_responses(pictures, responses) if is_signal(x) else responses(pictures)
 
 
 def responses(x: Tensor) -> Tensor:
@@ -119,10 +119,10 @@ def responses(x: Tensor) -> Tensor:
     for one in spreads:
         unit = one.flatten(1).median(1).values.maximum(LEAST_UNIT * whole) + 1e-6
         flat.append(-(one / unit.view(-1, *[1] * (axes + 1)) + FLATTEST).log())
-    found = [grey, surround, surround.abs(), *edges, wide, *spreads, *flat, grey**2, surround**2]
+    channels = [grey, surround, surround.abs(), *edges, wide, *spreads, *flat, grey**2, surround**2]
     if x.shape[1] > 1:
-        found.append(x - grey)
-    return torch.cat(found, 1)
+        channels.append(x - grey)
+    return torch.cat(channels, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,14 +145,14 @@ class Projection:
     def fit(cls, weights: Floats, without: Tensor) -> Projection:
         """From the feature maps (N, F, *grid) of samples without the concept."""
         along = torch.as_tensor(weights, dtype=torch.float32)
-        shown = torch.einsum("nf...,f->n...", without.float(), along)
-        spread = shown.std(0)
-        return cls(along, shown.mean(0), spread + FLOOR * spread.mean() + 1e-9)
+        response = torch.einsum("nf...,f->n...", without.float(), along)
+        spread = response.std(0)
+        return cls(along, response.mean(0), spread + FLOOR * spread.mean() + 1e-9)
 
     def excess(self, features: Tensor) -> Tensor:
         """(N, *grid) by how many standard deviations the response is larger, at least 0."""
-        shown = torch.einsum("nf...,f->n...", features.float(), self.weights)
-        return ((shown - self.mean) / self.spread).clamp_min(0)
+        response = torch.einsum("nf...,f->n...", features.float(), self.weights)
+        return ((response - self.mean) / self.spread).clamp_min(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,19 +208,19 @@ class Evidence:
         """
         leads = is_signal(x)
         size = working_size(tuple(pictured(x).shape[2:]), leads=leads)
-        found: dict[str, Tensor] = {}
+        excesses: dict[str, Tensor] = {}
         if self.inputs:
-            shown = filtered(x)
-            found |= {name: fitted.excess(shown) for name, fitted in self.inputs.items()}
+            filter_maps = filtered(x)
+            excesses |= {name: projection.excess(filter_maps) for name, projection in self.inputs.items()}
         if self.layers:
             for name, features in activations(model, x, self.layers).items():
                 excess = self.network[name].excess(features)
-                found[f"{name} pattern"] = beside(excess, size[0]) if leads else excess
+                excesses[f"{name} pattern"] = beside(excess, size[0]) if leads else excess
         if self.start is not None and self.last is not None:
             there = x.to(device_of(model))
             relevance = conditional_relevance(model, there, self.start, [self.last], composite=self.composite)
-            found[RELEVANCE] = reduced(over_positions(relevance.input).clamp_min(0))[:, 0].cpu()
-        return {name: resized(values, size).numpy().astype(np.float32) for name, values in found.items()}
+            excesses[RELEVANCE] = reduced(over_positions(relevance.input).clamp_min(0))[:, 0].cpu()
+        return {name: resized(values, size).numpy().astype(np.float32) for name, values in excesses.items()}
 
 
 def over_positions(relevance: Tensor) -> Tensor:
@@ -233,17 +233,17 @@ def activations(model: nn.Module, x: Tensor, layers: Sequence[Layer]) -> dict[st
 
     The images may lie anywhere; they are moved to where the model is.
     """
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def visit(layer: Layer, values: Tensor) -> None:
-        found[layer.name] = layer.channels_first(values).detach().clone().cpu()
-        if len(found) == len(layers):
+        outputs[layer.name] = layer.channels_first(values).detach().clone().cpu()
+        if len(outputs) == len(layers):
             raise _ReachedError
 
     with suppress(_ReachedError), torch.no_grad(), visiting(model, layers, visit):
         # A copy, since a model may normalise its input in place.
         model(x.detach().to(device_of(model), copy=True))
-    return {layer.name: found[layer.name] for layer in layers}
+    return {layer.name: outputs[layer.name] for layer in layers}
 
 
 class _ReachedError(Exception):
@@ -317,14 +317,14 @@ class Vectors:
 
     def located(self, model: nn.Module, without: Tensor, layers: tuple[Layer, ...]) -> Evidence:
         """The evidence, once images without the concept (N, C, *spatial) show what is usual where."""
-        shown = filtered(without)
-        inputs = {name: Projection.fit(weights, shown) for name, weights in self.inputs.items()}
-        seen = activations(model, without, layers) if layers else {}
-        network = {name: Projection.fit(self.network[name], values) for name, values in seen.items()}
+        filter_maps = filtered(without)
+        inputs = {name: Projection.fit(weights, filter_maps) for name, weights in self.inputs.items()}
+        feature_maps = activations(model, without, layers) if layers else {}
+        network = {name: Projection.fit(self.network[name], values) for name, values in feature_maps.items()}
         start = None
         if self.start is not None:
             last = layers[-1].name
-            start = Direction(last, self.start.astype(np.float32), reference=seen[last].mean(0))
+            start = Direction(last, self.start.astype(np.float32), reference=feature_maps[last].mean(0))
         if start is None:
             return Evidence(inputs, layers, network, None)
         # Found out once: each time costs a forward pass.

@@ -30,8 +30,8 @@ def smoothed(maps: Maps, *, leads: bool = False) -> Maps:
     width = (0.0, *[SMOOTHING] * (maps.ndim - 1))
     if leads:
         width = (0.0, 0.0, SMOOTHING_TIME * maps.shape[-1])
-    found: Maps = gaussian_filter(maps.astype(np.float32), width, mode="nearest")
-    return found
+    result: Maps = gaussian_filter(maps.astype(np.float32), width, mode="nearest")
+    return result
 
 
 def map_weights(
@@ -42,12 +42,12 @@ def map_weights(
     A map that is no higher on carriers knows nothing of where the concept is. The weight is the cube of
     2 AUROC - 1; where that is small beside the largest, the map is left out.
     """
-    found = {}
+    weights = {}
     for name, values in peaks.items():
-        told = float(np.nan_to_num(within_class_auroc(concept, values, labels), nan=0.5))
-        found[name] = max(LEAST_TOLD, 2 * told - 1) ** 3
-    most = max(found.values())
-    return {name: weight if weight >= LEAST_WEIGHT * most else 0.0 for name, weight in found.items()}
+        separation = float(np.nan_to_num(within_class_auroc(concept, values, labels), nan=0.5))
+        weights[name] = max(LEAST_TOLD, 2 * separation - 1) ** 3
+    most = max(weights.values())
+    return {name: weight if weight >= LEAST_WEIGHT * most else 0.0 for name, weight in weights.items()}
 
 
 def fused(maps: Mapping[str, Maps], weights: Mapping[str, float]) -> Maps:

@@ -110,24 +110,24 @@ def fit_drawers(
     layers = early_layers(scan, len(table.shape) - 1)
     scores = _scores(scan, values, labels, folds)
     generator = np.random.default_rng([seed, 17])
-    chosen = balanced(values, labels, np.arange(len(values)), FIT_SAMPLES, generator)
-    taught = [chosen[folds[chosen] != fold] for fold in range(n_folds)]
+    fit_rows = balanced(values, labels, np.arange(len(values)), FIT_SAMPLES, generator)
+    fold_rows = [fit_rows[folds[fit_rows] != fold] for fold in range(n_folds)]
     if method == "clarc":
         means = scan.activation(layers[-1], "mean")
         plain = [
             ClarcDrawer.fit(layers[-1], means[rows], values[rows], labels[rows], scores[rows], threshold)
-            for rows in taught
+            for rows in fold_rows
         ]
-        known = np.isfinite(values)
-        require_told(scores[known], values[known], concept.name)
+        labelled = np.isfinite(values)
+        require_told(scores[labelled], values[labelled], concept.name)
         return Drawers(tuple(plain), folds, scores, layers)
-    pooled = _pooled(table, chosen, batch_size)
+    pooled = _pooled(table, fit_rows, batch_size)
     peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
     drawers = []
-    for rows in tqdm(taught, desc="learning", disable=not progress):
-        own = np.isin(chosen, rows)
+    for rows in tqdm(fold_rows, desc="learning", disable=not progress):
+        members = np.isin(fit_rows, rows)
         vectors = Vectors.fit(
-            (pooled[0][own], pooled[1][own]),
+            (pooled[0][members], pooled[1][members]),
             {name: peak[rows] for name, peak in peaks.items()},
             values[rows],
             labels[rows],
@@ -138,12 +138,12 @@ def fit_drawers(
         images = torch.stack([table[int(row)][0] for row in looked_at])
         carries, classes = values[looked_at], labels[looked_at]
         drawers.append(Drawer.fit(model, vectors, layers, images, carries, classes, threshold))
-    fitted = Drawers(tuple(drawers), folds, scores, layers)
-    return calibrated(fitted, model, table, values, labels, generator, concept.name)
+    predictors = Drawers(tuple(drawers), folds, scores, layers)
+    return calibrated(predictors, model, table, values, labels, generator, concept.name)
 
 
 def calibrated(
-    fitted: Drawers,
+    predictors: Drawers,
     model: nn.Module,
     table: ImageTable,
     values: Floats,
@@ -164,31 +164,34 @@ def calibrated(
     """
     count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
     rows, parts, measuring = [], [], []
-    for fold, drawer in enumerate(fitted.drawers):
+    for fold, drawer in enumerate(predictors.drawers):
         assert isinstance(drawer, Drawer)
-        own = balanced(values, labels, np.flatnonzero(fitted.folds == fold), count, generator)
-        rows.append(own)
-        seen = drawer.measured(model, torch.stack([table[int(row)][0] for row in own]))
+        fold_rows = balanced(values, labels, np.flatnonzero(predictors.folds == fold), count, generator)
+        rows.append(fold_rows)
+        fold_features = drawer.features(model, torch.stack([table[int(row)][0] for row in fold_rows]))
         # Drawers have filters, layers and contrasts of their own; without units nothing could be compared.
-        measuring.append(drawer.with_units(seen))
-        parts.append({key: shown / measuring[-1].units[key] for key, shown in seen.items()})
+        measuring.append(drawer.with_units(fold_features))
+        parts.append({key: feature / measuring[-1].units[key] for key, feature in fold_features.items()})
     # A map that one of the drawers left out says nothing that all of them can be compared by.
     names = [key for key in parts[0] if all(key in part for part in parts)]
-    measured = {key: np.concatenate([part[key] for part in parts]) for key in names}
+    features = {key: np.concatenate([part[key] for part in parts]) for key in names}
     at = np.concatenate(rows)
-    folds, known, scores = fitted.folds[at], values[at], fitted.scores[at]
-    drawers, told = [], np.full(len(at), np.nan)
+    folds, concept, scores = predictors.folds[at], values[at], predictors.scores[at]
+    drawers, probabilities = [], np.full(len(at), np.nan)
     for fold, drawer in enumerate(measuring):
         rest = folds != fold
         taught = drawer.calibrated(
-            {key: shown[rest] for key, shown in measured.items()}, scores[rest], known[rest], folds[rest]
+            {key: feature[rest] for key, feature in features.items()},
+            scores[rest],
+            concept[rest],
+            folds[rest],
         )
         assert taught.presence is not None
-        judged = {key: shown[~rest] for key, shown in measured.items()}
-        told[~rest] = taught.presence.probability(judged, scores[~rest])
+        test = {key: feature[~rest] for key, feature in features.items()}
+        probabilities[~rest] = taught.presence.probability(test, scores[~rest])
         drawers.append(taught)
-    require_told(told, known, name)
-    return replace(fitted, drawers=tuple(drawers))
+    require_told(probabilities, concept, name)
+    return replace(predictors, drawers=tuple(drawers))
 
 
 def voxels_allow(count: int, size: tuple[int, ...]) -> int:
@@ -213,8 +216,8 @@ def early_layers(scan: Scan, axes: int = 2) -> tuple[Layer, ...]:
     that know time.
     """
     spatial = [layer for layer in scan.layers if len(layer.grid) >= min(axes, 2)]
-    found = [min(spatial, key=lambda layer: abs(layer.depth - depth)) for depth in DEPTHS if spatial]
-    return tuple(dict.fromkeys(found))
+    layers = [min(spatial, key=lambda layer: abs(layer.depth - depth)) for depth in DEPTHS if spatial]
+    return tuple(dict.fromkeys(layers))
 
 
 def balanced(
@@ -227,8 +230,8 @@ def balanced(
         for value in (0, 1)
     ]
     filled = [cell for cell in cells if len(cell)]
-    chosen = [cell[: -(-count // max(1, len(filled)))] for cell in filled]
-    return np.sort(np.concatenate(chosen)).astype(np.intp)
+    parts = [cell[: -(-count // max(1, len(filled)))] for cell in filled]
+    return np.sort(np.concatenate(parts)).astype(np.intp)
 
 
 def _scores(scan: Scan, values: Floats, labels: npt.NDArray[Any], folds: Ints) -> Floats:
@@ -240,7 +243,7 @@ def _scores(scan: Scan, values: Floats, labels: npt.NDArray[Any], folds: Ints) -
 def _pooled(table: ImageTable, rows: Ints, batch_size: int) -> tuple[Floats, Floats]:
     means, peaks = [], []
     for x, _, _ in batches(table.take(rows), batch_size):
-        shown = filtered(x).flatten(2)
-        means.append(shown.mean(2).numpy())
-        peaks.append(shown.amax(2).numpy())
+        filter_maps = filtered(x).flatten(2)
+        means.append(filter_maps.mean(2).numpy())
+        peaks.append(filter_maps.amax(2).numpy())
     return np.concatenate(means), np.concatenate(peaks)

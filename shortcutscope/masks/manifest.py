@@ -44,8 +44,8 @@ def coco_box(entry: MaskEntry) -> list[int]:
     """COCO's ``bbox`` of an image's mask: x, y, width, height; zeros when it is empty."""
     if entry.box is None:
         return [0, 0, 0, 0]
-    (top, left), (height, width) = entry.box
-    return [left, top, width, height]
+    (row, column), (height, width) = entry.box
+    return [column, row, width, height]
 
 
 def write_manifest(
@@ -55,8 +55,8 @@ def write_manifest(
 
     The masks themselves lie beside it, and are named in ``mask_file``.
     """
-    listed = tuple(entries)
-    write_atomically(path, lambda file: file.writelines(_lines(name, listed, provenance)))
+    entries = tuple(entries)
+    write_atomically(path, lambda file: file.writelines(_lines(name, entries, provenance)))
 
 
 def _lines(name: str, entries: Sequence[MaskEntry], provenance: Mapping[str, Any]) -> Iterator[bytes]:
@@ -93,11 +93,11 @@ def read_manifest(path: Path) -> Manifest:
     InputError
         Naming the file, when it is missing or malformed.
     """
-    told = read_json(path)
+    content = read_json(path)
     try:
-        entries = [MaskEntry.from_dict(image) for image in told["images"]]
+        entries = [MaskEntry.from_dict(image) for image in content["images"]]
         return Manifest(
-            str(told["categories"][0]["name"]), entries, dict(told["info"].get("shortcutscope", {}))
+            str(content["categories"][0]["name"]), entries, dict(content["info"].get("shortcutscope", {}))
         )
     except (InputError, KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise InputError(f"{path} is no list of masks of this package: {error}") from error
@@ -135,11 +135,11 @@ def read_journal(path: Path) -> Manifest:
             try:
                 if not line.endswith(b"\n"):
                     break
-                told = json.loads(line)
+                record = json.loads(line)
                 if name is None:
-                    name, provenance = str(told["name"]), dict(told["provenance"])
+                    name, provenance = str(record["name"]), dict(record["provenance"])
                 else:
-                    entries.append(MaskEntry.from_dict(told))
+                    entries.append(MaskEntry.from_dict(record))
             except (ValueError, KeyError, TypeError, RecursionError):  # an InputError is a ValueError
                 break
             whole += len(line)

@@ -90,16 +90,16 @@ class MaskEntry:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, under the names that COCO has for images where it has one."""
-        told = asdict(self)
-        told["file_name"], told["mask_file"] = told.pop("image"), told.pop("file")
+        record = asdict(self)
+        record["file_name"], record["mask_file"] = record.pop("image"), record.pop("file")
         if self.kind == "image":
-            told["height"], told["width"] = self.size
-        told["empty"] = self.empty
-        told["orientation"] = None if self.orientation is None else self.orientation.to_dict()
-        return told
+            record["height"], record["width"] = self.size
+        record["empty"] = self.empty
+        record["orientation"] = None if self.orientation is None else self.orientation.to_dict()
+        return record
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> MaskEntry:
+    def from_dict(cls, record: Mapping[str, Any]) -> MaskEntry:
         """From what :meth:`to_dict` gave; what else there is (COCO's ``id``, say) is passed over.
 
         Raises
@@ -108,32 +108,32 @@ class MaskEntry:
             When something is missing or is not of its kind.
         """
         try:
-            box = told["box"]
-            turned = told.get("orientation")
-            confidence, accepted = told.get("confidence"), told.get("accepted")
+            box = record["box"]
+            turned = record.get("orientation")
+            confidence, accepted = record.get("confidence"), record.get("accepted")
             orientation = None if turned is None else Orientation.from_dict(turned)
-            if told["kind"] not in KINDS:
-                raise ValueError(f"kind is {told['kind']!r}")
-            size = tuple(int(side) for side in told["size"])
-            if len(size) != (3 if told["kind"] == "volume" else 2) or min(size) < 1:
-                raise ValueError(f"size is {size} of a {told['kind']}")
+            if record["kind"] not in KINDS:
+                raise ValueError(f"kind is {record['kind']!r}")
+            size = tuple(int(side) for side in record["size"])
+            if len(size) != (3 if record["kind"] == "volume" else 2) or min(size) < 1:
+                raise ValueError(f"size is {size} of a {record['kind']}")
             if orientation is not None and len(orientation.axes) != len(size):
                 raise ValueError(f"orientation has {len(orientation.axes)} axes")
             return cls(
-                sample_id=str(told["sample_id"]),
-                image=str(told["file_name"]),
-                file=str(told["mask_file"]),
-                kind=told["kind"],
+                sample_id=str(record["sample_id"]),
+                image=str(record["file_name"]),
+                file=str(record["mask_file"]),
+                kind=record["kind"],
                 size=size,
-                area=int(told["area"]),
+                area=int(record["area"]),
                 box=None if box is None else (tuple(map(int, box[0])), tuple(map(int, box[1]))),
-                digest=str(told["digest"]),
+                digest=str(record["digest"]),
                 confidence=None if confidence is None else float(confidence),
-                flagged=bool(told.get("flagged", False)),
+                flagged=bool(record.get("flagged", False)),
                 accepted=None if accepted is None else bool(accepted),
-                edited=bool(told.get("edited", False)),
+                edited=bool(record.get("edited", False)),
                 orientation=orientation,
-                doubt=None if told.get("doubt") is None else str(told["doubt"]),
+                doubt=None if record.get("doubt") is None else str(record["doubt"]),
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise InputError(f"an entry of a mask lacks something or is malformed: {error!r}") from error
@@ -191,11 +191,11 @@ def write_mask(path: Path, mask: Mask, text: Mapping[str, str] | None = None) ->
         return
     from PIL.PngImagePlugin import PngInfo
 
-    told = PngInfo()
+    chunks = PngInfo()
     for key, value in (text or {}).items():
-        told.add_itxt(key, value)
+        chunks.add_itxt(key, value)
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
-    write_atomically(path, lambda file: picture.save(file, "PNG", pnginfo=told))
+    write_atomically(path, lambda file: picture.save(file, "PNG", pnginfo=chunks))
 
 
 def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Mask:

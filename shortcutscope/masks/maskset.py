@@ -84,15 +84,20 @@ class MaskSet:
         complete = not (folder / JOURNAL).exists()
         if complete and not (folder / MANIFEST).exists():
             raise InputError(f"{folder} holds no masks: it has no {MANIFEST}")
-        read = read_manifest(folder / MANIFEST) if complete else read_journal(folder / JOURNAL)
-        for entry in read.entries:
+        manifest = read_manifest(folder / MANIFEST) if complete else read_journal(folder / JOURNAL)
+        for entry in manifest.entries:
             inside(folder, entry.file)
             try:
                 check_size(entry.size, max_pixels)
             except InputError as error:
                 raise InputError(f"the mask of {entry.sample_id!r} in {folder}: {error}") from error
         return cls(
-            folder, read.name, tuple(read.entries), read.provenance, complete=complete, max_pixels=max_pixels
+            folder,
+            manifest.name,
+            tuple(manifest.entries),
+            manifest.provenance,
+            complete=complete,
+            max_pixels=max_pixels,
         )
 
     # Reading
@@ -307,8 +312,8 @@ class MaskSet:
     def _repr_html_(self) -> str:
         facts = [*self._facts(), *((name, str(value)) for name, value in self.provenance.items())]
         rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts)
-        shown = replace(self, entries=self.entries[:_SHOWN]).to_frame()
-        head = shown[["sample_id", "size", "share", "confidence", "flagged", "accepted"]].to_html(
+        frame = replace(self, entries=self.entries[:_SHOWN]).to_frame()
+        head = frame[["sample_id", "size", "share", "confidence", "flagged", "accepted"]].to_html(
             border=0, index=False
         )
         return f"<div><b>{escape(self.name)}</b><table>{rows}</table>{head}</div>"

@@ -83,10 +83,10 @@ class Presence:
             split = PredefinedSplit(folds)
             # Where a rest lacks carriers or others, folds of samples have to do.
             cv = split if all(len(np.unique(concept[rest])) == 2 for rest, _ in split.split()) else _FOLDS
-        told = cross_val_predict(classifier, features, concept, cv=cv, method="predict_proba")[:, 1]
-        limit = max(0.5, _quantile(told[concept == 0], FALSE_ALARMS))
-        absent = -_quantile(-told[concept == 1], MISSES)
-        return cls(classifier.fit(features, concept), names, limit, min(absent, limit), told)
+        probabilities = cross_val_predict(classifier, features, concept, cv=cv, method="predict_proba")[:, 1]
+        limit = max(0.5, _quantile(probabilities[concept == 0], FALSE_ALARMS))
+        absent = -_quantile(-probabilities[concept == 1], MISSES)
+        return cls(classifier.fit(features, concept), names, limit, min(absent, limit), probabilities)
 
     def probability(self, peaks: Mapping[str, npt.NDArray[Any]], score: Floats | None) -> Floats:
         """(N,) that samples carry it, if carriers were as frequent as the others."""
@@ -94,7 +94,7 @@ class Presence:
         return np.asarray(self.classifier.predict_proba(features)[:, 1], np.float64)
 
 
-def require_told(told: Floats, concept: npt.NDArray[Any], name: str) -> None:
+def require_told(probabilities: Floats, concept: npt.NDArray[Any], name: str) -> None:
     """Refuse masks of a concept whose carriers cannot be told from others.
 
     Parameters
@@ -111,13 +111,14 @@ def require_told(told: Floats, concept: npt.NDArray[Any], name: str) -> None:
     InputError
         With what was measured.
     """
-    carriers, others = told[concept == 1], told[concept == 0]
+    carriers, others = probabilities[concept == 1], probabilities[concept == 0]
     if mannwhitneyu(carriers, others, alternative="greater").pvalue <= LEVEL:
         return
     raise InputError(
         f"which samples carry {name!r} cannot be seen from the images or the network: out of fold, the "
         f"{len(carriers)} with it are told from the {len(others)} without it with an AUROC of "
-        f"{auroc(concept, told):.2f}, which is no better than chance. Masks would be guesses; give more "
+        f"{auroc(concept, probabilities):.2f}, which is no better than chance. Masks would be guesses; give "
+        f"more "
         "samples whose concept is known, or check the column"
     )
 

@@ -25,8 +25,8 @@ def check_threshold(threshold: Threshold) -> None:
     InputError
         For another word, or a number outside 0 to 1.
     """
-    known = threshold in ("otsu", "quantile") if isinstance(threshold, str) else 0 < threshold < 1
-    if not known:
+    valid = threshold in ("otsu", "quantile") if isinstance(threshold, str) else 0 < threshold < 1
+    if not valid:
         raise InputError(
             f"threshold={threshold!r}; allowed are 'otsu', 'quantile' (the upper {1 - QUANTILE:.0%} of the "
             "pixels), or a share of the map's range between 0 and 1, such as 0.4"

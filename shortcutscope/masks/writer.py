@@ -85,23 +85,23 @@ class MaskWriter:
 
     def _there(self) -> Manifest | None:
         """The masks of the folder, which were made in the same way; nothing is written."""
-        journal, manifest = self.folder / JOURNAL, self.folder / MANIFEST
+        journal, file = self.folder / JOURNAL, self.folder / MANIFEST
         if self.folder.is_file():
             raise InputError(f"{self.folder} is a file: give a folder for the masks")
         if journal.exists():
-            kept = read_journal(journal)
-        elif manifest.exists():
-            kept = read_manifest(manifest)
+            manifest = read_journal(journal)
+        elif file.exists():
+            manifest = read_manifest(file)
         elif self.folder.is_dir() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
             raise InputError(f"{self.folder} is not empty and holds no masks: give a new folder")
         else:
             return None
-        there, given = (
-            {"finding": name, "drawing": 1, **told} | {PRIOR: None, "version": None}
-            for name, told in ((kept.name, kept.provenance), (self.name, self.provenance))
+        stored, requested = (
+            {"finding": name, "drawing": 1, **provenance} | {PRIOR: None, "version": None}
+            for name, provenance in ((manifest.name, manifest.provenance), (self.name, self.provenance))
         )
-        refuse_other_inputs(self.folder, there, given)
-        return kept
+        refuse_other_inputs(self.folder, stored, requested)
+        return manifest
 
     def begin(self) -> IO[bytes]:
         """The journal, at its end. Beside a finished list it is begun when a mask is to be added.

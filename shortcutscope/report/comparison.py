@@ -73,8 +73,8 @@ def render_comparison(comparison: ComparisonRecord, *, page: bool = True, inside
     uid = "ssc" if page else f"ssc{next(_serial)}"
     report = summarize_comparison(comparison)
     template = environment().get_template("comparison.html")
-    drawn = draw_comparison(report, uid)
-    return template.render(report=report, figures=drawn, uid=uid, page=page, inside=inside)
+    markup = draw_comparison(report, uid)
+    return template.render(report=report, figures=markup, uid=uid, page=page, inside=inside)
 
 
 def write_comparison(comparison: ComparisonRecord, path: Path) -> Path:
@@ -145,7 +145,7 @@ def _rows(comparison: ComparisonRecord) -> list[dict[str, Any]]:
         for layer in network["layers"]
     }
     records = comparison.frame.to_dict("records")
-    known = {
+    by_key = {
         (r["table"], r["part"], r["metric"], r["detail"]): r for r in records if r["network"] == first
     }  # fmt: skip
     rows = []
@@ -153,7 +153,7 @@ def _rows(comparison: ComparisonRecord) -> list[dict[str, Any]]:
         detail = record["detail"]
         if record["part"] == "layer":
             detail = layers.get((record["network"], detail), detail)
-        old = known.get((record["table"], record["part"], record["metric"], detail), {})
+        old = by_key.get((record["table"], record["part"], record["metric"], detail), {})
         numbers = {
             k: number(record[k]) for k in ("value", "low", "high", "change", "change_low", "change_high")
         }
@@ -210,19 +210,19 @@ def _headline(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -
     """Whether the shortcut is gone, what that gained, and how many things got worse."""
     first, others = comparison.networks[0], comparison.networks[1:]
     worse = len(comparison.worse)
-    told = []
+    sentences = []
     if first["verdict"] is not None:
-        kept = [n["name"] for n in others if n["verdict"] == "shortcut"]
+        remaining = [n["name"] for n in others if n["verdict"] == "shortcut"]
         rid = [n["name"] for n in others if n["verdict"] not in ("shortcut", "not testable")]
         if first["verdict"] == "shortcut":
             if rid:
-                told.append(f"{comparison.concept} is no shortcut of {wording.listed(rid)} any more.")
-            if kept:
-                told.append(f"{comparison.concept} is still a shortcut of {wording.listed(kept)}.")
+                sentences.append(f"{comparison.concept} is no shortcut of {wording.listed(rid)} any more.")
+            if remaining:
+                sentences.append(f"{comparison.concept} is still a shortcut of {wording.listed(remaining)}.")
         else:
-            told.append(f"{comparison.concept} was not called a shortcut before: {first['verdict']}.")
-            if kept:
-                told.append(f"It is one of {wording.listed(kept)}.")
+            sentences.append(f"{comparison.concept} was not called a shortcut before: {first['verdict']}.")
+            if remaining:
+                sentences.append(f"It is one of {wording.listed(remaining)}.")
     main = comparison.settings.get("main")
     robust = [r for r in rows if _is_main(r, main, "robust_auroc") and r["value"] is not None]
     new = [r for r in robust if not r["first"]]
@@ -230,14 +230,14 @@ def _headline(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -
         best = max(new, key=lambda r: float(r["value"]))
         old = next(r["short_text"] for r in robust if r["first"])
         where = f" on the table {main}" if len(comparison.tables) > 1 else ""
-        told.append(
+        sentences.append(
             f"Robust AUROC{where}: {old} before, {best['short_text']} with {best['network']}"
             + (f", the best of {len(new)}." if len(new) > 1 else ".")
         )
     of = f"{comparison.compared} tested changes"
-    told.append(f"{worse} of {of} {'is' if worse == 1 else 'are'} for the worse." if worse else
+    sentences.append(f"{worse} of {of} {'is' if worse == 1 else 'are'} for the worse." if worse else
                 f"None of {of} is for the worse.")  # fmt: skip
-    return " ".join(told)
+    return " ".join(sentences)
 
 
 def _chance(comparison: ComparisonRecord) -> str:
@@ -272,12 +272,12 @@ def _facts(comparison: ComparisonRecord) -> list[dict[str, str]]:
 def _overview(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One line per network on the main table: what the field reports, and use at the decision layer."""
     main = comparison.settings.get("main")
-    shown = [m for m in OVERVIEW if any(_is_main(r, main, m) and r["value"] is not None for r in rows)]
+    metrics = [m for m in OVERVIEW if any(_is_main(r, main, m) and r["value"] is not None for r in rows)]
     lines = []
     for network in comparison.networks:
-        own = [r for r in rows if r["network"] == network["name"]]
-        cells = [next((r for r in own if _is_main(r, main, m)), None) for m in shown]
-        used = [r for r in own if r["part"] == "layer" and r["metric"] == "use"]
+        network_rows = [r for r in rows if r["network"] == network["name"]]
+        cells = [next((r for r in network_rows if _is_main(r, main, m)), None) for m in metrics]
+        used = [r for r in network_rows if r["part"] == "layer" and r["metric"] == "use"]
         decides = network["layers"][-1]["name"] if network["layers"] else None
         cells.append(next((r for r in used if r["detail"] == decides), None))
         verdict = network["verdict"]
@@ -286,9 +286,9 @@ def _overview(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -
     if not any(line["cells"][-1] for line in lines):
         for line in lines:
             line["cells"].pop()
-        headings = shown
+        headings = metrics
     else:
-        headings = [*shown, "use"]
+        headings = [*metrics, "use"]
     columns = [{"label": METRICS[m][0], "hint": METRICS[m][1]} for m in headings]
     return {"columns": columns, "lines": lines}
 
@@ -300,34 +300,38 @@ def _is_main(row: Mapping[str, Any], main: Any, metric: str) -> bool:
 def _metrics(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Per metric its rows by table, networks in the order given."""
     order = {n["name"]: k for k, n in enumerate(comparison.networks)}
-    made = []
+    groups = []
     for metric, (label, hint) in METRICS.items():
-        own = [r for r in rows if r["metric"] == metric and r["part"] in DRAWN and r["value"] is not None]
+        metric_rows = [
+            r for r in rows if r["metric"] == metric and r["part"] in DRAWN and r["value"] is not None
+        ]
         tables = []
         for table in comparison.tables:
-            here = sorted((r for r in own if r["table"] == table["name"]), key=lambda r: order[r["network"]])
+            here = sorted(
+                (r for r in metric_rows if r["table"] == table["name"]), key=lambda r: order[r["network"]]
+            )
             if here:
                 tables.append({"name": table["name"], "rows": here})
         if tables:
-            made.append({"metric": metric, "label": label, "hint": hint, "tables": tables})
-    return made
+            groups.append({"metric": metric, "label": label, "hint": hint, "tables": tables})
+    return groups
 
 
 def _layers(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Per new network its layers with availability and use, and those of the biased network."""
     first = biased_name(comparison)
-    own = {(r["network"], r["metric"], r["detail"]): r for r in rows if r["part"] == "layer"}
+    by_key = {(r["network"], r["metric"], r["detail"]): r for r in rows if r["part"] == "layer"}
 
     def curve(network: Mapping[str, Any], metric: str) -> list[Mapping[str, Any]]:
-        listed = [own.get((network["name"], metric, layer["name"])) for layer in network["layers"]]
-        return [r for r in listed if r is not None]
+        layer_rows = [by_key.get((network["name"], metric, layer["name"])) for layer in network["layers"]]
+        return [r for r in layer_rows if r is not None]
 
-    made = []
+    entries = []
     for network in comparison.networks[1:]:
         old = next(n for n in comparison.networks if n["name"] == first)
         if not network["layers"] or not any(r["value"] is not None for r in curve(network, "use")):
             continue
-        made.append(
+        entries.append(
             {
                 "name": network["name"],
                 "same": [x["before"] for x in network["layers"]] == [x["name"] for x in old["layers"]],
@@ -339,7 +343,7 @@ def _layers(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> 
                 },
             }
         )
-    return made
+    return entries
 
 
 def _missing(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

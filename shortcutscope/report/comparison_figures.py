@@ -27,8 +27,8 @@ def metric_dots(metric: Mapping[str, Any], name: str) -> Markup:
     n_rows = sum(len(table["rows"]) for table in tables)
     titled = len(tables) > 1
     lines = n_rows + titled * len(tables)
-    drawn = figure(4.9, 0.62 + 0.2 * lines)
-    ax = drawn.subplots()
+    picture = figure(4.9, 0.62 + 0.2 * lines)
+    ax = picture.subplots()
     place, ticks, names = 0.0, [], []
     for table in tables:
         if titled:
@@ -56,13 +56,13 @@ def metric_dots(metric: Mapping[str, Any], name: str) -> Markup:
         if value in headings:
             text.set_fontweight("bold")
     _room(ax, [row for table in tables for row in table["rows"]], zero=metric["metric"] == "delta_tpr")
-    return to_svg(drawn, name, f"{metric['label']} of every network with its interval, by table")
+    return to_svg(picture, name, f"{metric['label']} of every network with its interval, by table")
 
 
 def layer_lines(network: Mapping[str, Any], name: str) -> Markup:
     """Use and availability per layer, of the biased network and of a new one."""
-    drawn = figure(9.2, 2.5)
-    use, availability = drawn.subplots(1, 2)
+    picture = figure(9.2, 2.5)
+    use, availability = picture.subplots(1, 2)
     for ax, metric, title in (
         (use, "use", f"Use (U), before and {_short(network['name'])}"),
         (availability, "availability", "Availability (AUROC)"),
@@ -84,7 +84,7 @@ def layer_lines(network: Mapping[str, Any], name: str) -> Markup:
     availability.set_ylim(min(bottom, 0.45), 1.02)
     _legend(use, network["name"])
     label = f"Use and availability per layer before and in {network['name']}"
-    return to_svg(drawn, name, label)
+    return to_svg(picture, name, label)
 
 
 def _dot(ax: Axes, row: Mapping[str, Any], place: float) -> None:
@@ -97,8 +97,8 @@ def _dot(ax: Axes, row: Mapping[str, Any], place: float) -> None:
 
 def _room(ax: Axes, rows: Sequence[Mapping[str, Any]], *, zero: bool) -> None:
     """The part of the scale that holds all intervals; shares keep 0 or 1 where they come near it."""
-    known = [row[k] for row in rows for k in ("value", "low", "high") if row[k] is not None]
-    low, high = min(known), max(known)
+    limits = [row[k] for row in rows for k in ("value", "low", "high") if row[k] is not None]
+    low, high = min(limits), max(limits)
     pad = max(0.06 * (high - low), 0.02)
     if zero:
         ax.axvline(0, color=MUTED, linewidth=0.8)
@@ -127,8 +127,8 @@ def _legend(ax: Axes, name: str) -> None:
         Line2D([], [], color=ORANGE, marker="s", markersize=3.5, linestyle=(0, (4, 2)), label="before"),
         Line2D([], [], color=BLUE, marker="o", markersize=3.5, label=_short(name)),
     ]
-    drawn = ax.legend(handles=handles, frameon=False, fontsize=FONT_SIZE, handlelength=2.4)
-    for text in drawn.get_texts():
+    legend = ax.legend(handles=handles, frameon=False, fontsize=FONT_SIZE, handlelength=2.4)
+    for text in legend.get_texts():
         text.set_color(INK)
 
 

@@ -39,19 +39,19 @@ def draw_embedding(
     title
         Above the picture.
     """
-    shown = Figure(figsize=(6.4, 4.6), layout="constrained")
-    FigureCanvasAgg(shown)
-    ax = shown.subplots()
-    known = np.full(len(points), np.nan) if values is None else np.asarray(values, float)
-    sides = {WITHOUT: known == 0, WITH: known == 1, UNKNOWN: np.isnan(known)}
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    concept = np.full(len(points), np.nan) if values is None else np.asarray(values, float)
+    sides = {WITHOUT: concept == 0, WITH: concept == 1, UNKNOWN: np.isnan(concept)}
     for k, label in enumerate(np.unique(labels)):
         name = classes[int(label)] if 0 <= int(label) < len(classes) else f"class {label}"
         for side, member in sides.items():
-            chosen = member & (labels == label)
-            if chosen.any():
+            rows = member & (labels == label)
+            if rows.any():
                 ax.scatter(
-                    points[chosen, 0],
-                    points[chosen, 1],
+                    points[rows, 0],
+                    points[rows, 1],
                     s=16,
                     marker=MARKERS[side],
                     color=COLOURS[k % len(COLOURS)],
@@ -65,4 +65,4 @@ def draw_embedding(
     ax.annotate(
         "neighbours mean something, distances nothing", (0.01, 0.01), xycoords="axes fraction", fontsize=6.5
     )
-    return shown
+    return figure

@@ -45,8 +45,8 @@ def availability_heatmap(heatmaps: Mapping[str, Any], name: str) -> Markup:
     with np.errstate(invalid="ignore"):
         silent = np.isfinite(null) & (values <= null)
     norm = Normalize(0.5, 1.0)
-    known = null[np.isfinite(null)]
-    marks = [(float(np.median(known)), "null 95 %")] if known.size else []
+    finite = null[np.isfinite(null)]
+    marks = [(float(np.median(finite)), "null 95 %")] if finite.size else []
     label = "Heat map of the availability of every concept at every layer, as AUROC"
     return _heatmap(
         heatmaps, values, silent, AVAILABILITY, norm, marks, [0.5, 0.75, 1.0], "AUROC", name, label
@@ -86,8 +86,8 @@ def _heatmap(
     rows, columns = values.shape
     names = [_short(concept, 26) for concept in heatmaps["concepts"]]
     cell = float(np.clip(6.4 / columns, 0.16, 0.62))
-    drawn = figure(1.1 + 0.062 * max(map(len, names)) + cell * columns + 0.7, 0.95 + 0.3 * rows)
-    ax, bar = drawn.subplots(1, 2, width_ratios=[cell * columns, 0.12])
+    picture = figure(1.1 + 0.062 * max(map(len, names)) + cell * columns + 0.7, 0.95 + 0.3 * rows)
+    ax, bar = picture.subplots(1, 2, width_ratios=[cell * columns, 0.12])
     numbered = values.size <= MAX_NUMBERED and cell >= 0.3
     for (row, column), value in np.ndenumerate(values):
         box = (column + 0.03, row + 0.04)
@@ -108,7 +108,7 @@ def _heatmap(
     ax.tick_params(axis="y", colors=INK)
     ax.spines[["left", "bottom"]].set_visible(False)
     _colour_bar(bar, colours, norm, ticks, marks, unit)
-    return to_svg(drawn, name, label)
+    return to_svg(picture, name, label)
 
 
 def _hatch(ax: Axes, cells: np.ndarray[Any, Any]) -> None:
@@ -147,8 +147,8 @@ def _colour_bar(
 def availability_curve(finding: Mapping[str, Any], name: str) -> Markup:
     """AUROC over depth with its interval, and the band of the permuted concept."""
     curves = finding["curves"]
-    drawn = figure(4.6, 2.3)
-    ax = drawn.subplots()
+    picture = figure(4.6, 2.3)
+    ax = picture.subplots()
     x = np.arange(len(curves["layers"]), dtype=float)
     auroc, low, high = (_vector(curves[k]) for k in ("auroc", "auroc_low", "auroc_high"))
     null_mean, null_high = _vector(curves["null_mean"]), _vector(curves["null_high"])
@@ -161,14 +161,14 @@ def availability_curve(finding: Mapping[str, Any], name: str) -> Markup:
     bottom = min(0.45, float(np.nanmin(values)) - 0.02) if np.isfinite(values).any() else 0.45
     ax.set(ylim=(max(bottom, 0.0), 1.02))
     _depth_axis(ax, curves["layers"], "Availability (AUROC)")
-    return to_svg(drawn, name, f"Availability of {finding['name']} over the depth of the network")
+    return to_svg(picture, name, f"Availability of {finding['name']} over the depth of the network")
 
 
 def use_curve(finding: Mapping[str, Any], name: str) -> Markup:
     """Use over depth with its interval, between the lines of the threshold."""
     curves, threshold = finding["curves"], finding["used"]["threshold"]
-    drawn = figure(4.6, 2.3)
-    ax = drawn.subplots()
+    picture = figure(4.6, 2.3)
+    ax = picture.subplots()
     x = np.arange(len(curves["layers"]), dtype=float)
     use, low, high = (_vector(curves[k]) for k in ("use", "use_low", "use_high"))
     ax.axhline(0, color=LINE, linewidth=0.8)
@@ -180,21 +180,21 @@ def use_curve(finding: Mapping[str, Any], name: str) -> Markup:
     ax.fill_between(x, low, high, color=ORANGE, alpha=0.2, linewidth=0)
     ax.plot(x, use, color=ORANGE, linewidth=1.6, marker="s", markersize=3)
     _depth_axis(ax, curves["layers"], "Use (U)")
-    return to_svg(drawn, name, f"Use of {finding['name']} over the depth of the network")
+    return to_svg(picture, name, f"Use of {finding['name']} over the depth of the network")
 
 
 def cell_map(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
     """AUROC of the concept in each cell of the image; one scale from .5 to 1 for every finding."""
     values = _array(extent["cell_map"])
-    drawn = figure(2.5, 2.1 if len(values) > 1 else 0.9)
-    ax, bar = drawn.subplots(1, 2, width_ratios=[1, 0.06])
+    picture = figure(2.5, 2.1 if len(values) > 1 else 0.9)
+    ax, bar = picture.subplots(1, 2, width_ratios=[1, 0.06])
     _cells(ax, values, (0, values.shape[1], 0, values.shape[0]))
     if len(values) == 1:  # a row of square cells would be a thin line
         ax.set_aspect("auto")
     ax.set_axis_off()
     _colour_bar(bar, AVAILABILITY, Normalize(0.5, 1.0), [0.5, 0.75, 1.0], [], "AUROC")
     return to_svg(
-        drawn,
+        picture,
         name,
         f"Where in the {_kind(extent)} {concept} can be read: AUROC in each of "
         f"{int(np.isfinite(values).sum())} cells",
@@ -206,25 +206,25 @@ def layer_maps(extent: Mapping[str, Any], name: str, concept: str) -> Markup | N
     maps = [layer for layer in extent["layers"] if layer["cell_map"] is not None]
     if not maps:
         return None
-    chosen = np.unique(np.linspace(0, len(maps) - 1, MAX_LAYER_MAPS).round().astype(int))
-    drawn = figure(0.92 * len(chosen), 1.1)
-    ax = drawn.subplots()
+    indices = np.unique(np.linspace(0, len(maps) - 1, MAX_LAYER_MAPS).round().astype(int))
+    picture = figure(0.92 * len(indices), 1.1)
+    ax = picture.subplots()
     # All on one set of axes: an axes object each would take most of the time of a report.
-    for place, i in enumerate(chosen):
-        left = 1.08 * place
-        _cells(ax, _array(maps[i]["cell_map"]), (left, left + 1, 0, 1))
-        ax.text(left + 0.5, 1.06, _tail(maps[i]["layer"], 12), ha="center", size=SMALL, color=MUTED)
-    ax.set(xlim=(-0.02, 1.08 * len(chosen) - 0.06), ylim=(-0.02, 1.2))
+    for place, i in enumerate(indices):
+        x = 1.08 * place
+        _cells(ax, _array(maps[i]["cell_map"]), (x, x + 1, 0, 1))
+        ax.text(x + 0.5, 1.06, _tail(maps[i]["layer"], 12), ha="center", size=SMALL, color=MUTED)
+    ax.set(xlim=(-0.02, 1.08 * len(indices) - 0.06), ylim=(-0.02, 1.2))
     ax.set_axis_off()
     return to_svg(
-        drawn, name, f"How layers of the network see {concept}: AUROC per cell of the {_kind(extent)}"
+        picture, name, f"How layers of the network see {concept}: AUROC per cell of the {_kind(extent)}"
     )
 
 
 def _cells(ax: Axes, values: FloatArray, extent: tuple[float, float, float, float]) -> None:
     """A map of cells in a frame; unknown cells stay empty."""
-    shown = np.ma.masked_invalid(values)
-    ax.imshow(shown, cmap=AVAILABILITY, vmin=0.5, vmax=1.0, interpolation="none", extent=extent)
+    cells = np.ma.masked_invalid(values)
+    ax.imshow(cells, cmap=AVAILABILITY, vmin=0.5, vmax=1.0, interpolation="none", extent=extent)
     left, right, low, high = extent
     frame = Rectangle((left, low), right - left, high - low, fill=False, edgecolor=LINE, linewidth=0.8)
     ax.add_patch(frame)
@@ -237,8 +237,8 @@ def _kind(extent: Mapping[str, Any]) -> str:
 
 def extent_zones(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
     """The share of lit cells with its interval, against the zones of the verdict."""
-    drawn = figure(4.6, 0.95)
-    ax = drawn.subplots()
+    picture = figure(4.6, 0.95)
+    ax = picture.subplots()
     zones = extent["zones"]
     if zones is not None:
         low, high = zones["localized_below"], zones["diffuse_above"]
@@ -263,7 +263,7 @@ def extent_zones(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
     restrain(ax, grid=False)
     ax.spines["left"].set_visible(False)
     return to_svg(
-        drawn,
+        picture,
         name,
         f"Share of {_kind(extent)} cells that know {concept}, against the limits of the extent verdict",
     )
@@ -274,8 +274,8 @@ def lit_curve(extent: Mapping[str, Any], name: str, concept: str) -> Markup | No
     layers = [layer for layer in extent["layers"] if layer["statistic"] is not None]
     if len(layers) < 2:
         return None
-    drawn = figure(4.6, 2.0)
-    ax = drawn.subplots()
+    picture = figure(4.6, 2.0)
+    ax = picture.subplots()
     if extent["zones"] is not None:
         ax.axhspan(
             extent["zones"]["localized_below"],
@@ -295,20 +295,20 @@ def lit_curve(extent: Mapping[str, Any], name: str, concept: str) -> Markup | No
     ax.set(ylim=(0, 1.0))
     ax.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
     _depth_axis(ax, [layer["layer"] for layer in layers], "Lit cells per layer")
-    return to_svg(drawn, name, f"Share of cells that know {concept} at each layer of the network")
+    return to_svg(picture, name, f"Share of cells that know {concept} at each layer of the network")
 
 
 def relevance_bar(top: float, name: str) -> Markup:
     """The one scale that all maps of a gallery share."""
-    drawn = figure(2.9, 0.42)
-    ax = drawn.subplots()
+    picture = figure(2.9, 0.42)
+    ax = picture.subplots()
     ramp = DIVERGING(np.linspace(0, 1, 64))[None]
     ax.imshow(ramp, extent=(-1, 1, 0, 1), aspect="auto", interpolation="none")
     ax.set(xlim=(-1, 1), ylim=(0, 1), yticks=[])
     ax.set_xticks([-1, 0, 1], [f"−{top:.2g}", "0", f"+{top:.2g}"])
     restrain(ax, grid=False)
     ax.spines[:].set_visible(False)
-    return to_svg(drawn, name, f"Colour scale of relevance from minus to plus {top:.2g}")
+    return to_svg(picture, name, f"Colour scale of relevance from minus to plus {top:.2g}")
 
 
 def _depth_axis(ax: Axes, layers: Sequence[str], title: str) -> None:
@@ -335,9 +335,9 @@ def _layer_ticks(ax: Axes, layers: Sequence[str], offset: float, room: float) ->
 
 def _note_last(ax: Axes, x: FloatArray, line: FloatArray, text: str) -> None:
     """Label a line at its last point, above it and inside the axes."""
-    known = np.flatnonzero(np.isfinite(line))
-    if known.size:
-        place = (float(x[known[-1]]), float(line[known[-1]]))
+    finite = np.flatnonzero(np.isfinite(line))
+    if finite.size:
+        place = (float(x[finite[-1]]), float(line[finite[-1]]))
         ax.annotate(
             text, place, (0, 2), textcoords="offset points", ha="right", va="bottom", size=SMALL, color=MUTED
         )

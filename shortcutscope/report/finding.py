@@ -186,12 +186,12 @@ def _association(finding: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
 def _power(finding: Mapping[str, Any]) -> dict[str, Any]:
     power = mapping(finding.get("power"))
     values = {key: number(power.get(key)) for key in CORRELATIONS}
-    known = any(v is not None for v in values.values())
+    any_value = any(v is not None for v in values.values())
     return {
         "sentence": wording.power_sentence(finding),
         "smallest": wording.decimal(number(power.get("smallest_effect"))),
         "rows": [{"label": k, "value": v, "text": wording.percent(v)} for k, v in values.items()]
-        if known
+        if any_value
         else [],
     }
 
@@ -238,8 +238,8 @@ def _extent(finding: Mapping[str, Any], zones: Mapping[str, float] | None, files
     extent = str(finding.get("extent") or "undetermined")
     kind = KINDS.get(_axes(evidence.get("cell_map")), "image")
     by_layer = {str(k): mapping(v) for k, v in mapping(evidence.get("layers")).items()}
-    listed = [str(mapping(x).get("name")) for x in files.run.get("layers") or []]
-    order = [x for x in listed if x in by_layer] + [x for x in by_layer if x not in listed]
+    names = [str(mapping(x).get("name")) for x in files.run.get("layers") or []]
+    order = [x for x in names if x in by_layer] + [x for x in by_layer if x not in names]
     layers = [
         {
             "layer": name,
@@ -271,10 +271,10 @@ def _sentence(text: Any) -> str:
 
 
 def _participation(values: Mapping[str, Any]) -> list[dict[str, str]]:
-    known = {str(k): v for k, raw in values.items() if (v := number(raw)) is not None}
+    numbers = {str(k): v for k, raw in values.items() if (v := number(raw)) is not None}
     return [
         {"label": k.replace("present=", "present:\u00a0"), "text": wording.decimal(v, 3)}
-        for k, v in known.items()
+        for k, v in numbers.items()
     ]
 
 
@@ -312,5 +312,5 @@ def _laid_out(slices: Sequence[Any]) -> list[list[Any]] | None:
     for k, one in enumerate(values):
         top, left = k // columns * height, k % columns * width
         laid[top : top + height - 1, left : left + width - 1] = one
-    drawn: list[list[Any]] = laid[:-1, :-1].tolist()
-    return drawn
+    rows: list[list[Any]] = laid[:-1, :-1].tolist()
+    return rows

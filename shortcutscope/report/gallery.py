@@ -130,8 +130,8 @@ def behind(picture: Array, relevance: Array, top: float) -> Array:
     )
     colour, opacity = _coloured(np.asarray(along)[leads], top)
     paper = 255 * (1 - opacity) + colour * opacity
-    drawn: Array = np.round(paper * (picture.mean(-1, keepdims=True) / 255)).astype(np.uint8)
-    return drawn
+    blend: Array = np.round(paper * (picture.mean(-1, keepdims=True) / 255)).astype(np.uint8)
+    return blend
 
 
 def _coloured(relevance: Array, top: float) -> tuple[Array, Array]:
@@ -143,13 +143,13 @@ def _coloured(relevance: Array, top: float) -> tuple[Array, Array]:
 def data_uri(picture: Array, *, lossless: bool = False) -> str:
     """A small picture without loss (noise can be the very thing to see), a larger one as fine JPEG."""
     buffer = io.BytesIO()
-    drawn = Image.fromarray(picture)
+    image = Image.fromarray(picture)
     if (picture == picture[..., :1]).all():
-        drawn = drawn.convert("L")
-    if lossless or max(drawn.size) <= 96:
-        drawn.save(buffer, "PNG", optimize=True)
+        image = image.convert("L")
+    if lossless or max(image.size) <= 96:
+        image.save(buffer, "PNG", optimize=True)
         kind = "png"
     else:
-        drawn.save(buffer, "JPEG", quality=88, subsampling=0)
+        image.save(buffer, "JPEG", quality=88, subsampling=0)
         kind = "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

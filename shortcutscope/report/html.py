@@ -65,8 +65,8 @@ def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
 
 def _render(template: str, run_dir: str | Path, *, uid: str, page: bool) -> str:
     report = summarize(run_dir)
-    made = environment().get_template(template)
-    return made.render(
+    page_template = environment().get_template(template)
+    return page_template.render(
         report=report, figures=draw(report, uid), compared=_compared(Path(run_dir)), uid=uid, page=page
     )
 
@@ -106,23 +106,23 @@ def draw(report: Mapping[str, Any], uid: str) -> dict[str, Any]:
 
 def draw_finding(finding: Mapping[str, Any], uid: str) -> dict[str, Markup | dict[str, Any] | None]:
     """Figures of one finding; what was not measured is not drawn."""
-    drawn: dict[str, Markup | dict[str, Any] | None] = dict.fromkeys(FINDING_FIGURES)
+    markup: dict[str, Markup | dict[str, Any] | None] = dict.fromkeys(FINDING_FIGURES)
     if not finding["drawn"]:
-        return drawn
+        return markup
     curves, extent, concept = finding["curves"], finding["extent"], finding["name"]
     if any(v is not None for v in curves["auroc"]):
-        drawn["availability"] = figures.availability_curve(finding, f"{uid}-availability")
+        markup["availability"] = figures.availability_curve(finding, f"{uid}-availability")
     if any(v is not None for v in curves["use"]):
-        drawn["use"] = figures.use_curve(finding, f"{uid}-use")
+        markup["use"] = figures.use_curve(finding, f"{uid}-use")
     if extent["cell_map"] is not None:
-        drawn["cell_map"] = figures.cell_map(extent, f"{uid}-cells", concept)
+        markup["cell_map"] = figures.cell_map(extent, f"{uid}-cells", concept)
     if extent["statistic"] is not None:
-        drawn["zones"] = figures.extent_zones(extent, f"{uid}-zones", concept)
-    drawn["lit"] = figures.lit_curve(extent, f"{uid}-lit", concept)
-    drawn["layer_maps"] = figures.layer_maps(extent, f"{uid}-layers", concept)
+        markup["zones"] = figures.extent_zones(extent, f"{uid}-zones", concept)
+    markup["lit"] = figures.lit_curve(extent, f"{uid}-lit", concept)
+    markup["layer_maps"] = figures.layer_maps(extent, f"{uid}-layers", concept)
     if finding["gallery"] is not None:
         gallery = read_gallery(Path(finding["gallery"]))
         top = gallery["top"]
         bar = None if top is None else figures.relevance_bar(top, f"{uid}-relevance")
-        drawn["gallery"] = {**gallery, "bar": bar}
-    return drawn
+        markup["gallery"] = {**gallery, "bar": bar}
+    return markup

@@ -67,20 +67,20 @@ def draw_overlays(
     """
     if columns < 1:
         raise InputError(f"columns must be at least 1, not {columns}")
-    chosen = _spread(masks, table) if samples is None else [str(name) for name in samples]
-    if not 0 < len(chosen) <= MAX_PICTURES:
-        raise InputError(f"{len(chosen)} masks are to be drawn; a figure holds 1 to {MAX_PICTURES}")
-    rows, columns = -(-len(chosen) // columns), min(columns, len(chosen))
-    signals = any(masks.entry(name).kind == "signal" for name in chosen)
+    names = _spread(masks, table) if samples is None else [str(name) for name in samples]
+    if not 0 < len(names) <= MAX_PICTURES:
+        raise InputError(f"{len(names)} masks are to be drawn; a figure holds 1 to {MAX_PICTURES}")
+    rows, columns = -(-len(names) // columns), min(columns, len(names))
+    signals = any(masks.entry(name).kind == "signal" for name in names)
     inches = INCHES * (SIGNAL_FACTOR if signals else 1)
     figure = Figure(figsize=(inches * columns + 0.7, (inches + CAPTION) * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     coloured = signals
-    for ax, shown in zip(axes.flat, mask_pictures(masks, table, chosen), strict=False):
-        _draw(ax, shown)
-        coloured |= shown.picture.ndim == 3
+    for ax, picture in zip(axes.flat, mask_pictures(masks, table, names), strict=False):
+        _draw(ax, picture)
+        coloured |= picture.picture.ndim == 3
     figure.suptitle(masks.name, fontsize=9, parse_math=False)
     if not coloured:
         bar = figure.colorbar(
@@ -121,39 +121,39 @@ def draw_areas(masks: MaskSet, bins: int = 20) -> Figure:
 
 def _spread(masks: MaskSet, table: ImageTable) -> list[str]:
     there = set(table.frame["sample_id"].astype(str))
-    drawn = [entry for entry in masks.entries if not entry.empty and entry.sample_id in there]
-    drawn.sort(key=lambda entry: -(entry.confidence or 0.0))
-    places = np.linspace(0, len(drawn) - 1, min(COUNT, len(drawn))).round().astype(int)
-    return [drawn[k].sample_id for k in places]
+    entries = [entry for entry in masks.entries if not entry.empty and entry.sample_id in there]
+    entries.sort(key=lambda entry: -(entry.confidence or 0.0))
+    places = np.linspace(0, len(entries) - 1, min(COUNT, len(entries))).round().astype(int)
+    return [entries[k].sample_id for k in places]
 
 
-def _draw(ax: Axes, shown: MaskPicture) -> None:
-    height, width = shown.size
+def _draw(ax: Axes, picture: MaskPicture) -> None:
+    height, width = picture.size
     ax.imshow(
-        shown.picture,
+        picture.picture,
         cmap="gray",
         vmin=0,
         vmax=255,
         extent=(0, width, height, 0),
-        interpolation="antialiased" if shown.entry.kind == "signal" else "nearest",
+        interpolation="antialiased" if picture.entry.kind == "signal" else "nearest",
     )
     # A square for each, so that oblong images stand in line and captions have room.
     half = max(height, width) / 2
     ax.set(xlim=(width / 2 - half, width / 2 + half), ylim=(height / 2 + half, height / 2 - half))
-    if shown.outline:
-        closed = [np.vstack([points, points[:1]]) for points in shown.outline]
+    if picture.outline:
+        closed = [np.vstack([points, points[:1]]) for points in picture.outline]
         path = Path.make_compound_path(*(Path(points, closed=True) for points in closed))
         halo = [Stroke(linewidth=2.2, foreground="black"), Normal()]
         ax.add_patch(PathPatch(path, facecolor=to_rgba(COLOUR, FILL), edgecolor="none"))
         ax.add_patch(PathPatch(path, fill=False, edgecolor=COLOUR, linewidth=1, path_effects=halo))
-    name = shown.entry.sample_id
+    name = picture.entry.sample_id
     name = name if len(name) <= LONGEST else f"…{name[-LONGEST + 1 :]}"
-    ax.set_title("\n".join([name, *_lines(shown)]), fontsize=6, pad=2, parse_math=False)
+    ax.set_title("\n".join([name, *_lines(picture)]), fontsize=6, pad=2, parse_math=False)
 
 
-def _lines(shown: MaskPicture) -> list[str]:
-    answer = {True: ["accepted"], False: ["rejected"], None: []}[shown.entry.accepted]
-    return [", ".join([*shown.words[:1], *answer]), ", ".join(shown.words[1:])]
+def _lines(picture: MaskPicture) -> list[str]:
+    answer = {True: ["accepted"], False: ["rejected"], None: []}[picture.entry.accepted]
+    return [", ".join([*picture.words[:1], *answer]), ", ".join(picture.words[1:])]
 
 
 def _draw_histogram(ax: Axes, masks: MaskSet, bins: int) -> None:
@@ -177,9 +177,9 @@ def _draw_mean(ax: Axes, masks: MaskSet, mean: np.ndarray) -> None:
     """The mean in the frame that the image of median shape has."""
     drawn_masks = [entry for entry in masks.entries if not entry.empty]
     shapes = [1.0 if e.kind == "signal" else e.size[-2] / e.size[-1] for e in drawn_masks]
-    drawn = ax.imshow(mean, cmap="cividis", vmin=0, extent=(0, 1, 1, 0), aspect=float(np.median(shapes)))
+    image = ax.imshow(mean, cmap="cividis", vmin=0, extent=(0, 1, 1, 0), aspect=float(np.median(shapes)))
     ax.set_title("share of them that cover a place", fontsize=8)
     ax.set_xticks([])
     ax.set_yticks([])
-    bar = ax.figure.colorbar(drawn, ax=ax, format=PercentFormatter(1.0, decimals=0))
+    bar = ax.figure.colorbar(image, ax=ax, format=PercentFormatter(1.0, decimals=0))
     bar.ax.tick_params(labelsize=7)

@@ -113,11 +113,11 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
 def _strip(findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Cards that are shown at once, the rest, and what the rest holds."""
     shortcuts = sum(f["kind"] == "shortcut" for f in findings)
-    shown = max(MAX_CARDS, shortcuts)
-    folded = findings[shown:]
+    n_cards = max(MAX_CARDS, shortcuts)
+    folded = findings[n_cards:]
     kinds = dict.fromkeys(f["label"] for f in folded)
-    held = wording.listed([f"{sum(f['label'] == k for f in folded)} {k.lower()}" for k in kinds])
-    return {"cards": findings[:shown], "folded": folded, "folded_text": f"{len(folded)} more: {held}"}
+    rest = wording.listed([f"{sum(f['label'] == k for f in folded)} {k.lower()}" for k in kinds])
+    return {"cards": findings[:n_cards], "folded": folded, "folded_text": f"{len(folded)} more: {rest}"}
 
 
 def extent_zones(run: Mapping[str, Any]) -> dict[str, float] | None:
@@ -127,8 +127,8 @@ def extent_zones(run: Mapping[str, Any]) -> dict[str, float] | None:
     if low is None or high is None:
         return None
     zones = {"localized_below": low, "diffuse_above": high}
-    lit = number(limits.get("lit_above"))
-    return zones if lit is None else {**zones, "lit_above": lit}
+    limit = number(limits.get("lit_above"))
+    return zones if limit is None else {**zones, "lit_above": limit}
 
 
 def _title(run: Mapping[str, Any]) -> str:
@@ -173,10 +173,10 @@ def _gallery_warning(run: Mapping[str, Any]) -> list[str]:
 
 
 def _performance(run: Mapping[str, Any]) -> list[dict[str, Any]]:
-    measured = mapping(run.get("performance"))
+    metrics = mapping(run.get("performance"))
     rows = []
     for key, (label, hint) in PERFORMANCE.items():
-        value = number(measured.get(key))
+        value = number(metrics.get(key))
         if value is not None:
             rows.append(
                 {"key": key, "label": label, "hint": hint, "value": value, "text": wording.decimal(value, 3)}
@@ -186,38 +186,38 @@ def _performance(run: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _layer_names(files: RunFiles) -> list[str]:
     """Layers from input to output."""
-    listed = [str(layer["name"]) for layer in files.run.get("layers") or [] if mapping(layer).get("name")]
-    return listed or list(dict.fromkeys(map(str, files.profile["layer"])))
+    names = [str(layer["name"]) for layer in files.run.get("layers") or [] if mapping(layer).get("name")]
+    return names or list(dict.fromkeys(map(str, files.profile["layer"])))
 
 
 def _heatmaps(files: RunFiles, findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Concepts x layers, with each cell's own null; cells without a measurement are None."""
     tested = [f for f in findings if f["curves"]["layers"]]
-    shown = tested[:MAX_DRAWN]
+    selection = tested[:MAX_DRAWN]
     layers = _layer_names(files)
 
     def grid(key: str) -> list[list[float | None]]:
         rows = []
-        for finding in shown:
+        for finding in selection:
             curves = finding["curves"]
-            known = dict(zip(curves["layers"], curves[key], strict=True))
-            rows.append([known.get(layer) for layer in layers])
+            by_layer = dict(zip(curves["layers"], curves[key], strict=True))
+            rows.append([by_layer.get(layer) for layer in layers])
         return rows
 
-    thresholds = [f["used"]["threshold"] for f in shown if f["used"]["threshold"] is not None]
+    thresholds = [f["used"]["threshold"] for f in selection if f["used"]["threshold"] is not None]
     return {
-        "concepts": [f["name"] for f in shown],
+        "concepts": [f["name"] for f in selection],
         "layers": layers,
         "auroc": grid("auroc"),
         "null_high": grid("null_high"),
         "use": grid("use"),
         "threshold": max(thresholds) if thresholds else None,
-        "note": _cap(len(shown), len(tested), "tested concepts", "the profile table lists more"),
+        "note": _cap(len(selection), len(tested), "tested concepts", "the profile table lists more"),
     }
 
 
-def _cap(shown: int, total: int, what: str, rest: str) -> str:
-    return "" if shown == total else f"Showing the first {shown} of {total} {what}; {rest}."
+def _cap(count: int, total: int, what: str, rest: str) -> str:
+    return "" if count == total else f"Showing the first {count} of {total} {what}; {rest}."
 
 
 def _profile(files: RunFiles) -> dict[str, Any]:
@@ -265,7 +265,7 @@ def _scores(run: Mapping[str, Any]) -> str | None:
 def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
     model, data = mapping(run.get("model")), mapping(run.get("data"))
     value_range = interval(data.get("value_range"))
-    made = [
+    facts = [
         ("shortcutscope", run.get("version")),
         ("Created", run.get("created")),
         ("Device", run.get("device")),
@@ -279,7 +279,7 @@ def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
     seconds = {name: number(stage.get("seconds")) for name, stage in stages.items()}
     return {
         "command": str(run.get("command") or ""),
-        "made": [{"label": k, "value": str(v)} for k, v in made if v not in (None, "")],
+        "made": [{"label": k, "value": str(v)} for k, v in facts if v not in (None, "")],
         "fingerprints": [
             {"label": label, "short": str(value)[:12], "full": str(value)}
             for label, value in (("Model", model.get("fingerprint")), ("Data", data.get("fingerprint")))

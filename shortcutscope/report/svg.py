@@ -37,10 +37,10 @@ PIXELS_PER_POINT = 96 / 72
 
 def figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches, made without pyplot's global state."""
-    drawn = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(drawn)
-    drawn.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr, call-arg]
-    return drawn
+    picture = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(picture)
+    picture.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr, call-arg]
+    return picture
 
 
 def restrain(ax: Axes, *, grid: bool = True) -> None:
@@ -56,19 +56,19 @@ def restrain(ax: Axes, *, grid: bool = True) -> None:
     ax.patch.set_visible(False)
 
 
-def to_svg(drawn: Figure, name: str, label: str) -> Markup:
+def to_svg(picture: Figure, name: str, label: str) -> Markup:
     """Render a figure for a page.
 
     Parameters
     ----------
-    drawn : Figure
+    picture : Figure
         Drawn with the placeholder colours of this module.
     name : str
         Unique on the page: prefixes every id, since all figures share one document.
     label : str
         What a screen reader says in place of the picture.
     """
-    for text in drawn.findobj(matplotlib.text.Text):
+    for text in picture.findobj(matplotlib.text.Text):
         text.set_parse_math(False)  # a concept named "$x$" is a name, not a formula
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -81,8 +81,8 @@ def to_svg(drawn: Figure, name: str, label: str) -> Markup:
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # The page's font has the glyph, or the reader's machine does; ours only measures the text.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
-        drawn.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return Markup(_adapt(buffer.getvalue(), name, label, drawn.get_figwidth()))
+        picture.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    return Markup(_adapt(buffer.getvalue(), name, label, picture.get_figwidth()))
 
 
 def _adapt(svg: str, name: str, label: str, inches: float) -> str:

@@ -87,8 +87,8 @@ def count(value: Any) -> str:
     >>> count(11177538)
     '11\u202f177\u202f538'
     """
-    known = number(value)
-    return MISSING if known is None else f"{int(known):,}".replace(",", "\u202f")
+    parsed = number(value)
+    return MISSING if parsed is None else f"{int(parsed):,}".replace(",", "\u202f")
 
 
 def duration(seconds: float | None) -> str:
@@ -123,7 +123,7 @@ def headline(findings: Sequence[Mapping[str, Any]]) -> str:
     """What the audit found, in one or two sentences."""
     tested = [f for f in findings if f.get("verdict") != "not testable"]
     shortcuts = [str(f["name"]) for f in tested if f.get("verdict") == "shortcut"]
-    left = len(findings) - len(tested)
+    n_untested = len(findings) - len(tested)
     if not tested:
         text = "No concept could be tested on these data"
     elif not shortcuts:
@@ -131,14 +131,14 @@ def headline(findings: Sequence[Mapping[str, Any]]) -> str:
         text = "The tested concept is no shortcut of this model" if len(tested) == 1 else text
     else:
         verb, noun = ("is a", "shortcut") if len(shortcuts) == 1 else ("are", "shortcuts")
-        named = listed(shortcuts) if len(shortcuts) <= 4 else f"{listed(shortcuts[:3])} and others"
+        names = listed(shortcuts) if len(shortcuts) <= 4 else f"{listed(shortcuts[:3])} and others"
         of = (
             "the only tested concept"
             if len(tested) == 1
             else f"{len(shortcuts)} of {len(tested)} tested concepts"
         )
-        text = f"{of[0].upper()}{of[1:]} {verb} {noun}: {named}"
-    return f"{text}." + (f" {left} more could not be tested." if left and tested else "")
+        text = f"{of[0].upper()}{of[1:]} {verb} {noun}: {names}"
+    return f"{text}." + (f" {n_untested} more could not be tested." if n_untested and tested else "")
 
 
 def sentence(finding: Mapping[str, Any]) -> str:
@@ -195,13 +195,13 @@ def _encoded(name: str, finding: Mapping[str, Any]) -> str:
         number(used.get("effect")),
         number(used.get("threshold")),
     )
-    read = f"The network knows {name}" + (f" (AUROC {decimal(auroc)})" if auroc is not None else "")
+    phrase = f"The network knows {name}" + (f" (AUROC {decimal(auroc)})" if auroc is not None else "")
     if effect is None or limit is None:
-        return f"{read}, but the output was not found to depend on it."
+        return f"{phrase}, but the output was not found to depend on it."
     moved = f"taking it out moves the output by {decimal(abs(effect))} standard deviations"
     if abs(effect) >= limit:
-        return f"{read}; {moved}, which cannot be told from no effect at this number of samples."
-    return f"{read}, but {moved} only, below the threshold of {decimal(limit)}."
+        return f"{phrase}; {moved}, which cannot be told from no effect at this number of samples."
+    return f"{phrase}, but {moved} only, below the threshold of {decimal(limit)}."
 
 
 def _absent(name: str, finding: Mapping[str, Any]) -> str:

@@ -134,22 +134,22 @@ def fit_marks(
         unmarked = _at_most(np.flatnonzero(inside & np.isnan(marks)), MAX_UNMARKED, seed)
         if not len(negative) + len(unmarked):
             continue
-        named = (NAMED if len(unmarked) else 1.0) if len(negative) else 0.0
-        total = named + (1.0 if len(unmarked) else 0.0)
+        negative_share = (NAMED if len(unmarked) else 1.0) if len(negative) else 0.0
+        total = negative_share + (1.0 if len(unmarked) else 0.0)
         rows += [positive, negative, unmarked]
         weights += [
             np.full(len(positive), 1 / len(positive)),
-            np.full(len(negative), named / total / max(1, len(negative))),
-            np.full(len(unmarked), (total - named) / total / max(1, len(unmarked))),
+            np.full(len(negative), negative_share / total / max(1, len(negative))),
+            np.full(len(unmarked), (total - negative_share) / total / max(1, len(unmarked))),
         ]
     if not rows:
         raise InputError(
             "no class has both marked carriers and other samples to tell them from: mark samples of at least "
             "two patients, and in the class where the artifact is rare"
         )
-    chosen, weight = np.concatenate(rows), np.concatenate(weights)
+    fit_rows, weight = np.concatenate(rows), np.concatenate(weights)
     model = LogisticRegression(C=C, max_iter=1000)
-    return model.fit(whitened[chosen], marks[chosen] == 1, sample_weight=weight / weight.mean())
+    return model.fit(whitened[fit_rows], marks[fit_rows] == 1, sample_weight=weight / weight.mean())
 
 
 def _view_scale(spread: Floats, size: Floats, widths: Sequence[int]) -> Floats:
@@ -158,9 +158,9 @@ def _view_scale(spread: Floats, size: Floats, widths: Sequence[int]) -> Floats:
         raise InputError(f"views of {list(widths)} features for {len(spread)} columns")
     parts, start = [], 0
     for width in widths:
-        own = spread[start : start + width]
-        varies = alive(own, size[start : start + width])
-        parts.append(np.where(varies, own * np.sqrt(max(1, int(varies.sum()))), np.inf))
+        deviations = spread[start : start + width]
+        varies = alive(deviations, size[start : start + width])
+        parts.append(np.where(varies, deviations * np.sqrt(max(1, int(varies.sum()))), np.inf))
         start += width
     return np.concatenate(parts)
 
@@ -173,5 +173,5 @@ def _drawn(features: Floats, classes: Ints, seed: int) -> tuple[Floats, Ints]:
 def _at_most(rows: Ints, count: int, seed: int) -> Ints:
     if len(rows) <= count:
         return rows
-    drawn = np.random.default_rng(seed).choice(rows, count, replace=False)
-    return np.asarray(np.sort(drawn), np.intp)
+    subset = np.random.default_rng(seed).choice(rows, count, replace=False)
+    return np.asarray(np.sort(subset), np.intp)

@@ -42,25 +42,25 @@ def retrieval_of(run: str | Path, finding: str, *, marks: Marks | None = None, *
         For a run without that finding, or one that is not finished.
     """
     run = Path(run)
-    found = finding_of(run, finding)
+    record = finding_of(run, finding)
     if options.get("images") is not None:
         refuse_other_data(run, options["images"], "the images")
-    scanned = Scan.open(run / "scan")
+    run_scan = Scan.open(run / "scan")
     path = marks_path(run, finding)
-    kept = Marks.open(path)
+    stored = Marks.open(path)
     if marks is not None:
-        ids = scanned.samples["sample_id"].astype(str)
+        ids = run_scan.samples["sample_id"].astype(str)
         images = options.get("images")
         marks = marks.by_id(ids.tolist(), None if images is None else images.files)
         marks.aligned_to(ids.to_numpy())
-        kept = Marks(pd.concat([m.answers for m in (kept, marks) if len(m.answers)] or [kept.answers]))
-    values = found.concept.aligned_to(scanned.samples["sample_id"]).values
-    given = "known" if found.origin in KNOWN else "inferred"
-    settings = {"name": found.name, "path": path, "cache": run / "annotate", given: values, **options}
-    made = Retrieval(scanned, kept, **settings)
+        stored = Marks(pd.concat([m.answers for m in (stored, marks) if len(m.answers)] or [stored.answers]))
+    values = record.concept.aligned_to(run_scan.samples["sample_id"]).values
+    origin = "known" if record.origin in KNOWN else "inferred"
+    settings = {"name": record.name, "path": path, "cache": run / "annotate", origin: values, **options}
+    retrieval = Retrieval(run_scan, stored, **settings)
     if marks is not None:
-        kept.save(path)
-    return made
+        stored.save(path)
+    return retrieval
 
 
 def finding_of(run: Path, name: str) -> FindingRecord:
@@ -72,8 +72,8 @@ def finding_of(run: Path, name: str) -> FindingRecord:
         When there is none of that name.
     """
     findings = [FindingRecord.from_dict(entry) for entry in read_json(run / "findings.json")]
-    for found in findings:
-        if found.name == name:
-            return replace(found, run=run)
+    for record in findings:
+        if record.name == name:
+            return replace(record, run=run)
     names = ", ".join(f.name for f in findings) or "none"
     raise InputError(f"no finding {name!r} in {run}; there are {names}")

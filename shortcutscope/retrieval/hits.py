@@ -142,15 +142,15 @@ class Hits:
             When the folder holds no hits.
         """
         folder = Path(folder)
-        told = read_object(folder / "hits.json")
+        record = read_object(folder / "hits.json")
         frame = read_frame(folder / "hits.parquet")
         missing = [c for c in _COLUMNS if c not in frame]
         if missing:
             raise InputError(f"{folder / 'hits.parquet'} lacks the columns {missing}: retrieve again")
         pictures = folder / "pictures.safetensors"
         with intact(folder, "a folder of hits", "retrieve again"):
-            kept: dict[str, Picture] = load_file(pictures) if pictures.exists() else {}
-            return cls(told["name"], frame, tuple(told["notes"]), kept)
+            images: dict[str, Picture] = load_file(pictures) if pictures.exists() else {}
+            return cls(record["name"], frame, tuple(record["notes"]), images)
 
     def _repr_html_(self) -> str:
         rows = list(self.frame.head(SHOWN).itertuples())
@@ -165,10 +165,10 @@ class Hits:
 
     def _cell(self, row: Any) -> str:
         picture = self.pictures.get(str(row.sample_id))
-        shown = "" if picture is None else f'<img src="{picture_uri(picture)}" alt="" style="display:block">'
-        told = MARKED.get(row.mark, "")
-        caption = f"{row.rank}. {escape(str(row.sample_id))}<br>{row.score:.2f} {told}"
-        return f'<figure style="margin:0">{shown}<figcaption>{caption}</figcaption></figure>'
+        tag = "" if picture is None else f'<img src="{picture_uri(picture)}" alt="" style="display:block">'
+        word = MARKED.get(row.mark, "")
+        caption = f"{row.rank}. {escape(str(row.sample_id))}<br>{row.score:.2f} {word}"
+        return f'<figure style="margin:0">{tag}<figcaption>{caption}</figcaption></figure>'
 
 
 #: How a mark is shown; it is always a word, since colour and sign help only those who know them.
@@ -203,9 +203,9 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
             volume = axial_first(image) if axial else image
             pictures[name] = slices_picture(volume, table.value_range, 2 * side // SLICES)
             continue
-        drawn = Image.fromarray(sample_picture(image, table.value_range))
-        drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
-        pictures[name] = np.asarray(drawn)
+        thumbnail = Image.fromarray(sample_picture(image, table.value_range))
+        thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
+        pictures[name] = np.asarray(thumbnail)
     return pictures
 
 

@@ -121,13 +121,13 @@ def _table(
     answers = _column(frame, column, VALUE_COLUMNS, "answers", path)
     values = [_value(_words(entry), carrier, path) for entry in frame[answers]]
     rows = [(match(str(n)), v) for n, v in zip(frame[ids], values, strict=True) if v is not None]
-    made = _made(rows, path, who, when).answers
-    given = pd.Series(values).notna().to_numpy()
+    columns = _made(rows, path, who, when).answers
+    present = pd.Series(values).notna().to_numpy()
     for name in ("who", "when"):
         if name in frame:
-            told = frame.loc[given, name].astype(str).to_numpy()
-            made[name] = np.where(told == "", made[name].to_numpy(), told)
-    return Marks(made)
+            texts = frame.loc[present, name].astype(str).to_numpy()
+            columns[name] = np.where(texts == "", columns[name].to_numpy(), texts)
+    return Marks(columns)
 
 
 def _fiftyone(path: Path, carrier: str | None) -> Iterable[tuple[str, float | None]]:
@@ -172,23 +172,25 @@ def _words(entry: Any) -> list[str]:
 
 def _value(words: Iterable[str], carrier: str | None, path: Path) -> float | None:
     """1, 0, or None without an answer."""
-    said = [w for w in (str(word).strip().lower() for word in words) if w not in EMPTY]
-    if not said:
+    answers = [w for w in (str(word).strip().lower() for word in words) if w not in EMPTY]
+    if not answers:
         return None
     if carrier is not None:
-        return 1.0 if carrier.strip().lower() in said else 0.0
-    found = {1.0 if word in YES else 0.0 for word in said if word in YES or word in NO}
-    if len(found) != 1:
+        return 1.0 if carrier.strip().lower() in answers else 0.0
+    values = {1.0 if word in YES else 0.0 for word in answers if word in YES or word in NO}
+    if len(values) != 1:
         raise InputError(
-            f"{path} says {', '.join(said)!r} of a sample; allowed are yes ({', '.join(YES[:8])}) or no "
+            f"{path} says {', '.join(answers)!r} of a sample; allowed are yes ({', '.join(YES[:8])}) or no "
             f"({', '.join(NO[:8])}). Name your own word for carriers"
         )
-    return found.pop()
+    return values.pop()
 
 
-def _column(frame: pd.DataFrame, given: str | None, usual: Sequence[str], what: str, path: Path) -> str:
-    for name in [given] if given else usual:
+def _column(frame: pd.DataFrame, column: str | None, usual: Sequence[str], what: str, path: Path) -> str:
+    for name in [column] if column else usual:
         if name in frame:
             return name
-    wanted = repr(given) if given else " or ".join(usual)
-    raise InputError(f"{path} has no column {wanted} of {what}; its columns are {', '.join(map(str, frame))}")
+    expected = repr(column) if column else " or ".join(usual)
+    raise InputError(
+        f"{path} has no column {expected} of {what}; its columns are {', '.join(map(str, frame))}"
+    )

@@ -108,9 +108,14 @@ class Marks:
         when: str = "",
     ) -> Marks:
         """These marks and a further round of answers; None takes a mark back."""
-        asked = queries or {}
+        reasons = queries or {}
         rows = [
-            (str(name), np.nan if value is None else float(value), self.rounds + 1, asked.get(str(name), ""))
+            (
+                str(name),
+                np.nan if value is None else float(value),
+                self.rounds + 1,
+                reasons.get(str(name), ""),
+            )
             for name, value in answers.items()
         ]
         new = pd.DataFrame(rows, columns=list(COLUMNS[:4])).assign(who=who, when=when)

@@ -76,11 +76,11 @@ def precision_at(
     carriers, open_ended = np.full(DRAWS, float(np.nansum(marks[top]))), 0
     for part in np.array_split(top, min(STRATA, len(top))):
         unmarked = int(np.isnan(marks[part]).sum())
-        known = marks[part][answered[part] & ~np.isnan(marks[part])]
-        if not len(known):
+        hits = marks[part][answered[part] & ~np.isnan(marks[part])]
+        if not len(hits):
             open_ended += unmarked
             continue
-        share = generator.beta(0.5 + (known == 1).sum(), 0.5 + (known == 0).sum(), DRAWS)
+        share = generator.beta(0.5 + (hits == 1).sum(), 0.5 + (hits == 0).sum(), DRAWS)
         carriers += generator.binomial(unmarked, share)
     low, value, high = np.quantile(carriers, [0.025, 0.5, 0.975]) + np.array([0, 0.5, 1]) * open_ended
     low, value, high = low / len(top), value / len(top), high / len(top)
@@ -164,22 +164,23 @@ def advise(recovery: float, latest: Floats, drifted: Drift | None) -> Advice:
     drifted
         Drift of the latest round; None before any.
     """
-    found = float(latest.mean()) if len(latest) else float("nan")
-    told = f"held-out marks are recovered with AUROC {recovery:.2f}"
+    share = float(latest.mean()) if len(latest) else float("nan")
+    recovery_text = f"held-out marks are recovered with AUROC {recovery:.2f}"
     answers = f"{int(latest.sum())} of the last {len(latest)} best-ranked samples asked about carry it"
     stop = False
     if recovery < WEAK:
         text = (
-            f"Look at the marks: {told}, so that the ranking says little. Mark samples in the class where "
+            f"Look at the marks: {recovery_text}, so that the ranking says little. Mark samples in the "
+            f"class where "
             "the artifact is rare, give the images, or take other layers"
         )
     elif drifted is None or not len(latest):
-        text = f"Go on: {told}, but no query by rank has been answered"
-    elif found > FEW_LEFT:
+        text = f"Go on: {recovery_text}, but no query by rank has been answered"
+    elif share > FEW_LEFT:
         text = f"Go on: {answers}, so that more are left ({drifted})"
     elif drifted.overlap < STABLE_OVERLAP or drifted.correlation < STABLE_CORRELATION:
         text = f"Go on: the ranking still changes ({drifted}); {answers}"
     else:
         missed = "" if recovery >= DOUBTFUL else ": carriers may be left that these features do not tell"
-        stop, text = True, f"Stop: {answers}, and the ranking stays ({drifted}); {told}{missed}"
-    return Advice(stop, text, recovery, found, drifted)
+        stop, text = True, f"Stop: {answers}, and the ranking stays ({drifted}); {recovery_text}{missed}"
+    return Advice(stop, text, recovery, share, drifted)

@@ -95,9 +95,9 @@ def rank(
         )
     values, classes = np.unique(np.asarray(labels), return_inverse=True)
     problem = _Problem.of(views, marks, np.asarray(classes, np.intp), np.asarray(groups), n_folds, C, seed)
-    chosen, recovery = problem.learnable()
-    scores, vector = problem.scores(chosen), problem.vector(chosen, views.quantity)
-    return Ranking(scores, vector, views.names, recovery, tuple(int(values[c]) for c in chosen))
+    learnt, recovery = problem.learnable()
+    scores, vector = problem.scores(learnt), problem.vector(learnt, views.quantity)
+    return Ranking(scores, vector, views.names, recovery, tuple(int(values[c]) for c in learnt))
 
 
 def choose_views(
@@ -119,9 +119,9 @@ def choose_views(
     """
     best: Ranking | None = None
     for names in offered:
-        found = rank(views.only(names), marks, labels, groups, n_folds=n_folds, seed=seed)
-        if best is None or found.recovery > best.recovery + BETTER:
-            best = found
+        ranking = rank(views.only(names), marks, labels, groups, n_folds=n_folds, seed=seed)
+        if best is None or ranking.recovery > best.recovery + BETTER:
+            best = ranking
     if best is None:
         raise InputError("no set of views was offered to choose from")
     return best
@@ -153,65 +153,65 @@ class _Problem:
 
     def learnable(self) -> tuple[tuple[int, ...], float]:
         """The classes to learn in, and how well held-out marks are recovered there."""
-        found, counts = np.unique(self.classes[self.marks == 1], return_counts=True)
-        enough = [int(c) for c, n in zip(found, counts, strict=True) if n >= MIN_IN_CLASS]
+        present, counts = np.unique(self.classes[self.marks == 1], return_counts=True)
+        enough = [int(c) for c, n in zip(present, counts, strict=True) if n >= MIN_IN_CLASS]
         if not enough:  # marks scattered over many classes are learnt from together
-            together = tuple(int(c) for c in found)
+            together = tuple(int(c) for c in present)
             return together, self.recovery(together)
         recovered = {c: self.recovery((c,)) for c in enough}
         best = max(recovered.values())
-        chosen = tuple(c for c in enough if recovered[c] >= best - NEARLY)
-        return chosen, best if len(chosen) == 1 else self.recovery(chosen)
+        learnt = tuple(c for c in enough if recovered[c] >= best - NEARLY)
+        return learnt, best if len(learnt) == 1 else self.recovery(learnt)
 
-    def recovery(self, chosen: tuple[int, ...]) -> float:
+    def recovery(self, learnt: tuple[int, ...]) -> float:
         """AUROC of held-out marked carriers against the others of the classes learnt in."""
-        inside = np.isin(self.classes, chosen)
+        inside = np.isin(self.classes, learnt)
         is_carrier = (self.marks == 1).astype(float)
         if is_carrier[inside].min() == is_carrier[inside].max():
             return 0.5
-        scores = self._held_out(chosen)
-        return float(np.mean([auroc(is_carrier[own], scores[own]) for own in self._inside(chosen)]))
+        scores = self._held_out(learnt)
+        return float(np.mean([auroc(is_carrier[rows], scores[rows]) for rows in self._inside(learnt)]))
 
-    def _inside(self, chosen: tuple[int, ...]) -> list[Bools]:
+    def _inside(self, learnt: tuple[int, ...]) -> list[Bools]:
         carriers = self.marks == 1
-        rows = [self.classes == c for c in chosen]
-        return [own for own in rows if carriers[own].any() and not carriers[own].all()]
+        rows = [self.classes == c for c in learnt]
+        return [members for members in rows if carriers[members].any() and not carriers[members].all()]
 
-    def scores(self, chosen: tuple[int, ...]) -> Floats:
+    def scores(self, learnt: tuple[int, ...]) -> Floats:
         """Marked samples by models without the marks of their fold, the others by models with all marks."""
         marked = ~np.isnan(self.marks)
-        scores = self._held_out(chosen)
+        scores = self._held_out(learnt)
         for fold in np.unique(self.folds):
             test = self.folds == fold
-            scores[test & ~marked] = self._score(chosen, ~test | marked, test & ~marked)
+            scores[test & ~marked] = self._score(learnt, ~test | marked, test & ~marked)
         return scores
 
-    def vector(self, chosen: tuple[int, ...], quantity: str) -> CAV:
+    def vector(self, learnt: tuple[int, ...], quantity: str) -> CAV:
         """The classifier of all samples and marks."""
-        whitening, whitened = self._whitened(chosen)
-        model = self._fit(chosen, whitened, np.ones(len(self.marks), bool))
+        whitening, whitened = self._whitened(learnt)
+        model = self._fit(learnt, whitened, np.ones(len(self.marks), bool))
         return whitening.vector(model.coef_[0], float(model.intercept_[0]), quantity)
 
-    def _held_out(self, chosen: tuple[int, ...]) -> Floats:
+    def _held_out(self, learnt: tuple[int, ...]) -> Floats:
         scores = np.empty(len(self.marks))
         for fold in np.unique(self.folds):
             test = self.folds == fold
-            scores[test] = self._score(chosen, ~test, test)
+            scores[test] = self._score(learnt, ~test, test)
         return scores
 
-    def _score(self, chosen: tuple[int, ...], train: Bools, test: Bools) -> Floats:
-        _, whitened = self._whitened(chosen)
-        model = self._fit(chosen, whitened, train)
+    def _score(self, learnt: tuple[int, ...], train: Bools, test: Bools) -> Floats:
+        _, whitened = self._whitened(learnt)
+        model = self._fit(learnt, whitened, train)
         return np.asarray(whitened[test] @ model.coef_[0] + model.intercept_[0])
 
-    def _fit(self, chosen: tuple[int, ...], whitened: Floats, train: Bools) -> LogisticRegression:
-        inside = train & np.isin(self.classes, chosen)
+    def _fit(self, learnt: tuple[int, ...], whitened: Floats, train: Bools) -> LogisticRegression:
+        inside = train & np.isin(self.classes, learnt)
         return fit_marks(whitened, self.marks, self.classes, inside, C=self.C, seed=self.seed)
 
-    def _whitened(self, chosen: tuple[int, ...]) -> tuple[Whitening, Floats]:
-        if chosen not in self.whitening:
-            inside = np.isin(self.classes, chosen)
+    def _whitened(self, learnt: tuple[int, ...]) -> tuple[Whitening, Floats]:
+        if learnt not in self.whitening:
+            inside = np.isin(self.classes, learnt)
             features = self.views.features
-            fitted = whiten(features[inside], self.views.widths, self.classes[inside], seed=self.seed)
-            self.whitening[chosen] = (fitted, fitted.apply(features))
-        return self.whitening[chosen]
+            whitening = whiten(features[inside], self.views.widths, self.classes[inside], seed=self.seed)
+            self.whitening[learnt] = (whitening, whitening.apply(features))
+        return self.whitening[learnt]

@@ -129,16 +129,16 @@ class Retrieval:
 
         ``options`` are those of the class.
         """
-        own = concept.aligned_to(scanned.samples["sample_id"])
-        known = own.values if own.marks is None else own.marks
-        given = "inferred" if own.origin == "discovered" and own.marks is None else "known"
-        return cls(scanned, Marks(), **{"name": concept.name, given: known, **options})
+        aligned = concept.aligned_to(scanned.samples["sample_id"])
+        values = aligned.values if aligned.marks is None else aligned.marks
+        origin = "inferred" if aligned.origin == "discovered" and aligned.marks is None else "known"
+        return cls(scanned, Marks(), **{"name": concept.name, origin: values, **options})
 
     @property
     def known(self) -> Floats:
         """``(N,)`` 1, 0 or NaN: what a person said, and where nobody said anything, what was known before."""
-        said = self.marks.aligned_to(self._ids)
-        return np.where(np.isnan(said), self._known, said)
+        answers = self.marks.aligned_to(self._ids)
+        return np.where(np.isnan(answers), self._known, answers)
 
     @property
     def values(self) -> Floats:
@@ -203,10 +203,10 @@ class Retrieval:
             free &= np.isin(self._samples["label"].to_numpy(), self._ranking.classes)
         else:
             free &= np.isin(np.arange(len(free)), self.order[:within])
-        chosen = _interleaved(self.scores, np.flatnonzero(free), n, by, [self.seed, self.marks.rounds])
-        asked = {str(self._ids[row]): why for row, why in chosen.items()}
-        self._asked.update(asked)
-        return list(asked)
+        rows = _interleaved(self.scores, np.flatnonzero(free), n, by, [self.seed, self.marks.rounds])
+        reasons = {str(self._ids[row]): why for row, why in rows.items()}
+        self._asked.update(reasons)
+        return list(reasons)
 
     def mark(self, answers: Mapping[str, bool | None], *, who: str = "", when: str = "") -> Retrieval:
         """Take a round of answers and rank again.
@@ -231,8 +231,8 @@ class Retrieval:
         """
         if not answers:
             return self
-        named = as_ids(answers, self._ids.tolist(), self._files)
-        answers = dict(zip(named, answers.values(), strict=True))
+        ids = as_ids(answers, self._ids.tolist(), self._files)
+        answers = dict(zip(ids, answers.values(), strict=True))
         before = self.marks
         self.marks = before.after(answers, self._asked, who=who, when=when)
         try:
@@ -258,9 +258,9 @@ class Retrieval:
         if not 1 <= k <= len(self._ids):
             raise InputError(f"precision_at({k}); allowed are 1 to {len(self._ids)}")
         answers = self.marks.answers
-        asked = np.isin(self._ids, answers.loc[answers["query"] != "", "sample_id"])
+        queried = np.isin(self._ids, answers.loc[answers["query"] != "", "sample_id"])
         # A value known without asking was not chosen for what it is, so it tells of its neighbours.
-        return precision_at(k, self.order, self.known, asked | ~np.isnan(self._known), seed=self.seed)
+        return precision_at(k, self.order, self.known, queried | ~np.isnan(self._known), seed=self.seed)
 
     def to_frame(self) -> pd.DataFrame:
         """All samples, best first: rank, sample_id, score, mark, then label, group and split."""
@@ -283,8 +283,8 @@ class Retrieval:
         elif (self.known == 1).sum() < MIN_MARKS:
             notes.append("ranked by values that were inferred, not by marks: confirm some first")
         else:
-            told = "learnt from inferred values, too: held-out marks are recovered no worse with them"
-            notes += [told, str(self.advice)]
+            note = "learnt from inferred values, too: held-out marks are recovered no worse with them"
+            notes += [note, str(self.advice)]
         return Hits(self.name, frame, tuple(notes), pictures, retrieval=self)
 
     def score(self, model: nn.Module, table: ImageTable, **options: Any) -> pd.Series[float]:
@@ -303,10 +303,10 @@ class Retrieval:
         return folder
 
     def _values(self, with_inferred: bool) -> Floats:
-        known = self.known
+        marks = self.known
         if self._inferred is None or not with_inferred:
-            return known
-        return np.where(np.isnan(known), self._inferred, known)
+            return marks
+        return np.where(np.isnan(marks), self._inferred, marks)
 
     def _rank(self) -> tuple[Ranking, bool]:
         """The ranking, and whether it learnt from what was inferred."""
@@ -330,10 +330,10 @@ class Retrieval:
         return float(within_class_auroc(marked, ranking.scores, self._samples["label"].to_numpy()))
 
     def __repr__(self) -> str:
-        known = self.known
+        marks = self.known
         return (
-            f"Retrieval({self.name!r}: {int((known == 1).sum())} carriers and {int((known == 0).sum())} "
-            f"others marked among {len(known)}, held-out marks recovered with AUROC {self.recovery:.2f})"
+            f"Retrieval({self.name!r}: {int((marks == 1).sum())} carriers and {int((marks == 0).sum())} "
+            f"others marked among {len(marks)}, held-out marks recovered with AUROC {self.recovery:.2f})"
         )
 
 
@@ -358,8 +358,8 @@ def score_images(
     InputError
         When a view has another width there: it is another model.
     """
-    found = views_of(model, table, views, **options)
-    scores = vector.score(found.features, found.quantity)
+    features = views_of(model, table, views, **options)
+    scores = vector.score(features.features, features.quantity)
     return pd.Series(scores, index=pd.Index(table.frame["sample_id"].astype(str)), name="score")
 
 
@@ -380,9 +380,9 @@ def _interleaved(
     }
     turns = ("rank", "rank", "uncertainty") if by == "both" else (by,)
     queues = {way: iter(ways[way].tolist()) for way in turns}
-    chosen: dict[int, str] = {}
-    while len(chosen) < min(n, len(free)):
-        way = turns[len(chosen) % len(turns)]
-        row = next(r for r in queues[way] if r not in chosen)
-        chosen[row] = way
-    return chosen
+    reasons: dict[int, str] = {}
+    while len(reasons) < min(n, len(free)):
+        way = turns[len(reasons) % len(turns)]
+        row = next(r for r in queues[way] if r not in reasons)
+        reasons[row] = way
+    return reasons

@@ -48,8 +48,8 @@ def beside(values: Tensor, leads: int) -> Tensor:
 def by_lead(apply: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Do to each lead of (N, 1, leads, time) what `apply` does to (M, 1, time); gives (N, F, leads, time)."""
     count, _, leads, length = x.shape
-    found = apply(x.reshape(count * leads, 1, length))
-    return found.view(count, leads, -1, length).transpose(1, 2)
+    features = apply(x.reshape(count * leads, 1, length))
+    return features.view(count, leads, -1, length).transpose(1, 2)
 
 
 def loudness(values: Signals) -> Signals:
@@ -70,8 +70,8 @@ def loudness(values: Signals) -> Signals:
     spread = np.sqrt((square - mean**2).clip(0))
     # The unit is that of all leads, since a lead that is flat throughout has none of its own.
     unit = np.median(spread, axis=(1, 2), keepdims=True)
-    told = np.log(spread + QUIETEST * unit + 1e-9)
-    return np.asarray(minimum_filter1d(told, width, axis=-1, mode="nearest"), np.float32)
+    level = np.log(spread + QUIETEST * unit + 1e-9)
+    return np.asarray(minimum_filter1d(level, width, axis=-1, mode="nearest"), np.float32)
 
 
 def loudness_planes(values: Signals) -> Signals:
@@ -89,8 +89,8 @@ def running_median(values: Signals, width: int) -> Signals:
     half = width // 2
     lines = np.pad(values.reshape(-1, values.shape[-1]), ((0, 0), (half, half)), mode="edge")
     # All lines in one, since SciPy is many times faster on a single axis.
-    found: Signals = median_filter(lines.ravel(), width, mode="nearest").reshape(lines.shape)
-    return found[:, half : half + values.shape[-1]].reshape(values.shape)
+    medians: Signals = median_filter(lines.ravel(), width, mode="nearest").reshape(lines.shape)
+    return medians[:, half : half + values.shape[-1]].reshape(values.shape)
 
 
 def whole_spans(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -100,12 +100,12 @@ def whole_spans(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     out by themselves beside what is too loud.
     """
     longest = max((stop - start for _, start, stop in spans(mask)), default=0)
-    found = mask.copy()
+    result = mask.copy()
     for lead, start, stop in spans(mask):
-        found[lead, start:stop] = stop - start >= SHORT * longest
-    for lead, start, stop in spans(~found):
-        found[lead, start:stop] = start > 0 and stop < mask.shape[1] and stop - start < SHORT * longest
-    return found
+        result[lead, start:stop] = stop - start >= SHORT * longest
+    for lead, start, stop in spans(~result):
+        result[lead, start:stop] = start > 0 and stop < mask.shape[1] and stop - start < SHORT * longest
+    return result
 
 
 def spans(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:

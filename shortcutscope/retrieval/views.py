@@ -135,8 +135,8 @@ def views_of(model: nn.Module, table: ImageTable, names: Sequence[str], **option
     blocks: dict[str, Float32] = {}
     if layers:
         with tempfile.TemporaryDirectory() as folder:
-            made = scan(model, table, Path(folder) / "scan", layers=layers, relevance=False, **options)
-            blocks = {name: np.asarray(made.features(name), np.float32) for name in layers}
+            new_scan = scan(model, table, Path(folder) / "scan", layers=layers, relevance=False, **options)
+            blocks = {name: np.asarray(new_scan.features(name), np.float32) for name in layers}
     if INPUT in names:
         blocks[INPUT] = image_bank(table, progress=bool(options.get("progress", True))).values
     return Views(blocks).only(names)
@@ -170,7 +170,7 @@ def candidates(scanned: Scan, views: Views) -> list[tuple[str, ...]]:
     layers = [name for name in views.names if name != INPUT]
     bank = [INPUT] if INPUT in views.names else []
     offered = [(*early, *bank), (*layers, *bank), tuple(early), tuple(layers), tuple(bank)]
-    return list(dict.fromkeys(chosen for chosen in offered if chosen))
+    return list(dict.fromkeys(names for names in offered if names))
 
 
 def _in_order(images: ImageTable, ids: list[str]) -> ImageTable:
@@ -192,12 +192,12 @@ def _kept_bank(cache: Path | None, ids: list[str]) -> Float32 | None:
 
     try:
         with safe_open(_bank_file(cache), framework="numpy") as file:
-            kept = file.metadata() or {}
+            metadata = file.metadata() or {}
         bank: Float32 = load_file(_bank_file(cache))["bank"]
     except (OSError, KeyError, SafetensorError):
         return None
-    own = kept.get("samples") == _digest(ids) and kept.get("sha256") == _checksum(bank)
-    return bank if own else None
+    matches = metadata.get("samples") == _digest(ids) and metadata.get("sha256") == _checksum(bank)
+    return bank if matches else None
 
 
 def _checksum(bank: Float32) -> str:

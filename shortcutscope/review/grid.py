@@ -111,11 +111,11 @@ def _widget_class(instead: str) -> type[AnyWidget]:
         @traitlets.validate("answers")
         def _known(self, proposal: Any) -> dict[str, bool | None]:
             # What comes from a browser is checked as any other input is.
-            shown = {item["id"] for item in self.items}
+            ids = {item["id"] for item in self.items}
             return {
                 name: value
                 for name, value in proposal["value"].items()
-                if name in shown and (isinstance(value, bool) or (value is None and self.takes_back))
+                if name in ids and (isinstance(value, bool) or (value is None and self.takes_back))
             }
 
         def submit(self) -> str:

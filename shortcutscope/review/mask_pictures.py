@@ -72,13 +72,13 @@ class MaskPicture:
     def words(self) -> list[str]:
         """For a caption: confidence, area, slice or leads, and whether a person should look at it."""
         entry = self.entry
-        found = [] if entry.confidence is None else [f"confidence {entry.confidence:.2f}"]
-        found.append("empty" if entry.empty else f"area {_percent(entry.share)}")
+        words = [] if entry.confidence is None else [f"confidence {entry.confidence:.2f}"]
+        words.append("empty" if entry.empty else f"area {_percent(entry.share)}")
         if self.plane is not None:
-            found.append(f"{'axial ' * self.axial}slice {self.plane[0] + 1} of {self.plane[1]}")
+            words.append(f"{'axial ' * self.axial}slice {self.plane[0] + 1} of {self.plane[1]}")
         if self.leads:
-            found.append(self.leads)
-        return [*found, "flagged"] if entry.flagged else found
+            words.append(self.leads)
+        return [*words, "flagged"] if entry.flagged else words
 
 
 def mask_pictures(
@@ -112,12 +112,12 @@ def mask_pictures(
     axial = knows_axial(table)
     for name in map(str, sample_ids):
         entry, image = masks.entry(name), plain.image(rows[name])
-        own = mask_geometry(plain, rows[name], image).size
+        mask_size = mask_geometry(plain, rows[name], image).size
         if entry.kind == "signal" and image.ndim != _SIGNAL_AXES:
             raise InputError(f"the mask of {name!r} is one of a signal, the table has an image of that name")
-        if entry.size != own:
+        if entry.size != mask_size:
             raise InputError(
-                f"the mask of {name!r} has the size {entry.size}, its image {own} in its own file; "
+                f"the mask of {name!r} has the size {entry.size}, its image {mask_size} in its own file; "
                 "give the table that the masks were made of"
             )
         mask, pixels, plane = masks.mask(name), image.numpy(), None
@@ -133,8 +133,8 @@ def mask_pictures(
             mask = mask[plane[0]]
         height, width = mask.shape
         picture = _small(as_picture(pixels, table.value_range), (height, width), side)
-        drawn = tuple(outline(mask))
-        yield MaskPicture(entry, picture, (height, width), drawn, plane, axial=axial and volume)
+        contour = tuple(outline(mask))
+        yield MaskPicture(entry, picture, (height, width), contour, plane, axial=axial and volume)
 
 
 def _signal(entry: MaskEntry, signal: npt.NDArray[Any], mask: Mask, width: int) -> MaskPicture:
@@ -171,15 +171,15 @@ def outline(mask: Mask) -> list[Points]:
     of them is: what is thin does not vanish, and the outline stays short.
     """
     step = -(-max(mask.shape) // FINEST)
-    left: Mask = mask if step == 1 else _blocks(mask, step, np.max)
-    found: list[Points] = []
+    rest: Mask = mask if step == 1 else _blocks(mask, step, np.max)
+    polygons: list[Points] = []
     turn = 1
-    while left.any():
-        whole = ndimage.binary_fill_holes(left, structure=_NEIGHBOURS)
-        found += [points[::turn] for points in outlines(whole)]
-        left, turn = whole & ~left, -turn
+    while rest.any():
+        whole = ndimage.binary_fill_holes(rest, structure=_NEIGHBOURS)
+        polygons += [points[::turn] for points in outlines(whole)]
+        rest, turn = whole & ~rest, -turn
     edge = np.array(mask.shape[::-1])
-    return [np.minimum(points * step, edge) for points in found]
+    return [np.minimum(points * step, edge) for points in polygons]
 
 
 def _plane(mask: Mask) -> int:

@@ -92,13 +92,13 @@ def review_masks(
     if not masks.complete:
         raise InputError(f"the masks in {masks.folder} are not finished; make them to the end first")
     entries = ordered(_chosen(masks, table, samples), order)
-    shown = [entry.sample_id for entry in entries[:count]]
-    if not shown:
+    ids = [entry.sample_id for entry in entries[:count]]
+    if not ids:
         raise InputError("there are no masks to review of images in this table")
-    part = f" ({len(shown)} of {len(entries)} masks)" if len(shown) < len(entries) else ""
+    part = f" ({len(ids)} of {len(entries)} masks)" if len(ids) < len(entries) else ""
     return review_grid(
-        MaskReview(masks, shown, who, when),
-        [_item(k, made) for k, made in enumerate(mask_pictures(masks, table, shown), 1)],
+        MaskReview(masks, ids, who, when),
+        [_item(k, picture) for k, picture in enumerate(mask_pictures(masks, table, ids), 1)],
         {"question": f'Is this "{masks.name}", and no more?{part}', **_WORDS},
         instead="export the masks to a tool for annotation, and read them in again",
         opacity=float(opacity),
@@ -124,10 +124,10 @@ class MaskReview:
         With the answers that were kept so far.
     """
 
-    def __init__(self, masks: MaskSet, shown: Sequence[str], who: str = "", when: str = "") -> None:
+    def __init__(self, masks: MaskSet, ids: Sequence[str], who: str = "", when: str = "") -> None:
         self.masks = masks
         self._who, self._when = who, when
-        self._before = {name: masks.entry(name).accepted for name in shown}
+        self._before = {name: masks.entry(name).accepted for name in ids}
         self._kept = dict(self._before)
 
     def take(self, answers: dict[str, bool | None]) -> str:
@@ -138,15 +138,15 @@ class MaskReview:
         InputError
             When the masks on the disk cannot be changed.
         """
-        wanted = {**self._before, **answers}
-        changed = {name: value for name, value in wanted.items() if value is not self._kept[name]}
+        target = {**self._before, **answers}
+        changed = {name: value for name, value in target.items() if value is not self._kept[name]}
         if not changed:
             return "No answer is new."
         log = self.masks.folder / ANSWERS
         answered = Marks.open(log).after(changed, who=self._who, when=self._when)
         self.masks = self.masks.reviewed(changed)
         answered.save(log)
-        self._kept = wanted
+        self._kept = target
         counts = [sum(e.accepted is value for e in self.masks.entries) for value in (True, False, None)]
         return (
             f"{len(changed)} answer{'s' * (len(changed) != 1)} kept in {self.masks.folder}. Of all masks: "
@@ -161,13 +161,13 @@ def _chosen(masks: MaskSet, table: ImageTable, samples: Sequence[str] | None) ->
     return [entry for entry in masks.entries if entry.sample_id in there]
 
 
-def _item(rank: int, shown: MaskPicture) -> dict[str, Any]:
-    entry = shown.entry
+def _item(rank: int, picture: MaskPicture) -> dict[str, Any]:
+    entry = picture.entry
     return {
         "id": entry.sample_id,
         "caption": f"{rank}. {entry.sample_id}",
-        "score": ", ".join(shown.words),
-        "src": picture_uri(shown.picture),
+        "score": ", ".join(picture.words),
+        "src": picture_uri(picture.picture),
         "mark": entry.accepted,
-        "overlay": {"size": list(shown.size), "path": shown.path},
+        "overlay": {"size": list(picture.size), "path": picture.path},
     }

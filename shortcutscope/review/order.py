@@ -35,8 +35,8 @@ def ordered(entries: Iterable[MaskEntry], order: Order | None = "benefit") -> li
 
 def review_order(masks: MaskSet) -> list[str]:
     """Ids of the flagged masks that nobody looked at, in the order ``"benefit"`` of :func:`ordered`."""
-    left = (entry for entry in masks.entries if entry.flagged and entry.accepted is None)
-    return [entry.sample_id for entry in ordered(left)]
+    pending = (entry for entry in masks.entries if entry.flagged and entry.accepted is None)
+    return [entry.sample_id for entry in ordered(pending)]
 
 
 def _benefit(entry: MaskEntry) -> tuple[bool, bool, bool, float]:

@@ -81,13 +81,13 @@ class Adversarial(Objective):
         self.layer, self.method, self.weight = layer, method, weight
         with seeded(seed):
             self.adversary = nn.Sequential(nn.Linear(layer.channels, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-        known = torch.from_numpy(groups.known).float()
-        self._weights = known * balanced_weights(groups) if balanced else known
+        mask = torch.from_numpy(groups.known).float()
+        self._weights = mask * balanced_weights(groups) if balanced else mask
         self._carries = torch.from_numpy(groups.carries).nan_to_num().float()
 
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
-        logits, kept = forward_with_layers(model, batch.images, [self.layer])
-        values = kept[self.layer.name]
+        logits, outputs = forward_with_layers(model, batch.images, [self.layer])
+        values = outputs[self.layer.name]
         features = (values.flatten(2).mean(2) if values.dim() > 2 else values).float()
         carries, weights = at(self._carries, batch), at(self._weights, batch)
         terms = {"ce": cross_entropy(logits, batch.labels)}
@@ -165,13 +165,13 @@ def adversarial(
             f"adversarial needs samples with and without the concept; known are {carrying} with it and "
             f"{without} without"
         )
-    chosen = last_block(materials, layer)
+    block = last_block(materials, layer)
     objective = Adversarial(
-        chosen, groups, method=method, weight=factor, balanced=balanced, hidden=hidden, seed=materials.seed
+        block, groups, method=method, weight=factor, balanced=balanced, hidden=hidden, seed=materials.seed
     )
     unknown = int((~groups.known).sum())
     notes = (f"{unknown} samples of unknown concept do not count for the adversary",) if unknown else ()
-    return train(materials, objective, f"adversarial, {method}", notes=notes, details={"layer": chosen.name})
+    return train(materials, objective, f"adversarial, {method}", notes=notes, details={"layer": block.name})
 
 
 def last_block(materials: Materials, name: str | None = None) -> Layer:
@@ -185,8 +185,8 @@ def last_block(materials: Materials, name: str | None = None) -> Layer:
     example = materials.example()
     if name is not None:
         return find_layers(materials.model, example, [name])[0]
-    found = find_layers(materials.model, example)
-    blocks = [layer for layer in found if layer.layout != "vector"] or list(found[:-1])
+    layers = find_layers(materials.model, example)
+    blocks = [layer for layer in layers if layer.layout != "vector"] or list(layers[:-1])
     if not blocks:
         raise InputError(
             f"{type(materials.model).__name__} has no layer before its scores; name one with layer="

@@ -52,8 +52,8 @@ class PastedSource:
 
     def identity(self, i: int) -> str:
         """As the table's own images say, with the donor."""
-        own = self._identity(i)
-        return f"{own}|pasted {self._identity(self.donors[i])}" if i in self.donors else own
+        identity = self._identity(i)
+        return f"{identity}|pasted {self._identity(self.donors[i])}" if i in self.donors else identity
 
     def _identity(self, row: int) -> str:
         return self.table.source.identity(int(self.table.rows[row]))
@@ -82,15 +82,15 @@ def artifact_augmentation(materials: Materials, *, share: float | None = None) -
         Without masks, with masks of another shape than the images, or of most of the image; for a `share`
         below that of a class.
     """
-    found = _artifacts(materials)
+    artifacts = _artifacts(materials)
     labels = materials.train.frame["label"].to_numpy()
-    carries = np.isin(np.arange(len(labels)), list(found)).astype(float)
+    carries = np.isin(np.arange(len(labels)), list(artifacts)).astype(float)
     groups = group_by(labels, carries if materials.carries is None else materials.carries)
     recipients, share, notes = _recipients(groups, share, materials.seed)
     rng = np.random.default_rng([materials.seed, 1])
-    donors = {row: int(rng.choice(sorted(found))) for row in recipients}
-    table = pasted_table(materials.train, donors, found)
-    details = {"share": share, "artifacts": len(found), "pasted": len(donors)}
+    donors = {row: int(rng.choice(sorted(artifacts))) for row in recipients}
+    table = pasted_table(materials.train, donors, artifacts)
+    details = {"share": share, "artifacts": len(artifacts), "pasted": len(donors)}
     return train(
         materials, CrossEntropy(), "artifact-augmentation", table=table, notes=notes, details=details
     )
@@ -110,16 +110,17 @@ def pasted_table(table: ImageTable, donors: Mapping[int, int], masks: Mapping[in
 def _recipients(groups: Groups, share: float | None, seed: int) -> tuple[list[int], float, tuple[str, ...]]:
     """Rows that get an artifact, the share of carriers that every class then has, and notes."""
     counts = groups.counts.reshape(-1, 2)
-    own = counts[:, 1] / np.maximum(counts.sum(1), 1)
-    target = float(own.max()) if share is None else share
-    if not own.max() <= target <= 1:
+    shares = counts[:, 1] / np.maximum(counts.sum(1), 1)
+    target = float(shares.max()) if share is None else share
+    if not shares.max() <= target <= 1:
         raise InputError(
-            f"share={share}: of class {groups.classes[int(own.argmax())]} already {own.max():.3f} carry the "
+            f"share={share}: of class {groups.classes[int(shares.argmax())]} already {shares.max():.3f} "
+            f"carry the "
             "artifact; share must lie between that and 1"
         )
     rng = np.random.default_rng([seed, 0])
     rows: list[int] = []
-    for label, c in zip(groups.classes, own, strict=True):
+    for label, c in zip(groups.classes, shares, strict=True):
         free = np.flatnonzero((groups.labels == label) & (groups.carries != 1))
         n = round(len(free) * (target - c) / (1 - c)) if c < 1 else 0
         rows += sorted(rng.permutation(free)[:n].tolist())
@@ -138,21 +139,21 @@ def _artifacts(materials: Materials) -> dict[int, Tensor]:
             "those drawn for the finding, or choose a recipe without masks"
         )
     shape = tuple(materials.train[0][0].shape[1:])
-    found = {
+    artifacts = {
         row: mask
         for row in _possible(materials.carries, len(materials.train))
         if (mask := _mask(materials.masks, row, shape)) is not None
     }
-    if not found:
+    if not artifacts:
         raise InputError("artifact-augmentation: no sample that carries the concept has a mask with pixels")
-    covered = float(np.median([float(mask.float().mean()) for mask in found.values()]))
+    covered = float(np.median([float(mask.float().mean()) for mask in artifacts.values()]))
     if covered > LARGEST:
         raise InputError(
             f"artifact-augmentation: the masks cover {covered:.0%} of an image (median), so pasting would "
             "replace the image and not only plant the artifact; it is for localized artifacts. For a diffuse "
             "one choose distillation, dfr or group-balanced-ce"
         )
-    return found
+    return artifacts
 
 
 def _possible(carries: Floats | None, n: int) -> list[int]:

@@ -80,8 +80,8 @@ class EarlyReadout(Objective):
             )
 
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
-        logits, kept = forward_with_layers(model, batch.images, [self.layer])
-        values = kept[self.layer.name].detach()
+        logits, outputs = forward_with_layers(model, batch.images, [self.layer])
+        values = outputs[self.layer.name].detach()
         early = self.readout((values.flatten(2).mean(2) if values.dim() > 2 else values).float())
         losses = cross_entropies(logits, batch.labels)
         weights = torch.ones_like(losses)
@@ -92,8 +92,8 @@ class EarlyReadout(Objective):
         if teacher is None:
             return {"ce": (weights * losses).mean(), **terms}
         with torch.no_grad():
-            given = find_logits(teacher(batch.images))
-        distilled = distillation_losses(logits, given, self.temperature)
+            goal = find_logits(teacher(batch.images))
+        distilled = distillation_losses(logits, goal, self.temperature)
         terms["ce"] = (1 - self.share) * (weights * losses).mean()
         terms["distillation"] = self.share * (weights * distilled).mean()
         return terms
@@ -109,10 +109,10 @@ def readout_weights(early: Tensor, labels: Tensor, alpha: float, beta: float) ->
     return torch.where(wrong, torch.exp(beta * margin**alpha), 1.0)
 
 
-def distillation_losses(logits: Tensor, given: Tensor, temperature: float) -> Tensor:
+def distillation_losses(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of every sample (N,) (Hinton et al. 2015), of (N, K) or (N, 1) logits."""
     student = (_two_sided(logits.float()) / temperature).log_softmax(1)
-    teacher = (_two_sided(given.float()) / temperature).log_softmax(1)
+    teacher = (_two_sided(teacher_logits.float()) / temperature).log_softmax(1)
     divergence = nn.functional.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
     return temperature**2 * divergence
 
@@ -168,7 +168,7 @@ def dedier(
     if not 0 < temperature < math.inf:
         raise InputError(f"temperature={temperature} must be above 0")
     example = materials.example()
-    chosen = _early_layer(materials, layer, depth)
+    readout_layer = _early_layer(materials, layer, depth)
     n_scores = count_scores(materials.model, example)
     if teacher == "specialist":
         teacher = train_teacher(materials).model
@@ -176,12 +176,12 @@ def dedier(
         raise InputError(f"teacher={teacher!r}; allowed are a network, 'specialist' and None")
     if teacher is not None:
         teacher = copied(teacher).to(materials.device).eval().requires_grad_(False)
-        if (given := count_scores(teacher, example)) != n_scores:
+        if (n_teacher := count_scores(teacher, example)) != n_scores:
             raise InputError(
-                f"the teacher gives {given} scores and the model {n_scores}; they need the same classes"
+                f"the teacher gives {n_teacher} scores and the model {n_scores}; they need the same classes"
             )
     objective = EarlyReadout(
-        chosen,
+        readout_layer,
         n_scores,
         alpha=alpha,
         beta=beta,
@@ -191,11 +191,11 @@ def dedier(
         temperature=temperature,
         seed=materials.seed,
     )
-    return train(materials, objective, "dedier", details={"layer": chosen.name})
+    return train(materials, objective, "dedier", details={"layer": readout_layer.name})
 
 
 def _early_layer(materials: Materials, name: str | None, depth: float) -> Layer:
     if name is not None:
         return find_layers(materials.model, materials.example(), [name])[0]
-    found = find_layers(materials.model, materials.example())
-    return next((layer for layer in found if layer.depth >= depth), found[-1])
+    layers = find_layers(materials.model, materials.example())
+    return next((layer for layer in layers if layer.depth >= depth), layers[-1])

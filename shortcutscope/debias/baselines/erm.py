@@ -69,14 +69,13 @@ def finetune(materials: Materials, *, training: Training | None = None) -> Outco
 
 def _on_clean(materials: Materials, start: Start, training: Training | None, name: str) -> Outcome:
     clean = require_clean(materials)
-    chosen = training or teacher_training(len(clean), materials.training, start)
+    schedule = training or teacher_training(len(clean), materials.training, start)
     model = materials.network(start)
     outcome = train(
-        materials, CrossEntropy(), name, table=clean, model=model, training=chosen, validate=False
+        materials, CrossEntropy(), name, table=clean, model=model, training=schedule, validate=False
     )
-    note = (
-        f"{outcome.steps} steps of {chosen.batch_size} on the {len(clean)} clean samples, none on biased ones"
-    )
+    steps, size = outcome.steps, schedule.batch_size
+    note = f"{steps} steps of {size} on the {len(clean)} clean samples, none on biased ones"
     return Outcome(outcome.model, 0, outcome.history, (note, *outcome.notes), {"clean_steps": outcome.steps})
 
 

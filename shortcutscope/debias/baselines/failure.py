@@ -53,9 +53,9 @@ class LearningFromFailure(Objective):
 
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
         biased = cross_entropies(find_logits(self.biased(batch.images)), batch.labels)
-        wanted = cross_entropies(find_logits(model(batch.images)), batch.labels)
-        weights = self._difficulty(torch.stack([biased, wanted]).detach(), batch)
-        return {"ce": (weights * wanted).mean(), "biased": generalised(biased, self.q).mean()}
+        target_losses = cross_entropies(find_logits(model(batch.images)), batch.labels)
+        weights = self._difficulty(torch.stack([biased, target_losses]).detach(), batch)
+        return {"ce": (weights * target_losses).mean(), "biased": generalised(biased, self.q).mean()}
 
     @torch.no_grad()
     def _difficulty(self, losses: Tensor, batch: Batch) -> Tensor:
@@ -65,8 +65,8 @@ class LearningFromFailure(Objective):
         visits[:2, rows], visits[2, rows] = losses.to(visits.dtype), 1
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(visits)
-        kept = self.decay * self.averages + (1 - self.decay * self.seen) * visits[:2]
-        self.averages.copy_(torch.where(visits[2] > 0, kept, self.averages))
+        averages = self.decay * self.averages + (1 - self.decay * self.seen) * visits[:2]
+        self.averages.copy_(torch.where(visits[2] > 0, averages, self.averages))
         self.seen.copy_(torch.maximum(self.seen, visits[2]))
         largest = self.averages.new_zeros(2, self._n_classes)
         largest = largest.scatter_reduce(1, self._labels.expand(2, -1), self.averages, "amax")

@@ -61,8 +61,8 @@ class GroupDRO(Objective):
             self._follow(whole_sums / whole_sizes)
         # A process counts by its share of the batch; the groups' means are over all of the batch.
         by_group = whole[-1] / len(losses) * sums / whole_sizes
-        known = whole[len(sums) : -1].sum() / whole[-1]
-        terms = {"group_dro": known * (self.q.to(losses.dtype) @ by_group)}
+        known_share = whole[len(sums) : -1].sum() / whole[-1]
+        terms = {"group_dro": known_share * (self.q.to(losses.dtype) @ by_group)}
         if not self._all_known:
             terms["ce_unknown"] = (losses * (index < 0)).mean()
         return terms

@@ -64,15 +64,15 @@ def dfr(materials: Materials, *, c: float | Sequence[float] = PENALTIES, n_subse
     _require_labels(labels, materials.model.get_submodule(name))
     features = last_features(materials.model, clean, name, materials.training.batch_size)
     if len(penalties) > 1:
-        chosen, why = _choose(features, labels, index, penalties, n_subsets, materials.seed)
+        penalty, why = _choose(features, labels, index, penalties, n_subsets, materials.seed)
         notes += why
     else:
-        chosen = penalties[0]
-    weight, bias, late = fit_last(features, labels, index, chosen, n_subsets, materials.seed)
+        penalty = penalties[0]
+    weight, bias, late = fit_last(features, labels, index, penalty, n_subsets, materials.seed)
     if late:
         notes += (f"{late} of {n_subsets} logistic regressions did not converge",)
     model = with_last(materials.model, name, weight, bias)
-    return Outcome(model, notes=notes, details={"c": chosen, "features": features.shape[1]})
+    return Outcome(model, notes=notes, details={"c": penalty, "features": features.shape[1]})
 
 
 def fit_last(
@@ -135,22 +135,22 @@ def _choose(
     features: Floats, labels: Ints, index: Ints, penalties: Sequence[float], n_subsets: int, seed: int
 ) -> tuple[float, tuple[str, ...]]:
     """The penalty of the best worst-group accuracy; among equals the one of the least log loss."""
-    known = np.flatnonzero(index >= 0)
-    if np.bincount(index[known])[np.unique(index[known])].min() < 2:
+    in_groups = np.flatnonzero(index >= 0)
+    if np.bincount(index[in_groups])[np.unique(index[in_groups])].min() < 2:
         middle = sorted(penalties)[len(penalties) // 2]
         return middle, (f"a group has a single clean sample, too few to choose a penalty: c={middle}",)
-    folds = StratifiedKFold(2, shuffle=True, random_state=seed).split(known, index[known])
+    folds = StratifiedKFold(2, shuffle=True, random_state=seed).split(in_groups, index[in_groups])
     scores = np.zeros((len(penalties), 2))
-    for fitted, judged in ((known[a], known[b]) for a, b in folds):
+    for train, validation in ((in_groups[a], in_groups[b]) for a, b in folds):
         for row, c in enumerate(penalties):
             weight, bias, _ = fit_last(
-                features[fitted], labels[fitted], index[fitted], c, min(n_subsets, 5), seed
+                features[train], labels[train], index[train], c, min(n_subsets, 5), seed
             )
-            logits = torch.from_numpy(features[judged] @ weight.T + bias)
+            logits = torch.from_numpy(features[validation] @ weight.T + bias)
             logits = torch.cat([0 * logits, logits], 1) if logits.shape[1] == 1 else logits
-            right = logits.argmax(1).numpy() == labels[judged]
-            worst = min(right[index[judged] == group].mean() for group in np.unique(index[judged]))
-            loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels[judged]))
+            right = logits.argmax(1).numpy() == labels[validation]
+            worst = min(right[index[validation] == group].mean() for group in np.unique(index[validation]))
+            loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels[validation]))
             scores[row] += worst, -float(loss)
     best = max(range(len(penalties)), key=lambda row: tuple(scores[row]))
     return penalties[best], ()
@@ -219,18 +219,18 @@ def last_linear(model: nn.Module, example: Tensor) -> str:
 def last_features(model: nn.Module, table: ImageTable, name: str, batch_size: int) -> Floats:
     """Inputs of a linear layer, (N, F)."""
     device = next(model.parameters()).device
-    with frozen(model), torch.no_grad(), _inputs(model.get_submodule(name)) as kept:
+    with frozen(model), torch.no_grad(), _inputs(model.get_submodule(name)) as parts:
         for images, _, _ in batches(table, batch_size):
             model(images.to(device))
-        return torch.cat([part.flatten(1).double().cpu() for part in kept]).numpy()
+        return torch.cat([part.flatten(1).double().cpu() for part in parts]).numpy()
 
 
 @contextmanager
 def _inputs(module: nn.Module) -> Iterator[list[Tensor]]:
-    kept: list[Tensor] = []
-    hook = module.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].detach()))
+    values: list[Tensor] = []
+    hook = module.register_forward_pre_hook(lambda _, inputs: values.append(inputs[0].detach()))
     try:
-        yield kept
+        yield values
     finally:
         hook.remove()
 
@@ -240,8 +240,8 @@ def with_last(model: nn.Module, name: str, weight: npt.ArrayLike, bias: npt.Arra
 
     A single row of weights for a model of two scores is halved between them: their difference counts.
     """
-    made = copied(model)
-    old = made.get_submodule(name)
+    network = copied(model)
+    old = network.get_submodule(name)
     n_scores, n_features = int(old.out_features), int(old.in_features)  # type: ignore[arg-type]
     weight, bias = np.asarray(weight), np.asarray(bias)
     if len(weight) == 1 and n_scores == 2:
@@ -253,6 +253,6 @@ def with_last(model: nn.Module, name: str, weight: npt.ArrayLike, bias: npt.Arra
         new.bias.copy_(torch.as_tensor(bias))
     if not name:
         return new.eval()
-    parent, _, own = name.rpartition(".")
-    setattr(made.get_submodule(parent), own, new)
-    return made.eval()
+    parent, _, attribute = name.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, new)
+    return network.eval()

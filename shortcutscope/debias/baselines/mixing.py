@@ -89,8 +89,8 @@ def lisa_partners(labels: Tensor, index: Tensor, strategy: Strategy, generator: 
     """
     same_label = labels == labels.unsqueeze(1)
     same_concept = (index % 2) == (index % 2).unsqueeze(1)
-    known = (index >= 0) & (index >= 0).unsqueeze(1)
-    fits = known & (same_label & ~same_concept if strategy == "label" else same_concept & ~same_label)
+    grouped = (index >= 0) & (index >= 0).unsqueeze(1)
+    fits = grouped & (same_label & ~same_concept if strategy == "label" else same_concept & ~same_label)
     alone = ~fits.any(1)
     fits[alone, alone.nonzero().flatten()] = True
     return torch.multinomial(fits.float(), 1, generator=generator).flatten()
@@ -103,8 +103,8 @@ def mixed_cross_entropy(model: nn.Module, batch: Batch, partners: Tensor, share:
     along = share.to(batch.images.dtype).reshape(-1, *[1] * (batch.images.dim() - 1))
     mixed = along * batch.images + (1 - along) * batch.images[partners]
     logits = find_logits(model(mixed))
-    own, other = (cross_entropies(logits, labels) for labels in (batch.labels, batch.labels[partners]))
-    return (share.to(own.dtype) * own + (1 - share).to(own.dtype) * other).mean()
+    first, second = (cross_entropies(logits, labels) for labels in (batch.labels, batch.labels[partners]))
+    return (share.to(first.dtype) * first + (1 - share).to(first.dtype) * second).mean()
 
 
 def _beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:

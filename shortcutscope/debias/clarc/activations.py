@@ -85,18 +85,18 @@ def known_concept(materials: Materials, recipe: str, *, within_classes: bool = T
         )
     classes = np.unique(labels)
     empty = [group for group, count in counts.items() if not count]
-    named = ", ".join(f"label {label} {'with' if value else 'without'} the concept" for label, value in empty)
+    cells = ", ".join(f"label {label} {'with' if value else 'without'} the concept" for label, value in empty)
     if within_classes and all((int(c), 0) in empty or (int(c), 1) in empty for c in classes):
         raise InputError(
             f"{recipe} compares carriers with samples of their own class, and no class holds both: there is "
-            f"no sample of {named}. At a correlation of 100 % it is not defined; add such samples, or use a "
+            f"no sample of {cells}. At a correlation of 100 % it is not defined; add such samples, or use a "
             "recipe that needs none"
         )
     notes = [f"the concept was learnt from {len(rows)} of {len(carries)} training samples"]
     if len(rows) < len(carries):
         notes[0] += f"; {len(carries) - len(rows)} with an unknown concept were left out of it"
     if within_classes and empty:
-        notes.append(f"there is no sample of {named}; that class told nothing of the concept")
+        notes.append(f"there is no sample of {cells}; that class told nothing of the concept")
     return Known(rows, concept, labels, tuple(notes))
 
 
@@ -108,15 +108,15 @@ def chosen_layers(materials: Materials, layers: str | Sequence[str] | None = Non
     InputError
         A layer that the model does not have.
     """
-    wanted = layers
-    if wanted is None and materials.layers is not None:
-        wanted = [name for name, weight in materials.layers.items() if weight > 0] or None
+    names = layers
+    if names is None and materials.layers is not None:
+        names = [name for name, weight in materials.layers.items() if weight > 0] or None
     example = materials.example(min(2, len(materials.train)))
-    if wanted is not None:
-        return find_layers(materials.model, example, wanted)
-    found = find_layers(materials.model, example)
-    spatial = [layer for layer in found if layer.spatial]
-    return ((spatial or list(found))[-1],)
+    if names is not None:
+        return find_layers(materials.model, example, names)
+    all_layers = find_layers(materials.model, example)
+    spatial = [layer for layer in all_layers if layer.spatial]
+    return ((spatial or list(all_layers))[-1],)
 
 
 def parts_of(layer: Layer) -> list[slice]:
@@ -174,8 +174,8 @@ def pooled_activations(
     pooled = [np.zeros((len(rows), layer.channels)) for _ in parts]
 
     def pool(batch: slice, values: Tensor) -> None:
-        for kept, part in zip(pooled, parts, strict=True):
-            kept[batch] = values[..., part].double().mean(2).cpu().numpy()
+        for rows_of_part, part in zip(pooled, parts, strict=True):
+            rows_of_part[batch] = values[..., part].double().mean(2).cpu().numpy()
 
     over_activations(model, table, rows, layer, pool, batch_size=batch_size, progress=progress)
     return pooled

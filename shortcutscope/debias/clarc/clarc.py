@@ -103,27 +103,28 @@ def _projected(
     classifier: Classifier | None,
     C: float,
 ) -> Outcome:
-    known = known_concept(materials, name)
-    chosen = chosen_layers(materials, layers)
+    samples = known_concept(materials, name)
+    edit_layers = chosen_layers(materials, layers)
     details: dict[str, Any] = {"layers": {}}
 
     def edits(model: nn.Module, layer: Layer) -> list[Edit]:
         size = materials.training.batch_size
         pooled = pooled_activations(
-            model, materials.train, known.rows, layer, batch_size=size, progress=materials.progress
+            model, materials.train, samples.rows, layer, batch_size=size, progress=materials.progress
         )
-        made = [_shift(part, known, classifier, C) for part in pooled]
+        shifts = [_shift(part, samples, classifier, C) for part in pooled]
         values = torch.as_tensor(pooled[0], dtype=torch.float32)[..., None]
         details["layers"][layer.name.removeprefix("model.")] = {
-            "target": float(made[0].target),
-            "moved": float(made[0].gate(values).double().mean()),
+            "target": float(shifts[0].target),
+            "moved": float(shifts[0].gate(values).double().mean()),
         }
-        return list(made)
+        return list(shifts)
 
-    wrapper = fitted_in_turn(materials.model, chosen, edits)
+    wrapper = fitted_in_turn(materials.model, edit_layers, edits)
     notes = [
-        *known.notes,
-        f"edited at {', '.join(layer.name for layer in chosen)}, without training; the model's weights are "
+        *samples.notes,
+        f"edited at {', '.join(layer.name for layer in edit_layers)}, without training; the model's weights "
+        f"are "
         "untouched",
     ]
     if classifier is not None:
@@ -131,20 +132,20 @@ def _projected(
     return Outcome(wrapper.eval(), notes=tuple(notes), details=details)
 
 
-def _shift(pooled: Floats, known: Known, classifier: Classifier | None, C: float) -> Shift:
-    vector = pattern_cav(pooled, known.concept, known.labels).signal
+def _shift(pooled: Floats, samples: Known, classifier: Classifier | None, C: float) -> Shift:
+    vector = pattern_cav(pooled, samples.concept, samples.labels).signal
     length = float(np.linalg.norm(vector))
     if not length > 0:
         raise InputError("the layer's activations do not differ with the concept; choose another layer")
     scores = pooled @ (vector / length)
-    without = known.concept == 0
-    classes = np.unique(known.labels[without])
-    sizes = np.array([(known.labels == c).sum() for c in classes])
-    means = np.array([scores[without & (known.labels == c)].mean() for c in classes])
+    without = samples.concept == 0
+    classes = np.unique(samples.labels[without])
+    sizes = np.array([(samples.labels == c).sum() for c in classes])
+    means = np.array([scores[without & (samples.labels == c)].mean() for c in classes])
     target = float(np.average(means, weights=sizes))
     if classifier is None:
         return Shift(torch.from_numpy(vector), torch.tensor(target))
-    weights, intercept = linear_classifier(pooled, known.concept, known.labels, classifier, C)
+    weights, intercept = linear_classifier(pooled, samples.concept, samples.labels, classifier, C)
     return Shift(
         torch.from_numpy(vector), torch.tensor(target), torch.from_numpy(weights), torch.tensor(intercept)
     )
@@ -208,7 +209,7 @@ class LatentRightReasons(Objective):
     def __init__(
         self,
         table: ImageTable,
-        known: Known,
+        samples: Known,
         layers: Sequence[Layer],
         scale: GradientScale,
         *,
@@ -218,7 +219,7 @@ class LatentRightReasons(Objective):
     ) -> None:
         super().__init__()
         self.scale = scale
-        self._table, self._known, self._layers = table, known, tuple(layers)
+        self._table, self._known, self._layers = table, samples, tuple(layers)
         self._refit, self._epochs, self._batch_size = refit, epochs, batch_size
         for i, layer in enumerate(self._layers):
             self.register_buffer(f"vector{i}", torch.zeros(len(parts_of(layer)), layer.channels))
@@ -236,9 +237,9 @@ class LatentRightReasons(Objective):
                     model, self._table, self._known.rows, layer, batch_size=self._batch_size, progress=False
                 )
             for vector, pooled in zip(vectors, parts, strict=True):
-                found = pattern_cav(pooled, self._known.concept, self._known.labels).signal
-                length = float(np.linalg.norm(found))
-                vector.copy_(torch.from_numpy(found / length if length > 0 else found))
+                signal = pattern_cav(pooled, self._known.concept, self._known.labels).signal
+                length = float(np.linalg.norm(signal))
+                vector.copy_(torch.from_numpy(signal / length if length > 0 else signal))
 
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
         epoch = int(batch.progress * self._epochs)
@@ -270,18 +271,18 @@ def _forward_with_outputs(
     model: nn.Module, images: Tensor, layers: Sequence[Layer]
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits, and every layer's output as it lies on the way to them, so that they have a slope along it."""
-    kept: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def keep(layer: Layer, values: Tensor) -> Tensor:
         # Behind weights that are held nothing asks for a gradient yet.
         values = values if values.requires_grad else values.detach().requires_grad_()
-        kept[layer.name] = values
+        outputs[layer.name] = values
         # What works in place behind it writes into a copy, so that the slope is that of the output itself.
         return values.clone()
 
     with visiting(model, layers, keep), twice_differentiable():
         logits = find_logits(model(images))
-    return logits, [kept[layer.name] for layer in layers]
+    return logits, [outputs[layer.name] for layer in layers]
 
 
 def hold_below(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> bool:
@@ -349,8 +350,8 @@ def rr_clarc(
             "nothing; use refit='epoch', or start='model'"
         )
     scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
-    known = known_concept(materials, "rr-clarc")
-    chosen = chosen_layers(materials, layers)
+    samples = known_concept(materials, "rr-clarc")
+    penalty_layers = chosen_layers(materials, layers)
     n = len(materials.train)
     training = materials.schedule(start)
     steps = training.n_steps(n)
@@ -358,8 +359,8 @@ def rr_clarc(
     student = materials.network(start)
     objective = LatentRightReasons(
         materials.train,
-        known,
-        chosen,
+        samples,
+        penalty_layers,
         scale,
         refit=refit,
         epochs=epochs,
@@ -367,11 +368,11 @@ def rr_clarc(
     )
     objective.to(materials.device)
     objective.fit_vectors(student)
-    held = trained == "above" or (trained is None and start == "model" and refit == "never")
-    if held and not hold_below(student, materials.example(), chosen) and trained is None:
-        held = False
+    below_fixed = trained == "above" or (trained is None and start == "model" and refit == "never")
+    if below_fixed and not hold_below(student, materials.example(), penalty_layers) and trained is None:
+        below_fixed = False
         student.requires_grad_(True)
-    fitted = fit(
+    fit_result = fit(
         student,
         materials.train,
         objective,
@@ -382,13 +383,14 @@ def rr_clarc(
         progress=materials.progress,
     )
     notes = (
-        *fitted.notes,
-        *known.notes,
+        *fit_result.notes,
+        *samples.notes,
         scale.note,
-        f"the slope along the concept's vector was pulled to 0 at {', '.join(x.name for x in chosen)}; the "
+        f"the slope along the concept's vector was pulled to 0 at "
+        f"{', '.join(x.name for x in penalty_layers)}; the "
         + ("vectors are those of the network at the start" if refit == "never" else "vectors were refitted"),
         f"started from {'the biased network' if start == 'model' else 'new weights'}",
-        "trained only behind the last of the layers" if held else "the whole network was trained",
+        "trained only behind the last of the layers" if below_fixed else "the whole network was trained",
     )
-    fitted.model.requires_grad_(True)
-    return Outcome(fitted.model, fitted.steps, fitted.history, notes, {"scale": scale.weight})
+    fit_result.model.requires_grad_(True)
+    return Outcome(fit_result.model, fit_result.steps, fit_result.history, notes, {"scale": scale.weight})

@@ -22,8 +22,8 @@ def fitted_in_turn(model: nn.Module, layers: Sequence[Layer], fit: Fit) -> Proje
     """
     edits: list[LayerEdit] = []
     for layer in layers:
-        seen = dataclasses.replace(layer, name=f"model.{layer.name}")
-        edits.append(LayerEdit(layer, fit(Projected(model, edits), seen)))
+        inner = dataclasses.replace(layer, name=f"model.{layer.name}")
+        edits.append(LayerEdit(layer, fit(Projected(model, edits), inner)))
         first = next(model.parameters(), None)
         if first is not None:
             edits[-1].to(first.device)

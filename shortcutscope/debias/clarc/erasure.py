@@ -91,9 +91,9 @@ class Moments:
 
     def covariances(self) -> tuple[Floats, Floats]:
         """cov(x) (C, C) and cov(x, z) (C, K)."""
-        own = self.products / self.count - np.outer(self.mean, self.mean)
+        covariance = self.products / self.count - np.outer(self.mean, self.mean)
         cross = self.cross / self.count - np.outer(self.mean, self.concept_sums / self.count)
-        return (own + own.T) / 2, cross
+        return (covariance + covariance.T) / 2, cross
 
 
 def leace_map(covariance: Floats, cross: Floats, rounding: float = 0.0) -> tuple[Floats, Floats]:
@@ -113,23 +113,23 @@ def leace_map(covariance: Floats, cross: Floats, rounding: float = 0.0) -> tuple
     basis, spread = vectors[:, alive], np.sqrt(values[alive])
     # In coordinates of the eigenvectors, where whitening is a division.
     whitened = (basis.T @ cross) / spread[:, None]
-    left, strengths, _ = np.linalg.svd(whitened, full_matrices=False)
-    left = left[:, strengths > 1e-9 * max(float(strengths.max(initial=0.0)), 1e-300)]
-    return basis @ (spread[:, None] * left), (basis / spread @ left).T
+    singular, strengths, _ = np.linalg.svd(whitened, full_matrices=False)
+    singular = singular[:, strengths > 1e-9 * max(float(strengths.max(initial=0.0)), 1e-300)]
+    return basis @ (spread[:, None] * singular), (basis / spread @ singular).T
 
 
-def concept_columns(known: Known, conditional: bool) -> Floats:
+def concept_columns(samples: Known, conditional: bool) -> Floats:
     """The matrix z (M, K): the concept, or for each class its deviation from its mean in that class.
 
     cov(x, z) of the second is P(class) cov(x, concept | class): erasing all of it leaves nothing of the
     concept inside any class, and what goes with the class alone stays.
     """
     if not conditional:
-        return known.concept[:, None]
+        return samples.concept[:, None]
     columns = []
-    for label in np.unique(known.labels):
-        member = known.labels == label
-        deviation = np.where(member, known.concept - known.concept[member].mean(), 0.0)
+    for label in np.unique(samples.labels):
+        member = samples.labels == label
+        deviation = np.where(member, samples.concept - samples.concept[member].mean(), 0.0)
         if deviation.any():
             columns.append(deviation)
     return np.stack(columns, axis=1)
@@ -166,21 +166,22 @@ def leace(
     """
     if on not in ("positions", "pooled"):
         raise InputError(f"on={on!r}; allowed are 'positions' and 'pooled'")
-    known = known_concept(materials, "leace", within_classes=conditional)
-    chosen = chosen_layers(materials, layers)
-    z = concept_columns(known, conditional)
+    samples = known_concept(materials, "leace", within_classes=conditional)
+    edit_layers = chosen_layers(materials, layers)
+    z = concept_columns(samples, conditional)
 
     def edits(model: nn.Module, layer: Layer) -> list[Edit]:
-        made: list[Edit] = []
-        for moments in _moments(model, materials, known.rows, z, layer, on):
+        erasures: list[Edit] = []
+        for moments in _moments(model, materials, samples.rows, z, layer, on):
             left, right = leace_map(*moments.covariances(), moments.rounding)
-            made.append(Erasure(*(torch.from_numpy(part) for part in (left, right, moments.mean))))
-        return made
+            erasures.append(Erasure(*(torch.from_numpy(part) for part in (left, right, moments.mean))))
+        return erasures
 
-    wrapper = fitted_in_turn(materials.model, chosen, edits)
+    wrapper = fitted_in_turn(materials.model, edit_layers, edits)
     notes = (
-        *known.notes,
-        f"erased at {', '.join(layer.name for layer in chosen)}, without training; the model's weights are "
+        *samples.notes,
+        f"erased at {', '.join(layer.name for layer in edit_layers)}, without training; the model's weights "
+        f"are "
         "untouched",
         "erased inside every class"
         if conditional

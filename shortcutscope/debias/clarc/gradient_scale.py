@@ -97,8 +97,8 @@ class GradientScale(nn.Module):
             return
         count = int(self.measured)
         keep = count / (count + 1) if self._momentum is None else (self._momentum if count else 0.0)
-        for kept, new in zip((self.task, self.penalty), lengths, strict=True):
-            kept.mul_(keep).add_((1 - keep) * new.to(kept))
+        for average, new in zip((self.task, self.penalty), lengths, strict=True):
+            average.mul_(keep).add_((1 - keep) * new.to(average))
         self.measured += 1
 
     @property

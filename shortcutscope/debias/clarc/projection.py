@@ -143,8 +143,8 @@ class LayerEdit(nn.Module):
 
     def edited(self, output: Any) -> Any:
         """What the layer's module returned, edited."""
-        given = self.layer.pick(output)
-        view, dim = positions(self.layer, given)
+        tensor = self.layer.pick(output)
+        view, dim = positions(self.layer, tensor)
         flat = view if dim == 2 else view.transpose(1, 2)
         flat = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
         with torch.autocast(flat.device.type, enabled=False):
@@ -153,7 +153,7 @@ class LayerEdit(nn.Module):
                 for edit, part in zip(self.edits, parts_of(self.layer), strict=True)
             ]
         whole = done[0] if len(done) == 1 else torch.cat(done[::-1], dim=2)
-        back = from_positions(self.layer, whole if dim == 2 else whole.transpose(1, 2), dim, given)
+        back = from_positions(self.layer, whole if dim == 2 else whole.transpose(1, 2), dim, tensor)
         return self.layer.replace(output, back)
 
 
@@ -225,12 +225,12 @@ class Projected(nn.Module):
             with safe_open(path, framework="pt") as file:
                 layers = json.loads((file.metadata() or {})["layers"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            made = [_layer_edit(entry, i, tensors) for i, entry in enumerate(layers)]
-        known = dict(model.named_modules())
-        for edit in made:
-            if edit.layer.name not in known:
+            edits = [_layer_edit(entry, i, tensors) for i, entry in enumerate(layers)]
+        modules = dict(model.named_modules())
+        for edit in edits:
+            if edit.layer.name not in modules:
                 raise InputError(f"{path} edits the layer {edit.layer.name!r}, which the model lacks")
-        return cls(model, made)
+        return cls(model, edits)
 
 
 def _layer_edit(entry: dict[str, Any], i: int, tensors: dict[str, Tensor]) -> LayerEdit:

@@ -155,8 +155,8 @@ def rrr(
     shifts = 0 if materials.training.augmentation == "none" else SHIFTS
     objective = RightReasons(masks, index, scale, slope=slope, shifts=shifts).to(materials.device)
     network = materials.network(start)
-    held = hold_batch_norm(network) if batch_norm != "trained" and start == "model" else 0
-    fitted = fit(
+    n_fixed = hold_batch_norm(network) if batch_norm != "trained" and start == "model" else 0
+    fit_result = fit(
         network,
         materials.train,
         objective,
@@ -167,18 +167,20 @@ def rrr(
         progress=materials.progress,
     )
     notes = [
-        *fitted.notes,
+        *fit_result.notes,
         scale.note,
         f"{len(masks)} of {len(index)} training samples have a mask; the others took part with their "
         "cross-entropy alone",
         f"started from {'the biased network' if start == 'model' else 'new weights'}",
     ]
-    if held:
-        notes.append(f"{held} layers of batch norm stayed as they were")
-    fitted.model.requires_grad_(True)
+    if n_fixed:
+        notes.append(f"{n_fixed} layers of batch norm stayed as they were")
+    fit_result.model.requires_grad_(True)
     if materials.training.augmentation == "strong":
         notes.append("augmented by shifts alone, which the masks can follow")
-    return Outcome(fitted.model, fitted.steps, fitted.history, tuple(notes), {"scale": scale.weight})
+    return Outcome(
+        fit_result.model, fit_result.steps, fit_result.history, tuple(notes), {"scale": scale.weight}
+    )
 
 
 def hold_batch_norm(model: nn.Module) -> int:
@@ -202,7 +204,7 @@ def _gathered(materials: Materials) -> tuple[Tensor, Tensor]:
     table = materials.train
     shape = tuple(int(side) for side in table[0][0].shape)
     index = torch.full((len(table),), -1, dtype=torch.long)
-    found: list[Tensor] = []
+    stack: list[Tensor] = []
     for row in range(len(table)):
         mask = materials.masks(row)
         if mask is None:
@@ -211,16 +213,16 @@ def _gathered(materials: Materials) -> tuple[Tensor, Tensor]:
         if tuple(mask.shape) not in (shape, shape[1:]):
             raise InputError(_misfit(table, row, tuple(mask.shape), shape))
         if mask.any():
-            index[row] = len(found)
-            found.append(mask if mask.dim() == len(shape) else mask.unsqueeze(0))
-    if not found:
+            index[row] = len(stack)
+            stack.append(mask if mask.dim() == len(shape) else mask.unsqueeze(0))
+    if not stack:
         raise InputError(
             f"rrr needs masks of the artifact, and none of the {len(table)} training samples has one with a "
             "pixel in it; annotate some of the samples that carry the artifact"
         )
-    if len({len(mask) for mask in found}) > 1:  # some for all channels, some for each of them
-        found = [mask.expand(shape) for mask in found]
-    return torch.stack(found), index
+    if len({len(mask) for mask in stack}) > 1:  # some for all channels, some for each of them
+        stack = [mask.expand(shape) for mask in stack]
+    return torch.stack(stack), index
 
 
 def _misfit(table: ImageTable, row: int, mask: tuple[int, ...], image: tuple[int, ...]) -> str:

@@ -83,26 +83,26 @@ class Distill(Objective):
         elif options.form == "features" and self.pairs:
             if example is None:
                 raise InputError("features are compared in units of their spread: give example=, some inputs")
-            seen = _seen(teacher, example[:_STATISTICS_ROWS], self.pairs)
+            outputs = _seen(teacher, example[:_STATISTICS_ROWS], self.pairs)
             for pair in self.pairs:
                 space = (subspaces or {}).get(pair.teacher.name)
-                scale = channel_scale(seen[pair.teacher.name])
+                scale = channel_scale(outputs[pair.teacher.name])
                 self.matches.append(FeatureMatch(pair, scale, space, options.along))
 
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
         o = self.options
-        logits, own = forward_with_layers(model, batch.images, [p.student for p in self.pairs])
+        logits, outputs = forward_with_layers(model, batch.images, [p.student for p in self.pairs])
         goal, theirs = self._goals(batch)
-        found: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         if o.labels != "none":
             weights = None if self._label_weights is None else at(self._label_weights, batch)
-            found["ce"] = o.label_weight * cross_entropy(logits, batch.labels, weights)
+            losses["ce"] = o.label_weight * cross_entropy(logits, batch.labels, weights)
         if o.logit_weight > 0:
-            found["kl"] = o.logit_weight * kl(logits, goal, o.temperature, reverse=o.reverse)
+            losses["kl"] = o.logit_weight * kl(logits, goal, o.temperature, reverse=o.reverse)
         for k, pair in enumerate(self.pairs):
-            distance = self._distance(k, own[pair.student.name], theirs[k])
-            found[pair.student.name] = o.layer_weight * pair.weight * distance
-        return found
+            distance = self._distance(k, outputs[pair.student.name], theirs[k])
+            losses[pair.student.name] = o.layer_weight * pair.weight * distance
+        return losses
 
     def networks(self) -> tuple[nn.Module, ...]:  # noqa: D102
         teacher, _, cached = self._outside
@@ -111,19 +111,19 @@ class Distill(Objective):
     def draws(self) -> Tensor | None:  # noqa: D102
         return self._draws
 
-    def _distance(self, k: int, own: Tensor, theirs: Tensor) -> Tensor:
+    def _distance(self, k: int, values: Tensor, theirs: Tensor) -> Tensor:
         """Between the student's layer (N, C, *grid) and what `_goals` gives of the teacher's."""
         o, pair = self.options, self.pairs[k]
         if o.form == "probes":
-            read = self.matches[k](pooled(own))
-            return kl(read, theirs, o.temperature, reverse=o.reverse)
+            probe_logits = self.matches[k](pooled(values))
+            return kl(probe_logits, theirs, o.temperature, reverse=o.reverse)
         if o.form == "cka":
-            return 1 - linear_cka(pooled(own), theirs)
-        own = to_grid(own, common_grid(pair))
+            return 1 - linear_cka(pooled(values), theirs)
+        values = to_grid(values, common_grid(pair))
         if o.form == "attention":
-            return (attention(own) - theirs).pow(2).sum(1).mean()
-        found: Tensor = self.matches[k](own, theirs)
-        return found
+            return (attention(values) - theirs).pow(2).sum(1).mean()
+        distance: Tensor = self.matches[k](values, theirs)
+        return distance
 
     @torch.no_grad()
     def _goals(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
@@ -156,12 +156,12 @@ def teacher_outputs(
     parts: list[tuple[Tensor, list[Tensor]]] = []
     rows = torch.split(torch.arange(len(table)), batch_size)
     with frozen(teacher), torch.no_grad():
-        for chosen in tqdm(rows, desc="teacher", unit="batch", disable=not progress):
-            images = torch.stack([table[int(row)][0] for row in chosen]).to(device)
-            logits, seen = _outputs(teacher, images, pairs, options, probes or {})
-            kept = [v.to("cpu", torch.bfloat16 if v.dim() > 2 else v.dtype) for v in seen]
-            parts.append((logits.cpu(), kept))
-    layers = tuple(torch.cat(values) for values in zip(*(seen for _, seen in parts), strict=True))
+        for batch in tqdm(rows, desc="teacher", unit="batch", disable=not progress):
+            images = torch.stack([table[int(row)][0] for row in batch]).to(device)
+            logits, goals = _outputs(teacher, images, pairs, options, probes or {})
+            stored = [v.to("cpu", torch.bfloat16 if v.dim() > 2 else v.dtype) for v in goals]
+            parts.append((logits.cpu(), stored))
+    layers = tuple(torch.cat(values) for values in zip(*(goals for _, goals in parts), strict=True))
     return Cached(torch.cat([logits for logits, _ in parts]), layers)
 
 
@@ -180,19 +180,19 @@ def _outputs(
     probes: Mapping[str, nn.Module],
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits and, for each pair, what the student's layer is compared with."""
-    logits, seen = forward_with_layers(teacher, images, _teacher_layers(pairs))
-    found: list[Tensor] = []
+    logits, outputs = forward_with_layers(teacher, images, _teacher_layers(pairs))
+    goals: list[Tensor] = []
     for pair in pairs:
-        values = seen[pair.teacher.name]
+        values = outputs[pair.teacher.name]
         if options.form == "probes":
-            found.append(probes[pair.teacher.name](pooled(values).float()))
+            goals.append(probes[pair.teacher.name](pooled(values).float()))
         elif options.form == "cka":
-            found.append(pooled(values))
+            goals.append(pooled(values))
         elif options.form == "attention":
-            found.append(attention(to_grid(values, common_grid(pair))))
+            goals.append(attention(to_grid(values, common_grid(pair))))
         else:
-            found.append(to_grid(values, common_grid(pair)))
-    return logits, found
+            goals.append(to_grid(values, common_grid(pair)))
+    return logits, goals
 
 
 def _seen(teacher: nn.Module, images: Tensor, pairs: Sequence[Pair]) -> dict[str, Tensor]:

@@ -51,17 +51,17 @@ def pair_layers(
     InputError
         For a layer that the student does not have, a negative weight, or none above 0.
     """
-    own = {layer.name: layer for layer in student}
-    unknown = [name for name in weights if name not in own]
+    by_name = {layer.name: layer for layer in student}
+    unknown = [name for name in weights if name not in by_name]
     if unknown:
-        raise InputError(f"the student has no layer {unknown[0]!r}; it has {', '.join(own)}")
+        raise InputError(f"the student has no layer {unknown[0]!r}; it has {', '.join(by_name)}")
     if any(not weight >= 0 for weight in weights.values()) or not any(weights.values()):
         raise InputError(f"layer weights must be 0 or more and not all 0, not {dict(weights)}")
     others = {layer.name: layer for layer in teacher}
     pairs = []
     for name, weight in weights.items():
         if weight > 0:
-            layer = own[name]
+            layer = by_name[name]
             other = others.get(name)
             if other is None or len(other.grid) != len(layer.grid):
                 fitting = [x for x in teacher if len(x.grid) == len(layer.grid)] or list(teacher)
@@ -150,19 +150,19 @@ class FeatureMatch(nn.Module):
 
     def __init__(self, pair: Pair, scale: Tensor, subspace: Tensor | None = None, along: float = 1.0) -> None:
         super().__init__()
-        wide, own = pair.teacher.channels, pair.student.channels
-        self.adapter = None if wide == own else nn.Linear(own, wide)
+        wide, narrow = pair.teacher.channels, pair.student.channels
+        self.adapter = None if wide == narrow else nn.Linear(narrow, wide)
         self.along = along
         self.register_buffer("scale", scale.float())
         self.register_buffer("subspace", None if subspace is None else subspace.float())
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar of (N, C, *grid) and (N, D, *grid) on the same grid."""
-        own = student if self.adapter is None else self.adapter(student.movedim(1, -1)).movedim(-1, 1)
-        own, teacher = own * self._per_channel(own), teacher * self._per_channel(teacher)
+        values = student if self.adapter is None else self.adapter(student.movedim(1, -1)).movedim(-1, 1)
+        values, teacher = values * self._per_channel(values), teacher * self._per_channel(teacher)
         if self.subspace is None:
-            return F.mse_loss(own, teacher.to(own.dtype)).float()
-        difference = (own - teacher).movedim(1, -1)
+            return F.mse_loss(values, teacher.to(values.dtype)).float()
+        difference = (values - teacher).movedim(1, -1)
         part = difference @ self.subspace.T.to(difference.dtype)
         rest = difference - part @ self.subspace.to(difference.dtype)
         # Along the subspace per direction, so that its weight does not depend on the width of the layer.

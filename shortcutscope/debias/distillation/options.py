@@ -105,7 +105,7 @@ class Distillation:
 
 
 def chosen_layers(
-    layers: Sequence[Layer], options: Distillation, audited: Mapping[str, float] | None
+    layers: Sequence[Layer], options: Distillation, use: Mapping[str, float] | None
 ) -> tuple[dict[str, float], str]:
     """Weights of a student's layers, which sum to 1, and why they are these.
 
@@ -117,29 +117,29 @@ def chosen_layers(
     if options.form is None:
         return {}, "no intermediate layer"
     names = [layer.name for layer in layers]
-    asked = options.layers
-    if asked == "uniform":
+    choice = options.layers
+    if choice == "uniform":
         return dict.fromkeys(names, 1 / len(names)), "all blocks alike"
-    if asked == "last":
+    if choice == "last":
         return {names[-1]: 1.0}, "the last block"
-    if asked == "audit":
-        if not audited:
+    if choice == "audit":
+        if not use:
             raise InputError(
                 "layers='audit' needs the layers that an audit chose, and there are none: give audit=, or "
                 "layers='uniform', 'last', names or weights"
             )
-        missing = [name for name in audited if name not in names]
+        missing = [name for name in use if name not in names]
         if missing:
             raise InputError(
                 f"the audit chose layer {missing[0]!r}, which the student lacks ({', '.join(names)}); "
                 "give layers= for this student"
             )
-        return _normalised(audited), "by use, from the audit"
-    if isinstance(asked, str):
+        return _normalised(use), "by use, from the audit"
+    if isinstance(choice, str):
         raise InputError(
-            f"layers={asked!r}; allowed are 'audit', 'uniform', 'last', names or weights by name"
+            f"layers={choice!r}; allowed are 'audit', 'uniform', 'last', names or weights by name"
         )
-    weights = dict(asked) if isinstance(asked, Mapping) else dict.fromkeys(asked, 1.0)
+    weights = dict(choice) if isinstance(choice, Mapping) else dict.fromkeys(choice, 1.0)
     unknown = [name for name in weights if name not in names]
     if unknown:
         raise InputError(f"the student has no layer {unknown[0]!r}; it has {', '.join(names)}")
@@ -148,12 +148,12 @@ def chosen_layers(
 
 def student_layers(model: nn.Module, example: Tensor, options: Distillation) -> tuple[Layer, ...]:
     """The layers of a network that distillation may compare: its blocks, and whatever is named."""
-    asked = options.layers
-    found = list(find_layers(model, example, "blocks"))
-    if not isinstance(asked, str):
-        named = [name for name in asked if name not in {layer.name for layer in found}]
-        found += find_layers(model, example, named) if named else []
-    return tuple(found)
+    choice = options.layers
+    candidates = list(find_layers(model, example, "blocks"))
+    if not isinstance(choice, str):
+        extra = [name for name in choice if name not in {layer.name for layer in candidates}]
+        candidates += find_layers(model, example, extra) if extra else []
+    return tuple(candidates)
 
 
 def _normalised(weights: Mapping[str, float]) -> dict[str, float]:

@@ -88,8 +88,8 @@ def distil(
     samples = _samples(materials, options)
     if materials.judged_on is not None and materials.concept is not None:
         require_testable(materials.judged_on, materials.concept)
-    asked = options.start
-    begun: Start = materials.start if asked is None or asked == "teacher" else asked
+    start_option = options.start
+    begun: Start = materials.start if start_option is None or start_option == "teacher" else start_option
     student = materials.network(begun)
     layers = student_layers(student, materials.example(), options)
     weights, why = chosen_layers(layers, options, materials.layers)
@@ -99,36 +99,38 @@ def distil(
         teacher, choice = _trained(materials, options)
         notes += [choice.reason] if choice else []
         notes += teacher.notes
-    given = teacher.model if isinstance(teacher, Teacher) else teacher
-    if options.start == "teacher" and _same_architecture(student, given):
-        student, begun = copied(given).requires_grad_(True), "model"
+    teacher_model = teacher.model if isinstance(teacher, Teacher) else teacher
+    if options.start == "teacher" and _same_architecture(student, teacher_model):
+        student, begun = copied(teacher_model).requires_grad_(True), "model"
     elif options.start == "teacher":
         where = "from the biased network" if begun == "model" else "with new weights"
         notes.append(f"the student has another architecture than its teacher, so it begins {where}")
-    _require_same_classes(student, given, materials)
-    judged = teacher.judged if isinstance(teacher, Teacher) and teacher.judged else judge(given, materials)
-    if judged is None:
+    _require_same_classes(student, teacher_model, materials)
+    verdict = (
+        teacher.judged if isinstance(teacher, Teacher) and teacher.judged else judge(teacher_model, materials)
+    )
+    if verdict is None:
         notes.append("the teacher was not judged: give held-out samples with the concept for that")
     else:
-        notes.append(judged.reason)
-        if not judged.passed and on_shortcut == "refuse":
+        notes.append(verdict.reason)
+        if not verdict.passed and on_shortcut == "refuse":
             raise InputError(
-                f"{judged.reason}. A student would learn it again. Give more or cleaner samples "
+                f"{verdict.reason}. A student would learn it again. Give more or cleaner samples "
                 "(learning_curve tells whether that helps), another teacher, or on_shortcut='warn'"
             )
         if weights:
-            kept = judged.weigh(weights)
-            if kept.keys() != {name for name, weight in weights.items() if weight > 0}:
+            gated = verdict.weigh(weights)
+            if gated.keys() != {name for name, weight in weights.items() if weight > 0}:
                 notes.append("layers at which the teacher uses the shortcut were left out")
-            weights = kept
-    with frozen(given):
-        pairs = _pairs(layers, given, weights, materials) if weights else []
+            weights = gated
+    with frozen(teacher_model):
+        pairs = _pairs(layers, teacher_model, weights, materials) if weights else []
         if not pairs and options.form is not None:
             notes.append("no layer was left to compare: the logits alone were distilled")
             options = options.but(form=None)
             options.check()
-        objective = objective_for(materials, given, pairs, options, samples, notes)
-        fitted = fit(
+        objective = objective_for(materials, teacher_model, pairs, options, samples, notes)
+        fit_result = fit(
             student,
             samples.table,
             objective,
@@ -141,13 +143,15 @@ def distil(
     details: dict[str, Any] = {"layers": {p.student.name: p.weight for p in pairs}, "form": options.form}
     if choice is not None:
         details["teacher_start"] = asdict(choice)
-    if judged is not None:
+    if verdict is not None:
         details["teacher"] = {
-            "verdict": judged.verdict,
-            "use": judged.use,
-            "layers": judged.frame.to_dict("records"),
+            "verdict": verdict.verdict,
+            "use": verdict.use,
+            "layers": verdict.frame.to_dict("records"),
         }
-    return Outcome(fitted.model, fitted.steps, fitted.history, (*notes, *fitted.notes), details)
+    return Outcome(
+        fit_result.model, fit_result.steps, fit_result.history, (*notes, *fit_result.notes), details
+    )
 
 
 def _trained(materials: Materials, options: Distillation) -> tuple[Teacher, StartChoice | None]:
@@ -228,8 +232,10 @@ def _samples(materials: Materials, options: Distillation) -> Samples:
 
 
 def _same_architecture(first: nn.Module, second: nn.Module) -> bool:
-    own, other = ({k: v.shape for k, v in network.state_dict().items()} for network in (first, second))
-    return type(first) is type(second) and own == other
+    shapes, other_shapes = (
+        {k: v.shape for k, v in network.state_dict().items()} for network in (first, second)
+    )
+    return type(first) is type(second) and shapes == other_shapes
 
 
 def _pairs(
@@ -240,11 +246,13 @@ def _pairs(
             "the layers of several teachers cannot be compared with a student's: use form=None or one teacher"
         )
     example = materials.example()
-    found = list(find_layers(teacher, example))
-    missing = [name for name in weights if name not in {layer.name for layer in found}]
+    teacher_layers = list(find_layers(teacher, example))
+    missing = [name for name in weights if name not in {layer.name for layer in teacher_layers}]
     modules = dict(teacher.named_modules())
-    found += find_layers(teacher, example, named) if (named := [n for n in missing if n in modules]) else []
-    return pair_layers(layers, found, weights)
+    teacher_layers += (
+        find_layers(teacher, example, extra) if (extra := [n for n in missing if n in modules]) else []
+    )
+    return pair_layers(layers, teacher_layers, weights)
 
 
 def _subspaces(
@@ -261,7 +269,7 @@ def _subspaces(
     labels = samples.table.frame["label"].to_numpy()
     layers = _unique([p.teacher for p in pairs])
     features = pooled_features(teacher, samples.table, layers)
-    found, without = {}, []
+    directions, without = {}, []
     for layer in layers:
         means = features[layer.name][:, : layer.channels]
         try:
@@ -273,16 +281,17 @@ def _subspaces(
         direction = change / (means.std(0) + 1e-3 * means.std(0).max() + 1e-12)
         norm = np.linalg.norm(direction)
         if norm > 0:
-            found[layer.name] = torch.as_tensor(direction[None] / norm, dtype=torch.float32)
-    return found, without
+            directions[layer.name] = torch.as_tensor(direction[None] / norm, dtype=torch.float32)
+    return directions, without
 
 
 def _require_same_classes(student: nn.Module, teacher: nn.Module, materials: Materials) -> None:
     example = materials.example()
-    own, theirs = count_scores(student, example), count_scores(teacher, example)
-    if own != theirs:
+    n_student, n_teacher = count_scores(student, example), count_scores(teacher, example)
+    if n_student != n_teacher:
         raise InputError(
-            f"the teacher has {theirs} logits and the student {own}: they must tell the same classes apart"
+            f"the teacher has {n_teacher} logits and the student {n_student}: they must tell the same "
+            f"classes apart"
         )
 
 

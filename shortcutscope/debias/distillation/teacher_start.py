@@ -76,12 +76,12 @@ class StartChoice:
     steps: int = 0
 
 
-def teacher_start(materials: Materials, asked: TeacherStart) -> StartChoice | None:
+def teacher_start(materials: Materials, start: TeacherStart) -> StartChoice | None:
     """The choice where there is one to make: ``"auto"``, and no training sample against the shortcut.
 
     None means the start that is asked for, and of ``"auto"`` the biased network.
     """
-    if asked != "auto" or materials.carries is None or has_conflicting(materials):
+    if start != "auto" or materials.carries is None or has_conflicting(materials):
         return None
     return choose_start(materials)
 
@@ -124,19 +124,21 @@ def choose_start(materials: Materials) -> StartChoice:
         return StartChoice("model", reason)
     parts = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
     scores, steps = _out_of_fold(materials, clean, parts)
-    judged, by_errors = _judged(labels, wrong)
-    seen = {start: found[judged] for start, found in scores.items()}
-    aurocs: dict[str, float] = {start: float(_auroc(labels[judged], found)) for start, found in seen.items()}
-    error = _standard_error(labels[judged], seen, groups[judged], materials.seed)
+    rows, by_errors = _judged(labels, wrong)
+    row_scores = {start: values[rows] for start, values in scores.items()}
+    aurocs: dict[str, float] = {
+        start: float(_auroc(labels[rows], values)) for start, values in row_scores.items()
+    }
+    error = _standard_error(labels[rows], row_scores, groups[rows], materials.seed)
     start: Start = "model" if aurocs["model"] - aurocs["fresh"] > error else "fresh"
     which = "that the biased network gets wrong" if by_errors else "(the biased network errs on few)"
     reason = (
         f"the teacher began {'from the biased network' if start == 'model' else 'with new weights'}: on the "
-        f"{judged.sum()} clean samples {which}, cross-validated, the AUROC is {aurocs['fresh']:.2f} with new "
+        f"{rows.sum()} clean samples {which}, cross-validated, the AUROC is {aurocs['fresh']:.2f} with new "
         f"weights and {aurocs['model']:.2f} from the biased network (standard error of the difference "
         f"{error:.2f}); that took {steps} steps on clean samples beside the budget"
     )
-    return StartChoice(start, reason, aurocs, error, int(judged.sum()), steps)
+    return StartChoice(start, reason, aurocs, error, int(rows.sum()), steps)
 
 
 def _out_of_fold(
@@ -147,13 +149,13 @@ def _out_of_fold(
     steps = 0
     with tqdm(total=len(STARTS) * len(parts), desc="teacher's start", disable=not materials.progress) as bar:
         for start in STARTS:
-            found: list[Array] = []
-            for held in parts:
-                own = clean.take(np.setdiff1d(np.arange(len(clean)), held))
-                found.append(_scores(_predict(materials, own, clean.take(held), start)))
-                steps += teacher_training(len(own), materials.training, start).n_steps(len(own))
+            fold_scores: list[Array] = []
+            for fold in parts:
+                rest = clean.take(np.setdiff1d(np.arange(len(clean)), fold))
+                fold_scores.append(_scores(_predict(materials, rest, clean.take(fold), start)))
+                steps += teacher_training(len(rest), materials.training, start).n_steps(len(rest))
                 bar.update()
-            scores[start] = np.concatenate(found)[np.argsort(np.concatenate(parts))]
+            scores[start] = np.concatenate(fold_scores)[np.argsort(np.concatenate(parts))]
     return scores, steps
 
 
@@ -169,10 +171,10 @@ def _folds(labels: Array, groups: Array, wrong: Array) -> Array | None:
     return folds if whole else None
 
 
-def _predict(materials: Materials, own: ImageTable, held: ImageTable, start: Start) -> Tensor:
+def _predict(materials: Materials, clean: ImageTable, test: ImageTable, start: Start) -> Tensor:
     """(N, K) logits of the held-out samples."""
-    given = replace(materials, clean=own, progress=False)
-    return predict_logits(train_teacher(given, start=start).model, held)
+    inputs = replace(materials, clean=clean, progress=False)
+    return predict_logits(train_teacher(inputs, start=start).model, test)
 
 
 def _scores(logits: Tensor) -> Array:
@@ -200,5 +202,5 @@ def _auroc(labels: Array, scores: Array, weights: Array | None = None) -> Any:
 def _standard_error(labels: Array, scores: Mapping[Start, Array], groups: Array, seed: int) -> float:
     """Of the difference of the two AUROCs, paired on the same resamples of patients."""
     weights = cluster_weights(groups, RESAMPLES, seed)
-    drawn = {start: np.asarray(_auroc(labels, found, weights)) for start, found in scores.items()}
-    return float(np.nanstd(drawn["model"] - drawn["fresh"]))
+    resamples = {start: np.asarray(_auroc(labels, values, weights)) for start, values in scores.items()}
+    return float(np.nanstd(resamples["model"] - resamples["fresh"]))

@@ -47,9 +47,9 @@ class MovingAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The module has the averaged weights inside, and its own again behind."""
-        own = snapshot(self._module)
+        weights = snapshot(self._module)
         restore(self._module, self.tensors)
         try:
             yield
         finally:
-            restore(self._module, own)
+            restore(self._module, weights)

@@ -112,11 +112,11 @@ def tensors_digest(module: nn.Module) -> str:
 
 def settings_digest(module: nn.Module) -> str:
     """sha256 of what a module keeps in plain attributes: numbers, texts, arrays, tables, other models."""
-    own = set(vars(nn.Module()))
+    module_attributes = set(vars(nn.Module()))
     digest = hashlib.sha256()
     for name, part in module.named_modules():
-        kept = {key: value for key, value in vars(part).items() if key not in own}
-        digest.update(f"\n{name} {type(part).__qualname__} {json.dumps(_plain(kept))}".encode())
+        settings = {key: value for key, value in vars(part).items() if key not in module_attributes}
+        digest.update(f"\n{name} {type(part).__qualname__} {json.dumps(_plain(settings))}".encode())
     return digest.hexdigest()
 
 

@@ -131,8 +131,8 @@ class TrainingLoop:
         """Train, and leave the chosen weights in the model, in evaluation mode."""
         self._format.apply(self._step)
         wrapped = self._processes.wrapped(self._step)
-        shown = progress and self._processes.main
-        bar = tqdm(total=self._steps, initial=self.done, desc=name, unit="step", disable=not shown)
+        visible = progress and self._processes.main
+        bar = tqdm(total=self._steps, initial=self.done, desc=name, unit="step", disable=not visible)
         try:
             with seeded(self._training.seed), bar, model_errors(self._step.model):
                 self._train(wrapped, bar)
@@ -293,11 +293,11 @@ class TrainingLoop:
 
     def _resumed(self) -> Log:
         """Go on from a checkpoint where there is one; the log from there on."""
-        kept = None if self._out is None else read_checkpoint(self._out / CHECKPOINT, self._identity)
+        checkpoint = None if self._out is None else read_checkpoint(self._out / CHECKPOINT, self._identity)
         folder = self._out if self._processes.main else None
-        if kept is None:
+        if checkpoint is None:
             return Log(folder)
-        tensors, state = kept
+        tensors, state = checkpoint
         self.done, self._stopped = state["step"], state["stopped"]
         restore(self._step, with_prefix("weights", tensors))
         self._good, self._good_step = snapshot(self._step), self.done
@@ -306,7 +306,7 @@ class TrainingLoop:
         moments = {i: with_prefix(f"moments/{i}", tensors) for i in range(len(self._parameters))}
         self._optimizer.load_state_dict(
             {
-                "state": {index: kept for index, kept in moments.items() if kept},
+                "state": {index: checkpoint for index, checkpoint in moments.items() if checkpoint},
                 "param_groups": self._optimizer.state_dict()["param_groups"],
             }
         )

@@ -83,8 +83,8 @@ class Processes:
         """The module, averaging its gradients over the processes; to be called, and then thrown away."""
         if self.count == 1:
             return module
-        prepared: nn.Module = self._accelerator.prepare_model(module, device_placement=False)
-        return prepared
+        parallel: nn.Module = self._accelerator.prepare_model(module, device_placement=False)
+        return parallel
 
     def unwrapped(self, module: nn.Module) -> None:
         """Forget a wrapped module and take off it whatever was put on it."""

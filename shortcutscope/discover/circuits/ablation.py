@@ -143,8 +143,8 @@ class Ablation:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Self:
         """What `to_json` gave."""
-        drawn = tuple(Effect(**e) for e in entry["random"])
-        return cls(Effect(**entry["circuit"]), drawn, Effect(**entry["magnitude"]), int(entry["n_samples"]))
+        random = tuple(Effect(**e) for e in entry["random"])
+        return cls(Effect(**entry["circuit"]), random, Effect(**entry["magnitude"]), int(entry["n_samples"]))
 
     @classmethod
     def averaged(cls, parts: Sequence[Ablation]) -> Self:
@@ -190,12 +190,12 @@ def ablate(
     InputError
         As `find_circuit`, and for channels that a layer does not have.
     """
-    for name, chosen in channels.items():
+    for name, indices in channels.items():
         width = scan.layer(name).channels
-        outside = [c for c in chosen if not 0 <= c < width]
-        if outside or not len(chosen) or len(set(chosen)) < len(chosen):
+        outside = [c for c in indices if not 0 <= c < width]
+        if outside or not len(indices) or len(set(indices)) < len(indices):
             raise InputError(
-                f"channels {list(chosen)[:5]} of layer {name!r}: give different ones of 0 to {width - 1}"
+                f"channels {list(indices)[:5]} of layer {name!r}: give different ones of 0 to {width - 1}"
             )
     if not channels or draws < 1:
         raise InputError("name the channels to ablate by layer, and 1 draw or more")
@@ -215,8 +215,8 @@ def ablate(
 def judge(
     subject: Subject,
     channels: Mapping[str, Sequence[int]],
-    fitted: Indices,
-    judged: Indices,
+    train: Indices,
+    test: Indices,
     *,
     reference: Reference | None = None,
     draws: int = 5,
@@ -235,28 +235,28 @@ def judge(
     judged
         Positions of the samples that the effect is measured on.
     reference
-        Of `fitted`, where it is known already.
+        Of `train`, where it is known already.
     draws, seed
         Random sets.
     """
-    known = subject.reference(fitted) if reference is None else reference
-    y, a = subject.y[judged], subject.a[judged]
-    before = subject.network.margins(judged)
-    sign = subject.sign(fitted, subject.network.margins(fitted))
+    held_values = subject.reference(train) if reference is None else reference
+    y, a = subject.y[test], subject.a[test]
+    before = subject.network.margins(test)
+    sign = subject.sign(train, subject.network.margins(train))
     size = sum(map(len, channels.values()))
     generator = np.random.default_rng([seed, 37])
 
     def effect(removed: Mapping[str, Sequence[int]]) -> Effect:
         keep = keeping(subject.network, removed)
-        return Effect.measure(before, subject.network.margins(judged, keep, known), y, a, sign, size)
+        return Effect.measure(before, subject.network.margins(test, keep, held_values), y, a, sign, size)
 
     def drawn() -> dict[str, Sequence[int]]:
-        widths = {name: len(known.magnitude[name]) for name in channels}
+        widths = {name: len(held_values.magnitude[name]) for name in channels}
         return {n: generator.choice(widths[n], len(c), replace=False).tolist() for n, c in channels.items()}
 
-    largest = {n: np.argsort(-known.magnitude[n])[: len(c)].tolist() for n, c in channels.items()}
+    largest = {n: np.argsort(-held_values.magnitude[n])[: len(c)].tolist() for n, c in channels.items()}
     return Ablation(
-        effect(channels), tuple(effect(drawn()) for _ in range(draws)), effect(largest), len(judged)
+        effect(channels), tuple(effect(drawn()) for _ in range(draws)), effect(largest), len(test)
     )
 
 

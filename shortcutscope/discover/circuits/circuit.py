@@ -74,21 +74,21 @@ class Circuit:
     @property
     def ablated(self) -> dict[str, list[int]]:
         """Layer name -> the channels that are ablated."""
-        chosen = self.nodes[self.nodes["ablated"]]
-        return {str(name): part["channel"].tolist() for name, part in chosen.groupby("layer", sort=False)}
+        rows = self.nodes[self.nodes["ablated"]]
+        return {str(name): part["channel"].tolist() for name, part in rows.groupby("layer", sort=False)}
 
     def to_frame(self) -> pd.DataFrame:
         """The nodes."""
         return self.nodes.copy()
 
     def __repr__(self) -> str:
-        chosen = ", ".join(f"{len(c)} channels of {name}" for name, c in self.ablated.items())
-        told = ""
+        channels = ", ".join(f"{len(c)} channels of {name}" for name, c in self.ablated.items())
+        result = ""
         if self.ablation is not None and self.ablation.circuit.removed is not None:
             effect = self.ablation.circuit
-            told = f"; ablating them removes {effect.removed:.0%} of the effect"
-            told += f" and {100 * effect.balanced_drop:.1f} points of balanced AUROC"
-        return f"Circuit({self.concept!r}: {chosen or 'no channels'}{told})"
+            result = f"; ablating them removes {effect.removed:.0%} of the effect"
+            result += f" and {100 * effect.balanced_drop:.1f} points of balanced AUROC"
+        return f"Circuit({self.concept!r}: {channels or 'no channels'}{result})"
 
     def save(self, path: str | Path) -> Path:
         """Write as JSON; returns the path."""
@@ -117,13 +117,13 @@ class Circuit:
             raise InputError(f"{path} is no circuit; give a file that Circuit.save wrote")
         nodes = pd.DataFrame(content["nodes"], columns=list(NODE_COLUMNS))
         nodes["auroc"] = nodes["auroc"].astype(float)
-        kept = content["ablation"]
+        ablation = content["ablation"]
         return cls(
             content["concept"],
             tuple(content["layers"]),
             nodes,
             pd.DataFrame(content["edges"], columns=list(EDGE_COLUMNS)),
-            None if kept is None else Ablation.from_json(kept),
+            None if ablation is None else Ablation.from_json(ablation),
             tuple(content["notes"]),
         )
 
@@ -194,17 +194,17 @@ def find_circuit(
         )  # fmt: skip
         parts, sought = [], []
         for half in (0, 1):
-            fitted = subject.of_half(1 - half)
-            reference = subject.reference(fitted)
-            found = find_channels(subject, fitted, reference, names, size)
+            train = subject.of_half(1 - half)
+            reference = subject.reference(train)
+            candidate = find_channels(subject, train, reference, names, size)
             bar.update()
-            channels = {found.layer: np.flatnonzero(~found.keep).tolist()}
+            channels = {candidate.layer: np.flatnonzero(~candidate.keep).tolist()}
             part = judge(
-                subject, channels, fitted, subject.of_half(half),
+                subject, channels, train, subject.of_half(half),
                 reference=reference, draws=draws, seed=seed,
             )  # fmt: skip
             parts.append(part)
-            sought.append(found)
+            sought.append(candidate)
         # Two sets were judged; shown is the one that looked better where it was chosen.
         whole = max(sought, key=lambda candidate: candidate.value)
         nodes, sign = _nodes(subject, scan, whole, names)
@@ -221,16 +221,16 @@ def find_circuit(
 def _layer_names(scan: Scan, layers: str | Sequence[str]) -> list[str]:
     if isinstance(layers, str) and layers == "auto":
         return [layer.name for layer in scan.layers]
-    wanted = {scan.layer(name).name for name in ([layers] if isinstance(layers, str) else layers)}
-    if not wanted:
+    names = {scan.layer(name).name for name in ([layers] if isinstance(layers, str) else layers)}
+    if not names:
         raise InputError("no layer is named; give names of scanned layers, or 'auto'")
-    return [layer.name for layer in scan.layers if layer.name in wanted]
+    return [layer.name for layer in scan.layers if layer.name in names]
 
 
 def _nodes(
     subject: Subject,
     scan: Scan,
-    found: Candidate,
+    candidate: Candidate,
     names: Sequence[str],
 ) -> tuple[pd.DataFrame, int]:
     """The carriers of every layer, and all ablated channels."""
@@ -242,16 +242,16 @@ def _nodes(
     parts = []
     for name in names:
         score = sign * judgement.moments(effects[name])[0]
-        ablated = ~found.keep if name == found.layer else np.zeros(len(score), bool)
+        ablated = ~candidate.keep if name == candidate.layer else np.zeros(len(score), bool)
         largest = np.argsort(-score)[:DRAWN_CHANNELS]
-        chosen = np.union1d(largest[score[largest] > 0], np.flatnonzero(ablated))
-        chosen = chosen[np.argsort(-score[chosen], kind="stable")]
-        activation = scan.activation(name)[subject.rows][:, chosen]
+        channels = np.union1d(largest[score[largest] > 0], np.flatnonzero(ablated))
+        channels = channels[np.argsort(-score[channels], kind="stable")]
+        activation = scan.activation(name)[subject.rows][:, channels]
         auroc = [within_class_auroc(judgement.a, column, judgement.y) for column in activation.T]
         parts.append(
             pd.DataFrame(
-                {"layer": name, "channel": chosen.astype(int), "score": score[chosen],
-                 "auroc": np.asarray(auroc, float), "ablated": ablated[chosen]}
+                {"layer": name, "channel": channels.astype(int), "score": score[channels],
+                 "auroc": np.asarray(auroc, float), "ablated": ablated[channels]}
             )
         )  # fmt: skip
     return pd.concat(parts, ignore_index=True)[list(NODE_COLUMNS)], sign

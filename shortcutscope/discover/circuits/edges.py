@@ -42,10 +42,10 @@ def drawn_nodes(
     channels
         Most channels of a layer.
     """
-    known = [name for name in layers if (nodes["layer"] == name).any()]
-    at = np.unique(np.linspace(0, len(known) - 1, min(DRAWN_LAYERS, len(known))).round().astype(int))
-    shown = {known[i] for i in at} | ({decisive} & set(known))
-    parts = [nodes[nodes["layer"] == name].nlargest(channels, "score") for name in known if name in shown]
+    present = [name for name in layers if (nodes["layer"] == name).any()]
+    at = np.unique(np.linspace(0, len(present) - 1, min(DRAWN_LAYERS, len(present))).round().astype(int))
+    names = {present[i] for i in at} | ({decisive} & set(present))
+    parts = [nodes[nodes["layer"] == name].nlargest(channels, "score") for name in present if name in names]
     return pd.concat(parts, ignore_index=True) if parts else nodes.iloc[:0]
 
 
@@ -77,15 +77,15 @@ def find_edges(
         ``EDGE_COLUMNS``: of the absolute relevance that passes through the target, the share that comes from
         the source, in carriers minus that in the others.
     """
-    drawn = drawn_nodes(nodes, names, decisive)
-    columns = list(dict.fromkeys(drawn["layer"]))
+    selection = drawn_nodes(nodes, names, decisive)
+    columns = list(dict.fromkeys(selection["layer"]))
     images, carriers = _edge_samples(subject)
     network = subject.network
     rows: list[dict[str, Any]] = []
     for below, above in pairwise(columns):
-        sources = drawn.loc[drawn["layer"] == below, "channel"].tolist()
+        sources = selection.loc[selection["layer"] == below, "channel"].tolist()
         gated = [network.layer(below), network.layer(above)]
-        for channel in drawn.loc[drawn["layer"] == above, "channel"]:
+        for channel in selection.loc[selection["layer"] == above, "channel"]:
             passed = conditional_relevance(
                 model, images, Channels(above, [int(channel)]), gated, target=positive, output=output
             )
@@ -101,12 +101,12 @@ def find_edges(
 
 def _edge_samples(subject: Subject) -> tuple[Tensor, npt.NDArray[np.bool_]]:
     """Images of as many carriers and others of either class, and which carry."""
-    chosen = np.concatenate(
+    rows = np.concatenate(
         [
             np.flatnonzero((subject.y == label) & (subject.a == carrier))[:EDGE_SAMPLES]
             for label in (0, 1)
             for carrier in (0, 1)
         ]
     )
-    images = subject.network.images[chosen].to(subject.network.device)
-    return images, subject.a[chosen] == 1
+    images = subject.network.images[rows].to(subject.network.device)
+    return images, subject.a[rows] == 1

@@ -115,13 +115,13 @@ class Gated:
         self, samples: Indices, keep: Keep | None = None, reference: Reference | None = None
     ) -> Floats:
         """Margins (n,) with some channels held at the reference; with none, those of the model itself."""
-        chosen = self._gates(keep)
-        found = []
+        gates = self._gates(keep)
+        margins = []
         for batch in self._batches(samples):
-            visit = _Visit(chosen, reference, len(batch), gradient=False)
-            with torch.no_grad(), visiting(self.model, [self._known[n] for n in chosen], visit):
-                found.append(self._margin(batch))
-        return np.asarray(torch.cat(found).cpu().numpy(), np.float64)
+            visit = _Visit(gates, reference, len(batch), gradient=False)
+            with torch.no_grad(), visiting(self.model, [self._known[n] for n in gates], visit):
+                margins.append(self._margin(batch))
+        return np.asarray(torch.cat(margins).cpu().numpy(), np.float64)
 
     def effects(self, samples: Indices, keep: Keep, reference: Reference) -> tuple[Floats, dict[str, Floats]]:
         """Margins (n,) as in `margins`, and how each channel's gate moves them: layer name -> (n, C).
@@ -131,39 +131,39 @@ class Gated:
         ModelError
             The margin has no gradient with respect to the layers.
         """
-        chosen = self._gates(keep)
-        found, moved = [], []
+        by_layer = self._gates(keep)
+        all_margins, moved = [], []
         for batch in self._batches(samples):
-            visit = _Visit(chosen, reference, len(batch), gradient=True)
+            visit = _Visit(by_layer, reference, len(batch), gradient=True)
             with parameters_without_gradient(self.model), torch.enable_grad():
-                with visiting(self.model, [self._known[n] for n in chosen], visit):
+                with visiting(self.model, [self._known[n] for n in by_layer], visit):
                     margins = self._margin(batch)
                 if not margins.requires_grad:
                     raise ModelError(
                         "the model's scores have no gradient with respect to its layers: it runs under "
                         "no_grad, detaches its features or rounds them; no channel's effect can be told"
                     )
-                gates = [visit.gates[name] for name in chosen]
+                gates = [visit.gates[name] for name in by_layer]
                 slopes = torch.autograd.grad(margins.sum(), gates, materialize_grads=True, allow_unused=True)
-            found.append(margins.detach())
+            all_margins.append(margins.detach())
             moved.append(slopes)
         together = {
             name: np.asarray(torch.cat([m[i] for m in moved]).cpu().numpy(), np.float64)
-            for i, name in enumerate(chosen)
+            for i, name in enumerate(by_layer)
         }
-        return np.asarray(torch.cat(found).cpu().numpy(), np.float64), together
+        return np.asarray(torch.cat(all_margins).cpu().numpy(), np.float64), together
 
     def _gates(self, keep: Keep | None) -> dict[str, Tensor]:
         """Gates as numbers, in the order in which the layers run."""
-        given = keep or {}
-        for name, gate in given.items():
+        values = keep or {}
+        for name, gate in values.items():
             if gate.shape != (self.layer(name).channels,):
                 raise InputError(
                     f"the gates of layer {name!r} have shape {gate.shape}; it has "
                     f"{self.layer(name).channels} channels"
                 )
-        names = [layer.name for layer in self.layers if layer.name in given]
-        return {n: torch.as_tensor(given[n], dtype=torch.float32, device=self.device) for n in names}
+        names = [layer.name for layer in self.layers if layer.name in values]
+        return {n: torch.as_tensor(values[n], dtype=torch.float32, device=self.device) for n in names}
 
     def _batches(self, samples: Indices) -> list[Tensor]:
         starts = range(0, len(samples), self._batch)
@@ -187,12 +187,12 @@ class _Visit:
     def __call__(self, layer: Layer, values: Tensor) -> Tensor:
         assert self._reference is not None, "channels are held at a reference"
         view, dim = positions(layer, values)
-        held = self._reference.mean[layer.name].to(view.dtype)
+        mean = self._reference.mean[layer.name].to(view.dtype)
         gate = self.gates[layer.name].to(view.dtype)
         if dim == 1:
-            gated = held.T + gate.unsqueeze(1) * (view - held.T)
+            gated = mean.T + gate.unsqueeze(1) * (view - mean.T)
         else:
-            gated = held + gate.unsqueeze(2) * (view - held)
+            gated = mean + gate.unsqueeze(2) * (view - mean)
         return from_positions(layer, gated, dim, values)
 
 

@@ -124,7 +124,7 @@ class Judgement:
 
 def find_channels(
     subject: Subject,
-    fitted: Indices,
+    train: Indices,
     reference: Reference,
     layers: Sequence[str],
     size: int | None = None,
@@ -148,29 +148,29 @@ def find_channels(
     """
     network = subject.network
     full = {name: np.ones(network.layer(name).channels, bool) for name in layers}
-    before, effects = network.effects(fitted, full, reference)
-    judgement = Judgement(subject.y[fitted], subject.a[fitted], before)
+    before, effects = network.effects(train, full, reference)
+    judgement = Judgement(subject.y[train], subject.a[train], before)
     first = []
     for name in layers:
         keep = switch(before, effects[name], full[name], judgement, limit=size)
         if not keep.all():
-            after = network.margins(fitted, {name: keep}, reference)
+            after = network.margins(train, {name: keep}, reference)
             first.append(judgement.candidate(name, keep, after))
     candidates = list(first)
     best = sorted(first, key=lambda c: -c.value)[:THOROUGH]
     for name in [c.layer for c in best]:
 
         def run(keep: Gate, name: str = name) -> tuple[Floats, Floats]:
-            margins, slopes = network.effects(fitted, {name: keep}, reference)
+            margins, slopes = network.effects(train, {name: keep}, reference)
             return margins, slopes[name]
 
         candidates += search(run, judgement, name, (before, effects[name]), size)
     if not candidates:
         return _strongest(judgement, effects, full)
-    found = best_of(candidates)
-    shift = judgement.moments(effects[found.layer])[0]
+    candidate = best_of(candidates)
+    shift = judgement.moments(effects[candidate.layer])[0]
     return prune(
-        lambda keep: network.margins(fitted, {found.layer: keep}, reference), judgement, found, shift
+        lambda keep: network.margins(train, {candidate.layer: keep}, reference), judgement, candidate, shift
     )
 
 
@@ -202,7 +202,7 @@ def search(
     """
     margins, effects = start
     keep = np.ones(effects.shape[1], bool)
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     for strictness in STRICTNESS:
         step = len(keep)
         for _ in range(RUNS):
@@ -210,12 +210,12 @@ def search(
             if (proposed == keep).all():
                 break
             after, slopes = run(proposed)
-            found.append(judgement.candidate(layer, proposed, after))
+            candidates.append(judgement.candidate(layer, proposed, after))
             if judgement.index(after, strictness) > judgement.index(margins, strictness) + GAIN:
                 keep, margins, effects = proposed, after, slopes
             else:
                 step = max(1, int((proposed != keep).sum()) // 4)
-    return found
+    return candidates
 
 
 def switch(
@@ -247,7 +247,7 @@ def switch(
     shift, distance, spread = (m[..., 0] for m in judgement.moments(margins[:, None]))
     covariance = within.T @ within / len(within)
     with_margin = within.T @ spread / len(within)  # of each channel with what is left of the margin
-    variance, own = float((spread**2).mean()), np.diag(covariance).copy()
+    variance, diagonal = float((spread**2).mean()), np.diag(covariance).copy()
     signs = np.where(keep, -1.0, 1.0)
     current = float(_index(np.atleast_1d(distance), shift, np.array([variance]), strictness)[0])
     new = keep.copy()
@@ -255,7 +255,7 @@ def switch(
         reached = _index(
             distance + signs * distances,
             shift + signs * shifts,
-            variance + 2 * signs * with_margin + own,
+            variance + 2 * signs * with_margin + diagonal,
             strictness,
         )
         full = limit is not None and (~new).sum() >= limit
@@ -266,7 +266,7 @@ def switch(
         if not reached[best] > current + GAIN:
             break
         sign, current = signs[best], float(reached[best])
-        variance += 2 * sign * with_margin[best] + own[best]
+        variance += 2 * sign * with_margin[best] + diagonal[best]
         shift, distance = shift + sign * shifts[best], distance + sign * distances[best]
         with_margin = with_margin + sign * covariance[:, best]
         signs[best], new[best] = -sign, not new[best]
@@ -274,7 +274,7 @@ def switch(
 
 
 def prune(
-    margins: Callable[[Gate], Floats], judgement: Judgement, found: Candidate, shift: Floats
+    margins: Callable[[Gate], Floats], judgement: Judgement, candidate: Candidate, shift: Floats
 ) -> Candidate:
     """Let go of channels that were ablated for their noise and do not carry the concept.
 
@@ -292,21 +292,21 @@ def prune(
     shift
         (C,) by how much each channel shifts the carriers.
     """
-    floor = min(ENOUGH, found.value)
-    members = np.flatnonzero(~found.keep)
+    floor = min(ENOUGH, candidate.value)
+    members = np.flatnonzero(~candidate.keep)
     waiting = members[np.argsort(np.abs(shift[members]), kind="stable")].tolist()
     chunk, runs = len(waiting) // 2, 0
     while chunk and len(waiting) > 1 and runs < PRUNINGS:
         chunk = min(chunk, len(waiting) - 1)
-        keep = found.keep.copy()
+        keep = candidate.keep.copy()
         keep[waiting[:chunk]] = True
-        smaller = judgement.candidate(found.layer, keep, margins(keep))
+        smaller = judgement.candidate(candidate.layer, keep, margins(keep))
         runs += 1
         if smaller.value >= floor:
-            found, waiting = smaller, waiting[chunk:]
+            candidate, waiting = smaller, waiting[chunk:]
         else:
             chunk //= 2
-    return found
+    return candidate
 
 
 def best_of(candidates: list[Candidate]) -> Candidate:

@@ -106,7 +106,7 @@ def make_subject(
     values = concept.aligned_to(ids).values
     y = (scan.samples["label"].to_numpy() == positive).astype(float)
     generator = np.random.default_rng([seed, 31])
-    chosen = []
+    parts = []
     for label in (0, 1):
         for carrier in (0, 1):
             members = np.flatnonzero((y == label) & (values == carrier))
@@ -117,8 +117,8 @@ def make_subject(
                     f"{'with' if carrier else 'without'} it are too few; {MIN_GROUP} are needed to tell its "
                     "effect from the label's, so add samples or choose another class"
                 )
-            chosen.append(generator.permutation(members)[: max(samples // 4, MIN_GROUP)])
-    rows = np.sort(np.concatenate(chosen))
+            parts.append(generator.permutation(members)[: max(samples // 4, MIN_GROUP)])
+    rows = np.sort(np.concatenate(parts))
     groups = scan.samples["group"].to_numpy()[rows]
     halves = grouped_folds(groups, y[rows] * 2 + values[rows], 2, seed)
     for half in (0, 1):

@@ -110,13 +110,13 @@ def import_coco(
     """
     path = Path(path)
     coder = require("pycocotools.mask", "masks", _PURPOSE)
-    told = _parsed(path)
+    content = _parsed(path)
     with intact(path, "a COCO file", "export it again"):
-        category = _category(told["categories"], name or (like.name if like else None), path)
-        by_image: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in told["images"]}
-        if len(by_image) != len(told["images"]):
+        category = _category(content["categories"], name or (like.name if like else None), path)
+        by_image: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in content["images"]}
+        if len(by_image) != len(content["images"]):
             raise InputError(f"{path} gives several images one id")
-        for annotation in told["annotations"]:
+        for annotation in content["annotations"]:
             if annotation["category_id"] == category["id"]:
                 if annotation["image_id"] not in by_image:
                     raise InputError(
@@ -124,10 +124,10 @@ def import_coco(
                         f"{annotation['image_id']!r}, which it does not list"
                     )
                 by_image[annotation["image_id"]].append(annotation)
-        provenance = dict(told.get("info", {}).get("shortcutscope", {}))
+        provenance = dict(content.get("info", {}).get("shortcutscope", {}))
 
     def returned() -> Iterator[Returned]:
-        for image in told["images"]:
+        for image in content["images"]:
             file_name = str(image.get("file_name", image["id"]))
             try:
                 rows, columns = check_size((int(image["height"]), int(image["width"])), max_pixels)
@@ -149,12 +149,12 @@ def import_coco(
 
 def _parsed(path: Path) -> dict[str, Any]:
     with intact(path, "a COCO file", "export it again"):
-        told = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     keys = ("images", "annotations", "categories")
-    missing = [key for key in keys if not isinstance(told, dict) or not isinstance(told.get(key), list)]
+    missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
         raise InputError(f"{path} is no COCO file: it lacks {', '.join(missing)}")
-    return dict(told)
+    return dict(content)
 
 
 def _category(categories: list[dict[str, Any]], name: str | None, path: Path) -> dict[str, Any]:

@@ -74,12 +74,12 @@ def collect(
         raise InputError(
             f"{source} was exported in the {frame} frame: give like=masks.in_frame({frame!r}) to read it"
         )
-    made = {**(like.provenance if like is not None else provenance)}
-    made["imported"] = {"format": format, "file": source.name}
+    history = {**(like.provenance if like is not None else provenance)}
+    history["imported"] = {"format": format, "file": source.name}
     names = None if like is None else names_of(like)
     with (
         staged(Path(out), new=True) as folder,
-        MaskWriter(folder, like.name if like is not None else name, made) as writer,
+        MaskWriter(folder, like.name if like is not None else name, history) as writer,
     ):
         for one in returned:
             base = one.base

@@ -73,13 +73,13 @@ def export_cvat(masks: MaskSet, path: str | Path) -> Path:
                 "z_order": "0",
             },
         )
-        told = "" if entry.confidence is None else f"{entry.confidence:.4f}"
-        _text(shape, "attribute", told).set("name", "confidence")
+        confidence = "" if entry.confidence is None else f"{entry.confidence:.4f}"
+        _text(shape, "attribute", confidence).set("name", "confidence")
         image.append(ElementTree.Comment(story(masks, entry).replace("--", "- -")))
     ElementTree.indent(root)
     file = Path(path)
-    written = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    write_atomically(file, lambda stream: stream.write(written))
+    document = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    write_atomically(file, lambda stream: stream.write(document))
     return file
 
 
@@ -197,16 +197,18 @@ def _only(labels: set[str], path: Path) -> str:
 
 def _provenance(root: ElementTree.Element) -> dict[str, object] | None:
     try:
-        told = json.loads(root.findtext("meta/shortcutscope") or "null")
+        provenance = json.loads(root.findtext("meta/shortcutscope") or "null")
     except ValueError:
         return None
-    return told if isinstance(told, dict) else None
+    return provenance if isinstance(provenance, dict) else None
 
 
 def _joined(image: ElementTree.Element, label: str, max_pixels: int) -> Mask:
     rows, columns = check_size((int(image.attrib["height"]), int(image.attrib["width"])), max_pixels)
-    drawn = (shape for shape in image if shape.get("label") == label and shape.tag != _TAG)
-    return united(((f"the {shape.tag}", _filled(shape, (rows, columns))) for shape in drawn), (rows, columns))
+    shapes = (shape for shape in image if shape.get("label") == label and shape.tag != _TAG)
+    return united(
+        ((f"the {shape.tag}", _filled(shape, (rows, columns))) for shape in shapes), (rows, columns)
+    )
 
 
 def _filled(shape: ElementTree.Element, size: tuple[int, int]) -> Mask:
@@ -217,26 +219,26 @@ def _filled(shape: ElementTree.Element, size: tuple[int, int]) -> Mask:
     ValueError
         For lines, points and what else has no area.
     """
-    told = shape.attrib
-    degrees = float(told.get("rotation", 0))
+    attributes = shape.attrib
+    degrees = float(attributes.get("rotation", 0))
     if shape.tag == "mask":
-        top, left, rows, columns = (int(told[key]) for key in ("top", "left", "height", "width"))
+        top, left, rows, columns = (int(attributes[key]) for key in ("top", "left", "height", "width"))
         if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > size[0] or left + columns > size[1]:
             raise ValueError(f"a mask lies outside the image: {(top, left, rows, columns)} on {size}")
         mask = np.zeros(size, dtype=np.bool_)
-        inside = from_run_lengths([int(run) for run in told["rle"].split(",")], (rows, columns))
+        inside = from_run_lengths([int(run) for run in attributes["rle"].split(",")], (rows, columns))
         mask[top : top + rows, left : left + columns] = inside
         return mask
     if shape.tag == "polygon":
-        points = [[float(value) for value in point.split(",")] for point in told["points"].split(";")]
+        points = [[float(value) for value in point.split(",")] for point in attributes["points"].split(";")]
         if any(len(point) != 2 for point in points):
             raise ValueError("a polygon has points that are not x and y")
         return polygon(points, size)
     if shape.tag == "box":
-        x1, y1, x2, y2 = (float(told[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+        x1, y1, x2, y2 = (float(attributes[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
         return rectangle((x1, y1), (x2, y2), size, degrees)
     if shape.tag == "ellipse":
-        x, y, across, down = (float(told[key]) for key in ("cx", "cy", "rx", "ry"))
+        x, y, across, down = (float(attributes[key]) for key in ("cx", "cy", "rx", "ry"))
         return ellipse((x, y), (across, down), size, degrees)
     raise ValueError(f"a {shape.tag} of the label has no area; draw a polygon, an ellipse, a box or a mask")
 

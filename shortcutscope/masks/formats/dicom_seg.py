@@ -209,8 +209,8 @@ def import_dicom_seg(
     files = sorted(folder.rglob("*.dcm")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise InputError(f"there is no DICOM file at {path}")
-    told = read_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
-    known = {entry.file: entry for entry in (told.entries if told else ())}
+    manifest = read_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+    by_file = {entry.file: entry for entry in (manifest.entries if manifest else ())}
     by_uid = {str(_read(file).SOPInstanceUID): key for key, file in source_files(sources).items()}
     label = name or (like.name if like else None)
 
@@ -219,12 +219,12 @@ def import_dicom_seg(
     def returned() -> Iterator[Returned]:
         for file in files:
             place = file.relative_to(folder).as_posix()
-            read, uid = _opened(file, highdicom, max_pixels)
-            base = known.get(place)
+            segmentation, uid = _opened(file, highdicom, max_pixels)
+            base = by_file.get(place)
             key = base.sample_id if base else by_uid.get(uid, place.replace(".seg.dcm", ".dcm"))
             expected = like.entry(names(key)) if like is not None and names is not None else base
             frames = expected.size[0] if expected is not None and expected.kind == "volume" else 0
-            yield Returned(key, _mask(file, read, uid, label, frames), base)
+            yield Returned(key, _mask(file, segmentation, uid, label, frames), base)
 
     return collect(
         returned(),
@@ -232,8 +232,8 @@ def import_dicom_seg(
         source=path,
         format="dicom-seg",
         like=like,
-        name=told.name if told else label or "imported",
-        provenance=told.provenance if told else None,
+        name=manifest.name if manifest else label or "imported",
+        provenance=manifest.provenance if manifest else None,
     )
 
 
@@ -243,27 +243,27 @@ def _opened(file: Path, highdicom: Any, max_pixels: int) -> tuple[Any, str]:
         check_size(dicom_size(file), max_pixels)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            read = highdicom.seg.segread(file)
-        instances = {str(uid) for _, _, uid in read.get_source_image_uids()}
-        if _refers_to_frames(read):
-            check_size((_last_frame(read), read.Rows, read.Columns), max_pixels)
+            segmentation = highdicom.seg.segread(file)
+        instances = {str(uid) for _, _, uid in segmentation.get_source_image_uids()}
+        if _refers_to_frames(segmentation):
+            check_size((_last_frame(segmentation), segmentation.Rows, segmentation.Columns), max_pixels)
     except Exception as error:  # highdicom and pydicom raise anything on other or broken objects
         raise InputError(f"{file} cannot be read as a DICOM SEG: {error}") from error
     if len(instances) != 1:
         raise InputError(f"{file} refers to {len(instances)} images; a mask has one")
-    return read, instances.pop()
+    return segmentation, instances.pop()
 
 
-def _mask(file: Path, read: Any, uid: str, label: str | None, frames: int) -> Mask:
+def _mask(file: Path, segmentation: Any, uid: str, label: str | None, frames: int) -> Mask:
     """Mask on the pixels of the source image, of at least `frames` frames; 0 for a single one."""
     options: dict[str, Any] = {"assert_missing_frames_are_empty": True, "ignore_spatial_locations": True}
     try:
-        options["segment_numbers"] = _segments(read, label)
-        if _refers_to_frames(read):
-            numbered = list(range(1, max(frames, _last_frame(read)) + 1))
-            pixels = read.get_pixels_by_source_frame(uid, numbered, **options)
+        options["segment_numbers"] = _segments(segmentation, label)
+        if _refers_to_frames(segmentation):
+            numbered = list(range(1, max(frames, _last_frame(segmentation)) + 1))
+            pixels = segmentation.get_pixels_by_source_frame(uid, numbered, **options)
         else:
-            pixels = read.get_pixels_by_source_instance([uid], **options)
+            pixels = segmentation.get_pixels_by_source_instance([uid], **options)
     except Exception as error:  # as above
         raise InputError(f"{file} cannot be read as a DICOM SEG: {error}") from error
     mask: Mask = np.asarray(pixels, dtype=np.bool_).max(axis=-1)  # over segments
@@ -272,31 +272,32 @@ def _mask(file: Path, read: Any, uid: str, label: str | None, frames: int) -> Ma
     return mask
 
 
-def _segments(read: Any, label: str | None) -> list[int]:
+def _segments(segmentation: Any, label: str | None) -> list[int]:
     labels = {
-        number: str(read.get_segment_description(number).segment_label) for number in read.segment_numbers
+        number: str(segmentation.get_segment_description(number).segment_label)
+        for number in segmentation.segment_numbers
     }
-    wanted = None if label is None else label[:_LONGEST_LABEL]
-    found = [number for number, text in labels.items() if wanted in (None, text)]
-    if not found:
+    segment_label = None if label is None else label[:_LONGEST_LABEL]
+    matches = [number for number, text in labels.items() if segment_label in (None, text)]
+    if not matches:
         raise InputError(f"it has no segment {label!r}; it has {', '.join(labels.values())}")
-    if wanted is None and len(found) > 1:
+    if segment_label is None and len(matches) > 1:
         raise InputError(f"it has the segments {', '.join(labels.values())}; say which with name=")
-    return found
+    return matches
 
 
-def _source_items(read: Any) -> Iterator[Any]:
-    for frame in read.PerFrameFunctionalGroupsSequence:
+def _source_items(segmentation: Any) -> Iterator[Any]:
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
         for derivation in frame.get("DerivationImageSequence", []):
             yield from derivation.SourceImageSequence
 
 
-def _refers_to_frames(read: Any) -> bool:
-    return any("ReferencedFrameNumber" in item for item in _source_items(read))
+def _refers_to_frames(segmentation: Any) -> bool:
+    return any("ReferencedFrameNumber" in item for item in _source_items(segmentation))
 
 
-def _last_frame(read: Any) -> int:
-    numbers = [item.ReferencedFrameNumber for item in _source_items(read)]
+def _last_frame(segmentation: Any) -> int:
+    numbers = [item.ReferencedFrameNumber for item in _source_items(segmentation)]
     return max(int(n) for n in np.ravel(numbers))
 
 

@@ -58,7 +58,7 @@ def export_csv(
     most = max(entry.size[0] for entry in masks.entries)
     if leads is not None and len(leads) < most:
         raise InputError(f"{len(leads)} names of leads are given, the signals have up to {most}")
-    rows = [(sample_id, *found) for sample_id, mask in masks for found in spans(mask)]
+    rows = [(sample_id, *span) for sample_id, mask in masks for span in spans(mask)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     if leads is not None:
         frame.insert(2, "lead_name", [str(leads[lead]) for lead in frame["lead"]])
@@ -99,22 +99,22 @@ def import_csv(
     file = path / FILE if path.is_dir() else path
     frame = _table(file)
     beside = file.parent / MANIFEST
-    told = read_manifest(beside) if beside.exists() else None
-    listed = told.entries if told else (like.entries if like is not None else ())
-    if not listed:
+    manifest = read_manifest(beside) if beside.exists() else None
+    entries = manifest.entries if manifest else (like.entries if like is not None else ())
+    if not entries:
         raise InputError(f"the sizes of the signals are not known: give like=, or lay {MANIFEST} by {file}")
-    known = {entry.sample_id: entry for entry in listed}
+    expected = {entry.sample_id: entry for entry in entries}
     if like is not None:
         names = names_of(like)
         frame["sample_id"] = [names(name) for name in frame["sample_id"]]
-        known = {name: like.entry(name) for name in map(names, known)}
-    unknown = sorted(set(frame["sample_id"]) - set(known))
+        expected = {name: like.entry(name) for name in map(names, expected)}
+    unknown = sorted(set(frame["sample_id"]) - set(expected))
     if unknown:
         raise InputError(f"{file} has intervals of {len(unknown)} unknown samples, among them {unknown[:5]}")
     by_sample = dict(iter(frame.groupby("sample_id")))
 
     def returned() -> Iterator[Returned]:
-        for sample_id, entry in known.items():
+        for sample_id, entry in expected.items():
             rows = by_sample.get(sample_id, frame.iloc[:0])
             yield Returned(sample_id, _filled(rows, entry.size, file), entry)
 
@@ -124,8 +124,8 @@ def import_csv(
         source=path,
         format="csv",
         like=like,
-        name=told.name if told else name,
-        provenance=told.provenance if told else None,
+        name=manifest.name if manifest else name,
+        provenance=manifest.provenance if manifest else None,
     )
 
 

@@ -47,7 +47,7 @@ def export_labelme(masks: MaskSet, path: str | Path) -> Path:
         for entry in masks.entries:
             mask = masks.mask(entry.sample_id)
             height, width = mask.shape
-            told = as_given(masks, entry, mask).to_dict()
+            record = as_given(masks, entry, mask).to_dict()
             content = {
                 "version": VERSION,
                 "flags": {},
@@ -59,7 +59,7 @@ def export_labelme(masks: MaskSet, path: str | Path) -> Path:
                 "shortcutscope": {
                     "finding": masks.name,
                     "provenance": to_json(provenance_of(masks)),
-                    "mask": told,
+                    "mask": record,
                 },
             }
             write_json(folder / names[entry.sample_id], content)
@@ -125,13 +125,13 @@ def import_labelme(
 
     def returned() -> Iterator[Returned]:
         for file in files:
-            told = _parsed(file)
+            content = _parsed(file)
             try:
-                mask = _joined(told, label, max_pixels)
+                mask = _joined(content, label, max_pixels)
             except Exception as error:  # of pictures in base 64, decoders raise anything
                 raise InputError(f"the shapes in {file} cannot be read: {error}") from error
-            base = _base(told)
-            place = file.relative_to(folder).parent / str(told.get("imagePath") or file.stem)
+            base = _base(content)
+            place = file.relative_to(folder).parent / str(content.get("imagePath") or file.stem)
             yield Returned(base.sample_id if base else place.as_posix(), mask, base)
 
     return collect(
@@ -147,11 +147,11 @@ def import_labelme(
 
 def _parsed(file: Path) -> dict[str, Any]:
     with intact(file, "a JSON file of LabelMe", "save it again, or take it out of the folder"):
-        told = json.loads(file.read_text(encoding="utf-8-sig"))
-    shapes = told.get("shapes") if isinstance(told, dict) else None
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
         raise InputError(f"{file} is no JSON file of LabelMe: it has no list of shapes")
-    return dict(told)
+    return dict(content)
 
 
 def _labels(files: list[Path]) -> set[str]:
@@ -164,11 +164,11 @@ def _only_label(labels: set[str], folder: Path) -> str:
     return next(iter(labels))
 
 
-def _joined(told: Mapping[str, Any], label: str, max_pixels: int) -> Mask:
-    rows, columns = check_size((int(told["imageHeight"]), int(told["imageWidth"])), max_pixels)
-    drawn = [shape for shape in told["shapes"] if shape.get("label") == label]
+def _joined(content: Mapping[str, Any], label: str, max_pixels: int) -> Mask:
+    rows, columns = check_size((int(content["imageHeight"]), int(content["imageWidth"])), max_pixels)
+    shapes = [shape for shape in content["shapes"] if shape.get("label") == label]
     return united(
-        ((f"a {shape.get('shape_type', 'polygon')}", _filled(shape, (rows, columns))) for shape in drawn),
+        ((f"a {shape.get('shape_type', 'polygon')}", _filled(shape, (rows, columns))) for shape in shapes),
         (rows, columns),
     )
 
@@ -196,9 +196,9 @@ def _filled(shape: Mapping[str, Any], size: tuple[int, int]) -> Mask:
     raise ValueError(f"a shape of type {kind!r} has no area; draw a polygon or a mask")
 
 
-def _base(told: Mapping[str, Any]) -> MaskEntry | None:
+def _base(content: Mapping[str, Any]) -> MaskEntry | None:
     try:
-        return MaskEntry.from_dict(told["shortcutscope"]["mask"])
+        return MaskEntry.from_dict(content["shortcutscope"]["mask"])
     except (InputError, KeyError, TypeError):
         return None
 

@@ -81,14 +81,14 @@ def provenance_of(masks: MaskSet) -> dict[str, Any]:
 
 def story(masks: MaskSet, entry: MaskEntry) -> str:
     """Provenance of one mask as JSON, for formats with room for a text."""
-    told: dict[str, Any] = {
+    record: dict[str, Any] = {
         **masks.provenance,
         "finding": masks.name,
         "sample_id": entry.sample_id,
         "confidence": entry.confidence,
         "accepted": entry.accepted,
     }
-    return json.dumps(told, sort_keys=True)
+    return json.dumps(record, sort_keys=True)
 
 
 def source_files(
@@ -105,17 +105,17 @@ def source_files(
         return {}
     if isinstance(sources, Mapping):
         files = {str(name): Path(path) for name, path in sources.items()}
-        named = {name: name for name in files}
+        by_sample = {name: name for name in files}
     else:
         source = file_source(sources.source)
         if source is None:
             raise InputError("the table's images are no files; give a mapping of sample ids to files")
         ids = sources.frame["sample_id"].astype(str)
         files = {name: source.path(int(row)) for name, row in zip(ids, sources.rows, strict=True)}
-        named = sources.files
+        by_sample = sources.files
     if masks is not None:
         names = names_of(masks)
-        for sample_id, name in named.items():
+        for sample_id, name in by_sample.items():
             with contextlib.suppress(InputError):  # a source of no mask
                 files.setdefault(names(name), files[sample_id])
     return files

@@ -67,8 +67,8 @@ def export_nifti(
             values, affine = _placed(masks.mask(entry.sample_id), entry, files.get(entry.sample_id), nibabel)
             image = nibabel.Nifti1Image(values.astype(np.uint8), affine)
             image.header["descrip"] = f"shortcutscope {masks.provenance.get('version', '')}"[:79].encode()
-            told = story(masks, entry).encode()
-            image.header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, told))
+            comment = story(masks, entry).encode()
+            image.header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, comment))
             _write(folder / names[entry.sample_id], image)
             entries.append(replace(entry, file=names[entry.sample_id]))
         write_manifest(folder / MANIFEST, masks.name, entries, provenance_of(masks))
@@ -130,14 +130,14 @@ def import_nifti(
     files = sorted(file for file in folder.rglob("*") if is_nifti(file)) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise InputError(f"there is no NIfTI file at {path}")
-    told = read_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
-    known = {entry.file: entry for entry in (told.entries if told else ())}
+    manifest = read_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+    by_file = {entry.file: entry for entry in (manifest.entries if manifest else ())}
     names = None if like is None else names_of(like)
 
     def returned() -> Iterator[Returned]:
         for file in files:
             place = file.relative_to(folder).as_posix()
-            base = known.get(place)
+            base = by_file.get(place)
             key = base.sample_id if base else _sample_id(file) or place
             known_as = like.entry(names(key)) if like is not None and names is not None else base
             yield Returned(key, _mask(file, known_as, max_pixels), base)
@@ -149,8 +149,8 @@ def import_nifti(
         source=path,
         format="nifti",
         like=None if like is None else like.in_frame("displayed"),
-        name=told.name if told else name,
-        provenance=told.provenance if told else None,
+        name=manifest.name if manifest else name,
+        provenance=manifest.provenance if manifest else None,
     )
 
 
@@ -173,8 +173,8 @@ def _sample_id(file: Path) -> str | None:
     nibabel = require("nibabel", "medical", _PURPOSE)
     try:
         for extension in nibabel.load(file).header.extensions:
-            told = json.loads(extension.text if hasattr(extension, "text") else extension.get_content())
-            return str(told["sample_id"])
+            record = json.loads(extension.text if hasattr(extension, "text") else extension.get_content())
+            return str(record["sample_id"])
     except Exception:  # without it the file's name tells
         return None
     return None

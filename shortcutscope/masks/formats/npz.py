@@ -48,8 +48,8 @@ def export_npz(masks: MaskSet, path: str | Path) -> Path:
             for sample_id, mask in masks:
                 _add(archive, sample_id, mask)
                 entries.append(as_given(masks, masks.entry(sample_id), mask).to_dict())
-            told = {"name": masks.name, "provenance": provenance_of(masks), "masks": entries}
-            _add(archive, STORY, np.array(json.dumps(to_json(told))))
+            record = {"name": masks.name, "provenance": provenance_of(masks), "masks": entries}
+            _add(archive, STORY, np.array(json.dumps(to_json(record))))
 
     write_atomically(path, write)
     return path
@@ -80,14 +80,14 @@ def import_npz(
     path = Path(path)
     with intact(path, "an npz file of masks", "export it again"):
         archive = zipfile.ZipFile(path)
-        told = _story(archive)
-        known = {entry["sample_id"]: MaskEntry.from_dict(entry) for entry in told.get("masks", [])}
+        record = _story(archive)
+        by_sample = {entry["sample_id"]: MaskEntry.from_dict(entry) for entry in record.get("masks", [])}
 
     def returned() -> Iterator[Returned]:
         for key in (name.removesuffix(".npy") for name in archive.namelist()):
             if key == STORY:
                 continue
-            base = known.get(key)
+            base = by_sample.get(key)
             try:
                 mask, _ = checked_mask(read_member(archive, key, max_pixels), base.kind if base else None)
             except BROKEN_ARCHIVE as error:
@@ -101,8 +101,8 @@ def import_npz(
             source=path,
             format="npz",
             like=like,
-            name=str(told.get("name", name)),
-            provenance=told.get("provenance"),
+            name=str(record.get("name", name)),
+            provenance=record.get("provenance"),
         )
 
 
@@ -114,10 +114,10 @@ def _story(archive: zipfile.ZipFile) -> dict[str, Any]:
         raise ValueError(f"{STORY!r} has more than {_LONGEST_STORY:,} bytes")
     with archive.open(member) as file:
         text = np.lib.format.read_array(file, allow_pickle=False)
-    told = json.loads(str(text))
-    if not isinstance(told, dict):
+    record = json.loads(str(text))
+    if not isinstance(record, dict):
         raise ValueError(f"{STORY!r} is no JSON object")
-    return told
+    return record
 
 
 FORMAT = MaskFormat(export_npz, import_npz)

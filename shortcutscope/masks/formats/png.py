@@ -72,13 +72,13 @@ def import_png(
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    told = read_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
-    known = {entry.file: entry for entry in (told.entries if told else ())}
+    manifest = read_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+    by_file = {entry.file: entry for entry in (manifest.entries if manifest else ())}
 
     def returned() -> Iterator[Returned]:
         for file in sorted(folder.rglob("*.png")):
             place = file.relative_to(folder).as_posix()
-            base = known.get(place)
+            base = by_file.get(place)
             yield Returned(base.sample_id if base else place, read_mask(file, max_pixels), base)
 
     return collect(
@@ -87,8 +87,8 @@ def import_png(
         source=folder,
         format="png",
         like=like,
-        name=told.name if told else name,
-        provenance=told.provenance if told else None,
+        name=manifest.name if manifest else name,
+        provenance=manifest.provenance if manifest else None,
     )
 
 

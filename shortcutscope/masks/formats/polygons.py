@@ -38,10 +38,10 @@ def outlines(mask: Mask, tolerance: float = 0.0) -> list[Points]:
         Above 0, corners are left out where the outline moves by at most that many pixels (Douglas and
         Peucker): easier to edit, no longer the same pixels.
     """
-    found = [_outline(part, corner) for part, corner in _parts(mask, (0, 0))]
+    polygons = [_outline(part, corner) for part, corner in _parts(mask, (0, 0))]
     if tolerance <= 0:
-        return found
-    closed = [_approximate(np.vstack([points, points[:1]]), tolerance)[:-1] for points in found]
+        return polygons
+    closed = [_approximate(np.vstack([points, points[:1]]), tolerance)[:-1] for points in polygons]
     return [points for points in closed if len(points) >= _SMALLEST]
 
 

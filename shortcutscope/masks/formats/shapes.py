@@ -101,7 +101,7 @@ def from_run_lengths(lengths: Sequence[int], size: tuple[int, int]) -> Mask:
     return np.repeat(values, lengths).reshape(size)
 
 
-def from_coco_runs(told: Any, size: tuple[int, int]) -> Mask:
+def from_coco_runs(segmentation: Any, size: tuple[int, int]) -> Mask:
     """The mask of COCO's run lengths, column by column: a list, or the text that pycocotools packs it in.
 
     Raises
@@ -109,9 +109,9 @@ def from_coco_runs(told: Any, size: tuple[int, int]) -> Mask:
     ValueError
         When they are of another size, or not run lengths of it.
     """
-    if list(told["size"]) != list(size):
-        raise ValueError(f"a mask of size {told['size']} on an image of size {list(size)}")
-    counts = told["counts"]
+    if list(segmentation["size"]) != list(size):
+        raise ValueError(f"a mask of size {segmentation['size']} on an image of size {list(size)}")
+    counts = segmentation["counts"]
     lengths = unpacked(counts) if isinstance(counts, str | bytes) else [_whole(count) for count in counts]
     return from_run_lengths(lengths, size[::-1]).T
 
