@@ -269,8 +269,8 @@ def zero_biases(model: nn.Module) -> nn.Module:
     bare = copy.deepcopy(model)
     with torch.no_grad():
         for name, parameter in bare.named_parameters():
-            own = name.rpartition(".")[2]
-            if own.endswith("bias") or own in EMBEDDINGS:
+            leaf = name.rpartition(".")[2]
+            if leaf.endswith("bias") or leaf in EMBEDDINGS:
                 parameter.zero_()
         for name, buffer in bare.named_buffers():
             if name.endswith("running_mean"):
@@ -357,10 +357,10 @@ def _train(name: str, model: nn.Module, seed: int, cache: Path) -> float:
         }
         metadata = {"accuracy": str(right.mean())}
         write_atomically(path, lambda file: file.write(save(tensors, metadata)))
-    with safe_open(path, "pt") as kept:
-        model.load_state_dict({key: kept.get_tensor(key).clone() for key in kept.keys()})  # noqa: SIM118
+    with safe_open(path, "pt") as handle:
+        model.load_state_dict({key: handle.get_tensor(key).clone() for key in handle.keys()})  # noqa: SIM118
         model.float().eval()
-        return float(kept.metadata()["accuracy"])
+        return float(handle.metadata()["accuracy"])
 
 
 @cache

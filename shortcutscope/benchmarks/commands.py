@@ -48,8 +48,8 @@ def bench(
     from shortcutscope.files import write_atomically
     from shortcutscope.machine import default_cache, default_jobs
 
-    chosen = importlib.import_module(f"shortcutscope.benchmarks.suites.{suite}").SUITE
-    if figure is not None and chosen.draw is None:
+    selected = importlib.import_module(f"shortcutscope.benchmarks.suites.{suite}").SUITE
+    if figure is not None and selected.draw is None:
         raise InputError(f"{suite} has no figure; leave --figure out")
     settings = Settings(
         quick=quick,
@@ -59,13 +59,13 @@ def bench(
         jobs=jobs or default_jobs(),
         full=full,
     )
-    result = run(chosen, settings, json_file)
+    result = run(selected, settings, json_file)
     if json_file:
         typer.echo(json_file)
     ran = [case for case in result["cases"] if case["error"] is None]
     if figure is not None and ran:
-        drawn = chosen.draw(ran)
-        write_atomically(figure, lambda file: drawn.savefig(file, format="png", dpi=150))
+        plot = selected.draw(ran)
+        write_atomically(figure, lambda file: plot.savefig(file, format="png", dpi=150))
         typer.echo(figure)
     if result["summary"]["n_failed"] == result["summary"]["n_cases"]:
         raise InputError(f"every case of {suite!r} failed; the table above has their errors")

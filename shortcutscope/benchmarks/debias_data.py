@@ -77,19 +77,19 @@ def make_world(
     """
     pool = _small_pool(task, settings)
     train, held_out = split_pool(pool, seed, N_TRAIN, N_HELD_OUT)
-    chosen = clean_and_biased(train.frame["label"].to_numpy(), seed, clean_fraction)
-    clean, rest = (train.take(rows) for rows in chosen)
+    parts = clean_and_biased(train.frame["label"].to_numpy(), seed, clean_fraction)
+    clean, rest = (train.take(rows) for rows in parts)
     artifact, half = get_artifact(kind), {0: 0.5, 1: 0.5}
     frame = held_out.frame
     is_test = holdout(frame["group"].to_numpy(), frame["label"].to_numpy(), 1 - AUDITED, seed)
-    audited = plant(held_out.take(np.flatnonzero(~is_test)), artifact, prevalence=half, seed=seed + 2)
+    audit_part = plant(held_out.take(np.flatnonzero(~is_test)), artifact, prevalence=half, seed=seed + 2)
     test = plant(held_out.take(np.flatnonzero(is_test)), artifact, prevalence=half, seed=seed + 3)
     return World(
         kind=kind,
         biased=_in_memory(plant(rest, artifact, correlation=correlation, seed=seed)),
         clean=_in_memory(plant(clean, artifact, prevalence=half, seed=seed + 1)),
         unbiased=_in_memory(plant(rest, artifact, prevalence=half, seed=seed + 4)),
-        audited=_in_memory(audited),
+        audited=_in_memory(audit_part),
         test=_in_memory(test),
         without=_in_memory(clean_twin(test, kind)),
         with_=_in_memory(everywhere(test, kind)),
@@ -104,8 +104,8 @@ def clean_and_biased(
     order = np.random.default_rng([seed, 13]).permutation(len(labels))
     by_class = [order[labels[order] == value] for value in (0, 1)]
     most = round(MOST_CLEAN * len(labels)) // 2
-    wanted = round(clean_fraction * len(labels)) // 2
-    clean = np.sort(np.concatenate([rows[:wanted] for rows in by_class]))
+    n_per_class = round(clean_fraction * len(labels)) // 2
+    clean = np.sort(np.concatenate([rows[:n_per_class] for rows in by_class]))
     return clean, np.sort(np.concatenate([rows[most:] for rows in by_class]))
 
 
@@ -115,8 +115,8 @@ def _small_pool(task: str, settings: Settings) -> ImageTable:
     if task in DATASETS:
         if settings.data is None:
             raise InputError(f"task {task!r} needs the folder of the data set's folder")
-        read: dict[str, Any] = {"size": SIDE, "mode": "L", "transform": Normalize(0.45, 0.25)}
-        return open_dataset(task, settings.data / task, **read)
+        options: dict[str, Any] = {"size": SIDE, "mode": "L", "transform": Normalize(0.45, 0.25)}
+        return open_dataset(task, settings.data / task, **options)
     pool = sample_pool(task, settings)
     images = torch.stack([pool.image(i) for i in range(len(pool))])
     small = F.adaptive_avg_pool2d(images, SIDE).numpy()

@@ -38,8 +38,8 @@ class _Pair:
         carries = np.zeros(len(rows), np.int64)
         generator = np.random.default_rng([seed, 31])
         for value, share in enumerate(shares):
-            own = np.flatnonzero(labels == value)
-            carries[generator.permutation(own)[: round(share * len(own))]] = 1
+            members = np.flatnonzero(labels == value)
+            carries[generator.permutation(members)[: round(share * len(members))]] = 1
         return self.chosen(rows, carries)
 
     def chosen(self, rows: npt.NDArray[np.intp], carries: npt.NDArray[np.int64]) -> ImageTable:
@@ -58,8 +58,8 @@ class _Pair:
         def mask(row: int) -> Tensor | None:
             if not carries[row]:
                 return None
-            own = row_of[ids[row]]
-            before, after = (side.image(own).numpy() for side in (self.without, self.with_))
+            head = row_of[ids[row]]
+            before, after = (side.image(head).numpy() for side in (self.without, self.with_))
             return torch.from_numpy(visible(before, after).any(axis=0))
 
         return mask

@@ -129,10 +129,10 @@ class Workshop:
 
     def finding(self) -> Finding:
         """What an audit on the audited samples says of the artifact in the biased network."""
-        kept = self._kept("finding", self.world.biased.fingerprint())
-        if not kept.exists():
+        file = self._kept("finding", self.world.biased.fingerprint())
+        if not file.exists():
             with tempfile.TemporaryDirectory() as folder:
-                found = audit(
+                result = audit(
                     self.biased(),
                     self.world.audited,
                     Path(folder) / "run",
@@ -144,8 +144,8 @@ class Workshop:
                     seed=self.setting.seed,
                     progress=False,
                 )
-                write_json(kept, found[self.setting.kind].to_dict())
-        return Finding.from_dict(read_json(kept))
+                write_json(file, result[self.setting.kind].to_dict())
+        return Finding.from_dict(read_json(file))
 
     def materials(self, carries: npt.NDArray[np.float64] | None = None, *, audited: bool = True) -> Materials:
         """For a recipe; with the true carriers where no others are given, and the layers of an audit."""
@@ -171,41 +171,47 @@ class Workshop:
     def teacher(self, start: Start = "model", number: int = 0) -> Teacher:
         """A specialist trained on the clean subset, with what the gate says of it; several by number."""
         world = self.world
-        told = f"{start} {world.clean.fingerprint()} {world.biased.fingerprint() if start == 'model' else ''}"
-        told += f" {number}" if number else ""
+        inputs = (
+            f"{start} {world.clean.fingerprint()} {world.biased.fingerprint() if start == 'model' else ''}"
+        )
+        inputs += f" {number}" if number else ""
         materials = replace(
             self.materials(audited=False),
             seed=self.setting.seed + 100 * number,
             training=self._seeded(100 * number),
         )
-        model = self._network(f"teacher-{start}", told, lambda: train_teacher(materials, start=start).model)
+        model = self._network(f"teacher-{start}", inputs, lambda: train_teacher(materials, start=start).model)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        return Teacher(model, start, len(world.clean), (), self._gate(model, told))
+        return Teacher(model, start, len(world.clean), (), self._gate(model, inputs))
 
-    def teacher_start(self, asked: TeacherStart) -> StartChoice | None:
+    def teacher_start(self, start: TeacherStart) -> StartChoice | None:
         """Where a recipe's teacher begins, and why, where that was to be chosen."""
         world = self.world
-        path = self._kept(f"start-{asked}", f"{world.clean.fingerprint()} {world.biased.fingerprint()}")
+        path = self._kept(f"start-{start}", f"{world.clean.fingerprint()} {world.biased.fingerprint()}")
         if not path.exists():
-            choice = teacher_start(self.materials(audited=False), asked)
+            choice = teacher_start(self.materials(audited=False), start)
             write_json(path, {"choice": None if choice is None else asdict(choice)})
-        kept = read_json(path)["choice"]
-        return None if kept is None else StartChoice(**kept)
+        entry = read_json(path)["choice"]
+        return None if entry is None else StartChoice(**entry)
 
     def _seeded(self, more: int) -> Training:
         return self.training.but(seed=self.setting.seed + more)
 
-    def _gate(self, model: nn.Module, told: str) -> Gate:
-        path = self._kept("gate", told)
+    def _gate(self, model: nn.Module, inputs: str) -> Gate:
+        path = self._kept("gate", inputs)
         if not path.exists():
-            judged = gate(
+            teacher_gate = gate(
                 model, self.world.audited, self.setting.kind, seed=self.setting.seed, progress=False
             )
-            kept = {"rows": judged.frame.to_dict("records"), "verdict": judged.verdict, "use": judged.use}
-            write_json(path, kept)
-        kept = read_json(path)
-        return Gate(pd.DataFrame(kept["rows"]), kept["verdict"], kept["use"])
+            record = {
+                "rows": teacher_gate.frame.to_dict("records"),
+                "verdict": teacher_gate.verdict,
+                "use": teacher_gate.use,
+            }
+            write_json(path, record)
+        record = read_json(path)
+        return Gate(pd.DataFrame(record["rows"]), record["verdict"], record["use"])
 
     def retrieved(self) -> npt.NDArray[np.float64]:
         """(N,) which biased samples carry the artifact, from ten marks and 45 answers; NaN in doubt.
@@ -218,10 +224,12 @@ class Workshop:
         s, table = self.setting, self.world.biased
         path = self._kept("retrieved", table.fingerprint())
         if not path.exists():
-            found, ids = retrieve_planted(self.biased(), table, s.kind, s.seed), table.frame["sample_id"]
-            known, labels = found.known, table.frame["label"].to_numpy()
-            inferred = Concept.from_scores(s.kind, found.scores, ids.to_numpy(np.str_), labels=labels).values
-            values = np.where(np.isfinite(known), known, inferred)
+            retrieval, ids = retrieve_planted(self.biased(), table, s.kind, s.seed), table.frame["sample_id"]
+            marks, labels = retrieval.known, table.frame["label"].to_numpy()
+            inferred = Concept.from_scores(
+                s.kind, retrieval.scores, ids.to_numpy(np.str_), labels=labels
+            ).values
+            values = np.where(np.isfinite(marks), marks, inferred)
             write_json(path, [None if np.isnan(value) else value for value in values.tolist()])
         return np.array(read_json(path), dtype=np.float64)
 
@@ -241,16 +249,16 @@ class Workshop:
             "flip_rate": float((without != with_).float().mean()),
         }
 
-    def judged(self, name: str, model: Callable[[], nn.Module], told: str) -> dict[str, float]:
+    def judged(self, name: str, model: Callable[[], nn.Module], inputs: str) -> dict[str, float]:
         """`judge`, remembered."""
-        path = self._kept(f"judged-{name}", f"{told} {self.world.test.fingerprint()}")
+        path = self._kept(f"judged-{name}", f"{inputs} {self.world.test.fingerprint()}")
         if not path.exists():
             write_json(path, self.judge(model()))
-        found: dict[str, float] = read_json(path)
-        return found
+        metrics: dict[str, float] = read_json(path)
+        return metrics
 
-    def _network(self, name: str, told: str, make: Callable[[], nn.Module]) -> nn.Module:
-        path = self._kept(name, told).with_suffix(".safetensors")
+    def _network(self, name: str, inputs: str, make: Callable[[], nn.Module]) -> nn.Module:
+        path = self._kept(name, inputs).with_suffix(".safetensors")
         network = self.initial(self.setting.seed)
         if not path.exists():
             tensors = {key: value.contiguous() for key, value in make().state_dict().items()}
@@ -258,9 +266,9 @@ class Workshop:
         network.load_state_dict(load_file(path))
         return network.eval()
 
-    def _kept(self, name: str, told: str) -> Path:
+    def _kept(self, name: str, inputs: str) -> Path:
         s = self.setting
-        key = json.dumps([VERSION, name, told, s.task, s.kind, s.seed, s.network, repr(self.training)])
+        key = json.dumps([VERSION, name, inputs, s.task, s.kind, s.seed, s.network, repr(self.training)])
         digest = hashlib.sha256(key.encode()).hexdigest()[:24]
         return self.settings.cache / "debias-networks" / f"{s.task}-{s.kind}-{name}-{digest}.json"
 

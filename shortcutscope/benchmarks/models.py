@@ -104,14 +104,14 @@ def split_pool(pool: ImageTable, seed: int, n_train: int, n_held_out: int) -> tu
     rank = pd.Series(np.arange(len(order)), index=order)[groups].to_numpy()
     rows = np.argsort(rank, kind="stable")
     labels = pool.frame["label"].to_numpy()[rows]
-    chosen: list[list[int]] = [[], []]
-    taken: set[Any] = set()
+    parts: list[list[int]] = [[], []]
+    patients: set[Any] = set()
     for part, size in enumerate((n_train, n_held_out)):
         for value in (0, 1):
-            free = [r for r in rows[labels == value] if part == 0 or groups[r] not in taken]
-            chosen[part] += free[: size // 2]
-        taken |= set(groups[chosen[0]])
-    train, held_out = (pool.take(generator.permutation(part)) for part in chosen)
+            free = [r for r in rows[labels == value] if part == 0 or groups[r] not in patients]
+            parts[part] += free[: size // 2]
+        patients |= set(groups[parts[0]])
+    train, held_out = (pool.take(generator.permutation(part)) for part in parts)
     return train, held_out
 
 
@@ -150,9 +150,9 @@ def _pool(task: str, cache: Path, data: Path | None) -> ImageTable:
         coded = (images * 65535).round().astype(np.uint16)
         labels = frame["label"].to_numpy()
         write_atomically(path, lambda file: np.savez(file, images=coded, label=labels, **arrays))
-    with np.load(path, allow_pickle=False) as kept:
-        frame = pd.DataFrame({c: kept[c] for c in ("sample_id", "label", "group")})
-        images = kept["images"].astype(np.float32) / 65535
+    with np.load(path, allow_pickle=False) as archive:
+        frame = pd.DataFrame({c: archive[c] for c in ("sample_id", "label", "group")})
+        images = archive["images"].astype(np.float32) / 65535
     return ImageTable.from_arrays(images, frame, value_range=(0, 1), transform=Normalize(0.45, 0.25))
 
 

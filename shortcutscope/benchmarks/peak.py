@@ -69,8 +69,8 @@ def peaks_beside(functions: Sequence[Callable[[], object]], rounds: int = 5) -> 
     NotMeasurableError
         As `peak_extra_bytes`.
     """
-    measured = [[peak_extra_bytes(function) for function in functions] for _ in range(rounds + 1)]
-    return [statistics.median(peaks) for peaks in zip(*measured[1:], strict=True)]
+    by_round = [[peak_extra_bytes(function) for function in functions] for _ in range(rounds + 1)]
+    return [statistics.median(peaks) for peaks in zip(*by_round[1:], strict=True)]
 
 
 def peak_bytes() -> int:

@@ -82,11 +82,11 @@ def planted_study(
     """
     settings = Settings(quick=False, seed=seed, data=data, cache=cache, jobs=1)
     recipe = Recipe("pneumonia", (kind,), seed, n_train=size.train, epochs=size.epochs)
-    made = make_case(recipe, settings, n_held_out=size.held_out)
+    planted_case = make_case(recipe, settings, n_held_out=size.held_out)
     artifact = get_artifact(kind)
-    held_out = plant(made.held_out, artifact, prevalence={0: 0.5, 1: 0.5}, seed=seed + 1000)
-    parts = {"train": _with_coin(made.train, seed), "test": _with_coin(held_out, seed + 1)}
-    return write_study(out / f"pneumonia-{kind}", made.model, parts, progress=progress)
+    held_out = plant(planted_case.held_out, artifact, prevalence={0: 0.5, 1: 0.5}, seed=seed + 1000)
+    parts = {"train": _with_coin(planted_case.train, seed), "test": _with_coin(held_out, seed + 1)}
+    return write_study(out / f"pneumonia-{kind}", planted_case.model, parts, progress=progress)
 
 
 def site_study(data: Path, out: Path, *, size: StudySize, seed: int = 0, progress: bool = True) -> Study:
@@ -99,9 +99,9 @@ def site_study(data: Path, out: Path, *, size: StudySize, seed: int = 0, progres
         [(children, range(size.site), "children"), (adults, range(size.site), "adults")],
         mirrored=lambda site, i: [i < frequent if site == "children" else i >= frequent],
     )
-    held = range(size.site, n)
+    test = range(size.site, n)
     held_out = _table(
-        [(children, held, "children"), (adults, held, "adults")], mirrored=lambda site, i: [False, True]
+        [(children, test, "children"), (adults, test, "adults")], mirrored=lambda site, i: [False, True]
     )
     model = thin_resnet18(seed=seed)
     train_classifier(model, train, epochs=size.site_epochs, seed=seed, progress=progress)
@@ -116,9 +116,9 @@ def _with_coin(table: ImageTable, seed: int) -> ImageTable:
 def _drawn(images: Images, n: int, generator: np.random.Generator) -> Images:
     if len(images) < n:
         raise InputError(f"the site study needs {n} images of each site and found {len(images)}")
-    chosen = images[generator.permutation(len(images))[:n]]
+    sample = images[generator.permutation(len(images))[:n]]
     # What detectors add: enlarged 28-pixel images are smooth beyond what any of them gives.
-    noisy: Images = chosen + generator.normal(0, 0.012, chosen.shape).astype(np.float32)
+    noisy: Images = sample + generator.normal(0, 0.012, sample.shape).astype(np.float32)
     return np.clip(noisy, 0, 1)
 
 
@@ -129,12 +129,12 @@ def _children(data: Path) -> Images:
 
 def _adults(data: Path) -> Images:
     """MedNIST's chest radiographs through the same resolution as PneumoniaMNIST's."""
-    found = []
+    images = []
     for path in sorted((data / "mednist" / "CXR").glob("*.jpeg")):
         with Image.open(path) as image:
             small = image.convert("L").resize((NATIVE_SIDE, NATIVE_SIDE), Image.Resampling.BOX)
-        found.append(_enlarged(_cut(np.asarray(small, np.float32) / np.float32(255))))
-    return np.stack(found)
+        images.append(_enlarged(_cut(np.asarray(small, np.float32) / np.float32(255))))
+    return np.stack(images)
 
 
 def _cut(image: Images) -> Images:
@@ -176,17 +176,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where to write the studies")
     parser.add_argument("--cache", type=Path, default=None, help="folder for trained models")
     parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        require_data(chosen.data)
+        require_data(arguments.data)
     except InputError as error:
         parser.error(str(error))
-    size, cache = StudySize(), chosen.cache or default_cache()
+    size, cache = StudySize(), arguments.cache or default_cache()
     studies = [
-        planted_study(kind, chosen.data, chosen.out, size=size, cache=cache, seed=chosen.seed)
+        planted_study(kind, arguments.data, arguments.out, size=size, cache=cache, seed=arguments.seed)
         for kind in ("tag", "noise")
     ]
-    studies.append(site_study(chosen.data, chosen.out, size=size, seed=chosen.seed))
+    studies.append(site_study(arguments.data, arguments.out, size=size, seed=arguments.seed))
     for study in studies:
         print(study.command(study.manifest.parent.with_name(f"{study.manifest.parent.name}-audit")))
 

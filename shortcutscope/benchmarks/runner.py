@@ -224,11 +224,11 @@ def _in_pool(
 def _attempt(run_case: Callable[[Case, Settings], Case], case: Case, settings: Settings) -> _Outcome:
     start = time.perf_counter()
     try:
-        measured = run_case(dict(case), settings)
+        figures = run_case(dict(case), settings)
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         return _Outcome({}, time.perf_counter() - start, text, traceback.format_exc())
-    return _Outcome(measured, time.perf_counter() - start)
+    return _Outcome(figures, time.perf_counter() - start)
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
 from shortcutscope.masks.annotation import annotate
-from shortcutscope.masks.formats import import_nifti
+from shortcutscope.masks.formats.nifti import import_nifti
 from shortcutscope.masks.learning import voxels_allow
 from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d
 from shortcutscope.probes.concept import Concept

@@ -76,10 +76,10 @@ def cases(settings: Settings) -> list[Case]:
 
     With data, the flat architectures are trained on its images instead of the phantoms.
     """
-    chosen = ["resnet18"] if settings.quick else list(ARCHITECTURES)
-    listed: list[Case] = []
+    networks = ["resnet18"] if settings.quick else list(ARCHITECTURES)
+    result: list[Case] = []
     for seed in range(settings.seed, settings.seed + (3 if settings.full else 1)):
-        for network, task, kinds in _worlds(settings, chosen):
+        for network, task, kinds in _worlds(settings, networks):
             for kind in kinds[:1] if settings.quick else kinds:
                 base = {
                     "network": network,
@@ -90,11 +90,11 @@ def cases(settings: Settings) -> list[Case]:
                 }
                 base |= {"correlation": CORRELATION, "clean_fraction": CLEAN}
                 recipes = (*REFERENCES, *AUGMENTATION, *GROUPS, *DISTILLATIONS, CONTROL)
-                listed += [{**base, "recipe": name, "variant": ""} for name in recipes]
-                if network == chosen[0] and not settings.quick:
+                result += [{**base, "recipe": name, "variant": ""} for name in recipes]
+                if network == networks[0] and not settings.quick:
                     varied = [name for name in VARIANTS if task in ELSEWHERE or "elsewhere" not in name]
-                    listed += [{**_varied(base, name), "recipe": OURS, "variant": name} for name in varied]
-    return listed
+                    result += [{**_varied(base, name), "recipe": OURS, "variant": name} for name in varied]
+    return result
 
 
 def _worlds(settings: Settings, networks: Sequence[str]) -> Iterator[tuple[str, str, tuple[str, str]]]:
@@ -169,8 +169,8 @@ def layer_names(materials: Materials, part: str) -> list[str]:
     """The blocks in the early, middle or late third of a network's depth."""
     blocks = [layer.name for layer in find_layers(materials.model, materials.example())]
     thirds = np.array_split(np.array(blocks), 3)
-    chosen: list[str] = thirds[("early", "middle", "late").index(part)].tolist()
-    return chosen
+    names: list[str] = thirds[("early", "middle", "late").index(part)].tolist()
+    return names
 
 
 def _judged(shop: Workshop, model: nn.Module, elsewhere: World | None) -> Case:
@@ -186,9 +186,14 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     """Means and 95 % intervals over shortcuts and seeds, by architecture and recipe."""
     rows = []
     for network, recipe, variant in dict.fromkeys(_key(c) for c in finished):
-        own = [c for c in finished if _key(c) == (network, recipe, variant) and "undefined" not in c]
-        row: dict[str, Any] = {"network": network, "recipe": recipe, "variant": variant, "cases": len(own)}
-        rows.append(row | {name: mean_with_interval([c.get(name) for c in own]) for name in METRICS})
+        members = [c for c in finished if _key(c) == (network, recipe, variant) and "undefined" not in c]
+        row: dict[str, Any] = {
+            "network": network,
+            "recipe": recipe,
+            "variant": variant,
+            "cases": len(members),
+        }
+        rows.append(row | {name: mean_with_interval([c.get(name) for c in members]) for name in METRICS})
     return {"recipes": rows}
 
 
@@ -208,11 +213,11 @@ def means(finished: Sequence[Case], metric: str = "robust_auroc") -> dict[tuple[
 
 def claims(finished: Sequence[Case]) -> list[Claim]:
     """What the paper's abstract says, beside what was measured."""
-    found = means(finished)
+    aurocs = means(finished)
     networks = list(dict.fromkeys(case["network"] for case in finished))
     stated = "stated in the abstract; figures " + NOT_FOUND
-    told = [
-        _beats(found, networks, OURS, rivals, f"distillation at intermediate layers beats {name}", stated)
+    result = [
+        _beats(aurocs, networks, OURS, rivals, f"distillation at intermediate layers beats {name}", stated)
         for name, rivals in (
             ("ERM", ("erm",)),
             ("augmentation-based rivals", AUGMENTATION[:1]),
@@ -221,19 +226,19 @@ def claims(finished: Sequence[Case]) -> list[Claim]:
     ]
     everyone = ("erm", *AUGMENTATION[:1], *GROUPS)
     what = "distillation with the groups' labels balanced beats all of these"
-    told.append(_beats(found, networks, BALANCED, everyone, what, "not in the paper"))
+    result.append(_beats(aurocs, networks, BALANCED, everyone, what, "not in the paper"))
     what = "and beats the same without a teacher"
-    told.append(_beats(found, networks, BALANCED, (CONTROL,), what, "not in the paper"))
+    result.append(_beats(aurocs, networks, BALANCED, (CONTROL,), what, "not in the paper"))
     what = "distillation at intermediate layers beats that of the logits alone"
-    told.append(_beats(found, networks, OURS, ("logit-distillation",), what, NOT_FOUND))
+    result.append(_beats(aurocs, networks, OURS, ("logit-distillation",), what, NOT_FOUND))
     for metric, where in (("robust_auroc", "in distribution"), ("elsewhere_auroc", "in another population")):
-        told.append(_near_oracle(means(finished, metric), networks, where, stated))
-    told += [_variant(found, networks[0], variant) for variant in VARIANTS]
-    return told
+        result.append(_near_oracle(means(finished, metric), networks, where, stated))
+    result += [_variant(aurocs, networks[0], variant) for variant in VARIANTS]
+    return result
 
 
 def _beats(
-    found: Mapping[tuple[str, str, str], float],
+    aurocs: Mapping[tuple[str, str, str], float],
     networks: Sequence[str],
     name: str,
     rivals: Sequence[str],
@@ -243,40 +248,42 @@ def _beats(
     """Whether a recipe's robust AUROC is above all of some rivals', on at least three of four networks."""
     wins, parts = [], []
     for network in networks:
-        others = [found[network, rival, ""] for rival in rivals if (network, rival, "") in found]
-        if (network, name, "") not in found or not others:
+        others = [aurocs[network, rival, ""] for rival in rivals if (network, rival, "") in aurocs]
+        if (network, name, "") not in aurocs or not others:
             continue
-        own = found[network, name, ""]
-        wins.append(own > max(others))
-        parts.append(f"{network} {own:.3f} against {max(others):.3f}")
+        value = aurocs[network, name, ""]
+        wins.append(value > max(others))
+        parts.append(f"{network} {value:.3f} against {max(others):.3f}")
     holds = sum(wins) >= np.ceil(0.75 * len(networks)) if wins else None
     return Claim(what, published, "; ".join(parts), None if holds is None else bool(holds))
 
 
 def _near_oracle(
-    found: Mapping[tuple[str, str, str], float], networks: Sequence[str], where: str, published: str
+    aurocs: Mapping[tuple[str, str, str], float], networks: Sequence[str], where: str, published: str
 ) -> Claim:
     """Whether at least .9 of the way from ERM to the unbiased network is gone, on half of the networks."""
     shares = {}
     for network in networks:
         keys = [(network, name, "") for name in (OURS, "erm", "oracle")]
-        if all(key in found for key in keys):
-            own, erm, oracle = (found[key] for key in keys)
+        if all(key in aurocs for key in keys):
+            value, erm, oracle = (aurocs[key] for key in keys)
             if oracle - erm > 0.01:
-                shares[network] = (own - erm) / (oracle - erm)
+                shares[network] = (value - erm) / (oracle - erm)
     here = "; ".join(f"{network} {share:.0%} of the gap closed" for network, share in shares.items())
     holds = bool(np.mean([share >= 0.9 for share in shares.values()]) >= 0.5) if shares else None
     return Claim(f"in many cases as good as without the bias, {where}", published, here, holds)
 
 
-def _variant(found: Mapping[tuple[str, str, str], float], network: str, variant: str) -> Claim:
+def _variant(aurocs: Mapping[tuple[str, str, str], float], network: str, variant: str) -> Claim:
     """Whether a variant still beats ERM."""
     key, erm, whole = (network, OURS, variant), (network, "erm", ""), (network, OURS, "")
     published = "stated in the paper's summaries; figures " + NOT_FOUND
-    if key not in found or erm not in found:
+    if key not in aurocs or erm not in aurocs:
         return Claim(f"it also works with {variant}", published, "", None)
-    here = f"{found[key]:.3f} (ERM {found[erm]:.3f}, all layers and 10 % clean {found[whole]:.3f})"
-    return Claim(f"it also works with {variant}", published, here, found[key] > found[erm])
+    measured_text = (
+        f"{aurocs[key]:.3f} (ERM {aurocs[erm]:.3f}, all layers and 10 % clean {aurocs[whole]:.3f})"
+    )
+    return Claim(f"it also works with {variant}", published, measured_text, aurocs[key] > aurocs[erm])
 
 
 def draw(finished: Sequence[Case]) -> Figure:
@@ -302,13 +309,13 @@ def draw(finished: Sequence[Case]) -> Figure:
 
 def check(root: Path) -> None:
     """Refuse a folder without any of the data sets, and one that is laid out otherwise."""
-    held = _held(root)
-    if not held:
+    present = _held(root)
+    if not present:
         raise InputError(
             f"{str(root)!r} has none of the folders {', '.join(PLANTABLE)}; put the data sets there under "
             "these names, or leave --data out to run on phantoms"
         )
-    for name in held:
+    for name in present:
         open_dataset(name, root / name)
 
 

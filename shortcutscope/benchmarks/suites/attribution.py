@@ -57,7 +57,7 @@ def cases(settings: Settings) -> list[Case]:
     names = QUICK if settings.quick else tuple(ARCHITECTURES)
     methods = QUICK_METHODS if settings.quick else (*METHODS, ATTENTION_METHOD)
     # By method first, so that processes beside each other do not train the same network.
-    listed: list[Case] = [
+    result: list[Case] = [
         {"group": "rightness", "model": name, "weights": weights, "method": method}
         for method in methods
         for name in names
@@ -65,31 +65,31 @@ def cases(settings: Settings) -> list[Case]:
         for weights in (("random",) if settings.quick else ("random", "trained"))
     ]
     for name, size, batch in COSTS[:1] if settings.quick else COSTS:
-        listed += [
+        result += [
             {"group": "cost", "model": name, "weights": "random", "method": m, "input": size, "batch": batch}
             for m in COST_METHODS
         ]
-    return listed
+    return result
 
 
 def run_case(case: Case, settings: Settings) -> Case:
     """Measure one case."""
     if case["group"] == "cost":
         return propagation_costs(case, settings)
-    prepared = prepare(case["model"], case["weights"], settings.seed, settings.cache)
-    measured = conserved(prepared, case["method"])
-    bar = _conservation_bar(case["model"], measured.get("composite"))
-    error = measured["conservation_error"]
-    right = bool(measured["finite"] and error is not None and error <= bar)
-    unsaid = bool(measured["outcome"] in ("ok", "unchecked") and not (right or _named(measured, bar)))
-    training = {"training_steps": prepared.steps, "accuracy": prepared.accuracy}
-    return {**measured, "conservation_bar": bar, "right": right, "unsaid": unsaid, **training}
+    network = prepare(case["model"], case["weights"], settings.seed, settings.cache)
+    figures = conserved(network, case["method"])
+    bar = _conservation_bar(case["model"], figures.get("composite"))
+    error = figures["conservation_error"]
+    right = bool(figures["finite"] and error is not None and error <= bar)
+    unsaid = bool(figures["outcome"] in ("ok", "unchecked") and not (right or _named(figures, bar)))
+    training = {"training_steps": network.steps, "accuracy": network.accuracy}
+    return {**figures, "conservation_bar": bar, "right": right, "unsaid": unsaid, **training}
 
 
-def _named(measured: Case, bar: float) -> bool:
+def _named(figures: Case, bar: float) -> bool:
     """Whether all that was lost without biases is accounted for by other constants, named by the audit."""
-    error, constants = measured["conservation_error"], measured["absorbed_without_biases"]
-    return bool(measured["finite"] and None not in (error, constants) and error - abs(constants) <= bar)
+    error, constants = figures["conservation_error"], figures["absorbed_without_biases"]
+    return bool(figures["finite"] and None not in (error, constants) and error - abs(constants) <= bar)
 
 
 def _conservation_bar(model: str, composite: str | None) -> float:
@@ -101,8 +101,8 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     """Figures of every method; every bar with the worst value, and whether it is met (None: not measured)."""
     rightness = [c for c in finished if c["group"] == "rightness"]
     costs = [c for c in finished if c["group"] == "cost"]
-    own = [c for c in rightness if c["method"].startswith("lrp")]
-    bars = {**_rightness_bars(own), **_cost_bars(costs)}
+    lrp = [c for c in rightness if c["method"].startswith("lrp")]
+    bars = {**_rightness_bars(lrp), **_cost_bars(costs)}
     met = [bar["met"] for bar in bars.values()]
     return {
         "methods": {
@@ -122,23 +122,23 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     }
 
 
-def _figures(listed: list[Case]) -> dict[str, Any]:
+def _figures(members: list[Case]) -> dict[str, Any]:
     return {
-        "cases": len(listed),
-        "right": sum(c["right"] for c in listed),
+        "cases": len(members),
+        "right": sum(c["right"] for c in members),
         **{
-            outcome: sum(c["outcome"] == outcome for c in listed)
+            outcome: sum(c["outcome"] == outcome for c in members)
             for outcome in ("ok", "fallback", "refused", "unchecked")
         },
-        "wrong_unsaid": sum(c["unsaid"] for c in listed),
-        "right_but_not_used": sum(c["outcome"] in ("fallback", "refused") and c["right"] for c in listed),
-        "worst_conservation_error": max(_values(listed, "conservation_error"), default=None),
+        "wrong_unsaid": sum(c["unsaid"] for c in members),
+        "right_but_not_used": sum(c["outcome"] in ("fallback", "refused") and c["right"] for c in members),
+        "worst_conservation_error": max(_values(members, "conservation_error"), default=None),
     }
 
 
-def _rightness_bars(own: list[Case]) -> dict[str, Any]:
-    default = [c for c in own if c["method"] == "lrp"]
-    used = [c for c in own if c["outcome"] == "ok"]
+def _rightness_bars(lrp: list[Case]) -> dict[str, Any]:
+    default = [c for c in lrp if c["method"] == "lrp"]
+    used = [c for c in lrp if c["outcome"] == "ok"]
     # AttnLRP's expansion of the softmax has a constant that keeps relevance: its figures stand by themselves.
     conserving = [c for c in used if c["composite"] != "attn" and c["conservation_error"] is not None]
     relative = [c["conservation_error"] / c["conservation_bar"] for c in conserving]
@@ -149,8 +149,8 @@ def _rightness_bars(own: list[Case]) -> dict[str, Any]:
             below=False,
         ),
         "conservation error / its bar, where used": _bar(relative, 1.0),
-        "wrong without saying so": _bar([_figures(own)["wrong_unsaid"]] if own else [], 0),
-        "forward error": _bar(_values(own, "forward_error"), FORWARD_BAR),
+        "wrong without saying so": _bar([_figures(lrp)["wrong_unsaid"]] if lrp else [], 0),
+        "forward error": _bar(_values(lrp, "forward_error"), FORWARD_BAR),
         "remainder, where used": _bar(_values(used, "remainder"), REMAINDER_BAR),
         "NaN, where used": _bar([sum(not c["finite"] for c in used)] if used else [], 0),
     }
@@ -184,8 +184,8 @@ def _bar(values: Sequence[float], bar: float, *, below: bool = True) -> dict[str
     return {"worst": worst, "bar": bar, "met": worst <= bar if below else worst >= bar}
 
 
-def _values(listed: list[Case], key: str) -> list[float]:
-    return [case[key] for case in listed if case.get(key) is not None]
+def _values(members: list[Case], key: str) -> list[float]:
+    return [case[key] for case in members if case.get(key) is not None]
 
 
 SUITE = Suite(

@@ -39,32 +39,32 @@ def cases(settings: Settings) -> list[Case]:
     kinds = [kind for kind, artifact in CATALOGUE.items() if artifact.extent != "borderline"]
     kinds = [kind for kind in kinds if kind in QUICK_KINDS] if settings.quick else kinds
     both = tasks(settings)
-    listed = [
+    result = [
         {"task": both[number % 2], "kind": kind, "seed": settings.seed} for number, kind in enumerate(kinds)
     ]
     if not settings.quick:
         # Pairs of kinds, so that the second seeds do not all belong to one task.
-        listed += [
+        result += [
             {"task": both[(number + 1) % 2], "kind": kind, "seed": settings.seed + 1}
             for number, kind in enumerate(kinds)
             if number % 4 in (0, 1)
         ]
-    return listed
+    return result
 
 
 def run_case(case: Case, settings: Settings) -> Case:
     """Find the circuit of one planted shortcut."""
     kind, seed = case["kind"], case["seed"]
-    trained = make_case(Recipe(case["task"], (kind,), seed), settings)
-    table = plant(trained.held_out, CATALOGUE[kind], prevalence={0: 0.5, 1: 0.5}, seed=seed + 1000)
+    study = make_case(Recipe(case["task"], (kind,), seed), settings)
+    table = plant(study.held_out, CATALOGUE[kind], prevalence={0: 0.5, 1: 0.5}, seed=seed + 1000)
     concept = Concept.from_column(table.frame, kind, origin="planted")[0]
     with tempfile.TemporaryDirectory() as folder:
-        scanned = scan(trained.model, table, Path(folder) / "scan", progress=False)
-        circuit = find_circuit(trained.model, scanned, table, concept, edges=False, seed=seed, progress=False)
+        new_scan = scan(study.model, table, Path(folder) / "scan", progress=False)
+        circuit = find_circuit(study.model, new_scan, table, concept, edges=False, seed=seed, progress=False)
     ablation = circuit.ablation
     assert ablation is not None
     frame = ablation.to_frame()
-    widths = {layer.name: layer.channels for layer in scanned.layers}
+    widths = {layer.name: layer.channels for layer in new_scan.layers}
     return {
         "layers": list(circuit.ablated),
         "size": ablation.circuit.size,
@@ -108,8 +108,8 @@ def _shares(members: list[Case]) -> dict[str, Any]:
         return float(np.mean([bool(c[key]) for c in members]))
 
     def median(key: str) -> float | None:
-        known = [c[key] for c in members if c[key] is not None]
-        return float(np.median(known)) if known else None
+        values = [c[key] for c in members if c[key] is not None]
+        return float(np.median(values)) if values else None
 
     return {
         "cases": len(members),

@@ -29,7 +29,7 @@ from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.scan.capture import capture_batch
 
 
-def conserved(prepared: Prepared, method: str) -> Case:
+def conserved(network: Prepared, method: str) -> Case:
     """What a method conserves, absorbs and says.
 
     Parameters
@@ -47,24 +47,24 @@ def conserved(prepared: Prepared, method: str) -> Case:
         the suite ``attribution``. None where there is nothing to measure, ``failure`` says why.
     """
     if method == "captum:lrp":
-        return _NOTHING | _captum(prepared)
+        return _NOTHING | _captum(network)
     measure = _zennit if method.startswith("zennit:") else _lrp
-    return _NOTHING | measure(prepared, method)
+    return _NOTHING | measure(network, method)
 
 
-def _lrp(prepared: Prepared, method: str) -> Case:
+def _lrp(network: Prepared, method: str) -> Case:
     """LRP by operation."""
-    model, x = prepared.model, prepared.x
+    model, x = network.model, network.x
     _, _, name = method.partition(":")
     composite = get_composite(name) if name else default_composite(model, x[:1])
-    measured = {"composite": composite.name, **outcome_of(model, x, method)}
+    figures = {"composite": composite.name, **outcome_of(model, x, method)}
     exact, images = copy.deepcopy(model).double(), x.double()
     with frozen(exact), frozen(zero_biases(exact)) as bare:
         try:
-            return {**measured, **_accounts(exact, images, composite), **_kept(bare, images, composite)}
+            return {**figures, **_accounts(exact, images, composite), **_kept(bare, images, composite)}
         except ModelError as error:
             # Refused, as `attribute` does: there is no relevance that could be measured.
-            return {**measured, "finite": False, "failure": str(error)}
+            return {**figures, "finite": False, "failure": str(error)}
 
 
 _NOTHING: Case = {
@@ -86,11 +86,15 @@ def outcome_of(model: nn.Module, x: Tensor, method: str) -> Case:
     """What a user gets, as `attribute` and its checks say: ``outcome``, ``reason``, ``finite``."""
     try:
         with _quiet():
-            found = attribute(model, x, method=method)
+            attribution = attribute(model, x, method=method)
     except ModelError as error:
         return {"outcome": "refused", "reason": str(error), "finite": False}
-    finite = bool(torch.isfinite(found.relevance).all())
-    return {"outcome": "fallback" if found.reason else "ok", "reason": found.reason, "finite": finite}
+    finite = bool(torch.isfinite(attribution.relevance).all())
+    return {
+        "outcome": "fallback" if attribution.reason else "ok",
+        "reason": attribution.reason,
+        "finite": finite,
+    }
 
 
 def _accounts(model: nn.Module, x: Tensor, composite: Composite) -> Case:
@@ -99,9 +103,9 @@ def _accounts(model: nn.Module, x: Tensor, composite: Composite) -> Case:
         plain = find_logits(model(x.clone()))
     with torch.enable_grad(), propagation(composite):
         ruled = find_logits(model(x.clone().requires_grad_().view_as(x))).detach()
-    chosen = plain.argmax(1)
-    total = float(plain.gather(1, chosen[:, None]).abs().sum())
-    defects = audit_defects(model, x, composite, target=chosen)
+    target = plain.argmax(1)
+    total = float(plain.gather(1, target[:, None]).abs().sum())
+    defects = audit_defects(model, x, composite, target=target)
     worst = defects.table.iloc[0] if len(defects.table) else None
     return {
         "forward_error": float((ruled - plain).abs().max() / plain.abs().max()),
@@ -121,18 +125,18 @@ def _accounts(model: nn.Module, x: Tensor, composite: Composite) -> Case:
 def _kept(bare: nn.Module, x: Tensor, composite: Composite) -> Case:
     """What is conserved at the input and at every cut."""
     cuts = cut_layers(bare, x)
-    found = attribute(bare, x, method="lrp", composite=composite, check=False)
-    at_input = _conservation_error(found)
-    pools = capture_batch(bare, x, cuts, target=found.target, composite=composite)
+    attribution = attribute(bare, x, method="lrp", composite=composite, check=False)
+    at_input = _conservation_error(attribution)
+    pools = capture_batch(bare, x, cuts, target=attribution.target, composite=composite)
     at_cuts = {
-        layer.name: error_of(pools.relevances[layer.name]["sum"].sum(1), found.score) for layer in cuts
+        layer.name: error_of(pools.relevances[layer.name]["sum"].sum(1), attribution.score) for layer in cuts
     }
-    constants = audit_defects(bare, x, composite, target=found.target).absorbed("bias", "constant")
+    constants = audit_defects(bare, x, composite, target=attribution.target).absorbed("bias", "constant")
     worst = max(at_cuts, key=lambda name: _rank(at_cuts[name]), default=None)
     return {
         "conservation_error": max([at_input, *at_cuts.values()], key=_rank),
         "conservation_error_input": at_input,
-        "absorbed_without_biases": constants / float(found.score.abs().sum()),
+        "absorbed_without_biases": constants / float(attribution.score.abs().sum()),
         "cuts": len(cuts),
         "worst_cut": worst,
     }
@@ -162,8 +166,8 @@ def error_of(relevance: Tensor, score: Tensor) -> float:
     return float((relevance - score).abs().sum() / score.abs().sum())
 
 
-def _conservation_error(found: Attribution) -> float:
-    return error_of(found.relevance.flatten(1).sum(1), found.score)
+def _conservation_error(attribution: Attribution) -> float:
+    return error_of(attribution.relevance.flatten(1).sum(1), attribution.score)
 
 
 def _rank(error: float) -> float:
@@ -171,10 +175,10 @@ def _rank(error: float) -> float:
     return math.inf if math.isnan(error) else error
 
 
-def _zennit(prepared: Prepared, method: str) -> Case:
+def _zennit(network: Prepared, method: str) -> Case:
     """Relevance of the input as zennit gives it, and what its checks here say of it."""
-    model, x = prepared.model, prepared.x
-    measured = {"composite": method.partition(":")[2], **outcome_of(model, x, method)}
+    model, x = network.model, network.x
+    figures = {"composite": method.partition(":")[2], **outcome_of(model, x, method)}
     exact, images = copy.deepcopy(model).double(), x.double()
     try:
         with _quiet():
@@ -182,31 +186,31 @@ def _zennit(prepared: Prepared, method: str) -> Case:
                 attribute(m, images, method=method, check=False) for m in (zero_biases(exact), exact)
             )
     except ModelError as error:
-        return {**measured, "finite": False, "failure": str(error)}
+        return {**figures, "finite": False, "failure": str(error)}
     failure = bare.reason or real.reason
     if failure is not None:
-        return {**measured, "finite": False, "failure": failure}
-    return {**measured, **_reference_figures(_sums(bare), bare.score, _sums(real), real.score)}
+        return {**figures, "finite": False, "failure": failure}
+    return {**figures, **_reference_figures(_sums(bare), bare.score, _sums(real), real.score)}
 
 
-def _captum(prepared: Prepared) -> Case:
+def _captum(network: Prepared) -> Case:
     """LRP as captum's documentation uses it; it has no checks, so whatever it returns is what one gets."""
     from captum.attr import LRP
 
-    exact, x = copy.deepcopy(prepared.model).double(), prepared.x.double()
+    exact, x = copy.deepcopy(network.model).double(), network.x.double()
     sums, scores = [], []
     for model in (zero_biases(exact), exact):
         with torch.no_grad():
             logits = find_logits(model(x.clone()))
-        chosen = logits.argmax(1)
+        target = logits.argmax(1)
         try:
             with _quiet():
-                relevance = LRP(model).attribute(x.clone().requires_grad_(), target=chosen)
+                relevance = LRP(model).attribute(x.clone().requires_grad_(), target=target)
         except Exception as error:  # whatever it raises is what its user meets
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
             return {"outcome": "refused", "reason": reason, "finite": False}
         sums.append(relevance.detach().flatten(1).sum(1))
-        scores.append(logits.gather(1, chosen[:, None])[:, 0])
+        scores.append(logits.gather(1, target[:, None])[:, 0])
     figures = _reference_figures(sums[0], scores[0], sums[1], scores[1])
     return {"outcome": "unchecked", "reason": None, **figures}
 
@@ -221,8 +225,8 @@ def _reference_figures(bare: Tensor, bare_score: Tensor, real: Tensor, real_scor
     }
 
 
-def _sums(found: Attribution) -> Tensor:
-    return found.relevance.flatten(1).sum(1)
+def _sums(attribution: Attribution) -> Tensor:
+    return attribution.relevance.flatten(1).sum(1)
 
 
 @contextmanager

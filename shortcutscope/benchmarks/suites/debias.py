@@ -60,7 +60,7 @@ def cases(settings: Settings) -> list[Case]:
 
     Recipes that no clean sample reaches are run once, at the largest clean fraction.
     """
-    chosen: tuple[str, ...] = tasks(settings)[1:] if settings.quick else tasks(settings)
+    names: tuple[str, ...] = tasks(settings)[1:] if settings.quick else tasks(settings)
     n_seeds = 1 if settings.quick else 3 if settings.full else 2
     fractions = (0.1, 0.05, 0.02) if settings.full else (0.1,)
     correlations = (0.95, 1.0) if settings.full else (0.95,)
@@ -78,7 +78,7 @@ def cases(settings: Settings) -> list[Case]:
         for seed in range(settings.seed, settings.seed + n_seeds)
         for correlation in correlations
         for fraction in fractions
-        for task in chosen
+        for task in names
         for kind in (KINDS[:1] if settings.quick else KINDS)
         for recipe, labels in _recipes(settings, fraction == fractions[0], correlation)
     ]
@@ -97,32 +97,35 @@ def _recipes(settings: Settings, largest: bool, correlation: float) -> Iterator[
 def run_case(case: Case, settings: Settings) -> Case:
     """One recipe in one setting."""
     shop = workshop_of(case, settings)
-    told = shop.world.biased.fingerprint()
-    biased = shop.judged("biased", shop.biased, told)
-    oracle = shop.judged("oracle", shop.oracle, told)
-    found, about = _run(case, shop)
-    if found is None:
+    inputs = shop.world.biased.fingerprint()
+    biased = shop.judged("biased", shop.biased, inputs)
+    oracle = shop.judged("oracle", shop.oracle, inputs)
+    metrics, about = _run(case, shop)
+    if metrics is None:
         return about
     gaps = {
-        f"gap_{short}": (found[name] - biased[name]) / (oracle[name] - biased[name])
+        f"gap_{short}": (metrics[name] - biased[name]) / (oracle[name] - biased[name])
         for short, name in (("robust", "robust_auroc"), ("worst_group", "worst_group"))
         if oracle[name] - biased[name] > 0.01
     }
-    return {**found, **gaps, **about}
+    return {**metrics, **gaps, **about}
 
 
 def _run(case: Case, shop: Workshop) -> tuple[dict[str, float] | None, Case]:
     """Metrics of a recipe's network and what is to be said of it; no metrics where it is not defined."""
     name = case["recipe"]
-    told = shop.world.biased.fingerprint()
+    inputs = shop.world.biased.fingerprint()
     if name in ("oracle", "erm"):
         network = shop.oracle if name == "oracle" else shop.biased
-        return shop.judged("biased" if name == "erm" else name, network, told), {"steps": _steps(shop)}
+        return shop.judged("biased" if name == "erm" else name, network, inputs), {"steps": _steps(shop)}
     teacher = shop.teacher()
     if name == "teacher":
-        judged = teacher.judged
-        assert judged is not None
-        about: Case = {"teacher_use": judged.use, "teacher_passes": int(judged.frame["passes"].sum())}
+        teacher_gate = teacher.judged
+        assert teacher_gate is not None
+        about: Case = {
+            "teacher_use": teacher_gate.use,
+            "teacher_passes": int(teacher_gate.frame["passes"].sum()),
+        }
         return shop.judge(teacher.model), about
     carries = shop.retrieved() if case["group_labels"] == "retrieved" else None
     materials, recipe = shop.materials(carries), RECIPES[name]
@@ -133,8 +136,8 @@ def _run(case: Case, shop: Workshop) -> tuple[dict[str, float] | None, Case]:
     choice = None
     if recipe.run is distil:
         choice = shop.teacher_start(dict(recipe.fixed).get("teacher_start", "model"))
-        own = teacher if choice is None else shop.teacher(choice.start)
-        options = {"teacher": own, "on_shortcut": "warn"}
+        start_teacher = teacher if choice is None else shop.teacher(choice.start)
+        options = {"teacher": start_teacher, "on_shortcut": "warn"}
     try:
         outcome = recipe(materials, **options)
     except InputError as error:
@@ -156,9 +159,9 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     ran = [case for case in finished if "undefined" not in case]
     tables = []
     for correlation, fraction in sorted({(c["correlation"], c["clean_fraction"]) for c in ran}):
-        own = [c for c in ran if (c["correlation"], c["clean_fraction"]) == (correlation, fraction)]
-        for recipe, labels in dict.fromkeys((c["recipe"], c["group_labels"]) for c in own):
-            those = [c for c in own if (c["recipe"], c["group_labels"]) == (recipe, labels)]
+        members = [c for c in ran if (c["correlation"], c["clean_fraction"]) == (correlation, fraction)]
+        for recipe, labels in dict.fromkeys((c["recipe"], c["group_labels"]) for c in members):
+            those = [c for c in members if (c["recipe"], c["group_labels"]) == (recipe, labels)]
             row: dict[str, Any] = {"correlation": correlation, "clean_fraction": fraction, "recipe": recipe}
             row |= {"group_labels": labels, "cases": len(those)}
             tables.append(row | {name: mean_with_interval([c.get(name) for c in those]) for name in METRICS})
@@ -171,13 +174,13 @@ def _judgement(ran: list[Case]) -> dict[str, Any]:
     met: dict[str, bool] = {}
     by_case: dict[str, dict[str, float | None]] = {}
     for task, kind in sorted({(c["task"], c["kind"]) for c in recommended}):
-        own = [c for c in recommended if (c["task"], c["kind"]) == (task, kind)]
-        by_case[f"{task} {kind}"] = {name: _value(own, name) for name in (*BARS, "robust_auroc")}
+        members = [c for c in recommended if (c["task"], c["kind"]) == (task, kind)]
+        by_case[f"{task} {kind}"] = {name: _value(members, name) for name in (*BARS, "robust_auroc")}
         for name, bar in BARS.items():
-            value = _value(own, name)
+            value = _value(members, name)
             met[f"{name} of {task} {kind}"] = value is not None and value >= bar
         teacher = [c for c in at if (c["task"], c["kind"], c["recipe"]) == (task, kind, "teacher")]
-        mine, theirs = _value(own, "robust_auroc"), _value(teacher, "robust_auroc")
+        mine, theirs = _value(members, "robust_auroc"), _value(teacher, "robust_auroc")
         if mine is not None and theirs is not None:
             met[f"not below its teacher, {task} {kind}"] = mine >= theirs
     names = {c["recipe"] for c in recommended}
@@ -194,23 +197,23 @@ def _judgement(ran: list[Case]) -> dict[str, Any]:
             met[f"retrieved groups, {metric}"] = pairs[1] >= pairs[0] - RETRIEVED_LOSS[metric]  # type: ignore[operator]
     for fraction in (0.02, 0.1):
         for task, kind in sorted({(c["task"], c["kind"]) for c in ran}):
-            own = [
+            members = [
                 c
                 for c in ran
                 if (c["task"], c["kind"], c["correlation"], c["clean_fraction"])
                 == (task, kind, 1.0, fraction)
                 and c.get("recommended")
             ]
-            if own:
-                value = _value(own, "gap_robust")
+            if members:
+                value = _value(members, "gap_robust")
                 key = f"full correlation, {fraction:.0%} clean, {task} {kind}"
                 met[key] = value is not None and value >= FULL_CORRELATION_BAR
     bars = {**BARS, "full_correlation": FULL_CORRELATION_BAR, "retrieved_loss": RETRIEVED_LOSS}
     return {"recommended": sorted(names), "by_case": by_case, "bars": bars, "met": met}
 
 
-def _value(listed: list[Case], name: str) -> float | None:
-    return mean_with_interval([c.get(name) for c in listed])["mean"]
+def _value(members: list[Case], name: str) -> float | None:
+    return mean_with_interval([c.get(name) for c in members])["mean"]
 
 
 def draw(finished: Sequence[Case]) -> Figure:
@@ -221,10 +224,14 @@ def draw(finished: Sequence[Case]) -> Figure:
     names = list(dict.fromkeys(_named(row) for row in ranks))
     panels = []
     for correlation in sorted({row["correlation"] for row in tables}):
-        own = [r for r in tables if r["correlation"] == correlation and r["gap_robust"]["mean"] is not None]
-        own.sort(key=lambda row: (names.index(_named(row)), row["clean_fraction"]))
-        found = [Dot(_named(row), f"{row['clean_fraction']:.0%} clean", **row["gap_robust"]) for row in own]
-        panels.append(Panel(f"{correlation:.0%} correlation", found))
+        members = [
+            r for r in tables if r["correlation"] == correlation and r["gap_robust"]["mean"] is not None
+        ]
+        members.sort(key=lambda row: (names.index(_named(row)), row["clean_fraction"]))
+        panel_dots = [
+            Dot(_named(row), f"{row['clean_fraction']:.0%} clean", **row["gap_robust"]) for row in members
+        ]
+        panels.append(Panel(f"{correlation:.0%} correlation", panel_dots))
     fractions = [f"{value:.0%} clean" for value in sorted({row["clean_fraction"] for row in tables})]
     label = "share of the gap in robust AUROC that is closed"
     return dots(panels, label, limits=(-0.5, 1.2), lines=(0, 1), series=fractions)

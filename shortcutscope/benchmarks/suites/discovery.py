@@ -44,10 +44,10 @@ def cases(settings: Settings) -> list[Case]:
     """All kinds x three seeds at 95 %, alternating between the tasks; at 80 %; two at once; unbiased."""
     kinds = QUICK_KINDS if settings.quick else tuple(CATALOGUE)
     both = tasks(settings)
-    listed: list[Case] = []
+    result: list[Case] = []
 
     def add(task: str, planted: Sequence[str], seed: int, correlation: float | None) -> None:
-        listed.append({"task": task, "kinds": list(planted), "seed": seed, "correlation": correlation})
+        result.append({"task": task, "kinds": list(planted), "seed": seed, "correlation": correlation})
 
     for number, kind in enumerate(kinds):
         for k in range(1 if settings.quick else SEEDS):
@@ -59,25 +59,25 @@ def cases(settings: Settings) -> list[Case]:
             add(task, pair, settings.seed, STRONG)
         for k in range(2 if settings.quick else UNBIASED_SEEDS):
             add(task, (), settings.seed + k, None)
-    return listed
+    return result
 
 
 def run_case(case: Case, settings: Settings) -> Case:
     """Propose shortcuts of one model, and compare them with what was planted."""
     kinds, correlation, seed = tuple(case["kinds"]), case["correlation"], case["seed"]
-    trained = make_case(Recipe(case["task"], kinds, seed, correlation or STRONG), settings)
-    table = trained.held_out
+    study = make_case(Recipe(case["task"], kinds, seed, correlation or STRONG), settings)
+    table = study.held_out
     for kind in kinds:
         table = plant(table, CATALOGUE[kind], correlation=correlation, seed=seed + 1000)
     with tempfile.TemporaryDirectory() as folder:
-        scanned = scan(trained.model, table, Path(folder) / "scan", progress=False)
-        found = discover(scanned, table, seed=seed, progress=False)
-        labels, margin = scanned.samples["label"].to_numpy(), scanned.margin(1)
-        proposed = [p.concept for p in found.proposals if p.concept is not None]
-        shortcuts = _tested(trained.model, table, proposed, Path(folder) / "run", seed)
-    shown = found.proposals[:LOOKED_AT]
+        new_scan = scan(study.model, table, Path(folder) / "scan", progress=False)
+        discovery = discover(new_scan, table, seed=seed, progress=False)
+        labels, margin = new_scan.samples["label"].to_numpy(), new_scan.margin(1)
+        proposed = [p.concept for p in discovery.proposals if p.concept is not None]
+        shortcuts = _tested(study.model, table, proposed, Path(folder) / "run", seed)
+    first = discovery.proposals[:LOOKED_AT]
     truth = {kind: table.frame[kind].to_numpy(float) for kind in kinds}
-    each = {k: [_auroc(p, carriers, labels) for p in shown] for k, carriers in truth.items()}
+    each = {k: [_auroc(p, carriers, labels) for p in first] for k, carriers in truth.items()}
     best = {k: int(np.argmax(values)) if values else None for k, values in each.items()}
     aurocs = list(each.values())
     return {
@@ -91,14 +91,14 @@ def run_case(case: Case, settings: Settings) -> Case:
         "survived": len(shortcuts),
         "survived_auroc": min(
             (
-                max((_auroc(found.proposals[i], t, labels) for i in shortcuts), default=0.5)
+                max((_auroc(discovery.proposals[i], t, labels) for i in shortcuts), default=0.5)
                 for t in truth.values()
             ),
             default=None,
         ),
-        "proposed": len(found.proposals),
-        "strengths": [p.strength for p in shown],
-        "views": [list(p.families) for p in shown],
+        "proposed": len(discovery.proposals),
+        "strengths": [p.strength for p in first],
+        "views": [list(p.families) for p in first],
     }
 
 
@@ -155,8 +155,8 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
 
 
 def _share(values: Any) -> float | None:
-    listed = [bool(v) for v in values]
-    return sum(listed) / len(listed) if listed else None
+    flags = [bool(v) for v in values]
+    return sum(flags) / len(flags) if flags else None
 
 
 SUITE = Suite(

@@ -81,18 +81,18 @@ def cases(settings: Settings) -> list[Case]:
 
     Networks of full width, which cost more than all others together, are trained on one task and seed.
     """
-    chosen: tuple[str, ...] = tasks(settings)[1:] if settings.quick else tasks(settings)
-    listed: dict[str, Case] = {}
+    names: tuple[str, ...] = tasks(settings)[1:] if settings.quick else tasks(settings)
+    result: dict[str, Case] = {}
     for seed in range(settings.seed, settings.seed + (1 if settings.quick else 2)):
         for setting in _settings(settings):
             wide = setting["network"] == FULL_WIDTH
             if wide and seed > settings.seed:
                 continue
-            for task in chosen[-1:] if wide else chosen:
+            for task in names[-1:] if wide else names:
                 for kind in KINDS[:1] if settings.quick else KINDS:
                     case = {"task": task, "kind": kind, "group": get_artifact(kind).extent, "seed": seed}
-                    listed.setdefault(repr({**case, **setting}), {**case, **setting})
-    return list(listed.values())
+                    result.setdefault(repr({**case, **setting}), {**case, **setting})
+    return list(result.values())
 
 
 def _settings(settings: Settings) -> Iterator[Case]:
@@ -171,12 +171,12 @@ def _by_depth(weights: dict[str, float] | Any, shop: Workshop, student: nn.Modul
 
     example = torch.stack([shop.world.biased[i][0] for i in range(2)])
     depth = {layer.name: layer.depth for layer in find_layers(shop.biased(), example)}
-    own = find_layers(student, example)
-    found: dict[str, float] = {}
+    layers = find_layers(student, example)
+    by_layer: dict[str, float] = {}
     for name, weight in weights.items():
-        nearest = min(own, key=lambda layer: abs(layer.depth - depth[name])).name
-        found[nearest] = found.get(nearest, 0.0) + weight
-    return found
+        nearest = min(layers, key=lambda layer: abs(layer.depth - depth[name])).name
+        by_layer[nearest] = by_layer.get(nearest, 0.0) + weight
+    return by_layer
 
 
 def summarize(finished: list[Case]) -> dict[str, Any]:
@@ -185,9 +185,9 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     at = {_key(c): c for c in finished}
     rows = []
     for setting in dict.fromkeys(tuple(c[k] for k in keys) for c in finished):
-        own = [c for c in finished if tuple(c[k] for k in keys) == setting]
-        for form in dict.fromkeys(c["form"] for c in own):
-            those = [c for c in own if c["form"] == form]
+        members = [c for c in finished if tuple(c[k] for k in keys) == setting]
+        for form in dict.fromkeys(c["form"] for c in members):
+            those = [c for c in members if c["form"] == form]
             pairs = [(c, at[other]) for c in those if (other := _key({**c, "form": "logits"})) in at]
             row: dict[str, Any] = {**dict(zip(keys, setting, strict=True)), "form": form, "cases": len(those)}
             for metric in ("robust_auroc", "worst_group"):
@@ -206,12 +206,12 @@ def draw(finished: Sequence[Case]) -> Figure:
     panels = []
     rows = summarize(list(finished))["settings"]
     for correlation in sorted({row["correlation"] for row in rows}):
-        found = [
+        panel_dots = [
             Dot(_told(row), row["form"], **row["robust_auroc_difference"])
             for row in rows
             if row["correlation"] == correlation and row["form"] != "logits"
         ]
-        panels.append(Panel(f"{correlation:.0%} correlation", found))
+        panels.append(Panel(f"{correlation:.0%} correlation", panel_dots))
     return dots(panels, "robust AUROC minus that of the logits alone", limits=(-0.4, 0.4), lines=(0,))
 
 

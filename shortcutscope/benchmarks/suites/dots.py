@@ -68,8 +68,8 @@ def dots(
     """
     rows = list(dict.fromkeys(dot.row for panel in panels for dot in panel.dots))
     series = list(series or dict.fromkeys(dot.series for panel in panels for dot in panel.dots))
-    drawn = Figure(figsize=(WIDTH * len(panels) + 1.5, ROW_INCHES * len(rows) + 1.4), layout="constrained")
-    axes = drawn.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    plot = Figure(figsize=(WIDTH * len(panels) + 1.5, ROW_INCHES * len(rows) + 1.4), layout="constrained")
+    axes = plot.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, ax in zip(panels, axes, strict=True):
         _panel(ax, panel, rows, series, limits)
         for value in lines:
@@ -83,8 +83,8 @@ def dots(
             axes[0].plot([], [], MARKS[i % len(MARKS)], color=COLOURS[i % len(COLOURS)], markersize=4)[0]
             for i in range(len(series))
         ]
-        drawn.legend(handles, series, loc="outside lower center", ncols=4, fontsize=FONT_SIZE, frameon=False)
-    return drawn
+        plot.legend(handles, series, loc="outside lower center", ncols=4, fontsize=FONT_SIZE, frameon=False)
+    return plot
 
 
 def _panel(

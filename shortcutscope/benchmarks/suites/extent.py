@@ -45,31 +45,31 @@ QUICK_KINDS = ("tag", "ruler", "noise", "brightness", "large_patch")
 def cases(settings: Settings) -> list[Case]:
     """All kinds x two tasks x two seeds (borderline ones: one), from the truth and once from marks; nulls."""
     kinds = QUICK_KINDS if settings.quick else tuple(CATALOGUE)
-    chosen = tasks(settings)[1:] if settings.quick else tasks(settings)
-    listed: list[Case] = []
-    for task in chosen:
+    names = tasks(settings)[1:] if settings.quick else tasks(settings)
+    result: list[Case] = []
+    for task in names:
         for kind in kinds:
             group = CATALOGUE[kind].extent
             decided = group != "borderline"
             for seed in range(settings.seed, settings.seed + (1 if settings.quick or not decided else 2)):
                 case = {"task": task, "kind": kind, "group": group, "seed": seed}
-                listed.append({**case, "source": "truth"})
+                result.append({**case, "source": "truth"})
                 if decided and seed == settings.seed:
-                    listed.append({**case, "source": "marks"})
+                    result.append({**case, "source": "marks"})
         nulls = ("random half", "random tenth")
-        listed += [
+        result += [
             {"task": task, "kind": k, "group": "null", "seed": settings.seed, "source": "truth"}
             for k in nulls
         ]
-    return listed
+    return result
 
 
 def run_case(case: Case, settings: Settings) -> Case:
     """Audit one planted model, and say what the verdict on the extent is."""
-    planted = case["kind"] if case["group"] != "null" else "tag"
-    trained = make_case(Recipe(case["task"], (planted,), case["seed"]), settings)
+    artifact = case["kind"] if case["group"] != "null" else "tag"
+    study = make_case(Recipe(case["task"], (artifact,), case["seed"]), settings)
     carriers = {0: 0.1, 1: 0.9} if case["source"] == "marks" else {0: 0.5, 1: 0.5}
-    held_out = plant(trained.held_out, CATALOGUE[planted], prevalence=carriers, seed=case["seed"] + 1000)
+    held_out = plant(study.held_out, CATALOGUE[artifact], prevalence=carriers, seed=case["seed"] + 1000)
     if case["group"] == "null":
         generator = np.random.default_rng([case["seed"], 5])
         share = 0.5 if case["kind"] == "random half" else 0.1
@@ -77,7 +77,7 @@ def run_case(case: Case, settings: Settings) -> Case:
             **{case["kind"]: (generator.random(len(held_out)) < share).astype(int)}
         )
     with tempfile.TemporaryDirectory() as folder:
-        result = _audit(case, trained, held_out, Path(folder))
+        result = _audit(case, study, held_out, Path(folder))
         finding = result.findings[0]
         best = result.profile.sort_values("auroc").iloc[-1]
     layers = [v["verdict"] for v in _layer_verdicts(result, finding.name)]
@@ -93,28 +93,28 @@ def run_case(case: Case, settings: Settings) -> Case:
         "use": finding.used.get("effect"),
         "robust_auroc": finding.effect.get("robust_auroc", {}).get("value"),
         **(
-            _held_out_cavs(trained, held_out, planted)
+            _held_out_cavs(study, held_out, artifact)
             if case["source"] == "truth" and case["group"] != "null"
             else {}
         ),
     }
 
 
-def _audit(case: Case, trained: Trained, held_out: ImageTable, folder: Path) -> Audit:
+def _audit(case: Case, study: Trained, held_out: ImageTable, folder: Path) -> Audit:
     concept: str | Concept = case["kind"]
     run = folder / "run"
     if case["source"] == "marks":
-        scanned = scan(trained.model, held_out, folder / "scan", relevance=False, progress=False)
+        new_scan = scan(study.model, held_out, folder / "scan", relevance=False, progress=False)
         frame = held_out.frame
         rare = frame["sample_id"].to_numpy()[((frame[case["kind"]] == 1) & (frame["label"] == 0)).to_numpy()]
         marked = np.random.default_rng([case["seed"], 7]).permutation(rare)[:10]
-        concept = Concept.from_marks(scanned, list(marked), name=case["kind"], seed=case["seed"])
+        concept = Concept.from_marks(new_scan, list(marked), name=case["kind"], seed=case["seed"])
     return audit(
-        trained.model,
+        study.model,
         held_out,
         run,
         concepts=[concept],
-        train=trained.train,
+        train=study.train,
         progress=False,
         seed=case["seed"],
     )
@@ -125,16 +125,16 @@ def _layer_verdicts(result: Audit, name: str) -> list[dict[str, Any]]:
     return [{"layer": r.layer, "verdict": r.extent} for r in rows.itertuples()]
 
 
-def _held_out_cavs(trained: Trained, held_out: ImageTable, column: str) -> dict[str, float]:
+def _held_out_cavs(study: Trained, held_out: ImageTable, column: str) -> dict[str, float]:
     """Held-out AUROC of CAVs fitted on biased training samples, at the layer that knows most there."""
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"relevance": False, "progress": False}
-        fit = scan(trained.model, trained.train.take(np.arange(800)), Path(folder) / "fit", **options)
-        test = scan(trained.model, held_out, Path(folder) / "test", **options)
+        fit = scan(study.model, study.train.take(np.arange(800)), Path(folder) / "fit", **options)
+        test = scan(study.model, held_out, Path(folder) / "test", **options)
         concept, labels = fit.samples[column].to_numpy(float), fit.samples["label"].to_numpy()
         groups = fit.samples["group"].to_numpy()
         folds = make_folds(labels, groups, concept)
-        known = {
+        by_layer = {
             layer.name: availability(
                 fit.features(layer.name),
                 concept[:, None],
@@ -148,7 +148,7 @@ def _held_out_cavs(trained: Trained, held_out: ImageTable, column: str) -> dict[
             .iloc[0]
             for layer in fit.layers
         }
-        best = max(known, key=lambda name: known[name])
+        best = max(by_layer, key=lambda name: by_layer[name])
         truth = test.samples[column].to_numpy(float)
         return {
             name: float(
@@ -181,11 +181,11 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
                 borderline_and_null=len(open_ended),
                 borderline_and_null_undetermined=_share(c["verdict"] == "undetermined" for c in open_ended),
             )
-    measured = [c for c in finished if "cav_class_pattern" in c and c["group"] in ("localized", "diffuse")]
-    kinds = sorted({c["kind"] for c in measured})
+    members = [c for c in finished if "cav_class_pattern" in c and c["group"] in ("localized", "diffuse")]
+    kinds = sorted({c["kind"] for c in members})
     if kinds:
         summary["availability"] = {
-            name: _share(np.mean([c[name] for c in measured if c["kind"] == kind]) >= 0.95 for kind in kinds)
+            name: _share(np.mean([c[name] for c in members if c["kind"] == kind]) >= 0.95 for kind in kinds)
             for name in CAVS
         }
     called = [c for c in finished if c["source"] == "truth" and c["group"] != "null"]
@@ -194,8 +194,8 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
 
 
 def _share(values: Any) -> float | None:
-    listed = [bool(v) for v in values]
-    return sum(listed) / len(listed) if listed else None
+    flags = [bool(v) for v in values]
+    return sum(flags) / len(flags) if flags else None
 
 
 SUITE = Suite(

@@ -83,8 +83,8 @@ def _captum(name: str, **options: Any) -> Map:
         with frozen(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # captum announces the hooks that it sets
             method = getattr(captum.attr, name)(model)
-            found: Tensor = method.attribute(x.clone().requires_grad_(), target=0, **options)
-        return found.detach().sum(1)
+            relevance: Tensor = method.attribute(x.clone().requires_grad_(), target=0, **options)
+        return relevance.detach().sum(1)
 
     return draw
 
@@ -118,25 +118,25 @@ LRP: dict[str, Map] = {
 def cases(settings: Settings) -> list[Case]:
     """Every localized kind x two tasks, one seed."""
     kinds = QUICK_KINDS if settings.quick else KINDS
-    chosen = tasks(settings)[1:] if settings.quick else tasks(settings)
+    names = tasks(settings)[1:] if settings.quick else tasks(settings)
     return [
         {"task": task, "kind": kind, "seed": settings.seed, "samples": 16 if settings.quick else 48}
-        for task in chosen
+        for task in names
         for kind in kinds
     ]
 
 
 def run_case(case: Case, settings: Settings) -> Case:
     """All methods on one model."""
-    trained = make_case(Recipe(case["task"], (case["kind"],), case["seed"]), settings)
-    model = Margin(trained.model).eval()
+    study = make_case(Recipe(case["task"], (case["kind"],), case["seed"]), settings)
+    model = Margin(study.model).eval()
 
     def scores(x: Tensor) -> Tensor:
         with torch.no_grad(), frozen(model):
             margins: Tensor = model(x)
         return margins[:, 0]
 
-    images, masks, moved = _carriers(case, trained, scores)
+    images, masks, moved = _carriers(case, study, scores)
     methods: dict[str, dict[str, Any]] = {}
     generator = torch.Generator().manual_seed(case["seed"])
     maps: dict[str, Map] = {
@@ -146,19 +146,19 @@ def run_case(case: Case, settings: Settings) -> Case:
     }
     for name, draw in maps.items():
         try:
-            found = draw(model, images).detach().float()
+            heat = draw(model, images).detach().float()
         except Exception as error:  # what a method cannot do is a result
             methods[name] = {**dict.fromkeys(MEASURES), "reason": f"{type(error).__name__}: {error}"}
             continue
-        methods[name] = _measured(found, masks, images, scores)
-    own = methods["lrp"]["inside"]
+        methods[name] = _measured(heat, masks, images, scores)
+    lrp_share = methods["lrp"]["inside"]
     rivals = {name: methods[name]["inside"] for name in CAPTUM if methods[name]["inside"] is not None}
     best = max(rivals, key=lambda name: rivals[name])
     return {
         "area": float(masks.mean()),
         "moved_by_artifact": moved,
         "methods": methods,
-        "lrp_inside": own,
+        "lrp_inside": lrp_share,
         "lrp_gamma_inside": methods["lrp:epsilon_gamma"]["inside"],
         "captum_best": best,
         "captum_inside": rivals[best],
@@ -193,12 +193,10 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     }
 
 
-def _carriers(
-    case: Case, trained: Trained, scores: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor, float]:
+def _carriers(case: Case, study: Trained, scores: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, float]:
     """Images (N, C, H, W) that the artifact moves most, its pixels (N, H, W), and the mean change."""
     carried = plant(
-        trained.held_out,
+        study.held_out,
         CATALOGUE[case["kind"]],
         prevalence={0: 1.0, 1: 0.0},
         seed=case["seed"] + 1000,

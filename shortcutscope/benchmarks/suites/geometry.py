@@ -110,14 +110,14 @@ def _signals(kind: str, seed: int) -> tuple[ImageTable, ImageTable]:
     )
 
 
-def overlaps(made: Planted, masks: MaskSet, rows: Sequence[int]) -> list[float]:
+def overlaps(planted_case: Planted, masks: MaskSet, rows: Sequence[int]) -> list[float]:
     """Intersection over union of masks with the truth, of carriers."""
-    found = []
+    ious = []
     for row in rows:
-        mask = masks.mask(str(made.held_out.frame["sample_id"].iloc[row]))
-        truth = made.truth(made.held_out, row).numpy()
-        found.append(float((mask & truth).sum() / max(1, int((mask | truth).sum()))))
-    return found
+        mask = masks.mask(str(planted_case.held_out.frame["sample_id"].iloc[row]))
+        truth = planted_case.truth(planted_case.held_out, row).numpy()
+        ious.append(float((mask & truth).sum() / max(1, int((mask | truth).sum()))))
+    return ious
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -132,31 +132,33 @@ def cases(settings: Settings) -> list[Case]:
 
 def run_case(case: Case, settings: Settings) -> Case:
     """Train, audit, and draw where the audit does not say diffuse."""
-    made = make_planted(case["kind"], case["seed"])
+    planted_case = make_planted(case["kind"], case["seed"])
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
         result = audit(
-            made.model,
-            made.held_out,
+            planted_case.model,
+            planted_case.held_out,
             Path(folder) / "run",
-            concepts=[made.column],
-            train=made.train,
+            concepts=[planted_case.column],
+            train=planted_case.train,
             seed=case["seed"],
             progress=False,
         )
         spent = {
-            "audited": len(made.held_out),
+            "audited": len(planted_case.held_out),
             "seconds": time.perf_counter() - wall,
             "cpu_seconds": time.process_time() - cpu,
         }
-        finding = result[made.column]
-        drawn: dict[str, Any] = {}
+        finding = result[planted_case.column]
+        mask_figures: dict[str, Any] = {}
         if case["group"] == "localized" and finding.extent != "diffuse":
-            rows = made.carriers[:DRAWN]
-            names = [str(made.held_out.frame["sample_id"].iloc[row]) for row in rows]
-            masks = annotate_finding(finding, made.model, made.held_out, names, progress=False)
-            found = overlaps(made, masks, rows)
-            drawn = {"iou": float(np.mean(found)), "missed": float(np.mean(np.array(found) == 0))}
+            rows = planted_case.carriers[:DRAWN]
+            names = [str(planted_case.held_out.frame["sample_id"].iloc[row]) for row in rows]
+            masks = annotate_finding(
+                finding, planted_case.model, planted_case.held_out, names, progress=False
+            )
+            ious = overlaps(planted_case, masks, rows)
+            mask_figures = {"iou": float(np.mean(ious)), "missed": float(np.mean(np.array(ious) == 0))}
     return {
         "called": finding.verdict,
         "verdict": finding.extent,
@@ -166,7 +168,7 @@ def run_case(case: Case, settings: Settings) -> Case:
         "reason": finding.extent_reason,
         "robust_auroc": finding.effect.get("robust_auroc", {}).get("value"),
         **spent,
-        **drawn,
+        **mask_figures,
     }
 
 
@@ -174,19 +176,19 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     """Of each kind: verdicts right, undetermined and wrong, overlap of the masks, time of an audit."""
     summary: dict[str, Any] = {}
     for kind, (_, extent) in KINDS.items():
-        own = [case for case in finished if case["kind"] == kind]
-        if not own:
+        members = [case for case in finished if case["kind"] == kind]
+        if not members:
             continue
-        verdicts = [case["verdict"] for case in own]
-        overlap = [case["iou"] for case in own if case.get("iou") is not None]
+        verdicts = [case["verdict"] for case in members]
+        overlap = [case["iou"] for case in members if case.get("iou") is not None]
         summary[kind] = {
-            "networks": len(own),
-            "called_shortcut": sum(case["called"] == "shortcut" for case in own),
+            "networks": len(members),
+            "called_shortcut": sum(case["called"] == "shortcut" for case in members),
             "right": verdicts.count(extent),
             "undetermined": verdicts.count("undetermined"),
-            "wrong": len(own) - verdicts.count(extent) - verdicts.count("undetermined"),
+            "wrong": len(members) - verdicts.count(extent) - verdicts.count("undetermined"),
             "iou": float(np.mean(overlap)) if overlap else None,
-            "cpu_seconds": float(np.mean([case["cpu_seconds"] for case in own])),
+            "cpu_seconds": float(np.mean([case["cpu_seconds"] for case in members])),
         }
     return summary
 

@@ -13,13 +13,13 @@ def mean_with_interval(values: Sequence[float | None]) -> dict[str, float | None
 
     Of truth values it is the share of those that hold.
     """
-    found = np.array([value for value in values if value is not None and np.isfinite(value)], np.float64)
-    if not len(found):
+    finite = np.array([value for value in values if value is not None and np.isfinite(value)], np.float64)
+    if not len(finite):
         return {"mean": None, "low": None, "high": None}
-    mean = float(found.mean())
-    if len(found) == 1:
+    mean = float(finite.mean())
+    if len(finite) == 1:
         return {"mean": mean, "low": None, "high": None}
     low, high = (
-        stats.t.interval(0.95, len(found) - 1, mean, stats.sem(found)) if np.ptp(found) else (mean, mean)
+        stats.t.interval(0.95, len(finite) - 1, mean, stats.sem(finite)) if np.ptp(finite) else (mean, mean)
     )
     return {"mean": mean, "low": float(low), "high": float(high)}

@@ -64,13 +64,13 @@ def cases(settings: Settings) -> list[Case]:
     """Localized kinds x two tasks x two seeds; quick: two kinds, one task, one seed, no rivals but one."""
     kinds = [k for k, artifact in CATALOGUE.items() if artifact.extent == "localized"]
     ways = [("truth", "fusion"), ("marks", "fusion"), *(("truth", rival) for rival in RIVALS)]
-    chosen: tuple[str, ...] = tasks(settings)
+    names: tuple[str, ...] = tasks(settings)
     if settings.quick:
-        kinds, ways, chosen = [k for k in kinds if k in QUICK_KINDS], ways[:3], chosen[1:]
+        kinds, ways, names = [k for k in kinds if k in QUICK_KINDS], ways[:3], names[1:]
     seeds = range(settings.seed, settings.seed + (1 if settings.quick else 2))
     return [
         {"task": task, "kind": kind, "seed": seed, "source": source, "method": method}
-        for task in chosen
+        for task in names
         for kind in kinds
         for seed in seeds
         for source, method in ways
@@ -80,24 +80,24 @@ def cases(settings: Settings) -> list[Case]:
 def run_case(case: Case, settings: Settings) -> Case:
     """Draw the masks of one planted model's held-out images in one way."""
     kind, seed = case["kind"], case["seed"]
-    trained = make_case(Recipe(case["task"], (kind,), seed), settings)
-    held_out = plant(trained.held_out, CATALOGUE[kind], prevalence={0: 0.5, 1: 0.5}, seed=seed + 1000)
+    study = make_case(Recipe(case["task"], (kind,), seed), settings)
+    held_out = plant(study.held_out, CATALOGUE[kind], prevalence={0: 0.5, 1: 0.5}, seed=seed + 1000)
     if case["method"] in ("grad_cam", "integrated_gradients"):
-        return _attributed(trained, held_out, kind, case["method"])
+        return _attributed(study, held_out, kind, case["method"])
     concept = known(held_out, kind)
     if case["source"] == "marks":
-        concept = retrieved(trained, held_out, kind, seed)
+        concept = retrieved(study, held_out, kind, seed)
     method: Method = "clarc" if case["method"] == "clarc" else "fusion"
-    with tempfile.TemporaryDirectory() as folder, frozen(trained.model):
+    with tempfile.TemporaryDirectory() as folder, frozen(study.model):
         options: dict[str, Any] = {"relevance": False, "progress": False}
-        scanned = scan(trained.model, held_out, Path(folder) / "scan", **options)
+        new_scan = scan(study.model, held_out, Path(folder) / "scan", **options)
         drawers = fit_drawers(
-            trained.model, scanned, held_out, concept, method=method, seed=seed, progress=False
+            study.model, new_scan, held_out, concept, method=method, seed=seed, progress=False
         )
         if case["method"] in RIVALS:
-            return _rival(trained, held_out, kind, drawers)
-        drawn = _drawn(trained, held_out, drawers)
-        return {**figures(held_out, kind, drawn), "cost_fb": _cost(trained, held_out, drawers)}
+            return _rival(study, held_out, kind, drawers)
+        predictions = _drawn(study, held_out, drawers)
+        return {**figures(held_out, kind, predictions), "cost_fb": _cost(study, held_out, drawers)}
 
 
 def known(table: ImageTable, kind: str) -> Concept:
@@ -106,10 +106,10 @@ def known(table: ImageTable, kind: str) -> Concept:
     return Concept(kind, frame[kind].to_numpy(float), "planted", frame["sample_id"].to_numpy(np.str_))
 
 
-def retrieved(trained: Trained, table: ImageTable, kind: str, seed: int) -> Concept:
+def retrieved(study: Trained, table: ImageTable, kind: str, seed: int) -> Concept:
     """Ten marks and 45 answers on the training images, and what they say of the table's."""
-    found = retrieve_planted(trained.model, trained.train, kind, seed)
-    scores = found.score(trained.model, table, progress=False).to_numpy()
+    retrieval = retrieve_planted(study.model, study.train, kind, seed)
+    scores = retrieval.score(study.model, table, progress=False).to_numpy()
     names = table.frame["sample_id"].to_numpy(np.str_)
     try:
         return Concept.from_scores(kind, scores, names, labels=table.frame["label"].to_numpy())
@@ -117,19 +117,19 @@ def retrieved(trained: Trained, table: ImageTable, kind: str, seed: int) -> Conc
         return Concept(kind, (scores > 0).astype(float), "marked", names)
 
 
-def figures(table: ImageTable, kind: str, drawn: list[Drawn]) -> Case:
+def figures(table: ImageTable, kind: str, predictions: list[Drawn]) -> Case:
     """What is measured of masks drawn of all samples of a table."""
     carries = table.frame[kind].to_numpy() == 1
-    overlaps, told = _against_truth(table, kind, np.flatnonzero(carries), lambda row: drawn[row])
-    made = np.array([bool(one.mask.any()) for one in drawn])
-    sure = np.array([one.confidence for one in drawn])[carries]
-    on_carriers = made[carries]
+    overlaps, aurocs = _against_truth(table, kind, np.flatnonzero(carries), lambda row: predictions[row])
+    has_mask = np.array([bool(one.mask.any()) for one in predictions])
+    sure = np.array([one.confidence for one in predictions])[carries]
+    on_carriers = has_mask[carries]
     order = np.argsort(sure[on_carriers])
     halves = np.array_split(overlaps[on_carriers][order], 2)
     return {
         "iou": float(overlaps.mean()),
-        "pixel_auroc": float(told.mean()),
-        "false_mask_rate": float(made[~carries].mean()),
+        "pixel_auroc": float(aurocs.mean()),
+        "false_mask_rate": float(has_mask[~carries].mean()),
         "missed": float(1 - on_carriers.mean()),
         "spearman": float(spearmanr(sure[on_carriers], overlaps[on_carriers])[0]),
         "iou_unsure_half": float(halves[0].mean()),
@@ -140,46 +140,46 @@ def figures(table: ImageTable, kind: str, drawn: list[Drawn]) -> Case:
 def _against_truth(
     table: ImageTable, kind: str, rows: npt.NDArray[np.intp], of: Callable[[int], Drawn]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    overlaps, told = [], []
+    overlaps, aurocs = [], []
     for row in rows.tolist():
-        truth, drawn = artifact_mask(table, row, kind).numpy(), of(row)
-        overlaps.append((drawn.mask & truth).sum() / max(1, (drawn.mask | truth).sum()))
-        told.append(float(auroc(truth.ravel().astype(float), drawn.heat.ravel())))
-    return np.array(overlaps), np.array(told)
+        truth, prediction = artifact_mask(table, row, kind).numpy(), of(row)
+        overlaps.append((prediction.mask & truth).sum() / max(1, (prediction.mask | truth).sum()))
+        aurocs.append(float(auroc(truth.ravel().astype(float), prediction.heat.ravel())))
+    return np.array(overlaps), np.array(aurocs)
 
 
-def _drawn(trained: Trained, table: ImageTable, drawers: Drawers) -> list[Drawn]:
-    found: dict[int, Drawn] = {}
+def _drawn(study: Trained, table: ImageTable, drawers: Drawers) -> list[Drawn]:
+    by_row: dict[int, Drawn] = {}
     for fold, drawer in enumerate(drawers.drawers):
         rows = np.flatnonzero(drawers.folds == fold)
         for part in np.array_split(rows, max(1, len(rows) // 64)):
-            drawn = drawer.draw(trained.model, _images(table, part), drawers.scores[part])
-            found |= dict(zip(part.tolist(), drawn, strict=True))
-    return [found[row] for row in range(len(table))]
+            batch = drawer.draw(study.model, _images(table, part), drawers.scores[part])
+            by_row |= dict(zip(part.tolist(), batch, strict=True))
+    return [by_row[row] for row in range(len(table))]
 
 
-def _rival(trained: Trained, table: ImageTable, kind: str, drawers: Drawers) -> Case:
+def _rival(study: Trained, table: ImageTable, kind: str, drawers: Drawers) -> Case:
     """Heat maps of the plain recipe or of the input-level evidence, on carriers that it is told of."""
 
     def heat(row: int) -> npt.NDArray[Any]:
         drawer, x = drawers.drawers[drawers.folds[row]], _images(table, np.array([row]))
         if isinstance(drawer, ClarcDrawer):
-            return np.asarray(drawer.heat(trained.model, x)[0])
-        maps = drawer.evidence.maps(trained.model, x)
+            return np.asarray(drawer.heat(study.model, x)[0])
+        maps = drawer.evidence.maps(study.model, x)
         inputs = {name: smoothed(maps[name]) for name in drawer.evidence.inputs if name in maps}
         return np.asarray(fused(inputs, drawer.weights)[0])
 
     return _judged(table, kind, heat)
 
 
-def _attributed(trained: Trained, table: ImageTable, kind: str, method: str) -> Case:
+def _attributed(study: Trained, table: ImageTable, kind: str, method: str) -> Case:
     """Heat maps of an attribution of the predicted class."""
     options: dict[str, Any] = {"steps": 16} if method == "integrated_gradients" else {"layer": "blocks.7"}
 
     def heat(row: int) -> npt.NDArray[Any]:
         x = _images(table, np.array([row]))
-        found = attribute(trained.model, x, method=method, **options)
-        return np.asarray(smoothed(found.on_pixels().clamp_min(0).cpu().numpy().astype(np.float32))[0])
+        attribution = attribute(study.model, x, method=method, **options)
+        return np.asarray(smoothed(attribution.on_pixels().clamp_min(0).cpu().numpy().astype(np.float32))[0])
 
     return _judged(table, kind, heat)
 
@@ -190,18 +190,18 @@ def _judged(table: ImageTable, kind: str, heat: Callable[[int], npt.NDArray[Any]
         return Drawn(values > threshold_of(values), values, 1.0, 1.0)
 
     rows = np.flatnonzero(table.frame[kind].to_numpy() == 1)[:JUDGED]
-    overlaps, told = _against_truth(table, kind, rows, cut)
-    return {"iou": float(overlaps.mean()), "pixel_auroc": float(told.mean())}
+    overlaps, aurocs = _against_truth(table, kind, rows, cut)
+    return {"iou": float(overlaps.mean()), "pixel_auroc": float(aurocs.mean())}
 
 
-def _cost(trained: Trained, table: ImageTable, drawers: Drawers) -> float:
+def _cost(study: Trained, table: ImageTable, drawers: Drawers) -> float:
     drawer = drawers.drawers[0]
     assert isinstance(drawer, Drawer)
     rows = np.arange(min(TIMED, len(table)))
     x, scores = _images(table, rows), drawers.scores[rows]
-    with OnLoan(trained.model, x) as loan:
+    with OnLoan(study.model, x) as loan:
         plain = cpu_times({"fb": loan.forward_backward}, rounds=7)["fb"]
-    drawing = cpu_times({"draw": lambda: drawer.draw(trained.model, x, scores)}, rounds=7)["draw"]
+    drawing = cpu_times({"draw": lambda: drawer.draw(study.model, x, scores)}, rounds=7)["draw"]
     return ratio(drawing, plain)
 
 
@@ -213,29 +213,29 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     """Means over the models by source and method, by kind, and which bars are met."""
     summary: dict[str, Any] = {}
     for source, method in sorted({(c["source"], c["method"]) for c in finished}):
-        own = [c for c in finished if (c["source"], c["method"]) == (source, method)]
-        kinds = sorted({c["kind"] for c in own})
+        members = [c for c in finished if (c["source"], c["method"]) == (source, method)]
+        kinds = sorted({c["kind"] for c in members})
         summary[f"{source} {method}"] = {
-            "models": len(own),
-            **{key: value for key in BARS if (value := _mean(own, key)) is not None},
-            "iou_by_kind": {kind: _mean([c for c in own if c["kind"] == kind], "iou") for kind in kinds},
+            "models": len(members),
+            **{key: value for key in BARS if (value := _mean(members, key)) is not None},
+            "iou_by_kind": {kind: _mean([c for c in members if c["kind"] == kind], "iou") for kind in kinds},
         }
-    drawn, marked = summary.get("truth fusion"), summary.get("marks fusion")
+    fusion, marked = summary.get("truth fusion"), summary.get("marks fusion")
     met: dict[str, bool] = {}
-    if drawn:
+    if fusion:
         for key, bar in BARS.items():
-            if key in drawn:
-                met[key] = drawn[key] <= bar if key in UPPER else drawn[key] >= bar
-        by_kind = drawn["iou_by_kind"]
+            if key in fusion:
+                met[key] = fusion[key] <= bar if key in UPPER else fusion[key] >= bar
+        by_kind = fusion["iou_by_kind"]
         met |= {f"iou of {kind}": by_kind[kind] >= bar for kind, bar in KIND_BARS.items() if kind in by_kind}
-    if drawn and marked:
-        met["iou from marks"] = marked["iou"] >= drawn["iou"] - MARKS_LOSS
+    if fusion and marked:
+        met["iou from marks"] = marked["iou"] >= fusion["iou"] - MARKS_LOSS
     bars = {**BARS, "iou_by_kind": KIND_BARS, "marks_loss": MARKS_LOSS}
     return {**summary, "bars": bars, "met": met}
 
 
-def _mean(listed: list[Case], key: str) -> float | None:
-    values = [c[key] for c in listed if c.get(key) is not None and np.isfinite(c[key])]
+def _mean(members: list[Case], key: str) -> float | None:
+    values = [c[key] for c in members if c.get(key) is not None and np.isfinite(c[key])]
     return float(np.mean(values)) if values else None
 
 

@@ -35,32 +35,32 @@ RANDOM_PER_PREVALENCE = 5
 
 def cases(settings: Settings) -> list[Case]:
     """20 clean models, 20 with an artifact that was useless to them, 16 at four correlations."""
-    chosen = tasks(settings)[1:] if settings.quick else tasks(settings)
-    listed: list[Case] = []
-    for task in chosen:
+    names = tasks(settings)[1:] if settings.quick else tasks(settings)
+    result: list[Case] = []
+    for task in names:
         seeds = range(settings.seed, settings.seed + (2 if settings.quick else CLEAN_SEEDS))
-        listed += [
+        result += [
             {"group": "clean", "task": task, "kind": None, "seed": s, "correlation": None} for s in seeds
         ]
         kinds = UNUSED_KINDS[::5] if settings.quick else UNUSED_KINDS
-        listed += [
+        result += [
             {"group": "encoded_unused", "task": task, "kind": k, "seed": settings.seed, "correlation": None}
             for k in kinds
         ]
         correlations = POWER_CORRELATIONS[1:2] if settings.quick else POWER_CORRELATIONS
-        listed += [
+        result += [
             {"group": "power", "task": task, "kind": k, "seed": settings.seed, "correlation": r}
             for k in POWER_KINDS
             for r in correlations
         ]
-    return listed
+    return result
 
 
 def run_case(case: Case, settings: Settings) -> Case:
     """Audit one model and list what was said of every concept."""
     recipe = Recipe(case["task"], (case["kind"],) if case["kind"] else (), case["seed"], case["correlation"])
-    trained = make_case(recipe, settings)
-    table = trained.held_out
+    study = make_case(recipe, settings)
+    table = study.held_out
     concepts: list[str] = []
     reference: ImageTable | None = None
     if case["group"] == "clean":
@@ -72,10 +72,10 @@ def run_case(case: Case, settings: Settings) -> Case:
         )
         concepts = [case["kind"]]
         # Useless in training, associated here: only the test of use can acquit.
-        reference = None if case["group"] == "encoded_unused" else trained.train
+        reference = None if case["group"] == "encoded_unused" else study.train
     with tempfile.TemporaryDirectory() as folder:
         result = audit(
-            trained.model,
+            study.model,
             table,
             Path(folder) / "run",
             concepts=concepts,

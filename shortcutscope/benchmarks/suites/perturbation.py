@@ -87,8 +87,8 @@ def impute(image: Array, gone: Array, generator: np.random.Generator) -> Array:
     number = np.full(gone.shape, -1)
     number[gone] = np.arange(gone.sum())
     rows, columns, weights = [], [], []
-    known = np.zeros((int(gone.sum()), image.shape[0]))
-    around = np.zeros(len(known))
+    sums = np.zeros((int(gone.sum()), image.shape[0]))
+    around = np.zeros(len(sums))
     y, x = np.nonzero(gone)
     for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
         weight = DIRECT if 0 in (dy, dx) else DIAGONAL
@@ -100,12 +100,12 @@ def impute(image: Array, gone: Array, generator: np.random.Generator) -> Array:
         columns.append(number[there][missing])
         weights.append(np.full(int(missing.sum()), -weight))
         present = here[~missing]
-        known[present] += weight * image[:, there[0][~missing], there[1][~missing]].T
-    n = len(known)
+        sums[present] += weight * image[:, there[0][~missing], there[1][~missing]].T
+    n = len(sums)
     system = sparse.csc_matrix(
         (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(n, n)
     ) + sparse.diags_array(around, format="csc")
     filled = image.copy()
-    values = spsolve(system, known).reshape(n, -1)
+    values = spsolve(system, sums).reshape(n, -1)
     filled[:, gone] = (values + NOISE * generator.standard_normal(values.shape)).T
     return filled

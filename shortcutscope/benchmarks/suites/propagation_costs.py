@@ -46,10 +46,10 @@ class _Costs(OnLoan):
         """Memory that a forward pass keeps for the backward pass, beside the parameters."""
         apart = {_address(tensor) for tensor in (*self.model.parameters(), *self.model.buffers(), self.x)}
         apart |= {_address(tensor) for tensor in _living_tensors()}
-        kept: dict[int, int] = {}
+        storages: dict[int, int] = {}
 
         def keep(tensor: Tensor) -> Tensor:
-            kept[_address(tensor)] = tensor.untyped_storage().nbytes()
+            storages[_address(tensor)] = tensor.untyped_storage().nbytes()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -58,7 +58,7 @@ class _Costs(OnLoan):
         for tensor in _living_tensors():
             keep(tensor)
         del logits
-        return sum(size for address, size in kept.items() if address not in apart)
+        return sum(size for address, size in storages.items() if address not in apart)
 
 
 def _address(tensor: Tensor) -> int:
@@ -81,7 +81,7 @@ def propagation_costs(case: Case, settings: Settings) -> Case:
             functions["zennit"] = zennit
         times = cpu_times(functions, 5 if settings.quick else 9)
         plain, ruled = costs.saved_bytes(None), costs.saved_bytes(costs.composite)
-        measured = {
+        figures = {
             "composite": costs.composite.name,
             "layers": len(costs.layers),
             "seconds_fb": statistics.median(times["fb"]),
@@ -91,7 +91,7 @@ def propagation_costs(case: Case, settings: Settings) -> Case:
             "zennit_reason": failure,
             "saved_memory": ruled / plain,
         }
-    return {**measured, **in_process(_peak, case, settings.seed)}
+    return {**figures, **in_process(_peak, case, settings.seed)}
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def _peak(case: Case, seed: int) -> Case:
     try:
         return_memory_at_once()
         with _Costs(case, seed) as costs:
-            fb, scanned = peaks_beside((costs.forward_backward, costs.scan))
+            fb, scan_peak = peaks_beside((costs.forward_backward, costs.scan))
     except NotMeasurableError as error:
         return {"peak_memory": None, "memory_reason": str(error)}
-    return {"peak_memory": scanned / fb}
+    return {"peak_memory": scan_peak / fb}

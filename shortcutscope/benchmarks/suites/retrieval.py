@@ -49,11 +49,11 @@ def cases(settings: Settings) -> list[Case]:
     kinds = [k for k, artifact in CATALOGUE.items() if artifact.extent != "borderline"]
     if settings.quick:
         kinds = [k for k in kinds if k in QUICK_KINDS]
-    chosen = tasks(settings)[1:] if settings.quick else tasks(settings)
+    names = tasks(settings)[1:] if settings.quick else tasks(settings)
     seeds = range(settings.seed, settings.seed + (1 if settings.quick else 2))
     return [
         {"task": task, "kind": kind, "group": CATALOGUE[kind].extent, "seed": seed}
-        for task in chosen
+        for task in names
         for kind in kinds
         for seed in seeds
     ]
@@ -62,24 +62,24 @@ def cases(settings: Settings) -> list[Case]:
 def run_case(case: Case, settings: Settings) -> Case:
     """Mark ten carriers of one planted model's training images, retrieve, answer 45 queries."""
     kind, seed = case["kind"], case["seed"]
-    trained = make_case(Recipe(case["task"], (kind,), seed), settings)
-    fresh = plant(trained.held_out, CATALOGUE[kind], prevalence={0: 0.1, 1: 0.9}, seed=seed + 1000)
-    frame = trained.train.frame
+    study = make_case(Recipe(case["task"], (kind,), seed), settings)
+    fresh = plant(study.held_out, CATALOGUE[kind], prevalence={0: 0.1, 1: 0.9}, seed=seed + 1000)
+    frame = study.train.frame
     carries = frame[kind].to_numpy(float)
     ids = frame["sample_id"].astype(str).to_numpy()
-    marked = marked_rows(trained.train, kind, seed)
+    marked = marked_rows(study.train, kind, seed)
     truth = dict(zip(ids.tolist(), (carries == 1).tolist(), strict=True))
     begin: dict[str, Any] = {"name": kind, "seed": seed, "progress": False}
     with tempfile.TemporaryDirectory() as folder:
-        scanned = scan(trained.model, trained.train, Path(folder) / "scan", relevance=False, progress=False)
-        retrieval = Retrieval.from_marks(scanned, list(ids[marked]), images=trained.train, **begin)
-        layers = Retrieval.from_marks(scanned, list(ids[marked]), **begin)
-    judged = ~np.isin(np.arange(len(ids)), marked)
+        new_scan = scan(study.model, study.train, Path(folder) / "scan", relevance=False, progress=False)
+        retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), images=study.train, **begin)
+        layers = Retrieval.from_marks(new_scan, list(ids[marked]), **begin)
+    rest = ~np.isin(np.arange(len(ids)), marked)
 
     def measure(suffix: str) -> Case:
-        new = retrieval.score(trained.model, fresh, progress=False).to_numpy()
-        scored = {"": (retrieval.scores[judged], trained.train.take(judged)), "new_": (new, fresh)}
-        scored["layers_"] = (layers.scores[judged], trained.train.take(judged))
+        new = retrieval.score(study.model, fresh, progress=False).to_numpy()
+        scored = {"": (retrieval.scores[rest], study.train.take(rest)), "new_": (new, fresh)}
+        scored["layers_"] = (layers.scores[rest], study.train.take(rest))
         return {
             f"{prefix}{name}{suffix}": value
             for prefix, (scores, table) in scored.items()
@@ -87,8 +87,8 @@ def run_case(case: Case, settings: Settings) -> Case:
         }
 
     before = {**measure(""), "recovery": retrieval.recovery}
-    for found in (retrieval, layers):
-        answer(found, truth)
+    for loop in (retrieval, layers):
+        answer(loop, truth)
     after = measure("_after")
     found_carriers = int((retrieval.marks.current["value"] == 1).sum()) - N_MARKS
     stopped, drifted = retrieval.advice.stop, retrieval.drift
@@ -133,11 +133,11 @@ def retrieve_planted(model: nn.Module, table: ImageTable, kind: str, seed: int) 
     truth = dict(zip(ids.tolist(), (table.frame[kind] == 1).tolist(), strict=True))
     marked = marked_rows(table, kind, seed)
     with tempfile.TemporaryDirectory() as folder:
-        scanned = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
+        new_scan = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
         options: dict[str, Any] = {"name": kind, "seed": seed, "images": table, "progress": False}
-        found = Retrieval.from_marks(scanned, list(ids[marked]), **options)
-        answer(found, truth)
-    return found
+        retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), **options)
+        answer(retrieval, truth)
+    return retrieval
 
 
 def _figures(table: ImageTable, kind: str, scores: npt.NDArray[Any]) -> dict[str, float]:

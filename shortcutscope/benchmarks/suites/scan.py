@@ -218,13 +218,13 @@ def _memory(case: Case, seed: int) -> Case:
     try:
         return_memory_at_once()
         with _Bench(case, seed) as bench:
-            fb, scanned = peaks_beside((bench.forward_backward, bench.scan))
+            fb, scan_peak = peaks_beside((bench.forward_backward, bench.scan))
     except NotMeasurableError as error:
         return {"memory_ratio_fb": None, "memory_reason": str(error)}
     return {
-        "memory_ratio_fb": scanned / fb,
+        "memory_ratio_fb": scan_peak / fb,
         "memory_fb_mib": fb / 2**20,
-        "memory_scan_mib": scanned / 2**20,
+        "memory_scan_mib": scan_peak / 2**20,
     }
 
 

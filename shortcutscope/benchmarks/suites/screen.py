@@ -67,9 +67,9 @@ class Screen:
         self.cases.append(case)
         self.bar.advance(self.task)
         if not self.console.is_terminal:  # a log file gets one line a case
-            told = ", ".join(f"{c}={cell(case[c])}" for c in self.columns if c in case)
+            figures = ", ".join(f"{c}={cell(case[c])}" for c in self.columns if c in case)
             outcome = case["error"] or f"{case['seconds']:.1f} s"
-            self.console.print(f"[{len(self.cases)}] {told}: {outcome}", markup=False, highlight=False)
+            self.console.print(f"[{len(self.cases)}] {figures}: {outcome}", markup=False, highlight=False)
 
     def finish(self, result: Case) -> None:
         """Print every case and the summary, of which lists of rows are tables of their own."""

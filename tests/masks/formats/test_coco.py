@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.formats import import_coco
+from shortcutscope.masks.formats.coco import import_coco
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.formats import import_cvat
-from shortcutscope.masks.formats.cvat import run_lengths
+from shortcutscope.masks.formats.cvat import import_cvat, run_lengths
 from shortcutscope.masks.formats.shapes import from_run_lengths
 
 #: Attributes of the elements, as CVAT's documentation of the format lists them.

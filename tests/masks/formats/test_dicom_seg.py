@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.formats import import_dicom_seg
+from shortcutscope.masks.formats.dicom_seg import import_dicom_seg
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.formats import import_csv
+from shortcutscope.masks.formats.intervals import import_csv
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 

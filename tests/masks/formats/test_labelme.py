@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.formats import import_labelme
+from shortcutscope.masks.formats.labelme import import_labelme
 
 #: What LabelMe 5 writes for a file and for a shape.
 FILE = {"version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"}

@@ -4,7 +4,7 @@ import pytest
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.masks.formats import import_nifti
+from shortcutscope.masks.formats.nifti import import_nifti
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.formats import import_npz
+from shortcutscope.masks.formats.npz import import_npz
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.formats import import_png
+from shortcutscope.masks.formats.png import import_png
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 

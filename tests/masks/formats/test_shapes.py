@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.formats import import_coco, import_cvat, import_labelme
+from shortcutscope.masks.formats.coco import import_coco
+from shortcutscope.masks.formats.cvat import import_cvat
+from shortcutscope.masks.formats.labelme import import_labelme
 from shortcutscope.masks.formats.shapes import ellipse, from_coco_runs, polygon, rectangle, unpacked
 from shortcutscope.masks.maskset import MaskSet
 

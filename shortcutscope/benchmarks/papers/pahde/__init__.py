@@ -51,13 +51,13 @@ def cases(settings: Settings) -> list[Case]:
 def pairs(settings: Settings) -> list[tuple[str, str]]:
     """Architectures with the artifacts of their kind of data; with data, those whose data set is there."""
     there = ARTIFACTS if settings.data is None else [one.name for one in datasets(settings.data)]
-    listed = [
+    all_pairs = [
         (architecture, name)
         for architecture in ARCHITECTURES
         for name in there
         if ARTIFACTS[name].of_signals == (architecture == OF_SIGNALS)
     ]
-    return [pair for pair in listed if pair in QUICK] or listed[:1] if settings.quick else listed
+    return [pair for pair in all_pairs if pair in QUICK] or all_pairs[:1] if settings.quick else all_pairs
 
 
 def summarize(finished: list[Case]) -> dict[str, Any]:
@@ -65,10 +65,10 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     keys = ("architecture", "artifact", "step")
     metrics = ("auroc", "ap", "marks_auroc", "iou", "iou_clarc", "clean", "attacked", "relevance")
     rows = []
-    for told in dict.fromkeys(tuple(case[key] for key in keys) for case in finished):
-        own = [case for case in finished if tuple(case[key] for key in keys) == told]
-        row: dict[str, Any] = {**dict(zip(keys, told, strict=True)), "cases": len(own)}
-        values = {name: [case.get(name) for case in own] for name in metrics}
+    for setting in dict.fromkeys(tuple(case[key] for key in keys) for case in finished):
+        members = [case for case in finished if tuple(case[key] for key in keys) == setting]
+        row: dict[str, Any] = {**dict(zip(keys, setting, strict=True)), "cases": len(members)}
+        values = {name: [case.get(name) for case in members] for name in metrics}
         rows.append(
             row | {k: mean_with_interval(v) for k, v in values.items() if any(x is not None for x in v)}
         )
@@ -122,12 +122,12 @@ def claims(finished: Sequence[Case]) -> list[Claim]:
 
 
 def _learnt(finished: Sequence[Case]) -> Claim:
-    own = [case for case in finished if case["step"] == "vanilla"]
-    drops = mean_with_interval([case["clean_before"] - case["attacked_before"] for case in own])
+    vanilla = [case for case in finished if case["step"] == "vanilla"]
+    drops = mean_with_interval([case["clean_before"] - case["attacked_before"] for case in vanilla])
     return Claim(
         "the artifact on all test samples costs the trained networks accuracy",
         f"attacked below clean; figures: {NOT_FOUND}",
-        f"{_shown(drops)} less (mean of {len(own)} networks)" if own else "",
+        f"{_shown(drops)} less (mean of {len(vanilla)} networks)" if vanilla else "",
         None if drops["mean"] is None else drops["mean"] > 0,
     )
 
@@ -135,20 +135,22 @@ def _learnt(finished: Sequence[Case]) -> Claim:
 def _mean_claim(
     finished: Sequence[Case], step: str, name: str, what: str, least: float, published: str
 ) -> Claim:
-    own = [case[name] for case in finished if case["step"] == step and name in case]
-    found = mean_with_interval(own)
-    reached = sum(value >= least for value in own)
-    here = (
-        f"{name.upper() if name != 'iou' else 'IoU'} {_shown(found)}, {reached} of {len(own)} from {least:g}"
-    )
+    values = [case[name] for case in finished if case["step"] == step and name in case]
+    interval = mean_with_interval(values)
+    reached = sum(value >= least for value in values)
+    label = "IoU" if name == "iou" else name.upper()
+    here = f"{label} {_shown(interval)}, {reached} of {len(values)} from {least:g}"
     return Claim(
-        what, published, here if own else "", None if found["mean"] is None else found["mean"] >= least
+        what,
+        published,
+        here if values else "",
+        None if interval["mean"] is None else interval["mean"] >= least,
     )
 
 
 def _helped(finished: Sequence[Case], architecture: str) -> Claim:
     rows = [row for row in gains(finished) if row["architecture"] == architecture]
-    shown = "; ".join(
+    text = "; ".join(
         f"{row['step']} {row['attacked_gain']['mean']:+.2f}, {_signed(row['relevance_gain']['mean'])}"
         for row in rows
     )
@@ -157,7 +159,7 @@ def _helped(finished: Sequence[Case], architecture: str) -> Claim:
         f"{architecture}: mitigation raises the attacked accuracy and lowers the relevance of the artifact "
         f"({ENOUGH} of {len(MITIGATIONS)} or more)",
         ABSTRACT if architecture != OF_SIGNALS else f"figures: {NOT_FOUND}",
-        f"{helped} of {len(rows)}: {shown} (attacked accuracy, relevance, against vanilla)" if rows else "",
+        f"{helped} of {len(rows)}: {text} (attacked accuracy, relevance, against vanilla)" if rows else "",
         helped >= ENOUGH if rows else None,
     )
 
@@ -173,10 +175,10 @@ def _kept(finished: Sequence[Case]) -> Claim:
     )
 
 
-def _shown(found: dict[str, float | None]) -> str:
-    if found["low"] is None:
-        return f"{found['mean']:.2f}" if found["mean"] is not None else ""
-    return f"{found['mean']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+def _shown(interval: dict[str, float | None]) -> str:
+    if interval["low"] is None:
+        return f"{interval['mean']:.2f}" if interval["mean"] is not None else ""
+    return f"{interval['mean']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"
 
 
 def _signed(value: float | None) -> str:
@@ -187,21 +189,21 @@ def draw(finished: Sequence[Case]) -> Figure:
     """Accuracy on the attacked test samples by mitigation and artifact, a panel an architecture."""
     panels = []
     for architecture in ARCHITECTURES:
-        found = []
+        panel_dots = []
         for step in ("vanilla", *MITIGATIONS):
             for artifact in ARTIFACTS:
-                own = [
+                values = [
                     case.get("attacked")
                     for case in finished
                     if (case["architecture"], case["step"], case["artifact"])
                     == (architecture, step, artifact)
                 ]
-                summed = mean_with_interval(own)
+                summed = mean_with_interval(values)
                 if summed["mean"] is not None:
                     low, high = summed["low"], summed["high"]
-                    found.append(Dot(step, ARTIFACTS[artifact].published, summed["mean"], low, high))
-        if found:
-            panels.append(Panel(architecture, found))
+                    panel_dots.append(Dot(step, ARTIFACTS[artifact].published, summed["mean"], low, high))
+        if panel_dots:
+            panels.append(Panel(architecture, panel_dots))
     return dots(panels, "accuracy, artifact on all test samples", limits=(0.4, 1.0), lines=(0.5,))
 
 

@@ -130,26 +130,26 @@ def make_world(artifact: str, architecture: str, seed: int, settings: Settings) 
     The samples follow from the seed and the kind of data, so that artifacts and architectures are compared
     on the same ones.
     """
-    chosen = ARTIFACTS[artifact]
+    artifact_setup = ARTIFACTS[artifact]
     sizes = QUICK_SIZES if settings.quick else SIZES
     if settings.data is None:
-        parts = _phantoms(chosen, sizes, seed)
+        parts = _phantoms(artifact_setup, sizes, seed)
     else:
-        parts = _real(chosen, settings.data, seed, sizes if settings.quick else None, settings.quick)
-    shares = {0: 0.0, 1: chosen.of(architecture, phantoms=settings.data is None)}
+        parts = _real(artifact_setup, settings.data, seed, sizes if settings.quick else None, settings.quick)
+    shares = {0: 0.0, 1: artifact_setup.of(architecture, phantoms=settings.data is None)}
     train, validation, test = (
         plant(part, get_artifact(artifact), prevalence=shares, seed=seed + k) for k, part in enumerate(parts)
     )
-    drawn = in_memory(train) if settings.data is None or settings.quick else train
-    return World(chosen, train, validation, test, drawn)
+    train_in_memory = in_memory(train) if settings.data is None or settings.quick else train
+    return World(artifact_setup, train, validation, test, train_in_memory)
 
 
 def masks_of(table: ImageTable, column: str) -> Callable[[int], Tensor | None]:
     """From a row to exactly what the artifact visibly changed of the model's input; None where nothing."""
 
     def mask(row: int) -> Tensor | None:
-        found = artifact_mask(table, row, column)
-        return found if bool(found.any()) else None
+        pixels = artifact_mask(table, row, column)
+        return pixels if bool(pixels.any()) else None
 
     return mask
 
@@ -180,8 +180,8 @@ def datasets(root: Path) -> list[Controlled]:
     return [one for one in ARTIFACTS.values() if (root / one.dataset).is_dir()]
 
 
-def _phantoms(chosen: Controlled, sizes: tuple[int, ...], seed: int) -> list[ImageTable]:
-    if chosen.of_signals:
+def _phantoms(artifact: Controlled, sizes: tuple[int, ...], seed: int) -> list[ImageTable]:
+    if artifact.of_signals:
         pool = ecgs(sum(sizes), length=LENGTH, difficulty=DIFFICULTY["signal"], seed=seed + 7000)
     else:
         pool = _middle(radiographs(sum(sizes), size=WHOLE, difficulty=DIFFICULTY["image"], seed=seed + 7000))
@@ -212,17 +212,17 @@ def _next_patient(patients: np.ndarray[Any, Any], end: int) -> int:
 
 
 def _real(
-    chosen: Controlled, root: Path, seed: int, sizes: tuple[int, ...] | None, quick: bool
+    artifact: Controlled, root: Path, seed: int, sizes: tuple[int, ...] | None, quick: bool
 ) -> list[ImageTable]:
     """The three parts of a data set; its own splits where it has all of them."""
-    options = dict(chosen.options)
-    if chosen.of_signals:
+    options = dict(artifact.options)
+    if artifact.of_signals:
         options["transform"] = Normalize(0.0, 0.3)
     else:
         side = REAL_QUICK_SIDE if quick else REAL_SIDE
         options |= {"mode": "RGB", "size": (side, side)}
         options["transform"] = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    table = open_dataset(chosen.dataset, root / chosen.dataset, **options)
+    table = open_dataset(artifact.dataset, root / artifact.dataset, **options)
     splits = table.frame["split"].to_numpy()
     if {"train", "val", "test"} <= set(splits):
         parts = [table.take(np.flatnonzero(splits == name)) for name in ("train", "val", "test")]

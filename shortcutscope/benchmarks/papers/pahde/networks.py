@@ -51,7 +51,7 @@ def thin_resnet50(in_channels: int = 1, num_classes: int = 2, width: int = 12, s
     from timm.models.resnet import Bottleneck, ResNet
 
     with seeded(seed):
-        made: nn.Module = ResNet(
+        model: nn.Module = ResNet(
             Bottleneck,  # type: ignore[arg-type]  # a class, whatever timm's hint says
             (1, 1, 1, 1),
             num_classes=num_classes,
@@ -61,7 +61,7 @@ def thin_resnet50(in_channels: int = 1, num_classes: int = 2, width: int = 12, s
             stem_type="deep",
             avg_down=True,
         )
-    return made
+    return model
 
 
 def thin_vit(in_channels: int = 1, num_classes: int = 2, size: int = 48, seed: int = 0) -> nn.Module:
@@ -72,7 +72,7 @@ def thin_vit(in_channels: int = 1, num_classes: int = 2, size: int = 48, seed: i
     from timm.models.vision_transformer import VisionTransformer
 
     with seeded(seed):
-        made: nn.Module = VisionTransformer(
+        model: nn.Module = VisionTransformer(
             img_size=size,
             patch_size=8,
             in_chans=in_channels,
@@ -84,23 +84,23 @@ def thin_vit(in_channels: int = 1, num_classes: int = 2, size: int = 48, seed: i
             global_pool="avg",
             class_token=False,
         )
-    return made
+    return model
 
 
 def network(architecture: str, shape: tuple[int, ...], seed: int, *, thin: bool) -> nn.Module:
     """A new network for inputs of a shape (C, *spatial), on the GPU where there is one."""
     if architecture == OF_SIGNALS:
-        made: nn.Module = thin_resnet1d(in_channels=shape[0], width=8 if thin else 64, seed=seed)
+        model: nn.Module = thin_resnet1d(in_channels=shape[0], width=8 if thin else 64, seed=seed)
     elif thin:
         makers: dict[str, Callable[[], nn.Module]] = {
             "vgg16": lambda: thin_vgg(shape[0], seed=seed),
             "resnet50": lambda: thin_resnet50(shape[0], seed=seed),
             "vit": lambda: thin_vit(shape[0], size=shape[-1], seed=seed),
         }
-        made = makers[architecture]()
+        model = makers[architecture]()
     else:
-        made = _pretrained(PUBLISHED[architecture], seed)
-    return made.to("cuda" if torch.cuda.is_available() else "cpu")
+        model = _pretrained(PUBLISHED[architecture], seed)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def weights_file(architecture: str) -> Path | None:
@@ -116,7 +116,7 @@ def _pretrained(name: str, seed: int) -> nn.Module:
     """A network of torchvision with a new last layer for two classes."""
     key = next(key for key, value in PUBLISHED.items() if value == name)
     with seeded(seed):
-        made = load_model(f"torchvision:{name}", weights_file(key))
-        place, last = [(n, m) for n, m in made.named_modules() if isinstance(m, nn.Linear)][-1]
-        made.set_submodule(place, nn.Linear(last.in_features, 2))
-    return made
+        model = load_model(f"torchvision:{name}", weights_file(key))
+        place, last = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+        model.set_submodule(place, nn.Linear(last.in_features, 2))
+    return model

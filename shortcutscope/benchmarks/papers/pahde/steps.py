@@ -82,26 +82,26 @@ class Workshop:
         self.settings = settings
         self.thin = settings.data is None or settings.quick
         self.world: World = make_world(s.artifact, s.architecture, s.seed, settings)
-        given = THIN[s.architecture] if self.thin else FULL
-        self.training = given.but(seed=s.seed)
+        training = THIN[s.architecture] if self.thin else FULL
+        self.training = training.but(seed=s.seed)
         self.column = s.artifact
 
     def biased(self) -> nn.Module:
         """Trained by cross-entropy on the samples with the shortcut."""
         s, table = self.setting, self.world.train
         weights = None if self.thin else weights_file(s.architecture)
-        told = [VERSION, s.architecture, s.seed, self.thin, repr(self.training), table.fingerprint()]
-        told += [table.transform_fingerprint(), weights and weights.name]
-        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+        inputs = [VERSION, s.architecture, s.seed, self.thin, repr(self.training), table.fingerprint()]
+        inputs += [table.transform_fingerprint(), weights and weights.name]
+        digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:24]
         folder = self.settings.cache / "reproduce" / "pahde"
         path = folder / f"{s.architecture}-{s.artifact}-{digest}.safetensors"
-        made = network(s.architecture, table.shape, s.seed, thin=self.thin)
+        model = network(s.architecture, table.shape, s.seed, thin=self.thin)
         if not path.exists():
-            trained = fit(made, self.world.drawn, CrossEntropy(), self.training, progress=False).model
-            tensors = {key: value.cpu().contiguous() for key, value in trained.state_dict().items()}
+            fit_model = fit(model, self.world.drawn, CrossEntropy(), self.training, progress=False).model
+            tensors = {key: value.cpu().contiguous() for key, value in fit_model.state_dict().items()}
             write_atomically(path, lambda file: file.write(save(tensors)))
-        made.load_state_dict(load_file(path))
-        return made.eval()
+        model.load_state_dict(load_file(path))
+        return model.eval()
 
     def materials(self) -> Materials:
         """For a mitigation: the network, who carries the artifact, and where it is."""
@@ -122,8 +122,8 @@ class Workshop:
     def layers(self, model: nn.Module) -> list[str]:
         """The last layers with positions."""
         example = torch.stack([self.world.drawn[row][0] for row in range(2)]).to(device_of(model))
-        found = [layer.name for layer in find_layers(model, example) if layer.spatial]
-        return found[-(QUICK_LAYERS if self.settings.quick else LAYERS) :]
+        names = [layer.name for layer in find_layers(model, example) if layer.spatial]
+        return names[-(QUICK_LAYERS if self.settings.quick else LAYERS) :]
 
     def accuracies(self, model: nn.Module, part: str) -> dict[str, float]:
         """On the samples without the artifact, and with it on all of them."""
@@ -134,10 +134,10 @@ class Workshop:
 
     def judge(self, model: nn.Module) -> Case:
         """What a network is held to on the test samples."""
-        found: Case = self.accuracies(model, "test")
+        result: Case = self.accuracies(model, "test")
         if self.world.artifact.localized:
-            found |= artifact_relevance(model, self.world.attacked("test"), self.column)
-        return found
+            result |= artifact_relevance(model, self.world.attacked("test"), self.column)
+        return result
 
 
 @lru_cache(maxsize=1)
@@ -160,10 +160,10 @@ def _accuracy(model: nn.Module, table: ImageTable) -> float:
 def artifact_relevance(model: nn.Module, table: ImageTable, column: str) -> Case:
     """Share of the absolute relevance of the predicted class that lies on the artifact, by LRP."""
     mask = masks_of(table, column)
-    shown = [(row, found) for row in range(len(table)) if (found := mask(row)) is not None][:RELEVANCE]
+    carriers = [(row, pixels) for row in range(len(table)) if (pixels := mask(row)) is not None][:RELEVANCE]
     shares, areas, methods = [], [], set()
-    for start in range(0, len(shown), BATCH):
-        rows = shown[start : start + BATCH]
+    for start in range(0, len(carriers), BATCH):
+        rows = carriers[start : start + BATCH]
         x = torch.stack([table[row][0] for row, _ in rows])
         explained = attribute(model, x, batch_size=BATCH, check=start == 0)
         methods.add(explained.method)
@@ -189,20 +189,20 @@ def _identify(shop: Workshop) -> Case:
     """
     table = shop.world.drawn
     rows = np.sort(np.random.default_rng([shop.setting.seed, 3]).permutation(len(table))[:LOOKED_AT])
-    taken = table.take(rows)
-    own = taken.frame["label"].to_numpy() == ATTACKED
-    truth = taken.frame[shop.column].to_numpy(float)[own]
+    subset = table.take(rows)
+    in_class = subset.frame["label"].to_numpy() == ATTACKED
+    truth = subset.frame[shop.column].to_numpy(float)[in_class]
     data, model_side = 0.5, 0.5
     with tempfile.TemporaryDirectory() as folder:
-        scanned = scan(shop.biased(), taken, Path(folder) / "scan", progress=False)
-        for layer in scanned.layers:
-            found = cluster(scanned.relevance(layer.name)[own], seed=shop.setting.seed)
-            for members in (found.spectral, found.dense):
+        new_scan = scan(shop.biased(), subset, Path(folder) / "scan", progress=False)
+        for layer in new_scan.layers:
+            clusters = cluster(new_scan.relevance(layer.name)[in_class], seed=shop.setting.seed)
+            for members in (clusters.spectral, clusters.dense):
                 data = max(data, *(_agreement(truth, members == k) for k in np.unique(members)))
             if layer.channels >= FEWEST:
-                neurons = profile_neurons(scanned, layer)
-                for _, scores in outlier_scores(scanned, neurons):
-                    model_side = max(model_side, float(auroc(truth, scores[own])))
+                neurons = profile_neurons(new_scan, layer)
+                for _, scores in outlier_scores(new_scan, neurons):
+                    model_side = max(model_side, float(auroc(truth, scores[in_class])))
     found_by = "data" if data >= model_side else "model"
     return {
         "auroc": max(data, model_side),
@@ -222,40 +222,42 @@ def _retrieve(shop: Workshop) -> Case:
     table = shop.world.drawn
     frame = table.frame
     labels, groups = frame["label"].to_numpy(), frame["group"].to_numpy()
-    truth, own = frame[shop.column].to_numpy(float), frame["label"].to_numpy() == ATTACKED
-    found: dict[str, tuple[float, float, str]] = {}
+    truth, in_class = frame[shop.column].to_numpy(float), frame["label"].to_numpy() == ATTACKED
+    best_of: dict[str, tuple[float, float, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        scanned = scan(shop.biased(), table, Path(folder) / "scan", relevance=False, progress=False)
-        folds = make_folds(labels[own], groups[own], truth[own], n_folds=3, seed=shop.setting.seed)
-        for layer in scanned.layers:
-            features = scanned.activation(layer.name, "max" if layer.spatial else "mean")[own]
+        new_scan = scan(shop.biased(), table, Path(folder) / "scan", relevance=False, progress=False)
+        folds = make_folds(
+            labels[in_class], groups[in_class], truth[in_class], n_folds=3, seed=shop.setting.seed
+        )
+        for layer in new_scan.layers:
+            features = new_scan.activation(layer.name, "max" if layer.spatial else "mean")[in_class]
             for kind in ("pattern", "logistic"):
-                scores = cross_fit_cav(kind, features, truth[own], labels[own], folds)
-                ap = float(average_precision_score(truth[own], scores))
-                found[kind] = max(
-                    found.get(kind, (0.0, 0.0, "")), (ap, float(auroc(truth[own], scores)), layer.name)
+                scores = cross_fit_cav(kind, features, truth[in_class], labels[in_class], folds)
+                ap = float(average_precision_score(truth[in_class], scores))
+                best_of[kind] = max(
+                    best_of.get(kind, (0.0, 0.0, "")), (ap, float(auroc(truth[in_class], scores)), layer.name)
                 )
-        marked = _from_marks(scanned, table, truth, own, shop.setting.seed)
+        marked = _from_marks(new_scan, table, truth, in_class, shop.setting.seed)
     best = {
         f"{kind}_{name}": v
-        for kind, values in found.items()
+        for kind, values in best_of.items()
         for name, v in zip(("ap", "auroc", "layer"), values, strict=True)
     }
-    return {**best, **marked, "auroc": found["logistic"][1], "ap": found["logistic"][0]}
+    return {**best, **marked, "auroc": best_of["logistic"][1], "ap": best_of["logistic"][0]}
 
 
-def _from_marks(scanned: Scan, table: ImageTable, truth: Any, own: Any, seed: int) -> Case:
+def _from_marks(new_scan: Scan, table: ImageTable, truth: Any, in_class: Any, seed: int) -> Case:
     """The iterative way: ten marked carriers, then three rounds of answers."""
     ids = table.frame["sample_id"].astype(str).to_numpy()
-    carriers = np.flatnonzero(own & (truth == 1))
+    carriers = np.flatnonzero(in_class & (truth == 1))
     marked = np.random.default_rng([seed, 7]).permutation(carriers)[:N_MARKS]
-    retrieval = Retrieval.from_marks(scanned, list(ids[marked]), images=table, seed=seed, progress=False)
+    retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), images=table, seed=seed, progress=False)
     answer(retrieval, dict(zip(ids.tolist(), (truth == 1).tolist(), strict=True)))
-    judged = own & ~np.isin(np.arange(len(ids)), marked)
-    scores = retrieval.scores[judged]
+    rest = in_class & ~np.isin(np.arange(len(ids)), marked)
+    scores = retrieval.scores[rest]
     return {
-        "marks_auroc": float(auroc(truth[judged], scores)),
-        "marks_ap": float(average_precision_score(truth[judged], scores)),
+        "marks_auroc": float(auroc(truth[rest], scores)),
+        "marks_ap": float(average_precision_score(truth[rest], scores)),
     }
 
 
@@ -267,21 +269,21 @@ def _localize(shop: Workshop) -> Case:
     ids = table.frame["sample_id"].astype(str).to_numpy()
     carries = table.frame[column].to_numpy(float)
     concept = Concept(column, carries, "planted", ids.astype(np.str_))
-    found: Case = {}
+    figures: Case = {}
     ways: tuple[tuple[str, Method], ...] = (("iou_clarc", "clarc"), ("iou", "fusion"))
     with tempfile.TemporaryDirectory() as folder:
         model = shop.biased()
-        scanned = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
+        new_scan = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
         options: dict[str, Any] = {"seed": shop.setting.seed, "progress": False}
         for name, method in ways:
             out = Path(folder) / method
-            drawn = annotate(model, scanned, table, concept, out=out, method=method, **options)
+            masks = annotate(model, new_scan, table, concept, out=out, method=method, **options)
             overlaps = []
             for row in np.flatnonzero(carries == 1).tolist():
-                truth, mask = artifact_mask(table, row, column).numpy(), drawn.mask(ids[row]).astype(bool)
+                truth, mask = artifact_mask(table, row, column).numpy(), masks.mask(ids[row]).astype(bool)
                 overlaps.append((mask & truth).sum() / max(1, (mask | truth).sum()))
-            found[name] = float(np.mean(overlaps))
-    return found
+            figures[name] = float(np.mean(overlaps))
+    return figures
 
 
 @dataclass(frozen=True)
@@ -302,9 +304,9 @@ def _mitigated(shop: Workshop, candidates: Iterator[Candidate]) -> Case:
     tried = []
     for candidate in candidates:
         model = candidate.run()
-        found = shop.accuracies(model, "validation")
-        tried.append({**candidate.options, **found})
-        score = (found["clean"] + found["attacked"]) / 2
+        accuracies = shop.accuracies(model, "validation")
+        tried.append({**candidate.options, **accuracies})
+        score = (accuracies["clean"] + accuracies["attacked"]) / 2
         if score > best[0]:
             best = (score, model, candidate.options)
     assert best[1] is not None
@@ -323,26 +325,26 @@ def _vanilla(shop: Workshop) -> Case:
 def _rrr(shop: Workshop) -> Case:
     if not shop.world.artifact.localized:
         return {"undefined": "a diffuse artifact has no mask"}
-    given = shop.materials()
+    materials = shop.materials()
     return _mitigated(
         shop,
         (
-            Candidate({"strength": strength}, lambda s=strength: rrr(given, strength=s).model)  # type: ignore[misc]
+            Candidate({"strength": strength}, lambda s=strength: rrr(materials, strength=s).model)  # type: ignore[misc]
             for strength in _strengths(shop, "rrr")
         ),
     )
 
 
 def _rr_clarc(shop: Workshop) -> Case:
-    given = shop.materials()
+    materials = shop.materials()
     return _mitigated(
         shop,
         (
             Candidate(
                 {"layer": layer, "strength": strength},
-                lambda x=layer, s=strength: rr_clarc(given, layers=x, strength=s).model,  # type: ignore[misc]
+                lambda x=layer, s=strength: rr_clarc(materials, layers=x, strength=s).model,  # type: ignore[misc]
             )
-            for layer in shop.layers(given.model)
+            for layer in shop.layers(materials.model)
             for strength in _strengths(shop, "rr-clarc")
         ),
     )
@@ -357,12 +359,12 @@ def _reactive_p_clarc(shop: Workshop) -> Case:
 
 
 def _projected(shop: Workshop, recipe: Callable[..., Any]) -> Case:
-    given = shop.materials()
+    materials = shop.materials()
     return _mitigated(
         shop,
         (
-            Candidate({"layer": layer}, lambda x=layer: recipe(given, layers=x).model)  # type: ignore[misc]
-            for layer in shop.layers(given.model)
+            Candidate({"layer": layer}, lambda x=layer: recipe(materials, layers=x).model)  # type: ignore[misc]
+            for layer in shop.layers(materials.model)
         ),
     )
 

@@ -44,14 +44,14 @@ def cases(settings: Settings) -> list[Case]:
     if settings.quick:
         worlds = worlds[:1]
     n_seeds = 1 if settings.quick else 5 if settings.full else 3
-    listed = [
+    supervisions = [
         {"place": place, "kind": kind, "seed": seed, **_described(arm)}
         for number, (place, kind) in enumerate(worlds)
         for seed in range(settings.seed, settings.seed + n_seeds)
         for arm in _arms(settings, number)
     ]
     return sorted(
-        listed, key=lambda case: bool(case["masks"] != "all")
+        supervisions, key=lambda case: bool(case["masks"] != "all")
     )  # what the claims rest on comes first
 
 
@@ -69,8 +69,8 @@ def _arms(settings: Settings, number: int) -> list[Arm]:
 
 
 def _described(arm: Arm) -> Case:
-    named: Case = {"supervision": arm.supervision, "masks": "all" if arm.masks is None else arm.masks}
-    return named | {"unmasked": arm.unmasked, "architecture": arm.architecture}
+    entry: Case = {"supervision": arm.supervision, "masks": "all" if arm.masks is None else arm.masks}
+    return entry | {"unmasked": arm.unmasked, "architecture": arm.architecture}
 
 
 def run_case(case: Case, settings: Settings) -> Case:
@@ -78,8 +78,8 @@ def run_case(case: Case, settings: Settings) -> Case:
     world = _world(case, settings)
     masks = None if case["masks"] == "all" else case["masks"]
     arm = Arm(case["supervision"], masks, case["unmasked"], case["architecture"])
-    judged = judge(train(world, arm, case["seed"]), world)
-    return {**judged, **(_measured(world, arm) if arm == Arm(arm.supervision) else {})}
+    metrics = judge(train(world, arm, case["seed"]), world)
+    return {**metrics, **(_measured(world, arm) if arm == Arm(arm.supervision) else {})}
 
 
 def _world(case: Case, settings: Settings) -> World:
@@ -95,10 +95,10 @@ def _measured(world: World, arm: Arm) -> Case:
         return {}
     positive = taught_pixels(world.train, arm.supervision)
     images = np.stack([world.train.image(row)[0].numpy() for row in range(len(world.train))])
-    found: Case = {"variance": positive_variance(images, positive)}
+    result: Case = {"variance": positive_variance(images, positive)}
     if world.spurious is not None:
-        found["information"] = spurious_information(positive, world.spurious)
-    return found
+        result["information"] = spurious_information(positive, world.spurious)
+    return result
 
 
 def summarize(finished: list[Case]) -> dict[str, Any]:
@@ -106,10 +106,12 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     keys = ("place", "kind", "supervision", "masks", "unmasked", "architecture")
     metrics = ("robust_auroc", "balanced_auroc", "aligned_auroc", "variance", "information")
     rows = []
-    for told in dict.fromkeys(tuple(case[key] for key in keys) for case in finished):
-        own = [case for case in finished if tuple(case[key] for key in keys) == told]
-        row: dict[str, Any] = {**dict(zip(keys, told, strict=True)), "cases": len(own)}
-        rows.append(row | {name: mean_with_interval([case.get(name) for case in own]) for name in metrics})
+    for setting in dict.fromkeys(tuple(case[key] for key in keys) for case in finished):
+        members = [case for case in finished if tuple(case[key] for key in keys) == setting]
+        row: dict[str, Any] = {**dict(zip(keys, setting, strict=True)), "cases": len(members)}
+        rows.append(
+            row | {name: mean_with_interval([case.get(name) for case in members]) for name in metrics}
+        )
     return {"networks": rows}
 
 

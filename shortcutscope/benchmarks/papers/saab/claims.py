@@ -31,19 +31,19 @@ Corner = Literal["lower left", "lower right"]
 def claims(cases: Sequence[Case]) -> list[Claim]:
     """The claims of the paper; the chest radiographs' figures are those of its abstract."""
     first, *others = _worlds(cases)
-    own = [case for case in cases if _world(case) == first]
+    members = [case for case in cases if _world(case) == first]
     return [
-        _order(own, _named(first), "robust AUROC .46 < .72 < .82, pneumothorax (abstract)"),
-        _gap(own, _named(first)),
-        _unreliable(own, _named(first)),
+        _order(members, _named(first), "robust AUROC .46 < .72 < .82, pneumothorax (abstract)"),
+        _gap(members, _named(first)),
+        _unreliable(members, _named(first)),
         *(_order([c for c in cases if _world(c) == world], _named(world), NOT_FOUND) for world in others),
-        _more_masks(own),
-        _few_masks(own),
-        _pseudo(own),
+        _more_masks(members),
+        _few_masks(members),
+        _pseudo(members),
         Claim("contrastive learning lets fewer masks do", NOT_FOUND, "its recipe was not found", None),
         *(_falls(cases, name) for name in MEASURES),
         *(_predicts(cases, name) for name in MEASURES),
-        _unet(own),
+        _unet(members),
     ]
 
 
@@ -51,12 +51,12 @@ def _order(cases: Sequence[Case], where: str, published: str) -> Claim:
     """Boxes are left out of the order where they were not run."""
     figures = {name: _figure(cases, supervision=name) for name in SUPERVISIONS}
     means = {name: figure["mean"] for name, figure in figures.items() if figure["mean"] is not None}
-    known = {"binary", "segmentation"} <= set(means)
+    both_ends = {"binary", "segmentation"} <= set(means)
     return Claim(
-        f"{' < '.join(means if known else SUPERVISIONS)} ({where})",
+        f"{' < '.join(means if both_ends else SUPERVISIONS)} ({where})",
         published,
         ", ".join(f"{name} {_text(figures[name])}" for name in means) or "-",
-        _rising(list(means.values())) if known else None,
+        _rising(list(means.values())) if both_ends else None,
     )
 
 
@@ -73,13 +73,13 @@ def _gap(cases: Sequence[Case], where: str) -> Claim:
 
 
 def _unreliable(cases: Sequence[Case], where: str) -> Claim:
-    found = _figure(cases, supervision="binary")
+    binary = _figure(cases, supervision="binary")
     pooled = _figure(cases, supervision="classifier")
-    mean = found["mean"]
+    mean = binary["mean"]
     return Claim(
         f"with image labels the robust AUROC is near chance or below ({where})",
         ".46, pneumothorax (abstract)",
-        f"{_text(found)}; pooled classifier {_text(pooled)}",
+        f"{_text(binary)}; pooled classifier {_text(pooled)}",
         None if mean is None else mean <= CHANCE,
     )
 
@@ -137,9 +137,9 @@ def _falls(cases: Sequence[Case], measure: str) -> Claim:
     """Whether a measure falls from binary over box to segmentation, in every world."""
     texts, falls = [], []
     for world in _worlds(cases):
-        own = [case for case in cases if _world(case) == world]
-        found = [_figure(own, measure, supervision=name)["mean"] for name in SUPERVISIONS]
-        means = [mean for mean in found if mean is not None]
+        members = [case for case in cases if _world(case) == world]
+        figures = [_figure(members, measure, supervision=name)["mean"] for name in SUPERVISIONS]
+        means = [mean for mean in figures if mean is not None]
         if len(means) < 2:
             continue
         texts.append(f"{_named(world)} {', '.join(f'{mean:.3f}' for mean in means)}")
@@ -178,38 +178,38 @@ def _rank_correlation(points: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _unet(cases: Sequence[Case]) -> Claim:
-    own = [case for case in cases if case["architecture"] == "unet"]
-    if not own:
+    unet = [case for case in cases if case["architecture"] == "unet"]
+    if not unet:
         return Claim("the order on a U-Net", NOT_FOUND, "run with --full", None)
-    as_fpn = [{**case, "architecture": "fpn"} for case in own]
+    as_fpn = [{**case, "architecture": "fpn"} for case in unet]
     claim = _order(as_fpn, "U-Net", ".46 < .72 < .82, the paper's own architecture (abstract)")
     return Claim("the order on a U-Net", claim.published, claim.here, claim.holds)
 
 
 def _points(cases: Sequence[Case], measure: str) -> list[tuple[float, float, str]]:
     """Measure, robust AUROC and supervision, means over seeds, of every world."""
-    found = []
+    points = []
     for world in _worlds(cases):
-        own = [case for case in cases if _world(case) == world]
+        members = [case for case in cases if _world(case) == world]
         for name in SUPERVISIONS:
-            x, y = (_figure(own, m, supervision=name)["mean"] for m in (measure, "robust_auroc"))
+            x, y = (_figure(members, m, supervision=name)["mean"] for m in (measure, "robust_auroc"))
             if x is not None and y is not None:
-                found.append((x, y, name))
-    return found
+                points.append((x, y, name))
+    return points
 
 
 def _gains(cases: Sequence[Case], measure: str) -> list[tuple[float, float]]:
     """Fall of a measure from binary to segmentation and gain of robust AUROC; a mean over seeds a world."""
-    found = []
+    gains = []
     for world in _worlds(cases):
-        own = [case for case in cases if _world(case) == world]
+        members = [case for case in cases if _world(case) == world]
         x, y = (
-            _differences(own, {"supervision": "segmentation"}, {"supervision": "binary"}, metric)["mean"]
+            _differences(members, {"supervision": "segmentation"}, {"supervision": "binary"}, metric)["mean"]
             for metric in (measure, "robust_auroc")
         )
         if x is not None and y is not None:
-            found.append((-x, y))
-    return found
+            gains.append((-x, y))
+    return gains
 
 
 def _world(case: Case) -> Key:
@@ -225,10 +225,10 @@ def _named(world: Key) -> str:
     return f"{kind}, lesions {place}"
 
 
-def _picked(cases: Sequence[Case], **wanted: Any) -> list[Case]:
+def _picked(cases: Sequence[Case], **values: Any) -> list[Case]:
     """Cases with these values; by default with all masks, on the thin network."""
-    wanted = {"masks": "all", "unmasked": "leave", "architecture": "fpn"} | wanted
-    return [case for case in cases if all(case[key] == value for key, value in wanted.items())]
+    values = {"masks": "all", "unmasked": "leave", "architecture": "fpn"} | values
+    return [case for case in cases if all(case[key] == value for key, value in values.items())]
 
 
 def _figure(cases: Sequence[Case], metric: str = "robust_auroc", **wanted: Any) -> dict[str, float | None]:
@@ -239,8 +239,8 @@ def _differences(
     cases: Sequence[Case], one: Case, other: Case, metric: str = "robust_auroc"
 ) -> dict[str, float | None]:
     """Mean over seeds of the difference of two networks of the same seed."""
-    left, right = ({c["seed"]: c.get(metric) for c in _picked(cases, **wanted)} for wanted in (one, other))
-    pairs = [(left[seed], right[seed]) for seed in left if seed in right]
+    first, second = ({c["seed"]: c.get(metric) for c in _picked(cases, **values)} for values in (one, other))
+    pairs = [(first[seed], second[seed]) for seed in first if seed in second]
     return mean_with_interval([a - b for a, b in pairs if a is not None and b is not None])
 
 
@@ -267,13 +267,13 @@ def _text(figure: dict[str, float | None]) -> str:
 
 def draw(cases: Sequence[Case]) -> Figure:
     """Robust AUROC by supervision, by number of masks, and beside the measures."""
-    drawn = Figure(figsize=(11, 3.4), layout="constrained")
-    by_supervision, by_masks, by_variance, by_information = drawn.subplots(1, 4)
+    plot = Figure(figsize=(11, 3.4), layout="constrained")
+    by_supervision, by_masks, by_variance, by_information = plot.subplots(1, 4)
     _draw_supervisions(by_supervision, cases)
     _draw_masks(by_masks, [case for case in cases if _world(case) == _worlds(cases)[0]])
     for ax, measure in ((by_variance, "variance"), (by_information, "information")):
         _draw_measure(ax, cases, measure)
-    for ax in drawn.axes:
+    for ax in plot.axes:
         ax.set_ylim(-0.02, 1.02)
         ax.axhline(0.5, color="0.5", linewidth=0.8, linestyle=":")
         ax.grid(axis="y", color="0.9", linewidth=0.6)
@@ -282,13 +282,13 @@ def draw(cases: Sequence[Case]) -> Figure:
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
     by_supervision.set_ylabel("robust AUROC", fontsize=FONT_SIZE)
-    return drawn
+    return plot
 
 
 def _draw_supervisions(ax: Axes, cases: Sequence[Case]) -> None:
     for i, world in enumerate(_worlds(cases)):
-        own = [case for case in cases if _world(case) == world]
-        figures = [_figure(own, supervision=name) for name in SUPERVISIONS]
+        members = [case for case in cases if _world(case) == world]
+        figures = [_figure(members, supervision=name) for name in SUPERVISIONS]
         at = np.array([k for k, figure in enumerate(figures) if figure["mean"] is not None], float)
         _line(ax, at + 0.06 * i, [f for f in figures if f["mean"] is not None], i, _named(world))
     ax.set_xticks(range(len(SUPERVISIONS)), SUPERVISIONS)
@@ -297,8 +297,8 @@ def _draw_supervisions(ax: Axes, cases: Sequence[Case]) -> None:
 
 def _draw_masks(ax: Axes, cases: Sequence[Case]) -> None:
     numbers = [number for number, _ in _curve(cases, "leave")]
-    named: dict[str, str] = {"leave": "the rest left out", "pseudo": "pseudo-labels for the rest"}
-    for i, (unmasked, label) in enumerate(named.items()):
+    labels: dict[str, str] = {"leave": "the rest left out", "pseudo": "pseudo-labels for the rest"}
+    for i, (unmasked, label) in enumerate(labels.items()):
         curve = _curve(cases, unmasked)
         at = np.array([numbers.index(number) for number, _ in curve], float) + 0.06 * i
         _line(ax, at, [figure for _, figure in curve], i, label)
@@ -312,9 +312,9 @@ def _draw_masks(ax: Axes, cases: Sequence[Case]) -> None:
 def _draw_measure(ax: Axes, cases: Sequence[Case], measure: str) -> None:
     points = _points(cases, measure)
     for i, name in enumerate(SUPERVISIONS):
-        own = [(x, y) for x, y, supervision in points if supervision == name]
-        if own:
-            ax.plot(*zip(*own, strict=True), MARKS[i], color=COLOURS[i], markersize=5, label=name)
+        series = [(x, y) for x, y, supervision in points if supervision == name]
+        if series:
+            ax.plot(*zip(*series, strict=True), MARKS[i], color=COLOURS[i], markersize=5, label=name)
     _finish(ax, "Measure of the data", fill(MEASURES[measure], 28), "lower left")
 
 

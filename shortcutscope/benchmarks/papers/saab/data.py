@@ -123,42 +123,42 @@ def in_memory(table: ImageTable) -> ImageTable:
 def masks_of(table: ImageTable) -> Bools:
     """(N, H, W) pixels of the finding; none of a sample without a mask."""
     blank = torch.zeros(table.image(0).shape[1:], dtype=torch.bool)
-    drawn = [table.mask(row) for row in range(len(table))]
-    return torch.stack([blank if mask is None else mask for mask in drawn]).numpy()
+    masks = [table.mask(row) for row in range(len(table))]
+    return torch.stack([blank if mask is None else mask for mask in masks]).numpy()
 
 
-def _kept_pool(place: str, seed: int, wanted: int, cache: Path) -> ImageTable:
+def _kept_pool(place: str, seed: int, count: int, cache: Path) -> ImageTable:
     """The phantoms of a place, made once and kept as npz."""
-    path = cache / "reproduce" / "saab" / f"{place.replace(' ', '-')}-{seed}-{wanted}-{VERSION}.npz"
+    path = cache / "reproduce" / "saab" / f"{place.replace(' ', '-')}-{seed}-{count}-{VERSION}.npz"
     if not path.exists():
-        images, masks, frame = _pool(PLACES[place], seed, wanted)
+        images, masks, frame = _pool(PLACES[place], seed, count)
         coded: dict[str, Any] = {name: frame[name].to_numpy().astype(str) for name in ("sample_id", "group")}
         coded |= {"images": (images * 65535).round().astype(np.uint16), "masks": np.packbits(masks, axis=-1)}
         labels = frame["label"].to_numpy()
         write_atomically(path, lambda file: np.savez(file, label=labels, **coded))
-    with np.load(path, allow_pickle=False) as kept:
-        frame = pd.DataFrame({name: kept[name] for name in ("sample_id", "label", "group")})
-        images = kept["images"].astype(np.float32) / 65535
-        masks = np.unpackbits(kept["masks"], axis=-1, count=images.shape[-1]).astype(bool)
+    with np.load(path, allow_pickle=False) as archive:
+        frame = pd.DataFrame({name: archive[name] for name in ("sample_id", "label", "group")})
+        images = archive["images"].astype(np.float32) / 65535
+        masks = np.unpackbits(archive["masks"], axis=-1, count=images.shape[-1]).astype(bool)
     return ImageTable.from_arrays(
         images, frame, masks=masks, value_range=(0, 1), transform=Normalize(0.45, 0.25)
     )
 
 
-def _pool(place: Place, seed: int, wanted: int) -> tuple[npt.NDArray[np.float32], Bools, pd.DataFrame]:
+def _pool(place: Place, seed: int, count: int) -> tuple[npt.NDArray[np.float32], Bools, pd.DataFrame]:
     """Images, masks and table; some more than is wanted, since patients are not divided."""
-    need = round(0.58 * wanted) + 10
+    need = round(0.58 * count) + 10
     images, masks, frames = [], [], []
     counts = np.zeros(2, int)
     for part in range(PARTS):
         table = radiographs(PART, size=SIDE, seed=1000 * seed + part)
-        drawn, labels = masks_of(table), table.frame["label"].to_numpy()
-        kept = np.flatnonzero(np.where(labels == 1, place.holds(drawn), counts[0] < need))
-        images.append(np.stack([table.image(int(row)).numpy() for row in kept]))
-        masks.append(drawn[kept])
-        names = {name: f"{part}-" + table.frame[name].iloc[kept] for name in ("sample_id", "group")}
-        frames.append(pd.DataFrame({**names, "label": labels[kept]}))
-        counts += np.bincount(labels[kept], minlength=2)
+        findings, labels = masks_of(table), table.frame["label"].to_numpy()
+        rows = np.flatnonzero(np.where(labels == 1, place.holds(findings), counts[0] < need))
+        images.append(np.stack([table.image(int(row)).numpy() for row in rows]))
+        masks.append(findings[rows])
+        names = {name: f"{part}-" + table.frame[name].iloc[rows] for name in ("sample_id", "group")}
+        frames.append(pd.DataFrame({**names, "label": labels[rows]}))
+        counts += np.bincount(labels[rows], minlength=2)
         if counts.min() >= need:
             break
     return np.concatenate(images), np.concatenate(masks), pd.concat(frames, ignore_index=True)
@@ -201,10 +201,10 @@ def some_masks(
     """
     positive = np.flatnonzero(table.frame["label"].to_numpy() == 1)
     order = np.random.default_rng([seed, 17]).permutation(positive)
-    chosen = set(order[:number].tolist())
+    rows = set(order[:number].tolist())
 
     def mask_of(row: int) -> Tensor | None:
-        mask = table.mask(row) if row in chosen else None
+        mask = table.mask(row) if row in rows else None
         return box(mask) if mask is not None and supervision == "box" else mask
 
     return mask_of

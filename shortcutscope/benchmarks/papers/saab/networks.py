@@ -103,13 +103,13 @@ def _taught(table: ImageTable, masks: Masks, arm: Arm, seed: int, training: Trai
 def _seen(network: nn.Module, table: ImageTable, rows: Sequence[int]) -> list[Tensor]:
     """Where a network sees the finding in samples that have it: at least in the likeliest pixel."""
     assert isinstance(network, Segmenter)
-    found = []
+    masks = []
     for row in rows:
         image = table[row][0][None]
         scores = enlarged(network.eval().maps(image), image.shape[2:])[0]
         margin = scores[1] - scores[0]
-        found.append((margin > 0) | (margin == margin.max()))
-    return found
+        masks.append((margin > 0) | (margin == margin.max()))
+    return masks
 
 
 def _positive(table: ImageTable) -> npt.NDArray[np.bool_]:

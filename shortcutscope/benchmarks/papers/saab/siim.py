@@ -65,11 +65,11 @@ def radiographs(root: Path, kind: str, seed: int, most: int | None) -> World:
     tubes = _tubes(root)
     if tubes is None:
         raise LAYOUT.error(root, f"kind 'chest_tube' needs {TUBES} (ImageId, tube)")
-    known = table.frame["sample_id"].map(tubes)
-    tested = known.notna().to_numpy()
+    has_tube = table.frame["sample_id"].map(tubes)
+    tested = has_tube.notna().to_numpy()
     elsewhere = ~np.isin(groups, groups[tested])
     test = in_memory(table.take(np.flatnonzero(tested)))
-    test = test.with_columns(**{kind: known[tested].to_numpy().astype(int)})
+    test = test.with_columns(**{kind: has_tube[tested].to_numpy().astype(int)})
     return World(kind, in_memory(_training(table, elsewhere, seed, most)), test, None)
 
 

@@ -44,14 +44,14 @@ def cases(settings: Settings) -> list[Case]:
     seeds = range(settings.seed, settings.seed + (5 if settings.full else 3))
     if settings.quick:
         return [_case("morphology", 2, settings.seed, method) for method in PAPER_METHODS]
-    listed, single = [], get_args(Scenario)[:2]
+    result, single = [], get_args(Scenario)[:2]
     for seed in seeds:
         for bias in single:
-            listed += [_case(bias, 2, seed, method) for method in METHODS]
+            result += [_case(bias, 2, seed, method) for method in METHODS]
             if settings.full or seed == settings.seed:
-                listed += [_case(bias, 3, seed, method) for method in (METHODS if settings.full else FEW)]
-        listed.append(_case("both", 2, seed, "erm"))
-    return listed
+                result += [_case(bias, 3, seed, method) for method in (METHODS if settings.full else FEW)]
+        result.append(_case("both", 2, seed, "erm"))
+    return result
 
 
 def _case(bias: Scenario, dims: int, seed: int, method: str) -> Case:
@@ -61,11 +61,11 @@ def _case(bias: Scenario, dims: int, seed: int, method: str) -> Case:
 def run_case(case: Case, settings: Settings) -> Case:
     """Train by one method, judge it, and look where it has the bias."""
     world = _world(case["bias"], case["dims"], case["seed"], settings)
-    kept = settings.cache / "reproduce" / "simba"
-    networks = Networks(world, case["seed"], kept, full_size=settings.data is not None and settings.full)
-    trained = networks.train(case["method"])
-    judged = judge(trained, world, without=case["method"] == "no bias")
-    return {**judged, **layers_of(trained, world, case["seed"])}
+    cache = settings.cache / "reproduce" / "simba"
+    networks = Networks(world, case["seed"], cache, full_size=settings.data is not None and settings.full)
+    classifier = networks.train(case["method"])
+    metrics = judge(classifier, world, without=case["method"] == "no bias")
+    return {**metrics, **layers_of(classifier, world, case["seed"])}
 
 
 @lru_cache(maxsize=1)
@@ -80,10 +80,12 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     """Mean and 95 % interval over seeds of every method in every kind of world."""
     measures = ("accuracy", "delta_tpr", "delta_fpr", "gap", "largest_gap", "flips", "gap_intensity")
     rows = []
-    for told in dict.fromkeys((*(case[key] for key in WORLD), case["method"]) for case in finished):
-        own = [case for case in finished if (*(case[key] for key in WORLD), case["method"]) == told]
-        row: dict[str, Any] = {**dict(zip((*WORLD, "method"), told, strict=True)), "cases": len(own)}
-        rows.append(row | {name: mean_with_interval([case.get(name) for case in own]) for name in measures})
+    for setting in dict.fromkeys((*(case[key] for key in WORLD), case["method"]) for case in finished):
+        members = [case for case in finished if (*(case[key] for key in WORLD), case["method"]) == setting]
+        row: dict[str, Any] = {**dict(zip((*WORLD, "method"), setting, strict=True)), "cases": len(members)}
+        rows.append(
+            row | {name: mean_with_interval([case.get(name) for case in members]) for name in measures}
+        )
     return {"methods": rows}
 
 

@@ -48,12 +48,12 @@ def _disparity(cases: Sequence[Case]) -> Claim:
 
 
 def _baseline(cases: Sequence[Case]) -> Claim:
-    found = _mean(cases, "no bias")
+    gap = _mean(cases, "no bias")
     return Claim(
         "without bias in the training data the groups are hardly apart",
         "rates differ by less than .05 (README of the authors' code)",
-        f"gap {_text(found)}",
-        None if found["mean"] is None else found["mean"] < BASELINE,
+        f"gap {_text(gap)}",
+        None if gap["mean"] is None else gap["mean"] < BASELINE,
     )
 
 
@@ -70,66 +70,71 @@ def _reweighing(cases: Sequence[Case]) -> Claim:
 
 def _most_successful(cases: Sequence[Case]) -> Claim:
     full = {w for w in _worlds(cases) if all(_of(cases, name, w) for name in REMEDIES)}
-    own = [case for case in cases if _world(case) in full]
-    means = {name: _mean(own, name) for name in ("erm", *REMEDIES, "reversal")}
-    known = {name: mean["mean"] for name, mean in means.items() if mean["mean"] is not None}
-    best = min((name for name in REMEDIES if name in known), key=lambda name: known[name], default=None)
+    members = [case for case in cases if _world(case) in full]
+    means = {name: _mean(members, name) for name in ("erm", *REMEDIES, "reversal")}
+    gaps = {name: mean["mean"] for name, mean in means.items() if mean["mean"] is not None}
+    best = min((name for name in REMEDIES if name in gaps), key=lambda name: gaps[name], default=None)
     return Claim(
         "of reweighing, unlearning and group models, reweighing leaves the smallest gap",
         "the most successful of three strategies (2024, abstract); figures not found",
-        ", ".join(f"{name} {_text(means[name])}" for name in known) or "-",
+        ", ".join(f"{name} {_text(means[name])}" for name in gaps) or "-",
         None if best is None else best == "reweighing",
     )
 
 
 def _everywhere(cases: Sequence[Case]) -> Claim:
-    own = [case for case in cases if case["method"] == "erm" and case.get("layers")]
+    networks = [case for case in cases if case["method"] == "erm" and case.get("layers")]
     all_layers = [
-        all(a > c for a, c in zip(case["availability"], case["chance"], strict=True)) for case in own
+        all(a > c for a, c in zip(case["availability"], case["chance"], strict=True)) for case in networks
     ]
-    lowest = mean_with_interval([min(case["availability"]) for case in own])
+    lowest = mean_with_interval([min(case["availability"]) for case in networks])
     return Claim(
         "the bias is encoded throughout the network",
         "encoded throughout the model (2025, abstract); figures not found",
-        f"at every layer above 95 % of permutations in {sum(all_layers)} of {len(own)} networks; AUROC at "
+        f"at every layer above 95 % of permutations in {sum(all_layers)} of {len(networks)} networks; AUROC "
+        f"at "
         f"the layer that has least {_text(lowest)}"
-        if own
+        if networks
         else "-",
-        all(all_layers) if own else None,
+        all(all_layers) if networks else None,
     )
 
 
 def _not_used(cases: Sequence[Case]) -> Claim:
-    own = [case for case in cases if case["method"] == "reweighing" and case.get("layers")]
+    networks = [case for case in cases if case["method"] == "reweighing" and case.get("layers")]
     plain = [case for case in cases if case["method"] == "erm" and case.get("layers")]
-    kept = [bool(case["encoded"]) and not case["used"] for case in own]
+    unused = [bool(case["encoded"]) and not case["used"] for case in networks]
     available, before = (
-        mean_with_interval([float(np.mean(case["availability"])) for case in some]) for some in (own, plain)
+        mean_with_interval([float(np.mean(case["availability"])) for case in some])
+        for some in (networks, plain)
     )
-    flips, flips_before = (mean_with_interval([case.get("flips") for case in some]) for some in (own, plain))
+    flips, flips_before = (
+        mean_with_interval([case.get("flips") for case in some]) for some in (networks, plain)
+    )
     return Claim(
         "a strong encoding need not mean that the network uses the bias",
         "a stronger encoding did not necessarily lead to a shortcut (2025, abstract); figures not found",
-        f"encoded and not used in {sum(kept)} of {len(own)} reweighed networks: mean AUROC over layers "
+        f"encoded and not used in {sum(unused)} of {len(networks)} reweighed networks: mean AUROC over "
+        f"layers "
         f"{_text(available)} against {_text(before)} without a remedy, flips {_text(flips)} against "
         f"{_text(flips_before)}"
-        if own
+        if networks
         else "-",
-        sum(kept) > len(own) / 2 if own else None,
+        sum(unused) > len(networks) / 2 if networks else None,
     )
 
 
 def _intensity(cases: Sequence[Case]) -> Claim:
-    own = [case for case in cases if case["bias"] == "both" and case["method"] == "erm"]
-    more = mean_with_interval([case["gap_intensity"] - case["gap"] for case in own])
+    members = [case for case in cases if case["bias"] == "both" and case["method"] == "erm"]
+    more = mean_with_interval([case["gap_intensity"] - case["gap"] for case in members])
     intensity, morphology = (
-        mean_with_interval([case[name] for case in own]) for name in ("gap_intensity", "gap")
+        mean_with_interval([case[name] for case in members]) for name in ("gap_intensity", "gap")
     )
     return Claim(
         "of two biases at once, intensity influences the network more than morphology",
         "a greater influence on shortcut learning (2025, abstract); figures not found",
         f"gap by intensity {_text(intensity)}, by morphology {_text(morphology)}; {_text(more)} more"
-        if own
+        if members
         else "needs worlds with two biases",
         _positive(more),
     )
@@ -170,11 +175,11 @@ def _beyond(cases: Sequence[Case], method: str) -> Interval:
 
     The groups are small, so that even without a bias they are apart by chance; the same heads are so in both.
     """
-    found = []
+    gaps = []
     for world in _worlds(cases):
-        for own, base in zip(_of(cases, method, world), _of(cases, "no bias", world), strict=False):
-            found.append(float(np.mean([abs(own[d] - base[d]) for d in ("delta_tpr", "delta_fpr")])))
-    return mean_with_interval(found)
+        for case, base in zip(_of(cases, method, world), _of(cases, "no bias", world), strict=False):
+            gaps.append(float(np.mean([abs(case[d] - base[d]) for d in ("delta_tpr", "delta_fpr")])))
+    return mean_with_interval(gaps)
 
 
 def _text(figure: Interval) -> str:
@@ -187,26 +192,26 @@ def _text(figure: Interval) -> str:
 def draw(cases: Sequence[Case]) -> Figure:
     """Gap and flips by method, and where the bias is encoded and used, by layer."""
     single = [case for case in cases if case["bias"] != "both"]
-    drawn = Figure(figsize=(11, 3.6), layout="constrained")
-    gap, flips, encoded, used = drawn.subplots(1, 4, width_ratios=(1.25, 1, 1, 1))
+    plot = Figure(figsize=(11, 3.6), layout="constrained")
+    gap, flips, encoded, used = plot.subplots(1, 4, width_ratios=(1.25, 1, 1, 1))
     _by_method(gap, single, "gap", "Groups apart", "mean of |ΔTPR| and |ΔFPR|")
     _by_method(flips, single, "flips", "Flipped by the bias alone", "share of test heads")
     flips.set_yticklabels([])
-    _legend(drawn, gap, "outside lower left")
-    shown = _shown(single)
-    named = "" if shown is None else f", {_named(shown)}"
-    own = [case for case in single if (case["bias"], case["dims"]) == shown]
-    _by_layer(encoded, own, lambda case: case["availability"], f"Encoded{named}", "AUROC within class")
-    _by_layer(used, own, lambda case: case["use"], f"Used{named}", "SD of the logit")
+    _legend(plot, gap, "outside lower left")
+    world = _shown(single)
+    suffix = "" if world is None else f", {_named(world)}"
+    members = [case for case in single if (case["bias"], case["dims"]) == world]
+    _by_layer(encoded, members, lambda case: case["availability"], f"Encoded{suffix}", "AUROC within class")
+    _by_layer(used, members, lambda case: case["use"], f"Used{suffix}", "SD of the logit")
     encoded.axhline(0.5, color="0.5", linewidth=0.8, linestyle=":")
     used.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
-    _legend(drawn, encoded, "outside lower right")
-    for ax in drawn.axes:
+    _legend(plot, encoded, "outside lower right")
+    for ax in plot.axes:
         ax.set_axisbelow(True)
         ax.tick_params(labelsize=FONT_SIZE, length=0)
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
-    return drawn
+    return plot
 
 
 def _kinds(cases: Sequence[Case]) -> list[tuple[str, int]]:
@@ -225,18 +230,18 @@ def _shown(cases: Sequence[Case]) -> tuple[str, int] | None:
 def _by_method(ax: Axes, cases: Sequence[Case], measure: str, title: str, xlabel: str) -> None:
     rows = [name for name in METHODS if any(case["method"] == name for case in cases)]
     for k, kind in enumerate(_kinds(cases)):
-        own = [case for case in cases if (case["bias"], case["dims"]) == kind]
+        members = [case for case in cases if (case["bias"], case["dims"]) == kind]
         label: str | None = _named(kind)
         for row, name in enumerate(rows):
-            found = _mean(own, name, measure)
-            if found["mean"] is None:
+            interval = _mean(members, name, measure)
+            if interval["mean"] is None:
                 continue
             y = row + 0.15 * (k - (len(_kinds(cases)) - 1) / 2)
             colour, mark = COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
-            ax.plot(found["mean"], y, mark, color=colour, markersize=4.5, label=label)
+            ax.plot(interval["mean"], y, mark, color=colour, markersize=4.5, label=label)
             label = None
-            if found["low"] is not None and found["high"] is not None:
-                ax.plot((max(0, found["low"]), found["high"]), (y, y), color=colour, linewidth=0.9)
+            if interval["low"] is not None and interval["high"] is not None:
+                ax.plot((max(0, interval["low"]), interval["high"]), (y, y), color=colour, linewidth=0.9)
     ax.set_yticks(range(len(rows)), rows)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(left=0)
@@ -251,11 +256,11 @@ def _by_layer(
     """A mean over seeds for each layer, input first."""
     layers: list[str] = []
     for k, name in enumerate(METHODS):
-        own = [case for case in cases if case["method"] == name and case.get("layers")]
-        if not own:
+        members = [case for case in cases if case["method"] == name and case.get("layers")]
+        if not members:
             continue
-        layers = own[0]["layers"]
-        means = np.mean([values(case) for case in own], axis=0)
+        layers = members[0]["layers"]
+        means = np.mean([values(case) for case in members], axis=0)
         ax.plot(means, color=COLOURS[k], marker=MARKS[k], markersize=4, linewidth=1.2, label=name)
     ax.set_xticks(range(len(layers)), layers, rotation=45)
     ax.grid(axis="y", color="0.9", linewidth=0.6)
@@ -263,8 +268,8 @@ def _by_layer(
     ax.set_ylabel(ylabel, fontsize=FONT_SIZE)
 
 
-def _legend(drawn: Figure, ax: Axes, place: Literal["outside lower left", "outside lower right"]) -> None:
-    drawn.legend(*ax.get_legend_handles_labels(), loc=place, fontsize=FONT_SIZE, ncols=5, frameon=False)
+def _legend(figure: Figure, ax: Axes, place: Literal["outside lower left", "outside lower right"]) -> None:
+    figure.legend(*ax.get_legend_handles_labels(), loc=place, fontsize=FONT_SIZE, ncols=5, frameon=False)
 
 
 def _titled(ax: Axes, title: str) -> None:

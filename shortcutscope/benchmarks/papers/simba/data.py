@@ -173,20 +173,20 @@ def _value_range(root: Path, side: int | None) -> tuple[float, float]:
 def _paired(root: Path, table: ImageTable, without: ImageTable) -> ImageTable:
     """The heads of `without` in the order of `table`, matched by the effects in their names."""
     rows = {subject: row for row, subject in enumerate(_subjects(without))}
-    wanted = _subjects(table)
-    missing = [name for name in wanted if name not in rows]
+    subjects = _subjects(table)
+    missing = [name for name in subjects if name not in rows]
     if missing:
         raise LAYOUT.error(
-            root, f"{NO_BIAS} lacks {len(missing)} of the {len(wanted)} subjects, for example {missing[0]}"
+            root, f"{NO_BIAS} lacks {len(missing)} of the {len(subjects)} subjects, for example {missing[0]}"
         )
-    return without.take([rows[name] for name in wanted])
+    return without.take([rows[name] for name in subjects])
 
 
 def _subjects(table: ImageTable) -> list[str]:
     """Each head by its file, or its id where it has none, without the bias."""
     files = table.files
     names = [files.get(sample_id, sample_id) for sample_id in table.frame["sample_id"]]
-    return [found[1] if (found := _SUBJECT.match(name)) else name for name in names]
+    return [match[1] if (match := _SUBJECT.match(name)) else name for name in names]
 
 
 def check(root: Path) -> None:

@@ -39,16 +39,16 @@ def groups_apart(labels: npt.ArrayLike, carries: npt.ArrayLike, predicted: npt.A
         where odds are equalised; ``largest_gap``, the greater of the two.
     """
     y, a, p = (np.asarray(values) for values in (labels, carries, predicted))
-    told = {}
+    rates = {}
     for rate, label in (("tpr", 1), ("fpr", 0)):
         for group, value in (("biased", 1), ("unbiased", 0)):
-            told[f"{rate}_{group}"] = float((p[(y == label) & (a == value)] == 1).mean())
-        told[f"delta_{rate}"] = told[f"{rate}_biased"] - told[f"{rate}_unbiased"]
-    apart = abs(told["delta_tpr"]), abs(told["delta_fpr"])
-    return told | {"gap": sum(apart) / 2, "largest_gap": max(apart)}
+            rates[f"{rate}_{group}"] = float((p[(y == label) & (a == value)] == 1).mean())
+        rates[f"delta_{rate}"] = rates[f"{rate}_biased"] - rates[f"{rate}_unbiased"]
+    apart = abs(rates["delta_tpr"]), abs(rates["delta_fpr"])
+    return rates | {"gap": sum(apart) / 2, "largest_gap": max(apart)}
 
 
-def judge(trained: Trained, world: World, *, without: bool = False) -> dict[str, float | None]:
+def judge(classifier: Trained, world: World, *, without: bool = False) -> dict[str, float | None]:
     """Accuracy, gap of the groups by each bias, and flips by each bias alone.
 
     Parameters
@@ -63,27 +63,27 @@ def judge(trained: Trained, world: World, *, without: bool = False) -> dict[str,
     """
     test = world.test_without if without and world.test_without is not None else world.test
     labels = test.frame["label"].to_numpy()
-    predicted = trained.predictions(test, world.carries("test"))
-    told: dict[str, float | None] = {"accuracy": float((predicted == labels).mean())}
+    predicted = classifier.predictions(test, world.carries("test"))
+    metrics: dict[str, float | None] = {"accuracy": float((predicted == labels).mean())}
     for bias in world.biases:
         after = "" if bias == world.bias else f"_{bias}"
         apart = groups_apart(labels, world.carries("test", bias), predicted)
-        told |= {f"{name}{after}": value for name, value in apart.items()}
-        told[f"flips{after}"] = _flips(trained, world, bias)
-    return told
+        metrics |= {f"{name}{after}": value for name, value in apart.items()}
+        metrics[f"flips{after}"] = _flips(classifier, world, bias)
+    return metrics
 
 
-def _flips(trained: Trained, world: World, bias: str) -> float | None:
+def _flips(classifier: Trained, world: World, bias: str) -> float | None:
     if bias not in world.twins:
         return None
     twins = world.twins[bias]
     before, after = (
-        trained.predictions(table, np.full(len(table), group)) for group, table in enumerate(twins)
+        classifier.predictions(table, np.full(len(table), group)) for group, table in enumerate(twins)
     )
     return float(flip_rate(before, after))
 
 
-def layers_of(trained: Trained, world: World, seed: int) -> dict[str, Any]:
+def layers_of(classifier: Trained, world: World, seed: int) -> dict[str, Any]:
     """Where the first bias is encoded and used, by an audit of test heads that have it or not.
 
     Empty for a network for each group, and where the bias cannot be tested.
@@ -95,27 +95,27 @@ def layers_of(trained: Trained, world: World, seed: int) -> dict[str, Any]:
         biases) and ``use`` (standard deviations of the logit) by layer, input first; ``encoded`` and
         ``used``, the audit's answers.
     """
-    if len(trained.models) > 1:
+    if len(classifier.models) > 1:
         return {}
-    audited = _some(world.test, seed)
+    sample = _some(world.test, seed)
     with tempfile.TemporaryDirectory() as folder:
-        found = audit(
-            trained.models[0],
-            audited,
+        result = audit(
+            classifier.models[0],
+            sample,
             Path(folder) / "run",
             concepts=[world.bias],
             train=world.train,
             discover=False,
             n_permutations=N_PERMUTATIONS,
             n_bootstrap=N_BOOTSTRAP,
-            batch_size=trained.batch_size,
+            batch_size=classifier.batch_size,
             seed=seed,
             progress=False,
         )
-        profile, finding = found.profile, found[world.bias]
+        profile, finding = result.profile, result[world.bias]
     if finding.verdict == "not testable":
         return {}
-    told: dict[str, Any] = {
+    record: dict[str, Any] = {
         name: profile[column].tolist()
         for name, column in (
             ("layers", "layer"),
@@ -124,7 +124,7 @@ def layers_of(trained: Trained, world: World, seed: int) -> dict[str, Any]:
             ("use", "use"),
         )
     }
-    return told | {"encoded": finding.encoded.get("value"), "used": finding.used.get("value")}
+    return record | {"encoded": finding.encoded.get("value"), "used": finding.used.get("value")}
 
 
 def _some(table: ImageTable, seed: int) -> ImageTable:

@@ -80,8 +80,8 @@ class Networks:
         Whether a 3-D network has the published width, activation, rate and batch.
     """
 
-    def __init__(self, world: World, seed: int, kept: Path, *, full_size: bool = False) -> None:
-        self.world, self.seed, self._kept, self._full_size = world, seed, kept, full_size
+    def __init__(self, world: World, seed: int, cache: Path, *, full_size: bool = False) -> None:
+        self.world, self.seed, self._kept, self._full_size = world, seed, cache, full_size
         self.dims = world.train.image(0).dim() - 1
         training = TRAINING if self.dims == 2 else TRAINING_FULL if full_size else TRAINING_3D
         self.training = training.but(seed=seed)
@@ -152,8 +152,8 @@ class Networks:
         )
 
     def _remembered(self, name: str, table: ImageTable, make: Callable[[], nn.Module]) -> nn.Module:
-        told = [VERSION, name, table.fingerprint(), self.seed, self._full_size, repr(self.training)]
-        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+        inputs = [VERSION, name, table.fingerprint(), self.seed, self._full_size, repr(self.training)]
+        digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:24]
         path = self._kept / f"{name.replace(' ', '-')}-{digest}.safetensors"
         network = self.initial(self.seed)
         if not path.exists():

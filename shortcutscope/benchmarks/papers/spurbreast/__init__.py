@@ -50,14 +50,14 @@ def cases(settings: Settings) -> list[Case]:
     if settings.full:
         networks += [world | {"architecture": name, "full": True} for world in worlds for name in FULL]
         networks += [] if settings.data else _weaker(seeds)
-    listed = [{"part": "network", **network} for network in networks]
+    result = [{"part": "network", **network} for network in networks]
     if has_patients(settings.data):
-        known = [world for world in worlds if _has_column(world, settings)]
-        screens = [{"part": "metadata", **world, "architecture": None, "full": False} for world in known]
+        screenable = [world for world in worlds if _has_column(world, settings)]
+        screens = [{"part": "metadata", **world, "architecture": None, "full": False} for world in screenable]
         # Last: they need a network that another process may be at.
         audits = [{"part": "audit", **network} for network in networks if _has_column(network, settings)]
-        listed = [*screens, *listed, *audits]
-    return listed
+        result = [*screens, *result, *audits]
+    return result
 
 
 def _weaker(seeds: range) -> list[Case]:
@@ -90,30 +90,30 @@ def _network(workshop: Workshop, n_members: int) -> Case:
     world = workshop.world
     tables = {name: workshop.split(name) for name in SPLITS}
     members = [workshop.member(number) for number in range(n_members)]
-    found = judge(members[0], world, tables)
+    result = judge(members[0], world, tables)
     for split in ("val", "test"):
         table = tables[split]
         logits = torch.stack([predict_logits(member, table) for member in members])
         sure = uncertainty(torch.softmax(logits.double(), 2).numpy(), table.frame["label"].to_numpy(np.int64))
         n = N_ATTACKED // 2 if workshop.settings.quick else N_ATTACKED
         attacked = attack(members[0], table, world.seed, n)
-        found |= {f"{split}_{name}": value for name, value in {**sure, **attacked}.items()}
-    return found
+        result |= {f"{split}_{name}": value for name, value in {**sure, **attacked}.items()}
+    return result
 
 
 def summarize(finished: list[Case]) -> dict[str, Any]:
     """Mean and 95 % interval over seeds of every number, by part, feature, correlation and architecture."""
     keys = ("part", "feature", "correlation", "architecture", "full")
     rows = []
-    for told in dict.fromkeys(tuple(case[key] for key in keys) for case in finished):
-        own = [case for case in finished if tuple(case[key] for key in keys) == told]
+    for setting in dict.fromkeys(tuple(case[key] for key in keys) for case in finished):
+        members = [case for case in finished if tuple(case[key] for key in keys) == setting]
         names = [
             name
-            for name, value in own[0].items()
+            for name, value in members[0].items()
             if name not in (*keys, "seed", "seconds", "error") and isinstance(value, int | float | None)
         ]
-        row = {**dict(zip(keys, told, strict=True)), "cases": len(own)}
-        rows.append(row | {name: mean_with_interval([case.get(name) for case in own]) for name in names})
+        row = {**dict(zip(keys, setting, strict=True)), "cases": len(members)}
+        rows.append(row | {name: mean_with_interval([case.get(name) for case in members]) for name in names})
     return {"means": rows}
 
 

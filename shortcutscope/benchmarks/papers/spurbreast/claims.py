@@ -59,15 +59,15 @@ def claims(cases: Sequence[Case]) -> list[Claim]:
 
 
 def _screened(screens: Sequence[Case]) -> list[Claim]:
-    planted = [case for case in screens if case["feature"] != "none"]
-    first = [case["rank"] == 1 for case in planted]
+    with_feature = [case for case in screens if case["feature"] != "none"]
+    first = [case["rank"] == 1 for case in with_feature]
     false = [name for case in screens for name in case["false"]]
-    found = sum(case["found"] for case in screens)
+    n_columns = sum(case["found"] for case in screens)
     columns = min((case["screened"] for case in screens), default=0)
-    proxies = sum(case["proxies"] for case in planted)
+    proxies = sum(case["proxies"] for case in with_feature)
     alone = [
         mean_with_interval([case["metadata_accuracy"] for case in part])
-        for part in (planted, [case for case in screens if case["feature"] == "none"])
+        for part in (with_feature, [case for case in screens if case["feature"] == "none"])
     ]
     return [
         Claim(
@@ -79,11 +79,11 @@ def _screened(screens: Sequence[Case]) -> list[Claim]:
         Claim(
             "the screen finds nothing that is not there",
             NOT_FOUND,
-            f"{len(false)} false of {found} columns found"
+            f"{len(false)} false of {n_columns} columns found"
             + (f", {proxies} of them go with the field strength" if proxies else "")
             if screens
             else "",
-            len(false) <= LEVEL * found if screens else None,
+            len(false) <= LEVEL * n_columns if screens else None,
         ),
         Claim(
             "who sees the metadata alone knows the label where a feature is planted",
@@ -100,13 +100,13 @@ def _collapses(cases: Sequence[Case]) -> list[Claim]:
             f"{architecture} knows the label by the {NAMES[feature]} in validation (>= {KNOWN}), and not in "
             f"test (<= {CHANCE:.2f})",
             PUBLISHED.get((feature, _kind(architecture)), NOT_FOUND),
-            _splits(own),
+            _splits(members),
             _both(
-                [_figure(own, f"{split}_accuracy") for split in ("val", "test")],
+                [_figure(members, f"{split}_accuracy") for split in ("val", "test")],
                 lambda val, test: val >= KNOWN and test <= CHANCE,
             ),
         )
-        for (feature, architecture), own in _grouped(cases, "feature", "architecture")
+        for (feature, architecture), members in _grouped(cases, "feature", "architecture")
     ]
 
 
@@ -115,25 +115,27 @@ def _baselines(cases: Sequence[Case]) -> list[Claim]:
         Claim(
             f"without a shortcut, {architecture} is as good in test as in validation (within {SAME:.2f})",
             PUBLISHED.get(("none", _kind(architecture)), NOT_FOUND),
-            _splits(own),
+            _splits(members),
             _both(
-                [_figure(own, f"{split}_accuracy") for split in ("val", "test")],
+                [_figure(members, f"{split}_accuracy") for split in ("val", "test")],
                 lambda val, test: test >= val - SAME and test > CHANCE,
             ),
         )
-        for (architecture,), own in _grouped(cases, "architecture")
+        for (architecture,), members in _grouped(cases, "architecture")
     ]
 
 
 def _follows(cases: Sequence[Case]) -> Claim:
     names = ("positive_with", "positive_without")
-    own = [case for case in cases if all(case.get(name) is not None for name in names)]
-    found = [_figure(own, name) for name in names]
+    members = [case for case in cases if all(case.get(name) is not None for name in names)]
+    figures = [_figure(members, name) for name in names]
     return Claim(
         f"in test, the predictions go by the feature (difference >= {FOLLOWS})",
         f"positive: .87 of the slices at 1.5 T, .02 at 3 T ({_REPEAT})",
-        f"positive: {_text(found[0])} of the slices with it, {_text(found[1])} without" if own else "",
-        _both(found, lambda with_, without: with_ - without >= FOLLOWS),
+        f"positive: {_text(figures[0])} of the slices with it, {_text(figures[1])} without"
+        if members
+        else "",
+        _both(figures, lambda with_, without: with_ - without >= FOLLOWS),
     )
 
 
@@ -143,16 +145,16 @@ def _audited(audits: Sequence[Case]) -> list[Claim]:
     called = [case["verdict"] == "shortcut" for case in with_]
     wrongly = [case["verdict"] == "shortcut" for case in without]
     extents = {
-        NAMES[name]: ", ".join(sorted({case["extent"] for case in own}))
-        for (name,), own in _grouped(with_, "feature")
+        NAMES[name]: ", ".join(sorted({case["extent"] for case in members}))
+        for (name,), members in _grouped(with_, "feature")
     }
-    told = "; ".join(f"{name}: {extent}" for name, extent in extents.items())
+    text = "; ".join(f"{name}: {extent}" for name, extent in extents.items())
     return [
         Claim(
             "an audit of the network calls the feature a shortcut",
             NOT_FOUND,
             f"{sum(called)} of {len(called)}, AUROC of the feature "
-            f"{_text(_figure(with_, 'encoded_auroc'))}, use {_text(_figure(with_, 'use'))}; {told}"
+            f"{_text(_figure(with_, 'encoded_auroc'))}, use {_text(_figure(with_, 'use'))}; {text}"
             if with_
             else "",
             all(called) if called else None,
@@ -206,10 +208,10 @@ def _ensemble(cases: Sequence[Case]) -> Claim:
 
 def _attacked(with_: Sequence[Case], without: Sequence[Case]) -> list[Claim]:
     rows = []
-    for (feature,), own in _grouped(with_, "feature"):
-        kept = [[_kept(case, EPSILONS[0]) for case in part] for part in (own, without)]
-        figures = [mean_with_interval(values) for values in kept]
-        least = _figure(own, f"val_pgd_{EPSILONS[-1]}")
+    for (feature,), members in _grouped(with_, "feature"):
+        shares = [[_kept(case, EPSILONS[0]) for case in part] for part in (members, without)]
+        figures = [mean_with_interval(values) for values in shares]
+        least = _figure(members, f"val_pgd_{EPSILONS[-1]}")
         rows.append(
             Claim(
                 f"nor does robustness: who goes by the {NAMES[feature]} is no easier to attack in validation",
@@ -232,8 +234,8 @@ def _part(cases: Iterable[Case], part: str) -> list[Case]:
 
 
 def _grouped(cases: Sequence[Case], *keys: str) -> list[tuple[tuple[Any, ...], list[Case]]]:
-    told = dict.fromkeys(tuple(case[key] for key in keys) for case in cases)
-    return [(one, [case for case in cases if tuple(case[key] for key in keys) == one]) for one in told]
+    groups = dict.fromkeys(tuple(case[key] for key in keys) for case in cases)
+    return [(one, [case for case in cases if tuple(case[key] for key in keys) == one]) for one in groups]
 
 
 def _kind(architecture: str) -> str:

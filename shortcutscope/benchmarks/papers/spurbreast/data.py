@@ -91,9 +91,9 @@ class World:
         carries = values < WEAK_FIELD if self.column == "field_strength" else values == 1
         return np.where(np.isnan(values), np.nan, carries)
 
-    def proxies(self, found: Sequence[str]) -> list[str]:
+    def proxies(self, columns: Sequence[str]) -> list[str]:
         """Those of the columns that go with the label because they go with the feature of phantoms."""
-        return [name for name in found if self.feature == "field_strength" and name in SCANNER]
+        return [name for name in columns if self.feature == "field_strength" and name in SCANNER]
 
 
 def _published(root: Path, feature: Feature, side: int) -> ImageTable:

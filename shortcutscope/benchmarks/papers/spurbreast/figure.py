@@ -28,23 +28,23 @@ def draw(cases: Sequence[Case]) -> Figure:
     networks = [case for case in cases if case["part"] == "network" and case["correlation"] in (0.5, 1.0)]
     features = [name for name in TITLES if any(case["feature"] == name for case in networks)]
     names = list(dict.fromkeys(case["architecture"] for case in networks))
-    drawn = Figure(figsize=(3 * max(1, len(features)), 4.6), layout="constrained")
+    plot = Figure(figsize=(3 * max(1, len(features)), 4.6), layout="constrained")
     if not features:
-        return drawn
-    grid = drawn.subplots(2, len(features), sharey=True, squeeze=False)
+        return plot
+    grid = plot.subplots(2, len(features), sharey=True, squeeze=False)
     attacked = ["val_clean", *(f"val_pgd_{number}" for number in EPSILONS)]
     for (above, below), feature in zip(grid.T, features, strict=True):
-        own = [case for case in networks if case["feature"] == feature]
-        _lines(above, own, names, [f"{split}_accuracy" for split in SPLITS], list(SPLITS.values()))
-        _lines(below, own, names, attacked, ["0", *map(str, EPSILONS)])
+        members = [case for case in networks if case["feature"] == feature]
+        _lines(above, members, names, [f"{split}_accuracy" for split in SPLITS], list(SPLITS.values()))
+        _lines(below, members, names, attacked, ["0", *map(str, EPSILONS)])
         above.set_title(TITLES[feature], fontsize=FONT_SIZE + 1, loc="left")
         below.set_xlabel("largest change of a pixel (PGD, validation), 255ths", fontsize=FONT_SIZE)
     for ax in grid[:, 0]:
         ax.set_ylabel("accuracy", fontsize=FONT_SIZE)
     if names:
         handles = grid[0, 0].get_legend_handles_labels()
-        drawn.legend(*handles, loc="outside lower center", ncols=4, fontsize=FONT_SIZE, frameon=False)
-    return drawn
+        plot.legend(*handles, loc="outside lower center", ncols=4, fontsize=FONT_SIZE, frameon=False)
+    return plot
 
 
 def _lines(
@@ -52,8 +52,8 @@ def _lines(
 ) -> None:
     """A line each architecture, with the intervals over seeds."""
     for number, name in enumerate(names):
-        own = [case for case in cases if case["architecture"] == name]
-        figures = [mean_with_interval([case.get(key) for case in own]) for key in keys]
+        members = [case for case in cases if case["architecture"] == name]
+        figures = [mean_with_interval([case.get(key) for case in members]) for key in keys]
         mean, low, high = (
             np.array([np.nan if f[part] is None else f[part] for f in figures], float)
             for part in ("mean", "low", "high")

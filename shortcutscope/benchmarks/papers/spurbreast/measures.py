@@ -41,34 +41,34 @@ def screen(world: World, train: ImageTable, *, quick: bool) -> Case:
         train.frame, columns=train.metadata, n_permutations=200 if quick else 1000, seed=world.seed
     )
     ranked = list(dict.fromkeys(result.columns["column"]))
-    found = result.found()
-    planted = [] if world.feature == "none" else [world.column]
-    proxies = world.proxies(found)
+    columns = result.found()
+    feature_columns = [] if world.feature == "none" else [world.column]
+    proxies = world.proxies(columns)
     alone = result.classifier.set_index("split")["accuracy"].to_dict()
     return {
         "screened": len(ranked),
-        "rank": ranked.index(world.column) + 1 if planted and world.column in ranked else None,
-        "found": len(found),
+        "rank": ranked.index(world.column) + 1 if feature_columns and world.column in ranked else None,
+        "found": len(columns),
         "proxies": len(proxies),
-        "false": [name for name in found if name not in (*planted, *proxies)],
+        "false": [name for name in columns if name not in (*feature_columns, *proxies)],
         "metadata_accuracy": alone.get("all"),
     }
 
 
 def judge(network: nn.Module, world: World, tables: dict[str, ImageTable]) -> Case:
     """Accuracy and predictive values by split, and how often test slices of either kind are positive."""
-    found: Case = {}
+    result: Case = {}
     for split, table in tables.items():
         predicted = predict_logits(network, table).argmax(1).numpy()
         truth = table.frame["label"].to_numpy()
-        found[f"{split}_accuracy"] = float((predicted == truth).mean())
-        found[f"{split}_ppv"] = _share(truth[predicted == 1] == 1)
-        found[f"{split}_npv"] = _share(truth[predicted == 0] == 0)
+        result[f"{split}_accuracy"] = float((predicted == truth).mean())
+        result[f"{split}_ppv"] = _share(truth[predicted == 1] == 1)
+        result[f"{split}_npv"] = _share(truth[predicted == 0] == 0)
         carries = world.carries(table) if split == "test" else None
         if carries is not None:
-            found["positive_with"] = _share(predicted[carries == 1] == 1)
-            found["positive_without"] = _share(predicted[carries == 0] == 1)
-    return found
+            result["positive_with"] = _share(predicted[carries == 1] == 1)
+            result["positive_without"] = _share(predicted[carries == 0] == 1)
+    return result
 
 
 def uncertainty(probabilities: Floats, truth: npt.NDArray[np.int64]) -> Case:
@@ -88,18 +88,18 @@ def uncertainty(probabilities: Floats, truth: npt.NDArray[np.int64]) -> Case:
         calibration error), entropy (mean, in bits), error_auroc (of the entropy for what is wrong). And
         disagreement: the share of the samples that the members do not all put into one class.
     """
-    found: Case = {}
+    result: Case = {}
     for prefix, p in (("", probabilities[0]), ("ensemble_", probabilities.mean(0))):
         entropy = -(p * np.log2(np.maximum(p, 1e-12))).sum(1)
         wrong = p.argmax(1) != truth
         mixed = wrong.any() and not wrong.all()
-        found[f"{prefix}accuracy"] = float(1 - wrong.mean())
-        found[f"{prefix}ece"] = float(expected_calibration_error(truth, p))
-        found[f"{prefix}entropy"] = float(entropy.mean())
-        found[f"{prefix}error_auroc"] = float(auroc(wrong.astype(float), entropy)) if mixed else None
+        result[f"{prefix}accuracy"] = float(1 - wrong.mean())
+        result[f"{prefix}ece"] = float(expected_calibration_error(truth, p))
+        result[f"{prefix}entropy"] = float(entropy.mean())
+        result[f"{prefix}error_auroc"] = float(auroc(wrong.astype(float), entropy)) if mixed else None
     answers = probabilities.argmax(2)
-    found["disagreement"] = float((answers != answers[0]).any(0).mean())
-    return found
+    result["disagreement"] = float((answers != answers[0]).any(0).mean())
+    return result
 
 
 def attack(network: nn.Module, table: ImageTable, seed: int, n: int = N_ATTACKED) -> Case:
@@ -113,33 +113,33 @@ def attack(network: nn.Module, table: ImageTable, seed: int, n: int = N_ATTACKED
     truth = torch.from_numpy(table.frame["label"].to_numpy(np.int64)[rows])
     low, high = table.value_range
     loss = nn.CrossEntropyLoss(reduction="none")
-    with frozen(network) as borrowed, warnings.catch_warnings():
+    with frozen(network) as frozen_network, warnings.catch_warnings():
         # Captum says at every step that it asks for the gradient of its input.
         warnings.filterwarnings("ignore", message=".*did not already require gradients")
-        place = device_of(borrowed)
+        place = device_of(frozen_network)
         images, truth = images.to(place), truth.to(place)
 
         def forward(x: Tensor) -> Tensor:
-            scores: Tensor = borrowed(_transformed(table, x))
+            scores: Tensor = frozen_network(_transformed(table, x))
             return scores
 
         fgsm, pgd = (method(forward, loss, low, high) for method in (FGSM, PGD))
-        found = {"clean": _right(forward, images, truth)}
+        result = {"clean": _right(forward, images, truth)}
         for number in EPSILONS:
             epsilon = number * (high - low) / 255
             attacked = {
                 "fgsm": fgsm.perturb(images, epsilon, truth),
                 "pgd": pgd.perturb(images, epsilon, epsilon / 3, PGD_STEPS, truth),
             }
-            found |= {f"{name}_{number}": _right(forward, x, truth) for name, x in attacked.items()}
-    return found
+            result |= {f"{name}_{number}": _right(forward, x, truth) for name, x in attacked.items()}
+    return result
 
 
 def verdict(workshop: Workshop) -> Case:
     """What an audit of the network on the test slices says of the feature's column."""
     world, test = workshop.world, workshop.split("test")
     with tempfile.TemporaryDirectory() as folder:
-        audited = audit(
+        record = audit(
             workshop.member(0),
             test,
             Path(folder) / "run",
@@ -151,7 +151,7 @@ def verdict(workshop: Workshop) -> Case:
             seed=world.seed,
             progress=False,
         )
-    finding = audited.findings[0]
+    finding = record.findings[0]
     use = finding.used.get("effect")
     return {
         "verdict": finding.verdict,

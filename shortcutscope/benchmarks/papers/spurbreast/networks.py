@@ -145,9 +145,9 @@ class Workshop:
         return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def _kept(self, number: int) -> Path:
-        told: list[Any] = [VERSION, self.architecture, number, self.world.seed, repr(self.training)]
-        told += [self.split("train").fingerprint(), self._pretrained]
-        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+        inputs: list[Any] = [VERSION, self.architecture, number, self.world.seed, repr(self.training)]
+        inputs += [self.split("train").fingerprint(), self._pretrained]
+        digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:24]
         name = self.architecture.replace(" ", "-").replace("/", "-").lower()
         return self.settings.cache / "reproduce" / "spurbreast-networks" / f"{name}-{digest}.safetensors"
 
