@@ -26,8 +26,8 @@ def component_scores(
     name: str, features: Array, count: int, setting: Setting, *, skewed: bool = False
 ) -> Iterator[tuple[str, Floats]]:
     """Name and scores (N, K) of `count` components of features (N, F), of all classes and of each."""
-    found = class_components(features, setting.labels, count, skewed=skewed, seed=setting.seed)
-    for where, scores in found:
+    components = class_components(features, setting.labels, count, skewed=skewed, seed=setting.seed)
+    for where, scores in components:
         yield f"{name}{count} components, {where}", scores
 
 
