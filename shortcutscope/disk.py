@@ -134,9 +134,9 @@ def inside(folder: Path, name: str) -> Path:
         not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name
     )
     if not strange:
-        found = folder.joinpath(*path.parts)
-        if found.resolve().is_relative_to(folder.resolve()):
-            return found
+        target = folder.joinpath(*path.parts)
+        if target.resolve().is_relative_to(folder.resolve()):
+            return target
     raise InputError(
         f"{folder} names the file {name!r}, which lies outside of it; it is not read. Copy the file into the "
         "folder, or make the folder again"

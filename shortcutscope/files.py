@@ -156,11 +156,11 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
     write_atomically(path, lambda file: frame.to_parquet(file, index=False, write_page_checksum=True))
 
 
-def refuse_other_inputs(path: Path, kept: JSON, given: JSON) -> None:
+def refuse_other_inputs(path: Path, stored: JSON, now: JSON) -> None:
     """Raise StaleRunError naming every input in which a kept run differs from the one asked for."""
-    names = sorted(k for k in {*kept, *given} if kept.get(k) != given.get(k))
+    names = sorted(k for k in {*stored, *now} if stored.get(k) != now.get(k))
     if names:
-        changes = "; ".join(f"{k}: {_short(kept.get(k))} there, {_short(given.get(k))} now" for k in names)
+        changes = "; ".join(f"{k}: {_short(stored.get(k))} there, {_short(now.get(k))} now" for k in names)
         raise StaleRunError(
             f"{path} holds a run with other inputs ({changes}). Give another folder, or delete this one"
         )

@@ -34,7 +34,7 @@ def locked(folder: Path) -> Iterator[None]:
     InputError
         Another process holds it; the text says which.
     """
-    made = not folder.exists()
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.resolve() / LOCK
     if path in _HELD:
@@ -49,7 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # Windows unlinks no open file: there it stays, and is taken over
             path.unlink()
         file.close()
-        if made:
+        if is_new:
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
 
@@ -97,8 +97,8 @@ def _acquired(path: Path, folder: Path) -> IO[str]:
 def _holder(file: IO[str]) -> str:
     file.seek(0)
     try:
-        told = json.load(file)
-        return f"process {told['pid']} on {told['host']}"
+        holder = json.load(file)
+        return f"process {holder['pid']} on {holder['host']}"
     except (ValueError, KeyError, TypeError):  # it has not written its name yet
         return "another process"
 

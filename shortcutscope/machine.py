@@ -45,9 +45,9 @@ def _processor() -> str:
 
 def default_cache() -> Path:
     """Folder for benchmark results: ``$SHORTCUTSCOPE_CACHE/bench`` or the platform's cache folder."""
-    chosen = os.environ.get("SHORTCUTSCOPE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser() / "bench"
+    override = os.environ.get("SHORTCUTSCOPE_CACHE")
+    if override:
+        return Path(override).expanduser() / "bench"
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     elif sys.platform == "darwin":

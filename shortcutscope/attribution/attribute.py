@@ -169,32 +169,32 @@ def attribute(
     ModelError
         The model gives no gradient, or NaN; with `strict`, the checks fail.
     """
-    chosen = make_method(method, options)
+    explainer = make_method(method, options)
     _require_batch(x, labels, target, batch_size)
-    _require_place(method, chosen, layer)
+    _require_place(method, explainer, layer)
     require_plain(model)
     with _lent(model) as device:
         images = x.detach().clone().to(device)
-        known = None if labels is None else torch.as_tensor(labels).to(device)
+        targets = None if labels is None else torch.as_tensor(labels).to(device)
         head, assumed = _head(model, images, as_head(output, task=task), check, batch_size)
         task, output = head.read_task, head
-        explained = Explained(_on(target, device), known, task, output)
+        explained = Explained(_on(target, device), targets, task, output)
         _require_classes(model, images, explained)
         place = _find(model, images, layer, output)
         run = _Run(model, images, explained, place, batch_size or len(x))
-        if isinstance(chosen, Lrp):
-            chosen = chosen.resolved(model, images[:1])
-        examined = run.examine(chosen) if check else Examination()
-        found, reason = None, "; ".join(examined.reasons) or None
+        if isinstance(explainer, Lrp):
+            explainer = explainer.resolved(model, images[:1])
+        examination = run.examine(explainer) if check else Examination()
+        relevance, reason = None, "; ".join(examination.reasons) or None
         if reason is None:
-            found, reason = run.explain(chosen)
-        used = chosen.name if isinstance(chosen, Lrp) else method
-        if found is None:
-            if strict or not chosen.dispensable:
+            relevance, reason = run.explain(explainer)
+        used = explainer.name if isinstance(explainer, Lrp) else method
+        if relevance is None:
+            if strict or not explainer.dispensable:
                 raise ModelError(f"{used} cannot be trusted on this model: {reason}")
             failed, used = used, "gradient_x_input" if place is None else "gradient_x_activation"
-            found, why = run.explain(GradientXActivation())
-            if found is None:
+            relevance, why = run.explain(GradientXActivation())
+            if relevance is None:
                 raise ModelError(
                     f"neither {failed} ({reason}) nor {used} ({why}) can be trusted on this model"
                 )
@@ -202,13 +202,13 @@ def attribute(
                 f"{failed} cannot be trusted on this model: {reason}; {used} is used instead", stacklevel=2
             )
     return Attribution(
-        relevance=found.relevance.to(x.device),
-        target=found.target.to(x.device),
-        score=found.score.to(x.device),
+        relevance=relevance.relevance.to(x.device),
+        target=relevance.target.to(x.device),
+        score=relevance.score.to(x.device),
         method=used,
         requested=method,
         reason=reason,
-        checks=examined.checks,
+        checks=examination.checks,
         layer=place,
         size=tuple(x.shape[2:]),
         assumed=assumed,
@@ -269,15 +269,15 @@ def _head(
     """How the scores are read; settled and checked on the first images, where nobody did that before."""
     if head.settled or not check:
         return head, ()
-    seen = preflight(model, images[:TRIED], head, batch_size=batch_size or TRIED)
-    if seen.no_gradient is not None:
+    checks = preflight(model, images[:TRIED], head, batch_size=batch_size or TRIED)
+    if checks.no_gradient is not None:
         raise ModelError(
-            f"nothing can be attributed: {seen.no_gradient}. Let the gradient through (no no_grad() or "
+            f"nothing can be attributed: {checks.no_gradient}. Let the gradient through (no no_grad() or "
             "detach() in forward, the network before it was quantised); an audit needs no gradient"
         )
-    for text in seen.assumed:
+    for text in checks.assumed:
         warnings.warn(text, stacklevel=3)
-    return seen.head, seen.assumed
+    return checks.head, checks.assumed
 
 
 _FIELDS = [field.name for field in dataclasses.fields(Explanation)]
@@ -337,8 +337,8 @@ def _find(model: nn.Module, x: Tensor, layer: str | Layer | None, output: Output
                 f"the model has no layer {layer.name!r}; `find_layers(model, batch)` lists those it has"
             )
         return layer
-    found = find_layers(model, x, layer, output=output)
-    if len(found) != 1 or layer in ("blocks", "all"):
-        some = ", ".join(repr(one.name) for one in found[:5])
-        raise InputError(f"layer={layer!r} stands for {len(found)} layers ({some} ...); name one")
-    return found[0]
+    layers = find_layers(model, x, layer, output=output)
+    if len(layers) != 1 or layer in ("blocks", "all"):
+        some = ", ".join(repr(one.name) for one in layers[:5])
+        raise InputError(f"layer={layer!r} stands for {len(layers)} layers ({some} ...); name one")
+    return layers[0]

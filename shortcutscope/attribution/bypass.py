@@ -101,12 +101,12 @@ class WatchedPropagation(Propagation):
 
 
 def _nodes(output: Tensor) -> Iterator[Any]:
-    waiting, seen = [output.grad_fn], set()
+    waiting, visited = [output.grad_fn], set()
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         yield node
         waiting += [following for following, _ in node.next_functions]
 

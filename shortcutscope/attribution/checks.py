@@ -186,7 +186,7 @@ def check_lrp(
         with torch.no_grad():
             logits = find_logits(model(some.clone()), output)
         # Errors in what the caller asked for surface here, before the rules come in.
-        score, chosen = select_target(logits, *_first(target, labels), task)
+        score, classes = select_target(logits, *_first(target, labels), task)
         if not bool(torch.isfinite(logits).all()):
             return _failed(method, "the model's own scores are NaN or infinite; check its weights")
         if not bool(score.any()):
@@ -195,10 +195,10 @@ def check_lrp(
             )
         limits = tolerance or Tolerance.of(logits.dtype)
         try:
-            run = propagate(model, some, composite, chosen, task, output)
-            defects = audit_defects(model, some, composite, target=chosen, task=task, output=output)
+            run = propagate(model, some, composite, classes, task, output)
+            defects = audit_defects(model, some, composite, target=classes, task=task, output=output)
             if not bool(torch.isfinite(run.relevance).all()) or not _is_accounted(defects, score, limits):
-                run = propagate(model, some, composite, chosen, task, output, diagnose=True)
+                run = propagate(model, some, composite, classes, task, output, diagnose=True)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a network does under the rules is a finding about them

@@ -165,13 +165,13 @@ class IntegratedGradients(Method):
             score, target = explained.scores(model(x.clone()))
             if layer is not None:
                 end, start = layer_output(model, x, layer), layer_output(model, start, layer)
-        chosen = explained.of_classes(target)
+        explained_classes = explained.of_classes(target)
 
         # captum repeats the images and classes as often as it repeats the values.
         def scores(values: Tensor, images: Tensor, classes: Tensor) -> Tensor:
             with nullcontext() if layer is None else visiting(model, [layer], lambda _, __: values.clone()):
                 result = model(values.clone() if layer is None else images.clone())
-            score, _ = chosen.of_classes(classes).scores(result)
+            score, _ = explained_classes.of_classes(classes).scores(result)
             require_gradient(score, layer)
             return score
 
@@ -232,21 +232,21 @@ class SmoothGrad(Method):
         with torch.no_grad():
             values = x if layer is None else layer_output(model, x, layer)
             score, target = explained.scores(model(x.clone()))
-        chosen = explained.of_classes(target)
+        explained_classes = explained.of_classes(target)
         generators = [_generator(image, self.seed) for image in x]
         total = torch.zeros_like(full_precision(values))
         for _ in range(self.copies):
             noisy = torch.stack(
                 [self._noisy(image, generator) for image, generator in zip(x, generators, strict=True)]
             )
-            total += differentiate(model, noisy, chosen, layer).gradient
+            total += differentiate(model, noisy, explained_classes, layer).gradient
         mean = total / self.copies
         return Explanation(mean * full_precision(values) if self.times_values else mean, score, target)
 
     def _noisy(self, image: Tensor, generator: torch.Generator) -> Tensor:
         # Drawn on the CPU, so that it is the same on every device.
-        drawn = torch.randn(image.shape, generator=generator, dtype=torch.float32).to(image)
-        return image + self.noise * (image.max() - image.min()) * drawn
+        noise = torch.randn(image.shape, generator=generator, dtype=torch.float32).to(image)
+        return image + self.noise * (image.max() - image.min()) * noise
 
 
 @dataclass(frozen=True)

@@ -117,9 +117,9 @@ class Gradients:
             anchor = torch.zeros((), device=values.device, requires_grad=True)
             self._anchors.append(anchor)
             rooted = values = _Root.apply(values.detach(), anchor)
-        kept = values.detach()
-        kept = kept.clone() if layer.overwritten else kept
-        self._kept[layer.name] = (layer, kept, kept._version)
+        stored = values.detach()
+        stored = stored.clone() if layer.overwritten else stored
+        self._kept[layer.name] = (layer, stored, stored._version)
         values.register_hook(lambda gradient: self._arrive(layer.name, gradient))  # type: ignore[no-untyped-call]
         return rooted
 
@@ -138,8 +138,8 @@ class Gradients:
 
     def require_intact(self) -> None:
         """Raise `ModelError` if an output that is followed was overwritten unannounced."""
-        for layer, kept, version in self._kept.values():
-            if kept._version != version:
+        for layer, stored, version in self._kept.values():
+            if stored._version != version:
                 raise ModelError(
                     f"the output of layer {layer.name!r} is overwritten in place by a later operation, and "
                     "its Layer does not say so; find the layers again with find_layers on this very model, "
@@ -148,6 +148,6 @@ class Gradients:
 
     def _arrive(self, name: str, gradient: Tensor) -> None:
         # The last backward pass lets go of each activation when it is done with it.
-        layer, kept, _ = self._kept.pop(name) if self._last else self._kept[name]
+        layer, stored, _ = self._kept.pop(name) if self._last else self._kept[name]
         with torch.no_grad():
-            self._pooled[name] = self._pool(layer, kept, gradient)
+            self._pooled[name] = self._pool(layer, stored, gradient)

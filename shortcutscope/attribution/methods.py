@@ -59,10 +59,10 @@ def make_method(name: str, options: JSON) -> Method:
         close = difflib.get_close_matches(str(name), allowed, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise InputError(f"attribution method {name!r} is unknown; {hint}allowed are {', '.join(allowed)}")
-    known = [field.name for field in dataclasses.fields(method)]
+    fields = [field.name for field in dataclasses.fields(method)]
     for option in settings:
-        if option not in known:
-            takes = f"takes {', '.join(known)}" if known else "takes no options"
+        if option not in fields:
+            takes = f"takes {', '.join(fields)}" if fields else "takes no options"
             raise InputError(f"attribution method {name!r} has no option {option!r}; it {takes}")
-    made: Method = method(**settings)
-    return made
+    instance: Method = method(**settings)
+    return instance

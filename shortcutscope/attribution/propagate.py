@@ -79,9 +79,9 @@ class Lrp(Method):
         return Examination(() if checks.passed else checks.reasons, checks)
 
     def _composite(self, model: nn.Module, x: Tensor) -> Composite:
-        found = default_composite(model, x) if self.composite is None else get_composite(self.composite)
+        composite = default_composite(model, x) if self.composite is None else get_composite(self.composite)
         return dataclasses.replace(
-            found,
-            attention=found.attention if self.attention is None else self.attention,
-            epsilon=found.epsilon if self.epsilon is None else self.epsilon,
+            composite,
+            attention=composite.attention if self.attention is None else self.attention,
+            epsilon=composite.epsilon if self.epsilon is None else self.epsilon,
         )

@@ -125,15 +125,15 @@ def model_randomization(
         raise InputError("the model has no parameters that could be randomised")
     generator = torch.Generator().manual_seed(seed)
     reference = _maps(original)
-    rows, done, drawn = [], 0, set[int]()
+    rows, done, done_ids = [], 0, set[int]()
     ends = np.unique(np.linspace(1, len(modules), min(stages, len(modules))).round().astype(int))
     for stage, end in enumerate(tqdm(ends.tolist(), desc="randomisation", disable=not progress), start=1):
         for _, module in modules[done:end]:
-            _randomize(module, generator, drawn)
+            _randomize(module, generator, done_ids)
         done = end
-        found = _explained_at_all(lambda: explain(twin, original.target))
+        relevance = _explained_at_all(lambda: explain(twin, original.target))
         place = {"stage": stage, "randomized": end, "module": modules[end - 1][0]}
-        rows += [place | row for row in _similarities(reference, found)]
+        rows += [place | row for row in _similarities(reference, relevance)]
     table = pd.DataFrame(rows)
     return Randomization(table, *_verdict(table, method, threshold))
 
@@ -163,11 +163,11 @@ def _from_output(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module]]:
 
 
 @torch.no_grad()
-def _randomize(module: nn.Module, generator: torch.Generator, drawn: set[int]) -> None:
+def _randomize(module: nn.Module, generator: torch.Generator, done_ids: set[int]) -> None:
     for parameter in module.parameters(recurse=False):
-        if id(parameter) in drawn:  # shared with a module nearer to the output
+        if id(parameter) in done_ids:  # shared with a module nearer to the output
             continue
-        drawn.add(id(parameter))
+        done_ids.add(id(parameter))
         values = parameter.float()
         deviation = values.std(unbiased=False)
         # Drawn on the CPU, so that it is the same on every device.
@@ -180,10 +180,10 @@ def _explained_at_all(explain: Callable[[], Attribution]) -> Array | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = explain()
+            relevance = explain()
         except ModelError:
             return None
-    return None if found.reason is not None else _maps(found)
+    return None if relevance.reason is not None else _maps(relevance)
 
 
 def _maps(attribution: Attribution) -> Array:
@@ -191,9 +191,9 @@ def _maps(attribution: Attribution) -> Array:
     return maps
 
 
-def _similarities(reference: Array, found: Array | None) -> Iterator[Record]:
+def _similarities(reference: Array, randomized: Array | None) -> Iterator[Record]:
     for sample, before in enumerate(reference):
-        values = (np.nan,) * len(MEASURES) if found is None else _similarity(before, found[sample])
+        values = (np.nan,) * len(MEASURES) if randomized is None else _similarity(before, randomized[sample])
         for measure, value in zip(MEASURES, values, strict=True):
             yield {"sample": sample, "measure": measure, "value": value}
 

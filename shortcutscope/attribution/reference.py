@@ -75,12 +75,12 @@ class Reference(Method):
     dispensable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        known = reference_composites()
-        if self.composite not in known:
+        composites = reference_composites()
+        if self.composite not in composites:
             raise InputError(
-                f"zennit has no relevance composite {self.composite!r}; allowed are {', '.join(known)}"
+                f"zennit has no relevance composite {self.composite!r}; allowed are {', '.join(composites)}"
             )
-        takes = inspect.signature(known[self.composite]).parameters
+        takes = inspect.signature(composites[self.composite]).parameters
         for option in ("epsilon", "stabilizer", "gamma", "low", "high"):
             if getattr(self, option) is not None and option not in takes:
                 raise InputError(f"zennit's composite {self.composite!r} takes no {option}")
@@ -103,8 +103,8 @@ class Reference(Method):
         try:
             with self._applied(model, x) as canonized:
                 with torch.no_grad():
-                    found = explained.logits(canonized(x.clone()))
-                error = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+                    logits = explained.logits(canonized(x.clone()))
+                error = float((logits - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
                 real = _propagate(canonized, x, explained, None)
             with self._conserving()._applied(model, x, without_biases=True) as canonized:
                 conserving = _propagate(canonized, x, explained, None)
@@ -115,9 +115,9 @@ class Reference(Method):
         reasons = []
         if error > FORWARD_TOLERANCE * torch.finfo(expected.dtype).eps:
             reasons.append(f"the canonized model's scores differ from the model's by {error:.1e}")
-        kept = conserving.relevance.flatten(1).sum(1)
-        conservation = float(kept.abs().sum() / conserving.score.abs().sum().clamp_min(1e-30))
-        wrong = (kept - conserving.score).abs().sum() / conserving.score.abs().sum().clamp_min(1e-30)
+        sums = conserving.relevance.flatten(1).sum(1)
+        conservation = float(sums.abs().sum() / conserving.score.abs().sum().clamp_min(1e-30))
+        wrong = (sums - conserving.score).abs().sum() / conserving.score.abs().sum().clamp_min(1e-30)
         if wrong > CONSERVATION_TOLERANCE:
             reasons.append(
                 f"input relevance is {conservation:.3g} times the score once biases are zero, where it "

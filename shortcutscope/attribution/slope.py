@@ -117,8 +117,8 @@ def differentiate(
             score, target = explained.scores(result)
         require_gradient(score)
         # None where a relevance rule of the first layer gives nothing to the gradient.
-        (found,) = torch.autograd.grad(score.sum(), leaf, allow_unused=True)
-        gradient = torch.zeros_like(leaf) if found is None else found
+        (input_gradient,) = torch.autograd.grad(score.sum(), leaf, allow_unused=True)
+        gradient = torch.zeros_like(leaf) if input_gradient is None else input_gradient
         return Slope(full_precision(leaf.detach()), full_precision(gradient), score.detach(), target)
     arrived: list[tuple[Tensor, Tensor]] = []
 

@@ -109,11 +109,11 @@ def on_pixels(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _require_shape(layer: Layer, relevance: Tensor) -> None:
-    given = tuple(relevance.shape[1:])
+    shape = tuple(relevance.shape[1:])
     # A convolutional network also takes images of another size than the one its layers were found with.
     fixed = layer.layout in ("tokens", "vector")
     axis = channel_axis(layer.layout)
-    fits = given == layer.shape if fixed else len(given) == len(layer.shape)
+    fits = shape == layer.shape if fixed else len(shape) == len(layer.shape)
     if not fits or relevance.shape[axis] != layer.channels:
         raise InputError(
             f"relevance of shape {tuple(relevance.shape)} is no batch of layer {layer.name!r}, whose output "

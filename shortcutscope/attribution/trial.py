@@ -40,7 +40,7 @@ def propagate(
     model: nn.Module,
     x: Tensor,
     composite: Composite,
-    chosen: Tensor,
+    classes: Tensor,
     task: str,
     output: Output,
     *,
@@ -72,7 +72,7 @@ def propagate(
             with run:
                 result = model(leaf.view_as(leaf))
         logits = find_logits(result, output)
-        score, _ = select_target(logits, chosen, None, task)
+        score, _ = select_target(logits, classes, None, task)
         _require_seen(run, score)
         (gradient,) = torch.autograd.grad(score.sum(), leaf, allow_unused=True)
     relevance = run.input_relevance(leaf.detach(), gradient)

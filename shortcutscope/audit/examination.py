@@ -427,7 +427,7 @@ def _strongest(changes: Mapping[str, float]) -> float | None:
 def _extent_record(result: ExtentResult, aurocs: Mapping[str, float], rule: ExtentRule) -> dict[str, Any]:
     layers = {
         name: {
-            "statistic": cells.lit,
+            "statistic": cells.lit_share,
             "verdict": decide(cells, {}, aurocs[name], rule)[0],
             "cell_map": cells.auroc,
             "participation": _strongest(result.layer_participation.get(name, {})),
@@ -438,7 +438,7 @@ def _extent_record(result: ExtentResult, aurocs: Mapping[str, float], rule: Exte
     return {
         "verdict": result.verdict,
         "reason": result.reason,
-        "statistic": input_map.lit if input_map else None,
+        "statistic": input_map.lit_share if input_map else None,
         "interval": input_map.interval if input_map else None,
         "cell_map": input_map.auroc if input_map else None,
         "participation": dict(result.participation),

@@ -44,14 +44,14 @@ def thinned(calls: Sequence[Call]) -> list[Call]:
     """At most `MOST` of the calls, evenly spaced in depth."""
     if len(calls) <= MOST:
         return list(calls)
-    wanted = np.linspace(calls[0].leaves, calls[-1].leaves, THINNED)
-    kept: list[int] = []
-    for k, depth in enumerate(wanted):
-        low = kept[-1] + 1 if kept else 0
+    depths = np.linspace(calls[0].leaves, calls[-1].leaves, THINNED)
+    positions: list[int] = []
+    for k, depth in enumerate(depths):
+        low = positions[-1] + 1 if positions else 0
         high = len(calls) - (THINNED - k) + 1  # as many must be left as are still to be kept
-        kept.append(min(range(low, high), key=lambda i: abs(calls[i].leaves - depth)))
-    kept[-1] = len(calls) - 1
-    return [calls[i] for i in kept]
+        positions.append(min(range(low, high), key=lambda i: abs(calls[i].leaves - depth)))
+    positions[-1] = len(calls) - 1
+    return [calls[i] for i in positions]
 
 
 def block_calls(trace: Trace, channels: Mapping[Call, int]) -> list[Call]:
@@ -141,8 +141,8 @@ def _rows(call: Call) -> Iterator[list[Call]]:
         yield call.inner
     lists = [m for m in call.module.modules() if isinstance(m, nn.ModuleList | nn.Sequential)]
     for members in lists:
-        own = set(members)
-        if row := [inner for inner in call.inner if inner.module in own]:
+        inside = set(members)
+        if row := [inner for inner in call.inner if inner.module in inside]:
             yield row
     for inner in call.inner:
         if isinstance(inner.module, nn.Sequential):

@@ -24,11 +24,11 @@ def copied(model: Module, memo: dict[int, Any] | None = None) -> Module:
     memo
         What stands for what, as of `copy.deepcopy`.
     """
-    known = dict(memo or {})
+    memory = dict(memo or {})
     for module in model.modules():
         for value in _computed(vars(module)):
-            known.setdefault(id(value), value.detach().clone())
-    return copy.deepcopy(model, known)
+            memory.setdefault(id(value), value.detach().clone())
+    return copy.deepcopy(model, memory)
 
 
 def _computed(content: Any) -> Iterator[Tensor]:

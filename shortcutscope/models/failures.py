@@ -96,33 +96,33 @@ def _failure(model: nn.Module, error: Exception) -> _Failure | None:
         if called or frame.f_globals.get("__name__") == "torch.autograd":
             if _is_ours(frames[index:]):
                 return None
-            given = names.get("args", tuple(v for k, v in names.items() if k != "self"))
-            return _Failure(tuple(given) if called else None)
+            arguments = names.get("args", tuple(v for k, v in names.items() if k != "self"))
+            return _Failure(tuple(arguments) if called else None)
     return _Failure(None) if isinstance(error, torch.OutOfMemoryError) else None
 
 
 def _is_ours(frames: list[FrameType]) -> bool:
     """Whether a hook of this package failed within the model's call: a defect of the package."""
-    own = [f for f in frames if not str(f.f_globals.get("__name__", "")).startswith("torch.")]
-    if not own or not str(own[-1].f_globals.get("__name__", "")).startswith("shortcutscope."):
+    user_frames = [f for f in frames if not str(f.f_globals.get("__name__", "")).startswith("torch.")]
+    if not user_frames or not str(user_frames[-1].f_globals.get("__name__", "")).startswith("shortcutscope."):
         return False
-    return not isinstance(own[-1].f_locals.get("self"), nn.Module)
+    return not isinstance(user_frames[-1].f_locals.get("self"), nn.Module)
 
 
 def _explained(model: nn.Module, error: Exception, failure: _Failure) -> ShortcutscopeError:
     images = failure.images
-    given = "" if images is None else f" on a batch of {_described(images)}"
+    batch = "" if images is None else f" on a batch of {_described(images)}"
     text = f"{type(error).__name__}: {first_line(error)}"
     if isinstance(error, torch.OutOfMemoryError) or any(s in str(error).lower() for s in _NO_MEMORY):
         return InputError(
-            f"the model runs out of memory{given}; choose a smaller batch (--batch-size, batch_size=), "
+            f"the model runs out of memory{batch}; choose a smaller batch (--batch-size, batch_size=), "
             "smaller images, or another device"
         )
     channels = _CHANNELS.search(str(error))
     if channels and images is not None and int(channels[2]) == images.shape[1]:
         return InputError(_wrong_channels(model, int(channels[2]), int(channels[1])))
     what = "the model's backward pass fails" if failure.arguments is None else "the model fails"
-    return ModelError(f"{what}{given}: {text}. {_mend(model, error, images)}")
+    return ModelError(f"{what}{batch}: {text}. {_mend(model, error, images)}")
 
 
 def _described(images: Tensor) -> str:
@@ -134,13 +134,13 @@ def _described(images: Tensor) -> str:
     return text
 
 
-def _wrong_channels(model: nn.Module, given: int, taken: int) -> str:
-    convolutions = (n for n, m in model.named_modules() if getattr(m, "in_channels", None) == taken)
+def _wrong_channels(model: nn.Module, n_given: int, n_taken: int) -> str:
+    convolutions = (n for n, m in model.named_modules() if getattr(m, "in_channels", None) == n_taken)
     where = next((f" {name!r}" for name in convolutions if name), "")
-    mode = {1: " (--mode L, mode='L')", 3: " (--mode RGB, mode='RGB')"}.get(taken, "")
+    mode = {1: " (--mode L, mode='L')", 3: " (--mode RGB, mode='RGB')"}.get(n_taken, "")
     return (
-        f"the images have {given} channel(s), but the model's first convolution{where} takes {taken}: read "
-        f"the images in another mode{mode}, or build the model for {given} input channel(s)"
+        f"the images have {n_given} channel(s), but the model's first convolution{where} takes {n_taken}: "
+        f"read the images in another mode{mode}, or build the model for {n_given} input channel(s)"
     )
 
 

@@ -160,33 +160,33 @@ def choose_layers(
     output: Output = None,
 ) -> LayerChoiceMade:
     """As `find_layers`, and say what was left out."""
-    traced = trace(model, example, output)
+    run = trace(model, example, output)
     overrides = layouts or {}
     _require_known(overrides, dict(model.named_modules(remove_duplicate=False)), "layouts")
-    read = detect_layouts(traced, overrides)
-    usable = [call for call in traced.once() if call in read and call.influences]
-    chosen = _choose(model, traced, read, usable, layers)
-    if not chosen:
+    detected = detect_layouts(run, overrides)
+    usable = [call for call in run.once() if call in detected and call.influences]
+    calls = _choose(model, run, detected, usable, layers)
+    if not calls:
         raise ModelError(
             f"no layer found for layers={layers!r}; name the modules, or use layers='all' "
             f"({', '.join(repr(call.name) for call in usable[:5]) or 'of which there is none'})"
         )
-    note, found = None, len(chosen)
+    note, n_blocks = None, len(calls)
     if layers == "blocks":
-        chosen = thinned(chosen)
-        if len(chosen) < found:
-            note = f"{len(chosen)} of {found} blocks, evenly spaced in depth; name others with layers"
-    layouts_of = placed_tokens(model, traced, read, chosen, list(overrides))
-    return LayerChoiceMade(tuple(_layer(call, layouts_of[call], traced) for call in chosen), note)
+        calls = thinned(calls)
+        if len(calls) < n_blocks:
+            note = f"{len(calls)} of {n_blocks} blocks, evenly spaced in depth; name others with layers"
+    layouts_of = placed_tokens(model, run, detected, calls, list(overrides))
+    return LayerChoiceMade(tuple(_layer(call, layouts_of[call], run) for call in calls), note)
 
 
-def _layer(call: Call, layout: Layout, traced: Trace) -> Layer:
+def _layer(call: Call, layout: Layout, run: Trace) -> Layer:
     return Layer(
         name=call.name,
         kind=call.kind,
         layout=layout.name,
         shape=call.shape,
-        depth=call.leaves / traced.root.leaves,
+        depth=call.leaves / run.root.leaves,
         prefix_tokens=layout.prefix_tokens,
         grid=layout.grid,
         output=call.path,
@@ -200,30 +200,30 @@ def _channels(shape: tuple[int, ...], layout: LayoutName) -> int:
 
 
 def _choose(
-    model: nn.Module, traced: Trace, read: Mapping[Call, Layout], usable: list[Call], layers: LayerChoice
+    model: nn.Module, run: Trace, detected: Mapping[Call, Layout], usable: list[Call], layers: LayerChoice
 ) -> list[Call]:
     if isinstance(layers, str) and layers == "blocks":
         candidates = set(usable)
-        channels = {call: _channels(call.shape, layout.name) for call, layout in read.items()}
-        return [call for call in block_calls(traced, channels) if call in candidates]
+        channels = {call: _channels(call.shape, layout.name) for call, layout in detected.items()}
+        return [call for call in block_calls(run, channels) if call in candidates]
     if isinstance(layers, str) and layers == "all":
         return usable
     if callable(layers):
         return [call for call in usable if layers(call.name, call.module)]
-    wanted = [layers] if isinstance(layers, str) else list(layers)
-    if not wanted or not all(isinstance(name, str) for name in wanted):
+    names = [layers] if isinstance(layers, str) else list(layers)
+    if not names or not all(isinstance(name, str) for name in names):
         raise InputError(
             f"layers is {layers!r}; allowed are 'blocks', 'all', names, patterns such as 'layer3.*', or a "
             "function of (name, module)"
         )
-    named = dict(model.named_modules(remove_duplicate=False))
+    by_name = dict(model.named_modules(remove_duplicate=False))
     modules: set[nn.Module] = set()
-    for name in wanted:
+    for name in names:
         if _is_pattern(name):
-            modules |= _matching(name, usable, named)
+            modules |= _matching(name, usable, by_name)
         else:
-            _require_known([name], named, "layers")
-            modules.add(_usable_module(name, named[name], traced, usable))
+            _require_known([name], by_name, "layers")
+            modules.add(_usable_module(name, by_name[name], run, usable))
     return [call for call in usable if call.module in modules]
 
 
@@ -231,40 +231,40 @@ def _is_pattern(name: str) -> bool:
     return any(character in name for character in "*?")
 
 
-def _matching(pattern: str, usable: list[Call], named: Mapping[str, nn.Module]) -> set[nn.Module]:
+def _matching(pattern: str, usable: list[Call], by_name: Mapping[str, nn.Module]) -> set[nn.Module]:
     wildcards = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
     parts = re.split(r"(\*\*|\*|\?)", pattern)
     expression = re.compile("".join(wildcards.get(part) or re.escape(part) for part in parts))
-    found = {call.module for call in usable if expression.fullmatch(call.name)}
-    if not found:
+    modules = {call.module for call in usable if expression.fullmatch(call.name)}
+    if not modules:
         raise InputError(
             f"layers pattern {pattern!r} matches no module that runs once and gives a floating-point tensor; "
-            f"'*' stops at a dot, '**' does not. Modules at the top: {', '.join(_top(named))}"
+            f"'*' stops at a dot, '**' does not. Modules at the top: {', '.join(_top(by_name))}"
         )
-    return found
+    return modules
 
 
-def _top(named: Mapping[str, nn.Module]) -> list[str]:
-    return [name for name in named if name and "." not in name][:12]
+def _top(by_name: Mapping[str, nn.Module]) -> list[str]:
+    return [name for name in by_name if name and "." not in name][:12]
 
 
-def _require_known(names: Iterable[str], named: Mapping[str, nn.Module], option: str) -> None:
+def _require_known(names: Iterable[str], by_name: Mapping[str, nn.Module], option: str) -> None:
     for name in names:
-        if name and name in named:
+        if name and name in by_name:
             continue
-        close = difflib.get_close_matches(name, [n for n in named if n], n=4, cutoff=0.5)
+        close = difflib.get_close_matches(name, [n for n in by_name if n], n=4, cutoff=0.5)
         hint = (
             f"did you mean {' or '.join(map(repr, close))}?"
             if close
-            else f"modules: {', '.join(_top(named))}"
+            else f"modules: {', '.join(_top(by_name))}"
         )
         raise InputError(f"{option} names {name!r}, which is no module of the model; {hint}")
 
 
-def _usable_module(name: str, module: nn.Module, traced: Trace, usable: list[Call]) -> nn.Module:
+def _usable_module(name: str, module: nn.Module, run: Trace, usable: list[Call]) -> nn.Module:
     if any(call.module is module for call in usable):
         return module
-    calls = traced.of(module)
+    calls = run.of(module)
     if not calls:
         raise ModelError(
             f"layer {name!r} never runs when the model scores a batch (a container whose parts are called "
@@ -273,7 +273,7 @@ def _usable_module(name: str, module: nn.Module, traced: Trace, usable: list[Cal
     if len(calls) > 1:
         raise ModelError(
             f"layer {name!r} runs {len(calls)} times in one forward pass, so its output is not one tensor; "
-            + _around(calls, traced, usable)
+            + _around(calls, run, usable)
         )
     if calls[0].influences and calls[0].tensor is not None and 1 <= len(calls[0].shape) <= 4:
         raise ModelError(
@@ -291,19 +291,17 @@ def _usable_module(name: str, module: nn.Module, traced: Trace, usable: list[Cal
     )
 
 
-def _around(calls: list[Call], traced: Trace, usable: list[Call]) -> str:
+def _around(calls: list[Call], run: Trace, usable: list[Call]) -> str:
     """What to name instead of a reused module: the module around each run, else the one before it."""
     enclosing: list[str] = []
     before: list[str] = []
     for call in calls:
         around = [c.name for c in usable if call in c.descendants()]
         enclosing += around[:1]  # the innermost finishes first
-        earlier = [c.name for c in usable if traced.calls.index(c) < traced.calls.index(call)]
+        earlier = [c.name for c in usable if run.calls.index(c) < run.calls.index(call)]
         before += earlier[-1:]
     names, what = (enclosing, "around") if len(enclosing) == len(calls) else (before, "before")
-    listed = ", ".join(dict.fromkeys(map(repr, names)))
+    text = ", ".join(dict.fromkeys(map(repr, names)))
     return (
-        f"name the modules {what} its runs instead: {listed}"
-        if listed
-        else "give each use a module of its own"
+        f"name the modules {what} its runs instead: {text}" if text else "give each use a module of its own"
     )

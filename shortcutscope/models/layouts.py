@@ -171,10 +171,10 @@ class _Detector:
             axis = _input_axis(later)
             if axis is None:
                 continue
-            taken = tuple(later.inputs[0].shape[1:])
+            shape = tuple(later.inputs[0].shape[1:])
             # Tokens may have been added in between.
-            alike = taken == call.shape or (len(taken) == len(call.shape) == 2 and axis == -1)
-            return axis if alike and taken[-1] == call.shape[-1] else None
+            alike = shape == call.shape or (len(shape) == len(call.shape) == 2 and axis == -1)
+            return axis if alike and shape[-1] == call.shape[-1] else None
         return None
 
     def _by_grid(self, call: Call) -> int | None:
@@ -263,7 +263,7 @@ def _declared_prefix(trace: Trace) -> int | None:
 
 
 def _token_grid(
-    n_tokens: int, map_grid: tuple[int, ...], declared: int | None, given: int | None
+    n_tokens: int, map_grid: tuple[int, ...], declared: int | None, n_prefix: int | None
 ) -> tuple[int, tuple[int, ...]]:
     """The number of prefix tokens and the grid of the others.
 
@@ -276,8 +276,8 @@ def _token_grid(
     declared, given
         Prefix tokens as the model and as the user says.
     """
-    if given is not None:
-        return given, _grid_of(n_tokens - given, map_grid) or (n_tokens - given,)
+    if n_prefix is not None:
+        return n_prefix, _grid_of(n_tokens - n_prefix, map_grid) or (n_tokens - n_prefix,)
     surplus = n_tokens - math.prod(map_grid)
     if 0 <= surplus <= _MAX_PREFIX and math.prod(map_grid) > 1:
         return surplus, map_grid
@@ -302,9 +302,9 @@ def _grid_of(count: int, like: tuple[int, ...]) -> tuple[int, ...]:
 
 def _parse_override(call: Call, text: str) -> tuple[LayoutName, tuple[int, ...] | None]:
     """The layout's name, and which tokens belong to no position, where that is said."""
-    name, given, told = re.fullmatch(r"([^:@]*)([:@]?)(.*)", text).groups()  # type: ignore[union-attr]
-    pattern = {"": "", ":": r"\d+", "@": r"-?\d+(,-?\d+)*"}[given]
-    if name not in LAYOUTS or (given and name != "tokens") or not re.fullmatch(pattern, told):
+    name, sign, count = re.fullmatch(r"([^:@]*)([:@]?)(.*)", text).groups()  # type: ignore[union-attr]
+    pattern = {"": "", ":": r"\d+", "@": r"-?\d+(,-?\d+)*"}[sign]
+    if name not in LAYOUTS or (sign and name != "tokens") or not re.fullmatch(pattern, count):
         raise InputError(
             f"layout {text!r} of layer {call.name!r} is unknown; allowed are {', '.join(LAYOUTS)}, "
             "'tokens:p' with p prefix tokens, and 'tokens@i,j' with the places of tokens without a position"
@@ -315,10 +315,10 @@ def _parse_override(call: Call, text: str) -> tuple[LayoutName, tuple[int, ...] 
             f"layout {text!r} does not fit layer {call.name!r}, whose output is {call.shape} per sample; "
             f"allowed are {', '.join(fitting)}"
         )
-    if not given:
+    if not sign:
         return cast(LayoutName, name), None
     n = call.shape[0]
-    extra = list(range(int(told))) if given == ":" else [int(place) for place in told.split(",")]
+    extra = list(range(int(count))) if sign == ":" else [int(place) for place in count.split(",")]
     places = sorted({place % n for place in extra if -n <= place < n})
     if len(places) != len(extra) or len(places) == n:
         raise InputError(

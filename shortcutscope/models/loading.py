@@ -91,19 +91,19 @@ def load_model(
                 f"weights_key={weights_key!r} chooses within a checkpoint file, and weights={weights!r} is "
                 "no such file"
             )
-        made = _build(factory, spec, kwargs).eval()
+        network = _build(factory, spec, kwargs).eval()
         if weights is None and _publishes(source) and not _asks_for_weights(kwargs):
-            _RANDOM[made] = _writes(made)
-        return made
-    read = read_checkpoint(weights, trust=trust)  # before the model is built: cheaper to refuse
+            _RANDOM[network] = _writes(network)
+        return network
+    contents = read_checkpoint(weights, trust=trust)  # before the model is built: cheaper to refuse
     model = _build(factory, spec, kwargs)
-    chosen = fitting(model, read, weights_key)
-    found = class_count_in(chosen.state, model) if num_classes is None and _takes_classes(factory) else None
-    if found is not None:
-        model = _build(factory, spec, {**kwargs, "num_classes": found})
-        _log.info("%s: the checkpoint has %d classes", spec, found)
-    copy_into(model, chosen)
-    report = _reports[model] = chosen.report
+    fit = fitting(model, contents, weights_key)
+    n_classes = class_count_in(fit.state, model) if num_classes is None and _takes_classes(factory) else None
+    if n_classes is not None:
+        model = _build(factory, spec, {**kwargs, "num_classes": n_classes})
+        _log.info("%s: the checkpoint has %d classes", spec, n_classes)
+    copy_into(model, fit)
+    report = _reports[model] = fit.report
     _log.log(
         logging.WARNING if report.beside and weights_key is None else logging.INFO, "%s: %s", weights, report
     )
@@ -158,13 +158,13 @@ def _factory(source: str, name: str, spec: str) -> Factory:
     if source in SOURCES:
         return SOURCES[source].factory(name)
     module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
-    found = getattr(module, name, None)
-    if isinstance(found, nn.Module):
-        return lambda: found
-    if not callable(found):
+    factory = getattr(module, name, None)
+    if isinstance(factory, nn.Module):
+        return lambda: factory
+    if not callable(factory):
         public = [n for n in vars(module) if not n.startswith("_") and callable(getattr(module, n))]
         raise InputError(f"{spec}: {source} has no factory {name!r}{suggestion(name, public)}")
-    return found  # type: ignore[no-any-return]
+    return factory  # type: ignore[no-any-return]
 
 
 def _import_module(name: str) -> ModuleType:
@@ -220,8 +220,8 @@ def _build(factory: Factory, spec: str, kwargs: Record) -> nn.Module:
         with _own_generator():
             model = factory(**kwargs)
     except Exception as error:  # the user's own code: anything may be raised
-        given = ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) or "no arguments"
-        raise InputError(f"{spec} called with {given} fails: {type(error).__name__}: {error}") from error
+        arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) or "no arguments"
+        raise InputError(f"{spec} called with {arguments} fails: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{spec} returned a {type(model).__name__}; a factory returns a torch.nn.Module")
     return model

@@ -109,10 +109,10 @@ def _reason_against(model: nn.Module, images: Tensor, layout: torch.memory_forma
         try:
             model.to(memory_format=layout)
             with torch.random.fork_rng(devices):
-                found = _run(model, images.contiguous(memory_format=layout))
+                scores = _run(model, images.contiguous(memory_format=layout))
         except Exception as error:  # whatever it is, the network runs without the format
             return f"fails: {first_line(error)}"
-    for one, other in zip(expected, found, strict=True):
+    for one, other in zip(expected, scores, strict=True):
         limit = TOLERANCE.get(one.dtype, DEFAULT_TOLERANCE) * one.abs().amax().clamp_min(1e-6)
         if one.shape != other.shape or bool(((one - other).abs() > limit).any()):
             return "gives other scores"

@@ -45,18 +45,18 @@ def find_scores(output: Any, key: str | int | None = None) -> Tensor:
     ModelError
         No scores are found, several parts can be them, or they have more than two dimensions.
     """
-    found = _by_key(output, key) if key is not None else _by_rule(output)
-    if found.dim() == 1:
-        return found.unsqueeze(1)
-    if _can_be_scores(found):
-        return found.flatten(1)
-    if found.dim() == 0:
+    part = _by_key(output, key) if key is not None else _by_rule(output)
+    if part.dim() == 1:
+        return part.unsqueeze(1)
+    if _can_be_scores(part):
+        return part.flatten(1)
+    if part.dim() == 0:
         raise ModelError(
             "the model returns a single number without a dimension of samples (a squeeze() that also drops "
             "the batch, or a loss); write squeeze(1), so that a batch of one image has one row"
         )
     raise ModelError(
-        f"the model returns scores of shape {tuple(found.shape)}; a classifier returns (N,) or (N, K): "
+        f"the model returns scores of shape {tuple(part.shape)}; a classifier returns (N,) or (N, K): "
         "wrap the model so that it reduces its output to one score per class, or name the right part of "
         "its output with output=... (--output)"
     )
@@ -136,9 +136,9 @@ def replace(output: Any, path: Path, tensor: Tensor) -> Any:
 
 def _by_key(output: Any, key: str | int) -> Tensor:
     parts = dict(entries(output))
-    found = parts[key] if key in parts else getattr(output, str(key), None)
-    if isinstance(found, Tensor) and found.is_floating_point():
-        return found
+    part = parts[key] if key in parts else getattr(output, str(key), None)
+    if isinstance(part, Tensor) and part.is_floating_point():
+        return part
     allowed = _listed(_float_parts(output)) or "none: the model returns a single tensor"
     raise InputError(
         f"output={key!r} is not a floating-point tensor in what the model returns; allowed: {allowed}"
@@ -154,9 +154,9 @@ def _by_rule(output: Any) -> Tensor:
         )
     parts = _float_parts(output)
     for name in SCORE_NAMES:
-        named = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-        if isinstance(named, Tensor):
-            return named
+        value = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(value, Tensor):
+            return value
     candidates = parts
     if isinstance(output, tuple | list):  # of parts with names of their own, none is passed over
         candidates = {key: part for key, part in parts.items() if _can_be_scores(part)} or parts

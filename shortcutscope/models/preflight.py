@@ -93,11 +93,11 @@ def preflight(
         scores, kind, coarse = _all_scores(model, images, head, batch_size)
         _require_own_scores(model, images, scores, head, coarse)
         finite = torch.isfinite(scores).all(1)
-        known, assumed = _settled(model, head, scores[finite], kind, labels, classes)
-        if known.link in ("sigmoid", "softmax"):
-            _require_order(scores[finite], known)
+        settled, assumed = _settled(model, head, scores[finite], kind, labels, classes)
+        if settled.link in ("sigmoid", "softmax"):
+            _require_order(scores[finite], settled)
         _require_variety(scores[finite], images[finite])
-        return Preflight(known, assumed, _why_no_gradient(model, images[:AGAIN], known))
+        return Preflight(settled, assumed, _why_no_gradient(model, images[:AGAIN], settled))
 
 
 def _mixed(images: Tensor, autocast: torch.dtype | None) -> torch.autocast:
@@ -201,11 +201,11 @@ def _settled(
         )
     if head.names is None and names is not None and len(names) == n:
         head = replace(head, names=names)
-    link, said = _link(head, scores, kind)
-    known = replace(head, link=link, outputs=n)
-    known, told = tie(known, link, several=several, labels=labels, classes=classes)
-    resolve_task(scores, known.task)  # refuses a task that so many scores cannot have
-    return known, (*said, *told)
+    link, link_note = _link(head, scores, kind)
+    settled = replace(head, link=link, outputs=n)
+    settled, tie_notes = tie(settled, link, several=several, labels=labels, classes=classes)
+    resolve_task(scores, settled.task)  # refuses a task that so many scores cannot have
+    return settled, (*link_note, *tie_notes)
 
 
 def _link(head: Head, scores: Tensor, kind: Kind | None) -> tuple[Any, tuple[str, ...]]:
@@ -255,17 +255,17 @@ def _link(head: Head, scores: Tensor, kind: Kind | None) -> tuple[Any, tuple[str
 def _require_order(scores: Tensor, head: Head) -> None:
     """Refuse probabilities of which so many are exactly 0 or 1 that samples cannot be told apart."""
     index = head.index
-    own = scores if index is None or head.link == "softmax" else scores[:, index : index + 1]
-    lost = own == 0
+    column = scores if index is None or head.link == "softmax" else scores[:, index : index + 1]
+    lost = column == 0
     if head.link == "sigmoid":
-        lost = lost | (own == 1)
-    share = float(lost.any(1).float().mean()) if len(own) else 0.0
+        lost = lost | (column == 1)
+    share = float(lost.any(1).float().mean()) if len(column) else 0.0
     if share > SATURATED:
-        hard = bool(((own == 0) | (own == 1)).all())
+        hard = bool(((column == 0) | (column == 1)).all())
         what = "decisions, 0 or 1, and no scores" if hard else "probabilities that are exactly 0 or 1"
         raise ModelError(
-            f"for {share:.0%} of {len(own)} images the model returns {what}: which of them it is surer of is "
-            "lost; remove the last layer, so that it returns logits"
+            f"for {share:.0%} of {len(column)} images the model returns {what}: which of them it is surer of "
+            "is lost; remove the last layer, so that it returns logits"
         )
 
 
@@ -290,8 +290,8 @@ def _why_no_gradient(model: nn.Module, images: Tensor, head: Head) -> str | None
     with torch.inference_mode(False), torch.enable_grad():
         logits = head.read(model(leaf.clone()))
         task = "multilabel" if head.task == "multilabel" and logits.shape[1] > 1 else "auto"
-        chosen = predicted_class(logits.detach(), task)
-        score = select_target(logits, chosen, None, task)[0]
+        classes = predicted_class(logits.detach(), task)
+        score = select_target(logits, classes, None, task)[0]
         if not score.requires_grad:
             return (
                 "the scores have no gradient with respect to the image (a part of the model runs under "

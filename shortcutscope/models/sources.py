@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from shortcutscope.errors import InputError
 from shortcutscope.registry import Entry, Registry
+from shortcutscope.types import JSON
 
 Factory = Callable[..., Any]
 
@@ -29,21 +30,21 @@ class ModelSource:
     """
 
     factory: Callable[[str], Factory]
-    published: Callable[[str], Mapping[str, Any] | None] | None = None
+    published: Callable[[str], JSON | None] | None = None
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, names: Iterable[str]) -> str:
     """What was meant, as the end of an error's text; empty where nothing is like it."""
-    close = difflib.get_close_matches(name, list(known), n=4)
+    close = difflib.get_close_matches(name, list(names), n=4)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _torchvision(name: str) -> Factory:
     from torchvision import models
 
-    known = models.list_models()
-    if name not in known:
-        raise InputError(f"torchvision has no model {name!r}{suggestion(name, known)}")
+    names = models.list_models()
+    if name not in names:
+        raise InputError(f"torchvision has no model {name!r}{suggestion(name, names)}")
     return models.get_model_builder(name)  # type: ignore[no-any-return]
 
 

@@ -25,7 +25,11 @@ Respond = Callable[[Sequence[int]], list[int]]
 
 
 def placed_tokens(
-    model: nn.Module, trace: Trace, read: Mapping[Call, Layout], chosen: Sequence[Call], told: Sequence[str]
+    model: nn.Module,
+    trace: Trace,
+    detected: Mapping[Call, Layout],
+    calls: Sequence[Call],
+    overrides: Sequence[str],
 ) -> dict[Call, Layout]:
     """The chosen calls' layouts, those of tokens as their patches show.
 
@@ -46,14 +50,14 @@ def placed_tokens(
         Tokens that follow no grid by rows are left as a row of all of them.
     """
     first: dict[tuple[int, tuple[int, ...]], Call] = {}
-    for call, layout in read.items():
-        if _has_grid(call, layout, trace) and call.name not in told:
+    for call, layout in detected.items():
+        if _has_grid(call, layout, trace) and call.name not in overrides:
             first.setdefault((call.shape[0], layout.grid), call)
     answers: dict[tuple[int, tuple[int, ...]], tuple[int, ...] | None] = {}
     layouts = {}
-    for call in chosen:
-        layout = read[call]
-        if _has_grid(call, layout, trace) and call.name not in told:
+    for call in calls:
+        layout = detected[call]
+        if _has_grid(call, layout, trace) and call.name not in overrides:
             key = (call.shape[0], layout.grid)
             if key not in answers:
                 probe = _Probe(model, trace.image[:1], first[key], layout.grid)
@@ -80,19 +84,19 @@ def extra_tokens(respond: Respond, n_tokens: int, n_patches: int) -> tuple[int, 
     """
     extra = n_tokens - n_patches
     last = n_patches - 1
-    asked = sorted({0, min(1, last), n_patches // 3, n_patches // 2, 2 * n_patches // 3, last})
-    shift = {p: token - p for p, token in zip(asked, respond(asked), strict=True)}
+    patches = sorted({0, min(1, last), n_patches // 3, n_patches // 2, 2 * n_patches // 3, last})
+    shift = {p: token - p for p, token in zip(patches, respond(patches), strict=True)}
     # What a deep layer answers may be wrong now and then; in another order it is wrong nearly everywhere.
-    known = {p: s for p, s in shift.items() if 0 <= s <= extra}
-    if 0 not in known or last not in known or 2 * len(known) <= len(asked):
+    offsets = {p: s for p, s in shift.items() if 0 <= s <= extra}
+    if 0 not in offsets or last not in offsets or 2 * len(offsets) <= len(patches):
         return None
-    while gaps := [(p, q) for p, q in pairwise(sorted(known)) if known[p] != known[q] and q > p + 1]:
+    while gaps := [(p, q) for p, q in pairwise(sorted(offsets)) if offsets[p] != offsets[q] and q > p + 1]:
         middles = [(p + q) // 2 for p, q in gaps]
         for (p, q), middle, token in zip(gaps, middles, respond(middles), strict=True):
-            if not known[p] <= token - middle <= known[q]:
+            if not offsets[p] <= token - middle <= offsets[q]:
                 return None
-            known[middle] = token - middle
-    steps = sorted(known.items())
+            offsets[middle] = token - middle
+    steps = sorted(offsets.items())
     if any(one > other for (_, one), (_, other) in pairwise(steps)):
         return None
     places: set[int] = set()
@@ -124,31 +128,31 @@ class _Probe:
 
     def brightest(self, patches: Sequence[int]) -> list[int]:
         """The token that changes most for each patch."""
-        lit = [self._lit(patch) for patch in patches]
-        tokens = self._tokens(torch.cat([self.image, *lit]))
+        inputs = [self._lit(patch) for patch in patches]
+        tokens = self._tokens(torch.cat([self.image, *inputs]))
         change = (tokens[1:] - tokens[:1]).float().square().sum(-1)
         return [int(one) for one in change.argmax(1)]
 
     def _lit(self, patch: int) -> Tensor:
         size = self.image.shape[2:]
-        lit, rest, part = self.image.clone(), patch, []
+        image, rest, part = self.image.clone(), patch, []
         for n, width in reversed(list(zip(self.grid, size, strict=True))):
             rest, index = divmod(rest, n)
             part.append(slice(index * width // n, max((index + 1) * width // n, index * width // n + 1)))
         region = (slice(None), slice(None), *reversed(part))
-        noise = torch.rand(lit[region].shape, generator=torch.Generator().manual_seed(patch))
+        noise = torch.rand(image[region].shape, generator=torch.Generator().manual_seed(patch))
         # Of the image's own range and more, so that it differs from whatever is there.
         low, high = float(self.image.min()), float(self.image.max())
-        lit[region] = (low + (2 * noise - 0.5) * max(high - low, 1.0)).to(lit)
-        return lit
+        image[region] = (low + (2 * noise - 0.5) * max(high - low, 1.0)).to(image)
+        return image
 
     def _tokens(self, images: Tensor) -> Tensor:
-        seen: list[Tensor] = []
+        tokens: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: object, result: object) -> None:
-            seen.append(pick(result, self.call.path).detach().clone())
+            tokens.append(pick(result, self.call.path).detach().clone())
 
         with torch.no_grad(), frozen(self.model):
             self.call.module.register_forward_hook(keep)
             self.model(images.clone())
-        return seen[-1]
+        return tokens[-1]

@@ -162,9 +162,9 @@ def plant(
     labels = table.frame["label"].to_numpy()
     carries = np.zeros(len(table), np.int64)
     for label, share in shares.items():
-        own = np.flatnonzero(labels == label)
-        order = generator_for("carriers", f"{column} {label}", seed).permutation(own)
-        carries[order[: round(share * len(own))]] = 1
+        class_rows = np.flatnonzero(labels == label)
+        order = generator_for("carriers", f"{column} {label}", seed).permutation(class_rows)
+        carries[order[: round(share * len(class_rows))]] = 1
     planting = Planting(column, artifact, seed, _carriers(table, carries))
     # Volumes, small images and a wrong value range should fail here, not in the middle of a training.
     first = as_array(table.source.read(int(table.rows[0])))
@@ -189,9 +189,9 @@ def clean_twin(table: ImageTable, column: str | None = None) -> ImageTable:
         When nothing, or nothing under that name, was planted.
     """
     removed = [p.column for p in _planted(table, column)]
-    kept = tuple(p for p in _plantings(table) if p.column not in removed)
+    remaining = tuple(p for p in _plantings(table) if p.column not in removed)
     zeros = {name: np.zeros(len(table), np.int64) for name in removed}
-    return _with_plantings(table, kept).with_columns(**zeros)
+    return _with_plantings(table, remaining).with_columns(**zeros)
 
 
 def everywhere(table: ImageTable, column: str) -> ImageTable:
@@ -202,10 +202,10 @@ def everywhere(table: ImageTable, column: str) -> ImageTable:
     InputError
         When nothing was planted under that name.
     """
-    (planted,) = _planted(table, column)
+    (planting,) = _planted(table, column)
     ones = np.ones(len(table), np.int64)
-    full = replace(planted, carriers=_carriers(table, ones))
-    plantings = tuple(full if p is planted else p for p in _plantings(table))
+    full = replace(planting, carriers=_carriers(table, ones))
+    plantings = tuple(full if p is planting else p for p in _plantings(table))
     return _with_plantings(table, plantings).with_columns(**{column: ones})
 
 
@@ -226,11 +226,11 @@ def artifact_mask(table: ImageTable, i: int, column: str | None = None) -> Tenso
     InputError
         When nothing, or nothing under that name, was planted.
     """
-    wanted = {p.column for p in _planted(table, column)}
+    columns = {p.column for p in _planted(table, column)}
     source = table.source
     assert isinstance(source, PlantedSource)
     _, masks = source.read_layers(int(table.rows[i]))
-    return torch.from_numpy(np.logical_or.reduce([masks[name] for name in sorted(wanted)]))
+    return torch.from_numpy(np.logical_or.reduce([masks[name] for name in sorted(columns)]))
 
 
 def triad(
@@ -263,11 +263,11 @@ def triad(
     _shares(table, correlation, {}, positive)
     labels = [int(label) for label in np.unique(table.frame["label"])]
     inverted = {label: 1 - correlation if label == positive else correlation for label in labels}
-    planted = partial(plant, table, artifact, positive=positive, column=column, seed=seed)
+    with_artifact = partial(plant, table, artifact, positive=positive, column=column, seed=seed)
     return {
-        "correlated": planted(correlation=correlation),
-        "balanced": planted(correlation=0.5),
-        "inverted": planted(prevalence=inverted),
+        "correlated": with_artifact(correlation=correlation),
+        "balanced": with_artifact(correlation=0.5),
+        "inverted": with_artifact(prevalence=inverted),
     }
 
 
@@ -292,10 +292,11 @@ def _shares(
 def _assert_same_kind(artifact: Artifact, image: Array) -> None:
     """Refuse an image (C, H, W) for an artifact of signals and a signal (C, L) for one of images."""
     if artifact.dims + 1 != image.ndim and image.ndim in (2, 3):
-        meant, there = ("signals", "images") if artifact.dims == 1 else ("images", "signals")
+        expected, actual = ("signals", "images") if artifact.dims == 1 else ("images", "signals")
         raise InputError(
-            f"{artifact.name!r} is an artifact of {meant}, but the table has {there} of shape {image.shape}; "
-            f"take an artifact of {there}, or make the table of {meant} (dims={artifact.dims})"
+            f"{artifact.name!r} is an artifact of {expected}, but the table has {actual} of shape "
+            f"{image.shape}; take an artifact of {actual}, or make the table of {expected} "
+            f"(dims={artifact.dims})"
         )
 
 
@@ -320,15 +321,15 @@ def _plantings(table: ImageTable) -> tuple[Planting, ...]:
 
 def _planted(table: ImageTable, column: str | None) -> tuple[Planting, ...]:
     """The plantings meant by `column`."""
-    there = _plantings(table)
-    found = tuple(p for p in there if column in (None, p.column))
-    if not found:
-        names = ", ".join(repr(p.column) for p in there) or "none"
+    plantings = _plantings(table)
+    matches = tuple(p for p in plantings if column in (None, p.column))
+    if not matches:
+        names = ", ".join(repr(p.column) for p in plantings) or "none"
         raise InputError(
             f"no artifact is planted{f' as {column!r}' if column else ''} in the table; planted: {names}. "
             "Plant one with plant(table, artifact)"
         )
-    return found
+    return matches
 
 
 def _with_plantings(table: ImageTable, plantings: tuple[Planting, ...]) -> ImageTable:

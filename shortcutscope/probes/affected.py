@@ -208,8 +208,8 @@ _AT_INPUT = {"gradient_x_activation": "gradient_x_input"}
 
 def most_relevant_slice(relevance: Floats) -> int:
     """Which slice (H, W) of a map (D, H, W) holds most relevance of either sign; else the middle one."""
-    held = np.abs(relevance).sum((1, 2))
-    return int(held.argmax()) if held.any() else len(held) // 2
+    total = np.abs(relevance).sum((1, 2))
+    return int(total.argmax()) if total.any() else len(total) // 2
 
 
 def _smoothed(relevance: Floats) -> Floats:

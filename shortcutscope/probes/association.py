@@ -107,8 +107,8 @@ def associate(
     InputError
         When fewer than two classes are there.
     """
-    known = np.isfinite(concept)
-    t, y, g = concept[known], labels[known], groups[known]
+    is_known = np.isfinite(concept)
+    t, y, g = concept[is_known], labels[is_known], groups[is_known]
     classes = np.unique(y)
     if len(classes) < 2:
         raise InputError(

@@ -242,20 +242,20 @@ def cross_fit_cav(
 
 def _cross_fit_pattern(features: Floats, t: Floats, y: Ints, folds: Array, balance: Balance) -> Floats:
     """From the cells' sums alone: one pass over the features for all folds."""
-    known = ~np.isnan(t)
+    is_known = ~np.isnan(t)
     scores = np.full(len(t), np.nan)
-    if not known.any():
+    if not is_known.any():
         return scores
-    shift = features[known].mean(axis=0)
-    centred, size = features - shift, size_of(features[known])
+    shift = features[is_known].mean(axis=0)
+    centred, size = features - shift, size_of(features[is_known])
     numbers = np.unique(folds)
     cells = [
         _Cells.of(centred[folds == fold], t[folds == fold], y[folds == fold], _n_classes(y))
         for fold in numbers
     ]
     total = _Cells(*(np.sum([getattr(c, part) for c in cells], axis=0) for part in _Cells.PARTS))
-    for fold, own in zip(numbers, cells, strict=True):
-        train = _Cells(*(getattr(total, part) - getattr(own, part) for part in _Cells.PARTS))
+    for fold, fold_cells in zip(numbers, cells, strict=True):
+        train = _Cells(*(getattr(total, part) - getattr(fold_cells, part) for part in _Cells.PARTS))
         if _usable(train.counts, balance).any():
             cav = _pattern(train, shift, size, balance, "")
             scores[folds == fold] = cav.score(features[folds == fold])
@@ -274,11 +274,11 @@ class _Cells:
 
     @classmethod
     def of(cls, features: Floats, t: Floats, y: Ints, n_classes: int) -> _Cells:
-        known = ~np.isnan(t)
-        cell = np.where(known, 2 * y + np.nan_to_num(t), -1)
+        is_known = ~np.isnan(t)
+        cell = np.where(is_known, 2 * y + np.nan_to_num(t), -1)
         member = (np.arange(2 * n_classes)[:, None] == cell).astype(np.float64)
         sums = (member @ features).reshape(n_classes, 2, features.shape[1])
-        squares = np.einsum("nd,nd,n->d", features, features, known.astype(np.float64))
+        squares = np.einsum("nd,nd,n->d", features, features, is_known.astype(np.float64))
         return cls(member.sum(axis=1).reshape(n_classes, 2), sums, squares)
 
 
@@ -301,10 +301,10 @@ def _weighted_problem(
     features, t, y = _checked(features, concept, labels)
     counts = _cell_counts(t, y, _n_classes(y))
     per_sample = _cell_weights(counts, balance) / np.maximum(counts, 1)
-    known = ~np.isnan(t)
-    mean = features[known].mean(axis=0)
-    scale, varies = _scale(features[known].std(axis=0), size_of(features[known]))
-    weights = np.where(known, per_sample[y, np.nan_to_num(t).astype(int)], 0.0)
+    is_known = ~np.isnan(t)
+    mean = features[is_known].mean(axis=0)
+    scale, varies = _scale(features[is_known].std(axis=0), size_of(features[is_known]))
+    weights = np.where(is_known, per_sample[y, np.nan_to_num(t).astype(int)], 0.0)
     used = weights > 0
     z = np.where(varies, (features[used] - mean) / scale, 0.0)
     return z, t[used], weights[used] / weights[used].mean(), mean, scale
@@ -317,8 +317,8 @@ def _scale(spread: Floats, size: Floats) -> tuple[Floats, Bools]:
 
 
 def _cell_counts(t: Floats, y: Ints, n_classes: int) -> Floats:
-    known = ~np.isnan(t)
-    cell = 2 * y[known] + t[known].astype(int)
+    is_known = ~np.isnan(t)
+    cell = 2 * y[is_known] + t[is_known].astype(int)
     return np.bincount(cell, minlength=2 * n_classes).reshape(n_classes, 2).astype(np.float64)
 
 

@@ -39,17 +39,17 @@ class CellMap:
     auroc : ndarray
         (cells...), at least .5 where the cell knows anything; NaN where it cannot, because it is empty in
         nearly all samples, such as the black around a segmented organ.
-    lit : float
+    lit_share : float
         Share of lit cells among those that show anything; NaN where none does.
     interval : tuple of float
-        Bootstrap interval of ``lit``, by patient; NaN when it was not asked for.
+        Bootstrap interval of ``lit_share``, by patient; NaN when it was not asked for.
     dim : bool
         Whether the cells that are not lit know the concept all the same: their mean AUROC is above chance in
         90 % of the resamples. Asked only where there is an empty background, and an interval is wanted.
     """
 
     auroc: Floats
-    lit: float
+    lit_share: float
     interval: tuple[float, float] = (float("nan"), float("nan"))
     dim: bool = False
 
@@ -151,15 +151,15 @@ def cell_map(
     for c in np.flatnonzero(~empty.all(0)):
         scores[:, c] = cross_fitted_scores(flat[..., c], concept, labels, folds, centre=True)
     auroc = np.nan_to_num(within_class_auroc(concept, scores, labels), nan=0.5)
-    shown = 1 - _empty_pairs(empty, concept, labels)
+    visible = 1 - _empty_pairs(empty, concept, labels)
     # Pairs that are empty on both sides are ties: they hold the AUROC at .5 and say nothing.
-    heard = np.where(shown >= 1 - MOST_EMPTY, shown, 1.0)
-    limit = 0.5 + np.maximum((lit_above - 0.5) * heard, 1.645 * chance_deviation(concept, labels))
-    counted = (auroc >= limit) | (shown >= 1 - MOST_EMPTY)
-    lit, interval, dim = float("nan"), (float("nan"), float("nan")), False
+    weight = np.where(visible >= 1 - MOST_EMPTY, visible, 1.0)
+    limit = 0.5 + np.maximum((lit_above - 0.5) * weight, 1.645 * chance_deviation(concept, labels))
+    counted = (auroc >= limit) | (visible >= 1 - MOST_EMPTY)
+    lit_share, interval, dim = float("nan"), (float("nan"), float("nan")), False
     if counted.any():
         limit = limit[counted]
-        lit = float((auroc[counted] >= limit).mean())
+        lit_share = float((auroc[counted] >= limit).mean())
         if weights is not None:
             resampled = np.stack(
                 [within_class_auroc(concept, column, labels, weights) for column in scores.T[counted]]
@@ -169,7 +169,7 @@ def cell_map(
             dark = auroc[counted] < limit
             if dark.any() and empty.any():
                 dim = bool(np.quantile(resampled[dark].mean(0), 0.1) > 0.5)
-    return CellMap(np.where(counted, auroc, np.nan).reshape(features.shape[2:]), lit, interval, dim)
+    return CellMap(np.where(counted, auroc, np.nan).reshape(features.shape[2:]), lit_share, interval, dim)
 
 
 def empty_cells(features: Floats) -> Bools:
@@ -194,14 +194,14 @@ def empty_cells(features: Floats) -> Bools:
     scaled = features[:, varies] / unit[varies, None]
     directions = np.random.default_rng(0).standard_normal(int(varies.sum()))
     order = np.argsort(np.einsum("nfp,f->np", scaled, directions), axis=0)
-    found = np.zeros((len(features), features.shape[2]), np.bool_)
+    empty = np.zeros((len(features), features.shape[2]), np.bool_)
     for quantile in QUANTILES:
         row = order[int(quantile * (len(order) - 1))]
-        usual = np.take_along_axis(scaled, row[None, None], axis=0)
-        alike = (np.abs(scaled - usual) <= NOTHING).all(1)
-        better = (alike.mean(0) >= ALIKE) & (alike.sum(0) > found.sum(0))
-        found[:, better] = alike[:, better]
-    return found
+        reference = np.take_along_axis(scaled, row[None, None], axis=0)
+        alike = (np.abs(scaled - reference) <= NOTHING).all(1)
+        better = (alike.mean(0) >= ALIKE) & (alike.sum(0) > empty.sum(0))
+        empty[:, better] = alike[:, better]
+    return empty
 
 
 def _empty_pairs(empty: Bools, concept: Floats, labels: Array) -> Floats:

@@ -53,47 +53,47 @@ def column_values(
         raise InputError(f"kind={kind!r}; allowed are 'auto', 'categorical' and 'continuous'")
     if kind == "auto" and isinstance(series.dtype, pd.CategoricalDtype):
         kind = "categorical"
-    found = entries(series, column)
-    if len(found.levels) < 2:
-        raise InputError(_one_value(found, column))
+    content = entries(series, column)
+    if len(content.levels) < 2:
+        raise InputError(_one_value(content, column))
     if present is not None:
-        made = [_said(found, column, present)]
-    elif found.kind == "words":
-        made = _of_words(found, column, kind, max_levels, symmetric=symmetric)
+        concepts = [_as_named(content, column, present)]
+    elif content.kind == "words":
+        concepts = _of_words(content, column, kind, max_levels, symmetric=symmetric)
     else:
-        made = _of_numbers(found, column, kind, max_levels)
-    kept = [concept for concept in made if _smallest(concept) >= min_carriers]
-    if not kept:
+        concepts = _of_numbers(content, column, kind, max_levels)
+    frequent = [concept for concept in concepts if _smallest(concept) >= min_carriers]
+    if not frequent:
         raise InputError(
-            f"column {column!r} has too few carriers: {'; '.join(_counts(made))}. At least {min_carriers} "
-            "samples with and without are needed"
+            f"column {column!r} has too few carriers: {'; '.join(_counts(concepts))}. At least "
+            f"{min_carriers} samples with and without are needed"
         )
-    return kept
+    return frequent
 
 
-def _said(found: Entries, column: str, present: Any) -> ColumnConcept:
+def _as_named(content: Entries, column: str, present: Any) -> ColumnConcept:
     """The level that the user says is the artifact, against the others."""
-    wanted = entries(pd.Series([_BOOLEANS.get(str(present).casefold(), present)], dtype=object), column)
-    same = wanted.levels if wanted.kind == found.kind else ()
-    if found.kind == "words":
-        same = tuple(x for x in found.levels if key(str(x)) == key(str(present)))
-    if not same or not found.among(same).any():
-        levels = some([repr(shown(x, found.kind)) for x in found.levels], 20)
+    named_level = entries(pd.Series([_BOOLEANS.get(str(present).casefold(), present)], dtype=object), column)
+    same = named_level.levels if named_level.kind == content.kind else ()
+    if content.kind == "words":
+        same = tuple(x for x in content.levels if key(str(x)) == key(str(present)))
+    if not same or not content.among(same).any():
+        levels = some([repr(shown(x, content.kind)) for x in content.levels], 20)
         raise InputError(f"present={present!r} is no value of column {column!r}; it has {levels}")
-    open_ = (-1.0,) if _is_open(found) and same[0] != -1 else ()
-    others = tuple(x for x in found.levels if x not in (*same, *open_))
-    reading = Reading(column, found.kind, same, others if len(others) == 1 else (), open_)
-    return _concept(_named(column, found.kind, same[0], others), reading, found, "as was said")
+    open_ = (-1.0,) if _is_open(content) and same[0] != -1 else ()
+    others = tuple(x for x in content.levels if x not in (*same, *open_))
+    reading = Reading(column, content.kind, same, others if len(others) == 1 else (), open_)
+    return _concept(_named(column, content.kind, same[0], others), reading, content, "as was said")
 
 
 def _of_words(
-    found: Entries, column: str, kind: ColumnKind, max_levels: int, *, symmetric: bool
+    content: Entries, column: str, kind: ColumnKind, max_levels: int, *, symmetric: bool
 ) -> list[ColumnConcept]:
-    levels = [str(level) for level in found.levels]
+    levels = [str(level) for level in content.levels]
     if kind == "continuous":
         raise InputError(f"column {column!r} is not continuous: {levels[0]!r} is no number")
     if kind == "auto":
-        _refuse_marked_numbers(found, column)
+        _refuse_marked_numbers(content, column)
     unknown = [word for word in levels if says_unknown(word)]
     if unknown and tell_presence(levels, column):
         rest = next((w for w in levels if says_present(w, column)), None) or next(
@@ -106,23 +106,25 @@ def _of_words(
             f"--present '{column}={rest}')"
         )
     if len(levels) == 2:
-        return [_two_words(found, column, levels, symmetric=symmetric)]
-    _refuse_ids(found, column, max_levels)
+        return [_two_words(content, column, levels, symmetric=symmetric)]
+    _refuse_ids(content, column, max_levels)
     absent = tuple(word for word in levels if says_absent(word))
     others = [word for word in levels if word not in absent]
     why = f"{absent[0]!r} says absent" if absent else ""
     if absent and len(others) == 1:
         reading = Reading(column, "words", (others[0],), absent)
-        return [_concept(f"{column}={others[0]}", reading, found, why)]
+        return [_concept(f"{column}={others[0]}", reading, content, why)]
     if not others:
         absent, others = (), levels
-    made = [_concept(f"{column}={word}", Reading(column, "words", (word,)), found) for word in others]
+    concepts = [_concept(f"{column}={word}", Reading(column, "words", (word,)), content) for word in others]
     if absent:
-        made.append(_concept(f"{column}!={absent[0]}", Reading(column, "words", (), absent), found, why))
-    return made
+        concepts.append(
+            _concept(f"{column}!={absent[0]}", Reading(column, "words", (), absent), content, why)
+        )
+    return concepts
 
 
-def _two_words(found: Entries, column: str, levels: Sequence[str], *, symmetric: bool) -> ColumnConcept:
+def _two_words(content: Entries, column: str, levels: Sequence[str], *, symmetric: bool) -> ColumnConcept:
     present = which_is_present(levels, column)
     if present is None and not symmetric:
         first, second = levels
@@ -135,55 +137,55 @@ def _two_words(found: Entries, column: str, levels: Sequence[str], *, symmetric:
     zero = next(word for word in levels if word != one)
     reading = Reading(column, "words", (one,), (zero,), symmetric=present is None)
     why = "symmetric: no value is known to be the artifact" if present is None else "by these words"
-    return _concept(_named(column, "words", one, (zero,)), reading, found, why)
+    return _concept(_named(column, "words", one, (zero,)), reading, content, why)
 
 
-def _of_numbers(found: Entries, column: str, kind: ColumnKind, max_levels: int) -> list[ColumnConcept]:
-    levels, entry = found.levels, found.kind
+def _of_numbers(content: Entries, column: str, kind: ColumnKind, max_levels: int) -> list[ColumnConcept]:
+    levels, entry = content.levels, content.kind
     if kind != "continuous":
-        if _is_open(found) and kind == "auto":
+        if _is_open(content) and kind == "auto":
             reading = Reading(column, entry, (1.0,), (0.0,), unknown=(-1.0,))
-            return [_concept(column, reading, found, "-1 is taken for uncertain")]
+            return [_concept(column, reading, content, "-1 is taken for uncertain")]
         if len(levels) == 2:
             low, high = levels
             plain = (low, high) == (0.0, 1.0)
             why = "" if plain else "the larger is taken for present"
             reading = Reading(column, entry, (high,), (low,))
-            return [_concept(_named(column, entry, high, (low,)), reading, found, why)]
-        if kind == "categorical" or not _continuous(found, max_levels):
-            _refuse_ids(found, column, max_levels)
-            return [_one_number(found, column, level) for level in levels]
-    _refuse_running_number(found, column)
-    return [_thirds(found, column)]
+            return [_concept(_named(column, entry, high, (low,)), reading, content, why)]
+        if kind == "categorical" or not _continuous(content, max_levels):
+            _refuse_ids(content, column, max_levels)
+            return [_one_number(content, column, level) for level in levels]
+    _refuse_running_number(content, column)
+    return [_thirds(content, column)]
 
 
-def _is_open(found: Entries) -> bool:
+def _is_open(content: Entries) -> bool:
     """Whether the column is 1, 0 and -1, as uncertain findings are written."""
-    return found.kind == "numbers" and found.levels == (-1.0, 0.0, 1.0)
+    return content.kind == "numbers" and content.levels == (-1.0, 0.0, 1.0)
 
 
-def _one_number(found: Entries, column: str, level: Level) -> ColumnConcept:
-    name = shown(level, found.kind)
-    if level == 0 and found.kind == "numbers":  # none of what is counted: what there is, is the artifact
-        return _concept(f"{column}!={name}", Reading(column, found.kind, absent=(level,)), found)
-    return _concept(f"{column}={name}", Reading(column, found.kind, (level,)), found)
+def _one_number(content: Entries, column: str, level: Level) -> ColumnConcept:
+    name = shown(level, content.kind)
+    if level == 0 and content.kind == "numbers":  # none of what is counted: what there is, is the artifact
+        return _concept(f"{column}!={name}", Reading(column, content.kind, absent=(level,)), content)
+    return _concept(f"{column}={name}", Reading(column, content.kind, (level,)), content)
 
 
-def _thirds(found: Entries, column: str) -> ColumnConcept:
-    known = found.values[found.known]
-    first, second = np.quantile(known, [1 / 3, 2 / 3])
+def _thirds(content: Entries, column: str) -> ColumnConcept:
+    values = content.values[content.known]
+    first, second = np.quantile(values, [1 / 3, 2 / 3])
     # A cut is a value that occurs, so that it can be written down in full.
-    low, high = float(known[known <= first].max()), float(known[known >= second].min())
+    low, high = float(values[values <= first].max()), float(values[values >= second].min())
     if first < second:
-        reading = Reading(column, found.kind, cuts=(low, high))
-        return _concept(f"{column} high", reading, found, "top third against bottom third of these samples")
+        reading = Reading(column, content.kind, cuts=(low, high))
+        return _concept(f"{column} high", reading, content, "top third against bottom third of these samples")
     # One value fills more than a third around the middle: it is one side, what differs the other.
-    reading = Reading(column, found.kind, absent=(low,))
-    return _concept(f"{column}!={shown(low, found.kind)}", reading, found)
+    reading = Reading(column, content.kind, absent=(low,))
+    return _concept(f"{column}!={shown(low, content.kind)}", reading, content)
 
 
-def _concept(name: str, reading: Reading, found: Entries, why: str = "") -> ColumnConcept:
-    return ColumnConcept(name, reading.values(found), f"{reading}{f' ({why})' if why else ''}", reading)
+def _concept(name: str, reading: Reading, content: Entries, why: str = "") -> ColumnConcept:
+    return ColumnConcept(name, reading.values(content), f"{reading}{f' ({why})' if why else ''}", reading)
 
 
 def _named(column: str, kind: EntryKind, present: Level, others: Sequence[Level]) -> str:
@@ -192,45 +194,49 @@ def _named(column: str, kind: EntryKind, present: Level, others: Sequence[Level]
     return column if plain else f"{column}={shown(present, kind)}"
 
 
-def _continuous(found: Entries, max_levels: int) -> bool:
-    levels: Array = np.array(found.levels, np.float64)
+def _continuous(content: Entries, max_levels: int) -> bool:
+    levels: Array = np.array(content.levels, np.float64)
     return bool((levels != levels.round()).any()) or len(levels) > max_levels
 
 
-def _one_value(found: Entries, column: str) -> str:
-    missing = int((~found.known).sum())
-    what = f"one value only ({shown(found.levels[0], found.kind)!r})" if found.levels else "no value at all"
+def _one_value(content: Entries, column: str) -> str:
+    missing = int((~content.known).sum())
+    what = (
+        f"one value only ({shown(content.levels[0], content.kind)!r})"
+        if content.levels
+        else "no value at all"
+    )
     mend = ""
-    if found.levels and missing:
+    if content.levels and missing:
         mend = (
             f". {missing} entries are empty, which is unknown: if empty means absent, write 0 (or no) there"
         )
     return f"column {column!r} has {what}; a concept needs samples with and without{mend}"
 
 
-def _refuse_marked_numbers(found: Entries, column: str) -> None:
-    odd, count = found.numeric()
-    if not odd or len(odd) > MOST_MARKERS or count < found.known.sum() / 2:
+def _refuse_marked_numbers(content: Entries, column: str) -> None:
+    odd, count = content.numeric()
+    if not odd or len(odd) > MOST_MARKERS or count < content.known.sum() / 2:
         return
-    rows = int(found.among(odd).sum())
+    rows = int(content.among(odd).sum())
     raise InputError(
         f"column {column!r} holds numbers, but {some([repr(word) for word in odd])} in {rows} of "
-        f"{int(found.known.sum())} rows. If that means that nothing is known, say so: missing={odd}, on the "
-        f"command line --missing {','.join(odd)}; if it is a level, say which one is tested: "
+        f"{int(content.known.sum())} rows. If that means that nothing is known, say so: missing={odd}, on "
+        f"the command line --missing {','.join(odd)}; if it is a level, say which one is tested: "
         f"--present '{column}={odd[0]}'"
     )
 
 
-def _refuse_running_number(found: Entries, column: str) -> None:
-    distinct = np.array(found.levels, np.float64)
-    if len(distinct) == found.known.sum() > 2 and bool((np.diff(distinct) == 1).all()):
+def _refuse_running_number(content: Entries, column: str) -> None:
+    distinct = np.array(content.levels, np.float64)
+    if len(distinct) == content.known.sum() > 2 and bool((np.diff(distinct) == 1).all()):
         raise InputError(f"column {column!r} numbers the samples ({distinct[0]:g} ... {distinct[-1]:g})")
 
 
-def _refuse_ids(found: Entries, column: str, max_levels: int) -> None:
-    levels = found.levels
-    examples = ", ".join(repr(shown(level, found.kind)) for level in levels[:5])
-    if len(levels) == found.known.sum():
+def _refuse_ids(content: Entries, column: str, max_levels: int) -> None:
+    levels = content.levels
+    examples = ", ".join(repr(shown(level, content.kind)) for level in levels[:5])
+    if len(levels) == content.known.sum():
         raise InputError(
             f"column {column!r} looks like ids: all {len(levels)} values differ ({examples}, ...)"
         )

@@ -115,21 +115,21 @@ class Concept:
         InputError
             When it knows none of them: then the ids are of another table.
         """
-        wanted = np.array([str(i) for i in sample_ids], dtype=np.str_)
-        named = self.sample_ids
-        if len(wanted) and not np.isin(wanted, named).any():  # a user's concept may go by the images' names
-            named = np.array(as_ids(named, wanted.tolist()), dtype=np.str_)
-        own = pd.Series(self.values, index=pd.Index(named))
-        if len(wanted) and not np.isin(wanted, named).any():
+        targets = np.array([str(i) for i in sample_ids], dtype=np.str_)
+        names = self.sample_ids
+        if len(targets) and not np.isin(targets, names).any():  # a user's concept may go by the images' names
+            names = np.array(as_ids(names, targets.tolist()), dtype=np.str_)
+        by_name = pd.Series(self.values, index=pd.Index(names))
+        if len(targets) and not np.isin(targets, names).any():
             raise InputError(
-                f"concept {self.name!r} knows none of the {len(wanted)} samples asked for "
-                f"(its ids: {_some(self.sample_ids)}; asked for: {_some(wanted)})"
+                f"concept {self.name!r} knows none of the {len(targets)} samples asked for "
+                f"(its ids: {_some(self.sample_ids)}; asked for: {_some(targets)})"
             )
         marks = self.marks
         if marks is not None:
-            marks = np.asarray(pd.Series(marks, index=own.index).reindex(wanted), np.float64)
-        values = np.asarray(own.reindex(wanted), np.float64)
-        return replace(self, values=values, sample_ids=wanted, marks=marks)
+            marks = np.asarray(pd.Series(marks, index=by_name.index).reindex(targets), np.float64)
+        values = np.asarray(by_name.reindex(targets), np.float64)
+        return replace(self, values=values, sample_ids=targets, marks=marks)
 
     def on(self, frame: pd.DataFrame) -> Concept:
         """The concept over the samples of another table, read from its column exactly as it was read before.
@@ -204,9 +204,9 @@ class Concept:
         """SHA-256 (hex) of name, ids and values; the same between processes and machines."""
         digest = hashlib.sha256(repr((self.name, self.origin)).encode())
         digest.update("\0".join(self.sample_ids.tolist()).encode())
-        for known in (self.values, self.marks):
-            if known is not None:
-                digest.update(np.nan_to_num(known, nan=2.0).astype(np.int8).tobytes())
+        for array in (self.values, self.marks):
+            if array is not None:
+                digest.update(np.nan_to_num(array, nan=2.0).astype(np.int8).tobytes())
         return digest.hexdigest()
 
     @classmethod
@@ -273,7 +273,7 @@ class Concept:
                 raise InputError(
                     f"there is no column {name!r}; the columns are {_some(list(frame.columns), 20)}"
                 )
-        made = column_values(
+        levels = column_values(
             frame[column],
             column,
             kind=kind,
@@ -285,7 +285,7 @@ class Concept:
         ids = frame[sample_id].to_numpy()
         return [
             cls(level.name, level.values, origin, ids, level.description, reading=level.reading)
-            for level in made
+            for level in levels
         ]
 
     @classmethod
@@ -333,9 +333,9 @@ class Concept:
             For unknown or contradictory ids, fewer than five marks, marks that cannot be told from the
             other samples, or too few confident samples.
         """
-        chosen = _early_layers(scan) if layers is None else list(layers)
+        names = _early_layers(scan) if layers is None else list(layers)
         result = propagate_marks(
-            [scan.features(layer) for layer in chosen],
+            [scan.features(layer) for layer in names],
             scan.samples,
             carriers,
             others,
@@ -346,7 +346,7 @@ class Concept:
             seed=seed,
         )
         ids = scan.samples["sample_id"].to_numpy()
-        description = f"{result.summary} (layers {_some(chosen)})"
+        description = f"{result.summary} (layers {_some(names)})"
         return cls(name, result.values, "marked", ids, description, result.notes, result.marks)
 
     @classmethod
@@ -391,8 +391,8 @@ class Concept:
         if labels is not None:
             codes = np.asarray(np.unique(np.asarray(labels), return_inverse=True)[1], np.intp)
         values = split_scores(scores, codes, name, confidence=confidence, min_carriers=min_carriers)
-        made = f"two groups of a score, confident at {confidence:g}"
-        return cls(name, values, origin, np.asarray(sample_ids), f"{description}; {made}".lstrip("; "))
+        origin_text = f"two groups of a score, confident at {confidence:g}"
+        return cls(name, values, origin, np.asarray(sample_ids), f"{description}; {origin_text}".lstrip("; "))
 
 
 def _early_layers(scan: Scan) -> list[str]:

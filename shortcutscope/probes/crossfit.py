@@ -124,15 +124,15 @@ def cross_fitted_scores(
     InputError
         When shapes do not agree, features are not finite, or there is one fold only.
     """
-    given = np.asarray(targets, np.float64)
-    columns = given.reshape(len(given), -1)
+    target_values = np.asarray(targets, np.float64)
+    columns = target_values.reshape(len(target_values), -1)
     codes, numbers = _check(features, columns, labels, folds)
     scores = np.empty(columns.shape)
-    for chosen, known in _same_known(columns):
-        ridge = cross_fitted_ridge(features, codes, numbers, known, penalty)
-        result = ridge.scores(columns[:, chosen])
-        scores[:, chosen] = result.residual if centre else result.plain
-    return scores.reshape(given.shape)
+    for positions, is_known in _same_known(columns):
+        ridge = cross_fitted_ridge(features, codes, numbers, is_known, penalty)
+        result = ridge.scores(columns[:, positions])
+        scores[:, positions] = result.residual if centre else result.plain
+    return scores.reshape(target_values.shape)
 
 
 def permuted_concepts(
@@ -197,15 +197,15 @@ def availability(
     n_null = n_permutations if permutations is None else permutations[0].shape[1] if permutations else 0
     scores, null = np.empty(values.shape), np.empty((n_null, values.shape[1]))
     rows: list[dict[str, float]] = [{} for _ in range(values.shape[1])]
-    for chosen, known in _same_known(values):
-        ridge = cross_fitted_ridge(features, codes, numbers, known, penalty)
-        for k in chosen:
+    for positions, is_known in _same_known(values):
+        ridge = cross_fitted_ridge(features, codes, numbers, is_known, penalty)
+        for k in positions:
             permuted = (
                 _permute(values[:, k], codes, groups, n_permutations, seed, k)
                 if permutations is None
                 else permutations[k]
             )
-            inside = _ConceptTest(values[:, k], codes, units, known)
+            inside = _ConceptTest(values[:, k], codes, units, is_known)
             scores[:, k], null[:, k], rows[k] = inside.run(ridge, permuted, n_bootstrap, seed)
     index = _names(concepts) if names is None else list(names)
     return Availability(pd.DataFrame(rows, index=pd.Index(index)), scores, null)
@@ -226,10 +226,10 @@ class _ConceptTest:
         """Plain scores, the null, and the row of the table."""
         targets = np.column_stack([self.concept, permuted])
         result = ridge.scores(np.nan_to_num(targets))
-        labels, known = self.labels[self.known], result.residual[self.known]
-        areas = np.asarray(within_class_auroc(targets[self.known], known, labels))
+        labels, residuals = self.labels[self.known], result.residual[self.known]
+        areas = np.asarray(within_class_auroc(targets[self.known], residuals, labels))
         observed, null = float(areas[0]), areas[1:]
-        low, high = self._interval(known[:, 0], labels, n_bootstrap, seed)
+        low, high = self._interval(residuals[:, 0], labels, n_bootstrap, seed)
         row = {
             "auroc": observed,
             "low": low,
@@ -256,8 +256,8 @@ def _permute(
     concept: Floats, labels: npt.ArrayLike, groups: npt.ArrayLike | None, n: int, seed: int, k: int
 ) -> Floats:
     # A seed per concept: concepts that are alike must not share their permutations' luck.
-    own = int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
-    return permute_within(concept, labels, groups, n, own)
+    concept_seed = int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+    return permute_within(concept, labels, groups, n, concept_seed)
 
 
 def _columns(concepts: Any) -> Floats:
@@ -285,12 +285,12 @@ def _are_concepts(concepts: Any) -> bool:
 
 def _same_known(columns: Floats) -> Iterator[tuple[list[int], Bools]]:
     """Columns grouped by the samples at which they are known."""
-    known = ~np.isnan(columns)
+    is_known = ~np.isnan(columns)
     groups: dict[bytes, list[int]] = {}
     for k in range(columns.shape[1]):
-        groups.setdefault(known[:, k].tobytes(), []).append(k)
-    for chosen in groups.values():
-        yield chosen, known[:, chosen[0]]
+        groups.setdefault(is_known[:, k].tobytes(), []).append(k)
+    for positions in groups.values():
+        yield positions, is_known[:, positions[0]]
 
 
 def _check(

@@ -85,11 +85,11 @@ def spread_choice(concept: Floats, labels: Ints, size: int, generator: np.random
         for c in np.unique(labels)
         for t in (0, 1)
     ]
-    chosen: list[Ints] = []
+    parts: list[Ints] = []
     for position, group in enumerate(sorted(groups, key=len)):
-        left = size - sum(map(len, chosen))
-        chosen.append(group[: left // (len(groups) - position)])
-    return np.sort(np.concatenate(chosen))
+        remainder = size - sum(map(len, parts))
+        parts.append(group[: remainder // (len(groups) - position)])
+    return np.sort(np.concatenate(parts))
 
 
 def decide(
@@ -109,12 +109,12 @@ def decide(
     if cells.counted < min(rule.smallest_cells, whole):
         return "undetermined", f"{share}: too few to tell localized from diffuse"
     verdict: Extent
-    if cells.lit >= rule.diffuse_above and not low <= rule.localized_below:
+    if cells.lit_share >= rule.diffuse_above and not low <= rule.localized_below:
         if cells.counted <= rule.localized_below * whole:
             why = "which a localized concept may cover as well as a diffuse one"
             return "undetermined", f"{share}, {why}"
         verdict, contradiction = "diffuse", -1.0
-    elif cells.lit <= rule.localized_below and not high >= rule.diffuse_above:
+    elif cells.lit_share <= rule.localized_below and not high >= rule.diffuse_above:
         if encoded_auroc < rule.strong_above:
             return (
                 "undetermined",
@@ -139,9 +139,9 @@ def _told(cells: CellMap) -> str:
         return f"the {kind} is empty in every cell"
     which = f"{cells.counted} cells of the {kind} that are not empty" if left_out else f"{kind}'s cells"
     ends = f" (interval {low:.0%} to {high:.0%})" if np.isfinite(low) else ""
-    if not cells.lit:
+    if not cells.lit_share:
         return f"none of the {which} tells the concept by itself{ends}: it is small, or moves about"
-    return f"{cells.lit:.0%} of the {which} tell the concept{ends}"
+    return f"{cells.lit_share:.0%} of the {which} tell the concept{ends}"
 
 
 def measure_extent(

@@ -35,7 +35,7 @@ MAX_UNLABELLED = 4000
 
 
 @dataclass(frozen=True, eq=False)
-class Propagation:
+class MarkPropagation:
     """What the marks say about all samples.
 
     Attributes
@@ -72,7 +72,7 @@ def propagate_marks(
     n_folds: int = 5,
     C: float = 0.01,
     seed: int = 0,
-) -> Propagation:
+) -> MarkPropagation:
     """Values for all samples from marks on a few.
 
     The regression is fitted inside one class, the one whose held-out marks it recovers best: there the label
@@ -125,7 +125,7 @@ def propagate_marks(
         f"{n_marks} marks; {int((values == 1).sum())} carriers and {int((values == 0).sum())} others "
         f"by a classifier of them; held-out marks recovered with AUROC {recovery:.2f}"
     )
-    return Propagation(values, marks, scores, recovery, summary, _notes(values, recovery))
+    return MarkPropagation(values, marks, scores, recovery, summary, _notes(values, recovery))
 
 
 def surest(scores: Floats, labels: Ints, shares: Floats, keep: float) -> Floats:
@@ -171,16 +171,16 @@ class _Problem:
 
     def _fit(self, train: Bools, seed: int) -> LogisticRegression:
         marked = np.flatnonzero(train & (self.marks == 1))
-        named = np.flatnonzero(train & (self.marks == 0))
+        free = np.flatnonzero(train & (self.marks == 0))
         unlabelled = np.flatnonzero(train & np.isnan(self.marks))
         if len(unlabelled) > MAX_UNLABELLED:
             rng = np.random.default_rng(seed)
             unlabelled = np.sort(rng.choice(unlabelled, MAX_UNLABELLED, replace=False))
         if not len(marked):
             raise InputError("all marked samples are of one patient; mark samples of at least two")
-        rows = np.concatenate([marked, named, unlabelled])
+        rows = np.concatenate([marked, free, unlabelled])
         # Both sides weigh the same; a few samples named free of it weigh half as much as all unlabelled.
-        parts = (_even(len(marked), 1.0), _even(len(named), 0.5), self._like_marks(unlabelled, marked))
+        parts = (_even(len(marked), 1.0), _even(len(free), 0.5), self._like_marks(unlabelled, marked))
         weights = np.concatenate(parts)
         model = LogisticRegression(C=self.C, max_iter=1000)
         return model.fit(self.features[rows], self.marks[rows] == 1, sample_weight=weights / weights.mean())
@@ -188,9 +188,9 @@ class _Problem:
     def _like_marks(self, unlabelled: Ints, marked: Ints) -> Floats:
         """Weights that give unlabelled samples the classes of the marks, so that the label is no cue."""
         n_classes = int(self.labels.max()) + 1
-        wanted = np.bincount(self.labels[marked], minlength=n_classes) / len(marked)
+        shares = np.bincount(self.labels[marked], minlength=n_classes) / len(marked)
         present = np.bincount(self.labels[unlabelled], minlength=n_classes)
-        return np.asarray((wanted / np.maximum(present, 1))[self.labels[unlabelled]])
+        return np.asarray((shares / np.maximum(present, 1))[self.labels[unlabelled]])
 
 
 def _even(n: int, total: float) -> Floats:
@@ -224,7 +224,7 @@ def _marks(ids: Array, carriers: Sequence[str], others: Sequence[str]) -> Floats
     """``(N,)`` 1 for marked, 0 for named others, NaN for the rest."""
     carriers, others = [str(i) for i in carriers], [str(i) for i in others]
     position = {name: k for k, name in enumerate(ids)}
-    carriers, others = (as_ids(named, list(position)) for named in (carriers, others))
+    carriers, others = (as_ids(names, list(position)) for names in (carriers, others))
     unknown = [i for i in [*carriers, *others] if i not in position]
     if unknown:
         raise InputError(f"{len(unknown)} marked samples are not in the scan, among them {unknown[:5]}")

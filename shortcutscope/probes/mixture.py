@@ -46,8 +46,8 @@ class Mixture:
         wins far out on both sides, but a score below the typical other sample's is no sign of a carrier.
         """
         anywhere = Mixture(self.means, self.spreads, self.shares.mean(keepdims=True))
-        held = np.asarray(np.clip(scores, *self.means))
-        return anywhere.responsibility(held, np.zeros(len(scores), np.intp))
+        clipped = np.asarray(np.clip(scores, *self.means))
+        return anywhere.responsibility(clipped, np.zeros(len(scores), np.intp))
 
     def responsibility(self, scores: Floats, codes: Ints) -> Floats:
         """Probability ``(N,)`` of group 1 under the mixture as it is, for the expectation step."""
@@ -79,15 +79,15 @@ def fit_mixture(
     n_iterations
         Most iterations; it stops when nothing moves.
     """
-    known = np.full(len(scores), np.nan) if anchors is None else anchors
-    free = np.isnan(known)
+    fixed = np.full(len(scores), np.nan) if anchors is None else anchors
+    free = np.isnan(fixed)
     n_classes = int(codes.max(initial=0)) + 1
     floor = 0.05 * float(scores.std()) + 1e-12  # a group must not shrink onto one sample
     middle = sum(start) / 2
-    member = np.where(free, (scores > middle).astype(np.float64), known)
+    member = np.where(free, (scores > middle).astype(np.float64), fixed)
     mixture = _maximise(scores, codes, member, free, n_classes, floor)
     for _ in range(n_iterations):
-        member = np.where(free, mixture.responsibility(scores, codes), known)
+        member = np.where(free, mixture.responsibility(scores, codes), fixed)
         moved = _maximise(scores, codes, member, free, n_classes, floor)
         still = np.abs(moved.means - mixture.means).max() < 1e-6 * floor
         mixture = moved

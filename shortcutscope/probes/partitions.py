@@ -37,18 +37,18 @@ def is_the_label(frame: pd.DataFrame, column: str, classes: Sequence[str] | None
         Names in label order, where they are known.
     """
     try:
-        found = entries(frame[column], column)
+        content = entries(frame[column], column)
     except InputError:
         return None  # what it cannot be read as is told where it is read
     labels = frame["label"].to_numpy()
-    pairs = sorted({(int(y), float(entry)) for y, entry in zip(labels, found.values, strict=True)})
+    pairs = sorted({(int(y), float(entry)) for y, entry in zip(labels, content.values, strict=True)})
     codes = [entry for _, entry in pairs]
     one_to_one = len(pairs) == len(set(codes)) == len(np.unique(labels)) > 1
-    if not (found.known.all() and one_to_one):
+    if not (content.known.all() and one_to_one):
         return None
     names = [key(name) for name in classes or ()]
-    if found.kind == "words" and pairs[-1][0] < len(names):
-        words = [key(shown(found.levels[int(code)])) for code in codes]
+    if content.kind == "words" and pairs[-1][0] < len(names):
+        words = [key(shown(content.levels[int(code)])) for code in codes]
         if words == [names[label] for label, _ in pairs]:
             return "it is the label itself, in the names of the classes"
     loose = key(column.replace("_", " ").replace("-", " ").replace(".", " "))
@@ -77,8 +77,8 @@ def merged(concepts: Sequence[Concept]) -> list[Concept]:
 def _partition(concept: Concept) -> bytes:
     """The same for two concepts that part the samples alike, whichever side is called 1."""
     values = concept.values
-    known = values[concept.known]
-    if len(known) and known[0] == 1:
+    defined = values[concept.known]
+    if len(defined) and defined[0] == 1:
         values = 1 - values
     return np.nan_to_num(values, nan=2.0).astype(np.int8).tobytes()
 

@@ -144,16 +144,16 @@ def probe_layer(
     gradients = scan.gradient(layer.name) if scan.has_gradient else None
     rows = []
     for k, (concept, positive) in enumerate(zip(concepts, positives, strict=True)):
-        known = np.isfinite(concept.values)
+        is_known = np.isfinite(concept.values)
         derivative, derivative_p = None, None
         if gradients is not None:
             derivative, derivative_p = derivative_test(
-                gradients[known],
-                pooled[known],
-                concept.values[known],
-                permutations[k][known],
-                labels[known],
-                np.where(samples["target"].to_numpy()[known] == positive, 1.0, -1.0),
+                gradients[is_known],
+                pooled[is_known],
+                concept.values[is_known],
+                permutations[k][is_known],
+                labels[is_known],
+                np.where(samples["target"].to_numpy()[is_known] == positive, 1.0, -1.0),
                 within_class_spread(scan.margin(positive), labels),
             )
         naive = cross_fit_cav("pattern", features, concept.values, labels, folds, balance=None)

@@ -69,10 +69,10 @@ def effective_rank(
     )
     if not len(x) == len(t) == len(y) == len(fold):
         raise InputError("effective_rank: features, concept, labels and folds are of different lengths")
-    known = ~np.isnan(t)
-    t, x, fold = t[known], x[known], fold[known]
-    units = np.arange(len(t)) if groups is None else np.asarray(groups)[known]
-    codes = np.asarray(np.unique(y[known], return_inverse=True)[1], np.intp)
+    is_known = ~np.isnan(t)
+    t, x, fold = t[is_known], x[is_known], fold[is_known]
+    units = np.arange(len(t)) if groups is None else np.asarray(groups)[is_known]
+    codes = np.asarray(np.unique(y[is_known], return_inverse=True)[1], np.intp)
     ridge = cross_fitted_ridge(x, codes, fold, np.full(len(t), True), penalty)
     scores = np.zeros((len(t), max_directions + 1))
     for model in ridge.models():

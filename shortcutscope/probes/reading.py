@@ -52,8 +52,8 @@ class Entries:
         """``(N,)`` entries that are one of some levels."""
         if self.kind != "words":
             return np.isin(self.values, [float(level) for level in levels])
-        wanted = {key(str(level)) for level in levels}
-        return np.isin(self.values, [k for k, level in enumerate(self.levels) if key(str(level)) in wanted])
+        keys = {key(str(level)) for level in levels}
+        return np.isin(self.values, [k for k, level in enumerate(self.levels) if key(str(level)) in keys])
 
     def numeric(self) -> tuple[list[str], int]:
         """Of words: those that are no numbers, and how many entries are numbers all the same."""
@@ -83,17 +83,17 @@ def entries(series: pd.Series[Any], column: str) -> Entries:
     refuse_several(series, column)
     codes, distinct = pd.factorize(series.astype(object))
     text = [_text(value) for value in distinct]
-    held = [value for value, known in zip(distinct, text, strict=True) if known]
-    if held and all(isinstance(value, datetime.date) for value in held):
+    present = [value for value, word in zip(distinct, text, strict=True) if word]
+    if present and all(isinstance(value, datetime.date) for value in present):
         return _dates(pd.to_datetime(series.astype(object), utc=True))
-    if held and all(_NUMBER.fullmatch(known) for known in text if known):
-        numbers = [float(known) if known else np.nan for known in text]
+    if present and all(_NUMBER.fullmatch(word) for word in text if word):
+        numbers = [float(word) if word else np.nan for word in text]
         return _numbers(np.array([*numbers, np.nan])[codes], column)
     spelled: dict[str, str] = {}
-    for known in filter(None, text):
-        spelled[key(known)] = min(known, spelled.get(key(known), known))
+    for word in filter(None, text):
+        spelled[key(word)] = min(word, spelled.get(key(word), word))
     order = {same: k for k, same in enumerate(sorted(spelled, key=lambda same: (spelled[same], same)))}
-    values = np.array([order.get(key(known), np.nan) for known in text] + [np.nan], np.float64)[codes]
+    values = np.array([order.get(key(word), np.nan) for word in text] + [np.nan], np.float64)[codes]
     return Entries("words", values, tuple(spelled[same] for same in order))
 
 
@@ -207,37 +207,37 @@ class Reading:
                 f"the table has no column {self.column!r}, by which the concept is read ({self}); its "
                 f"columns are {some(list(frame.columns), 20)}"
             )
-        found = entries(frame[self.column], self.column)
-        if found.kind != self.kind and found.known.any():
+        content = entries(frame[self.column], self.column)
+        if content.kind != self.kind and content.known.any():
             raise InputError(
-                f"column {self.column!r} holds {found.kind} here "
-                f"({some([shown(x, found.kind) for x in found.levels])}), but the concept was read from "
+                f"column {self.column!r} holds {content.kind} here "
+                f"({some([shown(x, content.kind) for x in content.levels])}), but the concept was read from "
                 f"{self.kind}: {self}. Write the column alike in both tables"
             )
-        return self.values(found)
+        return self.values(content)
 
-    def values(self, found: Entries) -> Floats:
+    def values(self, content: Entries) -> Floats:
         """As :meth:`of`, of entries of the same kind."""
-        known = found.known & ~found.among(self.unknown)
+        is_known = content.known & ~content.among(self.unknown)
         if self.cuts is not None:
             low, high = self.cuts
             with np.errstate(invalid="ignore"):
-                cut = np.where(found.values >= high, 1.0, np.where(found.values <= low, 0.0, np.nan))
-            return np.where(known, cut, np.nan)
-        present, absent = found.among(self.present), found.among(self.absent)
+                cut = np.where(content.values >= high, 1.0, np.where(content.values <= low, 0.0, np.nan))
+            return np.where(is_known, cut, np.nan)
+        present, absent = content.among(self.present), content.among(self.absent)
         if self.present and self.absent:
-            self._refuse_new(found, known & ~present & ~absent)
+            self._refuse_new(content, is_known & ~present & ~absent)
         carries = present if self.present else ~absent
-        return np.where(known, carries.astype(np.float64), np.nan)
+        return np.where(is_known, carries.astype(np.float64), np.nan)
 
-    def _refuse_new(self, found: Entries, new: Bools) -> None:
+    def _refuse_new(self, content: Entries, new: Bools) -> None:
         if not new.any():
             return
-        seen = [shown(x, self.kind) for x in found.levels if (found.among([x]) & new).any()]
+        unknown = [shown(x, self.kind) for x in content.levels if (content.among([x]) & new).any()]
         raise InputError(
-            f"column {self.column!r} holds {some([repr(x) for x in seen])} in {int(new.sum())} of "
+            f"column {self.column!r} holds {some([repr(x) for x in unknown])} in {int(new.sum())} of "
             f"{len(new)} rows, which the concept does not know ({self}). Make these entries missing (missing="
-            f"{seen[:_SHOWN]}, --missing {','.join(seen[:_SHOWN])}), or name a concept with the level"
+            f"{unknown[:_SHOWN]}, --missing {','.join(unknown[:_SHOWN])}), or name a concept with the level"
         )
 
     def __str__(self) -> str:

@@ -26,7 +26,7 @@ PENALTY = 0.05
 
 
 @dataclass(frozen=True)
-class Scores:
+class RidgeScores:
     """Out-of-fold scores of all samples.
 
     Attributes
@@ -62,7 +62,7 @@ class Ridge(ABC):
     """One ridge per fold on shared statistics."""
 
     @abstractmethod
-    def scores(self, targets: Floats) -> Scores:
+    def scores(self, targets: Floats) -> RidgeScores:
         """Fit every target ``(N, T)`` on the training folds and score each sample by its own fold's model.
 
         Targets are read at the known samples only; all samples are scored.
@@ -122,7 +122,7 @@ class _Data:
 
     def train(self, fold: int) -> Ints:
         """Sorted positions that the fold's model is fitted on."""
-        others = [np.arange(start, known) for i, (start, known, _) in enumerate(self.spans) if i != fold]
+        others = [np.arange(start, end) for i, (start, end, _) in enumerate(self.spans) if i != fold]
         return np.concatenate(others) if others else np.empty(0, np.intp)
 
     def test(self, fold: int) -> slice:
@@ -138,9 +138,9 @@ class _Data:
 
     def residual_targets(self, targets: Floats, positions: Ints) -> Floats:
         """Targets (sorted) at some positions minus their class mean there."""
-        labels, chosen = self.labels[positions], targets[positions]
-        means = self.class_sums(chosen, labels) * _inverse(self.class_counts(labels))[:, None]
-        return np.asarray(chosen - means[labels])
+        labels, values = self.labels[positions], targets[positions]
+        means = self.class_sums(values, labels) * _inverse(self.class_counts(labels))[:, None]
+        return np.asarray(values - means[labels])
 
     def standardised(self, fold: int, centre: _Centre) -> tuple[Ints, Floats]:
         test = self.test(fold)
@@ -178,13 +178,13 @@ class _PrimalRidge(Ridge):
 
     def __init__(self, data: _Data, penalty: float) -> None:
         self._data = data
-        known = [slice(start, end) for start, end, _ in data.spans]
-        self._known = known
-        self._counts = [data.class_counts(data.labels[part]) for part in known]
-        self._sums = [data.class_sums(data.rows[part], data.labels[part]) for part in known]
-        grams = [data.rows[part].T @ data.rows[part] for part in known]
+        spans = [slice(start, end) for start, end, _ in data.spans]
+        self._known = spans
+        self._counts = [data.class_counts(data.labels[part]) for part in spans]
+        self._sums = [data.class_sums(data.rows[part], data.labels[part]) for part in spans]
+        grams = [data.rows[part].T @ data.rows[part] for part in spans]
         total = np.sum(grams, axis=0)
-        self._models = [self._fit(fold, total - grams[fold], penalty) for fold in range(len(known))]
+        self._models = [self._fit(fold, total - grams[fold], penalty) for fold in range(len(spans))]
 
     def _fit(self, fold: int, gram: Floats, penalty: float) -> _PrimalModel:
         counts = np.sum(self._counts, axis=0) - self._counts[fold]
@@ -199,7 +199,7 @@ class _PrimalRidge(Ridge):
     def models(self) -> list[FoldModel]:
         return list(self._models)
 
-    def scores(self, targets: Floats) -> Scores:
+    def scores(self, targets: Floats) -> RidgeScores:
         data = self._data
         targets = targets[data.order]
         products = [data.rows[part].T @ targets[part] for part in self._known]
@@ -217,7 +217,7 @@ class _PrimalRidge(Ridge):
             raw, labels = data.rows[test] @ weights, data.labels[test]
             residual[data.order[test]] = raw - (model.centre.means @ weights)[labels]
             plain[data.order[test]] = raw - model.centre.means.mean(axis=0) @ weights
-        return Scores(residual, plain)
+        return RidgeScores(residual, plain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +254,7 @@ class _DualRidge(Ridge):
     def models(self) -> list[FoldModel]:
         return list(self._models)
 
-    def scores(self, targets: Floats) -> Scores:
+    def scores(self, targets: Floats) -> RidgeScores:
         data = self._data
         targets = targets[data.order]
         residual, plain = np.empty_like(targets), np.empty_like(targets)
@@ -265,7 +265,7 @@ class _DualRidge(Ridge):
             scores = model.kernel @ weights
             residual[data.order[test]] = scores
             plain[data.order[test]] = scores + (model.class_kernel @ weights)[data.labels[test]]
-        return Scores(residual, plain)
+        return RidgeScores(residual, plain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,8 +294,8 @@ class _DualModel(FoldModel):
         inner = train_kernel - of_class[labels] - of_class.T[:, labels] + between[labels][:, labels]
         inner /= max(1, len(train))
         inner[np.diag_indices_from(inner)] += penalty
-        own = data.labels[test]
-        kernel = test_kernel - of_class[own] - (test_kernel @ average.T)[:, labels] + between[own][:, labels]
+        y = data.labels[test]
+        kernel = test_kernel - of_class[y] - (test_kernel @ average.T)[:, labels] + between[y][:, labels]
         from_class = of_class - between[:, labels]
         factor = linalg.cho_factor(inner, overwrite_a=True, check_finite=False)
         return cls(data, fold, centre, penalty, factor, kernel, from_class - from_class.mean(axis=0))

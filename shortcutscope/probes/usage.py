@@ -160,13 +160,13 @@ def evaluation_samples(
     that half.
     """
     generator = np.random.default_rng(seed)
-    chosen: list[list[Ints]] = [[], []]
-    for half, parts in enumerate(chosen):
+    by_half: list[list[Ints]] = [[], []]
+    for half, parts in enumerate(by_half):
         for value in np.unique(labels):
             sides = [np.flatnonzero((halves == half) & (labels == value) & (concept == t)) for t in (0, 1)]
             if all(len(side) for side in sides):
                 parts += [np.sort(generator.permutation(side)[:per_cell]) for side in sides]
-    first, second = (np.concatenate(parts) if parts else np.empty(0, np.int64) for parts in chosen)
+    first, second = (np.concatenate(parts) if parts else np.empty(0, np.int64) for parts in by_half)
     return first, second
 
 
@@ -207,20 +207,20 @@ def projection_use(
         out of them with a direction of their own.
     """
 
-    def fitted(chosen: Bools) -> Callable[[Tensor], Tensor]:
-        patches = fit_projection(pooled[chosen], concept[chosen], labels[chosen])
+    def projection(rows: Bools) -> Callable[[Tensor], Tensor]:
+        patches = fit_projection(pooled[rows], concept[rows], labels[rows])
         if class_token is None:
             return patches
         return TokenProjection(
-            fit_projection(class_token[chosen], concept[chosen], labels[chosen]), patches, n_prefix
+            fit_projection(class_token[rows], concept[rows], labels[rows]), patches, n_prefix
         )
 
-    known = np.isfinite(concept)
+    is_known = np.isfinite(concept)
     parts = []
-    for half, chosen in enumerate(evaluated):
-        fit = known & (halves != half)
-        if len(chosen) and _both_in_a_class(concept[fit], labels[fit]):
-            parts.append((chosen, intervene(chosen, fitted(fit))))
+    for half, rows in enumerate(evaluated):
+        fit = is_known & (halves != half)
+        if len(rows) and _both_in_a_class(concept[fit], labels[fit]):
+            parts.append((rows, intervene(rows, projection(fit))))
     if not parts:
         nan = float("nan")
         return UseResult(nan, (nan, nan), nan, nan, (nan, nan), (nan, nan), np.empty(0, int), np.empty(0))

@@ -184,27 +184,27 @@ def effects(
         ``worst_group_accuracy`` (Saab et al. 2022; Sagawa et al. 2020), each with ``value``, ``interval``,
         ``n``, the samples of the smallest group that it rests on, and, where it was not measured, ``why``.
     """
-    known = np.isfinite(concept)
-    y = (labels[known] == association.positive).astype(int)
-    a = concept[known].astype(int)
+    is_known = np.isfinite(concept)
+    y = (labels[is_known] == association.positive).astype(int)
+    a = concept[is_known].astype(int)
     against = np.nan_to_num(association.phi) < 0
     if against:
         a = 1 - a
-    score, units = margins[known], groups[known]
+    score, units = margins[is_known], groups[is_known]
     member: dict[Group, Bools] = {(c, t): (y == c) & (a == t) for c, t in (*CONFLICTING, *ALIGNED)}
     patients = {group: len(np.unique(units[inside])) for group, inside in member.items()}
 
-    def described(group: Group) -> str:
+    def description(group: Group) -> str:
         which = f"class {association.positive}" if group[0] else f"a class other than {association.positive}"
         with_it = "without" if bool(group[1]) == against else "with"
         return (
             f"{patients[group]} {'patient' if patients[group] == 1 else 'patients'} of {which} {with_it} it"
         )
 
-    def measured(needs: Iterable[Group], measure: Callable[[Any], Any]) -> Record:
+    def measurement(needs: Iterable[Group], measure: Callable[[Any], Any]) -> Record:
         needed = list(needs)
         size = min((int(member[group].sum()) for group in needed), default=0)
-        few = [described(group) for group in needed if patients[group] < smallest]
+        few = [description(group) for group in needed if patients[group] < smallest]
         if few or not needed:
             of = " and ".join(few) or "no group with so many"
             why = f"not measured: {of}; {smallest} are needed"
@@ -215,14 +215,16 @@ def effects(
 
     large = [group for group in member if patients[group] >= smallest]
     among = np.any([member[group] for group in large], axis=0) if large else np.zeros(len(y), bool)
-    found = (score > 0).astype(int)
+    prediction = (score > 0).astype(int)
     result = {
-        "robust_auroc": measured(CONFLICTING, lambda w: robust_auroc(y, a, score, w)),
-        "aligned_auroc": measured(ALIGNED, lambda w: aligned_auroc(y, a, score, w)),
-        "auroc_gap": measured(member, lambda w: aligned_auroc(y, a, score, w) - robust_auroc(y, a, score, w)),
-        "balanced_auroc": measured(member, lambda w: balanced_auroc(y, a, score, w)),
-        "worst_group_accuracy": measured(
-            large, lambda w: worst_group_accuracy(y[among], a[among], found[among], w[..., among])
+        "robust_auroc": measurement(CONFLICTING, lambda w: robust_auroc(y, a, score, w)),
+        "aligned_auroc": measurement(ALIGNED, lambda w: aligned_auroc(y, a, score, w)),
+        "auroc_gap": measurement(
+            member, lambda w: aligned_auroc(y, a, score, w) - robust_auroc(y, a, score, w)
+        ),
+        "balanced_auroc": measurement(member, lambda w: balanced_auroc(y, a, score, w)),
+        "worst_group_accuracy": measurement(
+            large, lambda w: worst_group_accuracy(y[among], a[among], prediction[among], w[..., among])
         ),
     }
     worst = result["worst_group_accuracy"]
@@ -277,6 +279,6 @@ def layer_weights(
     if not solid:
         return {}
     sign = np.sign(max(solid.values(), key=abs))
-    kept = {k: abs(v) for k, v in solid.items() if np.sign(v) == sign}
-    total = sum(kept.values())
-    return {k: v / total for k, v in kept.items()}
+    weights = {k: abs(v) for k, v in solid.items() if np.sign(v) == sign}
+    total = sum(weights.values())
+    return {k: v / total for k, v in weights.items()}

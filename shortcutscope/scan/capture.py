@@ -71,8 +71,8 @@ class NonFiniteError(ModelError):
 
     def __init__(self, rows: Sequence[int], names: Sequence[str] | None = None) -> None:
         self.rows = tuple(rows)
-        named = [str(name) for name in (names if names is not None else self.rows)]
-        some = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+        ids = [str(name) for name in (names if names is not None else self.rows)]
+        some = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
         where = "for the samples" if names is not None else "for the samples at the batch's positions"
         super().__init__(
             f"the model returns NaN or infinite scores {where} {some}; check its weights (a diverged "
@@ -138,9 +138,9 @@ def capture_batch(
         with visiting(model, layers, visit):
             logits = _logits(model, x, output, autocast, composite if relevance else None)
         # Where every class is explained, the target column holds the prediction.
-        score, chosen = select_target(logits, "predicted" if every else target, labels, task)
+        score, classes = select_target(logits, "predicted" if every else target, labels, task)
         if not relevance:
-            return BatchPools(logits, chosen, activations, {})
+            return BatchPools(logits, classes, activations, {})
         scores = [score]
         if every:
             scores = [select_target(logits, k, None, task)[0] for k in range(class_count(logits, task))]
@@ -149,7 +149,7 @@ def capture_batch(
     relevances = {
         layer.name: _gather(layer, passes, activations[layer.name], every, stats) for layer in layers
     }
-    return BatchPools(logits.detach(), chosen, activations, relevances)
+    return BatchPools(logits.detach(), classes, activations, relevances)
 
 
 def forward_reduced(
@@ -226,7 +226,7 @@ def forward_edited(
         view, dim = positions(layer, values)
         flat = view if dim == 2 else view.transpose(1, 2)
         edited = edit(flat)
-        seen.append(edited)
+        outputs.append(edited)
         if edited.shape != flat.shape:
             raise InputError(
                 f"the edit of layer {layer.name!r} returns shape {tuple(edited.shape)}; "
@@ -234,12 +234,12 @@ def forward_edited(
             )
         return from_positions(layer, edited if dim == 2 else edited.transpose(1, 2), dim, values)
 
-    seen: list[Tensor] = []
+    outputs: list[Tensor] = []
     try:
         with torch.no_grad(), visiting(model, [layer], visit):
             return _logits(model, x, output, autocast)
     except NonFiniteError:
-        if not all(bool(torch.isfinite(edited).all()) for edited in seen):
+        if not all(bool(torch.isfinite(edited).all()) for edited in outputs):
             raise ModelError(
                 f"the activations of layer {layer.name!r} cannot be edited: they hardly vary over the "
                 "samples, so that what was to be taken out of them is NaN; leave the layer out"

@@ -105,8 +105,8 @@ def check_attribution(requested: str) -> None:
         return
     kind, _, composite = str(requested).partition(":")
     if kind != LRP or composite not in COMPOSITES:
-        known = ", ".join(map(repr, (GRADIENT, LRP, *(f"{LRP}:{name}" for name in COMPOSITES))))
-        text = f"attribution is {requested!r}; allowed are {known}"
+        choices = ", ".join(map(repr, (GRADIENT, LRP, *(f"{LRP}:{name}" for name in COMPOSITES))))
+        text = f"attribution is {requested!r}; allowed are {choices}"
         if requested == "gradient_x_activation":
             text += f". {GRADIENT!r} is gradient x activation"
         elif requested in METHODS:

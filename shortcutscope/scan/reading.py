@@ -96,8 +96,8 @@ class Scan:
         for layer in self.layers:
             if layer.name == name:
                 return layer
-        known = ", ".join(layer.name for layer in self.layers)
-        raise InputError(f"layer {name!r} was not scanned; there are {known}")
+        names = ", ".join(layer.name for layer in self.layers)
+        raise InputError(f"layer {name!r} was not scanned; there are {names}")
 
     def activation(self, layer: str | Layer, stat: str = "mean") -> Floats:
         """Pooled activation (N, C): ``"mean"``, ``"max"`` or ``"std"`` over the positions, or ``"class"``.
@@ -156,8 +156,8 @@ class Scan:
             return values
         if target is not None and not 0 <= target < values.shape[1]:
             raise InputError(f"class {target} is outside the model's {values.shape[1]} classes")
-        chosen = self.samples["target"].to_numpy() if target is None else target
-        explained: Floats = values[np.arange(len(values)), chosen]
+        targets = self.samples["target"].to_numpy() if target is None else target
+        explained: Floats = values[np.arange(len(values)), targets]
         return explained
 
     @property

@@ -81,10 +81,10 @@ class ShardWriter:
         self._rank = rank
         self._pending: list[dict[str, Array]] = []
         inputs = to_json(dict(inputs))
-        kept = _kept_manifest(self.folder)
-        if kept is not None:
-            refuse_other_inputs(self.folder, kept["inputs"], inputs)
-            self._manifest = kept
+        stored = _kept_manifest(self.folder)
+        if stored is not None:
+            refuse_other_inputs(self.folder, stored["inputs"], inputs)
+            self._manifest = stored
             self._drop_damaged_shards()
             self._pending = self._kept_rows()
         else:
@@ -182,10 +182,10 @@ class ShardWriter:
         """The rows that were at hand when the store was interrupted, if they are still whole."""
         if not self._manifest.get("pending"):
             return []
-        kept = Shard(**self._manifest["pending"])
-        if kept.start != self._n_written or kept.damage(self.folder):
+        shard = Shard(**self._manifest["pending"])
+        if shard.start != self._n_written or shard.damage(self.folder):
             return []
-        return [{key: kept.read(self.folder, key) for key in kept.keys(self.folder)}]
+        return [{key: shard.read(self.folder, key) for key in shard.keys(self.folder)}]
 
     @property
     def _n_written(self) -> int:
@@ -197,15 +197,15 @@ class ShardWriter:
 
     def _take(self, n: int) -> list[dict[str, Array]]:
         """The first `n` pending rows, batch by batch; what is left stays pending."""
-        taken: list[dict[str, Array]] = []
+        rows: list[dict[str, Array]] = []
         while n:
             batch = self._pending.pop(0)
             if row_count(batch) > n:
                 self._pending.insert(0, {key: values[n:] for key, values in batch.items()})
                 batch = {key: values[:n] for key, values in batch.items()}
-            taken.append(batch)
+            rows.append(batch)
             n -= row_count(batch)
-        return taken
+        return rows
 
     def _commit(self, n: int) -> None:
         """Make a shard of the first `n` pending rows."""
@@ -243,9 +243,9 @@ class ShardWriter:
     def _remove_leftovers(self) -> None:
         """Files of a write that was cut short: temporary ones, and shards that the manifest does not name."""
         remove_leftovers(self.folder)
-        named = {shard["file"] for shard in self._manifest["shards"]}
+        names = {shard["file"] for shard in self._manifest["shards"]}
         for path in self.folder.glob("shard-*.safetensors"):
-            if path.name not in named:
+            if path.name not in names:
                 path.unlink()
         if not self._pending:
             (self.folder / PENDING).unlink(missing_ok=True)
@@ -318,9 +318,9 @@ class ShardReader:
 
 def refuse_other_scan(folder: Path, inputs: JSON) -> None:
     """Raise StaleRunError where a folder holds a scan of other inputs; nothing is written."""
-    kept = _kept_manifest(folder)
-    if kept is not None:
-        refuse_other_inputs(folder, kept["inputs"], to_json(dict(inputs)))
+    stored = _kept_manifest(folder)
+    if stored is not None:
+        refuse_other_inputs(folder, stored["inputs"], to_json(dict(inputs)))
 
 
 def require_free_space(folder: Path, n_bytes: int) -> None:

@@ -41,9 +41,9 @@ def cluster_weights(groups: npt.ArrayLike, n: int, seed: int) -> Ints:
     _, member = np.unique(groups, return_inverse=True)
     n_groups = int(member.max()) + 1
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(n_groups, size=(n, n_groups))
+    draws = rng.integers(n_groups, size=(n, n_groups))
     offsets = np.arange(n)[:, None] * n_groups
-    counts = np.bincount((drawn + offsets).ravel(), minlength=n * n_groups).reshape(n, n_groups)
+    counts = np.bincount((draws + offsets).ravel(), minlength=n * n_groups).reshape(n, n_groups)
     return counts[:, member].astype(np.int32)
 
 

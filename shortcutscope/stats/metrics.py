@@ -79,11 +79,11 @@ def weighted_auroc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.Ar
     """
     labels, scores = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
     rows = np.atleast_2d(np.asarray(weights))
-    known = ~np.isnan(labels)
+    is_known = ~np.isnan(labels)
     result = np.full(len(rows), np.nan)
-    if not known.any() or np.isnan(scores[known]).any():
+    if not is_known.any() or np.isnan(scores[is_known]).any():
         return result
-    order = np.flatnonzero(known)[np.argsort(scores[known], kind="stable")]
+    order = np.flatnonzero(is_known)[np.argsort(scores[is_known], kind="stable")]
     ranked = scores[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
     tied = len(starts) < len(order)
@@ -136,10 +136,12 @@ def within_class_auroc(
     values, sizes = [], []
     for value in np.unique(classes):
         inside = classes == value
-        chosen = None if weights is None else np.asarray(weights)[..., inside]
-        values.append(np.asarray(auroc(concept[inside], scores[inside], chosen)))
-        known = ~np.isnan(concept[inside])
-        sizes.append(known.sum(axis=0) if chosen is None else np.asarray(chosen @ known.astype(np.float64)))
+        inner = None if weights is None else np.asarray(weights)[..., inside]
+        values.append(np.asarray(auroc(concept[inside], scores[inside], inner)))
+        is_known = ~np.isnan(concept[inside])
+        sizes.append(
+            is_known.sum(axis=0) if inner is None else np.asarray(inner @ is_known.astype(np.float64))
+        )
     area = np.stack([np.atleast_1d(v) for v in values])
     size = np.broadcast_to(np.stack([np.atleast_1d(s) for s in sizes]), area.shape)
     size = np.where(np.isnan(area), 0.0, size)
@@ -214,9 +216,9 @@ def delta_tpr(
     ``y`` and ``prediction`` are 0 or 1. NaN where no positive carrier, or no positive other, exists.
     """
     y, a = _binary_pair(y, a)
-    found = np.asarray(prediction) == 1
+    positives = np.asarray(prediction) == 1
     rows, single = _rows(weights, len(y))
-    carriers, others = (_share(rows, (y == 1) & (a == value), found) for value in (1, 0))
+    carriers, others = (_share(rows, (y == 1) & (a == value), positives) for value in (1, 0))
     return _scalar(carriers - others, single)
 
 
@@ -262,14 +264,14 @@ def expected_calibration_error(
 def _ranked_auroc(labels: Floats, scores: Floats) -> Floats:
     """Row-wise AUROC, ``(K, N)`` each; rows that share their known samples are ranked together."""
     result = np.full(len(labels), np.nan)
-    known = ~np.isnan(labels)
-    masks, member = np.unique(np.packbits(known, axis=1), axis=0, return_inverse=True)
+    is_known = ~np.isnan(labels)
+    masks, member = np.unique(np.packbits(is_known, axis=1), axis=0, return_inverse=True)
     for index in range(len(masks)):
-        chosen = np.flatnonzero(member.ravel() == index)
-        keep = known[chosen[0]]
+        rows = np.flatnonzero(member.ravel() == index)
+        keep = is_known[rows[0]]
         step = max(1, _BLOCK // max(1, int(keep.sum())))
-        for begin in range(0, len(chosen), step):
-            part = chosen[begin : begin + step]
+        for begin in range(0, len(rows), step):
+            part = rows[begin : begin + step]
             result[part] = _known_auroc(labels[part][:, keep], scores[part][:, keep])
     return result
 
@@ -318,10 +320,10 @@ def _rows(weights: npt.ArrayLike | None, n: int) -> tuple[Floats, bool]:
     """Weights as rows ``(B, N)``, and whether one value is to be returned."""
     if weights is None:
         return np.ones((1, n)), True
-    given = np.asarray(weights, np.float64)
-    if given.ndim not in (1, 2) or given.shape[-1] != n:
-        raise InputError(f"weights of shape {given.shape} for {n} samples; allowed are ({n},) and (B, {n})")
-    return np.atleast_2d(given), given.ndim == 1
+    array = np.asarray(weights, np.float64)
+    if array.ndim not in (1, 2) or array.shape[-1] != n:
+        raise InputError(f"weights of shape {array.shape} for {n} samples; allowed are ({n},) and (B, {n})")
+    return np.atleast_2d(array), array.ndim == 1
 
 
 def _binary_pair(y: npt.ArrayLike, a: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -73,23 +73,23 @@ def permute_within(
         raise InputError(
             f"permute_within: values {values.shape} and strata {strata.shape}; both must be (N,)"
         )
-    known = np.flatnonzero(~np.isnan(values))
+    rows = np.flatnonzero(~np.isnan(values))
     rng = np.random.default_rng(seed)
     permuted = np.repeat(values[:, None], n, axis=1)
-    _, stratum = np.unique(strata[known], return_inverse=True)
-    if groups is not None and len(known):
-        _, member = np.unique(np.asarray(groups)[known], return_inverse=True)
+    _, stratum = np.unique(strata[rows], return_inverse=True)
+    if groups is not None and len(rows):
+        _, member = np.unique(np.asarray(groups)[rows], return_inverse=True)
         n_groups = int(member.max()) + 1
-        if n_groups < len(known) and _constant_within(values[known], member, n_groups):
+        if n_groups < len(rows) and _constant_within(values[rows], member, n_groups):
             per_group = np.zeros(n_groups)
-            per_group[member] = values[known]
+            per_group[member] = values[rows]
             composition = np.zeros((n_groups, int(stratum.max()) + 1), bool)
             composition[member, stratum] = True
             _, kind = np.unique(composition, axis=0, return_inverse=True)
-            permuted[known] = _shuffle(per_group, kind.ravel(), n, rng)[member]
+            permuted[rows] = _shuffle(per_group, kind.ravel(), n, rng)[member]
             return permuted
-    if len(known):
-        permuted[known] = _shuffle(values[known], stratum, n, rng)
+    if len(rows):
+        permuted[rows] = _shuffle(values[rows], stratum, n, rng)
     return permuted
 
 

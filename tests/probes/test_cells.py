@@ -36,9 +36,9 @@ def mapped(lit, concept=CONCEPT, **options):
 def test_lit_share_is_the_share_of_the_image_that_carries_the_concept():
     corner = np.zeros((32, 32))
     corner[:8, :8] = 1
-    assert mapped(corner).lit == pytest.approx(1 / 16, abs=0.06)
-    assert mapped(np.ones((32, 32))).lit == 1
-    assert mapped(np.zeros((32, 32))).lit < 0.1
+    assert mapped(corner).lit_share == pytest.approx(1 / 16, abs=0.06)
+    assert mapped(np.ones((32, 32))).lit_share == 1
+    assert mapped(np.zeros((32, 32))).lit_share < 0.1
 
 
 def test_the_map_does_not_depend_on_which_value_is_called_present():
@@ -55,7 +55,7 @@ def test_a_concept_that_only_follows_the_label_lights_nothing():
     folds = make_folds(LABELS, np.arange(N), follows)
     result = cell_map(cell_features(input_filters(x)).numpy(), follows, LABELS, folds, lit_above=0.6)
     assert np.median(result.auroc) < 0.56
-    assert result.lit < 0.25
+    assert result.lit_share < 0.25
 
 
 def test_interval_holds_the_estimate_and_narrows_with_certainty():
@@ -92,7 +92,7 @@ def test_with_few_carriers_a_cell_must_be_brighter_to_count():
     features = np.random.default_rng(0).standard_normal((N, 4, 16, 16))
     result = cell_map(features, concept, LABELS, folds, lit_above=0.6)
     assert (result.auroc >= 0.6).mean() > 0.1
-    assert result.lit < 0.1
+    assert result.lit_share < 0.1
 
 
 def on_black(change, radius=0.42, side=64, seed=0):
@@ -146,7 +146,7 @@ def test_s3_on_little_content_it_is_never_localized(change, radius):
 def test_s3_what_is_written_on_the_empty_background_is_localized():
     cells, verdict, _ = verdict_on(on_black(tag))
     assert verdict == "localized"
-    assert 0 < cells.lit < 0.1
+    assert 0 < cells.lit_share < 0.1
 
 
 def test_s3_an_empty_cell_is_one_in_which_samples_do_not_differ():

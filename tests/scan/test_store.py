@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors import safe_open
 
-from shortcutscope.audit import run_directory as rundir
+from shortcutscope import files
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.scan import shard as shard_module
 from shortcutscope.scan.shard import Shard, decode_half, encode_half
@@ -338,7 +338,7 @@ def test_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     writer.append(rows(0, 8))
     before = sorted(path.name for path in tmp_path.iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr(rundir.os, "fsync", full)
+        patch.setattr(files.os, "fsync", full)
         with pytest.raises(InputError, match="the disk is full"):
             writer.append(rows(8, 16))
     assert sorted(path.name for path in tmp_path.iterdir()) == before

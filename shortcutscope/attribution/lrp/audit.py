@@ -214,7 +214,7 @@ def _rows(record: _Record, delivered: float) -> Iterator[tuple[str, str, str, fl
 
 def _delivered(records: list[_Record]) -> dict[int, float]:
     calls = {id(r): r.call.delivered for r in records if r.call is not None}
-    return {key: float(given.sum()) for key, given in calls.items() if given is not None}
+    return {key: float(relevance.sum()) for key, relevance in calls.items() if relevance is not None}
 
 
 def _adds_entering(record: _Record, ends: dict[int, Tensor]) -> Callable[..., None]:

@@ -111,13 +111,13 @@ def conditional_relevance(
     conditions = [condition] if isinstance(condition, Channels | Head | Direction) else list(condition)
     _require_distinct(model, conditions)
     with frozen(model), torch.enable_grad():
-        chosen = _find(model, x, layers, output)
-        concerned = _concerned(model, x, conditions, chosen, output)
+        candidates = _find(model, x, layers, output)
+        concerned = _concerned(model, x, conditions, candidates, output)
         rules = default_composite(model, x[:1]) if composite is None else get_composite(composite)
         leaf = x.detach().clone().requires_grad_()
         recorder = _Recorder(maps)
         run = Interrupted(rules, [Passage(c, concerned.get(c.place)) for c in conditions])
-        followed = {layer.name: layer for layer in chosen}
+        followed = {layer.name: layer for layer in candidates}
 
         def visit(layer: Layer, values: Tensor) -> None:
             run.reach_layer(layer, values)
@@ -141,8 +141,8 @@ def conditional_relevance(
         relevance = run.input_relevance(leaf, descent.to_input(leaf))
     return ConditionalRelevance(
         wide(relevance.detach()),
-        recorder.channels_of(chosen, x),
-        {layer.name: recorder.map_of(layer, x) for layer in chosen} if maps else {},
+        recorder.channels_of(candidates, x),
+        {layer.name: recorder.map_of(layer, x) for layer in candidates} if maps else {},
         descent.total,
         descent.kept,
         chosen_class,
@@ -178,8 +178,8 @@ class _Recorder(Gradients):
 
     def map_of(self, layer: Layer, x: Tensor) -> Tensor:
         """A layer's map, zero where nothing arrived."""
-        found = self._maps.get(layer.name)
-        return wide(x.new_zeros(len(x), *layer.grid)) if found is None else found
+        relevance = self._maps.get(layer.name)
+        return wide(x.new_zeros(len(x), *layer.grid)) if relevance is None else relevance
 
 
 @dataclass
@@ -217,10 +217,10 @@ class _Descent:
         assert layer is not None
         # Above the layer nothing takes part, so a batch norm behind it is not folded.
         edge, values = passage.edges[0], passage.values[0]
-        gradient, kept = direction.start(layer, values, epsilon)
+        gradient, part = direction.start(layer, values, epsilon)
         relevance = wide(values) * gradient
         recorder.record(layer, relevance)
-        return cls([edge], [gradient], relevance.flatten(1).sum(1), kept, repr(direction.place))
+        return cls([edge], [gradient], relevance.flatten(1).sum(1), part, repr(direction.place))
 
     def through(self, passage: Passage, recorder: _Recorder) -> None:
         """Go down to a passage, leaving behind what it does not let through."""
@@ -238,8 +238,8 @@ class _Descent:
         if passage.layer is not None:
             recorder.record(passage.layer, relevance)
         self.total = relevance.reshape(samples, -1).sum(1)
-        found = [(e, g) for e, g in zip(passage.edges, passing, strict=True) if g is not None]
-        self.edges, self.gradients = [e for e, _ in found], [g for _, g in found]
+        pairs = [(e, g) for e, g in zip(passage.edges, passing, strict=True) if g is not None]
+        self.edges, self.gradients = [e for e, _ in pairs], [g for _, g in pairs]
         self.place = place
 
     def to_input(self, leaf: Tensor) -> Tensor | None:
@@ -251,9 +251,9 @@ class _Descent:
 def _require_distinct(model: nn.Module, conditions: Sequence[Condition]) -> None:
     if not conditions:
         raise InputError("no condition is given; allowed are Channels, Head and Direction, one or several")
-    known = dict(model.named_modules(remove_duplicate=False))
+    modules = dict(model.named_modules(remove_duplicate=False))
     for condition in conditions:
-        if condition.place not in known:
+        if condition.place not in modules:
             raise InputError(
                 f"the model has no layer {condition.place!r}; `find_layers(model, batch)` lists them"
             )
@@ -267,9 +267,9 @@ def _find(
     model: nn.Module, x: Tensor, layers: LayerChoice | Sequence[Layer], output: Output
 ) -> tuple[Layer, ...]:
     if not isinstance(layers, str) and not callable(layers):
-        given = [layer for layer in layers if isinstance(layer, Layer)]
-        if len(given) == len(layers):
-            return tuple(given)
+        ready = [layer for layer in layers if isinstance(layer, Layer)]
+        if len(ready) == len(layers):
+            return tuple(ready)
     return find_layers(model, x, cast(LayerChoice, layers), output=output)
 
 
@@ -277,17 +277,17 @@ def _concerned(
     model: nn.Module,
     x: Tensor,
     conditions: Sequence[Condition],
-    found: Sequence[Layer],
+    candidates: Sequence[Layer],
     output: Output,
 ) -> dict[str, Layer]:
     """The layers under a condition, by name."""
-    known = {layer.name: layer for layer in found}
+    by_name = {layer.name: layer for layer in candidates}
     layers = {}
     for condition in conditions:
         if isinstance(condition, Head):
             continue
         name = condition.layer
-        layer = known[name] if name in known else find_layers(model, x, [name], output=output)[0]
+        layer = by_name[name] if name in by_name else find_layers(model, x, [name], output=output)[0]
         condition.check(layer)
         layers[layer.name] = layer
     return layers

@@ -104,8 +104,8 @@ class RuledAffine(torch.autograd.Function):
             relevance = y * gradient
         if call.first is not None:
             weight, _ = call.parameters()
-            given = call.first.relevance(x, call.linear, weight, relevance, call.epsilon)
-            call.delivered = given if call.delivered is None else call.delivered + given
+            passing = call.first.relevance(x, call.linear, weight, relevance, call.epsilon)
+            call.delivered = passing if call.delivered is None else call.delivered + passing
             return None, None, None
         return _propagate(call, x, y, relevance).to(gradient.dtype), None, None
 
@@ -162,10 +162,10 @@ def _propagate(call: Affine, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
 
 
 def _bias_relevance(linear: LinearMap, bias: Tensor, p: Tensor, n: Tensor | None) -> float:
-    given = linear.over_channels(bias.clamp(min=0), p.dim()) * p
+    share = linear.over_channels(bias.clamp(min=0), p.dim()) * p
     if n is not None:
-        given = given + linear.over_channels(bias.clamp(max=0), n.dim()) * n
-    return float(given.sum())
+        share = share + linear.over_channels(bias.clamp(max=0), n.dim()) * n
+    return float(share.sum())
 
 
 class Tap(torch.autograd.Function):
@@ -180,9 +180,9 @@ class Tap(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         passed = ctx.passed.get()
-        shown = shared(gradients[0] * ctx.y.get(), passed, 1e-9)
-        ctx.call.tapped = shown
-        return gradients[0], shown, None
+        relevance = shared(gradients[0] * ctx.y.get(), passed, 1e-9)
+        ctx.call.tapped = relevance
+        return gradients[0], relevance, None
 
 
 class Rescale(torch.autograd.Function):

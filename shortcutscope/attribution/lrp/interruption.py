@@ -129,14 +129,14 @@ class Interrupted(Propagation):
             )
         for passage in self._reached:
             passage.tensor = None
-        found = self._reached[::-1]
-        late = [p.condition.place for p in found[1:] if isinstance(p.condition, Direction)]
+        passages = self._reached[::-1]
+        late = [p.condition.place for p in passages[1:] if isinstance(p.condition, Direction)]
         if late:
             raise InputError(
-                f"{found[0].condition.place!r} lies above the direction in {late[0]!r}, where relevance "
+                f"{passages[0].condition.place!r} lies above the direction in {late[0]!r}, where relevance "
                 "begins; take conditions below it"
             )
-        return found
+        return passages
 
 
 def wide(values: Tensor) -> Tensor:

@@ -74,12 +74,12 @@ class Propagation(TorchFunctionMode):
 
     def operate(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Record) -> Any:
         """Call one operation, by its rule if it has one."""
-        kept = []
+        stored = []
         if is_in_place(func) and args and isinstance(args[0], Tensor):
-            kept = self.saved.overwriting(args[0], rectified=name == "relu")
+            stored = self.saved.overwriting(args[0], rectified=name == "relu")
         rule = TABLE.get(name)
         result = func(*args, **kwargs) if rule is None else rule(self, func, *args, **kwargs)
-        for saved in kept:
+        for saved in stored:
             saved.accept()
         return result
 

@@ -52,13 +52,13 @@ def is_rectified(tensor: Tensor) -> bool:
 
 def reads_image(tensor: Tensor) -> Tensor | None:
     """The graph's leaf that a tensor is made of without a linear map in between, else None."""
-    waiting, seen = [tensor.grad_fn], set()
+    waiting, visited = [tensor.grad_fn], set()
     leaf: Tensor | None = tensor if tensor.grad_fn is None and tensor.requires_grad else None
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         if _kind(node) in _LINEAR:
             return None
         leaf = getattr(node, "variable", leaf)

@@ -91,10 +91,10 @@ class SavedTensors:
             Those that were not copied, to be accepted once they are overwritten.
         """
         storage = tensor.untyped_storage().data_ptr()
-        found = [saved for reference in self._by_storage.get(storage, []) if (saved := reference())]
-        living = [saved for saved in found if saved.intact and saved.storage == storage]
-        kept = [saved for saved in living if rectified and saved.output]
+        living_tensors = [saved for reference in self._by_storage.get(storage, []) if (saved := reference())]
+        living = [saved for saved in living_tensors if saved.intact and saved.storage == storage]
+        outputs = [saved for saved in living if rectified and saved.output]
         for saved in living:
-            if saved not in kept:
+            if saved not in outputs:
                 saved.copy()
-        return kept
+        return outputs

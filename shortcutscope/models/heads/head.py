@@ -88,13 +88,13 @@ class Head:
                 raise InputError(f"label_output={self.label} is no position of an output{last}")
             return self.label
         names = self.names or ()
-        found = [i for i, name in enumerate(names) if name == self.label]
-        found = found or [i for i, name in enumerate(names) if name.casefold() == self.label.casefold()]
-        if len(found) == 1:
-            return found[0]
-        known = ", ".join(names) or "none: give its position, or output_names= (--output-names)"
+        matches = [i for i, name in enumerate(names) if name == self.label]
+        matches = matches or [i for i, name in enumerate(names) if name.casefold() == self.label.casefold()]
+        if len(matches) == 1:
+            return matches[0]
+        listing = ", ".join(names) or "none: give its position, or output_names= (--output-names)"
         raise InputError(
-            f"label_output={self.label!r} names {len(found)} of the model's outputs; known are {known}"
+            f"label_output={self.label!r} names {len(matches)} of the model's outputs; known are {listing}"
         )
 
     @property
@@ -160,16 +160,16 @@ class Head:
         return mine == theirs
 
     def __str__(self) -> str:
-        said = []
+        parts = []
         if self.part is not None:
-            said.append(f"part {self.part!r} of what the model returns")
+            parts.append(f"part {self.part!r} of what the model returns")
         if self.label is not None:
             name = f" ({self.names[self.index or 0]})" if self.names else ""
             of = f" of {self.outputs}" if self.outputs else ""
-            said.append(f"output {self.index}{name}{of}")
+            parts.append(f"output {self.index}{name}{of}")
         if self.link in ("sigmoid", "softmax"):
-            said.append(f"{self.link} inverted")
-        return ", ".join(said) or "all outputs"
+            parts.append(f"{self.link} inverted")
+        return ", ".join(parts) or "all outputs"
 
 
 #: Which scores a stage reads: a part of what the model returns, or a head, which says more.
@@ -198,8 +198,8 @@ def as_head(
         Something that the head says differently.
     """
     head = output if isinstance(output, Head) else Head(part=output)
-    given: Record = {"label": label, "names": None if names is None else tuple(names), "task": task}
-    for name, value in given.items():
+    values: Record = {"label": label, "names": None if names is None else tuple(names), "task": task}
+    for name, value in values.items():
         old = getattr(head, name)
         if value in (None, "auto"):
             continue
@@ -264,11 +264,13 @@ def own_names(model: nn.Module) -> tuple[tuple[str, ...] | None, bool]:
     several = getattr(config, "problem_type", None) == "multi_label_classification"
     labels = getattr(config, "id2label", None)
     if isinstance(labels, Mapping) and labels:
-        named = {int(k): str(v) for k, v in labels.items() if str(k).isdigit()}
-        if sorted(named) == list(range(len(named))) and not all(v == f"LABEL_{k}" for k, v in named.items()):
-            return tuple(named[k] for k in range(len(named))), several
+        by_index = {int(k): str(v) for k, v in labels.items() if str(k).isdigit()}
+        if sorted(by_index) == list(range(len(by_index))) and not all(
+            v == f"LABEL_{k}" for k, v in by_index.items()
+        ):
+            return tuple(by_index[k] for k in range(len(by_index))), several
     for attribute in ("pathologies", "class_names", "classes"):
-        found = getattr(model, attribute, None)
-        if isinstance(found, list | tuple) and found and all(isinstance(name, str) for name in found):
-            return tuple(found), several or attribute == "pathologies"
+        value = getattr(model, attribute, None)
+        if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
+            return tuple(value), several or attribute == "pathologies"
     return None, several

@@ -130,10 +130,10 @@ def select_target(
         The number of targets is not N, a class lies outside the model's outputs, labels are missing, or
         ``"label"`` is asked of a multi-label model.
     """
-    known = resolve_task(logits, task)
-    classes = _chosen_classes(logits, target, labels, known)
-    _check_range(classes, class_count(logits, known), "label" if _is(target, "label") else "target")
-    if known == "binary":
+    kind = resolve_task(logits, task)
+    classes = _chosen_classes(logits, target, labels, kind)
+    _check_range(classes, class_count(logits, kind), "label" if _is(target, "label") else "target")
+    if kind == "binary":
         sign = (2 * classes - 1).to(logits.dtype)
         return logits[:, 0] * sign, classes
     return logits.gather(1, classes.unsqueeze(1)).squeeze(1), classes
@@ -150,11 +150,11 @@ def margin(logits: Tensor, task: str = "auto", positive: int = 1) -> Tensor:
     InputError
         `positive` lies outside the model's outputs.
     """
-    known = resolve_task(logits, task)
-    _check_range(torch.tensor([positive]), class_count(logits, known), "positive class")
-    if known == "binary":
+    kind = resolve_task(logits, task)
+    _check_range(torch.tensor([positive]), class_count(logits, kind), "positive class")
+    if kind == "binary":
         return logits[:, 0] if positive == 1 else -logits[:, 0]
-    if known == "multilabel":
+    if kind == "multilabel":
         return logits[:, positive]
     return against_others(logits, positive)
 

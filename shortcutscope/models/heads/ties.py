@@ -60,13 +60,13 @@ def tie(
     if labels is None:
         return head, ()
     present = sorted({int(label) for label in np.unique(np.asarray(labels))})
-    own = list(classes or ())
-    said = _outputs(head, n)
-    named = len(own) == n > 2
+    names = list(classes or ())
+    outputs = _outputs(head, n)
+    matches_outputs = len(names) == n > 2
     if head.task == "multilabel" or (apart and head.task == "auto"):
-        if not named and (present != list(range(n)) or n == 2):
+        if not matches_outputs and (present != list(range(n)) or n == 2):
             raise InputError(
-                f"the model has {said}, each a yes or no of its own, and the labels are "
+                f"the model has {outputs}, each a yes or no of its own, and the labels are "
                 f"{_listed(present)}: say which output the label is{_how(head, n)}"
                 + (
                     ""
@@ -75,20 +75,20 @@ def tie(
                 )
             )
         return head, ()
-    _require_same_order(head, own)
-    if n == 2 or named or present[-1] >= n or present == list(range(n)):
+    _require_same_order(head, names)
+    if n == 2 or matches_outputs or present[-1] >= n or present == list(range(n)):
         return head, ()  # labels beyond the outputs are refused where they are compared with them
-    if own or present[-1] < 2 or len(present) <= NAMED * n:
+    if names or present[-1] < 2 or len(present) <= NAMED * n:
         what = (
-            f"the table has {len(own)} classes ({', '.join(map(str, own[:4]))})"
-            if own
+            f"the table has {len(names)} classes ({', '.join(map(str, names[:4]))})"
+            if names
             else (f"the labels are {_listed(present)}")
         )
         raise InputError(
-            f"the model has {said} and {what}: say which output the label is{_how(head, n)}. If the labels "
-            f"are positions of the {n} outputs, and some have no sample here, open the table with the names "
-            f"of all {n} classes in the order of the outputs, classes=[...] (--classes); if the model was "
-            "made for another task, load the one that was trained on these labels"
+            f"the model has {outputs} and {what}: say which output the label is{_how(head, n)}. If the "
+            f"labels are positions of the {n} outputs, and some have no sample here, open the table with the "
+            f"names of all {n} classes in the order of the outputs, classes=[...] (--classes); if the model "
+            "was made for another task, load the one that was trained on these labels"
         )
     return head, (
         f"labels are read as positions of the {n} outputs, of which {len(present)} have samples here",
@@ -119,8 +119,8 @@ def _tied(head: Head, n: int, apart: bool, link: str, labels: Any) -> Head:
 def _outputs(head: Head, n: int) -> str:
     if head.names is None:
         return f"{n} outputs"
-    named = ", ".join(head.names[:6]) + (", ..." if len(head.names) > 6 else "")
-    return f"{n} outputs ({named})"
+    names = ", ".join(head.names[:6]) + (", ..." if len(head.names) > 6 else "")
+    return f"{n} outputs ({names})"
 
 
 def _how(head: Head, n: int) -> str:
@@ -129,8 +129,8 @@ def _how(head: Head, n: int) -> str:
 
 
 def _listed(present: Sequence[int]) -> str:
-    shown = [str(label) for label in present[:6]] + (["..."] if len(present) > 6 else [])
-    return " and ".join(shown) if len(shown) == 2 else ", ".join(shown)
+    texts = [str(label) for label in present[:6]] + (["..."] if len(present) > 6 else [])
+    return " and ".join(texts) if len(texts) == 2 else ", ".join(texts)
 
 
 def _require_same_order(head: Head, classes: Sequence[str]) -> None:

@@ -97,12 +97,12 @@ def load_checkpoint(
     InputError
         Names are missing or unexpected, or shapes differ: some of each are listed.
     """
-    found = fitting(model, [Weights(weights)] if isinstance(weights, dict) else weights, key)
-    copy_into(model, found)
-    return found.report
+    fit = fitting(model, [Weights(weights)] if isinstance(weights, dict) else weights, key)
+    copy_into(model, fit)
+    return fit.report
 
 
-def copy_into(model: nn.Module, found: Fitting) -> None:
+def copy_into(model: nn.Module, fit: Fitting) -> None:
     """Copy weights whose names are a model's own into it.
 
     Raises
@@ -110,19 +110,19 @@ def copy_into(model: nn.Module, found: Fitting) -> None:
     InputError
         As `load_checkpoint`.
     """
-    own, state = model.state_dict(), found.state
+    state_dict, state = model.state_dict(), fit.state
     mismatched = [
-        f"{name}: {tuple(value.shape)} in the file, {tuple(own[name].shape)} in the model"
+        f"{name}: {tuple(value.shape)} in the file, {tuple(state_dict[name].shape)} in the model"
         for name, value in state.items()
-        if name in own and value.shape != own[name].shape
+        if name in state_dict and value.shape != state_dict[name].shape
     ]
-    missing, unexpected = _missing(model, state), [name for name in state if name not in own]
+    missing, unexpected = _missing(model, state), [name for name in state if name not in state_dict]
     if mismatched or missing or unexpected:
         raise InputError(_misfit(model, missing, unexpected, mismatched, state))
     model.load_state_dict(state, strict=False)
 
 
-def fitting(model: nn.Module, found: Sequence[Weights], key: str | None = None) -> Fitting:
+def fitting(model: nn.Module, contents: Sequence[Weights], key: str | None = None) -> Fitting:
     """The weights of a file that are a model's.
 
     Parameters
@@ -146,36 +146,36 @@ def fitting(model: nn.Module, found: Sequence[Weights], key: str | None = None) 
     InputError
         An unknown `key`, or several networks that might be meant.
     """
-    whole = [one for weights in found for one in _whole(model, weights)]
+    whole = [one for weights in contents for one in _whole(model, weights)]
     if key is not None:
         whole, everything = [one for one in whole if _named(key, one.name)], whole
-        parts = [w for w in found if _named(key, "/".join(w.keys))]
+        parts = [w for w in contents if _named(key, "/".join(w.keys))]
         if not whole and not parts:
-            names = [one.name for one in everything] + ["/".join(w.keys) for w in found]
+            names = [one.name for one in everything] + ["/".join(w.keys) for w in contents]
             there = ", ".join(map(repr, dict.fromkeys(filter(None, names))))
             raise InputError(
                 f"the checkpoint has no weights {key!r}; it has {there}"
                 if there
                 else f"the checkpoint is one state dict without keys, so weights_key={key!r} means nothing"
             )
-        found = parts or found
+        contents = parts or contents
     if not whole:
-        return _best(model, found)
+        return _best(model, contents)
     ranked = sorted(whole, key=lambda one: one.rank)
-    chosen = ranked[0]
-    rivals = [one for one in ranked[1:] if not one.averaged and not one.same(chosen)]
-    if rivals and not chosen.averaged and not chosen.usual:
+    best = ranked[0]
+    rivals = [one for one in ranked[1:] if not one.averaged and not one.same(best)]
+    if rivals and not best.averaged and not best.usual:
         raise InputError(
             f"the checkpoint holds several networks that fit, {', '.join(repr(one.name) for one in ranked)}: "
             "say weights_key= (--weights-key), which"
         )
-    beside = tuple(dict.fromkeys(one.name for one in ranked[1:] if not one.same(chosen)))
-    asked = key is not None and bool(chosen.prefix) and _named(key, chosen.name) and key != chosen.keys_text
+    beside = tuple(dict.fromkeys(one.name for one in ranked[1:] if not one.same(best)))
+    is_by_key = key is not None and bool(best.prefix) and _named(key, best.name) and key != best.keys_text
     inside = {name for one in whole for name in one.names}
-    extra = [name for name in chosen.rest if name not in inside]
-    drop = extra if asked else [name for name in extra if beside_the_network(name)]
-    state = chosen.state | {name: chosen.all[name] for name in extra if name not in drop}
-    report = LoadReport(chosen.keys, chosen.stripped, tuple(drop), beside, chosen.averaged)
+    extra = [name for name in best.rest if name not in inside]
+    drop = extra if is_by_key else [name for name in extra if beside_the_network(name)]
+    state = best.state | {name: best.all[name] for name in extra if name not in drop}
+    report = LoadReport(best.keys, best.stripped, tuple(drop), beside, best.averaged)
     return Fitting(state, report)
 
 
@@ -194,9 +194,11 @@ def class_count_in(state: StateDict, model: nn.Module) -> int | None:
     n_classes
         ``None`` when every shape agrees, or when they differ in more than one size of the first axis.
     """
-    own = model.state_dict()
+    state_dict = model.state_dict()
     pairs = [
-        (own[name].shape, v.shape) for name, v in state.items() if name in own and own[name].shape != v.shape
+        (state_dict[name].shape, v.shape)
+        for name, v in state.items()
+        if name in state_dict and state_dict[name].shape != v.shape
     ]
     sizes = {(a[:1], b[:1]) for a, b in pairs}
     if len(sizes) != 1 or any(a[1:] != b[1:] for a, b in pairs):
@@ -250,32 +252,43 @@ class _Whole:
 
 def _whole(model: nn.Module, weights: Weights) -> Iterator[_Whole]:
     """Every place in a state dict where all of a model's names are."""
-    own = set(model.state_dict())
-    every = normed_names(weights.state, own)
-    state, stripped = match_names(every, own)
+    expected = set(model.state_dict())
+    every = normed_names(weights.state, expected)
+    state, stripped = match_names(every, expected)
     rest = list(every)
-    if own and not _missing(model, state):
-        names = [name for name in every if strip(name, stripped) in own]
+    if expected and not _missing(model, state):
+        names = [name for name in every if strip(name, stripped) in expected]
         prefix = "" if any(part.startswith(".") for part in stripped) else "".join(stripped)
-        kept = {strip(name, stripped): every[name] for name in names}
-        yield _Whole(weights.keys, prefix, stripped, kept, tuple(names), every)
+        fitting_state = {strip(name, stripped): every[name] for name in names}
+        yield _Whole(weights.keys, prefix, stripped, fitting_state, tuple(names), every)
         rest = [name for name in every if name not in set(names)]
-    for prefix in whole_prefixes(rest, own):
-        kept = {name: every[prefix + name] for name in own}
-        yield _Whole(weights.keys, prefix, (prefix,), kept, tuple(prefix + name for name in own), every)
+    for prefix in whole_prefixes(rest, expected):
+        fitting_state = {name: every[prefix + name] for name in expected}
+        yield _Whole(
+            weights.keys,
+            prefix,
+            (prefix,),
+            fitting_state,
+            tuple(prefix + name for name in expected),
+            every,
+        )
 
 
-def _best(model: nn.Module, found: Sequence[Weights]) -> Fitting:
+def _best(model: nn.Module, contents: Sequence[Weights]) -> Fitting:
     """The state dict that has most of a model's names; of several, that under the most usual key."""
-    own = set(model.state_dict())
+    expected = set(model.state_dict())
 
     def order(weights: Weights) -> tuple[int, int, int]:
         key = weights.keys[0] if weights.keys else ""
         place = WRAPPERS.index(key) if key in WRAPPERS else len(WRAPPERS)
-        return -len(own & match_names(normed_names(weights.state, own), own)[0].keys()), place, 0
+        return (
+            -len(expected & match_names(normed_names(weights.state, expected), expected)[0].keys()),
+            place,
+            0,
+        )
 
-    best = min(found, key=order)
-    state, stripped = match_names(normed_names(best.state, own), own)
+    best = min(contents, key=order)
+    state, stripped = match_names(normed_names(best.state, expected), expected)
     return Fitting(state, LoadReport(best.keys, stripped))
 
 
@@ -289,12 +302,12 @@ def _missing(model: nn.Module, state: StateDict) -> list[str]:
     Tied weights are stored once by safetensors: where another name has the same memory, none is missing. How
     many batches a batch norm has seen is not stored by old versions, and is not used in evaluation mode.
     """
-    own = model.state_dict()
-    missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
+    state_dict = model.state_dict()
+    missing = [n for n in state_dict if n not in state and not n.endswith("num_batches_tracked")]
     if not missing:
         return []
-    filled = {own[name].data_ptr() for name in state if name in own}
-    return [name for name in missing if own[name].data_ptr() not in filled]
+    filled = {state_dict[name].data_ptr() for name in state if name in state_dict}
+    return [name for name in missing if state_dict[name].data_ptr() not in filled]
 
 
 def _listed(names: Sequence[str]) -> str:

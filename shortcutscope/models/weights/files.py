@@ -51,8 +51,8 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> tuple[Weights, 
     content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, trust)
     if not isinstance(content, Mapping | nn.Module):
         raise InputError(f"{path} holds a {type(content).__name__}, not a state dict")
-    found = tuple(_state_dicts(content, ()))
-    if not found:
+    contents = tuple(_state_dicts(content, ()))
+    if not contents:
         keys = ", ".join(map(repr, list(content)[:_SHOWN])) if isinstance(content, Mapping) else ""
         optimizer = isinstance(content, Mapping) and (
             _is_optimizer(content) or any(_is_optimizer(value) for value in content.values())
@@ -62,7 +62,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> tuple[Weights, 
             + (", the state of an optimizer without weights" if optimizer else "")
             + ". Give the file that the model's state_dict() was saved to"
         )
-    return found
+    return contents
 
 
 def _state_dicts(content: Any, keys: tuple[str, ...]) -> Iterator[Weights]:
@@ -100,8 +100,8 @@ def _read_torch(path: Path, trust: bool) -> Any:
     except pickle.UnpicklingError as error:
         if trust:
             raise InputError(f"{path} cannot be unpickled: {_first_line(error)}") from error
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        holds = f"Python objects ({found.group(1)})" if found else "Python objects"
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        holds = f"Python objects ({match.group(1)})" if match else "Python objects"
         raise InputError(
             f"{path} holds pickled {holds} beside tensors, and unpickling can run any code. If you trust its "
             "author, pass trust=True (--trust); otherwise ask for torch.save(model.state_dict(), file) or a "

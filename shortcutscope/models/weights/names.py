@@ -95,11 +95,11 @@ def normed_names(state: Mapping[str, Tensor], expected: set[str]) -> StateDict:
 
 def _renamed(name: str, spectral: set[str], *, to_new: bool) -> str:
     for pair in _NORMS:
-        own, other = pair if to_new else pair[::-1]
-        module = name.removesuffix(own)
+        ending, other = pair if to_new else pair[::-1]
+        module = name.removesuffix(ending)
         if module == name or (module and not module.endswith(".")):
             continue
-        if own == "weight_v" and (module in spectral) != other.endswith("_v"):
+        if ending == "weight_v" and (module in spectral) != other.endswith("_v"):
             continue
         return module + other
     return name

@@ -65,10 +65,10 @@ def get_artifact(name: str, strength: float = 1.0) -> Artifact:
     InputError
         For a name that is not in the catalogue (those that are, are listed), or another strength.
     """
-    known = {**CATALOGUE, **SIGNALS}
-    if name not in known:
+    catalogue = {**CATALOGUE, **SIGNALS}
+    if name not in catalogue:
         raise InputError(
             f"no artifact {name!r}; the catalogue has {', '.join(CATALOGUE)}, "
             f"and for signals {', '.join(SIGNALS)}"
         )
-    return replace(known[name], strength=strength)
+    return replace(catalogue[name], strength=strength)

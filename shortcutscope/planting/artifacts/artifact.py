@@ -141,17 +141,17 @@ class Artifact:
         before = _to_unit(self._checked(stored), value_range)
         # An image's channels show the same place and get the same; leads are drawn into as one whole.
         parts = before[None] if before.ndim <= 2 else before
-        drawn = [self._draw(part, generator_for(self.name, sample_id, seed)) for part in parts]
-        after = np.stack(drawn).reshape(before.shape)
+        results = [self._draw(part, generator_for(self.name, sample_id, seed)) for part in parts]
+        after = np.stack(results).reshape(before.shape)
         changed = _from_unit(after, stored.dtype, value_range)
-        planted = np.where(after == before, stored, changed)
+        written = np.where(after == before, stored, changed)
         # Seen from the stored values, since rounding to integers can hide a faint change.
-        seen = _to_unit(planted, value_range)
+        readable = _to_unit(written, value_range)
         if self.dims == 1:
             leads = np.atleast_2d(before)
-            return planted, visible(leads, np.atleast_2d(seen), signal_height(leads))
-        mask = visible(before, seen)
-        return planted, np.asarray(mask.reshape(-1, *mask.shape[-2:]).any(axis=0))
+            return written, visible(leads, np.atleast_2d(readable), signal_height(leads))
+        mask = visible(before, readable)
+        return written, np.asarray(mask.reshape(-1, *mask.shape[-2:]).any(axis=0))
 
     def _draw(self, part: Array, generator: np.random.Generator) -> Array:
         whole = np.atleast_2d(part) if self.dims == 1 else part

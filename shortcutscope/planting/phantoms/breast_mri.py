@@ -135,8 +135,8 @@ def _patients(n: int, feature: Feature, correlation: float, seed: int) -> pd.Dat
         aligned = np.zeros(count, np.int64)
         share = correlation if split != "test" and feature != "none" else 0.5
         for side in (0, 1):
-            own = generator.permutation(np.flatnonzero(positive == side))
-            aligned[own[: round((share if side else 1 - share) * len(own))]] = 1
+            side_rows = generator.permutation(np.flatnonzero(positive == side))
+            aligned[side_rows[: round((share if side else 1 - share) * len(side_rows))]] = 1
         # The one that is no feature takes turns among patients who are alike in all else.
         alike = np.lexsort((generator.random(count), aligned, positive))
         turns = np.empty(count, np.int64)
@@ -231,10 +231,10 @@ def _render(
     images = _tissue(x, y, breasts, _each([p.density for p in people]), _clouds(white, size))
     images += _foci(x, y, breasts, streams)
     shape, masks = _lesions(x, y, breasts, people, streams)
-    shown = _each(frame["label"]) == 1
-    images += shown * _each([p.contrast for p in people]) / difficulty * shape
+    positive = _each(frame["label"]) == 1
+    images += positive * _each([p.contrast for p in people]) / difficulty * shape
     images = _acquired(images, x / 32, y / 32 - 1, frame["field_strength"].to_numpy(), people, streams)
-    return images, masks & shown
+    return images, masks & positive
 
 
 def _each(values: Any) -> Array:

@@ -201,9 +201,11 @@ def counterfactual(table: ImageTable, bias: bool) -> ImageTable:
         )
     subjects.loc[table.rows, "bias"] = int(bias)
     changed = replace(source, images=images, subjects=subjects)
-    kept = replace(table.source, base=changed) if isinstance(table.source, PlantedSource) else changed
+    new_source = replace(table.source, base=changed) if isinstance(table.source, PlantedSource) else changed
     columns = _frame(subjects.iloc[table.rows], source.recipe)[["bias", "bias_latent"]]
-    return table.replaced(source=kept).with_columns(bias=columns["bias"], bias_latent=columns["bias_latent"])
+    return table.replaced(source=new_source).with_columns(
+        bias=columns["bias"], bias_latent=columns["bias_latent"]
+    )
 
 
 def bias_mask(table: ImageTable, i: int) -> Tensor:
@@ -262,15 +264,15 @@ def _subjects(n: int, p: float, splits: Mapping[str, float], seed: int) -> pd.Da
         uniform = stratified_uniform(count, generator)
         carriers = p if label else 1 - p
         cells = {(b, s): w * q for s, w in splits.items() for b, q in ((1, carriers), (0, 1 - carriers))}
-        taken = allotted(uniform, cells, generator)
+        assignment = allotted(uniform, cells, generator)
         parts.append(
             pd.DataFrame(
                 {
                     "label": label,
                     "subject": truncnorm.ppf(uniform[:, 0], -SUBJECT_LIMIT, SUBJECT_LIMIT),
                     "disease": norm.ppf(uniform[:, 1], 2 * label - 1, 1),
-                    "bias": [b for b, _ in taken],
-                    "split": [s for _, s in taken],
+                    "bias": [b for b, _ in assignment],
+                    "split": [s for _, s in assignment],
                 }
             )
         )

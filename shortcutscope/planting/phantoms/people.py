@@ -12,10 +12,10 @@ def visits(n: int, seed: int, patients: bool) -> Array:
     """Patient numbers (n,): even patients are of class 0, odd ones of class 1; their images take turns."""
     number = np.empty(n, np.int64)
     for label in (0, 1):
-        own = len(range(label, n, 2))
-        candidates = range(label, 2 * own + label, 2)
+        n_of_class = len(range(label, n, 2))
+        candidates = range(label, 2 * n_of_class + label, 2)
         counts = [int(stream(seed, "visits", p).integers(1, 4)) if patients else 1 for p in candidates]
-        number[label::2] = np.repeat(candidates, counts)[:own]
+        number[label::2] = np.repeat(candidates, counts)[:n_of_class]
     return number
 
 

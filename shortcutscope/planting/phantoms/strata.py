@@ -50,13 +50,13 @@ def allotted(uniform: Array, shares: Mapping[Cell, float], generator: np.random.
     across = np.where(corner[:, 0] % 2, BINS - 1 - corner[:, 1], corner[:, 1])
     line = np.lexsort((generator.random(len(uniform)), across, corner[:, 0]))
     cells = [cell for cell, share in shares.items() if share > 0]
-    wanted = np.array([shares[cell] for cell in cells])
-    given = np.zeros(len(cells))
-    taken = np.empty(len(uniform), np.int64)
+    quotas = np.array([shares[cell] for cell in cells])
+    counts = np.zeros(len(cells))
+    assignment = np.empty(len(uniform), np.int64)
     for step, point in enumerate(line, start=1):
         # What is served next is what would be overdue first (Tijdeman 1980); ties are broken at random.
-        due = np.where(wanted * step - given > 0, (given + 1) / wanted, np.inf)
+        due = np.where(quotas * step - counts > 0, (counts + 1) / quotas, np.inf)
         first = np.flatnonzero(due <= due.min() + 1e-9)
-        taken[point] = k = first[generator.integers(len(first))]
-        given[k] += 1
-    return [cells[k] for k in taken]
+        assignment[point] = k = first[generator.integers(len(first))]
+        counts[k] += 1
+    return [cells[k] for k in assignment]
