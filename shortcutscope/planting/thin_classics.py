@@ -1,4 +1,4 @@
-"""Narrow versions of well-known architectures for images of 32 to 96 pixels, as in `models.thin`.
+"""Narrow versions of well-known architectures for images of 32 to 96 pixels, as in `planting.thin`.
 
 Each keeps what the architecture is known for (AlexNet's large first kernels and fully connected layers
 without any normalisation, DenseNet's concatenations) and takes the resolution down more gently.

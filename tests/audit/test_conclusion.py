@@ -126,7 +126,7 @@ def test_u16_the_command_ends_with_the_code_of_the_conclusion(findings, code, mo
     monkeypatch.setattr(auditing, "open_table", lambda *_, **__: None)
     monkeypatch.setattr(auditing, "with_roles", lambda *_, **__: None)
     monkeypatch.setattr(auditing, "open_model", lambda *_, **__: None)
-    monkeypatch.setattr("shortcutscope.audit.stages.audit", lambda *_, **__: done)
+    monkeypatch.setattr("shortcutscope.facade.audit", lambda *_, **__: done)
     with pytest.raises(SystemExit) as left:
         cli.main(["audit", "timm:resnet18", "images.csv", "--out", str(tmp_path / "run")])
     assert (left.value.code or 0) == code

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import shortcutscope.review.grid
-from shortcutscope.data.table import Normalize
+from shortcutscope.data.table import ImageTable, Normalize
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
@@ -110,3 +110,20 @@ def open_grid(browser):
     yield opened
     context.close()
     assert complaints == []
+
+
+@pytest.fixture(scope="session")
+def noise_images():
+    """Table of images of noise, in some of which the first class or the second has a bright square."""
+
+    def make(n=120, channels=1, side=32, seed=0):
+        generator = np.random.default_rng(seed)
+        labels = np.arange(n) % 2
+        images = generator.uniform(0.2, 0.5, (n, channels, side, side)).astype(np.float32)
+        carriers = generator.random(n) < np.where(labels == 1, 0.9, 0.1)
+        images[carriers, :, 4:12, 4:12] = 0.95
+        frame = pd.DataFrame({"label": labels, "square": carriers.astype(int)})
+        frame.insert(0, "sample_id", [f"s{i:03d}" for i in range(n)])
+        return ImageTable.from_arrays(images, frame, value_range=(0, 1))
+
+    return make

@@ -21,7 +21,7 @@ SCRIPT = textwrap.dedent(
     from shortcutscope.debias.objective import CrossEntropy, at, cross_entropy, Objective
     from shortcutscope.debias.training.fit import Training, fit
     from shortcutscope.models.frozen import HOOK_TABLES
-    from shortcutscope.models.thin import seeded
+    from shortcutscope.models.seeding import seeded
 
     class Weighted(Objective):
         def __init__(self, fail_at=None):
