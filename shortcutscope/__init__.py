@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from shortcutscope._version import __version__
 
-_HOME = {
+_MODULES = {
     "ImageTable": "shortcutscope.data.table",
-    "plant": "shortcutscope.planting.planting",
-    "triad": "shortcutscope.planting.planting",
-    "get_artifact": "shortcutscope.planting.artifacts",
-    "radiographs": "shortcutscope.planting.phantoms",
-    "heads": "shortcutscope.planting.phantoms",
-    "counterfactual": "shortcutscope.planting.phantoms",
-    "breast_mri": "shortcutscope.planting.phantoms",
-    "ecgs": "shortcutscope.planting.phantoms",
     "open_dataset": "shortcutscope.data.medical",
     "load_model": "shortcutscope.models.loading",
     "find_layers": "shortcutscope.models.layers",
@@ -46,10 +38,21 @@ _HOME = {
     "distill": "shortcutscope.debias.unlearn",
     "Student": "shortcutscope.debias.student",
     "Training": "shortcutscope.debias.training.fit",
+    "Normalize": "shortcutscope.data.transform",
+    "InputError": "shortcutscope.errors",
+    "holdout": "shortcutscope.data.splits",
+    "grouped_folds": "shortcutscope.data.splits",
+    "predict_logits": "shortcutscope.scan.predictions",
+    "train_classifier": "shortcutscope.debias.training.classifier",
+    "draw_overlays": "shortcutscope.report.overlay",
+    "draw_areas": "shortcutscope.report.overlay",
+    "review_order": "shortcutscope.review.order",
+    "input_masks": "shortcutscope.debias.pixel_masks",
+    "phantoms": "shortcutscope.planting",
 }
 
-#: Folders that are called like functions.
-_ROOMS = ("audit", "compare", "debias")
+#: Names that are modules themselves; the first three are called like functions.
+_WHOLE = ("audit", "compare", "debias", "phantoms")
 
 __all__ = [
     "Attribution",
@@ -61,7 +64,9 @@ __all__ = [
     "Head",
     "Hits",
     "ImageTable",
+    "InputError",
     "MaskSet",
+    "Normalize",
     "Retrieval",
     "Scan",
     "Student",
@@ -69,58 +74,65 @@ __all__ = [
     "__version__",
     "attribute",
     "audit",
-    "breast_mri",
     "compare",
-    "counterfactual",
     "debias",
     "distill",
+    "draw_areas",
     "draw_circuit",
-    "ecgs",
+    "draw_overlays",
     "find_layers",
     "frozen",
-    "get_artifact",
-    "heads",
+    "grouped_folds",
+    "holdout",
+    "input_masks",
     "load_model",
     "open_dataset",
-    "plant",
-    "radiographs",
+    "phantoms",
+    "predict_logits",
     "read_marks",
     "review",
+    "review_order",
     "screen_metadata",
-    "triad",
+    "train_classifier",
 ]
 
 if TYPE_CHECKING:
+    from shortcutscope import planting as phantoms
     from shortcutscope.attribution.attribute import Attribution, attribute
     from shortcutscope.data.medical import open_dataset
+    from shortcutscope.data.splits import grouped_folds, holdout
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.data.transform import Normalize
+    from shortcutscope.debias.pixel_masks import input_masks
     from shortcutscope.debias.student import Student
+    from shortcutscope.debias.training.classifier import train_classifier
     from shortcutscope.debias.training.fit import Training
     from shortcutscope.debias.unlearn import debias, distill
     from shortcutscope.discover.circuits import Circuit
     from shortcutscope.discover.metadata import screen_metadata
+    from shortcutscope.errors import InputError
     from shortcutscope.facade import Audit, Comparison, Finding, audit, compare, review
     from shortcutscope.masks.maskset import MaskSet
     from shortcutscope.models.frozen import frozen
     from shortcutscope.models.heads.head import Head
     from shortcutscope.models.layers import find_layers
     from shortcutscope.models.loading import load_model
-    from shortcutscope.planting.artifacts import get_artifact
-    from shortcutscope.planting.phantoms import breast_mri, counterfactual, ecgs, heads, radiographs
-    from shortcutscope.planting.planting import plant, triad
     from shortcutscope.probes.concept import Concept
     from shortcutscope.report.circuit import draw_circuit
+    from shortcutscope.report.overlay import draw_areas, draw_overlays
     from shortcutscope.retrieval.hits import Hits
     from shortcutscope.retrieval.imports import read_marks
     from shortcutscope.retrieval.retrieval import Retrieval
+    from shortcutscope.review.order import review_order
+    from shortcutscope.scan.predictions import predict_logits
     from shortcutscope.scan.scanner import Scan
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(_HOME[name])
-    value = home if name in _ROOMS else getattr(home, name)
+    module = importlib.import_module(_MODULES[name])
+    value = module if name in _WHOLE else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -101,9 +101,9 @@ def network() -> nn.Module:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ss.ImageTable, ss.Audit]:
     """Radiographs with a training split, and an audit of the others."""
-    table = ss.plant(
-        ss.radiographs(160, size=32, seed=3, patients=False),
-        ss.get_artifact("tag"),
+    table = ss.phantoms.plant(
+        ss.phantoms.radiographs(160, size=32, seed=3, patients=False),
+        ss.phantoms.get_artifact("tag"),
         prevalence={0: 0.5, 1: 0.5},
     )
     split = np.where(np.arange(len(table)) % 8 < 2, "train", "test")

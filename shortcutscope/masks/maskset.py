@@ -221,6 +221,26 @@ class MaskSet:
         """
         return FORMATS[format].write(self, Path(path), **options)
 
+    def corrected(self, path: str | Path, out: str | Path, format: str = "coco") -> MaskSet:
+        """These masks as a person corrected them in another tool, as a set of its own.
+
+        Parameters
+        ----------
+        path
+            What :meth:`export` wrote, after it was edited.
+        out
+            Folder of the new set.
+        format
+            See :data:`shortcutscope.masks.formats.FORMATS`.
+
+        Raises
+        ------
+        InputError
+            For an unknown format, files that are not in it, or a missing optional package.
+        """
+        masks: MaskSet = FORMATS[format].read(path, out, like=self)
+        return masks
+
     # Summing up
 
     def areas(self) -> npt.NDArray[np.float64]:

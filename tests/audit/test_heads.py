@@ -57,7 +57,11 @@ class Detached(Net):
 
 @pytest.fixture(scope="module")
 def table():
-    return ss.plant(ss.radiographs(64, size=32, seed=3), ss.get_artifact("tag"), prevalence={0: 0.5, 1: 0.5})
+    return ss.phantoms.plant(
+        ss.phantoms.radiographs(64, size=32, seed=3),
+        ss.phantoms.get_artifact("tag"),
+        prevalence={0: 0.5, 1: 0.5},
+    )
 
 
 @pytest.fixture(scope="module")

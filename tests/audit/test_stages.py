@@ -20,12 +20,14 @@ OPTIONS = {"n_permutations": 100, "n_bootstrap": 60, "progress": False}
 @pytest.fixture(scope="module")
 def planted():
     """A thin network that learned a tag, its training table, and held-out samples of both kinds."""
-    phantoms = ss.radiographs(1100, size=48, seed=5, difficulty=1.5)
+    phantoms = ss.phantoms.radiographs(1100, size=48, seed=5, difficulty=1.5)
     groups = phantoms.frame["group"]
     first = groups.isin(groups.unique()[: int(0.62 * groups.nunique())]).to_numpy()
-    train = ss.plant(phantoms.take(np.flatnonzero(first)), ss.get_artifact("tag"), correlation=0.95)
-    held_out = ss.plant(
-        phantoms.take(np.flatnonzero(~first)), ss.get_artifact("tag"), prevalence={0: 0.5, 1: 0.5}
+    train = ss.phantoms.plant(
+        phantoms.take(np.flatnonzero(first)), ss.phantoms.get_artifact("tag"), correlation=0.95
+    )
+    held_out = ss.phantoms.plant(
+        phantoms.take(np.flatnonzero(~first)), ss.phantoms.get_artifact("tag"), prevalence={0: 0.5, 1: 0.5}
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -385,7 +387,7 @@ def correlated(planted):
     kept = twin.frame.drop(columns=[c for c in twin.frame if c in ("tag", "split")])
     images = np.stack([twin.image(i).numpy() for i in range(len(twin))])
     clean = ss.ImageTable.from_arrays(images, kept, transform=twin.transform)
-    return ss.plant(clean, ss.get_artifact("tag"), correlation=0.95, seed=7)
+    return ss.phantoms.plant(clean, ss.phantoms.get_artifact("tag"), correlation=0.95, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -432,7 +434,7 @@ def test_without_concepts_the_columns_are_screened_and_a_proposal_that_is_a_colu
 
 
 def test_a_network_that_looks_at_nothing_but_the_anatomy_gets_no_proposal_and_an_empty_report(tmp_path):
-    table = ss.radiographs(160, size=32, seed=3)
+    table = ss.phantoms.radiographs(160, size=32, seed=3)
     table = ss.ImageTable.from_arrays(
         np.stack([table.image(i).numpy() for i in range(len(table))]), table.frame[["sample_id", "label"]]
     )

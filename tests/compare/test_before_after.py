@@ -36,7 +36,7 @@ SPACE = {
     "others": ["sex"],
     "layers": ["**stem.2", "**blocks.7"],
 }
-TAG = ss.get_artifact("tag")
+TAG = ss.phantoms.get_artifact("tag")
 
 
 class Wrapped(nn.Module):
@@ -59,14 +59,19 @@ def trained(table, epochs=5):
 @pytest.fixture(scope="module")
 def study():
     """A biased network, one trained without the bias, the biased training table, and the triad."""
-    phantoms = ss.radiographs(700, size=32, seed=50)
+    phantoms = ss.phantoms.radiographs(700, size=32, seed=50)
     patients = phantoms.frame["group"]
     first = patients.isin(patients.unique()[: int(0.55 * patients.nunique())]).to_numpy()
     pool, held_out = phantoms.take(first), phantoms.take(~first)
-    train = ss.plant(pool, TAG, correlation=0.95)
-    unbiased = ss.plant(pool, TAG, correlation=0.5)
+    train = ss.phantoms.plant(pool, TAG, correlation=0.95)
+    unbiased = ss.phantoms.plant(pool, TAG, correlation=0.5)
     # Without the shortcut it is the disease that has to be learnt, which takes longer.
-    return trained(train), trained(unbiased, epochs=12), train, ss.triad(held_out, TAG, correlation=0.9)
+    return (
+        trained(train),
+        trained(unbiased, epochs=12),
+        train,
+        ss.phantoms.triad(held_out, TAG, correlation=0.9),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +350,7 @@ def test_bad_input_is_refused_before_any_long_work(study, monkeypatch):
     monkeypatch.setattr("shortcutscope.compare.before_after.measure_space", pytest.fail)
     monkeypatch.setattr("shortcutscope.compare.before_after.logits_of", pytest.fail)
     table = triad["balanced"]
-    bare = ss.radiographs(60, size=32, seed=51)
+    bare = ss.phantoms.radiographs(60, size=32, seed=51)
     cases = [
         ("different numbers of classes", (biased, thin_resnet18(num_classes=3, width=4), table), {}),
         ("no column 'ruler'", (biased, unbiased, table), {"concept": "ruler"}),

@@ -112,7 +112,7 @@ def test_what_is_judged_on_is_not_trained_on(tables, small_network, role, traine
 
 
 def test_no_patient_is_on_both_sides(small_network) -> None:
-    pool = ss.radiographs(60, size=32, seed=50)
+    pool = ss.phantoms.radiographs(60, size=32, seed=50)
     groups = pool.frame["group"].to_numpy()
     twice = next(g for g in np.unique(groups) if (groups == g).sum() > 1)
     own = np.flatnonzero(groups == twice)
