@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.attribution.gradient import Examination, Explanation, GradientXActivation, Method
+from shortcutscope.attribution.gradient import Explanation, GradientXActivation, Method, MethodCheck
 from shortcutscope.attribution.methods import make_method
 from shortcutscope.attribution.propagate import Lrp
 from shortcutscope.attribution.slope import Explained
@@ -155,7 +155,7 @@ def attribute(
         Check the model (whether its scores are logits, repeatable, and have a gradient) and LRP on the first
         images before they are believed.
     **options
-        Settings of the method: the fields of `IntegratedGradients`, `SmoothGrad`, `Lrp`, `Reference`.
+        Settings of the method: the fields of `IntegratedGradients`, `SmoothGrad`, `Lrp`, `ZennitReference`.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def attribute(
     _require_batch(x, labels, target, batch_size)
     _require_place(method, explainer, layer)
     require_plain(model)
-    with _lent(model) as device:
+    with _frozen(model) as device:
         images = x.detach().clone().to(device)
         targets = None if labels is None else torch.as_tensor(labels).to(device)
         head, assumed = _head(model, images, as_head(output, task=task), check, batch_size)
@@ -184,7 +184,7 @@ def attribute(
         run = _Run(model, images, explained, place, batch_size or len(x))
         if isinstance(explainer, Lrp):
             explainer = explainer.resolved(model, images[:1])
-        examination = run.examine(explainer) if check else Examination()
+        examination = run.examine(explainer) if check else MethodCheck()
         relevance, reason = None, "; ".join(examination.reasons) or None
         if reason is None:
             relevance, reason = run.explain(explainer)
@@ -226,14 +226,14 @@ class _Run:
     layer: Layer | None
     batch_size: int
 
-    def examine(self, method: Method) -> Examination:
+    def examine(self, method: Method) -> MethodCheck:
         rows = slice(0, min(CHECKED, self.batch_size))
         try:
             return method.examine(self.model, self.x[rows], self._explained(rows))
         except ModelError as error:
             if not method.dispensable:
                 raise
-            return Examination((str(error),))
+            return MethodCheck((str(error),))
 
     def explain(self, method: Method) -> tuple[Explanation | None, str | None]:
         """The explanation, or why there is none."""
@@ -284,7 +284,7 @@ _FIELDS = [field.name for field in dataclasses.fields(Explanation)]
 
 
 @contextmanager
-def _lent(model: nn.Module) -> Iterator[torch.device]:
+def _frozen(model: nn.Module) -> Iterator[torch.device]:
     """The model frozen, whatever modes the caller works under; yields its device."""
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
         yield device_of(model)

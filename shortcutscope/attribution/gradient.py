@@ -86,13 +86,13 @@ class Method:
         """
         raise TypeError(f"{type(self).__name__} explains nothing")
 
-    def examine(self, model: nn.Module, x: Tensor, explained: Explained) -> Examination:
+    def examine(self, model: nn.Module, x: Tensor, explained: Explained) -> MethodCheck:
         """Whether the method is right for this model, judged by a few images."""
-        return Examination()
+        return MethodCheck()
 
 
 @dataclass(frozen=True)
-class Examination:
+class MethodCheck:
     """What speaks against a method on a model.
 
     Attributes

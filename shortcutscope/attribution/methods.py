@@ -15,7 +15,7 @@ from shortcutscope.attribution.gradient import (
     SmoothGrad,
 )
 from shortcutscope.attribution.propagate import Lrp
-from shortcutscope.attribution.reference import Reference
+from shortcutscope.attribution.reference import ZennitReference
 from shortcutscope.errors import InputError
 from shortcutscope.registry import Entry, Registry
 from shortcutscope.types import JSON
@@ -51,7 +51,7 @@ def make_method(name: str, options: JSON) -> Method:
             raise InputError(f"method {name!r} names a composite already; leave out composite=...")
         settings["composite"] = composite
     if composite and kind == "zennit":
-        method: type[Any] = Reference
+        method: type[Any] = ZennitReference
     elif kind in METHODS and (kind == "lrp" or not composite):
         method = METHODS[kind]
     else:

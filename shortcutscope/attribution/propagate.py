@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from shortcutscope.attribution.gradient import Examination, Explanation, Method
+from shortcutscope.attribution.gradient import Explanation, Method, MethodCheck
 from shortcutscope.attribution.lrp import Composite, Propagation, default_composite, get_composite
 from shortcutscope.attribution.slope import Explained, differentiate
 from shortcutscope.errors import InputError
@@ -63,7 +63,7 @@ class Lrp(Method):
         relevance = run.input_relevance(slope.values, slope.gradient) if layer is None else slope.relevance
         return Explanation(relevance, slope.score, slope.target)
 
-    def examine(self, model: nn.Module, x: Tensor, explained: Explained) -> Examination:
+    def examine(self, model: nn.Module, x: Tensor, explained: Explained) -> MethodCheck:
         """See `Method`."""
         from shortcutscope.attribution.checks import check_lrp
 
@@ -76,7 +76,7 @@ class Lrp(Method):
             task=explained.task,
             output=explained.output,
         )
-        return Examination(() if checks.passed else checks.reasons, checks)
+        return MethodCheck(() if checks.passed else checks.reasons, checks)
 
     def _composite(self, model: nn.Module, x: Tensor) -> Composite:
         composite = default_composite(model, x) if self.composite is None else get_composite(self.composite)

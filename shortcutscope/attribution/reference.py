@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.attribution.gradient import Examination, Explanation, Method
+from shortcutscope.attribution.gradient import Explanation, Method, MethodCheck
 from shortcutscope.attribution.hooks import visiting
 from shortcutscope.attribution.slope import Explained, require_gradient
 from shortcutscope.errors import InputError, ModelError
@@ -52,7 +52,7 @@ def reference_composites() -> Mapping[str, type[Any]]:
 
 
 @dataclass(frozen=True)
-class Reference(Method):
+class ZennitReference(Method):
     """LRP by one of zennit's composites.
 
     Attributes
@@ -96,7 +96,7 @@ class Reference(Method):
         with self._applied(model, x) as canonized:
             return _propagate(canonized, x, explained, layer)
 
-    def examine(self, model: nn.Module, x: Tensor, explained: Explained) -> Examination:
+    def examine(self, model: nn.Module, x: Tensor, explained: Explained) -> MethodCheck:
         """See `Method`."""
         with torch.no_grad():
             expected = explained.logits(model(x.clone()))
@@ -109,9 +109,9 @@ class Reference(Method):
             with self._conserving()._applied(model, x, without_biases=True) as canonized:
                 conserving = _propagate(canonized, x, explained, None)
         except ModelError as refused:
-            return Examination((str(refused),))
+            return MethodCheck((str(refused),))
         if not (torch.isfinite(real.relevance).all() and torch.isfinite(conserving.relevance).all()):
-            return Examination(("relevance is NaN or infinite",))
+            return MethodCheck(("relevance is NaN or infinite",))
         reasons = []
         if error > FORWARD_TOLERANCE * torch.finfo(expected.dtype).eps:
             reasons.append(f"the canonized model's scores differ from the model's by {error:.1e}")
@@ -124,9 +124,9 @@ class Reference(Method):
                 "should be 1: some operations of this network have no rule in zennit, or its absolute "
                 "stabilizer is large beside the activations (options stabilizer, epsilon)"
             )
-        return Examination(tuple(reasons))
+        return MethodCheck(tuple(reasons))
 
-    def _conserving(self) -> Reference:
+    def _conserving(self) -> ZennitReference:
         """The composite that must conserve relevance exactly where zennit knows all of the network.
 
         A bias keeps relevance, rightly, so the network is checked without its biases. The alpha-beta rule
@@ -134,7 +134,7 @@ class Reference(Method):
         """
         if "alpha2_beta1" not in self.composite:
             return self
-        return Reference(self.composite.replace("alpha2_beta1", "plus"))
+        return ZennitReference(self.composite.replace("alpha2_beta1", "plus"))
 
     @contextmanager
     def _applied(self, model: nn.Module, x: Tensor, without_biases: bool = False) -> Iterator[nn.Module]:

@@ -114,19 +114,19 @@ class Determinism:
 
 
 def determinism(
-    model: nn.Module, x: Tensor, method: str = "lrp", *, tolerance: float = 0.0, **question: Any
+    model: nn.Module, x: Tensor, method: str = "lrp", *, tolerance: float = 0.0, **options: Any
 ) -> Determinism:
     """Explain the same images twice.
 
     Parameters
     ----------
-    model, x, method, **question
+    model, x, method, **options
         As of `attribute`.
     tolerance
         Of the difference. Zero, but for accelerators whose sums come in any order.
     """
-    question = {"check": False, **question}  # which would refuse what is to be measured here
-    first, second = (attribute(model, x, method=method, **question).relevance for _ in range(2))
+    options = {"check": False, **options}  # which would refuse what is to be measured here
+    first, second = (attribute(model, x, method=method, **options).relevance for _ in range(2))
     largest = first.abs().max().clamp_min(torch.finfo(first.dtype).tiny)
     difference = float((first - second).abs().max() / largest)
     passed = difference <= tolerance

@@ -53,7 +53,7 @@ def annotate(
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Draw a mask of a localized finding on every image that carries it."""
-    from shortcutscope.data.own_frame import file_source
+    from shortcutscope.data.stored_frame import file_source
     from shortcutscope.masks.annotation import annotate_finding
     from shortcutscope.masks.formats import FORMATS
     from shortcutscope.retrieval.findings import finding_of

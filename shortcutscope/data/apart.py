@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shortcutscope.data.own_frame import file_key_of
+from shortcutscope.data.stored_frame import file_key_of
 from shortcutscope.errors import InputError
 from shortcutscope.types import Bools
 
@@ -59,10 +59,10 @@ def shared_rows(first: SampleTable, second: SampleTable) -> Bools:
     """(N,) which samples of the first table are in the second one, too, by id or by image file."""
     ids = first.frame["sample_id"]
     shared = ids.isin(set(second.frame["sample_id"])).to_numpy()
-    there = set(image_files(second).values())
-    if there:
-        own = image_files(first)
-        shared = shared | np.array([own.get(name) in there for name in ids], dtype=bool)
+    others = set(image_files(second).values())
+    if others:
+        files = image_files(first)
+        shared = shared | np.array([files.get(name) in others for name in ids], dtype=bool)
     return np.asarray(shared, dtype=np.bool_)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shortcutscope.data.own_frame import file_source
 from shortcutscope.data.readers.nifti import is_nifti
+from shortcutscope.data.stored_frame import file_source
 from shortcutscope.types import Array
 
 if TYPE_CHECKING:

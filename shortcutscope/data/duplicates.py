@@ -66,12 +66,12 @@ def one_row_a_file(
     for role in ("label", "group", "split"):
         if role in roles:
             _refuse_torn(frame[roles[role]], codes, called, role)
-    kept = frame.iloc[rows].reset_index(drop=True)
+    first_rows = frame.iloc[rows].reset_index(drop=True)
     if mask is not None:
-        known = frame[mask].notna().to_numpy()
-        _refuse_torn(frame[mask][known], codes[known], called, "mask")
+        has_mask = frame[mask].notna().to_numpy()
+        _refuse_torn(frame[mask][has_mask], codes[has_mask], called, "mask")
         first = frame[mask].groupby(codes).first()  # the first that is there
-        kept[mask] = first.reindex(codes[rows]).to_numpy()
+        first_rows[mask] = first.reindex(codes[rows]).to_numpy()
     notes = [
         f"{len(frame) - len(rows)} of {len(frame)} rows name an image that an earlier row names, too: "
         f"{len(rows)} images are {len(rows)} samples, each with the id of its first row"
@@ -79,11 +79,11 @@ def one_row_a_file(
     for column in frame.columns.difference([*roles.values(), *filter(None, (mask,))], sort=False):
         torn = _torn(frame[column], codes)
         if len(torn):
-            values = kept[column].astype(object)
+            values = first_rows[column].astype(object)
             values[np.isin(codes[rows], torn)] = None
-            kept[column] = values.infer_objects()
+            first_rows[column] = values.infer_objects()
             notes.append(f"column {column!r} is unknown for {len(torn)} images whose rows differ in it")
-    return kept, rows, notes
+    return first_rows, rows, notes
 
 
 def _torn(values: pd.Series, codes: Ints) -> Ints:
@@ -97,13 +97,14 @@ def _refuse_torn(values: pd.Series, codes: Ints, names: Sequence[str], role: str
     torn = _torn(values, codes)
     if not len(torn):
         return
-    shown = []
+    examples = []
     for code in torn[:_SHOWN]:
         different = dict.fromkeys(as_text(values[codes == code], role, optional=True))
-        shown.append(f"{names[code]!r} ({', '.join(map(repr, different))})")
+        examples.append(f"{names[code]!r} ({', '.join(map(repr, different))})")
     more = " ..." if len(torn) > _SHOWN else ""
     raise InputError(
-        f"{len(torn)} image file(s) have several rows that differ in their {role}: {', '.join(shown)}{more}; "
+        f"{len(torn)} image file(s) have several rows that differ in their {role}: {', '.join(examples)}"
+        f"{more}; "
         f"{_MEND[role]}"
     )
 
@@ -136,13 +137,13 @@ def one_group_a_picture(frame: pd.DataFrame, pictures: Sequence[str]) -> tuple[l
     for rows in sets:
         for row in rows[1:]:
             merged.join(groups[rows[0]], groups[row])
-    named = [" and ".join(repr(str(ids[row])) for row in rows[:2]) for rows in sets]
+    pairs = [" and ".join(repr(str(ids[row])) for row in rows[:2]) for rows in sets]
     notes = [
         f"{int(twins.sum())} samples show {len(sets)} picture(s) under several names, for example "
-        f"{'; '.join(named[:_SHOWN])}: those are taken as one patient. Leave the copies out"
+        f"{'; '.join(pairs[:_SHOWN])}: those are taken as one patient. Leave the copies out"
     ]
     labels = frame["label"].to_numpy()
-    torn = [name for name, rows in zip(named, sets, strict=True) if len(set(labels[rows])) > 1]
+    torn = [name for name, rows in zip(pairs, sets, strict=True) if len(set(labels[rows])) > 1]
     if torn:
         notes.append(
             f"{len(torn)} of these pictures have different labels under their names "

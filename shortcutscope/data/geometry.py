@@ -108,9 +108,9 @@ class Geometry:
         window = []
         axes = zip(start, size, self.input_size, self.scale, self.offset, self.window, strict=True)
         for begin, length, before, scale, offset, (low, high) in axes:
-            left = (max(0, begin) - offset) / scale
-            right = (min(before, begin + length) - offset) / scale
-            window.append((max(low, left), max(left, min(high, right))))
+            begin_edge = (max(0, begin) - offset) / scale
+            end_edge = (min(before, begin + length) - offset) / scale
+            window.append((max(low, begin_edge), max(begin_edge, min(high, end_edge))))
         return replace(
             self,
             input_size=tuple(int(side) for side in size),
@@ -153,9 +153,9 @@ class Geometry:
         for axis, side in enumerate(self.size):
             centres = np.arange(side) + 0.5
             where = self.scale[axis] * centres + self.offset[axis]
-            seen = (centres > low[axis]) & (centres < high[axis])
+            visible = (centres > low[axis]) & (centres < high[axis])
             bounds = [self.scale[axis] * edge + self.offset[axis] for edge in (low[axis], high[axis])]
-            out = _resampled(out, axis, where, self.scale[axis], bounds, seen, fill)
+            out = _resampled(out, axis, where, self.scale[axis], bounds, visible, fill)
         return self._framed(out, frame)
 
     def from_source(self, values: Array | Tensor, *, fill: float = 0.0, frame: Frame = "displayed") -> Array:
@@ -174,8 +174,8 @@ class Geometry:
         for axis, side in enumerate(self.input_size):
             low, high = self.window[axis]
             where = (np.arange(side) + 0.5 - self.offset[axis]) / self.scale[axis]
-            seen = (where > low) & (where < high)
-            out = _resampled(out, axis, where, 1 / self.scale[axis], (0, self.size[axis]), seen, fill)
+            visible = (where > low) & (where < high)
+            out = _resampled(out, axis, where, 1 / self.scale[axis], (0, self.size[axis]), visible, fill)
         return np.ascontiguousarray(out)
 
     def seen(self, *, frame: Frame = "displayed") -> Bools:
@@ -204,7 +204,7 @@ def _resampled(
     where: Array,
     spacing: float,
     bounds: Sequence[float],
-    seen: Array,
+    visible: Array,
     fill: float,
 ) -> Array:
     """Values along one axis at the edge coordinates `where`, `fill` where not `seen`.
@@ -217,7 +217,7 @@ def _resampled(
         # A centre on the edge of two pixels belongs to the later, whatever rounding made of it.
         nearest = np.clip(np.floor(where + _ROUNDING).astype(int), 0, length - 1)
         out: Array = np.take(values, nearest, axis=axis)
-        out[(slice(None),) * axis + (~seen,)] = False
+        out[(slice(None),) * axis + (~visible,)] = False
         return out
     centres = np.arange(length) + 0.5
     weights = np.maximum(0.0, 1 - np.abs(where[:, None] - centres) / max(1.0, spacing))
@@ -225,5 +225,5 @@ def _resampled(
     total = weights.sum(axis=1, keepdims=True)
     weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0).astype(np.float32)
     out = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
-    out[(slice(None),) * axis + (~seen | (total[:, 0] == 0),)] = fill
+    out[(slice(None),) * axis + (~visible | (total[:, 0] == 0),)] = fill
     return out

@@ -27,13 +27,13 @@ class JoinedSource:
 
     def read(self, i: int) -> np.ndarray | Tensor:
         """Image `i` in its stored type."""
-        source, own = self.origin(i)
-        return source.read(own)
+        source, row = self.origin(i)
+        return source.read(row)
 
     def identity(self, i: int) -> str:
         """As the source that image `i` is from says."""
-        source, own = self.origin(i)
-        return source.identity(own)
+        source, row = self.origin(i)
+        return source.identity(row)
 
     def origin(self, i: int) -> tuple[ImageSource, int]:
         """The source that image `i` is from, and its number there."""

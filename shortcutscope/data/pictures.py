@@ -93,16 +93,16 @@ def _fitted(picture: Picture, side: int) -> Picture:
     larger = side // max(picture.shape[:2])
     if larger > 1:
         return picture.repeat(larger, axis=0).repeat(larger, axis=1)
-    drawn = Image.fromarray(picture)
-    drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return np.asarray(drawn)
+    picture_image = Image.fromarray(picture)
+    picture_image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(picture_image)
 
 
 def as_picture(image: Array, value_range: tuple[float, float]) -> Picture:
     """An image (C, H, W) in its table's value range as ``(H, W, 3)``, or ``(H, W)`` of its first channel."""
     low, high = value_range
-    shown = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
-    coded: Picture = np.clip((shown - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)
+    pixels = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
+    coded: Picture = np.clip((pixels - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)
     return coded
 
 

@@ -59,8 +59,8 @@ def _redacted(word: str) -> str:
     if _is_path(word):
         return PureWindowsPath(word).name or word[:1]
     for sign in ("=", ":"):
-        head, found, tail = word.partition(sign)
-        if found and tail and (_is_path(tail) or _is_path(head)):
+        head, separator, tail = word.partition(sign)
+        if separator and tail and (_is_path(tail) or _is_path(head)):
             return f"{_redacted(head)}{sign}{_redacted(tail)}"
     return without_folders(word)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from shortcutscope.data.geometry import Geometry
-from shortcutscope.data.own_frame import file_name, own_frame
 from shortcutscope.data.rows import Rows
 from shortcutscope.data.sample_names import plain_name
+from shortcutscope.data.stored_frame import file_name, stored_frame
 from shortcutscope.data.transform_geometry import follow
 from shortcutscope.errors import InputError
 
@@ -63,13 +63,13 @@ def sample_geometry(table: Rows, i: int, image: Tensor | None = None) -> Geometr
         When the transform moves pixels in a way that is not known, see
         :func:`shortcutscope.data.transform_geometry.follow`.
     """
-    size, orientation = own_frame(table.source, int(table.rows[i]))
+    size, orientation = stored_frame(table.source, int(table.rows[i]))
     image = table.image(i) if image is None else image
-    read = tuple(int(side) for side in image.shape[1:])
-    if len(read) != len(size):
+    image_size = tuple(int(side) for side in image.shape[1:])
+    if len(image_size) != len(size):
         raise InputError(
             f"sample {table.frame['sample_id'].iloc[i]!r} has the size {size} in its file, "
-            f"and {read} as it is read"
+            f"and {image_size} as it is read"
         )
     geometry = Geometry.of(size, orientation)
-    return follow(table.transform, image, geometry if read == size else geometry.resized(read))
+    return follow(table.transform, image, geometry if image_size == size else geometry.resized(image_size))

@@ -60,9 +60,9 @@ class SampleNames:
             return exact
         parts = slashed.split("/")
         for start in range(len(parts)):
-            made = default_id("/".join(parts[start:]))
-            if made in self.ids:
-                return made
+            sample_id = default_id("/".join(parts[start:]))
+            if sample_id in self.ids:
+                return sample_id
         return None
 
     def __call__(self, name: str) -> str:
@@ -76,11 +76,13 @@ class SampleNames:
         exact = self.find(name)
         if exact is not None:
             return exact
-        found = self.stems.get(_stem(name), set())
-        if len(found) == 1:
-            return next(iter(found))
-        if found:
-            raise InputError(f"{self.what} go by sample_id, and {name!r} could be any of {sorted(found)[:3]}")
+        matches = self.stems.get(_stem(name), set())
+        if len(matches) == 1:
+            return next(iter(matches))
+        if matches:
+            raise InputError(
+                f"{self.what} go by sample_id, and {name!r} could be any of {sorted(matches)[:3]}"
+            )
         raise InputError(
             f"{self.what} go by sample_id, or by the image's name as in the data, and {name!r} is no sample "
             f"of this run; an id is such as {next(iter(self.ids), None)!r}"
@@ -91,11 +93,11 @@ def as_ids(
     names: Iterable[str], sample_ids: Sequence[str], files: Mapping[str, str] | None = None
 ) -> list[str]:
     """Names of images as their sample ids; ids, and names of no sample, are left as they are."""
-    given, known = [str(name) for name in names], {str(i) for i in sample_ids}
-    if known.issuperset(given):
-        return given
+    texts, ids = [str(name) for name in names], {str(i) for i in sample_ids}
+    if ids.issuperset(texts):
+        return texts
     match = SampleNames(sample_ids, files=files)
-    return [match.find(name) or name for name in given]
+    return [match.find(name) or name for name in texts]
 
 
 def plain_name(sample_id: str, file: str | None) -> str:

@@ -21,12 +21,12 @@ from shortcutscope.data import verification
 from shortcutscope.data.duplicates import one_group_a_picture
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.manifests.columns import ROLES, Roles, encode_labels, require_columns, role_frame
-from shortcutscope.data.own_frame import file_name
 from shortcutscope.data.privacy import without_folders
 from shortcutscope.data.readers.image import to_float
 from shortcutscope.data.sample_geometry import sample_geometry
 from shortcutscope.data.sources import ImageSource, MaskSource, as_array
 from shortcutscope.data.splits import assert_splits_apart
+from shortcutscope.data.stored_frame import file_name
 from shortcutscope.data.transform import Transform, fingerprint_of
 from shortcutscope.errors import InputError
 from shortcutscope.types import Ints
@@ -146,8 +146,8 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
 
     def mask(self, i: int) -> Tensor | None:
         """Annotation mask of image `i` before the transform, bool (*spatial), or None."""
-        found = None if self.masks is None else self.masks.read(int(self.rows[i]))
-        return None if found is None else torch.from_numpy(np.ascontiguousarray(found, dtype=np.bool_))
+        array = None if self.masks is None else self.masks.read(int(self.rows[i]))
+        return None if array is None else torch.from_numpy(np.ascontiguousarray(array, dtype=np.bool_))
 
     def geometry(self, i: int, image: Tensor | None = None) -> Geometry:
         """Where the pixels of model input `i` lie in the image's own file.
@@ -170,8 +170,8 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
     def files(self) -> dict[str, str]:
         """Sample id to the name of its image's file below the table's root; empty without files."""
         ids = self.frame["sample_id"].tolist()
-        named = zip(ids, (file_name(self.source, int(row)) for row in self.rows), strict=True)
-        return {sample_id: name for sample_id, name in named if name is not None}
+        pairs = zip(ids, (file_name(self.source, int(row)) for row in self.rows), strict=True)
+        return {sample_id: name for sample_id, name in pairs if name is not None}
 
     # Deriving another table
 
@@ -183,16 +183,16 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         InputError
             When nothing is left, a row is repeated, or does not exist.
         """
-        chosen = np.asarray(indices)
-        if chosen.dtype == np.bool_:
-            if chosen.shape != (len(self),):
-                raise InputError(f"a boolean selection needs {len(self)} entries, not {chosen.shape}")
-            chosen = np.flatnonzero(chosen)
-        chosen = chosen.astype(np.int64).ravel()
-        if chosen.size and (chosen.min() < -len(self) or chosen.max() >= len(self)):
+        rows = np.asarray(indices)
+        if rows.dtype == np.bool_:
+            if rows.shape != (len(self),):
+                raise InputError(f"a boolean selection needs {len(self)} entries, not {rows.shape}")
+            rows = np.flatnonzero(rows)
+        rows = rows.astype(np.int64).ravel()
+        if rows.size and (rows.min() < -len(self) or rows.max() >= len(self)):
             raise InputError(f"rows must lie between 0 and {len(self) - 1}")
-        frame = self.frame.iloc[chosen].reset_index(drop=True)
-        return self.replaced(frame=frame, rows=self.rows[chosen])
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        return self.replaced(frame=frame, rows=self.rows[rows])
 
     def where(self, **values: object) -> Self:
         """Rows whose columns have the given value or one of several: ``where(split="test", age=[60, 61])``.
@@ -208,8 +208,8 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
             allowed = list(value) if isinstance(value, Collection) and not isinstance(value, str) else [value]
             keep &= self.frame[column].isin(allowed).to_numpy()
             if not keep.any():
-                there = ", ".join(map(repr, self.frame[column].unique()[:_SHOWN]))
-                raise InputError(f"no row is left with {column}={value!r}; the column has {there}")
+                values_text = ", ".join(map(repr, self.frame[column].unique()[:_SHOWN]))
+                raise InputError(f"no row is left with {column}={value!r}; the column has {values_text}")
         return self.take(keep)
 
     def with_columns(self, **columns: npt.ArrayLike) -> Self:
@@ -239,7 +239,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
 
     def replaced(self, **changes: Any) -> Self:
         """Table with other constructor arguments; a new `source` comes with its own `rows` and `masks`."""
-        kept = (
+        arguments = (
             "frame",
             "source",
             "rows",
@@ -251,7 +251,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
             "skipped",
             "notes",
         )
-        return type(self)(**{**{name: getattr(self, name) for name in kept}, **changes})
+        return type(self)(**{**{name: getattr(self, name) for name in arguments}, **changes})
 
     # Checking
 
@@ -291,27 +291,27 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         """
         if on_unreadable not in ("raise", "skip"):
             raise InputError(f'on_unreadable must be "raise" or "skip", not {on_unreadable!r}')
-        found = verification.inspect(self, workers=workers, progress=progress)
-        unreadable = [i for i in found if i.unreadable]
-        readable = [i for i in found if not i.unreadable]
+        inspections = verification.inspect(self, workers=workers, progress=progress)
+        unreadable = [i for i in inspections if i.unreadable]
+        readable = [i for i in inspections if not i.unreadable]
         sentences = verification.problems(self, readable, channels) if readable else []
         if unreadable and (on_unreadable == "raise" or not readable):
             sentences.insert(0, verification.unreadable_problem(self, unreadable))
         verification.refuse(sentences)
-        kept = self.take([i.row for i in readable]) if unreadable else self
-        verification.check_repeatable(kept)
-        groups, notes = one_group_a_picture(kept.frame, [i.picture for i in readable])
+        table = self.take([i.row for i in readable]) if unreadable else self
+        verification.check_repeatable(table)
+        groups, notes = one_group_a_picture(table.frame, [i.picture for i in readable])
         if unreadable:
             ids = self.frame["sample_id"].tolist()
             left_out = ((ids[i.row], without_folders(i.unreadable)) for i in unreadable)
-            kept = kept.replaced(skipped=(*self.skipped, *left_out))
-        return kept._regrouped(groups, notes) if notes else kept
+            table = table.replaced(skipped=(*self.skipped, *left_out))
+        return table._regrouped(groups, notes) if notes else table
 
     def _regrouped(self, groups: list[str], notes: list[str]) -> Self:
         """The same samples in other groups, which follow from the pictures: the fingerprint stays."""
-        made = self.with_columns(group=groups).replaced(notes=(*self.notes, *notes))
-        made.__dict__["_fingerprint"] = self._fingerprint
-        return made
+        table = self.with_columns(group=groups).replaced(notes=(*self.notes, *notes))
+        table.__dict__["_fingerprint"] = self._fingerprint
+        return table
 
     def assert_groups_apart(self) -> None:
         """Raise InputError naming the groups that lie in two splits."""

@@ -75,7 +75,7 @@ class MaskSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Reading:
+class ImageReading:
     """How stored samples become arrays (C, *spatial); see `shortcutscope.data.readers.image.read_image`."""
 
     mode: Mode | None = None
@@ -96,9 +96,10 @@ class Reading:
 
     def __repr__(self) -> str:
         """What the reading of any file depends on, which the limit does not: part of an image's identity."""
-        told = f"mode={self.mode!r}, size={self.size!r}, dims={self.dims!r}"
+        # The text says "Reading" since the identities in run folders do.
+        shape_text = f"mode={self.mode!r}, size={self.size!r}, dims={self.dims!r}"
         window = "" if self.window == "file" else f", window={self.window!r}"
-        return f"Reading({told}, channels_last={self.channels_last!r}{window})"
+        return f"Reading({shape_text}, channels_last={self.channels_last!r}{window})"
 
     def apply(self, array: Array) -> Array:
         """Array (C, *spatial) of one stored sample."""
@@ -113,7 +114,7 @@ class PathSource:
 
     names: Sequence[str]
     root: str
-    reading: Reading = Reading()
+    reading: ImageReading = ImageReading()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -179,7 +180,7 @@ class ArraySource:
     """Images in memory: (N, ...) array, not copied."""
 
     images: Array
-    reading: Reading = Reading()
+    reading: ImageReading = ImageReading()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -199,7 +200,7 @@ class NpzSource:
     A worker process that is forked after the first use shares the loaded images.
     """
 
-    def __init__(self, path: str | Path, members: Sequence[str], reading: Reading) -> None:
+    def __init__(self, path: str | Path, members: Sequence[str], reading: ImageReading) -> None:
         self.path = str(path)
         self.members = tuple(members)
         self.reading = reading
@@ -217,7 +218,7 @@ class NpzSource:
     def __getstate__(self) -> Record:
         return {**self.__dict__, "_loaded": {}}
 
-    def reread(self, reading: Reading) -> NpzSource:
+    def reread(self, reading: ImageReading) -> NpzSource:
         """The same images, read in another way; what is loaded is shared."""
         other = NpzSource(self.path, self.members, reading)
         other._loaded = self._loaded
@@ -272,7 +273,7 @@ def npz_shape(path: str | Path, member: str) -> tuple[int, ...]:
 class DatasetSource:
     """Items of a map-style torch Dataset: an image, (image, ...), or a mapping with the key "image"."""
 
-    def __init__(self, dataset: Any, reading: Reading) -> None:
+    def __init__(self, dataset: Any, reading: ImageReading) -> None:
         self.dataset = dataset
         self.reading = reading
 

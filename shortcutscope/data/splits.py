@@ -142,10 +142,13 @@ def assert_groups_apart(groups: npt.ArrayLike, folds: npt.ArrayLike) -> None:
     torn = table[table["group"].duplicated(keep=False)]
     if torn.empty:
         return
-    places = torn.groupby("group", sort=True)["fold"].agg(lambda found: ", ".join(sorted(map(str, found))))
-    shown = "; ".join(f"{group!r} in {where}" for group, where in places.head(_SHOWN).items())
+    places = torn.groupby("group", sort=True)["fold"].agg(
+        lambda folds_of: ", ".join(sorted(map(str, folds_of)))
+    )
+    examples = "; ".join(f"{group!r} in {where}" for group, where in places.head(_SHOWN).items())
     raise InputError(
-        f"{len(places)} group(s) lie in more than one fold: {shown}{' ...' if len(places) > _SHOWN else ''}. "
+        f"{len(places)} group(s) lie in more than one fold: {examples}"
+        f"{' ...' if len(places) > _SHOWN else ''}. "
         "A patient on both sides makes held-out numbers too good: move each group to one side."
     )
 
@@ -158,8 +161,8 @@ def assert_splits_apart(frame: pd.DataFrame) -> None:
     InputError
         Naming the groups.
     """
-    known = frame[frame["split"].astype(str) != ""]
-    assert_groups_apart(known["group"].to_numpy(), known["split"].to_numpy())
+    assigned = frame[frame["split"].astype(str) != ""]
+    assert_groups_apart(assigned["group"].to_numpy(), assigned["split"].to_numpy())
 
 
 def _codes(values: npt.ArrayLike, name: str) -> tuple[Ints, int]:

@@ -24,11 +24,11 @@ from shortcutscope.data.sources import (
     ArrayMasks,
     ArraySource,
     DatasetSource,
+    ImageReading,
     ImageSource,
     NpzSource,
     PathMasks,
     PathSource,
-    Reading,
     as_array,
     npz_shape,
     read_npz,
@@ -37,10 +37,10 @@ from shortcutscope.data.transform import Normalize, Transform
 from shortcutscope.errors import InputError
 from shortcutscope.types import Array, Record
 
-__all__ = ["ImageTable", "Normalize", "Options"]
+__all__ = ["ImageTable", "Normalize", "TableOptions"]
 
 
-class Options(TypedDict, total=False):
+class TableOptions(TypedDict, total=False):
     """What every constructor of :class:`ImageTable` takes beside its own arguments.
 
     mode
@@ -99,7 +99,7 @@ class ImageTable(SampleTable):
         split: str | None = None,
         mask: str | None = None,
         root: str | Path | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[TableOptions],
     ) -> Self:
         """Table from a CSV, TSV or Parquet manifest with one row per image.
 
@@ -112,7 +112,7 @@ class ImageTable(SampleTable):
         root
             Folder that the image names start from; None for the manifest's own.
         **options
-            See :class:`Options`.
+            See :class:`TableOptions`.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class ImageTable(SampleTable):
         } - {label}
         notes: list[str] = []
         frame = read_manifest(path, sorted(text), notes)
-        made = cls.from_frame(
+        table = cls.from_frame(
             frame,
             image=image,
             label=label,
@@ -140,7 +140,7 @@ class ImageTable(SampleTable):
             root=Path(path).parent if root is None else root,
             **options,
         )
-        return made.replaced(notes=(*notes, *made.notes)) if notes else made
+        return table.replaced(notes=(*notes, *table.notes)) if notes else table
 
     @classmethod
     def from_frame(
@@ -154,7 +154,7 @@ class ImageTable(SampleTable):
         split: str | None = None,
         mask: str | None = None,
         root: str | Path | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[TableOptions],
     ) -> Self:
         """Table from a DataFrame with a column of image files.
 
@@ -174,7 +174,7 @@ class ImageTable(SampleTable):
         root
             Folder that the names start from; None for the working directory.
         **options
-            See :class:`Options`.
+            See :class:`TableOptions`.
 
         Raises
         ------
@@ -189,11 +189,11 @@ class ImageTable(SampleTable):
         roles = Roles(label, sample_id, group, split)
         frame, notes = trimmed(without_markers(frame, rest.pop("missing", ())))
         names = local_names(as_text(frame[image], "image file"), base)
-        frame, rows, told = one_row_a_file(
-            frame, [file_key(name, base) for name in names], names, roles.named(frame), mask
+        frame, rows, remarks = one_row_a_file(
+            frame, [file_key(name, base) for name in names], names, roles.of_frame(frame), mask
         )
         names = [names[row] for row in rows]
-        prepared, classes, has_groups = role_frame(
+        metadata, classes, has_groups = role_frame(
             frame,
             roles,
             default_ids=[default_id(name, base) for name in names],
@@ -207,11 +207,11 @@ class ImageTable(SampleTable):
             files = local_names(as_text(frame[mask], "mask", optional=True), base)
             masks = PathMasks(files, base, reading.size, reading.max_pixels)
             refuse_missing(masks.missing(), "mask", base)
-        rest["notes"] = (*notes, *told)
-        return cls(prepared, source, classes=classes, has_groups=has_groups, masks=masks, **rest)
+        rest["notes"] = (*notes, *remarks)
+        return cls(metadata, source, classes=classes, has_groups=has_groups, masks=masks, **rest)
 
     @classmethod
-    def from_folder(cls, root: str | Path, **options: Unpack[Options]) -> Self:
+    def from_folder(cls, root: str | Path, **options: Unpack[TableOptions]) -> Self:
         """Table from a folder with a sub-folder per class, in sorted order, as torchvision's ImageFolder.
 
         Folders train, val and test (training, valid, validation, testing, in any case) above or below those
@@ -225,11 +225,11 @@ class ImageTable(SampleTable):
             When there is no such folder, it has no class folders, one of them has no images, or it is in
             doubt which folders are classes and which files are images.
         """
-        found = class_folders(Path(root))
-        options.setdefault("classes", found.classes)
-        frame = pd.DataFrame({"image": found.names, "label": found.labels, "split": found.splits})
-        made = cls.from_frame(frame, root=root, **options)
-        return made.replaced(notes=(*found.notes, *made.notes))
+        tree = class_folders(Path(root))
+        options.setdefault("classes", tree.classes)
+        frame = pd.DataFrame({"image": tree.names, "label": tree.labels, "split": tree.splits})
+        table = cls.from_frame(frame, root=root, **options)
+        return table.replaced(notes=(*tree.notes, *table.notes))
 
     @classmethod
     def from_medmnist(
@@ -238,7 +238,7 @@ class ImageTable(SampleTable):
         *,
         splits: Sequence[str] = ("train", "val", "test"),
         finding: int | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[TableOptions],
     ) -> Self:
         """Table from an npz file of MedMNIST v2 (keys ``{split}_images`` and ``{split}_labels``).
 
@@ -251,7 +251,7 @@ class ImageTable(SampleTable):
         finding
             Which label column, for sets with several labels per image (ChestMNIST).
         **options
-            See :class:`Options`.
+            See :class:`TableOptions`.
 
         Raises
         ------
@@ -295,7 +295,7 @@ class ImageTable(SampleTable):
         sample_id: str | None = None,
         group: str | None = None,
         split: str | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[TableOptions],
     ) -> Self:
         """Table from a map-style torch Dataset and a DataFrame with one row per item.
 
@@ -307,7 +307,7 @@ class ImageTable(SampleTable):
         frame, label, sample_id, group, split
             As in :meth:`from_frame`. Without ids the row numbers are the ids.
         **options
-            See :class:`Options`.
+            See :class:`TableOptions`.
 
         Raises
         ------
@@ -333,7 +333,7 @@ class ImageTable(SampleTable):
         group: str | None = None,
         split: str | None = None,
         masks: npt.ArrayLike | Tensor | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[TableOptions],
     ) -> Self:
         """Table of images in memory.
 
@@ -350,7 +350,7 @@ class ImageTable(SampleTable):
         masks : (N, *spatial)
             Annotation masks, inside where not zero.
         **options
-            See :class:`Options`.
+            See :class:`TableOptions`.
 
         Raises
         ------
@@ -371,10 +371,10 @@ class ImageTable(SampleTable):
                 raise InputError(f"{len(frame)} rows of metadata do not match {len(column)} labels")
             frame = frame.reset_index(drop=True).assign(**{label: column})
         reading, rest = _split_options(options)
-        found = None if masks is None else as_array(masks)
-        if found is not None and len(found) != len(array):
-            raise InputError(f"{len(found)} masks do not match {len(array)} images")
-        rest["masks"] = None if found is None else ArrayMasks(found, reading.size)
+        mask_array = None if masks is None else as_array(masks)
+        if mask_array is not None and len(mask_array) != len(array):
+            raise InputError(f"{len(mask_array)} masks do not match {len(array)} images")
+        rest["masks"] = None if mask_array is None else ArrayMasks(mask_array, reading.size)
         return cls._from_items(
             ArraySource(array, reading), frame, Roles(label, sample_id, group, split), rest
         )
@@ -382,23 +382,23 @@ class ImageTable(SampleTable):
     @classmethod
     def _from_items(cls, source: ImageSource, frame: pd.DataFrame, roles: Roles, rest: Record) -> Self:
         frame, notes = trimmed(without_markers(frame, rest.pop("missing", ())))
-        prepared, classes, has_groups = role_frame(frame, roles, classes=rest.pop("classes", None))
-        return cls(prepared, source, classes=classes, has_groups=has_groups, notes=notes, **rest)
+        metadata, classes, has_groups = role_frame(frame, roles, classes=rest.pop("classes", None))
+        return cls(metadata, source, classes=classes, has_groups=has_groups, notes=notes, **rest)
 
 
-def _split_options(options: Options) -> tuple[Reading, Record]:
+def _split_options(options: TableOptions) -> tuple[ImageReading, Record]:
     """How to read, and what is left for the table's constructor; checked before any file is touched."""
     rest: Record = dict(options)
     if "value_range" in rest:
         rest["value_range"] = checked_range(rest["value_range"])
     how = ("mode", "size", "dims", "channels_last", "window", "max_pixels")
     reading = {name: rest.pop(name) for name in how if name in rest}
-    unknown = sorted(set(rest) - set(Options.__annotations__))
+    unknown = sorted(set(rest) - set(TableOptions.__annotations__))
     if unknown:
         raise InputError(
-            f"unknown option(s) {', '.join(unknown)}; allowed are {', '.join(Options.__annotations__)}"
+            f"unknown option(s) {', '.join(unknown)}; allowed are {', '.join(TableOptions.__annotations__)}"
         )
-    return Reading(**reading), rest
+    return ImageReading(**reading), rest
 
 
 def _label_column(labels: Array, finding: int | None) -> Array:

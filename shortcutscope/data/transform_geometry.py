@@ -84,12 +84,12 @@ def _preset(transform: Any) -> Iterator[Step]:
 
 def _after(step: Step, before: Tensor, after: Tensor, geometry: Geometry) -> Geometry:
     size = tuple(after.shape[1:])
-    known = type(step).__name__ if type(step).__module__.startswith("torchvision.") else ""
-    if isinstance(step, Normalize) or known in RESIZING:
+    kind = type(step).__name__ if type(step).__module__.startswith("torchvision.") else ""
+    if isinstance(step, Normalize) or kind in RESIZING:
         return geometry.resized(size)
-    if known in CROPPING:
+    if kind in CROPPING:
         return geometry.cropped(_crop_start(step, before), size)
-    if known in PADDING:
+    if kind in PADDING:
         left, top = _left_and_top(step)
         return geometry.cropped((-top, -left), size)
     if size != tuple(before.shape[1:]) or not _keeps_places(step, before, after):
@@ -131,8 +131,8 @@ def _keeps_places(step: Step, before: Tensor, after: Tensor) -> bool:
         changed = before.clone()
         # Towards the far end of the image's own values, so that no clamp hides the change.
         middle = float(before.min()) + spread / 2
-        there = changed.movedim(0, -1)[place]
-        there.copy_(torch.where(there > middle, before.min(), before.min() + spread))
+        pixel = changed.movedim(0, -1)[place]
+        pixel.copy_(torch.where(pixel > middle, before.min(), before.min() + spread))
         difference = (step(changed) - after).abs().amax(dim=0)
         top = float(difference.max())
         if not np.isfinite(top) or top <= 0 or float(difference[place]) < top:

@@ -63,18 +63,18 @@ def unread_table(
         When the manifest cannot be read or lacks the label.
     """
     notes: list[str] = []
-    named = [roles.sample_id, roles.group, roles.split, "sample_id", "group", "split", image]
-    text = {column for column in named if column is not None} - {roles.label}
-    frame, told = trimmed(without_markers(read_manifest(path, sorted(text), notes), missing))
-    notes += told
+    text_columns = [roles.sample_id, roles.group, roles.split, "sample_id", "group", "split", image]
+    text = {column for column in text_columns if column is not None} - {roles.label}
+    frame, remarks = trimmed(without_markers(read_manifest(path, sorted(text), notes), missing))
+    notes += remarks
     ids: list[str] | None = None
     source: ImageSource
     if image in frame.columns:
         base = str(Path(Path(path).parent if root is None else root).absolute())
         names = local_names(as_text(frame[image], "image file"), base)
         keys = [file_key(name, base) for name in names]
-        frame, rows, told = one_row_a_file(frame, keys, names, roles.named(frame))
-        notes += told
+        frame, rows, remarks = one_row_a_file(frame, keys, names, roles.of_frame(frame))
+        notes += remarks
         names = [names[row] for row in rows]
         ids = [default_id(name, base) for name in names]
         source = UnreadFiles(names, base)
@@ -82,5 +82,5 @@ def unread_table(
         low = options.get("value_range", (0.0, 1.0))[0]
         source = ArraySource(np.broadcast_to(np.float32(low), (len(frame), 1, 1)))
     drop = [column for column in (image, mask) if column is not None and column in frame.columns]
-    prepared, found, has_groups = role_frame(frame, roles, default_ids=ids, drop=drop, classes=classes)
-    return ImageTable(prepared, source, classes=found, has_groups=has_groups, notes=notes, **options)
+    metadata, class_names, has_groups = role_frame(frame, roles, default_ids=ids, drop=drop, classes=classes)
+    return ImageTable(metadata, source, classes=class_names, has_groups=has_groups, notes=notes, **options)

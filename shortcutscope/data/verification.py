@@ -12,11 +12,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from shortcutscope.data.own_frame import file_source
 from shortcutscope.data.readers.dicom import is_dicom
 from shortcutscope.data.readers.dicom_scale import GreyScale, grey_scale, scale_problems
 from shortcutscope.data.readers.image import UnreadableImageError
 from shortcutscope.data.rows import Rows
+from shortcutscope.data.stored_frame import file_source
 from shortcutscope.errors import InputError
 
 _Value = TypeVar("_Value")
@@ -104,12 +104,12 @@ def inspect(table: Rows, *, workers: int, progress: bool) -> list[Inspection]:
         collate_fn=list,
         generator=torch.Generator().manual_seed(0),
     )
-    found: list[Inspection] = []
+    inspections: list[Inspection] = []
     with tqdm(total=len(table), desc="verify", unit="image", disable=not progress) as bar:
         for batch in loader:
-            found.extend(batch)
+            inspections.extend(batch)
             bar.update(len(batch))
-    return found
+    return inspections
 
 
 def check_repeatable(table: Rows) -> None:
@@ -128,35 +128,41 @@ def check_repeatable(table: Rows) -> None:
         )
 
 
-def problems(table: Rows, found: Sequence[Inspection], channels: int | None) -> list[str]:
+def problems(table: Rows, inspections: Sequence[Inspection], channels: int | None) -> list[str]:
     """One sentence per kind of trouble among the readable images, each naming samples."""
     ids = names_of(table)
-    refused = _named([f"{ids[i.row]!r} ({i.refused})" for i in found if i.refused], "image(s) do not fit")
-    found = [i for i in found if not i.refused]
-    if not found:
+    refused = _named(
+        [f"{ids[i.row]!r} ({i.refused})" for i in inspections if i.refused], "image(s) do not fit"
+    )
+    inspections = [i for i in inspections if not i.refused]
+    if not inspections:
         return [refused]
     low, high = table.value_range
     slack = _TOLERANCE * (high - low)
-    texts = [refused, _channel_problem(ids, found, channels), _shape_problem(ids, found)]
-    broken = [f"{ids[i.row]!r}" for i in found if not i.finite]
+    texts = [refused, _channel_problem(ids, inspections, channels), _shape_problem(ids, inspections)]
+    broken = [f"{ids[i.row]!r}" for i in inspections if not i.finite]
     texts.append(_named(broken, "image(s) hold values that are not finite (NaN or infinity)"))
     outside = [
         f"{ids[i.row]!r} [{i.low:.4g}, {i.high:.4g}]"
-        for i in found
+        for i in inspections
         if i.finite and (i.low < low - slack or i.high > high + slack)
     ]
     advice = "; declare the range the values have with value_range=(low, high)"
     texts.append(
         _named(outside, f"image(s) have values outside the declared range [{low:g}, {high:g}]", advice)
     )
-    spoilt = [f"{ids[i.row]!r}" for i in found if i.finite and not i.finite_input]
+    spoilt = [f"{ids[i.row]!r}" for i in inspections if i.finite and not i.finite_input]
     texts.append(_named(spoilt, "image(s) are finite, but not after the transform"))
-    masks = [f"{ids[i.row]!r} ({i.mask})" for i in found if i.mask]
+    masks = [f"{ids[i.row]!r} ({i.mask})" for i in inspections if i.mask]
     texts.append(_named(masks, "mask(s) differ from their image in size"))
     texts += scale_problems(
         ids,
-        {i.row: i.scale for i in found if i.scale is not None},
-        {i.row: ((i.low - low) / (high - low), (i.high - low) / (high - low)) for i in found if i.finite},
+        {i.row: i.scale for i in inspections if i.scale is not None},
+        {
+            i.row: ((i.low - low) / (high - low), (i.high - low) / (high - low))
+            for i in inspections
+            if i.finite
+        },
     )
     return [text for text in texts if text]
 
@@ -167,10 +173,10 @@ def names_of(table: Rows) -> list[str]:
     return [files.get(sample_id, sample_id) for sample_id in table.frame["sample_id"].tolist()]
 
 
-def _channel_problem(ids: Sequence[str], found: Sequence[Inspection], channels: int | None) -> str:
-    counts = Counter(i.shape[0] for i in found)
+def _channel_problem(ids: Sequence[str], inspections: Sequence[Inspection], channels: int | None) -> str:
+    counts = Counter(i.shape[0] for i in inspections)
     expected = channels if channels is not None else _commonest(counts)
-    odd = [f"{ids[i.row]!r} ({i.shape[0]})" for i in found if i.shape[0] != expected]
+    odd = [f"{ids[i.row]!r} ({i.shape[0]})" for i in inspections if i.shape[0] != expected]
     whose = "the model takes" if channels is not None else "most have"
     return _named(
         odd,
@@ -179,12 +185,12 @@ def _channel_problem(ids: Sequence[str], found: Sequence[Inspection], channels: 
     )
 
 
-def _shape_problem(ids: Sequence[str], found: Sequence[Inspection]) -> str:
-    counts = Counter(i.shape[1:] for i in found)
+def _shape_problem(ids: Sequence[str], inspections: Sequence[Inspection]) -> str:
+    counts = Counter(i.shape[1:] for i in inspections)
     if len(counts) == 1:
         return ""
     expected = _commonest(counts)
-    odd = [f"{ids[i.row]!r} {i.shape[1:]}" for i in found if i.shape[1:] != expected]
+    odd = [f"{ids[i.row]!r} {i.shape[1:]}" for i in inspections if i.shape[1:] != expected]
     return _named(
         odd,
         f"image(s) differ in shape from the others {expected}",
@@ -204,16 +210,16 @@ def _named(items: Sequence[str], what: str, advice: str = "") -> str:
 
 def refuse(sentences: Iterable[str]) -> None:
     """Raise one InputError that lists all the sentences, if there are any."""
-    listed = list(sentences)
-    if listed:
+    lines = list(sentences)
+    if lines:
         raise InputError(
-            "the images cannot be used as they are:\n" + "\n".join(f"- {text}" for text in listed)
+            "the images cannot be used as they are:\n" + "\n".join(f"- {text}" for text in lines)
         )
 
 
 def unreadable_problem(table: Rows, unreadable: Sequence[Inspection]) -> str:
     """Sentence that names the unreadable images with their reasons."""
     names = names_of(table)
-    named = [f"{names[i.row]!r} ({i.unreadable})" for i in unreadable]
+    texts = [f"{names[i.row]!r} ({i.unreadable})" for i in unreadable]
     advice = '; replace them, or leave them out with on_unreadable="skip"'
-    return _named(named, "image(s) cannot be read", advice)
+    return _named(texts, "image(s) cannot be read", advice)

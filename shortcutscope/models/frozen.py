@@ -1,4 +1,4 @@
-"""Borrow a model for measuring it, and give it back as it was."""
+"""Freeze a model for measuring it, and restore it as it was."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from shortcutscope.errors import ModelError
 from shortcutscope.models.failures import first_line, model_errors
 from shortcutscope.models.fingerprint import tensor_digest
-from shortcutscope.models.plain import require_lendable
+from shortcutscope.models.plain import require_restorable
 from shortcutscope.types import Record
 
 HOOK_TABLES = (
@@ -35,7 +35,7 @@ HOOK_TABLES = (
 
 @contextmanager
 def frozen(model: nn.Module, device: torch.device | str | None = None) -> Iterator[nn.Module]:
-    """Lend a model out in evaluation mode, without parameter gradients and in-place modules.
+    """Keep a model in evaluation mode, without parameter gradients and in-place modules.
 
     Inside, every submodule is in evaluation mode, no parameter requires a gradient, and ``inplace`` flags
     are off, so that a module's output is not overwritten by the module behind it. On leaving, also by an
@@ -49,7 +49,7 @@ def frozen(model: nn.Module, device: torch.device | str | None = None) -> Iterat
     Parameters
     ----------
     model
-        Any module. Parameters that the caller overwrites in place while it is lent are not restored.
+        Any module. Parameters that the caller overwrites in place inside are not restored.
     device
         Where it runs meanwhile; ``None`` leaves it where it is.
 
@@ -61,11 +61,11 @@ def frozen(model: nn.Module, device: torch.device | str | None = None) -> Iterat
     Raises
     ------
     ModelError
-        A model that could not be given back, see `require_lendable`; nothing is changed then. Or something
+        A model that could not be given back, see `require_restorable`; nothing is changed then. Or something
         of it could not be restored: everything else is, and the error names what is not.
     """
-    require_lendable(model)
-    loan = _Loan.of(model)
+    require_restorable(model)
+    state = _ModelState.of(model)
     try:
         for module in model.modules():
             module.training = False
@@ -79,7 +79,7 @@ def frozen(model: nn.Module, device: torch.device | str | None = None) -> Iterat
         with model_errors(model):
             yield model
     finally:
-        loan.give_back()
+        state.restore()
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -115,7 +115,7 @@ def model_state(model: nn.Module) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class _ModuleLoan:
+class _ModuleState:
     module: nn.Module
     training: bool
     inplace: bool | None
@@ -127,7 +127,7 @@ class _ModuleLoan:
     buffer_versions: dict[str, int | None]
 
     @classmethod
-    def of(cls, module: nn.Module) -> _ModuleLoan:
+    def of(cls, module: nn.Module) -> _ModuleState:
         inplace = getattr(module, "inplace", None)
         buffers = dict(module._buffers)
         return cls(
@@ -145,7 +145,7 @@ class _ModuleLoan:
         )
 
     def steps(self) -> Iterator[Callable[[], None]]:
-        """What gives the module back, one thing each."""
+        """What restores the module, one thing each."""
         yield self._modes
         for table, hooks in self.hooks.items():
             yield partial(_refill, getattr(self.module, table), hooks)
@@ -176,17 +176,17 @@ def _refill(current: Record, before: Record) -> None:
 
 
 @dataclass(frozen=True)
-class _ParameterLoan:
+class _ParameterState:
     parameter: nn.Parameter
     data: Tensor
     grad: Tensor | None
     requires_grad: bool
 
     @classmethod
-    def of(cls, parameter: nn.Parameter) -> _ParameterLoan:
+    def of(cls, parameter: nn.Parameter) -> _ParameterState:
         return cls(parameter, parameter.data, parameter.grad, parameter.requires_grad)
 
-    def give_back(self) -> None:
+    def restore(self) -> None:
         self.parameter.grad = None
         # The tensor itself, not a copy moved back: same device, same strides, still shared with whoever
         # shared it before.
@@ -196,20 +196,20 @@ class _ParameterLoan:
 
 
 @dataclass(frozen=True)
-class _Loan:
-    modules: list[_ModuleLoan]
-    parameters: list[_ParameterLoan]
+class _ModelState:
+    modules: list[_ModuleState]
+    parameters: list[_ParameterState]
 
     @classmethod
-    def of(cls, model: nn.Module) -> _Loan:
+    def of(cls, model: nn.Module) -> _ModelState:
         return cls(
-            modules=[_ModuleLoan.of(module) for module in model.modules()],
-            parameters=[_ParameterLoan.of(parameter) for parameter in model.parameters()],
+            modules=[_ModuleState.of(module) for module in model.modules()],
+            parameters=[_ParameterState.of(parameter) for parameter in model.parameters()],
         )
 
-    def give_back(self) -> None:
+    def restore(self) -> None:
         """Restore every item, whatever happens to the others."""
-        steps = [p.give_back for p in self.parameters] + [step for m in self.modules for step in m.steps()]
+        steps = [p.restore for p in self.parameters] + [step for m in self.modules for step in m.steps()]
         failed: Exception | None = None
         for step in steps:
             try:

@@ -38,10 +38,10 @@ def require_plain(model: nn.Module) -> None:
                 f"the model cannot be scanned: {where} is wrapped in {kind}; use the wrapped module, "
                 f"{this}.module" + _instead(name, "module")
             )
-    require_lendable(model)
+    require_restorable(model)
 
 
-def require_lendable(model: nn.Module) -> None:
+def require_restorable(model: nn.Module) -> None:
     """Refuse models that could not be given back as they were, or not be differentiated.
 
     Raises

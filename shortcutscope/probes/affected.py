@@ -127,8 +127,8 @@ def gallery_layer(layers: Sequence[Layer], axes: int = 2) -> Layer | None:
     it in the last block; so of such layers, whose grid is always fine, the first half alone counts.
     """
     flat = [layer for layer in layers if layer.spatial and len(layer.grid) == axes]
-    early = [layer for layer in flat if not layer.prefix_tokens or layer.depth <= DEEPEST_WITH_TOKEN]
-    flat = early or flat[:1]
+    shallow = [layer for layer in flat if not layer.prefix_tokens or layer.depth <= DEEPEST_WITH_TOKEN]
+    flat = shallow or flat[:1]
     fine = [layer for layer in flat if min(layer.grid) >= FINEST[KINDS[axes]]]
     return (fine or flat)[-1] if flat else None
 

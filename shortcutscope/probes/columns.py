@@ -18,7 +18,7 @@ from shortcutscope.data.manifests.words import (
     which_is_present,
 )
 from shortcutscope.errors import InputError
-from shortcutscope.probes.reading import Entries, EntryKind, Level, Reading, entries, shown, some
+from shortcutscope.probes.reading import Entries, EntryKind, Level, Reading, entries, level_text, some
 from shortcutscope.types import Array, Floats
 
 ColumnKind = Literal["auto", "categorical", "continuous"]
@@ -78,7 +78,7 @@ def _as_named(content: Entries, column: str, present: Any) -> ColumnConcept:
     if content.kind == "words":
         same = tuple(x for x in content.levels if key(str(x)) == key(str(present)))
     if not same or not content.among(same).any():
-        levels = some([repr(shown(x, content.kind)) for x in content.levels], 20)
+        levels = some([repr(level_text(x, content.kind)) for x in content.levels], 20)
         raise InputError(f"present={present!r} is no value of column {column!r}; it has {levels}")
     open_ = (-1.0,) if _is_open(content) and same[0] != -1 else ()
     others = tuple(x for x in content.levels if x not in (*same, *open_))
@@ -165,7 +165,7 @@ def _is_open(content: Entries) -> bool:
 
 
 def _one_number(content: Entries, column: str, level: Level) -> ColumnConcept:
-    name = shown(level, content.kind)
+    name = level_text(level, content.kind)
     if level == 0 and content.kind == "numbers":  # none of what is counted: what there is, is the artifact
         return _concept(f"{column}!={name}", Reading(column, content.kind, absent=(level,)), content)
     return _concept(f"{column}={name}", Reading(column, content.kind, (level,)), content)
@@ -181,7 +181,7 @@ def _thirds(content: Entries, column: str) -> ColumnConcept:
         return _concept(f"{column} high", reading, content, "top third against bottom third of these samples")
     # One value fills more than a third around the middle: it is one side, what differs the other.
     reading = Reading(column, content.kind, absent=(low,))
-    return _concept(f"{column}!={shown(low, content.kind)}", reading, content)
+    return _concept(f"{column}!={level_text(low, content.kind)}", reading, content)
 
 
 def _concept(name: str, reading: Reading, content: Entries, why: str = "") -> ColumnConcept:
@@ -191,7 +191,7 @@ def _concept(name: str, reading: Reading, content: Entries, why: str = "") -> Co
 def _named(column: str, kind: EntryKind, present: Level, others: Sequence[Level]) -> str:
     plain = kind == "numbers" and present == 1 and tuple(others) == (0.0,)
     plain |= kind == "words" and key(str(present)) == key(column)
-    return column if plain else f"{column}={shown(present, kind)}"
+    return column if plain else f"{column}={level_text(present, kind)}"
 
 
 def _continuous(content: Entries, max_levels: int) -> bool:
@@ -202,7 +202,7 @@ def _continuous(content: Entries, max_levels: int) -> bool:
 def _one_value(content: Entries, column: str) -> str:
     missing = int((~content.known).sum())
     what = (
-        f"one value only ({shown(content.levels[0], content.kind)!r})"
+        f"one value only ({level_text(content.levels[0], content.kind)!r})"
         if content.levels
         else "no value at all"
     )
@@ -235,7 +235,7 @@ def _refuse_running_number(content: Entries, column: str) -> None:
 
 def _refuse_ids(content: Entries, column: str, max_levels: int) -> None:
     levels = content.levels
-    examples = ", ".join(repr(shown(level, content.kind)) for level in levels[:5])
+    examples = ", ".join(repr(level_text(level, content.kind)) for level in levels[:5])
     if len(levels) == content.known.sum():
         raise InputError(
             f"column {column!r} looks like ids: all {len(levels)} values differ ({examples}, ...)"

@@ -333,7 +333,7 @@ class Concept:
             For unknown or contradictory ids, fewer than five marks, marks that cannot be told from the
             other samples, or too few confident samples.
         """
-        names = _early_layers(scan) if layers is None else list(layers)
+        names = _first_half(scan) if layers is None else list(layers)
         result = propagate_marks(
             [scan.features(layer) for layer in names],
             scan.samples,
@@ -395,7 +395,7 @@ class Concept:
         return cls(name, values, origin, np.asarray(sample_ids), f"{description}; {origin_text}".lstrip("; "))
 
 
-def _early_layers(scan: Scan) -> list[str]:
+def _first_half(scan: Scan) -> list[str]:
     """Layers of the first half: artifacts are plain there, while late blocks mix them with the label."""
-    early = [layer.name for layer in scan.layers if layer.depth <= 0.5]
-    return early or [scan.layers[0].name]
+    layers = [layer.name for layer in scan.layers if layer.depth <= 0.5]
+    return layers or [scan.layers[0].name]

@@ -105,7 +105,7 @@ def decide(
         Availability of the concept to the network as a whole.
     """
     low, high = cells.interval
-    share, whole = _told(cells), cells.auroc.size
+    share, whole = _share_text(cells), cells.auroc.size
     if cells.counted < min(rule.smallest_cells, whole):
         return "undetermined", f"{share}: too few to tell localized from diffuse"
     verdict: Extent
@@ -131,7 +131,7 @@ def decide(
     return verdict, share
 
 
-def _told(cells: CellMap) -> str:
+def _share_text(cells: CellMap) -> str:
     """The share of lit cells in words."""
     kind, (low, high) = KINDS[cells.auroc.ndim], cells.interval
     left_out = cells.auroc.size - cells.counted

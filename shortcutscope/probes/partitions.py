@@ -11,7 +11,7 @@ import pandas as pd
 from shortcutscope.data.manifests.words import key
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.reading import entries, shown
+from shortcutscope.probes.reading import entries, level_text
 
 #: Words in a column's name that make a copy of the label the label, and not a total confound.
 LABEL_WORDS = {
@@ -48,7 +48,7 @@ def is_the_label(frame: pd.DataFrame, column: str, classes: Sequence[str] | None
         return None
     names = [key(name) for name in classes or ()]
     if content.kind == "words" and pairs[-1][0] < len(names):
-        words = [key(shown(content.levels[int(code)])) for code in codes]
+        words = [key(level_text(content.levels[int(code)])) for code in codes]
         if words == [names[label] for label, _ in pairs]:
             return "it is the label itself, in the names of the classes"
     loose = key(column.replace("_", " ").replace("-", " ").replace(".", " "))

@@ -121,7 +121,7 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, kinds_of_number.Number | np.number | np.bool_) and not isinstance(value, complex):
         number = float(value)  # type: ignore[arg-type]
-        return shown(number) if np.isfinite(number) else str(number)
+        return level_text(number) if np.isfinite(number) else str(number)
     if isinstance(value, decimal.Decimal):
         return str(value)
     return " ".join(str(value).split())
@@ -141,7 +141,7 @@ def _dates(series: pd.Series[Any]) -> Entries:
     return Entries("dates", seconds, tuple(np.unique(seconds[~np.isnan(seconds)]).tolist()))
 
 
-def shown(level: Level, kind: EntryKind = "numbers") -> str:
+def level_text(level: Level, kind: EntryKind = "numbers") -> str:
     """A level as one would write it: 7, not 7.0 because the column also has missing values."""
     if isinstance(level, str):
         return level
@@ -211,8 +211,8 @@ class Reading:
         if content.kind != self.kind and content.known.any():
             raise InputError(
                 f"column {self.column!r} holds {content.kind} here "
-                f"({some([shown(x, content.kind) for x in content.levels])}), but the concept was read from "
-                f"{self.kind}: {self}. Write the column alike in both tables"
+                f"({some([level_text(x, content.kind) for x in content.levels])}), but the concept was read "
+                f"from {self.kind}: {self}. Write the column alike in both tables"
             )
         return self.values(content)
 
@@ -233,7 +233,7 @@ class Reading:
     def _refuse_new(self, content: Entries, new: Bools) -> None:
         if not new.any():
             return
-        unknown = [shown(x, self.kind) for x in content.levels if (content.among([x]) & new).any()]
+        unknown = [level_text(x, self.kind) for x in content.levels if (content.among([x]) & new).any()]
         raise InputError(
             f"column {self.column!r} holds {some([repr(x) for x in unknown])} in {int(new.sum())} of "
             f"{len(new)} rows, which the concept does not know ({self}). Make these entries missing (missing="
@@ -244,14 +244,14 @@ class Reading:
         """What is 1, and what is 0."""
         name = self.column
         if self.cuts is not None:
-            low, high = (shown(cut, self.kind) for cut in self.cuts)
+            low, high = (level_text(cut, self.kind) for cut in self.cuts)
             return f"1: {name} >= {high}; 0: {name} <= {low}; else unknown"
         present, absent = (
-            " or ".join(shown(x, self.kind) for x in levels) for levels in (self.present, self.absent)
+            " or ".join(level_text(x, self.kind) for x in levels) for levels in (self.present, self.absent)
         )
         one = f"{name} is {present}" if present else "any other value"
         zero = f"{name} is {absent}" if absent else "any other value"
-        unknown = " or ".join(shown(x, self.kind) for x in self.unknown)
+        unknown = " or ".join(level_text(x, self.kind) for x in self.unknown)
         return f"1: {one}; 0: {zero}" + (f"; unknown: {unknown}" if unknown else "")
 
     @classmethod

@@ -34,7 +34,7 @@ EFFECT_THRESHOLD = {"held-out": 0.20, "training": 0.40}
 
 
 @dataclass(frozen=True)
-class Projection:
+class LayerProjection:
     """Takes a concept out of a layer: ``h - s (w . (h - m)) / (w . s)`` at every position.
 
     Attributes
@@ -70,14 +70,14 @@ class TokenProjection:
 
     Attributes
     ----------
-    prefix : Projection
+    prefix : LayerProjection
         For the first ``n_prefix`` tokens.
-    patches : Projection
+    patches : LayerProjection
         For the others.
     """
 
-    prefix: Projection
-    patches: Projection
+    prefix: LayerProjection
+    patches: LayerProjection
     n_prefix: int
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -86,7 +86,9 @@ class TokenProjection:
         return torch.cat(parts, dim=2)
 
 
-def fit_projection(pooled: Floats, concept: Floats, labels: Ints, *, penalty: float = 0.02) -> Projection:
+def fit_projection(
+    pooled: Floats, concept: Floats, labels: Ints, *, penalty: float = 0.02
+) -> LayerProjection:
     """Fit the pattern and the ridge filter of a concept, class by class centred.
 
     Parameters
@@ -112,7 +114,7 @@ def fit_projection(pooled: Floats, concept: Floats, labels: Ints, *, penalty: fl
     z = centred / spread
     gram = z.T @ z
     gram[np.diag_indices_from(gram)] += penalty * len(target)
-    return Projection(
+    return LayerProjection(
         pattern=centred.T @ target / (target @ target),
         filter=np.linalg.solve(gram, z.T @ target) / spread,
         middle=np.mean(middles, axis=0),

@@ -15,7 +15,7 @@ from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.heads.targets import Target
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.memory_format import MemoryFormat
-from shortcutscope.scan.capture import BatchPools, NonFiniteError, capture_batch
+from shortcutscope.scan.capture import BatchPools, NonFiniteScanError, capture_batch
 from shortcutscope.scan.reading import activation_key, relevance_key
 from shortcutscope.types import Array
 
@@ -89,8 +89,8 @@ def run_batch(
     explained = targets_of(batch, target)
     try:
         pools = capture_batch(model, x, layers, labels=labels.to(device), target=explained, **options)
-    except NonFiniteError as error:
-        raise NonFiniteError(error.rows, [_name(table, rows[i]) for i in error.rows]) from None
+    except NonFiniteScanError as error:
+        raise NonFiniteScanError(error.rows, [_name(table, rows[i]) for i in error.rows]) from None
     except torch.OutOfMemoryError as error:
         raise InputError(
             f"a batch of {len(x)} images of shape {tuple(x.shape[1:])} does not fit into the memory of "

@@ -60,7 +60,7 @@ class BatchPools:
     relevances: dict[str, dict[str, Tensor]]
 
 
-class NonFiniteError(ModelError):
+class NonFiniteScanError(ModelError):
     """NaN or infinite scores.
 
     Attributes
@@ -122,7 +122,7 @@ def capture_batch(
     InputError
         As many labels or targets as samples are needed, and classes that the model has.
     ModelError
-        NaN or infinite scores (`NonFiniteError`), a layer that did not run or ran twice, or one whose
+        NaN or infinite scores (`NonFiniteScanError`), a layer that did not run or ran twice, or one whose
         output is overwritten in place without its `Layer` saying so.
     """
     _check_batch(x, labels)
@@ -238,7 +238,7 @@ def forward_edited(
     try:
         with torch.no_grad(), visiting(model, [layer], visit):
             return _logits(model, x, output, autocast)
-    except NonFiniteError:
+    except NonFiniteScanError:
         if not all(bool(torch.isfinite(edited).all()) for edited in outputs):
             raise ModelError(
                 f"the activations of layer {layer.name!r} cannot be edited: they hardly vary over the "
@@ -265,7 +265,7 @@ def _logits(
         raise ModelError(f"the model returns scores for {len(logits)} samples when given {len(x)}")
     bad = ~torch.isfinite(logits.detach()).all(dim=1)
     if bad.any():
-        raise NonFiniteError(bad.nonzero().flatten().tolist())
+        raise NonFiniteScanError(bad.nonzero().flatten().tolist())
     return logits
 
 

@@ -9,7 +9,7 @@ from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlus, EpsilonPlusFlat
 from zennit.torchvision import ResNetCanonizer
 
-from shortcutscope.attribution.reference import Reference, reference_composites
+from shortcutscope.attribution.reference import ZennitReference, reference_composites
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
@@ -29,7 +29,7 @@ def known(request, make_network, unchanged):
 @pytest.mark.parametrize(("name", "composite"), [("plus", EpsilonPlus), ("plus_flat", EpsilonPlusFlat)])
 def test_relevance_is_zennits_own(known, name, composite):
     model, x, _ = known
-    found = Reference(f"epsilon_{name}").explain(model, x, Explained(1), None)
+    found = ZennitReference(f"epsilon_{name}").explain(model, x, Explained(1), None)
     twin = copy.deepcopy(model)
     with Gradient(twin, composite(canonizers=[ResNetCanonizer()])) as attributor:
         scores, relevance = attributor(
@@ -43,14 +43,14 @@ def test_relevance_is_zennits_own(known, name, composite):
 @pytest.mark.parametrize("composite", sorted(reference_composites()))
 def test_nothing_speaks_against_known_networks(known, composite):
     model, x, _ = known
-    assert Reference(composite).examine(model, x, Explained()).reasons == ()
+    assert ZennitReference(composite).examine(model, x, Explained()).reasons == ()
 
 
 def test_relevance_that_biases_keep_is_no_objection(make_network):
     model, x, _ = make_network("vgg")
     nn.init.constant_(model[8].bias, 50.0)
     with frozen(model):
-        method = Reference("epsilon_plus")
+        method = ZennitReference("epsilon_plus")
         found = method.explain(model, x, Explained(), None)
         assert found.relevance.sum() < 0.2 * found.score.sum()
         assert method.examine(model, x, Explained()).reasons == ()
@@ -66,7 +66,7 @@ def test_relevance_of_a_layer_is_what_the_rest_of_the_network_passes_down(make_n
     (layer,) = find_layers(model, x, "7")
     grid = find_layers(model, x, "4")[0]
     with frozen(model):
-        method = Reference("epsilon_plus", epsilon=1e-12, stabilizer=1e-12)
+        method = ZennitReference("epsilon_plus", epsilon=1e-12, stabilizer=1e-12)
         vector = method.explain(model, x, Explained(2), layer)
         features = model[:8](x)
         torch.testing.assert_close(vector.relevance, features * model[8].weight[2], rtol=1e-9, atol=1e-12)
@@ -81,17 +81,17 @@ def test_class_zero_of_a_single_score_has_the_opposite_relevance():
         model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 1)).double()
         x = torch.rand(2, 1, 4, 4, dtype=torch.float64)
     with frozen(model):
-        down, up = (Reference("epsilon_plus").explain(model, x, Explained(k), None) for k in (0, 1))
+        down, up = (ZennitReference("epsilon_plus").explain(model, x, Explained(k), None) for k in (0, 1))
     assert torch.equal(down.score, -up.score)
     torch.testing.assert_close(down.relevance, -up.relevance)
 
 
 def test_the_box_is_each_images_own(known):
     model, x, _ = known
-    together = Reference("epsilon_gamma_box").explain(model, x, Explained(0), None).relevance
-    alone = Reference("epsilon_gamma_box").explain(model, x[1:2], Explained(0), None).relevance
+    together = ZennitReference("epsilon_gamma_box").explain(model, x, Explained(0), None).relevance
+    alone = ZennitReference("epsilon_gamma_box").explain(model, x[1:2], Explained(0), None).relevance
     torch.testing.assert_close(together[1:2], alone)
-    wide = Reference("epsilon_gamma_box", low=-9.0, high=9.0).explain(model, x, Explained(0), None)
+    wide = ZennitReference("epsilon_gamma_box", low=-9.0, high=9.0).explain(model, x, Explained(0), None)
     assert not torch.allclose(wide.relevance, together)
 
 
@@ -100,7 +100,7 @@ def test_networks_that_zennit_does_not_know_are_told(make_network, unchanged, na
     model, x, _ = make_network(name)
     unchanged(model)
     with frozen(model):
-        examined = Reference("epsilon_plus").examine(model, x, Explained())
+        examined = ZennitReference("epsilon_plus").examine(model, x, Explained())
     assert examined.reasons
 
 
@@ -120,7 +120,7 @@ def test_scores_that_canonizing_changes_are_told(make_network):
         ).double()
     nn.init.constant_(switched[1].running_mean, 0.5)
     with frozen(switched):
-        reasons = Reference("epsilon_plus").examine(switched, x, Explained()).reasons
+        reasons = ZennitReference("epsilon_plus").examine(switched, x, Explained()).reasons
     assert any("canonized" in reason for reason in reasons)
 
 
@@ -137,14 +137,14 @@ def test_failures_inside_zennit_are_model_errors(make_network):
     _, x, _ = make_network("vgg")
     model = nn.Sequential(Picky(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     with frozen(model.double()), pytest.raises(ModelError, match=r"zennit fails.*weights of one sign"):
-        Reference("epsilon_plus").explain(model, x, Explained(), None)
+        ZennitReference("epsilon_plus").explain(model, x, Explained(), None)
 
 
 def test_m17_biases_of_merged_batch_norms_are_zeroed_too(make_network, unchanged):
     model, x, _ = make_network("resnet")
     model = model.double()
     unchanged(model)
-    with frozen(model), Reference("epsilon_plus")._applied(model, x, without_biases=True) as canonized:
+    with frozen(model), ZennitReference("epsilon_plus")._applied(model, x, without_biases=True) as canonized:
         norms = [module for module in canonized.modules() if isinstance(module, nn.BatchNorm2d)]
         assert norms
         biases = [getattr(m, "bias", None) for m in canonized.modules()]
@@ -155,8 +155,8 @@ def test_m17_biases_of_merged_batch_norms_are_zeroed_too(make_network, unchanged
 
 def test_what_zennit_does_not_have_is_refused():
     with pytest.raises(InputError, match="epsilon_plus_flat"):
-        Reference("epsilon_minus")
+        ZennitReference("epsilon_minus")
     with pytest.raises(InputError, match="no relevance composite"):
-        Reference("guided_backprop")
+        ZennitReference("guided_backprop")
     with pytest.raises(InputError, match="takes no gamma"):
-        Reference("epsilon_plus", gamma=0.5)
+        ZennitReference("epsilon_plus", gamma=0.5)

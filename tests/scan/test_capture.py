@@ -12,7 +12,7 @@ from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.scan.capture import (
-    NonFiniteError,
+    NonFiniteScanError,
     capture_batch,
     forward_edited,
     forward_reduced,
@@ -285,7 +285,7 @@ def test_nan_scores_name_their_positions(resnet):
     before = model_state(model)
     x[3] = float("nan")
     x[1] = float("inf")
-    with pytest.raises(NonFiniteError, match="positions 1, 3") as caught:
+    with pytest.raises(NonFiniteScanError, match="positions 1, 3") as caught:
         capture_batch(model, x, layers)
     assert caught.value.rows == (1, 3)
     assert model_state(model) == before

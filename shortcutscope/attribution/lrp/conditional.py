@@ -19,7 +19,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from shortcutscope.attribution.hooks import Gradients, visiting
 from shortcutscope.attribution.lrp.composites import Composite, get_composite
-from shortcutscope.attribution.lrp.conditions import Channels, Condition, Direction, Head
+from shortcutscope.attribution.lrp.conditions import AttentionHead, Channels, Condition, Direction
 from shortcutscope.attribution.lrp.interruption import Interrupted, Passage, wide
 from shortcutscope.attribution.lrp.mode import default_composite
 from shortcutscope.attribution.lrp.scope import ModuleScope
@@ -30,7 +30,14 @@ from shortcutscope.models.heads.targets import Target, find_logits, select_targe
 from shortcutscope.models.layers import Layer, LayerChoice, find_layers
 from shortcutscope.models.layouts import channel_axis
 
-__all__ = ["Channels", "Condition", "ConditionalRelevance", "Direction", "Head", "conditional_relevance"]
+__all__ = [
+    "AttentionHead",
+    "Channels",
+    "Condition",
+    "ConditionalRelevance",
+    "Direction",
+    "conditional_relevance",
+]
 
 
 @dataclass(frozen=True)
@@ -89,8 +96,8 @@ def conditional_relevance(
     x
         A batch (N, ...).
     condition
-        `Channels` or a `Head`, through which the score's relevance has to pass, or a `Direction`, with which
-        it begins. Several have to be met one after the other, a `Direction` above all others.
+        `Channels` or an `AttentionHead`, through which the score's relevance has to pass, or a `Direction`,
+        with which it begins. Several have to be met one after the other, a `Direction` above all others.
     layers
         Whose relevance is wanted: what `find_layers` returned, or what it takes.
     target, labels, task, output
@@ -108,7 +115,9 @@ def conditional_relevance(
     ModelError
         A module named in a condition runs twice or never, or computes no attention, or several.
     """
-    conditions = [condition] if isinstance(condition, Channels | Head | Direction) else list(condition)
+    conditions = (
+        [condition] if isinstance(condition, Channels | AttentionHead | Direction) else list(condition)
+    )
     _require_distinct(model, conditions)
     with frozen(model), torch.enable_grad():
         candidates = _find(model, x, layers, output)
@@ -250,7 +259,9 @@ class _Descent:
 
 def _require_distinct(model: nn.Module, conditions: Sequence[Condition]) -> None:
     if not conditions:
-        raise InputError("no condition is given; allowed are Channels, Head and Direction, one or several")
+        raise InputError(
+            "no condition is given; allowed are Channels, AttentionHead and Direction, one or several"
+        )
     modules = dict(model.named_modules(remove_duplicate=False))
     for condition in conditions:
         if condition.place not in modules:
@@ -284,7 +295,7 @@ def _concerned(
     by_name = {layer.name: layer for layer in candidates}
     layers = {}
     for condition in conditions:
-        if isinstance(condition, Head):
+        if isinstance(condition, AttentionHead):
             continue
         name = condition.layer
         layer = by_name[name] if name in by_name else find_layers(model, x, [name], output=output)[0]

@@ -58,7 +58,7 @@ class Channels:
 
 
 @dataclass(frozen=True)
-class Head:
+class AttentionHead:
     """Of a score's relevance, what passes through one head of an attention.
 
     Attributes
@@ -209,4 +209,4 @@ class Direction:
         return values[:, 0] if self.tokens == "class" else layer.channels_first(values)
 
 
-Condition = Channels | Head | Direction
+Condition = Channels | AttentionHead | Direction

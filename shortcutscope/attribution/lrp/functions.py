@@ -227,12 +227,12 @@ def slope(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return (f(away) - origin) / away
 
 
-class Gate(Rescale):
+class GateRescale(Rescale):
     """`Rescale` for a function whose values scale others: the graph then shows that it is a gate."""
 
 
-class GateInPlace(RescaleInPlace):
-    """`Gate` for an operation that overwrites its input."""
+class GateRescaleInPlace(RescaleInPlace):
+    """`GateRescale` for an operation that overwrites its input."""
 
 
 class Normalized(torch.autograd.Function):

@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from shortcutscope.attribution.lrp import provenance
 from shortcutscope.attribution.lrp.composites import Composite
-from shortcutscope.attribution.lrp.conditions import Channels, Condition, Direction, Head
+from shortcutscope.attribution.lrp.conditions import AttentionHead, Channels, Condition, Direction
 from shortcutscope.attribution.lrp.functions import Affine
 from shortcutscope.attribution.lrp.mode import Propagation
 from shortcutscope.attribution.lrp.scope import ModuleScope
@@ -65,7 +65,7 @@ class Passage:
         return [None if g is None else self._mask(g, samples) for g in gradients]
 
     def _mask(self, gradient: Tensor, samples: int) -> Tensor:
-        if isinstance(self.condition, Head):
+        if isinstance(self.condition, AttentionHead):
             return self.condition.masked(gradient, samples)
         assert isinstance(self.condition, Channels)
         assert self.layer is not None
@@ -96,7 +96,10 @@ class Interrupted(Propagation):
 
     def _reach_attention(self, values: Tensor) -> None:
         for passage in self._passages:
-            if isinstance(passage.condition, Head) and passage.condition.module in self.scope.running:
+            if (
+                isinstance(passage.condition, AttentionHead)
+                and passage.condition.module in self.scope.running
+            ):
                 if passage in self._reached:
                     raise ModelError(
                         f"{passage.condition.module!r} computes several attentions; name the module "

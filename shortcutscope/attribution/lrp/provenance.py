@@ -30,7 +30,16 @@ _CARRYING = (
 )
 _POOLS = tuple(f"{kind}{dims}D" for dims in (1, 2, 3) for kind in ("AvgPool", "AdaptiveAvgPool"))
 _POOLS += ("MaxPool2DWithIndices", "MaxPool3DWithIndices", "Mean")
-_GATES = ("Softmax", "Sigmoid", "Hardsigmoid", "Rsqrt", "Reciprocal", "SafeSoftmax", "Gate", "GateInPlace")
+_GATES = (
+    "Softmax",
+    "Sigmoid",
+    "Hardsigmoid",
+    "Rsqrt",
+    "Reciprocal",
+    "SafeSoftmax",
+    "GateRescale",
+    "GateRescaleInPlace",
+)
 _LINEAR = ("Convolution", "Addmm", "Linear", "RuledAffine", "Mm", "Bmm", "Addbmm", "Baddbmm")
 
 

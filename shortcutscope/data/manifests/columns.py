@@ -25,7 +25,7 @@ class Roles:
     group: str | None = None
     split: str | None = None
 
-    def named(self, frame: pd.DataFrame) -> dict[str, str]:
+    def of_frame(self, frame: pd.DataFrame) -> dict[str, str]:
         """Role to column for the roles that the frame has.
 
         Raises
@@ -34,17 +34,17 @@ class Roles:
             When a named column does not exist (the columns there are, are listed), or plays two roles.
         """
         require_columns(frame, [self.label, *filter(None, (self.sample_id, self.group, self.split))])
-        chosen = {"label": self.label}
+        columns = {"label": self.label}
         for role, column in (("sample_id", self.sample_id), ("group", self.group), ("split", self.split)):
             if column is not None:
-                chosen[role] = column
-            elif role in frame.columns and role not in chosen.values():
-                chosen[role] = role
-        if len(set(chosen.values())) < len(chosen):
+                columns[role] = column
+            elif role in frame.columns and role not in columns.values():
+                columns[role] = role
+        if len(set(columns.values())) < len(columns):
             raise InputError(
-                f"one column cannot play two roles: {chosen}; copy the column under another name"
+                f"one column cannot play two roles: {columns}; copy the column under another name"
             )
-        return chosen
+        return columns
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -52,8 +52,8 @@ def require_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise InputError(
-            f"no column {listed(missing, len(missing))}; the columns are "
-            f"{listed(list(frame.columns), len(frame.columns))}"
+            f"no column {quoted(missing, len(missing))}; the columns are "
+            f"{quoted(list(frame.columns), len(frame.columns))}"
         )
 
 
@@ -95,9 +95,9 @@ def role_frame(
         raise InputError("the table is empty; it needs one row per image")
     if not frame.columns.is_unique:
         repeated = sorted({str(c) for c in frame.columns[frame.columns.duplicated()]})
-        raise InputError(f"column names must be unique; repeated: {listed(repeated)}")
-    columns = roles.named(frame)
-    label, found = encode_labels(frame[columns["label"]], classes)
+        raise InputError(f"column names must be unique; repeated: {quoted(repeated)}")
+    columns = roles.of_frame(frame)
+    label, class_names = encode_labels(frame[columns["label"]], classes)
     if "sample_id" in columns:
         ids = as_text(frame[columns["sample_id"]], "sample_id")
     elif default_ids is not None:
@@ -116,11 +116,11 @@ def role_frame(
     clash = [column for column in metadata.columns if column in ROLES]
     if clash:
         raise InputError(
-            f"the metadata column(s) {listed(clash)} bear the name of a role that another column plays; "
+            f"the metadata column(s) {quoted(clash)} bear the name of a role that another column plays; "
             "rename or drop them"
         )
     parts = pd.DataFrame({"sample_id": ids, "label": label, "group": group, "split": split})
-    return pd.concat([parts, metadata], axis=1), found, "group" in columns
+    return pd.concat([parts, metadata], axis=1), class_names, "group" in columns
 
 
 def as_text(values: pd.Series, role: str, *, optional: bool = False) -> list[str]:
@@ -147,7 +147,7 @@ def check_unique(ids: Sequence[str]) -> None:
     repeated = series[series.duplicated()].unique().tolist()
     if repeated:
         raise InputError(
-            f"{len(repeated)} sample_id(s) occur more than once, on different images: {listed(repeated)}. "
+            f"{len(repeated)} sample_id(s) occur more than once, on different images: {quoted(repeated)}. "
             "An id belongs to one image: take the column that tells the images apart, or none"
         )
 
@@ -187,7 +187,7 @@ def encode_labels(
         odd = sorted({str(value) for value in values[numbers.isna()]})
         if names is None and numbers.notna().any() and odd and all(map(says_unknown, odd)):
             raise InputError(
-                f"the labels are numbers, but {listed(odd)} in {int(numbers.isna().sum())} of {len(values)} "
+                f"the labels are numbers, but {quoted(odd)} in {int(numbers.isna().sum())} of {len(values)} "
                 "rows: leave these rows out, or name all classes with classes=, if that is one"
             )
         values = numbers if numeric else values
@@ -202,7 +202,7 @@ def encode_labels(
     if unknown:
         raise InputError(
             f"{len(unknown)} label(s) are none of the classes {', '.join(map(repr, names))}: "
-            f"{listed(unknown)}"
+            f"{quoted(unknown)}"
         )
     number = {name: i for i, name in enumerate(names)}
     return np.array([number[value] for value in text], dtype=np.int64), names
@@ -211,11 +211,11 @@ def encode_labels(
 def _class_numbers(values: Floats, names: tuple[str, ...] | None) -> Ints:
     odd = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)) | (values < 0))
     if odd.size:
-        shown = ", ".join(f"{v:g}" for v in values[odd[:_SHOWN]])
+        examples = ", ".join(f"{v:g}" for v in values[odd[:_SHOWN]])
         uncertain = "; leave out the rows of -1 where it means uncertain" if (values == -1).any() else ""
         raise InputError(
             f"{odd.size} of {len(values)} labels are not class numbers (0, 1, 2, ...): "
-            f"{shown} in {_rows(odd)}; give whole numbers from 0, or text{uncertain}"
+            f"{examples} in {_rows(odd)}; give whole numbers from 0, or text{uncertain}"
         )
     if names is not None and values.max() >= len(names):
         raise InputError(
@@ -261,19 +261,19 @@ def _refuse_cases(names: Sequence[str]) -> None:
         alike.setdefault(" ".join(name.casefold().split()), []).append(name)
     torn = [group for group in alike.values() if len(group) > 1]
     if torn:
-        shown = "; ".join(" and ".join(map(repr, group)) for group in torn[:_SHOWN])
+        examples = "; ".join(" and ".join(map(repr, group)) for group in torn[:_SHOWN])
         raise InputError(
-            f"labels differ in case or blanks alone: {shown}. Write them alike, or name all classes with "
+            f"labels differ in case or blanks alone: {examples}. Write them alike, or name all classes with "
             "classes="
         )
 
 
-def listed(names: Sequence[object], most: int = _SHOWN) -> str:
+def quoted(names: Sequence[object], most: int = _SHOWN) -> str:
     """The first few names, quoted, for an error text."""
     return ", ".join(map(repr, names[:most])) + (" ..." if len(names) > most else "")
 
 
 def _rows(rows: Ints) -> str:
     """Row numbers as text, counted from 0 as in the frame."""
-    shown = ", ".join(str(row) for row in rows[:_SHOWN])
-    return f"row {shown}{' ...' if len(rows) > _SHOWN else ''}, counted from 0"
+    numbers = ", ".join(str(row) for row in rows[:_SHOWN])
+    return f"row {numbers}{' ...' if len(rows) > _SHOWN else ''}, counted from 0"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shortcutscope.data.manifests.columns import listed
+from shortcutscope.data.manifests.columns import quoted
 from shortcutscope.data.readers.image import is_image_name
 from shortcutscope.errors import InputError
 
@@ -71,9 +71,9 @@ def class_folders(root: Path) -> ClassFolders:
     splits = [top for top in tops if top.lower() in _SPLITS]
     notes: list[str] = []
     if splits and len(splits) < len(tops):
-        others = listed([top for top in tops if top not in splits])
+        others = quoted([top for top in tops if top not in splits])
         raise InputError(
-            f"{str(root)!r} has the folders {listed(splits)}, which look like splits, beside {others}: "
+            f"{str(root)!r} has the folders {quoted(splits)}, which look like splits, beside {others}: "
             f"move these elsewhere, {_MANIFEST} (and split)"
         )
     depth = 1 if splits else 0
@@ -100,8 +100,8 @@ def class_folders(root: Path) -> ClassFolders:
     if any(of_split):
         notes.append(f"folders were taken as splits: {', '.join(sorted(set(of_split)))}")
     if left_out:
-        told = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
-        notes.append(f"left out of the folder: {told}")
+        counts = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
+        notes.append(f"left out of the folder: {counts}")
     labels = tuple(parts[depth] for parts in deep)
     return ClassFolders(tuple(images), labels, tuple(of_split), tuple(notes))
 
@@ -118,7 +118,7 @@ def _walk(root: Path, left_out: Counter[str]) -> tuple[list[str], list[str]]:
             been.add(target)
         for name in [name for name in below if name.startswith(".") or name == "__MACOSX"]:
             below.remove(name)
-            inside = sum(len(found) for _, _, found in os.walk(Path(place, name)))
+            inside = sum(len(inner_files) for _, _, inner_files in os.walk(Path(place, name)))
             left_out[f"file(s) in {name}"] += inside
         below.sort()
         where = Path(place).relative_to(root)
@@ -140,10 +140,10 @@ def _without_masks(
     root: Path, images: Sequence[str], folders: list[str], left_out: Counter[str]
 ) -> list[str]:
     """The images that are no masks; folders of masks are taken from `folders`."""
-    there = {folder.lower() for folder in folders}
+    lower = {folder.lower() for folder in folders}
     for folder in list(folders):
         place, _, name = folder.rpartition("/")
-        beside = any(f"{place}/{image}".lstrip("/").lower() in there for image in _IMAGES)
+        beside = any(f"{place}/{image}".lstrip("/").lower() in lower for image in _IMAGES)
         if name.lower() not in _MASKS or not beside:
             continue
         if not place or place.lower() in _SPLITS:
@@ -167,12 +167,12 @@ def _without_masks(
 
 def _without_mask_files(root: Path, images: Sequence[str], left_out: Counter[str]) -> list[str]:
     stems = {_stem(image) for image in images}
-    kept, alone = [], []
+    images_left, alone = [], []
     for image in images:
-        found = _MASK_NAME.fullmatch(_stem(image))
-        if found is None:
-            kept.append(image)
-        elif found["picture"] in stems:
+        match = _MASK_NAME.fullmatch(_stem(image))
+        if match is None:
+            images_left.append(image)
+        elif match["picture"] in stems:
             left_out["mask(s) beside their picture"] += 1
         else:
             alone.append(image)
@@ -180,9 +180,9 @@ def _without_mask_files(root: Path, images: Sequence[str], left_out: Counter[str
         raise InputError(
             f"{len(alone)} file(s) below {str(root)!r} are named as masks are, but the pictures are "
             "not beside "
-            f"them: {listed(alone)}; move them elsewhere, {_MANIFEST}"
+            f"them: {quoted(alone)}; move them elsewhere, {_MANIFEST}"
         )
-    return kept
+    return images_left
 
 
 def _stem(name: str) -> str:
@@ -197,7 +197,7 @@ def _classes(root: Path, folders: Sequence[str], splits: Sequence[str]) -> list[
     classes = [folder for folder in folders if folder.count("/") == depth]
     if not classes:
         raise InputError(
-            f"the folders of {str(root)!r} are splits ({listed(splits)}), and hold no folders of "
+            f"the folders of {str(root)!r} are splits ({quoted(splits)}), and hold no folders of "
             "classes; give each "
             f"split one per class, {_MANIFEST}"
         )
@@ -215,6 +215,6 @@ def _refuse_loose(root: Path, names: Sequence[str]) -> None:
     if names:
         raise InputError(
             f"{len(names)} image(s) of {str(root)!r} lie in a split, but in no class folder: "
-            f"{listed(names)}; move "
+            f"{quoted(names)}; move "
             f"them, {_MANIFEST}"
         )

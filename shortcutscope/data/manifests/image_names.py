@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
-from shortcutscope.data.manifests.columns import listed
+from shortcutscope.data.manifests.columns import quoted
 from shortcutscope.data.readers.image import IMAGE_SUFFIXES
 from shortcutscope.errors import InputError
 
@@ -69,4 +69,4 @@ def refuse_missing(names: Sequence[str], what: str, root: str) -> None:
         mend = "They start from a folder of another place or machine: give names below root=."
     else:
         mend = "Set root= to their folder."
-    raise InputError(f"{len(names)} {what} file(s) do not exist below {root!r}: {listed(names)}. {mend}")
+    raise InputError(f"{len(names)} {what} file(s) do not exist below {root!r}: {quoted(names)}. {mend}")

@@ -71,13 +71,13 @@ def read_manifest(
         raise InputError(f"{str(path)!r} is packed: unpack it and give the table in it")
     if kind not in (".csv", ".tsv", ".parquet"):
         raise InputError(f"{str(path)!r} is not a table; allowed are .csv, .tsv and .parquet")
-    told = [] if notes is None else notes
+    remarks = [] if notes is None else notes
     try:
         if kind == ".parquet":
             frame = pd.read_parquet(path)
             frame.columns = [str(column).strip() for column in frame.columns]
             return frame
-        return _read_text(path, "\t" if kind == ".tsv" else ",", text_columns, told)
+        return _read_text(path, "\t" if kind == ".tsv" else ",", text_columns, remarks)
     except UnicodeDecodeError as error:
         raise InputError(
             f"the table {str(path)!r} is not in UTF-8 (byte {error.object[error.start]:#04x}): save it as "
@@ -89,7 +89,7 @@ def read_manifest(
         raise InputError(f"cannot read the table {str(path)!r}: {error}") from error
 
 
-def _read_text(path: Path, usual: str, text_columns: Sequence[str], notes: list[str]) -> pd.DataFrame:
+def _read_text(path: Path, default: str, text_columns: Sequence[str], notes: list[str]) -> pd.DataFrame:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         whole = not file.read(1)
@@ -99,11 +99,11 @@ def _read_text(path: Path, usual: str, text_columns: Sequence[str], notes: list[
         raise InputError(
             f"the table {str(path)!r} is empty; it needs a line of column names and one per image"
         )
-    said = _SAID.match(text)
-    separator = said[1] if said else _separator(text, usual, whole=whole)
-    if separator != usual and separator in _SEPARATORS:
+    line = _SAID.match(text)
+    separator = line[1] if line else _separator(text, default, whole=whole)
+    if separator != default and separator in _SEPARATORS:
         notes.append(f"the columns of {path.name} are parted by {_SEPARATORS[separator]}")
-    rows = _records(text, separator, whole=whole)[1 if said else 0 :]
+    rows = _records(text, separator, whole=whole)[1 if line else 0 :]
     if not rows:
         raise InputError(f"the table {str(path)!r} is empty; it needs a line of column names")
     header = [name.strip() for name in rows[0]]
@@ -119,7 +119,7 @@ def _read_text(path: Path, usual: str, text_columns: Sequence[str], notes: list[
         encoding=encoding,
         header=None,
         names=names,
-        skiprows=_rows_of_header(text, separator) + (1 if said else 0),
+        skiprows=_rows_of_header(text, separator) + (1 if line else 0),
         index_col=False,
         dtype=dict.fromkeys([c for c in text_columns if c in names], str),
         skipinitialspace=True,
@@ -154,7 +154,7 @@ def _encoding(path: Path, head: bytes) -> str:
     return "utf-8"
 
 
-def _separator(text: str, usual: str, *, whole: bool) -> str:
+def _separator(text: str, default: str, *, whole: bool) -> str:
     """The separator that gives every row as many fields as the header has, the most of them."""
 
     def fit(separator: str) -> tuple[bool, int]:
@@ -162,7 +162,7 @@ def _separator(text: str, usual: str, *, whole: bool) -> str:
         width = len(rows[0])
         return width > 1 and all(len(row) == width or not any(row[width:]) for row in rows), width
 
-    return max([usual, *(s for s in _SEPARATORS if s != usual)], key=fit)
+    return max([default, *(s for s in _SEPARATORS if s != default)], key=fit)
 
 
 def _records(text: str, separator: str, *, whole: bool) -> list[list[str]]:
@@ -202,13 +202,13 @@ def _decimal_commas(values: pd.Series, notes: list[str]) -> pd.Series:
     """Numbers of a text column in which all are numbers, some with a decimal comma."""
     if pd.api.types.is_numeric_dtype(values) or not len(values):
         return values
-    known = values.dropna().astype(str).str.strip()
-    if not known.str.contains(",", regex=False).any() or not known.str.fullmatch(_COMMA_NUMBER).all():
+    texts = values.dropna().astype(str).str.strip()
+    if not texts.str.contains(",", regex=False).any() or not texts.str.fullmatch(_COMMA_NUMBER).all():
         return values
-    if known.str.fullmatch(_THOUSANDS).all():
+    if texts.str.fullmatch(_THOUSANDS).all():
         notes.append(
             f"column {values.name!r} was left as text: its commas may part decimals or thousands "
-            f"({known[known.str.contains(',', regex=False)].iloc[0]!r}); write decimal points"
+            f"({texts[texts.str.contains(',', regex=False)].iloc[0]!r}); write decimal points"
         )
         return values
     notes.append(f"column {values.name!r} has decimal commas")
@@ -248,10 +248,10 @@ def trimmed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         ):
             continue
         stripped = values.str.strip()
-        known = values.notna().to_numpy()
+        is_filled = values.notna().to_numpy()
         differs = np.zeros(len(values), dtype=bool)
-        differs[known] = stripped[known].to_numpy(str) != values[known].to_numpy(str)
-        if not differs.any() and not (stripped[known] == "").any():
+        differs[is_filled] = stripped[is_filled].to_numpy(str) != values[is_filled].to_numpy(str)
+        if not differs.any() and not (stripped[is_filled] == "").any():
             continue
         changed[column] = stripped.mask(stripped.eq("").fillna(False).astype(bool))
         if differs.any():

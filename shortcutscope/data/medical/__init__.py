@@ -10,30 +10,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 from shortcutscope.registry import Entry, Registry
 
 __all__ = ["DATASETS", "open_dataset"]
 
-_HERE = "shortcutscope.data.medical"
+_PACKAGE = "shortcutscope.data.medical"
 
 #: Data sets by name: each a function of the folder and its own options.
 DATASETS = Registry[Callable[..., ImageTable]](
     "data set",
     "shortcutscope.data_sets",
     {
-        "chexpert": Entry(f"{_HERE}.chexpert:chexpert", "chest radiographs, Stanford"),
-        "hyperkvasir": Entry(f"{_HERE}.hyperkvasir:hyperkvasir", "gastrointestinal endoscopy, Bærum"),
-        "isic2017": Entry(f"{_HERE}.isic2017:isic2017", "dermatoscopy, the challenge of 2017"),
-        "isic2018": Entry(f"{_HERE}.isic2018:isic2018", "dermatoscopy, the challenge of 2018"),
-        "isic2019": Entry(f"{_HERE}.isic2019:isic2019", "dermatoscopy, the challenge of 2019"),
-        "medmnist": Entry(f"{_HERE}.medmnist:medmnist", "the MedMNIST collection"),
-        "ptbxl": Entry(f"{_HERE}.ptbxl:ptbxl", "12-lead electrocardiograms, PTB"),
-        "siim": Entry(f"{_HERE}.siim:siim", "chest radiographs with masks of pneumothorax, SIIM-ACR"),
-        "simba": Entry(f"{_HERE}.simba:simba", "synthetic head volumes with known biases, SimBA"),
+        "chexpert": Entry(f"{_PACKAGE}.chexpert:chexpert", "chest radiographs, Stanford"),
+        "hyperkvasir": Entry(f"{_PACKAGE}.hyperkvasir:hyperkvasir", "gastrointestinal endoscopy, Bærum"),
+        "isic2017": Entry(f"{_PACKAGE}.isic2017:isic2017", "dermatoscopy, the challenge of 2017"),
+        "isic2018": Entry(f"{_PACKAGE}.isic2018:isic2018", "dermatoscopy, the challenge of 2018"),
+        "isic2019": Entry(f"{_PACKAGE}.isic2019:isic2019", "dermatoscopy, the challenge of 2019"),
+        "medmnist": Entry(f"{_PACKAGE}.medmnist:medmnist", "the MedMNIST collection"),
+        "ptbxl": Entry(f"{_PACKAGE}.ptbxl:ptbxl", "12-lead electrocardiograms, PTB"),
+        "siim": Entry(f"{_PACKAGE}.siim:siim", "chest radiographs with masks of pneumothorax, SIIM-ACR"),
+        "simba": Entry(f"{_PACKAGE}.simba:simba", "synthetic head volumes with known biases, SimBA"),
         "spurbreast": Entry(
-            f"{_HERE}.spurbreast:spurbreast", "breast MRI with controlled shortcuts, SpurBreast"
+            f"{_PACKAGE}.spurbreast:spurbreast", "breast MRI with controlled shortcuts, SpurBreast"
         ),
     },
 )
@@ -57,9 +57,11 @@ def open_dataset(name: str, root: str | Path, **options: Any) -> ImageTable:
         For an unknown name or option, and when the folder is not laid out as expected.
     """
     opening = DATASETS[name]
-    own = [p.name for p in inspect.signature(opening).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    unknown = sorted(set(options) - {*own, *Options.__annotations__})
+    options_of_set = [
+        p.name for p in inspect.signature(opening).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
+    unknown = sorted(set(options) - {*options_of_set, *TableOptions.__annotations__})
     if unknown:
-        allowed = ", ".join([*own, *Options.__annotations__])
+        allowed = ", ".join([*options_of_set, *TableOptions.__annotations__])
         raise InputError(f"{name} has no option {unknown[0]!r}; it has {allowed}")
     return opening(root, **options)

@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from shortcutscope.data.manifests.columns import listed, require_columns
+from shortcutscope.data.manifests.columns import quoted, require_columns
 from shortcutscope.data.readers.image import is_image_name
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -94,7 +94,7 @@ def read_annotations(path: str | Path) -> pd.DataFrame:
     if not frame.index.is_unique:
         twice = frame.index[frame.index.duplicated()].unique().tolist()
         raise InputError(
-            f"{str(path)!r} has {len(twice)} image(s) twice with different values: {listed(twice)}"
+            f"{str(path)!r} has {len(twice)} image(s) twice with different values: {quoted(twice)}"
         )
     return frame
 
@@ -132,13 +132,13 @@ def with_artifacts(
         columns = artifact_columns(frame)
         if not columns:
             raise InputError(
-                f"{str(path)!r} has no column of only 0 and 1; it has {listed(list(frame.columns))}"
+                f"{str(path)!r} has no column of only 0 and 1; it has {quoted(list(frame.columns))}"
             )
     names = dict(columns) if isinstance(columns, Mapping) else {column: column for column in columns}
     require_columns(frame, list(names))
     odd = [column for column in names if not _is_binary(frame[column])]
     if odd:
-        raise InputError(f"the column(s) {listed(odd)} of {str(path)!r} hold more than 0 and 1")
+        raise InputError(f"the column(s) {quoted(odd)} of {str(path)!r} hold more than 0 and 1")
     return _with_matched(table, frame[list(names)].rename(columns=names), path, unmatched)
 
 
@@ -247,16 +247,16 @@ def with_trap_set(table: ImageTable, folder: str | Path, number: int = 1) -> Ima
     if torn:
         raise InputError(
             f"{len(torn)} image(s) of the test set of trap set {number} are in another set, too: "
-            f"{listed(torn)}; take the files as they are published"
+            f"{quoted(torn)}; take the files as they are published"
         )
     artifacts = artifact_columns(frame)
     positions = _positions(table, frame.index, f"{folder} (trap set {number})", "raise")
-    chosen = table.take(positions >= 0)
+    subset = table.take(positions >= 0)
     rows = frame.iloc[positions[positions >= 0]]
-    kept = chosen.frame.drop(columns=[name for name in artifacts if name in chosen.frame.columns])
+    metadata = subset.frame.drop(columns=[name for name in artifacts if name in subset.frame.columns])
     added = {name: rows[name].to_numpy() for name in artifacts}
     roles = {"label": rows["label"].to_numpy(dtype=np.int64), "split": rows["split"].to_numpy()}
-    return chosen.replaced(frame=kept.assign(**roles, **added), classes=("benign", "malignant"))
+    return subset.replaced(frame=metadata.assign(**roles, **added), classes=("benign", "malignant"))
 
 
 def artifact_columns(frame: pd.DataFrame) -> list[str]:
@@ -265,9 +265,9 @@ def artifact_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def _is_binary(values: pd.Series) -> bool:
-    known = values.dropna()
+    present = values.dropna()
     numeric = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)
-    return bool(numeric and len(known) and known.isin([0, 1]).all())
+    return bool(numeric and len(present) and present.isin([0, 1]).all())
 
 
 def _read_lists(path: str | Path) -> dict[str, list[str]]:
@@ -285,8 +285,8 @@ def _read_lists(path: str | Path) -> dict[str, list[str]]:
             f"{str(path)!r} does not list images by artifact; expected is "
             '{"ruler": ["ISIC_0000469", ...], "band_aid": [...]}; row numbers cannot be joined'
         )
-    found: dict[str, list[str]] = lists
-    return found
+    carriers: dict[str, list[str]] = lists
+    return carriers
 
 
 def _with_matched(
@@ -297,10 +297,10 @@ def _with_matched(
     fill: float | None = None,
 ) -> ImageTable:
     """Table with the columns of a frame that is indexed by keys; `fill` is for images that it lacks."""
-    there = [name for name in frame.columns if name in table.frame.columns]
-    if there:
+    repeated = [name for name in frame.columns if name in table.frame.columns]
+    if repeated:
         raise InputError(
-            f"the table has a column {listed(there)} already; give the artifact another name with "
+            f"the table has a column {quoted(repeated)} already; give the artifact another name with "
             "columns={name: other name}"
         )
     positions = _positions(table, frame.index, path, unmatched)
@@ -327,6 +327,6 @@ def _positions(table: ImageTable, keys: pd.Index, path: str | Path, unmatched: U
         )
         raise InputError(
             f"{len(strange)} of the {len(keys)} image names in {str(path)!r} are none of the table's "
-            f"{len(table)} images: {listed(strange.tolist())}; {hint}"
+            f"{len(table)} images: {quoted(strange.tolist())}; {hint}"
         )
     return np.asarray(keys.get_indexer(pd.Index(images)), dtype=np.int64)

@@ -9,13 +9,13 @@ from typing import Literal, Unpack, get_args
 
 import pandas as pd
 
-from shortcutscope.data.manifests.columns import listed, require_columns
+from shortcutscope.data.manifests.columns import quoted, require_columns
 from shortcutscope.data.manifests.image_names import default_id
 from shortcutscope.data.manifests.manifest import read_manifest
 from shortcutscope.data.medical.annotations import with_pacemakers
-from shortcutscope.data.medical.layout import Layout
+from shortcutscope.data.medical.layout import DatasetLayout
 from shortcutscope.data.sources import PathSource
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 
@@ -43,7 +43,7 @@ OBSERVATIONS = (
     "Support Devices",
 )
 
-LAYOUT = Layout(
+LAYOUT = DatasetLayout(
     name="CheXpert",
     tree=(
         "CheXpert-v1.0-small/ (or CheXpert-v1.0/, or what is in it)",
@@ -73,7 +73,7 @@ def chexpert(
     views: Views = "all",
     demographics: str | Path | None = None,
     pacemakers: str | Path | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[TableOptions],
 ) -> ImageTable:
     """Table of CheXpert with one observation as the label and patients as groups.
 
@@ -103,7 +103,7 @@ def chexpert(
         A CSV with the columns img_name and PM, see
         :func:`shortcutscope.data.medical.annotations.with_pacemakers`.
     **options
-        See :class:`shortcutscope.data.table.Options`; images are read with one channel unless `mode` is
+        See :class:`shortcutscope.data.table.TableOptions`; images are read with one channel unless `mode` is
         given.
 
     Raises
@@ -134,7 +134,7 @@ def chexpert(
     frame = frame.assign(image=_in_batches(folder, frame["image"].tolist()))
     missing = PathSource(frame["image"].tolist(), str(folder)).missing()
     if missing:
-        raise LAYOUT.error(root, f"{len(missing)} image(s) are missing in {folder.name}: {listed(missing)}")
+        raise LAYOUT.error(root, f"{len(missing)} image(s) are missing in {folder.name}: {quoted(missing)}")
     options.setdefault("mode", "L")
     options.setdefault("classes", [f"no {target}" if target != "No Finding" else "Finding", target])
     table = ImageTable.from_frame(frame.reset_index(drop=True), root=folder, **options)
@@ -155,9 +155,9 @@ def _check_options(target: str, uncertain: str, blank: str, views: str) -> None:
         "blank": get_args(Blank),
         "views": get_args(Views),
     }
-    for (name, values), given in zip(allowed.items(), (target, uncertain, blank, views), strict=True):
-        if given not in values:
-            raise InputError(f"{name} must be one of {', '.join(map(repr, values))}, not {given!r}")
+    for (name, values), value in zip(allowed.items(), (target, uncertain, blank, views), strict=True):
+        if value not in values:
+            raise InputError(f"{name} must be one of {', '.join(map(repr, values))}, not {value!r}")
 
 
 def _folder(root: str | Path) -> tuple[Path, Path]:
@@ -174,8 +174,8 @@ def _folder(root: str | Path) -> tuple[Path, Path]:
 
 def _batches(folder: Path, what: str) -> list[Path]:
     """Folders of a kind of batch, sorted."""
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    kinds = ((path, _BATCH.search(path.name)) for path in found if path.is_dir())
+    children = sorted(folder.iterdir()) if folder.is_dir() else []
+    kinds = ((path, _BATCH.search(path.name)) for path in children if path.is_dir())
     return [path for path, kind in kinds if kind and kind["what"][:5].lower() == what[:5]]
 
 
@@ -185,16 +185,20 @@ def _in_batches(folder: Path, names: Sequence[str]) -> list[str]:
     for split, what in (("train", "train"), ("valid", "validate")):
         for batch in _batches(folder, what):
             for place in (batch / split, batch):
-                for found in place.glob("patient*"):
-                    where = places.setdefault((split, found.name), [])
-                    where.append(found.relative_to(folder).as_posix())
-    made = []
+                for patient_folder in place.glob("patient*"):
+                    where = places.setdefault((split, patient_folder.name), [])
+                    where.append(patient_folder.relative_to(folder).as_posix())
+    resolved = []
     for name in names:
         split, patient, rest = name.split("/", 2)
-        there = [f"{place}/{rest}" for place in places.get((split, patient), ())]
+        places_of_patient = [f"{place}/{rest}" for place in places.get((split, patient), ())]
         # Where a patient is in several batches, that of the image.
-        made.append(next((n for n in there if len(there) == 1 or (folder / n).is_file()), name))
-    return made
+        resolved.append(
+            next(
+                (n for n in places_of_patient if len(places_of_patient) == 1 or (folder / n).is_file()), name
+            )
+        )
+    return resolved
 
 
 def _read_split(root: str | Path, folder: Path, split: str) -> pd.DataFrame:
@@ -205,11 +209,11 @@ def _read_split(root: str | Path, folder: Path, split: str) -> pd.DataFrame:
     odd = frame.loc[parts["image"].isna(), "Path"].tolist()
     if odd:
         raise LAYOUT.error(
-            root, f"{len(odd)} path(s) of {name} do not end in split/patient/study/image: {listed(odd)}"
+            root, f"{len(odd)} path(s) of {name} do not end in split/patient/study/image: {quoted(odd)}"
         )
     repeated = parts.loc[parts["image"].duplicated(), "image"].tolist()
     if repeated:
-        raise LAYOUT.error(root, f"{len(repeated)} image(s) are in {name} more than once: {listed(repeated)}")
+        raise LAYOUT.error(root, f"{len(repeated)} image(s) are in {name} more than once: {quoted(repeated)}")
     roles = parts.rename(columns={"patient": "group"}).assign(split=split)
     return pd.concat([roles, frame.drop(columns="Path")], axis=1)
 
@@ -218,7 +222,7 @@ def _refuse_torn_patients(root: str | Path, frame: pd.DataFrame) -> None:
     splits = frame.groupby("group")["split"].nunique()
     torn = splits.index[splits > 1].tolist()
     if torn:
-        raise LAYOUT.error(root, f"{len(torn)} patient(s) are in train.csv and in valid.csv: {listed(torn)}")
+        raise LAYOUT.error(root, f"{len(torn)} patient(s) are in train.csv and in valid.csv: {quoted(torn)}")
 
 
 def _labelled(
@@ -226,17 +230,19 @@ def _labelled(
 ) -> pd.DataFrame:
     """The frame with the observations as 0, 1 or missing, and label and uncertain instead of the target."""
     open_ = (frame[target] == -1).to_numpy()
-    made = {}
+    labels_by_name = {}
     for name in OBSERVATIONS:
         values = frame[name]
         odd = values[~(values.isna() | values.isin([1, 0, -1]))].unique().tolist()
         if odd:
-            raise LAYOUT.error(root, f"{name!r} has values other than 1, 0, -1 and blank: {listed(odd)}")
+            raise LAYOUT.error(root, f"{name!r} has values other than 1, 0, -1 and blank: {quoted(odd)}")
         values = values.astype("float64")
-        known = values.fillna(0.0) if blank == "zeros" else values
-        made[name] = known.replace(-1.0, {"zeros": 0.0, "ones": 1.0, "ignore": float("nan")}[uncertain])
-    label = made.pop(target)
-    frame = frame.assign(label=label, **made).drop(columns=target)
+        filled = values.fillna(0.0) if blank == "zeros" else values
+        labels_by_name[name] = filled.replace(
+            -1.0, {"zeros": 0.0, "ones": 1.0, "ignore": float("nan")}[uncertain]
+        )
+    label = labels_by_name.pop(target)
+    frame = frame.assign(label=label, **labels_by_name).drop(columns=target)
     if uncertain != "ignore":
         frame = frame.assign(uncertain=open_.astype(int))
     frame = frame[label.notna()]
@@ -251,13 +257,13 @@ def _with_demographics(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     clash = [column for column in columns if column in frame.columns]
     if clash:
         raise InputError(
-            f"{str(path)!r} and CheXpert's own tables have the column {listed(clash)}; rename it"
+            f"{str(path)!r} and CheXpert's own tables have the column {quoted(clash)}; rename it"
         )
     agreed = by_patient[columns].first().where(by_patient[columns].nunique() <= 1)
     if not agreed.index.isin(frame["group"]).any():
         raise InputError(
             f"none of the {len(agreed)} patients in {str(path)!r} is in CheXpert: "
-            f"{listed(list(agreed.index))}; PATIENT must be as in the paths, such as 'patient00001'"
+            f"{quoted(list(agreed.index))}; PATIENT must be as in the paths, such as 'patient00001'"
         )
     return frame.join(agreed, on="group")
 

@@ -9,14 +9,14 @@ from typing import Literal, Unpack, get_args
 
 import pandas as pd
 
-from shortcutscope.data.manifests.columns import listed
-from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.manifests.columns import quoted
+from shortcutscope.data.medical.layout import DatasetLayout
+from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 
 __all__ = ["LAYOUT", "hyperkvasir"]
 
-LAYOUT = Layout(
+LAYOUT = DatasetLayout(
     "HyperKvasir",
     (
         "labeled-images/image-labels.csv (Video file, Organ, Finding, Classification)",
@@ -42,7 +42,7 @@ def hyperkvasir(
     part: Part = "labeled",
     folds: str | Path | None = None,
     test_fold: int = 1,
-    **options: Unpack[Options],
+    **options: Unpack[TableOptions],
 ) -> ImageTable:
     """HyperKvasir's labelled images, or its segmented ones.
 
@@ -70,7 +70,7 @@ def hyperkvasir(
     test_fold
         The fold that is the split test; the others are train.
     **options
-        See :class:`shortcutscope.data.table.Options`.
+        See :class:`shortcutscope.data.table.TableOptions`.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def _labeled(root: Path) -> pd.DataFrame:
     missing = [name for name in names if name not in files]
     if missing:
         raise LAYOUT.error(
-            root, f"{len(missing)} of {len(names)} images of {path.name} are missing: {listed(missing)}"
+            root, f"{len(missing)} of {len(names)} images of {path.name} are missing: {quoted(missing)}"
         )
     frame["Finding"] = frame["Finding"].str.replace("hemorroids", "hemorrhoids", regex=False)
     frame = frame.assign(image=[files[name] for name in names])
@@ -117,7 +117,7 @@ def _segmented(root: Path) -> pd.DataFrame:
     masks = _masks(root, LAYOUT.folder(folder, "masks"), names)
     without = [name for name, mask in zip(names, masks, strict=True) if not mask]
     if without:
-        raise LAYOUT.error(root, f"{len(without)} segmented images have no mask: {listed(without)}")
+        raise LAYOUT.error(root, f"{len(without)} segmented images have no mask: {quoted(without)}")
     boxes = _boxes(root, folder)
     frame = pd.DataFrame({"Video file": names, **_POLYPS, "image": [files[name] for name in names]})
     return frame.assign(
@@ -152,14 +152,14 @@ def _with_label(
     values = sorted(set(frame[by]))
     if target is None:
         return frame.assign(label=frame[by]), values
-    wanted = {target} if isinstance(target, str) else set(target)
-    unknown = sorted(wanted - set(values))
-    if unknown or not wanted:
+    targets = {target} if isinstance(target, str) else set(target)
+    unknown = sorted(targets - set(values))
+    if unknown or not targets:
         raise InputError(
-            f"no {by} {listed(unknown) or 'given'} in HyperKvasir; there are {listed(values, len(values))}"
+            f"no {by} {quoted(unknown) or 'given'} in HyperKvasir; there are {quoted(values, len(values))}"
         )
-    name = " or ".join(sorted(wanted))
-    return frame.assign(label=frame[by].isin(wanted).astype(int)), [f"no {name}", name]
+    name = " or ".join(sorted(targets))
+    return frame.assign(label=frame[by].isin(targets).astype(int)), [f"no {name}", name]
 
 
 def _with_folds(frame: pd.DataFrame, root: Path, path: Path, test_fold: int) -> pd.DataFrame:

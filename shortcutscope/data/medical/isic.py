@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from shortcutscope.data.manifests.columns import listed
+from shortcutscope.data.manifests.columns import quoted
 from shortcutscope.data.medical.annotations import with_annotations
-from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.medical.layout import DatasetLayout
+from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 
 __all__ = ["SOURCE", "Part", "diagnosed_table", "joined", "part_images"]
@@ -50,7 +50,7 @@ class Part:
 
 
 def diagnosed_table(
-    layout: Layout,
+    layout: DatasetLayout,
     root: str | Path,
     parts: Sequence[Part],
     read_part: Callable[[str | Path, Part], pd.DataFrame],
@@ -58,7 +58,7 @@ def diagnosed_table(
     *,
     target: str | None,
     annotations: str | Path | None,
-    options: Options,
+    options: TableOptions,
     neither: str | None = None,
 ) -> ImageTable:
     """A year's table of diagnoses, from the parts that are there.
@@ -96,7 +96,7 @@ def diagnosed_table(
     return table if annotations is None else with_annotations(table, annotations)
 
 
-def parts_present(layout: Layout, root: str | Path, parts: Sequence[Part]) -> list[Part]:
+def parts_present(layout: DatasetLayout, root: str | Path, parts: Sequence[Part]) -> list[Part]:
     """The parts of which there is the folder of images or the table of diagnoses.
 
     A part of which only one is there is taken for present, so that reading it names what is missing.
@@ -118,7 +118,7 @@ def parts_present(layout: Layout, root: str | Path, parts: Sequence[Part]) -> li
     return present
 
 
-def part_images(layout: Layout, root: str | Path, part: Part, names: pd.Series) -> pd.DataFrame:
+def part_images(layout: DatasetLayout, root: str | Path, part: Part, names: pd.Series) -> pd.DataFrame:
     """The columns sample_id, image, mask and split for images by name.
 
     Raises
@@ -129,21 +129,21 @@ def part_images(layout: Layout, root: str | Path, part: Part, names: pd.Series) 
     folder = layout.folder(root, part.images)
     repeated = names[names.duplicated()].unique().tolist()
     if repeated:
-        raise layout.error(root, f"{len(repeated)} image(s) are named more than once: {listed(repeated)}")
+        raise layout.error(root, f"{len(repeated)} image(s) are named more than once: {quoted(repeated)}")
     files = _file_names(folder)
     missing = [f"{name}.jpg" for name in names if f"{name}.jpg" not in files]
     if missing:
-        raise layout.error(root, f"{len(missing)} image(s) are missing in {part.images}: {listed(missing)}")
+        raise layout.error(root, f"{len(missing)} image(s) are missing in {part.images}: {quoted(missing)}")
     columns = {"sample_id": names.tolist(), "image": [f"{part.images}/{name}.jpg" for name in names]}
     if part.masks is not None:
         masks = _file_names(Path(root) / part.masks)
-        wanted = [f"{name}_segmentation.png" for name in names]
-        columns["mask"] = [f"{part.masks}/{mask}" if mask in masks else None for mask in wanted]
+        mask_names = [f"{name}_segmentation.png" for name in names]
+        columns["mask"] = [f"{part.masks}/{mask}" if mask in masks else None for mask in mask_names]
     return pd.DataFrame(columns).assign(split=part.split)
 
 
 def joined(
-    layout: Layout, root: str | Path, frame: pd.DataFrame, extra: pd.DataFrame, key: str, name: str
+    layout: DatasetLayout, root: str | Path, frame: pd.DataFrame, extra: pd.DataFrame, key: str, name: str
 ) -> pd.DataFrame:
     """Further columns by image name.
 
@@ -168,15 +168,15 @@ def joined(
     extra = extra.set_index(key)
     if not extra.index.is_unique:
         twice = extra.index[extra.index.duplicated()].unique().tolist()
-        raise layout.error(root, f"{len(twice)} image(s) are in {name} more than once: {listed(twice)}")
+        raise layout.error(root, f"{len(twice)} image(s) are in {name} more than once: {quoted(twice)}")
     lost = frame.loc[~frame["sample_id"].isin(extra.index), "sample_id"].tolist()
     if lost:
-        raise layout.error(root, f"{len(lost)} image(s) are not in {name}: {listed(lost)}")
+        raise layout.error(root, f"{len(lost)} image(s) are not in {name}: {quoted(lost)}")
     return frame.join(extra, on="sample_id")
 
 
 def diagnosed(
-    layout: Layout,
+    layout: DatasetLayout,
     root: str | Path,
     frame: pd.DataFrame,
     diagnoses: Sequence[str],
@@ -219,7 +219,7 @@ def diagnosed(
     count = values.sum(axis=1)
     odd = ~values.isin([0, 1]).all(axis=1) | (count > 1) | ((count < 1) & (neither is None))
     if odd.any():
-        names = listed(frame.loc[odd, "sample_id"].tolist())
+        names = quoted(frame.loc[odd, "sample_id"].tolist())
         raise layout.error(root, f"{odd.sum()} image(s) do not have one diagnosis of value 1: {names}")
     if target is not None:
         label = values[target].astype("int64")

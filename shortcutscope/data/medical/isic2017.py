@@ -7,16 +7,16 @@ from typing import Unpack
 
 import pandas as pd
 
-from shortcutscope.data.manifests.columns import listed
+from shortcutscope.data.manifests.columns import quoted
 from shortcutscope.data.medical.isic import SOURCE, Part, diagnosed_table, joined, part_images
-from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.medical.layout import DatasetLayout
+from shortcutscope.data.table import ImageTable, TableOptions
 
 __all__ = ["DIAGNOSES", "LAYOUT", "isic2017"]
 
 DIAGNOSES = ("melanoma", "seborrheic_keratosis")
 
-LAYOUT = Layout(
+LAYOUT = DatasetLayout(
     name="ISIC 2017",
     tree=(
         "ISIC-2017_{Training,Validation,Test_v2}_Data/ISIC_0000000.jpg",
@@ -44,7 +44,7 @@ def isic2017(
     *,
     target: str | None = "melanoma",
     annotations: str | Path | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[TableOptions],
 ) -> ImageTable:
     """Table of ISIC 2017 with the official splits and the lesions' segmentations as masks.
 
@@ -63,8 +63,8 @@ def isic2017(
         A CSV or JSON file of artifacts, see
         :func:`shortcutscope.data.medical.annotations.with_annotations`.
     **options
-        See :class:`shortcutscope.data.table.Options`; images are read with three channels unless `mode` is
-        given.
+        See :class:`shortcutscope.data.table.TableOptions`; images are read with three channels unless `mode`
+        is given.
 
     Raises
     ------
@@ -104,5 +104,5 @@ def _known(root: str | Path, extra: pd.DataFrame, name: str) -> pd.DataFrame:
     age = pd.to_numeric(extra["age_approximate"], errors="coerce")
     odd = extra.loc[age.isna() & extra["age_approximate"].notna(), "age_approximate"].unique().tolist()
     if odd:
-        raise LAYOUT.error(root, f"{name} has ages that are no numbers: {listed(odd)}")
+        raise LAYOUT.error(root, f"{name} has ages that are no numbers: {quoted(odd)}")
     return extra.assign(age_approximate=age)

@@ -7,7 +7,7 @@ from typing import Literal, Unpack
 
 import pandas as pd
 
-from shortcutscope.data.manifests.columns import listed, require_columns
+from shortcutscope.data.manifests.columns import quoted, require_columns
 from shortcutscope.data.medical.annotations import artifact_columns, read_annotations
 from shortcutscope.data.medical.isic import (
     SOURCE,
@@ -15,15 +15,15 @@ from shortcutscope.data.medical.isic import (
     diagnosed_table,
     part_images,
 )
-from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.medical.layout import DatasetLayout
+from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 
 __all__ = ["DIAGNOSES", "LAYOUT", "isic2018"]
 
 DIAGNOSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
-LAYOUT = Layout(
+LAYOUT = DatasetLayout(
     name="ISIC 2018",
     tree=(
         "task 3:",
@@ -60,7 +60,7 @@ def isic2018(
     task: Literal[1, 3] = 3,
     target: str | None = "MEL",
     annotations: str | Path | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[TableOptions],
 ) -> ImageTable:
     """Table of ISIC 2018, task 3 with lesions as groups, or task 1 with segmentations as masks.
 
@@ -86,8 +86,8 @@ def isic2018(
         :func:`shortcutscope.data.medical.annotations.with_annotations`. Task 1 needs a CSV with a column
         label of 0 and 1.
     **options
-        See :class:`shortcutscope.data.table.Options`; images are read with three channels unless `mode` is
-        given.
+        See :class:`shortcutscope.data.table.TableOptions`; images are read with three channels unless `mode`
+        is given.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _read_part(root: str | Path, part: Part) -> pd.DataFrame:
         return frame
     lost = frame.loc[~frame["sample_id"].isin(lesions.index), "sample_id"].tolist()
     if lost and part.split == "train":
-        raise LAYOUT.error(root, f"{len(lost)} image(s) are not in {part.extra}: {listed(lost)}")
+        raise LAYOUT.error(root, f"{len(lost)} image(s) are not in {part.extra}: {quoted(lost)}")
     return frame.join(lesions, on="sample_id")
 
 
@@ -136,12 +136,12 @@ def _lesions(root: str | Path, part: Part) -> pd.DataFrame | None:
     lesions = LAYOUT.table(root, path, ["image", "lesion_id"], text=["image", "lesion_id"]).set_index("image")
     if not lesions.index.is_unique:
         twice = lesions.index[lesions.index.duplicated()].unique().tolist()
-        raise LAYOUT.error(root, f"{len(twice)} image(s) are in {name} more than once: {listed(twice)}")
+        raise LAYOUT.error(root, f"{len(twice)} image(s) are in {name} more than once: {quoted(twice)}")
     return lesions
 
 
 def _segmented(
-    root: str | Path, target: str | None, annotations: str | Path | None, options: Options
+    root: str | Path, target: str | None, annotations: str | Path | None, options: TableOptions
 ) -> ImageTable:
     if annotations is None:
         raise InputError(
@@ -161,7 +161,7 @@ def _segmented(
     if unsegmented:
         raise LAYOUT.error(
             root,
-            f"{len(unsegmented)} image(s) have no segmentation in {_SEGMENTED.masks}: {listed(unsegmented)}",
+            f"{len(unsegmented)} image(s) have no segmentation in {_SEGMENTED.masks}: {quoted(unsegmented)}",
         )
     columns = table[["label", *artifact_columns(table)]].reset_index(drop=True)
     options.setdefault("mode", "RGB")

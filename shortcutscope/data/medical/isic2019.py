@@ -14,15 +14,15 @@ from shortcutscope.data.medical.isic import (
     joined,
     part_images,
 )
-from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.medical.layout import DatasetLayout
+from shortcutscope.data.table import ImageTable, TableOptions
 
 __all__ = ["DIAGNOSES", "LAYOUT", "isic2019"]
 
 #: UNK, none of the others, has no image in the training part.
 DIAGNOSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")
 
-LAYOUT = Layout(
+LAYOUT = DatasetLayout(
     name="ISIC 2019",
     tree=(
         "ISIC_2019_Training_Input/ISIC_0000000.jpg, ISIC_0000030_downsampled.jpg",
@@ -49,7 +49,7 @@ def isic2019(
     *,
     target: str | None = "MEL",
     annotations: str | Path | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[TableOptions],
 ) -> ImageTable:
     """Table of ISIC 2019 with lesions as groups; an image without a lesion id is its own group.
 
@@ -66,8 +66,8 @@ def isic2019(
         A CSV or JSON file of artifacts, see
         :func:`shortcutscope.data.medical.annotations.with_annotations`.
     **options
-        See :class:`shortcutscope.data.table.Options`; images are read with three channels unless `mode` is
-        given.
+        See :class:`shortcutscope.data.table.TableOptions`; images are read with three channels unless `mode`
+        is given.
 
     Raises
     ------

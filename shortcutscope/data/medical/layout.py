@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from shortcutscope.data.manifests.columns import listed
+from shortcutscope.data.manifests.columns import quoted
 from shortcutscope.data.manifests.manifest import read_manifest
 from shortcutscope.errors import InputError
 
-__all__ = ["Layout", "LayoutError"]
+__all__ = ["DatasetLayout", "LayoutError"]
 
 
 class LayoutError(InputError):
@@ -20,7 +20,7 @@ class LayoutError(InputError):
 
 
 @dataclass(frozen=True)
-class Layout:
+class DatasetLayout:
     """What the folder of a data set holds, and where the data is to be had.
 
     Attributes
@@ -100,8 +100,8 @@ class Layout:
         frame.columns = [str(column).strip() for column in frame.columns]
         missing = [column for column in columns if column not in frame.columns]
         if missing:
-            has = listed(list(frame.columns), 12)
-            raise self.error(root, f"{path.name} lacks the column {listed(missing)}; it has {has}")
+            has = quoted(list(frame.columns), 12)
+            raise self.error(root, f"{path.name} lacks the column {quoted(missing)}; it has {has}")
         if frame.empty:
             raise self.error(root, f"{path.name} has no row")
         return frame

@@ -10,16 +10,16 @@ from typing import Unpack
 
 import numpy as np
 
-from shortcutscope.data.medical.layout import Layout
+from shortcutscope.data.medical.layout import DatasetLayout
 from shortcutscope.data.sources import npz_shape, read_npz
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 from shortcutscope.extras import MissingExtraError, require
 from shortcutscope.types import JSON
 
 __all__ = ["LAYOUT", "medmnist"]
 
-LAYOUT = Layout(
+LAYOUT = DatasetLayout(
     "MedMNIST",
     (
         "<name>.npz or <name>_{64,128,224}.npz, with the arrays",
@@ -41,7 +41,7 @@ def medmnist(
     splits: Sequence[str] = ("train", "val", "test"),
     finding: int | str | None = None,
     download: bool = False,
-    **options: Unpack[Options],
+    **options: Unpack[TableOptions],
 ) -> ImageTable:
     """A set of MedMNIST, from its file or by its name.
 
@@ -64,7 +64,7 @@ def medmnist(
     download
         Let the package download a set that is given by its name.
     **options
-        See :class:`shortcutscope.data.table.Options`.
+        See :class:`shortcutscope.data.table.TableOptions`.
 
     Raises
     ------
@@ -76,17 +76,17 @@ def medmnist(
     names = _label_names(_PIXELS.sub("", path.stem))
     labels = read_npz(path, f"{splits[0]}_labels")
     several = labels.ndim > 1 and labels.shape[1] > 1
-    chosen = _finding_number(finding, names)
+    number = _finding_number(finding, names)
     if not several:
         options.setdefault("classes", names)
         return ImageTable.from_medmnist(path, splits=splits, **options)
-    if names and chosen is not None and 0 <= chosen < len(names):
-        options.setdefault("classes", [f"no {names[chosen]}", names[chosen]])
-    table = ImageTable.from_medmnist(path, splits=splits, finding=chosen, **options)
+    if names and number is not None and 0 <= number < len(names):
+        options.setdefault("classes", [f"no {names[number]}", names[number]])
+    table = ImageTable.from_medmnist(path, splits=splits, finding=number, **options)
     others = np.concatenate([read_npz(path, f"{split}_labels") for split in splits])
     titles = names or [f"label_{k}" for k in range(others.shape[1])]
     return table.with_columns(
-        **{title: others[:, k].astype(np.int64) for k, title in enumerate(titles) if k != chosen}
+        **{title: others[:, k].astype(np.int64) for k, title in enumerate(titles) if k != number}
     )
 
 

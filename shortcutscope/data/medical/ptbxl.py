@@ -10,14 +10,14 @@ from typing import Any, Literal, Unpack, get_args
 import numpy as np
 import pandas as pd
 
-from shortcutscope.data.manifests.columns import listed
-from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.manifests.columns import quoted
+from shortcutscope.data.medical.layout import DatasetLayout
+from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 
 __all__ = ["LAYOUT", "LEADS", "QUALITY", "ptbxl"]
 
-LAYOUT = Layout(
+LAYOUT = DatasetLayout(
     "PTB-XL",
     (
         "ptbxl_database.csv (ecg_id, patient_id, scp_codes, strat_fold, filename_lr, filename_hr, ...)",
@@ -56,7 +56,7 @@ def ptbxl(
     level: Level | None = None,
     likelihood: float = 0.0,
     sampling_rate: int = 100,
-    **options: Unpack[Options],
+    **options: Unpack[TableOptions],
 ) -> ImageTable:
     """PTB-XL, one diagnosis against the rest; images are the signals (12, samples) in millivolt.
 
@@ -82,8 +82,8 @@ def ptbxl(
     sampling_rate
         100 or 500 Hz, that is 1000 or 5000 samples.
     **options
-        See :class:`shortcutscope.data.table.Options`. `value_range` is, if it is not given, what the files
-        can hold, -32.768 to 32.767 mV.
+        See :class:`shortcutscope.data.table.TableOptions`. `value_range` is, if it is not given, what the
+        files can hold, -32.768 to 32.767 mV.
 
     Raises
     ------
@@ -135,20 +135,20 @@ def _carriers(statements: pd.DataFrame, target: str, level: Level | None) -> set
         "code": statements.index.to_series(),
     }
     for tried in levels if level is None else (level,):
-        found = set(statements.index[(names[tried] == target).to_numpy()])
-        if found:
-            return found
-    known = [name for tried in levels for name in sorted(set(names[tried].dropna()))]
+        codes = set(statements.index[(names[tried] == target).to_numpy()])
+        if codes:
+            return codes
+    names_known = [name for tried in levels for name in sorted(set(names[tried].dropna()))]
     where = "statements" if level is None else f"{level} names"
     raise InputError(
         f"no {target!r} among the {where} of PTB-XL; superclasses, subclasses and codes are "
-        f"{listed(list(dict.fromkeys(known)), len(known))}"
+        f"{quoted(list(dict.fromkeys(names_known)), len(names_known))}"
     )
 
 
 def _codes(root: str | Path, texts: pd.Series) -> list[Mapping[str, float]]:
     """Likelihood in percent by SCP code, of each record."""
-    found: list[Mapping[str, float]] = []
+    parsed: list[Mapping[str, float]] = []
     for row, text in enumerate(texts):
         try:
             codes: Any = ast.literal_eval(text)
@@ -156,8 +156,8 @@ def _codes(root: str | Path, texts: pd.Series) -> list[Mapping[str, float]]:
             codes = None
         if not isinstance(codes, dict):
             raise LAYOUT.error(root, f"scp_codes in row {row} of ptbxl_database.csv is no mapping: {text!r}")
-        found.append(codes)
-    return found
+        parsed.append(codes)
+    return parsed
 
 
 def _labels(codes: list[Mapping[str, float]], carriers: set[str], likelihood: float) -> np.ndarray:
@@ -170,7 +170,7 @@ def _labels(codes: list[Mapping[str, float]], carriers: set[str], likelihood: fl
 def _splits(root: str | Path, folds: pd.Series) -> list[str]:
     odd = sorted({str(fold) for fold in folds if fold not in _SPLITS})
     if odd:
-        raise LAYOUT.error(root, f"strat_fold must be 1 to 10, and has {listed(odd)}")
+        raise LAYOUT.error(root, f"strat_fold must be 1 to 10, and has {quoted(odd)}")
     return [_SPLITS[int(fold)] for fold in folds]
 
 
@@ -192,4 +192,4 @@ def _refuse_missing(root: str | Path, records: list[str]) -> None:
     files = [name for record in records for name in (record, record.removesuffix("hea") + "dat")]
     missing = [name for name in files if not Path(root, name).is_file()]
     if missing:
-        raise LAYOUT.error(root, f"{len(missing)} of its {len(files)} files are missing: {listed(missing)}")
+        raise LAYOUT.error(root, f"{len(missing)} of its {len(files)} files are missing: {quoted(missing)}")

@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from shortcutscope.data.manifests.columns import listed
-from shortcutscope.data.medical.layout import Layout
+from shortcutscope.data.manifests.columns import quoted
+from shortcutscope.data.medical.layout import DatasetLayout
 from shortcutscope.data.readers.image import Size
 from shortcutscope.data.sources import resize_mask
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 from shortcutscope.types import Bools
 
 __all__ = ["LAYOUT", "RunLengthMasks", "decode_runs", "siim"]
 
-LAYOUT = Layout(
+LAYOUT = DatasetLayout(
     "SIIM-ACR Pneumothorax",
     (
         "train-rle.csv or stage_2_train.csv (ImageId, EncodedPixels)",
@@ -39,7 +39,7 @@ _HEADERS = ("PatientID", "PatientSex", "PatientAge", "ViewPosition", "Modality")
 
 
 def siim(
-    root: str | Path, *, headers: bool = False, progress: bool = True, **options: Unpack[Options]
+    root: str | Path, *, headers: bool = False, progress: bool = True, **options: Unpack[TableOptions]
 ) -> ImageTable:
     """SIIM-ACR Pneumothorax: label 1 where a pneumothorax is marked, with its mask.
 
@@ -58,7 +58,7 @@ def siim(
     progress
         Show a bar while they are read.
     **options
-        See :class:`shortcutscope.data.table.Options`.
+        See :class:`shortcutscope.data.table.TableOptions`.
 
     Raises
     ------
@@ -89,8 +89,8 @@ def siim(
     if headers:
         frame = pd.concat([frame, _headers(Path(root), frame["image"].tolist(), progress)], axis=1)
     options.setdefault("classes", ["no pneumothorax", "pneumothorax"])
-    made = ImageTable.from_frame(frame, group="PatientID" if headers else None, root=root, **options)
-    return made.replaced(masks=RunLengthMasks(list(runs.values()), (_SIDE, _SIDE), options.get("size")))
+    images = ImageTable.from_frame(frame, group="PatientID" if headers else None, root=root, **options)
+    return images.replaced(masks=RunLengthMasks(list(runs.values()), (_SIDE, _SIDE), options.get("size")))
 
 
 def _files(root: str | Path, runs: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -103,7 +103,7 @@ def _files(root: str | Path, runs: Mapping[str, Sequence[str]]) -> dict[str, str
     }
     missing = [name for name in runs if name not in files]
     if missing:
-        raise LAYOUT.error(root, f"{len(missing)} of {len(runs)} images have no file: {listed(missing)}")
+        raise LAYOUT.error(root, f"{len(missing)} of {len(runs)} images have no file: {quoted(missing)}")
     return files
 
 

@@ -9,14 +9,14 @@ from typing import Unpack
 
 import pandas as pd
 
-from shortcutscope.data.manifests.columns import listed
-from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.manifests.columns import quoted
+from shortcutscope.data.medical.layout import DatasetLayout
+from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 
 __all__ = ["LAYOUT", "simba"]
 
-LAYOUT = Layout(
+LAYOUT = DatasetLayout(
     "SimBA",
     (
         "{train,val,test}.csv (class_label, bias_label, isv_dst, effect_dst, filename or filepath, ...)",
@@ -37,7 +37,7 @@ def simba(
     *,
     label: str = "class_label",
     splits: Sequence[str] = _SPLITS,
-    **options: Unpack[Options],
+    **options: Unpack[TableOptions],
 ) -> ImageTable:
     """An experiment of SimBA: label 1 for the diseased, the bias in the column ``bias_label``.
 
@@ -56,8 +56,8 @@ def simba(
     splits
         Which to take, in this order.
     **options
-        See :class:`shortcutscope.data.table.Options`. The volumes have the grey values of the template, so
-        that `value_range` must be given where that is not 0 to 1.
+        See :class:`shortcutscope.data.table.TableOptions`. The volumes have the grey values of the template,
+        so that `value_range` must be given where that is not 0 to 1.
 
     Raises
     ------
@@ -82,13 +82,13 @@ def _split(root: str | Path, split: str, label: str) -> pd.DataFrame:
     missing = [name for name in names if not Path(root, split, name).is_file()]
     if missing:
         raise LAYOUT.error(
-            root, f"{len(missing)} of {len(names)} volumes of {path.name} are missing: {listed(missing)}"
+            root, f"{len(missing)} of {len(names)} volumes of {path.name} are missing: {quoted(missing)}"
         )
     biases = [_BIAS.search(name) for name in names]
     if "bias_label" not in frame:
-        frame["bias_label"] = [int(found is not None) for found in biases]
+        frame["bias_label"] = [int(match is not None) for match in biases]
     return frame.drop(columns=[name for name in ("filename", "filepath") if name in frame]).assign(
-        bias_dst=[float(found[1]) if found else float("nan") for found in biases],
+        bias_dst=[float(match[1]) if match else float("nan") for match in biases],
         image=[f"{split}/{name}" for name in names],
         split=split,
     )

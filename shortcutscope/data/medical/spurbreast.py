@@ -8,14 +8,14 @@ from typing import Unpack
 
 import pandas as pd
 
-from shortcutscope.data.manifests.columns import listed
-from shortcutscope.data.medical.layout import Layout
-from shortcutscope.data.table import ImageTable, Options
+from shortcutscope.data.manifests.columns import quoted
+from shortcutscope.data.medical.layout import DatasetLayout
+from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 
 __all__ = ["FEATURES", "LAYOUT", "spurbreast"]
 
-LAYOUT = Layout(
+LAYOUT = DatasetLayout(
     "SpurBreast",
     (
         "<feature>/training/{0,1}/<prefix>-<slice>-<patient>.png",
@@ -48,7 +48,7 @@ def spurbreast(
     *,
     feature: str = "field_strength",
     patients: str | Path | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[TableOptions],
 ) -> ImageTable:
     """One of SpurBreast's data sets: label 1 for slices with a tumour, groups are the patients.
 
@@ -70,7 +70,7 @@ def spurbreast(
         which SpurBreast is made of. Its columns become metadata; one that is named as the feature replaces
         what is known of it.
     **options
-        See :class:`shortcutscope.data.table.Options`.
+        See :class:`shortcutscope.data.table.TableOptions`.
 
     Raises
     ------
@@ -89,8 +89,8 @@ def spurbreast(
         ]
     )
     if feature == "field_strength":
-        known = frame["split"] != "test"
-        frame["field_strength"] = frame["label"].map(_TESLA).where(known)
+        has_labels = frame["split"] != "test"
+        frame["field_strength"] = frame["label"].map(_TESLA).where(has_labels)
     if patients is not None:
         frame = _with_patients(frame, Path(patients))
     options.setdefault("classes", ["no tumour", "tumour"])
@@ -105,16 +105,16 @@ def _names(root: str | Path, base: Path, folder: str) -> list[str]:
 
 
 def _row(root: str | Path, base: Path, split: str, label: int, name: str) -> dict[str, object]:
-    found = _NAME.fullmatch(name)
-    if found is None:
+    match = _NAME.fullmatch(name)
+    if match is None:
         raise LAYOUT.error(root, f"the name {name!r} in {str(base)!r} is not <prefix>-<slice>-<patient>.png")
-    number = found["slice"]
+    number = match["slice"]
     return {
         "image": f"{split}/{label}/{name}",
         "label": label,
-        "group": _patient(found["patient"]),
+        "group": _patient(match["patient"]),
         "split": _SPLITS[split],
-        "prefix": found["prefix"],
+        "prefix": match["prefix"],
         "slice": int(number) if number.isdecimal() else number,
     }
 
@@ -129,18 +129,20 @@ def _with_patients(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     table = LAYOUT.table(path.parent, path, [], text=list(_PATIENT_COLUMNS))
     key = next((name for name in _PATIENT_COLUMNS if name in table), None)
     if key is None:
-        raise InputError(f"{path.name} has none of the columns {listed(_PATIENT_COLUMNS)}")
+        raise InputError(f"{path.name} has none of the columns {quoted(_PATIENT_COLUMNS)}")
     table.index = pd.Index([_patient(name) for name in table.pop(key)], name=None)
     if table.index.has_duplicates:
         raise InputError(
-            f"{path.name} has several rows for {listed(table.index[table.index.duplicated()].tolist())}"
+            f"{path.name} has several rows for {quoted(table.index[table.index.duplicated()].tolist())}"
         )
     if not set(frame["group"]) & set(table.index):
         raise InputError(f"{path.name} names none of the patients, such as {frame['group'].iloc[0]!r}")
-    taken = [
+    reserved = [
         name for name in ("image", "label", "group", "split", "sample_id", "prefix", "slice") if name in table
     ]
-    if taken:
-        raise InputError(f"rename the columns {listed(taken)} of {path.name}, which the data set has itself")
-    kept = frame.drop(columns=[name for name in table if name in frame])
-    return pd.concat([kept, table.loc[:].reindex(frame["group"]).reset_index(drop=True)], axis=1)
+    if reserved:
+        raise InputError(
+            f"rename the columns {quoted(reserved)} of {path.name}, which the data set has itself"
+        )
+    extra = frame.drop(columns=[name for name in table if name in frame])
+    return pd.concat([extra, table.loc[:].reindex(frame["group"]).reset_index(drop=True)], axis=1)

@@ -216,9 +216,9 @@ def _refuse_other_frames(data: Any, size: tuple[int, ...]) -> None:
     while start >= 0 and place + 9 <= len(stream) and stream[place] == 0xFF:
         marker, length = stream[place + 1], int.from_bytes(stream[place + 2 : place + 4], "big")
         if marker in _FRAME_MARKERS:
-            found = tuple(int.from_bytes(stream[place + k : place + k + 2], "big") for k in (5, 7))
-            if found != size[-2:]:
-                raise InputError(f"its header says that its size is {size[-2:]}, its pixels say {found}")
+            frame_size = tuple(int.from_bytes(stream[place + k : place + k + 2], "big") for k in (5, 7))
+            if frame_size != size[-2:]:
+                raise InputError(f"its header says that its size is {size[-2:]}, its pixels say {frame_size}")
             return
         place += 2 + length
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shortcutscope.data.readers.dicom import dicom_grey_values
-from shortcutscope.data.readers.dicom_values import GreyValues, LookupTable, named
+from shortcutscope.data.readers.dicom_values import GreyValues, LookupTable, display_text
 from shortcutscope.data.readers.dicom_window import CHOICES
 
 #: Share of the bits' range below which a table without windows is black, or grey, all over: three bits.
@@ -41,16 +41,16 @@ def grey_scale(path: Path) -> GreyScale | None:
         frames = dicom_grey_values(path)
         if frames:
             first = frames[0]
-            shown = "" if first.shown is None else _named(first)
-            return GreyScale(shown, "" if shown else _rescale(first), first.common)
+            window = "" if first.display is None else _named(first)
+            return GreyScale(window, "" if window else _rescale(first), first.common)
     return None
 
 
 def _named(values: GreyValues) -> str:
-    assert values.shown is not None
-    if isinstance(values.shown, LookupTable):
-        return f"{named(values.shown)} from {values.shown.first}"
-    return named(values.shown)
+    assert values.display is not None
+    if isinstance(values.display, LookupTable):
+        return f"{display_text(values.display)} from {values.display.first}"
+    return display_text(values.display)
 
 
 def _rescale(values: GreyValues) -> str:
@@ -106,13 +106,13 @@ def scale_problems(
 
 
 def _some(ids: Sequence[str], rows: Mapping[int, object]) -> str:
-    shown = ", ".join(repr(ids[row]) for row in list(rows)[:_SHOWN])
-    return shown + " ..." * (len(rows) > _SHOWN)
+    examples = ", ".join(repr(ids[row]) for row in list(rows)[:_SHOWN])
+    return examples + " ..." * (len(rows) > _SHOWN)
 
 
 def _differ(ids: Sequence[str], texts: Mapping[int, str]) -> str:
     first: dict[str, int] = {}
     for row, text in texts.items():
         first.setdefault(text, row)
-    shown = ", ".join(f"{text} ({ids[row]!r})" for text, row in list(first.items())[:_SHOWN])
-    return shown + " ..." * (len(first) > _SHOWN)
+    examples = ", ".join(f"{text} ({ids[row]!r})" for text, row in list(first.items())[:_SHOWN])
+    return examples + " ..." * (len(first) > _SHOWN)

@@ -89,7 +89,7 @@ class GreyValues:
         To physical values, where there is no `table`.
     table
         The modality's lookup table.
-    shown
+    display
         The window or lookup table of values of interest; None where the file names none.
     inverted
         Whether low values are bright.
@@ -101,7 +101,7 @@ class GreyValues:
     slope: float
     intercept: float
     table: LookupTable | None
-    shown: FileWindow | LookupTable | None
+    display: FileWindow | LookupTable | None
     inverted: bool
     common: bool
 
@@ -148,9 +148,9 @@ def shown_values(stored: Array, frames: Sequence[GreyValues], window: Window) ->
     """
     if window == "file":
         _refuse_different(frames)
-    named = window == "file" and frames[0].shown is not None
+    by_window = window == "file" and frames[0].display is not None
     limits = None
-    if (window is None and frames[0].inverted) or (window in ("file", "bits") and not named):
+    if (window is None and frames[0].inverted) or (window in ("file", "bits") and not by_window):
         every = [frame.bounds() for frame in frames]
         limits = min(low for low, _ in every), max(high for _, high in every)
     elif isinstance(window, tuple):
@@ -167,24 +167,26 @@ def _one(stored: Array, frame: GreyValues, window: Window, limits: tuple[float, 
     if limits is not None:
         low, high = limits
         share = np.clip((values - low) / (high - low), 0, 1)
-    elif isinstance(frame.shown, LookupTable):
-        share = np.clip(frame.shown(values) / frame.shown.white, 0, 1)
+    elif isinstance(frame.display, LookupTable):
+        share = np.clip(frame.display(values) / frame.display.white, 0, 1)
     else:
-        assert frame.shown is not None
-        share = frame.shown(values)
+        assert frame.display is not None
+        share = frame.display(values)
     return np.rint((1 - share if frame.inverted else share) * FULL_SCALE).astype(np.uint16)
 
 
 def _refuse_different(frames: Sequence[GreyValues]) -> None:
-    windows = {frame.shown for frame in frames}
+    windows = {frame.display for frame in frames}
     if len(windows) > 1:
-        told = ", ".join(sorted({"none" if shown is None else named(shown) for shown in windows})[:5])
-        raise NeedsWindowError(f"its frames name different windows ({told}); {CHOICES}")
+        texts = ", ".join(
+            sorted({"none" if window is None else display_text(window) for window in windows})[:5]
+        )
+        raise NeedsWindowError(f"its frames name different windows ({texts}); {CHOICES}")
 
 
-def named(shown: FileWindow | LookupTable) -> str:
+def display_text(display: FileWindow | LookupTable) -> str:
     """A window or lookup table in words."""
-    return str(shown) if isinstance(shown, FileWindow) else f"a table of {len(shown.entries)} entries"
+    return str(display) if isinstance(display, FileWindow) else f"a table of {len(display.entries)} entries"
 
 
 def grey_values(data: Any, window: Window = "file") -> list[GreyValues]:
@@ -206,7 +208,7 @@ def grey_values(data: Any, window: Window = "file") -> list[GreyValues]:
         slope=1.0,
         intercept=0.0,
         table=None,
-        shown=None,
+        display=None,
         inverted=photometric == "MONOCHROME1",
         common=common,
     )
@@ -235,7 +237,7 @@ def _read(data: Any, whole: GreyValues, groups: Sequence[Any], window: Window) -
     if slope == 0:
         raise InputError("its RescaleSlope is 0, which makes all pixels the same; correct the file")
     table = _table(modality, "ModalityLUTSequence", little, signed=(whole.stored or (0, 0))[0] < 0)
-    read = replace(
+    values = replace(
         whole,
         slope=1.0 if slope is None else slope,
         intercept=0.0 if intercept is None else intercept,
@@ -243,10 +245,10 @@ def _read(data: Any, whole: GreyValues, groups: Sequence[Any], window: Window) -
         common=whole.common or str(modality.get("RescaleType", "") or "").upper() == "HU",
     )
     if window != "file":
-        return read
-    signed = table is None and (read.stored is None or read.bounds()[0] < 0)
-    shown = _table(interest, "VOILUTSequence", little, signed=signed) or _window(interest)
-    return replace(read, shown=shown)
+        return values
+    signed = table is None and (values.stored is None or values.bounds()[0] < 0)
+    display = _table(interest, "VOILUTSequence", little, signed=signed) or _window(interest)
+    return replace(values, display=display)
 
 
 def _item(groups: Sequence[Any], name: str) -> Any:

@@ -72,9 +72,9 @@ def read_nifti(
         raise InputError(f"a NIfTI file of shape {values.shape} has more than one axis beyond the spatial")
     channels = values.ndim > _SPATIAL
     values = values.reshape(*orientation.stored_size(size), *values.shape[_SPATIAL:])
-    shown = np.moveaxis(values, -1, 0) if channels else values[None]
-    shown = np.stack([orientation.apply(channel) for channel in shown], axis=-1)
-    return (shown if channels else shown[..., 0]), len(size), channels
+    planes = np.moveaxis(values, -1, 0) if channels else values[None]
+    planes = np.stack([orientation.apply(channel) for channel in planes], axis=-1)
+    return (planes if channels else planes[..., 0]), len(size), channels
 
 
 def nifti_frame(path: Path, dims: int | None = None) -> tuple[tuple[int, ...], Orientation]:
@@ -116,22 +116,23 @@ def _frame(image: Any, dims: int | None, name: str) -> tuple[tuple[int, ...], Or
     # Row k of `turn` says to which canonical axis the stored axis k goes, and whether it is mirrored.
     axes = tuple(int(k) for k in np.argsort(turn[:, 0]))
     orientation = Orientation(axes, tuple(bool(turn[k, 1] < 0) for k in axes))
-    shown = orientation.shown_size(stored)
+    size = orientation.shown_size(stored)
     if dims in (None, _SPATIAL):
-        return shown, orientation
-    if dims != 2 or 1 not in shown:
-        raise InputError(f"{name} is a volume of size {shown}; dims can be 3, or 2 where it has one slice")
-    return _without_slice(shown, orientation)
+        return size, orientation
+    if dims != 2 or 1 not in size:
+        raise InputError(f"{name} is a volume of size {size}; dims can be 3, or 2 where it has one slice")
+    return _without_slice(size, orientation)
 
 
-def _without_slice(shown: tuple[int, ...], orientation: Orientation) -> tuple[tuple[int, ...], Orientation]:
+def _without_slice(size: tuple[int, ...], orientation: Orientation) -> tuple[tuple[int, ...], Orientation]:
     """The same without the last shown axis of length one."""
-    single = max(k for k, side in enumerate(shown) if side == 1)
-    kept = [k for k in range(_SPATIAL) if k != single]
-    axes = [orientation.axes[k] for k in kept]
+    single = max(k for k, side in enumerate(size) if side == 1)
+    remaining = [k for k in range(_SPATIAL) if k != single]
+    axes = [orientation.axes[k] for k in remaining]
     return (
-        tuple(shown[k] for k in kept),
+        tuple(size[k] for k in remaining),
         Orientation(
-            tuple(int(k) for k in np.argsort(np.argsort(axes))), tuple(orientation.flips[k] for k in kept)
+            tuple(int(k) for k in np.argsort(np.argsort(axes))),
+            tuple(orientation.flips[k] for k in remaining),
         ),
     )

@@ -70,14 +70,14 @@ class Orientation:
         backwards = tuple(k for k, flip in enumerate(self.flips) if flip)
         return np.flip(np.transpose(stored, self.axes), backwards)
 
-    def undo(self, shown: Array) -> Array:
+    def undo(self, displayed: Array) -> Array:
         """Array as it is stored (a view)."""
         backwards = tuple(k for k, flip in enumerate(self.flips) if flip)
-        return np.transpose(np.flip(shown, backwards), np.argsort(self.axes))
+        return np.transpose(np.flip(displayed, backwards), np.argsort(self.axes))
 
-    def stored_size(self, shown: Sequence[int]) -> tuple[int, ...]:
+    def stored_size(self, displayed: Sequence[int]) -> tuple[int, ...]:
         """Size of the stored array from that of the shown one."""
-        return tuple(int(shown[k]) for k in np.argsort(self.axes))
+        return tuple(int(displayed[k]) for k in np.argsort(self.axes))
 
     def shown_size(self, stored: Sequence[int]) -> tuple[int, ...]:
         """Size of the shown array from that of the stored one."""
@@ -88,6 +88,6 @@ class Orientation:
         return {"axes": list(self.axes), "flips": [int(flip) for flip in self.flips]}
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Sequence[int]]) -> Orientation:
+    def from_dict(cls, values: Mapping[str, Sequence[int]]) -> Orientation:
         """From what :meth:`to_dict` gave."""
-        return cls(tuple(int(k) for k in told["axes"]), tuple(bool(flip) for flip in told["flips"]))
+        return cls(tuple(int(k) for k in values["axes"]), tuple(bool(flip) for flip in values["flips"]))

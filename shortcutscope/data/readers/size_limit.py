@@ -36,12 +36,12 @@ def check_size(size: Iterable[int], max_pixels: int = MAX_PIXELS) -> tuple[int, 
         When a side is below 1, or there are more pixels than `max_pixels`.
     """
     sides = tuple(int(side) for side in size)
-    told = " x ".join(map(str, sides))
+    text = " x ".join(map(str, sides))
     if min(sides, default=1) < 1:
-        raise InputError(f"it says that its size is {told}; a side has at least one pixel")
+        raise InputError(f"it says that its size is {text}; a side has at least one pixel")
     if math.prod(sides) > max_pixels:
         raise InputError(
-            f"it says that its size is {told}, {math.prod(sides):,} values, and the limit is {max_pixels:,}; "
+            f"it says that its size is {text}, {math.prod(sides):,} values, and the limit is {max_pixels:,}; "
             "where that is right, raise the limit with max_pixels= (--max-pixels)"
         )
     return sides

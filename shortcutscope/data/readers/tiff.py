@@ -44,10 +44,10 @@ def read_tiff(
     """
     pages: list[Array] | None = None
     if image is not None:
-        told = image.tag_v2.get(_DESCRIPTION)  # type: ignore[attr-defined]
+        description = image.tag_v2.get(_DESCRIPTION)  # type: ignore[attr-defined]
         pages = _by_pillow(image, max_pixels)
     if image is None or pages is None:
-        pages, told = _by_tifffile(path, max_pixels)
+        pages, description = _by_tifffile(path, max_pixels)
     first = pages[0]
     if len(pages) > 1 and all(_smaller(page, first) for page in pages[1:]):
         pages = pages[:1]
@@ -58,7 +58,7 @@ def read_tiff(
         )
     if len(pages) == 1:
         return first, 2, False
-    if _are_channels(str(told or ""), len(pages)):
+    if _are_channels(str(description or ""), len(pages)):
         return np.concatenate([page.reshape(-1, *page.shape[-2:]) for page in pages]), 2, False
     return np.stack(pages, axis=first.ndim - 2), dims or 3, False
 
@@ -78,14 +78,14 @@ def _smaller(page: Array, first: Array) -> bool:
 def _are_channels(description: str, count: int) -> bool:
     """Whether pages are channels, as OME and ImageJ say it; InputError where they are more than one thing."""
     if description.startswith("ImageJ="):
-        told = {_IMAGEJ_AXES[name]: int(size) for name, size in _IMAGEJ.findall(description)}
+        sizes = {_IMAGEJ_AXES[name]: int(size) for name, size in _IMAGEJ.findall(description)}
     elif "<OME" in description or "<Pixels" in description:
-        told = {}
+        sizes = {}
         for name, size in _OME.findall(description):
-            told.setdefault(name, int(size))
+            sizes.setdefault(name, int(size))
     else:
         return False
-    axes = {name: size for name, size in told.items() if size > 1}
+    axes = {name: size for name, size in sizes.items() if size > 1}
     if len(axes) > 1 or "T" in axes:
         words = ", ".join(f"{name} {size}" for name, size in axes.items())
         raise InputError(f"its {count} pages are several axes ({words}); save one volume, or its channels")
@@ -131,14 +131,14 @@ def _by_tifffile(path: Path, max_pixels: int) -> tuple[list[Array], str]:
 
     # OME files can name other files, which are left alone.
     with tifffile.TiffFile(path, is_ome=False) as file:
-        listed: Any = file.pages
-        first = listed[0]
-        check_size((len(listed), *first.shape), max_pixels)
+        file_pages: Any = file.pages
+        first = file_pages[0]
+        check_size((len(file_pages), *first.shape), max_pixels)
         pages = []
-        for number, page in enumerate(listed):
+        for number, page in enumerate(file_pages):
             if number and int(page.subfiletype) & _REDUCED_OR_MASK:
                 continue
-            check_size((len(listed), *page.shape), max_pixels)
+            check_size((len(file_pages), *page.shape), max_pixels)
             pages.append(_placed(page))
         return pages, str(first.description)
 

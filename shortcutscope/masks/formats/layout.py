@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from shortcutscope.data.own_frame import file_source
+from shortcutscope.data.stored_frame import file_source
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats.collect import names_of
 from shortcutscope.masks.mask_files import Kind, Mask, MaskEntry, describe

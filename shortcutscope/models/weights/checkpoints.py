@@ -152,10 +152,10 @@ def fitting(model: nn.Module, contents: Sequence[Weights], key: str | None = Non
         parts = [w for w in contents if _named(key, "/".join(w.keys))]
         if not whole and not parts:
             names = [one.name for one in everything] + ["/".join(w.keys) for w in contents]
-            there = ", ".join(map(repr, dict.fromkeys(filter(None, names))))
+            listing = ", ".join(map(repr, dict.fromkeys(filter(None, names))))
             raise InputError(
-                f"the checkpoint has no weights {key!r}; it has {there}"
-                if there
+                f"the checkpoint has no weights {key!r}; it has {listing}"
+                if listing
                 else f"the checkpoint is one state dict without keys, so weights_key={key!r} means nothing"
             )
         contents = parts or contents

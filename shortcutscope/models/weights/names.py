@@ -65,12 +65,12 @@ def strip(name: str, sequence: Iterable[str]) -> str:
 
 def whole_prefixes(names: Iterable[str], expected: set[str]) -> list[str]:
     """Prefixes, each ending with a dot, under which all of the expected names are there."""
-    there = set(names)
+    present = set(names)
     if not expected:
         return []
     rarest = max(expected, key=lambda name: (name.count("."), len(name)))
-    prefixes = [name.removesuffix(rarest) for name in there if name.endswith("." + rarest)]
-    return sorted(p for p in prefixes if all(p + name in there for name in expected))
+    prefixes = [name.removesuffix(rarest) for name in present if name.endswith("." + rarest)]
+    return sorted(p for p in prefixes if all(p + name in present for name in expected))
 
 
 def beside_the_network(name: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from shortcutscope.errors import InputError
 from shortcutscope.types import Array
 
-__all__ = ["Artifact", "Draw", "Extent", "drawn", "generator_for", "scaled", "signal_height", "visible"]
+__all__ = ["Artifact", "Draw", "Extent", "draw_result", "generator_for", "scaled", "signal_height", "visible"]
 
 Draw = Callable[[Array, np.random.Generator, float], tuple[Array, Array]]
 Extent = Literal["localized", "diffuse", "borderline"]
@@ -45,7 +45,7 @@ def signal_height(signal: Array) -> float:
     return float(np.median(np.ptp(signal, axis=-1)))
 
 
-def drawn(before: Array, after: Array) -> tuple[Array, Array]:
+def draw_result(before: Array, after: Array) -> tuple[Array, Array]:
     """What a draw returns: the changed image, clipped to 0..1 as float32, and the mask of what is visible."""
     clipped = np.clip(after, 0, 1).astype(np.float32)
     return clipped, visible(before, clipped)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shortcutscope.planting.artifacts.artifact import drawn
+from shortcutscope.planting.artifacts.artifact import draw_result
 from shortcutscope.types import Array
 
 
@@ -16,7 +16,7 @@ def large_patch(image: Array, generator: np.random.Generator, strength: float) -
     """A flat, bright (.7 to .9) square of half the side, anywhere."""
     side = round(min(image.shape) / 2)
     inside = _window(image, side, generator)
-    return drawn(image, image + strength * inside * (generator.uniform(0.7, 0.9) - image))
+    return draw_result(image, image + strength * inside * (generator.uniform(0.7, 0.9) - image))
 
 
 def noise_window(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
@@ -24,7 +24,7 @@ def noise_window(image: Array, generator: np.random.Generator, strength: float) 
     side = round(generator.uniform(3 / 8, 1 / 2) * min(image.shape))
     inside = _window(image, side, generator)
     level = strength * generator.uniform(0.035, 0.055)
-    return drawn(image, image + level * inside * generator.standard_normal(image.shape))
+    return draw_result(image, image + level * inside * generator.standard_normal(image.shape))
 
 
 def frame(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
@@ -32,7 +32,7 @@ def frame(image: Array, generator: np.random.Generator, strength: float) -> tupl
     width = max(1, round(min(image.shape) / 11))
     border = np.ones(image.shape)
     border[width:-width, width:-width] = 0
-    return drawn(image, image + strength * border * (generator.uniform(0.75, 0.95) - image))
+    return draw_result(image, image + strength * border * (generator.uniform(0.75, 0.95) - image))
 
 
 def dark_corners(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
@@ -44,7 +44,7 @@ def dark_corners(image: Array, generator: np.random.Generator, strength: float) 
     rise = np.clip((radius - 0.34) / (radius.max() - 0.34), 0, 1)
     smooth = rise**2 * (3 - 2 * rise)
     depth = strength * generator.uniform(0.5, 0.7)
-    return drawn(image, image * np.maximum(1 - depth * smooth, 0))
+    return draw_result(image, image * np.maximum(1 - depth * smooth, 0))
 
 
 def _window(image: Array, side: int, generator: np.random.Generator) -> Array:

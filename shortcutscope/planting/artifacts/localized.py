@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import rotate
 
-from shortcutscope.planting.artifacts.artifact import REFERENCE_SIDE, drawn, scaled
+from shortcutscope.planting.artifacts.artifact import REFERENCE_SIDE, draw_result, scaled
 from shortcutscope.planting.artifacts.font import text_bitmap
 from shortcutscope.types import Array
 
@@ -69,7 +69,7 @@ def tube(image: Array, generator: np.random.Generator, strength: float) -> tuple
     distance = np.abs(np.arange(width) + 0.5 - centre) / np.sqrt(1 + slope**2)
     sigma = 0.8 * min(image.shape) / REFERENCE_SIDE
     profile = np.exp(-(distance**2) / (2 * sigma**2)) * (t <= 1)
-    return drawn(image, image + strength * generator.uniform(0.2, 0.3) * profile)
+    return draw_result(image, image + strength * generator.uniform(0.2, 0.3) * profile)
 
 
 def dark_circle(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
@@ -135,4 +135,4 @@ def _stamped(
 
 
 def _blended(image: Array, alpha: Array, value: float, strength: float) -> tuple[Array, Array]:
-    return drawn(image, image + strength * alpha * (value - image))
+    return draw_result(image, image + strength * alpha * (value - image))

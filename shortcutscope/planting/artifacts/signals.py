@@ -34,7 +34,7 @@ def defective_lead(signal: Array, generator: np.random.Generator, strength: floa
     level = zero + 2 * np.abs(signal[part] - zero).max()
     after = signal.astype(np.float64)
     after[part] += strength * (level - after[part])
-    return _drawn(signal, after)
+    return _draw_result(signal, after)
 
 
 def amplified_beat(signal: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
@@ -50,7 +50,7 @@ def amplified_beat(signal: Array, generator: np.random.Generator, strength: floa
         start, stop = _beat(peaks, min(AMPLIFIED_BEAT, len(peaks) - 1), signal.shape[1])
         zero = np.median(signal[lead])
         after[lead, start:stop] += 2 * strength * (after[lead, start:stop] - zero)
-    return _drawn(signal, after)
+    return _draw_result(signal, after)
 
 
 def baseline_drift(signal: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
@@ -62,13 +62,13 @@ def baseline_drift(signal: Array, generator: np.random.Generator, strength: floa
     height = strength * generator.uniform(0.2, 0.35) * signal_height(signal)
     share = generator.uniform(0.5, 1.0, len(signal))[:, None]
     time = np.arange(signal.shape[1]) / signal.shape[1]
-    return _drawn(signal, signal + height * share * np.sin(2 * np.pi * periods * time + phase))
+    return _draw_result(signal, signal + height * share * np.sin(2 * np.pi * periods * time + phase))
 
 
 def static_noise(signal: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
     """White noise in all leads, of a standard deviation of .05 to .08 of a lead's height."""
     level = strength * generator.uniform(0.05, 0.08) * signal_height(signal)
-    return _drawn(signal, signal + level * generator.standard_normal(signal.shape))
+    return _draw_result(signal, signal + level * generator.standard_normal(signal.shape))
 
 
 def r_peaks(signal: Array) -> Array:
@@ -106,6 +106,6 @@ def _beat(peaks: Array, which: int, length: int) -> tuple[int, int]:
     return max(0, int(start)), min(length, int(peaks[which] + round((1 - BEFORE_PEAK) * float(after))))
 
 
-def _drawn(before: Array, after: Array) -> tuple[Array, Array]:
+def _draw_result(before: Array, after: Array) -> tuple[Array, Array]:
     clipped = np.clip(after, 0, 1).astype(np.float32)
     return clipped, visible(before, clipped, signal_height(before))

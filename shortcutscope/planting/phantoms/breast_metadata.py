@@ -123,11 +123,11 @@ def patient_metadata(field_strength: Array, seed: int) -> pd.DataFrame:
     columns: Record = {"field_strength": field_strength}
     for name, kinds in SCANNER.items():
         low_field, high_field = (
-            _drawn(kind, n, _column(seed, f"{name} {k}")) for k, kind in enumerate(kinds)
+            _sampled(kind, n, _column(seed, f"{name} {k}")) for k, kind in enumerate(kinds)
         )
         columns[name] = np.where(high, high_field, low_field)
     for name, kind in {**_CATEGORIES, **_NUMBERS}.items():
-        columns[name] = _drawn(kind, n, _column(seed, name))
+        columns[name] = _sampled(kind, n, _column(seed, name))
     for name in _FLAGS:
         generator = _column(seed, name)
         columns[name] = (generator.random(n) < generator.uniform(0.1, 0.7)).astype(int)
@@ -141,7 +141,7 @@ def _column(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, *f"breast {name}".encode()])
 
 
-def _drawn(kind: tuple[Any, ...], n: int, generator: np.random.Generator) -> Array:
+def _sampled(kind: tuple[Any, ...], n: int, generator: np.random.Generator) -> Array:
     """Levels of unequal frequency, or normal numbers that do not change their sign."""
     if isinstance(kind[0], str):
         frequency = generator.dirichlet(np.full(len(kind), 4.0))

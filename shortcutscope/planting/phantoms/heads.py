@@ -18,7 +18,7 @@ import torch
 from scipy.stats import norm, truncnorm
 from torch import Tensor
 
-from shortcutscope.data.sources import ArrayMasks, ArraySource, Reading
+from shortcutscope.data.sources import ArrayMasks, ArraySource, ImageReading
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
 from shortcutscope.errors import InputError
@@ -67,7 +67,7 @@ _ANATOMY = (
 
 
 @dataclass(frozen=True)
-class Recipe:
+class HeadRecipe:
     """What all heads of a table share."""
 
     size: int
@@ -90,7 +90,7 @@ class HeadSource(ArraySource):
         One row per head: subject, disease, bias_drawn (the bias effect it would have), bias.
     """
 
-    recipe: Recipe = field(kw_only=True)
+    recipe: HeadRecipe = field(kw_only=True)
     subjects: pd.DataFrame = field(kw_only=True, repr=False)
 
 
@@ -156,7 +156,7 @@ def heads(
     """
     _check(n, size, dims, bias, p_disease_given_bias, noise)
     shares = checked_shares(splits)
-    recipe = Recipe(size, dims, bias, float(noise), seed, template_seed)
+    recipe = HeadRecipe(size, dims, bias, float(noise), seed, template_seed)
     subjects = _subjects(n, p_disease_given_bias, shares, seed)
     images = np.empty((n, 1, *[size] * dims), np.float32)
     masks = np.empty((n, *[size] * dims), bool)
@@ -164,7 +164,7 @@ def heads(
         warp = _subject_warp(recipe, subjects, i)
         images[i, 0] = _render(recipe, subjects, i, warp, bool(subjects["bias"][i]))
         masks[i] = _region(DISEASED, dims).inside(warp)
-    source = HeadSource(images, Reading(dims=dims), recipe=recipe, subjects=subjects)
+    source = HeadSource(images, ImageReading(dims=dims), recipe=recipe, subjects=subjects)
     return ImageTable(
         _frame(subjects, recipe),
         source,
@@ -283,7 +283,7 @@ def _subjects(n: int, p: float, splits: Mapping[str, float], seed: int) -> pd.Da
     return subjects
 
 
-def _frame(subjects: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+def _frame(subjects: pd.DataFrame, recipe: HeadRecipe) -> pd.DataFrame:
     """Roles and metadata; the bias effect is what is in the image."""
     effect = subjects["bias_drawn"] if recipe.bias == "morphology" else 1.0
     latent = np.where((subjects["bias"] == 1) & (recipe.bias != "none"), effect, 0.0)
@@ -300,7 +300,7 @@ def _frame(subjects: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def _subject_warp(recipe: Recipe, subjects: pd.DataFrame, i: int) -> Array:
+def _subject_warp(recipe: HeadRecipe, subjects: pd.DataFrame, i: int) -> Array:
     """Where a subject's own deformation takes each pixel, (dims, size, ...) in the template's frame."""
     others = truncnorm.ppf(
         stream(recipe.seed, "anatomy", i).random(len(SUBJECT_AMPLITUDES) - 1), -SUBJECT_LIMIT, SUBJECT_LIMIT
@@ -311,7 +311,7 @@ def _subject_warp(recipe: Recipe, subjects: pd.DataFrame, i: int) -> Array:
     return places(recipe.size, recipe.dims) + upsampled(flow(velocity), recipe.size)
 
 
-def _render(recipe: Recipe, subjects: pd.DataFrame, i: int, warp: Array, biased: bool) -> Array:
+def _render(recipe: HeadRecipe, subjects: pd.DataFrame, i: int, warp: Array, biased: bool) -> Array:
     """Head `i`, float32 (size, ...), with or without the bias."""
     at = _region(DISEASED, recipe.dims).pulled(warp, float(subjects["disease"].iloc[i]))
     if biased and recipe.bias == "morphology":

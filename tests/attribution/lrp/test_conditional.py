@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from shortcutscope.attribution.lrp import COMPOSITES, functions, propagation
 from shortcutscope.attribution.lrp.conditional import (
+    AttentionHead,
     Channels,
     Direction,
-    Head,
     conditional_relevance,
 )
 from shortcutscope.errors import InputError, ModelError
@@ -178,7 +178,9 @@ def test_heads_add_up_to_the_attention(build, name, attention):
     model, x = build(name, biases=True)
     module, heads = HEADS[name]
     composite = replace(EPSILON, attention=attention)
-    parts = [conditional_relevance(model, x, Head(module, h), composite=composite) for h in range(heads)]
+    parts = [
+        conditional_relevance(model, x, AttentionHead(module, h), composite=composite) for h in range(heads)
+    ]
     assert len({round(float(p.start[0]), 12) for p in parts}) == heads
 
     # All heads: the relevance of the attention's output, which the next linear layer reads.
@@ -219,7 +221,7 @@ def test_a_head_of_explicit_attention_and_of_packed_batches(build):
     x = torch.randn(3, 2, 7, dtype=torch.float64)
     for head in range(2):
         results = [
-            conditional_relevance(m, x, Head("attention", head), ["embed"], composite=EPSILON)
+            conditional_relevance(m, x, AttentionHead("attention", head), ["embed"], composite=EPSILON)
             for m in (explicit, fused)
         ]
         close(results[0].input, results[1].input)
@@ -373,7 +375,7 @@ def test_directions_in_tokens(build):
     close(token.start, activations[:, 0] @ direction)
     close(token.input.sum((1, 2, 3)), token.start, 1e-6)
     assert grid.channels["blocks.2"].count_nonzero() == 0
-    both = [Head("blocks.1.attn", 2), Direction("blocks.1", direction, tokens="class")]
+    both = [AttentionHead("blocks.1.attn", 2), Direction("blocks.1", direction, tokens="class")]
     head = conditional_relevance(model, x, both, composite=EPSILON)
     assert (head.start != token.start).all()
 
@@ -443,7 +445,7 @@ def test_the_model_comes_back_as_it_was():
     conditional_relevance(model, x, Channels("conv", [0]))
     conditional_relevance(model, x, Direction("act", torch.ones(6)))
     assert model_state(model) == before
-    for condition in (Head("conv", 0), [Channels("conv", [0]), Direction("act", torch.ones(6))]):
+    for condition in (AttentionHead("conv", 0), [Channels("conv", [0]), Direction("act", torch.ones(6))]):
         with pytest.raises((InputError, ModelError)):
             conditional_relevance(model, x, condition)
     assert model_state(model) == before
@@ -476,13 +478,13 @@ def test_refuses_what_does_not_fit(condition, message):
 def test_refuses_heads_that_are_not_there(build):
     model, x = build("timm_vit_tiny")
     with pytest.raises(InputError, match="0 to 2"):
-        conditional_relevance(model, x, Head("blocks.0.attn", 3))
+        conditional_relevance(model, x, AttentionHead("blocks.0.attn", 3))
     with pytest.raises(ModelError, match="computes no attention"):
-        conditional_relevance(model, x, Head("blocks.0.mlp", 0))
+        conditional_relevance(model, x, AttentionHead("blocks.0.mlp", 0))
     with pytest.raises(ModelError, match="several attentions"):
-        conditional_relevance(model, x, Head("blocks", 0))
+        conditional_relevance(model, x, AttentionHead("blocks", 0))
     with pytest.raises(InputError, match="no layer"):
-        conditional_relevance(model, x, Head("blocks.7.attn", 0))
+        conditional_relevance(model, x, AttentionHead("blocks.7.attn", 0))
 
 
 def test_refuses_conditions_that_do_not_follow_each_other(build):

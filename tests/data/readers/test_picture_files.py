@@ -6,9 +6,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from shortcutscope.data.own_frame import own_frame
 from shortcutscope.data.readers.image import UnreadableImageError, read_image
 from shortcutscope.data.sources import PathSource
+from shortcutscope.data.stored_frame import stored_frame
 
 GREY = np.array([[0, 16384, 32768], [65535, 257, 1]], dtype=np.uint16)
 COLOUR = np.stack([GREY, GREY // 2, GREY // 4], axis=-1)
@@ -40,7 +40,7 @@ def test_d5_png_keeps_sixteen_bits(tmp_path):
     exif = (b"eXIf", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0")
     turned = deep_png(tmp_path / "d.png", COLOUR, 2, exif)
     assert np.array_equal(read_image(turned), np.rot90(COLOUR, -1).transpose(2, 0, 1))
-    assert own_frame(PathSource(["d.png"], str(tmp_path)), 0)[0] == (3, 2)
+    assert stored_frame(PathSource(["d.png"], str(tmp_path)), 0)[0] == (3, 2)
     turned.write_bytes(turned.read_bytes()[:-20])
     with pytest.raises(UnreadableImageError, match=r"d\.png"):
         read_image(turned)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from shortcutscope.data.readers.image import UnreadableImageError, read_image
 from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
-from shortcutscope.data.sources import NpzSource, Reading, read_npz
+from shortcutscope.data.sources import ImageReading, NpzSource, read_npz
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 
@@ -83,7 +83,7 @@ def test_r5_the_limit_can_be_raised(tmp_path):
             ImageTable.from_frame(frame, root=tmp_path, max_pixels=limit)
     np.savez(tmp_path / "b.npz", x=np.zeros((5, 20, 30), np.uint8))
     with pytest.raises(InputError, match="20 x 30"):
-        NpzSource(tmp_path / "b.npz", ["x"], Reading(max_pixels=599))
+        NpzSource(tmp_path / "b.npz", ["x"], ImageReading(max_pixels=599))
     assert MAX_PIXELS == 2**28
 
 

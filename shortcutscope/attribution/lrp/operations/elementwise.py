@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from shortcutscope.attribution.lrp import provenance
-from shortcutscope.attribution.lrp.functions import Gate, GateInPlace, Rescale, RescaleInPlace, keep_rectified
+from shortcutscope.attribution.lrp.functions import (
+    GateRescale,
+    GateRescaleInPlace,
+    Rescale,
+    RescaleInPlace,
+    keep_rectified,
+)
 from shortcutscope.attribution.lrp.operations.table import TABLE, Operation, Propagating, follows, of_one, on
 from shortcutscope.errors import ModelError
 
@@ -40,7 +46,7 @@ for _function in (
 ):
     TABLE[_function.__name__] = _elementwise(_function, RescaleInPlace, Rescale)
 for _function in (torch.sigmoid, _backend.hardsigmoid):
-    TABLE[_function.__name__] = _elementwise(_function, GateInPlace, Gate)
+    TABLE[_function.__name__] = _elementwise(_function, GateRescaleInPlace, GateRescale)
 TABLE["clip"] = TABLE["clamp"]
 
 

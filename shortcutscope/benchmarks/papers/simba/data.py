@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shortcutscope.data.medical.simba import LAYOUT, simba
 from shortcutscope.data.table import ImageTable
-from shortcutscope.planting.artifacts.artifact import Artifact, drawn
+from shortcutscope.planting.artifacts.artifact import Artifact, draw_result
 from shortcutscope.planting.phantoms.heads import BIAS_GAIN, Bias, counterfactual, heads
 from shortcutscope.planting.planting import clean_twin, everywhere, plant
 
@@ -116,7 +116,7 @@ def _gain(
     image: npt.NDArray[Any], generator: np.random.Generator, strength: float
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Draw the phantoms' intensity bias as an artifact."""
-    return drawn(image, (1 + (BIAS_GAIN - 1) * strength) * (image - 0.5) + 0.5)
+    return draw_result(image, (1 + (BIAS_GAIN - 1) * strength) * (image - 0.5) + 0.5)
 
 
 @dataclass(frozen=True)

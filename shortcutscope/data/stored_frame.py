@@ -16,20 +16,20 @@ from shortcutscope.data.readers.waveforms import is_waveform, waveform_length
 from shortcutscope.data.sources import (
     ArraySource,
     DatasetSource,
+    ImageReading,
     ImageSource,
     NpzSource,
     PathSource,
-    Reading,
     origin_of,
 )
 from shortcutscope.extras import MissingExtraError
 
 #: Size in the displayed frame, and orientation of the stored one.
-OwnFrame = tuple[tuple[int, ...], Orientation]
+StoredFrame = tuple[tuple[int, ...], Orientation]
 _TIFF_COLUMNS, _TIFF_ROWS = 256, 257
 
 
-def own_frame(source: ImageSource, i: int) -> OwnFrame:
+def stored_frame(source: ImageSource, i: int) -> StoredFrame:
     """Displayed size and orientation of image `i` of a source, before the table's ``size=``.
 
     Of a source of an unknown class, what it reads is the image's own frame.
@@ -39,7 +39,7 @@ def own_frame(source: ImageSource, i: int) -> OwnFrame:
     UnreadableImageError
         When the image cannot be read.
     """
-    return _stored_frame(*origin_of(source, i))
+    return _frame_of(*origin_of(source, i))
 
 
 def file_source(source: ImageSource) -> PathSource | None:
@@ -62,27 +62,27 @@ def file_key_of(source: ImageSource, i: int) -> str | None:
 
 
 @singledispatch
-def _stored_frame(source: ImageSource, i: int) -> OwnFrame:
+def _frame_of(source: ImageSource, i: int) -> StoredFrame:
     return _in_memory(source, i)
 
 
-@_stored_frame.register
-def _(source: ArraySource, i: int) -> OwnFrame:
+@_frame_of.register
+def _(source: ArraySource, i: int) -> StoredFrame:
     return _in_memory(ArraySource(source.images, _as_stored(source.reading)), i)
 
 
-@_stored_frame.register
-def _(source: DatasetSource, i: int) -> OwnFrame:
+@_frame_of.register
+def _(source: DatasetSource, i: int) -> StoredFrame:
     return _in_memory(DatasetSource(source.dataset, _as_stored(source.reading)), i)
 
 
-@_stored_frame.register
-def _(source: NpzSource, i: int) -> OwnFrame:
+@_frame_of.register
+def _(source: NpzSource, i: int) -> StoredFrame:
     return _in_memory(source.reread(_as_stored(source.reading)), i)
 
 
-@_stored_frame.register
-def _(source: PathSource, i: int) -> OwnFrame:
+@_frame_of.register
+def _(source: PathSource, i: int) -> StoredFrame:
     path = source.path(i)
     header = _from_header(path, source.reading)
     if header is not None:
@@ -90,16 +90,16 @@ def _(source: PathSource, i: int) -> OwnFrame:
     return _in_memory(PathSource([source.names[i]], source.root, _as_stored(source.reading)), 0)
 
 
-def _as_stored(reading: Reading) -> Reading:
+def _as_stored(reading: ImageReading) -> ImageReading:
     return replace(reading, mode=None, size=None)
 
 
-def _in_memory(source: ImageSource, i: int) -> OwnFrame:
+def _in_memory(source: ImageSource, i: int) -> StoredFrame:
     size = tuple(int(side) for side in source.read(i).shape[1:])
     return size, Orientation.identity(len(size))
 
 
-def _from_header(path: Path, reading: Reading) -> OwnFrame | None:
+def _from_header(path: Path, reading: ImageReading) -> StoredFrame | None:
     """Frame from a file's header alone; None where the pixels must be read to know it."""
     try:
         if is_nifti(path):
@@ -117,7 +117,7 @@ def _from_header(path: Path, reading: Reading) -> OwnFrame | None:
         raise UnreadableImageError(f"cannot read the image {str(path)!r}: {error}") from error
 
 
-def _from_pillow_header(path: Path, max_pixels: int) -> OwnFrame | None:
+def _from_pillow_header(path: Path, max_pixels: int) -> StoredFrame | None:
     with path.open("rb") as file:
         image = opened_picture(file, max_pixels)
         if image is None or getattr(image, "n_frames", 1) > 1:
