@@ -12,7 +12,7 @@ from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.candidates import agreement
-from shortcutscope.discover.metadata import Screen, screen_metadata
+from shortcutscope.discover.metadata import MetadataScreen, screen_metadata
 from shortcutscope.discover.proposals import Discovery, discover
 from shortcutscope.disk import intact
 from shortcutscope.files import read_frame, read_object, write_json
@@ -123,7 +123,9 @@ def _twin(concept: Concept, concepts: Sequence[Concept], labels: np.ndarray[Any,
     return None
 
 
-def screened_columns(data: AuditedData, *, seed: int) -> tuple[list[str], dict[str, str], Screen | None]:
+def screened_columns(
+    data: AuditedData, *, seed: int
+) -> tuple[list[str], dict[str, str], MetadataScreen | None]:
     """Metadata columns to test when none was asked for.
 
     Returns
@@ -132,7 +134,7 @@ def screened_columns(data: AuditedData, *, seed: int) -> tuple[list[str], dict[s
         All of them, or the `MOST_COLUMNS` that go with the label most.
     refused : dict
         Column to the reason why it is not tested.
-    screen : Screen or None
+    screen : MetadataScreen or None
         None where there are no metadata.
     """
     columns = data.table.metadata

@@ -28,9 +28,9 @@ from shortcutscope.benchmarks.debias_heads import head_world
 from shortcutscope.benchmarks.runner import Case, Settings
 from shortcutscope.benchmarks.suites.retrieval import retrieve_planted
 from shortcutscope.debias.distillation.teacher_start import StartChoice, TeacherStart, teacher_start
-from shortcutscope.debias.gate import Gate, gate
-from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.gate import TeacherGate, gate
 from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.teacher import Teacher, train_teacher
 from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.debias.training.settings import Start
@@ -147,11 +147,13 @@ class Workshop:
                 write_json(file, result[self.setting.kind].to_dict())
         return Finding.from_dict(read_json(file))
 
-    def materials(self, carries: npt.NDArray[np.float64] | None = None, *, audited: bool = True) -> Materials:
+    def problem(
+        self, carries: npt.NDArray[np.float64] | None = None, *, audited: bool = True
+    ) -> DebiasProblem:
         """For a recipe; with the true carriers where no others are given, and the layers of an audit."""
         s, world = self.setting, self.world
         truth = world.biased.frame[s.kind].to_numpy(float)
-        return Materials(
+        return DebiasProblem(
             model=self.biased(),
             train=world.biased,
             clean=world.clean,
@@ -175,12 +177,12 @@ class Workshop:
             f"{start} {world.clean.fingerprint()} {world.biased.fingerprint() if start == 'model' else ''}"
         )
         inputs += f" {number}" if number else ""
-        materials = replace(
-            self.materials(audited=False),
+        problem = replace(
+            self.problem(audited=False),
             seed=self.setting.seed + 100 * number,
             training=self._seeded(100 * number),
         )
-        model = self._network(f"teacher-{start}", inputs, lambda: train_teacher(materials, start=start).model)
+        model = self._network(f"teacher-{start}", inputs, lambda: train_teacher(problem, start=start).model)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         return Teacher(model, start, len(world.clean), (), self._gate(model, inputs))
@@ -190,7 +192,7 @@ class Workshop:
         world = self.world
         path = self._kept(f"start-{start}", f"{world.clean.fingerprint()} {world.biased.fingerprint()}")
         if not path.exists():
-            choice = teacher_start(self.materials(audited=False), start)
+            choice = teacher_start(self.problem(audited=False), start)
             write_json(path, {"choice": None if choice is None else asdict(choice)})
         entry = read_json(path)["choice"]
         return None if entry is None else StartChoice(**entry)
@@ -198,7 +200,7 @@ class Workshop:
     def _seeded(self, more: int) -> Training:
         return self.training.but(seed=self.setting.seed + more)
 
-    def _gate(self, model: nn.Module, inputs: str) -> Gate:
+    def _gate(self, model: nn.Module, inputs: str) -> TeacherGate:
         path = self._kept("gate", inputs)
         if not path.exists():
             teacher_gate = gate(
@@ -211,7 +213,7 @@ class Workshop:
             }
             write_json(path, record)
         record = read_json(path)
-        return Gate(pd.DataFrame(record["rows"]), record["verdict"], record["use"])
+        return TeacherGate(pd.DataFrame(record["rows"]), record["verdict"], record["use"])
 
     def retrieved(self) -> npt.NDArray[np.float64]:
         """(N,) which biased samples carry the artifact, from ten marks and 45 answers; NaN in doubt.

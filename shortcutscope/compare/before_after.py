@@ -25,9 +25,15 @@ from shortcutscope.audit.record import AuditRecord
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
 from shortcutscope.compare.networks import BEFORE, After, biased_network, check_networks, named_networks
 from shortcutscope.compare.paired import MaskOf, artifact_relevance, chosen_masks, twin_flips, twins_of
-from shortcutscope.compare.performance import Samples, Scores, logits_of, performance, subgroups
-from shortcutscope.compare.question import Question, pose
+from shortcutscope.compare.performance import (
+    ComparedSamples,
+    NetworkScores,
+    logits_of,
+    performance,
+    subgroups,
+)
 from shortcutscope.compare.result import FILE, ComparisonRecord, tidy
+from shortcutscope.compare.setup import ComparisonSetup, comparison_setup
 from shortcutscope.compare.space import Space, matching_layers, measure_space
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -140,13 +146,15 @@ def compare(
     if isinstance(before, AuditRecord):
         asked = before.asked_head(asked)
     networks = {BEFORE: biased, **named_networks(after)}
-    question = pose(data, concept, finding, train=train, positive=positive, others=others, present=present)
+    question = comparison_setup(
+        data, concept, finding, train=train, positive=positive, others=others, present=present
+    )
     if isinstance(before, AuditRecord):
         for name, table in question.tables.items():
             planted = isinstance(table.source, PlantedSource)
             refuse_other_data(before.path, table, f"the samples of {name!r}", others=planted)
     samples = {
-        name: Samples.of(
+        name: ComparedSamples.of(
             name,
             table,
             question.concept[name],
@@ -248,8 +256,8 @@ class _Course:
         Options of the audits; None for none.
     """
 
-    question: Question
-    samples: Mapping[str, Samples]
+    question: ComparisonSetup
+    samples: Mapping[str, ComparedSamples]
     masks: Mapping[str, tuple[Mapping[int, Tensor], str]]
     twins: Mapping[str, tuple[ImageTable, ImageTable] | None] | None
     attribution: str
@@ -274,7 +282,7 @@ class _Course:
 
     def _on(self, network: nn.Module, head: Head, name: str, seen: dict[str, Tensor]) -> Iterator[Estimate]:
         table, samples = self.question.tables[name], self.samples[name]
-        scores = Scores.of(self._logits(network, head, table, seen), self.task, self.question.positive)
+        scores = NetworkScores.of(self._logits(network, head, table, seen), self.task, self.question.positive)
         yield from performance(samples, scores)
         if self.twins is not None:
             pair = self.twins[name]
@@ -332,7 +340,7 @@ def _verdict_rows(name: str, table: str, space: Space, first: Space) -> Iterator
 
 
 def _describe(
-    name: str, network: nn.Module, question: Question, space: Space | None, renamed: Mapping[str, str]
+    name: str, network: nn.Module, question: ComparisonSetup, space: Space | None, renamed: Mapping[str, str]
 ) -> dict[str, Any]:
     finding = None if space is None else space.audit[question.name]
     layers = [] if space is None else list(zip(space.layers, space.depths, strict=True))
@@ -348,7 +356,7 @@ def _describe(
     }
 
 
-def _describe_table(samples: Samples) -> dict[str, Any]:
+def _describe_table(samples: ComparedSamples) -> dict[str, Any]:
     cells = {
         f"{samples.class_name(int(y))}, {'with' if t else 'without'} {samples.concept}": int(
             ((samples.labels == y) & (samples.carries == t)).sum()

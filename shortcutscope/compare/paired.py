@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.attribute import attribute
 from shortcutscope.compare.estimate import Estimate, Floats, not_measurable
-from shortcutscope.compare.performance import Samples
+from shortcutscope.compare.performance import ComparedSamples
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform_geometry import follow
@@ -40,7 +40,7 @@ def twins_of(table: ImageTable, column: str) -> tuple[ImageTable, ImageTable] | 
     return (clean_twin(table, column), everywhere(table, column)) if is_planted(table, column) else None
 
 
-def twin_flips(samples: Samples, twins: Sequence[Tensor] | None, task: str) -> Estimate:
+def twin_flips(samples: ComparedSamples, twins: Sequence[Tensor] | None, task: str) -> Estimate:
     """Share of samples whose predicted class the artifact alone changes; from the logits of both twins."""
     if twins is None:
         return not_measurable(
@@ -55,7 +55,7 @@ def twin_flips(samples: Samples, twins: Sequence[Tensor] | None, task: str) -> E
 
 
 def chosen_masks(
-    table: ImageTable, samples: Samples, masks: MaskSet | MaskOf | None, seed: int
+    table: ImageTable, samples: ComparedSamples, masks: MaskSet | MaskOf | None, seed: int
 ) -> tuple[dict[int, Tensor], str]:
     """Row to mask in the model's input, of carriers; and why there are none.
 
@@ -112,7 +112,7 @@ def _in_input(table: ImageTable, row: int, mask: np.ndarray[Any, np.dtype[np.boo
 def artifact_relevance(
     model: nn.Module,
     table: ImageTable,
-    samples: Samples,
+    samples: ComparedSamples,
     masks: Mapping[int, Tensor],
     why: str,
     *,

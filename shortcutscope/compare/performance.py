@@ -60,7 +60,7 @@ def logits_of(
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class ComparedSamples:
     """The samples of a table as the metrics need them; the same for every network.
 
     Attributes
@@ -96,7 +96,7 @@ class Samples:
         against: bool,
         n: int,
         seed: int,
-    ) -> Samples:
+    ) -> ComparedSamples:
         """Read them from a table; `against`: the concept goes against the positive class."""
         frame = table.frame
         carries = concept.aligned_to(frame["sample_id"]).values
@@ -155,7 +155,7 @@ class Samples:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class NetworkScores:
     """What a network says of the samples of a table.
 
     Attributes
@@ -173,7 +173,7 @@ class Scores:
     probabilities: Floats | None
 
     @classmethod
-    def of(cls, logits: Tensor, task: str, positive: int) -> Scores:
+    def of(cls, logits: Tensor, task: str, positive: int) -> NetworkScores:
         """From class scores (N, K)."""
         kind, wide = resolve_task(logits, task), logits.double()
         probabilities: Floats | None = None
@@ -184,7 +184,7 @@ class Scores:
         return cls(margin(wide, kind, positive).numpy(), predicted_class(wide, kind).numpy(), probabilities)
 
 
-def performance(samples: Samples, scores: Scores) -> Iterator[Estimate]:
+def performance(samples: ComparedSamples, scores: NetworkScores) -> Iterator[Estimate]:
     """Metrics over all samples, over those with a known concept, and per group of label and concept."""
     y, a, s = samples.truth, samples.aligned, scores.margin
     right = (scores.prediction == samples.labels).astype(np.float64)
@@ -244,7 +244,9 @@ def performance(samples: Samples, scores: Scores) -> Iterator[Estimate]:
         )
 
 
-def subgroups(samples: Samples, scores: Scores, others: Sequence[Concept], ids: Any) -> Iterator[Estimate]:
+def subgroups(
+    samples: ComparedSamples, scores: NetworkScores, others: Sequence[Concept], ids: Any
+) -> Iterator[Estimate]:
     """Accuracy and AUROC with and without every other concept."""
     right = (scores.prediction == samples.labels).astype(np.float64)
     for concept in others:
@@ -265,7 +267,7 @@ def subgroups(samples: Samples, scores: Scores, others: Sequence[Concept], ids: 
             )
 
 
-def _groups(samples: Samples) -> list[tuple[int, int, str]]:
+def _groups(samples: ComparedSamples) -> list[tuple[int, int, str]]:
     return [
         (int(label), carrier, f"{samples.class_name(int(label))}, {'with' if carrier else 'without'} "
          f"{samples.concept}")
@@ -274,7 +276,7 @@ def _groups(samples: Samples) -> list[tuple[int, int, str]]:
     ]  # fmt: skip
 
 
-def _by_agreement(samples: Samples) -> tuple[dict[str, Bools], dict[str, Bools]]:
+def _by_agreement(samples: ComparedSamples) -> tuple[dict[str, Bools], dict[str, Bools]]:
     """The groups of positive class and concept that disagree with the association, and those that agree."""
     y, finite = samples.truth, np.isfinite(samples.carries)
     against = bool((samples.carries[finite] != samples.aligned[finite]).any())
@@ -289,7 +291,7 @@ def _by_agreement(samples: Samples) -> tuple[dict[str, Bools], dict[str, Bools]]
 
 
 def _over_groups(
-    samples: Samples,
+    samples: ComparedSamples,
     metric: str,
     goal: Goal,
     statistic: Callable[[Floats, Bools], Any],

@@ -20,7 +20,7 @@ from shortcutscope.audit.examination import USE_SAMPLES
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.stages import audit
 from shortcutscope.compare.estimate import Estimate, Floats, not_measurable, resample
-from shortcutscope.compare.question import Question
+from shortcutscope.compare.setup import ComparisonSetup
 from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import margin
@@ -60,7 +60,7 @@ class Space:
 
 def measure_space(
     model: nn.Module,
-    question: Question,
+    setup: ComparisonSetup,
     folder: Path,
     *,
     n_bootstrap: int,
@@ -80,7 +80,7 @@ def measure_space(
     **options
         Passed on to `shortcutscope.audit.stages.audit`.
     """
-    table, concepts = question.tables[question.main], [question.audited, *question.others]
+    table, concepts = setup.tables[setup.main], [setup.joint_concept, *setup.others]
     common: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "batch_size": batch_size}
     record = audit(
         model,
@@ -88,23 +88,23 @@ def measure_space(
         folder,
         concepts=concepts,
         discover=False,
-        train=question.train,
+        train=setup.train,
         associations=associations,
-        positive=question.positive,
+        positive=setup.positive,
         **common,
         **options,
     )
-    scan, finding = record.scan, record[question.name]
+    scan, finding = record.scan, record[setup.name]
     names, depths = tuple(x.name for x in scan.layers), tuple(x.depth for x in scan.layers)
     if finding.verdict == "not testable":
         gone = [not_measurable("layer", m, finding.reason, n) for n in names for m in ("availability", "use")]
         return Space(record, names, depths, tuple(gone))
     testable = [c for c in concepts if record[c.name].verdict != "not testable"]
     here = [c.aligned_to(scan.samples["sample_id"]) for c in testable]
-    concept = question.concept[question.main].aligned_to(scan.samples["sample_id"])
+    concept = setup.concept[setup.main].aligned_to(scan.samples["sample_id"])
     estimates = _availability(scan, concept, here, n_bootstrap=n_bootstrap, seed=seed)
     with frozen(model, options.get("device")) as network:
-        run = _Intervention(network, scan, question, batch_size, options.get("output"))
+        run = _Intervention(network, scan, setup, batch_size, options.get("output"))
         estimates += _use(run, concept, n_bootstrap=n_bootstrap, seed=seed)
     return Space(record, names, depths, tuple(estimates))
 
@@ -156,12 +156,12 @@ class _Intervention:
 
     model: nn.Module
     scan: Scan
-    question: Question
+    setup: ComparisonSetup
     batch_size: int
     output: Output
 
     def inputs(self, rows: Ints) -> list[Tensor]:
-        table, device = self.question.tables[self.question.main].take(rows), device_of(self.model)
+        table, device = self.setup.tables[self.setup.main].take(rows), device_of(self.model)
         return [x.to(device) for x, _, _ in batches(table, self.batch_size)]
 
     def at(
@@ -178,7 +178,7 @@ class _Intervention:
                     for part in torch.split(places, self.batch_size)
                 ]
             )
-            edited: Floats = margin(logits.float(), self.scan.task, self.question.positive).numpy()
+            edited: Floats = margin(logits.float(), self.scan.task, self.setup.positive).numpy()
             return edited.astype(np.float64)
 
         return run
@@ -186,7 +186,7 @@ class _Intervention:
 
 def _use(run: _Intervention, concept: Concept, *, n_bootstrap: int, seed: int) -> list[Estimate]:
     """Effect on the logit of taking the concept out of each layer, with the resamples of its interval."""
-    scan, positive = run.scan, run.question.positive
+    scan, positive = run.scan, run.setup.positive
     labels, groups = scan.samples["label"].to_numpy(np.int64), scan.samples["group"].to_numpy()
     margins = scan.margin(positive).astype(np.float64)
     spread = within_class_spread(margins, labels)

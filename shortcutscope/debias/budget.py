@@ -8,23 +8,23 @@ from typing import Any
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Objective
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.debias.training.settings import Start
 
 
-def budget(materials: Materials, share: float = 1.0, start: Start | None = None) -> Training:
+def budget(problem: DebiasProblem, share: float = 1.0, start: Start | None = None) -> Training:
     """The settings that all recipes share, with a share of their steps, whatever table is trained on.
 
     The learning rate is that of a training which begins at `start`; None is the students' start.
     """
-    training = materials.schedule(start)
-    return training.but(steps=max(1, round(share * training.n_steps(len(materials.train)))))
+    training = problem.schedule(start)
+    return training.but(steps=max(1, round(share * training.n_steps(len(problem.train)))))
 
 
 def train(
-    materials: Materials,
+    problem: DebiasProblem,
     objective: Objective,
     name: str,
     *,
@@ -40,7 +40,7 @@ def train(
 
     Parameters
     ----------
-    materials
+    problem
         Never changed.
     objective
         Moved to the model's device.
@@ -53,26 +53,26 @@ def train(
     training
         None for the shared budget.
     part
-        Sub-folder of `Materials.out` for a training that is not the last of its recipe.
+        Sub-folder of `DebiasProblem.out` for a training that is not the last of its recipe.
     validate
         Select by the held-out biased samples, where there are any; not for what is trained on unbiased ones,
         of which the last weights are taken.
     notes, details
         What the outcome says beside how the training went.
     """
-    model = materials.network() if model is None else model
-    training = training or budget(materials)
+    model = problem.network() if model is None else model
+    training = training or budget(problem)
     if not validate:
         training = training.but(select="last", patience=None)
     fit_result = fit(
         model,
-        materials.train if table is None else table,
-        objective.to(materials.device),
+        problem.train if table is None else table,
+        objective.to(problem.device),
         training,
-        validation=materials.validation if validate else None,
-        out=None if materials.out is None else materials.out / (part or ""),
+        validation=problem.validation if validate else None,
+        out=None if problem.out is None else problem.out / (part or ""),
         name=name,
-        progress=materials.progress,
+        progress=problem.progress,
     )
     return Outcome(
         fit_result.model,

@@ -21,7 +21,7 @@ from shortcutscope.stats.testing import MIN_FOR_TAIL
 
 
 @dataclass(frozen=True)
-class Gate:
+class TeacherGate:
     """What an audit of the teacher says of the shortcut.
 
     Attributes
@@ -92,7 +92,7 @@ def gate(
     n_bootstrap: int = 100,
     seed: int = 0,
     progress: bool = True,
-) -> Gate:
+) -> TeacherGate:
     """Audit a teacher for one concept.
 
     A layer does not pass when taking the concept out of it changes the teacher's logit by more than the
@@ -144,4 +144,4 @@ def gate(
             "passes": ~used,
         }
     ).reset_index(drop=True)
-    return Gate(frame, str(finding.verdict), float(finding.used.get("effect") or 0.0))
+    return TeacherGate(frame, str(finding.verdict), float(finding.used.get("effect") or 0.0))

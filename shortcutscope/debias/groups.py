@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from shortcutscope.debias.materials import Floats, Materials
+from shortcutscope.debias.problem import DebiasProblem, Floats
 from shortcutscope.errors import InputError
 
 Ints = npt.NDArray[np.int64]
@@ -92,12 +92,12 @@ def group_by(labels: npt.ArrayLike, carries: npt.ArrayLike) -> Groups:
     return Groups(y, a, tuple(int(label) for label in classes), index)
 
 
-def training_groups(materials: Materials, recipe: str, *, filled: bool = True) -> Groups:
+def training_groups(problem: DebiasProblem, recipe: str, *, filled: bool = True) -> Groups:
     """The groups of the training samples.
 
     Parameters
     ----------
-    materials
+    problem
         With `carries`.
     recipe
         Who asks, for messages.
@@ -109,23 +109,23 @@ def training_groups(materials: Materials, recipe: str, *, filled: bool = True) -
     InputError
         Without concept labels; with an empty group.
     """
-    if materials.carries is None:
+    if problem.carries is None:
         raise InputError(
             f"{recipe} needs the concept of the training samples and carries is None: give carries=, 1, 0 or "
             "NaN per sample, for instance as retrieved from a few marked examples, or choose a recipe "
             "without concept labels (dfr, jtt, lff, distillation)"
         )
-    groups = group_by(materials.train.frame["label"].to_numpy(), materials.carries)
+    groups = group_by(problem.train.frame["label"].to_numpy(), problem.carries)
     if filled:
         require_filled(groups, recipe)
     return groups
 
 
-def has_conflicting(materials: Materials) -> bool:
+def has_conflicting(problem: DebiasProblem) -> bool:
     """Whether every group of label and shortcut is known to have a training sample."""
-    if materials.carries is None:
+    if problem.carries is None:
         return False
-    return bool((group_by(materials.train.frame["label"].to_numpy(), materials.carries).counts > 0).all())
+    return bool((group_by(problem.train.frame["label"].to_numpy(), problem.carries).counts > 0).all())
 
 
 def require_filled(groups: Groups, recipe: str) -> None:

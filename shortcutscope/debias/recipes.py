@@ -28,7 +28,7 @@ from shortcutscope.debias.clarc.rrr import rrr
 from shortcutscope.debias.distillation.options import Distillation
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.groups import has_conflicting
-from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.samples import CLEAN_SHARE
 from shortcutscope.debias.segmentation import spatial_specificity
 from shortcutscope.debias.training.settings import Start
@@ -60,7 +60,7 @@ class Recipe:
     trains
         False where the network's weights stay as they are.
     run
-        Takes `Materials` and options.
+        Takes `DebiasProblem` and options.
     fixed
         Options that make it this recipe.
     only_model
@@ -112,10 +112,10 @@ class Recipe:
                 f"{', '.join(self.options) or 'none'}"
             )
 
-    def __call__(self, materials: Materials, **options: Any) -> Outcome:
+    def __call__(self, problem: DebiasProblem, **options: Any) -> Outcome:
         """Run it."""
         self.check(options)
-        return self.run(materials, **{**dict(self.fixed), **options})
+        return self.run(problem, **{**dict(self.fixed), **options})
 
     @property
     def sees_groups(self) -> bool:
@@ -325,13 +325,13 @@ RECIPES = Registry[Recipe](
 )
 
 
-def lacking(recipe: Recipe, materials: Materials) -> list[str]:
-    """Which of a recipe's needs the materials do not meet, as keys of `NEEDS`."""
+def lacking(recipe: Recipe, problem: DebiasProblem) -> list[str]:
+    """Which of a recipe's needs the problem does not meet, as keys of `NEEDS`."""
     has = {
-        "clean": materials.clean is not None and len(materials.clean) > 0,
-        "groups": materials.carries is not None,
-        "conflicting": materials.carries is None or has_conflicting(materials),
-        "masks": materials.masks is not None,
-        "annotations": materials.train.masks is not None,
+        "clean": problem.clean is not None and len(problem.clean) > 0,
+        "groups": problem.carries is not None,
+        "conflicting": problem.carries is None or has_conflicting(problem),
+        "masks": problem.masks is not None,
+        "annotations": problem.train.masks is not None,
     }
     return sorted(need for need in recipe.needs if not has[need])

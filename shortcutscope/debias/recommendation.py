@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shortcutscope.debias.groups import group_by
-from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
 from shortcutscope.errors import InputError
 
@@ -48,12 +48,12 @@ class Recommendation:
         return "\n".join(filter(None, (f"{self.recipe}: {self.why}", self.expects)))
 
 
-def recommend(materials: Materials, finding: FindingRecord | None = None) -> Recommendation:
+def recommend(problem: DebiasProblem, finding: FindingRecord | None = None) -> Recommendation:
     """Choose among the recipes whose needs are met.
 
     Parameters
     ----------
-    materials
+    problem
         What is at hand: clean samples, concept labels, masks, layers.
     finding
         What the audit says of the shortcut.
@@ -71,11 +71,11 @@ def recommend(materials: Materials, finding: FindingRecord | None = None) -> Rec
     undefined = {
         name: "; ".join(NEEDS[need] for need in missing)
         for name, recipe in RECIPES.items()
-        if (missing := lacking(recipe, materials))
+        if (missing := lacking(recipe, problem))
     }
     extent = f"{finding.extent} " if finding is not None and finding.extent != "undetermined" else ""
-    n_clean = 0 if materials.clean is None else len(materials.clean)
-    rare = _conflicting(materials)
+    n_clean = 0 if problem.clean is None else len(problem.clean)
+    rare = _conflicting(problem)
     if n_clean:
         few = " (few: more of them would help most)" if n_clean < FEW_CLEAN else ""
         there = f"{n_clean} clean samples{few}"
@@ -88,7 +88,7 @@ def recommend(materials: Materials, finding: FindingRecord | None = None) -> Rec
         gone = (
             "no training sample goes against the shortcut, so that recipes by group are not defined and "
             "where the teacher begins is chosen on the clean samples"
-            if materials.carries is not None
+            if problem.carries is not None
             else "nobody knows which training samples carry the shortcut"
         )
         why = f"{there} make a teacher; {gone}"
@@ -105,11 +105,11 @@ def recommend(materials: Materials, finding: FindingRecord | None = None) -> Rec
     )
 
 
-def _conflicting(materials: Materials) -> int:
+def _conflicting(problem: DebiasProblem) -> int:
     """Samples of the smaller of the two concept values in every class."""
-    if materials.carries is None:
+    if problem.carries is None:
         return 0
-    counts = group_by(materials.train.frame["label"].to_numpy(), materials.carries).counts
+    counts = group_by(problem.train.frame["label"].to_numpy(), problem.carries).counts
     return int(np.minimum(counts[::2], counts[1::2]).sum())
 
 

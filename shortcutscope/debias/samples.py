@@ -11,7 +11,7 @@ from torch import Tensor
 from shortcutscope.data.joining import joined
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.groups import balanced_weights, training_groups
-from shortcutscope.debias.materials import Floats, Materials
+from shortcutscope.debias.problem import DebiasProblem, Floats
 from shortcutscope.debias.teacher import require_clean
 
 #: Share of clean samples in the steps of a student, where they take part. As they come, a tenth of the data
@@ -20,7 +20,7 @@ CLEAN_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class Samples:
+class TrainingSamples:
     """What a student is trained on.
 
     Attributes
@@ -41,7 +41,7 @@ class Samples:
     label_weights: Tensor | None = None
 
     @classmethod
-    def of(cls, materials: Materials, clean_share: float = 0.0) -> Samples:
+    def of(cls, problem: DebiasProblem, clean_share: float = 0.0) -> TrainingSamples:
         """The biased samples, and clean ones as this share of what is drawn.
 
         Raises
@@ -50,24 +50,24 @@ class Samples:
             Without clean samples of every class, where they are to take part.
         """
         if clean_share <= 0:
-            return cls(materials.train, materials.carries)
-        clean, n = require_clean(materials), len(materials.train)
+            return cls(problem.train, problem.carries)
+        clean, n = require_clean(problem), len(problem.train)
         shares = (1 - clean_share) / n, clean_share / len(clean)
         draws = torch.cat([torch.full((n,), shares[0]), torch.full((len(clean),), shares[1])])
-        carries, clean_carries = materials.carries, materials.clean_carries
+        carries, clean_carries = problem.carries, problem.clean_carries
         if carries is not None:
             carries = np.concatenate(
                 [carries, np.full(len(clean), np.nan) if clean_carries is None else clean_carries]
             )
-        return cls(joined(materials.train, clean), carries, draws)
+        return cls(joined(problem.train, clean), carries, draws)
 
-    def with_clean_labels(self, materials: Materials, clean_share: float) -> Samples:
+    def with_clean_labels(self, problem: DebiasProblem, clean_share: float) -> TrainingSamples:
         """The labels of the clean samples alone are learnt."""
         weights = torch.zeros(len(self.table))
-        weights[len(materials.train) :] = 1 / clean_share
+        weights[len(problem.train) :] = 1 / clean_share
         return replace(self, label_weights=weights)
 
-    def group_balanced(self, materials: Materials, recipe: str) -> Samples:
+    def group_balanced(self, problem: DebiasProblem, recipe: str) -> TrainingSamples:
         """All labels are learnt, and every group of label and concept weighs the same.
 
         Raises
@@ -75,5 +75,5 @@ class Samples:
         InputError
             Without concept labels; with an empty group.
         """
-        together = replace(materials, train=self.table, carries=self.carries)
+        together = replace(problem, train=self.table, carries=self.carries)
         return replace(self, label_weights=balanced_weights(training_groups(together, recipe), self.draws))

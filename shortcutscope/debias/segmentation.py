@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform_geometry import follow
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.segmenter import Segmenter, enlarged
 from shortcutscope.debias.training.augmentation import SHIFTS, shifted
 from shortcutscope.debias.training.fit import fit
@@ -40,7 +40,7 @@ SUPERVISIONS: tuple[str, ...] = ("binary", "box", "segmentation")
 
 
 def spatial_specificity(
-    materials: Materials,
+    problem: DebiasProblem,
     *,
     supervision: Supervision = "segmentation",
     masks: Masks | None = None,
@@ -54,7 +54,7 @@ def spatial_specificity(
 
     Parameters
     ----------
-    materials
+    problem
         Whose training table has masks of the finding (not of the artifact); ``"binary"`` needs none.
     supervision
         ``"segmentation"`` by the masks, ``"box"`` by the bounding box of each of their connected parts,
@@ -74,7 +74,7 @@ def spatial_specificity(
     balance
         Weigh foreground and background pixels alike; plain cross-entropy as published otherwise.
     start
-        Of the backbone; None is what `materials` says.
+        Of the backbone; None is what `problem` says.
 
     Raises
     ------
@@ -87,72 +87,70 @@ def spatial_specificity(
             f"supervision={supervision!r}, unmasked={unmasked!r}; allowed are "
             f"{', '.join(map(repr, SUPERVISIONS))}, and 'leave' or 'pseudo'"
         )
-    targets = Taught.of(materials.train, supervision, foreground, masks)
-    with seeded(materials.seed):
+    targets = PixelTargets.of(problem.train, supervision, foreground, masks)
+    with seeded(problem.seed):
         model = Segmenter.around(
-            materials.network(start), materials.example(), width=width, foreground=foreground
+            problem.network(start), problem.example(), width=width, foreground=foreground
         )
-    shifts = 0 if materials.training.augmentation == "none" else SHIFTS
-    steps = materials.training.n_steps(len(materials.train))
-    training = materials.schedule(start).but(augmentation="none", epochs=1.0, steps=steps)
-    notes, spent, missing = targets.notes(supervision), 0, np.flatnonzero(~targets.known)
+    shifts = 0 if problem.training.augmentation == "none" else SHIFTS
+    steps = problem.training.n_steps(len(problem.train))
+    training = problem.schedule(start).but(augmentation="none", epochs=1.0, steps=steps)
+    notes, spent, missing = targets.notes(supervision), 0, np.flatnonzero(~targets.has_target)
 
-    def train(steps: int, name: str, targets: Taught, **options: Any) -> Any:
+    def train(steps: int, name: str, targets: PixelTargets, **options: Any) -> Any:
         return fit(
             model,
-            materials.train,
+            problem.train,
             PixelCrossEntropy.of(targets, shifts=shifts, balance=balance),
             training.but(steps=steps),
             name=name,
-            progress=materials.progress,
+            progress=problem.progress,
             **options,
         )
 
     if unmasked == "pseudo" and len(missing):
         spent = max(1, steps // 2)
         train(spent, "segmentation, first half", targets)
-        targets = targets.completed(_predicted(model, materials, missing), missing)
+        targets = targets.completed(_predicted(model, problem, missing), missing)
         notes.append(
             f"{spent} of {steps} steps were spent without the {len(missing)} samples that have no mask; then "
             "they were taught the network's own"
         )
-    out = materials.out
-    fit_result = train(
-        max(1, steps - spent), "segmentation", targets, validation=materials.validation, out=out
-    )
-    notes += [*fit_result.notes, *_calibrate(model, materials)]
-    if materials.training.augmentation == "strong":
+    out = problem.out
+    fit_result = train(max(1, steps - spent), "segmentation", targets, validation=problem.validation, out=out)
+    notes += [*fit_result.notes, *_calibrate(model, problem)]
+    if problem.training.augmentation == "strong":
         notes.append("augmented by shifts alone, which the masks can follow")
     details = {
         "supervision": supervision,
-        "masked": int((targets.known & targets.positive).sum()),
+        "masked": int((targets.has_target & targets.positive).sum()),
         "layers": [layer.name for layer in model.layers],
     }
     return Outcome(model.eval(), spent + fit_result.steps, fit_result.history, tuple(notes), details)
 
 
 @dataclass(frozen=True, eq=False)
-class Taught:
+class PixelTargets:
     """What the pixels are taught.
 
     Attributes
     ----------
     targets
         (N, *spatial) bool.
-    known
+    has_target
         (N,) False where the sample has the finding and nobody drew it.
     positive
         (N,) whether the sample is of the foreground class.
     """
 
     targets: Tensor
-    known: npt.NDArray[np.bool_]
+    has_target: npt.NDArray[np.bool_]
     positive: npt.NDArray[np.bool_]
 
     @classmethod
     def of(
         cls, table: ImageTable, supervision: Supervision, foreground: int = 1, masks: Masks | None = None
-    ) -> Taught:
+    ) -> PixelTargets:
         """From a table's labels, and its masks or other ones.
 
         Raises
@@ -185,18 +183,18 @@ class Taught:
             )
         return cls(targets, has_target, positive)
 
-    def completed(self, targets: Tensor, rows: npt.NDArray[np.intp]) -> Taught:
+    def completed(self, targets: Tensor, rows: npt.NDArray[np.intp]) -> PixelTargets:
         """With other targets of some rows, which then count as known."""
-        everything, has_target = self.targets.clone(), self.known.copy()
+        everything, has_target = self.targets.clone(), self.has_target.copy()
         everything[torch.from_numpy(rows)], has_target[rows] = targets, True
-        return replace(self, targets=everything, known=has_target)
+        return replace(self, targets=everything, has_target=has_target)
 
     def draws(self) -> Tensor | None:
         """How often each sample is drawn, (N,): both classes alike where some of one are left out."""
-        if self.known.all():
+        if self.has_target.all():
             return None
-        frequent = np.zeros(len(self.known))
-        for side in (self.known & self.positive, ~self.positive):
+        frequent = np.zeros(len(self.has_target))
+        for side in (self.has_target & self.positive, ~self.positive):
             frequent[side] = 1 / max(1, int(side.sum()))
         return torch.from_numpy(frequent)
 
@@ -204,7 +202,7 @@ class Taught:
         """How many samples have a mask, and what becomes of the others."""
         if supervision == "binary":
             return ["every pixel was taught the label of its image"]
-        n_masks, all_of_them = int((self.known & self.positive).sum()), int(self.positive.sum())
+        n_masks, all_of_them = int((self.has_target & self.positive).sum()), int(self.positive.sum())
         sentence = f"{n_masks} of {all_of_them} samples with the finding have a mask of it ({supervision})"
         return [
             sentence if n_masks == all_of_them else f"{sentence}; they are drawn as often as those without it"
@@ -253,7 +251,7 @@ class PixelCrossEntropy(Objective):
     ----------
     targets
         (N, *spatial) bool.
-    known
+    has_target
         (N,) bool.
     shifts
         Largest shift of a batch together with its masks, in pixels.
@@ -279,9 +277,9 @@ class PixelCrossEntropy(Objective):
         self._shifts, self._balance, self._draws = shifts, balance, draws
 
     @classmethod
-    def of(cls, taught: Taught, *, shifts: int = 0, balance: bool = False) -> PixelCrossEntropy:
+    def of(cls, targets: PixelTargets, *, shifts: int = 0, balance: bool = False) -> PixelCrossEntropy:
         """Of what the pixels are taught."""
-        return cls(taught.targets, taught.known, shifts=shifts, balance=balance, draws=taught.draws())
+        return cls(targets.targets, targets.has_target, shifts=shifts, balance=balance, draws=targets.draws())
 
     def draws(self) -> Tensor | None:  # noqa: D102
         return self._draws
@@ -308,11 +306,11 @@ def _balancing(target: Tensor, weights: Tensor) -> Tensor:
     return torch.where(target == 1, 0.5 / share, 0.5 / (1 - share))
 
 
-def _predicted(model: Segmenter, materials: Materials, rows: npt.NDArray[np.intp]) -> Tensor:
+def _predicted(model: Segmenter, problem: DebiasProblem, rows: npt.NDArray[np.intp]) -> Tensor:
     """Where the network sees the finding in samples that have it: at least in the pixel that is likeliest."""
     parts = []
     with frozen(model), torch.no_grad():
-        for images in _images(materials, rows):
+        for images in _images(problem, rows):
             maps = enlarged(model.maps(images), images.shape[2:]).float()
             margin = (maps[:, 1] - maps[:, 0]).flatten(1)
             foreground = (margin > 0) | (margin == margin.amax(dim=1, keepdim=True))
@@ -320,12 +318,12 @@ def _predicted(model: Segmenter, materials: Materials, rows: npt.NDArray[np.intp
     return torch.cat(parts)
 
 
-def _calibrate(model: Segmenter, materials: Materials) -> list[str]:
+def _calibrate(model: Segmenter, problem: DebiasProblem) -> list[str]:
     """Fit the step from log-odds to the class; monotone, so that it leaves the order of the images alone."""
-    labels = materials.train.frame["label"].to_numpy() == model.foreground
+    labels = problem.train.frame["label"].to_numpy() == model.foreground
     rows = np.arange(len(labels))
     with frozen(model), torch.no_grad():
-        parts = [model.log_odds(images).double().cpu() for images in _images(materials, rows)]
+        parts = [model.log_odds(images).double().cpu() for images in _images(problem, rows)]
     odds = torch.cat(parts).numpy()
     spread = max(float(odds.std()), 1e-12)
     fit = LogisticRegression(C=100.0, class_weight="balanced").fit((odds / spread)[:, None], labels)
@@ -340,8 +338,8 @@ def _calibrate(model: Segmenter, materials: Materials) -> list[str]:
     return [note]
 
 
-def _images(materials: Materials, rows: npt.NDArray[np.intp]) -> Iterator[Tensor]:
-    size = materials.training.batch_size
+def _images(problem: DebiasProblem, rows: npt.NDArray[np.intp]) -> Iterator[Tensor]:
+    size = problem.training.batch_size
     for start in range(0, len(rows), size):
-        batch = [materials.train[int(row)][0] for row in rows[start : start + size]]
-        yield torch.stack(batch).to(materials.device)
+        batch = [problem.train[int(row)][0] for row in rows[start : start + size]]
+        yield torch.stack(batch).to(problem.device)

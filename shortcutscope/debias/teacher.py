@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.distillation.matching import pooled
-from shortcutscope.debias.gate import Gate
-from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.gate import TeacherGate
 from shortcutscope.debias.objective import CrossEntropy, forward_with_layers
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
@@ -66,7 +66,7 @@ class Teacher:
     start: str = "given"
     n_clean: int = 0
     notes: tuple[str, ...] = ()
-    judged: Gate | None = None
+    judged: TeacherGate | None = None
 
 
 class Ensemble(nn.Module):
@@ -102,7 +102,7 @@ def teacher_training(n_clean: int, base: Training, start: Start = "model") -> Tr
 
 
 def train_teacher(
-    materials: Materials,
+    problem: DebiasProblem,
     *,
     start: Start = "model",
     schedule: Schedule = "fine-tune",
@@ -112,7 +112,7 @@ def train_teacher(
 
     Parameters
     ----------
-    materials
+    problem
         With clean samples of every class.
     start
         ``"model"`` fine-tunes the biased network, ``"fresh"`` starts as a student does.
@@ -127,22 +127,22 @@ def train_teacher(
     InputError
         Without clean samples, or with a class that has none.
     """
-    clean = require_clean(materials)
-    plan = training or teacher_training(len(clean), materials.training, start)
-    model = materials.network(start)
+    clean = require_clean(problem)
+    plan = training or teacher_training(len(clean), problem.training, start)
+    model = problem.network(start)
     notes: list[str] = []
     if schedule == "probe-then-fine-tune":
         notes.append(f"the last layer was fitted first, in {max(1, plan.n_steps(len(clean)) // 2)} steps")
-        model = _fit_head(model, clean, plan, materials)
+        model = _fit_head(model, clean, plan, problem)
     elif schedule != "fine-tune":
         raise InputError(f"schedule={schedule!r}; allowed are 'fine-tune' and 'probe-then-fine-tune'")
-    fit_result = fit(model, clean, CrossEntropy(), plan, name="teacher", progress=materials.progress)
+    fit_result = fit(model, clean, CrossEntropy(), plan, name="teacher", progress=problem.progress)
     for parameter in fit_result.model.parameters():
         parameter.requires_grad_(False)
     return Teacher(fit_result.model.eval(), start, len(clean), (*notes, *fit_result.notes))
 
 
-def require_clean(materials: Materials) -> ImageTable:
+def require_clean(problem: DebiasProblem) -> ImageTable:
     """The clean samples.
 
     Raises
@@ -150,14 +150,14 @@ def require_clean(materials: Materials) -> ImageTable:
     InputError
         When there are none, or a class of the training samples has fewer than two.
     """
-    clean = materials.clean
+    clean = problem.clean
     if clean is None or len(clean) == 0:
         raise InputError(
             "no clean samples: give clean=, a table of some samples in which the shortcut tells nothing of "
             "the label (30 or more of either class), or choose a recipe that needs none"
         )
     counts = clean.frame["label"].value_counts()
-    for label in sorted(materials.train.frame["label"].unique()):
+    for label in sorted(problem.train.frame["label"].unique()):
         if counts.get(label, 0) < 2:
             raise InputError(
                 f"class {label} has {counts.get(label, 0)} clean samples; 2 or more of every class are needed"
@@ -165,7 +165,7 @@ def require_clean(materials: Materials) -> ImageTable:
     return clean
 
 
-def _fit_head(model: nn.Module, clean: ImageTable, training: Training, materials: Materials) -> nn.Module:
+def _fit_head(model: nn.Module, clean: ImageTable, training: Training, problem: DebiasProblem) -> nn.Module:
     """Train the last parametrised module alone, for half the steps."""
     last = [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))][-1]
     for parameter in model.parameters():
@@ -173,7 +173,7 @@ def _fit_head(model: nn.Module, clean: ImageTable, training: Training, materials
     for parameter in last.parameters(recurse=False):
         parameter.requires_grad_(True)
     half = training.but(steps=max(1, training.n_steps(len(clean)) // 2))
-    fit(model, clean, CrossEntropy(), half, name="teacher's head", progress=materials.progress)
+    fit(model, clean, CrossEntropy(), half, name="teacher's head", progress=problem.progress)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model
@@ -246,7 +246,7 @@ def pooled_features(
 
 
 def learning_curve(
-    materials: Materials,
+    problem: DebiasProblem,
     *,
     start: Start = "model",
     sizes: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
@@ -270,18 +270,18 @@ def learning_curve(
     InputError
         As `train_teacher`, and when a part would lack a class.
     """
-    clean = require_clean(materials)
+    clean = require_clean(problem)
     labels, groups = clean.frame["label"].to_numpy(), clean.frame["group"].to_numpy()
     rows = []
     for repeat in range(repeats):
-        validation_rows = holdout(groups, labels, validation_share, materials.seed + repeat)
+        validation_rows = holdout(groups, labels, validation_share, problem.seed + repeat)
         rest, validation = np.flatnonzero(~validation_rows), clean.take(np.flatnonzero(validation_rows))
-        order = np.random.default_rng([materials.seed, repeat]).permutation(rest)
+        order = np.random.default_rng([problem.seed, repeat]).permutation(rest)
         for size in sizes:
             part = order[: max(2, round(size * len(order)))]
             if set(labels[part]) != set(labels) or np.bincount(labels[part]).min() < 2:
                 continue
-            inputs = replace(materials, clean=clean.take(part), seed=materials.seed + repeat, progress=False)
+            inputs = replace(problem, clean=clean.take(part), seed=problem.seed + repeat, progress=False)
             teacher = train_teacher(inputs, start=start, training=training)
             rows.append({"n_clean": len(part), "repeat": repeat, "auroc": _auroc(teacher.model, validation)})
     if not rows:

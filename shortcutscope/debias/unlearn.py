@@ -18,8 +18,8 @@ from shortcutscope.audit.record import AuditRecord
 from shortcutscope.data.apart import assert_tables_apart, shared_rows
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
-from shortcutscope.debias.materials import Floats, Materials
 from shortcutscope.debias.pixel_masks import InputMasks, input_masks
+from shortcutscope.debias.problem import DebiasProblem, Floats
 from shortcutscope.debias.recipes import NEEDS, RECIPES, Recipe, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.scores import of_initial, reading, released, trained_head
@@ -143,7 +143,7 @@ def debias(
         refuse_strange_samples(found.run, model, biased, _values(known, biased))
     head, told = trained_head(model, [biased, *filter(None, [clean])], output, found.run if found else None)
     notes += told
-    materials = Materials(
+    problem = DebiasProblem(
         model=model,
         train=biased,
         clean=clean,
@@ -162,14 +162,14 @@ def debias(
         progress=progress,
     )
     if recipe == "recommended":
-        advice = recommend(materials, found)
+        advice = recommend(problem, found)
         notes += [f"recommended: {advice.why}", *filter(None, [advice.expects])]
         recipe, options = advice.recipe, {**advice.options, **options}
     chosen = RECIPES[recipe]
     chosen.check(options)
     begins = chosen.starting(start)
-    require(chosen, materials)
-    _require_used(initial, materials)
+    require(chosen, problem)
+    _require_used(initial, problem)
     folder = _folder(out, found, recipe)
     if folder is not None:
         require_writable(folder)
@@ -177,13 +177,13 @@ def debias(
         locked(folder) if folder is not None and is_first() else nullcontext(),
         reading(model, head),
     ):
-        outcome = chosen(materials.with_out(folder), **{**begins, **options})
+        outcome = chosen(problem.with_out(folder), **{**begins, **options})
         released(outcome.model)
     record = {
         "version": version(),
         "options": {key: repr(value) if callable(value) else value for key, value in options.items()},
         "start": start if start == "fresh" else dict(chosen.fixed).get("start", start),
-        "lr": materials.training.peak(start),
+        "lr": problem.training.peak(start),
         "steps": outcome.steps,
         "n_train": len(biased),
         "n_clean": 0 if clean is None else len(clean),
@@ -218,7 +218,7 @@ def distill(
     return debias(model, train, recipe=recipe, clean=clean, **options)
 
 
-def require(recipe: Recipe, materials: Materials) -> None:
+def require(recipe: Recipe, problem: DebiasProblem) -> None:
     """Refuse a recipe whose needs are not met.
 
     Raises
@@ -226,7 +226,7 @@ def require(recipe: Recipe, materials: Materials) -> None:
     InputError
         Names what is missing and where to have it from.
     """
-    missing = lacking(recipe, materials)
+    missing = lacking(recipe, problem)
     if missing:
         raise InputError(
             f"recipe {recipe.name!r} needs "
@@ -236,7 +236,7 @@ def require(recipe: Recipe, materials: Materials) -> None:
         )
 
 
-def _require_used(initial: Callable[[int], nn.Module] | None, materials: Materials) -> None:
+def _require_used(initial: Callable[[int], nn.Module] | None, problem: DebiasProblem) -> None:
     """Refuse networks of another architecture where students begin from the model.
 
     Raises
@@ -244,9 +244,9 @@ def _require_used(initial: Callable[[int], nn.Module] | None, materials: Materia
     InputError
         When `initial` makes one.
     """
-    if initial is None or materials.start == "fresh":
+    if initial is None or problem.start == "fresh":
         return
-    made, own = ({k: v.shape for k, v in n.state_dict().items()} for n in (initial(0), materials.model))
+    made, own = ({k: v.shape for k, v in n.state_dict().items()} for n in (initial(0), problem.model))
     if made != own:
         raise InputError(
             "initial= makes a network of another architecture than the model, and start='model' begins from "

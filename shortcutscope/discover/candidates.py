@@ -41,7 +41,7 @@ MOST_FITTED = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class ShortcutCandidate:
     """A score that may tell the carriers of a shortcut from the rest.
 
     Attributes
@@ -96,7 +96,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class SampleInfo:
     """What every score is judged against.
 
     Attributes
@@ -121,7 +121,7 @@ class Setting:
         return make_folds(self.labels, self.groups, seed=self.seed)
 
 
-def judge(view: str, scores: npt.ArrayLike, setting: Setting) -> list[Candidate]:
+def judge(view: str, scores: npt.ArrayLike, samples: SampleInfo) -> list[ShortcutCandidate]:
     """Candidates of a score, one for each class whose logit it moves; none for most scores.
 
     The score's sign does not matter: it is turned so that it grows with the class.
@@ -130,13 +130,13 @@ def judge(view: str, scores: npt.ArrayLike, setting: Setting) -> list[Candidate]
     if not np.isfinite(values).all() or np.ptp(values) <= ROUNDING * np.abs(values).max(initial=0.0):
         return []
     candidates = []
-    for label, margin in setting.margins.items():
-        member = setting.labels == label
+    for label, margin in samples.margins.items():
+        member = samples.labels == label
         upward = values[member].mean() >= values[~member].mean()
         turned = (values - values.mean()) / values.std() * (1 if upward else -1)
-        if _correlation_t(turned, margin, setting.labels) < SCREEN_T:
+        if _correlation_t(turned, margin, samples.labels) < SCREEN_T:
             continue
-        candidate = _judged(view, label, turned, margin, setting)
+        candidate = _judged(view, label, turned, margin, samples)
         if candidate is not None:
             candidates.append(candidate)
     return candidates
@@ -148,8 +148,8 @@ def family(view: str) -> str:
 
 
 def distinct(
-    candidates: Sequence[Candidate], labels: Ints, same: float = 0.5
-) -> tuple[list[Candidate], list[tuple[Candidate, Candidate]]]:
+    candidates: Sequence[ShortcutCandidate], labels: Ints, same: float = 0.5
+) -> tuple[list[ShortcutCandidate], list[tuple[ShortcutCandidate, ShortcutCandidate]]]:
     """The strongest of those that name the same samples, in descending strength.
 
     Parameters
@@ -163,12 +163,12 @@ def distinct(
 
     Returns
     -------
-    kept : list of Candidate
+    kept : list of ShortcutCandidate
     merged : list of (Candidate, Candidate)
         A weaker one and the stronger that stands for it.
     """
-    strongest: list[Candidate] = []
-    merged: list[tuple[Candidate, Candidate]] = []
+    strongest: list[ShortcutCandidate] = []
+    merged: list[tuple[ShortcutCandidate, ShortcutCandidate]] = []
     for item in sorted(candidates, key=lambda c: -c.strength):
         twin = next((k for k in strongest if agreement(k.carriers, item.carriers, labels) >= same), None)
         if twin is None:
@@ -207,28 +207,30 @@ def two_groups(scores: Floats, codes: Ints, seed: int = 0) -> Mixture:
     return max(fits, key=lambda mixture: _log_likelihood(mixture, scores, codes))
 
 
-def _judged(view: str, label: int, scores: Floats, margin: Floats, setting: Setting) -> Candidate | None:
-    classes, codes = np.unique(setting.labels, return_inverse=True)
-    mixture = two_groups(scores, codes, setting.seed)
+def _judged(
+    view: str, label: int, scores: Floats, margin: Floats, samples: SampleInfo
+) -> ShortcutCandidate | None:
+    classes, codes = np.unique(samples.labels, return_inverse=True)
+    mixture = two_groups(scores, codes, samples.seed)
     carriers = mixture.posterior(scores) > 0.5
-    member = setting.labels == label
+    member = samples.labels == label
     conflicting = np.count_nonzero(carriers != member)
     if min(conflicting, len(scores) - conflicting) < FEWEST_CONFLICTING or not 0 < carriers.mean() < 1:
         return None
-    gap, t = logit_gap(margin, carriers, setting.labels, setting.groups)
+    gap, t = logit_gap(margin, carriers, samples.labels, samples.groups)
     if t < SMALLEST_T:
         return None
-    return Candidate(
+    return ShortcutCandidate(
         view,
         label,
         scores,
         carriers,
         mixture.separation,
-        bimodality(scores, carriers, setting.labels),
+        bimodality(scores, carriers, samples.labels),
         gap,
         t,
         float(np.corrcoef(carriers, member)[0, 1]),
-        {int(c): float(carriers[setting.labels == c].mean()) for c in classes},
+        {int(c): float(carriers[samples.labels == c].mean()) for c in classes},
         likelihood_gain(mixture, scores, codes),
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shortcutscope.discover.candidates import SMALLEST_T, Candidate, Setting, logit_gap, two_groups
+from shortcutscope.discover.candidates import SMALLEST_T, SampleInfo, ShortcutCandidate, logit_gap, two_groups
 from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.probes.mixture import MIN_SEPARATION, confident
 
@@ -50,7 +50,9 @@ class HeldOut:
     failure: str = ""
 
 
-def confirm(candidates: Sequence[Candidate], early: npt.NDArray[Any], setting: Setting) -> list[HeldOut]:
+def confirm(
+    candidates: Sequence[ShortcutCandidate], early: npt.NDArray[Any], samples: SampleInfo
+) -> list[HeldOut]:
     """Read candidates off the early features of other patients' samples.
 
     Parameters
@@ -59,29 +61,29 @@ def confirm(candidates: Sequence[Candidate], early: npt.NDArray[Any], setting: S
         To be confirmed.
     early
         (N, F) early features.
-    setting
+    samples
         Labels, patients and margins.
     """
-    codes = np.unique(setting.labels, return_inverse=True)[1]
-    targets = [_sides(candidate.scores, codes, setting) for candidate in candidates]
+    codes = np.unique(samples.labels, return_inverse=True)[1]
+    targets = [_sides(candidate.scores, codes, samples) for candidate in candidates]
     failures = [_too_few(target) for target in targets]
     accepted = [target for target, failure in zip(targets, failures, strict=True) if not failure]
     if accepted:
         stacked = np.stack(accepted, axis=1)
-        columns = iter(cross_fitted_scores(early, stacked, setting.labels, setting.folds).T)
+        columns = iter(cross_fitted_scores(early, stacked, samples.labels, samples.folds).T)
     return [
         HeldOut(target, target == 1, target, f"even by its own scores {failure}")
         if failure
-        else _judged_again(candidate, next(columns), codes, setting)
+        else _judged_again(candidate, next(columns), codes, samples)
         for candidate, target, failure in zip(candidates, targets, failures, strict=True)
     ]
 
 
-def _judged_again(candidate: Candidate, scores: Floats, codes: Ints, setting: Setting) -> HeldOut:
-    mixture = two_groups(scores, codes, setting.seed)
+def _judged_again(candidate: ShortcutCandidate, scores: Floats, codes: Ints, samples: SampleInfo) -> HeldOut:
+    mixture = two_groups(scores, codes, samples.seed)
     posterior = mixture.posterior(scores)
     values, carriers = confident(posterior, CONFIDENCE), posterior > 0.5
-    _, t = logit_gap(setting.margins[candidate.label], carriers, setting.labels, setting.groups)
+    _, t = logit_gap(samples.margins[candidate.label], carriers, samples.labels, samples.groups)
     failure = _too_few(values)
     if mixture.separation < MIN_SEPARATION:
         failure = f"they are one group (separation {mixture.separation:.2f}, needed {MIN_SEPARATION:g})"
@@ -92,8 +94,8 @@ def _judged_again(candidate: Candidate, scores: Floats, codes: Ints, setting: Se
     )
 
 
-def _sides(scores: Floats, codes: Ints, setting: Setting) -> Floats:
-    return confident(two_groups(scores, codes, setting.seed).posterior(scores), CONFIDENCE)
+def _sides(scores: Floats, codes: Ints, samples: SampleInfo) -> Floats:
+    return confident(two_groups(scores, codes, samples.seed).posterior(scores), CONFIDENCE)
 
 
 def _too_few(values: Floats) -> str:

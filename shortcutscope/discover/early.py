@@ -14,7 +14,7 @@ from shortcutscope.types import Floats
 
 
 @dataclass(frozen=True, eq=False)
-class Early:
+class EarlyFeatures:
     """What can be seen of the samples before the network has mixed it with the label.
 
     Attributes
@@ -32,11 +32,11 @@ class Early:
     note: str = ""
 
 
-def early_features(scan: Scan, table: ImageTable, *, progress: bool, **reading: Any) -> Early:
+def early_features(scan: Scan, table: ImageTable, *, progress: bool, **reading: Any) -> EarlyFeatures:
     """Read the images once; `reading` are the batch size and the workers."""
     first = scan.features(scan.layers[0])
     reason = refusal(table.shape)
     if reason is not None:
-        return Early(first, 0, reason)
+        return EarlyFeatures(first, 0, reason)
     bank = image_bank(table, progress=progress, **reading).values
-    return Early(np.concatenate([bank, first], axis=1), bank.shape[1])
+    return EarlyFeatures(np.concatenate([bank, first], axis=1), bank.shape[1])

@@ -39,7 +39,7 @@ BLOCK = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Projection:
+class PrincipalProjection:
     """Onto principal components, in units of the first one's standard deviation.
 
     One unit for all components: the mixture's small constant on the variances means something only where
@@ -50,7 +50,7 @@ class Projection:
     unit: float
 
     @classmethod
-    def fitted(cls, vectors: npt.NDArray[Any], principal: int, seed: int) -> Projection:
+    def fitted(cls, vectors: npt.NDArray[Any], principal: int, seed: int) -> PrincipalProjection:
         """Fit on vectors (n, C); at most `principal` components, and one for every ten samples.
 
         Raises

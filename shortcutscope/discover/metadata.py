@@ -42,7 +42,7 @@ BLOCK = 250
 
 
 @dataclass(frozen=True, eq=False)
-class Screen:
+class MetadataScreen:
     """Result of a screen of metadata columns.
 
     Attributes
@@ -94,7 +94,7 @@ def screen_metadata(
     n_folds: int = 5,
     classify: bool = True,
     seed: int = 0,
-) -> Screen:
+) -> MetadataScreen:
     """Screen metadata columns for what goes with the label.
 
     A patient counts once per class it occurs in, with the mean of its numbers or its most frequent category
@@ -142,7 +142,7 @@ def screen_metadata(
     scores = (
         _metadata_only(frame, units, variables, n_folds, seed) if classify and variables else _no_scores()
     )
-    return Screen(table.reset_index(drop=True), scores, skipped)
+    return MetadataScreen(table.reset_index(drop=True), scores, skipped)
 
 
 _COLUMNS = ["column", "kind", "n", "levels", "mutual_information", "cramers_v", "auroc", "p", "q"]

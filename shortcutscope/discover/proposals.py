@@ -12,8 +12,8 @@ import numpy.typing as npt
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.candidates import (
     SMALLEST_T,
-    Candidate,
-    Setting,
+    SampleInfo,
+    ShortcutCandidate,
     agreement,
     distinct,
     family,
@@ -62,7 +62,7 @@ class Proposal:
     """
 
     name: str
-    candidate: Candidate
+    candidate: ShortcutCandidate
     views: tuple[str, ...]
     concept: Concept | None = None
     dropped: str = ""
@@ -181,25 +181,25 @@ def discover(
     """
     if scan.samples["sample_id"].tolist() != table.frame["sample_id"].tolist():
         raise InputError("the scan is not of this table: their sample ids differ; scan the table first")
-    setting = _setting(scan, seed)
-    reason = _too_small(setting)
+    samples = _setting(scan, seed)
+    reason = _too_small(samples)
     if reason:
         return Discovery([], [], (reason,), 0)
     early = early_features(scan, table, batch_size=batch_size, workers=workers, progress=progress)
     notes: list[str] = []
-    candidates: list[Candidate] = []
+    candidates: list[ShortcutCandidate] = []
     looked_at = 0
-    for view, scores in view_scores(ViewInput(scan, early, setting, notes, neurons, progress)):
-        looked_at += scores.shape[1] * len(setting.margins)
+    for view, scores in view_scores(ViewInput(scan, early, samples, notes, neurons, progress)):
+        looked_at += scores.shape[1] * len(samples.margins)
         for column in scores.T:
-            candidates += judge(view, column, setting)
-    strongest, merged = distinct(candidates, setting.labels)
+            candidates += judge(view, column, samples)
+    strongest, merged = distinct(candidates, samples.labels)
     proposals = _named(strongest, merged)
     doubted = [replace(p, dropped=_doubt(p.candidate)) for p in proposals]
     clear = [p for p in doubted if not p.dropped]
-    held_out = confirm([p.candidate for p in clear], early.values, setting)
+    held_out = confirm([p.candidate for p in clear], early.values, samples)
     ids = scan.samples["sample_id"].to_numpy()
-    tested = list(_with_concepts(clear, held_out, setting, ids, looked_at))
+    tested = list(_with_concepts(clear, held_out, samples, ids, looked_at))
     good = [p for p in tested if not p.dropped]
     names = {id(p.candidate): p.name for p in proposals}
     twins = [
@@ -211,10 +211,10 @@ def discover(
     return Discovery(good[:most], [*surplus, *others, *twins], tuple(notes), looked_at)
 
 
-def _too_small(setting: Setting) -> str:
+def _too_small(samples: SampleInfo) -> str:
     """Why nothing can be found in so few samples; empty where something can."""
-    n, patients = len(setting.labels), len(np.unique(setting.groups))
-    classes = len(np.unique(setting.labels))
+    n, patients = len(samples.labels), len(np.unique(samples.groups))
+    classes = len(np.unique(samples.labels))
     if n >= FEWEST_SAMPLES and patients >= FEWEST_PATIENTS and classes > 1:
         return ""
     return (
@@ -223,16 +223,18 @@ def _too_small(setting: Setting) -> str:
     )
 
 
-def _setting(scan: Scan, seed: int) -> Setting:
+def _setting(scan: Scan, seed: int) -> SampleInfo:
     labels = scan.samples["label"].to_numpy().astype(np.int64)
     classes = np.unique(labels)
     # Of two classes, what speaks for one speaks against the other.
     sides = classes[1:] if len(classes) == 2 else classes
     margins = {int(c): scan.margin(int(c)).astype(np.float64) for c in sides}
-    return Setting(labels, scan.samples["group"].to_numpy(), margins, seed)
+    return SampleInfo(labels, scan.samples["group"].to_numpy(), margins, seed)
 
 
-def _named(strongest: Sequence[Candidate], merged: Sequence[tuple[Candidate, Candidate]]) -> list[Proposal]:
+def _named(
+    strongest: Sequence[ShortcutCandidate], merged: Sequence[tuple[ShortcutCandidate, ShortcutCandidate]]
+) -> list[Proposal]:
     """Candidates with all the views that found their samples, by strength."""
     agreeing = [[c.view, *(weak.view for weak, strong in merged if strong is c)] for c in strongest]
     proposals = [Proposal("", c, tuple(dict.fromkeys(v))) for c, v in zip(strongest, agreeing, strict=True)]
@@ -240,7 +242,7 @@ def _named(strongest: Sequence[Candidate], merged: Sequence[tuple[Candidate, Can
     return [replace(p, name=f"discovered {k}") for k, p in enumerate(proposals, 1)]
 
 
-def _doubt(candidate: Candidate) -> str:
+def _doubt(candidate: ShortcutCandidate) -> str:
     """Why a candidate is no shortcut's score; empty where nothing speaks against it."""
     if candidate.phi <= 0:
         return "its carriers do not go with the class that they are taken for"
@@ -257,23 +259,23 @@ def _doubt(candidate: Candidate) -> str:
 def _with_concepts(
     proposals: Sequence[Proposal],
     held_out: Sequence[HeldOut],
-    setting: Setting,
+    samples: SampleInfo,
     ids: npt.NDArray[Any],
     looked_at: int,
 ) -> Iterable[Proposal]:
     """Each proposal with its concept, or with the reason why it makes none."""
     accepted: list[tuple[str, Floats]] = []
-    strata = setting.labels
+    strata = samples.labels
     for proposal, result in zip(proposals, held_out, strict=True):
         if result.failure:
             yield replace(proposal, dropped=result.failure)
             continue
-        alike = (n for n, s in accepted if agreement(s, result.scores, setting.labels) >= SAME_DIRECTION)
+        alike = (n for n, s in accepted if agreement(s, result.scores, samples.labels) >= SAME_DIRECTION)
         twin = next(alike, None)
         if twin is not None:
             yield replace(proposal, dropped=f"is the same direction as {twin}")
             continue
-        _, t = logit_gap(setting.margins[proposal.label], result.carriers, strata, setting.groups)
+        _, t = logit_gap(samples.margins[proposal.label], result.carriers, strata, samples.groups)
         if t < SMALLEST_T:
             names = ", ".join(name for name, _ in accepted)
             why = f"is explained by {names}: beside it, the logits do not differ (t {t:.1f})"

@@ -25,7 +25,7 @@ from shortcutscope.discover.gaussians import (
     FEWEST_PER_COMPONENT,
     FORMS,
     PRINCIPAL,
-    Projection,
+    PrincipalProjection,
     assess,
     best_mixture,
     member_moments,
@@ -99,7 +99,7 @@ class Prototypes:
     bic: pd.DataFrame
     n_fitted: int
     note: str
-    projection: Projection = field(repr=False)
+    projection: PrincipalProjection = field(repr=False)
     mixture: GaussianMixture = field(repr=False)
     vectors: npt.NDArray[Any] = field(repr=False)
 
@@ -285,7 +285,7 @@ def fit_prototypes(
     subset = np.arange(len(rows))
     if len(rows) > most_fitted:
         subset = np.sort(np.random.default_rng(seed).choice(subset, most_fitted, replace=False))
-    projection = Projection.fitted(vectors[rows[subset]], principal, seed)
+    projection = PrincipalProjection.fitted(vectors[rows[subset]], principal, seed)
     points = projection(vectors, rows)
     numbers = range(1, min(most_components, len(subset) // FEWEST_PER_COMPONENT) + 1)
     tried = numbers if components is None else [components]

@@ -21,8 +21,8 @@ from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug, write_atomically
 from shortcutscope.masks.area_prior import AreaPrior
-from shortcutscope.masks.drawing import Drawn
-from shortcutscope.masks.learning import Drawers, Method, early_layers, fit_drawers
+from shortcutscope.masks.drawing import MaskPrediction
+from shortcutscope.masks.learning import CrossFitPredictors, Method, early_layers, fit_predictors
 from shortcutscope.masks.manifest import JOURNAL, MANIFEST
 from shortcutscope.masks.mask_files import Kind, mask_file
 from shortcutscope.masks.maskset import MaskSet
@@ -137,7 +137,7 @@ def annotate(
         left = [row for row in wanted if not writer.done(ids[row])]
         if left:
             writer.begin()
-            fitted = fit_drawers(
+            fitted = fit_predictors(
                 model, scan, own, concept, **options, batch_size=batch_size, progress=progress
             ).with_prior(prior)
             values = concept.aligned_to(ids).values
@@ -170,17 +170,17 @@ def area_prior(out: str | Path, accepted: MaskSet | None = None) -> AreaPrior | 
 def _stream(
     model: nn.Module,
     table: ImageTable,
-    fitted: Drawers,
+    fitted: CrossFitPredictors,
     wanted: Sequence[int],
     left: frozenset[int],
     batch_size: int,
-) -> Iterator[tuple[int, Drawn]]:
+) -> Iterator[tuple[int, MaskPrediction]]:
     """Rows that are left and what was drawn of them, fold by fold, one batch in memory at a time.
 
     Batches are those of a run that was never interrupted: what a network computes of an image depends in its
     last bits on how many others are in the batch.
     """
-    for fold, drawer in enumerate(fitted.drawers):
+    for fold, predictor in enumerate(fitted.predictors):
         own = [row for row in wanted if fitted.folds[row] == fold]
         parts = [own[k : k + batch_size] for k in range(0, len(own), batch_size)]
         rows = [row for part in parts if not left.isdisjoint(part) for row in part]
@@ -188,11 +188,11 @@ def _stream(
             continue
         for x, _, places in batches(table.take(rows), batch_size):
             at = [rows[int(place)] for place in places]
-            drawn = drawer.draw(model, x, fitted.scores[at])
+            drawn = predictor.predict(model, x, fitted.scores[at])
             yield from ((row, one) for row, one in zip(at, drawn, strict=True) if row in left)
 
 
-def needs_review(drawn: Drawn, value: float) -> bool:
+def needs_review(drawn: MaskPrediction, value: float) -> bool:
     """Whether a person should look: the mask is in doubt, or contradicts what is known (1, 0 or NaN)."""
     contradicts = bool(np.isfinite(value)) and bool(drawn.mask.any()) != (value == 1)
     return contradicts or drawn.doubt is not None or drawn.confidence < UNSURE

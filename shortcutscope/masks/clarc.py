@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.lrp.conditional import Direction, conditional_relevance
 from shortcutscope.masks.contrast import separation
-from shortcutscope.masks.drawing import WHETHER, Drawn
+from shortcutscope.masks.drawing import WHETHER, MaskPrediction
 from shortcutscope.masks.evidence import over_positions
 from shortcutscope.masks.presence import Presence
 from shortcutscope.masks.thresholds import Threshold, threshold_of
@@ -33,7 +33,7 @@ KERNEL, SIGMA, SIDE = 7, 8.0, 224
 
 
 @dataclass(frozen=True, eq=False)
-class ClarcDrawer:
+class ClarcMaskPredictor:
     """Draws masks by the plain recipe.
 
     Attributes
@@ -62,7 +62,7 @@ class ClarcDrawer:
         labels: npt.NDArray[Any],
         score: Floats,
         threshold: Threshold = "otsu",
-    ) -> ClarcDrawer:
+    ) -> ClarcMaskPredictor:
         """From mean activations (N, C) of samples whose concept (N,) is known."""
         vector = pattern_cav(activation, concept, labels).signal
         return cls(layer, vector, Presence.fit({}, score, concept), threshold)
@@ -75,7 +75,7 @@ class ClarcDrawer:
         relevance_map = pictured(over_positions(relevance))[:, 0].clamp_min(0).cpu().numpy()
         return blurred(relevance_map, leads=is_signal(x))
 
-    def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
+    def predict(self, model: nn.Module, x: Tensor, score: Floats) -> list[MaskPrediction]:
         """Masks of a batch (N, C, *size); empty where the concept is absent."""
         present = self.presence.probability({}, score)
         predictions = []
@@ -87,7 +87,7 @@ class ClarcDrawer:
                 mask, sure = np.zeros_like(mask), 1 - float(probability)
                 doubt = WHETHER if probability >= self.presence.absent else None
             predictions.append(
-                Drawn(mask, heat / max(float(heat.max()), 1e-12), float(probability), sure, doubt)
+                MaskPrediction(mask, heat / max(float(heat.max()), 1e-12), float(probability), sure, doubt)
             )
         return predictions
 

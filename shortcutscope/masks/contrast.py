@@ -48,7 +48,7 @@ FLOOR = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Usual:
+class ImageStatistics:
     """What samples without the concept show at each pixel.
 
     Attributes
@@ -64,7 +64,7 @@ class Usual:
     leads: bool = False
 
     @classmethod
-    def fit(cls, without: Images, *, leads: bool = False) -> Usual:
+    def fit(cls, without: Images, *, leads: bool = False) -> ImageStatistics:
         """From images (N, C, *size), or signals (N, 1, leads, time)."""
         image_planes = planes(without, leads=leads)
         each = (image_planes.std(tuple(i for i in range(image_planes.ndim) if i != 1)) + 1e-6).reshape(
@@ -91,10 +91,10 @@ class Contrast:
     sign: str
     plane: int = 0
 
-    def of(self, images: Images, usual: Usual) -> Images:
+    def of(self, images: Images, statistics: ImageStatistics) -> Images:
         """Contrast (N, *size) of images (N, C, *size)."""
-        plane_values = planes(images, leads=usual.leads)[:, self.plane]
-        return self.signed(compared(plane_values, self.base, usual, self.plane))
+        plane_values = planes(images, leads=statistics.leads)[:, self.plane]
+        return self.signed(compared(plane_values, self.base, statistics, self.plane))
 
     def signed(self, values: Images) -> Images:
         """Values, large where the contrast is of its sign."""
@@ -118,12 +118,14 @@ def planes(images: Images, *, leads: bool = False) -> Images:
     return np.asarray(stack, np.float32)
 
 
-def compared(values: Images, base: str, usual: Usual, plane: int = 0) -> Images:
+def compared(values: Images, base: str, statistics: ImageStatistics, plane: int = 0) -> Images:
     """One plane (N, *size) against its surroundings or against what is usual there."""
     if base in WINDOWS:
-        return np.asarray(values - background(values, WINDOWS[base], leads=usual.leads), np.float32)
-    difference = np.asarray(values - usual.mean[plane], np.float32)
-    return difference if base == "difference" else np.asarray(difference / usual.spread[plane], np.float32)
+        return np.asarray(values - background(values, WINDOWS[base], leads=statistics.leads), np.float32)
+    difference = np.asarray(values - statistics.mean[plane], np.float32)
+    return (
+        difference if base == "difference" else np.asarray(difference / statistics.spread[plane], np.float32)
+    )
 
 
 def background(values: Images, window: float, *, leads: bool = False) -> Images:
@@ -172,7 +174,7 @@ def _levels(values: Images, codes: npt.NDArray[np.uint8]) -> Images:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ContrastChoice:
     """The contrast that explains carriers best.
 
     Attributes
@@ -197,9 +199,9 @@ def choose_contrast(
     carriers: Images,
     others: Images,
     evidence: Images,
-    usual: Usual,
+    statistics: ImageStatistics,
     threshold: Threshold = "otsu",
-) -> Choice:
+) -> ContrastChoice:
     """The contrast, and the width of the region, in which carriers exceed the others most.
 
     Parameters
@@ -210,17 +212,22 @@ def choose_contrast(
         Images without.
     evidence : (N, *size)
         Of the carriers; the region around it is also laid over one of the others.
-    usual
+    statistics
         Of images without.
     threshold
         By which masks will be cut out.
     """
     counts: dict[tuple[float, Contrast], tuple[int, int]] = {}
     clear: dict[tuple[float, Contrast], float] = {}
-    carrier_planes, other_planes = planes(carriers, leads=usual.leads), planes(others, leads=usual.leads)
+    carrier_planes, other_planes = (
+        planes(carriers, leads=statistics.leads),
+        planes(others, leads=statistics.leads),
+    )
     regions = {share: [region_of(values, share) for values in evidence] for share in REGIONS}
     for plane, base in product(range(carrier_planes.shape[1]), BASES):
-        with_it, without = (compared(v[:, plane], base, usual, plane) for v in (carrier_planes, other_planes))
+        with_it, without = (
+            compared(v[:, plane], base, statistics, plane) for v in (carrier_planes, other_planes)
+        )
         for share, where in regions.items():
             inside = [v[r] for v, r in zip(with_it, where, strict=True)]
             there = [without[k % len(without)][r] for k, r in enumerate(where)]
@@ -228,7 +235,7 @@ def choose_contrast(
                 contrast = Contrast(base, sign, plane)
                 pairs = [(contrast.signed(a), contrast.signed(b)) for a, b in zip(inside, there, strict=True)]
                 counts[share, contrast] = _exceeding(pairs, threshold)
-                if usual.leads:
+                if statistics.leads:
                     separations = [eta(a, a > threshold_of(a, threshold)) for a, _ in pairs]
                     clear[share, contrast] = float(np.mean(separations))
     # What the artifact covers is not known; the largest excess that any contrast finds is a lower bound.
@@ -241,14 +248,14 @@ def choose_contrast(
         key=lambda way: expected[way] * clear.get(way, 1.0) / (EITHER_GAIN if way[1].sign == "either" else 1),
     )
     share, contrast = best
-    values = contrast.of(carriers, usual)
+    values = contrast.of(carriers, statistics)
     masks = [cut(v, r, threshold) for v, r in zip(values, regions[share], strict=True)]
-    if usual.leads:  # their edges are sharp, and no lead is beside another
-        return Choice(contrast, share, expected[best])
+    if statistics.leads:  # their edges are sharp, and no lead is beside another
+        return ContrastChoice(contrast, share, expected[best])
     clearest = _clearest(values, regions[share], masks)
-    wide = compared(carrier_planes[clearest, contrast.plane], "wide", usual, contrast.plane)
+    wide = compared(carrier_planes[clearest, contrast.plane], "wide", statistics, contrast.plane)
     rim = soft_rim(wide, [masks[k] for k in clearest])
-    return Choice(contrast, share, expected[best], rim)
+    return ContrastChoice(contrast, share, expected[best], rim)
 
 
 def separation(contrast: Images, region: Mask, mask: Mask) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.masks.area_prior import AreaPrior, grown
-from shortcutscope.masks.contrast import Choice, Usual, choose_contrast, cut, separation
+from shortcutscope.masks.contrast import ContrastChoice, ImageStatistics, choose_contrast, cut, separation
 from shortcutscope.masks.evidence import Evidence, Vectors, resized
 from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.masks.presence import Presence
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 Maps = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-#: Images that pass through the network at once while a drawer is fitted.
+#: Images that pass through the network at once while a predictor is fitted.
 BATCH = 64
 #: What is said of samples that may carry the concept or not, and of masks whose place has no support.
 WHETHER, WHERE = "cannot tell whether it is there", "cannot tell where it is"
@@ -33,7 +33,7 @@ LEAST_SPREAD = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class MaskPrediction:
     """What was drawn of one image, in the frame of the model's input.
 
     Attributes
@@ -57,7 +57,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawer:
+class MaskPredictor:
     """What draws masks; fitted on samples of other patients than those whose masks it draws.
 
     Attributes
@@ -66,7 +66,7 @@ class Drawer:
         Maps of where the concept shows.
     weights
         Of each of them.
-    usual, choice
+    statistics, choice
         What is usual at each pixel, and the contrast that is looked at inside a region.
     threshold
         Of the contrast inside the region.
@@ -78,15 +78,15 @@ class Drawer:
         The same by the evidence at single positions alone: whether that is more than what samples without the
         concept show.
     units
-        What is ordinary of each measure, whoever carries the concept; drawers are compared in these units.
+        What is ordinary of each measure, whoever carries the concept; predictors are compared in these units.
     prior
         Areas of masks that a person accepted; they count more.
     """
 
     evidence: Evidence
     weights: dict[str, float]
-    usual: Usual
-    choice: Choice
+    statistics: ImageStatistics
+    choice: ContrastChoice
     threshold: Threshold
     areas: Areas
     presence: Presence | None = None
@@ -104,7 +104,7 @@ class Drawer:
         concept: Floats,
         labels: npt.NDArray[Any],
         threshold: Threshold = "otsu",
-    ) -> Drawer:
+    ) -> MaskPredictor:
         """From images (N, C, *size) whose concept (N,) is known; it draws once it is `calibrated`."""
         carriers, others = concept == 1, concept == 0
         evidence = vectors.located(model, images[others], layers)
@@ -121,23 +121,23 @@ class Drawer:
             {k: peaks[k] for k in names},
         )
         array = pictured(images).cpu().float().numpy()
-        usual = Usual.fit(array[others], leads=leads)
+        statistics = ImageStatistics.fit(array[others], leads=leads)
         fusion = _full_size(fused(maps, weights), array.shape[2:])
-        choice = choose_contrast(array[carriers], array[others], fusion[carriers], usual, threshold)
+        choice = choose_contrast(array[carriers], array[others], fusion[carriers], statistics, threshold)
         regions = [region_of(values, choice.share) for values in fusion]
-        contrast = choice.contrast.of(array, usual)
+        contrast = choice.contrast.of(array, statistics)
         outlines = [outline(v, r, threshold, leads=leads) for v, r in zip(contrast, regions, strict=True)]
         sizes = [
             int(contour.mask.sum()) for contour, carries in zip(outlines, carriers, strict=True) if carries
         ]
-        return cls(evidence, weights, usual, choice, threshold, Areas.fit(sizes))
+        return cls(evidence, weights, statistics, choice, threshold, Areas.fit(sizes))
 
     def features(self, model: nn.Module, images: Tensor) -> dict[str, npt.NDArray[Any]]:
         """What tells carriers among images (N, C, *size), by name, (N,) each, in `units`."""
         parts = [self._look(model, images[k : k + BATCH]).features for k in range(0, len(images), BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def with_units(self, features: Mapping[str, npt.NDArray[Any]]) -> Drawer:
+    def with_units(self, features: Mapping[str, npt.NDArray[Any]]) -> MaskPredictor:
         """The same in units of the ordinary sample among some that were :meth:`features`."""
         return replace(self, units={name: _ordinary(values) for name, values in features.items()})
 
@@ -147,34 +147,34 @@ class Drawer:
         score: Floats,
         concept: Floats,
         folds: npt.NDArray[Any],
-    ) -> Drawer:
+    ) -> MaskPredictor:
         """The same, knowing how high the evidence is of samples with and without the concept.
 
         Parameters
         ----------
         measured
-            See :meth:`features`; of samples (N,), by drawers that were not fitted on them.
+            See :meth:`features`; of samples (N,), by predictors that were not fitted on them.
         score, concept, folds
             As in `Presence.fit`.
         """
         presence = Presence.fit(features, score, concept, folds)
         return replace(self, presence=presence, place=Presence.fit(features, None, concept, folds))
 
-    def _look(self, model: nn.Module, x: Tensor) -> Look:
+    def _look(self, model: nn.Module, x: Tensor) -> MaskEvidence:
         leads = is_signal(x)
         maps = {name: smoothed(v, leads=leads) for name, v in self.evidence.maps(model, x).items()}
         images = pictured(x).cpu().float().numpy()
         fusion = _full_size(fused(maps, self.weights), images.shape[2:])
-        contrast = self.choice.contrast.of(images, self.usual)
+        contrast = self.choice.contrast.of(images, self.statistics)
         outlines = [
             outline(values, region_of(where, self.choice.share), self.threshold, leads=leads)
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
         features = {k: values / self.units.get(k, 1.0) for k, values in (peaks | _shown(outlines)).items()}
-        return Look(fusion, contrast, outlines, features)
+        return MaskEvidence(fusion, contrast, outlines, features)
 
-    def draw(self, model: nn.Module, x: Tensor, score: Floats) -> list[Drawn]:
+    def predict(self, model: nn.Module, x: Tensor, score: Floats) -> list[MaskPrediction]:
         """Masks of a batch (N, C, *size); empty where the concept is absent, or may be."""
         assert self.presence is not None, "calibrated() comes first"
         assert self.place is not None
@@ -192,7 +192,9 @@ class Drawer:
                 if placed[k] <= self.place.limit:
                     doubt, sure = WHERE, sure * float(placed[k])
             heat = heat_map(look.fusion[k], look.contrast[k], contour.region)
-            predictions.append(Drawn(mask, heat, float(probability), float(np.clip(sure, 0, 1)), doubt))
+            predictions.append(
+                MaskPrediction(mask, heat, float(probability), float(np.clip(sure, 0, 1)), doubt)
+            )
         return predictions
 
     def _inside(self, contrast: Maps, contour: Outline) -> tuple[Mask, float]:
@@ -207,8 +209,8 @@ class Drawer:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What a drawer sees in a batch.
+class MaskEvidence:
+    """What a predictor sees in a batch.
 
     Attributes
     ----------
@@ -216,7 +218,7 @@ class Look:
         (N, *size).
     outlines
         Of each image.
-    measured
+    features
         By name what tells carriers, (N,).
     """
 

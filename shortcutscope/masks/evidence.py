@@ -126,7 +126,7 @@ def responses(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Projection:
+class EvidenceProjection:
     """A direction in feature maps, and what samples without the concept show along it at each position.
 
     Attributes
@@ -142,7 +142,7 @@ class Projection:
     spread: Tensor
 
     @classmethod
-    def fit(cls, weights: Floats, without: Tensor) -> Projection:
+    def fit(cls, weights: Floats, without: Tensor) -> EvidenceProjection:
         """From the feature maps (N, F, *grid) of samples without the concept."""
         along = torch.as_tensor(weights, dtype=torch.float32)
         response = torch.einsum("nf...,f->n...", without.float(), along)
@@ -175,9 +175,9 @@ class Evidence:
         The rules of relevance; None for the network's default.
     """
 
-    inputs: Mapping[str, Projection]
+    inputs: Mapping[str, EvidenceProjection]
     layers: tuple[Layer, ...]
-    network: Mapping[str, Projection]
+    network: Mapping[str, EvidenceProjection]
     start: Direction | None
     last: Layer | None = None
     composite: Composite | None = None
@@ -318,9 +318,11 @@ class Vectors:
     def located(self, model: nn.Module, without: Tensor, layers: tuple[Layer, ...]) -> Evidence:
         """The evidence, once images without the concept (N, C, *spatial) show what is usual where."""
         filter_maps = filtered(without)
-        inputs = {name: Projection.fit(weights, filter_maps) for name, weights in self.inputs.items()}
+        inputs = {name: EvidenceProjection.fit(weights, filter_maps) for name, weights in self.inputs.items()}
         feature_maps = activations(model, without, layers) if layers else {}
-        network = {name: Projection.fit(self.network[name], values) for name, values in feature_maps.items()}
+        network = {
+            name: EvidenceProjection.fit(self.network[name], values) for name, values in feature_maps.items()
+        }
         start = None
         if self.start is not None:
             last = layers[-1].name

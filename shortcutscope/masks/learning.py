@@ -1,4 +1,4 @@
-"""Fitting what draws masks: one drawer for each fold of patients, taught by the others."""
+"""Fitting what draws masks: one predictor for each fold of patients, taught by the others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.masks.area_prior import AreaPrior
-from shortcutscope.masks.clarc import ClarcDrawer
-from shortcutscope.masks.drawing import Drawer
+from shortcutscope.masks.clarc import ClarcMaskPredictor
+from shortcutscope.masks.drawing import MaskPredictor
 from shortcutscope.masks.evidence import Vectors, filtered
 from shortcutscope.masks.presence import require_told
 from shortcutscope.masks.thresholds import Threshold
@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 Method = Literal["fusion", "clarc"]
 
-#: Samples that vectors are fitted on, and that a drawer looks at pixel by pixel.
+#: Samples that vectors are fitted on, and that a predictor looks at pixel by pixel.
 FIT_SAMPLES, PIXEL_SAMPLES = 2000, 240
 #: Most pixels of all of these, and the fewest samples, whatever their size: volumes are large.
 PIXELS, LEAST_SAMPLES = 240 * 512**2, 40
@@ -41,12 +41,12 @@ DEPTHS = (0.25, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
-class Drawers:
-    """A drawer for each fold of patients, fitted on the others.
+class CrossFitPredictors:
+    """A predictor for each fold of patients, fitted on the others.
 
     Attributes
     ----------
-    drawers
+    predictors
         One a fold.
     folds
         (N,) fold of each sample of the scan.
@@ -56,18 +56,20 @@ class Drawers:
         The early layers.
     """
 
-    drawers: tuple[Drawer | ClarcDrawer, ...]
+    predictors: tuple[MaskPredictor | ClarcMaskPredictor, ...]
     folds: Ints
     scores: Floats
     layers: tuple[Layer, ...]
 
-    def with_prior(self, prior: AreaPrior | None) -> Drawers:
+    def with_prior(self, prior: AreaPrior | None) -> CrossFitPredictors:
         """The same with areas that masks ought to have; the plain recipe knows none."""
-        drawers = tuple(replace(one, prior=prior) if isinstance(one, Drawer) else one for one in self.drawers)
-        return replace(self, drawers=drawers)
+        predictors = tuple(
+            replace(one, prior=prior) if isinstance(one, MaskPredictor) else one for one in self.predictors
+        )
+        return replace(self, predictors=predictors)
 
 
-def fit_drawers(
+def fit_predictors(
     model: nn.Module,
     scan: Scan,
     table: ImageTable,
@@ -80,7 +82,7 @@ def fit_drawers(
     batch_size: int = 64,
     progress: bool = True,
     relevance: bool = True,
-) -> Drawers:
+) -> CrossFitPredictors:
     """Fit what draws masks.
 
     Parameters
@@ -115,15 +117,17 @@ def fit_drawers(
     if method == "clarc":
         means = scan.activation(layers[-1], "mean")
         plain = [
-            ClarcDrawer.fit(layers[-1], means[rows], values[rows], labels[rows], scores[rows], threshold)
+            ClarcMaskPredictor.fit(
+                layers[-1], means[rows], values[rows], labels[rows], scores[rows], threshold
+            )
             for rows in fold_rows
         ]
         labelled = np.isfinite(values)
         require_told(scores[labelled], values[labelled], concept.name)
-        return Drawers(tuple(plain), folds, scores, layers)
+        return CrossFitPredictors(tuple(plain), folds, scores, layers)
     pooled = _pooled(table, fit_rows, batch_size)
     peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
-    drawers = []
+    predictors = []
     for rows in tqdm(fold_rows, desc="learning", disable=not progress):
         members = np.isin(fit_rows, rows)
         vectors = Vectors.fit(
@@ -137,25 +141,25 @@ def fit_drawers(
         looked_at = balanced(values, labels, rows, count, generator)
         images = torch.stack([table[int(row)][0] for row in looked_at])
         carries, classes = values[looked_at], labels[looked_at]
-        drawers.append(Drawer.fit(model, vectors, layers, images, carries, classes, threshold))
-    predictors = Drawers(tuple(drawers), folds, scores, layers)
-    return calibrated(predictors, model, table, values, labels, generator, concept.name)
+        predictors.append(MaskPredictor.fit(model, vectors, layers, images, carries, classes, threshold))
+    cross_fit = CrossFitPredictors(tuple(predictors), folds, scores, layers)
+    return calibrated(cross_fit, model, table, values, labels, generator, concept.name)
 
 
 def calibrated(
-    predictors: Drawers,
+    cross_fit: CrossFitPredictors,
     model: nn.Module,
     table: ImageTable,
     values: Floats,
     labels: npt.NDArray[Any],
     generator: np.random.Generator,
     name: str,
-) -> Drawers:
-    """Tell each drawer how high the evidence is of samples that no drawer was fitted on.
+) -> CrossFitPredictors:
+    """Tell each predictor how high the evidence is of samples that no predictor was fitted on.
 
-    Every drawer measures samples of its own fold, and learns from what the others measured of theirs: the
+    Every predictor measures samples of its own fold, and learns from what the others measured of theirs: the
     limit above which something is drawn is a quantile of samples that are known to be without the concept,
-    as a drawer sees them that does not know them.
+    as a predictor sees them that does not know them.
 
     Raises
     ------
@@ -164,34 +168,34 @@ def calibrated(
     """
     count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
     rows, parts, measuring = [], [], []
-    for fold, drawer in enumerate(predictors.drawers):
-        assert isinstance(drawer, Drawer)
-        fold_rows = balanced(values, labels, np.flatnonzero(predictors.folds == fold), count, generator)
+    for fold, predictor in enumerate(cross_fit.predictors):
+        assert isinstance(predictor, MaskPredictor)
+        fold_rows = balanced(values, labels, np.flatnonzero(cross_fit.folds == fold), count, generator)
         rows.append(fold_rows)
-        fold_features = drawer.features(model, torch.stack([table[int(row)][0] for row in fold_rows]))
-        # Drawers have filters, layers and contrasts of their own; without units nothing could be compared.
-        measuring.append(drawer.with_units(fold_features))
+        fold_features = predictor.features(model, torch.stack([table[int(row)][0] for row in fold_rows]))
+        # Predictors have filters, layers and contrasts of their own; without units nothing could be compared.
+        measuring.append(predictor.with_units(fold_features))
         parts.append({key: feature / measuring[-1].units[key] for key, feature in fold_features.items()})
-    # A map that one of the drawers left out says nothing that all of them can be compared by.
+    # A map that one of the predictors left out says nothing that all of them can be compared by.
     names = [key for key in parts[0] if all(key in part for part in parts)]
     features = {key: np.concatenate([part[key] for part in parts]) for key in names}
     at = np.concatenate(rows)
-    folds, concept, scores = predictors.folds[at], values[at], predictors.scores[at]
-    drawers, probabilities = [], np.full(len(at), np.nan)
-    for fold, drawer in enumerate(measuring):
+    folds, concept, scores = cross_fit.folds[at], values[at], cross_fit.scores[at]
+    predictors, probabilities = [], np.full(len(at), np.nan)
+    for fold, predictor in enumerate(measuring):
         rest = folds != fold
-        taught = drawer.calibrated(
+        calibrated_predictor = predictor.calibrated(
             {key: feature[rest] for key, feature in features.items()},
             scores[rest],
             concept[rest],
             folds[rest],
         )
-        assert taught.presence is not None
+        assert calibrated_predictor.presence is not None
         test = {key: feature[~rest] for key, feature in features.items()}
-        probabilities[~rest] = taught.presence.probability(test, scores[~rest])
-        drawers.append(taught)
+        probabilities[~rest] = calibrated_predictor.presence.probability(test, scores[~rest])
+        predictors.append(calibrated_predictor)
     require_told(probabilities, concept, name)
-    return replace(predictors, drawers=tuple(drawers))
+    return replace(cross_fit, predictors=tuple(predictors))
 
 
 def voxels_allow(count: int, size: tuple[int, ...]) -> int:

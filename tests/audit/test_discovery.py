@@ -7,7 +7,7 @@ from shortcutscope.audit.audited_data import audited_data, resolve_concepts
 from shortcutscope.audit.discovery import MOST_COLUMNS, discovered_concepts, screened_columns
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.candidates import Candidate
+from shortcutscope.discover.candidates import ShortcutCandidate
 from shortcutscope.discover.proposals import Discovery, Proposal
 from shortcutscope.files import read_json
 from shortcutscope.planting.thin import thin_resnet18
@@ -27,7 +27,9 @@ def scanned(noise_images, tmp_path_factory):
 def proposed(table, name, values):
     ids = table.frame["sample_id"].to_numpy()
     scores = np.nan_to_num(values)
-    candidate = Candidate("filters: x", 1, scores, scores > 0, 4, 0.8, 1, 9, 0.8, {0: 0.1, 1: 0.9}, 0.4)
+    candidate = ShortcutCandidate(
+        "filters: x", 1, scores, scores > 0, 4, 0.8, 1, 9, 0.8, {0: 0.1, 1: 0.9}, 0.4
+    )
     concept = Concept(name, values, "discovered", ids, "found by filters: x", selected_from=99)
     return Proposal(name, candidate, ("filters: x",), concept)
 

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.artifacts import get_artifact
@@ -42,10 +42,10 @@ def tables() -> dict[str, ImageTable]:
 
 
 @pytest.fixture
-def materials(tables: dict[str, ImageTable]) -> Materials:
+def problem(tables: dict[str, ImageTable]) -> DebiasProblem:
     """With everything a recipe may need, and two steps to spend."""
     train, clean = tables["train"], tables["clean"]
-    return Materials(
+    return DebiasProblem(
         model=_small_network(7).eval(),
         train=train,
         clean=clean,

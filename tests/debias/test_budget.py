@@ -14,16 +14,16 @@ from shortcutscope.debias.baselines.two_stage import jtt
 from shortcutscope.debias.budget import budget
 
 
-def test_the_steps_are_those_of_the_biased_table_whatever_is_trained_on(materials) -> None:
-    given = replace(materials, training=materials.training.but(steps=None, epochs=4))
+def test_the_steps_are_those_of_the_biased_table_whatever_is_trained_on(problem) -> None:
+    given = replace(problem, training=problem.training.but(steps=None, epochs=4))
     assert budget(given).steps == 4 * (96 // 16)
     assert budget(given, 0.5).steps == 12
 
 
 @pytest.mark.parametrize("recipe", [adversarial, dedier, group_dro, jtt, lff, lisa, mixup])
-def test_what_was_interrupted_goes_on_to_the_same_network(recipe, materials, tmp_path, monkeypatch) -> None:
-    training = materials.training.but(steps=6, checkpoint_every=1)
-    given = replace(materials, training=training)
+def test_what_was_interrupted_goes_on_to_the_same_network(recipe, problem, tmp_path, monkeypatch) -> None:
+    training = problem.training.but(steps=6, checkpoint_every=1)
+    given = replace(problem, training=training)
     whole = recipe(given).model.state_dict()
     step, taken = torch.optim.AdamW.step, []
 

@@ -10,7 +10,7 @@ import pytest
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.distillation import recipe
 from shortcutscope.debias.gate import require_testable
-from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
 
@@ -31,11 +31,11 @@ def test_samples_that_all_agree_with_the_label_cannot_judge(tables: dict[str, Im
 
 
 def test_nothing_is_trained_before_they_are_refused(
-    tables: dict[str, ImageTable], materials: Materials, monkeypatch: pytest.MonkeyPatch
+    tables: dict[str, ImageTable], problem: DebiasProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held_out = tables["held_out"]
     few = held_out.take(np.arange(6))
-    given = replace(materials, judged_on=few, concept=concept_of(held_out))
+    given = replace(problem, judged_on=few, concept=concept_of(held_out))
     monkeypatch.setattr(recipe, "_trained", lambda *args: pytest.fail("a teacher was trained"))
     with pytest.raises(InputError, match="too few"):
         recipe.distil(given)

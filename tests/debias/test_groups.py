@@ -21,8 +21,8 @@ NAN = float("nan")
 
 
 @pytest.fixture
-def labels(materials) -> np.ndarray:
-    return materials.train.frame["label"].to_numpy()
+def labels(problem) -> np.ndarray:
+    return problem.train.frame["label"].to_numpy()
 
 
 def test_a_group_is_a_label_and_the_concept_and_unknown_is_none() -> None:
@@ -84,29 +84,29 @@ def test_an_empty_group_is_named_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("recipe", [reweighing, group_balanced, group_balanced_ce])
-def test_recipes_refuse_before_training(recipe, materials, labels, monkeypatch) -> None:
+def test_recipes_refuse_before_training(recipe, problem, labels, monkeypatch) -> None:
     monkeypatch.setattr(budget, "fit", pytest.fail)
     with pytest.raises(InputError, match="carries is None"):
-        recipe(replace(materials, carries=None))
+        recipe(replace(problem, carries=None))
     with pytest.raises(InputError, match="no training sample is of the group"):
-        recipe(replace(materials, carries=labels.astype(float)))
+        recipe(replace(problem, carries=labels.astype(float)))
 
 
 @pytest.mark.parametrize("recipe", [reweighing, group_balanced, group_balanced_ce])
-def test_recipes_train_within_the_budget_and_leave_the_biased_network_alone(recipe, materials) -> None:
-    carries = materials.carries.copy()
+def test_recipes_train_within_the_budget_and_leave_the_biased_network_alone(recipe, problem) -> None:
+    carries = problem.carries.copy()
     carries[:3] = NAN
-    before = {name: value.clone() for name, value in materials.model.state_dict().items()}
-    outcome = recipe(replace(materials, carries=carries))
+    before = {name: value.clone() for name, value in problem.model.state_dict().items()}
+    outcome = recipe(replace(problem, carries=carries))
     assert outcome.steps == 2
     assert "3 of 96" in outcome.notes[0]
     assert sum(outcome.details["groups"].values()) == 93
     assert not outcome.model.training
-    assert all(torch.equal(before[name], value) for name, value in materials.model.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in problem.model.state_dict().items())
 
 
-def test_group_balanced_draws_groups_alike(materials) -> None:
-    groups = training_groups(materials, "test")
+def test_group_balanced_draws_groups_alike(problem) -> None:
+    groups = training_groups(problem, "test")
     rows = torch.multinomial(
         balanced_weights(groups), 8000, replacement=True, generator=torch.Generator().manual_seed(0)
     )

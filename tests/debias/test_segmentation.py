@@ -8,11 +8,11 @@ import torch
 from torchvision.transforms import v2
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.objective import Batch
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.segmentation import (
     PixelCrossEntropy,
-    Taught,
+    PixelTargets,
     boxes,
     finding_mask,
     spatial_specificity,
@@ -36,7 +36,7 @@ def squares(n: int = 48) -> ImageTable:
     return ImageTable.from_arrays(images, labels, masks=masks)
 
 
-def taught_by(table: ImageTable, steps: int, model: Materials) -> Materials:
+def taught_by(table: ImageTable, steps: int, model: DebiasProblem) -> DebiasProblem:
     training = Training(steps=steps, batch_size=16, precision="fp32", lr=1e-2, augmentation="shifts")
     return replace(model, train=table, carries=None, masks=None, training=training)
 
@@ -49,12 +49,12 @@ def margins(outcome_model: torch.nn.Module, table: ImageTable) -> np.ndarray:
 
 
 @pytest.mark.parametrize("supervision", ["binary", "box", "segmentation"])
-def test_all_supervisions_learn_the_finding(materials: Materials, supervision: str) -> None:
+def test_all_supervisions_learn_the_finding(problem: DebiasProblem, supervision: str) -> None:
     table = squares()
-    given = taught_by(table, 25, materials)
-    before = model_state(materials.model)
+    given = taught_by(table, 25, problem)
+    before = model_state(problem.model)
     outcome = spatial_specificity(given, supervision=supervision)  # type: ignore[arg-type]
-    assert model_state(materials.model) == before
+    assert model_state(problem.model) == before
     assert outcome.steps == 25
     assert not outcome.model.training
     y = table.frame["label"].to_numpy()
@@ -64,9 +64,9 @@ def test_all_supervisions_learn_the_finding(materials: Materials, supervision: s
     assert outcome.details["supervision"] == supervision
 
 
-def test_a_trained_network_shows_where(materials: Materials) -> None:
+def test_a_trained_network_shows_where(problem: DebiasProblem) -> None:
     table = squares()
-    model = spatial_specificity(taught_by(table, 40, materials)).model
+    model = spatial_specificity(taught_by(table, 40, problem)).model
     assert isinstance(model, Segmenter)
     x = torch.stack([table[i][0] for i in range(1, 21, 2)])
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_a_trained_network_shows_where(materials: Materials) -> None:
     assert float(maps[masks].mean()) > 5 * float(maps[~masks].mean())
 
 
-def test_targets_are_masks_boxes_of_their_parts_or_the_label(materials: Materials) -> None:
+def test_targets_are_masks_boxes_of_their_parts_or_the_label(problem: DebiasProblem) -> None:
     mask = torch.zeros(6, 7, dtype=torch.bool)
     mask[0, 0] = mask[1, 1] = mask[2, 0] = True
     mask[4, 5] = True
@@ -83,8 +83,8 @@ def test_targets_are_masks_boxes_of_their_parts_or_the_label(materials: Material
     assert bool(filled[:3, :2].all())
     assert int(filled.sum()) == 7
     table = squares(8)
-    assert torch.equal(Taught.of(table, "segmentation").targets[3], table.mask(3))  # type: ignore[arg-type]
-    binary = Taught.of(table, "binary")
+    assert torch.equal(PixelTargets.of(table, "segmentation").targets[3], table.mask(3))  # type: ignore[arg-type]
+    binary = PixelTargets.of(table, "binary")
     assert torch.equal(binary.targets.flatten(1).all(1), torch.from_numpy(binary.positive))
     assert not binary.targets[0].any()
 
@@ -98,30 +98,30 @@ def test_masks_follow_the_transform() -> None:
     assert torch.equal(found, expected)
 
 
-def test_the_loss_is_the_mean_over_known_pixels(materials: Materials) -> None:
+def test_the_loss_is_the_mean_over_known_pixels(problem: DebiasProblem) -> None:
     table = squares(6)
     x = torch.stack([table[i][0] for i in range(6)])
-    model = Segmenter.around(materials.network(), x).eval()
-    taught = Taught.of(table, "segmentation", masks=lambda i: table.mask(i) if i != 3 else None)
-    assert taught.known.tolist() == [True, True, True, False, True, True]
+    model = Segmenter.around(problem.network(), x).eval()
+    targets = PixelTargets.of(table, "segmentation", masks=lambda i: table.mask(i) if i != 3 else None)
+    assert targets.has_target.tolist() == [True, True, True, False, True, True]
     batch = Batch(x, torch.arange(6) % 2, torch.arange(6))
-    loss = PixelCrossEntropy(taught.targets, taught.known)(model, batch)["pixel ce"]
+    loss = PixelCrossEntropy(targets.targets, targets.has_target)(model, batch)["pixel ce"]
     rows = [0, 1, 2, 4, 5]
     scores = enlarged(model.maps(x[rows]), (16, 16))
-    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(scores, taught.targets[rows].long()))
-    balanced = PixelCrossEntropy(taught.targets, taught.known, balance=True)(model, batch)["pixel ce"]
-    each = torch.nn.functional.cross_entropy(scores, taught.targets[rows].long(), reduction="none")
-    halves = (each[taught.targets[rows]].mean() + each[~taught.targets[rows]].mean()) / 2
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(scores, targets.targets[rows].long()))
+    balanced = PixelCrossEntropy(targets.targets, targets.has_target, balance=True)(model, batch)["pixel ce"]
+    each = torch.nn.functional.cross_entropy(scores, targets.targets[rows].long(), reduction="none")
+    halves = (each[targets.targets[rows]].mean() + each[~targets.targets[rows]].mean()) / 2
     torch.testing.assert_close(balanced, halves)
 
 
-def test_samples_without_a_mask_are_left_out_or_taught_what_the_network_sees(materials: Materials) -> None:
+def test_samples_without_a_mask_are_left_out_or_taught_what_the_network_sees(problem: DebiasProblem) -> None:
     table = squares()
 
     def few(row: int) -> torch.Tensor | None:
         return table.mask(row) if row < 12 else None
 
-    given = taught_by(table, 24, materials)
+    given = taught_by(table, 24, problem)
     left = spatial_specificity(given, masks=few)
     pseudo = spatial_specificity(given, masks=few, unmasked="pseudo")
     assert (left.details["masked"], pseudo.details["masked"]) == (6, 24)
@@ -130,20 +130,20 @@ def test_samples_without_a_mask_are_left_out_or_taught_what_the_network_sees(mat
     assert any("12 of 24 steps" in note for note in pseudo.notes)
 
 
-def test_masked_samples_are_drawn_as_often_as_those_without_the_finding(materials: Materials) -> None:
+def test_masked_samples_are_drawn_as_often_as_those_without_the_finding(problem: DebiasProblem) -> None:
     table = squares()
-    assert Taught.of(table, "segmentation").draws() is None
-    few = Taught.of(table, "segmentation", masks=lambda row: table.mask(row) if row < 12 else None)
+    assert PixelTargets.of(table, "segmentation").draws() is None
+    few = PixelTargets.of(table, "segmentation", masks=lambda row: table.mask(row) if row < 12 else None)
     draws = few.draws()
     assert draws is not None
     assert float(draws[few.positive].sum()) == pytest.approx(float(draws[~few.positive].sum()))
-    assert (draws == 0).numpy().tolist() == (~few.known).tolist()
+    assert (draws == 0).numpy().tolist() == (~few.has_target).tolist()
     assert torch.equal(PixelCrossEntropy.of(few).draws(), draws)
 
 
-def test_what_it_lacks_is_said_before_anything_is_trained(materials: Materials) -> None:
+def test_what_it_lacks_is_said_before_anything_is_trained(problem: DebiasProblem) -> None:
     table = squares(8)
-    given = taught_by(table, 2, materials)
+    given = taught_by(table, 2, problem)
     with pytest.raises(InputError, match="none of the 4 training samples of class 1"):
         spatial_specificity(given, masks=lambda row: None)
     with pytest.raises(InputError, match=r"has shape \(5, 5\)"):

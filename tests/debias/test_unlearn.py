@@ -13,7 +13,7 @@ import torch
 import shortcutscope as ss
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.projection import Projected
-from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.student import Student
@@ -127,7 +127,7 @@ def test_no_patient_is_on_both_sides(small_network) -> None:
     [(name, need) for name, recipe in RECIPES.items() for need in sorted(recipe.needs - {"conflicting"})],
 )
 def test_what_a_recipe_needs_is_asked_for_before_any_work(tables, small_network, recipe, need) -> None:
-    bare = Materials(model=small_network(0), train=tables["train"].replaced(masks=None), progress=False)
+    bare = DebiasProblem(model=small_network(0), train=tables["train"].replaced(masks=None), progress=False)
     with pytest.raises(InputError, match=f"recipe '{recipe}' needs") as refused:
         require(RECIPES[recipe], bare)
     assert NEEDS[need] in str(refused.value)
@@ -223,7 +223,7 @@ def test_m19_no_recipe_throws_the_model_away_without_a_word(tables, small_networ
         if not recipe.trains or name in ("dfr", "segmentation"):
             continue
         seen: list[str] = []
-        given = Materials(
+        given = DebiasProblem(
             model=small_network(7).eval(), train=tables["train"], clean=tables["clean"],
             carries=tables["train"].frame["tag"].to_numpy(float),
             clean_carries=tables["clean"].frame["tag"].to_numpy(float),
@@ -324,32 +324,32 @@ def test_m13_a_network_with_the_old_weight_norm_is_debiased(tables) -> None:
         ss.debias(model, tables["train"], recipe="erm", start="fresh", training=QUICK, progress=False)
 
 
-def advice(materials: Materials, finding: Finding | None = None) -> str:
-    return recommend(materials, finding).recipe
+def advice(problem: DebiasProblem, finding: Finding | None = None) -> str:
+    return recommend(problem, finding).recipe
 
 
-def test_the_recommendation_follows_what_is_at_hand(materials, finding) -> None:
+def test_the_recommendation_follows_what_is_at_hand(problem, finding) -> None:
     from dataclasses import replace
 
-    labels = materials.train.frame["label"].to_numpy().astype(float)
-    assert advice(materials, finding) == "balanced-finetune"
-    assert advice(replace(materials, carries=None), finding) == "clean-distillation"
-    full = recommend(replace(materials, carries=labels), finding)
+    labels = problem.train.frame["label"].to_numpy().astype(float)
+    assert advice(problem, finding) == "balanced-finetune"
+    assert advice(replace(problem, carries=None), finding) == "clean-distillation"
+    full = recommend(replace(problem, carries=labels), finding)
     assert full.recipe == "clean-distillation"
     assert "goes against" in full.why
     assert "group-dro" in full.undefined
-    assert advice(replace(materials, clean=None), finding) == "group-balanced"
-    with_masks = replace(materials, clean=None, carries=None, masks=lambda row: None)
+    assert advice(replace(problem, clean=None), finding) == "group-balanced"
+    with_masks = replace(problem, clean=None, carries=None, masks=lambda row: None)
     assert advice(with_masks, finding) == "artifact-augmentation"
     with pytest.raises(InputError, match="nothing can be recommended"):
-        advice(replace(materials, clean=None, carries=None))
+        advice(replace(problem, clean=None, carries=None))
     unused = replace(finding, verdict="encoded, not used", reason="effect .03")
     with pytest.raises(InputError, match="no shortcut"):
-        advice(materials, unused)
+        advice(problem, unused)
 
 
-def test_a_recommended_recipe_can_be_run(materials) -> None:
-    for given in (materials, materials.with_out(None)):
+def test_a_recommended_recipe_can_be_run(problem) -> None:
+    for given in (problem, problem.with_out(None)):
         chosen = recommend(given)
         assert not lacking(RECIPES[chosen.recipe], given)
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortcutscope.discover.candidates import (
-    Setting,
+    SampleInfo,
     agreement,
     bimodality,
     distinct,
@@ -15,16 +15,16 @@ from shortcutscope.discover.candidates import (
 )
 
 
-def setting(labels, margin, groups=None):
+def samples(labels, margin, groups=None):
     ids = np.arange(len(labels)) if groups is None else groups
-    return Setting(labels.astype(np.int64), ids, {1: margin.astype(float)})
+    return SampleInfo(labels.astype(np.int64), ids, {1: margin.astype(float)})
 
 
 def test_a_used_and_associated_two_group_score_is_a_candidate_whatever_its_sign(two_group_scores):
     scores, carriers, labels = two_group_scores()
     margin = 3 * carriers + labels + np.random.default_rng(1).standard_normal(len(labels))
     for sign in (1, -1):
-        (found,) = judge("filters: x", sign * scores, setting(labels, margin))
+        (found,) = judge("filters: x", sign * scores, samples(labels, margin))
         assert (found.carriers == carriers).mean() > 0.97
         assert found.separation > 3
         assert found.gap > 1
@@ -38,17 +38,17 @@ def test_a_feature_of_the_task_is_far_weaker_though_it_is_used_and_associated(tw
     scores, carriers, labels = two_group_scores()
     generator = np.random.default_rng(1)
     margin = 3 * carriers + labels + generator.standard_normal(len(labels))
-    (shortcut,) = judge("filters: x", scores, setting(labels, margin))
+    (shortcut,) = judge("filters: x", scores, samples(labels, margin))
     core = 3 * labels + generator.standard_normal(len(labels))
-    of_task = judge("filters: y", core, setting(labels, 2 * core))
+    of_task = judge("filters: y", core, samples(labels, 2 * core))
     assert sum(c.strength for c in of_task) < shortcut.strength / 10
 
 
 def test_unused_scores_are_no_candidates(two_group_scores):
     scores, _, labels = two_group_scores()
     margin = labels + np.random.default_rng(1).standard_normal(len(labels))
-    assert judge("filters: x", scores, setting(labels, margin)) == []
-    assert judge("filters: x", np.ones(len(labels)), setting(labels, margin)) == []
+    assert judge("filters: x", scores, samples(labels, margin)) == []
+    assert judge("filters: x", np.ones(len(labels)), samples(labels, margin)) == []
 
 
 def test_two_groups_gain_over_classes_only_where_they_are_more_than_the_classes(two_group_scores):
@@ -92,7 +92,7 @@ def test_distinct_keeps_the_strongest_and_says_what_it_stands_for(two_group_scor
     generator = np.random.default_rng(2)
     margin = 3 * carriers + generator.standard_normal(len(labels))
     noisy = scores + 0.3 * generator.standard_normal(len(labels))
-    found = [c for s in (noisy, scores) for c in judge("filters: x", s, setting(labels, margin))]
+    found = [c for s in (noisy, scores) for c in judge("filters: x", s, samples(labels, margin))]
     kept, merged = distinct(found, labels)
     assert len(kept) == 1
     assert kept[0].strength == max(c.strength for c in found)

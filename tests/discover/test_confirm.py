@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shortcutscope.discover.candidates import Setting, judge
+from shortcutscope.discover.candidates import SampleInfo, judge
 from shortcutscope.discover.confirm import confirm
 
 
@@ -11,16 +11,16 @@ def told(two_group_scores):
     scores, carriers, labels = two_group_scores(n=200)
     generator = np.random.default_rng(2)
     margin = 3.0 * carriers + labels + generator.standard_normal(len(labels))
-    setting = Setting(labels.astype(np.int64), np.arange(len(labels)), {1: margin})
+    samples = SampleInfo(labels.astype(np.int64), np.arange(len(labels)), {1: margin})
     early = generator.standard_normal((len(labels), 6))
     early[:, 2] += 6 * carriers
-    (candidate,) = judge("filters: x", scores, setting)
-    return candidate, early, setting, carriers
+    (candidate,) = judge("filters: x", scores, samples)
+    return candidate, early, samples, carriers
 
 
 def test_carriers_are_read_from_other_patients(told):
-    candidate, early, setting, carriers = told
-    (held_out,) = confirm([candidate], early, setting)
+    candidate, early, samples, carriers = told
+    (held_out,) = confirm([candidate], early, samples)
     known = ~np.isnan(held_out.values)
     assert held_out.failure == ""
     assert known.mean() > 0.9
@@ -28,26 +28,26 @@ def test_carriers_are_read_from_other_patients(told):
 
 
 def test_a_samples_own_score_does_not_decide_its_value(told):
-    candidate, early, setting, carriers = told
-    before = confirm([candidate], early, setting)[0].values
+    candidate, early, samples, carriers = told
+    before = confirm([candidate], early, samples)[0].values
     one = int(np.flatnonzero(carriers & (before == 1))[0])
     candidate.scores[one] = candidate.scores.min()
-    assert confirm([candidate], early, setting)[0].values[one] == 1
+    assert confirm([candidate], early, samples)[0].values[one] == 1
 
 
 def test_what_other_patients_do_not_tell_is_not_confirmed(told):
-    candidate, early, setting, _ = told
-    (held_out,) = confirm([candidate], np.random.default_rng(5).standard_normal(early.shape), setting)
+    candidate, early, samples, _ = told
+    (held_out,) = confirm([candidate], np.random.default_rng(5).standard_normal(early.shape), samples)
     assert "read from other patients' samples" in held_out.failure
 
 
 def test_groups_that_hardly_anybody_is_sure_to_belong_to_are_not_confirmed(told):
-    candidate, early, setting, _ = told
+    candidate, early, samples, _ = told
     candidate.scores[:] = np.random.default_rng(0).standard_normal(len(early))
-    (held_out,) = confirm([candidate], early, setting)
+    (held_out,) = confirm([candidate], early, samples)
     assert held_out.failure
 
 
 def test_nothing_to_confirm(told):
-    _, early, setting, _ = told
-    assert confirm([], early, setting) == []
+    _, early, samples, _ = told
+    assert confirm([], early, samples) == []

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from shortcutscope.discover.gaussians import Projection, assess, best_mixture, member_moments
+from shortcutscope.discover.gaussians import PrincipalProjection, assess, best_mixture, member_moments
 from shortcutscope.errors import InputError
 
 
@@ -50,9 +50,9 @@ def test_moments_are_those_of_the_members_however_far_from_zero():
 
 def test_points_are_principal_components_in_one_unit():
     vectors = np.random.default_rng(3).standard_normal((5000, 4)) * [9, 3, 1, 0.1]
-    points = Projection.fitted(vectors, 3, seed=0)(vectors, np.arange(5000))
+    points = PrincipalProjection.fitted(vectors, 3, seed=0)(vectors, np.arange(5000))
     assert points.shape == (5000, 3)
     np.testing.assert_allclose(points.std(0, ddof=1), [1, 1 / 3, 1 / 9], rtol=0.05)
-    assert Projection.fitted(vectors[:20], 32, seed=0)(vectors, np.arange(7)).shape == (7, 2)
+    assert PrincipalProjection.fitted(vectors[:20], 32, seed=0)(vectors, np.arange(7)).shape == (7, 2)
     with pytest.raises(InputError, match="not finite"):
-        Projection.fitted(vectors, 3, seed=0)(np.full((2, 4), np.inf), np.arange(2))
+        PrincipalProjection.fitted(vectors, 3, seed=0)(np.full((2, 4), np.inf), np.arange(2))

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from shortcutscope.masks.clarc import ClarcDrawer, blurred
+from shortcutscope.masks.clarc import ClarcMaskPredictor, blurred
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import find_layers
 from shortcutscope.planting.thin import thin_resnet18
@@ -27,8 +27,8 @@ def test_only_carriers_get_a_mask():
     concept, labels = np.tile([0.0, 1.0], 30), np.repeat([0, 1], 30)
     (layer,) = find_layers(model, x[:2], ["blocks.1"])
     activation = np.random.default_rng(0).random((60, layer.channels)) + concept[:, None]
-    drawer = ClarcDrawer.fit(layer, activation, concept, labels, 4 * concept - 2)
+    predictor = ClarcMaskPredictor.fit(layer, activation, concept, labels, 4 * concept - 2)
     with frozen(model):
-        drawn = drawer.draw(model, x[:6], 4 * concept[:6] - 2)
+        drawn = predictor.predict(model, x[:6], 4 * concept[:6] - 2)
     assert [bool(one.mask.any()) for one in drawn] == [False, True] * 3
     assert all(0 <= one.heat.min() <= one.heat.max() <= 1 for one in drawn)

@@ -6,7 +6,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, median_filter
 
 from shortcutscope.masks.contrast import (
     Contrast,
-    Usual,
+    ImageStatistics,
     background,
     choose_contrast,
     cut,
@@ -67,11 +67,11 @@ def test_the_background_of_a_large_image_is_taken_on_a_small_one():
 def test_the_sign_of_an_artifact_is_found(height, sign):
     changed, truth = with_dots(images(40, 1), height, seed=2)
     others = images(40, 3)
-    usual = Usual.fit(others)
-    choice = choose_contrast(changed, others, around(truth), usual)
+    statistics = ImageStatistics.fit(others)
+    choice = choose_contrast(changed, others, around(truth), statistics)
     assert choice.contrast.sign in (sign, "either")
     assert choice.rim == 0
-    values = choice.contrast.of(changed, usual)
+    values = choice.contrast.of(changed, statistics)
     masks = [cut(v, binary_dilation(m, iterations=3)) for v, m in zip(values, truth, strict=True)]
     overlap = [(a & b).sum() / (a | b).sum() for a, b in zip(masks, truth, strict=True)]
     assert np.mean(overlap) > 0.8
@@ -83,7 +83,7 @@ def test_colour_is_a_plane_of_its_own():
     truth[:, 10:14, 10:14] = True
     reddish[:, 0][truth] += 0.6
     reddish[:, 1][truth] -= 0.6
-    choice = choose_contrast(reddish, grey, around(truth), Usual.fit(grey))
+    choice = choose_contrast(reddish, grey, around(truth), ImageStatistics.fit(grey))
     assert choice.contrast.plane in (1, 2)
     assert "channel" in str(choice.contrast)
 
@@ -112,7 +112,8 @@ def test_separation_is_otsus_share_of_the_variance():
 
 def test_a_contrast_with_surroundings_needs_no_usual_images():
     plain = images(2, 0)
-    usual = Usual.fit(plain)
+    statistics = ImageStatistics.fit(plain)
     np.testing.assert_array_equal(
-        Contrast("narrow", "either").of(plain, usual), np.abs(plain[:, 0] - background(plain[:, 0], 9 / 64))
+        Contrast("narrow", "either").of(plain, statistics),
+        np.abs(plain[:, 0] - background(plain[:, 0], 9 / 64)),
     )

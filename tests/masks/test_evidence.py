@@ -7,7 +7,7 @@ import torch
 from shortcutscope.masks.evidence import (
     RELEVANCE,
     WORKING_SIDE,
-    Projection,
+    EvidenceProjection,
     Vectors,
     activations,
     reduced,
@@ -22,7 +22,7 @@ from shortcutscope.planting.thin import thin_resnet18
 def test_a_projection_counts_standard_deviations():
     features = torch.randn(200, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     weights = np.array([1.0, -2.0, 0.5])
-    fitted = Projection.fit(weights, features)
+    fitted = EvidenceProjection.fit(weights, features)
     along = torch.einsum("nfhw,f->nhw", features, torch.tensor(weights, dtype=torch.float32))
     expected = ((along - along.mean(0)) / along.std(0)).clamp_min(0)
     torch.testing.assert_close(fitted.excess(features), expected, atol=0.02, rtol=0.02)

@@ -26,7 +26,7 @@ from shortcutscope.benchmarks.suites.dots import Dot, Panel, dots
 from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.data.medical import open_dataset
 from shortcutscope.debias.distillation.recipe import distil
-from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.recipes import RECIPES, lacking
 from shortcutscope.debias.teacher import train_teacher
 from shortcutscope.errors import InputError
@@ -122,14 +122,14 @@ def run_case(case: Case, settings: Settings) -> Case:
     name = case["recipe"]
     if name in REFERENCES:
         return _judged(shop, _reference(shop, name), elsewhere)
-    materials = shop.materials(audited=False)
-    missing = lacking(RECIPES[name], materials)
+    problem = shop.problem(audited=False)
+    missing = lacking(RECIPES[name], problem)
     if missing:
         return {"undefined": f"without {', '.join(missing)}"}
     options: dict[str, Any] = {}
     if RECIPES[name].run is distil:
-        materials, options = _distillation(case, shop, materials, elsewhere, settings)
-    outcome = RECIPES[name](materials, **options)
+        problem, options = _distillation(case, shop, problem, elsewhere, settings)
+    outcome = RECIPES[name](problem, **options)
     return {**_judged(shop, outcome.model, elsewhere), "notes": list(outcome.notes)}
 
 
@@ -140,24 +140,24 @@ def _reference(shop: Workshop, name: str) -> nn.Module:
 
 
 def _distillation(
-    case: Case, shop: Workshop, materials: Materials, elsewhere: World | None, settings: Settings
-) -> tuple[Materials, dict[str, Any]]:
-    """The materials and options of a distillation, as its variant wants them."""
+    case: Case, shop: Workshop, problem: DebiasProblem, elsewhere: World | None, settings: Settings
+) -> tuple[DebiasProblem, dict[str, Any]]:
+    """The problem and options of a distillation, as its variant wants them."""
     variant = case["variant"]
     options: dict[str, Any] = {"teacher": None, "on_shortcut": "warn"}
     if variant == "clean from elsewhere":
         assert elsewhere is not None
         carries = elsewhere.clean.frame[case["kind"]].to_numpy(float)
-        materials = replace(materials, clean=elsewhere.clean, clean_carries=carries)
-        options["teacher"] = train_teacher(materials)
+        problem = replace(problem, clean=elsewhere.clean, clean_carries=carries)
+        options["teacher"] = train_teacher(problem)
     elif variant == "half teacher":
         half = Workshop(replace(_setting(case), network="resnet18, half"), settings)
         options["teacher"] = half.teacher()
     else:
         options["teacher"] = shop.teacher()
     if variant.endswith("layers"):
-        options["layers"] = layer_names(materials, variant.split()[0])
-    return materials, options
+        options["layers"] = layer_names(problem, variant.split()[0])
+    return problem, options
 
 
 def _setting(case: Case) -> Setting:
@@ -165,9 +165,9 @@ def _setting(case: Case) -> Setting:
     return Setting(**{name: case[name] for name in names})
 
 
-def layer_names(materials: Materials, part: str) -> list[str]:
+def layer_names(problem: DebiasProblem, part: str) -> list[str]:
     """The blocks in the early, middle or late third of a network's depth."""
-    blocks = [layer.name for layer in find_layers(materials.model, materials.example())]
+    blocks = [layer.name for layer in find_layers(problem.model, problem.example())]
     thirds = np.array_split(np.array(blocks), 3)
     names: list[str] = thirds[("early", "middle", "late").index(part)].tolist()
     return names

@@ -128,8 +128,8 @@ def _run(case: Case, shop: Workshop) -> tuple[dict[str, float] | None, Case]:
         }
         return shop.judge(teacher.model), about
     carries = shop.retrieved() if case["group_labels"] == "retrieved" else None
-    materials, recipe = shop.materials(carries), RECIPES[name]
-    missing = lacking(recipe, materials)
+    problem, recipe = shop.problem(carries), RECIPES[name]
+    missing = lacking(recipe, problem)
     if missing:
         return None, {"undefined": f"without {', '.join(missing)}"}
     options: dict[str, Any] = {}
@@ -139,10 +139,10 @@ def _run(case: Case, shop: Workshop) -> tuple[dict[str, float] | None, Case]:
         start_teacher = teacher if choice is None else shop.teacher(choice.start)
         options = {"teacher": start_teacher, "on_shortcut": "warn"}
     try:
-        outcome = recipe(materials, **options)
+        outcome = recipe(problem, **options)
     except InputError as error:
         return None, {"undefined": str(error)}
-    recommended = recommend(materials, shop.finding()).recipe if case["group_labels"] != "retrieved" else None
+    recommended = recommend(problem, shop.finding()).recipe if case["group_labels"] != "retrieved" else None
     notes = [*([choice.reason] if choice else []), *outcome.notes]
     about = {"steps": outcome.steps, "notes": notes, "recommended": recommended == name}
     if choice is not None:

@@ -142,20 +142,20 @@ def run_case(case: Case, settings: Settings) -> Case:
     if "logit_weight" in FORMS[case["form"]]:
         weak = LABELS[case["labels"]].get("logit_weight", 1.0)
         options["logit_weight"] = weak * FORMS[case["form"]]["logit_weight"]
-    materials = shop.materials(shop.retrieved() if case["labels"].endswith("retrieved") else None)
+    problem = shop.problem(shop.retrieved() if case["labels"].endswith("retrieved") else None)
     if case["student"] == "teacher":
         options |= {"start": "teacher", "clean_share": CLEAN_SHARE}
     elif case["student"] == "model":
-        materials = replace(materials, start="model")
+        problem = replace(problem, start="model")
     elif case["student"] == "other":
-        materials = replace(materials, initial=other_network)
+        problem = replace(problem, initial=other_network)
         if options.get("layers") == "audit":
-            options["layers"] = _by_depth(materials.layers or {}, shop, materials.network())
+            options["layers"] = _by_depth(problem.layers or {}, shop, problem.network())
     teacher = shop.teacher(case["teacher"])
     if case["form"].startswith("three"):
         more = [shop.teacher(case["teacher"], number).model for number in range(1, ENSEMBLE)]
         teacher = Teacher(Ensemble([teacher.model, *more]).eval(), case["teacher"], judged=teacher.judged)
-    outcome = distil(materials, teacher=teacher, on_shortcut="warn", **options)
+    outcome = distil(problem, teacher=teacher, on_shortcut="warn", **options)
     return {**shop.judge(outcome.model), "notes": list(outcome.notes)}
 
 

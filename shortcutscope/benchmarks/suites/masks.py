@@ -36,10 +36,10 @@ from shortcutscope.benchmarks.suites.retrieval import retrieve_planted
 from shortcutscope.benchmarks.suites.scan import OnLoan, cpu_times, ratio
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.masks.clarc import ClarcDrawer
-from shortcutscope.masks.drawing import Drawer, Drawn
+from shortcutscope.masks.clarc import ClarcMaskPredictor
+from shortcutscope.masks.drawing import MaskPrediction, MaskPredictor
 from shortcutscope.masks.fusion import fused, smoothed
-from shortcutscope.masks.learning import Drawers, Method, fit_drawers
+from shortcutscope.masks.learning import CrossFitPredictors, Method, fit_predictors
 from shortcutscope.masks.thresholds import threshold_of
 from shortcutscope.models.frozen import frozen
 from shortcutscope.planting.artifacts import CATALOGUE
@@ -91,13 +91,13 @@ def run_case(case: Case, settings: Settings) -> Case:
     with tempfile.TemporaryDirectory() as folder, frozen(study.model):
         options: dict[str, Any] = {"relevance": False, "progress": False}
         new_scan = scan(study.model, held_out, Path(folder) / "scan", **options)
-        drawers = fit_drawers(
+        predictors = fit_predictors(
             study.model, new_scan, held_out, concept, method=method, seed=seed, progress=False
         )
         if case["method"] in RIVALS:
-            return _rival(study, held_out, kind, drawers)
-        predictions = _drawn(study, held_out, drawers)
-        return {**figures(held_out, kind, predictions), "cost_fb": _cost(study, held_out, drawers)}
+            return _rival(study, held_out, kind, predictors)
+        predictions = _drawn(study, held_out, predictors)
+        return {**figures(held_out, kind, predictions), "cost_fb": _cost(study, held_out, predictors)}
 
 
 def known(table: ImageTable, kind: str) -> Concept:
@@ -117,7 +117,7 @@ def retrieved(study: Trained, table: ImageTable, kind: str, seed: int) -> Concep
         return Concept(kind, (scores > 0).astype(float), "marked", names)
 
 
-def figures(table: ImageTable, kind: str, predictions: list[Drawn]) -> Case:
+def figures(table: ImageTable, kind: str, predictions: list[MaskPrediction]) -> Case:
     """What is measured of masks drawn of all samples of a table."""
     carries = table.frame[kind].to_numpy() == 1
     overlaps, aurocs = _against_truth(table, kind, np.flatnonzero(carries), lambda row: predictions[row])
@@ -138,7 +138,7 @@ def figures(table: ImageTable, kind: str, predictions: list[Drawn]) -> Case:
 
 
 def _against_truth(
-    table: ImageTable, kind: str, rows: npt.NDArray[np.intp], of: Callable[[int], Drawn]
+    table: ImageTable, kind: str, rows: npt.NDArray[np.intp], of: Callable[[int], MaskPrediction]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     overlaps, aurocs = [], []
     for row in rows.tolist():
@@ -148,26 +148,26 @@ def _against_truth(
     return np.array(overlaps), np.array(aurocs)
 
 
-def _drawn(study: Trained, table: ImageTable, drawers: Drawers) -> list[Drawn]:
-    by_row: dict[int, Drawn] = {}
-    for fold, drawer in enumerate(drawers.drawers):
-        rows = np.flatnonzero(drawers.folds == fold)
+def _drawn(study: Trained, table: ImageTable, predictors: CrossFitPredictors) -> list[MaskPrediction]:
+    by_row: dict[int, MaskPrediction] = {}
+    for fold, predictor in enumerate(predictors.predictors):
+        rows = np.flatnonzero(predictors.folds == fold)
         for part in np.array_split(rows, max(1, len(rows) // 64)):
-            batch = drawer.draw(study.model, _images(table, part), drawers.scores[part])
+            batch = predictor.predict(study.model, _images(table, part), predictors.scores[part])
             by_row |= dict(zip(part.tolist(), batch, strict=True))
     return [by_row[row] for row in range(len(table))]
 
 
-def _rival(study: Trained, table: ImageTable, kind: str, drawers: Drawers) -> Case:
+def _rival(study: Trained, table: ImageTable, kind: str, predictors: CrossFitPredictors) -> Case:
     """Heat maps of the plain recipe or of the input-level evidence, on carriers that it is told of."""
 
     def heat(row: int) -> npt.NDArray[Any]:
-        drawer, x = drawers.drawers[drawers.folds[row]], _images(table, np.array([row]))
-        if isinstance(drawer, ClarcDrawer):
-            return np.asarray(drawer.heat(study.model, x)[0])
-        maps = drawer.evidence.maps(study.model, x)
-        inputs = {name: smoothed(maps[name]) for name in drawer.evidence.inputs if name in maps}
-        return np.asarray(fused(inputs, drawer.weights)[0])
+        predictor, x = predictors.predictors[predictors.folds[row]], _images(table, np.array([row]))
+        if isinstance(predictor, ClarcMaskPredictor):
+            return np.asarray(predictor.heat(study.model, x)[0])
+        maps = predictor.evidence.maps(study.model, x)
+        inputs = {name: smoothed(maps[name]) for name in predictor.evidence.inputs if name in maps}
+        return np.asarray(fused(inputs, predictor.weights)[0])
 
     return _judged(table, kind, heat)
 
@@ -185,23 +185,23 @@ def _attributed(study: Trained, table: ImageTable, kind: str, method: str) -> Ca
 
 
 def _judged(table: ImageTable, kind: str, heat: Callable[[int], npt.NDArray[Any]]) -> Case:
-    def cut(row: int) -> Drawn:
+    def cut(row: int) -> MaskPrediction:
         values = np.asarray(heat(row), np.float32)
-        return Drawn(values > threshold_of(values), values, 1.0, 1.0)
+        return MaskPrediction(values > threshold_of(values), values, 1.0, 1.0)
 
     rows = np.flatnonzero(table.frame[kind].to_numpy() == 1)[:JUDGED]
     overlaps, aurocs = _against_truth(table, kind, rows, cut)
     return {"iou": float(overlaps.mean()), "pixel_auroc": float(aurocs.mean())}
 
 
-def _cost(study: Trained, table: ImageTable, drawers: Drawers) -> float:
-    drawer = drawers.drawers[0]
-    assert isinstance(drawer, Drawer)
+def _cost(study: Trained, table: ImageTable, predictors: CrossFitPredictors) -> float:
+    predictor = predictors.predictors[0]
+    assert isinstance(predictor, MaskPredictor)
     rows = np.arange(min(TIMED, len(table)))
-    x, scores = _images(table, rows), drawers.scores[rows]
+    x, scores = _images(table, rows), predictors.scores[rows]
     with OnLoan(study.model, x) as loan:
         plain = cpu_times({"fb": loan.forward_backward}, rounds=7)["fb"]
-    drawing = cpu_times({"draw": lambda: drawer.draw(study.model, x, scores)}, rounds=7)["draw"]
+    drawing = cpu_times({"draw": lambda: predictor.predict(study.model, x, scores)}, rounds=7)["draw"]
     return ratio(drawing, plain)
 
 

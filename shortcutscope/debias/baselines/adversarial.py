@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.groups import Groups, balanced_weights, training_groups
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, at, cross_entropy, forward_with_layers
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.seeding import seeded
@@ -118,7 +118,7 @@ def _mean(losses: Tensor, weights: Tensor) -> Tensor:
 
 
 def adversarial(
-    materials: Materials,
+    problem: DebiasProblem,
     *,
     method: Method = "reversal",
     weight: float | None = None,
@@ -133,7 +133,7 @@ def adversarial(
 
     Parameters
     ----------
-    materials
+    problem
         With `carries`.
     method
         ``"reversal"`` or ``"confusion"``.
@@ -158,23 +158,23 @@ def adversarial(
             f"method={method!r}, weight={weight}, hidden={hidden}; method is 'reversal' or 'confusion', "
             "weight above 0, hidden 1 or more"
         )
-    groups = training_groups(materials, "adversarial", filled=balanced)
+    groups = training_groups(problem, "adversarial", filled=balanced)
     without, carrying = groups.counts.reshape(-1, 2).sum(0)
     if not without or not carrying:
         raise InputError(
             f"adversarial needs samples with and without the concept; known are {carrying} with it and "
             f"{without} without"
         )
-    block = last_block(materials, layer)
+    block = last_block(problem, layer)
     objective = Adversarial(
-        block, groups, method=method, weight=factor, balanced=balanced, hidden=hidden, seed=materials.seed
+        block, groups, method=method, weight=factor, balanced=balanced, hidden=hidden, seed=problem.seed
     )
     unknown = int((~groups.known).sum())
     notes = (f"{unknown} samples of unknown concept do not count for the adversary",) if unknown else ()
-    return train(materials, objective, f"adversarial, {method}", notes=notes, details={"layer": block.name})
+    return train(problem, objective, f"adversarial, {method}", notes=notes, details={"layer": block.name})
 
 
-def last_block(materials: Materials, name: str | None = None) -> Layer:
+def last_block(problem: DebiasProblem, name: str | None = None) -> Layer:
     """The layer of that name, or the last one before the scores: spatial where there is one.
 
     Raises
@@ -182,13 +182,13 @@ def last_block(materials: Materials, name: str | None = None) -> Layer:
     InputError
         When the model has no such layer, or none before its scores.
     """
-    example = materials.example()
+    example = problem.example()
     if name is not None:
-        return find_layers(materials.model, example, [name])[0]
-    layers = find_layers(materials.model, example)
+        return find_layers(problem.model, example, [name])[0]
+    layers = find_layers(problem.model, example)
     blocks = [layer for layer in layers if layer.layout != "vector"] or list(layers[:-1])
     if not blocks:
         raise InputError(
-            f"{type(materials.model).__name__} has no layer before its scores; name one with layer="
+            f"{type(problem.model).__name__} has no layer before its scores; name one with layer="
         )
     return blocks[-1]

@@ -13,8 +13,8 @@ from torch import Tensor
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.groups import Groups, group_by
-from shortcutscope.debias.materials import Floats, Materials, Outcome
 from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.problem import DebiasProblem, Floats, Outcome
 from shortcutscope.errors import InputError
 
 #: What covers more of an image than this is no artifact that could be pasted without its picture.
@@ -59,7 +59,7 @@ class PastedSource:
         return self.table.source.identity(int(self.table.rows[row]))
 
 
-def artifact_augmentation(materials: Materials, *, share: float | None = None) -> Outcome:
+def artifact_augmentation(problem: DebiasProblem, *, share: float | None = None) -> Outcome:
     """Copy-paste of the artifact, so that every class carries it equally often.
 
     Sees labels and the masks of the biased samples, and their concept where it is given; else a sample
@@ -71,7 +71,7 @@ def artifact_augmentation(materials: Materials, *, share: float | None = None) -
 
     Parameters
     ----------
-    materials
+    problem
         With `masks` that cover at most half of an image.
     share
         Of carriers, in every class; None for the largest among the classes.
@@ -82,18 +82,16 @@ def artifact_augmentation(materials: Materials, *, share: float | None = None) -
         Without masks, with masks of another shape than the images, or of most of the image; for a `share`
         below that of a class.
     """
-    artifacts = _artifacts(materials)
-    labels = materials.train.frame["label"].to_numpy()
+    artifacts = _artifacts(problem)
+    labels = problem.train.frame["label"].to_numpy()
     carries = np.isin(np.arange(len(labels)), list(artifacts)).astype(float)
-    groups = group_by(labels, carries if materials.carries is None else materials.carries)
-    recipients, share, notes = _recipients(groups, share, materials.seed)
-    rng = np.random.default_rng([materials.seed, 1])
+    groups = group_by(labels, carries if problem.carries is None else problem.carries)
+    recipients, share, notes = _recipients(groups, share, problem.seed)
+    rng = np.random.default_rng([problem.seed, 1])
     donors = {row: int(rng.choice(sorted(artifacts))) for row in recipients}
-    table = pasted_table(materials.train, donors, artifacts)
+    table = pasted_table(problem.train, donors, artifacts)
     details = {"share": share, "artifacts": len(artifacts), "pasted": len(donors)}
-    return train(
-        materials, CrossEntropy(), "artifact-augmentation", table=table, notes=notes, details=details
-    )
+    return train(problem, CrossEntropy(), "artifact-augmentation", table=table, notes=notes, details=details)
 
 
 def pasted_table(table: ImageTable, donors: Mapping[int, int], masks: Mapping[int, Tensor]) -> ImageTable:
@@ -131,18 +129,18 @@ def _recipients(groups: Groups, share: float | None, seed: int) -> tuple[list[in
     return rows, target, tuple(notes)
 
 
-def _artifacts(materials: Materials) -> dict[int, Tensor]:
+def _artifacts(problem: DebiasProblem) -> dict[int, Tensor]:
     """Row -> mask of every carrier that has one."""
-    if materials.masks is None:
+    if problem.masks is None:
         raise InputError(
             "artifact-augmentation needs masks of the artifact and masks is None: give masks=, true ones or "
             "those drawn for the finding, or choose a recipe without masks"
         )
-    shape = tuple(materials.train[0][0].shape[1:])
+    shape = tuple(problem.train[0][0].shape[1:])
     artifacts = {
         row: mask
-        for row in _possible(materials.carries, len(materials.train))
-        if (mask := _mask(materials.masks, row, shape)) is not None
+        for row in _possible(problem.carries, len(problem.train))
+        if (mask := _mask(problem.masks, row, shape)) is not None
     }
     if not artifacts:
         raise InputError("artifact-augmentation: no sample that carries the concept has a mask with pixels")

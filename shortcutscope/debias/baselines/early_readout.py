@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.debias.budget import train
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import (
     Batch,
     Objective,
@@ -17,6 +16,7 @@ from shortcutscope.debias.objective import (
     cross_entropy,
     forward_with_layers,
 )
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.teacher import train_teacher
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
@@ -123,7 +123,7 @@ def _two_sided(logits: Tensor) -> Tensor:
 
 
 def dedier(
-    materials: Materials,
+    problem: DebiasProblem,
     *,
     teacher: nn.Module | Literal["specialist"] | None = None,
     alpha: float = 1.0,
@@ -141,7 +141,7 @@ def dedier(
 
     Parameters
     ----------
-    materials
+    problem
         Biased samples and labels are enough.
     teacher
         Network to distil from, never changed; ``"specialist"`` trains one on the clean subset, see
@@ -167,15 +167,15 @@ def dedier(
         )
     if not 0 < temperature < math.inf:
         raise InputError(f"temperature={temperature} must be above 0")
-    example = materials.example()
-    readout_layer = _early_layer(materials, layer, depth)
-    n_scores = count_scores(materials.model, example)
+    example = problem.example()
+    readout_layer = _early_layer(problem, layer, depth)
+    n_scores = count_scores(problem.model, example)
     if teacher == "specialist":
-        teacher = train_teacher(materials).model
+        teacher = train_teacher(problem).model
     elif isinstance(teacher, str):
         raise InputError(f"teacher={teacher!r}; allowed are a network, 'specialist' and None")
     if teacher is not None:
-        teacher = copied(teacher).to(materials.device).eval().requires_grad_(False)
+        teacher = copied(teacher).to(problem.device).eval().requires_grad_(False)
         if (n_teacher := count_scores(teacher, example)) != n_scores:
             raise InputError(
                 f"the teacher gives {n_teacher} scores and the model {n_scores}; they need the same classes"
@@ -189,13 +189,13 @@ def dedier(
         teacher=teacher,
         share=share,
         temperature=temperature,
-        seed=materials.seed,
+        seed=problem.seed,
     )
-    return train(materials, objective, "dedier", details={"layer": readout_layer.name})
+    return train(problem, objective, "dedier", details={"layer": readout_layer.name})
 
 
-def _early_layer(materials: Materials, name: str | None, depth: float) -> Layer:
+def _early_layer(problem: DebiasProblem, name: str | None, depth: float) -> Layer:
     if name is not None:
-        return find_layers(materials.model, materials.example(), [name])[0]
-    layers = find_layers(materials.model, materials.example())
+        return find_layers(problem.model, problem.example(), [name])[0]
+    layers = find_layers(problem.model, problem.example())
     return next((layer for layer in layers if layer.depth >= depth), layers[-1])

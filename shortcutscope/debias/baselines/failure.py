@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, distributed, nn
 
 from shortcutscope.debias.budget import train
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, cross_entropies
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import find_logits
 
@@ -83,7 +83,7 @@ def generalised(losses: Tensor, q: float) -> Tensor:
     return -torch.expm1(-q * losses) / q
 
 
-def lff(materials: Materials, *, q: float = 0.7, decay: float = 0.7) -> Outcome:
+def lff(problem: DebiasProblem, *, q: float = 0.7, decay: float = 0.7) -> Outcome:
     """Learning from failure (Nam et al. 2020, algorithm 1).
 
     Sees labels only. The biased network is trained along at every step, on the same batch, so that a step
@@ -91,7 +91,7 @@ def lff(materials: Materials, *, q: float = 0.7, decay: float = 0.7) -> Outcome:
 
     Parameters
     ----------
-    materials
+    problem
         Biased samples and labels are enough.
     q
         Amplification of what is easy, in (0, 1].
@@ -105,7 +105,7 @@ def lff(materials: Materials, *, q: float = 0.7, decay: float = 0.7) -> Outcome:
     """
     if not 0 < q <= 1 or not 0 <= decay < 1:
         raise InputError(f"q={q}, decay={decay}; q must lie in (0, 1], decay in [0, 1)")
-    labels = torch.as_tensor(materials.train.frame["label"].to_numpy(copy=True), dtype=torch.long)
-    biased = replace(materials, seed=materials.seed + 1).network()
+    labels = torch.as_tensor(problem.train.frame["label"].to_numpy(copy=True), dtype=torch.long)
+    biased = replace(problem, seed=problem.seed + 1).network()
     objective = LearningFromFailure(biased, labels, q=q, decay=decay)
-    return train(materials, objective, "lff", notes=("a step trains two networks",))
+    return train(problem, objective, "lff", notes=("a step trains two networks",))

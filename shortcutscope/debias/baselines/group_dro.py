@@ -9,8 +9,8 @@ from torch import Tensor, distributed, nn
 
 from shortcutscope.debias.budget import budget, train
 from shortcutscope.debias.groups import Groups, balanced_weights, training_groups
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, at, cross_entropies
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import find_logits
 
@@ -81,7 +81,7 @@ def _whole_batch(values: Tensor) -> Tensor:
 
 
 def group_dro(
-    materials: Materials,
+    problem: DebiasProblem,
     *,
     eta: float = 0.01,
     weight_decay: float | None = 0.1,
@@ -93,7 +93,7 @@ def group_dro(
 
     Parameters
     ----------
-    materials
+    problem
         With `carries`.
     eta
         Step size of the groups' weights.
@@ -113,13 +113,13 @@ def group_dro(
             f"eta={eta}, weight_decay={weight_decay}, adjustment={adjustment}; eta must be above 0, the "
             "others 0 or more"
         )
-    groups = training_groups(materials, "group-dro")
+    groups = training_groups(problem, "group-dro")
     objective = GroupDRO(groups, eta=eta, adjustment=adjustment)
-    training = budget(materials)
+    training = budget(problem)
     notes = groups.notes
     if weight_decay is not None:
         training = training.but(weight_decay=weight_decay)
-        notes += (f"weight decay {weight_decay} instead of {materials.training.weight_decay}",)
-    outcome = train(materials, objective, "group-dro", training=training, notes=notes)
+        notes += (f"weight decay {weight_decay} instead of {problem.training.weight_decay}",)
+    outcome = train(problem, objective, "group-dro", training=training, notes=notes)
     q = dict(zip(groups.names, objective.q.tolist(), strict=True))
     return replace(outcome, details={"q": q})

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.groups import Ints, group_by
-from shortcutscope.debias.materials import Floats, Materials, Outcome
+from shortcutscope.debias.problem import DebiasProblem, Floats, Outcome
 from shortcutscope.debias.teacher import require_clean
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
@@ -30,7 +30,7 @@ from shortcutscope.scan.batches import batches
 PENALTIES = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
 
 
-def dfr(materials: Materials, *, c: float | Sequence[float] = PENALTIES, n_subsets: int = 20) -> Outcome:
+def dfr(problem: DebiasProblem, *, c: float | Sequence[float] = PENALTIES, n_subsets: int = 20) -> Outcome:
     """Deep feature reweighting (Kirichenko et al. 2023): the last layer fitted on clean samples.
 
     Sees the labels of the clean samples, and their concept where `clean_carries` has it. Logistic regression
@@ -40,7 +40,7 @@ def dfr(materials: Materials, *, c: float | Sequence[float] = PENALTIES, n_subse
 
     Parameters
     ----------
-    materials
+    problem
         With `clean`; the model's last layer must be an ``nn.Linear``.
     c
         Inverse penalty, or several, of which the one with the best worst-group accuracy is chosen by
@@ -57,21 +57,21 @@ def dfr(materials: Materials, *, c: float | Sequence[float] = PENALTIES, n_subse
     penalties = [float(value) for value in np.atleast_1d(np.asarray(c, dtype=float))]
     if not penalties or min(penalties) <= 0 or n_subsets < 1:
         raise InputError(f"c={c!r}, n_subsets={n_subsets}; c must be above 0, n_subsets 1 or more")
-    clean = require_clean(materials)
+    clean = require_clean(problem)
     labels = clean.frame["label"].to_numpy(dtype=np.int64)
-    index, notes = _clean_groups(labels, materials.clean_carries)
-    name = last_linear(materials.model, materials.example())
-    _require_labels(labels, materials.model.get_submodule(name))
-    features = last_features(materials.model, clean, name, materials.training.batch_size)
+    index, notes = _clean_groups(labels, problem.clean_carries)
+    name = last_linear(problem.model, problem.example())
+    _require_labels(labels, problem.model.get_submodule(name))
+    features = last_features(problem.model, clean, name, problem.training.batch_size)
     if len(penalties) > 1:
-        penalty, why = _choose(features, labels, index, penalties, n_subsets, materials.seed)
+        penalty, why = _choose(features, labels, index, penalties, n_subsets, problem.seed)
         notes += why
     else:
         penalty = penalties[0]
-    weight, bias, late = fit_last(features, labels, index, penalty, n_subsets, materials.seed)
+    weight, bias, late = fit_last(features, labels, index, penalty, n_subsets, problem.seed)
     if late:
         notes += (f"{late} of {n_subsets} logistic regressions did not converge",)
-    model = with_last(materials.model, name, weight, bias)
+    model = with_last(problem.model, name, weight, bias)
     return Outcome(model, notes=notes, details={"c": penalty, "features": features.shape[1]})
 
 

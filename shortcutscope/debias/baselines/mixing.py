@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.groups import Groups, balanced_weights, training_groups
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, cross_entropies
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import find_logits
 
@@ -114,14 +114,14 @@ def _beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, n)).float()
 
 
-def mixup(materials: Materials, *, alpha: float = 0.2) -> Outcome:
+def mixup(problem: DebiasProblem, *, alpha: float = 0.2) -> Outcome:
     """Mixup (Zhang et al. 2018).
 
     Sees labels only.
 
     Parameters
     ----------
-    materials
+    problem
         Biased samples and labels are enough.
     alpha
         Of the Beta distribution, above 0.
@@ -133,17 +133,17 @@ def mixup(materials: Materials, *, alpha: float = 0.2) -> Outcome:
     """
     if not alpha > 0:
         raise InputError(f"alpha={alpha} must be above 0")
-    return train(materials, Mixup(alpha), "mixup")
+    return train(problem, Mixup(alpha), "mixup")
 
 
-def lisa(materials: Materials, *, alpha: float = 2.0, p_label: float = 0.5) -> Outcome:
+def lisa(problem: DebiasProblem, *, alpha: float = 2.0, p_label: float = 0.5) -> Outcome:
     """LISA, selective mixing (Yao et al. 2022).
 
     Sees labels and the concept of the biased samples.
 
     Parameters
     ----------
-    materials
+    problem
         With `carries`.
     alpha
         Of the Beta distribution, above 0.
@@ -157,8 +157,8 @@ def lisa(materials: Materials, *, alpha: float = 2.0, p_label: float = 0.5) -> O
     """
     if not alpha > 0 or not 0 <= p_label <= 1:
         raise InputError(f"alpha={alpha}, p_label={p_label}; alpha must be above 0, p_label in [0, 1]")
-    groups = training_groups(materials, "lisa")
-    outcome = train(materials, Lisa(groups, alpha=alpha, p_label=p_label), "lisa")
+    groups = training_groups(problem, "lisa")
+    outcome = train(problem, Lisa(groups, alpha=alpha, p_label=p_label), "lisa")
     notes = tuple(
         note.replace("they weigh 1, the mean, and", "they stay unmixed, and") for note in groups.notes
     )

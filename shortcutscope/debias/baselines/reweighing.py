@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from shortcutscope.debias.budget import budget, train
 from shortcutscope.debias.groups import Groups, balanced_weights, reweighing_weights, training_groups
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import CrossEntropy
-from shortcutscope.debias.samples import CLEAN_SHARE, Samples
+from shortcutscope.debias.problem import DebiasProblem, Outcome
+from shortcutscope.debias.samples import CLEAN_SHARE, TrainingSamples
 from shortcutscope.debias.teacher import train_teacher
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 
 
-def reweighing(materials: Materials) -> Outcome:
+def reweighing(problem: DebiasProblem) -> Outcome:
     """Cross-entropy weighted by P(y) P(a) / P(y, a) (Kamiran & Calders 2012, reweighing).
 
     Sees labels and the concept of the biased samples. Keeps how frequent each class and the concept are.
@@ -22,12 +22,12 @@ def reweighing(materials: Materials) -> Outcome:
     InputError
         Without concept labels, or with an empty group.
     """
-    groups = training_groups(materials, "reweighing")
+    groups = training_groups(problem, "reweighing")
     objective = CrossEntropy(reweighing_weights(groups))
-    return train(materials, objective, "reweighing", notes=groups.notes, details=_sizes(groups))
+    return train(problem, objective, "reweighing", notes=groups.notes, details=_sizes(groups))
 
 
-def group_balanced(materials: Materials) -> Outcome:
+def group_balanced(problem: DebiasProblem) -> Outcome:
     """Cross-entropy on batches in which every (label, concept) group is drawn equally often.
 
     Sees labels and the concept of the biased samples. Sagawa et al. 2020 ("An investigation of why
@@ -38,12 +38,12 @@ def group_balanced(materials: Materials) -> Outcome:
     InputError
         Without concept labels, or with an empty group.
     """
-    groups = training_groups(materials, "group-balanced")
+    groups = training_groups(problem, "group-balanced")
     objective = CrossEntropy(draws=balanced_weights(groups))
-    return train(materials, objective, "group-balanced", notes=groups.notes, details=_sizes(groups))
+    return train(problem, objective, "group-balanced", notes=groups.notes, details=_sizes(groups))
 
 
-def group_balanced_ce(materials: Materials) -> Outcome:
+def group_balanced_ce(problem: DebiasProblem) -> Outcome:
     """Cross-entropy in which every (label, concept) group weighs the same.
 
     As `group_balanced`, by weights instead of draws (Sagawa et al. 2020, importance weighting): samples of
@@ -54,13 +54,13 @@ def group_balanced_ce(materials: Materials) -> Outcome:
     InputError
         Without concept labels, or with an empty group.
     """
-    groups = training_groups(materials, "group-balanced-ce")
+    groups = training_groups(problem, "group-balanced-ce")
     objective = CrossEntropy(balanced_weights(groups))
-    return train(materials, objective, "group-balanced-ce", notes=groups.notes, details=_sizes(groups))
+    return train(problem, objective, "group-balanced-ce", notes=groups.notes, details=_sizes(groups))
 
 
 def balanced_finetune(
-    materials: Materials, *, clean_share: float = CLEAN_SHARE, start: Start = "model"
+    problem: DebiasProblem, *, clean_share: float = CLEAN_SHARE, start: Start = "model"
 ) -> Outcome:
     """The biased network fine-tuned on the clean samples, then on all, every group weighing the same.
 
@@ -70,7 +70,7 @@ def balanced_finetune(
 
     Parameters
     ----------
-    materials
+    problem
         With `clean` and `carries`.
     clean_share
         Share of the clean samples in what is drawn, above 0 and below 1.
@@ -85,15 +85,15 @@ def balanced_finetune(
     """
     if not 0 < clean_share < 1:
         raise InputError(f"clean_share is {clean_share}; it must lie between 0 and 1")
-    samples = Samples.of(materials, clean_share).group_balanced(materials, "balanced-finetune")
-    first = train_teacher(materials, start=start)
+    samples = TrainingSamples.of(problem, clean_share).group_balanced(problem, "balanced-finetune")
+    first = train_teacher(problem, start=start)
     return train(
-        materials,
+        problem,
         CrossEntropy(samples.label_weights, samples.draws),
         "balanced-finetune",
         table=samples.table,
         model=first.model.requires_grad_(True),
-        training=budget(materials, start=start),
+        training=budget(problem, start=start),
         notes=(
             f"it was trained on the {first.n_clean} clean samples first; these are {clean_share:.0%} of "
             "what is drawn in the steps counted here",

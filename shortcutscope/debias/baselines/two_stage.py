@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.budget import budget, train
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.targets import find_logits, predicted_class
 from shortcutscope.scan.batches import batches
 
 
-def jtt(materials: Materials, *, upweight: float = 20.0, first_share: float = 0.2) -> Outcome:
+def jtt(problem: DebiasProblem, *, upweight: float = 20.0, first_share: float = 0.2) -> Outcome:
     """Just train twice (Liu et al. 2021, algorithm 1): the errors of a first network are drawn more often.
 
     Sees labels only; it finds conflicting samples by itself, as far as a short training gets them wrong.
@@ -23,7 +23,7 @@ def jtt(materials: Materials, *, upweight: float = 20.0, first_share: float = 0.
 
     Parameters
     ----------
-    materials
+    problem
         Biased samples and labels are enough.
     upweight
         lambda_up: how many times as often an error is drawn as another sample; 10 to 100 in the paper.
@@ -40,15 +40,15 @@ def jtt(materials: Materials, *, upweight: float = 20.0, first_share: float = 0.
             f"upweight={upweight}, first_share={first_share}; upweight must be 1 or more, first_share lie "
             "between 0 and 1"
         )
-    total = budget(materials).n_steps(len(materials.train))
+    total = budget(problem).n_steps(len(problem.train))
     first = min(max(1, round(first_share * total)), total - 1)
     if first < 1:
         raise InputError(f"a training of {total} step cannot be divided in two; give it more epochs or steps")
-    training = materials.schedule()
-    early = train(materials, CrossEntropy(), "jtt, first", training=training.but(steps=first), part="first")
-    wrong = misclassified(early.model, materials.train, training.batch_size)
+    training = problem.schedule()
+    early = train(problem, CrossEntropy(), "jtt, first", training=training.but(steps=first), part="first")
+    wrong = misclassified(early.model, problem.train, training.batch_size)
     objective = CrossEntropy(draws=torch.where(wrong, upweight, 1.0))
-    outcome = train(materials, objective, "jtt", training=training.but(steps=total - first))
+    outcome = train(problem, objective, "jtt", training=training.but(steps=total - first))
     errors = int(wrong.sum())
     notes = [f"{first} of {total} steps went into the first network, which got {errors} samples wrong"]
     if not errors:

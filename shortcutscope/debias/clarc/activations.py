@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.layers import Layer, find_layers
@@ -23,7 +23,7 @@ Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class ConceptSamples:
     """Training samples whose concept is known.
 
     Attributes
@@ -44,12 +44,12 @@ class Known:
     notes: tuple[str, ...]
 
 
-def known_concept(materials: Materials, recipe: str, *, within_classes: bool = True) -> Known:
+def concept_samples(problem: DebiasProblem, recipe: str, *, within_classes: bool = True) -> ConceptSamples:
     """The samples on which a recipe can learn the concept.
 
     Parameters
     ----------
-    materials
+    problem
         Of the recipe.
     recipe
         Its name, for errors.
@@ -62,17 +62,17 @@ def known_concept(materials: Materials, recipe: str, *, within_classes: bool = T
         Nobody knows who carries the concept, all or none of the known samples do, or no class holds both
         (a correlation of 100 %).
     """
-    if materials.carries is None:
+    if problem.carries is None:
         raise InputError(
             f"{recipe} learns the concept from samples with and without it, and carries is None; say for "
             "some of the training samples whether they carry it (1 or 0, NaN where it is not known)"
         )
-    carries = np.asarray(materials.carries, np.float64)
-    if carries.shape != (len(materials.train),):
-        raise InputError(f"carries has shape {carries.shape} for {len(materials.train)} training samples")
+    carries = np.asarray(problem.carries, np.float64)
+    if carries.shape != (len(problem.train),):
+        raise InputError(f"carries has shape {carries.shape} for {len(problem.train)} training samples")
     rows = np.flatnonzero(~np.isnan(carries))
     concept = carries[rows]
-    labels = materials.train.frame["label"].to_numpy()[rows].astype(np.intp)
+    labels = problem.train.frame["label"].to_numpy()[rows].astype(np.intp)
     counts = {
         (int(label), value): int(((labels == label) & (concept == value)).sum())
         for label in np.unique(labels)
@@ -97,10 +97,10 @@ def known_concept(materials: Materials, recipe: str, *, within_classes: bool = T
         notes[0] += f"; {len(carries) - len(rows)} with an unknown concept were left out of it"
     if within_classes and empty:
         notes.append(f"there is no sample of {cells}; that class told nothing of the concept")
-    return Known(rows, concept, labels, tuple(notes))
+    return ConceptSamples(rows, concept, labels, tuple(notes))
 
 
-def chosen_layers(materials: Materials, layers: str | Sequence[str] | None = None) -> tuple[Layer, ...]:
+def chosen_layers(problem: DebiasProblem, layers: str | Sequence[str] | None = None) -> tuple[Layer, ...]:
     """The layers that a recipe works at: the given ones, else the audit's, else the last with positions.
 
     Raises
@@ -109,12 +109,12 @@ def chosen_layers(materials: Materials, layers: str | Sequence[str] | None = Non
         A layer that the model does not have.
     """
     names = layers
-    if names is None and materials.layers is not None:
-        names = [name for name, weight in materials.layers.items() if weight > 0] or None
-    example = materials.example(min(2, len(materials.train)))
+    if names is None and problem.layers is not None:
+        names = [name for name, weight in problem.layers.items() if weight > 0] or None
+    example = problem.example(min(2, len(problem.train)))
     if names is not None:
-        return find_layers(materials.model, example, names)
-    all_layers = find_layers(materials.model, example)
+        return find_layers(problem.model, example, names)
+    all_layers = find_layers(problem.model, example)
     spatial = [layer for layer in all_layers if layer.spatial]
     return ((spatial or list(all_layers))[-1],)
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from shortcutscope.attribution.hooks import visiting
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.activations import (
+    ConceptSamples,
     Floats,
-    Known,
     chosen_layers,
-    known_concept,
+    concept_samples,
     parts_of,
     pooled_activations,
 )
@@ -30,8 +30,8 @@ from shortcutscope.debias.clarc.correction import fitted_in_turn
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
 from shortcutscope.debias.clarc.projection import Edit, Shift, evaluating
 from shortcutscope.debias.clarc.second_gradient import twice_differentiable
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.training.fit import fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
@@ -46,7 +46,7 @@ Refit = Literal["never", "epoch"]
 Trained = Literal["all", "above"]
 
 
-def p_clarc(materials: Materials, *, layers: str | Sequence[str] | None = None) -> Outcome:
+def p_clarc(problem: DebiasProblem, *, layers: str | Sequence[str] | None = None) -> Outcome:
     """Move every sample along the concept's vector to where samples without the concept lie.
 
     ``a' = a + (z - v . pool(a)) v`` at every position, v the class-stratified pattern vector of length 1 and
@@ -54,21 +54,21 @@ def p_clarc(materials: Materials, *, layers: str | Sequence[str] | None = None) 
 
     Parameters
     ----------
-    materials
+    problem
         With `carries`.
     layers
-        Where; by default those of `materials`, else the last that tells positions apart.
+        Where; by default those of `problem`, else the last that tells positions apart.
 
     Raises
     ------
     InputError
         The concept is not known, or no class holds it and its absence; no such layer.
     """
-    return _projected(materials, "p-clarc", layers, None, 1.0)
+    return _projected(problem, "p-clarc", layers, None, 1.0)
 
 
 def reactive_p_clarc(
-    materials: Materials,
+    problem: DebiasProblem,
     *,
     layers: str | Sequence[str] | None = None,
     classifier: Classifier = "logistic",
@@ -78,7 +78,7 @@ def reactive_p_clarc(
 
     Parameters
     ----------
-    materials, layers
+    problem, layers
         As in `p_clarc`.
     classifier
         On standardised pooled activations, all (class, concept) groups weighing the same; its intercept is
@@ -93,24 +93,24 @@ def reactive_p_clarc(
     """
     if classifier not in ("logistic", "svm"):
         raise InputError(f"classifier={classifier!r}; allowed are 'logistic' and 'svm'")
-    return _projected(materials, "reactive p-clarc", layers, classifier, C)
+    return _projected(problem, "reactive p-clarc", layers, classifier, C)
 
 
 def _projected(
-    materials: Materials,
+    problem: DebiasProblem,
     name: str,
     layers: str | Sequence[str] | None,
     classifier: Classifier | None,
     C: float,
 ) -> Outcome:
-    samples = known_concept(materials, name)
-    edit_layers = chosen_layers(materials, layers)
+    samples = concept_samples(problem, name)
+    edit_layers = chosen_layers(problem, layers)
     details: dict[str, Any] = {"layers": {}}
 
     def edits(model: nn.Module, layer: Layer) -> list[Edit]:
-        size = materials.training.batch_size
+        size = problem.training.batch_size
         pooled = pooled_activations(
-            model, materials.train, samples.rows, layer, batch_size=size, progress=materials.progress
+            model, problem.train, samples.rows, layer, batch_size=size, progress=problem.progress
         )
         shifts = [_shift(part, samples, classifier, C) for part in pooled]
         values = torch.as_tensor(pooled[0], dtype=torch.float32)[..., None]
@@ -120,7 +120,7 @@ def _projected(
         }
         return list(shifts)
 
-    wrapper = fitted_in_turn(materials.model, edit_layers, edits)
+    wrapper = fitted_in_turn(problem.model, edit_layers, edits)
     notes = [
         *samples.notes,
         f"edited at {', '.join(layer.name for layer in edit_layers)}, without training; the model's weights "
@@ -132,7 +132,7 @@ def _projected(
     return Outcome(wrapper.eval(), notes=tuple(notes), details=details)
 
 
-def _shift(pooled: Floats, samples: Known, classifier: Classifier | None, C: float) -> Shift:
+def _shift(pooled: Floats, samples: ConceptSamples, classifier: Classifier | None, C: float) -> Shift:
     vector = pattern_cav(pooled, samples.concept, samples.labels).signal
     length = float(np.linalg.norm(vector))
     if not length > 0:
@@ -209,7 +209,7 @@ class LatentRightReasons(Objective):
     def __init__(
         self,
         table: ImageTable,
-        samples: Known,
+        samples: ConceptSamples,
         layers: Sequence[Layer],
         scale: GradientScale,
         *,
@@ -299,7 +299,7 @@ def hold_below(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> boo
 
 
 def rr_clarc(
-    materials: Materials,
+    problem: DebiasProblem,
     *,
     layers: str | Sequence[str] | None = None,
     strength: float = 100.0,
@@ -313,10 +313,10 @@ def rr_clarc(
 
     Parameters
     ----------
-    materials
+    problem
         With `carries`.
     layers
-        Where; by default those of `materials`, else the last that tells positions apart.
+        Where; by default those of `problem`, else the last that tells positions apart.
     strength
         Weight of the penalty relative to the task loss, see `GradientScale`.
     refit
@@ -350,15 +350,15 @@ def rr_clarc(
             "nothing; use refit='epoch', or start='model'"
         )
     scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
-    samples = known_concept(materials, "rr-clarc")
-    penalty_layers = chosen_layers(materials, layers)
-    n = len(materials.train)
-    training = materials.schedule(start)
+    samples = concept_samples(problem, "rr-clarc")
+    penalty_layers = chosen_layers(problem, layers)
+    n = len(problem.train)
+    training = problem.schedule(start)
     steps = training.n_steps(n)
     epochs = max(1, round(steps * training.batch_size / max(1, n)))
-    student = materials.network(start)
+    student = problem.network(start)
     objective = LatentRightReasons(
-        materials.train,
+        problem.train,
         samples,
         penalty_layers,
         scale,
@@ -366,21 +366,21 @@ def rr_clarc(
         epochs=epochs,
         batch_size=training.batch_size,
     )
-    objective.to(materials.device)
+    objective.to(problem.device)
     objective.fit_vectors(student)
     below_fixed = trained == "above" or (trained is None and start == "model" and refit == "never")
-    if below_fixed and not hold_below(student, materials.example(), penalty_layers) and trained is None:
+    if below_fixed and not hold_below(student, problem.example(), penalty_layers) and trained is None:
         below_fixed = False
         student.requires_grad_(True)
     fit_result = fit(
         student,
-        materials.train,
+        problem.train,
         objective,
         training,
-        validation=materials.validation,
-        out=materials.out,
+        validation=problem.validation,
+        out=problem.out,
         name="rr-clarc",
-        progress=materials.progress,
+        progress=problem.progress,
     )
     notes = (
         *fit_result.notes,

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.debias.clarc.activations import (
+    ConceptSamples,
     Floats,
-    Known,
     Rows,
     chosen_layers,
-    known_concept,
+    concept_samples,
     over_activations,
     parts_of,
 )
 from shortcutscope.debias.clarc.correction import fitted_in_turn
 from shortcutscope.debias.clarc.projection import Edit, Erasure
-from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.alive import ROUNDING
@@ -118,7 +118,7 @@ def leace_map(covariance: Floats, cross: Floats, rounding: float = 0.0) -> tuple
     return basis @ (spread[:, None] * singular), (basis / spread @ singular).T
 
 
-def concept_columns(samples: Known, conditional: bool) -> Floats:
+def concept_columns(samples: ConceptSamples, conditional: bool) -> Floats:
     """The matrix z (M, K): the concept, or for each class its deviation from its mean in that class.
 
     cov(x, z) of the second is P(class) cov(x, concept | class): erasing all of it leaves nothing of the
@@ -136,7 +136,7 @@ def concept_columns(samples: Known, conditional: bool) -> Floats:
 
 
 def leace(
-    materials: Materials,
+    problem: DebiasProblem,
     *,
     layers: str | Sequence[str] | None = None,
     conditional: bool = True,
@@ -148,10 +148,10 @@ def leace(
 
     Parameters
     ----------
-    materials
+    problem
         With `carries`.
     layers
-        Where; by default those of `materials`, else the last that tells positions apart.
+        Where; by default those of `problem`, else the last that tells positions apart.
     conditional
         Inside every class, so that the label survives where it goes with the concept. False is plain LEACE,
         which takes along whatever of the label tells the concept.
@@ -166,18 +166,18 @@ def leace(
     """
     if on not in ("positions", "pooled"):
         raise InputError(f"on={on!r}; allowed are 'positions' and 'pooled'")
-    samples = known_concept(materials, "leace", within_classes=conditional)
-    edit_layers = chosen_layers(materials, layers)
+    samples = concept_samples(problem, "leace", within_classes=conditional)
+    edit_layers = chosen_layers(problem, layers)
     z = concept_columns(samples, conditional)
 
     def edits(model: nn.Module, layer: Layer) -> list[Edit]:
         erasures: list[Edit] = []
-        for moments in _moments(model, materials, samples.rows, z, layer, on):
+        for moments in _moments(model, problem, samples.rows, z, layer, on):
             left, right = leace_map(*moments.covariances(), moments.rounding)
             erasures.append(Erasure(*(torch.from_numpy(part) for part in (left, right, moments.mean))))
         return erasures
 
-    wrapper = fitted_in_turn(materials.model, edit_layers, edits)
+    wrapper = fitted_in_turn(problem.model, edit_layers, edits)
     notes = (
         *samples.notes,
         f"erased at {', '.join(layer.name for layer in edit_layers)}, without training; the model's weights "
@@ -191,7 +191,7 @@ def leace(
 
 
 def _moments(
-    model: nn.Module, materials: Materials, rows: Rows, z: Floats, layer: Layer, on: On
+    model: nn.Module, problem: DebiasProblem, rows: Rows, z: Floats, layer: Layer, on: On
 ) -> list[Moments]:
     parts = parts_of(layer)
     moments = [Moments.empty(layer.channels, z.shape[1]) for _ in parts]
@@ -205,11 +205,11 @@ def _moments(
 
     over_activations(
         model,
-        materials.train,
+        problem.train,
         rows,
         layer,
         gather,
-        batch_size=materials.training.batch_size,
-        progress=materials.progress,
+        batch_size=problem.training.batch_size,
+        progress=problem.progress,
     )
     return moments

@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
 from shortcutscope.debias.clarc.second_gradient import twice_differentiable
-from shortcutscope.debias.materials import Materials, Outcome
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.training.augmentation import SHIFTS, shifted
 from shortcutscope.debias.training.fit import fit
 from shortcutscope.debias.training.settings import Start
@@ -107,7 +107,7 @@ def absolute_cosine(gradient: Tensor, masks: Tensor) -> Tensor:
 
 
 def rrr(
-    materials: Materials,
+    problem: DebiasProblem,
     *,
     strength: float = 10.0,
     slope: Slope = "log-probabilities",
@@ -120,7 +120,7 @@ def rrr(
 
     Parameters
     ----------
-    materials
+    problem
         With `masks`; samples without one, or with an empty one, take part with their cross-entropy alone.
     strength
         Weight of the penalty relative to the task loss, see `GradientScale`. A fitted network's task loss
@@ -151,20 +151,20 @@ def rrr(
     if batch_norm == "held" and start == "fresh":
         raise InputError("start='fresh' has no batch norm to hold; use batch_norm='trained'")
     scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
-    masks, index = _gathered(materials)
-    shifts = 0 if materials.training.augmentation == "none" else SHIFTS
-    objective = RightReasons(masks, index, scale, slope=slope, shifts=shifts).to(materials.device)
-    network = materials.network(start)
+    masks, index = _gathered(problem)
+    shifts = 0 if problem.training.augmentation == "none" else SHIFTS
+    objective = RightReasons(masks, index, scale, slope=slope, shifts=shifts).to(problem.device)
+    network = problem.network(start)
     n_fixed = hold_batch_norm(network) if batch_norm != "trained" and start == "model" else 0
     fit_result = fit(
         network,
-        materials.train,
+        problem.train,
         objective,
-        materials.schedule(start).but(augmentation="none"),
-        validation=materials.validation,
-        out=materials.out,
+        problem.schedule(start).but(augmentation="none"),
+        validation=problem.validation,
+        out=problem.out,
         name="rrr",
-        progress=materials.progress,
+        progress=problem.progress,
     )
     notes = [
         *fit_result.notes,
@@ -176,7 +176,7 @@ def rrr(
     if n_fixed:
         notes.append(f"{n_fixed} layers of batch norm stayed as they were")
     fit_result.model.requires_grad_(True)
-    if materials.training.augmentation == "strong":
+    if problem.training.augmentation == "strong":
         notes.append("augmented by shifts alone, which the masks can follow")
     return Outcome(
         fit_result.model, fit_result.steps, fit_result.history, tuple(notes), {"scale": scale.weight}
@@ -194,19 +194,19 @@ def hold_batch_norm(model: nn.Module) -> int:
     return len(norms)
 
 
-def _gathered(materials: Materials) -> tuple[Tensor, Tensor]:
+def _gathered(problem: DebiasProblem) -> tuple[Tensor, Tensor]:
     """All masks that are not empty, and for every row the number of its mask or -1."""
-    if materials.masks is None:
+    if problem.masks is None:
         raise InputError(
             "rrr needs masks of the artifact, and masks is None; annotate them, draw pseudo-masks from the "
             "audit's finding, or use a recipe that needs none"
         )
-    table = materials.train
+    table = problem.train
     shape = tuple(int(side) for side in table[0][0].shape)
     index = torch.full((len(table),), -1, dtype=torch.long)
     stack: list[Tensor] = []
     for row in range(len(table)):
-        mask = materials.masks(row)
+        mask = problem.masks(row)
         if mask is None:
             continue
         mask = torch.as_tensor(mask).bool()

@@ -34,8 +34,8 @@ class Distillation:
     clean_share
         Share of the samples of a step that are drawn from the clean subset; 0 leaves it to the teacher.
     start
-        Where the student begins, see `Materials`; ``"teacher"`` is a copy of it, where the student is of its
-        architecture. None as the materials say.
+        Where the student begins, see `DebiasProblem`; ``"teacher"`` is a copy of it, where the student is of
+        its architecture. None as the problem says.
     teacher_start
         Where a teacher that is trained here begins: ``"model"``, the biased network; ``"fresh"``, as a
         student begins; ``"auto"``, the biased network, unless no training sample is known to go against the

@@ -26,9 +26,9 @@ from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher
 from shortcutscope.debias.distillation.matching import Pair, pair_layers
 from shortcutscope.debias.distillation.options import Distillation, chosen_layers, student_layers
 from shortcutscope.debias.distillation.teacher_start import StartChoice, teacher_start
-from shortcutscope.debias.gate import Gate, gate, require_testable
-from shortcutscope.debias.materials import Materials, Outcome
-from shortcutscope.debias.samples import Samples
+from shortcutscope.debias.gate import TeacherGate, gate, require_testable
+from shortcutscope.debias.problem import DebiasProblem, Outcome
+from shortcutscope.debias.samples import TrainingSamples
 from shortcutscope.debias.teacher import (
     Ensemble,
     Teacher,
@@ -55,7 +55,7 @@ OnShortcut = Literal["refuse", "warn"]
 
 
 def distil(
-    materials: Materials,
+    problem: DebiasProblem,
     options: Distillation | None = None,
     *,
     teacher: Teacher | nn.Module | None = None,
@@ -66,7 +66,7 @@ def distil(
 
     Parameters
     ----------
-    materials
+    problem
         With clean samples, unless a teacher is given and no probes are needed.
     options
         See `Distillation`; `changes` replace single ones.
@@ -75,7 +75,7 @@ def distil(
     on_shortcut
         What to do when the gate finds that the teacher uses the shortcut at every layer and in its
         decision: ``"refuse"`` or ``"warn"``, which goes on and says so in the outcome. It is judged only
-        where the materials hold samples to judge it on.
+        where the problem holds samples to judge it on.
 
     Raises
     ------
@@ -85,18 +85,18 @@ def distil(
     """
     options = (options or Distillation()).but(**changes)
     options.check()
-    samples = _samples(materials, options)
-    if materials.judged_on is not None and materials.concept is not None:
-        require_testable(materials.judged_on, materials.concept)
+    samples = _samples(problem, options)
+    if problem.judged_on is not None and problem.concept is not None:
+        require_testable(problem.judged_on, problem.concept)
     start_option = options.start
-    begun: Start = materials.start if start_option is None or start_option == "teacher" else start_option
-    student = materials.network(begun)
-    layers = student_layers(student, materials.example(), options)
-    weights, why = chosen_layers(layers, options, materials.layers)
+    begun: Start = problem.start if start_option is None or start_option == "teacher" else start_option
+    student = problem.network(begun)
+    layers = student_layers(student, problem.example(), options)
+    weights, why = chosen_layers(layers, options, problem.layers)
     notes = [f"layers: {why}"] if weights else []
     choice: StartChoice | None = None
     if teacher is None:
-        teacher, choice = _trained(materials, options)
+        teacher, choice = _trained(problem, options)
         notes += [choice.reason] if choice else []
         notes += teacher.notes
     teacher_model = teacher.model if isinstance(teacher, Teacher) else teacher
@@ -105,9 +105,9 @@ def distil(
     elif options.start == "teacher":
         where = "from the biased network" if begun == "model" else "with new weights"
         notes.append(f"the student has another architecture than its teacher, so it begins {where}")
-    _require_same_classes(student, teacher_model, materials)
+    _require_same_classes(student, teacher_model, problem)
     verdict = (
-        teacher.judged if isinstance(teacher, Teacher) and teacher.judged else judge(teacher_model, materials)
+        teacher.judged if isinstance(teacher, Teacher) and teacher.judged else judge(teacher_model, problem)
     )
     if verdict is None:
         notes.append("the teacher was not judged: give held-out samples with the concept for that")
@@ -124,21 +124,21 @@ def distil(
                 notes.append("layers at which the teacher uses the shortcut were left out")
             weights = gated
     with frozen(teacher_model):
-        pairs = _pairs(layers, teacher_model, weights, materials) if weights else []
+        pairs = _pairs(layers, teacher_model, weights, problem) if weights else []
         if not pairs and options.form is not None:
             notes.append("no layer was left to compare: the logits alone were distilled")
             options = options.but(form=None)
             options.check()
-        objective = objective_for(materials, teacher_model, pairs, options, samples, notes)
+        objective = objective_for(problem, teacher_model, pairs, options, samples, notes)
         fit_result = fit(
             student,
             samples.table,
             objective,
-            budget(materials, start=begun),
-            validation=materials.validation,
-            out=materials.out,
+            budget(problem, start=begun),
+            validation=problem.validation,
+            out=problem.out,
             name="distil",
-            progress=materials.progress,
+            progress=problem.progress,
         )
     details: dict[str, Any] = {"layers": {p.student.name: p.weight for p in pairs}, "form": options.form}
     if choice is not None:
@@ -154,26 +154,26 @@ def distil(
     )
 
 
-def _trained(materials: Materials, options: Distillation) -> tuple[Teacher, StartChoice | None]:
+def _trained(problem: DebiasProblem, options: Distillation) -> tuple[Teacher, StartChoice | None]:
     """A teacher of one's own, and why it began where it did, where that was to be chosen."""
-    choice = teacher_start(materials, options.teacher_start)
+    choice = teacher_start(problem, options.teacher_start)
     start: Start = choice.start if choice else "fresh" if options.teacher_start == "fresh" else "model"
-    return train_teacher(materials, start=start), choice
+    return train_teacher(problem, start=start), choice
 
 
 def objective_for(
-    materials: Materials,
+    problem: DebiasProblem,
     teacher: nn.Module,
     pairs: Sequence[Pair],
     options: Distillation,
-    samples: Samples,
+    samples: TrainingSamples,
     notes: list[str],
 ) -> Distill:
-    """The loss for these materials, with the teacher's probes and kept outputs; `notes` get what was done."""
+    """The loss for this problem, with the teacher's probes and kept outputs; `notes` get what was done."""
     probes = None
     if options.form == "probes" and pairs:
-        probes = fit_probes(teacher, require_clean(materials), _unique([p.teacher for p in pairs]))
-    augmented = materials.training.augmentation != "none"
+        probes = fit_probes(teacher, require_clean(problem), _unique([p.teacher for p in pairs]))
+    augmented = problem.training.augmentation != "none"
     keeps = options.cache
     if keeps is None:
         keeps = not augmented and cache_bytes(len(samples.table), pairs, options) <= CACHE_BYTES
@@ -183,15 +183,15 @@ def objective_for(
         )
     cached = None
     if keeps:
-        cached = teacher_outputs(teacher, samples.table, pairs, options, probes, progress=materials.progress)
+        cached = teacher_outputs(teacher, samples.table, pairs, options, probes, progress=problem.progress)
         notes.append("the teacher's outputs were computed once and kept")
     subspaces: dict[str, Tensor] = {}
     if options.form == "features" and options.along != 1:
         subspaces, without = _subspaces(teacher, pairs, samples)
         if without:
             notes.append(f"no class has both values of the concept: {', '.join(without)} matched as a whole")
-    rows = np.random.default_rng(materials.seed).permutation(len(samples.table))[:EXAMPLES]
-    example = torch.stack([samples.table[int(row)][0] for row in rows]).to(materials.device)
+    rows = np.random.default_rng(problem.seed).permutation(len(samples.table))[:EXAMPLES]
+    example = torch.stack([samples.table[int(row)][0] for row in rows]).to(problem.device)
     return Distill(
         teacher,
         pairs,
@@ -206,16 +206,14 @@ def objective_for(
     )
 
 
-def judge(teacher: nn.Module, materials: Materials) -> Gate | None:
+def judge(teacher: nn.Module, problem: DebiasProblem) -> TeacherGate | None:
     """The gate, where there are samples to judge a teacher on."""
-    if materials.judged_on is None or materials.concept is None:
+    if problem.judged_on is None or problem.concept is None:
         return None
-    return gate(
-        teacher, materials.judged_on, materials.concept, seed=materials.seed, progress=materials.progress
-    )
+    return gate(teacher, problem.judged_on, problem.concept, seed=problem.seed, progress=problem.progress)
 
 
-def _samples(materials: Materials, options: Distillation) -> Samples:
+def _samples(problem: DebiasProblem, options: Distillation) -> TrainingSamples:
     """Choose the samples and the labels that are learnt, before any training.
 
     Raises
@@ -223,11 +221,11 @@ def _samples(materials: Materials, options: Distillation) -> Samples:
     InputError
         Without clean samples or groups, where the options need them.
     """
-    samples = Samples.of(materials, options.clean_share)
+    samples = TrainingSamples.of(problem, options.clean_share)
     if options.labels == "clean":
-        return samples.with_clean_labels(materials, options.clean_share)
+        return samples.with_clean_labels(problem, options.clean_share)
     if options.labels == "group-balanced":
-        return samples.group_balanced(materials, "group-balanced distillation")
+        return samples.group_balanced(problem, "group-balanced distillation")
     return samples
 
 
@@ -239,13 +237,13 @@ def _same_architecture(first: nn.Module, second: nn.Module) -> bool:
 
 
 def _pairs(
-    layers: Sequence[Layer], teacher: nn.Module, weights: Mapping[str, float], materials: Materials
+    layers: Sequence[Layer], teacher: nn.Module, weights: Mapping[str, float], problem: DebiasProblem
 ) -> list[Pair]:
     if isinstance(teacher, Ensemble):
         raise InputError(
             "the layers of several teachers cannot be compared with a student's: use form=None or one teacher"
         )
-    example = materials.example()
+    example = problem.example()
     teacher_layers = list(find_layers(teacher, example))
     missing = [name for name in weights if name not in {layer.name for layer in teacher_layers}]
     modules = dict(teacher.named_modules())
@@ -256,7 +254,7 @@ def _pairs(
 
 
 def _subspaces(
-    teacher: nn.Module, pairs: Sequence[Pair], samples: Samples
+    teacher: nn.Module, pairs: Sequence[Pair], samples: TrainingSamples
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The direction of the shortcut at each layer of the teacher, among standardised channels, (1, C).
 
@@ -285,8 +283,8 @@ def _subspaces(
     return directions, without
 
 
-def _require_same_classes(student: nn.Module, teacher: nn.Module, materials: Materials) -> None:
-    example = materials.example()
+def _require_same_classes(student: nn.Module, teacher: nn.Module, problem: DebiasProblem) -> None:
+    example = problem.example()
     n_student, n_teacher = count_scores(student, example), count_scores(teacher, example)
     if n_student != n_teacher:
         raise InputError(

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.groups import has_conflicting
-from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.teacher import require_clean, teacher_training, train_teacher
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
@@ -76,17 +76,17 @@ class StartChoice:
     steps: int = 0
 
 
-def teacher_start(materials: Materials, start: TeacherStart) -> StartChoice | None:
+def teacher_start(problem: DebiasProblem, start: TeacherStart) -> StartChoice | None:
     """The choice where there is one to make: ``"auto"``, and no training sample against the shortcut.
 
     None means the start that is asked for, and of ``"auto"`` the biased network.
     """
-    if start != "auto" or materials.carries is None or has_conflicting(materials):
+    if start != "auto" or problem.carries is None or has_conflicting(problem):
         return None
-    return choose_start(materials)
+    return choose_start(problem)
 
 
-def choose_start(materials: Materials) -> StartChoice:
+def choose_start(problem: DebiasProblem) -> StartChoice:
     """Cross-validate both starts on the clean samples.
 
     Teachers are trained on all folds but one, whole patients at a time, and predict that one. Neither the
@@ -94,7 +94,7 @@ def choose_start(materials: Materials) -> StartChoice:
 
     Parameters
     ----------
-    materials
+    problem
         With clean samples of every class.
 
     Returns
@@ -107,11 +107,11 @@ def choose_start(materials: Materials) -> StartChoice:
     InputError
         Without clean samples, or with a class that has none.
     """
-    clean = require_clean(materials)
+    clean = require_clean(problem)
     labels, groups = clean.frame["label"].to_numpy(), clean.frame["group"].to_numpy()
-    wrong = predicted_class(predict_logits(materials.model, clean)).numpy() != labels
+    wrong = predicted_class(predict_logits(problem.model, clean)).numpy() != labels
     try:
-        materials.network("fresh")
+        problem.network("fresh")
     except InputError as refusal:
         reason = f"the teacher began from the biased network, since no new weights can be drawn: {refusal}"
         return StartChoice("model", reason)
@@ -123,13 +123,13 @@ def choose_start(materials: Materials) -> StartChoice:
         )
         return StartChoice("model", reason)
     parts = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
-    scores, steps = _out_of_fold(materials, clean, parts)
+    scores, steps = _out_of_fold(problem, clean, parts)
     rows, by_errors = _judged(labels, wrong)
     row_scores = {start: values[rows] for start, values in scores.items()}
     aurocs: dict[str, float] = {
         start: float(_auroc(labels[rows], values)) for start, values in row_scores.items()
     }
-    error = _standard_error(labels[rows], row_scores, groups[rows], materials.seed)
+    error = _standard_error(labels[rows], row_scores, groups[rows], problem.seed)
     start: Start = "model" if aurocs["model"] - aurocs["fresh"] > error else "fresh"
     which = "that the biased network gets wrong" if by_errors else "(the biased network errs on few)"
     reason = (
@@ -142,18 +142,18 @@ def choose_start(materials: Materials) -> StartChoice:
 
 
 def _out_of_fold(
-    materials: Materials, clean: ImageTable, parts: Sequence[Array]
+    problem: DebiasProblem, clean: ImageTable, parts: Sequence[Array]
 ) -> tuple[dict[Start, Array], int]:
     """By start, scores of all clean samples by teachers that did not see them; and the steps taken."""
     scores: dict[Start, Array] = {}
     steps = 0
-    with tqdm(total=len(STARTS) * len(parts), desc="teacher's start", disable=not materials.progress) as bar:
+    with tqdm(total=len(STARTS) * len(parts), desc="teacher's start", disable=not problem.progress) as bar:
         for start in STARTS:
             fold_scores: list[Array] = []
             for fold in parts:
                 rest = clean.take(np.setdiff1d(np.arange(len(clean)), fold))
-                fold_scores.append(_scores(_predict(materials, rest, clean.take(fold), start)))
-                steps += teacher_training(len(rest), materials.training, start).n_steps(len(rest))
+                fold_scores.append(_scores(_predict(problem, rest, clean.take(fold), start)))
+                steps += teacher_training(len(rest), problem.training, start).n_steps(len(rest))
                 bar.update()
             scores[start] = np.concatenate(fold_scores)[np.argsort(np.concatenate(parts))]
     return scores, steps
@@ -171,9 +171,9 @@ def _folds(labels: Array, groups: Array, wrong: Array) -> Array | None:
     return folds if whole else None
 
 
-def _predict(materials: Materials, clean: ImageTable, test: ImageTable, start: Start) -> Tensor:
+def _predict(problem: DebiasProblem, clean: ImageTable, test: ImageTable, start: Start) -> Tensor:
     """(N, K) logits of the held-out samples."""
-    inputs = replace(materials, clean=clean, progress=False)
+    inputs = replace(problem, clean=clean, progress=False)
     return predict_logits(train_teacher(inputs, start=start).model, test)
 
 

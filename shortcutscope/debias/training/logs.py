@@ -13,10 +13,10 @@ from torch import Tensor
 
 from shortcutscope.files import to_json, write_atomically
 
-__all__ = ["Log", "NonFiniteError", "Terms"]
+__all__ = ["Log", "NonFiniteLossError", "Terms"]
 
 
-class NonFiniteError(Exception):
+class NonFiniteLossError(Exception):
     """A term of the loss became NaN or infinite."""
 
     def __init__(self, step: int, term: str, value: float) -> None:
@@ -48,7 +48,7 @@ class Terms:
 
         Raises
         ------
-        NonFiniteError
+        NonFiniteLossError
             When a term of one of these steps was not finite.
         """
         if not self._waiting:
@@ -57,7 +57,7 @@ class Terms:
         fetched = self._total(torch.stack([value.to(dtype) for _, _, value in self._waiting])).tolist()
         for (step, name, _), value in zip(self._waiting, fetched, strict=True):
             if not math.isfinite(value):
-                raise NonFiniteError(step, name, value)
+                raise NonFiniteLossError(step, name, value)
             self.settled.append((name, value))
         self._waiting.clear()
 

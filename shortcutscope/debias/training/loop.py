@@ -30,7 +30,7 @@ from shortcutscope.debias.training.checkpoint import (
 )
 from shortcutscope.debias.training.hardware import usable_precision
 from shortcutscope.debias.training.images import Images, Order, labels_of, require_logits_for, require_samples
-from shortcutscope.debias.training.logs import Log, NonFiniteError, Terms
+from shortcutscope.debias.training.logs import Log, NonFiniteLossError, Terms
 from shortcutscope.debias.training.processes import Processes
 from shortcutscope.debias.training.randomness import (
     AUGMENTATION,
@@ -138,7 +138,7 @@ class TrainingLoop:
                 self._train(wrapped, bar)
             self._choose()
             self._processes.wait()
-        except NonFiniteError as error:
+        except NonFiniteLossError as error:
             self._give_up(str(error), error)
         finally:
             self._processes.unwrapped(wrapped)
@@ -231,7 +231,7 @@ class TrainingLoop:
                 total=self._processes.total,
             )
             if not math.isfinite(score.loss):
-                raise NonFiniteError(self.done, "validation loss", score.loss)
+                raise NonFiniteLossError(self.done, "validation loss", score.loss)
             if self._training.select != "last" and self._best.improves(score, self._training.select):
                 self._best = Best(self.done, score, 0, snapshot(self._step))
             else:

@@ -17,8 +17,8 @@ import pandas as pd
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.circuits.gates import Floats, Gated, Indices, Keep, Reference
-from shortcutscope.discover.circuits.subject import Subject, gap, make_subject
+from shortcutscope.discover.circuits.gates import ChannelReference, Floats, Gated, Indices, Keep
+from shortcutscope.discover.circuits.problem import CircuitProblem, circuit_problem, gap
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output
@@ -200,25 +200,25 @@ def ablate(
     if not channels or draws < 1:
         raise InputError("name the channels to ablate by layer, and 1 draw or more")
     with frozen(model):
-        subject = make_subject(
+        problem = circuit_problem(
             model, scan, table, concept, list(channels),
             positive=positive, samples=samples, batch_size=batch_size, output=output, seed=seed,
         )  # fmt: skip
         return Ablation.averaged(
             [
-                judge(subject, channels, subject.of_half(1 - h), subject.of_half(h), draws=draws, seed=seed)
+                judge(problem, channels, problem.of_half(1 - h), problem.of_half(h), draws=draws, seed=seed)
                 for h in (0, 1)
             ]
         )
 
 
 def judge(
-    subject: Subject,
+    problem: CircuitProblem,
     channels: Mapping[str, Sequence[int]],
     train: Indices,
     test: Indices,
     *,
-    reference: Reference | None = None,
+    reference: ChannelReference | None = None,
     draws: int = 5,
     seed: int = 0,
 ) -> Ablation:
@@ -226,7 +226,7 @@ def judge(
 
     Parameters
     ----------
-    subject
+    problem
         The network and its samples.
     channels
         Layer name -> channels.
@@ -239,16 +239,16 @@ def judge(
     draws, seed
         Random sets.
     """
-    held_values = subject.reference(train) if reference is None else reference
-    y, a = subject.y[test], subject.a[test]
-    before = subject.network.margins(test)
-    sign = subject.sign(train, subject.network.margins(train))
+    held_values = problem.reference(train) if reference is None else reference
+    y, a = problem.y[test], problem.a[test]
+    before = problem.network.margins(test)
+    sign = problem.sign(train, problem.network.margins(train))
     size = sum(map(len, channels.values()))
     generator = np.random.default_rng([seed, 37])
 
     def effect(removed: Mapping[str, Sequence[int]]) -> Effect:
-        keep = keeping(subject.network, removed)
-        return Effect.measure(before, subject.network.margins(test, keep, held_values), y, a, sign, size)
+        keep = keeping(problem.network, removed)
+        return Effect.measure(before, problem.network.margins(test, keep, held_values), y, a, sign, size)
 
     def drawn() -> dict[str, Sequence[int]]:
         widths = {name: len(held_values.magnitude[name]) for name in channels}

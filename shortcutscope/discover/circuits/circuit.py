@@ -27,8 +27,8 @@ from shortcutscope.discover.circuits.ablation import (
     keeping,
 )
 from shortcutscope.discover.circuits.edges import DRAWN_CHANNELS, EDGE_COLUMNS, find_edges
-from shortcutscope.discover.circuits.search import Candidate, Judgement, find_channels
-from shortcutscope.discover.circuits.subject import Subject, gap, make_subject
+from shortcutscope.discover.circuits.problem import CircuitProblem, circuit_problem, gap
+from shortcutscope.discover.circuits.search import ChannelCandidate, Judgement, find_channels
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, to_json, write_json
 from shortcutscope.models.frozen import frozen
@@ -188,30 +188,30 @@ def find_circuit(
         raise InputError(f"draws={draws}, size={size}: both must be 1 or more")
     names = _layer_names(scan, layers)
     with frozen(model), tqdm(total=3 + edges, desc="circuit", disable=not progress) as bar:
-        subject = make_subject(
+        problem = circuit_problem(
             model, scan, table, concept, names,
             positive=positive, samples=samples, batch_size=batch_size, output=output, seed=seed,
         )  # fmt: skip
         parts, sought = [], []
         for half in (0, 1):
-            train = subject.of_half(1 - half)
-            reference = subject.reference(train)
-            candidate = find_channels(subject, train, reference, names, size)
+            train = problem.of_half(1 - half)
+            reference = problem.reference(train)
+            candidate = find_channels(problem, train, reference, names, size)
             bar.update()
             channels = {candidate.layer: np.flatnonzero(~candidate.keep).tolist()}
             part = judge(
-                subject, channels, train, subject.of_half(half),
+                problem, channels, train, problem.of_half(half),
                 reference=reference, draws=draws, seed=seed,
             )  # fmt: skip
             parts.append(part)
             sought.append(candidate)
         # Two sets were judged; shown is the one that looked better where it was chosen.
         whole = max(sought, key=lambda candidate: candidate.value)
-        nodes, sign = _nodes(subject, scan, whole, names)
+        nodes, sign = _nodes(problem, scan, whole, names)
         bar.update()
         links = pd.DataFrame(columns=list(EDGE_COLUMNS))
         if edges:
-            links = find_edges(model, subject, nodes, whole.layer, names, positive, scan.same_head(output))
+            links = find_edges(model, problem, nodes, whole.layer, names, positive, scan.same_head(output))
         bar.update(edges)
     ablation = Ablation.averaged(parts)
     notes = _notes(ablation, sought, whole, positive, sign)
@@ -228,17 +228,17 @@ def _layer_names(scan: Scan, layers: str | Sequence[str]) -> list[str]:
 
 
 def _nodes(
-    subject: Subject,
+    problem: CircuitProblem,
     scan: Scan,
-    candidate: Candidate,
+    candidate: ChannelCandidate,
     names: Sequence[str],
 ) -> tuple[pd.DataFrame, int]:
     """The carriers of every layer, and all ablated channels."""
-    network, within = subject.network, np.arange(len(subject.y))
+    network, within = problem.network, np.arange(len(problem.y))
     open_gates = keeping(network, {name: [] for name in names})
-    margins, effects = network.effects(within, open_gates, subject.reference(within))
-    sign = 1 if gap(subject.y[within], subject.a[within], margins) >= 0 else -1
-    judgement = Judgement(subject.y[within], subject.a[within], margins)
+    margins, effects = network.effects(within, open_gates, problem.reference(within))
+    sign = 1 if gap(problem.y[within], problem.a[within], margins) >= 0 else -1
+    judgement = Judgement(problem.y[within], problem.a[within], margins)
     parts = []
     for name in names:
         score = sign * judgement.moments(effects[name])[0]
@@ -246,7 +246,7 @@ def _nodes(
         largest = np.argsort(-score)[:DRAWN_CHANNELS]
         channels = np.union1d(largest[score[largest] > 0], np.flatnonzero(ablated))
         channels = channels[np.argsort(-score[channels], kind="stable")]
-        activation = scan.activation(name)[subject.rows][:, channels]
+        activation = scan.activation(name)[problem.rows][:, channels]
         auroc = [within_class_auroc(judgement.a, column, judgement.y) for column in activation.T]
         parts.append(
             pd.DataFrame(
@@ -258,7 +258,7 @@ def _nodes(
 
 
 def _notes(
-    ablation: Ablation, sought: Sequence[Candidate], whole: Candidate, positive: int, sign: int
+    ablation: Ablation, sought: Sequence[ChannelCandidate], whole: ChannelCandidate, positive: int, sign: int
 ) -> tuple[str, ...]:
     notes = [f"carriers are taken {'for' if sign > 0 else 'as not of'} class {positive} more than others"]
     if ablation.circuit.gap_before < MIN_GAP:

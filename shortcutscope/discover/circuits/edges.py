@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from shortcutscope.attribution.lrp.conditional import Channels, conditional_relevance
-from shortcutscope.discover.circuits.subject import Subject
+from shortcutscope.discover.circuits.problem import CircuitProblem
 from shortcutscope.models.heads.head import Output
 
 EDGE_COLUMNS = ("source_layer", "source_channel", "target_layer", "target_channel", "weight")
@@ -51,7 +51,7 @@ def drawn_nodes(
 
 def find_edges(
     model: nn.Module,
-    subject: Subject,
+    problem: CircuitProblem,
     nodes: pd.DataFrame,
     decisive: str,
     names: Sequence[str],
@@ -64,7 +64,7 @@ def find_edges(
     ----------
     model
         Lent out by `frozen`.
-    subject
+    problem
         Its samples.
     nodes, decisive, names
         See `drawn_nodes`.
@@ -79,8 +79,8 @@ def find_edges(
     """
     selection = drawn_nodes(nodes, names, decisive)
     columns = list(dict.fromkeys(selection["layer"]))
-    images, carriers = _edge_samples(subject)
-    network = subject.network
+    images, carriers = _edge_samples(problem)
+    network = problem.network
     rows: list[dict[str, Any]] = []
     for below, above in pairwise(columns):
         sources = selection.loc[selection["layer"] == below, "channel"].tolist()
@@ -99,14 +99,14 @@ def find_edges(
     return pd.DataFrame(rows, columns=list(EDGE_COLUMNS))
 
 
-def _edge_samples(subject: Subject) -> tuple[Tensor, npt.NDArray[np.bool_]]:
+def _edge_samples(problem: CircuitProblem) -> tuple[Tensor, npt.NDArray[np.bool_]]:
     """Images of as many carriers and others of either class, and which carry."""
     rows = np.concatenate(
         [
-            np.flatnonzero((subject.y == label) & (subject.a == carrier))[:EDGE_SAMPLES]
+            np.flatnonzero((problem.y == label) & (problem.a == carrier))[:EDGE_SAMPLES]
             for label in (0, 1)
             for carrier in (0, 1)
         ]
     )
-    images = subject.network.images[rows].to(subject.network.device)
-    return images, subject.a[rows] == 1
+    images = problem.network.images[rows].to(problem.network.device)
+    return images, problem.a[rows] == 1

@@ -30,7 +30,7 @@ Keep = Mapping[str, npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class ChannelReference:
     """What channels are held at.
 
     Attributes
@@ -91,7 +91,7 @@ class Gated:
             raise InputError(f"layer {name!r} has no gates; there are {', '.join(self._known)}")
         return self._known[name]
 
-    def reference(self, parts: Sequence[Indices]) -> Reference:
+    def reference(self, parts: Sequence[Indices]) -> ChannelReference:
         """Mean activations over some samples; every part weighs the same."""
         sums: dict[str, Tensor] = {}
         sizes: dict[str, Tensor] = {}
@@ -106,13 +106,13 @@ class Gated:
             for batch in self._batches(part):
                 with torch.no_grad(), visiting(self.model, self.layers, visit):
                     self._margin(batch)
-        return Reference(
+        return ChannelReference(
             {name: total.float() for name, total in sums.items()},
             {name: total.cpu().numpy() for name, total in sizes.items()},
         )
 
     def margins(
-        self, samples: Indices, keep: Keep | None = None, reference: Reference | None = None
+        self, samples: Indices, keep: Keep | None = None, reference: ChannelReference | None = None
     ) -> Floats:
         """Margins (n,) with some channels held at the reference; with none, those of the model itself."""
         gates = self._gates(keep)
@@ -123,7 +123,9 @@ class Gated:
                 margins.append(self._margin(batch))
         return np.asarray(torch.cat(margins).cpu().numpy(), np.float64)
 
-    def effects(self, samples: Indices, keep: Keep, reference: Reference) -> tuple[Floats, dict[str, Floats]]:
+    def effects(
+        self, samples: Indices, keep: Keep, reference: ChannelReference
+    ) -> tuple[Floats, dict[str, Floats]]:
         """Margins (n,) as in `margins`, and how each channel's gate moves them: layer name -> (n, C).
 
         Raises
@@ -179,7 +181,7 @@ class _Visit:
     """Puts gates on layers' outputs, one for every sample and channel."""
 
     def __init__(
-        self, keep: Mapping[str, Tensor], reference: Reference | None, n: int, *, gradient: bool
+        self, keep: Mapping[str, Tensor], reference: ChannelReference | None, n: int, *, gradient: bool
     ) -> None:
         self.gates = {name: k.expand(n, -1).clone().requires_grad_(gradient) for name, k in keep.items()}
         self._reference = reference

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shortcutscope.discover.circuits.gates import Floats, Indices, Reference
-from shortcutscope.discover.circuits.subject import Subject
+from shortcutscope.discover.circuits.gates import ChannelReference, Floats, Indices
+from shortcutscope.discover.circuits.problem import CircuitProblem
 from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc
 
-Gate = npt.NDArray[np.bool_]
+GateValues = npt.NDArray[np.bool_]
 #: Gate (C,) -> margins (n,) and the channels' effects on them (n, C).
-Run = Callable[[Gate], tuple[Floats, Floats]]
+Run = Callable[[GateValues], tuple[Floats, Floats]]
 
 #: How much a shift weighs against the classes' distance: from mild to strict, each from where the former led.
 STRICTNESS = (0.5, 1.0, 3.0)
@@ -43,7 +43,7 @@ THOROUGH = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class ChannelCandidate:
     """A set of channels and what its ablation does on the samples it was found on.
 
     Attributes
@@ -59,7 +59,7 @@ class Candidate:
     """
 
     layer: str
-    keep: Gate
+    keep: GateValues
     removed: float
     drop: float
 
@@ -90,11 +90,11 @@ class Judgement:
     a: Floats
     before: Floats
 
-    def candidate(self, layer: str, keep: Gate, after: Floats) -> Candidate:
+    def candidate(self, layer: str, keep: GateValues, after: Floats) -> ChannelCandidate:
         """What an ablation with these margins achieved."""
         whole = max(abs(self._gap(self.before)), 1e-9)
         drop = balanced_auroc(self.y, self.a, self.before) - balanced_auroc(self.y, self.a, after)
-        return Candidate(layer, keep.copy(), 1 - abs(self._gap(after)) / whole, float(drop))
+        return ChannelCandidate(layer, keep.copy(), 1 - abs(self._gap(after)) / whole, float(drop))
 
     def index(self, margins: Floats, strictness: float) -> float:
         """J of margins."""
@@ -123,19 +123,19 @@ class Judgement:
 
 
 def find_channels(
-    subject: Subject,
+    problem: CircuitProblem,
     train: Indices,
-    reference: Reference,
+    reference: ChannelReference,
     layers: Sequence[str],
     size: int | None = None,
-) -> Candidate:
+) -> ChannelCandidate:
     """The layer, and its channels, whose ablation removes the effect at the least cost, on some samples.
 
     Every layer is tried with one set of channels; the best few are searched thoroughly.
 
     Parameters
     ----------
-    subject
+    problem
         The network and its samples.
     fitted
         Positions of the samples to choose on.
@@ -146,10 +146,10 @@ def find_channels(
     size
         Most channels.
     """
-    network = subject.network
+    network = problem.network
     full = {name: np.ones(network.layer(name).channels, bool) for name in layers}
     before, effects = network.effects(train, full, reference)
-    judgement = Judgement(subject.y[train], subject.a[train], before)
+    judgement = Judgement(problem.y[train], problem.a[train], before)
     first = []
     for name in layers:
         keep = switch(before, effects[name], full[name], judgement, limit=size)
@@ -160,7 +160,7 @@ def find_channels(
     best = sorted(first, key=lambda c: -c.value)[:THOROUGH]
     for name in [c.layer for c in best]:
 
-        def run(keep: Gate, name: str = name) -> tuple[Floats, Floats]:
+        def run(keep: GateValues, name: str = name) -> tuple[Floats, Floats]:
             margins, slopes = network.effects(train, {name: keep}, reference)
             return margins, slopes[name]
 
@@ -174,17 +174,19 @@ def find_channels(
     )
 
 
-def _strongest(judgement: Judgement, effects: dict[str, Floats], full: dict[str, Gate]) -> Candidate:
+def _strongest(
+    judgement: Judgement, effects: dict[str, Floats], full: dict[str, GateValues]
+) -> ChannelCandidate:
     """Where no ablation promises anything: the last layer's channel with the largest effect."""
     name = list(effects)[-1]
     keep = full[name].copy()
     keep[int(np.argmax(np.abs(judgement.moments(effects[name])[0])))] = False
-    return Candidate(name, keep, 0.0, 0.0)
+    return ChannelCandidate(name, keep, 0.0, 0.0)
 
 
 def search(
     run: Run, judgement: Judgement, layer: str, start: tuple[Floats, Floats], limit: int | None = None
-) -> list[Candidate]:
+) -> list[ChannelCandidate]:
     """Sets of channels of one layer, each as the network was run with it.
 
     Parameters
@@ -202,7 +204,7 @@ def search(
     """
     margins, effects = start
     keep = np.ones(effects.shape[1], bool)
-    candidates: list[Candidate] = []
+    candidates: list[ChannelCandidate] = []
     for strictness in STRICTNESS:
         step = len(keep)
         for _ in range(RUNS):
@@ -221,12 +223,12 @@ def search(
 def switch(
     margins: Floats,
     effects: Floats,
-    keep: Gate,
+    keep: GateValues,
     judgement: Judgement,
     strictness: float = 1.0,
     step: int | None = None,
     limit: int | None = None,
-) -> Gate:
+) -> GateValues:
     """The gates after switching channels for as long as J rises, to first order.
 
     Parameters
@@ -274,8 +276,8 @@ def switch(
 
 
 def prune(
-    margins: Callable[[Gate], Floats], judgement: Judgement, candidate: Candidate, shift: Floats
-) -> Candidate:
+    margins: Callable[[GateValues], Floats], judgement: Judgement, candidate: ChannelCandidate, shift: Floats
+) -> ChannelCandidate:
     """Let go of channels that were ablated for their noise and do not carry the concept.
 
     Those with the smallest share in the concept's shift are let through first, as many at a time as the
@@ -309,7 +311,7 @@ def prune(
     return candidate
 
 
-def best_of(candidates: list[Candidate]) -> Candidate:
+def best_of(candidates: list[ChannelCandidate]) -> ChannelCandidate:
     """The smallest share of a layer among the good ones; where none is good, the most valuable."""
     enough = min(ENOUGH, max(c.value for c in candidates))
     good = [c for c in candidates if c.value >= enough]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from shortcutscope.discover.candidates import Setting
-from shortcutscope.discover.early import Early
+from shortcutscope.discover.candidates import SampleInfo
+from shortcutscope.discover.early import EarlyFeatures
 from shortcutscope.registry import Entry, Registry
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import Floats
@@ -18,7 +18,7 @@ class ViewInput:
 
     Attributes
     ----------
-    scan, early, setting
+    scan, early, samples
         The network's values, those of the input, and labels, patients and folds.
     notes
         A view that cannot be had says so here.
@@ -29,8 +29,8 @@ class ViewInput:
     """
 
     scan: Scan
-    early: Early
-    setting: Setting
+    early: EarlyFeatures
+    samples: SampleInfo
     notes: list[str]
     neurons: bool = False
     progress: bool = False
@@ -53,7 +53,7 @@ VIEWS = Registry[View](
 )
 
 
-def view_scores(seen: ViewInput) -> Iterator[tuple[str, Floats]]:
+def view_scores(inputs: ViewInput) -> Iterator[tuple[str, Floats]]:
     """Name and scores (N, K) of every view; what cannot be had is noted."""
     for _, view in VIEWS.items():
-        yield from view(seen)
+        yield from view(inputs)

@@ -19,31 +19,31 @@ from shortcutscope.types import Floats
 ACTIVATION_DEPTHS = (0.25, 0.5)
 
 
-def activation_view(seen: ViewInput) -> Iterator[tuple[str, Floats]]:
+def activation_view(inputs: ViewInput) -> Iterator[tuple[str, Floats]]:
     """See `shortcutscope.discover.views.View`.
 
     Samples on which outlying neurons are active are a view only on request (`neurons`): beside planted
     shortcuts they told carriers no better than neurons drawn at random.
     """
-    early, first = seen.early, seen.scan.layers[0].name
+    early, first = inputs.early, inputs.scan.layers[0].name
     if not early.n_bank:
         count = BANK_COMPONENTS[-1]
         name = f"activation: {first}, "
-        yield from component_scores(name, early.values, count, seen.setting, skewed=True)
-    layers = at_depths(seen.scan.layers, ACTIVATION_DEPTHS)
-    for layer in tqdm(layers, desc="activations", unit="layer", disable=not seen.progress, leave=False):
-        yield from member_views("activation", layer, seen)
-        if seen.neurons:
-            yield f"activation: neurons at {layer.name}", _neuron_scores(layer, seen)
+        yield from component_scores(name, early.values, count, inputs.samples, skewed=True)
+    layers = at_depths(inputs.scan.layers, ACTIVATION_DEPTHS)
+    for layer in tqdm(layers, desc="activations", unit="layer", disable=not inputs.progress, leave=False):
+        yield from member_views("activation", layer, inputs)
+        if inputs.neurons:
+            yield f"activation: neurons at {layer.name}", _neuron_scores(layer, inputs)
 
 
-def _neuron_scores(layer: Layer, seen: ViewInput) -> Floats:
+def _neuron_scores(layer: Layer, inputs: ViewInput) -> Floats:
     """Scores of the samples on which a neuron that is unlike the others is active, for each of a few."""
-    scan, labels = seen.scan, seen.setting.labels
+    scan, labels = inputs.scan, inputs.samples.labels
     targets = []
     for _, activation in outlier_scores(scan, profile_neurons(scan, layer)):
         for label in np.unique(labels):
             inside = labels == label
             threshold = threshold_otsu(activation[inside])  # type: ignore[no-untyped-call]
             targets.append(np.where(inside, activation > threshold, np.nan))
-    return read_off(seen, targets)
+    return read_off(inputs, targets)

@@ -12,15 +12,15 @@ from shortcutscope.types import Floats
 BANK_COMPONENTS = (16, 24)
 
 
-def filter_view(seen: ViewInput) -> Iterator[tuple[str, Floats]]:
+def filter_view(inputs: ViewInput) -> Iterator[tuple[str, Floats]]:
     """See `shortcutscope.discover.views.View`."""
-    early, setting = seen.early, seen.setting
+    early, samples = inputs.early, inputs.samples
     if not early.n_bank:
-        seen.notes.append(early.note)
+        inputs.notes.append(early.note)
         return
     bank = early.values[:, : early.n_bank]
     few, many = BANK_COMPONENTS
-    first = seen.scan.layers[0].name
-    yield from component_scores("filters: ", bank, few, setting, skewed=True)
-    yield from component_scores("filters: ", bank, many, setting)
-    yield from component_scores(f"filters: with {first}, ", early.values, many, setting)
+    first = inputs.scan.layers[0].name
+    yield from component_scores("filters: ", bank, few, samples, skewed=True)
+    yield from component_scores("filters: ", bank, many, samples)
+    yield from component_scores(f"filters: with {first}, ", early.values, many, samples)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from shortcutscope.discover.candidates import Setting
+from shortcutscope.discover.candidates import SampleInfo
 from shortcutscope.discover.clusters import NEIGHBOURS, Clusters, cluster
 from shortcutscope.discover.components import class_components
 from shortcutscope.discover.prototypes import fit_prototypes, rare_members
@@ -23,40 +23,40 @@ FEWEST_IN_CLASS = 4 * NEIGHBOURS
 
 
 def component_scores(
-    name: str, features: Array, count: int, setting: Setting, *, skewed: bool = False
+    name: str, features: Array, count: int, samples: SampleInfo, *, skewed: bool = False
 ) -> Iterator[tuple[str, Floats]]:
     """Name and scores (N, K) of `count` components of features (N, F), of all classes and of each."""
-    components = class_components(features, setting.labels, count, skewed=skewed, seed=setting.seed)
+    components = class_components(features, samples.labels, count, skewed=skewed, seed=samples.seed)
     for where, scores in components:
         yield f"{name}{count} components, {where}", scores
 
 
-def member_views(kind: str, layer: Layer, seen: ViewInput) -> Iterator[tuple[str, Floats]]:
+def member_views(kind: str, layer: Layer, inputs: ViewInput) -> Iterator[tuple[str, Floats]]:
     """Scores of the small parts of all classes at a layer, read off the input out of fold.
 
     Late in a network every cluster knows the decision, and a score read off there would be the logit under
     another name: two groups, used and associated. So it is asked what the members have in common before.
     """
-    scan, setting, notes = seen.scan, seen.setting, seen.notes
+    scan, samples, notes = inputs.scan, inputs.samples, inputs.notes
     vectors = scan.relevance(layer) if kind == "relevance" else scan.activation(layer)
     parts: dict[str, list[Floats]] = {}
-    for label in np.unique(setting.labels):
-        inside = np.flatnonzero(setting.labels == label)
+    for label in np.unique(samples.labels):
+        inside = np.flatnonzero(samples.labels == label)
         if len(inside) < FEWEST_IN_CLASS:
             notes.append(f"class {label} has too few samples to be divided: {len(inside)}")
             continue
-        for view, members in _small_parts(kind, vectors, inside, setting.seed, layer.name, notes):
+        for view, members in _small_parts(kind, vectors, inside, samples.seed, layer.name, notes):
             target = np.full(len(vectors), np.nan)
             target[inside] = members
             parts.setdefault(view, []).append(target)
     for view, targets in parts.items():
-        yield view, read_off(seen, targets)
+        yield view, read_off(inputs, targets)
 
 
-def read_off(seen: ViewInput, targets: Sequence[Floats]) -> Floats:
+def read_off(inputs: ViewInput, targets: Sequence[Floats]) -> Floats:
     """Scores (N, T) of sets of samples, 1, 0 or NaN for unknown, by a probe of the early features."""
-    setting = seen.setting
-    return cross_fitted_scores(seen.early.values, np.stack(targets, axis=1), setting.labels, setting.folds)
+    samples = inputs.samples
+    return cross_fitted_scores(inputs.early.values, np.stack(targets, axis=1), samples.labels, samples.folds)
 
 
 def _small_parts(

@@ -15,13 +15,13 @@ from shortcutscope.types import Floats
 RELEVANCE_DEPTHS = (0.5, 0.8)
 
 
-def relevance_view(seen: ViewInput) -> Iterator[tuple[str, Floats]]:
+def relevance_view(inputs: ViewInput) -> Iterator[tuple[str, Floats]]:
     """See `shortcutscope.discover.views.View`."""
     try:
-        seen.scan.relevance(seen.scan.layers[-1])
+        inputs.scan.relevance(inputs.scan.layers[-1])
     except InputError as error:
-        seen.notes.append(f"nothing was looked for in relevances: {error}")
+        inputs.notes.append(f"nothing was looked for in relevances: {error}")
         return
-    layers = at_depths(seen.scan.layers, RELEVANCE_DEPTHS)
-    for layer in tqdm(layers, desc="relevances", unit="layer", disable=not seen.progress, leave=False):
-        yield from member_views("relevance", layer, seen)
+    layers = at_depths(inputs.scan.layers, RELEVANCE_DEPTHS)
+    for layer in tqdm(layers, desc="relevances", unit="layer", disable=not inputs.progress, leave=False):
+        yield from member_views("relevance", layer, inputs)

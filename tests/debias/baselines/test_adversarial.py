@@ -25,8 +25,8 @@ from shortcutscope.planting.thin import thin_cnn1d
 
 
 @pytest.fixture
-def labels(materials) -> np.ndarray:
-    return materials.train.frame["label"].to_numpy()
+def labels(problem) -> np.ndarray:
+    return problem.train.frame["label"].to_numpy()
 
 
 def test_schedule_and_reversal() -> None:
@@ -91,10 +91,10 @@ def test_balanced_weighs_groups_and_a_batch_of_unknown_does_nothing() -> None:
     assert float(terms["adversary"].detach()) == 0 == float(terms["confusion"].detach())
 
 
-def test_the_adversary_sees_the_last_block(materials) -> None:
-    assert last_block(materials).name == "blocks.1"
-    assert last_block(materials, "stem.2").name == "stem.2"
-    signals = replace(materials, model=thin_cnn1d(in_channels=1), train=_Signals())
+def test_the_adversary_sees_the_last_block(problem) -> None:
+    assert last_block(problem).name == "blocks.1"
+    assert last_block(problem, "stem.2").name == "stem.2"
+    signals = replace(problem, model=thin_cnn1d(in_channels=1), train=_Signals())
     assert last_block(signals).name == "block3.2"
 
 
@@ -104,19 +104,19 @@ class _Signals:
 
 
 @pytest.mark.parametrize("method", ["reversal", "confusion"])
-def test_recipe(method: str, materials) -> None:
-    outcome = adversarial(materials, method=method)
+def test_recipe(method: str, problem) -> None:
+    outcome = adversarial(problem, method=method)
     assert outcome.steps == 2
     assert outcome.details == {"layer": "blocks.1"}
     assert {"ce", "adversary"} <= set(outcome.history[-1])
 
 
-def test_refuses(materials, labels) -> None:
+def test_refuses(problem, labels) -> None:
     with pytest.raises(InputError, match="carries is None"):
-        adversarial(replace(materials, carries=None))
+        adversarial(replace(problem, carries=None))
     with pytest.raises(InputError, match="96 with it and 0 without"):
-        adversarial(replace(materials, carries=np.ones(96)))
+        adversarial(replace(problem, carries=np.ones(96)))
     with pytest.raises(InputError, match="'label 0 with the concept'"):
-        adversarial(replace(materials, carries=labels.astype(float)), balanced=True)
+        adversarial(replace(problem, carries=labels.astype(float)), balanced=True)
     with pytest.raises(InputError, match="method"):
-        adversarial(materials, method="shouting")
+        adversarial(problem, method="shouting")

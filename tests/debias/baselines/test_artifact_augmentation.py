@@ -10,23 +10,23 @@ import torch
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.baselines import artifact_augmentation as module
 from shortcutscope.debias.baselines.artifact_augmentation import artifact_augmentation, pasted_table
-from shortcutscope.debias.materials import Materials, Outcome
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.planting.planting import artifact_mask
 
 
 @pytest.fixture
-def masked(materials) -> Materials:
-    return replace(materials, masks=lambda row: artifact_mask(materials.train, row))
+def masked(problem) -> DebiasProblem:
+    return replace(problem, masks=lambda row: artifact_mask(problem.train, row))
 
 
 @pytest.fixture
-def labels(materials) -> np.ndarray:
-    return materials.train.frame["label"].to_numpy()
+def labels(problem) -> np.ndarray:
+    return problem.train.frame["label"].to_numpy()
 
 
-def test_pixels_of_a_carrier_are_pasted_and_no_others(materials) -> None:
-    train = materials.train
+def test_pixels_of_a_carrier_are_pasted_and_no_others(problem) -> None:
+    train = problem.train
     mask = torch.zeros(32, 32, dtype=torch.bool)
     mask[3:9, 20:30] = True
     table = pasted_table(train, {4: 7}, {7: mask})
@@ -41,9 +41,9 @@ def test_pixels_of_a_carrier_are_pasted_and_no_others(materials) -> None:
 def _pasted(run: Callable[[], Outcome], monkeypatch) -> tuple[Outcome, ImageTable]:
     kept = {}
 
-    def spy(materials, objective, name, **options):
+    def spy(problem, objective, name, **options):
         kept.update(options)
-        return original(materials, objective, name, **options)
+        return original(problem, objective, name, **options)
 
     original = module.train
     monkeypatch.setattr(module, "train", spy)

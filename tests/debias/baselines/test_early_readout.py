@@ -53,29 +53,29 @@ def test_weights_begin_after_the_warmup_and_the_readout_leaves_the_network_alone
     assert torch.autograd.grad(later["readout"], model.stem[0].weight, allow_unused=True) == (None,)
 
 
-def test_recipe(materials) -> None:
-    outcome = dedier(materials)
+def test_recipe(problem) -> None:
+    outcome = dedier(problem)
     assert outcome.steps == 2
     assert outcome.details == {"layer": "blocks.0"}
     teacher = thin_resnet18(width=8)
-    distilled = dedier(materials, teacher=teacher, layer="stem.2")
+    distilled = dedier(problem, teacher=teacher, layer="stem.2")
     assert "distillation" in distilled.history[-1]
     assert teacher.training
     assert all(p.requires_grad for p in teacher.parameters())
     single = dedier(
-        replace(materials, initial=lambda seed: thin_resnet18(1, width=4), model=thin_resnet18(1, width=4))
+        replace(problem, initial=lambda seed: thin_resnet18(1, width=4), model=thin_resnet18(1, width=4))
     )
     assert single.steps == 2
 
 
-def test_refuses(materials) -> None:
+def test_refuses(problem) -> None:
     with pytest.raises(InputError, match="same classes"):
-        dedier(materials, teacher=thin_resnet18(3, width=4))
+        dedier(problem, teacher=thin_resnet18(3, width=4))
     with pytest.raises(InputError, match="no clean samples"):
-        dedier(replace(materials, clean=None), teacher="specialist")
+        dedier(replace(problem, clean=None), teacher="specialist")
     with pytest.raises(InputError, match="'specialist' and None"):
-        dedier(materials, teacher="wise")
+        dedier(problem, teacher="wise")
     with pytest.raises(InputError, match="warmup="):
-        dedier(materials, warmup=1)
+        dedier(problem, warmup=1)
     with pytest.raises(InputError, match="temperature"):
-        dedier(materials, teacher=nn.Identity(), temperature=0)
+        dedier(problem, teacher=nn.Identity(), temperature=0)

@@ -52,9 +52,9 @@ def test_the_biased_network_is_trained_along_and_all_is_in_the_checkpoint() -> N
     assert len(list(objective.parameters())) == 2
 
 
-def test_recipe(materials) -> None:
-    outcome = lff(materials)
+def test_recipe(problem) -> None:
+    outcome = lff(problem)
     assert outcome.steps == 2
     assert {"ce", "biased"} <= set(outcome.history[-1])
     with pytest.raises(InputError, match="q="):
-        lff(materials, q=0)
+        lff(problem, q=0)

@@ -16,8 +16,8 @@ from shortcutscope.errors import InputError
 
 
 @pytest.fixture
-def labels(materials) -> np.ndarray:
-    return materials.train.frame["label"].to_numpy()
+def labels(problem) -> np.ndarray:
+    return problem.train.frame["label"].to_numpy()
 
 
 def _batch(images: torch.Tensor, labels: np.ndarray, rows: list[int]) -> Batch:
@@ -73,16 +73,16 @@ def test_q_is_kept_in_checkpoints_and_rests_in_evaluation() -> None:
     assert float(before.sum()) == pytest.approx(1)
 
 
-def test_recipe(materials, labels) -> None:
-    outcome = group_dro(materials)
+def test_recipe(problem, labels) -> None:
+    outcome = group_dro(problem)
     assert outcome.steps == 2
     assert sum(outcome.details["q"].values()) == pytest.approx(1, abs=1e-5)
     assert any("weight decay 0.1" in note for note in outcome.notes)
-    assert not group_dro(materials, weight_decay=None).notes
+    assert not group_dro(problem, weight_decay=None).notes
     with pytest.raises(InputError, match="'label 0 with the concept'"):
-        group_dro(replace(materials, carries=labels.astype(float)))
+        group_dro(replace(problem, carries=labels.astype(float)))
     with pytest.raises(InputError, match="eta"):
-        group_dro(materials, eta=0)
+        group_dro(problem, eta=0)
 
 
 def test_processes_that_share_a_batch_add_up_to_one(monkeypatch) -> None:

@@ -21,23 +21,23 @@ def _features(model: nn.Module, table) -> np.ndarray:
 
 
 @pytest.mark.parametrize("n_scores", [1, 2])
-def test_on_a_balanced_subset_it_is_logistic_regression_on_the_features(n_scores: int, materials) -> None:
+def test_on_a_balanced_subset_it_is_logistic_regression_on_the_features(n_scores: int, problem) -> None:
     # Classes alone as groups, equally large: every subset is the whole, so that all fits are one.
-    labels = materials.clean.frame["label"].to_numpy()
+    labels = problem.clean.frame["label"].to_numpy()
     least = np.bincount(labels).min()
     rows = np.concatenate([np.flatnonzero(labels == label)[:least] for label in (0, 1)])
-    clean = materials.clean.take(np.sort(rows))
+    clean = problem.clean.take(np.sort(rows))
     model = thin_resnet18(width=4, num_classes=n_scores).eval()
-    outcome = dfr(replace(materials, model=model, clean=clean, clean_carries=None), c=0.7, n_subsets=3)
+    outcome = dfr(replace(problem, model=model, clean=clean, clean_carries=None), c=0.7, n_subsets=3)
 
     features = _features(model, clean)
     scaler = StandardScaler().fit(features)
     lasso = {"l1_ratio": 1.0} if LogisticRegression().penalty == "deprecated" else {"penalty": "l1"}
     fit = LogisticRegression(C=0.7, solver="liblinear", max_iter=1000, random_state=0, **lasso)
     fit.fit(scaler.transform(features), clean.frame["label"])
-    expected = fit.decision_function(scaler.transform(_features(model, materials.train)))
+    expected = fit.decision_function(scaler.transform(_features(model, problem.train)))
     with torch.no_grad():
-        logits = outcome.model(torch.stack([image for image, _, _ in materials.train])).double()
+        logits = outcome.model(torch.stack([image for image, _, _ in problem.train])).double()
     margin = logits[:, 0] if n_scores == 1 else logits[:, 1] - logits[:, 0]
     assert margin.numpy() == pytest.approx(expected, abs=1e-2)
     assert outcome.steps == 0
@@ -69,14 +69,14 @@ def test_subsets_hold_every_group_alike_and_leave_the_unknown_out() -> None:
     assert abs(balanced[0, 1]) < 0.2 * abs(plain[0, 1])
 
 
-def test_features_are_the_inputs_of_the_layer_that_gives_the_scores(materials) -> None:
-    assert last_linear(materials.model, materials.example()) == "fc"
-    found = last_features(materials.model, materials.train, "fc", 10)
-    assert found == pytest.approx(_features(materials.model, materials.train), abs=1e-5)
-    assert not materials.model.fc._forward_pre_hooks
+def test_features_are_the_inputs_of_the_layer_that_gives_the_scores(problem) -> None:
+    assert last_linear(problem.model, problem.example()) == "fc"
+    found = last_features(problem.model, problem.train, "fc", 10)
+    assert found == pytest.approx(_features(problem.model, problem.train), abs=1e-5)
+    assert not problem.model.fc._forward_pre_hooks
 
 
-def test_the_model_is_not_changed_and_a_copy_has_the_new_layer(materials) -> None:
+def test_the_model_is_not_changed_and_a_copy_has_the_new_layer(problem) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(1024, 2, bias=False))
     changed = with_last(model, "1", np.ones((1, 1024)), np.array([3.0]))
     assert changed(torch.zeros(1, 1, 32, 32)).tolist() == [[-1.5, 1.5]]
@@ -84,7 +84,7 @@ def test_the_model_is_not_changed_and_a_copy_has_the_new_layer(materials) -> Non
     assert isinstance(with_last(nn.Linear(3, 1), "", np.ones((1, 3)), [0]), nn.Linear)
 
 
-def test_other_last_layers_are_refused(materials) -> None:
+def test_other_last_layers_are_refused(problem) -> None:
     class Normed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -94,28 +94,28 @@ def test_other_last_layers_are_refused(materials) -> None:
             return self.fc(x.flatten(1)) * 2
 
     with pytest.raises(InputError, match=r"must be an nn.Linear .* \(linear layers: fc\)"):
-        dfr(replace(materials, model=Normed()))
+        dfr(replace(problem, model=Normed()))
 
 
-def test_recipe_chooses_the_penalty(materials) -> None:
-    outcome = dfr(materials, n_subsets=4)
+def test_recipe_chooses_the_penalty(problem) -> None:
+    outcome = dfr(problem, n_subsets=4)
     assert outcome.details["c"] in (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
-    assert torch.equal(outcome.model.stem[0].weight, materials.model.stem[0].weight)
-    again = dfr(materials, n_subsets=4)
+    assert torch.equal(outcome.model.stem[0].weight, problem.model.stem[0].weight)
+    again = dfr(problem, n_subsets=4)
     assert torch.equal(outcome.model.fc.weight, again.model.fc.weight)
 
 
-def test_refuses_what_the_clean_samples_do_not_allow(materials) -> None:
-    labels = materials.clean.frame["label"].to_numpy(dtype=float)
+def test_refuses_what_the_clean_samples_do_not_allow(problem) -> None:
+    labels = problem.clean.frame["label"].to_numpy(dtype=float)
     carries = labels.copy()
     carries[np.flatnonzero(labels == 1)[0]] = 0
     with pytest.raises(InputError, match="'label 0 with the concept'"):
-        dfr(replace(materials, clean_carries=carries))
+        dfr(replace(problem, clean_carries=carries))
     with pytest.raises(InputError, match="no clean samples"):
-        dfr(replace(materials, clean=None))
+        dfr(replace(problem, clean=None))
     with pytest.raises(InputError, match="n_subsets"):
-        dfr(materials, n_subsets=0)
+        dfr(problem, n_subsets=0)
     with pytest.raises(InputError, match=r"3 classes and the clean subset no sample of 2"):
-        dfr(replace(materials, model=thin_resnet18(num_classes=3, width=4)))
-    none = dfr(replace(materials, clean_carries=np.zeros(len(labels))), c=0.1, n_subsets=2)
+        dfr(replace(problem, model=thin_resnet18(num_classes=3, width=4)))
+    none = dfr(replace(problem, clean_carries=np.zeros(len(labels))), c=0.1, n_subsets=2)
     assert "no clean sample carries" in none.notes[0]

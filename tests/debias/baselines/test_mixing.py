@@ -13,8 +13,8 @@ from shortcutscope.errors import InputError
 
 
 @pytest.fixture
-def labels(materials) -> np.ndarray:
-    return materials.train.frame["label"].to_numpy()
+def labels(problem) -> np.ndarray:
+    return problem.train.frame["label"].to_numpy()
 
 
 @pytest.mark.parametrize("n_scores", [1, 3])
@@ -67,17 +67,17 @@ def test_partners_share_the_label_or_the_concept_and_differ_in_the_other() -> No
     assert (5, 5) in drawn["label"]
 
 
-def test_recipes(materials, labels) -> None:
-    assert mixup(materials).steps == 2
-    carries = materials.carries.copy()
+def test_recipes(problem, labels) -> None:
+    assert mixup(problem).steps == 2
+    carries = problem.carries.copy()
     carries[0] = float("nan")
-    outcome = lisa(replace(materials, carries=carries))
+    outcome = lisa(replace(problem, carries=carries))
     assert outcome.steps == 2
     assert "1 of 96 samples is not known: they stay unmixed" in outcome.notes[0]
     with pytest.raises(InputError, match="'label 0 with the concept'"):
-        lisa(replace(materials, carries=labels.astype(float)))
+        lisa(replace(problem, carries=labels.astype(float)))
     for wrong in ({"alpha": 0}, {"p_label": 2}):
         with pytest.raises(InputError, match="alpha="):
-            lisa(materials, **wrong)
+            lisa(problem, **wrong)
     with pytest.raises(InputError, match="alpha="):
-        mixup(materials, alpha=-1)
+        mixup(problem, alpha=-1)

@@ -10,23 +10,23 @@ from shortcutscope.debias.baselines.two_stage import jtt, misclassified
 from shortcutscope.errors import InputError
 
 
-def test_errors_are_those_of_a_plain_loop(materials) -> None:
-    wrong = misclassified(materials.model, materials.train, 10)
+def test_errors_are_those_of_a_plain_loop(problem) -> None:
+    wrong = misclassified(problem.model, problem.train, 10)
     with torch.no_grad():
-        loop = [int(materials.model(image[None]).argmax()) != label for image, label, _ in materials.train]
+        loop = [int(problem.model(image[None]).argmax()) != label for image, label, _ in problem.train]
     assert wrong.tolist() == loop
 
 
-def test_both_trainings_together_are_the_budget(materials, monkeypatch) -> None:
+def test_both_trainings_together_are_the_budget(problem, monkeypatch) -> None:
     seen = []
 
-    def spy(materials, objective, name, **options):
+    def spy(problem, objective, name, **options):
         seen.append((options["training"].steps, objective.draws()))
-        return original(materials, objective, name, **options)
+        return original(problem, objective, name, **options)
 
     original = module.train
     monkeypatch.setattr(module, "train", spy)
-    outcome = jtt(replace(materials, training=materials.training.but(steps=5)), upweight=30)
+    outcome = jtt(replace(problem, training=problem.training.but(steps=5)), upweight=30)
     assert [steps for steps, _ in seen] == [1, 4]
     assert outcome.steps == 5
     assert seen[0][1] is None
@@ -35,8 +35,8 @@ def test_both_trainings_together_are_the_budget(materials, monkeypatch) -> None:
     assert "1 of 5 steps" in outcome.notes[0]
 
 
-def test_refuses(materials) -> None:
+def test_refuses(problem) -> None:
     with pytest.raises(InputError, match="upweight"):
-        jtt(materials, upweight=0.5)
+        jtt(problem, upweight=0.5)
     with pytest.raises(InputError, match="cannot be divided"):
-        jtt(replace(materials, training=materials.training.but(steps=1)))
+        jtt(replace(problem, training=problem.training.but(steps=1)))

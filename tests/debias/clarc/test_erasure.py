@@ -6,10 +6,10 @@ import torch
 from scipy.linalg import pinv, sqrtm
 from sklearn.linear_model import LinearRegression
 
-from shortcutscope.debias.clarc.activations import Floats, Known, pooled_activations
+from shortcutscope.debias.clarc.activations import ConceptSamples, Floats, pooled_activations
 from shortcutscope.debias.clarc.erasure import Moments, concept_columns, leace, leace_map
 from shortcutscope.debias.clarc.projection import Projected
-from shortcutscope.debias.materials import Materials
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
@@ -82,7 +82,7 @@ def test_within_classes_the_label_survives() -> None:
     x = generator.normal(size=(600, 6))
     x[:, 0] += 2 * y
     x[:, 1] += 2 * z
-    known = Known(np.arange(600), z, y, ())
+    known = ConceptSamples(np.arange(600), z, y, ())
     kept = erased(x, concept_columns(known, conditional=True))
     gone = erased(x, concept_columns(known, conditional=False))
     for label in (0, 1):
@@ -93,62 +93,62 @@ def test_within_classes_the_label_survives() -> None:
 
 
 @pytest.fixture(scope="module")
-def materials() -> Materials:
+def problem() -> DebiasProblem:
     table = plant(radiographs(80, size=32, seed=50), get_artifact("tag"), correlation=0.8, seed=1)
     with seeded(0):
         model = thin_resnet18(width=4).eval()
     carries = table.frame["tag"].to_numpy(dtype=np.float64, copy=True)
     carries[:3] = np.nan
-    return Materials(model, table, carries=carries, training=Training(batch_size=32), progress=False)
+    return DebiasProblem(model, table, carries=carries, training=Training(batch_size=32), progress=False)
 
 
 @pytest.mark.parametrize("on", ["positions", "pooled"])
 @pytest.mark.parametrize("conditional", [True, False])
 def test_no_layer_of_the_wrapper_tells_the_concept_any_more(
-    materials: Materials, on: str, conditional: bool
+    problem: DebiasProblem, on: str, conditional: bool
 ) -> None:
-    before = model_state(materials.model)
-    outcome = leace(materials, layers=["blocks.3", "blocks.7"], conditional=conditional, on=on)  # type: ignore[arg-type]
-    assert model_state(materials.model) == before
+    before = model_state(problem.model)
+    outcome = leace(problem, layers=["blocks.3", "blocks.7"], conditional=conditional, on=on)  # type: ignore[arg-type]
+    assert model_state(problem.model) == before
     assert outcome.steps == 0
     assert isinstance(outcome.model, Projected)
-    assert outcome.model.model is materials.model
-    assert materials.carries is not None
-    rows = np.flatnonzero(~np.isnan(materials.carries))
-    y = materials.train.frame["label"].to_numpy()[rows]
+    assert outcome.model.model is problem.model
+    assert problem.carries is not None
+    rows = np.flatnonzero(~np.isnan(problem.carries))
+    y = problem.train.frame["label"].to_numpy()[rows]
     strata = [y == 0, y == 1] if conditional else [np.full(len(rows), True)]
-    layers = find_layers(outcome.model, materials.example(), ["model.blocks.3", "model.blocks.7"])
+    layers = find_layers(outcome.model, problem.example(), ["model.blocks.3", "model.blocks.7"])
     for layer in layers:
-        (pooled,) = pooled_activations(outcome.model, materials.train, rows, layer, progress=False)
+        (pooled,) = pooled_activations(outcome.model, problem.train, rows, layer, progress=False)
         for stratum in strata:
-            x, t = pooled[stratum], materials.carries[rows][stratum]
+            x, t = pooled[stratum], problem.carries[rows][stratum]
             cross = (x - x.mean(axis=0)).T @ (t - t.mean()) / len(t)
             assert np.abs(cross).max() < 1e-5 * pooled.std(axis=0).max()
     assert any("3 with an unknown concept" in note for note in outcome.notes)
 
 
-def test_one_layer_is_the_last_with_positions_and_the_audits_go_first(materials: Materials) -> None:
+def test_one_layer_is_the_last_with_positions_and_the_audits_go_first(problem: DebiasProblem) -> None:
     from dataclasses import replace
 
-    def edited(given: Materials) -> list[str]:
+    def edited(given: DebiasProblem) -> list[str]:
         model = leace(given).model
         assert isinstance(model, Projected)
         return [edit.layer.name for edit in model.layer_edits]
 
-    assert edited(materials) == ["blocks.7"]
-    chosen = replace(materials, layers={"blocks.2": 0.5, "blocks.5": 0.5, "blocks.6": 0.0})
+    assert edited(problem) == ["blocks.7"]
+    chosen = replace(problem, layers={"blocks.2": 0.5, "blocks.5": 0.5, "blocks.6": 0.0})
     assert edited(chosen) == ["blocks.2", "blocks.5"]
 
 
-def test_what_it_lacks_is_said_before_anything_runs(materials: Materials) -> None:
+def test_what_it_lacks_is_said_before_anything_runs(problem: DebiasProblem) -> None:
     from dataclasses import replace
 
     class Refusing(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             raise AssertionError("ran")
 
-    idle = replace(materials, model=Refusing())
-    y = materials.train.frame["label"].to_numpy().astype(float)
+    idle = replace(problem, model=Refusing())
+    y = problem.train.frame["label"].to_numpy().astype(float)
     with pytest.raises(InputError, match="carries is None"):
         leace(replace(idle, carries=None))
     with pytest.raises(InputError, match="label 0 with the concept, label 1 without the concept"):
@@ -156,5 +156,5 @@ def test_what_it_lacks_is_said_before_anything_runs(materials: Materials) -> Non
     with pytest.raises(InputError, match="with and without"):
         leace(replace(idle, carries=np.ones_like(y)), conditional=False)
     with pytest.raises(InputError, match="did you mean"):
-        leace(materials, layers="blocks.77")
-    assert leace(replace(materials, carries=y), conditional=False).notes
+        leace(problem, layers="blocks.77")
+    assert leace(replace(problem, carries=y), conditional=False).notes

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
 from shortcutscope.debias.clarc.rrr import RightReasons, absolute_cosine, explained, rrr
-from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.objective import Batch
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
@@ -108,20 +108,20 @@ def test_masks_are_shifted_with_their_images() -> None:
         assert float(images.sum()) == 4
 
 
-def with_masks(materials: Materials) -> Materials:
-    carries = materials.train.frame["tag"].to_numpy()
+def with_masks(problem: DebiasProblem) -> DebiasProblem:
+    carries = problem.train.frame["tag"].to_numpy()
     return replace(
-        materials, masks=lambda row: artifact_mask(materials.train, row, "tag") if carries[row] else None
+        problem, masks=lambda row: artifact_mask(problem.train, row, "tag") if carries[row] else None
     )
 
 
 def test_training_turns_the_gradient_out_of_the_masks(
-    materials: Materials,
+    problem: DebiasProblem,
 ) -> None:
-    given = with_masks(replace(materials, training=Training(steps=12, batch_size=32, precision="fp32")))
-    before = model_state(materials.model)
+    given = with_masks(replace(problem, training=Training(steps=12, batch_size=32, precision="fp32")))
+    before = model_state(problem.model)
     outcome = rrr(given, strength=30.0)
-    assert model_state(materials.model) == before
+    assert model_state(problem.model) == before
     assert outcome.steps == 12
     assert not outcome.model.training
     rows = [i for i in range(40) if given.masks is not None and given.masks(i) is not None]
@@ -133,21 +133,21 @@ def test_training_turns_the_gradient_out_of_the_masks(
                 torch.autograd.grad(explained(m(x), "log-probabilities").sum(), x)[0], masks
             ).mean()
         )
-        for m in (materials.model, outcome.model)
+        for m in (problem.model, outcome.model)
     ]
     assert cosines[1] < cosines[0]
     assert any("lambda is relative" in note for note in outcome.notes)
 
 
-def test_what_it_lacks_is_said_before_anything_is_trained(materials: Materials) -> None:
+def test_what_it_lacks_is_said_before_anything_is_trained(problem: DebiasProblem) -> None:
     with pytest.raises(InputError, match="masks is None"):
-        rrr(materials)
+        rrr(problem)
     with pytest.raises(InputError, match="none of the 96"):
-        rrr(replace(materials, masks=lambda row: torch.zeros(32, 32) if row < 4 else None))
+        rrr(replace(problem, masks=lambda row: torch.zeros(32, 32) if row < 4 else None))
     with pytest.raises(InputError, match=r"has shape \(16, 16\)"):
-        rrr(replace(materials, masks=lambda row: torch.ones(16, 16)))
+        rrr(replace(problem, masks=lambda row: torch.ones(16, 16)))
     with pytest.raises(InputError, match="'log-probabilities'"):
-        rrr(with_masks(materials), slope="probabilities")  # type: ignore[arg-type]
+        rrr(with_masks(problem), slope="probabilities")  # type: ignore[arg-type]
 
 
 class Attentive(nn.Module):
@@ -166,20 +166,20 @@ class Attentive(nn.Module):
         return self.head((tokens + mixed).mean(1))  # type: ignore[no-any-return]
 
 
-def test_a_second_backward_pass_goes_through_fused_attention(materials: Materials) -> None:
+def test_a_second_backward_pass_goes_through_fused_attention(problem: DebiasProblem) -> None:
     with seeded(0):
         model = Attentive().eval()
-    masks = {row: artifact_mask(materials.train, row, "tag") for row in range(len(materials.train))}
-    given = replace(materials, model=model, initial=None, masks=masks.get)
+    masks = {row: artifact_mask(problem.train, row, "tag") for row in range(len(problem.train))}
+    given = replace(problem, model=model, initial=None, masks=masks.get)
     outcome = rrr(given, strength=1.0)
     moved = outcome.model.qkv.weight - given.model.qkv.weight  # type: ignore[union-attr, operator]
     assert torch.isfinite(moved).all()
     assert float(moved.detach().abs().max()) > 0  # type: ignore[union-attr]
 
 
-def test_batch_norm_stays_as_it_was_unless_it_is_to_be_trained(materials: Materials) -> None:
-    masks = {row: artifact_mask(materials.train, row, "tag") for row in range(len(materials.train))}
-    given = replace(materials, masks=masks.get)
+def test_batch_norm_stays_as_it_was_unless_it_is_to_be_trained(problem: DebiasProblem) -> None:
+    masks = {row: artifact_mask(problem.train, row, "tag") for row in range(len(problem.train))}
+    given = replace(problem, masks=masks.get)
     before = {k: v for k, v in given.model.state_dict().items() if ".bn" in k}
     held, trained = rrr(given), rrr(given, batch_norm="trained")
     same = [

@@ -27,10 +27,10 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fully_correlated(materials):
+def fully_correlated(problem):
     """No biased sample goes against the shortcut, and the biased network reads the tag alone."""
-    labels = materials.train.frame["label"].to_numpy()
-    return replace(materials, carries=labels.astype(float))
+    labels = problem.train.frame["label"].to_numpy()
+    return replace(problem, carries=labels.astype(float))
 
 
 @pytest.fixture
@@ -106,12 +106,12 @@ def test_no_teacher_sees_biased_samples_nor_those_it_is_judged_on(monkeypatch, f
     assert choice.steps == sum(teachers.teacher_training(n, given.training).n_steps(n) for n in sizes)
 
 
-def test_there_is_a_choice_only_where_no_sample_goes_against_the_shortcut(told, materials, fully_correlated):
+def test_there_is_a_choice_only_where_no_sample_goes_against_the_shortcut(told, problem, fully_correlated):
     told(model=lambda y, a: a + 0.0, fresh=lambda y, a: y + 0.0)
-    assert has_conflicting(materials)
+    assert has_conflicting(problem)
     assert not has_conflicting(fully_correlated)
-    assert teacher_start(materials, "auto") is None
-    assert teacher_start(replace(materials, carries=None), "auto") is None
+    assert teacher_start(problem, "auto") is None
+    assert teacher_start(replace(problem, carries=None), "auto") is None
     assert teacher_start(fully_correlated, "model") is None
     assert teacher_start(fully_correlated, "auto") is not None
 
@@ -140,14 +140,14 @@ def test_three_classes_are_judged_one_against_the_rest():
     assert error == 0
 
 
-def test_the_recipe_says_where_its_teacher_began_and_what_that_cost(told, fully_correlated, materials):
+def test_the_recipe_says_where_its_teacher_began_and_what_that_cost(told, fully_correlated, problem):
     told(model=lambda y, a: a + 0.0, fresh=lambda y, a: y + 0.0)
     outcome = RECIPES["clean-distillation"](fully_correlated)
     (note,) = [note for note in outcome.notes if note.startswith("the teacher began")]
     assert "steps on clean samples beside the budget" in note
     assert outcome.details["teacher_start"]["start"] == "fresh"
     assert outcome.steps == 2
-    elsewhere = RECIPES["clean-distillation"](materials)
+    elsewhere = RECIPES["clean-distillation"](problem)
     assert "teacher_start" not in elsewhere.details
     with pytest.raises(InputError, match="teacher_start='new'; allowed are 'model', 'fresh', 'auto'"):
-        distil(materials, Distillation(form=None), teacher_start="new")
+        distil(problem, Distillation(form=None), teacher_start="new")

@@ -13,9 +13,9 @@ from shortcutscope.debias.training.fit import Training, fit
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_both_logs_say_what_the_history_says(materials, tmp_path) -> None:
+def test_both_logs_say_what_the_history_says(problem, tmp_path) -> None:
     training = Training(steps=6, batch_size=16, augmentation="none", precision="fp32", log_every=2)
-    fitted = fit(materials.network(), materials.train, CrossEntropy(), training, out=tmp_path, progress=False)
+    fitted = fit(problem.network(), problem.train, CrossEntropy(), training, out=tmp_path, progress=False)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     rows = [row for row in lines if "ce" in row]
     assert [row["step"] for row in rows] == [2, 4, 6]

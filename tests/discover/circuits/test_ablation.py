@@ -11,8 +11,8 @@ from torch import nn
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits.ablation import Ablation, Effect, ablate
 from shortcutscope.discover.circuits.gates import Gated
+from shortcutscope.discover.circuits.problem import circuit_problem
 from shortcutscope.discover.circuits.search import GAIN, Judgement, best_of, prune, search, switch
-from shortcutscope.discover.circuits.subject import make_subject
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.layers import find_layers
@@ -264,10 +264,10 @@ def test_any_set_can_be_ablated_and_the_model_stays(small):
 
 def test_patients_are_in_one_half(small):
     model, scanned, table, concept = small
-    subject = make_subject(model, scanned, table, concept, ["first"])
-    patients = pd.Series(subject.halves).groupby(table.frame["group"].to_numpy()[subject.rows]).nunique()
+    problem = circuit_problem(model, scanned, table, concept, ["first"])
+    patients = pd.Series(problem.halves).groupby(table.frame["group"].to_numpy()[problem.rows]).nunique()
     assert (patients == 1).all()
-    assert sorted(np.unique(subject.halves)) == [0, 1]
+    assert sorted(np.unique(problem.halves)) == [0, 1]
 
 
 @pytest.mark.parametrize(

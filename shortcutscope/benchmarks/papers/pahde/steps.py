@@ -27,8 +27,8 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.baselines.erm import erm
 from shortcutscope.debias.clarc.clarc import p_clarc, reactive_p_clarc, rr_clarc
 from shortcutscope.debias.clarc.rrr import rrr
-from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.training.fit import fit
 from shortcutscope.discover.clusters import cluster
 from shortcutscope.discover.neurons import FEWEST, outlier_scores, profile_neurons
@@ -103,12 +103,12 @@ class Workshop:
         model.load_state_dict(load_file(path))
         return model.eval()
 
-    def materials(self) -> Materials:
+    def problem(self) -> DebiasProblem:
         """For a mitigation: the network, who carries the artifact, and where it is."""
         world = self.world
         steps = self.training.n_steps(len(world.train))
         training = self.training.but(steps=max(1, round(SHARE * steps)))
-        return Materials(
+        return DebiasProblem(
             model=self.biased(),
             train=world.drawn,
             carries=world.train.frame[self.column].to_numpy(float),
@@ -319,32 +319,32 @@ JUDGED = ("clean", "attacked", "relevance")
 
 def _vanilla(shop: Workshop) -> Case:
     """Trained on for as many steps without any penalty."""
-    return _mitigated(shop, iter([Candidate({}, lambda: erm(shop.materials()).model)]))
+    return _mitigated(shop, iter([Candidate({}, lambda: erm(shop.problem()).model)]))
 
 
 def _rrr(shop: Workshop) -> Case:
     if not shop.world.artifact.localized:
         return {"undefined": "a diffuse artifact has no mask"}
-    materials = shop.materials()
+    problem = shop.problem()
     return _mitigated(
         shop,
         (
-            Candidate({"strength": strength}, lambda s=strength: rrr(materials, strength=s).model)  # type: ignore[misc]
+            Candidate({"strength": strength}, lambda s=strength: rrr(problem, strength=s).model)  # type: ignore[misc]
             for strength in _strengths(shop, "rrr")
         ),
     )
 
 
 def _rr_clarc(shop: Workshop) -> Case:
-    materials = shop.materials()
+    problem = shop.problem()
     return _mitigated(
         shop,
         (
             Candidate(
                 {"layer": layer, "strength": strength},
-                lambda x=layer, s=strength: rr_clarc(materials, layers=x, strength=s).model,  # type: ignore[misc]
+                lambda x=layer, s=strength: rr_clarc(problem, layers=x, strength=s).model,  # type: ignore[misc]
             )
-            for layer in shop.layers(materials.model)
+            for layer in shop.layers(problem.model)
             for strength in _strengths(shop, "rr-clarc")
         ),
     )
@@ -359,12 +359,12 @@ def _reactive_p_clarc(shop: Workshop) -> Case:
 
 
 def _projected(shop: Workshop, recipe: Callable[..., Any]) -> Case:
-    materials = shop.materials()
+    problem = shop.problem()
     return _mitigated(
         shop,
         (
-            Candidate({"layer": layer}, lambda x=layer: recipe(materials, layers=x).model)  # type: ignore[misc]
-            for layer in shop.layers(materials.model)
+            Candidate({"layer": layer}, lambda x=layer: recipe(problem, layers=x).model)  # type: ignore[misc]
+            for layer in shop.layers(problem.model)
         ),
     )
 

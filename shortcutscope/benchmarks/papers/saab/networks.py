@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from shortcutscope.benchmarks.papers.saab.data import World, some_masks
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.segmentation import (
     Masks,
     PixelCrossEntropy,
+    PixelTargets,
     Supervision,
-    Taught,
     spatial_specificity,
 )
 from shortcutscope.debias.segmenter import Segmenter, enlarged
@@ -83,11 +83,11 @@ def _taught(table: ImageTable, masks: Masks, arm: Arm, seed: int, training: Trai
     """A network from new weights, taught by these masks or boxes."""
     supervision: Supervision = arm.supervision  # type: ignore[assignment]
     if arm.architecture == "unet":
-        taught = Taught.of(table, supervision, masks=masks)
+        taught = PixelTargets.of(table, supervision, masks=masks)
         objective = PixelCrossEntropy.of(taught, shifts=SHIFTS)
         network = UNet(len(table[0][0]), seed)
         return fit(network, table, objective, training.but(augmentation="none"), progress=False).model
-    materials = Materials(
+    problem = DebiasProblem(
         model=_thin(seed),
         train=table,
         start="fresh",
@@ -96,7 +96,7 @@ def _taught(table: ImageTable, masks: Masks, arm: Arm, seed: int, training: Trai
         seed=seed,
         progress=False,
     )
-    return spatial_specificity(materials, supervision=supervision, masks=masks, width=DECODER).model
+    return spatial_specificity(problem, supervision=supervision, masks=masks, width=DECODER).model
 
 
 @torch.no_grad()

@@ -17,8 +17,8 @@ from shortcutscope.benchmarks.papers.simba.data import World
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.baselines.adversarial import adversarial
 from shortcutscope.debias.baselines.reweighing import reweighing
-from shortcutscope.debias.materials import Materials
 from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.errors import InputError
 from shortcutscope.files import write_atomically
@@ -114,9 +114,9 @@ class Networks:
         if method == "group models":
             return self._group_models()
         remedies: dict[str, Callable[[], nn.Module]] = {
-            "reweighing": lambda: reweighing(self._materials("fresh")).model,
-            "unlearning": lambda: adversarial(self._materials("model"), method="confusion").model,
-            "reversal": lambda: adversarial(self._materials("fresh"), method="reversal").model,
+            "reweighing": lambda: reweighing(self._problem("fresh")).model,
+            "unlearning": lambda: adversarial(self._problem("model"), method="confusion").model,
+            "reversal": lambda: adversarial(self._problem("fresh"), method="reversal").model,
         }
         if method not in remedies:
             raise InputError(f"method is {method!r}; allowed are {', '.join(map(repr, METHODS))}")
@@ -138,9 +138,9 @@ class Networks:
             models.append(fit(model, table, CrossEntropy(), self.training, progress=False).model)
         return tuple(models)
 
-    def _materials(self, start: str) -> Materials:
+    def _problem(self, start: str) -> DebiasProblem:
         world = self.world
-        return Materials(
+        return DebiasProblem(
             model=self._plain(world.train) if start == "model" else self.initial(self.seed),
             train=world.train,
             carries=world.carries("train"),

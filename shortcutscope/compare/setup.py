@@ -30,7 +30,7 @@ SMALLEST_PHI = VerdictRule().smallest_phi
 
 
 @dataclass(frozen=True)
-class Question:
+class ComparisonSetup:
     """What is asked of every network.
 
     Attributes
@@ -39,7 +39,7 @@ class Question:
         Held-out samples by name.
     concept
         The values per table.
-    train, trained
+    train, train_concept
         Training samples, for the association with the label, and the concept on them where it is known.
     positive, against
         The class that margins refer to, and whether the concept goes against it.
@@ -54,7 +54,7 @@ class Question:
     tables: Mapping[str, ImageTable]
     concept: Mapping[str, Concept]
     train: ImageTable | None
-    trained: Concept | None
+    train_concept: Concept | None
     positive: int
     against: bool
     main: str
@@ -67,18 +67,18 @@ class Question:
         return next(iter(self.concept.values())).name
 
     @property
-    def audited(self) -> Concept:
+    def joint_concept(self) -> Concept:
         """The concept over the main table and the training samples."""
         parts = [self.concept[self.main]]
-        if self.trained is not None:
-            parts.append(self.trained)
+        if self.train_concept is not None:
+            parts.append(self.train_concept)
         ids = np.concatenate([part.sample_ids for part in parts])
         values = np.concatenate([part.values for part in parts])
         first = np.sort(np.unique(ids, return_index=True)[1])
         return replace(parts[0], values=values[first], sample_ids=ids[first], marks=None)
 
 
-def pose(
+def comparison_setup(
     data: ImageTable | Mapping[str, ImageTable],
     concept: str | Concept | None,
     finding: FindingRecord | None,
@@ -87,7 +87,7 @@ def pose(
     positive: int | None,
     others: bool | Sequence[str | Concept],
     present: Mapping[str, Any] | None = None,
-) -> Question:
+) -> ComparisonSetup:
     """Check tables and concept, and find out its direction.
 
     Raises
@@ -110,7 +110,7 @@ def pose(
     rest, refused = _others(tables[main], resolved.name, column, others, present)
     if refused:
         notes.append("columns that are no concepts: " + "; ".join(f"{k} ({v})" for k, v in refused.items()))
-    return Question(
+    return ComparisonSetup(
         tables, concepts, train, train_concept, positive, against, main, tuple(rest), tuple(notes)
     )
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.circuits.gates import Floats, Gated, Indices, Reference
+from shortcutscope.discover.circuits.gates import ChannelReference, Floats, Gated, Indices
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.head import Output
 from shortcutscope.probes.concept import Concept
@@ -23,7 +23,7 @@ MIN_GROUP = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class CircuitProblem:
     """A network, the samples it is judged on, and who of them carries the concept.
 
     Attributes
@@ -48,7 +48,7 @@ class Subject:
         """Positions of a half."""
         return np.flatnonzero(self.halves == half)
 
-    def reference(self, within: Indices) -> Reference:
+    def reference(self, within: Indices) -> ChannelReference:
         """Activations of the samples without the concept, class by class."""
         return self.network.reference(
             [within[(self.y[within] == label) & (self.a[within] == 0)] for label in (0, 1)]
@@ -64,7 +64,7 @@ def gap(y: Floats, a: Floats, margin: Floats) -> float:
     return float(aligned_auroc(y, a, margin)) - float(robust_auroc(y, a, margin))
 
 
-def make_subject(
+def circuit_problem(
     model: nn.Module,
     scan: Scan,
     table: ImageTable,
@@ -76,7 +76,7 @@ def make_subject(
     batch_size: int = 64,
     output: Output = None,
     seed: int = 0,
-) -> Subject:
+) -> CircuitProblem:
     """Choose samples of all four groups (class, concept value), and read their images.
 
     Parameters
@@ -136,4 +136,4 @@ def make_subject(
         model, images, [scan.layer(name) for name in layers], task=scan.task, positive=positive,
         batch_size=batch_size, output=scan.same_head(output),
     )  # fmt: skip
-    return Subject(network, y[rows], values[rows], halves, rows)
+    return CircuitProblem(network, y[rows], values[rows], halves, rows)

@@ -1,4 +1,4 @@
-"""What a recipe is given to work with, and what it hands back."""
+"""The debiasing problem that a recipe is given, and what it hands back."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Need = Literal["clean", "groups", "masks", "concept", "conflicting", "images"]
 
 
 @dataclass(frozen=True)
-class Materials:
-    """Everything that recipes may draw on; each says which parts it needs.
+class DebiasProblem:
+    """A biased network and what recipes may draw on to mend it; each says which parts it needs.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Materials:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    def with_out(self, folder: Path | None) -> Materials:
+    def with_out(self, folder: Path | None) -> DebiasProblem:
         """The same, with a folder for checkpoints and logs."""
         return replace(self, out=folder)
 
