@@ -16,6 +16,7 @@ from shortcutscope.files import slug
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.partitions import is_the_label, merged
 from shortcutscope.probes.reading import entries, some
+from shortcutscope.types import JSON
 
 Role = Literal["held-out", "training"]
 TRAINING = ("train", "training")
@@ -45,7 +46,7 @@ class AuditedData:
     role: Role
     warnings: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
-    associations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    associations: Mapping[str, JSON] = field(default_factory=dict)
 
 
 def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool) -> AuditedData:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
-Record = Mapping[str, Any]
+from shortcutscope.types import JSON
+
 Outcome = Literal["shortcuts found", "nothing found", "not decided"]
 
 #: Exit codes of the command line.
@@ -50,7 +51,7 @@ class Conclusion:
         return EXIT_CODES[self.outcome]
 
 
-def conclude_audit(findings: Sequence[Record], run: Mapping[str, Any]) -> Conclusion:
+def conclude_audit(findings: Sequence[JSON], run: JSON) -> Conclusion:
     """Draw the conclusion from the findings of an audit.
 
     Parameters
@@ -71,7 +72,7 @@ def conclude_audit(findings: Sequence[Record], run: Mapping[str, Any]) -> Conclu
     return Conclusion(outcome, tuple(undecided), _assumption(findings))
 
 
-def _assumption(findings: Sequence[Record]) -> str:
+def _assumption(findings: Sequence[JSON]) -> str:
     sources = dict.fromkeys(
         str(f["association"]["source"]) for f in findings if (f.get("association") or {}).get("source")
     )
@@ -90,7 +91,7 @@ def _assumption(findings: Sequence[Record]) -> str:
     )
 
 
-def _confounded(findings: Sequence[Record], run: Mapping[str, Any]) -> list[str]:
+def _confounded(findings: Sequence[JSON], run: JSON) -> list[str]:
     """Columns that nearly tell the label and could not be tested."""
     strength = _untested_columns(findings)
     tested = {name for f in findings for name in (_column(f["name"]), *(f.get("same") or ()))}
@@ -112,7 +113,7 @@ def _confounded(findings: Sequence[Record], run: Mapping[str, Any]) -> list[str]
     ]
 
 
-def _untested_columns(findings: Sequence[Record]) -> dict[str, float]:
+def _untested_columns(findings: Sequence[JSON]) -> dict[str, float]:
     """Total variation between the classes they differ in most, of columns of which values were not tested."""
     levels: dict[str, list[Mapping[str, float]]] = {}
     p: dict[str, list[float]] = {}
@@ -140,7 +141,7 @@ def _column(name: str) -> str:
     return name.partition("=")[0]
 
 
-def _unknown_association(findings: Sequence[Record]) -> list[str]:
+def _unknown_association(findings: Sequence[JSON]) -> list[str]:
     unknown = [
         f["name"]
         for f in findings
@@ -156,7 +157,7 @@ def _unknown_association(findings: Sequence[Record]) -> list[str]:
     ]
 
 
-def _open_cost(findings: Sequence[Record]) -> list[str]:
+def _open_cost(findings: Sequence[JSON]) -> list[str]:
     wide = [
         f["name"]
         for f in findings
@@ -173,7 +174,7 @@ def _open_cost(findings: Sequence[Record]) -> list[str]:
     ]
 
 
-def _nothing_tested(findings: Sequence[Record]) -> list[str]:
+def _nothing_tested(findings: Sequence[JSON]) -> list[str]:
     if findings and all(f.get("verdict") == "not testable" for f in findings):
         return ["none of the concepts could be tested; each says why"]
     return []

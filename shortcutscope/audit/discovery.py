@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from shortcutscope.files import read_frame, read_object, write_json
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.partitions import is_the_label
 from shortcutscope.scan.reading import Scan
+from shortcutscope.types import JSON, Array, Record
 
 RECORD, VALUES = "discovery.json", "discovered.parquet"
 #: Metadata columns that are tested when none was asked for: of more, those that go with the label most.
@@ -81,14 +82,14 @@ def discovered_concepts(
 
 
 def _values(discovery: Discovery, scan: Scan) -> pd.DataFrame:
-    columns: dict[str, Any] = {"sample_id": scan.samples["sample_id"].to_numpy()}
+    columns: Record = {"sample_id": scan.samples["sample_id"].to_numpy()}
     for proposal in discovery.proposals:
         assert proposal.concept is not None
         columns[proposal.name] = pd.Series(proposal.concept.values).astype("Int8")
     return pd.DataFrame(columns)
 
 
-def _described(discovery: Discovery) -> dict[str, Any]:
+def _described(discovery: Discovery) -> Record:
     return {
         "looked_at": discovery.looked_at,
         "proposals": [
@@ -100,7 +101,7 @@ def _described(discovery: Discovery) -> dict[str, Any]:
     }
 
 
-def _reopened(stored: Mapping[str, Any], values: pd.DataFrame) -> list[Concept]:
+def _reopened(stored: JSON, values: pd.DataFrame) -> list[Concept]:
     ids = values["sample_id"].to_numpy()
     return [
         Concept(
@@ -115,7 +116,7 @@ def _reopened(stored: Mapping[str, Any], values: pd.DataFrame) -> list[Concept]:
     ]
 
 
-def _twin(concept: Concept, concepts: Sequence[Concept], labels: np.ndarray[Any, Any]) -> Concept | None:
+def _twin(concept: Concept, concepts: Sequence[Concept], labels: Array) -> Concept | None:
     for other in concepts:
         both = concept.known & other.known
         if both.any() and agreement(concept.values[both], other.values[both], labels[both]) >= SAME_SAMPLES:

@@ -48,9 +48,9 @@ from shortcutscope.scan.batches import batches
 from shortcutscope.scan.capture import forward_edited
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
+from shortcutscope.types import JSON, Array, Floats, Ints, Record
 
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
+IntArray = Ints
 
 #: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
 #: the image at every position.
@@ -78,11 +78,11 @@ class ExamineSettings:
     verdict: VerdictRule = field(default_factory=VerdictRule)
     extent: ExtentRule = field(default_factory=ExtentRule)
 
-    def to_dict(self, role: Role) -> dict[str, Any]:
+    def to_dict(self, role: Role) -> Record:
         """What the report shows of the settings, thresholds included."""
         return {**asdict(self), "use_threshold": EFFECT_THRESHOLD[role], "role": role}
 
-    def depends(self) -> dict[str, Any]:
+    def depends(self) -> Record:
         """What measurements depend on; kept results with other values are not used."""
         return {
             k: v for k, v in asdict(self).items() if k not in ("progress", "batch_size", "workers", "gallery")
@@ -117,7 +117,7 @@ class _Context:
         return self.scan.samples["label"].to_numpy().astype(np.int64)
 
     @property
-    def groups(self) -> np.ndarray[Any, Any]:
+    def groups(self) -> Array:
         return self.scan.samples["group"].to_numpy()
 
     def kept(self, stage: str, concept: Concept, compute: Callable[[], Any], **also: Any) -> Any:
@@ -254,7 +254,7 @@ def _probe_settings(settings: ExamineSettings) -> ProbeSettings:
 
 def _probe(
     context: _Context, concepts: Sequence[Concept], associations: Mapping[str, tuple[Association, str]]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Record]:
     """Probe all concepts, layer by layer; what a layer says is kept."""
     if not concepts:
         return {}
@@ -273,7 +273,7 @@ def _probe(
     def design() -> ProbeDesign:  # only where a layer is still to be probed
         return probe_design(context.scan, concepts, settings)
 
-    def probe(layer: Layer) -> dict[str, Any]:
+    def probe(layer: Layer) -> Record:
         return probe_layer(context.scan, layer, concepts, positives, design(), settings)
 
     by_layer = [context.run.cached("probe", x.name, depends, partial(probe, x)) for x in layers]
@@ -285,7 +285,7 @@ def _use_of_all(
     concepts: Sequence[Concept],
     encoded: Mapping[str, bool],
     associations: Mapping[str, tuple[Association, str]],
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+) -> tuple[dict[str, Record], Record]:
     """Use, and effective rank: at every layer where a concept is encoded, else at the last one alone."""
     use, ranks = {}, {}
     for concept in context.bar(concepts, "taking concepts out"):
@@ -302,8 +302,8 @@ def _use_of_all(
 
 
 def _extent_of_all(
-    context: _Context, concepts: Sequence[Concept], probes: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+    context: _Context, concepts: Sequence[Concept], probes: Mapping[str, JSON]
+) -> dict[str, Record]:
     """Extent of the encoded concepts."""
     return {
         concept.name: context.kept(
@@ -313,7 +313,7 @@ def _extent_of_all(
     }
 
 
-def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive: int) -> dict[str, Any]:
+def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive: int) -> Record:
     """Effect of taking the concept out at each of some layers."""
     scan, settings = context.scan, context.settings
     labels, groups = context.labels, context.groups
@@ -329,8 +329,8 @@ def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive:
     stacked = torch.cat(inputs) if inputs else torch.empty(0)
     margins = scan.margin(positive)
 
-    def intervene(layer: Layer) -> Callable[[IntArray, Callable[[Tensor], Tensor]], FloatArray]:
-        def run(indices: IntArray, edit: Callable[[Tensor], Tensor]) -> FloatArray:
+    def intervene(layer: Layer) -> Callable[[IntArray, Callable[[Tensor], Tensor]], Floats]:
+        def run(indices: IntArray, edit: Callable[[Tensor], Tensor]) -> Floats:
             rows = torch.tensor([position[int(i)] for i in indices])
             logits = torch.cat(
                 [
@@ -338,7 +338,7 @@ def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive:
                     for part in torch.split(rows, settings.batch_size)
                 ]
             )
-            edited: FloatArray = margin(logits.float(), scan.task, positive).numpy().astype(float)
+            edited: Floats = margin(logits.float(), scan.task, positive).numpy().astype(float)
             return edited
 
         return run
@@ -364,7 +364,7 @@ def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive:
     return results
 
 
-def _use_record(result: UseResult, *, keep_samples: bool) -> dict[str, Any]:
+def _use_record(result: UseResult, *, keep_samples: bool) -> Record:
     record = {
         "effect": result.effect,
         "interval": result.interval,
@@ -378,7 +378,7 @@ def _use_record(result: UseResult, *, keep_samples: bool) -> dict[str, Any]:
     return record
 
 
-def _extent(context: _Context, concept: Concept, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _extent(context: _Context, concept: Concept, rows: Sequence[JSON]) -> Record:
     scan, settings = context.scan, context.settings
     labels, groups = context.labels, context.groups
     values = concept.as_marked(labels)
@@ -424,7 +424,7 @@ def _strongest(changes: Mapping[str, float]) -> float | None:
     return max(changes.values(), key=lambda change: abs(change)) if changes else None
 
 
-def _extent_record(result: ExtentResult, aurocs: Mapping[str, float], rule: ExtentRule) -> dict[str, Any]:
+def _extent_record(result: ExtentResult, aurocs: Mapping[str, float], rule: ExtentRule) -> Record:
     layers = {
         name: {
             "statistic": cells.lit_share,
@@ -446,7 +446,7 @@ def _extent_record(result: ExtentResult, aurocs: Mapping[str, float], rule: Exte
     }
 
 
-def _weights(use: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def _weights(use: Mapping[str, JSON]) -> dict[str, float]:
     finite = {
         k: v
         for k, v in use.items()
@@ -459,12 +459,10 @@ def _weights(use: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     )
 
 
-def _concept_frame(
-    context: _Context, concepts: Mapping[str, Concept], probes: Mapping[str, Any]
-) -> pd.DataFrame:
+def _concept_frame(context: _Context, concepts: Mapping[str, Concept], probes: JSON) -> pd.DataFrame:
     """Concept values, and out-of-fold scores at the layer that knows each concept best."""
     scan, labels = context.scan, context.labels
-    columns: dict[str, Any] = {"sample_id": scan.samples["sample_id"].to_numpy()}
+    columns: Record = {"sample_id": scan.samples["sample_id"].to_numpy()}
     for name, concept in concepts.items():
         columns[name] = pd.Series(concept.values).astype("Int8")
         columns[f"{name}.score"] = np.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import Verdict, VerdictRule, effects, power, reach_verdict
 from shortcutscope.scan.scanner import Scan
+from shortcutscope.types import JSON, Array, Record
 
 #: Samples named in a finding.
 MOST_AFFECTED = 12
@@ -63,13 +64,13 @@ class FindingRecord:
     extent_statistic: float | None = None
     extent_interval: tuple[float, float] | None = None
     layers: Mapping[str, float] = field(default_factory=dict)
-    encoded: Mapping[str, Any] = field(default_factory=dict)
-    used: Mapping[str, Any] = field(default_factory=dict)
-    association: Mapping[str, Any] = field(default_factory=dict)
-    effect: Mapping[str, Any] = field(default_factory=dict)
+    encoded: JSON = field(default_factory=dict)
+    used: JSON = field(default_factory=dict)
+    association: JSON = field(default_factory=dict)
+    effect: JSON = field(default_factory=dict)
     n_samples: Mapping[str, int] = field(default_factory=dict)
     power: Mapping[str, float] = field(default_factory=dict)
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: JSON = field(default_factory=dict)
     samples: Mapping[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reading: Reading | None = None
@@ -82,7 +83,7 @@ class FindingRecord:
         value = self.effect.get("auroc_gap", {}).get("value")
         return float("-inf") if value is None or value != value else float(value)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The finding as it stands in ``findings.json``."""
         return {name: value for name, value in asdict(self).items() if name != "run"}
 
@@ -118,7 +119,7 @@ class FindingRecord:
         return self.run
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: JSON) -> Self:
         """Read a finding from ``findings.json``; keys of later versions are left out."""
         names = {f.name for f in fields(cls)} - {"run"}
         entries = {k: v for k, v in values.items() if k in names}
@@ -154,11 +155,11 @@ class Measured:
     association: Association
     q_association: float
     association_source: str
-    probe: Mapping[str, Any]
+    probe: JSON
     q: float
     encoded: bool
-    use: Mapping[str, Mapping[str, Any]]
-    extent: Mapping[str, Any] | None
+    use: Mapping[str, JSON]
+    extent: JSON | None
     weights: Mapping[str, float]
 
 
@@ -200,7 +201,7 @@ def conclude(
     last = measured.use[scan.layers[-1].name]
     used = use_statement(last, scan.layers[-1].name, role, rule, concept.selected_from)
     labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
-    costs: dict[str, Any] = effects(
+    costs: Record = effects(
         concept.values,
         labels,
         groups,
@@ -266,7 +267,7 @@ def conclude(
     )
 
 
-def _associated(association: Association, source: str) -> dict[str, Any]:
+def _associated(association: Association, source: str) -> Record:
     return {
         "phi": association.phi,
         "interval": association.interval,
@@ -277,9 +278,7 @@ def _associated(association: Association, source: str) -> dict[str, Any]:
     }
 
 
-def use_statement(
-    last: Mapping[str, Any], layer: str, role: Role, rule: VerdictRule, selected_from: int = 1
-) -> dict[str, Any]:
+def use_statement(last: JSON, layer: str, role: Role, rule: VerdictRule, selected_from: int = 1) -> Record:
     """Whether the concept is used: a large enough effect at the decision layer, beyond chance.
 
     The p value of a concept that was chosen of many is corrected by their number (Bonferroni).
@@ -298,9 +297,7 @@ def use_statement(
     }
 
 
-def sample_counts(
-    concept: Concept, labels: np.ndarray[Any, Any], groups: np.ndarray[Any, Any], association: Association
-) -> dict[str, int]:
+def sample_counts(concept: Concept, labels: Array, groups: Array, association: Association) -> dict[str, int]:
     """Sizes of the audited data, conflicting samples counted in the direction of the association."""
     finite = np.isfinite(concept.values)
     disagree = concept.values[finite] != (labels[finite] == association.positive)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from shortcutscope.data.samples import SampleTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame
 from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.types import Floats, Record
 
 FILE = "identity.parquet"
 #: Samples whose pixels are looked at.
@@ -35,8 +35,6 @@ _CELLS = 8
 #: Share of the range by which a cell may differ: half a grey level of 8 bits, which decoders of JPEG reach.
 _TOLERANCE = 2e-3
 _SHOWN = 3
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -295,7 +293,7 @@ def _all_alike(probes: Probes) -> bool:
 
 def _frame(table: SampleTable, probes: Probes, *, with_contents: bool = False) -> pd.DataFrame:
     rows = range(len(table))
-    columns: dict[str, Any] = {
+    columns: Record = {
         "sample_id": table.frame["sample_id"].astype(str).to_numpy(),
         "label": table.frame["label"].to_numpy(np.int64),
         "content": [_content(table, row) if with_contents else "" for row in rows],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ from shortcutscope.files import read_frame, read_json
 from shortcutscope.models.heads.head import Head
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.scanner import Scan
+from shortcutscope.types import Record
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,7 +39,7 @@ class AuditRecord:
     path: Path
     findings: tuple[FindingRecord, ...]
     profile: pd.DataFrame
-    run: dict[str, Any]
+    run: Record
 
     of_finding: ClassVar[type[FindingRecord]] = FindingRecord
 

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ from shortcutscope.files import (
     write_frame,
     write_json,
 )
+from shortcutscope.types import JSON, Record
 from shortcutscope.versions import MEASURING, RUN_FORMAT
 
 RECORD, FINDINGS = "run.json", "findings.json"
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> Record:
     """What ``run.json`` of a run directory holds.
 
     Raises
@@ -77,11 +78,11 @@ class RunDirectory:
         When the path is a file, or a folder that holds something else than a run.
     """
 
-    def __init__(self, path: str | Path, inputs: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, inputs: JSON) -> None:
         self.path = Path(path)
         if self.path.is_file():
             raise InputError(f"out={self.path} is a file: give a folder for the run")
-        self.record: dict[str, Any] = {}
+        self.record: Record = {}
         inputs = to_json(inputs)
         self._finished = (self.path / FINDINGS).exists()
         if (self.path / RECORD).exists():
@@ -104,7 +105,7 @@ class RunDirectory:
         if not self._finished:
             write_json(self.path / RECORD, self.record)
 
-    def finish(self, findings: list[dict[str, Any]]) -> None:
+    def finish(self, findings: list[Record]) -> None:
         """Write the findings, by which the run is finished, and what ``run.json`` says of them."""
         write_json(self.path / FINDINGS, findings)
         self._finished = False
@@ -135,7 +136,7 @@ class RunDirectory:
         self.record["stages"][name] = {"state": state, "seconds": round(seconds, 2)}
         self.update()
 
-    def cached(self, stage: str, name: str, depends: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    def cached(self, stage: str, name: str, depends: JSON, compute: Callable[[], Any]) -> Any:
         """Return the kept result of one piece of a stage, or compute and keep it.
 
         Parameters

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
 from shortcutscope.scan.predictions import predict_logits
+from shortcutscope.types import Array, Record
 
 Weights = Literal["random", "trained"]
 
@@ -150,7 +151,7 @@ class Architecture:
         """
         if callable(self.source):
             return self.source().eval()
-        options: dict[str, Any] = {self.size_argument: size or self.shape[-1]} if self.size_argument else {}
+        options: Record = {self.size_argument: size or self.shape[-1]} if self.size_argument else {}
         if self.source == "timm":
             import timm
 
@@ -310,14 +311,14 @@ def _leads(image: Tensor) -> Tensor:
     return image[0]
 
 
-def _signal(size: tuple[int, ...], label: int, generator: np.random.Generator) -> np.ndarray[Any, Any]:
+def _signal(size: tuple[int, ...], label: int, generator: np.random.Generator) -> Array:
     time = np.arange(size[0])
     burst = np.exp(-(((time - generator.uniform(0.3, 0.7) * size[0]) / (0.1 * size[0])) ** 2))
     wave = np.sin(2 * np.pi * (16 if label else 6) * time / size[0] + generator.uniform(0, 6))
     return np.asarray(burst * wave * 2 + generator.normal(0, 0.5, size))[None]
 
 
-def _volume(size: tuple[int, ...], label: int, generator: np.random.Generator) -> np.ndarray[Any, Any]:
+def _volume(size: tuple[int, ...], label: int, generator: np.random.Generator) -> Array:
     place = [generator.uniform(0.3, 0.7) * side for side in size]
     axes = np.meshgrid(*(np.arange(side) for side in size), indexing="ij")
     distance = np.sum([(axis - at) ** 2 for axis, at in zip(axes, place, strict=True)], axis=0)

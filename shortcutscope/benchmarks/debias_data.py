@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 
@@ -20,6 +18,7 @@ from shortcutscope.debias.pixel_masks import InputMasks, planted_masks
 from shortcutscope.errors import InputError
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.planting import clean_twin, everywhere, plant
+from shortcutscope.types import Ints, Record
 
 #: Samples with a label that training draws on, of which the clean subset is a part; held-out ones; and the
 #: share of these that the audit and the gate see, and that nothing is judged on.
@@ -97,9 +96,7 @@ def make_world(
     )
 
 
-def clean_and_biased(
-    labels: npt.NDArray[np.int64], seed: int, clean_fraction: float
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def clean_and_biased(labels: Ints, seed: int, clean_fraction: float) -> tuple[Ints, Ints]:
     """Rows of the clean subset, half of either class, and of the biased samples beside the largest one."""
     order = np.random.default_rng([seed, 13]).permutation(len(labels))
     by_class = [order[labels[order] == value] for value in (0, 1)]
@@ -115,7 +112,7 @@ def _small_pool(task: str, settings: Settings) -> ImageTable:
     if task in DATASETS:
         if settings.data is None:
             raise InputError(f"task {task!r} needs the folder of the data set's folder")
-        options: dict[str, Any] = {"size": SIDE, "mode": "L", "transform": Normalize(0.45, 0.25)}
+        options: Record = {"size": SIDE, "mode": "L", "transform": Normalize(0.45, 0.25)}
         return open_dataset(task, settings.data / task, **options)
     pool = sample_pool(task, settings)
     images = torch.stack([pool.image(i) for i in range(len(pool))])

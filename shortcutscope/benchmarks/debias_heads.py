@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.pixel_masks import InputMasks
 from shortcutscope.planting.artifacts.artifact import visible
 from shortcutscope.planting.phantoms.heads import Bias, counterfactual, heads
+from shortcutscope.types import Ints, Record
 
 #: Kinds of bias, and what each is by construction.
 KINDS: dict[str, str] = {"morphology": "localized", "intensity": "diffuse"}
@@ -32,7 +32,7 @@ class _Pair:
     without: ImageTable
     with_: ImageTable
 
-    def drawn(self, rows: npt.NDArray[np.intp], shares: tuple[float, float], seed: int) -> ImageTable:
+    def drawn(self, rows: Ints, shares: tuple[float, float], seed: int) -> ImageTable:
         """Some heads, of which these shares of either class have the bias."""
         labels = self.without.frame["label"].to_numpy()[rows]
         carries = np.zeros(len(rows), np.int64)
@@ -42,12 +42,12 @@ class _Pair:
             carries[generator.permutation(members)[: round(share * len(members))]] = 1
         return self.chosen(rows, carries)
 
-    def chosen(self, rows: npt.NDArray[np.intp], carries: npt.NDArray[np.int64]) -> ImageTable:
+    def chosen(self, rows: Ints, carries: Ints) -> ImageTable:
         """Some heads, in memory, with the bias where it is asked for."""
         sides = (self.without, self.with_)
         images = np.stack([sides[c].image(r).numpy() for r, c in zip(rows.tolist(), carries, strict=True)])
         frame = self.without.frame.iloc[rows].drop(columns=["bias", "bias_latent", "split"])
-        options: dict[str, Any] = {"dims": 3, "transform": self.without.transform}
+        options: Record = {"dims": 3, "transform": self.without.transform}
         return ImageTable.from_arrays(images, frame.assign(**{self.kind: carries}), **options)
 
     def masks(self, table: ImageTable) -> InputMasks:

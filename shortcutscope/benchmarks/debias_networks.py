@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from safetensors.torch import load_file, save
 from torch import nn
@@ -43,6 +42,7 @@ from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import balanced_auroc, delta_tpr, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import MIN_FOR_TAIL
+from shortcutscope.types import Floats
 
 VERSION = 1
 #: Of every recipe: five passes over the biased samples, each batch shifted by up to two pixels.
@@ -147,9 +147,7 @@ class Workshop:
                 write_json(file, result[self.setting.kind].to_dict())
         return Finding.from_dict(read_json(file))
 
-    def problem(
-        self, carries: npt.NDArray[np.float64] | None = None, *, audited: bool = True
-    ) -> DebiasProblem:
+    def problem(self, carries: Floats | None = None, *, audited: bool = True) -> DebiasProblem:
         """For a recipe; with the true carriers where no others are given, and the layers of an audit."""
         s, world = self.setting, self.world
         truth = world.biased.frame[s.kind].to_numpy(float)
@@ -215,7 +213,7 @@ class Workshop:
         record = read_json(path)
         return TeacherGate(pd.DataFrame(record["rows"]), record["verdict"], record["use"])
 
-    def retrieved(self) -> npt.NDArray[np.float64]:
+    def retrieved(self) -> Floats:
         """(N,) which biased samples carry the artifact, from ten marks and 45 answers; NaN in doubt.
 
         Raises

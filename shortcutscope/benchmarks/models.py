@@ -27,6 +27,7 @@ from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
 from shortcutscope.planting.thin import thin_resnet18
+from shortcutscope.types import Array, Record
 
 VERSION = 1
 SIDE = 64
@@ -146,7 +147,7 @@ def _pool(task: str, cache: Path, data: Path | None) -> ImageTable:
             table = makers[task]()
             images = np.stack([table.image(i).numpy()[0] for i in range(len(table))])
             frame = table.frame
-        arrays: dict[str, Any] = {c: frame[c].to_numpy().astype(str) for c in ("sample_id", "group")}
+        arrays: Record = {c: frame[c].to_numpy().astype(str) for c in ("sample_id", "group")}
         coded = (images * 65535).round().astype(np.uint16)
         labels = frame["label"].to_numpy()
         write_atomically(path, lambda file: np.savez(file, images=coded, label=labels, **arrays))
@@ -156,7 +157,7 @@ def _pool(task: str, cache: Path, data: Path | None) -> ImageTable:
     return ImageTable.from_arrays(images, frame, value_range=(0, 1), transform=Normalize(0.45, 0.25))
 
 
-def _pneumonia(path: Path) -> tuple[np.ndarray[Any, Any], pd.DataFrame]:
+def _pneumonia(path: Path) -> tuple[Array, pd.DataFrame]:
     """PneumoniaMNIST's official training and validation images at 64 px, with acquisition noise.
 
     The official test split is shifted and is left out. Enlarged images are smooth beyond what any

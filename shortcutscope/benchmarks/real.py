@@ -31,6 +31,7 @@ from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.planting import plant
 from shortcutscope.planting.study import Study, write_study
 from shortcutscope.planting.thin import thin_resnet18
+from shortcutscope.types import Record
 
 SIDE = 64
 NATIVE_SIDE = 28  # of PneumoniaMNIST
@@ -150,7 +151,7 @@ def _enlarged(image: Images) -> Images:
 def _table(sites: list[tuple[Images, range, str]], mirrored: Callable[[str, int], list[bool]]) -> ImageTable:
     """One row per image and orientation; both orientations of an image belong to one group."""
     images: list[Images] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[Record] = []
     for pixels, numbers, site in sites:
         for i in numbers:
             for flipped in mirrored(site, i):

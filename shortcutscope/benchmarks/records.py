@@ -6,11 +6,11 @@ import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from shortcutscope._version import __version__
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, to_json, write_json
+from shortcutscope.types import Record
 
 _NOT_MEASURED = ("cli", "__main__.py", "report")  # code that no case runs
 
@@ -28,11 +28,11 @@ class Records:
         What the measurements depend on besides the case (quick, seed, data).
     """
 
-    def __init__(self, cache: Path, suite: str, settings: dict[str, Any]) -> None:
+    def __init__(self, cache: Path, suite: str, settings: Record) -> None:
         self.folder = Path(cache) / suite
         self.settings = settings
 
-    def key(self, case: dict[str, Any]) -> str:
+    def key(self, case: Record) -> str:
         """Digest of the case, the settings, the version and the package's source."""
         identity = {
             "case": case,
@@ -43,15 +43,15 @@ class Records:
         text = json.dumps(to_json(identity), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
-    def finished(self, case: dict[str, Any]) -> dict[str, Any] | None:
+    def finished(self, case: Record) -> Record | None:
         """Return the record of a case that ran before, None for one that did not or failed."""
         try:
-            record: dict[str, Any] = read_json(self.folder / self.key(case) / "result.json")
+            record: Record = read_json(self.folder / self.key(case) / "result.json")
         except InputError:
             return None
         return record
 
-    def store(self, case: dict[str, Any], record: dict[str, Any], trace: str | None = None) -> None:
+    def store(self, case: Record, record: Record, trace: str | None = None) -> None:
         """Keep a record; that of a failed case only for reading, it is not resumed from."""
         folder = self.folder / self.key(case)
         if record["error"] is None:

@@ -28,6 +28,7 @@ from shortcutscope.benchmarks.records import Records
 from shortcutscope.benchmarks.suites.screen import Screen
 from shortcutscope.files import to_json, write_json
 from shortcutscope.machine import machine
+from shortcutscope.types import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +93,7 @@ class Suite:
     name: str
     cases: Callable[[Settings], list[Case]]
     run_case: Callable[[Case, Settings], Case]
-    summarize: Callable[[list[Case]], dict[str, Any]]
+    summarize: Callable[[list[Case]], Record]
     columns: tuple[str, ...]
     serial: bool | Callable[[Case], bool] = False
     command: str = "bench"
@@ -105,7 +106,7 @@ def run(
     json_path: Path | None = None,
     progress: bool = True,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Run a suite, or finish one that was interrupted.
 
     Parameters
@@ -147,7 +148,7 @@ def run(
             if screen:
                 screen.add(done[i])
 
-    result: dict[str, Any] = to_json(
+    result: Record = to_json(
         {
             "suite": suite.name,
             "version": __version__,
@@ -174,7 +175,7 @@ class _Outcome:
     trace: str | None = None
 
 
-def _summary(suite: Suite, records: Sequence[Case]) -> dict[str, Any]:
+def _summary(suite: Suite, records: Sequence[Case]) -> Record:
     ran = [record for record in records if record["error"] is None]
     summary = suite.summarize(ran) if ran else {}
     return {"n_cases": len(records), "n_failed": len(records) - len(ran), **summary}
@@ -265,7 +266,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _described(settings: Settings) -> dict[str, Any]:
+def _described(settings: Settings) -> Record:
     return {
         "quick": settings.quick,
         "full": settings.full,

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, percentile_interval
+from shortcutscope.types import Array, Floats, Record
 
-Floats = npt.NDArray[np.float64]
 #: Where a metric is best: as large as possible, as small as possible, at zero. None: neither is better.
 Goal = Literal["high", "low", "zero"] | None
 #: Part, metric, detail: what must agree for two estimates to be compared.
@@ -77,9 +76,7 @@ class Estimate:
         return percentile_interval(self.resampled) if len(self.resampled) else (float("nan"), float("nan"))
 
 
-def resample(
-    statistic: Callable[[Floats], Any], weights: npt.NDArray[Any], n_groups: int
-) -> tuple[float, Floats]:
+def resample(statistic: Callable[[Floats], Any], weights: Array, n_groups: int) -> tuple[float, Floats]:
     """Value of a weighted statistic, and its values on the resamples, a block of them at a time.
 
     Parameters
@@ -113,7 +110,7 @@ def paired_rows(
     measured: list[Estimate],
     before: Mapping[Key, Estimate] | None,
     renamed: Mapping[str, str] | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Record]:
     """Rows of a network on a table, each with its change against the network before.
 
     The difference is taken resample by resample: both were measured on the same patients, and what they share

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.attribution.attribute import attribute
-from shortcutscope.compare.estimate import Estimate, Floats, not_measurable
+from shortcutscope.compare.estimate import Estimate, not_measurable
 from shortcutscope.compare.performance import ComparedSamples
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.table import ImageTable
@@ -23,6 +23,7 @@ from shortcutscope.models.heads.targets import predicted_class
 from shortcutscope.planting.planting import PlantedSource, artifact_mask, clean_twin, everywhere
 from shortcutscope.scan.batches import batches
 from shortcutscope.stats.metrics import flip_rate
+from shortcutscope.types import Bools, Floats
 
 #: From a sample's id to its mask in the image's own size, or None.
 MaskOf = Callable[[str], Any]
@@ -94,7 +95,7 @@ def _given_mask(table: ImageTable, masks: MaskSet | MaskOf, row: int) -> Any:
     return masks(name)
 
 
-def _in_input(table: ImageTable, row: int, mask: np.ndarray[Any, np.dtype[np.bool_]], source: Any) -> Tensor:
+def _in_input(table: ImageTable, row: int, mask: Bools, source: Any) -> Tensor:
     """A mask brought from the image to the model's input."""
     image = table.image(row)
     if isinstance(source, MaskSet):
@@ -140,7 +141,7 @@ def artifact_relevance(
     share[rows] = np.concatenate(shares)
     area = float(np.mean([float(mask.double().mean()) for mask in masks.values()]))
 
-    def mean(w: Floats, inside: np.ndarray[Any, np.dtype[np.bool_]]) -> Floats:
+    def mean(w: Floats, inside: Bools) -> Floats:
         mass = w.sum(axis=1)
         return np.asarray(w @ share[inside] / np.where(mass > 0, mass, np.nan), np.float64)
 

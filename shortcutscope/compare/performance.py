@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.compare.estimate import Estimate, Floats, Goal, not_measurable, resample
+from shortcutscope.compare.estimate import Estimate, Goal, not_measurable, resample
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.heads.head import Output
@@ -34,9 +33,7 @@ from shortcutscope.stats.metrics import (
     robust_auroc,
     worst_group_accuracy,
 )
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 
 def logits_of(
@@ -78,12 +75,12 @@ class ComparedSamples:
     name: str
     concept: str
     labels: Ints
-    groups: npt.NDArray[Any]
+    groups: Array
     carries: Floats
     aligned: Floats
     positive: int
     classes: tuple[str, ...]
-    weights: npt.NDArray[np.int32]
+    weights: Ints
 
     @classmethod
     def of(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from shortcutscope.compare.estimate import COLUMNS
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, write_json
+from shortcutscope.types import JSON, Record
 
 FORMAT = 1
 FILE = "comparison.json"
@@ -48,9 +49,9 @@ class ComparisonRecord:
 
     concept: str
     frame: pd.DataFrame = field(repr=False)
-    networks: tuple[dict[str, Any], ...]
-    tables: tuple[dict[str, Any], ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    networks: tuple[Record, ...]
+    tables: tuple[Record, ...]
+    settings: JSON = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -74,7 +75,7 @@ class ComparisonRecord:
         """A copy of `frame`, what got worse first."""
         return self.frame.copy()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The comparison as it stands in ``comparison.json``: one entry per network, with its rows."""
         rows = {n["name"]: self.frame[self.frame["network"] == n["name"]] for n in self.networks}
         columns = [c for c in COLUMNS if c != "network"]
@@ -130,7 +131,7 @@ class ComparisonRecord:
         return "\n".join(lines)
 
 
-def tidy(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def tidy(rows: Sequence[JSON]) -> pd.DataFrame:
     """Rows as a frame, those that got worse first and among them the largest change first."""
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
     numeric = [c for c in COLUMNS if c in ("value", "low", "high") or c.startswith("change")]

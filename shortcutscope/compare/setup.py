@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.audit.audited_data import audited_data, resolve_concepts, training_part
@@ -22,6 +21,7 @@ from shortcutscope.probes.association import associate
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.verdict import VerdictRule, untestable
+from shortcutscope.types import Floats
 
 #: Other concepts that are looked at, at most.
 MOST_OTHERS = 20
@@ -209,7 +209,7 @@ def _on_training(train: ImageTable, concept: Concept) -> Concept | None:
     return concept.on(train.frame) if by_column or by_id else None
 
 
-def _as_values(column: pd.Series[Any]) -> npt.NDArray[np.float64] | None:
+def _as_values(column: pd.Series[Any]) -> Floats | None:
     """A column of 0, 1 and missing as numbers; None for any other."""
     if not (pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column)):
         return None

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from shortcutscope.audit.examination import USE_SAMPLES
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.stages import audit
-from shortcutscope.compare.estimate import Estimate, Floats, not_measurable, resample
+from shortcutscope.compare.estimate import Estimate, not_measurable, resample
 from shortcutscope.compare.setup import ComparisonSetup
 from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.heads.head import Output
@@ -34,8 +34,7 @@ from shortcutscope.scan.capture import forward_edited
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.stats.metrics import within_class_auroc
-
-Ints = np.ndarray[Any, np.dtype[np.int64]]
+from shortcutscope.types import JSON, Floats, Ints, Record
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def measure_space(
     n_bootstrap: int,
     seed: int,
     batch_size: int,
-    associations: Mapping[str, Mapping[str, Any]] | None = None,
+    associations: Mapping[str, JSON] | None = None,
     **options: Any,
 ) -> Space:
     """Audit a network for the concept and all others, and measure its layers with resamples.
@@ -81,7 +80,7 @@ def measure_space(
         Passed on to `shortcutscope.audit.stages.audit`.
     """
     table, concepts = setup.tables[setup.main], [setup.joint_concept, *setup.others]
-    common: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "batch_size": batch_size}
+    common: Record = {"n_bootstrap": n_bootstrap, "seed": seed, "batch_size": batch_size}
     record = audit(
         model,
         table,

@@ -6,7 +6,6 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from shortcutscope.audit.run_directory import read_record
@@ -15,8 +14,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.heads.head import Head
 from shortcutscope.models.heads.targets import predicted_class, resolve_task
 from shortcutscope.scan.predictions import predict_logits
-
-Floats = npt.NDArray[np.float64]
+from shortcutscope.types import Floats
 
 #: Samples of each class, or of its carriers, that the network is asked about.
 ASKED = 64

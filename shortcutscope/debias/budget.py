@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -12,6 +11,7 @@ from shortcutscope.debias.objective import Objective
 from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.debias.training.settings import Start
+from shortcutscope.types import JSON
 
 
 def budget(problem: DebiasProblem, share: float = 1.0, start: Start | None = None) -> Training:
@@ -34,7 +34,7 @@ def train(
     part: str | None = None,
     validate: bool = True,
     notes: Sequence[str] = (),
-    details: Mapping[str, Any] | None = None,
+    details: JSON | None = None,
 ) -> Outcome:
     """One training.
 

@@ -9,10 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from shortcutscope.debias.problem import DebiasProblem, Floats
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.errors import InputError
-
-Ints = npt.NDArray[np.int64]
+from shortcutscope.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Groups:
     index: Ints
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
+    def known(self) -> Bools:
         """(N,) where the concept is known."""
         return self.index >= 0
 
@@ -170,6 +169,6 @@ def balanced_weights(groups: Groups, draws: Tensor | None = None) -> Tensor:
     return _per_sample(groups, counts.sum() / (len(counts) * counts))
 
 
-def _per_sample(groups: Groups, by_group: npt.NDArray[np.float64]) -> Tensor:
+def _per_sample(groups: Groups, by_group: Floats) -> Tensor:
     weights = np.where(groups.known, by_group[groups.index], 1.0)
     return torch.from_numpy(weights.astype(np.float32))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +17,8 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.seeding import seeded
 from shortcutscope.probes.concept import Concept
+from shortcutscope.types import JSON, Floats
 
-Floats = npt.NDArray[np.float64]
 #: What recipes may need beside the biased samples and their labels.
 Need = Literal["clean", "groups", "masks", "concept", "conflicting", "images"]
 
@@ -137,7 +135,7 @@ class Outcome:
     steps: int = 0
     history: tuple[dict[str, float], ...] = ()
     notes: tuple[str, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: JSON = field(default_factory=dict)
 
 
 def renewed(model: nn.Module, seed: int) -> nn.Module:

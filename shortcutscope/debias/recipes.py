@@ -34,6 +34,7 @@ from shortcutscope.debias.segmentation import spatial_specificity
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.registry import Entry, Registry
+from shortcutscope.types import Record
 
 #: What a recipe may need, and where to have it from.
 NEEDS = {
@@ -76,7 +77,7 @@ class Recipe:
     fixed: tuple[tuple[str, Any], ...] = ()
     only_model: bool = False
 
-    def starting(self, start: Start) -> dict[str, Any]:
+    def starting(self, start: Start) -> Record:
         """The options by which it begins where it is asked to.
 
         Raises

@@ -11,8 +11,9 @@ from torch import Tensor
 from shortcutscope.data.joining import joined
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.groups import balanced_weights, training_groups
-from shortcutscope.debias.problem import DebiasProblem, Floats
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.teacher import require_clean
+from shortcutscope.types import Floats
 
 #: Share of clean samples in the steps of a student, where they take part. As they come, a tenth of the data
 #: would be a tenth of the steps.

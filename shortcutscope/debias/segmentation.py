@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from scipy import ndimage
@@ -31,6 +30,7 @@ from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.seeding import seeded
+from shortcutscope.types import Bools, Ints
 
 Supervision = Literal["binary", "box", "segmentation"]
 Unmasked = Literal["leave", "pseudo"]
@@ -144,8 +144,8 @@ class PixelTargets:
     """
 
     targets: Tensor
-    has_target: npt.NDArray[np.bool_]
-    positive: npt.NDArray[np.bool_]
+    has_target: Bools
+    positive: Bools
 
     @classmethod
     def of(
@@ -183,7 +183,7 @@ class PixelTargets:
             )
         return cls(targets, has_target, positive)
 
-    def completed(self, targets: Tensor, rows: npt.NDArray[np.intp]) -> PixelTargets:
+    def completed(self, targets: Tensor, rows: Ints) -> PixelTargets:
         """With other targets of some rows, which then count as known."""
         everything, has_target = self.targets.clone(), self.has_target.copy()
         everything[torch.from_numpy(rows)], has_target[rows] = targets, True
@@ -266,7 +266,7 @@ class PixelCrossEntropy(Objective):
     def __init__(
         self,
         targets: Tensor,
-        has_target: npt.NDArray[np.bool_],
+        has_target: Bools,
         *,
         shifts: int = 0,
         balance: bool = False,
@@ -306,7 +306,7 @@ def _balancing(target: Tensor, weights: Tensor) -> Tensor:
     return torch.where(target == 1, 0.5 / share, 0.5 / (1 - share))
 
 
-def _predicted(model: Segmenter, problem: DebiasProblem, rows: npt.NDArray[np.intp]) -> Tensor:
+def _predicted(model: Segmenter, problem: DebiasProblem, rows: Ints) -> Tensor:
     """Where the network sees the finding in samples that have it: at least in the pixel that is likeliest."""
     parts = []
     with frozen(model), torch.no_grad():
@@ -338,7 +338,7 @@ def _calibrate(model: Segmenter, problem: DebiasProblem) -> list[str]:
     return [note]
 
 
-def _images(problem: DebiasProblem, rows: npt.NDArray[np.intp]) -> Iterator[Tensor]:
+def _images(problem: DebiasProblem, rows: Ints) -> Iterator[Tensor]:
     size = problem.training.batch_size
     for start in range(0, len(rows), size):
         batch = [problem.train[int(row)][0] for row in rows[start : start + size]]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file, save
 from torch import nn
@@ -18,6 +17,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.files import read_object, slug, write_atomically, write_json
 from shortcutscope.models.copying import copied
 from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.types import JSON, Record
 
 MODEL, EDITS, METRICS = "model.safetensors", "edits.safetensors", "metrics.json"
 
@@ -46,7 +46,7 @@ class Student:
     recipe: str
     model: nn.Module
     notes: tuple[str, ...] = ()
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: JSON = field(default_factory=dict)
     history: tuple[Mapping[str, float], ...] = ()
     path: Path | None = None
 
@@ -69,7 +69,7 @@ class Student:
         )
         return folder
 
-    def _tensors(self) -> dict[str, Any]:
+    def _tensors(self) -> Record:
         state = self.model.state_dict()
         # Shared tensors (tied weights) are written under each of their names.
         return {name: value.clone() for name, value in state.items()}
@@ -120,7 +120,7 @@ class Student:
             return cls(record.pop("recipe"), network, notes, record, history, folder)
 
     @property
-    def details(self) -> dict[str, Any]:
+    def details(self) -> Record:
         """Figures of the recipe."""
         return dict(self.record.get("details", {}))
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -31,6 +30,7 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import auroc
+from shortcutscope.types import Array
 
 #: A teacher sees few images: at least so many steps, in small batches, at no higher rate than this.
 MIN_STEPS, BATCH_SIZE, LR = 120, 16, 1e-3
@@ -40,7 +40,6 @@ FEW = 100
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 FOLDS = 4
 
-Array = npt.NDArray[Any]
 Schedule = Literal["fine-tune", "probe-then-fine-tune"]
 
 

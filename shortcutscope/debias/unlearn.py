@@ -19,7 +19,7 @@ from shortcutscope.data.apart import assert_tables_apart, shared_rows
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
 from shortcutscope.debias.pixel_masks import InputMasks, input_masks
-from shortcutscope.debias.problem import DebiasProblem, Floats
+from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.recipes import NEEDS, RECIPES, Recipe, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.scores import of_initial, reading, released, trained_head
@@ -36,6 +36,7 @@ from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.heads.head import Output
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
+from shortcutscope.types import Floats
 
 
 def debias(

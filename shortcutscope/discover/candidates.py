@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +20,7 @@ from skimage.filters import threshold_otsu
 from shortcutscope.probes.alive import ROUNDING
 from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.probes.mixture import Mixture, fit_mixture
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: Scores that move the logit less surely than this are no candidates.
 SMALLEST_T = 3.0
@@ -111,12 +107,12 @@ class SampleInfo:
     """
 
     labels: Ints
-    groups: npt.NDArray[Any]
+    groups: Array
     margins: Mapping[int, Floats]
     seed: int = 0
 
     @cached_property
-    def folds(self) -> npt.NDArray[np.intp]:
+    def folds(self) -> Ints:
         """(N,) folds of whole patients, the same for all that is read off out of fold."""
         return make_folds(self.labels, self.groups, seed=self.seed)
 
@@ -178,7 +174,7 @@ def distinct(
     return strongest, merged
 
 
-def agreement(a: npt.NDArray[Any], b: npt.NDArray[Any], labels: Ints) -> float:
+def agreement(a: Array, b: Array, labels: Ints) -> float:
     """Absolute correlation of two scores, or sets of samples, within class; 0 where one does not vary.
 
     Two sets that both follow the label have much in common because of it; what is asked is whether they make
@@ -248,7 +244,7 @@ def bimodality(scores: Floats, side: Bools, labels: Ints) -> float:
     return between / total if total else 0.0
 
 
-def logit_gap(margin: Floats, side: Bools, labels: Ints, groups: npt.NDArray[Any]) -> tuple[float, float]:
+def logit_gap(margin: Floats, side: Bools, labels: Ints, groups: Array) -> tuple[float, float]:
     """Within class, by how much a side's margin is larger, in standard deviations, and that over its error.
 
     Parameters
@@ -280,7 +276,7 @@ def _correlation_t(scores: Floats, margin: Floats, labels: Ints) -> float:
     return float(a @ b) / size * len(a) ** 0.5 if size else 0.0
 
 
-def _centred(values: npt.NDArray[Any], labels: Ints) -> Floats:
+def _centred(values: Array, labels: Ints) -> Floats:
     """Values less the mean of their class."""
     centred = values.astype(np.float64)
     for label in np.unique(labels):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, laplacian
 from scipy.sparse.linalg import LinearOperator, eigsh
@@ -22,9 +21,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
 
 from shortcutscope.errors import InputError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from shortcutscope.types import Array, Floats, Ints
 
 NEIGHBOURS = 10
 #: Principal components in which neighbours are looked for.
@@ -73,7 +70,7 @@ class Clusters:
 
 
 def cluster(
-    vectors: npt.NDArray[Any],
+    vectors: Array,
     *,
     neighbours: int = NEIGHBOURS,
     most_clusters: int = MOST_CLUSTERS,
@@ -181,7 +178,7 @@ def eigengap(eigenvalues: Floats) -> int:
     return 2 + int(np.argmax(gaps)) if len(gaps) else 2
 
 
-def _principal(vectors: npt.NDArray[Any], rows: npt.NDArray[np.intp], seed: int) -> Floats:
+def _principal(vectors: Array, rows: Ints, seed: int) -> Floats:
     """Principal component scores (N, D) float64, fitted on some rows, projected block by block."""
     block = vectors[rows]
     if not np.isfinite(block).all():
@@ -193,7 +190,7 @@ def _principal(vectors: npt.NDArray[Any], rows: npt.NDArray[np.intp], seed: int)
     return np.concatenate(blocks).astype(np.float64)
 
 
-def _joined(points: Floats, rows: npt.NDArray[np.intp], assignment: Ints, neighbours: int) -> Ints:
+def _joined(points: Floats, rows: Ints, assignment: Ints, neighbours: int) -> Ints:
     nearest = KNeighborsClassifier(neighbours).fit(points[rows], assignment)
     blocks = [nearest.predict(points[i : i + BLOCK]) for i in range(0, len(points), BLOCK)]
     joined = np.concatenate(blocks).astype(np.int64)

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
 from shortcutscope.probes.alive import alive, size_of
+from shortcutscope.types import Array, Floats, Ints
 
-Floats = npt.NDArray[np.float64]
 Contrast = str | Callable[[Floats], tuple[Floats, Floats]]
 
 #: Samples that components are estimated from; all are scored.
@@ -35,7 +33,7 @@ FEWEST = 32
 
 
 def class_components(
-    features: npt.NDArray[Any], labels: npt.NDArray[Any], count: int, *, skewed: bool = True, seed: int = 0
+    features: Array, labels: Array, count: int, *, skewed: bool = True, seed: int = 0
 ) -> Iterator[tuple[str, Floats]]:
     """Independent components of all classes around their means, and the skewed ones of each class.
 
@@ -77,8 +75,8 @@ def class_components(
 
 
 def independent_components(
-    features: npt.NDArray[Any],
-    train: npt.NDArray[Any],
+    features: Array,
+    train: Array,
     count: int,
     *,
     contrast: Contrast = "logcosh",
@@ -130,7 +128,7 @@ def skewness(values: Floats) -> tuple[Floats, Floats]:
     return values**2, 2 * values.mean(axis=-1)
 
 
-def _drawn(rows: npt.NDArray[np.intp], seed: int) -> npt.NDArray[np.intp]:
+def _drawn(rows: Ints, seed: int) -> Ints:
     """At most 10,000 of the rows."""
     if len(rows) <= MOST_FITTED:
         return rows

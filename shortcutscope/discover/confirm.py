@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.discover.candidates import SMALLEST_T, SampleInfo, ShortcutCandidate, logit_gap, two_groups
 from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.probes.mixture import MIN_SEPARATION, confident
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: Posterior probability from which a sample counts as a carrier or as free.
 CONFIDENCE = 0.9
@@ -50,9 +45,7 @@ class HeldOut:
     failure: str = ""
 
 
-def confirm(
-    candidates: Sequence[ShortcutCandidate], early: npt.NDArray[Any], samples: SampleInfo
-) -> list[HeldOut]:
+def confirm(candidates: Sequence[ShortcutCandidate], early: Array, samples: SampleInfo) -> list[HeldOut]:
     """Read candidates off the early features of other patients' samples.
 
     Parameters

@@ -7,16 +7,12 @@ that nothing is decided here: clusters are found and tested elsewhere.
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.decomposition import PCA
 
 from shortcutscope.errors import InputError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from shortcutscope.types import Array, Floats, Ints
 
 #: Principal components that neighbours are looked for in.
 PRINCIPAL = 32
@@ -25,7 +21,7 @@ MOST = 5_000
 FEWEST = 16
 
 
-def embed(vectors: npt.NDArray[Any], *, most: int = MOST, seed: int = 0) -> tuple[Ints, Floats]:
+def embed(vectors: Array, *, most: int = MOST, seed: int = 0) -> tuple[Ints, Floats]:
     """Lay out samples in a plane.
 
     Parameters

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.scan.batches import batches
-
-Floats = npt.NDArray[np.float32]
+from shortcutscope.types import Array, Floats
 
 #: Standard deviation of the finest Gaussian, in pixels; each further one is twice as wide.
 FINEST = 0.7
@@ -84,7 +81,7 @@ def image_bank(table: ImageTable, *, batch_size: int = 64, workers: int = 0, pro
     return Bank(np.concatenate(rows), names)
 
 
-def filter_bank(images: npt.NDArray[Any]) -> tuple[Floats, tuple[str, ...]]:
+def filter_bank(images: Array) -> tuple[Floats, tuple[str, ...]]:
     """Responses (n, F) of images (n, C, H, W), and what each of them is.
 
     Bands (differences of Gaussians, an octave apart), gradients, intensities and a coarse grid of the mean
@@ -108,7 +105,7 @@ def widths(height: int, width: int) -> list[float]:
     return [FINEST * 2.0**k for k in range(count)]
 
 
-Response = tuple[str, npt.NDArray[Any]]
+Response = tuple[str, Array]
 
 
 def _bands(grey: Floats) -> list[Response]:
@@ -148,7 +145,7 @@ def _intensities(grey: Floats) -> list[Response]:
     return _moments(grey, "grey") + quantile_responses
 
 
-def _moments(values: npt.NDArray[Any], name: str) -> list[Response]:
+def _moments(values: Array, name: str) -> list[Response]:
     axes = (1, 2)
     return [
         (f"{name} mean", values.mean(axes)),

@@ -11,10 +11,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -22,9 +20,7 @@ from sklearn.mixture import GaussianMixture
 
 from shortcutscope.errors import InputError
 from shortcutscope.probes.alive import ROUNDING, size_of
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from shortcutscope.types import Array, Floats, Ints, Record
 
 #: Principal components that a mixture is fitted in: at most so many, and samples for each.
 PRINCIPAL, SAMPLES_PER_PRINCIPAL = 32, 10
@@ -50,7 +46,7 @@ class PrincipalProjection:
     unit: float
 
     @classmethod
-    def fitted(cls, vectors: npt.NDArray[Any], principal: int, seed: int) -> PrincipalProjection:
+    def fitted(cls, vectors: Array, principal: int, seed: int) -> PrincipalProjection:
         """Fit on vectors (n, C); at most `principal` components, and one for every ten samples.
 
         Raises
@@ -73,19 +69,19 @@ class PrincipalProjection:
         """Mean (C,) of the vectors that it was fitted on."""
         return np.asarray(self.pca.mean_, np.float64)
 
-    def __call__(self, vectors: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]]) -> Floats:
+    def __call__(self, vectors: Array, rows: Ints) -> Floats:
         """Points (len(rows), D) float64, block by block."""
         blocks = [self._projected(vectors[rows[i : i + BLOCK]]) for i in range(0, len(rows), BLOCK)]
         points: Floats = np.concatenate(blocks).astype(np.float64) / self.unit
         return points
 
-    def _projected(self, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _projected(self, block: Array) -> Array:
         _require_finite(block)
-        points: npt.NDArray[Any] = self.pca.transform(block.astype(np.float32, copy=False))
+        points: Array = self.pca.transform(block.astype(np.float32, copy=False))
         return points
 
 
-def _require_finite(vectors: npt.NDArray[Any]) -> None:
+def _require_finite(vectors: Array) -> None:
     if not np.isfinite(vectors).all():
         raise InputError("the relevances hold values that are not finite")
 
@@ -114,7 +110,7 @@ def best_mixture(
         One row per mixture tried: ``form``, ``components``, ``bic``, samples in the ``smallest`` component,
         and whether it was ``chosen``.
     """
-    tried: list[dict[str, Any]] = []
+    tried: list[Record] = []
     mixtures = []
     for form in forms:
         lowest, worse = np.inf, 0
@@ -154,8 +150,8 @@ def assess(mixture: GaussianMixture, points: Floats) -> tuple[Ints, Floats]:
 
 
 def member_moments(
-    vectors: npt.NDArray[Any],
-    rows: npt.NDArray[np.integer[Any]],
+    vectors: Array,
+    rows: Ints,
     membership: Ints,
     count: int,
     origin: Floats,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -24,9 +23,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.probes.reading import refuse_several
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.stats.testing import permutation_p
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from shortcutscope.types import Array, Floats, Ints, Record
 
 #: Numbers with up to this many different values, all of them whole, are taken as categories.
 MOST_LEVELS = 12
@@ -67,7 +64,7 @@ class MetadataScreen:
         """Columns with a q value up to `level`, strongest first."""
         return list(dict.fromkeys(self.columns.loc[self.columns["q"] <= level, "column"]))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Rows as they stand in ``run.json``."""
         return {
             "columns": self.columns.to_dict("records"),
@@ -165,7 +162,7 @@ class _Units:
     groups: Ints
 
     @classmethod
-    def of(cls, labels: Ints, groups: npt.NDArray[Any]) -> _Units:
+    def of(cls, labels: Ints, groups: Array) -> _Units:
         pairs = np.column_stack(
             [np.unique(groups, return_inverse=True)[1], np.unique(labels, return_inverse=True)[1]]
         )

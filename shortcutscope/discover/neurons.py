@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,8 @@ from sklearn.neighbors import LocalOutlierFactor
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.reading import Scan
+from shortcutscope.types import Array, Floats, Ints
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Profile = Literal["relevance", "activation"]
 
 #: Samples that a neuron is most active on.
@@ -136,7 +135,7 @@ def profile_neurons(
 
 def top_samples(
     scan: Scan, layer: str | Layer, channel: int, by: Profile = "relevance", k: int = 12, stat: str = ""
-) -> npt.NDArray[Any]:
+) -> Array:
     """Ids (k,) of the samples that a neuron is most relevant for, or most active on, the first most.
 
     Parameters
@@ -158,7 +157,7 @@ def top_samples(
     values = neuron_scores(scan, layer, [channel], by, stat)[:, 0]
     if k < 1:
         raise InputError(f"k is {k}; at least 1 sample is needed")
-    ids: npt.NDArray[Any] = scan.samples["sample_id"].to_numpy()[np.argsort(-values, kind="stable")[:k]]
+    ids: Array = scan.samples["sample_id"].to_numpy()[np.argsort(-values, kind="stable")[:k]]
     return ids
 
 
@@ -195,7 +194,7 @@ def outlier_scores(scan: Scan, neurons: Neurons, most: int = 5) -> Iterator[tupl
     yield from zip(channels, scores.T, strict=True)
 
 
-def relevance_distance(relevance: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def relevance_distance(relevance: Array) -> npt.NDArray[np.float32]:
     """Distances (C, C) of the neurons' relevance profiles, the columns of (N, C)."""
     relevance = np.asarray(relevance)
     products = np.zeros((relevance.shape[1],) * 2)
@@ -208,7 +207,7 @@ def relevance_distance(relevance: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return _distance(cosine)
 
 
-def extreme_activations(activation: npt.NDArray[Any], top: int = TOP) -> Floats:
+def extreme_activations(activation: Array, top: int = TOP) -> Floats:
     """What each neuron (columns) does on the samples that each neuron (rows) is most active on.
 
     Parameters
@@ -264,7 +263,7 @@ def extreme_activation_distance(representations: Floats) -> npt.NDArray[np.float
     return _distance(cosine)
 
 
-def outlier_factor(distance: npt.NDArray[Any], neighbours: int = NEIGHBOURS) -> Floats:
+def outlier_factor(distance: Array, neighbours: int = NEIGHBOURS) -> Floats:
     """Local outlier factor (C,) of neurons with these distances; NaN where they are unknown.
 
     Parameters

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.candidates import (
@@ -27,9 +26,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.mixture import MIN_SEPARATION
 from shortcutscope.scan.reading import Scan
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from shortcutscope.types import Array, Bools, Floats, Record
 
 #: Evidence of two groups, in nats a sample, below which a proposal is dropped. Features of the task reach at
 #: most .06 in unbiased models, and planted shortcuts that were found had .16 and more, in models that the
@@ -97,7 +94,7 @@ class Proposal:
         """Share of carriers in each class."""
         return self.candidate.shares
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """What a run keeps of it besides the values of its concept."""
         c = self.candidate
         return {
@@ -260,7 +257,7 @@ def _with_concepts(
     proposals: Sequence[Proposal],
     held_out: Sequence[HeldOut],
     samples: SampleInfo,
-    ids: npt.NDArray[Any],
+    ids: Array,
     looked_at: int,
 ) -> Iterable[Proposal]:
     """Each proposal with its concept, or with the reason why it makes none."""

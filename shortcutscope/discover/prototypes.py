@@ -33,10 +33,7 @@ from shortcutscope.discover.gaussians import (
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.reading import Scan
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 MOST_COMPONENTS = 8
 #: Samples that the mixture is fitted on; all are scored.
@@ -94,14 +91,14 @@ class Prototypes:
     centres: Floats
     spreads: Floats
     rows: Ints
-    sample_ids: npt.NDArray[Any]
+    sample_ids: Array
     form: str
     bic: pd.DataFrame
     n_fitted: int
     note: str
     projection: PrincipalProjection = field(repr=False)
     mixture: GaussianMixture = field(repr=False)
-    vectors: npt.NDArray[Any] = field(repr=False)
+    vectors: Array = field(repr=False)
 
     @property
     def count(self) -> int:
@@ -114,7 +111,7 @@ class Prototypes:
         ranks: Floats = rankdata(self.outlier, method="max")
         return 100 * ranks / len(ranks)
 
-    def assess(self, vectors: npt.NDArray[Any]) -> tuple[Ints, Floats]:
+    def assess(self, vectors: Array) -> tuple[Ints, Floats]:
         """Component (m,) and outlier score (m,) of further samples (m, C), such as new images."""
         vectors = np.asarray(vectors)
         if vectors.ndim != 2 or vectors.shape[1] != self.centres.shape[1]:
@@ -238,7 +235,7 @@ def prototypes(
 
 
 def fit_prototypes(
-    vectors: npt.NDArray[Any],
+    vectors: Array,
     *,
     rows: npt.ArrayLike | None = None,
     components: int | None = None,

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -24,8 +22,8 @@ from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import find_logits, select_target
 from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.types import Array, Floats
 
-Floats = npt.NDArray[np.float32]
 Box = tuple[tuple[int, int], ...]
 
 #: Share of the gradient that a field holds.
@@ -78,7 +76,7 @@ def crops(
     table: ImageTable,
     layer: str | Layer,
     channel: int,
-    samples: Sequence[str | int] | npt.NDArray[Any],
+    samples: Sequence[str | int] | Array,
     *,
     by: str = "activation",
     coverage: float = COVERAGE,
@@ -207,7 +205,7 @@ def _of_channel(layer: Layer, values: Tensor, channel: int) -> Tensor:
     return layer.channels_first(values)[:, channel].reshape(len(values), -1)
 
 
-def covering_box(mass: npt.NDArray[Any], coverage: float = COVERAGE) -> Box:
+def covering_box(mass: Array, coverage: float = COVERAGE) -> Box:
     """Small box that holds a share of a mass: everything outside is cut off face by face, the lightest first.
 
     Parameters
@@ -277,7 +275,7 @@ def _slices(box: Sequence[Sequence[int]]) -> tuple[slice, ...]:
     return tuple(slice(start, stop) for start, stop in box)
 
 
-def _rows(table: ImageTable, samples: Sequence[str | int] | npt.NDArray[Any]) -> list[int]:
+def _rows(table: ImageTable, samples: Sequence[str | int] | Array) -> list[int]:
     if not len(samples):
         raise InputError("no samples are given; name those to look at, by sample id or row")
     place = {name: row for row, name in enumerate(table.frame["sample_id"])}

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import binary_dilation
+
+from shortcutscope.masks.mask_files import Maps, Mask
+from shortcutscope.types import Record
 
 if TYPE_CHECKING:
     from shortcutscope.masks.maskset import MaskSet
 
-Maps = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 #: Fewest masks that say how large one is, and the range of theirs that is ordinary.
 LEAST_MASKS, RANGE = 5, (0.1, 0.9)
@@ -52,7 +52,7 @@ class AreaPrior:
         low, high = np.quantile(shares, RANGE)
         return cls(float(low), float(high), len(shares))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Plain values, for the provenance."""
         return asdict(self)
 

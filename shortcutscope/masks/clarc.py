@@ -8,10 +8,8 @@ sigma 8 at 224 pixels) and cut by Otsu's threshold.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
@@ -19,15 +17,14 @@ from shortcutscope.attribution.lrp.conditional import Direction, conditional_rel
 from shortcutscope.masks.contrast import separation
 from shortcutscope.masks.drawing import WHETHER, MaskPrediction
 from shortcutscope.masks.evidence import over_positions
+from shortcutscope.masks.mask_files import Maps
 from shortcutscope.masks.presence import Presence
 from shortcutscope.masks.thresholds import Threshold, threshold_of
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import pattern_cav
 from shortcutscope.retrieval.signals import is_signal, pictured
-
-Floats = npt.NDArray[np.float64]
-Maps = npt.NDArray[np.float32]
+from shortcutscope.types import Array, Floats
 
 KERNEL, SIGMA, SIDE = 7, 8.0, 224
 
@@ -57,9 +54,9 @@ class ClarcMaskPredictor:
     def fit(
         cls,
         layer: Layer,
-        activation: npt.NDArray[Any],
+        activation: Array,
         concept: Floats,
-        labels: npt.NDArray[Any],
+        labels: Array,
         score: Floats,
         threshold: Threshold = "otsu",
     ) -> ClarcMaskPredictor:
@@ -92,7 +89,7 @@ class ClarcMaskPredictor:
         return predictions
 
 
-def blurred(maps: npt.NDArray[Any], *, leads: bool = False) -> Maps:
+def blurred(maps: Array, *, leads: bool = False) -> Maps:
     """Maps (N, *size) after the recipe's Gaussian, scaled to their size; of signals along time."""
     if leads:
         return blurred(maps.reshape(-1, maps.shape[-1])).reshape(maps.shape)

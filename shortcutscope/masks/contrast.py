@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +21,12 @@ from skimage.filters import rank
 
 from shortcutscope.masks.evidence import averaged, resized
 from shortcutscope.masks.fusion import region_of
+from shortcutscope.masks.mask_files import Mask
 from shortcutscope.masks.thresholds import Threshold, threshold_of
 from shortcutscope.retrieval.signals import loudness_planes, running_median
+from shortcutscope.types import Array, Bools, Ints
 
 Images = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 #: Side of the median windows, as a share of the image's shorter side.
 WINDOWS = {"narrow": 9 / 64, "wide": 15 / 64}
@@ -263,7 +263,7 @@ def separation(contrast: Images, region: Mask, mask: Mask) -> float:
     return eta(contrast[region], mask[region])
 
 
-def eta(values: npt.NDArray[Any], selection: npt.NDArray[np.bool_]) -> float:
+def eta(values: Array, selection: Bools) -> float:
     """Share of the values' variance that lies between the chosen and the others (Otsu 1979)."""
     if selection.all() or not selection.any():
         return 0.0
@@ -272,7 +272,7 @@ def eta(values: npt.NDArray[Any], selection: npt.NDArray[np.bool_]) -> float:
     return float(np.clip(between / max(float(values.var()), 1e-12), 0, 1))
 
 
-def _clearest(values: Images, regions: Sequence[Mask], masks: Sequence[Mask]) -> npt.NDArray[np.intp]:
+def _clearest(values: Images, regions: Sequence[Mask], masks: Sequence[Mask]) -> Ints:
     """The better separated half: an edge is judged where something was found."""
     separations = [separation(*of) for of in zip(values, regions, masks, strict=True)]
     return np.argsort(separations)[len(separations) // 2 :]
@@ -298,7 +298,7 @@ def soft_rim(contrast: Images, masks: Sequence[Mask]) -> int:
     masks
         N masks (*size).
     """
-    rings: list[list[npt.NDArray[Any]]] = []
+    rings: list[list[Array]] = []
     for image_contrast, mask in zip(contrast, masks, strict=True):
         values = image_contrast * np.sign(image_contrast[mask].sum())
         grown = [mask]
@@ -314,9 +314,7 @@ def soft_rim(contrast: Images, masks: Sequence[Mask]) -> int:
     return rim
 
 
-def _exceeding(
-    pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]], threshold: Threshold
-) -> tuple[int, int]:
+def _exceeding(pairs: Sequence[tuple[Array, Array]], threshold: Threshold) -> tuple[int, int]:
     """Pixels above each region's threshold, in carriers and in the same places of the others."""
     limits = [threshold_of(values, threshold) for values, _ in pairs]
     above = sum(int((values > limit).sum()) for (values, _), limit in zip(pairs, limits, strict=True))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,14 +13,12 @@ from shortcutscope.masks.area_prior import AreaPrior, grown
 from shortcutscope.masks.contrast import ContrastChoice, ImageStatistics, choose_contrast, cut, separation
 from shortcutscope.masks.evidence import Evidence, Vectors, resized
 from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
+from shortcutscope.masks.mask_files import Maps, Mask
 from shortcutscope.masks.presence import Presence
 from shortcutscope.masks.thresholds import Threshold
 from shortcutscope.models.layers import Layer
 from shortcutscope.retrieval.signals import is_signal, pictured, whole_spans
-
-Floats = npt.NDArray[np.float64]
-Maps = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+from shortcutscope.types import Array, Floats
 
 #: Images that pass through the network at once while a predictor is fitted.
 BATCH = 64
@@ -102,7 +98,7 @@ class MaskPredictor:
         layers: tuple[Layer, ...],
         images: Tensor,
         concept: Floats,
-        labels: npt.NDArray[Any],
+        labels: Array,
         threshold: Threshold = "otsu",
     ) -> MaskPredictor:
         """From images (N, C, *size) whose concept (N,) is known; it draws once it is `calibrated`."""
@@ -132,21 +128,21 @@ class MaskPredictor:
         ]
         return cls(evidence, weights, statistics, choice, threshold, Areas.fit(sizes))
 
-    def features(self, model: nn.Module, images: Tensor) -> dict[str, npt.NDArray[Any]]:
+    def features(self, model: nn.Module, images: Tensor) -> dict[str, Array]:
         """What tells carriers among images (N, C, *size), by name, (N,) each, in `units`."""
         parts = [self._look(model, images[k : k + BATCH]).features for k in range(0, len(images), BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def with_units(self, features: Mapping[str, npt.NDArray[Any]]) -> MaskPredictor:
+    def with_units(self, features: Mapping[str, Array]) -> MaskPredictor:
         """The same in units of the ordinary sample among some that were :meth:`features`."""
         return replace(self, units={name: _ordinary(values) for name, values in features.items()})
 
     def calibrated(
         self,
-        features: Mapping[str, npt.NDArray[Any]],
+        features: Mapping[str, Array],
         score: Floats,
         concept: Floats,
-        folds: npt.NDArray[Any],
+        folds: Array,
     ) -> MaskPredictor:
         """The same, knowing how high the evidence is of samples with and without the concept.
 
@@ -225,7 +221,7 @@ class MaskEvidence:
     fusion: Maps
     contrast: Maps
     outlines: list[Outline]
-    features: dict[str, npt.NDArray[Any]]
+    features: dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -286,19 +282,19 @@ def heat_map(where: Maps, contrast: Maps, region: Mask) -> Maps:
     return np.asarray(heat, np.float32)
 
 
-def _shown(outlines: Sequence[Outline]) -> dict[str, npt.NDArray[Any]]:
+def _shown(outlines: Sequence[Outline]) -> dict[str, Array]:
     return {
         "height": np.array([contour.height for contour in outlines]),
         "separation": np.array([contour.separation for contour in outlines]),
     }
 
 
-def _ordinary(values: npt.NDArray[Any]) -> float:
+def _ordinary(values: Array) -> float:
     """Median, or mean of what is mostly zero; 1 of what is zero."""
     return float(np.median(values)) or float(values.mean()) or 1.0
 
 
-def _peaks(maps: Maps) -> npt.NDArray[Any]:
+def _peaks(maps: Maps) -> Array:
     return np.asarray(maps.reshape(len(maps), -1).max(1))
 
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,13 +27,12 @@ from shortcutscope.attribution.hooks import visiting
 from shortcutscope.attribution.lrp.composites import Composite
 from shortcutscope.attribution.lrp.conditional import Direction, conditional_relevance
 from shortcutscope.attribution.lrp.mode import default_composite
+from shortcutscope.masks.mask_files import Maps
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import logistic_cav, pattern_cav
 from shortcutscope.retrieval.signals import WORKING_LENGTH, beside, is_signal, pictured, signal_responses
-
-Floats = npt.NDArray[np.float64]
-Maps = npt.NDArray[np.float32]
+from shortcutscope.types import Array, Floats
 
 #: Longest side of the evidence maps; larger images are averaged down to it. Masks are drawn at full size.
 WORKING_SIDE = 96
@@ -280,9 +278,9 @@ class Vectors:
     def fit(
         cls,
         pooled: tuple[Floats, Floats] | None,
-        peaks: Mapping[str, npt.NDArray[Any]],
+        peaks: Mapping[str, Array],
         concept: Floats,
-        labels: npt.NDArray[Any],
+        labels: Array,
         *,
         relevance: bool = True,
     ) -> Vectors:
@@ -334,6 +332,6 @@ class Vectors:
         return Evidence(inputs, layers, network, start, layers[-1], rules)
 
 
-def _pattern(features: npt.NDArray[Any], concept: Floats, labels: npt.NDArray[Any]) -> Floats:
+def _pattern(features: Array, concept: Floats, labels: Array) -> Floats:
     """Difference of the means in units of the features' own variance, as the score of a pattern has it."""
     return pattern_cav(features, concept, labels).filter

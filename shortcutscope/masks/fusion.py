@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import binary_dilation, gaussian_filter
 
+from shortcutscope.masks.mask_files import Maps, Mask
 from shortcutscope.masks.thresholds import threshold_of
 from shortcutscope.stats.metrics import within_class_auroc
-
-Maps = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+from shortcutscope.types import Array
 
 #: Standard deviation of the smoothing, in pixels of the maps.
 SMOOTHING = 1.0
@@ -34,9 +31,7 @@ def smoothed(maps: Maps, *, leads: bool = False) -> Maps:
     return result
 
 
-def map_weights(
-    peaks: Mapping[str, npt.NDArray[Any]], concept: npt.NDArray[Any], labels: npt.NDArray[Any]
-) -> dict[str, float]:
+def map_weights(peaks: Mapping[str, Array], concept: Array, labels: Array) -> dict[str, float]:
     """Weight of each map, by how well its peak tells carriers from the others within a class.
 
     A map that is no higher on carriers knows nothing of where the concept is. The weight is the cube of
@@ -65,7 +60,7 @@ def _relative(maps: Maps) -> Maps:
     return np.asarray(above / np.where(top > 0, top, 1), np.float32)
 
 
-def region_of(values: npt.NDArray[Any], share: float) -> Mask:
+def region_of(values: Array, share: float) -> Mask:
     """Pixels of one map (*size) above this share of Otsu's threshold, and those beside them."""
     limit = share * threshold_of(values)
     return np.asarray(binary_dilation(values > limit), np.bool_)

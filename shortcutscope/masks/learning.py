@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from tqdm.auto import tqdm
@@ -25,9 +24,8 @@ from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
+from shortcutscope.types import Array, Floats, Ints
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
 Method = Literal["fusion", "clarc"]
 
 #: Samples that vectors are fitted on, and that a predictor looks at pixel by pixel.
@@ -151,7 +149,7 @@ def calibrated(
     model: nn.Module,
     table: ImageTable,
     values: Floats,
-    labels: npt.NDArray[Any],
+    labels: Array,
     generator: np.random.Generator,
     name: str,
 ) -> CrossFitPredictors:
@@ -224,9 +222,7 @@ def early_layers(scan: Scan, axes: int = 2) -> tuple[Layer, ...]:
     return tuple(dict.fromkeys(layers))
 
 
-def balanced(
-    values: Floats, labels: npt.NDArray[Any], rows: Ints, count: int, generator: np.random.Generator
-) -> Ints:
+def balanced(values: Floats, labels: Array, rows: Ints, count: int, generator: np.random.Generator) -> Ints:
     """Up to `count` of the rows whose concept is known, as even as can be over class and concept."""
     cells = [
         generator.permutation(rows[(values[rows] == value) & (labels[rows] == label)])
@@ -238,7 +234,7 @@ def balanced(
     return np.sort(np.concatenate(parts)).astype(np.intp)
 
 
-def _scores(scan: Scan, values: Floats, labels: npt.NDArray[Any], folds: Ints) -> Floats:
+def _scores(scan: Scan, values: Floats, labels: Array, folds: Ints) -> Floats:
     early = [layer for layer in scan.layers if layer.depth <= max(DEPTHS)] or [scan.layers[0]]
     features = np.concatenate([scan.features(layer) for layer in early], axis=1)
     return np.nan_to_num(cross_fit_cav("logistic", features, values, labels, folds))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, to_json, write_atomically
 from shortcutscope.masks.mask_files import MaskEntry
+from shortcutscope.types import JSON, Record
 
 MANIFEST = "masks.json"
 #: One line a mask, so that a mask more costs the same however many there are.
@@ -23,11 +24,11 @@ class Manifest:
 
     name: str
     entries: list[MaskEntry]
-    provenance: dict[str, Any]
+    provenance: Record
     whole_bytes: int = 0
 
 
-def coco_header(name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def coco_header(name: str, provenance: JSON) -> Record:
     """The parts of a COCO file that do not depend on the images."""
     return {
         "info": {
@@ -48,9 +49,7 @@ def coco_box(entry: MaskEntry) -> list[int]:
     return [column, row, width, height]
 
 
-def write_manifest(
-    path: Path, name: str, entries: Iterable[MaskEntry], provenance: Mapping[str, Any]
-) -> None:
+def write_manifest(path: Path, name: str, entries: Iterable[MaskEntry], provenance: JSON) -> None:
     """Write the list in COCO's form, one line a mask.
 
     The masks themselves lie beside it, and are named in ``mask_file``.
@@ -59,7 +58,7 @@ def write_manifest(
     write_atomically(path, lambda file: file.writelines(_lines(name, entries, provenance)))
 
 
-def _lines(name: str, entries: Sequence[MaskEntry], provenance: Mapping[str, Any]) -> Iterator[bytes]:
+def _lines(name: str, entries: Sequence[MaskEntry], provenance: JSON) -> Iterator[bytes]:
     """The file piece by piece: its text is many times as long as what is held of the masks."""
     for key, value in coco_header(name, provenance).items():
         yield (b"{" if key == "info" else b",\n") + f'"{key}": '.encode() + _json(value)
@@ -103,7 +102,7 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(f"{path} is no list of masks of this package: {error}") from error
 
 
-def journal_head(name: str, provenance: Mapping[str, Any]) -> bytes:
+def journal_head(name: str, provenance: JSON) -> bytes:
     """First line of a journal."""
     return _line({"name": name, "provenance": dict(provenance)})
 

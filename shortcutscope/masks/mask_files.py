@@ -17,8 +17,11 @@ from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug, write_atomically
+from shortcutscope.types import JSON, Bools, Record
 
-Mask = npt.NDArray[np.bool_]
+Mask = Bools
+#: Maps of evidence or heat, (N, *size).
+Maps = npt.NDArray[np.float32]
 #: (H, W) pixels, (D, H, W) voxels, or (leads, time).
 Kind = Literal["image", "volume", "signal"]
 KINDS: tuple[Kind, ...] = ("image", "volume", "signal")
@@ -88,7 +91,7 @@ class MaskEntry:
         """Area relative to the image."""
         return self.area / float(np.prod(self.size))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Plain values for JSON, under the names that COCO has for images where it has one."""
         record = asdict(self)
         record["file_name"], record["mask_file"] = record.pop("image"), record.pop("file")
@@ -99,7 +102,7 @@ class MaskEntry:
         return record
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> MaskEntry:
+    def from_dict(cls, record: JSON) -> MaskEntry:
         """From what :meth:`to_dict` gave; what else there is (COCO's ``id``, say) is passed over.
 
         Raises
@@ -139,7 +142,7 @@ class MaskEntry:
             raise InputError(f"an entry of a mask lacks something or is malformed: {error!r}") from error
 
 
-def describe(mask: Mask) -> dict[str, Any]:
+def describe(mask: Mask) -> Record:
     """Area, box and digest of a mask, as :class:`MaskEntry` has them."""
     digest = hashlib.sha256(str(mask.shape).encode() + np.packbits(mask).tobytes()).hexdigest()[:16]
     area = int(mask.sum())

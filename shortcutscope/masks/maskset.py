@@ -22,6 +22,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.masks.formats import FORMATS
 from shortcutscope.masks.manifest import JOURNAL, MANIFEST, read_journal, read_manifest, write_manifest
 from shortcutscope.masks.mask_files import Mask, MaskEntry, read_mask
+from shortcutscope.types import JSON, Floats, Ints
 
 __all__ = ["MaskEntry", "MaskSet"]
 
@@ -57,7 +58,7 @@ class MaskSet:
     folder: Path
     name: str
     entries: tuple[MaskEntry, ...]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: JSON = field(default_factory=dict)
     complete: bool = True
     frame: Frame = "displayed"
     max_pixels: int = MAX_PIXELS
@@ -243,11 +244,11 @@ class MaskSet:
 
     # Summing up
 
-    def areas(self) -> npt.NDArray[np.float64]:
+    def areas(self) -> Floats:
         """Area of each mask relative to its image, in the order of the set."""
         return np.array([entry.share for entry in self.entries], dtype=np.float64)
 
-    def area_histogram(self, bins: int = 20) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    def area_histogram(self, bins: int = 20) -> tuple[Ints, Floats]:
         """Counts, and the edges of their relative areas, of the masks that are not empty."""
         areas = self.areas()
         counts, edges = np.histogram(areas[areas > 0], bins=bins)

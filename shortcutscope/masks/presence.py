@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import mannwhitneyu
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
@@ -16,9 +14,9 @@ from sklearn.preprocessing import StandardScaler
 
 from shortcutscope.errors import InputError
 from shortcutscope.stats.metrics import auroc
+from shortcutscope.types import Array, Floats
 
 _FOLDS = 4
-Floats = npt.NDArray[np.float64]
 
 #: Share of samples without the concept that may be taken for carriers, and of carriers that may be called
 #: free of it without a word.
@@ -56,10 +54,10 @@ class Presence:
     @classmethod
     def fit(
         cls,
-        peaks: Mapping[str, npt.NDArray[Any]],
+        peaks: Mapping[str, Array],
         score: Floats | None,
-        concept: npt.NDArray[Any],
-        folds: npt.NDArray[Any] | None = None,
+        concept: Array,
+        folds: Array | None = None,
     ) -> Presence:
         """From samples (N,) whose concept is known.
 
@@ -88,13 +86,13 @@ class Presence:
         absent = -_quantile(-probabilities[concept == 1], MISSES)
         return cls(classifier.fit(features, concept), names, limit, min(absent, limit), probabilities)
 
-    def probability(self, peaks: Mapping[str, npt.NDArray[Any]], score: Floats | None) -> Floats:
+    def probability(self, peaks: Mapping[str, Array], score: Floats | None) -> Floats:
         """(N,) that samples carry it, if carriers were as frequent as the others."""
         features = _features(peaks, self.names, score)
         return np.asarray(self.classifier.predict_proba(features)[:, 1], np.float64)
 
 
-def require_told(probabilities: Floats, concept: npt.NDArray[Any], name: str) -> None:
+def require_told(probabilities: Floats, concept: Array, name: str) -> None:
     """Refuse masks of a concept whose carriers cannot be told from others.
 
     Parameters
@@ -132,8 +130,6 @@ def _quantile(null: Floats, share: float) -> float:
     return float(np.sort(null)[rank - 1])
 
 
-def _features(
-    peaks: Mapping[str, npt.NDArray[Any]], names: tuple[str, ...], score: Floats | None
-) -> npt.NDArray[Any]:
+def _features(peaks: Mapping[str, Array], names: tuple[str, ...], score: Floats | None) -> Array:
     logs = [np.log(np.asarray(peaks[name], np.float64) + 1e-6) for name in names]
     return np.stack([*([] if score is None else [score]), *logs], axis=1)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from skimage.filters import threshold_otsu
 
 from shortcutscope.errors import InputError
+from shortcutscope.types import Floats
 
-Floats = npt.NDArray[np.floating]
 Threshold = Literal["otsu", "quantile"] | float
 
 #: Share of the pixels below the threshold ``"quantile"``.

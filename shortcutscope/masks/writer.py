@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import numpy.typing as npt
 
@@ -28,6 +27,7 @@ from shortcutscope.masks.manifest import (
 )
 from shortcutscope.masks.mask_files import Kind, MaskEntry, checked_mask, describe, mask_file, write_mask
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.types import JSON, Record
 from shortcutscope.versions import DRAWING
 
 #: In the provenance; it may change as a person accepts masks, and each mask's file says what held for it.
@@ -66,14 +66,12 @@ class MaskWriter:
     ...             writer.append(sample_id, mask, confidence=0.8)
     """
 
-    def __init__(self, folder: str | Path, name: str, provenance: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: str | Path, name: str, provenance: JSON | None = None) -> None:
         from shortcutscope._version import __version__
 
         self.folder = Path(folder)
         self.name = name
-        self.provenance: dict[str, Any] = to_json(
-            {"version": __version__, "drawing": DRAWING, **(provenance or {})}
-        )
+        self.provenance: Record = to_json({"version": __version__, "drawing": DRAWING, **(provenance or {})})
         self._finished = False
         self._journal: IO[bytes] | None = None
         require_writable(self.folder)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from shortcutscope.report import wording
 from shortcutscope.report.run_files import mapping, number, texts
+from shortcutscope.types import JSON, Record
 
 #: Figure of the check, its label, and what it should be.
 FIGURES: Mapping[str, tuple[str, str]] = {
@@ -21,7 +21,7 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 MAX_OPERATIONS = 3
 
 
-def summarize_attribution(run: Mapping[str, Any]) -> dict[str, Any]:
+def summarize_attribution(run: JSON) -> Record:
     """The attribution of a run in words and figures.
 
     Parameters
@@ -65,7 +65,7 @@ def label(attribution: str) -> str:
     return attribution.replace("lrp:", "LRP, ").replace("lrp", "LRP")
 
 
-def _figures(checks: Mapping[str, Any]) -> list[dict[str, str]]:
+def _figures(checks: JSON) -> list[dict[str, str]]:
     rows = [
         {"key": key, "label": name, "value": _text(value), "hint": hint}
         for key, (name, hint) in FIGURES.items()
@@ -98,7 +98,7 @@ def _text(value: float) -> str:
     )
 
 
-def _by_reason(not_measured: Mapping[str, Any]) -> dict[str, list[str]]:
+def _by_reason(not_measured: JSON) -> dict[str, list[str]]:
     """Reason -> columns."""
     reasons: dict[str, list[str]] = {}
     for column, why in not_measured.items():

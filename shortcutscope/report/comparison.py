@@ -18,6 +18,7 @@ from shortcutscope.report import comparison_figures as figures
 from shortcutscope.report import wording
 from shortcutscope.report.environment import environment
 from shortcutscope.report.run_files import number
+from shortcutscope.types import JSON, Record
 
 if TYPE_CHECKING:
     from shortcutscope.compare.result import ComparisonRecord
@@ -84,7 +85,7 @@ def write_comparison(comparison: ComparisonRecord, path: Path) -> Path:
     return path
 
 
-def draw_comparison(report: Mapping[str, Any], uid: str) -> dict[str, list[Markup]]:
+def draw_comparison(report: JSON, uid: str) -> dict[str, list[Markup]]:
     """Figures of the metrics, and of the layers of every network."""
     return {
         "metrics": [
@@ -97,7 +98,7 @@ def draw_comparison(report: Mapping[str, Any], uid: str) -> dict[str, list[Marku
     }
 
 
-def summarize_comparison(comparison: ComparisonRecord) -> dict[str, Any]:
+def summarize_comparison(comparison: ComparisonRecord) -> Record:
     """Everything that the page says, as plain data.
 
     Returns
@@ -136,7 +137,7 @@ def biased_name(comparison: ComparisonRecord) -> str:
     return str(comparison.networks[0]["name"])
 
 
-def _rows(comparison: ComparisonRecord) -> list[dict[str, Any]]:
+def _rows(comparison: ComparisonRecord) -> list[Record]:
     """Every row with its texts, in the order of the frame: what got worse first."""
     first = biased_name(comparison)
     layers = {
@@ -206,7 +207,7 @@ def _ends(numbers: Mapping[str, float | None], prefix: str) -> tuple[float, floa
     return None if low is None or high is None else (low, high)
 
 
-def _headline(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> str:
+def _headline(comparison: ComparisonRecord, rows: Sequence[JSON]) -> str:
     """Whether the shortcut is gone, what that gained, and how many things got worse."""
     first, others = comparison.networks[0], comparison.networks[1:]
     worse = len(comparison.worse)
@@ -269,7 +270,7 @@ def _facts(comparison: ComparisonRecord) -> list[dict[str, str]]:
     return [{"label": label, "value": value} for label, value in facts]
 
 
-def _overview(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _overview(comparison: ComparisonRecord, rows: Sequence[JSON]) -> Record:
     """One line per network on the main table: what the field reports, and use at the decision layer."""
     main = comparison.settings.get("main")
     metrics = [m for m in OVERVIEW if any(_is_main(r, main, m) and r["value"] is not None for r in rows)]
@@ -293,11 +294,11 @@ def _overview(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -
     return {"columns": columns, "lines": lines}
 
 
-def _is_main(row: Mapping[str, Any], main: Any, metric: str) -> bool:
+def _is_main(row: JSON, main: Any, metric: str) -> bool:
     return row["table"] == main and row["metric"] == metric and row["part"] in DRAWN
 
 
-def _metrics(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _metrics(comparison: ComparisonRecord, rows: Sequence[JSON]) -> list[Record]:
     """Per metric its rows by table, networks in the order given."""
     order = {n["name"]: k for k, n in enumerate(comparison.networks)}
     groups = []
@@ -317,12 +318,12 @@ def _metrics(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) ->
     return groups
 
 
-def _layers(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _layers(comparison: ComparisonRecord, rows: Sequence[JSON]) -> list[Record]:
     """Per new network its layers with availability and use, and those of the biased network."""
     first = biased_name(comparison)
     by_key = {(r["network"], r["metric"], r["detail"]): r for r in rows if r["part"] == "layer"}
 
-    def curve(network: Mapping[str, Any], metric: str) -> list[Mapping[str, Any]]:
+    def curve(network: JSON, metric: str) -> list[JSON]:
         layer_rows = [by_key.get((network["name"], metric, layer["name"])) for layer in network["layers"]]
         return [r for r in layer_rows if r is not None]
 
@@ -346,7 +347,7 @@ def _layers(comparison: ComparisonRecord, rows: Sequence[Mapping[str, Any]]) -> 
     return entries
 
 
-def _missing(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def _missing(rows: Sequence[JSON]) -> list[dict[str, str]]:
     """What could not be measured, each reason once with the tables it holds for."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:

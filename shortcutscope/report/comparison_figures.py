@@ -6,8 +6,7 @@ triangle: shape and line say what the colour says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -15,13 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from shortcutscope.report.svg import BLUE, FONT_SIZE, INK, LINE, MUTED, ORANGE, figure, restrain, to_svg
+from shortcutscope.types import JSON, Floats
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 #: Characters of a network's or layer's name.
 LONGEST = 26
 
 
-def metric_dots(metric: Mapping[str, Any], name: str) -> Markup:
+def metric_dots(metric: JSON, name: str) -> Markup:
     """One metric: a line per network, grouped by table, with 95 % intervals."""
     tables = metric["tables"]
     n_rows = sum(len(table["rows"]) for table in tables)
@@ -59,7 +58,7 @@ def metric_dots(metric: Mapping[str, Any], name: str) -> Markup:
     return to_svg(picture, name, f"{metric['label']} of every network with its interval, by table")
 
 
-def layer_lines(network: Mapping[str, Any], name: str) -> Markup:
+def layer_lines(network: JSON, name: str) -> Markup:
     """Use and availability per layer, of the biased network and of a new one."""
     picture = figure(9.2, 2.5)
     use, availability = picture.subplots(1, 2)
@@ -87,7 +86,7 @@ def layer_lines(network: Mapping[str, Any], name: str) -> Markup:
     return to_svg(picture, name, label)
 
 
-def _dot(ax: Axes, row: Mapping[str, Any], place: float) -> None:
+def _dot(ax: Axes, row: JSON, place: float) -> None:
     first, worse = row["first"], row["better"] is False
     colour, marker = (ORANGE, "s") if first else (ORANGE, "v") if worse else (BLUE, "o")
     if row["low"] is not None and row["high"] is not None:
@@ -95,7 +94,7 @@ def _dot(ax: Axes, row: Mapping[str, Any], place: float) -> None:
     ax.plot([row["value"]], [place], marker=marker, markersize=5.5, color=colour, clip_on=False, zorder=3)
 
 
-def _room(ax: Axes, rows: Sequence[Mapping[str, Any]], *, zero: bool) -> None:
+def _room(ax: Axes, rows: Sequence[JSON], *, zero: bool) -> None:
     """The part of the scale that holds all intervals; shares keep 0 or 1 where they come near it."""
     limits = [row[k] for row in rows for k in ("value", "low", "high") if row[k] is not None]
     low, high = min(limits), max(limits)
@@ -108,7 +107,7 @@ def _room(ax: Axes, rows: Sequence[Mapping[str, Any]], *, zero: bool) -> None:
     ax.set_xlim(max(low - pad, -0.02), min(high + pad, 1.02))
 
 
-def _layer_axis(ax: Axes, network: Mapping[str, Any]) -> None:
+def _layer_axis(ax: Axes, network: JSON) -> None:
     """Names of the layers where both networks have the same, else their depth."""
     if not network["same"]:
         ax.set_xlabel("depth in the network", size=FONT_SIZE, color=MUTED)
@@ -140,5 +139,5 @@ def _tail(text: str) -> str:
     return text if len(text) <= LONGEST else "…" + text[1 - LONGEST :]
 
 
-def _vector(values: Sequence[float | None]) -> FloatArray:
+def _vector(values: Sequence[float | None]) -> Floats:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from shortcutscope.types import Array
 
 #: Okabe and Ito (2008), told apart with any colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -17,9 +17,9 @@ MARKERS = {UNKNOWN: ".", WITHOUT: "o", WITH: "^"}
 
 
 def draw_embedding(
-    points: npt.NDArray[Any],
-    labels: npt.NDArray[Any],
-    values: npt.NDArray[Any] | None = None,
+    points: Array,
+    labels: Array,
+    values: Array | None = None,
     *,
     classes: Sequence[str] = (),
     title: str = "",

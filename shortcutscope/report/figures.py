@@ -6,7 +6,7 @@ readable with any colour vision (cividis, PuOr); what a colour says is also said
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -29,8 +29,8 @@ from shortcutscope.report.svg import (
     restrain,
     to_svg,
 )
+from shortcutscope.types import JSON, Array, Bools, Floats
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 AVAILABILITY = matplotlib.colormaps["cividis"]
 DIVERGING = matplotlib.colormaps["PuOr_r"]
 SMALL = FONT_SIZE - 1
@@ -39,7 +39,7 @@ MAX_NUMBERED = 400
 MAX_LAYER_MAPS = 9
 
 
-def availability_heatmap(heatmaps: Mapping[str, Any], name: str) -> Markup:
+def availability_heatmap(heatmaps: JSON, name: str) -> Markup:
     """AUROC per concept and layer; cells that do not exceed their own null's 95 % quantile are hatched."""
     values, null = _array(heatmaps["auroc"]), _array(heatmaps["null_high"])
     with np.errstate(invalid="ignore"):
@@ -53,7 +53,7 @@ def availability_heatmap(heatmaps: Mapping[str, Any], name: str) -> Markup:
     )
 
 
-def use_heatmap(heatmaps: Mapping[str, Any], name: str) -> Markup:
+def use_heatmap(heatmaps: JSON, name: str) -> Markup:
     """Effect U of taking the concept out, per concept and layer; cells below the threshold are hatched."""
     values, threshold = _array(heatmaps["use"]), heatmaps["threshold"]
     with np.errstate(invalid="ignore"):
@@ -65,16 +65,16 @@ def use_heatmap(heatmaps: Mapping[str, Any], name: str) -> Markup:
     return _heatmap(heatmaps, values, silent, DIVERGING, norm, marks, [-top, 0.0, top], "use U", name, label)
 
 
-def _limit(values: FloatArray, threshold: float | None) -> float:
+def _limit(values: Floats, threshold: float | None) -> float:
     finite = np.abs(values[np.isfinite(values)])
     top = max(float(finite.max()) if finite.size else 0.0, 1.5 * (threshold or 0.0), 0.1)
     return float(np.ceil(top * 10) / 10)
 
 
 def _heatmap(
-    heatmaps: Mapping[str, Any],
-    values: FloatArray,
-    silent: np.ndarray[Any, np.dtype[np.bool_]],
+    heatmaps: JSON,
+    values: Floats,
+    silent: Bools,
     colours: Any,
     norm: Normalize,
     marks: Sequence[tuple[float, str]],
@@ -99,7 +99,9 @@ def _heatmap(
         ax.add_patch(Rectangle(box, 0.94, 0.92, facecolor=colour, edgecolor="none"))
         if numbered:
             ink = MUTED if quiet else _contrasting(colour)
-            ax.text(column + 0.5, row + 0.5, _cell(value), ha="center", va="center", size=SMALL, color=ink)
+            ax.text(
+                column + 0.5, row + 0.5, _cell(float(value)), ha="center", va="center", size=SMALL, color=ink
+            )
     _hatch(ax, np.argwhere(silent & np.isfinite(values))[:, ::-1])
     ax.set(xlim=(0, columns), ylim=(rows, 0))
     _layer_ticks(ax, heatmaps["layers"], offset=0.5, room=cell * columns)
@@ -111,7 +113,7 @@ def _heatmap(
     return to_svg(picture, name, label)
 
 
-def _hatch(ax: Axes, cells: np.ndarray[Any, Any]) -> None:
+def _hatch(ax: Axes, cells: Array) -> None:
     """Diagonals over cells (column, row); plain lines, since pattern fills print badly."""
     strokes = np.array([[[0.03, y], [x, 0.04]] for x, y in ((0.34, 0.35), (0.65, 0.65), (0.97, 0.96))])
     strokes = np.concatenate([strokes, [[[0.36, 0.96], [0.97, 0.36]], [[0.67, 0.96], [0.97, 0.67]]]])
@@ -144,7 +146,7 @@ def _colour_bar(
     bar.set_title(unit, size=FONT_SIZE, color=MUTED, loc="left")
 
 
-def availability_curve(finding: Mapping[str, Any], name: str) -> Markup:
+def availability_curve(finding: JSON, name: str) -> Markup:
     """AUROC over depth with its interval, and the band of the permuted concept."""
     curves = finding["curves"]
     picture = figure(4.6, 2.3)
@@ -164,7 +166,7 @@ def availability_curve(finding: Mapping[str, Any], name: str) -> Markup:
     return to_svg(picture, name, f"Availability of {finding['name']} over the depth of the network")
 
 
-def use_curve(finding: Mapping[str, Any], name: str) -> Markup:
+def use_curve(finding: JSON, name: str) -> Markup:
     """Use over depth with its interval, between the lines of the threshold."""
     curves, threshold = finding["curves"], finding["used"]["threshold"]
     picture = figure(4.6, 2.3)
@@ -183,7 +185,7 @@ def use_curve(finding: Mapping[str, Any], name: str) -> Markup:
     return to_svg(picture, name, f"Use of {finding['name']} over the depth of the network")
 
 
-def cell_map(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
+def cell_map(extent: JSON, name: str, concept: str) -> Markup:
     """AUROC of the concept in each cell of the image; one scale from .5 to 1 for every finding."""
     values = _array(extent["cell_map"])
     picture = figure(2.5, 2.1 if len(values) > 1 else 0.9)
@@ -201,7 +203,7 @@ def cell_map(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
     )
 
 
-def layer_maps(extent: Mapping[str, Any], name: str, concept: str) -> Markup | None:
+def layer_maps(extent: JSON, name: str, concept: str) -> Markup | None:
     """The same map read from the layers of the network, from input to output."""
     maps = [layer for layer in extent["layers"] if layer["cell_map"] is not None]
     if not maps:
@@ -221,7 +223,7 @@ def layer_maps(extent: Mapping[str, Any], name: str, concept: str) -> Markup | N
     )
 
 
-def _cells(ax: Axes, values: FloatArray, extent: tuple[float, float, float, float]) -> None:
+def _cells(ax: Axes, values: Floats, extent: tuple[float, float, float, float]) -> None:
     """A map of cells in a frame; unknown cells stay empty."""
     cells = np.ma.masked_invalid(values)
     ax.imshow(cells, cmap=AVAILABILITY, vmin=0.5, vmax=1.0, interpolation="none", extent=extent)
@@ -230,12 +232,12 @@ def _cells(ax: Axes, values: FloatArray, extent: tuple[float, float, float, floa
     ax.add_patch(frame)
 
 
-def _kind(extent: Mapping[str, Any]) -> str:
+def _kind(extent: JSON) -> str:
     """What the cells are of: ``"image"``, ``"volume"`` or ``"signal"``."""
     return str(extent.get("kind", "image"))
 
 
-def extent_zones(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
+def extent_zones(extent: JSON, name: str, concept: str) -> Markup:
     """The share of lit cells with its interval, against the zones of the verdict."""
     picture = figure(4.6, 0.95)
     ax = picture.subplots()
@@ -269,7 +271,7 @@ def extent_zones(extent: Mapping[str, Any], name: str, concept: str) -> Markup:
     )
 
 
-def lit_curve(extent: Mapping[str, Any], name: str, concept: str) -> Markup | None:
+def lit_curve(extent: JSON, name: str, concept: str) -> Markup | None:
     """Share of lit cells at each layer, against the zones of the verdict."""
     layers = [layer for layer in extent["layers"] if layer["statistic"] is not None]
     if len(layers) < 2:
@@ -333,7 +335,7 @@ def _layer_ticks(ax: Axes, layers: Sequence[str], offset: float, room: float) ->
             text.set(rotation=40, ha="right", rotation_mode="anchor")
 
 
-def _note_last(ax: Axes, x: FloatArray, line: FloatArray, text: str) -> None:
+def _note_last(ax: Axes, x: Floats, line: Floats, text: str) -> None:
     """Label a line at its last point, above it and inside the axes."""
     finite = np.flatnonzero(np.isfinite(line))
     if finite.size:
@@ -369,9 +371,9 @@ def _tail(text: str, length: int) -> str:
     return text if len(text) <= length else "…" + text[1 - length :]
 
 
-def _array(rows: Sequence[Sequence[float | None]]) -> FloatArray:
+def _array(rows: Sequence[Sequence[float | None]]) -> Floats:
     return np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
 
 
-def _vector(values: Sequence[float | None]) -> FloatArray:
+def _vector(values: Sequence[float | None]) -> Floats:
     return np.array([np.nan if v is None else v for v in values], dtype=float)

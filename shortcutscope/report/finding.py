@@ -11,6 +11,7 @@ import pandas as pd
 from shortcutscope.data.pictures import KINDS
 from shortcutscope.report import wording
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, texts
+from shortcutscope.types import JSON, Record
 
 EFFECTS = {
     "robust_auroc": ("Robust AUROC", "AUROC where the concept disagrees with the label"),
@@ -25,8 +26,8 @@ CORRELATIONS = ("95/5", "80/20", "70/30", "60/40")
 
 
 def summarize_finding(
-    finding: Mapping[str, Any], files: RunFiles, zones: Mapping[str, float] | None, position: int
-) -> dict[str, Any]:
+    finding: JSON, files: RunFiles, zones: Mapping[str, float] | None, position: int
+) -> Record:
     """Plain data of one finding.
 
     Parameters
@@ -77,7 +78,7 @@ def _depths(files: RunFiles) -> dict[str, float]:
     return {str(x["name"]): d for x in layers if "name" in x and (d := number(x.get("depth"))) is not None}
 
 
-def _checks(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _checks(finding: JSON) -> list[Record]:
     """The three questions that make a shortcut, each with its answer and the evidence in one line."""
     encoded, used = mapping(finding.get("encoded")), mapping(finding.get("used"))
     association = mapping(finding.get("association"))
@@ -92,7 +93,7 @@ def _checks(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _encoded_text(encoded: Mapping[str, Any]) -> str:
+def _encoded_text(encoded: JSON) -> str:
     auroc = number(encoded.get("auroc"))
     if auroc is None:
         return "not measured"
@@ -101,7 +102,7 @@ def _encoded_text(encoded: Mapping[str, Any]) -> str:
     return text + (f" at {layer}" if layer else "") + _significance(encoded)
 
 
-def _used_text(used: Mapping[str, Any]) -> str:
+def _used_text(used: JSON) -> str:
     effect = number(used.get("effect"))
     if effect is None:
         return "not measured"
@@ -113,7 +114,7 @@ def _used_text(used: Mapping[str, Any]) -> str:
     return text + (f"; {wording.percent(flips)} of the predictions flip" if flips is not None else "")
 
 
-def _association_text(association: Mapping[str, Any]) -> str:
+def _association_text(association: JSON) -> str:
     phi = number(association.get("phi"))
     if phi is None:
         return "not measured"
@@ -122,7 +123,7 @@ def _association_text(association: Mapping[str, Any]) -> str:
     return equation("φ", wording.decimal(phi)) + where + _significance(association)
 
 
-def _significance(tested: Mapping[str, Any]) -> str:
+def _significance(tested: JSON) -> str:
     for key in ("q", "p"):
         value = number(tested.get(key))
         if value is not None:
@@ -136,7 +137,7 @@ def equation(symbol: str, value: str) -> str:
     return text.replace(" ", "\u00a0")
 
 
-def _effect(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _effect(finding: JSON) -> list[Record]:
     effect = mapping(finding.get("effect"))
     rows = []
     for key, (label, hint) in EFFECTS.items():
@@ -162,7 +163,7 @@ def _effect(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _association(finding: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
+def _association(finding: JSON, files: RunFiles) -> Record:
     """Carriers in every class: shares between 0 and 1, or counts where an audit wrote counts."""
     association = mapping(finding.get("association"))
     names = texts(mapping(files.run.get("data")).get("classes"))
@@ -183,7 +184,7 @@ def _association(finding: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
     return {"source": str(association.get("source") or ""), "classes": classes}
 
 
-def _power(finding: Mapping[str, Any]) -> dict[str, Any]:
+def _power(finding: JSON) -> Record:
     power = mapping(finding.get("power"))
     values = {key: number(power.get(key)) for key in CORRELATIONS}
     any_value = any(v is not None for v in values.values())
@@ -196,7 +197,7 @@ def _power(finding: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _counts(finding: Mapping[str, Any]) -> list[dict[str, str]]:
+def _counts(finding: JSON) -> list[dict[str, str]]:
     labels = {
         "known": "samples with a known value",
         "carriers": "carry it",
@@ -211,7 +212,7 @@ def _counts(finding: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _weights(finding: Mapping[str, Any], depths: Mapping[str, float]) -> list[dict[str, Any]]:
+def _weights(finding: JSON, depths: Mapping[str, float]) -> list[Record]:
     """Layers that the audit would work on, from input to output."""
     weights = {str(k): w for k, v in mapping(finding.get("layers")).items() if (w := number(v)) is not None}
     ordered = sorted(weights, key=lambda layer: depths.get(layer, 1.0))
@@ -232,7 +233,7 @@ def _curves(profile: pd.DataFrame, name: str) -> dict[str, list[Any]]:
     return curves
 
 
-def _extent(finding: Mapping[str, Any], zones: Mapping[str, float] | None, files: RunFiles) -> dict[str, Any]:
+def _extent(finding: JSON, zones: Mapping[str, float] | None, files: RunFiles) -> Record:
     evidence = mapping(finding.get("evidence"))
     statistic, ends = number(finding.get("extent_statistic")), interval(finding.get("extent_interval"))
     extent = str(finding.get("extent") or "undetermined")
@@ -270,7 +271,7 @@ def _sentence(text: Any) -> str:
     return clause[:1].upper() + clause[1:] + ("" if not clause or clause.endswith(".") else ".")
 
 
-def _participation(values: Mapping[str, Any]) -> list[dict[str, str]]:
+def _participation(values: JSON) -> list[dict[str, str]]:
     numbers = {str(k): v for k, raw in values.items() if (v := number(raw)) is not None}
     return [
         {"label": k.replace("present=", "present:\u00a0"), "text": wording.decimal(v, 3)}

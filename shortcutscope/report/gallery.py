@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 from PIL import Image
 
 from shortcutscope.disk import intact
+from shortcutscope.types import Array, Record
 
 #: Pictures shown per finding, and their longest side: a report is to be read and mailed.
 MAX_PICTURES = 8
@@ -22,10 +22,8 @@ DIVERGING = matplotlib.colormaps["PuOr_r"]
 #: Opacity of the strongest relevance; the picture stays visible underneath.
 STRONGEST = 0.85
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
-
-def read_gallery(path: Path) -> dict[str, Any]:
+def read_gallery(path: Path) -> Record:
     """Pictures and overlays as data URIs.
 
     Parameters

@@ -7,9 +7,7 @@ Everything is escaped by default: names of concepts, files and samples are other
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -20,6 +18,7 @@ from shortcutscope.report.comparison import render_comparison
 from shortcutscope.report.environment import environment
 from shortcutscope.report.gallery import read_gallery
 from shortcutscope.report.summary import summarize
+from shortcutscope.types import JSON, Record
 
 FINDING_FIGURES = ("availability", "use", "cell_map", "zones", "lit", "layer_maps", "gallery")
 
@@ -79,7 +78,7 @@ def _compared(run: Path) -> Markup | None:
     return Markup(render_comparison(ComparisonRecord.open(run / FILE), page=False, inside=True))
 
 
-def draw(report: Mapping[str, Any], uid: str) -> dict[str, Any]:
+def draw(report: JSON, uid: str) -> Record:
     """All figures of a report.
 
     Parameters
@@ -104,9 +103,9 @@ def draw(report: Mapping[str, Any], uid: str) -> dict[str, Any]:
     }
 
 
-def draw_finding(finding: Mapping[str, Any], uid: str) -> dict[str, Markup | dict[str, Any] | None]:
+def draw_finding(finding: JSON, uid: str) -> dict[str, Markup | Record | None]:
     """Figures of one finding; what was not measured is not drawn."""
-    markup: dict[str, Markup | dict[str, Any] | None] = dict.fromkeys(FINDING_FIGURES)
+    markup: dict[str, Markup | Record | None] = dict.fromkeys(FINDING_FIGURES)
     if not finding["drawn"]:
         return markup
     curves, extent, concept = finding["curves"], finding["extent"], finding["name"]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from shortcutscope.discover.receptive import Field
 from shortcutscope.errors import InputError
+from shortcutscope.types import Array
 
 #: Inches of a picture's side, and of the column of titles.
 SIDE, TITLES = 1.1, 1.7
@@ -82,7 +81,7 @@ def _draw_crop(ax: Axes, field: Field) -> None:
     ax.imshow(_picture(field.crop, field.image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
-def _picture(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _picture(part: Array, whole: Array) -> Array:
     """(H, W) or (H, W, 3) in 0 to 1, by the range of the whole image."""
     low, high = float(whole.min()), float(whole.max())
     scaled = np.clip((part - low) / (high - low if high > low else 1), 0, 1)

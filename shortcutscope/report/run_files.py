@@ -13,6 +13,7 @@ import pandas as pd
 from shortcutscope.audit.run_directory import read_record
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, read_json, slug
+from shortcutscope.types import JSON, Record
 
 #: Stages that every report rests on, in the order in which an audit runs them. Pictures are welcome,
 #: but a report without them is still true.
@@ -37,8 +38,8 @@ class RunFiles:
     """
 
     path: Path
-    run: dict[str, Any]
-    findings: list[dict[str, Any]]
+    run: Record
+    findings: list[Record]
     profile: pd.DataFrame
 
     def gallery(self, name: str) -> Path | None:
@@ -82,7 +83,7 @@ def read_run(run_dir: str | Path) -> RunFiles:
     return RunFiles(path, run, findings, _read_profile(path / "profile.parquet"))
 
 
-def _refuse_unfinished(path: Path, run: Mapping[str, Any]) -> None:
+def _refuse_unfinished(path: Path, run: JSON) -> None:
     stages = run.get("stages") or {}
     for stage in STAGES:
         state = (stages.get(stage) or {}).get("state", "not started")
@@ -124,7 +125,7 @@ def interval(value: Any) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def mapping(value: Any) -> dict[str, Any]:
+def mapping(value: Any) -> Record:
     """A JSON object, or an empty one for null."""
     return dict(value) if isinstance(value, Mapping) else {}
 

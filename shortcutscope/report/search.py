@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from shortcutscope.report import wording
 from shortcutscope.report.run_files import mapping, number, texts
+from shortcutscope.types import JSON, Record
 
 #: Dropped proposals, and metadata columns, that are shown.
 MAX_DROPPED = 10
 MAX_COLUMNS = 25
 
 
-def summarize_search(run: Mapping[str, Any], verdicts: Mapping[str, str]) -> dict[str, Any]:
+def summarize_search(run: JSON, verdicts: Mapping[str, str]) -> Record:
     """The search of a run in words and figures.
 
     Parameters
@@ -49,7 +49,7 @@ def summarize_search(run: Mapping[str, Any], verdicts: Mapping[str, str]) -> dic
     }
 
 
-def _proposal(row: Mapping[str, Any]) -> dict[str, str]:
+def _proposal(row: JSON) -> dict[str, str]:
     views = texts(row.get("views"))
     shares = mapping(row.get("shares"))
     return {
@@ -62,7 +62,7 @@ def _proposal(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _column(row: Mapping[str, Any]) -> dict[str, str]:
+def _column(row: JSON) -> dict[str, str]:
     missing = row.get("kind") == "missing"
     return {
         "name": str(row["column"]),
@@ -74,7 +74,7 @@ def _column(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _score(row: Mapping[str, Any]) -> dict[str, str]:
+def _score(row: JSON) -> dict[str, str]:
     values = {k: wording.decimal(number(row.get(k))) for k in ("balanced_accuracy", "auroc", "majority")}
     return {"split": str(row.get("split") or "all"), "n": wording.count(row.get("n")), **values}
 

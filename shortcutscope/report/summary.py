@@ -17,6 +17,7 @@ from shortcutscope.report.attribution import summarize_attribution
 from shortcutscope.report.finding import summarize_finding
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, read_run, texts
 from shortcutscope.report.search import summarize_search
+from shortcutscope.types import JSON, Record
 
 #: Figures per finding and rows of a heat map stop here; tables go on.
 MAX_DRAWN = 30
@@ -50,7 +51,7 @@ PROFILE_COLUMNS: tuple[tuple[str, str, int], ...] = (
 MAX_CARDS = 12
 
 
-def summarize(run_dir: str | Path) -> dict[str, Any]:
+def summarize(run_dir: str | Path) -> Record:
     """Everything a report says about a run.
 
     Parameters
@@ -110,7 +111,7 @@ def summarize(run_dir: str | Path) -> dict[str, Any]:
     }
 
 
-def _strip(findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _strip(findings: Sequence[JSON]) -> Record:
     """Cards that are shown at once, the rest, and what the rest holds."""
     shortcuts = sum(f["kind"] == "shortcut" for f in findings)
     n_cards = max(MAX_CARDS, shortcuts)
@@ -120,7 +121,7 @@ def _strip(findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"cards": findings[:n_cards], "folded": folded, "folded_text": f"{len(folded)} more: {rest}"}
 
 
-def extent_zones(run: Mapping[str, Any]) -> dict[str, float] | None:
+def extent_zones(run: JSON) -> dict[str, float] | None:
     """Limits of the extent verdict as the audit applied them, or None where it did not record them."""
     limits = mapping(mapping(run.get("settings")).get("extent"))
     low, high = number(limits.get("localized_below")), number(limits.get("diffuse_above"))
@@ -131,12 +132,12 @@ def extent_zones(run: Mapping[str, Any]) -> dict[str, float] | None:
     return zones if limit is None else {**zones, "lit_above": limit}
 
 
-def _title(run: Mapping[str, Any]) -> str:
+def _title(run: JSON) -> str:
     model = mapping(run.get("model"))
     return str(model.get("spec") or model.get("class") or "model")
 
 
-def _facts(run: Mapping[str, Any]) -> list[dict[str, str]]:
+def _facts(run: JSON) -> list[dict[str, str]]:
     """The line under the title: what was audited, at a glance."""
     model, data = mapping(run.get("model")), mapping(run.get("data"))
     classes = texts(data.get("classes"))
@@ -165,14 +166,14 @@ def _sentence_case(text: str) -> str:
     return clause[:1].upper() + clause[1:] + ("" if clause.endswith((".", "!", "?")) else ".")
 
 
-def _gallery_warning(run: Mapping[str, Any]) -> list[str]:
+def _gallery_warning(run: JSON) -> list[str]:
     state = mapping(mapping(run.get("stages")).get("gallery")).get("state", "done")
     if state in ("done", "skipped"):
         return []
     return [f"The gallery stage is {state}: pictures may be missing. Run the same audit again to draw them."]
 
 
-def _performance(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _performance(run: JSON) -> list[Record]:
     metrics = mapping(run.get("performance"))
     rows = []
     for key, (label, hint) in PERFORMANCE.items():
@@ -190,7 +191,7 @@ def _layer_names(files: RunFiles) -> list[str]:
     return names or list(dict.fromkeys(map(str, files.profile["layer"])))
 
 
-def _heatmaps(files: RunFiles, findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _heatmaps(files: RunFiles, findings: Sequence[JSON]) -> Record:
     """Concepts x layers, with each cell's own null; cells without a measurement are None."""
     tested = [f for f in findings if f["curves"]["layers"]]
     selection = tested[:MAX_DRAWN]
@@ -220,7 +221,7 @@ def _cap(count: int, total: int, what: str, rest: str) -> str:
     return "" if count == total else f"Showing the first {count} of {total} {what}; {rest}."
 
 
-def _profile(files: RunFiles) -> dict[str, Any]:
+def _profile(files: RunFiles) -> Record:
     """The tidy table with its numbers formatted, and raw for sorting."""
     rank = {str(f["name"]): i for i, f in enumerate(files.findings)}
     ranks = files.profile["concept"].astype(str).map(rank).fillna(len(rank))
@@ -230,7 +231,7 @@ def _profile(files: RunFiles) -> dict[str, Any]:
     rows = []
     for record in frame.head(MAX_PROFILE_ROWS).to_dict("records"):
         layer = str(record["layer"])
-        first: list[dict[str, Any]] = [
+        first: list[Record] = [
             {"text": str(record["concept"]), "sort": str(record["concept"])},
             {"text": layer, "sort": order.get(layer, len(order))},
         ]
@@ -246,7 +247,7 @@ def _profile(files: RunFiles) -> dict[str, Any]:
     }
 
 
-def _profile_cell(values: Sequence[Any], places: int) -> dict[str, Any]:
+def _profile_cell(values: Sequence[Any], places: int) -> Record:
     """Text of a number, or of an interval, and what it is sorted by."""
     value = number(values[0])
     if len(values) == 2:
@@ -256,13 +257,13 @@ def _profile_cell(values: Sequence[Any], places: int) -> dict[str, Any]:
     return {"text": text, "sort": "" if value is None else value}
 
 
-def _scores(run: Mapping[str, Any]) -> str | None:
+def _scores(run: JSON) -> str | None:
     """Which scores were read, where it is not simply those that the model returns."""
     head = Head.from_json(run.get("head"))
     return str(head) if head.changes else None
 
 
-def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(run: JSON) -> Record:
     model, data = mapping(run.get("model")), mapping(run.get("data"))
     value_range = interval(data.get("value_range"))
     facts = [
@@ -309,7 +310,7 @@ def _provenance(run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flat(settings: JSON, prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
         if isinstance(value, Mapping):

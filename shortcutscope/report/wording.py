@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shortcutscope.report.run_files import interval, mapping, number
+from shortcutscope.types import JSON, Record
 
 MISSING = "–"
 
@@ -119,7 +120,7 @@ def plural(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def headline(findings: Sequence[Mapping[str, Any]]) -> str:
+def headline(findings: Sequence[JSON]) -> str:
     """What the audit found, in one or two sentences."""
     tested = [f for f in findings if f.get("verdict") != "not testable"]
     shortcuts = [str(f["name"]) for f in tested if f.get("verdict") == "shortcut"]
@@ -141,7 +142,7 @@ def headline(findings: Sequence[Mapping[str, Any]]) -> str:
     return f"{text}." + (f" {n_untested} more could not be tested." if n_untested and tested else "")
 
 
-def sentence(finding: Mapping[str, Any]) -> str:
+def sentence(finding: JSON) -> str:
     """What the verdict on a concept means, in plain language."""
     name = str(finding["name"])
     say = {
@@ -154,7 +155,7 @@ def sentence(finding: Mapping[str, Any]) -> str:
     return say(name, finding)
 
 
-def _shortcut(name: str, finding: Mapping[str, Any]) -> str:
+def _shortcut(name: str, finding: JSON) -> str:
     effect = mapping(finding.get("effect"))
     robust, aligned = (number(mapping(effect.get(k)).get("value")) for k in ("robust_auroc", "aligned_auroc"))
     if robust is None or aligned is None:
@@ -170,7 +171,7 @@ def _shortcut(name: str, finding: Mapping[str, Any]) -> str:
     )
 
 
-def _without_cost(name: str, finding: Mapping[str, Any]) -> str:
+def _without_cost(name: str, finding: JSON) -> str:
     effect = mapping(finding.get("effect"))
     robust, aligned = (number(mapping(effect.get(k)).get("value")) for k in ("robust_auroc", "aligned_auroc"))
     return (
@@ -180,7 +181,7 @@ def _without_cost(name: str, finding: Mapping[str, Any]) -> str:
     )
 
 
-def _used(name: str, finding: Mapping[str, Any]) -> str:
+def _used(name: str, finding: JSON) -> str:
     source = mapping(finding.get("association")).get("source") or "these data"
     return (
         f"The output responds to {name}, but not along with an association to the label in the {source}: "
@@ -188,7 +189,7 @@ def _used(name: str, finding: Mapping[str, Any]) -> str:
     )
 
 
-def _encoded(name: str, finding: Mapping[str, Any]) -> str:
+def _encoded(name: str, finding: JSON) -> str:
     encoded, used = mapping(finding.get("encoded")), mapping(finding.get("used"))
     auroc, effect, limit = (
         number(encoded.get("auroc")),
@@ -204,18 +205,18 @@ def _encoded(name: str, finding: Mapping[str, Any]) -> str:
     return f"{phrase}, but {moved} only, below the threshold of {decimal(limit)}."
 
 
-def _absent(name: str, finding: Mapping[str, Any]) -> str:
+def _absent(name: str, finding: JSON) -> str:
     auroc = number(mapping(finding.get("encoded")).get("auroc"))
     best = f" (best AUROC {decimal(auroc)})" if auroc is not None else ""
     return f"No layer tells samples with {name} from the others better than chance{best}."
 
 
-def _untestable(name: str, finding: Mapping[str, Any]) -> str:
+def _untestable(name: str, finding: JSON) -> str:
     reason = str(finding.get("reason") or "the audit gave no reason").rstrip(".")
     return f"Not tested: {reason}."
 
 
-def where(finding: Mapping[str, Any], depths: Mapping[str, float]) -> str:
+def where(finding: JSON, depths: Mapping[str, float]) -> str:
     """Where in the network a concept acts or, failing that, is best read."""
     weights = {
         k: w for k, v in mapping(finding.get("layers")).items() if (w := number(v)) is not None and w > 0
@@ -235,7 +236,7 @@ def _depth(depth: float | None) -> str:
     return ", " + ("early" if depth < 1 / 3 else "middle" if depth < 2 / 3 else "late") + " in the network"
 
 
-def cost(effect: Mapping[str, Any]) -> dict[str, Any] | None:
+def cost(effect: JSON) -> Record | None:
     """AUROC points between samples that agree with the concept and those that do not.
 
     Returns
@@ -255,7 +256,7 @@ def cost(effect: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"points": 100 * value, "text": decimal(100 * value, 0), "interval_text": between(ends, 0, 100)}
 
 
-def power_sentence(finding: Mapping[str, Any]) -> str:
+def power_sentence(finding: JSON) -> str:
     """What the audit could have found of this concept, had it been there."""
     power, samples = mapping(finding.get("power")), mapping(finding.get("n_samples"))
     smallest = number(power.get("smallest_effect"))

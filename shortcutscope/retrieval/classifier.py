@@ -19,10 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from shortcutscope.errors import InputError
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.probes.cav import CAV
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
-Bools = npt.NDArray[np.bool_]
+from shortcutscope.types import Bools, Floats, Ints
 
 #: Added to every variance, as a share of the total variance of one view.
 SHRINKAGE = 0.03

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 from safetensors.numpy import load_file, save
@@ -21,6 +20,7 @@ from shortcutscope.data.pictures import SLICES, Picture, kind_of, sample_picture
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, read_object, write_atomically, write_json
+from shortcutscope.types import Floats
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
@@ -84,7 +84,7 @@ class Hits:
         return [str(i) for i in self.frame["sample_id"]]
 
     @property
-    def scores(self) -> npt.NDArray[np.float64]:
+    def scores(self) -> Floats:
         """``(k,)``, each by a model that was not told the sample's answer."""
         return self.frame["score"].to_numpy(float)
 

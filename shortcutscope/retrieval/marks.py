@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.data.sample_names import as_ids
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug, write_atomically
-
-Floats = npt.NDArray[np.float64]
+from shortcutscope.types import Array, Floats, Record
 
 #: ``round`` 0 are the marks that one begins with; answers to queries follow. ``query`` says how a sample was
 #: chosen for asking. ``who`` and ``when`` are what the user gave, or empty.
@@ -40,7 +38,7 @@ class Marks:
         missing = [name for name in COLUMNS[:2] if name not in frame]
         if missing:
             raise InputError(f"marks need the columns sample_id and value; missing: {', '.join(missing)}")
-        defaults: dict[str, Any] = {"round": 0, "query": "", "who": "", "when": ""}
+        defaults: Record = {"round": 0, "query": "", "who": "", "when": ""}
         for name, default in defaults.items():
             frame[name] = frame[name].fillna(default) if name in frame else default
         frame["sample_id"] = frame["sample_id"].astype(str)
@@ -125,7 +123,7 @@ class Marks:
         """These marks, of samples that are named by their images' files too, by sample id."""
         return Marks(self.answers.assign(sample_id=as_ids(self.answers["sample_id"], sample_ids, files)))
 
-    def aligned_to(self, sample_ids: Sequence[str] | npt.NDArray[Any]) -> Floats:
+    def aligned_to(self, sample_ids: Sequence[str] | Array) -> Floats:
         """``(N,)`` 1, 0 or NaN of these samples.
 
         Raises

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import spearmanr
 
-Floats = npt.NDArray[np.float64]
+from shortcutscope.types import Bools, Floats, Ints
 
 #: Parts of the top k by rank, within which answers stand for the samples that were not asked about.
 STRATA = 4
@@ -48,9 +47,7 @@ class Precision:
         )
 
 
-def precision_at(
-    k: int, order: npt.NDArray[np.intp], marks: Floats, answered: npt.NDArray[np.bool_], *, seed: int = 0
-) -> Precision:
+def precision_at(k: int, order: Ints, marks: Floats, answered: Bools, *, seed: int = 0) -> Precision:
     """Precision of the first k of a ranking, with an interval from the marks among them.
 
     Marked samples are counted as they are. What the unmarked ones are is drawn from Jeffreys' posterior of

@@ -15,10 +15,7 @@ from shortcutscope.probes.cav import CAV
 from shortcutscope.retrieval.classifier import PENALTY, Whitening, fit_marks, whiten
 from shortcutscope.retrieval.views import Views
 from shortcutscope.stats.metrics import auroc
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
-Bools = npt.NDArray[np.bool_]
+from shortcutscope.types import Bools, Floats, Ints
 
 #: Fewest carriers to learn from, and fewest of a class that is learnt in.
 MIN_MARKS = 5
@@ -133,7 +130,7 @@ class _Problem:
     views: Views
     marks: Floats
     classes: Ints
-    folds: npt.NDArray[np.int64]
+    folds: Ints
     C: float
     seed: int
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.allowed import check_options
@@ -27,13 +26,13 @@ from shortcutscope.retrieval.ranking import MIN_MARKS, Ranking, choose_views
 from shortcutscope.retrieval.views import LayerChoice, candidates, layer_names, read_views, views_of
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import within_class_auroc
+from shortcutscope.types import Floats, Ints
 
 if TYPE_CHECKING:
     from torch import nn
 
     from shortcutscope.data.table import ImageTable
 
-Floats = npt.NDArray[np.float64]
 Query = Literal["both", "rank", "uncertainty", "random"]
 QUERIES = ("both", "rank", "uncertainty", "random")
 
@@ -249,7 +248,7 @@ class Retrieval:
         return self
 
     @property
-    def order(self) -> npt.NDArray[np.intp]:
+    def order(self) -> Ints:
         """Rows of the scan, best first."""
         return np.argsort(-self.scores, kind="stable")
 
@@ -369,9 +368,7 @@ def open_classifier(folder: str | Path) -> tuple[CAV, tuple[str, ...]]:
     return CAV.open(folder / "vector.safetensors"), tuple(read_json(folder / "views.json")["views"])
 
 
-def _interleaved(
-    scores: Floats, free: npt.NDArray[np.intp], n: int, by: Query, seed: list[int]
-) -> dict[int, str]:
+def _interleaved(scores: Floats, free: Ints, n: int, by: Query, seed: list[int]) -> dict[int, str]:
     """Rows to ask about, and which way of choosing chose each."""
     ways = {
         "rank": free[np.argsort(-scores[free], kind="stable")],

@@ -17,6 +17,8 @@ import torch
 from scipy.ndimage import median_filter, minimum_filter1d, uniform_filter1d
 from torch import Tensor
 
+from shortcutscope.types import Bools
+
 Signals = npt.NDArray[np.float32]
 _AXES = 3  # samples, leads, time
 
@@ -93,7 +95,7 @@ def running_median(values: Signals, width: int) -> Signals:
     return medians[:, half : half + values.shape[-1]].reshape(values.shape)
 
 
-def whole_spans(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def whole_spans(mask: Bools) -> Bools:
     """A mask (leads, time) without gaps and spans that are short beside its longest span.
 
     What is wrong with a signal is wrong for a while. Heart beats make holes in what is too quiet, and stand
@@ -108,7 +110,7 @@ def whole_spans(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return result
 
 
-def spans(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+def spans(mask: Bools) -> list[tuple[int, int, int]]:
     """Lead, start and stop of the spans inside a mask (leads, time), from 0; stop is the first outside."""
     edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     starts, stops = np.argwhere(edges == 1), np.argwhere(edges == -1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shortcutscope.errors import InputError
+from shortcutscope.types import JSON, Record
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
@@ -27,7 +28,7 @@ class Recipient(Protocol):
 
 def review_grid(
     recipient: Recipient,
-    items: Sequence[Mapping[str, Any]],
+    items: Sequence[JSON],
     words: Mapping[str, str],
     *,
     instead: str,
@@ -85,7 +86,7 @@ def _widget_class(instead: str) -> type[AnyWidget]:
         _esm = _HERE / "review.js"
         _css = _HERE / "review.css"
         words: traitlets.Dict[str, str] = traitlets.Dict().tag(sync=True)
-        items: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
+        items: traitlets.List[Record] = traitlets.List().tag(sync=True)
         answers = traitlets.Dict().tag(sync=True)
         message = traitlets.Unicode().tag(sync=True)
         opacity = traitlets.Float(allow_none=True, default_value=None).tag(sync=True)
@@ -94,7 +95,7 @@ def _widget_class(instead: str) -> type[AnyWidget]:
         def __init__(
             self,
             recipient: Recipient,
-            items: Sequence[Mapping[str, Any]],
+            items: Sequence[JSON],
             words: Mapping[str, str],
             opacity: float | None,
             takes_back: bool,

@@ -10,6 +10,7 @@ from shortcutscope.data.pictures import Picture
 from shortcutscope.errors import InputError
 from shortcutscope.retrieval.hits import SIDE, Hits, picture_uri
 from shortcutscope.review.grid import review_grid
+from shortcutscope.types import Record
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
@@ -82,11 +83,11 @@ class _HitReview:
         return f"{len(answers)} marks taken. {retrieval.advice}"
 
 
-def _items(hits: Hits) -> list[dict[str, Any]]:
+def _items(hits: Hits) -> list[Record]:
     return [_item(row, hits.pictures.get(str(row["sample_id"]))) for row in hits.frame.to_dict("records")]
 
 
-def _item(row: Mapping[Any, Any], picture: Picture | None) -> dict[str, Any]:
+def _item(row: Mapping[Any, Any], picture: Picture | None) -> Record:
     return {
         "id": str(row["sample_id"]),
         "caption": f"{row['rank']}. {row['sample_id']}",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 from skimage import measure
@@ -19,6 +18,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.masks.formats.polygons import Points, outlines
 from shortcutscope.masks.mask_files import Mask, MaskEntry
 from shortcutscope.masks.traces import leads_named, span_outlines
+from shortcutscope.types import Array
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
@@ -137,7 +137,7 @@ def mask_pictures(
         yield MaskPicture(entry, picture, (height, width), contour, plane, axial=axial and volume)
 
 
-def _signal(entry: MaskEntry, signal: npt.NDArray[Any], mask: Mask, width: int) -> MaskPicture:
+def _signal(entry: MaskEntry, signal: Array, mask: Mask, width: int) -> MaskPicture:
     picture = trace_picture(signal, width)
     size = (picture.shape[0], picture.shape[1])
     return MaskPicture(entry, picture, size, span_outlines(mask, size), leads=leads_named(mask))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from shortcutscope.errors import InputError
 from shortcutscope.masks.mask_files import MaskEntry
@@ -13,6 +13,7 @@ from shortcutscope.retrieval.marks import Marks
 from shortcutscope.review.grid import review_grid
 from shortcutscope.review.mask_pictures import MaskPicture, mask_pictures
 from shortcutscope.review.order import Order, ordered
+from shortcutscope.types import Record
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
@@ -161,7 +162,7 @@ def _chosen(masks: MaskSet, table: ImageTable, samples: Sequence[str] | None) ->
     return [entry for entry in masks.entries if entry.sample_id in there]
 
 
-def _item(rank: int, picture: MaskPicture) -> dict[str, Any]:
+def _item(rank: int, picture: MaskPicture) -> Record:
     entry = picture.entry
     return {
         "id": entry.sample_id,

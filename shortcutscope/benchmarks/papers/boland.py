@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
@@ -33,6 +33,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.layers import find_layers
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import balanced_auroc
+from shortcutscope.types import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,7 +127,7 @@ def run_case(case: Case, settings: Settings) -> Case:
     missing = lacking(RECIPES[name], problem)
     if missing:
         return {"undefined": f"without {', '.join(missing)}"}
-    options: dict[str, Any] = {}
+    options: Record = {}
     if RECIPES[name].run is distil:
         problem, options = _distillation(case, shop, problem, elsewhere, settings)
     outcome = RECIPES[name](problem, **options)
@@ -141,10 +142,10 @@ def _reference(shop: Workshop, name: str) -> nn.Module:
 
 def _distillation(
     case: Case, shop: Workshop, problem: DebiasProblem, elsewhere: World | None, settings: Settings
-) -> tuple[DebiasProblem, dict[str, Any]]:
+) -> tuple[DebiasProblem, Record]:
     """The problem and options of a distillation, as its variant wants them."""
     variant = case["variant"]
-    options: dict[str, Any] = {"teacher": None, "on_shortcut": "warn"}
+    options: Record = {"teacher": None, "on_shortcut": "warn"}
     if variant == "clean from elsewhere":
         assert elsewhere is not None
         carries = elsewhere.clean.frame[case["kind"]].to_numpy(float)
@@ -182,12 +183,12 @@ def _judged(shop: Workshop, model: nn.Module, elsewhere: World | None) -> Case:
     return {**shop.judge(model), "elsewhere_auroc": float(there)}
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Means and 95 % intervals over shortcuts and seeds, by architecture and recipe."""
     rows = []
     for network, recipe, variant in dict.fromkeys(_key(c) for c in finished):
         members = [c for c in finished if _key(c) == (network, recipe, variant) and "undefined" not in c]
-        row: dict[str, Any] = {
+        row: Record = {
             "network": network,
             "recipe": recipe,
             "variant": variant,

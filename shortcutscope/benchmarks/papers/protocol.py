@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from shortcutscope.benchmarks.runner import Case, Settings, Suite, run
 from shortcutscope.files import to_json, write_atomically, write_json
+from shortcutscope.types import Record
 
 __all__ = ["NOT_FOUND", "Claim", "Protocol", "reproduce"]
 
@@ -66,9 +66,7 @@ class Protocol:
     check: Callable[[Path], None]
 
 
-def reproduce(
-    protocol: Protocol, settings: Settings, out: Path, *, console: Console | None = None
-) -> dict[str, Any]:
+def reproduce(protocol: Protocol, settings: Settings, out: Path, *, console: Console | None = None) -> Record:
     """Run a protocol, or finish one that was interrupted, and write what came out.
 
     Parameters

@@ -25,12 +25,12 @@ of the input alone, to the scan (``zennit_to_scan``); what the forward pass keep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from shortcutscope.benchmarks.architectures import ARCHITECTURES, prepare
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.conservation import conserved
 from shortcutscope.benchmarks.suites.propagation_costs import propagation_costs
+from shortcutscope.types import Record
 
 METHODS = ("lrp", "lrp:epsilon_gamma", "zennit:epsilon_plus", "captum:lrp")
 ATTENTION_METHOD = "lrp:attn"
@@ -97,7 +97,7 @@ def _conservation_bar(model: str, composite: str | None) -> float:
     return LOOSE_CONSERVATION_BAR if loose else CONSERVATION_BAR
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Figures of every method; every bar with the worst value, and whether it is met (None: not measured)."""
     rightness = [c for c in finished if c["group"] == "rightness"]
     costs = [c for c in finished if c["group"] == "cost"]
@@ -122,7 +122,7 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
     }
 
 
-def _figures(members: list[Case]) -> dict[str, Any]:
+def _figures(members: list[Case]) -> Record:
     return {
         "cases": len(members),
         "right": sum(c["right"] for c in members),
@@ -136,7 +136,7 @@ def _figures(members: list[Case]) -> dict[str, Any]:
     }
 
 
-def _rightness_bars(lrp: list[Case]) -> dict[str, Any]:
+def _rightness_bars(lrp: list[Case]) -> Record:
     default = [c for c in lrp if c["method"] == "lrp"]
     used = [c for c in lrp if c["outcome"] == "ok"]
     # AttnLRP's expansion of the softmax has a constant that keeps relevance: its figures stand by themselves.
@@ -156,7 +156,7 @@ def _rightness_bars(lrp: list[Case]) -> dict[str, Any]:
     }
 
 
-def _cost_bars(costs: list[Case]) -> dict[str, Any]:
+def _cost_bars(costs: list[Case]) -> Record:
     gamma = [c for c in costs if c["method"] == "lrp:gamma" and not ARCHITECTURES[c["model"]].attention]
     plain = _default_costs(costs, attention=False)
     return {
@@ -176,7 +176,7 @@ def _default_costs(costs: list[Case], *, attention: bool) -> list[Case]:
     return [c for c in costs if c["method"] == "lrp" and ARCHITECTURES[c["model"]].attention == attention]
 
 
-def _bar(values: Sequence[float], bar: float, *, below: bool = True) -> dict[str, Any]:
+def _bar(values: Sequence[float], bar: float, *, below: bool = True) -> Record:
     """The worst value beside its bar."""
     if not values:
         return {"worst": None, "bar": bar, "met": None}

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.scanner import scan
+from shortcutscope.types import Record
 
 QUICK_KINDS = ("tag", "tube", "noise", "brightness")
 REMOVED, DROP = 0.6, 0.05
@@ -93,17 +93,17 @@ def _figures(effect: Effect, suffix: str) -> Case:
     }
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Shares of cases that are met, by the circuit and by the other sets of its size."""
     taken_up = [c for c in finished if c["gap"] >= TAKEN_UP]
-    summary: dict[str, Any] = {"bar": BAR}
+    summary: Record = {"bar": BAR}
     for name, members in (("all", finished), ("taken_up", taken_up)):
         summary[name] = _shares(members) if members else {"cases": 0}
     summary["reached"] = bool(finished) and summary["all"]["met"] >= BAR
     return summary
 
 
-def _shares(members: list[Case]) -> dict[str, Any]:
+def _shares(members: list[Case]) -> Record:
     def share(key: str) -> float:
         return float(np.mean([bool(c[key]) for c in members]))
 

@@ -18,7 +18,7 @@ with the reason.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shortcutscope.benchmarks.debias_networks import Workshop, workshop_of
 from shortcutscope.benchmarks.models import tasks
@@ -30,6 +30,7 @@ from shortcutscope.debias.recipes import RECIPES, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.errors import InputError
 from shortcutscope.planting.artifacts import get_artifact
+from shortcutscope.types import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,7 +133,7 @@ def _run(case: Case, shop: Workshop) -> tuple[dict[str, float] | None, Case]:
     missing = lacking(recipe, problem)
     if missing:
         return None, {"undefined": f"without {', '.join(missing)}"}
-    options: dict[str, Any] = {}
+    options: Record = {}
     choice = None
     if recipe.run is distil:
         choice = shop.teacher_start(dict(recipe.fixed).get("teacher_start", "model"))
@@ -154,7 +155,7 @@ def _steps(shop: Workshop) -> int:
     return shop.training.n_steps(len(shop.world.biased))
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Means and 95 % intervals over cases for every recipe and setting, and which bars are met."""
     ran = [case for case in finished if "undefined" not in case]
     tables = []
@@ -162,13 +163,13 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
         members = [c for c in ran if (c["correlation"], c["clean_fraction"]) == (correlation, fraction)]
         for recipe, labels in dict.fromkeys((c["recipe"], c["group_labels"]) for c in members):
             those = [c for c in members if (c["recipe"], c["group_labels"]) == (recipe, labels)]
-            row: dict[str, Any] = {"correlation": correlation, "clean_fraction": fraction, "recipe": recipe}
+            row: Record = {"correlation": correlation, "clean_fraction": fraction, "recipe": recipe}
             row |= {"group_labels": labels, "cases": len(those)}
             tables.append(row | {name: mean_with_interval([c.get(name) for c in those]) for name in METRICS})
     return {"recipes": tables, **_judgement(ran)}
 
 
-def _judgement(ran: list[Case]) -> dict[str, Any]:
+def _judgement(ran: list[Case]) -> Record:
     at = [c for c in ran if (c["correlation"], c["clean_fraction"]) == (0.95, 0.1)]
     recommended = [c for c in at if c.get("recommended")]
     met: dict[str, bool] = {}

@@ -28,6 +28,7 @@ from shortcutscope.planting.planting import plant
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import within_class_auroc
+from shortcutscope.types import Record
 
 STRONG, WEAK = 0.95, 0.8
 SEEDS = 3
@@ -121,9 +122,9 @@ def _auroc(proposal: Proposal, carriers: Any, labels: Any) -> float:
     return float(within_class_auroc(carriers, scores, labels))
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Shares of models whose carriers are found first, and within three, by correlation; false ones."""
-    summary: dict[str, Any] = {}
+    summary: Record = {}
     single = [c for c in finished if len(c["kinds"]) == 1]
     for correlation in (STRONG, WEAK):
         members = [c for c in single if c["correlation"] == correlation]

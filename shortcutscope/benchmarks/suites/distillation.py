@@ -31,12 +31,13 @@ from shortcutscope.debias.teacher import Ensemble, Teacher
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.thin import ThinResNet
+from shortcutscope.types import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: What is compared at intermediate layers, and at which.
-FORMS: dict[str, dict[str, Any]] = {
+FORMS: dict[str, Record] = {
     "logits": {"form": None},
     "logits x 4": {"form": None, "logit_weight": 4.0},
     "probes, all": {"form": "probes", "layers": "uniform"},
@@ -57,7 +58,7 @@ LAST = ("logits", "logits x 4", "features, audit", "no teacher")
 WIDE = ("logits", "logits x 4", "features, audit", "features, last")
 BIASED_LABELS = ("plain", "plain, weak teacher")
 #: The label terms: the biased labels' cross-entropy weighs 1.
-LABELS: dict[str, dict[str, Any]] = {
+LABELS: dict[str, Record] = {
     "none": {"labels": "none"},
     "plain": {"labels": "plain"},
     "plain, weak teacher": {"labels": "plain", "logit_weight": 0.1},
@@ -179,7 +180,7 @@ def _by_depth(weights: dict[str, float] | Any, shop: Workshop, student: nn.Modul
     return by_layer
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """For every setting and form: mean metrics, and the paired difference to the logits with its interval."""
     keys = (*BASE, "labels")
     at = {_key(c): c for c in finished}
@@ -189,7 +190,7 @@ def summarize(finished: list[Case]) -> dict[str, Any]:
         for form in dict.fromkeys(c["form"] for c in members):
             those = [c for c in members if c["form"] == form]
             pairs = [(c, at[other]) for c in those if (other := _key({**c, "form": "logits"})) in at]
-            row: dict[str, Any] = {**dict(zip(keys, setting, strict=True)), "form": form, "cases": len(those)}
+            row: Record = {**dict(zip(keys, setting, strict=True)), "form": form, "cases": len(those)}
             for metric in ("robust_auroc", "worst_group"):
                 row[metric] = float(np.mean([c[metric] for c in those]))
                 row[f"{metric}_difference"] = mean_with_interval([a[metric] - b[metric] for a, b in pairs])

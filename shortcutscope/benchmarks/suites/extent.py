@@ -29,6 +29,7 @@ from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import availability, make_folds
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import auroc
+from shortcutscope.types import Record
 
 #: Kinds that nobody could mistake: a wrong verdict on one of them is a defect.
 UNMISTAKABLE = ("noise", "tag")
@@ -120,7 +121,7 @@ def _audit(case: Case, study: Trained, held_out: ImageTable, folder: Path) -> Au
     )
 
 
-def _layer_verdicts(result: Audit, name: str) -> list[dict[str, Any]]:
+def _layer_verdicts(result: Audit, name: str) -> list[Record]:
     rows = result.profile[result.profile["concept"] == name]
     return [{"layer": r.layer, "verdict": r.extent} for r in rows.itertuples()]
 
@@ -128,7 +129,7 @@ def _layer_verdicts(result: Audit, name: str) -> list[dict[str, Any]]:
 def _held_out_cavs(study: Trained, held_out: ImageTable, column: str) -> dict[str, float]:
     """Held-out AUROC of CAVs fitted on biased training samples, at the layer that knows most there."""
     with tempfile.TemporaryDirectory() as folder:
-        options: dict[str, Any] = {"relevance": False, "progress": False}
+        options: Record = {"relevance": False, "progress": False}
         fit = scan(study.model, study.train.take(np.arange(800)), Path(folder) / "fit", **options)
         test = scan(study.model, held_out, Path(folder) / "test", **options)
         concept, labels = fit.samples[column].to_numpy(float), fit.samples["label"].to_numpy()
@@ -158,9 +159,9 @@ def _held_out_cavs(study: Trained, held_out: ImageTable, column: str) -> dict[st
         }
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Shares decided right, undetermined and wrong, by group and source; availability of the CAVs."""
-    summary: dict[str, Any] = {}
+    summary: Record = {}
     for source in ("truth", "marks"):
         decided = [c for c in finished if c["source"] == source and c["group"] in ("localized", "diffuse")]
         open_ended = [c for c in finished if c["source"] == source and c["group"] in ("borderline", "null")]

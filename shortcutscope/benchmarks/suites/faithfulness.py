@@ -32,6 +32,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import artifact_mask, clean_twin, plant
+from shortcutscope.types import Array, Record
 
 KINDS = tuple(name for name, artifact in CATALOGUE.items() if artifact.extent == "localized")
 QUICK_KINDS = ("tag",)
@@ -137,7 +138,7 @@ def run_case(case: Case, settings: Settings) -> Case:
         return margins[:, 0]
 
     images, masks, moved = _carriers(case, study, scores)
-    methods: dict[str, dict[str, Any]] = {}
+    methods: dict[str, Record] = {}
     generator = torch.Generator().manual_seed(case["seed"])
     maps: dict[str, Map] = {
         **CAPTUM,
@@ -167,7 +168,7 @@ def run_case(case: Case, settings: Settings) -> Case:
     }
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Means of every method over the models, and whether LRP is at least as good as captum's best."""
     table: dict[str, dict[str, float]] = {}
     for name in (*CAPTUM, *LRP, "random"):
@@ -210,7 +211,7 @@ def _carriers(case: Case, study: Trained, scores: Callable[[Tensor], Tensor]) ->
     return images[most], _masks(carried, rows[most.numpy()]), float(change[most].mean())
 
 
-def _masks(table: ImageTable, rows: np.ndarray[Any, Any]) -> Tensor:
+def _masks(table: ImageTable, rows: Array) -> Tensor:
     return torch.stack([artifact_mask(table, int(i)) for i in rows]).float()
 
 

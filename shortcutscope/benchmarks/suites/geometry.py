@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -30,6 +29,7 @@ from shortcutscope.planting.artifacts import SIGNALS
 from shortcutscope.planting.phantoms import bias_mask, ecgs, heads
 from shortcutscope.planting.planting import artifact_mask, plant
 from shortcutscope.planting.thin import simba_cnn3d, thin_resnet1d
+from shortcutscope.types import Record
 
 __all__ = ["KINDS", "SUITE", "Planted", "make_planted", "overlaps"]
 
@@ -150,7 +150,7 @@ def run_case(case: Case, settings: Settings) -> Case:
             "cpu_seconds": time.process_time() - cpu,
         }
         finding = result[planted_case.column]
-        mask_figures: dict[str, Any] = {}
+        mask_figures: Record = {}
         if case["group"] == "localized" and finding.extent != "diffuse":
             rows = planted_case.carriers[:DRAWN]
             names = [str(planted_case.held_out.frame["sample_id"].iloc[row]) for row in rows]
@@ -172,9 +172,9 @@ def run_case(case: Case, settings: Settings) -> Case:
     }
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Of each kind: verdicts right, undetermined and wrong, overlap of the masks, time of an audit."""
-    summary: dict[str, Any] = {}
+    summary: Record = {}
     for kind, (_, extent) in KINDS.items():
         members = [case for case in finished if case["kind"] == kind]
         if not members:

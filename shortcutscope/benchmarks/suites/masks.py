@@ -20,10 +20,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -47,6 +45,7 @@ from shortcutscope.planting.planting import artifact_mask, plant
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import auroc
+from shortcutscope.types import Array, Ints, Record
 
 RIVALS = ("clarc", "grad_cam", "integrated_gradients", "input")
 QUICK_KINDS = ("tag", "patch")
@@ -89,7 +88,7 @@ def run_case(case: Case, settings: Settings) -> Case:
         concept = retrieved(study, held_out, kind, seed)
     method: Method = "clarc" if case["method"] == "clarc" else "fusion"
     with tempfile.TemporaryDirectory() as folder, frozen(study.model):
-        options: dict[str, Any] = {"relevance": False, "progress": False}
+        options: Record = {"relevance": False, "progress": False}
         new_scan = scan(study.model, held_out, Path(folder) / "scan", **options)
         predictors = fit_predictors(
             study.model, new_scan, held_out, concept, method=method, seed=seed, progress=False
@@ -138,8 +137,8 @@ def figures(table: ImageTable, kind: str, predictions: list[MaskPrediction]) -> 
 
 
 def _against_truth(
-    table: ImageTable, kind: str, rows: npt.NDArray[np.intp], of: Callable[[int], MaskPrediction]
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    table: ImageTable, kind: str, rows: Ints, of: Callable[[int], MaskPrediction]
+) -> tuple[Array, Array]:
     overlaps, aurocs = [], []
     for row in rows.tolist():
         truth, prediction = artifact_mask(table, row, kind).numpy(), of(row)
@@ -161,7 +160,7 @@ def _drawn(study: Trained, table: ImageTable, predictors: CrossFitPredictors) ->
 def _rival(study: Trained, table: ImageTable, kind: str, predictors: CrossFitPredictors) -> Case:
     """Heat maps of the plain recipe or of the input-level evidence, on carriers that it is told of."""
 
-    def heat(row: int) -> npt.NDArray[Any]:
+    def heat(row: int) -> Array:
         predictor, x = predictors.predictors[predictors.folds[row]], _images(table, np.array([row]))
         if isinstance(predictor, ClarcMaskPredictor):
             return np.asarray(predictor.heat(study.model, x)[0])
@@ -174,9 +173,9 @@ def _rival(study: Trained, table: ImageTable, kind: str, predictors: CrossFitPre
 
 def _attributed(study: Trained, table: ImageTable, kind: str, method: str) -> Case:
     """Heat maps of an attribution of the predicted class."""
-    options: dict[str, Any] = {"steps": 16} if method == "integrated_gradients" else {"layer": "blocks.7"}
+    options: Record = {"steps": 16} if method == "integrated_gradients" else {"layer": "blocks.7"}
 
-    def heat(row: int) -> npt.NDArray[Any]:
+    def heat(row: int) -> Array:
         x = _images(table, np.array([row]))
         attribution = attribute(study.model, x, method=method, **options)
         return np.asarray(smoothed(attribution.on_pixels().clamp_min(0).cpu().numpy().astype(np.float32))[0])
@@ -184,7 +183,7 @@ def _attributed(study: Trained, table: ImageTable, kind: str, method: str) -> Ca
     return _judged(table, kind, heat)
 
 
-def _judged(table: ImageTable, kind: str, heat: Callable[[int], npt.NDArray[Any]]) -> Case:
+def _judged(table: ImageTable, kind: str, heat: Callable[[int], Array]) -> Case:
     def cut(row: int) -> MaskPrediction:
         values = np.asarray(heat(row), np.float32)
         return MaskPrediction(values > threshold_of(values), values, 1.0, 1.0)
@@ -205,13 +204,13 @@ def _cost(study: Trained, table: ImageTable, predictors: CrossFitPredictors) -> 
     return ratio(drawing, plain)
 
 
-def _images(table: ImageTable, rows: npt.NDArray[np.intp]) -> Tensor:
+def _images(table: ImageTable, rows: Ints) -> Tensor:
     return torch.stack([table[int(row)][0] for row in rows])
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Means over the models by source and method, by kind, and which bars are met."""
-    summary: dict[str, Any] = {}
+    summary: Record = {}
     for source, method in sorted({(c["source"], c["method"]) for c in finished}):
         members = [c for c in finished if (c["source"], c["method"]) == (source, method)]
         kinds = sorted({c["kind"] for c in members})

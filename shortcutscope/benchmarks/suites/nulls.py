@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -21,6 +20,7 @@ from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant
+from shortcutscope.types import Record
 
 CLEAN_SEEDS = 10
 UNUSED_KINDS = (
@@ -100,7 +100,7 @@ def run_case(case: Case, settings: Settings) -> Case:
 def with_null_columns(table: ImageTable, seed: int) -> tuple[ImageTable, list[str]]:
     """Add 20 random columns, and sex, room and handedness drawn per patient."""
     generator = np.random.default_rng([seed, 13])
-    columns: dict[str, Any] = {}
+    columns: Record = {}
     for share in PREVALENCES:
         for k in range(RANDOM_PER_PREVALENCE):
             columns[f"random {share} {k}"] = (generator.random(len(table)) < share).astype(int)
@@ -110,9 +110,9 @@ def with_null_columns(table: ImageTable, seed: int) -> tuple[ImageTable, list[st
     return table.with_columns(**columns), list(columns)
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Share of models accused, uniformity of the null p values, and power by correlation."""
-    summary: dict[str, Any] = {}
+    summary: Record = {}
     for group in ("clean", "encoded_unused"):
         members = [c for c in finished if c["group"] == group]
         if members:

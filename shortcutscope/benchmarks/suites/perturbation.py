@@ -7,7 +7,6 @@ neighbourhood (ROAD, Rong et al. 2022), which leaves less of a trace of what was
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-Array = np.ndarray[Any, Any]
+from shortcutscope.types import Array
 
 #: Shares of the pixels that are removed, most relevant first.
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.3)

@@ -17,10 +17,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.metrics import average_precision_score
 from torch import nn
 
@@ -33,6 +31,7 @@ from shortcutscope.planting.planting import plant
 from shortcutscope.retrieval.retrieval import Retrieval
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import auroc
+from shortcutscope.types import Array, Ints, Record
 
 N_MARKS, ROUNDS, PER_ROUND = 10, 3, 15
 #: Class in which carriers are rare.
@@ -69,7 +68,7 @@ def run_case(case: Case, settings: Settings) -> Case:
     ids = frame["sample_id"].astype(str).to_numpy()
     marked = marked_rows(study.train, kind, seed)
     truth = dict(zip(ids.tolist(), (carries == 1).tolist(), strict=True))
-    begin: dict[str, Any] = {"name": kind, "seed": seed, "progress": False}
+    begin: Record = {"name": kind, "seed": seed, "progress": False}
     with tempfile.TemporaryDirectory() as folder:
         new_scan = scan(study.model, study.train, Path(folder) / "scan", relevance=False, progress=False)
         retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), images=study.train, **begin)
@@ -106,7 +105,7 @@ def run_case(case: Case, settings: Settings) -> Case:
     }
 
 
-def marked_rows(table: ImageTable, kind: str, seed: int) -> npt.NDArray[np.intp]:
+def marked_rows(table: ImageTable, kind: str, seed: int) -> Ints:
     """Ten rows that carry an artifact, drawn from the class in which it is rare.
 
     Raises
@@ -134,13 +133,13 @@ def retrieve_planted(model: nn.Module, table: ImageTable, kind: str, seed: int) 
     marked = marked_rows(table, kind, seed)
     with tempfile.TemporaryDirectory() as folder:
         new_scan = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
-        options: dict[str, Any] = {"name": kind, "seed": seed, "images": table, "progress": False}
+        options: Record = {"name": kind, "seed": seed, "images": table, "progress": False}
         retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), **options)
         answer(retrieval, truth)
     return retrieval
 
 
-def _figures(table: ImageTable, kind: str, scores: npt.NDArray[Any]) -> dict[str, float]:
+def _figures(table: ImageTable, kind: str, scores: Array) -> dict[str, float]:
     truth, labels = table.frame[kind].to_numpy(float), table.frame["label"].to_numpy()
     inside = labels == RARE
     return {
@@ -151,7 +150,7 @@ def _figures(table: ImageTable, kind: str, scores: npt.NDArray[Any]) -> dict[str
     }
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Means over models and kinds, each beside its bar, and how often the precision's interval held."""
     by_kind = {
         kind: float(np.mean([c["auroc"] for c in finished if c["kind"] == kind]))

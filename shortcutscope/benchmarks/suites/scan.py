@@ -42,6 +42,7 @@ from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.scan.capture import capture_batch
 from shortcutscope.scan.pooling import pool_activation, positions
 from shortcutscope.scan.scanner import scan
+from shortcutscope.types import Record
 
 #: Model, image size, batch.
 COSTS = (("resnet18", 64, 16), ("resnet50", 224, 2), ("vgg16", 128, 2), ("vit_tiny", 224, 2))
@@ -75,7 +76,7 @@ def run_case(case: Case, settings: Settings) -> Case:
     return {**costs, **in_process(_memory, case, settings.seed)}
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """The worst value of each measure, and whether every bar is met (null: as far as could be measured)."""
     worst = {key: max(_values(finished, key), default=None) for key in BARS}
     captum = {c["model"]: c["ratio_captum_per_layer"] for c in finished if c["model"] in CAPTUM_BARS}

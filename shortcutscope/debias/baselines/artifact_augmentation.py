@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,8 +13,9 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.groups import Groups, group_by
 from shortcutscope.debias.objective import CrossEntropy
-from shortcutscope.debias.problem import DebiasProblem, Floats, Outcome
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
+from shortcutscope.types import Floats, Ints
 
 #: What covers more of an image than this is no artifact that could be pasted without its picture.
 LARGEST = 0.5
@@ -106,7 +106,7 @@ def pasted_table(table: ImageTable, donors: Mapping[int, int], masks: Mapping[in
 
 
 def _recipients(groups: Groups, share: float | None, seed: int) -> tuple[list[int], float, tuple[str, ...]]:
-    """Rows that get an artifact, the share of carriers that every class then has, and notes."""
+    """Ints that get an artifact, the share of carriers that every class then has, and notes."""
     counts = groups.counts.reshape(-1, 2)
     shares = counts[:, 1] / np.maximum(counts.sum(1), 1)
     target = float(shares.max()) if share is None else share
@@ -155,7 +155,7 @@ def _artifacts(problem: DebiasProblem) -> dict[int, Tensor]:
 
 
 def _possible(carries: Floats | None, n: int) -> list[int]:
-    rows: npt.NDArray[np.int64] = np.arange(n) if carries is None else np.flatnonzero(carries == 1)
+    rows: Ints = np.arange(n) if carries is None else np.flatnonzero(carries == 1)
     return [int(row) for row in rows]
 
 

@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.groups import Ints, group_by
-from shortcutscope.debias.problem import DebiasProblem, Floats, Outcome
+from shortcutscope.debias.groups import group_by
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.teacher import require_clean
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
@@ -25,6 +25,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.scan.batches import batches
+from shortcutscope.types import Floats, Ints
 
 #: Inverse penalties of the authors' code.
 PENALTIES = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)

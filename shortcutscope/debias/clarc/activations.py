@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -17,9 +16,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.scan.capture import forward_edited
-
-Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.intp]
+from shortcutscope.types import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +35,9 @@ class ConceptSamples:
         What was left out.
     """
 
-    rows: Rows
+    rows: Ints
     concept: Floats
-    labels: Rows
+    labels: Ints
     notes: tuple[str, ...]
 
 
@@ -128,7 +125,7 @@ def parts_of(layer: Layer) -> list[slice]:
 def over_activations(
     model: nn.Module,
     table: ImageTable,
-    rows: Rows,
+    rows: Ints,
     layer: Layer,
     visit: Callable[[slice, Tensor], None],
     *,
@@ -163,7 +160,7 @@ def over_activations(
 def pooled_activations(
     model: nn.Module,
     table: ImageTable,
-    rows: Rows,
+    rows: Ints,
     layer: Layer,
     *,
     batch_size: int = 64,
@@ -171,7 +168,7 @@ def pooled_activations(
 ) -> list[Floats]:
     """Mean activation (M, C) of every sample over each of the `parts_of` a layer."""
     parts = parts_of(layer)
-    pooled = [np.zeros((len(rows), layer.channels)) for _ in parts]
+    pooled: list[Floats] = [np.zeros((len(rows), layer.channels)) for _ in parts]
 
     def pool(batch: slice, values: Tensor) -> None:
         for rows_of_part, part in zip(pooled, parts, strict=True):
@@ -182,7 +179,7 @@ def pooled_activations(
 
 
 def _batches(
-    table: ImageTable, rows: Rows, size: int, name: str, progress: bool
+    table: ImageTable, rows: Ints, size: int, name: str, progress: bool
 ) -> Iterator[tuple[slice, Tensor]]:
     starts = range(0, len(rows), size)
     for start in tqdm(starts, desc=f"activations of {name}", unit="batch", disable=not progress):

@@ -8,10 +8,9 @@ trains the network until its output does not react to the concept's vector (Drey
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
@@ -20,7 +19,6 @@ from shortcutscope.attribution.hooks import visiting
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.activations import (
     ConceptSamples,
-    Floats,
     chosen_layers,
     concept_samples,
     parts_of,
@@ -40,6 +38,7 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.probes.cav import logistic_cav, pattern_cav
 from shortcutscope.scan.pooling import positions
+from shortcutscope.types import Array, Floats, Record
 
 Classifier = Literal["logistic", "svm"]
 Refit = Literal["never", "epoch"]
@@ -105,7 +104,7 @@ def _projected(
 ) -> Outcome:
     samples = concept_samples(problem, name)
     edit_layers = chosen_layers(problem, layers)
-    details: dict[str, Any] = {"layers": {}}
+    details: Record = {"layers": {}}
 
     def edits(model: nn.Module, layer: Layer) -> list[Edit]:
         size = problem.training.batch_size
@@ -154,7 +153,7 @@ def _shift(pooled: Floats, samples: ConceptSamples, classifier: Classifier | Non
 def linear_classifier(
     features: Floats,
     concept: Floats,
-    labels: npt.NDArray[Any],
+    labels: Array,
     kind: Classifier = "logistic",
     C: float = 0.01,
 ) -> tuple[Floats, float]:

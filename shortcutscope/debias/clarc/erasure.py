@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from shortcutscope.debias.clarc.activations import (
     ConceptSamples,
-    Floats,
-    Rows,
     chosen_layers,
     concept_samples,
     over_activations,
@@ -29,6 +27,7 @@ from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.alive import ROUNDING
+from shortcutscope.types import Floats, Ints
 
 On = Literal["positions", "pooled"]
 
@@ -191,7 +190,7 @@ def leace(
 
 
 def _moments(
-    model: nn.Module, problem: DebiasProblem, rows: Rows, z: Floats, layer: Layer, on: On
+    model: nn.Module, problem: DebiasProblem, rows: Ints, z: Floats, layer: Layer, on: On
 ) -> list[Moments]:
     parts = parts_of(layer)
     moments = [Moments.empty(layer.channels, z.shape[1]) for _ in parts]

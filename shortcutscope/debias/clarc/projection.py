@@ -20,6 +20,7 @@ from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.pooling import from_positions, positions
+from shortcutscope.types import Record
 
 
 class Edit(nn.Module, ABC):
@@ -233,10 +234,8 @@ class Projected(nn.Module):
         return cls(model, edits)
 
 
-def _layer_edit(entry: dict[str, Any], i: int, tensors: dict[str, Tensor]) -> LayerEdit:
-    fields: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in entry["layer"].items()
-    }
+def _layer_edit(entry: Record, i: int, tensors: dict[str, Tensor]) -> LayerEdit:
+    fields: Record = {key: tuple(v) if isinstance(v, list) else v for key, v in entry["layer"].items()}
     edits = []
     for part, kind in enumerate(entry["kinds"]):
         start = f"{i}.{part}."

@@ -45,6 +45,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.targets import count_scores
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.probes.cav import pattern_cav
+from shortcutscope.types import Record
 
 #: Teacher outputs of up to this size are kept instead of computed again at every step.
 CACHE_BYTES = 2 * 2**30
@@ -140,7 +141,7 @@ def distil(
             name="distil",
             progress=problem.progress,
         )
-    details: dict[str, Any] = {"layers": {p.student.name: p.weight for p in pairs}, "form": options.form}
+    details: Record = {"layers": {p.student.name: p.weight for p in pairs}, "form": options.form}
     if choice is not None:
         details["teacher_start"] = asdict(choice)
     if verdict is not None:

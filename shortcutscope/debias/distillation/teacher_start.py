@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -35,6 +34,7 @@ from shortcutscope.models.heads.targets import predicted_class
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.stats.metrics import auroc
+from shortcutscope.types import Array
 
 TeacherStart = Literal["model", "fresh", "auto"]
 TEACHER_STARTS: tuple[TeacherStart, ...] = get_args(TeacherStart)
@@ -44,8 +44,6 @@ STARTS: tuple[Start, ...] = ("fresh", "model")
 FOLDS, RESAMPLES = 4, 500
 #: With fewer errors of the biased network than this in a class, all clean samples are judged on.
 MIN_ERRORS = 4
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from shortcutscope.errors import StaleRunError
 from shortcutscope.files import refuse_other_inputs, to_json, write_atomically
 from shortcutscope.models.fingerprint import model_fingerprint, tensor_digest
+from shortcutscope.types import JSON, Record
 
 __all__ = [
     "non_finite", "prefixed", "read_checkpoint", "restore", "settings_digest", "snapshot", "tensors_digest",
@@ -64,7 +65,7 @@ def with_prefix(prefix: str, values: Mapping[str, Tensor]) -> Tensors:
     return {name.removeprefix(start): value for name, value in values.items() if name.startswith(start)}
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: JSON) -> None:
     """Replace a checkpoint atomically.
 
     Parameters
@@ -80,7 +81,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
     write_atomically(path, lambda file: file.write(content))
 
 
-def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> tuple[Tensors, dict[str, Any]] | None:
+def read_checkpoint(path: Path, identity: JSON) -> tuple[Tensors, Record] | None:
     """A checkpoint's tensors, on the CPU, and its state; None where there is none.
 
     Raises

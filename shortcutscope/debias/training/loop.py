@@ -46,6 +46,7 @@ from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.failures import model_errors
 from shortcutscope.models.memory_format import choose_memory_format
 from shortcutscope.models.seeding import seeded
+from shortcutscope.types import Record
 
 __all__ = ["CHECKPOINT", "TrainingLoop"]
 
@@ -340,7 +341,7 @@ class TrainingLoop:
         """Images as the model takes them."""
         return images.to(self._device, self._dtype)
 
-    def _described(self, table: ImageTable, validation: ImageTable | None) -> dict[str, Any]:
+    def _described(self, table: ImageTable, validation: ImageTable | None) -> Record:
         """What the trained weights depend on."""
         objective = self._step.objective
         return {

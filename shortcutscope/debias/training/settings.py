@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from shortcutscope.errors import InputError
+from shortcutscope.types import Record
 
 __all__ = ["RATES", "Augmentation", "Precision", "Select", "Start", "Training"]
 
@@ -142,7 +143,7 @@ class Training:
         """The same, but for these."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Record:
         """What the trained weights depend on."""
         return {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT}
 

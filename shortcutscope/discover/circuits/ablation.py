@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.circuits.gates import ChannelReference, Floats, Gated, Indices, Keep
+from shortcutscope.discover.circuits.gates import ChannelReference, Gated, Keep
 from shortcutscope.discover.circuits.problem import CircuitProblem, circuit_problem, gap
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
@@ -25,6 +25,7 @@ from shortcutscope.models.heads.head import Output
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc
+from shortcutscope.types import JSON, Floats, Ints, Record
 
 #: An effect below this, in AUROC, is too small for a share of it to mean anything.
 MIN_GAP = 0.02
@@ -136,12 +137,12 @@ class Ablation:
             frame.loc["random", ["removed_low", "removed_high"]] = [min(shares), max(shares)]
         return frame
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Record:
         """Plain data."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> Self:
+    def from_json(cls, entry: JSON) -> Self:
         """What `to_json` gave."""
         random = tuple(Effect(**e) for e in entry["random"])
         return cls(Effect(**entry["circuit"]), random, Effect(**entry["magnitude"]), int(entry["n_samples"]))
@@ -215,8 +216,8 @@ def ablate(
 def judge(
     problem: CircuitProblem,
     channels: Mapping[str, Sequence[int]],
-    train: Indices,
-    test: Indices,
+    train: Ints,
+    test: Ints,
     *,
     reference: ChannelReference | None = None,
     draws: int = 5,

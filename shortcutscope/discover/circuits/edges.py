@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from torch import Tensor, nn
 
 from shortcutscope.attribution.lrp.conditional import Channels, conditional_relevance
 from shortcutscope.discover.circuits.problem import CircuitProblem
 from shortcutscope.models.heads.head import Output
+from shortcutscope.types import Bools, Record
 
 EDGE_COLUMNS = ("source_layer", "source_channel", "target_layer", "target_channel", "weight")
 
@@ -81,7 +80,7 @@ def find_edges(
     columns = list(dict.fromkeys(selection["layer"]))
     images, carriers = _edge_samples(problem)
     network = problem.network
-    rows: list[dict[str, Any]] = []
+    rows: list[Record] = []
     for below, above in pairwise(columns):
         sources = selection.loc[selection["layer"] == below, "channel"].tolist()
         gated = [network.layer(below), network.layer(above)]
@@ -99,7 +98,7 @@ def find_edges(
     return pd.DataFrame(rows, columns=list(EDGE_COLUMNS))
 
 
-def _edge_samples(problem: CircuitProblem) -> tuple[Tensor, npt.NDArray[np.bool_]]:
+def _edge_samples(problem: CircuitProblem) -> tuple[Tensor, Bools]:
     """Images of as many carriers and others of either class, and which carry."""
     rows = np.concatenate(
         [

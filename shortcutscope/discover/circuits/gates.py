@@ -22,9 +22,8 @@ from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import find_logits, margin, require_finite
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.pooling import from_positions, positions
+from shortcutscope.types import Floats, Ints
 
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 #: Layer name -> (C,) gates, True for channels that are let through.
 Keep = Mapping[str, npt.NDArray[np.bool_]]
 
@@ -91,7 +90,7 @@ class Gated:
             raise InputError(f"layer {name!r} has no gates; there are {', '.join(self._known)}")
         return self._known[name]
 
-    def reference(self, parts: Sequence[Indices]) -> ChannelReference:
+    def reference(self, parts: Sequence[Ints]) -> ChannelReference:
         """Mean activations over some samples; every part weighs the same."""
         sums: dict[str, Tensor] = {}
         sizes: dict[str, Tensor] = {}
@@ -112,7 +111,7 @@ class Gated:
         )
 
     def margins(
-        self, samples: Indices, keep: Keep | None = None, reference: ChannelReference | None = None
+        self, samples: Ints, keep: Keep | None = None, reference: ChannelReference | None = None
     ) -> Floats:
         """Margins (n,) with some channels held at the reference; with none, those of the model itself."""
         gates = self._gates(keep)
@@ -124,7 +123,7 @@ class Gated:
         return np.asarray(torch.cat(margins).cpu().numpy(), np.float64)
 
     def effects(
-        self, samples: Indices, keep: Keep, reference: ChannelReference
+        self, samples: Ints, keep: Keep, reference: ChannelReference
     ) -> tuple[Floats, dict[str, Floats]]:
         """Margins (n,) as in `margins`, and how each channel's gate moves them: layer name -> (n, C).
 
@@ -167,7 +166,7 @@ class Gated:
         names = [layer.name for layer in self.layers if layer.name in values]
         return {n: torch.as_tensor(values[n], dtype=torch.float32, device=self.device) for n in names}
 
-    def _batches(self, samples: Indices) -> list[Tensor]:
+    def _batches(self, samples: Ints) -> list[Tensor]:
         starts = range(0, len(samples), self._batch)
         return [self.images[samples[i : i + self._batch]].to(self.device) for i in starts]
 

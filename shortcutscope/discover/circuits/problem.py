@@ -11,12 +11,13 @@ from torch import nn
 
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.circuits.gates import ChannelReference, Floats, Gated, Indices
+from shortcutscope.discover.circuits.gates import ChannelReference, Gated
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.head import Output
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import aligned_auroc, robust_auroc
+from shortcutscope.types import Floats, Ints
 
 #: Fewest samples of each of the four groups (class, concept value): halves have to hold some of each.
 MIN_GROUP = 8
@@ -41,20 +42,20 @@ class CircuitProblem:
     network: Gated
     y: Floats
     a: Floats
-    halves: Indices
-    rows: Indices
+    halves: Ints
+    rows: Ints
 
-    def of_half(self, half: int) -> Indices:
+    def of_half(self, half: int) -> Ints:
         """Positions of a half."""
         return np.flatnonzero(self.halves == half)
 
-    def reference(self, within: Indices) -> ChannelReference:
+    def reference(self, within: Ints) -> ChannelReference:
         """Activations of the samples without the concept, class by class."""
         return self.network.reference(
             [within[(self.y[within] == label) & (self.a[within] == 0)] for label in (0, 1)]
         )
 
-    def sign(self, within: Indices, margin: Floats) -> int:
+    def sign(self, within: Ints, margin: Floats) -> int:
         """Which way the effect goes: 1 where carriers are taken for the positive class."""
         return 1 if gap(self.y[within], self.a[within], margin) >= 0 else -1
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shortcutscope.discover.circuits.gates import ChannelReference, Floats, Indices
+from shortcutscope.discover.circuits.gates import ChannelReference
 from shortcutscope.discover.circuits.problem import CircuitProblem
 from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc
+from shortcutscope.types import Floats, Ints
 
 GateValues = npt.NDArray[np.bool_]
 #: Gate (C,) -> margins (n,) and the channels' effects on them (n, C).
@@ -124,7 +125,7 @@ class Judgement:
 
 def find_channels(
     problem: CircuitProblem,
-    train: Indices,
+    train: Ints,
     reference: ChannelReference,
     layers: Sequence[str],
     size: int | None = None,

@@ -23,6 +23,7 @@ from shortcutscope.masks.formats.shapes import corners, from_coco_runs, united
 from shortcutscope.masks.manifest import coco_header
 from shortcutscope.masks.mask_files import Mask, MaskEntry
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.types import JSON, Record
 
 _PURPOSE = "COCO's run-length encoding"
 
@@ -113,7 +114,7 @@ def import_coco(
     content = _parsed(path)
     with intact(path, "a COCO file", "export it again"):
         category = _category(content["categories"], name or (like.name if like else None), path)
-        by_image: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in content["images"]}
+        by_image: dict[Any, list[JSON]] = {image["id"]: [] for image in content["images"]}
         if len(by_image) != len(content["images"]):
             raise InputError(f"{path} gives several images one id")
         for annotation in content["annotations"]:
@@ -147,7 +148,7 @@ def import_coco(
     )
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _parsed(path: Path) -> Record:
     with intact(path, "a COCO file", "export it again"):
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     keys = ("images", "annotations", "categories")
@@ -157,7 +158,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _category(categories: list[dict[str, Any]], name: str | None, path: Path) -> dict[str, Any]:
+def _category(categories: list[Record], name: str | None, path: Path) -> Record:
     names = [str(category["name"]) for category in categories]
     if name is None and len(categories) == 1:
         return categories[0]
@@ -166,7 +167,7 @@ def _category(categories: list[dict[str, Any]], name: str | None, path: Path) ->
     return categories[names.index(name)]
 
 
-def _joined(annotations: list[Mapping[str, Any]], size: tuple[int, int], coder: Any) -> Mask:
+def _joined(annotations: list[JSON], size: tuple[int, int], coder: Any) -> Mask:
     return united(
         (
             (f"annotation {annotation.get('id')!r}", mask)
@@ -177,7 +178,7 @@ def _joined(annotations: list[Mapping[str, Any]], size: tuple[int, int], coder: 
     )
 
 
-def _filled(annotation: Mapping[str, Any], size: tuple[int, int], coder: Any) -> Iterator[Mask]:
+def _filled(annotation: JSON, size: tuple[int, int], coder: Any) -> Iterator[Mask]:
     """Masks of an annotation's polygons, of its run lengths, or of its box where it has neither."""
     shape = annotation.get("segmentation")
     if shape:
@@ -203,7 +204,7 @@ def _polygon(points: Points, size: tuple[int, int], coder: Any) -> Mask:
         return np.asarray(coder.decode(encoded)[..., 0], dtype=np.bool_)
 
 
-def _base(image: Mapping[str, Any]) -> MaskEntry | None:
+def _base(image: JSON) -> MaskEntry | None:
     """What this package told of the mask, where the tool kept it."""
     try:
         return MaskEntry.from_dict(image)

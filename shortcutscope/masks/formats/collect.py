@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shortcutscope.data.sample_names import SampleNames
 from shortcutscope.errors import InputError
@@ -13,6 +12,7 @@ from shortcutscope.masks.formats.staging import staged
 from shortcutscope.masks.mask_files import Mask, MaskEntry, describe
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
+from shortcutscope.types import Record
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def collect(
     format: str,
     like: MaskSet | None,
     name: str,
-    provenance: dict[str, Any] | None = None,
+    provenance: Record | None = None,
 ) -> MaskSet:
     """Write returned masks as a new set.
 

@@ -22,6 +22,7 @@ from shortcutscope.masks.formats.staging import staged
 from shortcutscope.masks.manifest import MANIFEST, read_manifest, write_manifest
 from shortcutscope.masks.mask_files import Mask, MaskEntry
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.types import Record
 
 if TYPE_CHECKING:
     from shortcutscope.data.samples import SampleTable
@@ -256,7 +257,7 @@ def _opened(file: Path, highdicom: Any, max_pixels: int) -> tuple[Any, str]:
 
 def _mask(file: Path, segmentation: Any, uid: str, label: str | None, frames: int) -> Mask:
     """Mask on the pixels of the source image, of at least `frames` frames; 0 for a single one."""
-    options: dict[str, Any] = {"assert_missing_frames_are_empty": True, "ignore_spatial_locations": True}
+    options: Record = {"assert_missing_frames_are_empty": True, "ignore_spatial_locations": True}
     try:
         options["segment_numbers"] = _segments(segmentation, label)
         if _refers_to_frames(segmentation):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,6 +24,7 @@ from shortcutscope.masks.formats.shapes import check_label, corners, ellipse, po
 from shortcutscope.masks.formats.staging import staged
 from shortcutscope.masks.mask_files import Mask, MaskEntry, describe
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.types import JSON, Record
 
 #: Of the format: the first series that has masks beside polygons.
 VERSION = "5.2.1"
@@ -66,7 +66,7 @@ def export_labelme(masks: MaskSet, path: str | Path) -> Path:
     return Path(path)
 
 
-def _shape(mask: Mask, label: str) -> dict[str, Any]:
+def _shape(mask: Mask, label: str) -> Record:
     (top, left), (rows, columns) = describe(mask)["box"]
     inside = mask[top : top + rows, left : left + columns]
     buffer = io.BytesIO()
@@ -145,7 +145,7 @@ def import_labelme(
     )
 
 
-def _parsed(file: Path) -> dict[str, Any]:
+def _parsed(file: Path) -> Record:
     with intact(file, "a JSON file of LabelMe", "save it again, or take it out of the folder"):
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     shapes = content.get("shapes") if isinstance(content, dict) else None
@@ -164,7 +164,7 @@ def _only_label(labels: set[str], folder: Path) -> str:
     return next(iter(labels))
 
 
-def _joined(content: Mapping[str, Any], label: str, max_pixels: int) -> Mask:
+def _joined(content: JSON, label: str, max_pixels: int) -> Mask:
     rows, columns = check_size((int(content["imageHeight"]), int(content["imageWidth"])), max_pixels)
     shapes = [shape for shape in content["shapes"] if shape.get("label") == label]
     return united(
@@ -173,7 +173,7 @@ def _joined(content: Mapping[str, Any], label: str, max_pixels: int) -> Mask:
     )
 
 
-def _filled(shape: Mapping[str, Any], size: tuple[int, int]) -> Mask:
+def _filled(shape: JSON, size: tuple[int, int]) -> Mask:
     kind, points = shape.get("shape_type") or "polygon", shape["points"]
     if kind == "mask":
         left, top = corners(points, size, 1)[0].round().astype(int)
@@ -196,7 +196,7 @@ def _filled(shape: Mapping[str, Any], size: tuple[int, int]) -> Mask:
     raise ValueError(f"a shape of type {kind!r} has no area; draw a polygon or a mask")
 
 
-def _base(content: Mapping[str, Any]) -> MaskEntry | None:
+def _base(content: JSON) -> MaskEntry | None:
     try:
         return MaskEntry.from_dict(content["shortcutscope"]["mask"])
     except (InputError, KeyError, TypeError):

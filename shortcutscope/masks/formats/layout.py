@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shortcutscope.data.stored_frame import file_source
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats.collect import names_of
 from shortcutscope.masks.mask_files import Kind, Mask, MaskEntry, describe
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.types import Record
 
 if TYPE_CHECKING:
     from shortcutscope.data.samples import SampleTable
@@ -74,14 +75,14 @@ def as_given(masks: MaskSet, entry: MaskEntry, mask: Mask) -> MaskEntry:
     return replace(entry, size=tuple(mask.shape), orientation=None, **describe(mask))
 
 
-def provenance_of(masks: MaskSet) -> dict[str, Any]:
+def provenance_of(masks: MaskSet) -> Record:
     """What made the masks, and the frame in which they are given, which decides how they are read back."""
     return {**masks.provenance, "frame": masks.frame}
 
 
 def story(masks: MaskSet, entry: MaskEntry) -> str:
     """Provenance of one mask as JSON, for formats with room for a text."""
-    record: dict[str, Any] = {
+    record: Record = {
         **masks.provenance,
         "finding": masks.name,
         "sample_id": entry.sample_id,

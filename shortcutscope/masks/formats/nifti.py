@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.data.readers.nifti import is_nifti, nifti_frame, read_nifti
 from shortcutscope.data.readers.size_limit import MAX_PIXELS
@@ -24,6 +23,7 @@ from shortcutscope.masks.formats.staging import staged
 from shortcutscope.masks.manifest import MANIFEST, read_manifest, write_manifest
 from shortcutscope.masks.mask_files import Mask, MaskEntry
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.types import Array
 
 if TYPE_CHECKING:
     from shortcutscope.data.samples import SampleTable
@@ -80,7 +80,7 @@ def _write(path: Path, image: Any) -> None:
     write_atomically(path, lambda file: file.write(packed))
 
 
-def _placed(mask: Mask, entry: MaskEntry, source: Path | None, nibabel: Any) -> tuple[Mask, npt.NDArray[Any]]:
+def _placed(mask: Mask, entry: MaskEntry, source: Path | None, nibabel: Any) -> tuple[Mask, Array]:
     """Mask with the axes of its NIfTI file, and its affine."""
     if source is None or not is_nifti(source):
         if is_nifti(Path(entry.image)):

@@ -6,10 +6,9 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.data.readers.array_files import BROKEN_ARCHIVE, read_member
 from shortcutscope.data.readers.size_limit import MAX_PIXELS
@@ -21,6 +20,7 @@ from shortcutscope.masks.formats.collect import Returned, collect
 from shortcutscope.masks.formats.layout import as_given, provenance_of, require_kinds
 from shortcutscope.masks.mask_files import KINDS, MaskEntry, checked_mask
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.types import Array, Record
 
 #: Member that tells what made the masks and what is known of each, as JSON.
 STORY = "shortcutscope"
@@ -55,7 +55,7 @@ def export_npz(masks: MaskSet, path: str | Path) -> Path:
     return path
 
 
-def _add(archive: zipfile.ZipFile, name: str, array: npt.NDArray[Any]) -> None:
+def _add(archive: zipfile.ZipFile, name: str, array: Array) -> None:
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         np.lib.format.write_array(member, array, allow_pickle=False)
 
@@ -106,7 +106,7 @@ def import_npz(
         )
 
 
-def _story(archive: zipfile.ZipFile) -> dict[str, Any]:
+def _story(archive: zipfile.ZipFile) -> Record:
     member = f"{STORY}.npy"
     if member not in archive.namelist():
         return {}

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 from skimage import draw, measure
 
 from shortcutscope.masks.mask_files import Mask
+from shortcutscope.types import Floats, Ints
 
-Points = npt.NDArray[np.float64]
+Points = Floats
 _approximate: Callable[[Points, float], Points] = measure.approximate_polygon
-_inside: Callable[..., tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]] = draw.polygon
+_inside: Callable[..., tuple[Ints, Ints]] = draw.polygon
 _SIDES = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
 _NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
 _SMALLEST = 3

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.masks.formats.polygons import Points, fill
 from shortcutscope.masks.mask_files import Mask
+from shortcutscope.types import Bools
 
 _FEWEST_CORNERS = 3
 _ELLIPSE_CORNERS = 256
@@ -97,7 +97,7 @@ def from_run_lengths(lengths: Sequence[int], size: tuple[int, int]) -> Mask:
         raise ValueError(f"a run has the length {min(lengths)}")
     if sum(lengths) != size[0] * size[1]:
         raise ValueError(f"run lengths cover {sum(lengths)} pixels, and there are {size[0] * size[1]}")
-    values: npt.NDArray[np.bool_] = np.arange(len(lengths)) % 2 == 1
+    values: Bools = np.arange(len(lengths)) % 2 == 1
     return np.repeat(values, lengths).reshape(size)
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.linalg import pinv, sqrtm
 from sklearn.linear_model import LinearRegression
 
-from shortcutscope.debias.clarc.activations import ConceptSamples, Floats, pooled_activations
+from shortcutscope.debias.clarc.activations import ConceptSamples, pooled_activations
 from shortcutscope.debias.clarc.erasure import Moments, concept_columns, leace, leace_map
 from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.debias.problem import DebiasProblem
@@ -19,6 +19,7 @@ from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
 from shortcutscope.planting.thin import thin_resnet18
+from shortcutscope.types import Floats
 
 
 def samples(seed: int, n: int = 300, channels: int = 7) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ the artifact (clean) and with it on all of them (attacked), and by the share of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shortcutscope.benchmarks.papers.pahde.data import ARTIFACTS, check, datasets
 from shortcutscope.benchmarks.papers.pahde.networks import OF_IMAGES, OF_SIGNALS
@@ -19,6 +19,7 @@ from shortcutscope.benchmarks.papers.protocol import NOT_FOUND, Claim, Protocol
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.dots import Dot, Panel, dots
 from shortcutscope.benchmarks.suites.intervals import mean_with_interval
+from shortcutscope.types import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,14 +61,14 @@ def pairs(settings: Settings) -> list[tuple[str, str]]:
     return [pair for pair in all_pairs if pair in QUICK] or all_pairs[:1] if settings.quick else all_pairs
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Means over seeds of every architecture, artifact and step; and which mitigations help, how often."""
     keys = ("architecture", "artifact", "step")
     metrics = ("auroc", "ap", "marks_auroc", "iou", "iou_clarc", "clean", "attacked", "relevance")
     rows = []
     for setting in dict.fromkeys(tuple(case[key] for key in keys) for case in finished):
         members = [case for case in finished if tuple(case[key] for key in keys) == setting]
-        row: dict[str, Any] = {**dict(zip(keys, setting, strict=True)), "cases": len(members)}
+        row: Record = {**dict(zip(keys, setting, strict=True)), "cases": len(members)}
         values = {name: [case.get(name) for case in members] for name in metrics}
         rows.append(
             row | {k: mean_with_interval(v) for k, v in values.items() if any(x is not None for x in v)}

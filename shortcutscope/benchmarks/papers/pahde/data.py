@@ -21,6 +21,7 @@ from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.phantoms.ecgs import ecgs
 from shortcutscope.planting.planting import artifact_mask, clean_twin, everywhere, plant
+from shortcutscope.types import Array
 
 #: Samples for training, validation and test; of phantoms, and at most of a real data set.
 SIZES, QUICK_SIZES = (1000, 300, 400), (600, 200, 300)
@@ -204,7 +205,7 @@ def _middle(table: ImageTable) -> ImageTable:
     )
 
 
-def _next_patient(patients: np.ndarray[Any, Any], end: int) -> int:
+def _next_patient(patients: Array, end: int) -> int:
     """The first position from `end` on at which another patient begins."""
     while end < len(patients) and patients[end] == patients[end - 1]:
         end += 1

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save
 from sklearn.metrics import average_precision_score
@@ -46,8 +45,7 @@ from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.scan.reading import Scan
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import auroc
-
-Floats = npt.NDArray[np.float64]
+from shortcutscope.types import Bools, Floats, Record
 
 VERSION = 1
 #: The class that the artifact is planted in.
@@ -212,7 +210,7 @@ def _identify(shop: Workshop) -> Case:
     }
 
 
-def _agreement(truth: Floats, members: npt.NDArray[np.bool_]) -> float:
+def _agreement(truth: Floats, members: Bools) -> float:
     """Mean of sensitivity and specificity of a cluster for the carriers."""
     return float((members[truth == 1].mean() + 1 - members[truth == 0].mean()) / 2)
 
@@ -274,7 +272,7 @@ def _localize(shop: Workshop) -> Case:
     with tempfile.TemporaryDirectory() as folder:
         model = shop.biased()
         new_scan = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
-        options: dict[str, Any] = {"seed": shop.setting.seed, "progress": False}
+        options: Record = {"seed": shop.setting.seed, "progress": False}
         for name, method in ways:
             out = Path(folder) / method
             masks = annotate(model, new_scan, table, concept, out=out, method=method, **options)
@@ -290,7 +288,7 @@ def _localize(shop: Workshop) -> Case:
 class Candidate:
     """A mitigation with one choice of its options."""
 
-    options: dict[str, Any]
+    options: Record
     run: Callable[[], nn.Module]
 
 
@@ -300,7 +298,7 @@ def _mitigated(shop: Workshop, candidates: Iterator[Candidate]) -> Case:
     Best is the highest mean of the accuracies with the artifact on all samples and on none, so that neither
     a network that keeps the shortcut is chosen nor one that has lost the task.
     """
-    best: tuple[float, nn.Module | None, dict[str, Any]] = (-1.0, None, {})
+    best: tuple[float, nn.Module | None, Record] = (-1.0, None, {})
     tried = []
     for candidate in candidates:
         model = candidate.run()

@@ -8,7 +8,6 @@ falls, with and without pseudo-labels for the rest, and two measures of the data
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from shortcutscope.benchmarks.papers.saab.measures import positive_variance, spu
 from shortcutscope.benchmarks.papers.saab.networks import Arm, has_unet, judge, train
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.intervals import mean_with_interval
+from shortcutscope.types import Record
 
 #: Worlds of phantoms: where the lesions lie, and what goes with them. The first is the paper's.
 WORLDS = (
@@ -101,14 +101,14 @@ def _measured(world: World, arm: Arm) -> Case:
     return result
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Mean and 95 % interval over seeds of every network and measure."""
     keys = ("place", "kind", "supervision", "masks", "unmasked", "architecture")
     metrics = ("robust_auroc", "balanced_auroc", "aligned_auroc", "variance", "information")
     rows = []
     for setting in dict.fromkeys(tuple(case[key] for key in keys) for case in finished):
         members = [case for case in finished if tuple(case[key] for key in keys) == setting]
-        row: dict[str, Any] = {**dict(zip(keys, setting, strict=True)), "cases": len(members)}
+        row: Record = {**dict(zip(keys, setting, strict=True)), "cases": len(members)}
         rows.append(
             row | {name: mean_with_interval([case.get(name) for case in members]) for name in metrics}
         )

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,7 @@ from shortcutscope.files import write_atomically
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import artifact_mask, plant
-
-Bools = npt.NDArray[np.bool_]
+from shortcutscope.types import Bools, Record
 
 VERSION = 1
 #: Share of carriers among the positive training samples, and of the others among the negative ones.
@@ -132,7 +130,7 @@ def _kept_pool(place: str, seed: int, count: int, cache: Path) -> ImageTable:
     path = cache / "reproduce" / "saab" / f"{place.replace(' ', '-')}-{seed}-{count}-{VERSION}.npz"
     if not path.exists():
         images, masks, frame = _pool(PLACES[place], seed, count)
-        coded: dict[str, Any] = {name: frame[name].to_numpy().astype(str) for name in ("sample_id", "group")}
+        coded: Record = {name: frame[name].to_numpy().astype(str) for name in ("sample_id", "group")}
         coded |= {"images": (images * 65535).round().astype(np.uint16), "masks": np.packbits(masks, axis=-1)}
         labels = frame["label"].to_numpy()
         write_atomically(path, lambda file: np.savez(file, label=labels, **coded))

@@ -7,16 +7,13 @@ ones.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import entropy
 
-Bools = npt.NDArray[np.bool_]
+from shortcutscope.types import Array, Bools
 
 
-def positive_variance(images: npt.NDArray[Any], positive: Bools) -> float:
+def positive_variance(images: Array, positive: Bools) -> float:
     """Variance of the pixels that are called positive, as a share of the variance of all pixels.
 
     Parameters

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +29,7 @@ from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc
+from shortcutscope.types import Bools
 
 #: Of every network: six passes, each batch shifted by up to two pixels. With half of these steps the thin
 #: network finds hardly any lesion by itself, whatever it is taught.
@@ -112,7 +112,7 @@ def _seen(network: nn.Module, table: ImageTable, rows: Sequence[int]) -> list[Te
     return masks
 
 
-def _positive(table: ImageTable) -> npt.NDArray[np.bool_]:
+def _positive(table: ImageTable) -> Bools:
     return np.asarray(table.frame["label"].to_numpy() == 1)
 
 

@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.benchmarks.papers.saab.data import World, in_memory, planted
@@ -14,6 +13,7 @@ from shortcutscope.data.medical.siim import LAYOUT, siim
 from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
+from shortcutscope.types import Bools
 
 #: Side that radiographs are resampled to, and the mean and deviation of their pixels (the paper's code).
 SIDE, PIXELS = 96, Normalize(0.489, 0.246)
@@ -78,7 +78,7 @@ def kinds(root: Path) -> tuple[str, ...]:
     return ("tube",) if _tubes(root) is None else ("chest_tube",)
 
 
-def _training(table: ImageTable, allowed: npt.NDArray[np.bool_], seed: int, most: int | None) -> ImageTable:
+def _training(table: ImageTable, allowed: Bools, seed: int, most: int | None) -> ImageTable:
     """All positives and a share of the negatives; both fewer where there are too many."""
     generator = np.random.default_rng([seed, 19])
     labels = table.frame["label"].to_numpy()

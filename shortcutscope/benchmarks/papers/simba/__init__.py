@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 from shortcutscope.benchmarks.papers.protocol import Protocol
 from shortcutscope.benchmarks.papers.simba.claims import claims, draw
@@ -19,6 +19,7 @@ from shortcutscope.benchmarks.papers.simba.measures import judge, layers_of
 from shortcutscope.benchmarks.papers.simba.networks import METHODS, PAPER_METHODS, Networks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.intervals import mean_with_interval
+from shortcutscope.types import Record
 
 __all__ = ["PROTOCOL"]
 
@@ -76,13 +77,13 @@ def _world(bias: str, dims: int, seed: int, settings: Settings) -> World:
     return phantoms(cast(Scenario, bias), dims, seed, n_train, n_test)
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Mean and 95 % interval over seeds of every method in every kind of world."""
     measures = ("accuracy", "delta_tpr", "delta_fpr", "gap", "largest_gap", "flips", "gap_intensity")
     rows = []
     for setting in dict.fromkeys((*(case[key] for key in WORLD), case["method"]) for case in finished):
         members = [case for case in finished if (*(case[key] for key in WORLD), case["method"]) == setting]
-        row: dict[str, Any] = {**dict(zip((*WORLD, "method"), setting, strict=True)), "cases": len(members)}
+        row: Record = {**dict(zip((*WORLD, "method"), setting, strict=True)), "cases": len(members)}
         rows.append(
             row | {name: mean_with_interval([case.get(name) for case in members]) for name in measures}
         )

@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.planting.artifacts.artifact import Artifact, draw_result
 from shortcutscope.planting.phantoms.heads import BIAS_GAIN, Bias, counterfactual, heads
 from shortcutscope.planting.planting import clean_twin, everywhere, plant
+from shortcutscope.types import Array, Floats, Record
 
 __all__ = ["NO_BIAS", "Scenario", "World", "check", "generated", "phantoms"]
 
@@ -62,7 +62,7 @@ class World:
         """The first bias."""
         return self.biases[0]
 
-    def carries(self, part: Literal["train", "test"], bias: str | None = None) -> npt.NDArray[np.float64]:
+    def carries(self, part: Literal["train", "test"], bias: str | None = None) -> Floats:
         """(N,) which heads have the bias."""
         table = self.train if part == "train" else self.test
         return table.frame[bias or self.bias].to_numpy(float)
@@ -112,9 +112,7 @@ def _with_two(table: ImageTable, seed: int) -> World:
     return World(train, test, ("bias", "intensity"), train_without, test_without, twins)
 
 
-def _gain(
-    image: npt.NDArray[Any], generator: np.random.Generator, strength: float
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _gain(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
     """Draw the phantoms' intensity bias as an artifact."""
     return draw_result(image, (1 + (BIAS_GAIN - 1) * strength) * (image - 0.5) + 0.5)
 
@@ -140,7 +138,7 @@ def generated(root: Path, *, full_size: bool = False) -> World:
         When the folder is not laid out as expected, or the subjects differ.
     """
     side = None if full_size else SIDE
-    options: dict[str, Any] = {"size": side, "transform": Rescaled(), "classes": ("healthy", "diseased")}
+    options: Record = {"size": side, "transform": Rescaled(), "classes": ("healthy", "diseased")}
     options["value_range"] = _value_range(root, side)
     parts = {split: simba(root, splits=[split], **options) for split in ("train", "test")}
     if not (root / NO_BIAS).is_dir():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +13,10 @@ from shortcutscope.benchmarks.papers.simba.data import World
 from shortcutscope.benchmarks.papers.simba.networks import Trained
 from shortcutscope.data.table import ImageTable
 from shortcutscope.stats.metrics import flip_rate
+from shortcutscope.types import Record
 
 __all__ = ["N_AUDITED", "groups_apart", "judge", "layers_of"]
 
-Floats = npt.NDArray[np.float64]
 
 #: Test heads that the audit looks at, permutations and resamples: for figures by layer, not for p values.
 N_AUDITED, N_PERMUTATIONS, N_BOOTSTRAP = 400, 60, 60
@@ -83,7 +82,7 @@ def _flips(classifier: Trained, world: World, bias: str) -> float | None:
     return float(flip_rate(before, after))
 
 
-def layers_of(classifier: Trained, world: World, seed: int) -> dict[str, Any]:
+def layers_of(classifier: Trained, world: World, seed: int) -> Record:
     """Where the first bias is encoded and used, by an audit of test heads that have it or not.
 
     Empty for a network for each group, and where the bias cannot be tested.
@@ -115,7 +114,7 @@ def layers_of(classifier: Trained, world: World, seed: int) -> dict[str, Any]:
         profile, finding = result.profile, result[world.bias]
     if finding.verdict == "not testable":
         return {}
-    record: dict[str, Any] = {
+    record: Record = {
         name: profile[column].tolist()
         for name, column in (
             ("layers", "layer"),

@@ -25,6 +25,7 @@ from shortcutscope.files import write_atomically
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.thin import ThinResNet, simba_cnn3d
 from shortcutscope.scan.predictions import predict_logits
+from shortcutscope.types import Ints
 
 __all__ = ["METHODS", "PAPER_METHODS", "REMEDIES", "Networks", "Trained"]
 
@@ -39,8 +40,6 @@ TRAINING = Training(epochs=10, batch_size=32, lr=3e-3)
 TRAINING_3D = TRAINING.but(lr=1e-3, precision="fp32")
 #: Of volumes in their full size, by the published network: rate and batch of the authors' code.
 TRAINING_FULL = TRAINING_3D.but(lr=1e-4, batch_size=4)
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ easier to attack, and what does an audit of the network say?
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -28,6 +26,7 @@ from shortcutscope.benchmarks.papers.spurbreast.networks import FULL, THIN, Work
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.scan.predictions import predict_logits
+from shortcutscope.types import Record
 
 #: Networks of an ensemble.
 MEMBERS = 3
@@ -101,7 +100,7 @@ def _network(workshop: Workshop, n_members: int) -> Case:
     return result
 
 
-def summarize(finished: list[Case]) -> dict[str, Any]:
+def summarize(finished: list[Case]) -> Record:
     """Mean and 95 % interval over seeds of every number, by part, feature, correlation and architecture."""
     keys = ("part", "feature", "correlation", "architecture", "full")
     rows = []

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from shortcutscope.benchmarks.runner import Case, Settings
 from shortcutscope.data.medical.spurbreast import LAYOUT, spurbreast
@@ -16,6 +15,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
 from shortcutscope.planting.phantoms.breast_metadata import SCANNER
 from shortcutscope.planting.phantoms.breast_mri import breast_mri
+from shortcutscope.types import Floats
 
 __all__ = ["FEATURES", "PATIENTS", "Feature", "World", "available", "check", "has_patients"]
 
@@ -83,7 +83,7 @@ class World:
             seed=self.seed,
         )
 
-    def carries(self, table: ImageTable) -> npt.NDArray[np.float64] | None:
+    def carries(self, table: ImageTable) -> Floats | None:
         """(N,) 1 for slices with the value that goes with tumours, NaN unknown; None without the column."""
         if self.column not in table.frame:
             return None

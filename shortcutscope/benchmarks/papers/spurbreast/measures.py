@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from captum.robust import FGSM, PGD
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import auroc, expected_calibration_error
 from shortcutscope.stats.testing import MIN_FOR_TAIL
+from shortcutscope.types import Bools, Floats, Ints
 
 __all__ = ["EPSILONS", "N_ATTACKED", "attack", "judge", "screen", "uncertainty", "verdict"]
 
@@ -31,8 +31,6 @@ EPSILONS = (1, 2, 4)
 PGD_STEPS = 7
 #: Slices of a split that are attacked, half of either class.
 N_ATTACKED = 100
-
-Floats = npt.NDArray[np.float64]
 
 
 def screen(world: World, train: ImageTable, *, quick: bool) -> Case:
@@ -71,7 +69,7 @@ def judge(network: nn.Module, world: World, tables: dict[str, ImageTable]) -> Ca
     return result
 
 
-def uncertainty(probabilities: Floats, truth: npt.NDArray[np.int64]) -> Case:
+def uncertainty(probabilities: Floats, truth: Ints) -> Case:
     """Calibration and entropy of a network, and of the ensemble of several.
 
     Parameters
@@ -164,11 +162,11 @@ def verdict(workshop: Workshop) -> Case:
     }
 
 
-def _share(hits: npt.NDArray[np.bool_]) -> float | None:
+def _share(hits: Bools) -> float | None:
     return float(hits.mean()) if len(hits) else None
 
 
-def _balanced(table: ImageTable, n: int, seed: int) -> npt.NDArray[np.int64]:
+def _balanced(table: ImageTable, n: int, seed: int) -> Ints:
     """Rows of up to `n` samples, as many of either class where there are enough."""
     generator = np.random.default_rng([seed, 31])
     labels = table.frame["label"].to_numpy()
