@@ -42,7 +42,7 @@ def discovered_concepts(
         Where results are kept; those of the same seed are taken up again.
     scan, table
         See `shortcutscope.discover.proposals.discover`.
-    given
+    others
         Concepts that are tested anyway.
     seed
         Of the discovery.

@@ -88,7 +88,7 @@ def independent_components(
     ----------
     features
         (N, F) samples to score.
-    fitted
+    train
         (M, F) samples to estimate from; each feature is brought to variance 1 in them.
     count
         Number of components; fewer where the samples do not have that many dimensions.

@@ -148,7 +148,7 @@ class MaskPredictor:
 
         Parameters
         ----------
-        measured
+        features
             See :meth:`features`; of samples (N,), by predictors that were not fitted on them.
         score, concept, folds
             As in `Presence.fit`.

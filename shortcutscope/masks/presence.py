@@ -97,7 +97,7 @@ def require_told(probabilities: Floats, concept: Array, name: str) -> None:
 
     Parameters
     ----------
-    told
+    probabilities
         (N,) probabilities, out of fold.
     concept
         (N,) 0 or 1.

@@ -114,7 +114,7 @@ class MaskReview:
     ----------
     masks
         That are reviewed.
-    shown
+    ids
         Ids of those that can be answered.
     who, when
         Of the answers.

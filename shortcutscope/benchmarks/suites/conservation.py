@@ -34,7 +34,7 @@ def conserved(network: Prepared, method: str) -> Case:
 
     Parameters
     ----------
-    prepared
+    network
         Model and samples.
     method
         As for `attribute`, or ``"captum:lrp"``.

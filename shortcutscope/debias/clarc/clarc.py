@@ -186,7 +186,7 @@ class LatentRightReasons(Objective):
 
     Parameters
     ----------
-    table, known, layers
+    table, samples, layers
         Samples and layers on which the vectors are fitted.
     scale
         Of the penalty.

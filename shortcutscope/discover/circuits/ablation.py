@@ -231,9 +231,9 @@ def judge(
         The network and its samples.
     channels
         Layer name -> channels.
-    fitted
+    train
         Positions of the samples that references, magnitudes and the effect's direction come from.
-    judged
+    test
         Positions of the samples that the effect is measured on.
     reference
         Of `train`, where it is known already.

@@ -138,7 +138,7 @@ def find_channels(
     ----------
     problem
         The network and its samples.
-    fitted
+    train
         Positions of the samples to choose on.
     reference
         Of these samples.
@@ -290,7 +290,7 @@ def prune(
         The network: gate (C,) -> margins (n,).
     judgement
         On the samples of `margins`.
-    found
+    candidate
         The set.
     shift
         (C,) by how much each channel shifts the carriers.

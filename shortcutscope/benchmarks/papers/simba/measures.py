@@ -52,7 +52,7 @@ def judge(classifier: Trained, world: World, *, without: bool = False) -> dict[s
 
     Parameters
     ----------
-    trained
+    classifier
         A network, or one for each group.
     world
         Whose test heads it is judged on.

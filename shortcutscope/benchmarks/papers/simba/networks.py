@@ -73,7 +73,7 @@ class Networks:
         Its heads.
     seed
         Of weights and training, the same for every network, as the paper asks for.
-    kept
+    cache
         Folder of kept networks.
     full_size
         Whether a 3-D network has the published width, activation, rate and batch.
