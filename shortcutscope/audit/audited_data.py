@@ -194,18 +194,21 @@ def resolve_concepts(
             refused[item] = str(error)
     concepts += merged(from_columns)
     if not concepts and not may_be_none:
-        raise InputError(
-            "there is no concept to test"
-            + (
-                f"; the metadata columns were refused: {refused}"
-                if refused
-                else ": the table has no metadata columns"
-            )
-            + ". Give concepts=[...], a column per suspected shortcut, or a Concept made from marked "
-            "samples, or discover=True to look for what nobody named"
-        )
+        raise _nothing_to_test(refused)
     _refuse_same_names([c.name for c in concepts])
     return concepts, refused
+
+
+def _nothing_to_test(refused: Mapping[str, str]) -> InputError:
+    why = (
+        f"; the metadata columns were refused: {refused}"
+        if refused
+        else ": the table has no metadata columns"
+    )
+    return InputError(
+        f"there is no concept to test{why}. Give concepts=[...], a column per suspected shortcut, or a "
+        "Concept made from marked samples, or discover=True to look for what nobody named"
+    )
 
 
 def _refuse_the_label(

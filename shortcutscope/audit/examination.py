@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shortcutscope.audit.audited_data import AuditedData, Role
-from shortcutscope.audit.finding import FindingRecord, Measured, conclude, rank, untested
+from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -49,8 +49,6 @@ from shortcutscope.scan.capture import forward_edited
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
 from shortcutscope.types import JSON, Array, Floats, Ints, Record
-
-IntArray = Ints
 
 #: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
 #: the image at every position.
@@ -113,7 +111,7 @@ class _Context:
     memory_format: MemoryFormat
 
     @property
-    def labels(self) -> IntArray:
+    def labels(self) -> Ints:
         return self.scan.samples["label"].to_numpy().astype(np.int64)
 
     @property
@@ -127,7 +125,7 @@ class _Context:
     def bar(self, concepts: Sequence[Concept], what: str) -> Any:
         return tqdm(concepts, desc=what, unit="concept", disable=not self.settings.progress, leave=False)
 
-    def inputs(self, indices: IntArray) -> Iterator[Tensor]:
+    def inputs(self, indices: Ints) -> Iterator[Tensor]:
         """Model inputs of some samples, in batches and in their order."""
         table, workers = self.table.take(indices), self.settings.workers
         for x, _, _ in batches(table, self.settings.batch_size, workers=workers):
@@ -158,11 +156,11 @@ def examine(
     memory_format = choose_memory_format(model, next(batches(table, 2))[0].to(device))
     memory_format.apply(model)
     context = _Context(model, scan, table, audited, run, settings, device, memory_format)
-    here = {c.name: c.aligned_to(scan.samples["sample_id"]) for c in concepts}
+    aligned = {c.name: c.aligned_to(scan.samples["sample_id"]) for c in concepts}
     reasons = {
-        n: untestable(c.values, context.labels, context.groups, settings.verdict) for n, c in here.items()
+        n: untestable(c.values, context.labels, context.groups, settings.verdict) for n, c in aligned.items()
     }
-    testable = [c for c in here.values() if reasons[c.name] is None]
+    testable = [c for c in aligned.values() if reasons[c.name] is None]
     associations = {c.name: _association(context, c) for c in concepts if reasons[c.name] is None}
 
     with run.stage("probe"):
@@ -175,17 +173,10 @@ def examine(
         extents = _extent_of_all(context, [c for c in testable if encoded[c.name]], probes)
 
     weights = {n: _weights(use[n]) if encoded[n] else {} for n in probes}
-    by_chance = [association.p * here[n].selected_from for n, (association, _) in associations.items()]
+    by_chance = [association.p * aligned[n].selected_from for n, (association, _) in associations.items()]
     q_associated = benjamini_hochberg(np.minimum(by_chance, 1.0))
-    findings = [
-        untested(
-            c.aligned_to(scan.samples["sample_id"]), str(reasons[c.name]), _association_if_any(context, c)
-        )
-        for c in concepts
-        if reasons[c.name] is not None
-    ]
-    for (name, (association, source)), q_value in zip(associations.items(), q_associated, strict=True):
-        measured = Measured(
+    measurements = {
+        name: Measurements(
             association=association,
             q_association=float(q_value),
             association_source=source,
@@ -196,24 +187,44 @@ def examine(
             extent=extents.get(name),
             weights=weights[name],
         )
+        for (name, (association, source)), q_value in zip(associations.items(), q_associated, strict=True)
+    }
+    findings = _findings(context, concepts, aligned, reasons, measurements)
+    with run.stage("gallery"):
+        decision = scan.layers[-1].name
+        uses = {f.name: use[f.name][decision] for f in findings if f.encoded.get("value")}
+        galleries = draw_galleries(model, table, scan, uses, count=settings.gallery, output=settings.output)
+    profile = assemble(probes, use, extents, ranks, weights)
+    return Examination(findings, profile, _concept_frame(context, aligned, probes), galleries)
+
+
+def _findings(
+    context: _Context,
+    concepts: Sequence[Concept],
+    aligned: Mapping[str, Concept],
+    reasons: Mapping[str, str | None],
+    measurements: Mapping[str, Measurements],
+) -> list[FindingRecord]:
+    """The finding on every concept, what cannot be tested among them, by rank."""
+    findings = [
+        untested(aligned[c.name], str(reasons[c.name]), _association_if_any(context, c))
+        for c in concepts
+        if reasons[c.name] is not None
+    ]
+    settings = context.settings
+    for name, one in measurements.items():
         findings.append(
             conclude(
-                scan,
-                here[name],
-                measured,
-                audited.role,
+                context.scan,
+                aligned[name],
+                one,
+                context.audited.role,
                 settings.verdict,
                 n_bootstrap=settings.n_bootstrap,
                 seed=settings.seed,
             )
         )
-    findings = rank(findings)
-    with run.stage("gallery"):
-        decision = scan.layers[-1].name
-        shown = {f.name: use[f.name][decision] for f in findings if f.encoded.get("value")}
-        galleries = draw_galleries(model, table, scan, shown, count=settings.gallery, output=settings.output)
-    profile = assemble(probes, use, extents, ranks, weights)
-    return Examination(findings, profile, _concept_frame(context, here, probes), galleries)
+    return rank(findings)
 
 
 def _association(context: _Context, concept: Concept) -> tuple[Association, str]:
@@ -329,8 +340,8 @@ def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive:
     stacked = torch.cat(inputs) if inputs else torch.empty(0)
     margins = scan.margin(positive)
 
-    def intervene(layer: Layer) -> Callable[[IntArray, Callable[[Tensor], Tensor]], Floats]:
-        def run(indices: IntArray, edit: Callable[[Tensor], Tensor]) -> Floats:
+    def intervene(layer: Layer) -> Callable[[Ints, Callable[[Tensor], Tensor]], Floats]:
+        def run(indices: Ints, edit: Callable[[Tensor], Tensor]) -> Floats:
             rows = torch.tensor([position[int(i)] for i in indices])
             logits = torch.cat(
                 [

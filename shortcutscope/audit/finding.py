@@ -135,7 +135,7 @@ class FindingRecord:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """Everything that was measured of one concept, as it is kept in the run directory.
 
     Attributes
@@ -163,7 +163,9 @@ class Measured:
     weights: Mapping[str, float]
 
 
-def untested(concept: Concept, reason: str, measured: tuple[Association, str] | None = None) -> FindingRecord:
+def untested(
+    concept: Concept, reason: str, association: tuple[Association, str] | None = None
+) -> FindingRecord:
     """The finding on a concept that these samples cannot decide about, with its association if known."""
     return FindingRecord(
         name=concept.name,
@@ -172,7 +174,7 @@ def untested(concept: Concept, reason: str, measured: tuple[Association, str] | 
         verdict="not testable",
         reason=reason,
         extent_reason="not measured: the concept is not testable",
-        association={} if measured is None else _associated(*measured),
+        association={} if association is None else _associated(*association),
         n_samples={
             "known": int(np.isfinite(concept.values).sum()),
             "carriers": int((concept.values == 1).sum()),
@@ -186,7 +188,7 @@ def untested(concept: Concept, reason: str, measured: tuple[Association, str] | 
 def conclude(
     scan: Scan,
     concept: Concept,
-    measured: Measured,
+    measurements: Measurements,
     role: Role,
     rule: VerdictRule,
     *,
@@ -194,35 +196,22 @@ def conclude(
     seed: int,
 ) -> FindingRecord:
     """Draw the conclusion on one concept from what was measured."""
-    association = measured.association
+    association = measurements.association
     associated = bool(
-        measured.q_association <= rule.level and abs(np.nan_to_num(association.phi)) >= rule.smallest_phi
+        measurements.q_association <= rule.level and abs(np.nan_to_num(association.phi)) >= rule.smallest_phi
     )
-    last = measured.use[scan.layers[-1].name]
+    last = measurements.use[scan.layers[-1].name]
     used = use_statement(last, scan.layers[-1].name, role, rule, concept.selected_from)
-    labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
-    costs: Record = effects(
-        concept.values,
-        labels,
-        groups,
-        scan.margin(association.positive),
-        association,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-        smallest=rule.smallest_cell,
-    )
+    costs = _costs(scan, concept, measurements, rule, n_bootstrap=n_bootstrap, seed=seed)
     verdict, reason = reach_verdict(
-        encoded=measured.encoded,
+        encoded=measurements.encoded,
         used=used["value"],
         effect=used["effect"],
         association=association,
         associated=associated,
         cost=costs["auroc_gap"],
     )
-    costs["flip_rate"] = {"value": last["flip_rate"], "interval": None}
-    costs["without"] = {"robust_auroc": last["robust_auroc"], "worst_group_accuracy": last["worst_group"]}
-    best = next(row for row in measured.probe["rows"] if row["layer"] == measured.probe["layer"])
-    mapped = measured.extent or {
+    mapped = measurements.extent or {
         "verdict": "undetermined",
         "reason": "not measured: no layer encodes the concept",
     }
@@ -237,23 +226,18 @@ def conclude(
         extent_reason=mapped["reason"],
         extent_statistic=mapped.get("statistic"),
         extent_interval=tuple(mapped["interval"]) if mapped.get("interval") else None,
-        layers=dict(measured.weights) if used["value"] else {},
-        encoded={
-            "value": measured.encoded,
-            "auroc": best["auroc"],
-            "interval": [best["auroc_low"], best["auroc_high"]],
-            "layer": measured.probe["layer"],
-            "p": measured.probe["p"],
-            "q": measured.q,
-        },
+        layers=dict(measurements.weights) if used["value"] else {},
+        encoded=_encoded(measurements),
         used=used,
         association={
             "value": associated,
-            **_associated(association, measured.association_source),
-            "q": measured.q_association,
+            **_associated(association, measurements.association_source),
+            "q": measurements.q_association,
         },
         effect=costs,
-        n_samples=sample_counts(concept, labels, groups, association),
+        n_samples=sample_counts(
+            concept, scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy(), association
+        ),
         power=power((used["interval"][0], used["interval"][1]), used["threshold"]),
         evidence={
             "cell_map": mapped.get("cell_map"),
@@ -265,6 +249,44 @@ def conclude(
         reading=concept.reading,
         same=concept.same,
     )
+
+
+def _costs(
+    scan: Scan,
+    concept: Concept,
+    measurements: Measurements,
+    rule: VerdictRule,
+    *,
+    n_bootstrap: int,
+    seed: int,
+) -> Record:
+    """What the shortcut costs on these samples, and what removing it at the last layer changes."""
+    association, last = measurements.association, measurements.use[scan.layers[-1].name]
+    costs: Record = effects(
+        concept.values,
+        scan.samples["label"].to_numpy(),
+        scan.samples["group"].to_numpy(),
+        scan.margin(association.positive),
+        association,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        smallest=rule.smallest_cell,
+    )
+    costs["flip_rate"] = {"value": last["flip_rate"], "interval": None}
+    costs["without"] = {"robust_auroc": last["robust_auroc"], "worst_group_accuracy": last["worst_group"]}
+    return costs
+
+
+def _encoded(measurements: Measurements) -> Record:
+    best = next(row for row in measurements.probe["rows"] if row["layer"] == measurements.probe["layer"])
+    return {
+        "value": measurements.encoded,
+        "auroc": best["auroc"],
+        "interval": [best["auroc_low"], best["auroc_high"]],
+        "layer": measurements.probe["layer"],
+        "p": measurements.probe["p"],
+        "q": measurements.q,
+    }
 
 
 def _associated(association: Association, source: str) -> Record:

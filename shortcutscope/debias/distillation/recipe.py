@@ -110,20 +110,8 @@ def distil(
     verdict = (
         teacher.judged if isinstance(teacher, Teacher) and teacher.judged else judge(teacher_model, problem)
     )
-    if verdict is None:
-        notes.append("the teacher was not judged: give held-out samples with the concept for that")
-    else:
-        notes.append(verdict.reason)
-        if not verdict.passed and on_shortcut == "refuse":
-            raise InputError(
-                f"{verdict.reason}. A student would learn it again. Give more or cleaner samples "
-                "(learning_curve tells whether that helps), another teacher, or on_shortcut='warn'"
-            )
-        if weights:
-            gated = verdict.weigh(weights)
-            if gated.keys() != {name for name, weight in weights.items() if weight > 0}:
-                notes.append("layers at which the teacher uses the shortcut were left out")
-            weights = gated
+    weights, remarks = _passed(verdict, weights, on_shortcut)
+    notes += remarks
     with frozen(teacher_model):
         pairs = _pairs(layers, teacher_model, weights, problem) if weights else []
         if not pairs and options.form is not None:
@@ -141,6 +129,41 @@ def distil(
             name="distil",
             progress=problem.progress,
         )
+    details = _details(pairs, options, choice, verdict)
+    return Outcome(
+        fit_result.model, fit_result.steps, fit_result.history, (*notes, *fit_result.notes), details
+    )
+
+
+def _passed(
+    verdict: TeacherGate | None, weights: dict[str, float], on_shortcut: OnShortcut
+) -> tuple[dict[str, float], list[str]]:
+    """The layer weights that the gate leaves, and what there is to say of it.
+
+    Raises
+    ------
+    InputError
+        When the gate refuses the teacher.
+    """
+    if verdict is None:
+        return weights, ["the teacher was not judged: give held-out samples with the concept for that"]
+    notes = [verdict.reason]
+    if not verdict.passed and on_shortcut == "refuse":
+        raise InputError(
+            f"{verdict.reason}. A student would learn it again. Give more or cleaner samples "
+            "(learning_curve tells whether that helps), another teacher, or on_shortcut='warn'"
+        )
+    if weights:
+        gated = verdict.weigh(weights)
+        if gated.keys() != {name for name, weight in weights.items() if weight > 0}:
+            notes.append("layers at which the teacher uses the shortcut were left out")
+        weights = gated
+    return weights, notes
+
+
+def _details(
+    pairs: Sequence[Pair], options: Distillation, choice: StartChoice | None, verdict: TeacherGate | None
+) -> Record:
     details: Record = {"layers": {p.student.name: p.weight for p in pairs}, "form": options.form}
     if choice is not None:
         details["teacher_start"] = asdict(choice)
@@ -150,9 +173,7 @@ def distil(
             "use": verdict.use,
             "layers": verdict.frame.to_dict("records"),
         }
-    return Outcome(
-        fit_result.model, fit_result.steps, fit_result.history, (*notes, *fit_result.notes), details
-    )
+    return details
 
 
 def _trained(problem: DebiasProblem, options: Distillation) -> tuple[Teacher, StartChoice | None]:
