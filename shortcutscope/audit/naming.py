@@ -115,8 +115,7 @@ def read_anew(
     if len(concepts) > 1:
         raise InputError(
             f"the column {column!r} is several concepts, {', '.join(repr(one.name) for one in concepts)}: "
-            f"name "
-            "one"
+            "name one"
         )
     return concepts[0]
 

@@ -102,9 +102,8 @@ class AuditRecord:
             requested, stored = getattr(head, name), getattr(audit_head, name)
             if requested not in (None, "auto", stored, audit_head.label_name, audit_head.read_task):
                 raise InputError(
-                    f"{self.path} audited {audit_head}, but {name}={requested!r} is asked for; leave it "
-                    f"out, or audit "
-                    "that in a run of its own"
+                    f"{self.path} audited {audit_head}, but {name}={requested!r} is asked for; leave it out, "
+                    "or audit that in a run of its own"
                 )
         return replace(audit_head, link=head.link, outputs=None)
 

@@ -253,8 +253,7 @@ def _direction(
         False,
         [
             f"{name} goes with no class in these data: it is taken to go with class {association.positive}. "
-            f"If it "
-            "went with another one in the training data, give train= or positive="
+            "If it went with another one in the training data, give train= or positive="
         ],
     )
 

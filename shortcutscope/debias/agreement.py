@@ -84,8 +84,6 @@ def refuse_strange_samples(
     if accuracy + 1.96 * error < (chance + audit_accuracy) / 2:
         raise InputError(
             f"the audited network has a mean recall of {accuracy:.2f} on {len(rows)} of the training "
-            f"samples, "
-            f"and had {audit_accuracy:.2f} in {run}: they are not such as it was trained on. See whether "
-            f"images are "
-            "read, labels numbered and inputs transformed as in the audit"
+            f"samples, and had {audit_accuracy:.2f} in {run}: they are not such as it was trained on. See "
+            "whether images are read, labels numbered and inputs transformed as in the audit"
         )

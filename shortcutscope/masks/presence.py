@@ -116,8 +116,7 @@ def require_told(probabilities: Floats, concept: Array, name: str) -> None:
         f"which samples carry {name!r} cannot be seen from the images or the network: out of fold, the "
         f"{len(carriers)} with it are told from the {len(others)} without it with an AUROC of "
         f"{auroc(concept, probabilities):.2f}, which is no better than chance. Masks would be guesses; give "
-        f"more "
-        "samples whose concept is known, or check the column"
+        "more samples whose concept is known, or check the column"
     )
 
 

@@ -167,9 +167,8 @@ def advise(recovery: float, latest: Floats, drifted: Drift | None) -> Advice:
     stop = False
     if recovery < WEAK:
         text = (
-            f"Look at the marks: {recovery_text}, so that the ranking says little. Mark samples in the "
-            f"class where "
-            "the artifact is rare, give the images, or take other layers"
+            f"Look at the marks: {recovery_text}, so that the ranking says little. Mark samples in the class "
+            "where the artifact is rare, give the images, or take other layers"
         )
     elif drifted is None or not len(latest):
         text = f"Go on: {recovery_text}, but no query by rank has been answered"

@@ -113,8 +113,7 @@ def _recipients(groups: Groups, share: float | None, seed: int) -> tuple[list[in
     if not shares.max() <= target <= 1:
         raise InputError(
             f"share={share}: of class {groups.classes[int(shares.argmax())]} already {shares.max():.3f} "
-            f"carry the "
-            "artifact; share must lie between that and 1"
+            "carry the artifact; share must lie between that and 1"
         )
     rng = np.random.default_rng([seed, 0])
     rows: list[int] = []

@@ -123,8 +123,7 @@ def _projected(
     notes = [
         *samples.notes,
         f"edited at {', '.join(layer.name for layer in edit_layers)}, without training; the model's weights "
-        f"are "
-        "untouched",
+        "are untouched",
     ]
     if classifier is not None:
         notes.append(f"edited only where the {classifier} classifier, with its intercept, finds the concept")

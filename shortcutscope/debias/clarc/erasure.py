@@ -180,8 +180,7 @@ def leace(
     notes = (
         *samples.notes,
         f"erased at {', '.join(layer.name for layer in edit_layers)}, without training; the model's weights "
-        f"are "
-        "untouched",
+        "are untouched",
         "erased inside every class"
         if conditional
         else "erased regardless of the class, so that what the label shares with the concept is erased, too",

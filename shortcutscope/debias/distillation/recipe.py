@@ -311,7 +311,7 @@ def _require_same_classes(student: nn.Module, teacher: nn.Module, problem: Debia
     if n_student != n_teacher:
         raise InputError(
             f"the teacher has {n_teacher} logits and the student {n_student}: they must tell the same "
-            f"classes apart"
+            "classes apart"
         )
 
 

@@ -92,8 +92,7 @@ def _everywhere(cases: Sequence[Case]) -> Claim:
         "the bias is encoded throughout the network",
         "encoded throughout the model (2025, abstract); figures not found",
         f"at every layer above 95 % of permutations in {sum(all_layers)} of {len(networks)} networks; AUROC "
-        f"at "
-        f"the layer that has least {_text(lowest)}"
+        f"at the layer that has least {_text(lowest)}"
         if networks
         else "-",
         all(all_layers) if networks else None,
@@ -115,8 +114,7 @@ def _not_used(cases: Sequence[Case]) -> Claim:
         "a strong encoding need not mean that the network uses the bias",
         "a stronger encoding did not necessarily lead to a shortcut (2025, abstract); figures not found",
         f"encoded and not used in {sum(unused)} of {len(networks)} reweighed networks: mean AUROC over "
-        f"layers "
-        f"{_text(available)} against {_text(before)} without a remedy, flips {_text(flips)} against "
+        f"layers {_text(available)} against {_text(before)} without a remedy, flips {_text(flips)} against "
         f"{_text(flips_before)}"
         if networks
         else "-",
