@@ -14,7 +14,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.heads.head import Head
 from shortcutscope.models.heads.targets import predicted_class, resolve_task
 from shortcutscope.scan.predictions import predict_logits
-from shortcutscope.types import Floats
+from shortcutscope.types import Floats, Ints
 
 #: Samples of each class, or of its carriers, that the network is asked about.
 ASKED = 64
@@ -57,13 +57,7 @@ def refuse_strange_samples(
     classes = np.unique(labels)
     if audit_accuracy is None or len(classes) < 2 or audit_accuracy < 1 / len(classes) + _CLEARLY:
         return
-    values = np.full(len(labels), np.nan) if carries is None else carries
-    groups = []
-    for label, value in itertools.product(classes, (0.0, 1.0, np.nan)):
-        of_value = np.isnan(values) if np.isnan(value) else values == value
-        group = np.flatnonzero((labels == label) & of_value)
-        if len(group) >= FEWEST:
-            groups.append(group[np.linspace(0, len(group) - 1, min(len(group), ASKED)).astype(int)])
+    groups = _sampled_groups(labels, np.full(len(labels), np.nan) if carries is None else carries)
     if {int(labels[group[0]]) for group in groups} != set(classes.tolist()):
         return  # too few samples of a class to tell anything
     rows = np.concatenate(groups)
@@ -87,3 +81,14 @@ def refuse_strange_samples(
             f"samples, and had {audit_accuracy:.2f} in {run}: they are not such as it was trained on. See "
             "whether images are read, labels numbered and inputs transformed as in the audit"
         )
+
+
+def _sampled_groups(labels: Ints, values: Floats) -> list[Ints]:
+    """Some rows of each class and value of the concept, evenly chosen; none of a group of few."""
+    groups = []
+    for label, value in itertools.product(np.unique(labels), (0.0, 1.0, np.nan)):
+        of_value = np.isnan(values) if np.isnan(value) else values == value
+        group = np.flatnonzero((labels == label) & of_value)
+        if len(group) >= FEWEST:
+            groups.append(group[np.linspace(0, len(group) - 1, min(len(group), ASKED)).astype(int)])
+    return groups

@@ -131,10 +131,15 @@ def gate(
         if finding.verdict == "not testable":
             raise InputError(f"the teacher cannot be judged on {finding.name!r}: {finding.reason}")
         profile = audit_result.profile
+    return TeacherGate(_by_layer(profile), str(finding.verdict), float(finding.used.get("effect") or 0.0))
+
+
+def _by_layer(profile: pd.DataFrame) -> pd.DataFrame:
+    """Availability and use at each layer, and whether a student may learn from it."""
     low, high = profile["use_low"].to_numpy(float), profile["use_high"].to_numpy(float)
     limit = EFFECT_THRESHOLD["held-out"]
     used = np.nan_to_num(np.where(low > 0, low, np.where(high < 0, -high, 0.0))) > limit
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "layer": profile["layer"].astype(str),
             "availability": profile["auroc"],
@@ -144,4 +149,3 @@ def gate(
             "passes": ~used,
         }
     ).reset_index(drop=True)
-    return TeacherGate(frame, str(finding.verdict), float(finding.used.get("effect") or 0.0))

@@ -178,18 +178,13 @@ def discover(
     """
     if scan.samples["sample_id"].tolist() != table.frame["sample_id"].tolist():
         raise InputError("the scan is not of this table: their sample ids differ; scan the table first")
-    samples = _setting(scan, seed)
+    samples = _sample_info(scan, seed)
     reason = _too_small(samples)
     if reason:
         return Discovery([], [], (reason,), 0)
     early = early_features(scan, table, batch_size=batch_size, workers=workers, progress=progress)
     notes: list[str] = []
-    candidates: list[ShortcutCandidate] = []
-    looked_at = 0
-    for view, scores in view_scores(ViewInput(scan, early, samples, notes, neurons, progress)):
-        looked_at += scores.shape[1] * len(samples.margins)
-        for column in scores.T:
-            candidates += judge(view, column, samples)
+    candidates, looked_at = _candidates(ViewInput(scan, early, samples, notes, neurons, progress))
     strongest, merged = distinct(candidates, samples.labels)
     proposals = _named(strongest, merged)
     doubted = [replace(p, dropped=_doubt(p.candidate)) for p in proposals]
@@ -208,6 +203,17 @@ def discover(
     return Discovery(good[:most], [*surplus, *others, *twins], tuple(notes), looked_at)
 
 
+def _candidates(inputs: ViewInput) -> tuple[list[ShortcutCandidate], int]:
+    """Candidates of all views, and how many scores were looked at."""
+    candidates: list[ShortcutCandidate] = []
+    looked_at = 0
+    for view, scores in view_scores(inputs):
+        looked_at += scores.shape[1] * len(inputs.samples.margins)
+        for column in scores.T:
+            candidates += judge(view, column, inputs.samples)
+    return candidates, looked_at
+
+
 def _too_small(samples: SampleInfo) -> str:
     """Why nothing can be found in so few samples; empty where something can."""
     n, patients = len(samples.labels), len(np.unique(samples.groups))
@@ -220,7 +226,7 @@ def _too_small(samples: SampleInfo) -> str:
     )
 
 
-def _setting(scan: Scan, seed: int) -> SampleInfo:
+def _sample_info(scan: Scan, seed: int) -> SampleInfo:
     labels = scan.samples["label"].to_numpy().astype(np.int64)
     classes = np.unique(labels)
     # Of two classes, what speaks for one speaks against the other.

@@ -166,10 +166,7 @@ class MaskWriter:
         """
         sample_id = str(sample_id)
         journal = self.begin()
-        if self.done(sample_id):
-            raise InputError(f"the mask of sample {sample_id!r} is already in {self.folder}")
-        if confidence is not None and not 0 <= confidence <= 1:
-            raise InputError(f"confidence must lie between 0 and 1, not {confidence} ({sample_id!r})")
+        self._check(sample_id, confidence)
         array, kind = checked_mask(mask, kind)
         if orientation is not None and len(orientation.axes) != array.ndim:
             raise InputError(f"an orientation of {len(orientation.axes)} axes does not fit {array.shape}")
@@ -195,6 +192,12 @@ class MaskWriter:
         journal.flush()
         self._done.add(sample_id)
         return entry
+
+    def _check(self, sample_id: str, confidence: float | None) -> None:
+        if self.done(sample_id):
+            raise InputError(f"the mask of sample {sample_id!r} is already in {self.folder}")
+        if confidence is not None and not 0 <= confidence <= 1:
+            raise InputError(f"confidence must lie between 0 and 1, not {confidence} ({sample_id!r})")
 
     def close(self) -> MaskSet:
         """Finish the set: the journal becomes ``masks.json``."""

@@ -84,14 +84,7 @@ def review_masks(
         Without the extra ``jupyter``; for unfinished masks, samples without a mask or image, masks of
         another size than their image, another order or opacity, or when there is nothing to show.
     """
-    if order is not None and order not in get_args(Order):
-        raise InputError(f"order must be one of {', '.join(get_args(Order))} or None, not {order!r}")
-    if not 0 <= opacity <= 1:
-        raise InputError(f"opacity must lie between 0 and 1, not {opacity}")
-    if count is not None and count < 1:
-        raise InputError(f"count must be at least 1, or None for all masks, not {count}")
-    if not masks.complete:
-        raise InputError(f"the masks in {masks.folder} are not finished; make them to the end first")
+    _check(masks, order, opacity, count)
     entries = ordered(_chosen(masks, table, samples), order)
     ids = [entry.sample_id for entry in entries[:count]]
     if not ids:
@@ -105,6 +98,17 @@ def review_masks(
         opacity=float(opacity),
         takes_back=True,
     )
+
+
+def _check(masks: MaskSet, order: Order | None, opacity: float, count: int | None) -> None:
+    if order is not None and order not in get_args(Order):
+        raise InputError(f"order must be one of {', '.join(get_args(Order))} or None, not {order!r}")
+    if not 0 <= opacity <= 1:
+        raise InputError(f"opacity must lie between 0 and 1, not {opacity}")
+    if count is not None and count < 1:
+        raise InputError(f"count must be at least 1, or None for all masks, not {count}")
+    if not masks.complete:
+        raise InputError(f"the masks in {masks.folder} are not finished; make them to the end first")
 
 
 class MaskReview:

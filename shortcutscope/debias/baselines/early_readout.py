@@ -167,31 +167,37 @@ def dedier(
         )
     if not 0 < temperature < math.inf:
         raise InputError(f"temperature={temperature} must be above 0")
-    example = problem.example()
     readout_layer = _early_layer(problem, layer, depth)
-    n_scores = count_scores(problem.model, example)
-    if teacher == "specialist":
-        teacher = train_teacher(problem).model
-    elif isinstance(teacher, str):
-        raise InputError(f"teacher={teacher!r}; allowed are a network, 'specialist' and None")
-    if teacher is not None:
-        teacher = copied(teacher).to(problem.device).eval().requires_grad_(False)
-        if (n_teacher := count_scores(teacher, example)) != n_scores:
-            raise InputError(
-                f"the teacher gives {n_teacher} scores and the model {n_scores}; they need the same classes"
-            )
+    n_scores = count_scores(problem.model, problem.example())
     objective = EarlyReadout(
         readout_layer,
         n_scores,
         alpha=alpha,
         beta=beta,
         warmup=warmup,
-        teacher=teacher,
+        teacher=_teacher_network(problem, teacher, n_scores),
         share=share,
         temperature=temperature,
         seed=problem.seed,
     )
     return train(problem, objective, "dedier", details={"layer": readout_layer.name})
+
+
+def _teacher_network(
+    problem: DebiasProblem, teacher: nn.Module | Literal["specialist"] | None, n_scores: int
+) -> nn.Module | None:
+    if teacher == "specialist":
+        teacher = train_teacher(problem).model
+    elif isinstance(teacher, str):
+        raise InputError(f"teacher={teacher!r}; allowed are a network, 'specialist' and None")
+    if teacher is None:
+        return None
+    network = copied(teacher).to(problem.device).eval().requires_grad_(False)
+    if (n_teacher := count_scores(network, problem.example())) != n_scores:
+        raise InputError(
+            f"the teacher gives {n_teacher} scores and the model {n_scores}; they need the same classes"
+        )
+    return network
 
 
 def _early_layer(problem: DebiasProblem, name: str | None, depth: float) -> Layer:

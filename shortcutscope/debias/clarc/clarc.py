@@ -296,6 +296,20 @@ def hold_below(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> boo
     return any(gradient is None for gradient in gradients)
 
 
+def _check_options(refit: Refit, trained: Trained | None, start: Start) -> None:
+    if refit not in ("never", "epoch"):
+        raise InputError(f"refit={refit!r}; allowed are 'never' and 'epoch'")
+    if trained not in (None, "all", "above"):
+        raise InputError(f"trained={trained!r}; allowed are 'all', 'above' and None")
+    if start == "fresh" and trained == "above":
+        raise InputError("start='fresh' has to train the whole network; use trained='all'")
+    if start == "fresh" and refit == "never":
+        raise InputError(
+            "start='fresh' draws a new network, in whose space the vectors of its first weights mean "
+            "nothing; use refit='epoch', or start='model'"
+        )
+
+
 def rr_clarc(
     problem: DebiasProblem,
     *,
@@ -336,17 +350,7 @@ def rr_clarc(
         The concept is not known, or no class holds it and its absence; no such layer; an option out of
         range.
     """
-    if refit not in ("never", "epoch"):
-        raise InputError(f"refit={refit!r}; allowed are 'never' and 'epoch'")
-    if trained not in (None, "all", "above"):
-        raise InputError(f"trained={trained!r}; allowed are 'all', 'above' and None")
-    if start == "fresh" and trained == "above":
-        raise InputError("start='fresh' has to train the whole network; use trained='all'")
-    if start == "fresh" and refit == "never":
-        raise InputError(
-            "start='fresh' draws a new network, in whose space the vectors of its first weights mean "
-            "nothing; use refit='epoch', or start='model'"
-        )
+    _check_options(refit, trained, start)
     scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
     samples = concept_samples(problem, "rr-clarc")
     penalty_layers = chosen_layers(problem, layers)

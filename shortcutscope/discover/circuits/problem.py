@@ -107,6 +107,22 @@ def circuit_problem(
     values = concept.aligned_to(ids).values
     y = (scan.samples["label"].to_numpy() == positive).astype(float)
     generator = np.random.default_rng([seed, 31])
+    rows = _balanced_rows(y, values, max(samples // 4, MIN_GROUP), generator, concept.name, positive)
+    groups = scan.samples["group"].to_numpy()[rows]
+    halves = grouped_folds(groups, y[rows] * 2 + values[rows], 2, seed)
+    _require_all_groups(halves, y[rows], values[rows], concept.name)
+    images = torch.stack([table[int(row)][0] for row in rows])
+    network = Gated(
+        model, images, [scan.layer(name) for name in layers], task=scan.task, positive=positive,
+        batch_size=batch_size, output=scan.same_head(output),
+    )  # fmt: skip
+    return CircuitProblem(network, y[rows], values[rows], halves, rows)
+
+
+def _balanced_rows(
+    y: Floats, values: Floats, most: int, generator: np.random.Generator, name: str, positive: int
+) -> Ints:
+    """Rows of at most so many samples of each of the four groups."""
     parts = []
     for label in (0, 1):
         for carrier in (0, 1):
@@ -114,27 +130,18 @@ def circuit_problem(
             if len(members) < MIN_GROUP:
                 which = f"class {positive}" if label else f"classes other than {positive}"
                 raise InputError(
-                    f"concept {concept.name!r}: {len(members)} samples of {which} "
+                    f"concept {name!r}: {len(members)} samples of {which} "
                     f"{'with' if carrier else 'without'} it are too few; {MIN_GROUP} are needed to tell its "
                     "effect from the label's, so add samples or choose another class"
                 )
-            parts.append(generator.permutation(members)[: max(samples // 4, MIN_GROUP)])
-    rows = np.sort(np.concatenate(parts))
-    groups = scan.samples["group"].to_numpy()[rows]
-    halves = grouped_folds(groups, y[rows] * 2 + values[rows], 2, seed)
+            parts.append(generator.permutation(members)[:most])
+    return np.sort(np.concatenate(parts))
+
+
+def _require_all_groups(halves: Ints, y: Floats, values: Floats, name: str) -> None:
     for half in (0, 1):
-        pairs = {
-            (label, carrier)
-            for label, carrier in zip(y[rows][halves == half], values[rows][halves == half], strict=True)
-        }
-        if len(pairs) < 4:
+        if len(set(zip(y[halves == half], values[halves == half], strict=True))) < 4:
             raise InputError(
-                f"concept {concept.name!r}: patients cannot be halved so that either half holds all four "
+                f"concept {name!r}: patients cannot be halved so that either half holds all four "
                 "groups (class, concept value); samples of more patients are needed"
             )
-    images = torch.stack([table[int(row)][0] for row in rows])
-    network = Gated(
-        model, images, [scan.layer(name) for name in layers], task=scan.task, positive=positive,
-        batch_size=batch_size, output=scan.same_head(output),
-    )  # fmt: skip
-    return CircuitProblem(network, y[rows], values[rows], halves, rows)

@@ -114,17 +114,7 @@ def import_coco(
     content = _parsed(path)
     with intact(path, "a COCO file", "export it again"):
         category = _category(content["categories"], name or (like.name if like else None), path)
-        by_image: dict[Any, list[JSON]] = {image["id"]: [] for image in content["images"]}
-        if len(by_image) != len(content["images"]):
-            raise InputError(f"{path} gives several images one id")
-        for annotation in content["annotations"]:
-            if annotation["category_id"] == category["id"]:
-                if annotation["image_id"] not in by_image:
-                    raise InputError(
-                        f"{path} has annotation {annotation.get('id')!r} of the image "
-                        f"{annotation['image_id']!r}, which it does not list"
-                    )
-                by_image[annotation["image_id"]].append(annotation)
+        by_image = _by_image(content, category, path)
         provenance = dict(content.get("info", {}).get("shortcutscope", {}))
 
     def returned() -> Iterator[Returned]:
@@ -146,6 +136,22 @@ def import_coco(
         name=str(category["name"]),
         provenance=provenance,
     )
+
+
+def _by_image(content: JSON, category: JSON, path: Path) -> dict[Any, list[JSON]]:
+    """Image's id to its annotations of a category."""
+    by_image: dict[Any, list[JSON]] = {image["id"]: [] for image in content["images"]}
+    if len(by_image) != len(content["images"]):
+        raise InputError(f"{path} gives several images one id")
+    for annotation in content["annotations"]:
+        if annotation["category_id"] == category["id"]:
+            if annotation["image_id"] not in by_image:
+                raise InputError(
+                    f"{path} has annotation {annotation.get('id')!r} of the image "
+                    f"{annotation['image_id']!r}, which it does not list"
+                )
+            by_image[annotation["image_id"]].append(annotation)
+    return by_image
 
 
 def _parsed(path: Path) -> Record:

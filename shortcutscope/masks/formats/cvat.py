@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -149,17 +149,7 @@ def import_cvat(
     images = list(root.iter("image"))
     if not images and root.find("track") is not None:
         raise InputError(f'{path} is of "CVAT for video"; export it as "CVAT for images 1.1"')
-    labels = {
-        str(shape.get("label"))
-        for image in images
-        for shape in image
-        if shape.tag != _TAG and shape.get("label") is not None
-    }
-    label = name or (like.name if like else None) or _only(labels, path)
-    try:
-        check_label(label, labels, str(path))
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    label = _label(images, name or (like.name if like else None), path)
 
     def returned() -> Iterator[Returned]:
         for image in images:
@@ -187,6 +177,22 @@ def _parsed(path: Path) -> ElementTree.Element:
         if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities can be made to fill the memory
             raise InputError(f"{path} declares a document type, which a CVAT export does not; it is not read")
         return ElementTree.fromstring(text)
+
+
+def _label(images: Sequence[ElementTree.Element], name: str | None, path: Path) -> str:
+    """The label to take: the one asked for, or the only one."""
+    labels = {
+        str(shape.get("label"))
+        for image in images
+        for shape in image
+        if shape.tag != _TAG and shape.get("label") is not None
+    }
+    label = name or _only(labels, path)
+    try:
+        check_label(label, labels, str(path))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return label
 
 
 def _only(labels: set[str], path: Path) -> str:

@@ -206,10 +206,7 @@ def import_dicom_seg(
     """
     path = Path(path)
     highdicom = require("highdicom", "medical", _PURPOSE)
-    folder = path if path.is_dir() else path.parent
-    files = sorted(folder.rglob("*.dcm")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise InputError(f"there is no DICOM file at {path}")
+    folder, files = _files(path)
     manifest = read_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
     by_file = {entry.file: entry for entry in (manifest.entries if manifest else ())}
     by_uid = {str(_read(file).SOPInstanceUID): key for key, file in source_files(sources).items()}
@@ -236,6 +233,15 @@ def import_dicom_seg(
         name=manifest.name if manifest else label or "imported",
         provenance=manifest.provenance if manifest else None,
     )
+
+
+def _files(path: Path) -> tuple[Path, list[Path]]:
+    """The folder, and the DICOM files in it, or the single one."""
+    folder = path if path.is_dir() else path.parent
+    files = sorted(folder.rglob("*.dcm")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise InputError(f"there is no DICOM file at {path}")
+    return folder, files
 
 
 def _opened(file: Path, highdicom: Any, max_pixels: int) -> tuple[Any, str]:
