@@ -23,6 +23,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.targets import find_logits
+from shortcutscope.models.seeding import seeded
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.scan.batches import batches
 from shortcutscope.types import Floats, Ints
@@ -248,7 +249,8 @@ def with_last(model: nn.Module, name: str, weight: npt.ArrayLike, bias: npt.Arra
     if len(weight) == 1 and n_scores == 2:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     like = next(old.parameters())
-    new = nn.Linear(n_features, n_scores, device=like.device, dtype=like.dtype)
+    with seeded(0):  # its own weights are replaced at once
+        new = nn.Linear(n_features, n_scores, device=like.device, dtype=like.dtype)
     with torch.no_grad():
         new.weight.copy_(torch.as_tensor(weight))
         new.bias.copy_(torch.as_tensor(bias))

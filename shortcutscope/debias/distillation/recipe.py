@@ -44,6 +44,7 @@ from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.targets import count_scores
 from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.models.seeding import seeded
 from shortcutscope.probes.cav import pattern_cav
 from shortcutscope.types import Record
 
@@ -118,7 +119,8 @@ def distil(
             notes.append("no layer was left to compare: the logits alone were distilled")
             options = options.but(form=None)
             options.check()
-        objective = objective_for(problem, teacher_model, pairs, options, samples, notes)
+        with seeded(problem.seed):  # the weights of what compares the layers
+            objective = objective_for(problem, teacher_model, pairs, options, samples, notes)
         fit_result = fit(
             student,
             samples.table,
