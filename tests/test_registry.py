@@ -169,11 +169,11 @@ def test_another_packages_recipe_makes_a_student(third_party):
         """
         import copy
 
-        from shortcutscope.debias.materials import Outcome
+        from shortcutscope.debias.problem import Outcome
         from shortcutscope.debias.recipes import Recipe
 
-        def run(materials, *, gain=1.0):
-            return Outcome(copy.deepcopy(materials.model), notes=(f"gain {gain}",))
+        def run(problem, *, gain=1.0):
+            return Outcome(copy.deepcopy(problem.model), notes=(f"gain {gain}",))
 
         RECIPE = Recipe("thirdparty", "the model itself", "nobody", run, trains=False)
         """,

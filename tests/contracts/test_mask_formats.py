@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shortcutscope.data.readers.orientation import Orientation
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats import FORMATS
 from shortcutscope.masks.maskset import MaskSet
@@ -31,7 +32,8 @@ def masks_of(kind: str, folder: Path) -> MaskSet:
         for number, name in enumerate("abc"):
             mask = generator.random(SHAPES[kind]) > (0.6, 0.8, 1)[number]
             image = "" if kind == "signal" else f"{name}.png" if kind == "image" else f"{name}.npy"
-            writer.append(name, mask, image=image, kind=kind, confidence=0.5)
+            turned = Orientation.from_exif(6) if kind == "image" and name == "a" else None
+            writer.append(name, mask, image=image, kind=kind, confidence=0.5, orientation=turned)
     return MaskSet.open(folder)
 
 
@@ -71,6 +73,16 @@ class TestMaskFormat:
             np.testing.assert_array_equal(back.mask(sample_id), masks.mask(sample_id))
             np.testing.assert_array_equal(lone, masks.mask(sample_id))
             assert not back.entry(sample_id).edited
+
+    def test_masks_in_the_stored_frame_come_back_upright(self, name, path, tmp_path):
+        masks = masks_of(sorted(HOLDS[name])[0], tmp_path / "own")  # images, where it holds them
+        stored = masks.in_frame("stored")
+        path.parent.mkdir()
+        stored.export(path, format=name)
+        back = FORMATS[name].read(path, tmp_path / "back", like=stored)
+        assert back.frame == masks.frame
+        for sample_id, mask in masks:
+            np.testing.assert_array_equal(back.mask(sample_id), mask)
 
     def test_the_same_masks_give_the_same_files(self, name, path, tmp_path):
         masks = masks_of(sorted(HOLDS[name])[0], tmp_path / "own")

@@ -41,9 +41,6 @@ def test_there_and_back(masks, tmp_path, same):
         told.pop("shortcutscope")
         path.write_text(json.dumps(told))
     assert same(import_labelme(folder, tmp_path / "back", like=masks), masks)
-    stored = masks.in_frame("stored")
-    folder = stored.export(tmp_path / "turned", format="labelme")
-    assert same(import_labelme(folder, tmp_path / "stored", like=stored), masks)
 
 
 def test_what_a_person_draws(masks, tmp_path):

@@ -1,0 +1,109 @@
+"""What every recipe holds to: a student, the biased model left as it was, the same again for a seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias import teacher
+from shortcutscope.debias.problem import DebiasProblem
+from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
+from shortcutscope.debias.training.settings import Training
+from shortcutscope.errors import InputError
+from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.models.frozen import model_state
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.thin import ThinResNet
+
+SIDE = 32
+TRAINING = Training(steps=2, batch_size=16, augmentation="none", precision="fp32")
+
+
+def network(seed: int) -> ThinResNet:
+    with seeded(seed):
+        return ThinResNet(width=4, blocks=(1, 1))
+
+
+def tagged(n: int, agree: float, seed: int) -> tuple[ImageTable, np.ndarray]:
+    """Noise with a square in the middle for the label, and one in the corner for the shortcut."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    carries = np.where(generator.random(n) < agree, labels, 1 - labels)
+    carries[:8] = [0, 1, 1, 0] * 2  # every group has a few
+    images = generator.uniform(0, 0.5, (n, 1, SIDE, SIDE)).astype(np.float32)
+    images[labels == 1, :, 12:20, 12:20] += 0.4
+    images[carries == 1, :, :8, :8] = 1
+    annotations = np.zeros((n, SIDE, SIDE), dtype=bool)
+    annotations[labels == 1, 12:20, 12:20] = True
+    frame = pd.DataFrame({"sample_id": [f"{seed}-{k}" for k in range(n)], "label": labels, "tag": carries})
+    return ImageTable.from_arrays(images, frame, value_range=(0, 1), masks=annotations), carries.astype(float)
+
+
+@pytest.fixture(autouse=True)
+def short_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "MIN_STEPS", 2)
+
+
+@pytest.fixture(scope="module")
+def problem() -> DebiasProblem:
+    """Everything that a recipe may need, and two steps to spend."""
+    train, carries = tagged(48, 0.9, 0)
+    clean, clean_carries = tagged(24, 0.5, 1)
+    corner = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    corner[:8, :8] = True
+    return DebiasProblem(
+        model=network(7).eval(),
+        train=train,
+        clean=clean,
+        carries=carries,
+        clean_carries=clean_carries,
+        masks=lambda row: corner if carries[row] else None,
+        layers={"blocks.0": 0.25, "blocks.1": 0.75},
+        training=TRAINING,
+        initial=network,
+        progress=False,
+    )
+
+
+def answers(model: torch.nn.Module, table: ImageTable) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.stack([table[i][0] for i in range(4)]))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+class TestRecipe:
+    def test_it_makes_the_same_student_again_and_leaves_the_model_as_it_was(self, name, problem):
+        recipe = RECIPES[name]
+        assert not lacking(recipe, problem)
+        before, state = model_fingerprint(problem.model), model_state(problem.model)
+        draws = torch.get_rng_state()
+        students = [recipe(problem).model for _ in range(2)]
+        assert torch.equal(torch.get_rng_state(), draws)
+        assert model_fingerprint(problem.model) == before
+        assert model_state(problem.model) == state
+        first, second = (answers(student, problem.train) for student in students)
+        assert not students[0].training
+        assert first.isfinite().all()
+        assert first.shape == answers(problem.model, problem.train).shape
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
+        trained = {id(p) for p in problem.model.parameters()} & {id(p) for p in students[0].parameters()}
+        assert not trained or not recipe.trains
+
+    def test_it_says_what_it_is_and_takes_no_option_that_it_does_not_know(self, name, problem):
+        recipe = RECIPES[name]
+        assert recipe.name == name
+        assert recipe.summary
+        assert recipe.needs <= set(NEEDS)
+        with pytest.raises(InputError, match=f"recipe '{name}' takes no option 'colour'"):
+            recipe(problem, colour="red")
+
+    def test_it_says_what_it_lacks(self, name, problem):
+        bare = replace(
+            problem, clean=None, carries=None, masks=None, train=problem.train.replaced(masks=None)
+        )
+        assert set(lacking(RECIPES[name], bare)) == RECIPES[name].needs - {"conflicting"}
