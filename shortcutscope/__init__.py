@@ -18,6 +18,7 @@ _MODULES = {
     "frozen": "shortcutscope.models.frozen",
     "attribute": "shortcutscope.attribution.attribute",
     "Attribution": "shortcutscope.attribution.attribute",
+    "model_randomization": "shortcutscope.attribution.randomization",
     "Head": "shortcutscope.models.heads.head",
     "Scan": "shortcutscope.scan.scanner",
     "Concept": "shortcutscope.probes.concept",
@@ -86,6 +87,7 @@ __all__ = [
     "holdout",
     "input_masks",
     "load_model",
+    "model_randomization",
     "open_dataset",
     "phantoms",
     "predict_logits",
@@ -99,6 +101,7 @@ __all__ = [
 if TYPE_CHECKING:
     from shortcutscope import planting as phantoms
     from shortcutscope.attribution.attribute import Attribution, attribute
+    from shortcutscope.attribution.randomization import model_randomization
     from shortcutscope.data.medical import open_dataset
     from shortcutscope.data.splits import grouped_folds, holdout
     from shortcutscope.data.table import ImageTable

@@ -133,34 +133,6 @@ def profile_neurons(
     )
 
 
-def top_samples(
-    scan: Scan, layer: str | Layer, channel: int, by: Profile = "relevance", k: int = 12, stat: str = ""
-) -> Array:
-    """Ids (k,) of the samples that a neuron is most relevant for, or most active on, the first most.
-
-    Parameters
-    ----------
-    scan, layer, channel
-        The neuron.
-    by
-        ``"relevance"`` or ``"activation"``.
-    k
-        How many.
-    stat
-        Statistic of the scan that decides; ``"sum"`` for relevance and ``"max"`` for activation if empty.
-
-    Raises
-    ------
-    InputError
-        There is no such channel, or fewer than one sample is asked for.
-    """
-    values = neuron_scores(scan, layer, [channel], by, stat)[:, 0]
-    if k < 1:
-        raise InputError(f"k is {k}; at least 1 sample is needed")
-    ids: Array = scan.samples["sample_id"].to_numpy()[np.argsort(-values, kind="stable")[:k]]
-    return ids
-
-
 def neuron_scores(
     scan: Scan,
     layer: str | Layer,
@@ -170,7 +142,19 @@ def neuron_scores(
 ) -> Floats:
     """Relevance or activation (N, k) of some neurons on every sample: a score for each neuron.
 
-    Parameters and errors are those of :func:`top_samples`.
+    Parameters
+    ----------
+    scan, layer, channels
+        The neurons.
+    by
+        ``"relevance"`` or ``"activation"``.
+    stat
+        Statistic of the scan; ``"sum"`` for relevance and ``"max"`` for activation if empty.
+
+    Raises
+    ------
+    InputError
+        There is no such channel.
     """
     layer, indices = scan.layer(layer), np.asarray(channels)
     if indices.ndim != 1 or ((indices < 0) | (indices >= layer.channels)).any():

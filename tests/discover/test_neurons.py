@@ -12,7 +12,6 @@ from shortcutscope.discover.neurons import (
     outlier_scores,
     profile_neurons,
     relevance_distance,
-    top_samples,
 )
 from shortcutscope.errors import InputError
 from shortcutscope.scan.scanner import scan
@@ -67,13 +66,11 @@ def test_a_planted_neuron_is_the_first_outlier_by_both_profiles(study):
 
 
 @pytest.mark.parametrize("by", ["relevance", "activation"])
-def test_top_samples_are_the_greatest_in_the_scan(study, by):
+def test_scores_are_those_of_the_scan(study, by):
     scanned, table = study
-    ids = top_samples(scanned, "rectified", CORNER, by, k=8)
     values = scanned.relevance("rectified") if by == "relevance" else scanned.activation("rectified", "max")
     order = np.argsort(-values[:, CORNER], kind="stable")[:8]
-    assert ids.tolist() == scanned.samples["sample_id"].to_numpy()[order].tolist()
-    assert table.frame.set_index("sample_id").loc[ids, "square"].all()
+    assert table.frame["square"].to_numpy()[order].all()
     np.testing.assert_array_equal(
         neuron_scores(scanned, "rectified", [1, CORNER], by), values[:, [1, CORNER]].astype(float)
     )
@@ -161,11 +158,9 @@ def test_bad_input_is_refused(study):
     with pytest.raises(InputError, match="was not scanned"):
         profile_neurons(scanned, "elsewhere")
     with pytest.raises(InputError, match="allowed are 0 to 11"):
-        top_samples(scanned, "rectified", 12)
+        neuron_scores(scanned, "rectified", [12])
     with pytest.raises(InputError, match="allowed are 'relevance' and 'activation'"):
-        top_samples(scanned, "rectified", 0, by="size")
-    with pytest.raises(InputError, match="at least 1"):
-        top_samples(scanned, "rectified", 0, k=0)
+        neuron_scores(scanned, "rectified", [0], by="size")
     with pytest.raises(InputError, match="'relevance' and 'activation'"):
         profile_neurons(scanned, "rectified").ranked("size")
 
