@@ -33,7 +33,7 @@ _MODULES = {
     "read_marks": "shortcutscope.retrieval.imports",
     "compare": "shortcutscope.compare",
     "Comparison": "shortcutscope.facade",
-    "review": "shortcutscope.facade",
+    "review": "shortcutscope.review",
     "MaskSet": "shortcutscope.masks.maskset",
     "debias": "shortcutscope.debias",
     "distill": "shortcutscope.debias.unlearn",
@@ -53,7 +53,7 @@ _MODULES = {
 }
 
 #: Names that are modules themselves; the first three are called like functions.
-_WHOLE = ("audit", "compare", "debias", "phantoms")
+_WHOLE = ("audit", "compare", "debias", "review", "phantoms")
 
 __all__ = [
     "Attribution",
