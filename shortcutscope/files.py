@@ -49,7 +49,7 @@ def slug(name: str) -> str:
     return f"{plain[:_LONGEST_NAME]}-{digest}"
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """Plain JSON values: NumPy scalars and arrays unwrapped, NaN and infinities as ``None``."""
     if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}
@@ -103,7 +103,7 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON atomically, NaN as null."""
     text = json.dumps(to_json(value), indent=1, allow_nan=False)
     write_atomically(path, lambda file: file.write(text.encode()))
@@ -166,6 +166,6 @@ def refuse_other_inputs(path: Path, stored: JSON, now: JSON) -> None:
         )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

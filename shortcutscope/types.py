@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,3 +20,6 @@ Bools = npt.NDArray[np.bool_]
 Record = dict[str, Any]
 #: A JSON object, or what becomes one, that is only looked into.
 JSON = Mapping[str, Any]
+#: A function of torch, and the positional arguments that a call of it is passed on with.
+Operation = Callable[..., Any]
+Arguments = tuple[Any, ...]

@@ -9,16 +9,17 @@ a node that no seen operation made was made unseen.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from shortcutscope.attribution.lrp import Composite, Propagation
 from shortcutscope.attribution.lrp.scope import ModuleScope
-from shortcutscope.types import Record
+from shortcutscope.types import Arguments, Operation, Record
 
 #: Nodes of leaves are numbered like this, since they are not made by an operation.
 _LEAF = 2**64 - 1
@@ -70,7 +71,7 @@ class WatchedPropagation(Propagation):
         self._last = _next_number()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
-    def operate(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Record) -> Any:
+    def operate(self, name: str, func: Operation, args: Arguments, kwargs: Record) -> Any:
         """See `Propagation.operate`."""
         start = _next_number()
         if self.checkpointed is None and _is_checkpointed():
@@ -100,7 +101,7 @@ class WatchedPropagation(Propagation):
         return f"between {' and '.join(names)}" if names else "in the model"
 
 
-def _nodes(output: Tensor) -> Iterator[Any]:
+def _nodes(output: Tensor) -> Iterator[Node]:
     waiting, visited = [output.grad_fn], set()
     while waiting:
         node = waiting.pop()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -280,7 +279,7 @@ def _conservation(score: Tensor, relevance: Tensor) -> float:
     return float((score.sign() * arrived).sum() / score.abs().sum())
 
 
-def _by_rules(composite: Composite, worst: pd.Series[Any], total: float) -> str:
+def _by_rules(composite: Composite, worst: pd.Series, total: float) -> str:
     operation, module = str(worst["operation"]), str(worst["module"])
     # A batch norm is folded into the convolution before it, which is then listed under its name.
     name = "the convolution with its batch_norm" if operation == "batch_norm" else operation

@@ -31,8 +31,8 @@ def visiting(model: nn.Module, layers: Sequence[Layer], visit: Visit) -> Iterato
     if len(waiting) != len(layers):
         raise InputError("a layer is named twice; name each layer once")
 
-    def hook_for(layer: Layer) -> Callable[[nn.Module, Any, Any], Any]:
-        def hook(module: nn.Module, inputs: Any, result: Any) -> Any:
+    def hook_for(layer: Layer) -> Callable[[nn.Module, object, object], object]:
+        def hook(module: nn.Module, inputs: object, result: object) -> object:
             if layer.name not in waiting:
                 raise ModelError(
                     f"layer {layer.name!r} runs more than once in a forward pass, so it has no one output; "

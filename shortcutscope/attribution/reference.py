@@ -186,7 +186,7 @@ def _twin(model: nn.Module) -> nn.Module:
 
     zennit replaces their data and never writes into it, so nothing large need be copied.
     """
-    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
+    shared: dict[int, object] = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
     shared |= {id(b): b.detach() for b in model.buffers()}
     return copied(model, shared)
 

@@ -108,7 +108,7 @@ def _notes_bad_gradients(model: nn.Module, bad: list[str]) -> Iterator[None]:
             if not bool(torch.isfinite(gradient).all()):
                 bad.append(name)
 
-        def hook(module: nn.Module, inputs: Any, result: Any) -> None:
+        def hook(module: nn.Module, inputs: object, result: object) -> None:
             if isinstance(result, Tensor) and result.requires_grad:
                 result.register_hook(arrived)  # type: ignore[no-untyped-call]
 

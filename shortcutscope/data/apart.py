@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -73,5 +73,5 @@ def image_files(table: SampleTable) -> dict[str, str]:
     return {name: path for name, path in paths if path is not None}
 
 
-def _some(names: set[Any]) -> str:
+def _some(names: set[str]) -> str:
     return ", ".join(map(repr, sorted(names)[:_SHOWN]))

@@ -305,7 +305,7 @@ class DatasetSource:
         return f"{name}|{_digest(self.read(i))}"
 
 
-def _image_of(item: Any, i: int) -> Array:
+def _image_of(item: object, i: int) -> Array:
     image = item
     if isinstance(item, Mapping) and "image" in item:
         image = item["image"]
@@ -373,6 +373,6 @@ def resize_mask(mask: Array, size: Size | None) -> Array:
     return mask[np.ix_(*centres)]
 
 
-def as_array(images: Any) -> Array:
+def as_array(images: object) -> Array:
     """Array that shares its memory with a tensor or array."""
     return images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else np.asarray(images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -288,7 +288,7 @@ class ImageTable(SampleTable):
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: object,
         frame: pd.DataFrame,
         *,
         label: str = "label",

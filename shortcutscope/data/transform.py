@@ -100,7 +100,7 @@ def fingerprint_of(transform: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _describe(value: Any, above: tuple[int, ...]) -> Any:
+def _describe(value: object, above: tuple[int, ...]) -> object:
     """JSON-able description; `above` holds the ids of the enclosing objects, since they may be cyclic."""
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -124,7 +124,7 @@ def _describe(value: Any, above: tuple[int, ...]) -> Any:
     return _describe_callable(value, inside)
 
 
-def _describe_callable(value: Any, inside: tuple[int, ...]) -> Any:
+def _describe_callable(value: object, inside: tuple[int, ...]) -> object:
     if isinstance(value, Enum | PurePath | np.generic | torch.dtype | torch.device):
         return [_name(type(value)), str(value)]
     if isinstance(value, np.random.Generator | np.random.RandomState | random.Random | torch.Generator):
@@ -148,14 +148,14 @@ def _describe_callable(value: Any, inside: tuple[int, ...]) -> Any:
     return [_name(type(value)), re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))]
 
 
-def _cell(cell: Any, inside: tuple[int, ...]) -> Any:
+def _cell(cell: Any, inside: tuple[int, ...]) -> object:
     try:
         return _describe(cell.cell_contents, inside)
     except ValueError:  # a name that is bound only later
         return "empty"
 
 
-def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+def _attributes(value: object) -> Iterator[tuple[str, Any]]:
     yield from getattr(value, "__dict__", {}).items()
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
@@ -164,7 +164,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
                 yield name, getattr(value, name)
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     return (
         f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', getattr(value, '__name__', ''))}"
     )

@@ -140,5 +140,5 @@ def _keeps_places(step: Step, before: Tensor, after: Tensor) -> bool:
     return True
 
 
-def _name(step: Any) -> str:
+def _name(step: object) -> str:
     return getattr(step, "__qualname__", type(step).__qualname__)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def copied(model: Module, memo: dict[int, Any] | None = None) -> Module:
+def copied(model: Module, memo: dict[int, object] | None = None) -> Module:
     """A deep copy of a network, also where its modules keep what they computed.
 
     ``torch.nn.utils.weight_norm`` and the like keep the weight of the last pass as an attribute with a graph
@@ -31,7 +31,7 @@ def copied(model: Module, memo: dict[int, Any] | None = None) -> Module:
     return copy.deepcopy(model, memory)
 
 
-def _computed(content: Any) -> Iterator[Tensor]:
+def _computed(content: object) -> Iterator[Tensor]:
     """The tensors with a graph behind them among attributes, also in lists and dictionaries."""
     if isinstance(content, Tensor):
         if content.grad_fn is not None:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from shortcutscope.errors import InputError, ModelError, ShortcutscopeError
+from shortcutscope.types import Arguments
 
 _CALLS = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")
 _CHANNELS = re.compile(r"expected input\[.*\] to have (\d+) channels?, but got (\d+) channels?")
@@ -66,7 +66,7 @@ def model_errors(model: nn.Module) -> Iterator[None]:
 class _Failure:
     """What failed: a call of the model with these arguments, or (None) something else that is the model's."""
 
-    arguments: tuple[Any, ...] | None
+    arguments: Arguments | None
 
     @property
     def images(self) -> Tensor | None:

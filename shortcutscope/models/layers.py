@@ -88,11 +88,11 @@ class Layer:
         """Their places: class, distillation, register tokens."""
         return list(self.extra_tokens) or list(range(self.prefix_tokens))
 
-    def pick(self, module_output: Any) -> Tensor:
+    def pick(self, module_output: object) -> Tensor:
         """The layer's tensor in what its module returned."""
         return cast(Tensor, outputs.pick(module_output, self.output))
 
-    def replace(self, module_output: Any, tensor: Tensor) -> Any:
+    def replace(self, module_output: object, tensor: Tensor) -> Any:
         """What the module returned, with `tensor` in place of the layer's; the original is untouched."""
         return outputs.replace(module_output, self.output, tensor)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +130,7 @@ def _run(model: nn.Module, images: Tensor) -> list[Tensor]:
     return [t.detach() for t in result]
 
 
-def _floats(result: Any) -> Iterator[Tensor]:
+def _floats(result: object) -> Iterator[Tensor]:
     if isinstance(result, Tensor):
         if result.is_floating_point():
             yield result

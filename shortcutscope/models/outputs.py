@@ -21,7 +21,7 @@ Path = tuple[str | int, ...]
 SCORE_NAMES = ("logits", "out", "output")
 
 
-def find_scores(output: Any, key: str | int | None = None) -> Tensor:
+def find_scores(output: object, key: str | int | None = None) -> Tensor:
     """The class scores in what a model returned, as they are.
 
     Parameters
@@ -62,7 +62,7 @@ def find_scores(output: Any, key: str | int | None = None) -> Tensor:
     )
 
 
-def entries(output: Any) -> Iterator[tuple[str | int, Any]]:
+def entries(output: object) -> Iterator[tuple[str | int, Any]]:
     """The parts of one level of a module's output, each with the key that leads to it.
 
     Parameters
@@ -84,7 +84,7 @@ def entries(output: Any) -> Iterator[tuple[str | int, Any]]:
         yield from ((field.name, getattr(output, field.name)) for field in dataclasses.fields(output))
 
 
-def first_float(output: Any, batch: int | None = None) -> Path | None:
+def first_float(output: object, batch: int | None = None) -> Path | None:
     """Where the first floating-point tensor lies, searched depth first.
 
     Parameters
@@ -117,7 +117,7 @@ def pick(output: Any, path: Path) -> Any:
     return output
 
 
-def replace(output: Any, path: Path, tensor: Tensor) -> Any:
+def replace(output: object, path: Path, tensor: Tensor) -> Any:
     """A shallow copy of `output` with `tensor` at `path`; the original is left as it is."""
     if not path:
         return tensor
@@ -134,7 +134,7 @@ def replace(output: Any, path: Path, tensor: Tensor) -> Any:
     return new
 
 
-def _by_key(output: Any, key: str | int) -> Tensor:
+def _by_key(output: object, key: str | int) -> Tensor:
     parts = dict(entries(output))
     part = parts[key] if key in parts else getattr(output, str(key), None)
     if isinstance(part, Tensor) and part.is_floating_point():
@@ -145,7 +145,7 @@ def _by_key(output: Any, key: str | int) -> Tensor:
     )
 
 
-def _by_rule(output: Any) -> Tensor:
+def _by_rule(output: object) -> Tensor:
     if isinstance(output, Tensor):
         if output.is_floating_point():
             return output
@@ -176,7 +176,7 @@ def _can_be_scores(tensor: Tensor) -> bool:
     return tensor.dim() == 1 or (tensor.dim() >= 2 and all(size == 1 for size in tensor.shape[2:]))
 
 
-def _float_parts(output: Any) -> dict[str | int, Tensor]:
+def _float_parts(output: object) -> dict[str | int, Tensor]:
     return {
         key: part for key, part in entries(output) if isinstance(part, Tensor) and part.is_floating_point()
     }

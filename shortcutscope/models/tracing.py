@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.failures import REENTRANT
@@ -17,6 +17,7 @@ from shortcutscope.models.heads.head import Head, Output
 from shortcutscope.models.heads.targets import require_finite
 from shortcutscope.models.outputs import Path, find_scores, first_float, pick
 from shortcutscope.models.plain import require_plain
+from shortcutscope.types import Arguments
 
 N_SAMPLES = 2
 
@@ -166,15 +167,15 @@ class _Recorder:
         self.batch = 0
         self.leaves = 0
         self.given: dict[tuple[object, ...], int | None] = {}
-        self.origins: dict[Call, tuple[Any, int | None]] = {}
+        self.origins: dict[Call, tuple[Node | None, int | None]] = {}
 
-    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def enter(self, name: str, module: nn.Module, args: Arguments) -> None:
         inputs = tuple(a for a in args if isinstance(a, Tensor) and a.is_floating_point())
         for tensor in inputs:
             self.given[_storage(tensor)] = version(tensor)
         self.open.append(Call(name, module, inputs=inputs))
 
-    def leave(self, result: Any) -> None:
+    def leave(self, result: object) -> None:
         call = self.open.pop()
         self.leaves += not call.inner
         call.leaves = self.leaves
@@ -211,10 +212,10 @@ def _recording(model: nn.Module) -> Iterator[_Recorder]:
     recorder = _Recorder()
 
     def hooks(name: str, module: nn.Module) -> None:
-        def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+        def before(module: nn.Module, args: Arguments) -> None:
             recorder.enter(name, module, args)
 
-        def after(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        def after(module: nn.Module, args: Arguments, result: object) -> None:
             recorder.leave(result)
 
         # The model is on loan from frozen(), which takes these hooks off again.
@@ -240,9 +241,9 @@ def _on_device_of(model: nn.Module, image: Tensor) -> Tensor:
     return image if parameter is None else image.to(parameter.device)
 
 
-def _ancestors(tensor: Tensor) -> set[Any]:
+def _ancestors(tensor: Tensor) -> set[Node]:
     """All nodes of the autograd graph that a tensor was computed through."""
-    reached: set[Any] = set()
+    reached: set[Node] = set()
     stack = [tensor.grad_fn]
     while stack:
         node = stack.pop()

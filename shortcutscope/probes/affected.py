@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.ndimage import uniform_filter1d
 from torch import nn
@@ -48,7 +48,7 @@ class Gallery:
         ``"image"``, ``"volume"`` or ``"signal"``.
     """
 
-    images: np.ndarray[Any, np.dtype[np.uint8]]
+    images: npt.NDArray[np.uint8]
     maps: Floats
     sample_ids: list[str]
     captions: list[str]

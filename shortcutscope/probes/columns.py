@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -39,13 +39,13 @@ class ColumnConcept:
 
 
 def column_values(
-    series: pd.Series[Any],
+    series: pd.Series,
     column: str,
     *,
     kind: ColumnKind = "auto",
     min_carriers: int = 10,
     max_levels: int = 12,
-    present: Any = None,
+    present: object = None,
     symmetric: bool = False,
 ) -> list[ColumnConcept]:
     """Concepts of a column; see :meth:`shortcutscope.probes.concept.Concept.from_column`."""
@@ -71,7 +71,7 @@ def column_values(
     return frequent
 
 
-def _as_named(content: Entries, column: str, present: Any) -> ColumnConcept:
+def _as_named(content: Entries, column: str, present: object) -> ColumnConcept:
     """The level that the user says is the artifact, against the others."""
     named_level = entries(pd.Series([_BOOLEANS.get(str(present).casefold(), present)], dtype=object), column)
     same = named_level.levels if named_level.kind == content.kind else ()

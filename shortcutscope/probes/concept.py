@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +107,7 @@ class Concept:
         """Number of samples with value 1."""
         return int((self.values == 1).sum())
 
-    def aligned_to(self, sample_ids: Sequence[str] | Array | pd.Series[Any]) -> Concept:
+    def aligned_to(self, sample_ids: Sequence[str] | Array | pd.Series) -> Concept:
         """The concept over other samples, in their order; samples it does not know are unknown.
 
         Raises

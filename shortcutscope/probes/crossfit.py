@@ -279,7 +279,7 @@ def _names(concepts: Any) -> list[Any]:
     return list(range(np.shape(concepts)[1]))
 
 
-def _are_concepts(concepts: Any) -> bool:
+def _are_concepts(concepts: object) -> bool:
     return isinstance(concepts, Sequence) and len(concepts) > 0 and hasattr(concepts[0], "values")
 
 

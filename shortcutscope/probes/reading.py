@@ -61,7 +61,7 @@ class Entries:
         return odd, int((self.known & ~self.among(odd)).sum())
 
 
-def entries(series: pd.Series[Any], column: str) -> Entries:
+def entries(series: pd.Series, column: str) -> Entries:
     """The entries of a column; None, NaN and blanks are missing, and text of numbers are numbers.
 
     Raises
@@ -97,7 +97,7 @@ def entries(series: pd.Series[Any], column: str) -> Entries:
     return Entries("words", values, tuple(spelled[same] for same in order))
 
 
-def refuse_several(series: pd.Series[Any], column: str) -> None:
+def refuse_several(series: pd.Series, column: str) -> None:
     """Refuse a column whose entries are several values each.
 
     Raises
@@ -115,7 +115,7 @@ def refuse_several(series: pd.Series[Any], column: str) -> None:
         )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """An entry as text, empty where it is missing."""
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return ""
@@ -134,7 +134,7 @@ def _numbers(values: Array, column: str) -> Entries:
     return Entries("numbers", values, tuple(np.unique(values[~np.isnan(values)]).tolist()))
 
 
-def _dates(series: pd.Series[Any]) -> Entries:
+def _dates(series: pd.Series) -> Entries:
     if series.dt.tz is not None:
         series = series.dt.tz_convert("UTC").dt.tz_localize(None)
     seconds = np.asarray((series - pd.Timestamp(0)).dt.total_seconds(), np.float64)

@@ -201,7 +201,7 @@ def effects(
             f"{patients[group]} {'patient' if patients[group] == 1 else 'patients'} of {which} {with_it} it"
         )
 
-    def measurement(needs: Iterable[Group], measure: Callable[[Any], Any]) -> Record:
+    def measurement(needs: Iterable[Group], measure: Callable[[Array], Any]) -> Record:
         needed = list(needs)
         size = min((int(member[group].sum()) for group in needed), default=0)
         few = [description(group) for group in needed if patients[group] < smallest]

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+#: Along each axis, or along all of them.
+Steps = int | Sequence[int]
+
 
 class LinearMap(Protocol):
     """A map that is linear in its input for given weights, without a bias."""
@@ -119,11 +122,11 @@ def convolution(
     dims: int,
     weight: Tensor,
     *,
-    stride: Any = 1,
+    stride: Steps = 1,
     padding: Any = 0,
-    dilation: Any = 1,
+    dilation: Steps = 1,
     groups: int = 1,
-    output_padding: Any = 0,
+    output_padding: Steps = 0,
     transposed: bool = False,
 ) -> Convolution:
     """The map of ``torch.conv1d`` and its kin, from their arguments."""

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import Node, get_gradient_edge
 
 from shortcutscope.attribution.hooks import parameters_without_gradient
 from shortcutscope.attribution.lrp.composites import Composite
@@ -27,7 +27,7 @@ from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import ModelError
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import Target, find_logits, select_target
-from shortcutscope.types import Record
+from shortcutscope.types import Arguments, Operation, Record
 
 #: Operations without a rule that put constants beside the relevance of activations.
 ADDING = frozenset(
@@ -101,7 +101,7 @@ class _Audited(Propagation):
     def __init__(self, composite: Composite, scope: ModuleScope) -> None:
         super().__init__(composite, measure=True)
         self._scope = scope
-        self._seen: dict[tuple[Any, int], Tensor] = {}
+        self._seen: dict[tuple[Node, int], Tensor] = {}
         self.records: list[_Record] = []
 
     def watch(self, tensor: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class _Audited(Propagation):
         value = self._seen[_edge(tensor)] = tensor.detach().clone()
         return value
 
-    def operate(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Record) -> Any:
+    def operate(self, name: str, func: Operation, args: Arguments, kwargs: Record) -> Any:
         """See `Propagation.operate`."""
         result = super().operate(name, func, args, kwargs)
         outputs = [tensor for tensor in _tensors(result) if _flows(tensor)]
@@ -125,7 +125,7 @@ class _Audited(Propagation):
         if len(waiting) == 1 and (call := getattr(waiting[0], "call", None)) is not None:
             record.call = call
         record.rescaled = any(node.name().startswith(("Rescale", "Gate")) for node in waiting)
-        visited: set[Any] = set()
+        visited: set[Node] = set()
         while waiting:
             node = waiting.pop()
             if node in visited:
@@ -218,7 +218,7 @@ def _delivered(records: list[_Record]) -> dict[int, float]:
 
 
 def _adds_entering(record: _Record, ends: dict[int, Tensor]) -> Callable[..., None]:
-    def hook(grad_inputs: tuple[Tensor | None, ...], grad_outputs: Any) -> None:
+    def hook(grad_inputs: tuple[Tensor | None, ...], grad_outputs: object) -> None:
         for position, value in ends.items():
             gradient = grad_inputs[position]
             if gradient is not None:
@@ -236,7 +236,7 @@ def _adds_leaving(record: _Record, position: int, value: Tensor) -> Callable[...
     return hook
 
 
-def _edge(tensor: Tensor) -> tuple[Any, int]:
+def _edge(tensor: Tensor) -> tuple[Node, int]:
     edge = get_gradient_edge(tensor)
     return edge.node, edge.output_nr
 
@@ -245,14 +245,14 @@ def _flows(tensor: Tensor) -> bool:
     return tensor.requires_grad and tensor.is_floating_point()
 
 
-def _is_constant(value: Any) -> bool:
+def _is_constant(value: object) -> bool:
     """A tensor or number that takes part in the operation without being of the graph."""
     if isinstance(value, Tensor):
         return value.is_floating_point() and not value.requires_grad
     return isinstance(value, float)
 
 
-def _values(value: Any) -> Iterator[Any]:
+def _values(value: object) -> Iterator[Any]:
     if isinstance(value, tuple | list):
         yield from itertools.chain.from_iterable(map(_values, value))
     elif isinstance(value, dict):
@@ -261,7 +261,7 @@ def _values(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def _tensors(value: object) -> list[Tensor]:
     return [item for item in _values(value) if isinstance(item, Tensor)]
 
 

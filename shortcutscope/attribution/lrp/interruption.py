@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from shortcutscope.attribution.lrp.mode import Propagation
 from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.layers import Layer
-from shortcutscope.types import Record
+from shortcutscope.types import Arguments, Operation, Record
 
 
 @dataclass(eq=False)
@@ -111,7 +111,7 @@ class Interrupted(Propagation):
         passage.reach(values)
         self._reached.append(passage)
 
-    def operate(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Record) -> Any:
+    def operate(self, name: str, func: Operation, args: Arguments, kwargs: Record) -> Any:
         """See `Propagation.operate`."""
         before = None
         if name == "batch_norm" and isinstance(args[0], Tensor) and args[0].requires_grad:

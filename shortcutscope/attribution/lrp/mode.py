@@ -23,13 +23,13 @@ from shortcutscope.attribution.lrp.composites import Composite, composite_for
 from shortcutscope.attribution.lrp.functions import Affine
 from shortcutscope.attribution.lrp.operations import TABLE
 from shortcutscope.attribution.lrp.saved import SavedTensors
-from shortcutscope.types import Record
+from shortcutscope.types import Arguments, Operation, Record
 
 _HAS_NONE = {
     name: lambda *arguments, **options: False
     for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 }
-_opened: dict[Callable[..., Any], Callable[..., Any]] = {}
+_opened: dict[Operation, Operation] = {}
 
 
 class Propagation(TorchFunctionMode):
@@ -60,9 +60,9 @@ class Propagation(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
-        types_: Any,
-        args: tuple[Any, ...] = (),
+        func: Operation,
+        types_: object,
+        args: Arguments = (),
         kwargs: Record | None = None,
     ) -> Any:
         kwargs = kwargs or {}
@@ -72,7 +72,7 @@ class Propagation(TorchFunctionMode):
                 return _open(func)(*args, **kwargs)
         return self.operate(name, func, args, kwargs)
 
-    def operate(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Record) -> Any:
+    def operate(self, name: str, func: Operation, args: Arguments, kwargs: Record) -> Any:
         """Call one operation, by its rule if it has one."""
         stored = []
         if is_in_place(func) and args and isinstance(args[0], Tensor):
@@ -150,16 +150,16 @@ class _Recorder(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
-        types_: Any,
-        args: tuple[Any, ...] = (),
+        func: Operation,
+        types_: object,
+        args: Arguments = (),
         kwargs: Record | None = None,
     ) -> Any:
         self.names.add(operation_name(func))
         return func(*args, **(kwargs or {}))
 
 
-def operation_name(func: Callable[..., Any]) -> str:
+def operation_name(func: Operation) -> str:
     """The name of an operation, the same for its function, method, operator and in-place form."""
     name = getattr(func, "__name__", type(func).__name__)
     bare = name.strip("_")
@@ -177,7 +177,7 @@ _SYNONYMS = {
 }
 
 
-def is_in_place(func: Callable[..., Any]) -> bool:
+def is_in_place(func: Operation) -> bool:
     """Whether an operation overwrites its first argument."""
     name: str = getattr(func, "__name__", "")
     if name.startswith("__"):
@@ -185,7 +185,7 @@ def is_in_place(func: Callable[..., Any]) -> bool:
     return name.endswith("_")
 
 
-def _open(func: Callable[..., Any]) -> Callable[..., Any]:
+def _open(func: Operation) -> Operation:
     """A composite function of torch.nn.functional that hands its inner operations to the mode.
 
     The function itself asks whether a mode is active and, if so, hands over the whole call; a copy whose

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.graph import Node
 
 #: Nodes through which values pass unchanged, or scaled as a whole.
 _CARRYING = (
@@ -80,22 +81,22 @@ def call_behind(tensor: Tensor) -> Any | None:
     return getattr(tensor.grad_fn, "call", None) if _is_affine(tensor.grad_fn) else None
 
 
-def _is_affine(node: Any) -> bool:
+def _is_affine(node: Node | None) -> bool:
     return node is not None and _kind(node) == "RuledAffine"
 
 
-def _kind(node: Any) -> str:
+def _kind(node: Node) -> str:
     name: str = node.name()
     name = name.removesuffix("0").removesuffix("1")
     return name.removesuffix("Backward")
 
 
-def _carries(node: Any) -> bool:
+def _carries(node: Node) -> bool:
     kind = _kind(node)
     if kind in ("Mul", "Div"):  # by a constant: the other operand has no graph
         return sum(following is not None for following, _ in node.next_functions) == 1
     return kind in _CARRYING
 
 
-def _first_input(node: Any) -> Any:
+def _first_input(node: Node) -> Node | None:
     return next((following for following, _ in node.next_functions if following is not None), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -122,7 +122,7 @@ def _headers(root: Path, names: Sequence[str], progress: bool) -> pd.DataFrame:
     return frame.assign(PatientAge=pd.to_numeric(years, errors="coerce").astype(float))
 
 
-def _value(value: Any) -> str | None:
+def _value(value: object) -> str | None:
     return None if value is None or str(value) == "" else str(value)
 
 

@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def read_npy(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
     return array
 
 
-def array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and kind of an array of numbers, from the beginning of its file.
 
     Raises
@@ -66,7 +66,7 @@ def array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return tuple(int(side) for side in shape), dtype
 
 
-def npz_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def npz_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and kind of a member of an npz archive, once it is known that the archive can hold it.
 
     Raises

@@ -7,7 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.errors import InputError
 from shortcutscope.extras import MissingExtraError, require
 from shortcutscope.types import Array
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 __all__ = [
     "DICOM_SUFFIXES",
@@ -139,7 +142,7 @@ def dicom_size(path: Path) -> tuple[int, ...]:
         return _size(_opened(path, MAX_PIXELS, stop_before_pixels=True))
 
 
-def _size(data: Any) -> tuple[int, ...]:
+def _size(data: Dataset) -> tuple[int, ...]:
     missing = [name for name in ("Rows", "Columns") if data.get(name) is None]
     if missing:
         raise InputError(f"it lacks {' and '.join(missing)}, the size of its image")
@@ -178,13 +181,13 @@ def _refuse_inflated(path: Path, pydicom: Any, max_pixels: int) -> None:
                     raise InputError(f"it unpacks to more than {most:,} bytes")
 
 
-def _refuse_without_pixels(data: Any) -> None:
+def _refuse_without_pixels(data: Dataset) -> None:
     if "PixelData" not in data and "FloatPixelData" not in data and "DoubleFloatPixelData" not in data:
         kind = data.get("Modality", "") or "DICOM"
         raise InputError(f"a {kind} object without pixels is no image")
 
 
-def _refuse_without_decoder(data: Any, pixels: Any) -> None:
+def _refuse_without_decoder(data: Dataset, pixels: Any) -> None:
     """Name the package that a compression needs, where it is missing."""
     syntax = data.file_meta.TransferSyntaxUID
     if not syntax.is_compressed or syntax.is_deflated:
@@ -203,7 +206,7 @@ def _refuse_without_decoder(data: Any, pixels: Any) -> None:
         )
 
 
-def _refuse_other_frames(data: Any, size: tuple[int, ...]) -> None:
+def _refuse_other_frames(data: Dataset, size: tuple[int, ...]) -> None:
     """Refuse JPEG streams of another size than the header's, which decoders take memory for."""
     if (
         not data.file_meta.TransferSyntaxUID.is_compressed

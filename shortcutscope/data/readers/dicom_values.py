@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shortcutscope.data.readers.dicom_window import CHOICES, NeedsWindowError, Window
 from shortcutscope.errors import InputError
 from shortcutscope.types import Array
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 FULL_SCALE = 65535
 _WORD = 2**16
@@ -189,7 +192,7 @@ def display_text(display: FileWindow | LookupTable) -> str:
     return str(display) if isinstance(display, FileWindow) else f"a table of {len(display.entries)} entries"
 
 
-def grey_values(data: Any, window: Window = "file") -> list[GreyValues]:
+def grey_values(data: Dataset, window: Window = "file") -> list[GreyValues]:
     """How a data set's frames are to be read: one for all where they are alike, else one each.
 
     The windows of the file are looked at for the window ``"file"`` only.
@@ -224,11 +227,11 @@ def grey_values(data: Any, window: Window = "file") -> list[GreyValues]:
     return frames[:1] if all(frame == frames[0] for frame in frames) else frames
 
 
-def _shared(data: Any) -> list[Any]:
+def _shared(data: Dataset) -> list[Dataset]:
     return list(data.get("SharedFunctionalGroupsSequence") or ())[:1]
 
 
-def _read(data: Any, whole: GreyValues, groups: Sequence[Any], window: Window) -> GreyValues:
+def _read(data: Dataset, whole: GreyValues, groups: Sequence[Dataset], window: Window) -> GreyValues:
     """What functional groups say, the first that does, else the data set itself."""
     modality = _item(groups, "PixelValueTransformationSequence") or data
     interest = _item(groups, "FrameVOILUTSequence") or data
@@ -251,16 +254,17 @@ def _read(data: Any, whole: GreyValues, groups: Sequence[Any], window: Window) -
     return replace(values, display=display)
 
 
-def _item(groups: Sequence[Any], name: str) -> Any:
+def _item(groups: Sequence[Dataset], name: str) -> Dataset | None:
     """Item of a functional group that tells something."""
     for group in groups:
-        for item in group.get(name) or ():
+        items: Sequence[Dataset] = group.get(name) or ()
+        for item in items:
             if len(item):
                 return item
     return None
 
 
-def _stored_bounds(data: Any) -> tuple[float, float] | None:
+def _stored_bounds(data: Dataset) -> tuple[float, float] | None:
     if "FloatPixelData" in data or "DoubleFloatPixelData" in data or "BitsStored" not in data:
         return None
     bits = int(data.BitsStored)
@@ -269,7 +273,7 @@ def _stored_bounds(data: Any) -> tuple[float, float] | None:
     return 0.0, float(2**bits - 1)
 
 
-def _number(item: Any, name: str) -> float | None:
+def _number(item: Dataset, name: str) -> float | None:
     """First value of an element; None where it is absent or empty."""
     value = item.get(name)
     if value is not None and not isinstance(value, str | bytes | int | float):
@@ -282,7 +286,7 @@ def _number(item: Any, name: str) -> float | None:
     return number
 
 
-def _window(item: Any) -> FileWindow | None:
+def _window(item: Dataset) -> FileWindow | None:
     centre, width = _number(item, "WindowCenter"), _number(item, "WindowWidth")
     if centre is None and width is None:
         return None
@@ -296,7 +300,7 @@ def _window(item: Any) -> FileWindow | None:
     return FileWindow(centre, width, function)
 
 
-def _table(item: Any, name: str, little: bool, *, signed: bool) -> LookupTable | None:
+def _table(item: Dataset, name: str, little: bool, *, signed: bool) -> LookupTable | None:
     """First lookup table of a sequence; None where there is none, or it is empty."""
     items = item.get(name)
     if not items:
@@ -320,7 +324,7 @@ def _table(item: Any, name: str, little: bool, *, signed: bool) -> LookupTable |
     return LookupTable(first, entries[:count], bits)
 
 
-def _entries(data: Any, count: int, bits: int, little: bool) -> Array:
+def _entries(data: bytes | Sequence[int] | None, count: int, bits: int, little: bool) -> Array:
     if isinstance(data, bytes):
         packed = bits == 8 and len(data) in (count, count + count % 2)
         kind = "u1" if packed else "<u2" if little else ">u2"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -229,7 +229,7 @@ def resize(array: Array, size: Size | None) -> Array:
     return _as_dtype(out, array.dtype)
 
 
-def _as_dtype(values: Array, dtype: np.dtype[Any]) -> Array:
+def _as_dtype(values: Array, dtype: np.dtype) -> Array:
     if dtype == np.bool_:
         return values >= 0.5
     return (np.rint(values) if dtype.kind in "iu" else values).astype(dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 from shortcutscope.types import Array
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 _SPATIAL = 3
 #: Bytes of a file beside its values: header, extensions, what is appended.
@@ -85,8 +88,9 @@ def nifti_frame(path: Path, dims: int | None = None) -> tuple[tuple[int, ...], O
     return _frame(_load(path), dims, str(path))
 
 
-def _load(path: str | Path) -> Any:
-    return require("nibabel", "medical", "reading NIfTI files").load(path)
+def _load(path: str | Path) -> SpatialImage:
+    image: SpatialImage = require("nibabel", "medical", "reading NIfTI files").load(path)
+    return image
 
 
 def _whole(image: Any, path: Path) -> Any:
@@ -107,7 +111,7 @@ def _whole(image: Any, path: Path) -> Any:
     return type(image).from_bytes(raw)
 
 
-def _frame(image: Any, dims: int | None, name: str) -> tuple[tuple[int, ...], Orientation]:
+def _frame(image: SpatialImage, dims: int | None, name: str) -> tuple[tuple[int, ...], Orientation]:
     nibabel = require("nibabel", "medical", "reading NIfTI files")
     stored = (*image.shape[:_SPATIAL], *(1,) * (_SPATIAL - len(image.shape)))
     turn = nibabel.orientations.io_orientation(image.affine)

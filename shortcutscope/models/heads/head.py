@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +108,7 @@ class Head:
         """The task of the scores that are read: binary for one output of several."""
         return self.task if self.label is None else "binary"
 
-    def read(self, output: Any) -> Tensor:
+    def read(self, output: object) -> Tensor:
         """Logits (N, K) in what the model returned; (N, 1) where the label belongs to one output.
 
         Raises
@@ -124,7 +124,7 @@ class Head:
             return against_others(logits, index).unsqueeze(1)
         return logits[:, index : index + 1]
 
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Tensor:
+    def __call__(self, module: nn.Module, inputs: object, output: object) -> Tensor:
         """The same as a forward hook of the model."""
         return self.read(output)
 

@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from shortcutscope.types import Arguments, Record
+
 #: What a tensor is: unbounded, a probability of its own, of one that sums to 1, or the logarithm of either.
 Kind = Literal["affine", "sigmoid", "softmax", "log sigmoid", "log softmax"]
 
@@ -63,7 +65,9 @@ class Watch(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ig
         self.of: Any = WeakIdKeyDictionary()
         self.precision = 0.0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Arguments = (), kwargs: Record | None = None
+    ) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         if func.namespace == "quantized" or "quantize" in name:
@@ -79,7 +83,7 @@ class Watch(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ig
             del self.of[result]
         return result
 
-    def _kind(self, name: str, args: Any) -> Kind | None:
+    def _kind(self, name: str, args: object) -> Kind | None:
         if name in _MADE:
             return _MADE[name]
         kinds = [self.of.get(x) for x in tree_leaves(args) if isinstance(x, Tensor) and x.is_floating_point()]

@@ -7,7 +7,7 @@ targets is refused, never recycled or cut to the shorter of the two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from shortcutscope.types import Array
 Target = str | int | Tensor | Array | Sequence[int]
 
 
-def find_logits(output: Any, key: Output = None) -> Tensor:
+def find_logits(output: object, key: Output = None) -> Tensor:
     """The raw class scores in what a model returned.
 
     Parameters
@@ -199,7 +199,7 @@ def _chosen_classes(logits: Tensor, target: Target, labels: Tensor | None, task:
     return _per_sample(target, logits, "targets")
 
 
-def _per_sample(values: Any, logits: Tensor, name: str) -> Tensor:
+def _per_sample(values: object, logits: Tensor, name: str) -> Tensor:
     classes = torch.as_tensor(values, device=logits.device)
     if classes.dim() != 1 or len(classes) != len(logits):
         raise InputError(

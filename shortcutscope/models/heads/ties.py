@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -95,7 +94,7 @@ def tie(
     )
 
 
-def _tied(head: Head, n: int, apart: bool, link: str, labels: Any) -> Head:
+def _tied(head: Head, n: int, apart: bool, link: str, labels: object) -> Head:
     index = head.index
     present = set() if labels is None else {int(label) for label in np.unique(np.asarray(labels))}
     if not present <= {0, 1}:

@@ -65,7 +65,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> tuple[Weights, 
     return contents
 
 
-def _state_dicts(content: Any, keys: tuple[str, ...]) -> Iterator[Weights]:
+def _state_dicts(content: object, keys: tuple[str, ...]) -> Iterator[Weights]:
     """Whatever maps names to tensors in a file's content, outermost first."""
     if isinstance(content, nn.Module):
         content = content.state_dict()
@@ -80,7 +80,7 @@ def _state_dicts(content: Any, keys: tuple[str, ...]) -> Iterator[Weights]:
                 yield from _state_dicts(value, (*keys, str(name)))
 
 
-def _is_optimizer(content: Any) -> bool:
+def _is_optimizer(content: object) -> bool:
     return isinstance(content, Mapping) and {"state", "param_groups"} <= content.keys()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -192,7 +192,7 @@ def _to_unit(image: Array, value_range: tuple[float, float]) -> Array:
     return unit
 
 
-def _from_unit(unit: Array, dtype: np.dtype[Any], value_range: tuple[float, float]) -> Array:
+def _from_unit(unit: Array, dtype: np.dtype, value_range: tuple[float, float]) -> Array:
     """The stored type again; integers are rounded."""
     low, high = (0.0, FULL_SCALE[dtype.name]) if dtype.name in FULL_SCALE else value_range
     values = np.clip(unit.astype(np.float64), 0, 1) * (high - low) + low

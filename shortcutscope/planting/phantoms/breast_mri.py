@@ -9,7 +9,7 @@ image: noise, contrast and a smooth shading; the orientation on the layout: upsi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -237,7 +237,7 @@ def _render(
     return images, masks & positive
 
 
-def _each(values: Any) -> Array:
+def _each(values: object) -> Array:
     """One number for each image, to be broadcast over its pixels."""
     return np.asarray(values, np.float32)[..., None, None]
 

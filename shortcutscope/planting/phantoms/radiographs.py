@@ -7,9 +7,9 @@ else, such as the outline of the body, its texture, exposure and detector noise,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
@@ -150,7 +150,7 @@ def _draw_spots(generator: np.random.Generator, lungs: Array) -> Array:
 def _render(scenes: list[_Scene], size: int, difficulty: float, noise: bool) -> tuple[Array, Array]:
     """Images in 0..1 and lesion masks, both (len(scenes), size, size)."""
 
-    def each(values: list[Any]) -> Array:
+    def each(values: npt.ArrayLike) -> Array:
         return np.asarray(values, np.float32)[..., None, None]
 
     scale = size / REFERENCE_SIDE
@@ -177,7 +177,7 @@ def _render(scenes: list[_Scene], size: int, difficulty: float, noise: bool) -> 
 def _anatomy(scenes: list[_Scene], x: Array, y: Array, scale: float) -> Array:
     """Body with darker lungs, brighter heart and spine, and cloudy texture; (N, size, size)."""
 
-    def each(values: list[Any]) -> Array:
+    def each(values: npt.ArrayLike) -> Array:
         return np.asarray(values, np.float32)[..., None, None]
 
     def inside(q: Array, sharpness: float) -> Array:

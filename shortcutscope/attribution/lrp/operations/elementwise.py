@@ -15,8 +15,9 @@ from shortcutscope.attribution.lrp.functions import (
     RescaleInPlace,
     keep_rectified,
 )
-from shortcutscope.attribution.lrp.operations.table import TABLE, Operation, Propagating, follows, of_one, on
+from shortcutscope.attribution.lrp.operations.table import TABLE, Propagating, follows, of_one, on
 from shortcutscope.errors import ModelError
+from shortcutscope.types import Operation
 
 
 def _elementwise(outside: Operation, in_place: type, free: type) -> Operation:
@@ -60,7 +61,7 @@ def _relu(run: Propagating, func: Operation, input: Tensor) -> Tensor:
 
 
 @on("pow")
-def _pow(run: Propagating, func: Operation, base: Any, exponent: Any, **kwargs: Any) -> Tensor:
+def _pow(run: Propagating, func: Operation, base: object, exponent: object, **kwargs: Any) -> Tensor:
     if not follows(base) or not isinstance(exponent, int | float) or exponent <= 0:
         plain: Tensor = func(base, exponent, **kwargs)
         return plain

@@ -11,9 +11,10 @@ from torch import Tensor
 from shortcutscope.attribution.lrp import provenance
 from shortcutscope.attribution.lrp.affine import LinearMap, Matrix, convolution
 from shortcutscope.attribution.lrp.functions import Affine, RuledAffine, Tap
-from shortcutscope.attribution.lrp.operations.table import TABLE, Operation, Propagating, of_one, on
+from shortcutscope.attribution.lrp.operations.table import TABLE, Propagating, of_one, on
 from shortcutscope.attribution.lrp.rules import Epsilon, Rule
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.types import Operation
 
 
 def _convolve(dims: int, transposed: bool) -> Operation:

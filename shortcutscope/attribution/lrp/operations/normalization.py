@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from shortcutscope.attribution.lrp.functions import GroupNormalized, Normalized
-from shortcutscope.attribution.lrp.operations.table import Operation, Propagating, of_one, on
+from shortcutscope.attribution.lrp.operations.table import Propagating, of_one, on
+from shortcutscope.types import Operation
 
 
 @on("layer_norm")

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from shortcutscope.attribution.lrp import provenance
 from shortcutscope.attribution.lrp.functions import Share, ShareInPlace
-from shortcutscope.attribution.lrp.operations.table import Operation, Propagating, follows, of_one, on
+from shortcutscope.attribution.lrp.operations.table import Propagating, follows, of_one, on
 from shortcutscope.errors import ModelError
+from shortcutscope.types import Operation
 
 
 def _shares(a: Tensor, b: Tensor) -> tuple[float, float]:

@@ -11,8 +11,7 @@ from torch import Tensor
 from shortcutscope.attribution.lrp.composites import Composite
 from shortcutscope.attribution.lrp.functions import Affine
 from shortcutscope.attribution.lrp.saved import SavedTensors
-
-Operation = Callable[..., Any]
+from shortcutscope.types import Operation
 
 
 class Propagating(Protocol):
@@ -48,7 +47,7 @@ def of_one(rule: Operation) -> Operation:
     """A rule of operations on one activation, which others of the same name (on constants) do not need."""
 
     @functools.wraps(rule)
-    def applied(run: Propagating, func: Operation, input: Any, *args: Any, **kwargs: Any) -> Any:
+    def applied(run: Propagating, func: Operation, input: object, *args: Any, **kwargs: Any) -> Any:
         if not follows(input):
             return func(input, *args, **kwargs)
         return rule(run, func, input, *args, **kwargs)
