@@ -31,7 +31,7 @@ MOST_CLEAN = 0.1
 
 
 @dataclass(frozen=True)
-class World:
+class Cohort:
     """What was planted where.
 
     Attributes
@@ -66,9 +66,9 @@ class World:
 
 
 @lru_cache(maxsize=2)
-def make_world(
+def make_cohort(
     task: str, kind: str, seed: int, correlation: float, clean_fraction: float, settings: Settings
-) -> World:
+) -> Cohort:
     """Draw the samples of a case and plant the artifact in them.
 
     The images and their parts follow from the task and the seed alone, so that kinds, correlations and
@@ -83,7 +83,7 @@ def make_world(
     is_test = holdout(frame["group"].to_numpy(), frame["label"].to_numpy(), 1 - AUDITED, seed)
     audit_part = plant(held_out.take(np.flatnonzero(~is_test)), artifact, prevalence=half, seed=seed + 2)
     test = plant(held_out.take(np.flatnonzero(is_test)), artifact, prevalence=half, seed=seed + 3)
-    return World(
+    return Cohort(
         kind=kind,
         biased=_in_memory(plant(rest, artifact, correlation=correlation, seed=seed)),
         clean=_in_memory(plant(clean, artifact, prevalence=half, seed=seed + 1)),

@@ -1,4 +1,4 @@
-"""Head volumes as a world of the debiasing benchmarks, with the phantom's bias in place of an artifact."""
+"""Head volumes as a cohort of the debiasing benchmarks, with the phantom's bias in place of an artifact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shortcutscope.benchmarks.debias_data import AUDITED, World, clean_and_biased
+from shortcutscope.benchmarks.debias_data import AUDITED, Cohort, clean_and_biased
 from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.pixel_masks import InputMasks
@@ -66,7 +66,7 @@ class _Pair:
 
 
 @lru_cache(maxsize=2)
-def head_world(kind: str, seed: int, correlation: float, clean_fraction: float, *, other: bool) -> World:
+def head_cohort(kind: str, seed: int, correlation: float, clean_fraction: float, *, other: bool) -> Cohort:
     """Heads of one seed, in which the bias goes with the disease in training.
 
     Parameters
@@ -74,7 +74,7 @@ def head_world(kind: str, seed: int, correlation: float, clean_fraction: float, 
     kind
         A key of `KINDS`.
     seed, correlation, clean_fraction
-        As in `shortcutscope.benchmarks.debias_data.make_world`.
+        As in `shortcutscope.benchmarks.debias_data.make_cohort`.
     other
         Of another population: subjects differ in other directions.
     """
@@ -94,7 +94,7 @@ def head_world(kind: str, seed: int, correlation: float, clean_fraction: float, 
     is_test = holdout(table.frame["group"].to_numpy()[held_out], labels[held_out], 1 - AUDITED, seed)
     tested, half = held_out[is_test], (0.5, 0.5)
     biased = pair.drawn(rest, (1 - correlation, correlation), seed)
-    return World(
+    return Cohort(
         kind=kind,
         biased=biased,
         clean=pair.drawn(clean, half, seed + 1),

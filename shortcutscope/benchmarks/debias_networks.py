@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from shortcutscope.audit.stages import audit
-from shortcutscope.benchmarks.debias_data import World, make_world
+from shortcutscope.benchmarks.debias_data import Cohort, make_cohort
 from shortcutscope.benchmarks.debias_heads import KINDS as HEAD_KINDS
-from shortcutscope.benchmarks.debias_heads import head_world
+from shortcutscope.benchmarks.debias_heads import head_cohort
 from shortcutscope.benchmarks.runner import Case, Settings
 from shortcutscope.benchmarks.suites.retrieval import retrieve_planted
 from shortcutscope.debias.distillation.teacher_start import StartChoice, TeacherStart, teacher_start
@@ -62,13 +62,13 @@ TRAININGS = {"alexnet": TRAINING.but(epochs=20, lr=1e-3), "cnn3d": TRAINING.but(
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What the cases of one trained world share.
+class CaseSpec:
+    """What the cases of one trained cohort share.
 
     Attributes
     ----------
     task, kind, seed, correlation, clean_fraction
-        See `make_world`.
+        See `make_cohort`.
     network
         A key of `NETWORKS`.
     """
@@ -91,75 +91,77 @@ def extent_of(kind: str) -> str:
     return HEAD_KINDS[kind] if kind in HEAD_KINDS else get_artifact(kind).extent
 
 
-def world_of(
+def cohort_of(
     task: str, kind: str, seed: int, correlation: float, clean_fraction: float, settings: Settings
-) -> World:
+) -> Cohort:
     """The samples of a task; ``heads`` are volumes, ``heads-other`` those of another population."""
     if task.startswith("heads"):
-        return head_world(kind, seed, correlation, clean_fraction, other=task != "heads")
-    return make_world(task, kind, seed, correlation, clean_fraction, settings)
+        return head_cohort(kind, seed, correlation, clean_fraction, other=task != "heads")
+    return make_cohort(task, kind, seed, correlation, clean_fraction, settings)
 
 
-class Workshop:
+class NetworkStore:
     """Makes, and remembers on disk, what the cases of a setting share."""
 
-    def __init__(self, setting: Setting, settings: Settings) -> None:
-        self.setting, self.settings = setting, settings
-        s = setting
-        self.world = world_of(s.task, s.kind, s.seed, s.correlation, s.clean_fraction, settings)
+    def __init__(self, spec: CaseSpec, settings: Settings) -> None:
+        self.spec, self.settings = spec, settings
+        s = spec
+        self.cohort = cohort_of(s.task, s.kind, s.seed, s.correlation, s.clean_fraction, settings)
         self.training = TRAININGS.get(s.network, TRAINING).but(seed=s.seed)
 
     def initial(self, seed: int) -> nn.Module:
         """A network that was not trained."""
-        return NETWORKS[self.setting.network](seed)
+        return NETWORKS[self.spec.network](seed)
 
     def biased(self) -> nn.Module:
         """Trained by cross-entropy on the biased samples."""
-        return self._network("biased", self.world.biased.fingerprint(), lambda: self._erm(self.world.biased))
+        return self._network(
+            "biased", self.cohort.biased.fingerprint(), lambda: self._erm(self.cohort.biased)
+        )
 
     def oracle(self) -> nn.Module:
         """The same on the same images, half of either class of which carry the artifact."""
         return self._network(
-            "oracle", self.world.unbiased.fingerprint(), lambda: self._erm(self.world.unbiased)
+            "oracle", self.cohort.unbiased.fingerprint(), lambda: self._erm(self.cohort.unbiased)
         )
 
     def _erm(self, table: Any) -> nn.Module:
-        network = self.initial(self.setting.seed)
+        network = self.initial(self.spec.seed)
         return fit(network, table, CrossEntropy(), self.training, progress=False).model
 
     def finding(self) -> Finding:
         """What an audit on the audited samples says of the artifact in the biased network."""
-        file = self._kept("finding", self.world.biased.fingerprint())
+        file = self._kept("finding", self.cohort.biased.fingerprint())
         if not file.exists():
             with tempfile.TemporaryDirectory() as folder:
                 result = audit(
                     self.biased(),
-                    self.world.audited,
+                    self.cohort.audited,
                     Path(folder) / "run",
-                    concepts=[self.setting.kind],
-                    train=self.world.biased,
+                    concepts=[self.spec.kind],
+                    train=self.cohort.biased,
                     discover=False,
                     n_permutations=MIN_FOR_TAIL,
                     n_bootstrap=100,
-                    seed=self.setting.seed,
+                    seed=self.spec.seed,
                     progress=False,
                 )
-                write_json(file, result[self.setting.kind].to_dict())
+                write_json(file, result[self.spec.kind].to_dict())
         return Finding.from_dict(read_json(file))
 
     def problem(self, carries: Floats | None = None, *, audited: bool = True) -> DebiasProblem:
         """For a recipe; with the true carriers where no others are given, and the layers of an audit."""
-        s, world = self.setting, self.world
-        truth = world.biased.frame[s.kind].to_numpy(float)
+        s, cohort = self.spec, self.cohort
+        truth = cohort.biased.frame[s.kind].to_numpy(float)
         return DebiasProblem(
             model=self.biased(),
-            train=world.biased,
-            clean=world.clean,
+            train=cohort.biased,
+            clean=cohort.clean,
             carries=truth if carries is None else carries,
-            clean_carries=world.clean.frame[s.kind].to_numpy(float),
-            masks=world.masks if s.group == "localized" else None,
+            clean_carries=cohort.clean.frame[s.kind].to_numpy(float),
+            masks=cohort.masks if s.group == "localized" else None,
             layers=(dict(self.finding().layers) if audited else None) or None,
-            judged_on=world.audited,
+            judged_on=cohort.audited,
             concept=s.kind,
             start="fresh",
             initial=self.initial,
@@ -170,25 +172,25 @@ class Workshop:
 
     def teacher(self, start: Start = "model", number: int = 0) -> Teacher:
         """A specialist trained on the clean subset, with what the gate says of it; several by number."""
-        world = self.world
+        cohort = self.cohort
         inputs = (
-            f"{start} {world.clean.fingerprint()} {world.biased.fingerprint() if start == 'model' else ''}"
+            f"{start} {cohort.clean.fingerprint()} {cohort.biased.fingerprint() if start == 'model' else ''}"
         )
         inputs += f" {number}" if number else ""
         problem = replace(
             self.problem(audited=False),
-            seed=self.setting.seed + 100 * number,
+            seed=self.spec.seed + 100 * number,
             training=self._seeded(100 * number),
         )
         model = self._network(f"teacher-{start}", inputs, lambda: train_teacher(problem, start=start).model)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        return Teacher(model, start, len(world.clean), (), self._gate(model, inputs))
+        return Teacher(model, start, len(cohort.clean), (), self._gate(model, inputs))
 
     def teacher_start(self, start: TeacherStart) -> StartChoice | None:
         """Where a recipe's teacher begins, and why, where that was to be chosen."""
-        world = self.world
-        path = self._kept(f"start-{start}", f"{world.clean.fingerprint()} {world.biased.fingerprint()}")
+        cohort = self.cohort
+        path = self._kept(f"start-{start}", f"{cohort.clean.fingerprint()} {cohort.biased.fingerprint()}")
         if not path.exists():
             choice = teacher_start(self.problem(audited=False), start)
             write_json(path, {"choice": None if choice is None else asdict(choice)})
@@ -196,13 +198,13 @@ class Workshop:
         return None if entry is None else StartChoice(**entry)
 
     def _seeded(self, more: int) -> Training:
-        return self.training.but(seed=self.setting.seed + more)
+        return self.training.but(seed=self.spec.seed + more)
 
     def _gate(self, model: nn.Module, inputs: str) -> TeacherGate:
         path = self._kept("gate", inputs)
         if not path.exists():
             teacher_gate = gate(
-                model, self.world.audited, self.setting.kind, seed=self.setting.seed, progress=False
+                model, self.cohort.audited, self.spec.kind, seed=self.spec.seed, progress=False
             )
             record = {
                 "rows": teacher_gate.frame.to_dict("records"),
@@ -221,7 +223,7 @@ class Workshop:
         InputError
             When fewer than ten samples of the rare class carry it, as at full correlation.
         """
-        s, table = self.setting, self.world.biased
+        s, table = self.spec, self.cohort.biased
         path = self._kept("retrieved", table.fingerprint())
         if not path.exists():
             retrieval, ids = retrieve_planted(self.biased(), table, s.kind, s.seed), table.frame["sample_id"]
@@ -235,11 +237,11 @@ class Workshop:
 
     def judge(self, model: nn.Module) -> dict[str, float]:
         """What a network is held to, on the test samples and their twins."""
-        world, kind = self.world, self.setting.kind
-        logits = predict_logits(model, world.test).numpy()
+        cohort, kind = self.cohort, self.spec.kind
+        logits = predict_logits(model, cohort.test).numpy()
         margin = logits[:, 1] - logits[:, 0]
-        y, a = world.test.frame["label"].to_numpy(), world.test.frame[kind].to_numpy()
-        without, with_ = (predict_logits(model, t).argmax(1) for t in (world.without, world.with_))
+        y, a = cohort.test.frame["label"].to_numpy(), cohort.test.frame[kind].to_numpy()
+        without, with_ = (predict_logits(model, t).argmax(1) for t in (cohort.without, cohort.with_))
         return {
             "robust_auroc": float(robust_auroc(y, a, margin)),
             "worst_group": float(worst_group_accuracy(y, a, (margin > 0).astype(int))),
@@ -251,7 +253,7 @@ class Workshop:
 
     def judged(self, name: str, model: Callable[[], nn.Module], inputs: str) -> dict[str, float]:
         """`judge`, remembered."""
-        path = self._kept(f"judged-{name}", f"{inputs} {self.world.test.fingerprint()}")
+        path = self._kept(f"judged-{name}", f"{inputs} {self.cohort.test.fingerprint()}")
         if not path.exists():
             write_json(path, self.judge(model()))
         metrics: dict[str, float] = read_json(path)
@@ -259,7 +261,7 @@ class Workshop:
 
     def _network(self, name: str, inputs: str, make: Callable[[], nn.Module]) -> nn.Module:
         path = self._kept(name, inputs).with_suffix(".safetensors")
-        network = self.initial(self.setting.seed)
+        network = self.initial(self.spec.seed)
         if not path.exists():
             tensors = {key: value.contiguous() for key, value in make().state_dict().items()}
             write_atomically(path, lambda file: file.write(save(tensors)))
@@ -267,18 +269,18 @@ class Workshop:
         return network.eval()
 
     def _kept(self, name: str, inputs: str) -> Path:
-        s = self.setting
+        s = self.spec
         key = json.dumps([VERSION, name, inputs, s.task, s.kind, s.seed, s.network, repr(self.training)])
         digest = hashlib.sha256(key.encode()).hexdigest()[:24]
         return self.settings.cache / "debias-networks" / f"{s.task}-{s.kind}-{name}-{digest}.json"
 
 
 @lru_cache(maxsize=1)
-def _workshop(setting: Setting, settings: Settings) -> Workshop:
-    return Workshop(setting, settings)
+def _store(spec: CaseSpec, settings: Settings) -> NetworkStore:
+    return NetworkStore(spec, settings)
 
 
-def workshop_of(case: Case, settings: Settings) -> Workshop:
+def store_of(case: Case, settings: Settings) -> NetworkStore:
     """What a case shares with others of its setting; made once per process."""
-    names = [field.name for field in fields(Setting) if field.name in case]
-    return _workshop(Setting(**{name: case[name] for name in names}), settings)
+    names = [field.name for field in fields(CaseSpec) if field.name in case]
+    return _store(CaseSpec(**{name: case[name] for name in names}), settings)

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from shortcutscope._version import __version__
 from shortcutscope.benchmarks.records import Records
-from shortcutscope.benchmarks.suites.screen import Screen
+from shortcutscope.benchmarks.suites.live_table import LiveTable
 from shortcutscope.files import to_json, write_json
 from shortcutscope.machine import machine
 from shortcutscope.types import Record
@@ -136,7 +136,9 @@ def run(
     done: dict[int, Case] = {i: r for i, c in enumerate(cases) if (r := records.finished(c)) is not None}
     todo = [i for i in range(len(cases)) if i not in done]
 
-    screen = Screen(f"{suite.command} {suite.name}", suite.columns, len(cases), console) if progress else None
+    screen = (
+        LiveTable(f"{suite.command} {suite.name}", suite.columns, len(cases), console) if progress else None
+    )
     with screen or nullcontext():
         if screen:
             screen.resume([done[i] for i in sorted(done)])

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from shortcutscope.benchmarks.records import Records
 from shortcutscope.benchmarks.runner import Settings, Suite, run
-from shortcutscope.benchmarks.suites.screen import Screen
+from shortcutscope.benchmarks.suites.live_table import LiveTable
 from shortcutscope.machine import default_cache
 
 SPAWNED = """
@@ -182,7 +182,7 @@ def test_rows_of_a_summary_are_a_table_with_intervals() -> None:
         {"recipe": "erm", "auroc": {"mean": 0.5, "low": 0.25, "high": 0.75}},
         {"recipe": "oracle", "auroc": {"mean": 0.9, "low": None, "high": None}, "extra": 3},
     ]
-    Screen("bench toy", (), 0, console).finish({"cases": [], "summary": {"n_cases": 0, "recipes": rows}})
+    LiveTable("bench toy", (), 0, console).finish({"cases": [], "summary": {"n_cases": 0, "recipes": rows}})
     shown = console.export_text()
     assert "bench toy: recipes" in shown
     assert "0.5 (0.25 to 0.75)" in shown

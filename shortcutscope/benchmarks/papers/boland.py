@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from shortcutscope.benchmarks.debias_data import World
-from shortcutscope.benchmarks.debias_networks import Setting, Workshop, extent_of, workshop_of, world_of
+from shortcutscope.benchmarks.debias_data import Cohort
+from shortcutscope.benchmarks.debias_networks import CaseSpec, NetworkStore, cohort_of, extent_of, store_of
 from shortcutscope.benchmarks.papers.protocol import NOT_FOUND, Claim, Protocol
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.dots import Dot, Panel, dots
@@ -80,7 +80,7 @@ def cases(settings: Settings) -> list[Case]:
     networks = ["resnet18"] if settings.quick else list(ARCHITECTURES)
     result: list[Case] = []
     for seed in range(settings.seed, settings.seed + (3 if settings.full else 1)):
-        for network, task, kinds in _worlds(settings, networks):
+        for network, task, kinds in _cohorts(settings, networks):
             for kind in kinds[:1] if settings.quick else kinds:
                 base = {
                     "network": network,
@@ -98,7 +98,7 @@ def cases(settings: Settings) -> list[Case]:
     return result
 
 
-def _worlds(settings: Settings, networks: Sequence[str]) -> Iterator[tuple[str, str, tuple[str, str]]]:
+def _cohorts(settings: Settings, networks: Sequence[str]) -> Iterator[tuple[str, str, tuple[str, str]]]:
     for network in networks:
         task, kinds = ARCHITECTURES[network]
         if settings.data is None or task == "heads":
@@ -117,31 +117,31 @@ def _varied(base: Case, variant: str) -> Case:
 
 def run_case(case: Case, settings: Settings) -> Case:
     """Train, or take, one network and judge it on both tests."""
-    shop = workshop_of(case, settings)
+    store = store_of(case, settings)
     other = ELSEWHERE.get(case["task"])
-    elsewhere = world_of(other, case["kind"], case["seed"], CORRELATION, CLEAN, settings) if other else None
+    elsewhere = cohort_of(other, case["kind"], case["seed"], CORRELATION, CLEAN, settings) if other else None
     name = case["recipe"]
     if name in REFERENCES:
-        return _judged(shop, _reference(shop, name), elsewhere)
-    problem = shop.problem(audited=False)
+        return _judged(store, _reference(store, name), elsewhere)
+    problem = store.problem(audited=False)
     missing = lacking(RECIPES[name], problem)
     if missing:
         return {"undefined": f"without {', '.join(missing)}"}
     options: Record = {}
     if RECIPES[name].run is distil:
-        problem, options = _distillation(case, shop, problem, elsewhere, settings)
+        problem, options = _distillation(case, store, problem, elsewhere, settings)
     outcome = RECIPES[name](problem, **options)
-    return {**_judged(shop, outcome.model, elsewhere), "notes": list(outcome.notes)}
+    return {**_judged(store, outcome.model, elsewhere), "notes": list(outcome.notes)}
 
 
-def _reference(shop: Workshop, name: str) -> nn.Module:
+def _reference(store: NetworkStore, name: str) -> nn.Module:
     if name == "teacher":
-        return shop.teacher().model
-    return shop.oracle() if name == "oracle" else shop.biased()
+        return store.teacher().model
+    return store.oracle() if name == "oracle" else store.biased()
 
 
 def _distillation(
-    case: Case, shop: Workshop, problem: DebiasProblem, elsewhere: World | None, settings: Settings
+    case: Case, store: NetworkStore, problem: DebiasProblem, elsewhere: Cohort | None, settings: Settings
 ) -> tuple[DebiasProblem, Record]:
     """The problem and options of a distillation, as its variant wants them."""
     variant = case["variant"]
@@ -152,18 +152,18 @@ def _distillation(
         problem = replace(problem, clean=elsewhere.clean, clean_carries=carries)
         options["teacher"] = train_teacher(problem)
     elif variant == "half teacher":
-        half = Workshop(replace(_setting(case), network="resnet18, half"), settings)
+        half = NetworkStore(replace(_spec(case), network="resnet18, half"), settings)
         options["teacher"] = half.teacher()
     else:
-        options["teacher"] = shop.teacher()
+        options["teacher"] = store.teacher()
     if variant.endswith("layers"):
         options["layers"] = layer_names(problem, variant.split()[0])
     return problem, options
 
 
-def _setting(case: Case) -> Setting:
+def _spec(case: Case) -> CaseSpec:
     names = ("task", "kind", "seed", "correlation", "clean_fraction", "network")
-    return Setting(**{name: case[name] for name in names})
+    return CaseSpec(**{name: case[name] for name in names})
 
 
 def layer_names(problem: DebiasProblem, part: str) -> list[str]:
@@ -174,13 +174,13 @@ def layer_names(problem: DebiasProblem, part: str) -> list[str]:
     return names
 
 
-def _judged(shop: Workshop, model: nn.Module, elsewhere: World | None) -> Case:
+def _judged(store: NetworkStore, model: nn.Module, elsewhere: Cohort | None) -> Case:
     if elsewhere is None:
-        return shop.judge(model)
+        return store.judge(model)
     logits = predict_logits(model, elsewhere.test).numpy()
-    frame, kind = elsewhere.test.frame, shop.setting.kind
+    frame, kind = elsewhere.test.frame, store.spec.kind
     there = balanced_auroc(frame["label"].to_numpy(), frame[kind].to_numpy(), logits[:, 1] - logits[:, 0])
-    return {**shop.judge(model), "elsewhere_auroc": float(there)}
+    return {**store.judge(model), "elsewhere_auroc": float(there)}
 
 
 def summarize(finished: list[Case]) -> Record:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from shortcutscope.benchmarks.debias_networks import Workshop, workshop_of
+from shortcutscope.benchmarks.debias_networks import NetworkStore, store_of
 from shortcutscope.benchmarks.models import tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.dots import Dot, Panel, dots
@@ -97,11 +97,11 @@ def _recipes(settings: Settings, largest: bool, correlation: float) -> Iterator[
 
 def run_case(case: Case, settings: Settings) -> Case:
     """One recipe in one setting."""
-    shop = workshop_of(case, settings)
-    inputs = shop.world.biased.fingerprint()
-    biased = shop.judged("biased", shop.biased, inputs)
-    oracle = shop.judged("oracle", shop.oracle, inputs)
-    metrics, about = _run(case, shop)
+    store = store_of(case, settings)
+    inputs = store.cohort.biased.fingerprint()
+    biased = store.judged("biased", store.biased, inputs)
+    oracle = store.judged("oracle", store.oracle, inputs)
+    metrics, about = _run(case, store)
     if metrics is None:
         return about
     gaps = {
@@ -112,14 +112,14 @@ def run_case(case: Case, settings: Settings) -> Case:
     return {**metrics, **gaps, **about}
 
 
-def _run(case: Case, shop: Workshop) -> tuple[dict[str, float] | None, Case]:
+def _run(case: Case, store: NetworkStore) -> tuple[dict[str, float] | None, Case]:
     """Metrics of a recipe's network and what is to be said of it; no metrics where it is not defined."""
     name = case["recipe"]
-    inputs = shop.world.biased.fingerprint()
+    inputs = store.cohort.biased.fingerprint()
     if name in ("oracle", "erm"):
-        network = shop.oracle if name == "oracle" else shop.biased
-        return shop.judged("biased" if name == "erm" else name, network, inputs), {"steps": _steps(shop)}
-    teacher = shop.teacher()
+        network = store.oracle if name == "oracle" else store.biased
+        return store.judged("biased" if name == "erm" else name, network, inputs), {"steps": _steps(store)}
+    teacher = store.teacher()
     if name == "teacher":
         teacher_gate = teacher.judged
         assert teacher_gate is not None
@@ -127,32 +127,32 @@ def _run(case: Case, shop: Workshop) -> tuple[dict[str, float] | None, Case]:
             "teacher_use": teacher_gate.use,
             "teacher_passes": int(teacher_gate.frame["passes"].sum()),
         }
-        return shop.judge(teacher.model), about
-    carries = shop.retrieved() if case["group_labels"] == "retrieved" else None
-    problem, recipe = shop.problem(carries), RECIPES[name]
+        return store.judge(teacher.model), about
+    carries = store.retrieved() if case["group_labels"] == "retrieved" else None
+    problem, recipe = store.problem(carries), RECIPES[name]
     missing = lacking(recipe, problem)
     if missing:
         return None, {"undefined": f"without {', '.join(missing)}"}
     options: Record = {}
     choice = None
     if recipe.run is distil:
-        choice = shop.teacher_start(dict(recipe.fixed).get("teacher_start", "model"))
-        start_teacher = teacher if choice is None else shop.teacher(choice.start)
+        choice = store.teacher_start(dict(recipe.fixed).get("teacher_start", "model"))
+        start_teacher = teacher if choice is None else store.teacher(choice.start)
         options = {"teacher": start_teacher, "on_shortcut": "warn"}
     try:
         outcome = recipe(problem, **options)
     except InputError as error:
         return None, {"undefined": str(error)}
-    recommended = recommend(problem, shop.finding()).recipe if case["group_labels"] != "retrieved" else None
+    recommended = recommend(problem, store.finding()).recipe if case["group_labels"] != "retrieved" else None
     notes = [*([choice.reason] if choice else []), *outcome.notes]
     about = {"steps": outcome.steps, "notes": notes, "recommended": recommended == name}
     if choice is not None:
         about |= {"teacher_start": choice.start, "choice_steps": choice.steps}
-    return shop.judge(outcome.model), about
+    return store.judge(outcome.model), about
 
 
-def _steps(shop: Workshop) -> int:
-    return shop.training.n_steps(len(shop.world.biased))
+def _steps(store: NetworkStore) -> int:
+    return store.training.n_steps(len(store.cohort.biased))
 
 
 def summarize(finished: list[Case]) -> Record:

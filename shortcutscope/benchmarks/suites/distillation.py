@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from shortcutscope.benchmarks.debias_networks import Workshop, workshop_of
+from shortcutscope.benchmarks.debias_networks import NetworkStore, store_of
 from shortcutscope.benchmarks.models import tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.debias import KINDS
@@ -138,12 +138,12 @@ def _settings(settings: Settings) -> Iterator[Case]:
 
 def run_case(case: Case, settings: Settings) -> Case:
     """Train one student."""
-    shop = workshop_of(case, settings)
+    store = store_of(case, settings)
     options = {**LABELS[case["labels"]], **FORMS[case["form"]]}
     if "logit_weight" in FORMS[case["form"]]:
         weak = LABELS[case["labels"]].get("logit_weight", 1.0)
         options["logit_weight"] = weak * FORMS[case["form"]]["logit_weight"]
-    problem = shop.problem(shop.retrieved() if case["labels"].endswith("retrieved") else None)
+    problem = store.problem(store.retrieved() if case["labels"].endswith("retrieved") else None)
     if case["student"] == "teacher":
         options |= {"start": "teacher", "clean_share": CLEAN_SHARE}
     elif case["student"] == "model":
@@ -151,13 +151,13 @@ def run_case(case: Case, settings: Settings) -> Case:
     elif case["student"] == "other":
         problem = replace(problem, initial=other_network)
         if options.get("layers") == "audit":
-            options["layers"] = _by_depth(problem.layers or {}, shop, problem.network())
-    teacher = shop.teacher(case["teacher"])
+            options["layers"] = _by_depth(problem.layers or {}, store, problem.network())
+    teacher = store.teacher(case["teacher"])
     if case["form"].startswith("three"):
-        more = [shop.teacher(case["teacher"], number).model for number in range(1, ENSEMBLE)]
+        more = [store.teacher(case["teacher"], number).model for number in range(1, ENSEMBLE)]
         teacher = Teacher(Ensemble([teacher.model, *more]).eval(), case["teacher"], judged=teacher.judged)
     outcome = distil(problem, teacher=teacher, on_shortcut="warn", **options)
-    return {**shop.judge(outcome.model), "notes": list(outcome.notes)}
+    return {**store.judge(outcome.model), "notes": list(outcome.notes)}
 
 
 def other_network(seed: int) -> nn.Module:
@@ -166,12 +166,12 @@ def other_network(seed: int) -> nn.Module:
         return ThinResNet(width=24, blocks=(1, 1, 1))
 
 
-def _by_depth(weights: dict[str, float] | Any, shop: Workshop, student: nn.Module) -> dict[str, float]:
+def _by_depth(weights: dict[str, float] | Any, store: NetworkStore, student: nn.Module) -> dict[str, float]:
     """The audit's weights, each on the student's layer of nearest depth."""
     from shortcutscope.models.layers import find_layers
 
-    example = torch.stack([shop.world.biased[i][0] for i in range(2)])
-    depth = {layer.name: layer.depth for layer in find_layers(shop.biased(), example)}
+    example = torch.stack([store.cohort.biased[i][0] for i in range(2)])
+    depth = {layer.name: layer.depth for layer in find_layers(store.biased(), example)}
     layers = find_layers(student, example)
     by_layer: dict[str, float] = {}
     for name, weight in weights.items():

@@ -31,7 +31,7 @@ from shortcutscope.benchmarks.models import Case as Trained
 from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.retrieval import retrieve_planted
-from shortcutscope.benchmarks.suites.scan import OnLoan, cpu_times, ratio
+from shortcutscope.benchmarks.suites.scan import FrozenBatch, cpu_times, ratio
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.masks.clarc import ClarcMaskPredictor
@@ -198,8 +198,8 @@ def _cost(study: Trained, table: ImageTable, predictors: CrossFitPredictors) -> 
     assert isinstance(predictor, MaskPredictor)
     rows = np.arange(min(TIMED, len(table)))
     x, scores = _images(table, rows), predictors.scores[rows]
-    with OnLoan(study.model, x) as loan:
-        plain = cpu_times({"fb": loan.forward_backward}, rounds=7)["fb"]
+    with FrozenBatch(study.model, x) as bench:
+        plain = cpu_times({"fb": bench.forward_backward}, rounds=7)["fb"]
     drawing = cpu_times({"draw": lambda: predictor.predict(study.model, x, scores)}, rounds=7)["draw"]
     return ratio(drawing, plain)
 

@@ -16,13 +16,13 @@ from shortcutscope.benchmarks.architectures import ARCHITECTURES, randomized
 from shortcutscope.benchmarks.peak import NotMeasurableError, peaks_beside, return_memory_at_once
 from shortcutscope.benchmarks.runner import Case, Settings
 from shortcutscope.benchmarks.suites.conservation import outcome_of
-from shortcutscope.benchmarks.suites.scan import TARGET, OnLoan, cpu_times, in_process, ratio
+from shortcutscope.benchmarks.suites.scan import TARGET, FrozenBatch, cpu_times, in_process, ratio
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.seeding import seeded
 from shortcutscope.scan.capture import capture_batch
 
 
-class _Costs(OnLoan):
+class _Costs(FrozenBatch):
     """What is timed and weighed beside a forward and backward pass."""
 
     def __init__(self, case: Case, seed: int) -> None:

@@ -122,7 +122,7 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
-class OnLoan:
+class FrozenBatch:
     """A model, its layers and a batch, on loan and laid out as for a scan."""
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
@@ -143,7 +143,7 @@ class OnLoan:
         return torch.autograd.grad(self.model(image)[:, TARGET].sum(), image)
 
 
-class _Bench(OnLoan):
+class _Bench(FrozenBatch):
     """What is timed beside a forward and backward pass."""
 
     def __init__(self, case: Case, seed: int) -> None:

@@ -112,19 +112,19 @@ def test_with_data_the_flat_architectures_take_its_images(tmp_path: Path) -> Non
 def test_heads_are_the_same_in_every_part_but_for_the_bias(monkeypatch) -> None:
     monkeypatch.setattr(debias_heads, "N_TRAIN", 100)
     monkeypatch.setattr(debias_heads, "N_HELD_OUT", 60)
-    world = debias_heads.head_world.__wrapped__("intensity", 3, 0.9, 0.1, other=False)
-    shares = world.biased.frame.groupby("label")["intensity"].mean().to_list()
+    cohort = debias_heads.head_cohort.__wrapped__("intensity", 3, 0.9, 0.1, other=False)
+    shares = cohort.biased.frame.groupby("label")["intensity"].mean().to_list()
     assert shares == pytest.approx([0.1, 0.9], abs=0.03)
-    assert world.unbiased.frame["sample_id"].tolist() == world.biased.frame["sample_id"].tolist()
-    same = world.unbiased.frame["intensity"].to_numpy() == world.biased.frame["intensity"].to_numpy()
+    assert cohort.unbiased.frame["sample_id"].tolist() == cohort.biased.frame["sample_id"].tolist()
+    same = cohort.unbiased.frame["intensity"].to_numpy() == cohort.biased.frame["intensity"].to_numpy()
     row = int(np.flatnonzero(same)[0])
-    assert (world.unbiased.image(row) == world.biased.image(row)).all()
+    assert (cohort.unbiased.image(row) == cohort.biased.image(row)).all()
     row = int(np.flatnonzero(~same)[0])
-    assert not (world.unbiased.image(row) == world.biased.image(row)).all()
-    ids = [set(t.frame["sample_id"]) for t in (world.biased, world.clean, world.audited, world.test)]
+    assert not (cohort.unbiased.image(row) == cohort.biased.image(row)).all()
+    ids = [set(t.frame["sample_id"]) for t in (cohort.biased, cohort.clean, cohort.audited, cohort.test)]
     assert sum(map(len, ids)) == len(set().union(*ids))
-    carrier = int(np.flatnonzero(world.biased.frame["intensity"] == 1)[0])
-    mask = world.masks(carrier)
+    carrier = int(np.flatnonzero(cohort.biased.frame["intensity"] == 1)[0])
+    mask = cohort.masks(carrier)
     assert mask is not None
     assert mask.float().mean() > 0.1
 

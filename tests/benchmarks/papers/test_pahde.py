@@ -15,7 +15,7 @@ from PIL import Image
 from shortcutscope.benchmarks.papers import pahde
 from shortcutscope.benchmarks.papers.pahde import data as pahde_data
 from shortcutscope.benchmarks.papers.pahde import steps as pahde_steps
-from shortcutscope.benchmarks.papers.pahde.data import ARTIFACTS, make_world, masks_of
+from shortcutscope.benchmarks.papers.pahde.data import ARTIFACTS, make_cohort, masks_of
 from shortcutscope.benchmarks.papers.pahde.networks import OF_IMAGES, OF_SIGNALS, network
 from shortcutscope.benchmarks.papers.pahde.steps import MITIGATIONS, STEPS, artifact_relevance
 from shortcutscope.benchmarks.runner import Settings
@@ -98,31 +98,31 @@ def test_the_artifact_is_in_one_class_and_parts_share_no_patient(
     artifact: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pahde_data, "QUICK_SIZES", (60, 24, 24))
-    world = make_world(artifact, "resnet50", 50, settings(tmp_path, quick=True))
-    frame = world.train.frame
+    cohort = make_cohort(artifact, "resnet50", 50, settings(tmp_path, quick=True))
+    frame = cohort.train.frame
     share = frame.loc[frame["label"] == 1, artifact].mean()
     assert share == pytest.approx(ARTIFACTS[artifact].share, abs=0.05)
     assert not frame.loc[frame["label"] == 0, artifact].any()
-    groups = [set(part.frame["group"]) for part in (world.train, world.validation, world.test)]
+    groups = [set(part.frame["group"]) for part in (cohort.train, cohort.validation, cohort.test)]
     assert len(set.union(*groups)) == sum(map(len, groups))
-    assert world.attacked("test").frame[artifact].all()
-    assert not world.clean("test").frame[artifact].any()
-    halves = world.half().frame.groupby("label")[artifact].mean()
+    assert cohort.attacked("test").frame[artifact].all()
+    assert not cohort.clean("test").frame[artifact].any()
+    halves = cohort.half().frame.groupby("label")[artifact].mean()
     assert halves.to_numpy() == pytest.approx([0.5, 0.5], abs=0.1)
     row = int(np.flatnonzero(frame[artifact])[0])
-    mask = masks_of(world.train, artifact)(row)
-    changed = world.train[row][0] != world.clean("train")[row][0]
+    mask = masks_of(cohort.train, artifact)(row)
+    changed = cohort.train[row][0] != cohort.clean("train")[row][0]
     assert mask is not None
     assert bool(changed[mask if mask.ndim == changed.ndim else mask[None]].all())
-    assert torch.equal(world.drawn[row][0], world.train[row][0])
+    assert torch.equal(cohort.drawn[row][0], cohort.train[row][0])
 
 
 def test_relevance_inside_the_mask_is_that_of_a_network_that_sees_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pahde_data, "QUICK_SIZES", (40, 16, 16))
-    world = make_world("defective_lead", OF_SIGNALS, 50, settings(tmp_path, quick=True))
-    table = world.attacked("test")
+    cohort = make_cohort("defective_lead", OF_SIGNALS, 50, settings(tmp_path, quick=True))
+    table = cohort.attacked("test")
 
     class Corner(torch.nn.Module):
         """Reads the first quarter of all leads."""

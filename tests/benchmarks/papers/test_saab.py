@@ -1,4 +1,4 @@
-"""Cases, claims, worlds and measures of the protocol of Saab et al. 2022."""
+"""Cases, claims, cohorts and measures of the protocol of Saab et al. 2022."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_cases_are_distinct_and_complete(tmp_path):
         assert len({tuple(case.items()) for case in listed}) == len(listed)
     listed = cases(settings(tmp_path))
     assert {case["seed"] for case in listed} == {0, 1, 2}
-    for place, kind in saab.WORLDS:
+    for place, kind in saab.COHORTS:
         own = [case for case in listed if (case["place"], case["kind"], case["seed"]) == (place, kind, 0)]
         assert {"binary", "segmentation"} <= {case["supervision"] for case in own}
     boxed = [case["kind"] for case in listed if (case["supervision"], case["seed"]) == ("box", 0)]
@@ -95,25 +95,25 @@ def test_the_figure_is_drawn():
 
 
 def test_worlds_plant_what_they_say(tmp_path):
-    world = phantoms("one quadrant", "patch", 50, 80, 40, tmp_path)
-    assert (len(world.train), len(world.test)) == (80, 40)
-    table = pd.crosstab(world.train.frame["label"], world.train.frame["patch"])
+    cohort = phantoms("one quadrant", "patch", 50, 80, 40, tmp_path)
+    assert (len(cohort.train), len(cohort.test)) == (80, 40)
+    table = pd.crosstab(cohort.train.frame["label"], cohort.train.frame["patch"])
     assert table.loc[1, 1] == 38
     assert table.loc[0, 1] == 2
     assert (
-        pd.crosstab(world.test.frame["label"], world.test.frame["patch"]).to_numpy().tolist()
+        pd.crosstab(cohort.test.frame["label"], cohort.test.frame["patch"]).to_numpy().tolist()
         == [[10, 10]] * 2
     )
-    assert not set(world.train.frame["group"]) & set(world.test.frame["group"])
-    masks = masks_of(world.train)
+    assert not set(cohort.train.frame["group"]) & set(cohort.test.frame["group"])
+    masks = masks_of(cohort.train)
     assert not masks[:, :32].any()
     assert not masks[:, :, :32].any()
-    labels = world.train.frame["label"].to_numpy()
+    labels = cohort.train.frame["label"].to_numpy()
     assert (masks.any(axis=(1, 2)) == (labels == 1)).all()
-    assert (world.spurious.any(axis=(1, 2)) == (world.train.frame["patch"] == 1)).all()
+    assert (cohort.spurious.any(axis=(1, 2)) == (cohort.train.frame["patch"] == 1)).all()
     phantoms.cache_clear()
     again = phantoms("one quadrant", "patch", 50, 80, 40, tmp_path)
-    assert again.train.fingerprint() == world.train.fingerprint()
+    assert again.train.fingerprint() == cohort.train.fingerprint()
     assert len(list(tmp_path.rglob("*.npz"))) == 1
 
 
@@ -153,19 +153,19 @@ def test_measures_by_hand():
     "arm", [Arm("classifier"), Arm("binary"), Arm("box"), Arm("segmentation", 8, "pseudo")]
 )
 def test_every_arm_trains_and_is_judged(arm, tmp_path):
-    world = phantoms("anywhere", "tag", 50, 64, 40, tmp_path)
-    network = train(world, arm, 50, training=Training(steps=4, batch_size=16))
-    judged = judge(network, world)
+    cohort = phantoms("anywhere", "tag", 50, 64, 40, tmp_path)
+    network = train(cohort, arm, 50, training=Training(steps=4, batch_size=16))
+    judged = judge(network, cohort)
     assert set(judged) == {"robust_auroc", "aligned_auroc", "balanced_auroc"}
     assert all(0 <= value <= 1 for value in judged.values())
 
 
 def test_the_unet_scores_pixels_and_images(tmp_path):
     pytest.importorskip("segmentation_models_pytorch")
-    world = phantoms("anywhere", "tag", 50, 64, 40, tmp_path)
+    cohort = phantoms("anywhere", "tag", 50, 64, 40, tmp_path)
     arm = Arm("segmentation", architecture="unet")
-    network = train(world, arm, 50, training=Training(steps=1, batch_size=4))
-    images = torch.stack([world.test[row][0] for row in range(2)])
+    network = train(cohort, arm, 50, training=Training(steps=1, batch_size=4))
+    images = torch.stack([cohort.test[row][0] for row in range(2)])
     assert network.maps(images).shape == (2, 2, 64, 64)
     assert network(images).shape == (2, 2)
     assert find_layers(network, images)
@@ -209,10 +209,10 @@ def test_radiographs_with_a_planted_tube(siim_tree, tmp_path, monkeypatch):
     PROTOCOL.check(siim_tree)
     listed = cases(settings(tmp_path, siim_tree))
     assert {case["kind"] for case in listed} == {"tube"}
-    world = saab_siim.radiographs(siim_tree, "tube", 0, None)
-    assert world.train[0][0].shape == (1, 32, 32)
-    assert not set(world.train.frame["group"]) & set(world.test.frame["group"])
-    assert world.spurious is not None
+    cohort = saab_siim.radiographs(siim_tree, "tube", 0, None)
+    assert cohort.train[0][0].shape == (1, 32, 32)
+    assert not set(cohort.train.frame["group"]) & set(cohort.test.frame["group"])
+    assert cohort.spurious is not None
     case = next(case for case in listed if case["supervision"] == "segmentation")
     monkeypatch.setattr(
         "shortcutscope.benchmarks.papers.saab.networks.TRAINING", Training(steps=1, batch_size=4)
@@ -227,13 +227,13 @@ def test_labelled_tubes_make_the_test(siim_tree, monkeypatch):
     monkeypatch.setattr(saab_siim, "SIDE", 32)
     (siim_tree / "tubes.csv").write_text("ImageId,tube\ni0,1\ni2,0\ni4,0\ni6,1\n")
     assert saab_siim.kinds(siim_tree) == ("chest_tube",)
-    world = saab_siim.radiographs(siim_tree, "chest_tube", 0, 10)
-    assert world.test.frame["sample_id"].tolist() == ["i0", "i2", "i4", "i6"]
-    assert world.test.frame["chest_tube"].tolist() == [1, 0, 0, 1]
+    cohort = saab_siim.radiographs(siim_tree, "chest_tube", 0, 10)
+    assert cohort.test.frame["sample_id"].tolist() == ["i0", "i2", "i4", "i6"]
+    assert cohort.test.frame["chest_tube"].tolist() == [1, 0, 0, 1]
     # The other images of these patients are in neither part.
-    assert not {"i1", "i3", "i5", "i7"} & set(world.train.frame["sample_id"])
-    assert world.spurious is None
-    assert len(world.train) <= 10
+    assert not {"i1", "i3", "i5", "i7"} & set(cohort.train.frame["sample_id"])
+    assert cohort.spurious is None
+    assert len(cohort.train) <= 10
     saab_siim.radiographs.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""Cases, claims, worlds and measures of the protocol of SimBA (Stanley et al. 2024, 2025)."""
+"""Cases, claims, cohorts and measures of the protocol of SimBA (Stanley et al. 2024, 2025)."""
 
 from __future__ import annotations
 
@@ -119,30 +119,30 @@ def test_groups_apart_are_the_rates_counted_by_hand():
 
 @pytest.mark.parametrize("scenario", ["morphology", "intensity"])
 def test_worlds_differ_from_their_twins_in_nothing_but_the_bias(scenario):
-    world = phantoms(scenario, 2, 50, 40, 40)
-    assert not set(world.train.frame["sample_id"]) & set(world.test.frame["sample_id"])
-    assert world.test_without.frame["sample_id"].tolist() == world.test.frame["sample_id"].tolist()
-    carries = world.carries("test")
+    cohort = phantoms(scenario, 2, 50, 40, 40)
+    assert not set(cohort.train.frame["sample_id"]) & set(cohort.test.frame["sample_id"])
+    assert cohort.test_without.frame["sample_id"].tolist() == cohort.test.frame["sample_id"].tolist()
+    carries = cohort.carries("test")
     assert 0 < carries.mean() < 1
-    without, with_ = world.twins["bias"]
+    without, with_ = cohort.twins["bias"]
     for i, has in enumerate(carries):
         same = with_ if has else without
-        assert torch.equal(world.test.image(i), same.image(i))
+        assert torch.equal(cohort.test.image(i), same.image(i))
         assert not torch.equal(without.image(i), with_.image(i))
 
 
 def test_two_biases_are_independent_within_a_class():
-    world = phantoms("both", 2, 50, 400, 60)
-    assert world.biases == ("bias", "intensity")
-    frame = world.train.frame
+    cohort = phantoms("both", 2, 50, 400, 60)
+    assert cohort.biases == ("bias", "intensity")
+    frame = cohort.train.frame
     for label, share in ((0, 0.3), (1, 0.7)):
         own = frame[frame["label"] == label]
-        for bias in world.biases:
+        for bias in cohort.biases:
             assert own[bias].mean() == pytest.approx(share, abs=0.05)
         assert abs(np.corrcoef(own["bias"], own["intensity"])[0, 1]) < 0.15
-    i = int(np.flatnonzero(world.carries("test") * world.carries("test", "intensity"))[0])
-    plain = world.test_without.image(i)
-    assert all(not torch.equal(plain, twin.image(i)) for twins in world.twins.values() for twin in twins)
+    i = int(np.flatnonzero(cohort.carries("test") * cohort.carries("test", "intensity"))[0])
+    plain = cohort.test_without.image(i)
+    assert all(not torch.equal(plain, twin.image(i)) for twins in cohort.twins.values() for twin in twins)
 
 
 class Answers(torch.nn.Module):
@@ -157,10 +157,10 @@ class Answers(torch.nn.Module):
 
 
 def test_group_models_answer_for_their_group():
-    world = phantoms("morphology", 2, 50, 40, 40)
-    told = judge(Trained((Answers(0), Answers(1))), world)
+    cohort = phantoms("morphology", 2, 50, 40, 40)
+    told = judge(Trained((Answers(0), Answers(1))), cohort)
     assert (told["tpr_biased"], told["tpr_unbiased"], told["gap"], told["flips"]) == (1, 0, 1, 1)
-    assert judge(Trained((Answers(1),)), world)["flips"] == 0
+    assert judge(Trained((Answers(1),)), cohort)["flips"] == 0
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_every_method_is_run_and_what_others_start_from_is_kept(tmp_path, monkey
     monkeypatch.setattr(simba_measures, "N_BOOTSTRAP", 20)
     monkeypatch.setattr(simba_networks, "TRAINING", simba_networks.TRAINING.but(epochs=1, batch_size=16))
     chosen = settings(tmp_path, quick=True, seed=50)
-    simba._world.cache_clear()
+    simba._cohort.cache_clear()
     for case in cases(chosen):
         told = PROTOCOL.suite.run_case(case, chosen)
         assert 0 <= told["gap"] <= told["largest_gap"] <= 1
@@ -179,28 +179,28 @@ def test_every_method_is_run_and_what_others_start_from_is_kept(tmp_path, monkey
     assert len(told.keys() & {"accuracy", "delta_tpr", "delta_fpr"}) == 3
     kept = list((tmp_path / "reproduce" / "simba").glob("*.safetensors"))
     assert len(kept) == 4  # without bias, without remedy, reweighed, unlearned
-    simba._world.cache_clear()
+    simba._cohort.cache_clear()
 
 
 def test_group_models_start_from_one_network_that_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(simba_networks, "TRAINING", simba_networks.TRAINING.but(steps=1))
-    world = phantoms("morphology", 2, 50, 64, 40)
-    networks = Networks(world, 50, tmp_path)
+    cohort = phantoms("morphology", 2, 50, 64, 40)
+    networks = Networks(cohort, 50, tmp_path)
     plain = networks.train("erm").models[0].state_dict()
-    again = Networks(world, 50, tmp_path).train("erm").models[0].state_dict()
+    again = Networks(cohort, 50, tmp_path).train("erm").models[0].state_dict()
     assert all(torch.equal(plain[name], again[name]) for name in plain)
     models = networks.train("group models").models
     assert len(models) == 2
-    assert layers_of(networks.train("group models"), world, 50) == {}
+    assert layers_of(networks.train("group models"), cohort, 50) == {}
     assert not torch.equal(models[0].fc.weight, models[1].fc.weight)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
 def test_unknown_method_and_no_heads_without_the_bias(tmp_path):
-    world = phantoms("morphology", 2, 50, 40, 40)
+    cohort = phantoms("morphology", 2, 50, 40, 40)
     with pytest.raises(InputError, match="allowed are"):
-        Networks(world, 0, tmp_path).train("prayer")
-    bare = simba_data.World(world.train, world.test, ("bias",), None, None, {})
+        Networks(cohort, 0, tmp_path).train("prayer")
+    bare = simba_data.Cohort(cohort.train, cohort.test, ("bias",), None, None, {})
     with pytest.raises(InputError, match="without the bias"):
         Networks(bare, 0, tmp_path).train("no bias")
     assert judge(Trained((Answers(1),)), bare)["flips"] is None
@@ -238,19 +238,19 @@ def test_an_experiment_of_the_generator_is_paired_and_run(tmp_path, experiment, 
     monkeypatch.setattr(simba_networks, "TRAINING_3D", simba_networks.TRAINING_3D.but(steps=1))
     monkeypatch.setattr(simba, "layers_of", lambda *_: {})
     PROTOCOL.check(experiment)
-    world = generated(experiment)
-    assert world.train.image(0).shape == (1, 32, 32, 32)
-    volume = world.train[0][0]
+    cohort = generated(experiment)
+    assert cohort.train.image(0).shape == (1, 32, 32, 32)
+    volume = cohort.train[0][0]
     assert (float(volume.min()), float(volume.max())) == (-0.5, 0.5)
-    names, without = (list(t.files.values()) for t in (world.test, world.test_without))
+    names, without = (list(t.files.values()) for t in (cohort.test, cohort.test_without))
     assert [name.replace("_2.1_B", "") for name in names] == without
-    assert len(world.twins["bias_label"][0]) == 20
+    assert len(cohort.twins["bias_label"][0]) == 20
     chosen = settings(tmp_path / "cache", data=experiment)
     listed = cases(chosen)
     assert [case["method"] for case in listed] == list(METHODS)
-    simba._world.cache_clear()
+    simba._cohort.cache_clear()
     told = PROTOCOL.suite.run_case(listed[1], chosen)
-    simba._world.cache_clear()
+    simba._cohort.cache_clear()
     assert told["flips"] is not None
     assert 0 <= told["gap"] <= 1
 

@@ -20,7 +20,7 @@ from shortcutscope.benchmarks.papers.spurbreast import data as spurbreast_data
 from shortcutscope.benchmarks.papers.spurbreast import measures as spurbreast_measures
 from shortcutscope.benchmarks.papers.spurbreast import networks as spurbreast_networks
 from shortcutscope.benchmarks.papers.spurbreast.claims import claims
-from shortcutscope.benchmarks.papers.spurbreast.data import Feature, World, available, check
+from shortcutscope.benchmarks.papers.spurbreast.data import Cohort, Feature, available, check
 from shortcutscope.benchmarks.papers.spurbreast.figure import draw
 from shortcutscope.benchmarks.papers.spurbreast.measures import attack, judge, screen, uncertainty
 from shortcutscope.benchmarks.papers.spurbreast.networks import (
@@ -28,7 +28,7 @@ from shortcutscope.benchmarks.papers.spurbreast.networks import (
     FULL,
     THIN,
     Architecture,
-    Workshop,
+    NetworkStore,
 )
 from shortcutscope.benchmarks.runner import Settings
 from shortcutscope.data.medical.layout import LayoutError
@@ -36,7 +36,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.planting.phantoms import breast_mri
 
-FIELD = World("field_strength", 1.0, 3)
+FIELD = Cohort("field_strength", 1.0, 3)
 
 
 def settings(
@@ -200,9 +200,9 @@ def test_the_figure_has_a_column_for_each_feature() -> None:
     ],
 )
 def test_the_screen_puts_the_planted_column_first(feature: Feature) -> None:
-    world = World(feature, 0.5 if feature == "none" else 1.0, 3)
+    cohort = Cohort(feature, 0.5 if feature == "none" else 1.0, 3)
     table = breast_mri(n_patients=112, slices=2, size=32, feature=feature, seed=3).where(split="train")
-    found = screen(world, table, quick=True)
+    found = screen(cohort, table, quick=True)
     assert found["screened"] > 100
     assert found["rank"] == (None if feature == "none" else 1)
     assert found["false"] == []
@@ -231,7 +231,7 @@ def test_judge_counts_by_split_and_by_feature() -> None:
     assert found["val_accuracy"] == found["test_ppv"] == found["test_npv"] == 1.0
     assert found["positive_with"] == found["positive_without"] == 0.5
     assert judge(Bright(0.0), FIELD, {"val": table})["val_npv"] is None
-    assert "positive_with" not in judge(Bright(0.5), World("orientation", 1.0, 3), {"test": table})
+    assert "positive_with" not in judge(Bright(0.5), Cohort("orientation", 1.0, 3), {"test": table})
 
 
 def test_attacks_turn_what_lies_within_their_reach() -> None:
@@ -253,7 +253,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in THIN:
         short = Architecture(ARCHITECTURES[name].build, Training(epochs=2, batch_size=16))
         monkeypatch.setitem(spurbreast_networks.ARCHITECTURES, name, short)
-    spurbreast_networks._workshop.cache_clear()
+    spurbreast_networks._store.cache_clear()
 
 
 @pytest.mark.slow
@@ -273,13 +273,13 @@ def test_every_part_runs_on_phantoms(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_networks_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    workshop = Workshop(FIELD, THIN[0], settings(tmp_path))
-    first = workshop.member(0).state_dict()
+    store = NetworkStore(FIELD, THIN[0], settings(tmp_path))
+    first = store.member(0).state_dict()
     monkeypatch.setattr(spurbreast_networks, "fit", None)
-    again = workshop.member(0).state_dict()
+    again = store.member(0).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     with pytest.raises(TypeError):
-        workshop.member(1)
+        store.member(1)
 
 
 @pytest.mark.parametrize("name", [*THIN, "ResNet-50"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shortcutscope.benchmarks.debias_data import make_world
+from shortcutscope.benchmarks.debias_data import make_cohort
 from shortcutscope.benchmarks.runner import Settings
 from shortcutscope.benchmarks.suites import debias, distillation
 from shortcutscope.debias.recipes import RECIPES
@@ -104,21 +104,21 @@ def test_every_setting_has_both_controls() -> None:
 
 @pytest.mark.slow
 def test_the_samples_of_a_world_are_apart_and_as_planted(tmp_path: Path) -> None:
-    world = make_world("phantom", "tag", 0, 0.95, 0.02, settings(tmp_path))
-    parts = (world.biased, world.clean, world.audited, world.test)
+    cohort = make_cohort("phantom", "tag", 0, 0.95, 0.02, settings(tmp_path))
+    parts = (cohort.biased, cohort.clean, cohort.audited, cohort.test)
     ids = [set(table.frame["sample_id"]) for table in parts]
     assert sum(map(len, ids)) == len(set().union(*ids))
     trained, held = ids[0] | ids[1], ids[2] | ids[3]
     assert not trained & held
-    assert len(world.clean) == 32
-    assert len(world.biased) == 1440
-    shares = world.biased.frame.groupby("label")["tag"].mean()
+    assert len(cohort.clean) == 32
+    assert len(cohort.biased) == 1440
+    shares = cohort.biased.frame.groupby("label")["tag"].mean()
     assert shares.to_list() == pytest.approx([0.05, 0.95])
-    for table in (world.clean, world.unbiased, world.test):
+    for table in (cohort.clean, cohort.unbiased, cohort.test):
         assert table.frame.groupby("label")["tag"].mean().to_list() == pytest.approx([0.5, 0.5], abs=0.01)
-    larger = make_world("phantom", "tag", 0, 0.95, 0.1, settings(tmp_path))
-    assert set(world.clean.frame["sample_id"]) <= set(larger.clean.frame["sample_id"])
-    assert set(world.biased.frame["sample_id"]) == set(larger.biased.frame["sample_id"])
+    larger = make_cohort("phantom", "tag", 0, 0.95, 0.1, settings(tmp_path))
+    assert set(cohort.clean.frame["sample_id"]) <= set(larger.clean.frame["sample_id"])
+    assert set(cohort.biased.frame["sample_id"]) == set(larger.biased.frame["sample_id"])
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ ARTIFACTS: dict[str, Controlled] = {
 
 
 @dataclass(frozen=True)
-class World:
+class Cohort:
     """Samples with the artifact in a share of class 1 and nowhere else.
 
     Attributes
@@ -125,7 +125,7 @@ class World:
         return plant(bare, get_artifact(name), prevalence={0: 0.5, 1: 0.5}, seed=17)
 
 
-def make_world(artifact: str, architecture: str, seed: int, settings: Settings) -> World:
+def make_cohort(artifact: str, architecture: str, seed: int, settings: Settings) -> Cohort:
     """Draw the samples, split them by patient, and plant the artifact.
 
     The samples follow from the seed and the kind of data, so that artifacts and architectures are compared
@@ -142,7 +142,7 @@ def make_world(artifact: str, architecture: str, seed: int, settings: Settings) 
         plant(part, get_artifact(artifact), prevalence=shares, seed=seed + k) for k, part in enumerate(parts)
     )
     train_in_memory = in_memory(train) if settings.data is None or settings.quick else train
-    return World(artifact_setup, train, validation, test, train_in_memory)
+    return Cohort(artifact_setup, train, validation, test, train_in_memory)
 
 
 def masks_of(table: ImageTable, column: str) -> Callable[[int], Tensor | None]:

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 from shortcutscope.attribution.attribute import attribute
-from shortcutscope.benchmarks.papers.pahde.data import World, make_world, masks_of
+from shortcutscope.benchmarks.papers.pahde.data import Cohort, make_cohort, masks_of
 from shortcutscope.benchmarks.papers.pahde.networks import FULL, THIN, network, weights_file
 from shortcutscope.benchmarks.runner import Case, Settings
 from shortcutscope.benchmarks.suites.retrieval import N_MARKS, answer
@@ -64,7 +64,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Setting:
+class CaseSpec:
     """What the cases of one biased network share."""
 
     architecture: str
@@ -72,21 +72,21 @@ class Setting:
     seed: int
 
 
-class Workshop:
+class NetworkStore:
     """The samples of a setting and its biased network, which is trained once and kept."""
 
-    def __init__(self, setting: Setting, settings: Settings) -> None:
-        s = self.setting = setting
+    def __init__(self, spec: CaseSpec, settings: Settings) -> None:
+        s = self.spec = spec
         self.settings = settings
         self.thin = settings.data is None or settings.quick
-        self.world: World = make_world(s.artifact, s.architecture, s.seed, settings)
+        self.cohort: Cohort = make_cohort(s.artifact, s.architecture, s.seed, settings)
         training = THIN[s.architecture] if self.thin else FULL
         self.training = training.but(seed=s.seed)
         self.column = s.artifact
 
     def biased(self) -> nn.Module:
         """Trained by cross-entropy on the samples with the shortcut."""
-        s, table = self.setting, self.world.train
+        s, table = self.spec, self.cohort.train
         weights = None if self.thin else weights_file(s.architecture)
         inputs = [VERSION, s.architecture, s.seed, self.thin, repr(self.training), table.fingerprint()]
         inputs += [table.transform_fingerprint(), weights and weights.name]
@@ -95,7 +95,7 @@ class Workshop:
         path = folder / f"{s.architecture}-{s.artifact}-{digest}.safetensors"
         model = network(s.architecture, table.shape, s.seed, thin=self.thin)
         if not path.exists():
-            fit_model = fit(model, self.world.drawn, CrossEntropy(), self.training, progress=False).model
+            fit_model = fit(model, self.cohort.drawn, CrossEntropy(), self.training, progress=False).model
             tensors = {key: value.cpu().contiguous() for key, value in fit_model.state_dict().items()}
             write_atomically(path, lambda file: file.write(save(tensors)))
         model.load_state_dict(load_file(path))
@@ -103,51 +103,51 @@ class Workshop:
 
     def problem(self) -> DebiasProblem:
         """For a mitigation: the network, who carries the artifact, and where it is."""
-        world = self.world
-        steps = self.training.n_steps(len(world.train))
+        cohort = self.cohort
+        steps = self.training.n_steps(len(cohort.train))
         training = self.training.but(steps=max(1, round(SHARE * steps)))
         return DebiasProblem(
             model=self.biased(),
-            train=world.drawn,
-            carries=world.train.frame[self.column].to_numpy(float),
-            masks=masks_of(world.train, self.column) if world.artifact.localized else None,
+            train=cohort.drawn,
+            carries=cohort.train.frame[self.column].to_numpy(float),
+            masks=masks_of(cohort.train, self.column) if cohort.artifact.localized else None,
             start="model",
             training=training,
-            seed=self.setting.seed,
+            seed=self.spec.seed,
             progress=False,
         )
 
     def layers(self, model: nn.Module) -> list[str]:
         """The last layers with positions."""
-        example = torch.stack([self.world.drawn[row][0] for row in range(2)]).to(device_of(model))
+        example = torch.stack([self.cohort.drawn[row][0] for row in range(2)]).to(device_of(model))
         names = [layer.name for layer in find_layers(model, example) if layer.spatial]
         return names[-(QUICK_LAYERS if self.settings.quick else LAYERS) :]
 
     def accuracies(self, model: nn.Module, part: str) -> dict[str, float]:
         """On the samples without the artifact, and with it on all of them."""
         return {
-            "clean": _accuracy(model, self.world.clean(part)),
-            "attacked": _accuracy(model, self.world.attacked(part)),
+            "clean": _accuracy(model, self.cohort.clean(part)),
+            "attacked": _accuracy(model, self.cohort.attacked(part)),
         }
 
     def judge(self, model: nn.Module) -> Case:
         """What a network is held to on the test samples."""
         result: Case = self.accuracies(model, "test")
-        if self.world.artifact.localized:
-            result |= artifact_relevance(model, self.world.attacked("test"), self.column)
+        if self.cohort.artifact.localized:
+            result |= artifact_relevance(model, self.cohort.attacked("test"), self.column)
         return result
 
 
 @lru_cache(maxsize=1)
-def _workshop(setting: Setting, settings: Settings) -> Workshop:
-    return Workshop(setting, settings)
+def _store(spec: CaseSpec, settings: Settings) -> NetworkStore:
+    return NetworkStore(spec, settings)
 
 
 def run_case(case: Case, settings: Settings) -> Case:
     """One step with one biased network."""
-    setting = Setting(**{field.name: case[field.name] for field in fields(Setting)})
-    shop = _workshop(setting, settings)
-    return STEPS[case["step"]](shop)
+    spec = CaseSpec(**{field.name: case[field.name] for field in fields(CaseSpec)})
+    store = _store(spec, settings)
+    return STEPS[case["step"]](store)
 
 
 def _accuracy(model: nn.Module, table: ImageTable) -> float:
@@ -178,23 +178,23 @@ def artifact_relevance(model: nn.Module, table: ImageTable, column: str) -> Case
     }
 
 
-def _identify(shop: Workshop) -> Case:
+def _identify(store: NetworkStore) -> Case:
     """Would a person who looks at every cluster and every outlying neuron come across the carriers?
 
     ``data_auroc`` is the best agreement of a cluster of relevances in the attacked class (SpRAy, per layer)
     with the carriers, as the mean of sensitivity and specificity; ``model_auroc`` that of an outlying
     neuron's activation. Both are the best of many, so that .6 says nothing.
     """
-    table = shop.world.drawn
-    rows = np.sort(np.random.default_rng([shop.setting.seed, 3]).permutation(len(table))[:LOOKED_AT])
+    table = store.cohort.drawn
+    rows = np.sort(np.random.default_rng([store.spec.seed, 3]).permutation(len(table))[:LOOKED_AT])
     subset = table.take(rows)
     in_class = subset.frame["label"].to_numpy() == ATTACKED
-    truth = subset.frame[shop.column].to_numpy(float)[in_class]
+    truth = subset.frame[store.column].to_numpy(float)[in_class]
     data, model_side = 0.5, 0.5
     with tempfile.TemporaryDirectory() as folder:
-        new_scan = scan(shop.biased(), subset, Path(folder) / "scan", progress=False)
+        new_scan = scan(store.biased(), subset, Path(folder) / "scan", progress=False)
         for layer in new_scan.layers:
-            clusters = cluster(new_scan.relevance(layer.name)[in_class], seed=shop.setting.seed)
+            clusters = cluster(new_scan.relevance(layer.name)[in_class], seed=store.spec.seed)
             for members in (clusters.spectral, clusters.dense):
                 data = max(data, *(_agreement(truth, members == k) for k in np.unique(members)))
             if layer.channels >= FEWEST:
@@ -215,17 +215,17 @@ def _agreement(truth: Floats, members: Bools) -> float:
     return float((members[truth == 1].mean() + 1 - members[truth == 0].mean()) / 2)
 
 
-def _retrieve(shop: Workshop) -> Case:
+def _retrieve(store: NetworkStore) -> Case:
     """How well do the scores of concept vectors rank the carriers, out of fold, layer by layer?"""
-    table = shop.world.drawn
+    table = store.cohort.drawn
     frame = table.frame
     labels, groups = frame["label"].to_numpy(), frame["group"].to_numpy()
-    truth, in_class = frame[shop.column].to_numpy(float), frame["label"].to_numpy() == ATTACKED
+    truth, in_class = frame[store.column].to_numpy(float), frame["label"].to_numpy() == ATTACKED
     best_of: dict[str, tuple[float, float, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        new_scan = scan(shop.biased(), table, Path(folder) / "scan", relevance=False, progress=False)
+        new_scan = scan(store.biased(), table, Path(folder) / "scan", relevance=False, progress=False)
         folds = make_folds(
-            labels[in_class], groups[in_class], truth[in_class], n_folds=3, seed=shop.setting.seed
+            labels[in_class], groups[in_class], truth[in_class], n_folds=3, seed=store.spec.seed
         )
         for layer in new_scan.layers:
             features = new_scan.activation(layer.name, "max" if layer.spatial else "mean")[in_class]
@@ -235,7 +235,7 @@ def _retrieve(shop: Workshop) -> Case:
                 best_of[kind] = max(
                     best_of.get(kind, (0.0, 0.0, "")), (ap, float(auroc(truth[in_class], scores)), layer.name)
                 )
-        marked = _from_marks(new_scan, table, truth, in_class, shop.setting.seed)
+        marked = _from_marks(new_scan, table, truth, in_class, store.spec.seed)
     best = {
         f"{kind}_{name}": v
         for kind, values in best_of.items()
@@ -259,20 +259,20 @@ def _from_marks(new_scan: Scan, table: ImageTable, truth: Any, in_class: Any, se
     }
 
 
-def _localize(shop: Workshop) -> Case:
+def _localize(store: NetworkStore) -> Case:
     """How well do drawn masks cover the artifact on held-out carriers?"""
-    if not shop.world.artifact.localized:
+    if not store.cohort.artifact.localized:
         return {"undefined": "a diffuse artifact has no mask"}
-    table, column = shop.world.half(), shop.column
+    table, column = store.cohort.half(), store.column
     ids = table.frame["sample_id"].astype(str).to_numpy()
     carries = table.frame[column].to_numpy(float)
     concept = Concept(column, carries, "planted", ids.astype(np.str_))
     figures: Case = {}
     ways: tuple[tuple[str, Method], ...] = (("iou_clarc", "clarc"), ("iou", "fusion"))
     with tempfile.TemporaryDirectory() as folder:
-        model = shop.biased()
+        model = store.biased()
         new_scan = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
-        options: Record = {"seed": shop.setting.seed, "progress": False}
+        options: Record = {"seed": store.spec.seed, "progress": False}
         for name, method in ways:
             out = Path(folder) / method
             masks = annotate(model, new_scan, table, concept, out=out, method=method, **options)
@@ -285,14 +285,14 @@ def _localize(shop: Workshop) -> Case:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class MitigationCandidate:
     """A mitigation with one choice of its options."""
 
     options: Record
     run: Callable[[], nn.Module]
 
 
-def _mitigated(shop: Workshop, candidates: Iterator[Candidate]) -> Case:
+def _mitigated(store: NetworkStore, candidates: Iterator[MitigationCandidate]) -> Case:
     """The candidate that does best on the validation samples, judged on the test samples.
 
     Best is the highest mean of the accuracies with the artifact on all samples and on none, so that neither
@@ -302,77 +302,77 @@ def _mitigated(shop: Workshop, candidates: Iterator[Candidate]) -> Case:
     tried = []
     for candidate in candidates:
         model = candidate.run()
-        accuracies = shop.accuracies(model, "validation")
+        accuracies = store.accuracies(model, "validation")
         tried.append({**candidate.options, **accuracies})
         score = (accuracies["clean"] + accuracies["attacked"]) / 2
         if score > best[0]:
             best = (score, model, candidate.options)
     assert best[1] is not None
-    before = {f"{key}_before": value for key, value in shop.judge(shop.biased()).items() if key in JUDGED}
-    return {**shop.judge(best[1]), **before, "chosen": best[2], "tried": tried}
+    before = {f"{key}_before": value for key, value in store.judge(store.biased()).items() if key in JUDGED}
+    return {**store.judge(best[1]), **before, "chosen": best[2], "tried": tried}
 
 
 JUDGED = ("clean", "attacked", "relevance")
 
 
-def _vanilla(shop: Workshop) -> Case:
+def _vanilla(store: NetworkStore) -> Case:
     """Trained on for as many steps without any penalty."""
-    return _mitigated(shop, iter([Candidate({}, lambda: erm(shop.problem()).model)]))
+    return _mitigated(store, iter([MitigationCandidate({}, lambda: erm(store.problem()).model)]))
 
 
-def _rrr(shop: Workshop) -> Case:
-    if not shop.world.artifact.localized:
+def _rrr(store: NetworkStore) -> Case:
+    if not store.cohort.artifact.localized:
         return {"undefined": "a diffuse artifact has no mask"}
-    problem = shop.problem()
+    problem = store.problem()
     return _mitigated(
-        shop,
+        store,
         (
-            Candidate({"strength": strength}, lambda s=strength: rrr(problem, strength=s).model)  # type: ignore[misc]
-            for strength in _strengths(shop, "rrr")
+            MitigationCandidate({"strength": strength}, lambda s=strength: rrr(problem, strength=s).model)  # type: ignore[misc]
+            for strength in _strengths(store, "rrr")
         ),
     )
 
 
-def _rr_clarc(shop: Workshop) -> Case:
-    problem = shop.problem()
+def _rr_clarc(store: NetworkStore) -> Case:
+    problem = store.problem()
     return _mitigated(
-        shop,
+        store,
         (
-            Candidate(
+            MitigationCandidate(
                 {"layer": layer, "strength": strength},
                 lambda x=layer, s=strength: rr_clarc(problem, layers=x, strength=s).model,  # type: ignore[misc]
             )
-            for layer in shop.layers(problem.model)
-            for strength in _strengths(shop, "rr-clarc")
+            for layer in store.layers(problem.model)
+            for strength in _strengths(store, "rr-clarc")
         ),
     )
 
 
-def _p_clarc(shop: Workshop) -> Case:
-    return _projected(shop, p_clarc)
+def _p_clarc(store: NetworkStore) -> Case:
+    return _projected(store, p_clarc)
 
 
-def _reactive_p_clarc(shop: Workshop) -> Case:
-    return _projected(shop, reactive_p_clarc)
+def _reactive_p_clarc(store: NetworkStore) -> Case:
+    return _projected(store, reactive_p_clarc)
 
 
-def _projected(shop: Workshop, recipe: Callable[..., Any]) -> Case:
-    problem = shop.problem()
+def _projected(store: NetworkStore, recipe: Callable[..., Any]) -> Case:
+    problem = store.problem()
     return _mitigated(
-        shop,
+        store,
         (
-            Candidate({"layer": layer}, lambda x=layer: recipe(problem, layers=x).model)  # type: ignore[misc]
-            for layer in shop.layers(problem.model)
+            MitigationCandidate({"layer": layer}, lambda x=layer: recipe(problem, layers=x).model)  # type: ignore[misc]
+            for layer in store.layers(problem.model)
         ),
     )
 
 
-def _strengths(shop: Workshop, name: str) -> tuple[float, ...]:
-    return (QUICK_STRENGTHS if shop.settings.quick else STRENGTHS)[name]
+def _strengths(store: NetworkStore, name: str) -> tuple[float, ...]:
+    return (QUICK_STRENGTHS if store.settings.quick else STRENGTHS)[name]
 
 
 #: In the order in which they are run; those from `vanilla` on are mitigations.
-STEPS: dict[str, Callable[[Workshop], Case]] = {
+STEPS: dict[str, Callable[[NetworkStore], Case]] = {
     "identify": _identify,
     "retrieve": _retrieve,
     "localize": _localize,

@@ -14,15 +14,15 @@ import numpy as np
 from shortcutscope.benchmarks.papers.protocol import Protocol
 from shortcutscope.benchmarks.papers.saab import siim as saab_siim
 from shortcutscope.benchmarks.papers.saab.claims import claims, draw
-from shortcutscope.benchmarks.papers.saab.data import World, phantoms, taught_pixels
+from shortcutscope.benchmarks.papers.saab.data import Cohort, phantoms, taught_pixels
 from shortcutscope.benchmarks.papers.saab.measures import positive_variance, spurious_information
 from shortcutscope.benchmarks.papers.saab.networks import Arm, has_unet, judge, train
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.types import Record
 
-#: Worlds of phantoms: where the lesions lie, and what goes with them. The first is the paper's.
-WORLDS = (
+#: Cohorts of phantoms: where the lesions lie, and what goes with them. The first is the paper's.
+COHORTS = (
     ("anywhere", "tube"),
     ("anywhere", "tag"),
     ("one quadrant", "tag"),
@@ -37,16 +37,16 @@ MOST = 2000
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Supervisions in every world, few masks in the first; three seeds; quick one, full five and a U-Net."""
-    worlds: tuple[tuple[str, str], ...] = WORLDS
+    """Supervisions in every cohort, few masks in the first; three seeds; quick one, full five and a U-Net."""
+    cohorts: tuple[tuple[str, str], ...] = COHORTS
     if settings.data is not None:
-        worlds = tuple(("as they lie", kind) for kind in saab_siim.kinds(settings.data))
+        cohorts = tuple(("as they lie", kind) for kind in saab_siim.kinds(settings.data))
     if settings.quick:
-        worlds = worlds[:1]
+        cohorts = cohorts[:1]
     n_seeds = 1 if settings.quick else 5 if settings.full else 3
     supervisions = [
         {"place": place, "kind": kind, "seed": seed, **_described(arm)}
-        for number, (place, kind) in enumerate(worlds)
+        for number, (place, kind) in enumerate(cohorts)
         for seed in range(settings.seed, settings.seed + n_seeds)
         for arm in _arms(settings, number)
     ]
@@ -56,7 +56,9 @@ def cases(settings: Settings) -> list[Case]:
 
 
 def _arms(settings: Settings, number: int) -> list[Arm]:
-    """What is trained in a world: boxes in the first two, or in all; few masks and the U-Net in the first."""
+    """What is trained in a cohort: boxes in the first two, or in all; few masks and the U-Net in the "
+    "first.
+    """
     first = number == 0
     arms = [Arm(name) for name in SUPERVISIONS if name != "box" or number < 2 or settings.full]
     if first:
@@ -75,14 +77,14 @@ def _described(arm: Arm) -> Case:
 
 def run_case(case: Case, settings: Settings) -> Case:
     """Train one network, judge it, and measure what its supervision calls positive."""
-    world = _world(case, settings)
+    cohort = _cohort(case, settings)
     masks = None if case["masks"] == "all" else case["masks"]
     arm = Arm(case["supervision"], masks, case["unmasked"], case["architecture"])
-    metrics = judge(train(world, arm, case["seed"]), world)
-    return {**metrics, **(_measured(world, arm) if arm == Arm(arm.supervision) else {})}
+    metrics = judge(train(cohort, arm, case["seed"]), cohort)
+    return {**metrics, **(_measured(cohort, arm) if arm == Arm(arm.supervision) else {})}
 
 
-def _world(case: Case, settings: Settings) -> World:
+def _cohort(case: Case, settings: Settings) -> Cohort:
     if settings.data is not None:
         most = None if settings.full else MOST
         return saab_siim.radiographs(Path(settings.data), case["kind"], case["seed"], most)
@@ -90,14 +92,14 @@ def _world(case: Case, settings: Settings) -> World:
     return phantoms(case["place"], case["kind"], case["seed"], n_train, n_test, settings.cache)
 
 
-def _measured(world: World, arm: Arm) -> Case:
+def _measured(cohort: Cohort, arm: Arm) -> Case:
     if arm.supervision not in SUPERVISIONS:
         return {}
-    positive = taught_pixels(world.train, arm.supervision)
-    images = np.stack([world.train.image(row)[0].numpy() for row in range(len(world.train))])
+    positive = taught_pixels(cohort.train, arm.supervision)
+    images = np.stack([cohort.train.image(row)[0].numpy() for row in range(len(cohort.train))])
     result: Case = {"variance": positive_variance(images, positive)}
-    if world.spurious is not None:
-        result["information"] = spurious_information(positive, world.spurious)
+    if cohort.spurious is not None:
+        result["information"] = spurious_information(positive, cohort.spurious)
     return result
 
 

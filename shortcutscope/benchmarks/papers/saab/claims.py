@@ -30,13 +30,13 @@ Corner = Literal["lower left", "lower right"]
 
 def claims(cases: Sequence[Case]) -> list[Claim]:
     """The claims of the paper; the chest radiographs' figures are those of its abstract."""
-    first, *others = _worlds(cases)
-    members = [case for case in cases if _world(case) == first]
+    first, *others = _cohorts(cases)
+    members = [case for case in cases if _cohort(case) == first]
     return [
         _order(members, _named(first), "robust AUROC .46 < .72 < .82, pneumothorax (abstract)"),
         _gap(members, _named(first)),
         _unreliable(members, _named(first)),
-        *(_order([c for c in cases if _world(c) == world], _named(world), NOT_FOUND) for world in others),
+        *(_order([c for c in cases if _cohort(c) == cohort], _named(cohort), NOT_FOUND) for cohort in others),
         _more_masks(members),
         _few_masks(members),
         _pseudo(members),
@@ -134,15 +134,15 @@ def _pseudo(cases: Sequence[Case]) -> Claim:
 
 
 def _falls(cases: Sequence[Case], measure: str) -> Claim:
-    """Whether a measure falls from binary over box to segmentation, in every world."""
+    """Whether a measure falls from binary over box to segmentation, in every cohort."""
     texts, falls = [], []
-    for world in _worlds(cases):
-        members = [case for case in cases if _world(case) == world]
+    for cohort in _cohorts(cases):
+        members = [case for case in cases if _cohort(case) == cohort]
         figures = [_figure(members, measure, supervision=name)["mean"] for name in SUPERVISIONS]
         means = [mean for mean in figures if mean is not None]
         if len(means) < 2:
             continue
-        texts.append(f"{_named(world)} {', '.join(f'{mean:.3f}' for mean in means)}")
+        texts.append(f"{_named(cohort)} {', '.join(f'{mean:.3f}' for mean in means)}")
         falls.append(_rising(means[::-1]))
     return Claim(
         f"more specific supervision lowers the {MEASURES[measure]}",
@@ -153,7 +153,7 @@ def _falls(cases: Sequence[Case], measure: str) -> Claim:
 
 
 def _predicts(cases: Sequence[Case], measure: str) -> Claim:
-    """Whether a lower measure goes with a higher robust AUROC: over supervisions, and gains over worlds."""
+    """Whether a lower measure goes with a higher robust AUROC: over supervisions, and gains over cohorts."""
     points, gains = _points(cases, measure), _gains(cases, measure)
     everywhere = _rank_correlation([(x, y) for x, y, _ in points])
     across = _rank_correlation(gains)
@@ -187,10 +187,10 @@ def _unet(cases: Sequence[Case]) -> Claim:
 
 
 def _points(cases: Sequence[Case], measure: str) -> list[tuple[float, float, str]]:
-    """Measure, robust AUROC and supervision, means over seeds, of every world."""
+    """Measure, robust AUROC and supervision, means over seeds, of every cohort."""
     points = []
-    for world in _worlds(cases):
-        members = [case for case in cases if _world(case) == world]
+    for cohort in _cohorts(cases):
+        members = [case for case in cases if _cohort(case) == cohort]
         for name in SUPERVISIONS:
             x, y = (_figure(members, m, supervision=name)["mean"] for m in (measure, "robust_auroc"))
             if x is not None and y is not None:
@@ -199,10 +199,10 @@ def _points(cases: Sequence[Case], measure: str) -> list[tuple[float, float, str
 
 
 def _gains(cases: Sequence[Case], measure: str) -> list[tuple[float, float]]:
-    """Fall of a measure from binary to segmentation and gain of robust AUROC; a mean over seeds a world."""
+    """Fall of a measure from binary to segmentation and gain of robust AUROC; a mean over seeds a cohort."""
     gains = []
-    for world in _worlds(cases):
-        members = [case for case in cases if _world(case) == world]
+    for cohort in _cohorts(cases):
+        members = [case for case in cases if _cohort(case) == cohort]
         x, y = (
             _differences(members, {"supervision": "segmentation"}, {"supervision": "binary"}, metric)["mean"]
             for metric in (measure, "robust_auroc")
@@ -212,16 +212,16 @@ def _gains(cases: Sequence[Case], measure: str) -> list[tuple[float, float]]:
     return gains
 
 
-def _world(case: Case) -> Key:
+def _cohort(case: Case) -> Key:
     return case["place"], case["kind"]
 
 
-def _worlds(cases: Sequence[Case]) -> list[Key]:
-    return list(dict.fromkeys(_world(case) for case in cases))
+def _cohorts(cases: Sequence[Case]) -> list[Key]:
+    return list(dict.fromkeys(_cohort(case) for case in cases))
 
 
-def _named(world: Key) -> str:
-    place, kind = world
+def _named(cohort: Key) -> str:
+    place, kind = cohort
     return f"{kind}, lesions {place}"
 
 
@@ -270,7 +270,7 @@ def draw(cases: Sequence[Case]) -> Figure:
     plot = Figure(figsize=(11, 3.4), layout="constrained")
     by_supervision, by_masks, by_variance, by_information = plot.subplots(1, 4)
     _draw_supervisions(by_supervision, cases)
-    _draw_masks(by_masks, [case for case in cases if _world(case) == _worlds(cases)[0]])
+    _draw_masks(by_masks, [case for case in cases if _cohort(case) == _cohorts(cases)[0]])
     for ax, measure in ((by_variance, "variance"), (by_information, "information")):
         _draw_measure(ax, cases, measure)
     for ax in plot.axes:
@@ -286,11 +286,11 @@ def draw(cases: Sequence[Case]) -> Figure:
 
 
 def _draw_supervisions(ax: Axes, cases: Sequence[Case]) -> None:
-    for i, world in enumerate(_worlds(cases)):
-        members = [case for case in cases if _world(case) == world]
+    for i, cohort in enumerate(_cohorts(cases)):
+        members = [case for case in cases if _cohort(case) == cohort]
         figures = [_figure(members, supervision=name) for name in SUPERVISIONS]
         at = np.array([k for k, figure in enumerate(figures) if figure["mean"] is not None], float)
-        _line(ax, at + 0.06 * i, [f for f in figures if f["mean"] is not None], i, _named(world))
+        _line(ax, at + 0.06 * i, [f for f in figures if f["mean"] is not None], i, _named(cohort))
     ax.set_xticks(range(len(SUPERVISIONS)), SUPERVISIONS)
     _finish(ax, "Supervision", "")
 

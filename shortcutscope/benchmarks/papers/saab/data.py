@@ -31,7 +31,7 @@ SIDE, PART, PARTS = 64, 2000, 20
 
 @dataclass(frozen=True)
 class Place:
-    """Where the lesions of a world lie.
+    """Where the lesions of a cohort lie.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ PLACES = {"anywhere": Place(), "one quadrant": Place(rows=(0.5, 1), columns=(0.5
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class Cohort:
     """What networks are taught and judged on.
 
     Attributes
@@ -78,7 +78,7 @@ class World:
 
 
 @lru_cache(maxsize=2)
-def phantoms(place: str, kind: str, seed: int, n_train: int, n_test: int, cache: Path) -> World:
+def phantoms(place: str, kind: str, seed: int, n_train: int, n_test: int, cache: Path) -> Cohort:
     """Phantom radiographs with a planted spurious feature.
 
     Lesions that lie in one place are chosen from many phantoms. The kinds of a place share their images.
@@ -101,13 +101,13 @@ def phantoms(place: str, kind: str, seed: int, n_train: int, n_test: int, cache:
     return planted(kind, train, test, seed)
 
 
-def planted(kind: str, train: ImageTable, test: ImageTable, seed: int) -> World:
+def planted(kind: str, train: ImageTable, test: ImageTable, seed: int) -> Cohort:
     """Plant a feature that goes with the label in training, and with neither class in the test."""
     artifact = get_artifact(kind)
     train = plant(train, artifact, correlation=CORRELATION, seed=seed)
     test = plant(test, artifact, prevalence={0: 0.5, 1: 0.5}, seed=seed + 1)
     spurious = np.stack([artifact_mask(train, row, kind).numpy() for row in range(len(train))])
-    return World(kind, in_memory(train), in_memory(test), spurious)
+    return Cohort(kind, in_memory(train), in_memory(test), spurious)
 
 
 def in_memory(table: ImageTable) -> ImageTable:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.benchmarks.papers.saab.data import World, some_masks
+from shortcutscope.benchmarks.papers.saab.data import Cohort, some_masks
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.problem import DebiasProblem
@@ -64,19 +64,21 @@ class Arm:
     architecture: str = "fpn"
 
 
-def train(world: World, arm: Arm, seed: int, *, training: Training = TRAINING) -> nn.Module:
+def train(cohort: Cohort, arm: Arm, seed: int, *, training: Training = TRAINING) -> nn.Module:
     """A network that classifies images, after training from new weights."""
     training = training.but(seed=seed)
     if arm.supervision == "classifier":
-        return fit(_thin(seed), world.train, CrossEntropy(), training, progress=False).model
-    masks = some_masks(world.train, arm.masks, arm.supervision, seed)
-    first = _taught(world.train, masks, arm, seed, training)
+        return fit(_thin(seed), cohort.train, CrossEntropy(), training, progress=False).model
+    masks = some_masks(cohort.train, arm.masks, arm.supervision, seed)
+    first = _taught(cohort.train, masks, arm, seed, training)
     if arm.masks is None or arm.unmasked == "leave":
         return first
-    masked = {row: mask for row in range(len(world.train)) if (mask := masks(row)) is not None and mask.any()}
-    unknown = [row for row in np.flatnonzero(_positive(world.train)).tolist() if row not in masked]
-    masked |= dict(zip(unknown, _seen(first, world.train, unknown), strict=True))
-    return _taught(world.train, masked.get, arm, seed, training)
+    masked = {
+        row: mask for row in range(len(cohort.train)) if (mask := masks(row)) is not None and mask.any()
+    }
+    unknown = [row for row in np.flatnonzero(_positive(cohort.train)).tolist() if row not in masked]
+    masked |= dict(zip(unknown, _seen(first, cohort.train, unknown), strict=True))
+    return _taught(cohort.train, masked.get, arm, seed, training)
 
 
 def _taught(table: ImageTable, masks: Masks, arm: Arm, seed: int, training: Training) -> nn.Module:
@@ -116,11 +118,11 @@ def _positive(table: ImageTable) -> Bools:
     return np.asarray(table.frame["label"].to_numpy() == 1)
 
 
-def judge(network: nn.Module, world: World) -> dict[str, float]:
+def judge(network: nn.Module, cohort: Cohort) -> dict[str, float]:
     """AUROC on the test samples: conflicting, aligned, and all four groups alike."""
-    logits = predict_logits(network, world.test).numpy()
+    logits = predict_logits(network, cohort.test).numpy()
     margin = logits[:, 1] - logits[:, 0]
-    y, a = world.test.frame["label"].to_numpy(), world.test.frame[world.kind].to_numpy()
+    y, a = cohort.test.frame["label"].to_numpy(), cohort.test.frame[cohort.kind].to_numpy()
     metrics = {"robust_auroc": robust_auroc, "aligned_auroc": aligned_auroc, "balanced_auroc": balanced_auroc}
     return {name: float(metric(y, a, margin)) for name, metric in metrics.items()}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from shortcutscope.benchmarks.papers.saab.data import World, in_memory, planted
+from shortcutscope.benchmarks.papers.saab.data import Cohort, in_memory, planted
 from shortcutscope.data.medical.siim import LAYOUT, siim
 from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
@@ -37,7 +37,7 @@ def check(root: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def radiographs(root: Path, kind: str, seed: int, most: int | None) -> World:
+def radiographs(root: Path, kind: str, seed: int, most: int | None) -> Cohort:
     """Radiographs with and without pneumothorax, and a spurious feature.
 
     Parameters
@@ -70,7 +70,7 @@ def radiographs(root: Path, kind: str, seed: int, most: int | None) -> World:
     elsewhere = ~np.isin(groups, groups[tested])
     test = in_memory(table.take(np.flatnonzero(tested)))
     test = test.with_columns(**{kind: has_tube[tested].to_numpy().astype(int)})
-    return World(kind, in_memory(_training(table, elsewhere, seed, most)), test, None)
+    return Cohort(kind, in_memory(_training(table, elsewhere, seed, most)), test, None)
 
 
 def kinds(root: Path) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import cast, get_args
 
 from shortcutscope.benchmarks.papers.protocol import Protocol
 from shortcutscope.benchmarks.papers.simba.claims import claims, draw
-from shortcutscope.benchmarks.papers.simba.data import NO_BIAS, Scenario, World, check, generated, phantoms
+from shortcutscope.benchmarks.papers.simba.data import NO_BIAS, Cohort, Scenario, check, generated, phantoms
 from shortcutscope.benchmarks.papers.simba.measures import judge, layers_of
 from shortcutscope.benchmarks.papers.simba.networks import METHODS, PAPER_METHODS, Networks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
@@ -29,11 +29,11 @@ FEW = ("no bias", "erm", "reweighing")
 SIZES = {2: (800, 1000), 3: (500, 500)}
 QUICK = (500, 600)
 #: Of a case, what tells networks apart but for the seed.
-WORLD = ("bias", "dims")
+COHORT = ("bias", "dims")
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Every method in every world: three seeds in 2-D, one in 3-D; quick one world, full five seeds."""
+    """Every method in every cohort: three seeds in 2-D, one in 3-D; quick one cohort, full five seeds."""
     if settings.data is not None:
         methods = METHODS if (settings.data / NO_BIAS).is_dir() else METHODS[1:]
         n_seeds = 3 if settings.full else 1
@@ -61,16 +61,16 @@ def _case(bias: Scenario, dims: int, seed: int, method: str) -> Case:
 
 def run_case(case: Case, settings: Settings) -> Case:
     """Train by one method, judge it, and look where it has the bias."""
-    world = _world(case["bias"], case["dims"], case["seed"], settings)
+    cohort = _cohort(case["bias"], case["dims"], case["seed"], settings)
     cache = settings.cache / "reproduce" / "simba"
-    networks = Networks(world, case["seed"], cache, full_size=settings.data is not None and settings.full)
+    networks = Networks(cohort, case["seed"], cache, full_size=settings.data is not None and settings.full)
     classifier = networks.train(case["method"])
-    metrics = judge(classifier, world, without=case["method"] == "no bias")
-    return {**metrics, **layers_of(classifier, world, case["seed"])}
+    metrics = judge(classifier, cohort, without=case["method"] == "no bias")
+    return {**metrics, **layers_of(classifier, cohort, case["seed"])}
 
 
 @lru_cache(maxsize=1)
-def _world(bias: str, dims: int, seed: int, settings: Settings) -> World:
+def _cohort(bias: str, dims: int, seed: int, settings: Settings) -> Cohort:
     if settings.data is not None:
         return generated(Path(settings.data), full_size=settings.full)
     n_train, n_test = QUICK if settings.quick else SIZES[dims]
@@ -78,12 +78,12 @@ def _world(bias: str, dims: int, seed: int, settings: Settings) -> World:
 
 
 def summarize(finished: list[Case]) -> Record:
-    """Mean and 95 % interval over seeds of every method in every kind of world."""
+    """Mean and 95 % interval over seeds of every method in every kind of cohort."""
     measures = ("accuracy", "delta_tpr", "delta_fpr", "gap", "largest_gap", "flips", "gap_intensity")
     rows = []
-    for setting in dict.fromkeys((*(case[key] for key in WORLD), case["method"]) for case in finished):
-        members = [case for case in finished if (*(case[key] for key in WORLD), case["method"]) == setting]
-        row: Record = {**dict(zip((*WORLD, "method"), setting, strict=True)), "cases": len(members)}
+    for setting in dict.fromkeys((*(case[key] for key in COHORT), case["method"]) for case in finished):
+        members = [case for case in finished if (*(case[key] for key in COHORT), case["method"]) == setting]
+        row: Record = {**dict(zip((*COHORT, "method"), setting, strict=True)), "cases": len(members)}
         rows.append(
             row | {name: mean_with_interval([case.get(name) for case in members]) for name in measures}
         )

@@ -20,7 +20,7 @@ __all__ = ["claims", "draw"]
 #: Disparity that the authors see in networks trained without a bias.
 BASELINE = 0.05
 Interval = dict[str, float | None]
-World = tuple[Any, ...]
+Cohort = tuple[Any, ...]
 
 
 def claims(cases: Sequence[Case]) -> list[Claim]:
@@ -69,8 +69,8 @@ def _reweighing(cases: Sequence[Case]) -> Claim:
 
 
 def _most_successful(cases: Sequence[Case]) -> Claim:
-    full = {w for w in _worlds(cases) if all(_of(cases, name, w) for name in REMEDIES)}
-    members = [case for case in cases if _world(case) in full]
+    full = {w for w in _cohorts(cases) if all(_of(cases, name, w) for name in REMEDIES)}
+    members = [case for case in cases if _cohort(case) in full]
     means = {name: _mean(members, name) for name in ("erm", *REMEDIES, "reversal")}
     gaps = {name: mean["mean"] for name, mean in means.items() if mean["mean"] is not None}
     best = min((name for name in REMEDIES if name in gaps), key=lambda name: gaps[name], default=None)
@@ -139,23 +139,23 @@ def _intensity(cases: Sequence[Case]) -> Claim:
 
 
 def _positive(difference: Interval) -> bool | None:
-    """Whether an interval lies above 0; of a single world, its mean."""
+    """Whether an interval lies above 0; of a single cohort, its mean."""
     if difference["mean"] is None:
         return None
     low = difference["mean"] if difference["low"] is None else difference["low"]
     return low > 0
 
 
-def _world(case: Case) -> World:
+def _cohort(case: Case) -> Cohort:
     return case["bias"], case["dims"], case["seed"]
 
 
-def _worlds(cases: Sequence[Case]) -> list[World]:
-    return list(dict.fromkeys(_world(case) for case in cases))
+def _cohorts(cases: Sequence[Case]) -> list[Cohort]:
+    return list(dict.fromkeys(_cohort(case) for case in cases))
 
 
-def _of(cases: Sequence[Case], method: str, world: World) -> list[Case]:
-    return [case for case in cases if case["method"] == method and _world(case) == world]
+def _of(cases: Sequence[Case], method: str, cohort: Cohort) -> list[Case]:
+    return [case for case in cases if case["method"] == method and _cohort(case) == cohort]
 
 
 def _mean(cases: Sequence[Case], method: str, measure: str = "gap") -> Interval:
@@ -163,19 +163,19 @@ def _mean(cases: Sequence[Case], method: str, measure: str = "gap") -> Interval:
 
 
 def _differences(cases: Sequence[Case], one: str, other: str) -> Interval:
-    """Mean over worlds of the difference in gap of two methods in the same world."""
-    pairs = [(_of(cases, one, world), _of(cases, other, world)) for world in _worlds(cases)]
+    """Mean over cohorts of the difference in gap of two methods in the same cohort."""
+    pairs = [(_of(cases, one, cohort), _of(cases, other, cohort)) for cohort in _cohorts(cases)]
     return mean_with_interval([a[0]["gap"] - b[0]["gap"] for a, b in pairs if a and b])
 
 
 def _beyond(cases: Sequence[Case], method: str) -> Interval:
-    """Gap with the rates counted from those of the network trained without the bias, in the same world.
+    """Gap with the rates counted from those of the network trained without the bias, in the same cohort.
 
     The groups are small, so that even without a bias they are apart by chance; the same heads are so in both.
     """
     gaps = []
-    for world in _worlds(cases):
-        for case, base in zip(_of(cases, method, world), _of(cases, "no bias", world), strict=False):
+    for cohort in _cohorts(cases):
+        for case, base in zip(_of(cases, method, cohort), _of(cases, "no bias", cohort), strict=False):
             gaps.append(float(np.mean([abs(case[d] - base[d]) for d in ("delta_tpr", "delta_fpr")])))
     return mean_with_interval(gaps)
 
@@ -196,9 +196,9 @@ def draw(cases: Sequence[Case]) -> Figure:
     _by_method(flips, single, "flips", "Flipped by the bias alone", "share of test heads")
     flips.set_yticklabels([])
     _legend(plot, gap, "outside lower left")
-    world = _shown(single)
-    suffix = "" if world is None else f", {_named(world)}"
-    members = [case for case in single if (case["bias"], case["dims"]) == world]
+    cohort = _shown(single)
+    suffix = "" if cohort is None else f", {_named(cohort)}"
+    members = [case for case in single if (case["bias"], case["dims"]) == cohort]
     _by_layer(encoded, members, lambda case: case["availability"], f"Encoded{suffix}", "AUROC within class")
     _by_layer(used, members, lambda case: case["use"], f"Used{suffix}", "SD of the logit")
     encoded.axhline(0.5, color="0.5", linewidth=0.8, linestyle=":")
@@ -221,7 +221,7 @@ def _named(kind: tuple[str, int]) -> str:
 
 
 def _shown(cases: Sequence[Case]) -> tuple[str, int] | None:
-    """The first kind of world whose layers were measured."""
+    """The first kind of cohort whose layers were measured."""
     return next(iter(_kinds([case for case in cases if case.get("layers")])), None)
 
 

@@ -19,7 +19,7 @@ from shortcutscope.planting.phantoms.heads import BIAS_GAIN, Bias, counterfactua
 from shortcutscope.planting.planting import clean_twin, everywhere, plant
 from shortcutscope.types import Array, Floats, Record
 
-__all__ = ["NO_BIAS", "Scenario", "World", "check", "generated", "phantoms"]
+__all__ = ["NO_BIAS", "Cohort", "Scenario", "check", "generated", "phantoms"]
 
 Scenario = Literal["morphology", "intensity", "both"]
 
@@ -35,8 +35,8 @@ _SUBJECT = re.compile(r"^(.*_D)(?:_[^_]+_B)?\.nii(?:\.gz)?$")
 
 
 @dataclass(frozen=True)
-class World:
-    """The samples that all networks of a world are trained and judged on.
+class Cohort:
+    """The samples that all networks of a cohort are trained and judged on.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class World:
         return table.frame[bias or self.bias].to_numpy(float)
 
 
-def phantoms(scenario: Scenario, dims: int, seed: int, n_train: int, n_test: int) -> World:
+def phantoms(scenario: Scenario, dims: int, seed: int, n_train: int, n_test: int) -> Cohort:
     """Head phantoms of 32 pixels a side with one bias, or with two that are independent within a class.
 
     Parameters
@@ -97,10 +97,10 @@ def phantoms(scenario: Scenario, dims: int, seed: int, n_train: int, n_test: int
         return _with_two(table, seed)
     train, test = (table.where(split=split) for split in ("train", "test"))
     without, with_ = counterfactual(test, False), counterfactual(test, True)
-    return World(train, test, ("bias",), counterfactual(train, False), without, {"bias": (without, with_)})
+    return Cohort(train, test, ("bias",), counterfactual(train, False), without, {"bias": (without, with_)})
 
 
-def _with_two(table: ImageTable, seed: int) -> World:
+def _with_two(table: ImageTable, seed: int) -> Cohort:
     shares = {0: 1 - P_DISEASE_GIVEN_BIAS, 1: P_DISEASE_GIVEN_BIAS}
     table = plant(table, Artifact("intensity", "diffuse", draw=_gain), prevalence=shares, seed=seed)
     train, test = (table.where(split=split) for split in ("train", "test"))
@@ -109,7 +109,7 @@ def _with_two(table: ImageTable, seed: int) -> World:
         "intensity": (clean_twin(test, "intensity"), everywhere(test, "intensity")),
     }
     train_without, test_without = (counterfactual(clean_twin(part), False) for part in (train, test))
-    return World(train, test, ("bias", "intensity"), train_without, test_without, twins)
+    return Cohort(train, test, ("bias", "intensity"), train_without, test_without, twins)
 
 
 def _gain(image: Array, generator: np.random.Generator, strength: float) -> tuple[Array, Array]:
@@ -127,7 +127,7 @@ class Rescaled:
         return (volume - low) / (high - low).clamp(min=torch.finfo(volume.dtype).tiny) - 0.5
 
 
-def generated(root: Path, *, full_size: bool = False) -> World:
+def generated(root: Path, *, full_size: bool = False) -> Cohort:
     """An experiment of the generator; without the bias, too, where `NO_BIAS` has the same subjects.
 
     Flips are then measured in the test heads that have the bias.
@@ -142,14 +142,14 @@ def generated(root: Path, *, full_size: bool = False) -> World:
     options["value_range"] = _value_range(root, side)
     parts = {split: simba(root, splits=[split], **options) for split in ("train", "test")}
     if not (root / NO_BIAS).is_dir():
-        return World(parts["train"], parts["test"], ("bias_label",), None, None, {})
+        return Cohort(parts["train"], parts["test"], ("bias_label",), None, None, {})
     without = {
         split: _paired(root, table, simba(root / NO_BIAS, splits=[split], **options))
         for split, table in parts.items()
     }
     carriers = np.flatnonzero(parts["test"].frame["bias_label"].to_numpy() == 1)
     twins = (without["test"].take(carriers), parts["test"].take(carriers))
-    return World(
+    return Cohort(
         parts["train"],
         parts["test"],
         ("bias_label",),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.audit.stages import audit
-from shortcutscope.benchmarks.papers.simba.data import World
+from shortcutscope.benchmarks.papers.simba.data import Cohort
 from shortcutscope.benchmarks.papers.simba.networks import Trained
 from shortcutscope.data.table import ImageTable
 from shortcutscope.stats.metrics import flip_rate
@@ -47,42 +47,42 @@ def groups_apart(labels: npt.ArrayLike, carries: npt.ArrayLike, predicted: npt.A
     return rates | {"gap": sum(apart) / 2, "largest_gap": max(apart)}
 
 
-def judge(classifier: Trained, world: World, *, without: bool = False) -> dict[str, float | None]:
+def judge(classifier: Trained, cohort: Cohort, *, without: bool = False) -> dict[str, float | None]:
     """Accuracy, gap of the groups by each bias, and flips by each bias alone.
 
     Parameters
     ----------
     classifier
         A network, or one for each group.
-    world
+    cohort
         Whose test heads it is judged on.
     without
         Judge the groups on the test heads without any bias, as the paper does with the network that is
         trained without; the groups are those that would have it.
     """
-    test = world.test_without if without and world.test_without is not None else world.test
+    test = cohort.test_without if without and cohort.test_without is not None else cohort.test
     labels = test.frame["label"].to_numpy()
-    predicted = classifier.predictions(test, world.carries("test"))
+    predicted = classifier.predictions(test, cohort.carries("test"))
     metrics: dict[str, float | None] = {"accuracy": float((predicted == labels).mean())}
-    for bias in world.biases:
-        after = "" if bias == world.bias else f"_{bias}"
-        apart = groups_apart(labels, world.carries("test", bias), predicted)
+    for bias in cohort.biases:
+        after = "" if bias == cohort.bias else f"_{bias}"
+        apart = groups_apart(labels, cohort.carries("test", bias), predicted)
         metrics |= {f"{name}{after}": value for name, value in apart.items()}
-        metrics[f"flips{after}"] = _flips(classifier, world, bias)
+        metrics[f"flips{after}"] = _flips(classifier, cohort, bias)
     return metrics
 
 
-def _flips(classifier: Trained, world: World, bias: str) -> float | None:
-    if bias not in world.twins:
+def _flips(classifier: Trained, cohort: Cohort, bias: str) -> float | None:
+    if bias not in cohort.twins:
         return None
-    twins = world.twins[bias]
+    twins = cohort.twins[bias]
     before, after = (
         classifier.predictions(table, np.full(len(table), group)) for group, table in enumerate(twins)
     )
     return float(flip_rate(before, after))
 
 
-def layers_of(classifier: Trained, world: World, seed: int) -> Record:
+def layers_of(classifier: Trained, cohort: Cohort, seed: int) -> Record:
     """Where the first bias is encoded and used, by an audit of test heads that have it or not.
 
     Empty for a network for each group, and where the bias cannot be tested.
@@ -96,14 +96,14 @@ def layers_of(classifier: Trained, world: World, seed: int) -> Record:
     """
     if len(classifier.models) > 1:
         return {}
-    sample = _some(world.test, seed)
+    sample = _some(cohort.test, seed)
     with tempfile.TemporaryDirectory() as folder:
         result = audit(
             classifier.models[0],
             sample,
             Path(folder) / "run",
-            concepts=[world.bias],
-            train=world.train,
+            concepts=[cohort.bias],
+            train=cohort.train,
             discover=False,
             n_permutations=N_PERMUTATIONS,
             n_bootstrap=N_BOOTSTRAP,
@@ -111,7 +111,7 @@ def layers_of(classifier: Trained, world: World, seed: int) -> Record:
             seed=seed,
             progress=False,
         )
-        profile, finding = result.profile, result[world.bias]
+        profile, finding = result.profile, result[cohort.bias]
     if finding.verdict == "not testable":
         return {}
     record: Record = {

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from safetensors.torch import load_file, save
 from torch import nn
 
-from shortcutscope.benchmarks.papers.simba.data import World
+from shortcutscope.benchmarks.papers.simba.data import Cohort
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.baselines.adversarial import adversarial
 from shortcutscope.debias.baselines.reweighing import reweighing
@@ -65,11 +65,11 @@ class Trained:
 
 
 class Networks:
-    """Trains the networks of a world; what several remedies start from is made once and kept.
+    """Trains the networks of a cohort; what several remedies start from is made once and kept.
 
     Parameters
     ----------
-    world
+    cohort
         Its heads.
     seed
         Of weights and training, the same for every network, as the paper asks for.
@@ -79,9 +79,9 @@ class Networks:
         Whether a 3-D network has the published width, activation, rate and batch.
     """
 
-    def __init__(self, world: World, seed: int, cache: Path, *, full_size: bool = False) -> None:
-        self.world, self.seed, self._kept, self._full_size = world, seed, cache, full_size
-        self.dims = world.train.image(0).dim() - 1
+    def __init__(self, cohort: Cohort, seed: int, cache: Path, *, full_size: bool = False) -> None:
+        self.cohort, self.seed, self._kept, self._full_size = cohort, seed, cache, full_size
+        self.dims = cohort.train.image(0).dim() - 1
         training = TRAINING if self.dims == 2 else TRAINING_FULL if full_size else TRAINING_3D
         self.training = training.but(seed=seed)
 
@@ -105,11 +105,11 @@ class Networks:
 
     def _models(self, method: str) -> tuple[nn.Module, ...]:
         if method == "no bias":
-            if self.world.train_without is None:
+            if self.cohort.train_without is None:
                 raise InputError("there are no heads without the bias to train on")
-            return (self._plain(self.world.train_without),)
+            return (self._plain(self.cohort.train_without),)
         if method == "erm":
-            return (self._plain(self.world.train),)
+            return (self._plain(self.cohort.train),)
         if method == "group models":
             return self._group_models()
         remedies: dict[str, Callable[[], nn.Module]] = {
@@ -119,7 +119,7 @@ class Networks:
         }
         if method not in remedies:
             raise InputError(f"method is {method!r}; allowed are {', '.join(map(repr, METHODS))}")
-        return (self._remembered(method, self.world.train, remedies[method]),)
+        return (self._remembered(method, self.cohort.train, remedies[method]),)
 
     def _plain(self, table: ImageTable) -> nn.Module:
         def made() -> nn.Module:
@@ -130,19 +130,19 @@ class Networks:
 
     def _group_models(self) -> tuple[nn.Module, ...]:
         """The network without remedy, trained on with the heads of either group alone."""
-        models, carries = [], self.world.carries("train")
+        models, carries = [], self.cohort.carries("train")
         for group in (0, 1):
-            table = self.world.train.take(np.flatnonzero(carries == group))
-            model = self._plain(self.world.train)
+            table = self.cohort.train.take(np.flatnonzero(carries == group))
+            model = self._plain(self.cohort.train)
             models.append(fit(model, table, CrossEntropy(), self.training, progress=False).model)
         return tuple(models)
 
     def _problem(self, start: str) -> DebiasProblem:
-        world = self.world
+        cohort = self.cohort
         return DebiasProblem(
-            model=self._plain(world.train) if start == "model" else self.initial(self.seed),
-            train=world.train,
-            carries=world.carries("train"),
+            model=self._plain(cohort.train) if start == "model" else self.initial(self.seed),
+            train=cohort.train,
+            carries=cohort.carries("train"),
             start="model" if start == "model" else "fresh",
             initial=self.initial,
             training=self.training,

@@ -12,7 +12,7 @@ import torch
 
 from shortcutscope.benchmarks.papers.protocol import Protocol
 from shortcutscope.benchmarks.papers.spurbreast.claims import claims
-from shortcutscope.benchmarks.papers.spurbreast.data import PATIENTS, World, available, check, has_patients
+from shortcutscope.benchmarks.papers.spurbreast.data import PATIENTS, Cohort, available, check, has_patients
 from shortcutscope.benchmarks.papers.spurbreast.figure import draw
 from shortcutscope.benchmarks.papers.spurbreast.measures import (
     N_ATTACKED,
@@ -22,7 +22,7 @@ from shortcutscope.benchmarks.papers.spurbreast.measures import (
     uncertainty,
     verdict,
 )
-from shortcutscope.benchmarks.papers.spurbreast.networks import FULL, THIN, Workshop, workshop_of
+from shortcutscope.benchmarks.papers.spurbreast.networks import FULL, THIN, NetworkStore, store_of
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.scan.predictions import predict_logits
@@ -40,19 +40,21 @@ def cases(settings: Settings) -> list[Case]:
     features = available(settings.data)
     n_seeds = 1 if settings.quick else 5 if settings.full else 3
     seeds = range(settings.seed, settings.seed + n_seeds)
-    worlds: list[Case] = [
+    cohorts: list[Case] = [
         {"feature": feature, "correlation": 0.5 if feature == "none" else 1.0, "seed": seed}
         for seed in seeds
         for feature in features
     ]
-    networks = [world | {"architecture": name, "full": False} for world in worlds for name in THIN]
+    networks = [cohort | {"architecture": name, "full": False} for cohort in cohorts for name in THIN]
     if settings.full:
-        networks += [world | {"architecture": name, "full": True} for world in worlds for name in FULL]
+        networks += [cohort | {"architecture": name, "full": True} for cohort in cohorts for name in FULL]
         networks += [] if settings.data else _weaker(seeds)
     result = [{"part": "network", **network} for network in networks]
     if has_patients(settings.data):
-        screenable = [world for world in worlds if _has_column(world, settings)]
-        screens = [{"part": "metadata", **world, "architecture": None, "full": False} for world in screenable]
+        screenable = [cohort for cohort in cohorts if _has_column(cohort, settings)]
+        screens = [
+            {"part": "metadata", **cohort, "architecture": None, "full": False} for cohort in screenable
+        ]
         # Last: they need a network that another process may be at.
         audits = [{"part": "audit", **network} for network in networks if _has_column(network, settings)]
         result = [*screens, *result, *audits]
@@ -69,33 +71,33 @@ def _weaker(seeds: range) -> list[Case]:
     ]
 
 
-def _has_column(world: Case, settings: Settings) -> bool:
+def _has_column(cohort: Case, settings: Settings) -> bool:
     """The orientation of the published images is nowhere written down."""
-    return settings.data is None or world["feature"] != "orientation"
+    return settings.data is None or cohort["feature"] != "orientation"
 
 
 def run_case(case: Case, settings: Settings) -> Case:
-    """Screen the metadata of a world, train and judge its networks, or audit one."""
-    world = World.of(case)
+    """Screen the metadata of a cohort, train and judge its networks, or audit one."""
+    cohort = Cohort.of(case)
     if case["part"] == "metadata":
-        return screen(world, world.table(settings).where(split="train"), quick=settings.quick)
-    workshop = workshop_of(case, settings)
+        return screen(cohort, cohort.table(settings).where(split="train"), quick=settings.quick)
+    store = store_of(case, settings)
     if case["part"] == "audit":
-        return verdict(workshop)
-    return _network(workshop, 1 if case["full"] and settings.data is None else MEMBERS)
+        return verdict(store)
+    return _network(store, 1 if case["full"] and settings.data is None else MEMBERS)
 
 
-def _network(workshop: Workshop, n_members: int) -> Case:
-    world = workshop.world
-    tables = {name: workshop.split(name) for name in SPLITS}
-    members = [workshop.member(number) for number in range(n_members)]
-    result = judge(members[0], world, tables)
+def _network(store: NetworkStore, n_members: int) -> Case:
+    cohort = store.cohort
+    tables = {name: store.split(name) for name in SPLITS}
+    members = [store.member(number) for number in range(n_members)]
+    result = judge(members[0], cohort, tables)
     for split in ("val", "test"):
         table = tables[split]
         logits = torch.stack([predict_logits(member, table) for member in members])
         sure = uncertainty(torch.softmax(logits.double(), 2).numpy(), table.frame["label"].to_numpy(np.int64))
-        n = N_ATTACKED // 2 if workshop.settings.quick else N_ATTACKED
-        attacked = attack(members[0], table, world.seed, n)
+        n = N_ATTACKED // 2 if store.settings.quick else N_ATTACKED
+        attacked = attack(members[0], table, cohort.seed, n)
         result |= {f"{split}_{name}": value for name, value in {**sure, **attacked}.items()}
     return result
 

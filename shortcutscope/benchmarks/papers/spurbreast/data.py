@@ -17,7 +17,7 @@ from shortcutscope.planting.phantoms.breast_metadata import SCANNER
 from shortcutscope.planting.phantoms.breast_mri import breast_mri
 from shortcutscope.types import Floats
 
-__all__ = ["FEATURES", "PATIENTS", "Feature", "World", "available", "check", "has_patients"]
+__all__ = ["FEATURES", "PATIENTS", "Cohort", "Feature", "available", "check", "has_patients"]
 
 Feature = Literal["field_strength", "orientation", "none"]
 FEATURES: tuple[Feature, ...] = ("field_strength", "orientation", "none")
@@ -38,7 +38,7 @@ THIN_SIDE_READ, FULL_SIDE_READ = 64, 224
 
 
 @dataclass(frozen=True)
-class World:
+class Cohort:
     """What the networks of a case are trained and judged on.
 
     Attributes
@@ -59,7 +59,7 @@ class World:
     full: bool = False
 
     @classmethod
-    def of(cls, case: Case) -> World:
+    def of(cls, case: Case) -> Cohort:
         """The one that a case names."""
         return cls(**{field.name: case[field.name] for field in fields(cls)})
 

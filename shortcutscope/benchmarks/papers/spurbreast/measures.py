@@ -13,8 +13,8 @@ from captum.robust import FGSM, PGD
 from torch import Tensor, nn
 
 from shortcutscope.audit.stages import audit
-from shortcutscope.benchmarks.papers.spurbreast.data import World
-from shortcutscope.benchmarks.papers.spurbreast.networks import Workshop
+from shortcutscope.benchmarks.papers.spurbreast.data import Cohort
+from shortcutscope.benchmarks.papers.spurbreast.networks import NetworkStore
 from shortcutscope.benchmarks.runner import Case
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.metadata import screen_metadata
@@ -33,19 +33,19 @@ PGD_STEPS = 7
 N_ATTACKED = 100
 
 
-def screen(world: World, train: ImageTable, *, quick: bool) -> Case:
+def screen(cohort: Cohort, train: ImageTable, *, quick: bool) -> Case:
     """Which metadata columns go with the label in training, and what they give away without an image."""
     result = screen_metadata(
-        train.frame, columns=train.metadata, n_permutations=200 if quick else 1000, seed=world.seed
+        train.frame, columns=train.metadata, n_permutations=200 if quick else 1000, seed=cohort.seed
     )
     ranked = list(dict.fromkeys(result.columns["column"]))
     columns = result.found()
-    feature_columns = [] if world.feature == "none" else [world.column]
-    proxies = world.proxies(columns)
+    feature_columns = [] if cohort.feature == "none" else [cohort.column]
+    proxies = cohort.proxies(columns)
     alone = result.classifier.set_index("split")["accuracy"].to_dict()
     return {
         "screened": len(ranked),
-        "rank": ranked.index(world.column) + 1 if feature_columns and world.column in ranked else None,
+        "rank": ranked.index(cohort.column) + 1 if feature_columns and cohort.column in ranked else None,
         "found": len(columns),
         "proxies": len(proxies),
         "false": [name for name in columns if name not in (*feature_columns, *proxies)],
@@ -53,7 +53,7 @@ def screen(world: World, train: ImageTable, *, quick: bool) -> Case:
     }
 
 
-def judge(network: nn.Module, world: World, tables: dict[str, ImageTable]) -> Case:
+def judge(network: nn.Module, cohort: Cohort, tables: dict[str, ImageTable]) -> Case:
     """Accuracy and predictive values by split, and how often test slices of either kind are positive."""
     result: Case = {}
     for split, table in tables.items():
@@ -62,7 +62,7 @@ def judge(network: nn.Module, world: World, tables: dict[str, ImageTable]) -> Ca
         result[f"{split}_accuracy"] = float((predicted == truth).mean())
         result[f"{split}_ppv"] = _share(truth[predicted == 1] == 1)
         result[f"{split}_npv"] = _share(truth[predicted == 0] == 0)
-        carries = world.carries(table) if split == "test" else None
+        carries = cohort.carries(table) if split == "test" else None
         if carries is not None:
             result["positive_with"] = _share(predicted[carries == 1] == 1)
             result["positive_without"] = _share(predicted[carries == 0] == 1)
@@ -133,20 +133,20 @@ def attack(network: nn.Module, table: ImageTable, seed: int, n: int = N_ATTACKED
     return result
 
 
-def verdict(workshop: Workshop) -> Case:
+def verdict(store: NetworkStore) -> Case:
     """What an audit of the network on the test slices says of the feature's column."""
-    world, test = workshop.world, workshop.split("test")
+    cohort, test = store.cohort, store.split("test")
     with tempfile.TemporaryDirectory() as folder:
         record = audit(
-            workshop.member(0),
+            store.member(0),
             test,
             Path(folder) / "run",
-            concepts=[world.column],
-            train=workshop.split("train"),
+            concepts=[cohort.column],
+            train=store.split("train"),
             discover=False,
             n_permutations=MIN_FOR_TAIL,
             n_bootstrap=100,
-            seed=world.seed,
+            seed=cohort.seed,
             progress=False,
         )
     finding = record.findings[0]

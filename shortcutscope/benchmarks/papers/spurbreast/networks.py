@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from shortcutscope.benchmarks.papers.spurbreast.data import World
+from shortcutscope.benchmarks.papers.spurbreast.data import Cohort
 from shortcutscope.benchmarks.runner import Case, Settings
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.objective import CrossEntropy
@@ -25,7 +25,7 @@ from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.files import write_atomically
 from shortcutscope.models.seeding import seeded
 
-__all__ = ["ARCHITECTURES", "FULL", "THIN", "Workshop", "workshop_of"]
+__all__ = ["ARCHITECTURES", "FULL", "THIN", "NetworkStore", "store_of"]
 
 VERSION = 1
 
@@ -107,12 +107,12 @@ ARCHITECTURES = {
 THIN, FULL = ("thin ResNet-50", "thin ViT"), ("ResNet-50", "ViT-B/16")
 
 
-class Workshop:
-    """Makes, and remembers on disk, the networks of a world and an architecture."""
+class NetworkStore:
+    """Makes, and remembers on disk, the networks of a cohort and an architecture."""
 
-    def __init__(self, world: World, architecture: str, settings: Settings) -> None:
-        self.world, self.architecture, self.settings = world, architecture, settings
-        self.table = world.table(settings)
+    def __init__(self, cohort: Cohort, architecture: str, settings: Settings) -> None:
+        self.cohort, self.architecture, self.settings = cohort, architecture, settings
+        self.table = cohort.table(settings)
         self.training = ARCHITECTURES[architecture].training
 
     def split(self, name: str) -> ImageTable:
@@ -121,7 +121,7 @@ class Workshop:
 
     def member(self, number: int) -> nn.Module:
         """A network of an ensemble: the same samples, with weights and an order of the samples of its own."""
-        seed = self.world.seed + 1000 * number
+        seed = self.cohort.seed + 1000 * number
         train, path = self.split("train"), self._kept(number)
         if path.exists():
             network = self._new(seed, pretrained=False)
@@ -145,7 +145,7 @@ class Workshop:
         return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def _kept(self, number: int) -> Path:
-        inputs: list[Any] = [VERSION, self.architecture, number, self.world.seed, repr(self.training)]
+        inputs: list[Any] = [VERSION, self.architecture, number, self.cohort.seed, repr(self.training)]
         inputs += [self.split("train").fingerprint(), self._pretrained]
         digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:24]
         name = self.architecture.replace(" ", "-").replace("/", "-").lower()
@@ -153,10 +153,10 @@ class Workshop:
 
 
 @lru_cache(maxsize=1)
-def _workshop(world: World, architecture: str, settings: Settings) -> Workshop:
-    return Workshop(world, architecture, settings)
+def _store(cohort: Cohort, architecture: str, settings: Settings) -> NetworkStore:
+    return NetworkStore(cohort, architecture, settings)
 
 
-def workshop_of(case: Case, settings: Settings) -> Workshop:
-    """What cases of a world and an architecture share; made once per process."""
-    return _workshop(World.of(case), case["architecture"], settings)
+def store_of(case: Case, settings: Settings) -> NetworkStore:
+    """What cases of a cohort and an architecture share; made once per process."""
+    return _store(Cohort.of(case), case["architecture"], settings)

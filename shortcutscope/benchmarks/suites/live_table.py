@@ -16,7 +16,7 @@ Case = dict[str, Any]
 _LIVE_ROWS = 12  # the running table shows the latest cases only, so that it fits on a terminal
 
 
-class Screen:
+class LiveTable:
     """The live table of a running suite, and the whole one at the end.
 
     Parameters
@@ -48,7 +48,7 @@ class Screen:
             console=self.console, transient=True, refresh_per_second=4, get_renderable=self._running
         )
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> LiveTable:
         self.live.start()
         return self
 
