@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -131,7 +131,7 @@ def resolve_concepts(
     *,
     columns: Sequence[str] | None = None,
     may_be_none: bool = False,
-    present: Mapping[str, Any] | None = None,
+    present: Mapping[str, str | float | bool] | None = None,
     symmetric: bool | None = None,
 ) -> tuple[list[Concept], dict[str, str]]:
     """Turn what was asked for into concepts over audited and training samples.
@@ -174,13 +174,9 @@ def resolve_concepts(
     refused: dict[str, str] = {}
     default = list(data.table.metadata if columns is None else columns)
     default += [column for column in present if column in data.table.metadata and column not in default]
-    tested = default if requested is None else [item for item in requested if isinstance(item, str)]
-    idle = [column for column in present if column not in tested]
-    if idle:
-        raise InputError(
-            f"present names {idle[0]!r}, which is none of the columns that are tested: {some(tested, 20)}"
-        )
-    for item in default if requested is None else requested:
+    items = default if requested is None else requested
+    _refuse_idle(present, [item for item in items if isinstance(item, str)])
+    for item in items:
         if isinstance(item, Concept):
             concepts.append(item)
             continue
@@ -197,6 +193,14 @@ def resolve_concepts(
         raise _nothing_to_test(refused)
     _refuse_same_names([c.name for c in concepts])
     return concepts, refused
+
+
+def _refuse_idle(present: Iterable[str], tested: Sequence[str]) -> None:
+    idle = [column for column in present if column not in tested]
+    if idle:
+        raise InputError(
+            f"present names {idle[0]!r}, which is none of the columns that are tested: {some(tested, 20)}"
+        )
 
 
 def _nothing_to_test(refused: Mapping[str, str]) -> InputError:

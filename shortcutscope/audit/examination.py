@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -110,6 +110,21 @@ class _Context:
     device: torch.device
     memory_format: MemoryFormat
 
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        scan: Scan,
+        table: ImageTable,
+        audited: AuditedData,
+        run: RunDirectory,
+        settings: ExamineSettings,
+    ) -> Self:
+        device = device_of(model)
+        memory_format = choose_memory_format(model, next(batches(table, 2))[0].to(device))
+        memory_format.apply(model)
+        return cls(model, scan, table, audited, run, settings, device, memory_format)
+
     @property
     def labels(self) -> Ints:
         return self.scan.samples["label"].to_numpy().astype(np.int64)
@@ -152,10 +167,7 @@ def examine(
     concepts : sequence of Concept
         Covering the samples of ``table`` (unknown where they say nothing).
     """
-    device = device_of(model)
-    memory_format = choose_memory_format(model, next(batches(table, 2))[0].to(device))
-    memory_format.apply(model)
-    context = _Context(model, scan, table, audited, run, settings, device, memory_format)
+    context = _Context.of(model, scan, table, audited, run, settings)
     aligned = {c.name: c.aligned_to(scan.samples["sample_id"]) for c in concepts}
     reasons = {
         n: untestable(c.values, context.labels, context.groups, settings.verdict) for n, c in aligned.items()

@@ -239,11 +239,7 @@ def conclude(
             concept, scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy(), association
         ),
         power=power((used["interval"][0], used["interval"][1]), used["threshold"]),
-        evidence={
-            "cell_map": mapped.get("cell_map"),
-            "participation": mapped.get("participation", {}),
-            "layers": mapped.get("layers", {}),
-        },
+        evidence=_evidence(mapped),
         samples={"most_affected": [str(i) for i in affected]},
         notes=tuple(concept.notes),
         reading=concept.reading,
@@ -275,6 +271,14 @@ def _costs(
     costs["flip_rate"] = {"value": last["flip_rate"], "interval": None}
     costs["without"] = {"robust_auroc": last["robust_auroc"], "worst_group_accuracy": last["worst_group"]}
     return costs
+
+
+def _evidence(mapped: JSON) -> Record:
+    return {
+        "cell_map": mapped.get("cell_map"),
+        "participation": mapped.get("participation", {}),
+        "layers": mapped.get("layers", {}),
+    }
 
 
 def _encoded(measurements: Measurements) -> Record:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,7 +70,7 @@ def read_anew(
     name: str,
     frames: Sequence[pd.DataFrame],
     *,
-    present: Mapping[str, Any],
+    present: Mapping[str, str | float | bool],
     known: Sequence[str] = (),
 ) -> Concept:
     """The concept of a column, or of one of its levels ("site=B", "age high"), over the samples of tables.

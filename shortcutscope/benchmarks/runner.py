@@ -150,20 +150,25 @@ def run(
             if screen:
                 screen.add(done[i])
 
+    result = _result(suite, settings, [done[i] for i in range(len(cases))])
+    if json_path is not None:
+        write_json(Path(json_path), result)
+    if screen:
+        screen.finish(result)
+    return result
+
+
+def _result(suite: Suite, settings: Settings, cases: list[Case]) -> Record:
     result: Record = to_json(
         {
             "suite": suite.name,
             "version": __version__,
             "machine": machine(),
             "settings": _described(settings),
-            "cases": [done[i] for i in range(len(cases))],
-            "summary": _summary(suite, [done[i] for i in range(len(cases))]),
+            "cases": cases,
+            "summary": _summary(suite, cases),
         }
     )
-    if json_path is not None:
-        write_json(Path(json_path), result)
-    if screen:
-        screen.finish(result)
     return result
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ from shortcutscope.stats.metrics import flip_rate
 from shortcutscope.types import Bools, Floats
 
 #: From a sample's id to its mask in the image's own size, or None.
-MaskOf = Callable[[str], Any]
+MaskOf = Callable[[str], npt.ArrayLike | None]
 #: Carriers of a table whose relevance is measured, at most.
 RELEVANCE_SAMPLES = 256
 
@@ -66,7 +66,7 @@ def chosen_masks(
         A mask of another size than its image, or a transform that cannot be followed.
     """
     rows = np.flatnonzero(samples.carries == 1)
-    mask_of: Callable[[int], Any]
+    mask_of: Callable[[int], npt.ArrayLike | None]
     if masks is not None:
         mask_of = partial(_given_mask, table, masks)
     elif is_planted(table, samples.concept):
@@ -88,14 +88,14 @@ def chosen_masks(
     return dict(sorted(by_row.items())), "" if by_row else "no carrier has a mask"
 
 
-def _given_mask(table: ImageTable, masks: MaskSet | MaskOf, row: int) -> Any:
+def _given_mask(table: ImageTable, masks: MaskSet | MaskOf, row: int) -> npt.ArrayLike | None:
     name = str(table.frame["sample_id"].iloc[row])
     if isinstance(masks, MaskSet):
         return masks.mask(name) if name in masks else None
     return masks(name)
 
 
-def _in_input(table: ImageTable, row: int, mask: Bools, source: Any) -> Tensor:
+def _in_input(table: ImageTable, row: int, mask: Bools, source: MaskSet | MaskOf | None) -> Tensor:
     """A mask brought from the image to the model's input."""
     image = table.image(row)
     if isinstance(source, MaskSet):

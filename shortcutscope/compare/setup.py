@@ -86,7 +86,7 @@ def comparison_setup(
     train: ImageTable | None,
     positive: int | None,
     others: bool | Sequence[str | Concept],
-    present: Mapping[str, Any] | None = None,
+    present: Mapping[str, str | float | bool] | None = None,
 ) -> ComparisonSetup:
     """Check tables and concept, and find out its direction.
 
@@ -130,7 +130,7 @@ def _choose(
     tables: Mapping[str, ImageTable],
     concept: str | Concept | None,
     finding: FindingRecord | None,
-    present: Mapping[str, Any],
+    present: Mapping[str, str | float | bool],
 ) -> Concept:
     """The concept, with the reading of its column, or its values by sample id where it is no column.
 
@@ -297,7 +297,7 @@ def _others(
     name: str,
     column: str,
     asked: bool | Sequence[str | Concept],
-    present: Mapping[str, Any],
+    present: Mapping[str, str | float | bool],
 ) -> tuple[list[Concept], dict[str, str]]:
     """Every other concept of the metadata, or those asked for."""
     checked = audited_data(table, None, trained_on=False)

@@ -104,7 +104,7 @@ class Recipe:
             names += [field.name for field in fields(Distillation)]
         return tuple(names)
 
-    def check(self, options: Mapping[str, Any]) -> None:
+    def check(self, options: Mapping[str, object]) -> None:
         """Raise `InputError` for an option that the recipe does not take."""
         unknown = sorted(set(options) - set(self.options))
         if unknown:
@@ -133,7 +133,7 @@ def _recipe(
     *,
     trains: bool = True,
     only_model: bool = False,
-    **fixed: Any,
+    **fixed: object,
 ) -> Recipe:
     needed, options = frozenset(needs.split()), tuple(fixed.items())
     return Recipe(name, summary, source, run, needed, trains, options, only_model)

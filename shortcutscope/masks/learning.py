@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -113,16 +114,10 @@ def fit_predictors(
     fit_rows = balanced(values, labels, np.arange(len(values)), FIT_SAMPLES, generator)
     fold_rows = [fit_rows[folds[fit_rows] != fold] for fold in range(n_folds)]
     if method == "clarc":
-        means = scan.activation(layers[-1], "mean")
-        plain = [
-            ClarcMaskPredictor.fit(
-                layers[-1], means[rows], values[rows], labels[rows], scores[rows], threshold
-            )
-            for rows in fold_rows
-        ]
         labelled = np.isfinite(values)
+        plain = _clarc_predictors(scan, layers[-1], values, scores, fold_rows, threshold)
         require_told(scores[labelled], values[labelled], concept.name)
-        return CrossFitPredictors(tuple(plain), folds, scores, layers)
+        return CrossFitPredictors(plain, folds, scores, layers)
     pooled = _pooled(table, fit_rows, batch_size)
     peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
     predictors = []
@@ -142,6 +137,21 @@ def fit_predictors(
         predictors.append(MaskPredictor.fit(model, vectors, layers, images, carries, classes, threshold))
     cross_fit = CrossFitPredictors(tuple(predictors), folds, scores, layers)
     return calibrated(cross_fit, model, table, values, labels, generator, concept.name)
+
+
+def _clarc_predictors(
+    scan: Scan,
+    layer: Layer,
+    values: Floats,
+    scores: Floats,
+    fold_rows: Sequence[Ints],
+    threshold: Threshold,
+) -> tuple[ClarcMaskPredictor, ...]:
+    means, labels = scan.activation(layer, "mean"), scan.samples["label"].to_numpy()
+    return tuple(
+        ClarcMaskPredictor.fit(layer, means[rows], values[rows], labels[rows], scores[rows], threshold)
+        for rows in fold_rows
+    )
 
 
 def calibrated(

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, to_json, write_atomically
@@ -112,11 +111,11 @@ def journal_line(entry: MaskEntry) -> bytes:
     return _line(entry.to_dict())
 
 
-def _line(value: Any) -> bytes:
+def _line(value: object) -> bytes:
     return _json(value) + b"\n"
 
 
-def _json(value: Any) -> bytes:
+def _json(value: object) -> bytes:
     return json.dumps(to_json(value), allow_nan=False).encode()
 
 

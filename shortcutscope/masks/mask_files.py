@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -155,7 +155,7 @@ def describe(mask: Mask) -> Record:
     return {"area": area, "box": box, "digest": digest}
 
 
-def checked_mask(values: Any, kind: Kind | None = None) -> tuple[Mask, Kind]:
+def checked_mask(values: npt.ArrayLike, kind: Kind | None = None) -> tuple[Mask, Kind]:
     """A boolean array and its kind.
 
     Raises

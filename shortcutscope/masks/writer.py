@@ -184,10 +184,8 @@ class MaskWriter:
             orientation=None if orientation is None or orientation.is_identity else orientation,
             doubt=doubt,
         )
-        text = {
-            "shortcutscope": json.dumps({**self.provenance, "finding": self.name, "sample_id": sample_id})
-        }
-        write_mask(self.folder / entry.file, array, text)
+        story = {**self.provenance, "finding": self.name, "sample_id": sample_id}
+        write_mask(self.folder / entry.file, array, {"shortcutscope": json.dumps(story)})
         journal.write(journal_line(entry))
         journal.flush()
         self._done.add(sample_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -294,7 +294,7 @@ def _overview(comparison: ComparisonRecord, rows: Sequence[JSON]) -> Record:
     return {"columns": columns, "lines": lines}
 
 
-def _is_main(row: JSON, main: Any, metric: str) -> bool:
+def _is_main(row: JSON, main: object, metric: str) -> bool:
     return row["table"] == main and row["metric"] == metric and row["part"] in DRAWN
 
 

@@ -266,7 +266,7 @@ def _extent(finding: JSON, zones: Mapping[str, float] | None, files: RunFiles) -
     }
 
 
-def _sentence(text: Any) -> str:
+def _sentence(text: object) -> str:
     clause = str(text or "").strip()
     return clause[:1].upper() + clause[1:] + ("" if not clause or clause.endswith(".") else ".")
 
@@ -296,7 +296,7 @@ def grid(value: Any) -> list[list[float | None]] | None:
     return [[number(cell) for cell in row] for row in value]
 
 
-def _axes(value: Any) -> int:
+def _axes(value: object) -> int:
     """How deeply lists are nested, by their first entries; 0 for no list and for an empty one."""
     return 1 + _axes(value[0]) if isinstance(value, list) and value else 0
 

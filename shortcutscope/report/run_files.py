@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -104,7 +103,7 @@ def _read_profile(path: Path) -> pd.DataFrame:
     return frame
 
 
-def number(value: Any) -> float | None:
+def number(value: object) -> float | None:
     """A finite float, or None for null, NaN and anything that is no number.
 
     Examples
@@ -117,7 +116,7 @@ def number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def interval(value: Any) -> tuple[float, float] | None:
+def interval(value: object) -> tuple[float, float] | None:
     """Both ends of an interval, or None where one of them is unknown."""
     if not isinstance(value, list | tuple) or len(value) != 2:
         return None
@@ -125,11 +124,11 @@ def interval(value: Any) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def mapping(value: Any) -> Record:
+def mapping(value: object) -> Record:
     """A JSON object, or an empty one for null."""
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def texts(value: Any) -> list[str]:
+def texts(value: object) -> list[str]:
     """The texts of a JSON list, without nulls."""
     return [str(item) for item in value if item is not None] if isinstance(value, list | tuple) else []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from shortcutscope.audit.conclusion import conclude_audit
 from shortcutscope.models.heads.head import Head
@@ -247,7 +246,7 @@ def _profile(files: RunFiles) -> Record:
     }
 
 
-def _profile_cell(values: Sequence[Any], places: int) -> Record:
+def _profile_cell(values: Sequence[object], places: int) -> Record:
     """Text of a number, or of an interval, and what it is sorted by."""
     value = number(values[0])
     if len(values) == 2:

@@ -7,7 +7,6 @@ methods: each says what was measured and no more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from shortcutscope.report.run_files import interval, mapping, number
 from shortcutscope.types import JSON, Record
@@ -80,7 +79,7 @@ def p_value(value: float | None) -> str:
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
-def count(value: Any) -> str:
+def count(value: object) -> str:
     r"""A whole number with thin spaces between thousands.
 
     Examples

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shortcutscope.errors import InputError
 from shortcutscope.types import JSON, Record
@@ -110,7 +110,7 @@ def _widget_class(instead: str) -> type[AnyWidget]:
             self.on_msg(self._received)
 
         @traitlets.validate("answers")
-        def _known(self, proposal: Any) -> dict[str, bool | None]:
+        def _known(self, proposal: JSON) -> dict[str, bool | None]:
             # What comes from a browser is checked as any other input is.
             ids = {item["id"] for item in self.items}
             return {
@@ -127,7 +127,7 @@ def _widget_class(instead: str) -> type[AnyWidget]:
                 self.message = f"Not taken: {error}"
             return str(self.message)
 
-        def _received(self, _: Any, content: Any, __: Any) -> None:
+        def _received(self, _: object, content: object, __: object) -> None:
             if isinstance(content, dict) and content.get("type") == "submit":
                 self.submit()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -142,7 +142,7 @@ class LayerEdit(nn.Module):
         self.layer = layer
         self.edits = nn.ModuleList(edits)
 
-    def edited(self, output: Any) -> Any:
+    def edited(self, output: object) -> object:
         """What the layer's module returned, edited."""
         tensor = self.layer.pick(output)
         view, dim = positions(self.layer, tensor)
@@ -185,7 +185,7 @@ class Projected(nn.Module):
         self.training = mode
         return self
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
+    def forward(self, *inputs: object, **named: object) -> Any:
         """What the model returns, with its layers edited."""
         with ExitStack() as stack:
             stack.enter_context(evaluating(self.model))
@@ -243,8 +243,8 @@ def _layer_edit(entry: Record, i: int, tensors: dict[str, Tensor]) -> LayerEdit:
     return LayerEdit(Layer(**fields), edits)
 
 
-def _hook(edit: LayerEdit) -> Any:
-    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+def _hook(edit: LayerEdit) -> Callable[[nn.Module, object, object], object]:
+    def hook(module: nn.Module, inputs: object, output: object) -> object:
         return edit.edited(output)
 
     return hook

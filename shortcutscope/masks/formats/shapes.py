@@ -116,7 +116,7 @@ def from_coco_runs(segmentation: Any, size: tuple[int, int]) -> Mask:
     return from_run_lengths(lengths, size[::-1]).T
 
 
-def _whole(count: Any) -> int:
+def _whole(count: object) -> int:
     if isinstance(count, bool) or not isinstance(count, int):
         raise ValueError(f"a run has the length {count!r}")
     return count
