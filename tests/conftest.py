@@ -54,8 +54,52 @@ def browser() -> Iterator[Any]:
 
 #: Files that take minutes: begun first, so that no process waits for the last of them at the end.
 LONG = ("test_notebooks.py", "test_real_input.py", "test_demo.py", "test_cli.py", "test_debiasing.py")
+#: Folders and files of six CPU seconds and more, by ``--durations``; whatever is not here is of `-m quick`.
+NOT_QUICK = (
+    "attribution/lrp/test_architectures.py",
+    "attribution/lrp/test_untouched.py",
+    "attribution/lrp/test_zennit.py",
+    "audit/test_heads.py",
+    "audit/test_stages.py",
+    "benchmarks",
+    "cli/test_debiasing.py",
+    "cli/test_origin.py",
+    "compare/test_before_after.py",
+    "contracts/test_recipes.py",
+    "debias/test_unlearn.py",
+    "debias/training/test_training_processes.py",
+    "discover/test_embedding.py",
+    "discover/test_proposals.py",
+    "fuzz",
+    "masks/test_annotation.py",
+    "masks/test_volumes.py",
+    "models/test_frozen.py",
+    "models/test_layers.py",
+    "performance",
+    "planting/phantoms",
+    "probes/test_cells.py",
+    "report/test_browser.py",
+    "report/test_html.py",
+    "retrieval/test_signals.py",
+    "scan/test_capture.py",
+    "scan/test_lrp_scan.py",
+    "scan/test_scanner.py",
+    "test_accelerator.py",
+    "test_cli.py",
+    "test_demo.py",
+    "test_notebooks.py",
+    "test_real_input.py",
+    "test_run_safety.py",
+    "test_signals_and_volumes.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; within a file nothing changes."""
+    """Long files first, within a file nothing changes; and which tests are quick."""
     items.sort(key=lambda item: item.path.name not in LONG)
+    here = Path(__file__).parent
+    longer = [here / name for name in NOT_QUICK]
+    for item in items:
+        marked = any(item.get_closest_marker(name) for name in ("slow", "gpu"))
+        if not marked and not any(item.path.is_relative_to(path) for path in longer):
+            item.add_marker("quick")
