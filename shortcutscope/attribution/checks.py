@@ -159,10 +159,8 @@ def check_lrp(
         The rules.
     target, labels, task, output
         What is explained, see `shortcutscope.models.heads.targets`.
-    autocast
-        Precision of the forward pass, as in the scan.
-    tolerance
-        By default `Tolerance.of` the precision of the logits.
+    autocast, tolerance
+        Precision of the forward pass, as in the scan; by default `Tolerance.of` that of the logits.
 
     Returns
     -------
@@ -186,24 +184,46 @@ def check_lrp(
             logits = find_logits(model(some.clone()), output)
         # Errors in what the caller asked for surface here, before the rules come in.
         score, classes = select_target(logits, *_first(target, labels), task)
-        if not bool(torch.isfinite(logits).all()):
-            return _failed(method, "the model's own scores are NaN or infinite; check its weights")
-        if not bool(score.any()):
-            return _failed(
-                method, "the explained scores are zero, so there is no relevance; take another class"
-            )
+        if reason := _without_relevance(logits, score):
+            return _failed(method, reason)
         limits = tolerance or Tolerance.of(logits.dtype)
         try:
-            run = propagate(model, some, composite, classes, task, output)
-            defects = audit_defects(model, some, composite, target=classes, task=task, output=output)
-            if not bool(torch.isfinite(run.relevance).all()) or not _is_accounted(defects, score, limits):
-                run = propagate(model, some, composite, classes, task, output, diagnose=True)
+            run, defects = _under_rules(model, some, composite, (classes, score), task, output, limits)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a network does under the rules is a finding about them
             return _failed(method, _in_words(error))
         again = find_logits(model(some.clone()), output)
     return _judged(composite, _Plain(logits, again, score), run, defects, limits)
+
+
+def _without_relevance(logits: Tensor, score: Tensor) -> str:
+    """Why the scores themselves leave nothing to explain; empty where they do."""
+    if not bool(torch.isfinite(logits).all()):
+        return "the model's own scores are NaN or infinite; check its weights"
+    return (
+        ""
+        if bool(score.any())
+        else "the explained scores are zero, so there is no relevance; take another class"
+    )
+
+
+def _under_rules(
+    model: nn.Module,
+    x: Tensor,
+    composite: Composite,
+    explained: tuple[Tensor, Tensor],
+    task: str,
+    output: Output,
+    limits: Tolerance,
+) -> tuple[Trial, Defects]:
+    """Relevance and where it is lost; with a diagnosis where it does not add up to the explained scores."""
+    classes, score = explained
+    run = propagate(model, x, composite, classes, task, output)
+    defects = audit_defects(model, x, composite, target=classes, task=task, output=output)
+    if not bool(torch.isfinite(run.relevance).all()) or not _is_accounted(defects, score, limits):
+        run = propagate(model, x, composite, classes, task, output, diagnose=True)
+    return run, defects
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,41 +102,36 @@ def model_randomization(
     """
     if stages < 1:
         raise InputError(f"stages is {stages}; at least one is needed")
-
-    def explain(model: nn.Module, target: Target, labels: Tensor | None = None) -> Attribution:
-        return attribute(
-            model,
-            x,
-            target=target,
-            labels=labels,
-            method=method,
-            layer=layer,
-            task=task,
-            output=output,
-            check=False,
-            **options,
-        )
-
-    original = explain(model, target, labels)
+    options |= {"x": x, "method": method, "layer": layer, "task": task, "output": output, "check": False}
+    original = attribute(model, target=target, labels=labels, **options)
     if original.reason is not None:
         raise ModelError(f"{method} gives no map of the model as it is: {original.reason}")
     twin = copied(model)
     modules = _from_output(twin, x)
-    if not modules:
-        raise InputError("the model has no parameters that could be randomised")
-    generator = torch.Generator().manual_seed(seed)
-    reference = _maps(original)
-    rows, done, done_ids = [], 0, set[int]()
     ends = np.unique(np.linspace(1, len(modules), min(stages, len(modules))).round().astype(int))
-    for stage, end in enumerate(tqdm(ends.tolist(), desc="randomisation", disable=not progress), start=1):
+    bar = tqdm(ends.tolist(), desc="randomisation", disable=not progress)
+    explain = partial(attribute, twin, target=original.target, **options)
+    table = _cascade(modules, bar, _maps(original), explain, seed)
+    return Randomization(table, *_verdict(table, method, threshold))
+
+
+def _cascade(
+    modules: Sequence[tuple[str, nn.Module]],
+    ends: Iterable[int],
+    reference: Array,
+    explain: Callable[[], Attribution],
+    seed: int,
+) -> pd.DataFrame:
+    """Randomise the modules up to each end in turn, and compare the maps."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, done, done_ids = [], 0, set[int]()
+    for stage, end in enumerate(ends, start=1):
         for _, module in modules[done:end]:
             _randomize(module, generator, done_ids)
         done = end
-        relevance = _explained_at_all(lambda: explain(twin, original.target))
         place = {"stage": stage, "randomized": end, "module": modules[end - 1][0]}
-        rows += [place | row for row in _similarities(reference, relevance)]
-    table = pd.DataFrame(rows)
-    return Randomization(table, *_verdict(table, method, threshold))
+        rows += [place | row for row in _similarities(reference, _explained_at_all(explain))]
+    return pd.DataFrame(rows)
 
 
 def _from_output(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module]]:
@@ -159,6 +155,8 @@ def _from_output(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module]]:
         return order[name]
 
     owners = [(n, m) for n, m in model.named_modules() if any(True for _ in m.parameters(recurse=False))]
+    if not owners:
+        raise InputError("the model has no parameters that could be randomised")
     return sorted(owners, key=lambda owner: started(owner[0]), reverse=True)
 
 

@@ -76,14 +76,24 @@ def one_row_a_file(
         f"{len(frame) - len(rows)} of {len(frame)} rows name an image that an earlier row names, too: "
         f"{len(rows)} images are {len(rows)} samples, each with the id of its first row"
     ]
-    for column in frame.columns.difference([*roles.values(), *filter(None, (mask,))], sort=False):
+    metadata = frame.columns.difference([*roles.values(), *filter(None, (mask,))], sort=False)
+    notes += _without_torn(first_rows, frame, metadata, codes, codes[rows])
+    return first_rows, rows, notes
+
+
+def _without_torn(
+    first_rows: pd.DataFrame, frame: pd.DataFrame, columns: pd.Index, codes: Ints, first: Ints
+) -> list[str]:
+    """Empty the columns at files whose rows differ in them; a sentence for each such column."""
+    notes = []
+    for column in columns:
         torn = _torn(frame[column], codes)
         if len(torn):
             values = first_rows[column].astype(object)
-            values[np.isin(codes[rows], torn)] = None
+            values[np.isin(first, torn)] = None
             first_rows[column] = values.infer_objects()
             notes.append(f"column {column!r} is unknown for {len(torn)} images whose rows differ in it")
-    return first_rows, rows, notes
+    return notes
 
 
 def _torn(values: pd.Series, codes: Ints) -> Ints:

@@ -192,21 +192,16 @@ class ImageTable(SampleTable):
         frame, rows, remarks = one_row_a_file(
             frame, [file_key(name, base) for name in names], names, roles.of_frame(frame), mask
         )
-        names = [names[row] for row in rows]
         metadata, classes, has_groups = role_frame(
             frame,
             roles,
-            default_ids=[default_id(name, base) for name in names],
+            default_ids=[default_id(names[row], base) for row in rows],
             drop=[column for column in (image, mask) if column is not None],
             classes=rest.pop("classes", None),
         )
-        source = PathSource(names, base, reading)
+        source = PathSource([names[row] for row in rows], base, reading)
         refuse_missing(source.missing(), "image", base)
-        masks = None
-        if mask is not None:
-            files = local_names(as_text(frame[mask], "mask", optional=True), base)
-            masks = PathMasks(files, base, reading.size, reading.max_pixels)
-            refuse_missing(masks.missing(), "mask", base)
+        masks = None if mask is None else _mask_files(frame[mask], base, reading)
         rest["notes"] = (*notes, *remarks)
         return cls(metadata, source, classes=classes, has_groups=has_groups, masks=masks, **rest)
 
@@ -399,6 +394,13 @@ def _split_options(options: TableOptions) -> tuple[ImageReading, Record]:
             f"unknown option(s) {', '.join(unknown)}; allowed are {', '.join(TableOptions.__annotations__)}"
         )
     return ImageReading(**reading), rest
+
+
+def _mask_files(column: pd.Series, base: str, reading: ImageReading) -> PathMasks:
+    files = local_names(as_text(column, "mask", optional=True), base)
+    masks = PathMasks(files, base, reading.size, reading.max_pixels)
+    refuse_missing(masks.missing(), "mask", base)
+    return masks
 
 
 def _label_column(labels: Array, finding: int | None) -> Array:

@@ -8,7 +8,7 @@ import inspect
 import logging
 import sys
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,7 @@ from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import version
 from shortcutscope.models.sources import SOURCES, Factory, suggestion
 from shortcutscope.models.weights.checkpoints import LoadReport, class_count_in, copy_into, fitting
-from shortcutscope.models.weights.files import read_checkpoint
+from shortcutscope.models.weights.files import Weights, read_checkpoint
 from shortcutscope.types import Record
 
 __all__ = ["LoadReport", "has_random_weights", "load_model", "load_report", "model_fingerprint"]
@@ -53,9 +53,9 @@ def load_model(
     weights
         A checkpoint file, see `read_checkpoint`: names are matched after stripping the prefixes of
         DataParallel, Lightning and torch.compile, losses and counters beside the network are left out, and
-        what was done is logged and kept in `load_report`. Also the name of
-        published weights, which are downloaded (torchvision: ``"DEFAULT"``, ``"IMAGENET1K_V1"``, ...; timm:
-        ``"DEFAULT"``). ``None`` leaves the model as its factory made it.
+        what was done is logged and kept in `load_report`. Also the name of published weights to download
+        (torchvision: ``"DEFAULT"``, ``"IMAGENET1K_V1"``, ...; timm: ``"DEFAULT"``). ``None`` leaves the model
+        as its factory made it.
     num_classes
         Passed to the factory. When it is not given and the checkpoint's head has another number of classes
         than the factory's default, that number is taken.
@@ -83,29 +83,38 @@ def load_model(
     if published is not None:
         kwargs.update(published)
     factory = _factory(source, name, spec)
-    if num_classes is not None:
-        kwargs["num_classes"] = num_classes
-    if weights is None or published is not None:
-        if weights_key is not None:
-            raise InputError(
-                f"weights_key={weights_key!r} chooses within a checkpoint file, and weights={weights!r} is "
-                "no such file"
-            )
-        network = _build(factory, spec, kwargs).eval()
-        if weights is None and _publishes(source) and not _asks_for_weights(kwargs):
-            _RANDOM[network] = _writes(network)
-        return network
-    contents = read_checkpoint(weights, trust=trust)  # before the model is built: cheaper to refuse
+    kwargs |= {} if num_classes is None else {"num_classes": num_classes}
+    if weights is not None and published is None:
+        contents = read_checkpoint(weights, trust=trust)  # before building: cheaper to refuse
+        return _with_weights(factory, spec, contents, str(weights), weights_key, kwargs)
+    if weights_key is not None:
+        what = f"weights_key={weights_key!r} chooses within a checkpoint file"
+        raise InputError(f"{what}, and weights={weights!r} is no such file")
+    model = _build(factory, spec, kwargs).eval()
+    if weights is None and _publishes(source) and not _asks_for_weights(kwargs):
+        _RANDOM[model] = _writes(model)
+    return model
+
+
+def _with_weights(
+    factory: Factory,
+    spec: str,
+    contents: Sequence[Weights],
+    name: str,
+    weights_key: str | None,
+    kwargs: Record,
+) -> nn.Module:
     model = _build(factory, spec, kwargs)
     fit = fitting(model, contents, weights_key)
-    n_classes = class_count_in(fit.state, model) if num_classes is None and _takes_classes(factory) else None
+    takes_classes = "num_classes" not in kwargs and _takes_classes(factory)
+    n_classes = class_count_in(fit.state, model) if takes_classes else None
     if n_classes is not None:
         model = _build(factory, spec, {**kwargs, "num_classes": n_classes})
         _log.info("%s: the checkpoint has %d classes", spec, n_classes)
     copy_into(model, fit)
     report = _reports[model] = fit.report
     _log.log(
-        logging.WARNING if report.beside and weights_key is None else logging.INFO, "%s: %s", weights, report
+        logging.WARNING if report.beside and weights_key is None else logging.INFO, "%s: %s", name, report
     )
     return model.eval()
 

@@ -21,7 +21,7 @@ from shortcutscope.models.frozen import device_of
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.scanner import Scan
-from shortcutscope.types import JSON, Floats, Ints
+from shortcutscope.types import JSON, Array, Floats, Ints
 
 #: Depth up to which the patches of a transformer with a class token still hold relevance of their own.
 DEEPEST_WITH_TOKEN = 0.5
@@ -162,9 +162,7 @@ def draw_gallery(
     kind = kind_of(table.image(int(indices[0])))
     if method is None:
         plain = [sample_picture(table.image(int(i)).numpy(), table.value_range) for i in indices]
-        names = [str(i) for i in table.frame["sample_id"].to_numpy()[indices]]
-        nothing = np.zeros((len(names), 0, 0), np.float16)
-        return Gallery(np.stack(plain), nothing, names, list(captions), kind)
+        return _gallery(table, indices, plain, np.zeros((len(indices), 0, 0), np.float16), captions, kind)
     x = torch.stack([table[int(i)][0] for i in indices]).to(device_of(model))
     at_input = kind == "signal"
     explained = attribute(
@@ -184,6 +182,18 @@ def draw_gallery(
         maps = _smoothed(explained.relevance.float().cpu().numpy())
     else:
         maps = on_pixels(explained.maps().float(), samples[0].shape[1:]).cpu().numpy()
+    return _with_maps(table, indices, samples, maps, captions, kind)
+
+
+def _with_maps(
+    table: ImageTable,
+    indices: Ints,
+    samples: list[Array],
+    maps: Floats,
+    captions: Sequence[str],
+    kind: Kind,
+) -> Gallery:
+    """The samples' pictures with their maps; of volumes the slice with most relevance."""
     cut = "slice"
     if kind == "volume" and knows_axial(table):
         cut, samples, maps = "axial slice", [axial_first(of) for of in samples], axial_first(maps)
@@ -198,8 +208,19 @@ def draw_gallery(
         for sample, plane in zip_longest(samples, planes)
     ]
     scaled = (maps / max(float(np.abs(maps).max()), 1e-12)).astype(np.float16)
+    return _gallery(table, indices, images, scaled, captions, kind)
+
+
+def _gallery(
+    table: ImageTable,
+    indices: Ints,
+    images: Sequence[Array],
+    maps: Array,
+    captions: Sequence[str],
+    kind: Kind,
+) -> Gallery:
     ids = table.frame["sample_id"].to_numpy()[indices]
-    return Gallery(np.stack(images), scaled, [str(i) for i in ids], list(captions), kind)
+    return Gallery(np.stack(images), maps, [str(i) for i in ids], list(captions), kind)
 
 
 #: What explains a layer, and what does the same of the input.

@@ -200,11 +200,10 @@ def availability(
     for positions, is_known in _same_known(values):
         ridge = cross_fitted_ridge(features, codes, numbers, is_known, penalty)
         for k in positions:
-            permuted = (
-                _permute(values[:, k], codes, groups, n_permutations, seed, k)
-                if permutations is None
-                else permutations[k]
-            )
+            if permutations is None:
+                permuted = _permute(values[:, k], codes, groups, n_permutations, seed, k)
+            else:
+                permuted = permutations[k]
             inside = _ConceptTest(values[:, k], codes, units, is_known)
             scores[:, k], null[:, k], rows[k] = inside.run(ridge, permuted, n_bootstrap, seed)
     index = _names(concepts) if names is None else list(names)

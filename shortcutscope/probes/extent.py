@@ -194,6 +194,19 @@ def measure_extent(
 
     input_map = mapped(collected.inputs, weights) if collected.inputs is not None else None
     maps = {name: mapped(values) for name, values in collected.layers.items()}
+    participation, by_layer = _participation(collected.responses, concept, labels, folds)
+    if input_map is None:
+        return ExtentResult(
+            "undetermined", "the input has no spatial axes", None, maps, participation, by_layer
+        )
+    verdict, reason = decide(input_map, participation, encoded_auroc, rule)
+    return ExtentResult(verdict, reason, input_map, maps, participation, by_layer)
+
+
+def _participation(
+    responses: Mapping[str, Tensor], concept: Floats, labels: Array, folds: Array
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Change of the participation ratio for either value of the concept: the layers' mean, and by layer."""
     each = np.arange(len(concept))
     by_layer = {
         name: {
@@ -202,19 +215,12 @@ def measure_extent(
             )
             for present in (1, 0)
         }
-        for name, response in collected.responses.items()
+        for name, response in responses.items()
     }
-    participation = (
-        {key: _mean_finite([v[key] for v in by_layer.values()]) for key in ("present=1", "present=0")}
-        if by_layer
-        else {}
-    )
-    if input_map is None:
-        return ExtentResult(
-            "undetermined", "the input has no spatial axes", None, maps, participation, by_layer
-        )
-    verdict, reason = decide(input_map, participation, encoded_auroc, rule)
-    return ExtentResult(verdict, reason, input_map, maps, participation, by_layer)
+    if not by_layer:
+        return {}, {}
+    keys = ("present=1", "present=0")
+    return {key: _mean_finite([v[key] for v in by_layer.values()]) for key in keys}, by_layer
 
 
 @dataclass

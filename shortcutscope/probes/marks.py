@@ -103,15 +103,7 @@ def propagate_marks(
     folds = grouped_folds(
         samples["group"].to_numpy(), 3 * labels + np.nan_to_num(marks, nan=2), n_folds, seed
     )
-    recovered = {inside: problem.recovery(inside, folds) for inside in _candidate_classes(labels[marks == 1])}
-    inside = max(recovered, key=lambda classes: recovered[classes])
-    recovery = recovered[inside]
-    if not recovery >= MIN_RECOVERY:
-        raise InputError(
-            f"the marked samples cannot be told from the unlabelled ones (AUROC of held-out marks "
-            f"{recovery:.2f}, needed {MIN_RECOVERY}). Mark samples in the class where the artifact is rare, "
-            "mark more, or name samples without it as others"
-        )
+    inside, recovery = problem.best_classes(folds)
     fitted_in = np.isin(labels, inside)
     held_out = problem.scores(fitted_in, folds, hold_marks=True)
     scores = np.where(np.isnan(marks), problem.scores(fitted_in, folds, hold_marks=False), held_out)
@@ -159,6 +151,20 @@ class _Problem:
         fitted_in = np.isin(self.labels, classes)
         scores = self.scores(fitted_in, folds, hold_marks=True)
         return float(auroc(np.nan_to_num(self.marks)[fitted_in], scores[fitted_in]))
+
+    def best_classes(self, folds: Ints) -> tuple[tuple[int, ...], float]:
+        """The classes to fit in, and how well marks are recovered there; InputError where nowhere."""
+        candidates = _candidate_classes(self.labels[self.marks == 1])
+        recovered = {inside: self.recovery(inside, folds) for inside in candidates}
+        inside = max(recovered, key=lambda classes: recovered[classes])
+        recovery = recovered[inside]
+        if not recovery >= MIN_RECOVERY:
+            raise InputError(
+                f"the marked samples cannot be told from the unlabelled ones (AUROC of held-out marks "
+                f"{recovery:.2f}, needed {MIN_RECOVERY}). Mark samples in the class where the artifact is "
+                "rare, mark more, or name samples without it as others"
+            )
+        return inside, recovery
 
     def scores(self, fitted_in: Bools, folds: Ints, *, hold_marks: bool) -> Floats:
         """Score each sample by a model without its fold; ``hold_marks``: also without the fold's marks."""

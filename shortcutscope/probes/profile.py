@@ -144,39 +144,49 @@ def probe_layer(
     gradients = scan.gradient(layer.name) if scan.has_gradient else None
     rows = []
     for k, (concept, positive) in enumerate(zip(concepts, positives, strict=True)):
-        is_known = np.isfinite(concept.values)
         derivative, derivative_p = None, None
         if gradients is not None:
-            derivative, derivative_p = derivative_test(
-                gradients[is_known],
-                pooled[is_known],
-                concept.values[is_known],
-                permutations[k][is_known],
-                labels[is_known],
-                np.where(samples["target"].to_numpy()[is_known] == positive, 1.0, -1.0),
-                within_class_spread(scan.margin(positive), labels),
+            derivative, derivative_p = _derivative(
+                scan, pooled, gradients, concept, positive, permutations[k]
             )
         naive = cross_fit_cav("pattern", features, concept.values, labels, folds, balance=None)
-        row = available.table.iloc[k]
-        rows.append(
-            {
-                "concept": concept.name,
-                "layer": layer.name,
-                "depth": layer.depth,
-                "layout": layer.layout,
-                "channels": layer.channels,
-                "auroc": row["auroc"],
-                "auroc_low": row["low"],
-                "auroc_high": row["high"],
-                "naive_auroc": float(auroc(concept.values, naive)),
-                "null_mean": row["null_mean"],
-                "null_high": row["null_high"],
-                "p": row["p"],
-                "derivative": derivative,
-                "derivative_p": derivative_p,
-            }
-        )
+        row = _layer_row(layer, concept, available.table.iloc[k], float(auroc(concept.values, naive)))
+        rows.append(row | {"derivative": derivative, "derivative_p": derivative_p})
     return {"rows": rows, "null": available.null}
+
+
+def _layer_row(layer: Layer, concept: Concept, available: pd.Series, naive: float) -> Record:
+    return {
+        "concept": concept.name,
+        "layer": layer.name,
+        "depth": layer.depth,
+        "layout": layer.layout,
+        "channels": layer.channels,
+        "auroc": available["auroc"],
+        "auroc_low": available["low"],
+        "auroc_high": available["high"],
+        "naive_auroc": naive,
+        "null_mean": available["null_mean"],
+        "null_high": available["null_high"],
+        "p": available["p"],
+    }
+
+
+def _derivative(
+    scan: Scan, pooled: Floats, gradients: Floats, concept: Concept, positive: int, permutations: Floats
+) -> tuple[float, float]:
+    """Directional derivative of a concept and its p."""
+    is_known = np.isfinite(concept.values)
+    labels, targets = scan.samples["label"].to_numpy(), scan.samples["target"].to_numpy()
+    return derivative_test(
+        gradients[is_known],
+        pooled[is_known],
+        concept.values[is_known],
+        permutations[is_known],
+        labels[is_known],
+        np.where(targets[is_known] == positive, 1.0, -1.0),
+        within_class_spread(scan.margin(positive), labels),
+    )
 
 
 def over_layers(by_layer: Sequence[JSON]) -> list[Record]:

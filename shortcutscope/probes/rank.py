@@ -61,12 +61,8 @@ def effective_rank(
     auroc_after
         ``(k,)`` AUROC after 1, 2, ... k erased directions, k being where it stopped.
     """
-    t, x, y, fold = (
-        np.asarray(concept, np.float64),
-        np.asarray(features),
-        np.asarray(labels),
-        np.asarray(folds),
-    )
+    t, x = np.asarray(concept, np.float64), np.asarray(features)
+    y, fold = np.asarray(labels), np.asarray(folds)
     if not len(x) == len(t) == len(y) == len(fold):
         raise InputError("effective_rank: features, concept, labels and folds are of different lengths")
     is_known = ~np.isnan(t)

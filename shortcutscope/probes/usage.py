@@ -23,7 +23,7 @@ from shortcutscope.probes.alive import ROUNDING, size_of
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_weights, percentile_interval
 from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import permutation_p
-from shortcutscope.types import Array, Bools, Floats, Ints
+from shortcutscope.types import Array, Floats, Ints
 
 #: Takes sample indices and an edit of a layer's output (N, C, P); gives the logit margins (n,).
 Intervene = Callable[[Ints, Callable[[Tensor], Tensor]], Floats]
@@ -208,26 +208,19 @@ def projection_use(
         (N, C) the class token of a layer of tokens with ``n_prefix`` leading ones; the concept is taken
         out of them with a direction of their own.
     """
-
-    def projection(rows: Bools) -> Callable[[Tensor], Tensor]:
-        patches = fit_projection(pooled[rows], concept[rows], labels[rows])
-        if class_token is None:
-            return patches
-        return TokenProjection(
-            fit_projection(class_token[rows], concept[rows], labels[rows]), patches, n_prefix
-        )
-
     is_known = np.isfinite(concept)
     parts = []
     for half, rows in enumerate(evaluated):
         fit = is_known & (halves != half)
         if len(rows) and _both_in_a_class(concept[fit], labels[fit]):
-            parts.append((rows, intervene(rows, projection(fit))))
+            token = None if class_token is None else class_token[fit]
+            edit = _fit_edit(pooled[fit], token, concept[fit], labels[fit], n_prefix)
+            parts.append((rows, intervene(rows, edit)))
     if not parts:
         nan = float("nan")
         return UseResult(nan, (nan, nan), nan, nan, (nan, nan), (nan, nan), np.empty(0, int), np.empty(0))
     samples, edited = (np.concatenate(part) for part in zip(*parts, strict=True))
-    change = margins[samples] - edited
+    before, change = margins[samples], margins[samples] - edited
     spread = within_class_spread(margins, labels)
     t, y = concept[samples], labels[samples]
     effect = class_contrast(change, t, y, np.ones((1, len(samples))))[0] / spread
@@ -236,26 +229,35 @@ def projection_use(
     low, high = percentile_interval(resampled)
     deviation = float(np.nanstd(resampled)) if np.isfinite(low) else float("nan")
     truth, carriers = (y == positive).astype(int), t.astype(int)
-    before = margins[samples]
+    robust, worst = _performance(truth, carriers, before, edited, groups[samples])
+    p = float(2 * stats.norm.sf(abs(effect) / deviation)) if deviation > 0 else float("nan")
+    flips = float(flip_rate(before > 0, edited > 0))
+    return UseResult(float(effect), (low, high), p, flips, robust, worst, samples, change)
+
+
+def _fit_edit(
+    pooled: Floats, class_token: Floats | None, concept: Floats, labels: Ints, n_prefix: int
+) -> Callable[[Tensor], Tensor]:
+    patches = fit_projection(pooled, concept, labels)
+    if class_token is None:
+        return patches
+    return TokenProjection(fit_projection(class_token, concept, labels), patches, n_prefix)
+
+
+def _performance(
+    truth: Ints, carriers: Ints, before: Floats, after: Floats, groups: Array
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Robust AUROC and worst group, before and after; NaN where a group has too few patients."""
     cells = [(truth == c) & (carriers == v) for c in (0, 1) for v in (0, 1)]
-    few = min(len(np.unique(groups[samples[cell]])) for cell in cells) < MIN_CLUSTERS
-    nowhere = (float("nan"), float("nan"))
-    return UseResult(
-        effect=float(effect),
-        interval=(low, high),
-        p=float(2 * stats.norm.sf(abs(effect) / deviation)) if deviation > 0 else float("nan"),
-        flip_rate=float(flip_rate(before > 0, edited > 0)),
-        robust_auroc=nowhere
-        if few
-        else (robust_auroc(truth, carriers, before), robust_auroc(truth, carriers, edited)),
-        worst_group=nowhere
-        if few
-        else (
+    if min(len(np.unique(groups[cell])) for cell in cells) < MIN_CLUSTERS:
+        nowhere = (float("nan"), float("nan"))
+        return nowhere, nowhere
+    return (
+        (robust_auroc(truth, carriers, before), robust_auroc(truth, carriers, after)),
+        (
             worst_group_accuracy(truth, carriers, (before > 0).astype(int)),
-            worst_group_accuracy(truth, carriers, (edited > 0).astype(int)),
+            worst_group_accuracy(truth, carriers, (after > 0).astype(int)),
         ),
-        samples=samples,
-        change=change,
     )
 
 

@@ -187,27 +187,19 @@ def effects(
     is_known = np.isfinite(concept)
     y = (labels[is_known] == association.positive).astype(int)
     a = concept[is_known].astype(int)
-    against = np.nan_to_num(association.phi) < 0
+    against = bool(np.nan_to_num(association.phi) < 0)
     if against:
         a = 1 - a
     score, units = margins[is_known], groups[is_known]
     member: dict[Group, Bools] = {(c, t): (y == c) & (a == t) for c, t in (*CONFLICTING, *ALIGNED)}
     patients = {group: len(np.unique(units[inside])) for group, inside in member.items()}
 
-    def description(group: Group) -> str:
-        which = f"class {association.positive}" if group[0] else f"a class other than {association.positive}"
-        with_it = "without" if bool(group[1]) == against else "with"
-        return (
-            f"{patients[group]} {'patient' if patients[group] == 1 else 'patients'} of {which} {with_it} it"
-        )
-
     def measurement(needs: Iterable[Group], measure: Callable[[Array], Any]) -> Record:
         needed = list(needs)
         size = min((int(member[group].sum()) for group in needed), default=0)
-        few = [description(group) for group in needed if patients[group] < smallest]
+        few = {group: patients[group] for group in needed if patients[group] < smallest}
         if few or not needed:
-            of = " and ".join(few) or "no group with so many"
-            why = f"not measured: {of}; {smallest} are needed"
+            why = _too_few(few, association.positive, against=against, smallest=smallest)
             return {"value": None, "interval": None, "n": size, "why": why}
         value = float(measure(np.ones(len(y))))
         interval = cluster_interval(measure, units, n_bootstrap, seed=seed, by="rows")
@@ -229,10 +221,25 @@ def effects(
     }
     worst = result["worst_group_accuracy"]
     if worst["value"] in (0.0, 1.0):
-        # All resamples of a group that is all wrong, or all right, are the same: the exact interval is not.
-        width = 1 - 0.025 ** (1 / min(patients[group] for group in large))
-        worst["interval"] = (0.0, width) if worst["value"] == 0 else (1 - width, 1.0)
+        worst["interval"] = _exact_interval(worst["value"], min(patients[group] for group in large))
     return result
+
+
+def _too_few(patients: Mapping[Group, int], positive: int, *, against: bool, smallest: int) -> str:
+    """Why nothing was measured: the groups that have too few patients, in words."""
+    texts = []
+    for (label, value), n in patients.items():
+        which = f"class {positive}" if label else f"a class other than {positive}"
+        with_it = "without" if bool(value) == against else "with"
+        texts.append(f"{n} {'patient' if n == 1 else 'patients'} of {which} {with_it} it")
+    of = " and ".join(texts) or "no group with so many"
+    return f"not measured: {of}; {smallest} are needed"
+
+
+def _exact_interval(value: float, n: int) -> tuple[float, float]:
+    """Of a group that is all wrong, or all right, of which all resamples are the same."""
+    width = 1 - 0.025 ** (1 / n)
+    return (0.0, width) if value == 0 else (1 - width, 1.0)
 
 
 def power(interval: tuple[float, float], threshold: float) -> dict[str, float]:

@@ -146,10 +146,8 @@ def capture_batch(
             scores = [select_target(logits, k, None, task)[0] for k in range(class_count(logits, task))]
         passes = [gradients.pool(score, last=score is scores[-1]) for score in scores]
     stats = RELEVANCE_STATS if composite is None else LRP_STATS
-    relevances = {
-        layer.name: _gather(layer, passes, activations[layer.name], every, stats) for layer in layers
-    }
-    return BatchPools(logits.detach(), classes, activations, relevances)
+    pools = {layer.name: _gather(layer, passes, activations[layer.name], every, stats) for layer in layers}
+    return BatchPools(logits.detach(), classes, activations, pools)
 
 
 def forward_reduced(

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.attribution.checks import check_lrp
+from shortcutscope.attribution.checks import Checks, check_lrp
 from shortcutscope.attribution.lrp import COMPOSITES, Composite, default_composite, get_composite
 from shortcutscope.attribution.methods import METHODS
 from shortcutscope.attribution.slope import Explained
@@ -156,6 +156,27 @@ def choose_attribution(
     check_attribution(requested)
     if requested == GRADIENT:
         return AttributionChoice()
+    composite, checks, reason = _checked(model, x, requested, explained, attempt, autocast)
+    figures = None if checks is None else checks.to_json()
+    if reason is None and composite is not None:
+        return AttributionChoice(requested, f"{LRP}:{composite.name}", None, figures, composite)
+    if strict:
+        raise ModelError(
+            f"attribution={requested!r} does not hold on this model: {reason}; use attribution='gradient', "
+            "or strict=False to fall back to it"
+        )
+    return AttributionChoice(requested, GRADIENT, reason, figures)
+
+
+def _checked(
+    model: nn.Module,
+    x: Tensor,
+    requested: str,
+    explained: Explained,
+    attempt: Callable[[Composite], object],
+    autocast: torch.dtype | None,
+) -> tuple[Composite | None, Checks | None, str | None]:
+    """The composite and its checks, as far as it came, and why it does not hold; see `choose_attribution`."""
     composite, checks, reason = None, None, None
     try:
         composite = _composite(requested, model, x)
@@ -184,15 +205,7 @@ def choose_attribution(
     except (ModelError, RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = f"LRP cannot be run on this model ({first_line})"
-    figures = None if checks is None else checks.to_json()
-    if reason is None and composite is not None:
-        return AttributionChoice(requested, f"{LRP}:{composite.name}", None, figures, composite)
-    if strict:
-        raise ModelError(
-            f"attribution={requested!r} does not hold on this model: {reason}; use attribution='gradient', "
-            "or strict=False to fall back to it"
-        )
-    return AttributionChoice(requested, GRADIENT, reason, figures)
+    return composite, checks, reason
 
 
 def _composite(requested: str, model: nn.Module, x: Tensor) -> Composite:

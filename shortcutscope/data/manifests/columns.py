@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,14 +98,7 @@ def role_frame(
         raise InputError(f"column names must be unique; repeated: {quoted(repeated)}")
     columns = roles.of_frame(frame)
     label, class_names = encode_labels(frame[columns["label"]], classes)
-    if "sample_id" in columns:
-        ids = as_text(frame[columns["sample_id"]], "sample_id")
-    elif default_ids is not None:
-        ids = list(default_ids)
-    else:
-        width = len(str(len(frame) - 1))
-        ids = [f"{i:0{width}d}" for i in range(len(frame))]
-    check_unique(ids)
+    ids = _sample_ids(frame, columns, default_ids)
     group = as_text(frame[columns["group"]], "group") if "group" in columns else ids
     split = (
         as_text(frame[columns["split"]], "split", optional=True) if "split" in columns else [""] * len(frame)
@@ -121,6 +114,20 @@ def role_frame(
         )
     parts = pd.DataFrame({"sample_id": ids, "label": label, "group": group, "split": split})
     return pd.concat([parts, metadata], axis=1), class_names, "group" in columns
+
+
+def _sample_ids(
+    frame: pd.DataFrame, columns: Mapping[str, str], default_ids: Sequence[str] | None
+) -> list[str]:
+    if "sample_id" in columns:
+        ids = as_text(frame[columns["sample_id"]], "sample_id")
+    elif default_ids is not None:
+        ids = list(default_ids)
+    else:
+        width = len(str(len(frame) - 1))
+        ids = [f"{i:0{width}d}" for i in range(len(frame))]
+    check_unique(ids)
+    return ids
 
 
 def as_text(values: pd.Series, role: str, *, optional: bool = False) -> list[str]:

@@ -115,6 +115,20 @@ def chexpert(
     """
     _check_options(target, uncertain, blank, views)
     folder, tables = _folder(root)
+    frame = _labelled(root, _images(root, tables, demographics), target, uncertain, blank)
+    if views != "all":
+        frame = frame[frame["Frontal/Lateral"].str.lower() == views]
+    frame = _with_files(root, folder, frame, f"views={views!r}, uncertain={uncertain!r} and blank={blank!r}")
+    options.setdefault("mode", "L")
+    options.setdefault("classes", [f"no {target}" if target != "No Finding" else "Finding", target])
+    table = ImageTable.from_frame(frame.reset_index(drop=True), root=folder, **options)
+    table = table.replaced(notes=(*table.notes, _CONVENTION.format(_BLANK[blank], _UNCERTAIN[uncertain])))
+    # The CSV names images of every view and label, so that some match none of a selection.
+    return table if pacemakers is None else with_pacemakers(table, pacemakers, unmatched="ignore")
+
+
+def _images(root: str | Path, tables: Path, demographics: str | Path | None) -> pd.DataFrame:
+    """The images of both splits with the observations of their reports."""
     frame = pd.concat(
         [_read_split(root, tables, split) for split, name in _SPLITS.items() if (tables / name).is_file()],
         ignore_index=True,
@@ -122,25 +136,20 @@ def chexpert(
     _refuse_torn_patients(root, frame)
     if demographics is not None:
         frame = _with_demographics(frame, demographics)
-    frame = _labelled(root, frame, target, uncertain, blank)
-    if views != "all":
-        frame = frame[frame["Frontal/Lateral"].str.lower() == views]
+    return frame
+
+
+def _with_files(root: str | Path, folder: Path, frame: pd.DataFrame, selection: str) -> pd.DataFrame:
+    """The frame with ids, and with the files as they lie in the folder."""
     if frame.empty:
-        raise LAYOUT.error(
-            root, f"no image is left with views={views!r}, uncertain={uncertain!r} and blank={blank!r}"
-        )
+        raise LAYOUT.error(root, f"no image is left with {selection}")
     # The ids are those of the published paths, wherever the images lie.
     frame = frame.assign(sample_id=[default_id(name) for name in frame["image"]])
     frame = frame.assign(image=_in_batches(folder, frame["image"].tolist()))
     missing = PathSource(frame["image"].tolist(), str(folder)).missing()
     if missing:
         raise LAYOUT.error(root, f"{len(missing)} image(s) are missing in {folder.name}: {quoted(missing)}")
-    options.setdefault("mode", "L")
-    options.setdefault("classes", [f"no {target}" if target != "No Finding" else "Finding", target])
-    table = ImageTable.from_frame(frame.reset_index(drop=True), root=folder, **options)
-    table = table.replaced(notes=(*table.notes, _CONVENTION.format(_BLANK[blank], _UNCERTAIN[uncertain])))
-    # The CSV names images of every view and label, so that some match none of a selection.
-    return table if pacemakers is None else with_pacemakers(table, pacemakers, unmatched="ignore")
+    return frame
 
 
 _CONVENTION = "observations of CheXpert, the label and the others: 'not mentioned' {}, 'uncertain' {}"

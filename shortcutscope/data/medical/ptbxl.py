@@ -98,16 +98,11 @@ def ptbxl(
     statements = _statements(root)
     carriers = _carriers(statements, target, level)
     codes = _codes(root, frame["scp_codes"])
-    superclasses = {
-        name: _labels(codes, set(statements.index[statements["diagnostic_class"] == name]), likelihood)
-        for name in statements["diagnostic_class"].dropna().unique()
-        if set(statements.index[statements["diagnostic_class"] == name]) != carriers
-    }
     records = [f"{name}.hea" for name in frame[_FILES[sampling_rate]].astype(str)]
     _refuse_missing(root, records)
     frame = _with_quality(frame.drop(columns=[name for name in _FILES.values() if name in frame]))
     frame = frame.assign(
-        **superclasses,
+        **_superclasses(statements, codes, carriers, likelihood),
         image=records,
         label=_labels(codes, carriers, likelihood),
         split=_splits(root, frame["strat_fold"]),
@@ -115,6 +110,17 @@ def ptbxl(
     options.setdefault("value_range", _RANGE)
     options.setdefault("classes", [f"no {target}", target])
     return ImageTable.from_frame(frame, sample_id="ecg_id", group="patient_id", root=root, **options)
+
+
+def _superclasses(
+    statements: pd.DataFrame, codes: list[Mapping[str, float]], carriers: set[str], likelihood: float
+) -> dict[str, np.ndarray]:
+    """A column for each diagnostic superclass but the target."""
+    members = {
+        name: set(statements.index[statements["diagnostic_class"] == name])
+        for name in statements["diagnostic_class"].dropna().unique()
+    }
+    return {name: _labels(codes, part, likelihood) for name, part in members.items() if part != carriers}
 
 
 def _statements(root: str | Path) -> pd.DataFrame:

@@ -97,8 +97,19 @@ def read_image(
         axes do not fit `dims`, or an extra is not installed.
     """
     path = Path(path)
+    array, dims, channels_last = _decode_or_name(path, dims, channels_last, window, max_pixels)
     try:
-        array, dims, channels_last = _decode(path, dims, channels_last, window, max_pixels)
+        return resize(to_mode(channels_first(array, dims, channels_last=channels_last), mode), size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _decode_or_name(
+    path: Path, dims: int | None, channels_last: bool, window: Window, max_pixels: int
+) -> tuple[Array, int | None, bool]:
+    """As `_decode`; its errors name the file."""
+    try:
+        return _decode(path, dims, channels_last, window, max_pixels)
     except MemoryError:
         raise
     except (NeedsWindowError, MissingExtraError) as error:
@@ -112,10 +123,6 @@ def read_image(
             f"cannot read the image {str(path)!r}: {reason}. Replace or remove the file, "
             'or leave unreadable images out with verify(on_unreadable="skip").'
         ) from error
-    try:
-        return resize(to_mode(channels_first(array, dims, channels_last=channels_last), mode), size)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _decode(

@@ -59,7 +59,13 @@ def tie(
     if labels is None:
         return head, ()
     present = sorted({int(label) for label in np.unique(np.asarray(labels))})
-    names = list(classes or ())
+    return _tied_by_labels(head, n, apart, present, list(classes or ()))
+
+
+def _tied_by_labels(
+    head: Head, n: int, apart: bool, present: list[int], names: list[str]
+) -> tuple[Head, tuple[str, ...]]:
+    """As `tie`, of several outputs of which none is named, by the labels that occur and their names."""
     outputs = _outputs(head, n)
     matches_outputs = len(names) == n > 2
     if head.task == "multilabel" or (apart and head.task == "auto"):

@@ -90,14 +90,7 @@ def breast_mri(
     patients = _patients(n_patients, feature, correlation, seed)
     frame = _slices(patients, slices, seed)
     anatomies = [_Anatomy.draw(p, size, seed) for p in range(n_patients)]
-    images = np.empty((len(frame), size, size), np.float32)
-    masks = np.empty((len(frame), size, size), bool)
-    step = max(1, PIXELS_AT_ONCE // size**2)
-    for start in range(0, len(frame), step):
-        part = slice(start, start + step)
-        images[part], masks[part] = _render(frame.iloc[part], anatomies, size, difficulty, seed)
-    upside_down = np.flatnonzero(frame["vertical_flip"])
-    images[upside_down], masks[upside_down] = images[upside_down, ::-1], masks[upside_down, ::-1]
+    images, masks = _pictures(frame, anatomies, size, difficulty, seed)
     metadata = patient_metadata(patients["field_strength"].to_numpy(), seed).drop(columns="field_strength")
     frame = frame.join(metadata, on="patient").drop(columns=["patient", "slice"])
     if feature != "orientation":
@@ -213,6 +206,21 @@ class _Anatomy:
             tilt=person.normal(0.8, 0.5),
             texture=person.standard_normal((2, size, size), np.float32),
         )
+
+
+def _pictures(
+    frame: pd.DataFrame, anatomies: list[_Anatomy], size: int, difficulty: float, seed: int
+) -> tuple[Array, Array]:
+    """Slices and tumour masks ``(N, size, size)``, a few at a time."""
+    images = np.empty((len(frame), size, size), np.float32)
+    masks = np.empty((len(frame), size, size), bool)
+    step = max(1, PIXELS_AT_ONCE // size**2)
+    for start in range(0, len(frame), step):
+        part = slice(start, start + step)
+        images[part], masks[part] = _render(frame.iloc[part], anatomies, size, difficulty, seed)
+    upside_down = np.flatnonzero(frame["vertical_flip"])
+    images[upside_down], masks[upside_down] = images[upside_down, ::-1], masks[upside_down, ::-1]
+    return images, masks
 
 
 def _render(

@@ -102,13 +102,7 @@ def ecgs(
     InputError
         An option out of range.
     """
-    if n < 2 or not 1 <= leads <= len(LEADS) or length < SHORTEST or not 50 <= rate <= 1000:
-        raise InputError(
-            f"n={n}, leads={leads}, length={length}, rate={rate}: allowed are n >= 2, 1 to {len(LEADS)} "
-            f"leads, length >= {SHORTEST} and a rate from 50 to 1000"
-        )
-    if not 0 < difficulty < np.inf:
-        raise InputError(f"difficulty is {difficulty}; allowed are positive, finite numbers")
+    _check(n, leads, length, rate, difficulty)
     patient = visits(n, seed, patients)
     recordings = [Recording.draw(i, int(patient[i]), length / rate, difficulty, seed) for i in range(n)]
     signals = np.empty((n, leads, length), np.float32)
@@ -119,6 +113,16 @@ def ecgs(
     return ImageTable.from_arrays(
         signals, frame, dims=1, value_range=VALUE_RANGE, transform=Normalize(0.0, 0.3)
     )
+
+
+def _check(n: int, leads: int, length: int, rate: float, difficulty: float) -> None:
+    if n < 2 or not 1 <= leads <= len(LEADS) or length < SHORTEST or not 50 <= rate <= 1000:
+        raise InputError(
+            f"n={n}, leads={leads}, length={length}, rate={rate}: allowed are n >= 2, 1 to {len(LEADS)} "
+            f"leads, length >= {SHORTEST} and a rate from 50 to 1000"
+        )
+    if not 0 < difficulty < np.inf:
+        raise InputError(f"difficulty is {difficulty}; allowed are positive, finite numbers")
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,7 @@ def radiographs(
     InputError
         An option out of range.
     """
-    if n < 2 or size < SMALLEST_SIDE or not 0 < difficulty < np.inf:
-        raise InputError(
-            f"n={n}, size={size}, difficulty={difficulty}: allowed are n >= 2, size >= {SMALLEST_SIDE} and a "
-            "positive, finite difficulty"
-        )
+    _check(n, size, difficulty)
     patient = visits(n, seed, patients)
     images = np.empty((n, size, size), np.float32)
     masks = np.empty((n, size, size), bool)
@@ -92,6 +88,14 @@ def radiographs(
         value_range=(0.0, 1.0),
         transform=Normalize(0.45, 0.25),
     )
+
+
+def _check(n: int, size: int, difficulty: float) -> None:
+    if n < 2 or size < SMALLEST_SIDE or not 0 < difficulty < np.inf:
+        raise InputError(
+            f"n={n}, size={size}, difficulty={difficulty}: allowed are n >= 2, size >= {SMALLEST_SIDE} and a "
+            "positive, finite difficulty"
+        )
 
 
 @dataclass(frozen=True)
