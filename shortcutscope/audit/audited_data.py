@@ -229,8 +229,10 @@ def _refuse_the_label(
 
 def _refuse_other_kind(frames: Sequence[pd.DataFrame], column: str) -> None:
     """Refuse a column that is written otherwise in the training samples than in the audited ones."""
-    there = [entries(frame[column], column) for frame in frames if column in frame]
-    kinds = {column_kind.kind: column_kind.levels for column_kind in there if column_kind.known.any()}
+    column_entries = [entries(frame[column], column) for frame in frames if column in frame]
+    kinds = {
+        column_kind.kind: column_kind.levels for column_kind in column_entries if column_kind.known.any()
+    }
     if len(kinds) > 1:
         text = "; ".join(f"{kind}: {some([repr(x) for x in levels])}" for kind, levels in kinds.items())
         raise InputError(

@@ -127,11 +127,12 @@ def require_memory(needed: int) -> None:
     InputError
         Says how much is needed, how much there is, and what needs less.
     """
-    there = available_memory()
-    if there is not None and needed > there:
+    available = available_memory()
+    if available is not None and needed > available:
         raise InputError(
             f"the statistics of this audit hold about {needed / 2**30:.1f} GiB at once, and "
-            f"{there / 2**30:.1f} GiB of memory are free: audit fewer samples, fewer concepts (--concepts), "
+            f"{available / 2**30:.1f} GiB of memory are free: audit fewer samples, fewer concepts "
+            f"(--concepts), "
             "layers with fewer channels (--layers) or fewer permutations (--permutations), or use a machine "
             "with more memory"
         )

@@ -215,12 +215,14 @@ def _images_differ(shared: pd.DataFrame, rows: Sequence[int], table: SampleTable
             f"({current} now, {then} in the run)"
         )
     contents = shared["content"].to_numpy()
-    there = [k for k in range(len(rows)) if contents[k]]
-    changed = [k for k in there if _content(table, rows[k]) != contents[k]]
+    with_content = [k for k in range(len(rows)) if contents[k]]
+    changed = [k for k in with_content if _content(table, rows[k]) != contents[k]]
     # Where all of them are stored in another way the pixels decide, of which some were looked at.
-    if changed and (len(changed) < len(there) or not looked):
+    if changed and (len(changed) < len(with_content) or not looked):
         names = ", ".join(repr(str(shared["sample_id"].iloc[k])) for k in changed[:_SHOWN])
-        return f"images: the files of {len(changed)} of {len(there)} have changed since, such as {names}"
+        return (
+            f"images: the files of {len(changed)} of {len(with_content)} have changed since, such as {names}"
+        )
     return ""
 
 

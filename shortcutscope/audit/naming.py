@@ -101,8 +101,8 @@ def read_anew(
             f"{', '.join(map(repr, columns)) or 'none'}"
             + (f". Did you mean {' or '.join(map(repr, close))}?" if close else "")
         )
-    there = [frame[["sample_id", column]] for frame in frames if column in frame]
-    frame = pd.concat(there, ignore_index=True).drop_duplicates("sample_id")
+    parts = [frame[["sample_id", column]] for frame in frames if column in frame]
+    frame = pd.concat(parts, ignore_index=True).drop_duplicates("sample_id")
     concepts = Concept.from_column(frame, column, present=present.get(column, level))
     matches = [one for one in concepts if one.name == name]
     if column != name and not matches:

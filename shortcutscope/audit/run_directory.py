@@ -45,10 +45,10 @@ def read_record(folder: Path) -> Record:
         When it is missing, is not JSON, or was written in a format that this version does not know.
     """
     record = read_object(folder / RECORD)
-    there = record.get("format", RUN_FORMAT)
-    if there != RUN_FORMAT:
+    stored = record.get("format", RUN_FORMAT)
+    if stored != RUN_FORMAT:
         raise InputError(
-            f"{folder} is a run of format {there!r}, and this version of shortcutscope reads format "
+            f"{folder} is a run of format {stored!r}, and this version of shortcutscope reads format "
             f"{RUN_FORMAT}: use the version that made it"
             + (f" ({record['version']})" if record.get("version") else "")
             + ", or audit into another folder"

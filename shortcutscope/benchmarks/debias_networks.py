@@ -131,7 +131,7 @@ class NetworkStore:
 
     def finding(self) -> Finding:
         """What an audit on the audited samples says of the artifact in the biased network."""
-        file = self._kept("finding", self.cohort.biased.fingerprint())
+        file = self._path("finding", self.cohort.biased.fingerprint())
         if not file.exists():
             with tempfile.TemporaryDirectory() as folder:
                 result = audit(
@@ -190,7 +190,7 @@ class NetworkStore:
     def teacher_start(self, start: TeacherStart) -> StartChoice | None:
         """Where a recipe's teacher begins, and why, where that was to be chosen."""
         cohort = self.cohort
-        path = self._kept(f"start-{start}", f"{cohort.clean.fingerprint()} {cohort.biased.fingerprint()}")
+        path = self._path(f"start-{start}", f"{cohort.clean.fingerprint()} {cohort.biased.fingerprint()}")
         if not path.exists():
             choice = teacher_start(self.problem(audited=False), start)
             write_json(path, {"choice": None if choice is None else asdict(choice)})
@@ -201,7 +201,7 @@ class NetworkStore:
         return self.training.but(seed=self.spec.seed + more)
 
     def _gate(self, model: nn.Module, inputs: str) -> TeacherGate:
-        path = self._kept("gate", inputs)
+        path = self._path("gate", inputs)
         if not path.exists():
             teacher_gate = gate(
                 model, self.cohort.audited, self.spec.kind, seed=self.spec.seed, progress=False
@@ -224,7 +224,7 @@ class NetworkStore:
             When fewer than ten samples of the rare class carry it, as at full correlation.
         """
         s, table = self.spec, self.cohort.biased
-        path = self._kept("retrieved", table.fingerprint())
+        path = self._path("retrieved", table.fingerprint())
         if not path.exists():
             retrieval, ids = retrieve_planted(self.biased(), table, s.kind, s.seed), table.frame["sample_id"]
             marks, labels = retrieval.known, table.frame["label"].to_numpy()
@@ -253,14 +253,14 @@ class NetworkStore:
 
     def judged(self, name: str, model: Callable[[], nn.Module], inputs: str) -> dict[str, float]:
         """`judge`, remembered."""
-        path = self._kept(f"judged-{name}", f"{inputs} {self.cohort.test.fingerprint()}")
+        path = self._path(f"judged-{name}", f"{inputs} {self.cohort.test.fingerprint()}")
         if not path.exists():
             write_json(path, self.judge(model()))
         metrics: dict[str, float] = read_json(path)
         return metrics
 
     def _network(self, name: str, inputs: str, make: Callable[[], nn.Module]) -> nn.Module:
-        path = self._kept(name, inputs).with_suffix(".safetensors")
+        path = self._path(name, inputs).with_suffix(".safetensors")
         network = self.initial(self.spec.seed)
         if not path.exists():
             tensors = {key: value.contiguous() for key, value in make().state_dict().items()}
@@ -268,7 +268,7 @@ class NetworkStore:
         network.load_state_dict(load_file(path))
         return network.eval()
 
-    def _kept(self, name: str, inputs: str) -> Path:
+    def _path(self, name: str, inputs: str) -> Path:
         s = self.spec
         key = json.dumps([VERSION, name, inputs, s.task, s.kind, s.seed, s.network, repr(self.training)])
         digest = hashlib.sha256(key.encode()).hexdigest()[:24]

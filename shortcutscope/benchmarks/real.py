@@ -94,7 +94,7 @@ def site_study(data: Path, out: Path, *, size: StudySize, seed: int = 0, progres
     """Mirrored or not, with the site as a natural shortcut; both of its values are columns."""
     generator = np.random.default_rng([seed, 17])
     n = size.site + size.site_held_out
-    children, adults = (_drawn(images, n, generator) for images in (_children(data), _adults(data)))
+    children, adults = (_sample(images, n, generator) for images in (_children(data), _adults(data)))
     frequent = round(0.95 * size.site)
     train = _table(
         [(children, range(size.site), "children"), (adults, range(size.site), "adults")],
@@ -114,7 +114,7 @@ def _with_coin(table: ImageTable, seed: int) -> ImageTable:
     return table.with_columns(coin=np.random.default_rng([seed, 23]).integers(0, 2, len(table)))
 
 
-def _drawn(images: Images, n: int, generator: np.random.Generator) -> Images:
+def _sample(images: Images, n: int, generator: np.random.Generator) -> Images:
     if len(images) < n:
         raise InputError(f"the site study needs {n} images of each site and found {len(images)}")
     sample = images[generator.permutation(len(images))[:n]]

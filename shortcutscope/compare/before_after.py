@@ -24,7 +24,7 @@ from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
 from shortcutscope.compare.networks import BEFORE, After, biased_network, check_networks, named_networks
-from shortcutscope.compare.paired import MaskOf, artifact_relevance, chosen_masks, twin_flips, twins_of
+from shortcutscope.compare.paired import MaskOf, artifact_relevance, select_masks, twin_flips, twins_of
 from shortcutscope.compare.performance import (
     ComparedSamples,
     NetworkScores,
@@ -165,7 +165,7 @@ def compare(
         )
         for name, table in question.tables.items()
     }
-    drawn = {name: chosen_masks(table, samples[name], masks, seed) for name, table in question.tables.items()}
+    drawn = {name: select_masks(table, samples[name], masks, seed) for name, table in question.tables.items()}
     heads = check_networks(
         networks,
         question.tables[question.main],

@@ -55,7 +55,7 @@ def twin_flips(samples: ComparedSamples, twins: Sequence[Tensor] | None, task: s
     )
 
 
-def chosen_masks(
+def select_masks(
     table: ImageTable, samples: ComparedSamples, masks: MaskSet | MaskOf | None, seed: int
 ) -> tuple[dict[int, Tensor], str]:
     """Row to mask in the model's input, of carriers; and why there are none.

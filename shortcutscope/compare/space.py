@@ -99,9 +99,9 @@ def measure_space(
         gone = [not_measurable("layer", m, finding.reason, n) for n in names for m in ("availability", "use")]
         return Space(record, names, depths, tuple(gone))
     testable = [c for c in concepts if record[c.name].verdict != "not testable"]
-    here = [c.aligned_to(scan.samples["sample_id"]) for c in testable]
+    aligned = [c.aligned_to(scan.samples["sample_id"]) for c in testable]
     concept = setup.concept[setup.main].aligned_to(scan.samples["sample_id"])
-    estimates = _availability(scan, concept, here, n_bootstrap=n_bootstrap, seed=seed)
+    estimates = _availability(scan, concept, aligned, n_bootstrap=n_bootstrap, seed=seed)
     with frozen(model, options.get("device")) as network:
         run = _Intervention(network, scan, setup, batch_size, options.get("output"))
         estimates += _use(run, concept, n_bootstrap=n_bootstrap, seed=seed)

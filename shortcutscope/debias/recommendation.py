@@ -78,10 +78,11 @@ def recommend(problem: DebiasProblem, finding: FindingRecord | None = None) -> R
     rare = _conflicting(problem)
     if n_clean:
         few = " (few: more of them would help most)" if n_clean < FEW_CLEAN else ""
-        there = f"{n_clean} clean samples{few}"
+        amount = f"{n_clean} clean samples{few}"
         if "balanced-finetune" not in undefined:
             why = (
-                f"{there} to fine-tune on, and {rare} samples that go against the {extent}shortcut are known "
+                f"{amount} to fine-tune on, and {rare} samples that go against the {extent}shortcut are "
+                f"known "
                 "and can be weighed: no teacher is needed"
             )
             return Recommendation("balanced-finetune", {}, why, _EXPECTS["balanced"], undefined)
@@ -91,7 +92,7 @@ def recommend(problem: DebiasProblem, finding: FindingRecord | None = None) -> R
             if problem.carries is not None
             else "nobody knows which training samples carry the shortcut"
         )
-        why = f"{there} make a teacher; {gone}"
+        why = f"{amount} make a teacher; {gone}"
         return Recommendation("clean-distillation", {}, why, _EXPECTS["clean"], undefined)
     if "group-balanced" not in undefined:
         why = f"there is no clean sample, but {rare} samples are known to go against the {extent}shortcut"

@@ -132,7 +132,7 @@ def judge(view: str, scores: npt.ArrayLike, samples: SampleInfo) -> list[Shortcu
         turned = (values - values.mean()) / values.std() * (1 if upward else -1)
         if _correlation_t(turned, margin, samples.labels) < SCREEN_T:
             continue
-        candidate = _judged(view, label, turned, margin, samples)
+        candidate = _candidate(view, label, turned, margin, samples)
         if candidate is not None:
             candidates.append(candidate)
     return candidates
@@ -203,7 +203,7 @@ def two_groups(scores: Floats, codes: Ints, seed: int = 0) -> Mixture:
     return max(fits, key=lambda mixture: _log_likelihood(mixture, scores, codes))
 
 
-def _judged(
+def _candidate(
     view: str, label: int, scores: Floats, margin: Floats, samples: SampleInfo
 ) -> ShortcutCandidate | None:
     classes, codes = np.unique(samples.labels, return_inverse=True)

@@ -62,12 +62,12 @@ def class_components(
     for label in classes:
         inside = labels == label
         centred[inside] -= centred[inside].mean(0)
-    rows = _drawn(np.arange(len(features)), seed)
+    rows = _subset(np.arange(len(features)), seed)
     yield "all classes", independent_components(features, centred[rows], count, seed=seed)
     for label in classes if skewed else ():
         inside = np.flatnonzero(labels == label)
         if len(inside) >= FEWEST:
-            members = centred[_drawn(inside, seed)]
+            members = centred[_subset(inside, seed)]
             scores = independent_components(
                 features, members, min(count, SKEWED), contrast=skewness, seed=seed
             )
@@ -128,7 +128,7 @@ def skewness(values: Floats) -> tuple[Floats, Floats]:
     return values**2, 2 * values.mean(axis=-1)
 
 
-def _drawn(rows: Ints, seed: int) -> Ints:
+def _subset(rows: Ints, seed: int) -> Ints:
     """At most 10,000 of the rows."""
     if len(rows) <= MOST_FITTED:
         return rows

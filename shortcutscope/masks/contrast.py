@@ -230,10 +230,12 @@ def choose_contrast(
         )
         for share, where in regions.items():
             inside = [v[r] for v, r in zip(with_it, where, strict=True)]
-            there = [without[k % len(without)][r] for k, r in enumerate(where)]
+            outside = [without[k % len(without)][r] for k, r in enumerate(where)]
             for sign in SIGNS:
                 contrast = Contrast(base, sign, plane)
-                pairs = [(contrast.signed(a), contrast.signed(b)) for a, b in zip(inside, there, strict=True)]
+                pairs = [
+                    (contrast.signed(a), contrast.signed(b)) for a, b in zip(inside, outside, strict=True)
+                ]
                 counts[share, contrast] = _exceeding(pairs, threshold)
                 if statistics.leads:
                     separations = [eta(a, a > threshold_of(a, threshold)) for a, _ in pairs]

@@ -167,7 +167,9 @@ class MaskPredictor:
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
-        features = {k: values / self.units.get(k, 1.0) for k, values in (peaks | _shown(outlines)).items()}
+        features = {
+            k: values / self.units.get(k, 1.0) for k, values in (peaks | _contour_features(outlines)).items()
+        }
         return MaskEvidence(fusion, contrast, outlines, features)
 
     def predict(self, model: nn.Module, x: Tensor, score: Floats) -> list[MaskPrediction]:
@@ -282,7 +284,7 @@ def heat_map(where: Maps, contrast: Maps, region: Mask) -> Maps:
     return np.asarray(heat, np.float32)
 
 
-def _shown(outlines: Sequence[Outline]) -> dict[str, Array]:
+def _contour_features(outlines: Sequence[Outline]) -> dict[str, Array]:
     return {
         "height": np.array([contour.height for contour in outlines]),
         "separation": np.array([contour.separation for contour in outlines]),

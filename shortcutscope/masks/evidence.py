@@ -215,8 +215,10 @@ class Evidence:
                 excess = self.network[name].excess(features)
                 excesses[f"{name} pattern"] = beside(excess, size[0]) if leads else excess
         if self.start is not None and self.last is not None:
-            there = x.to(device_of(model))
-            relevance = conditional_relevance(model, there, self.start, [self.last], composite=self.composite)
+            on_device = x.to(device_of(model))
+            relevance = conditional_relevance(
+                model, on_device, self.start, [self.last], composite=self.composite
+            )
             excesses[RELEVANCE] = reduced(over_positions(relevance.input).clamp_min(0))[:, 0].cpu()
         return {name: resized(values, size).numpy().astype(np.float32) for name, values in excesses.items()}
 

@@ -19,7 +19,7 @@ SMOOTHING_TIME = 1 / 48
 #: Added to every map before the geometric mean, so that one map's zero is no veto.
 EVEN = 0.01
 #: Lowest 2 AUROC - 1 that counts, and lowest weight relative to the largest.
-LEAST_TOLD, LEAST_WEIGHT = 0.01, 0.05
+LEAST_SEPARATION, LEAST_WEIGHT = 0.01, 0.05
 
 
 def smoothed(maps: Maps, *, leads: bool = False) -> Maps:
@@ -40,7 +40,7 @@ def map_weights(peaks: Mapping[str, Array], concept: Array, labels: Array) -> di
     weights = {}
     for name, values in peaks.items():
         separation = float(np.nan_to_num(within_class_auroc(concept, values, labels), nan=0.5))
-        weights[name] = max(LEAST_TOLD, 2 * separation - 1) ** 3
+        weights[name] = max(LEAST_SEPARATION, 2 * separation - 1) ** 3
     most = max(weights.values())
     return {name: weight if weight >= LEAST_WEIGHT * most else 0.0 for name, weight in weights.items()}
 

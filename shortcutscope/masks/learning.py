@@ -17,7 +17,7 @@ from shortcutscope.masks.area_prior import AreaPrior
 from shortcutscope.masks.clarc import ClarcMaskPredictor
 from shortcutscope.masks.drawing import MaskPredictor
 from shortcutscope.masks.evidence import Vectors, filtered
-from shortcutscope.masks.presence import require_told
+from shortcutscope.masks.presence import require_separable
 from shortcutscope.masks.thresholds import Threshold
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import cross_fit_cav
@@ -116,7 +116,7 @@ def fit_predictors(
     if method == "clarc":
         labelled = np.isfinite(values)
         plain = _clarc_predictors(scan, layers[-1], values, scores, fold_rows, threshold)
-        require_told(scores[labelled], values[labelled], concept.name)
+        require_separable(scores[labelled], values[labelled], concept.name)
         return CrossFitPredictors(plain, folds, scores, layers)
     pooled = _pooled(table, fit_rows, batch_size)
     peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
@@ -202,7 +202,7 @@ def calibrated(
         test = {key: feature[~rest] for key, feature in features.items()}
         probabilities[~rest] = calibrated_predictor.presence.probability(test, scores[~rest])
         predictors.append(calibrated_predictor)
-    require_told(probabilities, concept, name)
+    require_separable(probabilities, concept, name)
     return replace(cross_fit, predictors=tuple(predictors))
 
 

@@ -92,7 +92,7 @@ class Presence:
         return np.asarray(self.classifier.predict_proba(features)[:, 1], np.float64)
 
 
-def require_told(probabilities: Floats, concept: Array, name: str) -> None:
+def require_separable(probabilities: Floats, concept: Array, name: str) -> None:
     """Refuse masks of a concept whose carriers cannot be told from others.
 
     Parameters

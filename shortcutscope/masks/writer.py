@@ -75,13 +75,13 @@ class MaskWriter:
         self._finished = False
         self._journal: IO[bytes] | None = None
         require_writable(self.folder)
-        self._there()  # refused before a folder is made
+        self._stored()  # refused before a folder is made
         self._held = ExitStack()
         self._held.enter_context(locked(self.folder))
-        self._kept = self._there()
-        self._done = {entry.sample_id for entry in self._kept.entries} if self._kept else set()
+        self._previous = self._stored()
+        self._done = {entry.sample_id for entry in self._previous.entries} if self._previous else set()
 
-    def _there(self) -> Manifest | None:
+    def _stored(self) -> Manifest | None:
         """The masks of the folder, which were made in the same way; nothing is written."""
         journal, file = self.folder / JOURNAL, self.folder / MANIFEST
         if self.folder.is_file():
@@ -115,11 +115,11 @@ class MaskWriter:
             journal = self.folder / JOURNAL
             if not journal.exists():
                 lines = [journal_head(self.name, self.provenance)]
-                lines += [journal_line(entry) for entry in (self._kept.entries if self._kept else ())]
+                lines += [journal_line(entry) for entry in (self._previous.entries if self._previous else ())]
                 write_atomically(journal, lambda file: file.writelines(lines))
             self._journal = journal.open("r+b")
-            if self._kept is not None and self._kept.whole_bytes:
-                self._journal.truncate(self._kept.whole_bytes)
+            if self._previous is not None and self._previous.whole_bytes:
+                self._journal.truncate(self._previous.whole_bytes)
             self._journal.seek(0, 2)
         return self._journal
 
@@ -201,7 +201,7 @@ class MaskWriter:
         """Finish the set: the journal becomes ``masks.json``."""
         if not self._finished:
             journal = self.folder / JOURNAL
-            if self._journal is not None or journal.exists() or self._kept is None:
+            if self._journal is not None or journal.exists() or self._previous is None:
                 self.begin().close()
                 entries = read_journal(journal).entries
                 write_manifest(self.folder / MANIFEST, self.name, entries, self.provenance)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from shortcutscope.discover.circuits import Circuit
-from shortcutscope.discover.circuits.edges import drawn_nodes
+from shortcutscope.discover.circuits.edges import strongest_nodes
 from shortcutscope.errors import InputError
 
 #: Okabe and Ito's blue and vermilion: told apart with any colour vision.
@@ -48,7 +48,7 @@ def draw_circuit(circuit: Circuit, *, ax: Axes | None = None, channels: int = 5)
     """
     if channels < 1 or not len(circuit.nodes):
         raise InputError(f"channels={channels} of {len(circuit.nodes)} nodes: there is nothing to draw")
-    nodes = _shown(circuit, channels)
+    nodes = _strongest(circuit, channels)
     layers = list(dict.fromkeys(nodes["layer"]))
     if ax is None:
         picture = Figure(figsize=(1.5 + 1.35 * len(layers), 1.6 + 0.62 * channels), layout="constrained")
@@ -64,10 +64,10 @@ def draw_circuit(circuit: Circuit, *, ax: Axes | None = None, channels: int = 5)
     return figure
 
 
-def _shown(circuit: Circuit, channels: int) -> pd.DataFrame:
+def _strongest(circuit: Circuit, channels: int) -> pd.DataFrame:
     """Strongest channels of the layers that edges join, the ablated one among them."""
     ablated = list(circuit.ablated)
-    return drawn_nodes(circuit.nodes, circuit.layers, ablated[0] if ablated else None, channels)
+    return strongest_nodes(circuit.nodes, circuit.layers, ablated[0] if ablated else None, channels)
 
 
 def _places(nodes: pd.DataFrame, layers: list[str]) -> dict[tuple[str, int], tuple[float, float]]:

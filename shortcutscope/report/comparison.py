@@ -308,11 +308,11 @@ def _metrics(comparison: ComparisonRecord, rows: Sequence[JSON]) -> list[Record]
         ]
         tables = []
         for table in comparison.tables:
-            here = sorted(
+            table_rows = sorted(
                 (r for r in metric_rows if r["table"] == table["name"]), key=lambda r: order[r["network"]]
             )
-            if here:
-                tables.append({"name": table["name"], "rows": here})
+            if table_rows:
+                tables.append({"name": table["name"], "rows": table_rows})
         if tables:
             groups.append({"metric": metric, "label": label, "hint": hint, "tables": tables})
     return groups

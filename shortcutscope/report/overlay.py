@@ -120,8 +120,8 @@ def draw_areas(masks: MaskSet, bins: int = 20) -> Figure:
 
 
 def _spread(masks: MaskSet, table: ImageTable) -> list[str]:
-    there = set(table.frame["sample_id"].astype(str))
-    entries = [entry for entry in masks.entries if not entry.empty and entry.sample_id in there]
+    ids = set(table.frame["sample_id"].astype(str))
+    entries = [entry for entry in masks.entries if not entry.empty and entry.sample_id in ids]
     entries.sort(key=lambda entry: -(entry.confidence or 0.0))
     places = np.linspace(0, len(entries) - 1, min(COUNT, len(entries))).round().astype(int)
     return [entries[k].sample_id for k in places]

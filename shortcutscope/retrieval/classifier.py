@@ -88,7 +88,7 @@ def whiten(
     InputError
         When no feature varies.
     """
-    features, classes = _drawn(np.asarray(features, np.float64), np.asarray(classes), seed)
+    features, classes = _subset(np.asarray(features, np.float64), np.asarray(classes), seed)
     means = {int(c): features[classes == c].mean(axis=0) for c in np.unique(classes)}
     centred = features - np.stack([means[int(c)] for c in classes])
     scale = _view_scale(centred.std(axis=0), size_of(features), widths)
@@ -162,7 +162,7 @@ def _view_scale(spread: Floats, size: Floats, widths: Sequence[int]) -> Floats:
     return np.concatenate(parts)
 
 
-def _drawn(features: Floats, classes: Ints, seed: int) -> tuple[Floats, Ints]:
+def _subset(features: Floats, classes: Ints, seed: int) -> tuple[Floats, Ints]:
     rows = _at_most(np.arange(len(features)), MAX_REFERENCE, seed)
     return features[rows], classes[rows]
 

@@ -97,7 +97,7 @@ def read_marks(
         )
     match = SampleNames(sample_ids, files=files)
     answers = [(match(name), value) for name, value in rows if value is not None]
-    return _made(answers, path, who, when)
+    return _marks_of(answers, path, who, when)
 
 
 def _table(
@@ -121,7 +121,7 @@ def _table(
     answers = _column(frame, column, VALUE_COLUMNS, "answers", path)
     values = [_value(_words(entry), carrier, path) for entry in frame[answers]]
     rows = [(match(str(n)), v) for n, v in zip(frame[ids], values, strict=True) if v is not None]
-    columns = _made(rows, path, who, when).answers
+    columns = _marks_of(rows, path, who, when).answers
     present = pd.Series(values).notna().to_numpy()
     for name in ("who", "when"):
         if name in frame:
@@ -150,7 +150,7 @@ def _cvat(path: Path, carrier: str | None) -> Iterable[tuple[str, float | None]]
         yield image.get("name", ""), _value([t.get("label", "") for t in image.iter("tag")], carrier, path)
 
 
-def _made(rows: Sequence[tuple[str, float]], path: Path, who: str, when: str) -> Marks:
+def _marks_of(rows: Sequence[tuple[str, float]], path: Path, who: str, when: str) -> Marks:
     if not rows:
         raise InputError(f"{path} holds no answer: no sample has a tag or an entry that means yes or no")
     frame = pd.DataFrame(rows, columns=["sample_id", "value"])
@@ -186,11 +186,11 @@ def _value(words: Iterable[str], carrier: str | None, path: Path) -> float | Non
     return values.pop()
 
 
-def _column(frame: pd.DataFrame, column: str | None, usual: Sequence[str], what: str, path: Path) -> str:
-    for name in [column] if column else usual:
+def _column(frame: pd.DataFrame, column: str | None, defaults: Sequence[str], what: str, path: Path) -> str:
+    for name in [column] if column else defaults:
         if name in frame:
             return name
-    expected = repr(column) if column else " or ".join(usual)
+    expected = repr(column) if column else " or ".join(defaults)
     raise InputError(
         f"{path} has no column {expected} of {what}; its columns are {', '.join(map(str, frame))}"
     )

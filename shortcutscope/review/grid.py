@@ -110,7 +110,7 @@ def _widget_class(instead: str) -> type[AnyWidget]:
             self.on_msg(self._received)
 
         @traitlets.validate("answers")
-        def _known(self, proposal: JSON) -> dict[str, bool | None]:
+        def _checked(self, proposal: JSON) -> dict[str, bool | None]:
             # What comes from a browser is checked as any other input is.
             ids = {item["id"] for item in self.items}
             return {

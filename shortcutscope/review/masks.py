@@ -85,7 +85,7 @@ def review_masks(
         another size than their image, another order or opacity, or when there is nothing to show.
     """
     _check(masks, order, opacity, count)
-    entries = ordered(_chosen(masks, table, samples), order)
+    entries = ordered(_entries(masks, table, samples), order)
     ids = [entry.sample_id for entry in entries[:count]]
     if not ids:
         raise InputError("there are no masks to review of images in this table")
@@ -159,11 +159,11 @@ class MaskReview:
         )
 
 
-def _chosen(masks: MaskSet, table: ImageTable, samples: Sequence[str] | None) -> list[MaskEntry]:
+def _entries(masks: MaskSet, table: ImageTable, samples: Sequence[str] | None) -> list[MaskEntry]:
     if samples is not None:
         return [masks.entry(name) for name in dict.fromkeys(map(str, samples))]
-    there = set(table.frame["sample_id"].astype(str))
-    return [entry for entry in masks.entries if entry.sample_id in there]
+    ids = set(table.frame["sample_id"].astype(str))
+    return [entry for entry in masks.entries if entry.sample_id in ids]
 
 
 def _item(rank: int, picture: MaskPicture) -> Record:

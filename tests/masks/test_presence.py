@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.presence import FALSE_ALARMS, Presence, require_told
+from shortcutscope.masks.presence import FALSE_ALARMS, Presence, require_separable
 
 
 def samples(n, gap, seed):
@@ -59,5 +59,5 @@ def test_s7_a_concept_that_cannot_be_told_is_refused():
     generator = np.random.default_rng(0)
     concept = np.tile([0.0, 1.0], 60)
     with pytest.raises(InputError, match="no better than chance"):
-        require_told(generator.random(120), concept, "ward")
-    require_told(generator.random(120) + 0.5 * concept, concept, "ward")
+        require_separable(generator.random(120), concept, "ward")
+    require_separable(generator.random(120) + 0.5 * concept, concept, "ward")

@@ -122,7 +122,7 @@ def run_case(case: Case, settings: Settings) -> Case:
     elsewhere = cohort_of(other, case["kind"], case["seed"], CORRELATION, CLEAN, settings) if other else None
     name = case["recipe"]
     if name in REFERENCES:
-        return _judged(store, _reference(store, name), elsewhere)
+        return _metrics(store, _reference(store, name), elsewhere)
     problem = store.problem(audited=False)
     missing = lacking(RECIPES[name], problem)
     if missing:
@@ -131,7 +131,7 @@ def run_case(case: Case, settings: Settings) -> Case:
     if RECIPES[name].run is distil:
         problem, options = _distillation(case, store, problem, elsewhere, settings)
     outcome = RECIPES[name](problem, **options)
-    return {**_judged(store, outcome.model, elsewhere), "notes": list(outcome.notes)}
+    return {**_metrics(store, outcome.model, elsewhere), "notes": list(outcome.notes)}
 
 
 def _reference(store: NetworkStore, name: str) -> nn.Module:
@@ -174,13 +174,13 @@ def layer_names(problem: DebiasProblem, part: str) -> list[str]:
     return names
 
 
-def _judged(store: NetworkStore, model: nn.Module, elsewhere: Cohort | None) -> Case:
+def _metrics(store: NetworkStore, model: nn.Module, elsewhere: Cohort | None) -> Case:
     if elsewhere is None:
         return store.judge(model)
     logits = predict_logits(model, elsewhere.test).numpy()
     frame, kind = elsewhere.test.frame, store.spec.kind
-    there = balanced_auroc(frame["label"].to_numpy(), frame[kind].to_numpy(), logits[:, 1] - logits[:, 0])
-    return {**store.judge(model), "elsewhere_auroc": float(there)}
+    auroc = balanced_auroc(frame["label"].to_numpy(), frame[kind].to_numpy(), logits[:, 1] - logits[:, 0])
+    return {**store.judge(model), "elsewhere_auroc": float(auroc)}
 
 
 def summarize(finished: list[Case]) -> Record:
@@ -270,9 +270,9 @@ def _near_oracle(
             value, erm, oracle = (aurocs[key] for key in keys)
             if oracle - erm > 0.01:
                 shares[network] = (value - erm) / (oracle - erm)
-    here = "; ".join(f"{network} {share:.0%} of the gap closed" for network, share in shares.items())
+    text = "; ".join(f"{network} {share:.0%} of the gap closed" for network, share in shares.items())
     holds = bool(np.mean([share >= 0.9 for share in shares.values()]) >= 0.5) if shares else None
-    return Claim(f"in many cases as good as without the bias, {where}", published, here, holds)
+    return Claim(f"in many cases as good as without the bias, {where}", published, text, holds)
 
 
 def _variant(aurocs: Mapping[tuple[str, str, str], float], network: str, variant: str) -> Claim:

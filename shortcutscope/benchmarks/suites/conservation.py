@@ -61,7 +61,7 @@ def _lrp(network: Prepared, method: str) -> Case:
     exact, images = copy.deepcopy(model).double(), x.double()
     with frozen(exact), frozen(zero_biases(exact)) as bare:
         try:
-            return {**figures, **_accounts(exact, images, composite), **_kept(bare, images, composite)}
+            return {**figures, **_accounts(exact, images, composite), **_conserved(bare, images, composite)}
         except ModelError as error:
             # Refused, as `attribute` does: there is no relevance that could be measured.
             return {**figures, "finite": False, "failure": str(error)}
@@ -122,7 +122,7 @@ def _accounts(model: nn.Module, x: Tensor, composite: Composite) -> Case:
     }
 
 
-def _kept(bare: nn.Module, x: Tensor, composite: Composite) -> Case:
+def _conserved(bare: nn.Module, x: Tensor, composite: Composite) -> Case:
     """What is conserved at the input and at every cut."""
     cuts = cut_layers(bare, x)
     attribution = attribute(bare, x, method="lrp", composite=composite, check=False)

@@ -208,7 +208,7 @@ def draw(finished: Sequence[Case]) -> Figure:
     rows = summarize(list(finished))["settings"]
     for correlation in sorted({row["correlation"] for row in rows}):
         panel_dots = [
-            Dot(_told(row), row["form"], **row["robust_auroc_difference"])
+            Dot(_label(row), row["form"], **row["robust_auroc_difference"])
             for row in rows
             if row["correlation"] == correlation and row["form"] != "logits"
         ]
@@ -216,7 +216,7 @@ def draw(finished: Sequence[Case]) -> Figure:
     return dots(panels, "robust AUROC minus that of the logits alone", limits=(-0.4, 0.4), lines=(0,))
 
 
-def _told(row: Case) -> str:
+def _label(row: Case) -> str:
     """A setting in words: how it differs from the base, and its label term."""
     words = {
         "clean_fraction": f"{row['clean_fraction']:.0%} clean",

@@ -95,7 +95,7 @@ def run_case(case: Case, settings: Settings) -> Case:
         )
         if case["method"] in RIVALS:
             return _rival(study, held_out, kind, predictors)
-        predictions = _drawn(study, held_out, predictors)
+        predictions = _predictions(study, held_out, predictors)
         return {**figures(held_out, kind, predictions), "cost_fb": _cost(study, held_out, predictors)}
 
 
@@ -147,7 +147,7 @@ def _against_truth(
     return np.array(overlaps), np.array(aurocs)
 
 
-def _drawn(study: Trained, table: ImageTable, predictors: CrossFitPredictors) -> list[MaskPrediction]:
+def _predictions(study: Trained, table: ImageTable, predictors: CrossFitPredictors) -> list[MaskPrediction]:
     by_row: dict[int, MaskPrediction] = {}
     for fold, predictor in enumerate(predictors.predictors):
         rows = np.flatnonzero(predictors.folds == fold)
@@ -168,7 +168,7 @@ def _rival(study: Trained, table: ImageTable, kind: str, predictors: CrossFitPre
         inputs = {name: smoothed(maps[name]) for name in predictor.evidence.inputs if name in maps}
         return np.asarray(fused(inputs, predictor.weights)[0])
 
-    return _judged(table, kind, heat)
+    return _heat_metrics(table, kind, heat)
 
 
 def _attributed(study: Trained, table: ImageTable, kind: str, method: str) -> Case:
@@ -180,10 +180,10 @@ def _attributed(study: Trained, table: ImageTable, kind: str, method: str) -> Ca
         attribution = attribute(study.model, x, method=method, **options)
         return np.asarray(smoothed(attribution.on_pixels().clamp_min(0).cpu().numpy().astype(np.float32))[0])
 
-    return _judged(table, kind, heat)
+    return _heat_metrics(table, kind, heat)
 
 
-def _judged(table: ImageTable, kind: str, heat: Callable[[int], Array]) -> Case:
+def _heat_metrics(table: ImageTable, kind: str, heat: Callable[[int], Array]) -> Case:
     def cut(row: int) -> MaskPrediction:
         values = np.asarray(heat(row), np.float32)
         return MaskPrediction(values > threshold_of(values), values, 1.0, 1.0)

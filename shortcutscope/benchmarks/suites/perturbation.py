@@ -92,14 +92,14 @@ def impute(image: Array, gone: Array, generator: np.random.Generator) -> Array:
     for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
         weight = DIRECT if 0 in (dy, dx) else DIAGONAL
         inside = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
-        here, there = np.flatnonzero(inside), (y[inside] + dy, x[inside] + dx)
-        around[here] += weight
-        missing = gone[there]
-        rows.append(here[missing])
-        columns.append(number[there][missing])
+        inner, neighbours = np.flatnonzero(inside), (y[inside] + dy, x[inside] + dx)
+        around[inner] += weight
+        missing = gone[neighbours]
+        rows.append(inner[missing])
+        columns.append(number[neighbours][missing])
         weights.append(np.full(int(missing.sum()), -weight))
-        present = here[~missing]
-        sums[present] += weight * image[:, there[0][~missing], there[1][~missing]].T
+        present = inner[~missing]
+        sums[present] += weight * image[:, neighbours[0][~missing], neighbours[1][~missing]].T
     n = len(sums)
     system = sparse.csc_matrix(
         (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(n, n)

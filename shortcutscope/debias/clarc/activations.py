@@ -97,7 +97,7 @@ def concept_samples(problem: DebiasProblem, recipe: str, *, within_classes: bool
     return ConceptSamples(rows, concept, labels, tuple(notes))
 
 
-def chosen_layers(problem: DebiasProblem, layers: str | Sequence[str] | None = None) -> tuple[Layer, ...]:
+def select_layers(problem: DebiasProblem, layers: str | Sequence[str] | None = None) -> tuple[Layer, ...]:
     """The layers that a recipe works at: the given ones, else the audit's, else the last with positions.
 
     Raises
@@ -147,14 +147,14 @@ def over_activations(
     batch_size, progress
         Samples at a time, and whether a bar is shown.
     """
-    with frozen(model) as lent:
+    with frozen(model) as network:
         for batch, images in _batches(table, rows, batch_size, layer.name, progress):
 
             def see(values: Tensor, batch: slice = batch) -> Tensor:
                 visit(batch, values if values.dtype == torch.float64 else values.float())
                 return values
 
-            forward_edited(lent, images.to(device_of(model)), layer, see)
+            forward_edited(network, images.to(device_of(model)), layer, see)
 
 
 def pooled_activations(

@@ -19,10 +19,10 @@ from shortcutscope.attribution.hooks import visiting
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.clarc.activations import (
     ConceptSamples,
-    chosen_layers,
     concept_samples,
     parts_of,
     pooled_activations,
+    select_layers,
 )
 from shortcutscope.debias.clarc.correction import fitted_in_turn
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
@@ -103,7 +103,7 @@ def _projected(
     C: float,
 ) -> Outcome:
     samples = concept_samples(problem, name)
-    edit_layers = chosen_layers(problem, layers)
+    edit_layers = select_layers(problem, layers)
     details: Record = {"layers": {}}
 
     def edits(model: nn.Module, layer: Layer) -> list[Edit]:
@@ -353,7 +353,7 @@ def rr_clarc(
     _check_options(refit, trained, start)
     scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
     samples = concept_samples(problem, "rr-clarc")
-    penalty_layers = chosen_layers(problem, layers)
+    penalty_layers = select_layers(problem, layers)
     n = len(problem.train)
     training = problem.schedule(start)
     steps = training.n_steps(n)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from shortcutscope.debias.clarc.activations import (
     ConceptSamples,
-    chosen_layers,
     concept_samples,
     over_activations,
     parts_of,
+    select_layers,
 )
 from shortcutscope.debias.clarc.correction import fitted_in_turn
 from shortcutscope.debias.clarc.projection import Edit, Erasure
@@ -166,7 +166,7 @@ def leace(
     if on not in ("positions", "pooled"):
         raise InputError(f"on={on!r}; allowed are 'positions' and 'pooled'")
     samples = concept_samples(problem, "leace", within_classes=conditional)
-    edit_layers = chosen_layers(problem, layers)
+    edit_layers = select_layers(problem, layers)
     z = concept_columns(samples, conditional)
 
     def edits(model: nn.Module, layer: Layer) -> list[Edit]:

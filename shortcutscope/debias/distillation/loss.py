@@ -83,7 +83,7 @@ class Distill(Objective):
         elif options.form == "features" and self.pairs:
             if example is None:
                 raise InputError("features are compared in units of their spread: give example=, some inputs")
-            outputs = _seen(teacher, example[:_STATISTICS_ROWS], self.pairs)
+            outputs = _layer_outputs(teacher, example[:_STATISTICS_ROWS], self.pairs)
             for pair in self.pairs:
                 space = (subspaces or {}).get(pair.teacher.name)
                 scale = channel_scale(outputs[pair.teacher.name])
@@ -195,7 +195,7 @@ def _outputs(
     return logits, goals
 
 
-def _seen(teacher: nn.Module, images: Tensor, pairs: Sequence[Pair]) -> dict[str, Tensor]:
+def _layer_outputs(teacher: nn.Module, images: Tensor, pairs: Sequence[Pair]) -> dict[str, Tensor]:
     with frozen(teacher), torch.no_grad():
         return forward_with_layers(teacher, images, _teacher_layers(pairs))[1]
 

@@ -104,7 +104,7 @@ class Distillation:
             raise InputError("nothing is left to learn from: no labels, no logits and no layers")
 
 
-def chosen_layers(
+def select_layers(
     layers: Sequence[Layer], options: Distillation, use: Mapping[str, float] | None
 ) -> tuple[dict[str, float], str]:
     """Weights of a student's layers, which sum to 1, and why they are these.

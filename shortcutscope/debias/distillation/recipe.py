@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from shortcutscope.debias.budget import budget
 from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
 from shortcutscope.debias.distillation.matching import Pair, pair_layers
-from shortcutscope.debias.distillation.options import Distillation, chosen_layers, student_layers
+from shortcutscope.debias.distillation.options import Distillation, select_layers, student_layers
 from shortcutscope.debias.distillation.teacher_start import StartChoice, teacher_start
 from shortcutscope.debias.gate import TeacherGate, gate, require_testable
 from shortcutscope.debias.problem import DebiasProblem, Outcome
@@ -94,7 +94,7 @@ def distil(
     begun: Start = problem.start if start_option is None or start_option == "teacher" else start_option
     student = problem.network(begun)
     layers = student_layers(student, problem.example(), options)
-    weights, why = chosen_layers(layers, options, problem.layers)
+    weights, why = select_layers(layers, options, problem.layers)
     notes = [f"layers: {why}"] if weights else []
     choice: StartChoice | None = None
     if teacher is None:

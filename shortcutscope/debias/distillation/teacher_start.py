@@ -122,7 +122,7 @@ def choose_start(problem: DebiasProblem) -> StartChoice:
         return StartChoice("model", reason)
     parts = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
     scores, steps = _out_of_fold(problem, clean, parts)
-    rows, by_errors = _judged(labels, wrong)
+    rows, by_errors = _validation_rows(labels, wrong)
     row_scores = {start: values[rows] for start, values in scores.items()}
     aurocs: dict[str, float] = {
         start: float(_auroc(labels[rows], values)) for start, values in row_scores.items()
@@ -182,7 +182,7 @@ def _scores(logits: Tensor) -> Array:
     return torch.log_softmax(logits.double(), 1).numpy()
 
 
-def _judged(labels: Array, wrong: Array) -> tuple[Array, bool]:
+def _validation_rows(labels: Array, wrong: Array) -> tuple[Array, bool]:
     """(N,) which samples are judged on, and whether they are the biased network's errors."""
     if all((labels[wrong] == value).sum() >= MIN_ERRORS for value in np.unique(labels)):
         return wrong, True

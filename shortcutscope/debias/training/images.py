@@ -50,7 +50,7 @@ class Images:
 
     def batch(self, rows: Tensor) -> Tensor:
         """Images of these rows, (len(rows), *shape)."""
-        return self._kept[rows] if self._fit else _stacked(self._items, rows.tolist())
+        return self._stack[rows] if self._fit else _stacked(self._items, rows.tolist())
 
     def batches(self, rows: Iterable[Tensor], workers: int = 0) -> Iterator[Tensor]:
         """The images of each set of rows; read ahead by `workers` processes where they are not kept."""
@@ -67,7 +67,7 @@ class Images:
         )
 
     @cached_property
-    def _kept(self) -> Tensor:
+    def _stack(self) -> Tensor:
         return _stacked(self._items, range(len(self._items)))
 
 
@@ -105,14 +105,14 @@ class Order:
         self._draws = None if draws is None else _checked(draws, n)
         self.steps_per_epoch = n // self._size
         # More than one, since an epoch is still asked for while the next is read ahead.
-        self._batches = lru_cache(maxsize=4)(self._drawn)
+        self._batches = lru_cache(maxsize=4)(self._draw_epoch)
 
     def rows(self, step: int) -> Tensor:
         """Rows of the step of this number, counted from 0; (batch_size,) int64 on the CPU."""
         epoch, position = divmod(step, self.steps_per_epoch)
         return self._batches(epoch)[position]
 
-    def _drawn(self, epoch: int) -> tuple[Tensor, ...]:
+    def _draw_epoch(self, epoch: int) -> tuple[Tensor, ...]:
         generator = generator_of(self._seed, ORDER, epoch)
         if self._draws is None:
             order = torch.randperm(self._n, generator=generator)

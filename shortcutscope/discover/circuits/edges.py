@@ -22,7 +22,7 @@ DRAWN_LAYERS, DRAWN_CHANNELS = 5, 5
 EDGE_SAMPLES = 8
 
 
-def drawn_nodes(
+def strongest_nodes(
     nodes: pd.DataFrame,
     layers: Sequence[str],
     decisive: str | None = None,
@@ -66,7 +66,7 @@ def find_edges(
     problem
         Its samples.
     nodes, decisive, names
-        See `drawn_nodes`.
+        See `strongest_nodes`.
     positive, output
         The score that is explained.
 
@@ -76,7 +76,7 @@ def find_edges(
         ``EDGE_COLUMNS``: of the absolute relevance that passes through the target, the share that comes from
         the source, in carriers minus that in the others.
     """
-    selection = drawn_nodes(nodes, names, decisive)
+    selection = strongest_nodes(nodes, names, decisive)
     columns = list(dict.fromkeys(selection["layer"]))
     images, carriers = _edge_samples(problem)
     network = problem.network

@@ -78,17 +78,17 @@ class Gated:
         batch_size: int = 64,
     ) -> None:
         self.model, self.images, self.layers = model, images, tuple(layers)
-        self._known = {layer.name: layer for layer in self.layers}
+        self._by_name = {layer.name: layer for layer in self.layers}
         self._task, self._positive, self._output, self._batch = task, positive, output, batch_size
         self.device = device_of(model)
-        if len(self._known) != len(self.layers):
+        if len(self._by_name) != len(self.layers):
             raise InputError("a layer is named twice; name each layer once")
 
     def layer(self, name: str) -> Layer:
         """The layer of that name."""
-        if name not in self._known:
-            raise InputError(f"layer {name!r} has no gates; there are {', '.join(self._known)}")
-        return self._known[name]
+        if name not in self._by_name:
+            raise InputError(f"layer {name!r} has no gates; there are {', '.join(self._by_name)}")
+        return self._by_name[name]
 
     def reference(self, parts: Sequence[Ints]) -> ChannelReference:
         """Mean activations over some samples; every part weighs the same."""
@@ -118,7 +118,7 @@ class Gated:
         margins = []
         for batch in self._batches(samples):
             visit = _Visit(gates, reference, len(batch), gradient=False)
-            with torch.no_grad(), visiting(self.model, [self._known[n] for n in gates], visit):
+            with torch.no_grad(), visiting(self.model, [self._by_name[n] for n in gates], visit):
                 margins.append(self._margin(batch))
         return np.asarray(torch.cat(margins).cpu().numpy(), np.float64)
 
@@ -137,7 +137,7 @@ class Gated:
         for batch in self._batches(samples):
             visit = _Visit(by_layer, reference, len(batch), gradient=True)
             with parameters_without_gradient(self.model), torch.enable_grad():
-                with visiting(self.model, [self._known[n] for n in by_layer], visit):
+                with visiting(self.model, [self._by_name[n] for n in by_layer], visit):
                     margins = self._margin(batch)
                 if not margins.requires_grad:
                     raise ModelError(

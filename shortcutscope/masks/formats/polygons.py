@@ -76,18 +76,18 @@ def _outline(part: Mask, corner: tuple[int, int]) -> Points:
         for y, x in np.argwhere(border).tolist():
             steps.setdefault((x + from_x, y + from_y), []).append((x + to_x, y + to_y))
     start = min(steps)
-    points, here, heading = [start], steps[start].pop(), (0, 0)
-    heading = (here[0] - start[0], here[1] - start[1])
-    while here != start or steps.get(here):
-        ends = steps[here]
+    points, point, heading = [start], steps[start].pop(), (0, 0)
+    heading = (point[0] - start[0], point[1] - start[1])
+    while point != start or steps.get(point):
+        ends = steps[point]
         # Where two corners touch, turn right: stay at the same pixel.
-        right = (here[0] - heading[1], here[1] + heading[0])
+        right = (point[0] - heading[1], point[1] + heading[0])
         end = right if right in ends else ends[0]
         ends.remove(end)
-        turned = (end[0] - here[0], end[1] - here[1])
+        turned = (end[0] - point[0], end[1] - point[1])
         if turned != heading:
-            points.append(here)
-        here, heading = end, turned
+            points.append(point)
+        point, heading = end, turned
     corners: Points = np.array(points, dtype=np.float64) + np.array([corner[1], corner[0]])
     return corners
 

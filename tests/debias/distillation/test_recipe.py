@@ -13,7 +13,7 @@ from torch import nn
 
 from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
 from shortcutscope.debias.distillation.matching import kl, pair_layers
-from shortcutscope.debias.distillation.options import Distillation, chosen_layers, student_layers
+from shortcutscope.debias.distillation.options import Distillation, select_layers, student_layers
 from shortcutscope.debias.distillation.recipe import distil, judge
 from shortcutscope.debias.gate import TeacherGate
 from shortcutscope.debias.objective import Batch
@@ -40,7 +40,7 @@ def batch_of(problem, rows: list[int]) -> Batch:
 def loss_of(problem, teacher, options: Distillation, *, cached: bool = False) -> Distill:
     example = problem.example(16)
     layers = find_layers(problem.network(), example)
-    weights, _ = chosen_layers(layers, options, problem.layers)
+    weights, _ = select_layers(layers, options, problem.layers)
     pairs = pair_layers(layers, find_layers(teacher, example), weights) if weights else []
     probes = (
         fit_probes(teacher, problem.clean, [p.teacher for p in pairs]) if options.form == "probes" else None

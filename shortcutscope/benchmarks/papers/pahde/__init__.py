@@ -51,11 +51,11 @@ def cases(settings: Settings) -> list[Case]:
 
 def pairs(settings: Settings) -> list[tuple[str, str]]:
     """Architectures with the artifacts of their kind of data; with data, those whose data set is there."""
-    there = ARTIFACTS if settings.data is None else [one.name for one in datasets(settings.data)]
+    names = ARTIFACTS if settings.data is None else [one.name for one in datasets(settings.data)]
     all_pairs = [
         (architecture, name)
         for architecture in ARCHITECTURES
-        for name in there
+        for name in names
         if ARTIFACTS[name].of_signals == (architecture == OF_SIGNALS)
     ]
     return [pair for pair in all_pairs if pair in QUICK] or all_pairs[:1] if settings.quick else all_pairs
@@ -118,7 +118,7 @@ def claims(finished: Sequence[Case]) -> list[Claim]:
             f"relevance and IoU with known masks; figures: {NOT_FOUND}",
         ),
         *(_helped(finished, architecture) for architecture in ARCHITECTURES),
-        _kept(finished),
+        _retained(finished),
     ]  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def _learnt(finished: Sequence[Case]) -> Claim:
     return Claim(
         "the artifact on all test samples costs the trained networks accuracy",
         f"attacked below clean; figures: {NOT_FOUND}",
-        f"{_shown(drops)} less (mean of {len(vanilla)} networks)" if vanilla else "",
+        f"{_with_interval(drops)} less (mean of {len(vanilla)} networks)" if vanilla else "",
         None if drops["mean"] is None else drops["mean"] > 0,
     )
 
@@ -140,11 +140,11 @@ def _mean_claim(
     interval = mean_with_interval(values)
     reached = sum(value >= least for value in values)
     label = "IoU" if name == "iou" else name.upper()
-    here = f"{label} {_shown(interval)}, {reached} of {len(values)} from {least:g}"
+    text = f"{label} {_with_interval(interval)}, {reached} of {len(values)} from {least:g}"
     return Claim(
         what,
         published,
-        here if values else "",
+        text if values else "",
         None if interval["mean"] is None else interval["mean"] >= least,
     )
 
@@ -165,7 +165,7 @@ def _helped(finished: Sequence[Case], architecture: str) -> Claim:
     )
 
 
-def _kept(finished: Sequence[Case]) -> Claim:
+def _retained(finished: Sequence[Case]) -> Claim:
     rows = [row["clean_gain"]["mean"] for row in gains(finished)]
     worst = min(rows, default=None)
     return Claim(
@@ -176,7 +176,7 @@ def _kept(finished: Sequence[Case]) -> Claim:
     )
 
 
-def _shown(interval: dict[str, float | None]) -> str:
+def _with_interval(interval: dict[str, float | None]) -> str:
     if interval["low"] is None:
         return f"{interval['mean']:.2f}" if interval["mean"] is not None else ""
     return f"{interval['mean']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"

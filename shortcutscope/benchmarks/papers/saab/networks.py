@@ -70,23 +70,23 @@ def train(cohort: Cohort, arm: Arm, seed: int, *, training: Training = TRAINING)
     if arm.supervision == "classifier":
         return fit(_thin(seed), cohort.train, CrossEntropy(), training, progress=False).model
     masks = some_masks(cohort.train, arm.masks, arm.supervision, seed)
-    first = _taught(cohort.train, masks, arm, seed, training)
+    first = _fit_arm(cohort.train, masks, arm, seed, training)
     if arm.masks is None or arm.unmasked == "leave":
         return first
     masked = {
         row: mask for row in range(len(cohort.train)) if (mask := masks(row)) is not None and mask.any()
     }
     unknown = [row for row in np.flatnonzero(_positive(cohort.train)).tolist() if row not in masked]
-    masked |= dict(zip(unknown, _seen(first, cohort.train, unknown), strict=True))
-    return _taught(cohort.train, masked.get, arm, seed, training)
+    masked |= dict(zip(unknown, _predicted(first, cohort.train, unknown), strict=True))
+    return _fit_arm(cohort.train, masked.get, arm, seed, training)
 
 
-def _taught(table: ImageTable, masks: Masks, arm: Arm, seed: int, training: Training) -> nn.Module:
+def _fit_arm(table: ImageTable, masks: Masks, arm: Arm, seed: int, training: Training) -> nn.Module:
     """A network from new weights, taught by these masks or boxes."""
     supervision: Supervision = arm.supervision  # type: ignore[assignment]
     if arm.architecture == "unet":
-        taught = PixelTargets.of(table, supervision, masks=masks)
-        objective = PixelCrossEntropy.of(taught, shifts=SHIFTS)
+        targets = PixelTargets.of(table, supervision, masks=masks)
+        objective = PixelCrossEntropy.of(targets, shifts=SHIFTS)
         network = UNet(len(table[0][0]), seed)
         return fit(network, table, objective, training.but(augmentation="none"), progress=False).model
     problem = DebiasProblem(
@@ -102,7 +102,7 @@ def _taught(table: ImageTable, masks: Masks, arm: Arm, seed: int, training: Trai
 
 
 @torch.no_grad()
-def _seen(network: nn.Module, table: ImageTable, rows: Sequence[int]) -> list[Tensor]:
+def _predicted(network: nn.Module, table: ImageTable, rows: Sequence[int]) -> list[Tensor]:
     """Where a network sees the finding in samples that have it: at least in the likeliest pixel."""
     assert isinstance(network, Segmenter)
     masks = []

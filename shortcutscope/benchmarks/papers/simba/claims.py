@@ -196,7 +196,7 @@ def draw(cases: Sequence[Case]) -> Figure:
     _by_method(flips, single, "flips", "Flipped by the bias alone", "share of test heads")
     flips.set_yticklabels([])
     _legend(plot, gap, "outside lower left")
-    cohort = _shown(single)
+    cohort = _first_cohort(single)
     suffix = "" if cohort is None else f", {_named(cohort)}"
     members = [case for case in single if (case["bias"], case["dims"]) == cohort]
     _by_layer(encoded, members, lambda case: case["availability"], f"Encoded{suffix}", "AUROC within class")
@@ -220,7 +220,7 @@ def _named(kind: tuple[str, int]) -> str:
     return f"{kind[0]} {kind[1]}-D"
 
 
-def _shown(cases: Sequence[Case]) -> tuple[str, int] | None:
+def _first_cohort(cases: Sequence[Case]) -> tuple[str, int] | None:
     """The first kind of cohort whose layers were measured."""
     return next(iter(_kinds([case for case in cases if case.get("layers")])), None)
 

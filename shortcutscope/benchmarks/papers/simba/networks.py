@@ -80,7 +80,7 @@ class Networks:
     """
 
     def __init__(self, cohort: Cohort, seed: int, cache: Path, *, full_size: bool = False) -> None:
-        self.cohort, self.seed, self._kept, self._full_size = cohort, seed, cache, full_size
+        self.cohort, self.seed, self._cache, self._full_size = cohort, seed, cache, full_size
         self.dims = cohort.train.image(0).dim() - 1
         training = TRAINING if self.dims == 2 else TRAINING_FULL if full_size else TRAINING_3D
         self.training = training.but(seed=seed)
@@ -153,7 +153,7 @@ class Networks:
     def _remembered(self, name: str, table: ImageTable, make: Callable[[], nn.Module]) -> nn.Module:
         inputs = [VERSION, name, table.fingerprint(), self.seed, self._full_size, repr(self.training)]
         digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:24]
-        path = self._kept / f"{name.replace(' ', '-')}-{digest}.safetensors"
+        path = self._cache / f"{name.replace(' ', '-')}-{digest}.safetensors"
         network = self.initial(self.seed)
         if not path.exists():
             tensors = {key: value.contiguous() for key, value in make().state_dict().items()}

@@ -209,7 +209,7 @@ def _ensemble(cases: Sequence[Case]) -> Claim:
 def _attacked(with_: Sequence[Case], without: Sequence[Case]) -> list[Claim]:
     rows = []
     for (feature,), members in _grouped(with_, "feature"):
-        shares = [[_kept(case, EPSILONS[0]) for case in part] for part in (members, without)]
+        shares = [[_retained(case, EPSILONS[0]) for case in part] for part in (members, without)]
         figures = [mean_with_interval(values) for values in shares]
         least = _figure(members, f"val_pgd_{EPSILONS[-1]}")
         rows.append(
@@ -224,7 +224,7 @@ def _attacked(with_: Sequence[Case], without: Sequence[Case]) -> list[Claim]:
     return rows
 
 
-def _kept(case: Case, number: int) -> float | None:
+def _retained(case: Case, number: int) -> float | None:
     """Share of what was right that still is under an attack."""
     return case[f"val_pgd_{number}"] / case["val_clean"] if case["val_clean"] else None
 

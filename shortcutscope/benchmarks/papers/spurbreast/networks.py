@@ -122,7 +122,7 @@ class NetworkStore:
     def member(self, number: int) -> nn.Module:
         """A network of an ensemble: the same samples, with weights and an order of the samples of its own."""
         seed = self.cohort.seed + 1000 * number
-        train, path = self.split("train"), self._kept(number)
+        train, path = self.split("train"), self._weights_path(number)
         if path.exists():
             network = self._new(seed, pretrained=False)
             network.load_state_dict(load_file(path))
@@ -144,7 +144,7 @@ class NetworkStore:
             network = ARCHITECTURES[self.architecture].build(side, pretrained)
         return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
-    def _kept(self, number: int) -> Path:
+    def _weights_path(self, number: int) -> Path:
         inputs: list[Any] = [VERSION, self.architecture, number, self.cohort.seed, repr(self.training)]
         inputs += [self.split("train").fingerprint(), self._pretrained]
         digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:24]
