@@ -9,7 +9,7 @@ from torch import nn
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.objective import Objective
 from shortcutscope.debias.problem import DebiasProblem, Outcome
-from shortcutscope.debias.training.fit import Training, fit
+from shortcutscope.debias.training.fit import Fitted, Training, fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.types import JSON
 
@@ -21,6 +21,27 @@ def budget(problem: DebiasProblem, share: float = 1.0, start: Start | None = Non
     """
     training = problem.schedule(start)
     return training.but(steps=max(1, round(share * training.n_steps(len(problem.train)))))
+
+
+def fit_student(
+    problem: DebiasProblem,
+    student: nn.Module,
+    objective: Objective,
+    training: Training,
+    name: str,
+    table: ImageTable | None = None,
+) -> Fitted:
+    """Train a student in place, on the biased samples if `table` is None; selected on the held-out ones."""
+    return fit(
+        student,
+        problem.train if table is None else table,
+        objective,
+        training,
+        validation=problem.validation,
+        out=problem.out,
+        name=name,
+        progress=problem.progress,
+    )
 
 
 def train(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import visiting
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.budget import fit_student
 from shortcutscope.debias.clarc.activations import (
     ConceptSamples,
     concept_samples,
@@ -30,8 +31,7 @@ from shortcutscope.debias.clarc.projection import Edit, Shift, evaluating
 from shortcutscope.debias.clarc.second_gradient import twice_differentiable
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
 from shortcutscope.debias.problem import DebiasProblem, Outcome
-from shortcutscope.debias.training.fit import fit
-from shortcutscope.debias.training.settings import Start
+from shortcutscope.debias.training.settings import Start, Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import Layer
@@ -310,6 +310,10 @@ def _check_options(refit: Refit, trained: Trained | None, start: Start) -> None:
         )
 
 
+def _n_epochs(training: Training, n: int) -> int:
+    return max(1, round(training.n_steps(n) * training.batch_size / max(1, n)))
+
+
 def rr_clarc(
     problem: DebiasProblem,
     *,
@@ -354,10 +358,7 @@ def rr_clarc(
     scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
     samples = concept_samples(problem, "rr-clarc")
     penalty_layers = select_layers(problem, layers)
-    n = len(problem.train)
     training = problem.schedule(start)
-    steps = training.n_steps(n)
-    epochs = max(1, round(steps * training.batch_size / max(1, n)))
     student = problem.network(start)
     objective = LatentRightReasons(
         problem.train,
@@ -365,7 +366,7 @@ def rr_clarc(
         penalty_layers,
         scale,
         refit=refit,
-        epochs=epochs,
+        epochs=_n_epochs(training, len(problem.train)),
         batch_size=training.batch_size,
     )
     objective.to(problem.device)
@@ -374,16 +375,7 @@ def rr_clarc(
     if below_fixed and not hold_below(student, problem.example(), penalty_layers) and trained is None:
         below_fixed = False
         student.requires_grad_(True)
-    fit_result = fit(
-        student,
-        problem.train,
-        objective,
-        training,
-        validation=problem.validation,
-        out=problem.out,
-        name="rr-clarc",
-        progress=problem.progress,
-    )
+    fit_result = fit_student(problem, student, objective, training, "rr-clarc")
     notes = (
         *fit_result.notes,
         *samples.notes,

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.budget import fit_student
 from shortcutscope.debias.clarc.gradient_scale import GradientScale
 from shortcutscope.debias.clarc.second_gradient import twice_differentiable
 from shortcutscope.debias.objective import Batch, Objective, cross_entropy
 from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.training.augmentation import SHIFTS, shifted
-from shortcutscope.debias.training.fit import fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import find_logits
@@ -144,28 +144,15 @@ def rrr(
     InputError
         There are no masks, or they do not fit the images; an option out of range.
     """
-    if slope not in SLOPES:
-        raise InputError(f"slope={slope!r}; allowed are {', '.join(map(repr, SLOPES))}")
-    if batch_norm not in (None, "held", "trained"):
-        raise InputError(f"batch_norm={batch_norm!r}; allowed are 'held', 'trained' and None")
-    if batch_norm == "held" and start == "fresh":
-        raise InputError("start='fresh' has no batch norm to hold; use batch_norm='trained'")
+    _check_options(slope, batch_norm, start)
     scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
     masks, index = _gathered(problem)
     shifts = 0 if problem.training.augmentation == "none" else SHIFTS
     objective = RightReasons(masks, index, scale, slope=slope, shifts=shifts).to(problem.device)
     network = problem.network(start)
     n_fixed = hold_batch_norm(network) if batch_norm != "trained" and start == "model" else 0
-    fit_result = fit(
-        network,
-        problem.train,
-        objective,
-        problem.schedule(start).but(augmentation="none"),
-        validation=problem.validation,
-        out=problem.out,
-        name="rrr",
-        progress=problem.progress,
-    )
+    training = problem.schedule(start).but(augmentation="none")
+    fit_result = fit_student(problem, network, objective, training, "rrr")
     notes = [
         *fit_result.notes,
         scale.note,
@@ -181,6 +168,15 @@ def rrr(
     return Outcome(
         fit_result.model, fit_result.steps, fit_result.history, tuple(notes), {"scale": scale.weight}
     )
+
+
+def _check_options(slope: Slope, batch_norm: BatchNorm | None, start: Start) -> None:
+    if slope not in SLOPES:
+        raise InputError(f"slope={slope!r}; allowed are {', '.join(map(repr, SLOPES))}")
+    if batch_norm not in (None, "held", "trained"):
+        raise InputError(f"batch_norm={batch_norm!r}; allowed are 'held', 'trained' and None")
+    if batch_norm == "held" and start == "fresh":
+        raise InputError("start='fresh' has no batch norm to hold; use batch_norm='trained'")
 
 
 def hold_batch_norm(model: nn.Module) -> int:

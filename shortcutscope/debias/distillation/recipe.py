@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shortcutscope.debias.budget import budget
+from shortcutscope.debias.budget import budget, fit_student
 from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
 from shortcutscope.debias.distillation.matching import Pair, pair_layers
 from shortcutscope.debias.distillation.options import Distillation, select_layers, student_layers
@@ -37,7 +37,6 @@ from shortcutscope.debias.teacher import (
     require_clean,
     train_teacher,
 )
-from shortcutscope.debias.training.fit import fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
@@ -121,15 +120,8 @@ def distil(
             options.check()
         with seeded(problem.seed):  # the weights of what compares the layers
             objective = objective_for(problem, teacher_model, pairs, options, samples, notes)
-        fit_result = fit(
-            student,
-            samples.table,
-            objective,
-            budget(problem, start=begun),
-            validation=problem.validation,
-            out=problem.out,
-            name="distil",
-            progress=problem.progress,
+        fit_result = fit_student(
+            problem, student, objective, budget(problem, start=begun), "distil", samples.table
         )
     details = _details(pairs, options, choice, verdict)
     return Outcome(
