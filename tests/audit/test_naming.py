@@ -102,16 +102,20 @@ def test_c2_compare_reads_fresh_tables_as_the_audit_did(audited, share, monkeypa
     (known,) = Concept.from_column(audited.frame, "ring")
     monkeypatch.setattr(Finding, "concept", known)
     tables = {"fresh": table("f", ring=ring(share)), "other": table("f", ring=ring(0.5))}
-    asked = comparison_setup(tables, None, found, train=table("t", ring=ring(0.4)), positive=None, others=True)
+    asked = comparison_setup(
+        tables, None, found, train=table("t", ring=ring(0.4)), positive=None, others=True
+    )
     assert asked.name == "ring=present"
     for name, one in tables.items():  # the ids are the same, the values each table's own
         np.testing.assert_array_equal(
             asked.concept[name].values, (one.frame["ring"] == "present").to_numpy(float)
         )
-    assert asked.trained.n_carriers == (ring(0.4) == "present").sum()
+    assert asked.train_concept.n_carriers == (ring(0.4) == "present").sum()
     assert asked.others == ()
     with pytest.raises(InputError, match="the table 'fresh' has no column 'ring'"):
-        comparison_setup({"fresh": table("f", tag=ring(0.5))}, None, found, train=None, positive=None, others=False)
+        comparison_setup(
+            {"fresh": table("f", tag=ring(0.5))}, None, found, train=None, positive=None, others=False
+        )
     odd = table("f", ring=np.where(np.arange(N) < 9, "circle", "absent"))
     with pytest.raises(InputError, match="which the concept does not know"):
         comparison_setup(odd, None, found, train=None, positive=None, others=False)
@@ -122,5 +126,7 @@ def test_c1_compare_asks_which_word_is_present():
     fresh = table("f", side=left)
     with pytest.raises(InputError, match="--present 'side=right'"):
         comparison_setup(fresh, "side", None, train=None, positive=1, others=False)
-    asked = comparison_setup(fresh, "side", None, train=None, positive=1, others=False, present={"side": "left"})
-    assert (asked.name, asked.audited.n_carriers) == ("side=left", (left == "left").sum())
+    asked = comparison_setup(
+        fresh, "side", None, train=None, positive=1, others=False, present={"side": "left"}
+    )
+    assert (asked.name, asked.joint_concept.n_carriers) == ("side=left", (left == "left").sum())
