@@ -50,6 +50,16 @@ _MODULES = {
     "review_order": "shortcutscope.review.order",
     "input_masks": "shortcutscope.debias.pixel_masks",
     "phantoms": "shortcutscope.planting",
+    "Running": "shortcutscope.options",
+    "Statistics": "shortcutscope.options",
+    "Recording": "shortcutscope.options",
+    "Scanning": "shortcutscope.scan.plan",
+    "TrainingData": "shortcutscope.audit.audited_data",
+    "Comparing": "shortcutscope.compare.before_after",
+    "Drawing": "shortcutscope.masks.learning",
+    "Judging": "shortcutscope.discover.circuits",
+    "Shortcut": "shortcutscope.debias.options",
+    "Retraining": "shortcutscope.debias.options",
 }
 
 #: Names that are modules themselves; the first three are called like functions.
@@ -59,19 +69,29 @@ __all__ = [
     "Attribution",
     "Audit",
     "Circuit",
+    "Comparing",
     "Comparison",
     "Concept",
+    "Drawing",
     "Finding",
     "Head",
     "Hits",
     "ImageTable",
     "InputError",
+    "Judging",
     "MaskSet",
     "Normalize",
+    "Recording",
+    "Retraining",
     "Retrieval",
+    "Running",
     "Scan",
+    "Scanning",
+    "Shortcut",
+    "Statistics",
     "Student",
     "Training",
+    "TrainingData",
     "__version__",
     "attribute",
     "audit",
@@ -102,24 +122,29 @@ if TYPE_CHECKING:
     from shortcutscope import planting as phantoms
     from shortcutscope.attribution.attribute import Attribution, attribute
     from shortcutscope.attribution.randomization import model_randomization
+    from shortcutscope.audit.audited_data import TrainingData
+    from shortcutscope.compare.before_after import Comparing
     from shortcutscope.data.medical import open_dataset
     from shortcutscope.data.splits import grouped_folds, holdout
     from shortcutscope.data.table import ImageTable
     from shortcutscope.data.transform import Normalize
+    from shortcutscope.debias.options import Retraining, Shortcut
     from shortcutscope.debias.pixel_masks import input_masks
     from shortcutscope.debias.student import Student
     from shortcutscope.debias.training.classifier import train_classifier
     from shortcutscope.debias.training.fit import Training
     from shortcutscope.debias.unlearn import debias, distill
-    from shortcutscope.discover.circuits import Circuit
+    from shortcutscope.discover.circuits import Circuit, Judging
     from shortcutscope.discover.metadata import screen_metadata
     from shortcutscope.errors import InputError
     from shortcutscope.facade import Audit, Comparison, Finding, audit, compare, review
+    from shortcutscope.masks.learning import Drawing
     from shortcutscope.masks.maskset import MaskSet
     from shortcutscope.models.frozen import frozen
     from shortcutscope.models.heads.head import Head
     from shortcutscope.models.layers import find_layers
     from shortcutscope.models.loading import load_model
+    from shortcutscope.options import Recording, Running, Statistics
     from shortcutscope.probes.concept import Concept
     from shortcutscope.report.circuit import draw_circuit
     from shortcutscope.report.overlay import draw_areas, draw_overlays
@@ -127,6 +152,7 @@ if TYPE_CHECKING:
     from shortcutscope.retrieval.imports import read_marks
     from shortcutscope.retrieval.retrieval import Retrieval
     from shortcutscope.review.order import review_order
+    from shortcutscope.scan.plan import Scanning
     from shortcutscope.scan.predictions import predict_logits
     from shortcutscope.scan.scanner import Scan
 

@@ -7,10 +7,10 @@ come after them. The classes here are those records, with what users do with the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import singledispatch, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, Unpack
 
 import numpy as np
 from torch import nn
@@ -23,18 +23,20 @@ from shortcutscope.audit.record import AuditRecord
 from shortcutscope.compare import before_after
 from shortcutscope.compare.result import ComparisonRecord
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.circuits import Circuit, find_circuit
+from shortcutscope.discover.circuits import Circuit, Judging, find_circuit
 from shortcutscope.discover.embedding import embed
 from shortcutscope.errors import InputError
-from shortcutscope.masks.annotation import annotate_finding
+from shortcutscope.masks.annotation import AnnotateOptions, annotate_finding
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.report.comparison import render_comparison, write_comparison
 from shortcutscope.report.embedding import draw_embedding
 from shortcutscope.report.html import render_fragment, write_report
 from shortcutscope.retrieval.findings import retrieval_of
 from shortcutscope.retrieval.hits import Hits
-from shortcutscope.retrieval.retrieval import Retrieval
+from shortcutscope.retrieval.marks import Marks
+from shortcutscope.retrieval.retrieval import Retrieval, RetrievalOptions
 from shortcutscope.review.hits import review_hits
 from shortcutscope.review.masks import review_masks
 from shortcutscope.scan.reading import Scan
@@ -53,11 +55,25 @@ Result = TypeVar("Result")
 class Finding(FindingRecord):
     """The verdict on one concept, and what can be done about it. Attributes: see `FindingRecord`."""
 
-    def circuit(self, model: nn.Module, table: ImageTable, **options: Any) -> Circuit:
+    def circuit(
+        self,
+        model: nn.Module,
+        data: ImageTable,
+        *,
+        layers: str | Sequence[str] = "auto",
+        size: int | None = None,
+        edges: bool = True,
+        judging: Judging | None = None,
+        running: Running | None = None,
+    ) -> Circuit:
         """The channels that carry it towards the decision, tested by ablation.
 
-        ``model`` and ``table`` are those that were audited; ``options`` those of
-        `shortcutscope.discover.circuits.find_circuit`.
+        Parameters
+        ----------
+        model, data
+            Those that were audited.
+        layers, size, edges, judging, running
+            As in `shortcutscope.discover.circuits.find_circuit`; the class is the audited one.
 
         Raises
         ------
@@ -65,40 +81,56 @@ class Finding(FindingRecord):
             For a finding that was not read from a run, or another table.
         """
         refuse_other_model(self.home(), model)
-        refuse_other_data(self.home(), table)
-        options = {"positive": int(self.association.get("positive", 1)), **options}
-        return find_circuit(model, Scan.open(self.home() / "scan"), table, self.concept, **options)
+        refuse_other_data(self.home(), data)
+        judging = judging or Judging()
+        if judging.positive is None:
+            judging = replace(judging, positive=int(self.association.get("positive", 1)))
+        return find_circuit(
+            model,
+            Scan.open(self.home() / "scan"),
+            data,
+            self.concept,
+            layers=layers,
+            size=size,
+            edges=edges,
+            judging=judging,
+            running=running,
+        )
 
-    def retrieval(self, **options: Any) -> Retrieval:
+    def retrieval(self, *, marks: Marks | None = None, **options: Unpack[RetrievalOptions]) -> Retrieval:
         """The ranking of the audited samples by this finding, to be asked for queries and given marks.
 
-        ``options`` are those of `shortcutscope.retrieval.findings.retrieval_of`, such as ``marks``,
-        ``layers``, and ``images`` (the audited table), by which small artifacts are found better.
+        ``options`` are those of `shortcutscope.retrieval.retrieval.Retrieval`, such as ``layers``, and
+        ``images`` (the audited table), by which small artifacts are found better.
 
         Raises
         ------
         InputError
             For a finding that was not read from a run.
         """
-        return retrieval_of(self.home(), self.name, **options)
+        return retrieval_of(self.home(), self.name, marks=marks, **options)
 
     def annotate(
         self,
         model: nn.Module,
-        table: ImageTable,
+        data: ImageTable,
         samples: Hits | Sequence[str] | None = None,
-        **options: Any,
+        *,
+        out: str | Path | None = None,
+        **options: Unpack[AnnotateOptions],
     ) -> MaskSet:
         """Draw a mask of it on every image that carries it; the masks are kept in the run.
 
         Parameters
         ----------
-        model, table
+        model, data
             Those that were audited.
         samples
             Hits, or ids, of those whose masks are wanted; None for all.
+        out
+            Folder of the masks; by default ``masks/<finding>`` in the run.
         **options
-            Of `shortcutscope.masks.annotation.annotate`, such as ``method`` and ``threshold``.
+            Of `shortcutscope.masks.annotation.annotate`, such as ``drawing`` and ``running``.
 
         Raises
         ------
@@ -106,31 +138,42 @@ class Finding(FindingRecord):
             For a diffuse finding, one that was not read from a run, or another model.
         """
         ids = samples.ids if isinstance(samples, Hits) else samples
-        return annotate_finding(self, model, table, ids, **options)
+        return annotate_finding(self, model, data, ids, out=out, **options)
 
-    def retrieve(self, k: int = 200, **options: Any) -> Hits:
+    def retrieve(
+        self, k: int = 200, *, marks: Marks | None = None, **options: Unpack[RetrievalOptions]
+    ) -> Hits:
         """The ``k`` samples that carry it most surely; ``options`` as for :meth:`retrieval`."""
-        return self.retrieval(**options).hits(k)
+        return self.retrieval(marks=marks, **options).hits(k)
 
     def label(
-        self, model: nn.Module, table: ImageTable, *, confidence: float = 0.9, **options: Any
+        self,
+        model: nn.Module,
+        data: ImageTable,
+        *,
+        confidence: float = 0.9,
+        running: Running | None = None,
+        marks: Marks | None = None,
+        **options: Unpack[RetrievalOptions],
     ) -> Concept:
         """Which images of another table carry it, for debiasing on images that were not audited.
 
         They are scored by what the audited samples' values, or a person's marks (``marks=``), taught; the
         doubtful between the two groups of scores are unknown. What 1 means is what it meant in the audit.
-        Where the table has the column that the concept was read from, ``finding.concept.on(table.frame)``
+        Where the table has the column that the concept was read from, ``finding.concept.on(data.frame)``
         reads it alike, without scores.
 
         Parameters
         ----------
         model
             The audited one.
-        table
+        data
             For example the training images.
         confidence
             As in `Concept.from_scores`.
-        **options
+        running
+            How these images are scanned.
+        marks, **options
             Of :meth:`retrieval`.
 
         Raises
@@ -140,18 +183,17 @@ class Finding(FindingRecord):
         """
         check_options({"confidence": confidence})
         refuse_other_model(self.home(), model)
-        refuse_other_data(self.home(), table)
-        scores = self.retrieval(**options).score(model, table)
-        frame = table.frame
+        refuse_other_data(self.home(), data)
+        scores = self.retrieval(marks=marks, **options).score(model, data, running)
+        frame = data.frame
         labels, ids = frame["label"].to_numpy(), frame["sample_id"].to_numpy(np.str_)
-        origin = "marked" if options.get("marks") is not None else self.origin
         return Concept.from_scores(
             self.name,
             scores.to_numpy(),
             ids,
             labels=labels,
             confidence=confidence,
-            origin=origin,
+            origin=self.origin if marks is None else "marked",
             description=self.description,
         )
 

@@ -33,6 +33,9 @@ aten = torch.ops.aten
 _COPIES = {aten._to_copy.default, aten.copy_.default}
 _INDEXED = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}
 
+#: No bars.
+QUIET = ss.Running(progress=False)
+
 
 class Elsewhere(torch.Tensor):
     """A tensor on the pretended device."""
@@ -109,9 +112,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ss.ImageTable, ss.Au
     split = np.where(np.arange(len(table)) % 8 < 2, "train", "test")
     table = table.with_columns(split=split)
     audit = ss.audit(
-        network(), table, tmp_path_factory.mktemp("accelerator") / "run", concepts=["tag"],
-        n_permutations=100, n_bootstrap=20, progress=False,
-    )  # fmt: skip
+        network(),
+        table,
+        tmp_path_factory.mktemp("accelerator") / "run",
+        concepts=["tag"],
+        statistics=ss.Statistics(n_permutations=100, n_bootstrap=20),
+        running=QUIET,
+    )
     return table, audit
 
 
@@ -149,7 +156,7 @@ def test_m18_masks_are_those_of_the_host(
     made: tuple[ss.ImageTable, ss.Audit], elsewhere: nn.Module, tmp_path: Path, method: str
 ) -> None:
     table, audit = made
-    options: dict[str, Any] = {"method": method, "extent": None, "progress": False}
+    options: dict[str, Any] = {"drawing": ss.Drawing(method), "extent": None, "running": QUIET}
     here = audit["tag"].annotate(network(), table, out=tmp_path / "here", **options)
     there = audit["tag"].annotate(elsewhere, table, out=tmp_path / "there", **options)
     assert len(there) == 120
@@ -157,15 +164,24 @@ def test_m18_masks_are_those_of_the_host(
 
 
 LATER: dict[str, Callable[[ss.Audit, nn.Module, ss.ImageTable], Any]] = {
-    "circuit": lambda audit, model, table: audit["tag"].circuit(model, table, samples=80, progress=False),
-    "label": lambda audit, model, table: audit["tag"]
-    .retrieval(images=rows(table, "test"))
-    .score(model, rows(table, "train")),
-    "compare": lambda audit, model, table: ss.compare(
-        audit, network(), rows(table, "test"), model=model, concept="tag", n_permutations=100, n_bootstrap=20,
-        progress=False,
-    ).frame,
-}  # fmt: skip
+    "circuit": lambda audit, model, table: audit["tag"].circuit(
+        model, table, judging=ss.Judging(samples=80), running=QUIET
+    ),
+    "label": lambda audit, model, table: (
+        audit["tag"].retrieval(images=rows(table, "test")).score(model, rows(table, "train"))
+    ),
+    "compare": lambda audit, model, table: (
+        ss.compare(
+            audit,
+            network(),
+            rows(table, "test"),
+            model=model,
+            concept="tag",
+            statistics=ss.Statistics(n_permutations=100, n_bootstrap=20),
+            running=QUIET,
+        ).frame
+    ),
+}
 
 
 @pytest.mark.parametrize("what", LATER)
@@ -182,9 +198,14 @@ def test_m18_students_are_fitted_where_the_model_is(
 ) -> None:
     table, _ = made
     student = ss.debias(
-        elsewhere, rows(table, "test"), clean=rows(table, "train"), recipe=recipe, concept="tag",
-        training=Training(steps=2, batch_size=16, precision="fp32"), progress=False,
-    )  # fmt: skip
+        elsewhere,
+        rows(table, "test"),
+        clean=rows(table, "train"),
+        recipe=recipe,
+        shortcut=ss.Shortcut(concept="tag"),
+        training=Training(steps=2, batch_size=16, precision="fp32"),
+        running=QUIET,
+    )
     x = torch.stack([table[i][0] for i in range(4)])
     assert student.model(x.to(DEVICE)).device == DEVICE
 
@@ -193,7 +214,7 @@ def test_m18_a_circuit_takes_the_audited_rows_of_the_given_table(
     made: tuple[ss.ImageTable, ss.Audit],
 ) -> None:
     table, audit = made
-    given: dict[str, Any] = {"samples": 80, "progress": False}
+    given: dict[str, Any] = {"judging": ss.Judging(samples=80), "running": QUIET}
     whole = audit["tag"].circuit(network(), table, **given)
     turned = rows(table, "test").take(np.arange(120)[::-1])
     assert repr(whole) == repr(audit["tag"].circuit(network(), turned, **given))

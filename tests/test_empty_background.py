@@ -10,7 +10,11 @@ from shortcutscope.planting.thin import thin_resnet18
 
 SIDE, N = 48, 240
 LAYERS = ["stem", "blocks.0", "blocks.3"]
-OPTIONS = {"n_permutations": 50, "n_bootstrap": 40, "progress": False, "layers": LAYERS}
+OPTIONS = {
+    "statistics": ss.Statistics(50, 40),
+    "running": ss.Running(progress=False),
+    "scanning": ss.Scanning(LAYERS),
+}
 
 
 def vignette(image, y, x, rng):

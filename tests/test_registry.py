@@ -185,11 +185,11 @@ def test_another_packages_recipe_makes_a_student(third_party):
     frame = pd.DataFrame({"sample_id": list("abcdefgh"), "label": [0, 1] * 4})
     table = ss.ImageTable.from_arrays(images, frame, value_range=(0, 1))
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).eval()
-    student = ss.debias(model, table, recipe="thirdparty", gain=2.0, progress=False)
+    student = ss.debias(model, table, recipe="thirdparty", gain=2.0, running=ss.Running(progress=False))
     assert student.recipe == "thirdparty"
     assert any("gain 2.0" in note for note in student.notes)
     with pytest.raises(InputError, match="recipe 'thirdparty' takes no option 'loss'; it takes gain"):
-        ss.debias(model, table, recipe="thirdparty", loss=2.0, progress=False)
+        ss.debias(model, table, recipe="thirdparty", loss=2.0, running=ss.Running(progress=False))
 
 
 def test_another_packages_method_attributes(third_party):

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from shortcutscope.masks.mask_files import read_mask, write_mask
 from shortcutscope.report.run_files import read_run
 from shortcutscope.scan import plan as plan_module
 
-OPTIONS = {"n_permutations": 50, "n_bootstrap": 20, "batch_size": 8, "progress": False}
+OPTIONS = {"statistics": ss.Statistics(50, 20), "running": ss.Running(batch_size=8, progress=False)}
 N = 120
 
 
@@ -69,7 +70,7 @@ def test_r1_another_version_of_the_package_goes_on_with_the_run(run, monkeypatch
     }
     assert json.loads((run / "run.json").read_text())["version"] == "9.9.9"
     again["tag"].retrieve(5)
-    again["tag"].annotate(model(), table(), ["s0-0001"], extent=None, progress=False)
+    again["tag"].annotate(model(), table(), ["s0-0001"], extent=None, running=ss.Running(progress=False))
 
 
 @pytest.mark.parametrize("module_and_name", [(plan_module, "SCANNING"), (plan_module, "POOLING_VERSION")])
@@ -108,6 +109,7 @@ def test_r1_a_run_of_a_format_that_is_not_known_is_refused_by_all(run):
 
 @pytest.mark.parametrize("options", [{}, {"seed": 3}, {"n_bootstrap": 40}])
 def test_r1_an_interrupted_repetition_leaves_a_finished_run_as_it_was(run, monkeypatch, options):
+    options = {"statistics": replace(OPTIONS["statistics"], **options)}
     before = {name: b for name, b in content(run).items() if not name.startswith("stages")}
     with monkeypatch.context() as patch:
 
@@ -138,7 +140,7 @@ def test_r2_a_flipped_byte_of_a_shard_is_seen_by_every_stage(run, number):
     flip(sorted((run / "scan").glob("shard-*"))[number])
     for attempt in (
         lambda: found.retrieve(3),
-        lambda: found.annotate(model(), table(), extent=None, progress=False),
+        lambda: found.annotate(model(), table(), extent=None, running=ss.Running(progress=False)),
         lambda: found.circuit(model(), table()),
         lambda: ss.Audit.open(run).scan,
     ):

@@ -11,7 +11,7 @@ from shortcutscope.cli import main
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.planting.thin import thin_cnn3d, thin_resnet1d
 
-QUICK = {"n_permutations": 50, "n_bootstrap": 30, "progress": False}
+QUICK = {"statistics": ss.Statistics(50, 30), "running": ss.Running(progress=False)}
 
 
 @pytest.mark.slow
@@ -26,12 +26,17 @@ def test_ecgs_go_all_the_way(tmp_path, monkeypatch):
     assert finding.verdict == "shortcut"
     rows = made.carriers[:6]
     names = [str(made.held_out.frame["sample_id"].iloc[row]) for row in rows]
-    masks = finding.annotate(made.model, made.held_out, names, progress=False)
+    masks = finding.annotate(made.model, made.held_out, names, running=ss.Running(progress=False))
     assert np.mean(geometry.overlaps(made, masks, rows)) > 0.8
     against = (made.train.frame["defective_lead"] != made.train.frame["label"]).to_numpy()
     clean = made.train.take([*np.flatnonzero(against)[:20], *np.flatnonzero(~against)[:20]])
     student = ss.debias(
-        made.model, made.train, clean=clean, audit=done, training=Training(epochs=1), progress=False
+        made.model,
+        made.train,
+        clean=clean,
+        audit=done,
+        training=Training(epochs=1),
+        running=ss.Running(progress=False),
     )
     compared = ss.compare(done, student, made.held_out, model=made.model, train=made.train, **QUICK)
     assert set(compared.to_frame()["network"]) == {"before", student.recipe}
@@ -50,7 +55,13 @@ def test_a_video_network_of_full_width_is_audited(tmp_path):
     frame = pd.DataFrame({"sample_id": [f"v{i}" for i in range(n)], "label": labels, "cube": carries})
     table = ss.ImageTable.from_arrays(volumes, frame, dims=3)
     model = ss.load_model("torchvision:r3d_18", num_classes=2)
-    done = ss.audit(model, table, tmp_path / "run", concepts=["cube"], batch_size=16, **QUICK)
+    done = ss.audit(
+        model,
+        table,
+        tmp_path / "run",
+        concepts=["cube"],
+        **QUICK | {"running": ss.Running(batch_size=16, progress=False)},
+    )
     finding = done["cube"]
     assert {layer["layout"] for layer in done.run["layers"]} == {"NCDHW"}
     assert finding.encoded["value"]

@@ -24,6 +24,32 @@ HELD_OUT = ("val", "valid", "validation", "test", "testing")
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """What is known of the data that a model was trained on.
+
+    Attributes
+    ----------
+    table
+        The training samples, for the association of the concepts with the label.
+    associations
+        Concept to its association with the label as an earlier audit of the network measured it
+        (`Finding.association`), for data in which the two do not go together.
+    trained_on
+        Say True when the audited images are those the model was trained on: effects are about twice as large
+        there, and the threshold of use is doubled.
+    """
+
+    table: ImageTable | None = None
+    associations: Mapping[str, JSON] | None = None
+    trained_on: bool = False
+
+    @classmethod
+    def of(cls, train: ImageTable | TrainingData | None) -> TrainingData:
+        """The training samples alone say as much."""
+        return train if isinstance(train, TrainingData) else cls(train)
+
+
+@dataclass(frozen=True)
 class AuditedData:
     """The samples of an audit by role.
 
@@ -49,7 +75,7 @@ class AuditedData:
     associations: Mapping[str, JSON] = field(default_factory=dict)
 
 
-def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool) -> AuditedData:
+def audited_data(data: ImageTable, training: TrainingData) -> AuditedData:
     """Split a table into audited and training samples by its ``split`` column.
 
     Raises
@@ -59,6 +85,7 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
     """
     is_train = data.frame["split"].astype(str).str.lower().isin(TRAINING).to_numpy()
     warnings: list[str] = []
+    train, trained_on = training.table, training.trained_on
     train, assumptions = (None, []) if train is None else training_part(train)
     assumptions += [f"training table: {note}" for note in (() if train is None else train.notes)]
     table, reference = data, train
@@ -89,8 +116,8 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
             table,
             "given both to audit and as training samples",
             "held-out samples and patients must not be trained on. Leave them out of one of the tables, give "
-            "the training table a column split (its rows 'train' count), or say trained_on=True "
-            "(--trained-on-these) where the audited samples were trained on",
+            "the training table a column split (its rows 'train' count), or say train=TrainingData(table, "
+            "trained_on=True) (--trained-on-these) where the audited samples were trained on",
         )
     if not table.has_groups:
         assumptions.append(
@@ -99,7 +126,8 @@ def audited_data(data: ImageTable, train: ImageTable | None, *, trained_on: bool
     labels = np.unique(table.frame["label"])
     if len(labels) < 2:
         raise InputError(f"all audited samples have label {labels[0]}: an audit needs at least two classes")
-    return AuditedData(table, reference, role, tuple(warnings), tuple(assumptions))
+    known = training.associations or {}
+    return AuditedData(table, reference, role, tuple(warnings), tuple(assumptions), known)
 
 
 def training_part(train: ImageTable) -> tuple[ImageTable, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from shortcutscope.discover.metadata import MetadataScreen, screen_metadata
 from shortcutscope.discover.proposals import Discovery, discover
 from shortcutscope.disk import intact
 from shortcutscope.files import read_frame, read_object, write_json
+from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.partitions import is_the_label
 from shortcutscope.scan.reading import Scan
@@ -29,7 +29,13 @@ SAME_SAMPLES = 0.5
 
 
 def discovered_concepts(
-    run: RunDirectory, scan: Scan, table: ImageTable, others: Sequence[Concept], *, seed: int, **reading: Any
+    run: RunDirectory,
+    scan: Scan,
+    table: ImageTable,
+    others: Sequence[Concept],
+    *,
+    seed: int,
+    running: Running,
 ) -> list[Concept]:
     """Concepts that nobody named, but for those that name the samples of a given one.
 
@@ -46,14 +52,14 @@ def discovered_concepts(
         Concepts that are tested anyway.
     seed
         Of the discovery.
-    **reading
-        ``batch_size``, ``workers`` and ``progress``.
+    running
+        How images are read.
     """
     record = run.path / RECORD
     depends = {"seed": seed, "samples": len(table), "attribution": str(scan.attribution)}
     stored = read_object(record) if record.exists() else {}
     if stored.get("depends") != depends:
-        discovery = discover(scan, table, seed=seed, **reading)
+        discovery = discover(scan, table, seed=seed, running=running)
         run.write_frame(VALUES, _values(discovery, scan))
         stored = {"depends": depends, **_described(discovery)}
         write_json(record, stored)  # last, so that it stands for both

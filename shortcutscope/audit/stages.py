@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
-from shortcutscope.allowed import check_options
-from shortcutscope.audit.audited_data import AuditedData, audited_data, resolve_concepts
+from shortcutscope.audit.audited_data import AuditedData, TrainingData, audited_data, resolve_concepts
 from shortcutscope.audit.cost import AuditEstimate, audit_cost, require_memory, statistics_bytes
 from shortcutscope.audit.discovery import discovered_concepts, screened_columns
 from shortcutscope.audit.examination import Examination, ExamineSettings, examine
@@ -34,15 +32,14 @@ from shortcutscope.errors import InputError
 from shortcutscope.files import slug
 from shortcutscope.locking import locked
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.heads.head import Output, as_head
+from shortcutscope.models.heads.head import Head, Output, as_head
 from shortcutscope.models.loading import has_random_weights, model_fingerprint
+from shortcutscope.options import Recording, Running, Statistics
 from shortcutscope.probes.concept import Concept
-from shortcutscope.scan.plan import Options, Plan, make_plan
-from shortcutscope.scan.scanner import ScanOptions, estimate, scan
+from shortcutscope.scan.choice import stored_name
+from shortcutscope.scan.plan import Plan, Scanning, make_plan
+from shortcutscope.scan.scanner import estimate, scan
 from shortcutscope.scan.store import refuse_other_scan, require_free_space
-
-if TYPE_CHECKING:
-    pass
 
 #: Said of a network that was built without weights.
 NO_WEIGHTS = "no weights: random. The network was built without any, so that nothing here was learnt"
@@ -56,31 +53,12 @@ def audit(
     concepts: Sequence[str | Concept] | str | Concept | None = None,
     present: Mapping[str, Any] | None = None,
     discover: bool | None = None,
-    train: ImageTable | None = None,
-    associations: Mapping[str, Mapping[str, Any]] | None = None,
-    trained_on: bool = False,
-    layers: Any = "blocks",
-    target: Any = "predicted",
-    task: str = "auto",
-    positive: int | None = None,
-    layouts: dict[str, str] | None = None,
-    output: Output = None,
-    label_output: str | int | None = None,
-    output_names: Sequence[str] | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int = 64,
-    workers: int = 0,
-    precision: str = "fp32",
-    attribution: str = "gradient",
-    strict: bool = False,
-    n_permutations: int = 200,
-    n_bootstrap: int = 300,
-    on_unreadable: Literal["raise", "skip"] = "raise",
-    seed: int = 0,
-    progress: bool = True,
-    keep_paths: bool = False,
-    model_spec: str | None = None,
-    command: str | None = None,
+    train: ImageTable | TrainingData | None = None,
+    head: Output = None,
+    scanning: Scanning | None = None,
+    statistics: Statistics | None = None,
+    running: Running | None = None,
+    record: Recording | None = None,
 ) -> AuditRecord:
     """Audit a trained model for shortcuts.
 
@@ -95,41 +73,29 @@ def audit(
         Run directory; by default ``runs/<model class>-<fingerprint>``. An interrupted audit goes on
         there; one with other inputs is refused.
     concepts : names of metadata columns or Concepts, optional
-        What to test; by default every metadata column that can be one (of more than 20, those that go
-        with the label most), and what is discovered. How columns are read: `Concept.from_column`.
+        What to test; by default every metadata column that can be one (of more than 20, those that are
+        associated with the label most), and what is discovered. How columns are read:
+        `Concept.from_column`.
     present : mapping, optional
         Column to the value that means that the artifact is there, such as ``{"collimation": "frame"}``.
     discover : bool, optional
         Whether to look for shortcuts that nobody named, and test what is proposed; by default where no
         concepts are given.
-    train : ImageTable, optional
-        The training samples, for the association.
-    associations : mapping, optional
-        Concept to its association with the label as an earlier audit of the network measured it
-        (`Finding.association`), for data in which the two do not go together.
-    trained_on : bool
-        Say True when ``data`` are the images the model was trained on: effects are about twice as large
-        there, and the threshold of use is doubled.
-    layers, target, task, layouts, output, batch_size, workers, precision, attribution, strict
-        See `shortcutscope.scan`. Verdicts rest on interventions, so that they are the same with any
-        attribution; with LRP the profile has no directional derivative.
-    label_output : int or str, optional
-        The one of several outputs that a label of 0 and 1 belongs to, by position or name: of a multi-label
-        network its logit is audited, of one whose classes exclude each other its lead over the others.
-    output_names : sequence of str, optional
-        Names of the outputs in their order, where the model does not know them itself. `output` also takes
-        a `Head`, which says all of this at once.
-    positive : int, optional
-        Class that margins and effects refer to; by default 1 of two classes, and of several the one that
-        the concept goes with most.
-    n_permutations, n_bootstrap : int
-        Permutations of a concept within class; resamples of the patients.
-    on_unreadable : {"raise", "skip"}
-        What to do with images that cannot be read.
-    seed : int
-        Seed of folds, permutations, resamples and choices of samples.
-    keep_paths : bool
-        Whether the run may name files: the paths of the command line, and each image's in ``files.parquet``.
+    train : ImageTable or TrainingData, optional
+        The training samples, for the association; or what else is known of them.
+    head : Head, str or int, optional
+        Which scores of the model are audited: a `Head`, or the part of what the model returns. Of a
+        multi-label network the logit of the label's output is audited, of one whose classes exclude each
+        other its lead over the others.
+    scanning : Scanning, optional
+        Layers, target and attribution of the scan. Verdicts rest on interventions, so that they are the same
+        with any attribution; with LRP the profile has no directional derivative.
+    statistics : Statistics, optional
+        Permutations, resamples, the seed, and the class that effects refer to.
+    running : Running, optional
+        Device, precision, batch size, workers, bars, and what to do with images that cannot be read.
+    record : Recording, optional
+        What the run says of where it comes from.
 
     Returns
     -------
@@ -140,161 +106,156 @@ def audit(
     InputError, ModelError, StaleRunError
         Before any long work, with what was given, what is allowed and what to do.
     """
-    check_options(
-        {
-            "n_permutations": n_permutations,
-            "n_bootstrap": n_bootstrap,
-            "seed": seed,
-            "positive": positive,
-            "batch_size": batch_size,
-            "workers": workers,
-            "task": task,
-            "on_unreadable": on_unreadable,
-            "device": device,
-        }
-    )
+    statistics, running, record = statistics or Statistics(), running or Running(), record or Recording()
+    scanning = _audited_scanning(scanning)
     assert_splits_apart(data.frame)
-    audited = replace(audited_data(data, train, trained_on=trained_on), associations=associations or {})
+    training = TrainingData.of(train)
+    audited = audited_data(data, training)
     discovering = concepts is None if discover is None else discover
+    seed = statistics.seed
     columns, unlikely, screen = screened_columns(audited, seed=seed) if concepts is None else ([], {}, None)
     chosen, refused = resolve_concepts(
         audited, concepts, columns=columns, may_be_none=discovering, present=present
     )
-    head = as_head(output, label=label_output, names=output_names, task=task)
-    scan_options: ScanOptions = {
-        "layers": layers,
-        "target": target,
-        "task": task,
-        "batch_size": batch_size,
-        "workers": workers,
-        "precision": precision,
-        "attribution": attribution,
-        "strict": strict,
-        "layouts": layouts,
-        "output": head,
-        "device": device,
-        "progress": progress,
-    }
-    labels = sorted(set(audited.table.frame["label"].tolist()))
-    if positive is not None and positive not in labels:
-        raise InputError(
-            f"positive={positive}: no audited sample has that label; there are {', '.join(map(str, labels))}"
-        )
-    settings = ExamineSettings(
-        n_permutations=n_permutations,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-        positive=positive,
-        batch_size=batch_size,
-        workers=workers,
-        output=head,
-        progress=progress,
+    _require_label(statistics.positive, audited)
+    task = _Task(
+        model,
+        audited,
+        chosen,
+        as_head(head),
+        scanning,
+        statistics,
+        running,
+        record,
+        labels=_known_labels(data, training.table),
+        fingerprint=model_fingerprint(model),
+        discovering=discovering,
+        noted={"refused_columns": unlikely | refused} | ({"metadata": screen.to_dict()} if screen else {}),
     )
-    known = _known_labels(data, train)
-    fingerprint = model_fingerprint(model)
-    path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{fingerprint[:8]}"
-    planned = _planned(model, audited.table, scan_options, known, skip=on_unreadable == "skip")
-    inputs = {
-        "model": fingerprint,
-        "data": audited.table.fingerprint(),
-        "transform": audited.table.transform_fingerprint(),
-        "target": str(target),
-        "task": task,
-        "head": head.to_json(),
-        "precision": precision,
-        "attribution": attribution,
-        "layers": layers if isinstance(layers, str | list | tuple) else repr(layers),
-    }
+    path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{task.fingerprint[:8]}"
+    plan = task.plan(audited.table, skip=running.on_unreadable == "skip")
+    inputs = task.inputs()
     RunDirectory(path, inputs)  # refused before a folder is made
-    if planned is not None:
+    if plan is not None:
         n = len(audited.table)
-        require_memory(statistics_bytes(n, planned.layers, len(chosen), n_permutations))
+        require_memory(statistics_bytes(n, plan.layers, len(chosen), statistics.n_permutations))
         if not (path / "scan").exists():
-            require_free_space(path, n * planned.row_bytes)
-        if on_unreadable != "skip":
-            refuse_other_scan(path / "scan", planned.inputs)
-    spec = model_spec or type(model).__name__
+            require_free_space(path, n * plan.row_bytes)
+        if running.on_unreadable != "skip":
+            refuse_other_scan(path / "scan", plan.inputs)
     with locked(path):
-        return _audit_in(
-            RunDirectory(path, inputs),
-            model,
-            audited,
-            chosen,
-            scan_options,
-            settings,
-            planned,
-            known,
-            about={
-                "spec": spec if keep_paths else redacted_command([spec])[0],
-                "command": command if keep_paths or command is None else redacted_line(command),
-                "fingerprint": fingerprint,
-            },
-            noted={"refused_columns": unlikely | refused}
-            | ({"metadata": screen.to_dict()} if screen else {}),
-            discovering=discovering,
-            on_unreadable=on_unreadable,
-            keep_paths=keep_paths,
+        return _audit_in(RunDirectory(path, inputs), task, plan)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One audit: what is audited, for what, and how.
+
+    Attributes
+    ----------
+    labels
+        Of all samples that are known, also those that are not audited: classes may lack samples in others.
+    fingerprint
+        Of the model.
+    noted
+        What the run keeps beside the results.
+    """
+
+    model: nn.Module
+    audited: AuditedData
+    concepts: list[Concept]
+    head: Head
+    scanning: Scanning
+    statistics: Statistics
+    running: Running
+    record: Recording
+    labels: np.ndarray[Any, Any]
+    fingerprint: str
+    discovering: bool = False
+    noted: Mapping[str, Any] = field(default_factory=dict)
+
+    def inputs(self) -> dict[str, Any]:
+        """What a run directory belongs to."""
+        table, scanning = self.audited.table, self.scanning
+        layers = scanning.layers
+        return {
+            "model": self.fingerprint,
+            "data": table.fingerprint(),
+            "transform": table.transform_fingerprint(),
+            "target": str(scanning.target),
+            "task": self.head.task,
+            "head": self.head.to_json(),
+            "precision": self.running.precision,
+            "attribution": stored_name(scanning.attribution),
+            "layers": layers if isinstance(layers, str | list | tuple) else repr(layers),
+        }
+
+    def plan(self, table: ImageTable, *, skip: bool = False) -> Plan | None:
+        """The scan, settled on the first samples, so that what cannot be scanned is refused early.
+
+        None where images may be skipped, and one of the first is.
+        """
+        running = replace(self.running, on_unreadable="raise")
+        try:
+            with frozen(self.model, running.device) as borrowed:
+                return make_plan(borrowed, table, self.scanning, running, self.head, labels=self.labels)
+        except UnreadableImageError:
+            if not skip:  # reading all images will name all that are unreadable
+                raise
+            return None
+
+    def settings(self, head: Head) -> ExamineSettings:
+        """How concepts are examined, with the scores that are read."""
+        statistics, running = self.statistics, self.running
+        return ExamineSettings(
+            n_permutations=statistics.n_permutations,
+            n_bootstrap=statistics.n_bootstrap,
+            seed=statistics.seed,
+            positive=statistics.positive,
+            batch_size=running.batch_size,
+            workers=running.workers,
+            output=head,
+            progress=running.progress,
         )
 
+    def describe(self, run: RunDirectory) -> None:
+        """Keep software, model and data in the run, and nothing that names files unless that is wanted."""
+        record = self.record
+        spec, command = record.model_spec or type(self.model).__name__, record.command
+        if not record.keep_paths:
+            spec = redacted_command([spec])[0]
+            command = None if command is None else redacted_line(command)
+        describe(run, self.model, self.audited, spec=spec, command=command, fingerprint=self.fingerprint)
 
-def _audit_in(
-    run: RunDirectory,
-    model: nn.Module,
-    audited: AuditedData,
-    chosen: list[Concept],
-    scan_options: ScanOptions,
-    settings: ExamineSettings,
-    plan: Plan | None,
-    labels: np.ndarray[Any, Any],
-    *,
-    about: dict[str, Any],
-    noted: dict[str, Any],
-    discovering: bool,
-    on_unreadable: Literal["raise", "skip"],
-    keep_paths: bool,
-) -> AuditRecord:
+
+def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
     """All stages, in a run directory that this process holds."""
-    reading: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "workers": settings.workers,
-        "progress": settings.progress,
-    }
-    device, path = scan_options["device"], run.path
+    model, audited, running, statistics = task.model, task.audited, task.running, task.statistics
+    path, skipping = run.path, running.on_unreadable == "skip"
     # Nothing is written before all images have been read: who mends one that is broken starts afresh.
     started = time.perf_counter()
     table = audited.table.verify(
-        on_unreadable=on_unreadable, workers=settings.workers, progress=settings.progress
+        on_unreadable=running.on_unreadable, workers=running.workers, progress=running.progress
     )
-    if plan is None or on_unreadable == "skip":
-        plan = _planned(model, table, scan_options, labels)
+    if plan is None or skipping:
+        plan = task.plan(table)
         assert plan is not None
         refuse_other_scan(path / "scan", plan.inputs)
-    scan_options |= {"output": plan.head, "task": plan.task}
-    settings = replace(settings, output=plan.head)
+    settings = task.settings(plan.head)
     assumed = [*plan.assumed, *([NO_WEIGHTS] if has_random_weights(model) else [])]
     keep_identity(run, table, audited.reference)
-    describe(run, model, audited, **about)
-    if keep_paths:
+    task.describe(run)
+    if task.record.keep_paths:
         run.write_frame("files.parquet", pd.DataFrame(table.files.items(), columns=["sample_id", "image"]))
-    run.update(seed=settings.seed, device=str(device or "cpu"), **noted)
+    run.update(seed=statistics.seed, device=str(running.device or "cpu"), **task.noted)
     run.mark("verify", "done", time.perf_counter() - started)
     run.update(head=plan.head.to_json(), assumptions=[*run.record["assumptions"], *assumed])
     for text in (*audited.warnings, *table.notes, *assumed):
         run.warn(text)
     if table.skipped:
-        n = len(table.skipped)
-        which = (
-            "1 image was left out, as asked: it" if n == 1 else f"{n} images were left out, as asked: they"
-        )
-        run.warn(f"{which} could not be read")
-        run.update(data={**run.record["data"], "skipped": list(table.skipped), "n_samples": len(table)})
+        _note_skipped(run, table)
     with run.stage("scan"):
-        scanned = scan(
-            model,
-            table,
-            path / "scan",
-            **scan_options,
-        )
+        scanned = scan(model, table, path / "scan", plan=plan)
     if scanned.attribution.warning:
         run.warn(scanned.attribution.warning)
     run.update(
@@ -308,44 +269,41 @@ def _audit_in(
         ],
         performance=performance(scanned),
     )
-    if discovering:
+    concepts = list(task.concepts)
+    if task.discovering:
         with run.stage("discover"):
-            chosen += discovered_concepts(run, scanned, table, chosen, seed=settings.seed, **reading)
+            concepts += discovered_concepts(
+                run, scanned, table, concepts, seed=statistics.seed, running=running
+            )
     run.update(settings=settings.to_dict(audited.role))
-    with frozen(model, device) as borrowed:
-        examined = examine(
-            borrowed,
-            scanned,
-            table,
-            chosen,
-            audited,
-            run,
-            settings,
-        )
+    with frozen(model, running.device) as borrowed:
+        examined = examine(borrowed, scanned, table, concepts, audited, run, settings)
     _write(run, examined)
     return AuditRecord.open(path)
 
 
-def _planned(
-    model: nn.Module,
-    table: ImageTable,
-    options: ScanOptions,
-    labels: np.ndarray[Any, Any],
-    *,
-    skip: bool = False,
-) -> Plan | None:
-    """Settled on the first samples, so that what cannot be scanned is refused early.
+def _note_skipped(run: RunDirectory, table: ImageTable) -> None:
+    """Say which images are not audited."""
+    n = len(table.skipped)
+    which = "1 image was left out, as asked: it" if n == 1 else f"{n} images were left out, as asked: they"
+    run.warn(f"{which} could not be read")
+    run.update(data={**run.record["data"], "skipped": list(table.skipped), "n_samples": len(table)})
 
-    None where images may be skipped, and one of the first is.
-    """
-    chosen = {k: v for k, v in options.items() if k not in ("device", "progress")}
-    try:
-        with frozen(model, options["device"]) as borrowed:
-            return make_plan(borrowed, table, Options(**chosen), labels=labels)  # type: ignore[arg-type]
-    except UnreadableImageError:
-        if not skip:  # reading all images will name all that are unreadable
-            raise
-        return None
+
+def _audited_scanning(scanning: Scanning | None) -> Scanning:
+    """The options of the scan, of which an audit fixes some."""
+    scanning = scanning or Scanning()
+    scanning.require_only("an audit", "layers", "target", "attribution", "strict", "layouts")
+    return scanning
+
+
+def _require_label(positive: int | None, audited: AuditedData) -> None:
+    """Refuse a class that no audited sample has."""
+    labels = sorted(set(audited.table.frame["label"].tolist()))
+    if positive is not None and positive not in labels:
+        raise InputError(
+            f"positive={positive}: no audited sample has that label; there are {', '.join(map(str, labels))}"
+        )
 
 
 def _known_labels(data: ImageTable, train: ImageTable | None) -> np.ndarray[Any, Any]:
@@ -357,33 +315,44 @@ def estimate_audit(
     model: nn.Module,
     data: ImageTable,
     *,
-    train: ImageTable | None = None,
-    trained_on: bool = False,
     concepts: Sequence[str | Concept] | str | Concept | None = None,
-    present: Mapping[str, str] | None = None,
-    n_permutations: int = 200,
-    seed: int = 0,
-    **options: Any,
+    present: Mapping[str, Any] | None = None,
+    train: ImageTable | TrainingData | None = None,
+    head: Output = None,
+    scanning: Scanning | None = None,
+    statistics: Statistics | None = None,
+    running: Running | None = None,
 ) -> AuditEstimate:
     """What an audit would cost at most in time, memory and on disk; nothing is written.
 
     Parameters
     ----------
-    model, data, train, trained_on, concepts, present, n_permutations, seed
+    model, data, concepts, present, train, head, scanning, statistics, running
         As in `audit`.
-    **options
-        Of the scan.
     """
-    audited = audited_data(data, train, trained_on=trained_on)
-    asked: ScanOptions = {"device": None, **options}  # type: ignore[typeddict-item]
-    _planned(model, audited.table, asked, _known_labels(data, train))  # refuses what an audit would refuse
-    columns = screened_columns(audited, seed=seed)[0] if concepts is None else []
+    statistics, running = statistics or Statistics(), running or Running()
+    training = TrainingData.of(train)
+    audited = audited_data(data, training)
+    task = _Task(
+        model,
+        audited,
+        [],
+        as_head(head),
+        _audited_scanning(scanning),
+        statistics,
+        running,
+        Recording(),
+        labels=_known_labels(data, training.table),
+        fingerprint=model_fingerprint(model),
+    )
+    plan = task.plan(audited.table)  # refuses what an audit would refuse
+    columns = screened_columns(audited, seed=statistics.seed)[0] if concepts is None else []
     chosen, _ = resolve_concepts(audited, concepts, columns=columns, may_be_none=True, present=present)
     return audit_cost(
-        estimate(model, audited.table, **options),
+        estimate(model, audited.table, plan=plan),
         n_concepts=len(chosen),
         n_classes=int(audited.table.frame["label"].nunique()),
-        n_permutations=n_permutations,
+        n_permutations=statistics.n_permutations,
     )
 
 

@@ -35,6 +35,7 @@ from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.facade import Finding
 from shortcutscope.files import read_json, write_atomically, write_json
+from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.thin import thin_cnn3d, thin_resnet18
 from shortcutscope.planting.thin_classics import thin_alexnet, thin_densenet121
@@ -141,10 +142,8 @@ class NetworkStore:
                     concepts=[self.spec.kind],
                     train=self.cohort.biased,
                     discover=False,
-                    n_permutations=MIN_FOR_TAIL,
-                    n_bootstrap=100,
-                    seed=self.spec.seed,
-                    progress=False,
+                    statistics=Statistics(n_permutations=MIN_FOR_TAIL, n_bootstrap=100, seed=self.spec.seed),
+                    running=Running(progress=False),
                 )
                 write_json(file, result[self.spec.kind].to_dict())
         return Finding.from_dict(read_json(file))

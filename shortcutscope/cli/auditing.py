@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -24,17 +24,20 @@ from shortcutscope.cli.inputs import (
 from shortcutscope.cli.options import (
     IMAGES,
     MODEL,
+    RUNNING,
     DataOptions,
     HeadOptions,
     KeepPaths,
     ModelOptions,
     Present,
+    RunningOptions,
+    StatisticsOptions,
     expanded,
 )
 from shortcutscope.cli.origin import remember
 from shortcutscope.errors import InputError
 
-_ROLES, _STATISTICS, _RUNNING = "What the samples are", "Statistics", "Running"
+_ROLES = "What the samples are"
 
 
 class FoundShortcutsError(Exception):
@@ -113,27 +116,22 @@ def audit(
     trained_on_these: Annotated[
         bool, typer.Option("--trained-on-these", help="The model saw these images.", rich_help_panel=_ROLES)
     ] = False,
-    permutations: Annotated[int, typer.Option(help="Permutations.", rich_help_panel=_STATISTICS)] = 200,
-    bootstrap: Annotated[
-        int, typer.Option(help="Resamples of the patients.", rich_help_panel=_STATISTICS)
-    ] = 300,
-    seed: Annotated[int, typer.Option(help="Seed of all that is random.", rich_help_panel=_STATISTICS)] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="Default: cuda where there is one.", rich_help_panel=_RUNNING)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per batch.", rich_help_panel=_RUNNING)] = 64,
-    workers: Annotated[int, typer.Option(help="Processes that read images.", rich_help_panel=_RUNNING)] = 0,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.", rich_help_panel=_RUNNING)] = "fp32",
+    statistics: StatisticsOptions,
+    running: RunningOptions,
     keep_paths: KeepPaths = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what it would cost; write nothing.", rich_help_panel=_RUNNING),
+        typer.Option("--dry-run", help="Say what it would cost; write nothing.", rich_help_panel=RUNNING),
     ] = False,
 ) -> None:
     """Audit a trained model for shortcuts and write the report. Exit code 2: found some, 3: not decided."""
+    from shortcutscope.audit.audited_data import TrainingData
     from shortcutscope.audit.stages import estimate_audit
     from shortcutscope.cli.tables import print_estimate, print_verdicts
     from shortcutscope.facade import audit as run_audit
+    from shortcutscope.options import Recording
+    from shortcutscope.scan.choice import from_stored
+    from shortcutscope.scan.plan import Scanning
 
     if train_data and trained_on_these:
         raise InputError(
@@ -142,30 +140,23 @@ def audit(
     table = with_roles(open_table(data, reading), train_split, audit_split)
     train = open_training_columns(train_data, reading, table, train_split) if train_data else None
     loaded = open_model(model, making, trained=True)
-    scanning: dict[str, Any] = {
-        "layers": layer_choice(layers),
-        "target": target_choice(target),
-        "task": task,
-        "device": device or _device(),
-        "batch_size": batch_size,
-        "workers": workers,
-        "precision": precision,
-        "attribution": attribution,
-        "strict": strict,
-        "output": head_of(head),
-    }
+    train_known = TrainingData(train, trained_on=trained_on_these)
+    scanning = Scanning(layer_choice(layers), target_choice(target), from_stored(attribution), strict=strict)
+    scores = replace(head_of(head), task=cast(Any, task))  # one of four words: looked up by the head
+    chosen, meant = concept_choice(concepts), present_choice(present)
+    counting, how = statistics.group(positive), running.group(on_unreadable)
     console = Console()
     if dry_run:
         cost = estimate_audit(
             loaded,
             table,
-            train=train,
-            trained_on=trained_on_these,
-            concepts=concept_choice(concepts),
-            present=present_choice(present),
-            n_permutations=permutations,
-            seed=seed,
-            **scanning,
+            concepts=chosen,
+            present=meant,
+            train=train_known,
+            head=scores,
+            scanning=scanning,
+            statistics=counting,
+            running=how,
         )
         print_estimate(console, cost)
         return
@@ -173,20 +164,15 @@ def audit(
         loaded,
         table,
         out,
-        concepts=concept_choice(concepts),
-        present=present_choice(present),
+        concepts=chosen,
+        present=meant,
         discover=discover,
-        train=train,
-        trained_on=trained_on_these,
-        positive=positive,
-        n_permutations=permutations,
-        n_bootstrap=bootstrap,
-        on_unreadable=cast(Any, on_unreadable),  # one of two words: looked up with the other options
-        seed=seed,
-        model_spec=model,
-        keep_paths=keep_paths,
-        command=shlex.join(["shortcutscope", *context.obj]),
-        **scanning,
+        train=train_known,
+        head=scores,
+        scanning=scanning,
+        statistics=counting,
+        running=how,
+        record=Recording(keep_paths, model, shlex.join(["shortcutscope", *context.obj])),
     )
     remember(
         out,
@@ -204,10 +190,3 @@ def audit(
         raise FoundShortcutsError
     if done.undecided:
         raise NotDecidedError
-
-
-def _device() -> str | None:
-    import torch
-
-    # Under torchrun every process would take the same accelerator; scanning refuses that by itself.
-    return "cuda" if torch.cuda.is_available() and "WORLD_SIZE" not in os.environ else None

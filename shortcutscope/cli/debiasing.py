@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -15,6 +16,7 @@ from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.debias.options import DebiasOptions
     from shortcutscope.debias.student import Student
 
 _SAMPLES, _RECIPE, _TRAINING = "Samples", "Recipe", "Training"
@@ -108,6 +110,7 @@ def debias(
     seed: Annotated[int, typer.Option(help="Seed of weights, samples and draws.")] = 0,
 ) -> None:
     """Retrain the audited model so that it does without a shortcut; the students are kept in the run."""
+    from shortcutscope.debias.options import Retraining, Shortcut
     from shortcutscope.debias.training.processes import is_first, own_device
     from shortcutscope.debias.training.settings import Training
     from shortcutscope.debias.unlearn import debias as retrain
@@ -126,25 +129,23 @@ def debias(
     loaded.to(device or own_device())
     train = training_rows(origin.table()) if data is not None else known_training_rows(origin)
     training = Training(epochs=epochs, batch_size=batch_size, lr=lr, precision=precision, seed=seed)  # type: ignore[arg-type]
-    given: dict[str, Any] = {
+    shortcut = Shortcut(
+        finding, concept, present_choice(present), masks=None if masks is None else MaskSet.open(masks)
+    )
+    given: DebiasOptions = {
+        **cast("DebiasOptions", named_values(option or (), "--option")),  # each recipe looks them up
         "audit": found,
-        "finding": finding,
-        "clean": None if clean is None else clean_table(clean, train, reading),
-        "concept": concept,
-        "present": present_choice(present),
-        "masks": None if masks is None else MaskSet.open(masks),
         "held_out": None if held_out is None else held_out_rows(open_table(held_out, reading)),
         "test": None if test is None else held_out_rows(open_table(test, reading)),
-        "start": start,
-        "training": training,
-        "seed": seed,
+        "training": Retraining(training, start),  # type: ignore[arg-type]
     }
+    clean_rows = None if clean is None else clean_table(clean, train, reading)
     if retrieved:
         chosen = found[finding or only_shortcut(found).name]
-        given["concept"] = chosen.label(loaded, train)
-    options = named_values(option or (), "--option")
+        shortcut = replace(shortcut, concept=chosen.label(loaded, train))
+    given["shortcut"] = shortcut
     for name in recipes:
-        student = retrain(loaded, train, recipe=name, **given, **options)
+        student = retrain(loaded, train, recipe=name, clean=clean_rows, **given)
         if is_first():
             console.print(repr(student), markup=False, highlight=False, soft_wrap=True)
     if is_first():
@@ -287,6 +288,7 @@ def compare(
     from shortcutscope.cli.tables import print_comparison
     from shortcutscope.facade import Audit
     from shortcutscope.facade import compare as compared
+    from shortcutscope.options import Statistics
 
     found = Audit.open(run)
     origin = origin_of(run, model, making, data, reading)
@@ -307,9 +309,9 @@ def compare(
         model=loaded,
         concept=finding,
         train=train,
-        out=run,
-        seed=seed,
         present=present_choice(present),
+        statistics=Statistics(seed=seed),
+        out=run,
     )
     console = Console()
     print_comparison(console, made)

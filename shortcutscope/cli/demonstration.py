@@ -20,6 +20,7 @@ from shortcutscope.data.splits import grouped_folds, holdout
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.facade import Audit, audit
+from shortcutscope.options import Recording, Running, Statistics
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
@@ -104,16 +105,14 @@ def run_demo(
     study = write_study(Path(out) / "data", model, parts, apart=("clean", "test"), progress=progress)
     console.print(f"Auditing it on {len(held_out)} held-out images, in which neither goes with the class ...")
     run = Path(out) / "audit"
+    statistics, running = Statistics(size.permutations, size.bootstrap, seed), Running(progress=progress)
     found = audit(
         model,
         study.table(),
         run,
-        n_permutations=size.permutations,
-        n_bootstrap=size.bootstrap,
-        seed=seed,
-        progress=progress,
-        model_spec=MODEL,
-        command=f"shortcutscope demo --out {out} --seed {seed}",
+        statistics=statistics,
+        running=running,
+        record=Recording(model_spec=MODEL, command=f"shortcutscope demo --out {out} --seed {seed}"),
     )
     report = found.report()
     print_verdicts(console, found, report)
@@ -126,11 +125,9 @@ def run_demo(
         found,
         study,
         epochs=size.epochs,
-        bootstrap=size.bootstrap,
-        permutations=size.permutations,
-        seed=seed,
+        statistics=statistics,
+        running=running,
         console=console,
-        progress=progress,
     )
     return found, checks, mended
 

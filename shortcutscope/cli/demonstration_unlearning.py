@@ -11,12 +11,15 @@ from torch import nn
 
 from shortcutscope.cli.tables import print_comparison
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.options import Retraining
 from shortcutscope.debias.student import Student
 from shortcutscope.debias.training import Training
 from shortcutscope.debias.unlearn import debias
 from shortcutscope.facade import Audit, Comparison, compare
 from shortcutscope.files import write_atomically
+from shortcutscope.masks.learning import Drawing
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.study import MODEL, Study
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.report.overlay import draw_overlays
@@ -47,11 +50,9 @@ def unlearn(
     study: Study,
     *,
     epochs: int,
-    bootstrap: int,
-    permutations: int,
-    seed: int,
+    statistics: Statistics,
+    running: Running,
     console: Console,
-    progress: bool,
 ) -> Unlearned | None:
     """Go on from an audit that found shortcuts; None where it found none."""
     if not found.shortcuts:
@@ -60,7 +61,7 @@ def unlearn(
     images, test = study.table(), study.table("test")
     trained = images.frame["split"].to_numpy() == "train"
     train, audited = images.take(np.flatnonzero(trained)), images.take(np.flatnonzero(~trained))
-    masks = _masks(model, found, audited, console, seed=seed, progress=progress)
+    masks = _masks(model, found, audited, console, seed=statistics.seed, running=running)
     clean = study.table("clean")
     worst = found.shortcuts[0]
     console.print(
@@ -74,10 +75,10 @@ def unlearn(
         clean=clean,
         held_out=audited,
         test=test,
-        initial=lambda number: thin_resnet18(seed=number),
-        training=Training(epochs=epochs, seed=seed),
-        seed=seed,
-        progress=progress,
+        training=Retraining(
+            Training(epochs=epochs, seed=statistics.seed), initial=lambda number: thin_resnet18(seed=number)
+        ),
+        running=running,
     )
     console.print(repr(student), markup=False, highlight=False)
     console.print(f"Comparing both on {len(test)} images that nothing was chosen on ...")
@@ -88,11 +89,9 @@ def unlearn(
         model=model,
         concept=worst.name,
         train=train,
-        n_permutations=permutations,
-        n_bootstrap=bootstrap,
-        seed=seed,
+        statistics=statistics,
+        running=running,
         out=found.path,
-        progress=progress,
     )
     print_comparison(console, compared)
     console.print(f"report with before and after: {found.report()}", markup=False, highlight=False)
@@ -119,7 +118,7 @@ def commands(found: Audit, study: Study) -> list[list[str]]:
 
 
 def _masks(
-    model: nn.Module, found: Audit, audited: ImageTable, console: Console, *, seed: int, progress: bool
+    model: nn.Module, found: Audit, audited: ImageTable, console: Console, *, seed: int, running: Running
 ) -> MaskSet | None:
     """Of the first localized shortcut, also as PNG files and as a picture."""
     localized = [finding for finding in found.shortcuts if finding.extent == "localized"]
@@ -127,7 +126,7 @@ def _masks(
         console.print("No shortcut is localized, so there are no masks to draw.")
         return None
     console.print(f"Drawing masks of {localized[0].name!r} on {len(audited)} images ...")
-    masks = localized[0].annotate(model, audited, seed=seed, progress=progress)
+    masks = localized[0].annotate(model, audited, drawing=Drawing(seed=seed), running=running)
     exported = masks.export(found.path / "masks" / "png", "png")
     picture = masks.folder / "overlay.png"
     figure = draw_overlays(masks, audited)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -56,10 +56,11 @@ def annotate(
     from shortcutscope.data.stored_frame import file_source
     from shortcutscope.masks.annotation import annotate_finding
     from shortcutscope.masks.formats import FORMATS
+    from shortcutscope.masks.learning import Drawing
     from shortcutscope.retrieval.findings import finding_of
     from shortcutscope.review.order import review_order
 
-    options: dict[str, Any] = {"method": method, "threshold": threshold_choice(threshold)}
+    drawing = Drawing(cast(Any, method), cast(Any, threshold_choice(threshold)), seed=seed)
     # A mask lies in the space of its image's file where the format knows of one; refused before the work.
     placed = "sources" in signature(FORMATS[export_format].write).parameters
     if export is not None:
@@ -67,9 +68,7 @@ def annotate(
     found = finding_of(run, finding)
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()
-    masks = annotate_finding(
-        found, loaded, table, out=out, heat=heat, seed=seed, keep_paths=keep_paths, **options
-    )
+    masks = annotate_finding(found, loaded, table, out=out, drawing=drawing, heat=heat, keep_paths=keep_paths)
     console = Console()
     console.print(str(masks), markup=False, highlight=False)
     flagged = review_order(masks)

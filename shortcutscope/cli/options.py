@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
+if TYPE_CHECKING:
+    from shortcutscope.options import Running, Statistics
+
 COLUMNS, IMAGES, MODEL = "Columns of a manifest", "Images", "Model"
+STATISTICS, RUNNING = "Statistics", "Running"
 DATA_SET = "Data set, where DATA is NAME:ROOT"
 
 
@@ -141,6 +146,55 @@ class DataOptions:
             rich_help_panel=DATA_SET,
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class StatisticsOptions:
+    """What is drawn and counted."""
+
+    permutations: Annotated[int, typer.Option(help="Permutations.", rich_help_panel=STATISTICS)] = 200
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the patients.", rich_help_panel=STATISTICS)] = (
+        300
+    )
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.", rich_help_panel=STATISTICS)] = 0
+
+    def group(self, positive: int | None) -> Statistics:
+        """The same as Python takes it."""
+        from shortcutscope.options import Statistics
+
+        return Statistics(self.permutations, self.bootstrap, self.seed, positive)
+
+
+@dataclass(frozen=True)
+class RunningOptions:
+    """Where and how images go through the network."""
+
+    device: Annotated[
+        str | None, typer.Option(help="Default: cuda where there is one.", rich_help_panel=RUNNING)
+    ] = None
+    batch_size: Annotated[int, typer.Option(help="Images per batch.", rich_help_panel=RUNNING)] = 64
+    workers: Annotated[int, typer.Option(help="Processes that read images.", rich_help_panel=RUNNING)] = 0
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.", rich_help_panel=RUNNING)] = "fp32"
+
+    def group(self, on_unreadable: str) -> Running:
+        """The same as Python takes it."""
+        from shortcutscope.options import Running
+
+        return Running(
+            device=self.device or default_device(),
+            precision=self.precision,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            on_unreadable=cast(Any, on_unreadable),  # one of two words: looked up by the group
+        )
+
+
+def default_device() -> str | None:
+    """The accelerator, where there is one."""
+    import torch
+
+    # Under torchrun every process would take the same accelerator; scanning refuses that by itself.
+    return "cuda" if torch.cuda.is_available() and "WORLD_SIZE" not in os.environ else None
 
 
 #: Whether names of files may be written.

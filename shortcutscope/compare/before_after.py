@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from shortcutscope.allowed import check_options
+from shortcutscope.audit.audited_data import TrainingData
 from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
@@ -41,14 +40,46 @@ from shortcutscope.files import slug, to_json
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Head, Output, as_head
+from shortcutscope.models.layers import LayerChoice
 from shortcutscope.models.loading import model_fingerprint
+from shortcutscope.options import OptionGroup, Running, Statistics
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
 
-__all__ = ["compare"]
+__all__ = ["Comparing", "compare"]
 
 #: Verdicts that say that the output follows the concept, the graver one first.
 GRAVE = ("shortcut", "encoded and used, no cost measured", "encoded and used, not associated")
+
+
+@dataclass(frozen=True)
+class Comparing(OptionGroup):
+    """What a comparison measures.
+
+    Attributes
+    ----------
+    twins
+        Whether to count the predictions that the artifact alone flips, where it is planted.
+    masks
+        Masks of the artifact in the size of the images, for the relevance inside them: a MaskSet, or a
+        function from a sample's id to its mask or None. By default those of planted artifacts.
+    attribution
+        Method of that relevance, see `shortcutscope.attribution.attribute.attribute`.
+    refit
+        Whether to audit every network in its own latent space: availability, use, verdicts.
+    others
+        Whether to follow every other metadata column, or which: accuracy and AUROC of its subgroups, and the
+        verdict on it.
+    layers
+        Of these audits, as in `shortcutscope.audit.stages.audit`.
+    """
+
+    twins: bool = True
+    masks: MaskSet | MaskOf | None = None
+    attribution: str = "gradient_x_input"
+    refit: bool = True
+    others: bool | Sequence[str | Concept] = True
+    layers: LayerChoice = "blocks"
 
 
 def compare(
@@ -59,23 +90,12 @@ def compare(
     model: nn.Module | None = None,
     concept: str | Concept | None = None,
     present: Mapping[str, Any] | None = None,
-    positive: int | None = None,
     train: ImageTable | None = None,
-    twins: bool = True,
-    masks: MaskSet | MaskOf | None = None,
-    attribution: str = "gradient_x_input",
-    refit: bool = True,
-    others: bool | Sequence[str | Concept] = True,
-    layers: Any = "blocks",
-    task: str = "auto",
-    output: Output = None,
-    n_permutations: int = 200,
-    n_bootstrap: int = 300,
-    seed: int = 0,
+    head: Output = None,
+    comparing: Comparing | None = None,
+    statistics: Statistics | None = None,
+    running: Running | None = None,
     out: str | Path | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int = 64,
-    progress: bool = True,
 ) -> ComparisonRecord:
     """Compare networks with the biased one they come from.
 
@@ -93,33 +113,20 @@ def compare(
         Concept by sample id. By default the audit's costliest shortcut, or the only column of 0 and 1.
     present
         Column to the value that means that the artifact is there, where its words do not tell.
-    positive
-        Class that margins refer to; by default as in an audit.
     train
         Training samples: for the association, and to refuse samples and patients that are trained on.
-    twins
-        Whether to count the predictions that the artifact alone flips, where it is planted.
-    masks
-        Masks of the artifact in the size of the images, for the relevance inside them: a MaskSet, or a
-        function from a sample's id to its mask or None. By default those of planted artifacts.
-    attribution
-        Method of that relevance, see `shortcutscope.attribution.attribute.attribute`.
-    refit
-        Whether to audit every network in its own latent space: availability, use, verdicts.
-    others
-        Whether to follow every other metadata column, or which: accuracy and AUROC of its subgroups, and the
-        verdict on it.
-    layers, n_permutations, device, batch_size
-        As in `shortcutscope.audit.stages.audit`.
-    task, output
-        Which scores are compared, as in `shortcutscope.attribution.attribute.attribute`; `output` also takes
-        a `Head`. By default those that the audit read.
-    n_bootstrap, seed
-        Resamples of the patients; seed of them and of everything drawn.
+    head
+        Which scores are compared: a `Head`, or the part of what the models return. By default those that the
+        audit read.
+    comparing
+        What is measured; by default all that can be.
+    statistics
+        Permutations of the audits, resamples of the patients, the seed of everything drawn, and the class
+        that margins refer to; by default as in an audit.
+    running
+        Device, batch size and bars.
     out
         Folder for ``comparison.json`` and the audits; by default nothing is kept but the result.
-    progress
-        Show bars.
 
     Returns
     -------
@@ -130,79 +137,36 @@ def compare(
     InputError, ModelError, StaleRunError
         Before any long work, with what was given, what is allowed and what to do.
     """
-    check_options(
-        {
-            "n_permutations": n_permutations,
-            "n_bootstrap": n_bootstrap,
-            "seed": seed,
-            "positive": positive,
-            "batch_size": batch_size,
-            "task": task,
-            "device": device,
-        }
-    )
+    comparing, statistics = comparing or Comparing(), statistics or Statistics()
+    running = running or Running()
+    running.require_only("a comparison", "device", "batch_size", "progress")
     biased, finding = biased_network(before, model, concept)
-    asked = as_head(output, task=task)
+    asked = as_head(head)
     if isinstance(before, AuditRecord):
         asked = before.asked_head(asked)
     networks = {BEFORE: biased, **named_networks(after)}
     question = comparison_setup(
-        data, concept, finding, train=train, positive=positive, others=others, present=present
+        data,
+        concept,
+        finding,
+        train=train,
+        positive=statistics.positive,
+        others=comparing.others,
+        present=present,
     )
     if isinstance(before, AuditRecord):
         for name, table in question.tables.items():
             planted = isinstance(table.source, PlantedSource)
             refuse_other_data(before.path, table, f"the samples of {name!r}", others=planted)
-    samples = {
-        name: ComparedSamples.of(
-            name,
-            table,
-            question.concept[name],
-            question.positive,
-            against=question.against,
-            n=n_bootstrap,
-            seed=seed,
-        )
-        for name, table in question.tables.items()
-    }
-    drawn = {name: select_masks(table, samples[name], masks, seed) for name, table in question.tables.items()}
-    heads = check_networks(
-        networks,
-        question.tables[question.main],
-        device=device,
-        head=asked,
-        layers=layers if refit else None,
-        attribution=attribution if any(some for some, _ in drawn.values()) else None,
-    )
-    course = _Course(
-        question,
-        samples,
-        drawn,
-        {name: twins_of(table, question.name) for name, table in question.tables.items()} if twins else None,
-        attribution,
-        heads[BEFORE].read_task,
-        heads,
-        {"device": device, "batch_size": batch_size},
-        {
-            "layers": layers,
-            "n_permutations": n_permutations,
-            "n_bootstrap": n_bootstrap,
-            "seed": seed,
-            "progress": progress,
-            # Of the training data, which a balanced table cannot tell; given ones tell it anew.
-            "associations": {f.name: f.association for f in before.findings}
-            if isinstance(before, AuditRecord) and train is None
-            else None,
-        }
-        if refit
-        else None,
-    )
+    course = _course(question, networks, asked, comparing, statistics, running, _associations(before, train))
+    samples = course.samples
     rows: list[dict[str, Any]] = []
     about: list[dict[str, Any]] = []
     references: dict[str, dict[Key, Estimate]] = {}
     first: Space | None = None
     with _workplace(out) as folder:
-        for name, network in tqdm(networks.items(), desc="comparing", unit="network", disable=not progress):
+        bar = tqdm(networks.items(), desc="comparing", unit="network", disable=not running.progress)
+        for name, network in bar:
             measured, space = course.measure(name, network, folder / slug(name))
             first = first or space
             renamed = matching_layers(first.layers, space.layers) if space and first else {}
@@ -225,10 +189,10 @@ def compare(
                 "against": question.against,
                 "main": question.main,
                 "others": [c.name for c in question.others],
-                "attribution": attribution,
-                "n_bootstrap": n_bootstrap,
-                "seed": seed,
-                "refit": refit,
+                "attribution": comparing.attribution,
+                "n_bootstrap": statistics.n_bootstrap,
+                "seed": statistics.seed,
+                "refit": comparing.refit,
             }
         ),
         question.notes,
@@ -236,6 +200,61 @@ def compare(
     if out is not None:
         made.save(Path(out) / FILE)
     return made
+
+
+def _associations(
+    before: nn.Module | AuditRecord, train: ImageTable | None
+) -> Mapping[str, Mapping[str, Any]] | None:
+    """Of the training data, which a balanced table cannot tell; given training samples tell it anew."""
+    return (
+        {f.name: f.association for f in before.findings}
+        if isinstance(before, AuditRecord) and train is None
+        else None
+    )
+
+
+def _course(
+    question: ComparisonSetup,
+    networks: Mapping[str, nn.Module],
+    head: Head,
+    comparing: Comparing,
+    statistics: Statistics,
+    running: Running,
+    associations: Mapping[str, Mapping[str, Any]] | None,
+) -> _Course:
+    """Draw samples and masks, and look at the networks, before any long work."""
+    n, seed = statistics.n_bootstrap, statistics.seed
+    tables, positive, against = question.tables, question.positive, question.against
+    samples = {
+        name: ComparedSamples.of(
+            name, table, question.concept[name], positive, against=against, n=n, seed=seed
+        )
+        for name, table in tables.items()
+    }
+    drawn = {
+        name: select_masks(table, samples[name], comparing.masks, seed) for name, table in tables.items()
+    }
+    heads = check_networks(
+        networks,
+        tables[question.main],
+        device=running.device,
+        head=head,
+        layers=comparing.layers if comparing.refit else None,
+        attribution=comparing.attribution if any(some for some, _ in drawn.values()) else None,
+    )
+    twins = {name: twins_of(table, question.name) for name, table in tables.items() if comparing.twins}
+    return _Course(
+        question,
+        samples,
+        drawn,
+        twins if comparing.twins else None,
+        heads[BEFORE].read_task,
+        heads,
+        comparing,
+        statistics,
+        running,
+        TrainingData(question.train, associations),
+    )
 
 
 @dataclass(frozen=True)
@@ -250,30 +269,37 @@ class _Course:
         Per table without and with the artifact on all samples, where it is planted; None where not asked for.
     heads
         How the scores of each network are read.
-    running
-        Device and batch size, as every pass takes them.
-    auditing
-        Options of the audits; None for none.
+    training
+        What is known of the biased network's training data.
     """
 
     question: ComparisonSetup
     samples: Mapping[str, ComparedSamples]
     masks: Mapping[str, tuple[Mapping[int, Tensor], str]]
     twins: Mapping[str, tuple[ImageTable, ImageTable] | None] | None
-    attribution: str
     task: str
     heads: Mapping[str, Head]
-    running: Mapping[str, Any]
-    auditing: Mapping[str, Any] | None
+    comparing: Comparing
+    statistics: Statistics
+    running: Running
+    training: TrainingData
 
     def measure(
         self, name: str, network: nn.Module, folder: Path
     ) -> tuple[dict[str, list[Estimate]], Space | None]:
         """All estimates per table, and the network's own space."""
         question, space, head = self.question, None, self.heads[name]
-        if self.auditing is not None:
-            options = {**self.running, **self.auditing}
-            space = measure_space(network, question, folder, output=head, **options)
+        if self.comparing.refit:
+            space = measure_space(
+                network,
+                question,
+                folder,
+                head=head,
+                layers=self.comparing.layers,
+                train=self.training,
+                statistics=self.statistics,
+                running=self.running,
+            )
         seen: dict[str, Tensor] = {}
         measured = {place: list(self._on(network, head, place, seen)) for place in question.tables}
         if space is not None:
@@ -288,16 +314,16 @@ class _Course:
             pair = self.twins[name]
             both = None if pair is None else [self._logits(network, head, twin, seen) for twin in pair]
             yield twin_flips(samples, both, self.task)
-        with frozen(network, self.running["device"]) as borrowed:
+        with frozen(network, self.running.device) as borrowed:
             yield artifact_relevance(
                 borrowed,
                 table,
                 samples,
                 *self.masks[name],
-                method=self.attribution,
+                method=self.comparing.attribution,
                 task=self.task,
                 output=head,
-                batch_size=self.running["batch_size"],
+                batch_size=self.running.batch_size,
             )
         if name == self.question.main:
             yield from subgroups(samples, scores, self.question.others, table.frame["sample_id"])
@@ -306,7 +332,9 @@ class _Course:
         """Scores of a table, run once where several tables have the same images (twins of a triad)."""
         key = f"{table.fingerprint()}-{table.transform_fingerprint()}"
         if key not in seen:
-            seen[key] = logits_of(network, table, output=head, **self.running)
+            seen[key] = logits_of(
+                network, table, device=self.running.device, output=head, batch_size=self.running.batch_size
+            )
         return seen[key]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shortcutscope.audit.audited_data import audited_data, resolve_concepts, training_part
+from shortcutscope.audit.audited_data import TrainingData, audited_data, resolve_concepts, training_part
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.naming import read_anew
 from shortcutscope.data.splits import assert_splits_apart
@@ -123,7 +123,7 @@ def _tables(data: ImageTable | Mapping[str, ImageTable], train: ImageTable | Non
         if not isinstance(table, ImageTable):
             raise InputError(f"data[{name!r}] is {type(table).__name__}, not an ImageTable")
         assert_splits_apart(table.frame)
-    return {name: audited_data(table, train, trained_on=False).table for name, table in tables.items()}
+    return {name: audited_data(table, TrainingData(train)).table for name, table in tables.items()}
 
 
 def _choose(
@@ -300,7 +300,7 @@ def _others(
     present: Mapping[str, str | float | bool],
 ) -> tuple[list[Concept], dict[str, str]]:
     """Every other concept of the metadata, or those asked for."""
-    checked = audited_data(table, None, trained_on=False)
+    checked = audited_data(table, TrainingData())
     present = {k: value for k, value in present.items() if k != column}
     if asked is False:
         return [], {}

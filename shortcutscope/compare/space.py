@@ -7,8 +7,8 @@ on the data alone, so that two networks are compared on the same patients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.audit.audited_data import TrainingData
 from shortcutscope.audit.examination import USE_SAMPLES
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.stages import audit
 from shortcutscope.compare.estimate import Estimate, not_measurable, resample
 from shortcutscope.compare.setup import ComparisonSetup
 from shortcutscope.models.frozen import device_of, frozen
-from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.head import Head
 from shortcutscope.models.heads.targets import margin
-from shortcutscope.models.layers import Layer
+from shortcutscope.models.layers import Layer, LayerChoice
+from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
 from shortcutscope.probes.profile import ProbeSettings
 from shortcutscope.probes.usage import class_contrast, evaluation_samples, projection_use, within_class_spread
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.capture import forward_edited
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.stats.metrics import within_class_auroc
-from shortcutscope.types import JSON, Floats, Ints, Record
+from shortcutscope.types import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,11 @@ def measure_space(
     setup: ComparisonSetup,
     folder: Path,
     *,
-    n_bootstrap: int,
-    seed: int,
-    batch_size: int,
-    associations: Mapping[str, JSON] | None = None,
-    **options: Any,
+    head: Head,
+    layers: LayerChoice,
+    train: TrainingData,
+    statistics: Statistics,
+    running: Running,
 ) -> Space:
     """Audit a network for the concept and all others, and measure its layers with resamples.
 
@@ -74,25 +77,23 @@ def measure_space(
     ----------
     folder
         Run directory of the network; an interrupted one goes on.
-    associations
-        Concept to its association in the biased network's audit: a question about its training data.
-    **options
-        Passed on to `shortcutscope.audit.stages.audit`.
+    head, layers, train, statistics, running
+        Of the audit, see `shortcutscope.audit.stages.audit`.
     """
     table, concepts = setup.tables[setup.main], [setup.joint_concept, *setup.others]
-    common: Record = {"n_bootstrap": n_bootstrap, "seed": seed, "batch_size": batch_size}
     record = audit(
         model,
         table,
         folder,
         concepts=concepts,
         discover=False,
-        train=setup.train,
-        associations=associations,
-        positive=setup.positive,
-        **common,
-        **options,
+        train=train,
+        head=head,
+        scanning=Scanning(layers),
+        statistics=replace(statistics, positive=setup.positive),
+        running=running,
     )
+    n_bootstrap, seed = statistics.n_bootstrap, statistics.seed
     scan, finding = record.scan, record[setup.name]
     names, depths = tuple(x.name for x in scan.layers), tuple(x.depth for x in scan.layers)
     if finding.verdict == "not testable":
@@ -102,8 +103,8 @@ def measure_space(
     aligned = [c.aligned_to(scan.samples["sample_id"]) for c in testable]
     concept = setup.concept[setup.main].aligned_to(scan.samples["sample_id"])
     estimates = _availability(scan, concept, aligned, n_bootstrap=n_bootstrap, seed=seed)
-    with frozen(model, options.get("device")) as network:
-        run = _Intervention(network, scan, setup, batch_size, options.get("output"))
+    with frozen(model, running.device) as network:
+        run = _Intervention(network, scan, setup, running.batch_size, head)
         estimates += _use(run, concept, n_bootstrap=n_bootstrap, seed=seed)
     return Space(record, names, depths, tuple(estimates))
 
@@ -157,7 +158,7 @@ class _Intervention:
     scan: Scan
     setup: ComparisonSetup
     batch_size: int
-    output: Output
+    output: Head
 
     def inputs(self, rows: Ints) -> list[Tensor]:
         table, device = self.setup.tables[self.setup.main].take(rows), device_of(self.model)

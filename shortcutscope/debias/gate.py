@@ -14,6 +14,7 @@ from torch import nn
 from shortcutscope.audit.stages import audit
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import VerdictRule, untestable
@@ -122,10 +123,8 @@ def gate(
             Path(folder) / "teacher",
             concepts=[concept],
             discover=False,
-            n_permutations=n_permutations,
-            n_bootstrap=n_bootstrap,
-            seed=seed,
-            progress=progress,
+            statistics=Statistics(n_permutations=n_permutations, n_bootstrap=n_bootstrap, seed=seed),
+            running=Running(progress=progress),
         )
         (finding,) = audit_result.findings
         if finding.verdict == "not testable":

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, cast
 
 import numpy as np
 from torch import nn
 
-from shortcutscope.allowed import check_options
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
 from shortcutscope.audit.naming import finding_named, over, read_again, read_anew
@@ -18,6 +17,13 @@ from shortcutscope.audit.record import AuditRecord
 from shortcutscope.data.apart import assert_tables_apart, shared_rows
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
+from shortcutscope.debias.options import (
+    DebiasOptions,
+    RecipeOptions,
+    Retraining,
+    Shortcut,
+    refuse_said_elsewhere,
+)
 from shortcutscope.debias.pixel_masks import InputMasks, input_masks
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.recipes import NEEDS, RECIPES, Recipe, lacking
@@ -26,7 +32,6 @@ from shortcutscope.debias.scores import of_initial, reading, released, trained_h
 from shortcutscope.debias.student import Student, student_folder, version
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.debias.training.processes import is_first
-from shortcutscope.debias.training.settings import Start
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug
@@ -34,6 +39,7 @@ from shortcutscope.locking import locked
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.heads.head import Output
+from shortcutscope.options import Running
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
 from shortcutscope.types import Floats
@@ -43,25 +49,17 @@ def debias(
     model: nn.Module,
     train: ImageTable,
     *,
-    recipe: str = "recommended",
     clean: ImageTable | None = None,
     audit: AuditRecord | FindingRecord | str | Path | None = None,
-    finding: str | None = None,
-    concept: str | Concept | None = None,
-    present: Mapping[str, Any] | None = None,
-    clean_concept: Concept | None = None,
-    masks: MaskSet | InputMasks | None = None,
+    shortcut: Shortcut | None = None,
     held_out: ImageTable | None = None,
-    validation: ImageTable | None = None,
     test: ImageTable | None = None,
-    start: Start = "model",
-    initial: Callable[[int], nn.Module] | None = None,
-    training: Training | None = None,
-    output: Output = None,
+    recipe: str = "recommended",
+    training: Training | Retraining | None = None,
+    head: Output = None,
     out: str | Path | None = None,
-    seed: int = 0,
-    progress: bool = True,
-    **options: Any,
+    running: Running | None = None,
+    **options: Unpack[RecipeOptions],
 ) -> Student:
     """Retrain a network so that it does without a shortcut.
 
@@ -71,45 +69,27 @@ def debias(
         The biased network. It is not changed.
     train
         The biased training samples. Those that are clean, too, are taken out of it.
-    recipe
-        A name of ``shortcutscope.debias.recipes.RECIPES``, or ``"recommended"``, which asks `recommend`.
     clean
         Samples in which the shortcut tells nothing of the label, some of which carry it.
-    audit, finding
-        An audit, its run directory, or one of its findings; of an audit with several shortcuts, which one.
-        Gives the layers, and the concept by name.
-    concept
-        Which training samples carry the shortcut: the name of a finding of the audit, read from its column of
-        `train` exactly as the audit read it; a column of `train`; or a `Concept` by sample id, for example
-        `Finding.label` of them. By default the finding's column, where `train` has it.
-    present
-        Column to the value that means that the artifact is there, where its words do not tell.
-    clean_concept
-        The same of `clean`; by default its column, where it has it.
-    masks
-        Masks of the artifact on training images: a `MaskSet`, or a function from a row of `train`.
+    audit
+        An audit, its run directory, or one of its findings, such as ``audit["tag"]``. Gives the layers, and
+        the concept by name.
+    shortcut
+        Which shortcut, of an audit with several, and which samples and pixels carry it.
     held_out
         Samples to judge a teacher on, with the concept's column; for example those that were audited.
-    validation
-        For early stopping, see `Training.select`.
     test
         Samples that the result will be judged on: none of them, nor of their patients, may be trained on.
-    start
-        Where students begin: ``"model"`` fine-tunes the network, so that what it has learnt (as by
-        pretraining) is kept; ``"fresh"`` draws new weights. Recipes that distil copy their teacher, which is
-        the network fine-tuned on the clean samples, unless ``"fresh"`` is asked for.
-    initial
-        Makes the network with new weights, from a seed, where one is needed; for example of another
-        architecture. None draws new weights for `model`.
+    recipe
+        A name of ``shortcutscope.debias.recipes.RECIPES``, or ``"recommended"``, which asks `recommend`.
     training
-        Schedule and budget; without a learning rate of its own, that of
-        `shortcutscope.debias.training.settings.RATES` for the start.
-    output
-        Which scores are trained, as in `shortcutscope.audit`; also a `Head`. By default those audited.
+        Schedule and seed; or with these, where students begin.
+    head
+        Which scores are trained, as in `shortcutscope.audit`. By default those audited.
     out
         Folder of the student; by default ``students/<recipe>`` of the audit's run, else nothing is kept.
-    seed, progress
-        Of everything random; whether to show bars.
+    running
+        Whether to show bars. Networks are trained where `model` is, as `training` says.
     **options
         Of the recipe.
 
@@ -125,10 +105,14 @@ def debias(
     ModelError
         When the loss becomes NaN or infinite.
     """
-    check_options({"seed": seed, "start": str(start)})
+    shortcut, running = shortcut or Shortcut(), running or Running()
+    running.require_only("debias", "progress")
+    plan = training if isinstance(training, Retraining) else Retraining(training or Training())
+    start, seed, validation, masks = plan.start, plan.training.seed, plan.validation, shortcut.masks
+    refuse_said_elsewhere(options)
     if recipe != "recommended":
         RECIPES[recipe].check(options)
-    found, findings = _findings_of(audit, finding)
+    found, findings = _findings_of(audit, shortcut.finding)
     if found is not None and found.run is not None:
         refuse_other_model(found.run, model)
         judged = {"clean": clean, "held_out": held_out, "validation": validation, "test": test}
@@ -139,17 +123,17 @@ def debias(
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
     tables = [table for table in (biased, clean, held_out) if table is not None]
-    known = _concept(concept, found, tables, findings, present)
+    known = _concept(shortcut.concept, found, tables, findings, shortcut.present)
     if found is not None and found.run is not None:
         refuse_strange_samples(found.run, model, biased, _values(known, biased))
-    head, told = trained_head(model, [biased, *filter(None, [clean])], output, found.run if found else None)
+    head, told = trained_head(model, [biased, *filter(None, [clean])], head, found.run if found else None)
     notes += told
     problem = DebiasProblem(
         model=model,
         train=biased,
         clean=clean,
         carries=_values(known, biased),
-        clean_carries=_values(clean_concept or known, clean),
+        clean_carries=_values(shortcut.clean_concept or known, clean),
         masks=_input_masks(masks, biased, train),
         layers=dict(found.layers) if found and found.layers else None,
         validation=validation,
@@ -157,20 +141,20 @@ def debias(
         concept=known,
         positive=int(found.association.get("positive", 1)) if found else 1,
         start=start,
-        initial=of_initial(initial, model, head),
-        training=training or Training(seed=seed),
+        initial=of_initial(plan.initial, model, head),
+        training=plan.training,
         seed=seed,
-        progress=progress,
+        progress=running.progress,
     )
     if recipe == "recommended":
         advice = recommend(problem, found)
         notes += [f"recommended: {advice.why}", *filter(None, [advice.expects])]
-        recipe, options = advice.recipe, {**advice.options, **options}
+        recipe, options = advice.recipe, cast("RecipeOptions", {**advice.options, **options})
     chosen = RECIPES[recipe]
     chosen.check(options)
     begins = chosen.starting(start)
     require(chosen, problem)
-    _require_used(initial, problem)
+    _require_used(plan.initial, problem)
     folder = _folder(out, found, recipe)
     if folder is not None:
         require_writable(folder)
@@ -209,7 +193,7 @@ def distill(
     *,
     clean: ImageTable,
     recipe: str = "audited-distillation",
-    **options: Any,
+    **options: Unpack[DebiasOptions],
 ) -> Student:
     """Distil a specialist teacher, trained on the clean samples, into a student at intermediate layers.
 
@@ -276,10 +260,11 @@ def only_shortcut(audit: AuditRecord) -> FindingRecord:
     if len(audit.shortcuts) == 1:
         return audit.shortcuts[0]
     there = ", ".join(repr(f.name) for f in audit.shortcuts)
+    say = "audit=audit['name'], on the command line --finding"
     raise InputError(
-        f"the audit found {len(audit.shortcuts)} shortcuts ({there}): say finding=, which one to unlearn"
+        f"the audit found {len(audit.shortcuts)} shortcuts ({there}): say which one to unlearn, as {say}"
         if audit.shortcuts
-        else "the audit found no shortcut; say finding=, if one of its concepts is to be unlearnt anyway"
+        else f"the audit found no shortcut; if one of its concepts is to be unlearnt anyway, say {say}"
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.filters import image_bank, refusal
+from shortcutscope.options import Running
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import Floats
 
@@ -32,11 +32,13 @@ class EarlyFeatures:
     note: str = ""
 
 
-def early_features(scan: Scan, table: ImageTable, *, progress: bool, **reading: Any) -> EarlyFeatures:
-    """Read the images once; `reading` are the batch size and the workers."""
+def early_features(scan: Scan, table: ImageTable, running: Running) -> EarlyFeatures:
+    """Read the images once, in the batches and by the workers of `running`."""
     first = scan.features(scan.layers[0])
     reason = refusal(table.shape)
     if reason is not None:
         return EarlyFeatures(first, 0, reason)
-    bank = image_bank(table, progress=progress, **reading).values
+    bank = image_bank(
+        table, batch_size=running.batch_size, workers=running.workers, progress=running.progress
+    ).values
     return EarlyFeatures(np.concatenate([bank, first], axis=1), bank.shape[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from shortcutscope.discover.confirm import HeldOut, confirm
 from shortcutscope.discover.early import early_features
 from shortcutscope.discover.views import ViewInput, view_scores
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.mixture import MIN_SEPARATION
 from shortcutscope.scan.reading import Scan
@@ -138,21 +138,14 @@ class Discovery:
     looked_at: int
 
 
-def propose(scan: Scan, table: ImageTable, **options: Any) -> list[Proposal]:
-    """Propose shortcuts, strongest first; see :func:`discover`."""
-    return discover(scan, table, **options).proposals
-
-
 def discover(
     scan: Scan,
     table: ImageTable,
     *,
     most: int = MOST,
     neurons: bool = False,
-    batch_size: int = 64,
-    workers: int = 0,
     seed: int = 0,
-    progress: bool = True,
+    running: Running | None = None,
 ) -> Discovery:
     """Look for shortcuts in the images, the activations and the relevances of a scan.
 
@@ -166,10 +159,10 @@ def discover(
         Most proposals.
     neurons
         Whether outlying neurons are looked at, too.
-    batch_size, workers
-        For reading the images once.
     seed
         Of components, clusters and folds.
+    running
+        Batch size, workers and bars of reading the images once.
 
     Raises
     ------
@@ -182,9 +175,10 @@ def discover(
     reason = _too_small(samples)
     if reason:
         return Discovery([], [], (reason,), 0)
-    early = early_features(scan, table, batch_size=batch_size, workers=workers, progress=progress)
+    running = running or Running()
+    early = early_features(scan, table, running)
     notes: list[str] = []
-    candidates, looked_at = _candidates(ViewInput(scan, early, samples, notes, neurons, progress))
+    candidates, looked_at = _candidates(ViewInput(scan, early, samples, notes, neurons, running.progress))
     strongest, merged = distinct(candidates, samples.labels)
     proposals = _named(strongest, merged)
     doubted = [replace(p, dropped=_doubt(p.candidate)) for p in proposals]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 from tqdm.auto import tqdm
 
-from shortcutscope.allowed import check_options
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
 from shortcutscope.data.sample_geometry import image_name, mask_geometry
@@ -22,14 +22,14 @@ from shortcutscope.errors import InputError
 from shortcutscope.files import slug, write_atomically
 from shortcutscope.masks.area_prior import AreaPrior
 from shortcutscope.masks.drawing import MaskPrediction
-from shortcutscope.masks.learning import CrossFitPredictors, Method, early_layers, fit_predictors
+from shortcutscope.masks.learning import CrossFitPredictors, Drawing, early_layers, fit_predictors
 from shortcutscope.masks.manifest import JOURNAL, MANIFEST
 from shortcutscope.masks.mask_files import Kind, mask_file
 from shortcutscope.masks.maskset import MaskSet
-from shortcutscope.masks.thresholds import Threshold, check_threshold
 from shortcutscope.masks.writer import PRIOR, MaskWriter
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import frozen
+from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
@@ -39,28 +39,37 @@ ALGORITHM = 2
 #: A mask below this confidence is flagged for review.
 UNSURE = 0.5
 METHODS = ("fusion", "clarc")
+#: What is read of `Running`.
+READ = ("device", "batch_size", "progress")
 #: What samples with so many axes beside that of channels are.
 KIND_OF: dict[int, Kind] = {1: "signal", 2: "image", 3: "volume"}
+
+
+class AnnotateOptions(TypedDict, total=False):
+    """The options of `annotate` that a finding's masks are drawn with, too."""
+
+    drawing: Drawing | None
+    heat: bool
+    keep_paths: bool
+    extent: str | None
+    accepted: MaskSet | None
+    running: Running | None
 
 
 def annotate(
     model: nn.Module,
     scan: Scan,
-    table: ImageTable,
+    data: ImageTable,
     concept: Concept,
     samples: Sequence[str] | None = None,
     *,
     out: str | Path,
-    method: Method = "fusion",
-    threshold: Threshold = "otsu",
+    drawing: Drawing | None = None,
     heat: bool = False,
     keep_paths: bool = False,
     extent: str | None = None,
     accepted: MaskSet | None = None,
-    n_folds: int = 3,
-    seed: int = 0,
-    batch_size: int = 64,
-    progress: bool = True,
+    running: Running | None = None,
 ) -> MaskSet:
     """Draw the masks of a concept's carriers.
 
@@ -70,7 +79,7 @@ def annotate(
         The network that was scanned; given back as it was.
     scan
         Of the samples.
-    table
+    data
         The images that were scanned, with at least the scan's samples.
     concept
         Which samples carry the artifact: known, marked, or found.
@@ -78,11 +87,8 @@ def annotate(
         Ids, or names of the files, of those whose masks are wanted; None for all of the scan.
     out
         Folder of the masks. An interrupted run there goes on.
-    method
-        ``"fusion"``: evidence from the input's filters, early layers and concept-conditioned relevance says
-        where, the image's contrast which pixels. ``"clarc"``: the plain recipe of Pahde et al. 2025.
-    threshold
-        Inside the region that the evidence points to: ``"otsu"``, ``"quantile"`` or a share of the range.
+    drawing
+        How masks are drawn.
     heat
         Keep heat maps, too; :func:`heat_map` reads them.
     keep_paths
@@ -93,12 +99,8 @@ def annotate(
         Masks of which a person accepted or edited five or more: their areas say which cut is taken, and how
         sure it is (not of signals, nor with ``"clarc"``). None takes those that lie in `out`; masks that are
         there are never drawn again.
-    n_folds, seed
-        Folds of whole patients: no image's own value takes part in drawing its mask.
-    batch_size
-        Images at once.
-    progress
-        Show a bar.
+    running
+        Device, batch size and bars.
 
     Raises
     ------
@@ -108,37 +110,37 @@ def annotate(
     StaleRunError
         When the folder holds masks that were made in another way.
     """
-    check_threshold(threshold)
-    check_options({"method": method, "n_folds": n_folds, "seed": seed, "batch_size": batch_size})
+    drawing, running = drawing or Drawing(), running or Running()
+    running.require_only("annotate", *READ)
     refuse_diffuse(extent, concept.name)
     refuse_symmetric(concept)
     ids = scan.samples["sample_id"].astype(str).to_numpy()
-    own = scan.rows_of(table)
-    wanted = _rows(ids, None if samples is None else as_ids(samples, ids.tolist(), table.files))
+    own = scan.rows_of(data)
+    wanted = _rows(ids, None if samples is None else as_ids(samples, ids.tolist(), data.files))
     axes = len(own.shape) - 1
     if axes not in KIND_OF:
         raise InputError(
             "masks are drawn on images (C, H, W), volumes (C, D, H, W) and signals (leads, time), not on "
             f"shape {own.shape}"
         )
-    options: dict[str, Any] = {"method": method, "threshold": threshold, "n_folds": n_folds, "seed": seed}
     layers = early_layers(scan, axes)
-    with_prior = method == "fusion" and KIND_OF[axes] != "signal"
+    with_prior = drawing.method == "fusion" and KIND_OF[axes] != "signal"
     prior = area_prior(out, accepted) if with_prior else None
     told = {
         "model": model_fingerprint(model),
         "layers": [layer.name for layer in layers],
         "concept": concept.fingerprint(),
         "algorithm": ALGORITHM,
-        **options,
+        **asdict(drawing),
         PRIOR: None if prior is None else prior.to_dict(),
     }
-    with frozen(model), MaskWriter(out, concept.name, told) as writer:
+    batch_size, progress = running.batch_size, running.progress
+    with frozen(model, running.device), MaskWriter(out, concept.name, told) as writer:
         left = [row for row in wanted if not writer.done(ids[row])]
         if left:
             writer.begin()
             fitted = fit_predictors(
-                model, scan, own, concept, **options, batch_size=batch_size, progress=progress
+                model, scan, own, concept, drawing, batch_size=batch_size, progress=progress
             ).with_prior(prior)
             values = concept.aligned_to(ids).values
             with tqdm(total=len(left), desc="masks", disable=not progress) as bar:
@@ -228,11 +230,11 @@ def _heat_file(folder: Path, sample_id: str) -> Path:
 def annotate_finding(
     finding: FindingRecord,
     model: nn.Module,
-    table: ImageTable,
+    data: ImageTable,
     samples: Sequence[str] | None = None,
     *,
     out: str | Path | None = None,
-    **options: Any,
+    **options: Unpack[AnnotateOptions],
 ) -> MaskSet:
     """Draw the masks of a finding of an audit.
 
@@ -240,7 +242,7 @@ def annotate_finding(
     ----------
     finding
         Read from a run.
-    model, table
+    model, data
         Those that were audited.
     samples
         Ids of those whose masks are wanted; None for all.
@@ -256,14 +258,14 @@ def annotate_finding(
         model.
     """
     run = finding.home()
-    settings: dict[str, Any] = {"extent": finding.extent, **options}
+    settings: AnnotateOptions = {"extent": finding.extent, **options}
     refuse_diffuse(settings["extent"], finding.name)
     refuse_unencoded(finding)
     refuse_other_model(run, model)
-    refuse_other_data(run, table)
+    refuse_other_data(run, data)
     folder = run / "masks" / slug(finding.name) if out is None else Path(out)
     scan = Scan.open(run / "scan")
-    return annotate(model, scan, table, finding.concept, samples, out=folder, **settings)
+    return annotate(model, scan, data, finding.concept, samples, out=folder, **settings)
 
 
 def refuse_diffuse(extent: str | None, name: str) -> None:

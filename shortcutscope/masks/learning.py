@@ -18,8 +18,9 @@ from shortcutscope.masks.clarc import ClarcMaskPredictor
 from shortcutscope.masks.drawing import MaskPredictor
 from shortcutscope.masks.evidence import Vectors, filtered
 from shortcutscope.masks.presence import require_separable
-from shortcutscope.masks.thresholds import Threshold
+from shortcutscope.masks.thresholds import Threshold, check_threshold
 from shortcutscope.models.layers import Layer
+from shortcutscope.options import OptionGroup
 from shortcutscope.probes.cav import cross_fit_cav
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import make_folds
@@ -37,6 +38,36 @@ PIXELS, LEAST_SAMPLES = 240 * 512**2, 40
 MIN_SAMPLES = 10
 #: Depths of the early layers whose maps are evidence.
 DEPTHS = (0.25, 0.5)
+
+
+@dataclass(frozen=True)
+class Drawing(OptionGroup):
+    """How masks are drawn.
+
+    Attributes
+    ----------
+    method
+        ``"fusion"``: evidence from the input's filters, early layers and concept-conditioned relevance says
+        where, the image's contrast which pixels. ``"clarc"``: the plain recipe of Pahde et al. 2025.
+    threshold
+        Inside the region that the evidence points to: ``"otsu"``, ``"quantile"`` or a share of the range.
+    n_folds, seed
+        Folds of whole patients: no image's own value takes part in drawing its mask.
+
+    Raises
+    ------
+    InputError
+        A value that is not allowed.
+    """
+
+    method: Method = "fusion"
+    threshold: Threshold = "otsu"
+    n_folds: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_threshold(self.threshold)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +104,8 @@ def fit_predictors(
     scan: Scan,
     table: ImageTable,
     concept: Concept,
+    drawing: Drawing,
     *,
-    method: Method = "fusion",
-    threshold: Threshold = "otsu",
-    n_folds: int = 3,
-    seed: int = 0,
     batch_size: int = 64,
     progress: bool = True,
     relevance: bool = True,
@@ -92,10 +120,8 @@ def fit_predictors(
         Of the same samples in the same order.
     concept
         Which of them carry the artifact.
-    method, threshold
-        See :func:`annotate`.
-    n_folds, seed
-        Folds of whole patients.
+    drawing
+        How masks are drawn.
     relevance
         Whether concept-conditioned relevance is among the evidence.
 
@@ -104,6 +130,8 @@ def fit_predictors(
     InputError
         For too few samples with or without the concept, or none that could be told from the others.
     """
+    method, threshold = drawing.method, drawing.threshold
+    n_folds, seed = drawing.n_folds, drawing.seed
     values = concept.aligned_to(scan.samples["sample_id"]).values
     labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
     require_enough(values, concept.name)

@@ -115,7 +115,7 @@ def draw_galleries(
                 targets=predicted[indices],
                 task=scan.task,
                 output=output,
-                method=scan.attribution.method if scan.has_relevance else None,
+                method=scan.attribution.used if scan.has_relevance else None,
             )
     return galleries
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import pandas as pd
 
@@ -13,14 +13,16 @@ from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json
 from shortcutscope.retrieval.marks import Marks, marks_path
-from shortcutscope.retrieval.retrieval import Retrieval
+from shortcutscope.retrieval.retrieval import Retrieval, RetrievalOptions
 from shortcutscope.scan.reading import Scan
 
 #: Origins whose values were known, not inferred.
 KNOWN = ("metadata", "planted")
 
 
-def retrieval_of(run: str | Path, finding: str, *, marks: Marks | None = None, **options: Any) -> Retrieval:
+def retrieval_of(
+    run: str | Path, finding: str, *, marks: Marks | None = None, **options: Unpack[RetrievalOptions]
+) -> Retrieval:
     """Begin with a finding of an audit: its values, and the marks that were kept in the run.
 
     Values of a discovered or marked concept were inferred: see `Retrieval`.
@@ -43,20 +45,24 @@ def retrieval_of(run: str | Path, finding: str, *, marks: Marks | None = None, *
     """
     run = Path(run)
     record = finding_of(run, finding)
-    if options.get("images") is not None:
-        refuse_other_data(run, options["images"], "the images")
+    images = options.get("images")
+    if images is not None:
+        refuse_other_data(run, images, "the images")
     run_scan = Scan.open(run / "scan")
     path = marks_path(run, finding)
     stored = Marks.open(path)
     if marks is not None:
         ids = run_scan.samples["sample_id"].astype(str)
-        images = options.get("images")
         marks = marks.by_id(ids.tolist(), None if images is None else images.files)
         marks.aligned_to(ids.to_numpy())
         stored = Marks(pd.concat([m.answers for m in (stored, marks) if len(m.answers)] or [stored.answers]))
     values = record.concept.aligned_to(run_scan.samples["sample_id"]).values
-    origin = "known" if record.origin in KNOWN else "inferred"
-    settings = {"name": record.name, "path": path, "cache": run / "annotate", origin: values, **options}
+    settings: RetrievalOptions = {"name": record.name, "path": path, "cache": run / "annotate"}
+    if record.origin in KNOWN:
+        settings["known"] = values
+    else:
+        settings["inferred"] = values
+    settings.update(options)
     retrieval = Retrieval(run_scan, stored, **settings)
     if marks is not None:
         stored.save(path)

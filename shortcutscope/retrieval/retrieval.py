@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from shortcutscope.allowed import check_options
 from shortcutscope.data.sample_names import as_ids
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, write_atomically, write_json
+from shortcutscope.options import Running
 from shortcutscope.probes.cav import CAV
 from shortcutscope.probes.concept import Concept
 from shortcutscope.retrieval.hits import Hits, pictures_of
@@ -35,6 +36,21 @@ if TYPE_CHECKING:
 
 Query = Literal["both", "rank", "uncertainty", "random"]
 QUERIES = ("both", "rank", "uncertainty", "random")
+
+
+class RetrievalOptions(TypedDict, total=False):
+    """The options of `Retrieval`."""
+
+    known: Floats | None
+    inferred: Floats | None
+    name: str
+    layers: LayerChoice
+    images: ImageTable | None
+    cache: Path | None
+    path: Path | None
+    notes: Sequence[str]
+    seed: int
+    progress: bool
 
 
 class Retrieval:
@@ -114,7 +130,11 @@ class Retrieval:
 
     @classmethod
     def from_marks(
-        cls, scanned: Scan, carriers: Sequence[str], others: Sequence[str] = (), **options: Any
+        cls,
+        scanned: Scan,
+        carriers: Sequence[str],
+        others: Sequence[str] = (),
+        **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
         """Begin with samples that a person marked as carriers, and as free of the artifact.
 
@@ -123,15 +143,20 @@ class Retrieval:
         return cls(scanned, Marks.of(carriers, others), **options)
 
     @classmethod
-    def from_concept(cls, scanned: Scan, concept: Concept, **options: Any) -> Retrieval:
+    def from_concept(cls, scanned: Scan, concept: Concept, **options: Unpack[RetrievalOptions]) -> Retrieval:
         """Begin with what a concept knows; of one inferred from marks, with the marks alone.
 
         ``options`` are those of the class.
         """
         aligned = concept.aligned_to(scanned.samples["sample_id"])
         values = aligned.values if aligned.marks is None else aligned.marks
-        origin = "inferred" if aligned.origin == "discovered" and aligned.marks is None else "known"
-        return cls(scanned, Marks(), **{"name": concept.name, origin: values, **options})
+        basis: RetrievalOptions = {"name": concept.name}
+        if aligned.origin == "discovered" and aligned.marks is None:
+            basis["inferred"] = values
+        else:
+            basis["known"] = values
+        basis.update(options)
+        return cls(scanned, Marks(), **basis)
 
     @property
     def known(self) -> Floats:
@@ -286,9 +311,9 @@ class Retrieval:
             notes += [note, str(self.advice)]
         return Hits(self.name, frame, tuple(notes), pictures, retrieval=self)
 
-    def score(self, model: nn.Module, table: ImageTable, **options: Any) -> pd.Series[float]:
+    def score(self, model: nn.Module, data: ImageTable, running: Running | None = None) -> pd.Series[float]:
         """Scores of new images by sample id; see :func:`score_images`."""
-        return score_images(self.vector, self.views, model, table, **options)
+        return score_images(self.vector, self.views, model, data, running)
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier (``vector.safetensors``), its views (``views.json``), marks and ranking."""
@@ -337,7 +362,11 @@ class Retrieval:
 
 
 def score_images(
-    vector: CAV, views: Sequence[str], model: nn.Module, table: ImageTable, **options: Any
+    vector: CAV,
+    views: Sequence[str],
+    model: nn.Module,
+    data: ImageTable,
+    running: Running | None = None,
 ) -> pd.Series[float]:
     """Score new images by a saved classifier: a scan of the same layers of the same model.
 
@@ -347,19 +376,19 @@ def score_images(
         Of a retrieval, or as :func:`open_classifier` reads them.
     model
         The network whose layers the views name; given back as it was.
-    table
+    data
         New images.
-    **options
-        Of the scan, such as ``batch_size`` or ``device``.
+    running
+        How they are scanned.
 
     Raises
     ------
     InputError
         When a view has another width there: it is another model.
     """
-    features = views_of(model, table, views, **options)
+    features = views_of(model, data, views, running)
     scores = vector.score(features.features, features.quantity)
-    return pd.Series(scores, index=pd.Index(table.frame["sample_id"].astype(str)), name="score")
+    return pd.Series(scores, index=pd.Index(data.frame["sample_id"].astype(str)), name="score")
 
 
 def open_classifier(folder: str | Path) -> tuple[CAV, tuple[str, ...]]:

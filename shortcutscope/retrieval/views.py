@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from safetensors.numpy import load_file, save
 from shortcutscope.discover.filters import IMAGE_AXES, image_bank
 from shortcutscope.errors import InputError
 from shortcutscope.files import write_atomically
+from shortcutscope.options import Running
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan, scan
 
 if TYPE_CHECKING:
@@ -117,7 +119,9 @@ def read_views(
     return Views(blocks)
 
 
-def views_of(model: nn.Module, table: ImageTable, names: Sequence[str], **options: Any) -> Views:
+def views_of(
+    model: nn.Module, table: ImageTable, names: Sequence[str], running: Running | None = None
+) -> Views:
     """The same views of new images: a scan of the same layers, and the filter bank where it is one of them.
 
     Parameters
@@ -128,17 +132,19 @@ def views_of(model: nn.Module, table: ImageTable, names: Sequence[str], **option
         New images.
     names
         Of the views.
-    **options
-        Of `shortcutscope.scan.scanner.scan`.
+    running
+        How they are scanned.
     """
+    running = running or Running()
     layers = [name for name in names if name != INPUT]
     blocks: dict[str, Float32] = {}
     if layers:
         with tempfile.TemporaryDirectory() as folder:
-            new_scan = scan(model, table, Path(folder) / "scan", layers=layers, relevance=False, **options)
+            scanning = Scanning(layers, relevance=False)
+            new_scan = scan(model, table, Path(folder) / "scan", scanning=scanning, running=running)
             blocks = {name: np.asarray(new_scan.features(name), np.float32) for name in layers}
     if INPUT in names:
-        blocks[INPUT] = image_bank(table, progress=bool(options.get("progress", True))).values
+        blocks[INPUT] = image_bank(table, progress=running.progress).values
     return Views(blocks).only(names)
 
 

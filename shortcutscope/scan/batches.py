@@ -134,8 +134,8 @@ def _require_finite(arrays: dict[str, Array], table: ImageTable, rows: Tensor) -
             names = ", ".join(_name(table, rows[i]) for i in np.flatnonzero(~finite)[:5])
             raise ModelError(
                 f"{key} is NaN or infinite for the samples {names}: the network is not differentiable there, "
-                "or overflows; leave the layer out, use precision='fp32' or attribution='gradient', or scan "
-                "with relevance=False"
+                "or overflows; leave the layer out, use precision='fp32' or "
+                "attribution='gradient_x_activation', or scan with relevance=False"
             )
 
 

@@ -20,10 +20,13 @@ from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.types import JSON, Record
 
-GRADIENT = "gradient"
+GRADIENT = "gradient_x_activation"
 LRP = "lrp"
 #: No relevance at all: the scores have no gradient.
 NONE = "none"
+#: Names in files, on the command line and in reports, where they are others than in Python.
+_STORED = {GRADIENT: "gradient"}
+_FROM_STORED = {stored: name for name, stored in _STORED.items()}
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,9 @@ class AttributionChoice:
     Attributes
     ----------
     requested
-        ``"gradient"``, ``"lrp"`` or ``"lrp:<composite>"``.
+        ``"gradient_x_activation"``, ``"lrp"`` or ``"lrp:<composite>"``.
     used
-        ``"gradient"`` (gradient x activation), ``"lrp:<composite>"``, or ``"none"`` where the scores have
-        no gradient.
+        ``"gradient_x_activation"``, ``"lrp:<composite>"``, or ``"none"`` where the scores have no gradient.
     reason
         Why it is not what was asked for; None where it is.
     checks
@@ -57,11 +59,6 @@ class AttributionChoice:
         return self.used == GRADIENT
 
     @property
-    def method(self) -> str:
-        """The name by which `shortcutscope.attribution.attribute` knows it."""
-        return "gradient_x_activation" if self.is_gradient else self.used
-
-    @property
     def warning(self) -> str | None:
         """What whoever asked for another attribution must know."""
         if self.reason is None:
@@ -76,8 +73,8 @@ class AttributionChoice:
     def to_json(self) -> Record:
         """For manifest and run.json: requested, used, reason, checks."""
         return {
-            "requested": self.requested,
-            "used": self.used,
+            "requested": stored_name(self.requested),
+            "used": stored_name(self.used),
             "reason": self.reason,
             "checks": None if self.checks is None else dict(self.checks),
         }
@@ -85,12 +82,23 @@ class AttributionChoice:
     @classmethod
     def from_json(cls, record: JSON | None) -> Self:
         """Undo `to_json`; a scan that says nothing was made with gradient x activation."""
-        return cls(**record) if record else cls()
+        names = {key: from_stored(str((record or {}).get(key, GRADIENT))) for key in ("requested", "used")}
+        return cls(**{**(record or {}), **names})
 
     def __str__(self) -> str:
         if self.used == NONE:
             return "none"
         return "gradient x activation" if self.is_gradient else f"LRP ({self.used.removeprefix('lrp:')})"
+
+
+def stored_name(attribution: str) -> str:
+    """The name of an attribution in files."""
+    return _STORED.get(attribution, attribution)
+
+
+def from_stored(name: str) -> str:
+    """Undo `stored_name`; also of what is typed on the command line."""
+    return _FROM_STORED.get(name, name)
 
 
 def check_attribution(requested: str) -> None:
@@ -107,8 +115,8 @@ def check_attribution(requested: str) -> None:
     if kind != LRP or composite not in COMPOSITES:
         choices = ", ".join(map(repr, (GRADIENT, LRP, *(f"{LRP}:{name}" for name in COMPOSITES))))
         text = f"attribution is {requested!r}; allowed are {choices}"
-        if requested == "gradient_x_activation":
-            text += f". {GRADIENT!r} is gradient x activation"
+        if requested in _FROM_STORED:
+            text += f"; say {from_stored(requested)!r}"
         elif requested in METHODS:
             text += (
                 f". A scan reads all layers off one backward pass, which {requested} does not give; for "
@@ -136,7 +144,8 @@ def choose_attribution(
     x
         The first images as the model takes them.
     requested
-        ``"gradient"``, ``"lrp"`` (a composite that fits the network's operations) or ``"lrp:<composite>"``.
+        ``"gradient_x_activation"``, ``"lrp"`` (a composite that fits the network's operations) or
+        ``"lrp:<composite>"``.
     explained
         The scores of these images that are explained.
     attempt
@@ -162,7 +171,7 @@ def choose_attribution(
         return AttributionChoice(requested, f"{LRP}:{composite.name}", None, figures, composite)
     if strict:
         raise ModelError(
-            f"attribution={requested!r} does not hold on this model: {reason}; use attribution='gradient', "
+            f"attribution={requested!r} does not hold on this model: {reason}; use attribution={GRADIENT!r}, "
             "or strict=False to fall back to it"
         )
     return AttributionChoice(requested, GRADIENT, reason, figures)
@@ -200,7 +209,7 @@ def _checked(
         raise InputError(
             f"checking LRP on {len(x)} images of shape {tuple(x.shape[1:])}, for which every intermediate "
             f"tensor is kept, does not fit into the memory of {x.device}; choose a smaller batch_size, or "
-            "attribution='gradient'"
+            f"attribution={GRADIENT!r}"
         ) from error
     except (ModelError, RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,7 +13,6 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from shortcutscope.allowed import check_options
 from shortcutscope.attribution.lrp import Composite
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.data.table import ImageTable
@@ -25,8 +24,16 @@ from shortcutscope.models.heads.targets import Target, class_count, resolve_task
 from shortcutscope.models.layers import Layer, LayerChoice, choose_layers
 from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
 from shortcutscope.models.preflight import AGAIN, TRIED, preflight
+from shortcutscope.options import OptionGroup, Running
 from shortcutscope.scan.batches import Batch, batches, on_device, run_batch, targets_of
-from shortcutscope.scan.choice import GRADIENT, NONE, AttributionChoice, check_attribution, choose_attribution
+from shortcutscope.scan.choice import (
+    GRADIENT,
+    NONE,
+    AttributionChoice,
+    check_attribution,
+    choose_attribution,
+    stored_name,
+)
 from shortcutscope.scan.pooling import POOLING_VERSION
 from shortcutscope.scan.reading import layer_to_json
 from shortcutscope.scan.store import EXACT
@@ -48,42 +55,54 @@ ADDED_COLUMNS = ("prediction", "target")
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to scan; see `shortcutscope.scan.scanner.scan`.
+class Scanning(OptionGroup):
+    """What a scan records.
+
+    Attributes
+    ----------
+    layers, layouts
+        Which layers, see `find_layers`.
+    target
+        The class whose score is explained: ``"predicted"``, ``"label"``, one class, one class per sample,
+        or ``"every"`` (as many backward passes, and as much relevance to store, as there are classes).
+    attribution
+        A method of `shortcutscope.attribution.attribute.attribute` that gives all layers at once:
+        ``"gradient_x_activation"``, ``"lrp"`` with the composite that fits the network's operations, or
+        ``"lrp:<composite>"``. LRP is checked on the first images; where it does not hold, the scan uses
+        gradient x activation, with a warning and the reason in `Scan.attribution`. An LRP scan has no plain
+        gradient.
+    strict
+        Refuse to scan where LRP does not hold, instead of falling back.
+    relevance
+        False records activations alone, at the cost of a forward pass.
+    channels_last
+        Lay out images and weights channels last, which is faster at most image sizes, unless the model fails
+        or gives other scores in it; what was chosen is among the scan's `remarks`.
+    shard_rows
+        Samples of a shard: what an interruption can cost. Fewer for wide networks.
 
     Raises
     ------
     InputError
-        A size that is too small, an unknown attribution, or several processes started by torchrun.
+        A size that is too small, an unknown attribution, or one without relevance.
     """
 
     layers: LayerChoice = "blocks"
     target: Target = "predicted"
-    task: str = "auto"
-    batch_size: int = 64
-    workers: int = 0
-    precision: str = "fp32"
-    channels_last: bool = True
-    shard_rows: int = 4096
-    layouts: Mapping[str, str] | None = None
-    output: Output = None
-    relevance: bool = True
     attribution: str = GRADIENT
     strict: bool = False
+    layouts: Mapping[str, str] | None = None
+    relevance: bool = True
+    channels_last: bool = True
+    shard_rows: int = 4096
 
     def __post_init__(self) -> None:
-        check_options({name: getattr(self, name) for name in ("batch_size", "shard_rows", "workers", "task")})
+        super().__post_init__()
         check_attribution(self.attribution)
         if self.attribution != GRADIENT and not self.relevance:
             raise InputError(
                 f"attribution={self.attribution!r} is given with relevance=False, which records no "
                 "relevance; leave one of them out"
-            )
-        processes = os.environ.get("WORLD_SIZE", "1")
-        if processes != "1":
-            raise InputError(
-                f"the scan runs in one process, but {processes} were started (WORLD_SIZE={processes}); "
-                "start it without torchrun, with workers=... for reading images"
             )
 
 
@@ -93,6 +112,8 @@ class Plan:
 
     Attributes
     ----------
+    scanning, running
+        The options, with what the network lacks.
     device, autocast, memory_format
         Where and in what form batches are run.
     layers, task
@@ -111,7 +132,8 @@ class Plan:
         Which of the default layers were taken, where there are many.
     """
 
-    options: Options
+    scanning: Scanning
+    running: Running
     device: torch.device
     autocast: torch.dtype | None
     memory_format: MemoryFormat
@@ -125,6 +147,23 @@ class Plan:
     assumed: tuple[str, ...] = ()
     layer_choice: str | None = None
 
+    def require_made_for(self, model: nn.Module, table: ImageTable) -> None:
+        """Refuse another model, other samples or another transform than the plan was settled on.
+
+        Raises
+        ------
+        InputError
+            Says which of them differ.
+        """
+        given = {
+            "model": model_fingerprint(model),
+            "data": table.fingerprint(),
+            "transform": table.transform_fingerprint(),
+        }
+        others = [what for what, fingerprint in given.items() if fingerprint != self.inputs[what]]
+        if others:
+            raise InputError(f"the plan was made for another {', '.join(others)}; make it anew")
+
     def run(self, model: nn.Module, table: ImageTable, batch: Batch) -> dict[str, Array]:
         """The rows that one batch adds to the store, see `run_batch`."""
         return run_batch(
@@ -135,22 +174,30 @@ class Plan:
             device=self.device,
             memory_format=self.memory_format,
             autocast=self.autocast,
-            target=self.options.target,
+            target=self.scanning.target,
             task=self.task,
             output=self.head,
-            relevance=self.options.relevance,
+            relevance=self.scanning.relevance,
             composite=self.attribution.composite,
         )
 
 
-def make_plan(model: nn.Module, table: ImageTable, options: Options, *, labels: Array | None = None) -> Plan:
+def make_plan(
+    model: nn.Module,
+    table: ImageTable,
+    scanning: Scanning,
+    running: Running,
+    head: Output = None,
+    *,
+    labels: Array | None = None,
+) -> Plan:
     """Settle everything on the first samples.
 
     Parameters
     ----------
     model
         Lent out by `frozen`; gets the memory format of the scan.
-    table, options
+    table, scanning, running, head
         What to scan, and how.
     labels
         All that are known, of the table and others of its kind, to be compared with the outputs; None where
@@ -159,22 +206,23 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options, *, labels: 
     Raises
     ------
     InputError
-        Labels, targets, layers, precision, images or columns that cannot be used.
+        Labels, targets, layers, precision, images or columns that cannot be used, or several processes
+        started by torchrun.
     ModelError
         A model that cannot be scanned, or on which LRP does not hold with ``strict=True``.
     """
+    _refuse_processes()
     _check_columns(table)
-    _check_one_target_a_sample(options.target, table)
+    _check_one_target_a_sample(scanning.target, table)
     device = device_of(model)
-    autocast = autocast_dtype(options.precision, device)
+    autocast = autocast_dtype(running.precision, device)
     fingerprint = model_fingerprint(model)
-    asked = as_head(options.output, task=options.task)
+    asked = as_head(head)
     tried = next(batches(table, AGAIN if asked.settled else TRIED))
     batch = (tried[0][:FIRST], tried[1][:FIRST], tried[2][:FIRST])
     images = batch[0].to(device)
-    chosen = choose_layers(model, images, options.layers, layouts=options.layouts, output=options.output)
-    layers = chosen.layers
-    memory_format = choose_memory_format(model, images) if options.channels_last else MemoryFormat()
+    chosen = choose_layers(model, images, scanning.layers, layouts=scanning.layouts, output=head)
+    memory_format = choose_memory_format(model, images) if scanning.channels_last else MemoryFormat()
     memory_format.apply(model)
     seen = preflight(
         model,
@@ -182,66 +230,61 @@ def make_plan(model: nn.Module, table: ImageTable, options: Options, *, labels: 
         asked,
         labels=labels,
         classes=table.classes,
-        batch_size=options.batch_size,
+        batch_size=running.batch_size,
         autocast=autocast,
     )
-    options, gradient = _with_gradient(options, seen.no_gradient)
-    task, head = seen.head.read_task, seen.head
-    options = replace(options, task=task)
+    scanning, gradient = _with_gradient(scanning, seen.no_gradient)
     trial = Plan(
-        options,
+        scanning,
+        running,
         device,
         autocast,
         memory_format,
-        layers,
-        task,
+        chosen.layers,
+        seen.head.read_task,
         gradient,
         {},
         0,
         0,
-        head,
+        seen.head,
         seen.assumed,
         chosen.note,
     )
     rows = trial.run(model, table, batch)
     logits = torch.from_numpy(rows["logits"])
-    task = resolve_task(logits, options.task)
-    if task != "multilabel":
-        _check_classes("label", table.frame["label"].to_numpy(), class_count(logits, task))
-    if not isinstance(options.target, str | int):
-        _check_classes("target", np.asarray(options.target), class_count(logits, task))
-    if options.attribution != GRADIENT:
+    trial = replace(trial, task=resolve_task(logits, trial.task))
+    _check_all_classes(trial, table, class_count(logits, trial.task))
+    if scanning.attribution != GRADIENT:
         trial = replace(trial, attribution=_choose(trial, model, table))
         rows = trial.run(model, table, batch)
     row_bytes = sum(values[0].size * _stored_size(key, values) for key, values in rows.items())
-    per_shard = min(options.shard_rows, SHARD_BYTES // row_bytes, -(-len(table) // FEWEST_SHARDS))
+    per_shard = min(scanning.shard_rows, SHARD_BYTES // row_bytes, -(-len(table) // FEWEST_SHARDS))
     return replace(
         trial,
-        task=task,
-        inputs=_inputs(fingerprint, table, trial, task),
+        inputs=_inputs(fingerprint, table, trial),
         row_bytes=row_bytes,
-        shard_rows=max(1, per_shard // options.batch_size) * options.batch_size,
+        shard_rows=max(1, per_shard // running.batch_size) * running.batch_size,
     )
 
 
 def _choose(trial: Plan, model: nn.Module, table: ImageTable) -> AttributionChoice:
     """LRP where it holds on the first samples."""
-    options = trial.options
-    batch = next(batches(table, min(CHECKED_SAMPLES, options.batch_size)))
+    scanning = trial.scanning
+    batch = next(batches(table, min(CHECKED_SAMPLES, trial.running.batch_size)))
 
     def attempt(composite: Composite) -> None:
         replace(trial, attribution=AttributionChoice(composite=composite)).run(model, table, batch)
 
     # Where every class is explained, the rules are the same for each of them.
-    every = isinstance(options.target, str) and options.target == "every"
-    target: Target = "predicted" if every else targets_of(batch, options.target)
+    every = isinstance(scanning.target, str) and scanning.target == "every"
+    target: Target = "predicted" if every else targets_of(batch, scanning.target)
     return choose_attribution(
         model,
         on_device(batch, trial.device, trial.memory_format),
-        options.attribution,
-        Explained(target, batch[1].to(trial.device), options.task, trial.head),
+        scanning.attribution,
+        Explained(target, batch[1].to(trial.device), trial.task, trial.head),
         attempt,
-        strict=options.strict,
+        strict=scanning.strict,
         autocast=trial.autocast,
     )
 
@@ -273,23 +316,22 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type != "cpu" or native
 
 
-def _with_gradient(options: Options, lacking: str | None) -> tuple[Options, AttributionChoice]:
+def _with_gradient(scanning: Scanning, lacking: str | None) -> tuple[Scanning, AttributionChoice]:
     """The options without relevance where there is no gradient, and what is said of it."""
-    if lacking is None or not options.relevance:
-        return options, AttributionChoice()
-    if options.strict and options.attribution != GRADIENT:
+    if lacking is None or not scanning.relevance:
+        return scanning, AttributionChoice()
+    if scanning.strict and scanning.attribution != GRADIENT:
         raise ModelError(
-            f"attribution={options.attribution!r} does not hold on this model: {lacking}; without "
+            f"attribution={scanning.attribution!r} does not hold on this model: {lacking}; without "
             "strict=True (--strict) it is audited without relevance"
         )
-    choice = AttributionChoice(options.attribution, NONE, lacking)
-    return replace(options, relevance=False, attribution=GRADIENT), choice
+    choice = AttributionChoice(scanning.attribution, NONE, lacking)
+    return replace(scanning, relevance=False, attribution=GRADIENT), choice
 
 
-def _inputs(fingerprint: str, table: ImageTable, plan: Plan, task: str) -> dict[str, Any]:
+def _inputs(fingerprint: str, table: ImageTable, plan: Plan) -> dict[str, Any]:
     """What a scan depends on: another value of any of these is another scan."""
-    options, attribution = plan.options, plan.attribution
-    target = options.target
+    attribution, target = plan.attribution, plan.scanning.target
     if not isinstance(target, str | int):
         target = "sha256:" + hashlib.sha256(np.asarray(target, dtype="<i8").tobytes()).hexdigest()
     return {
@@ -298,13 +340,13 @@ def _inputs(fingerprint: str, table: ImageTable, plan: Plan, task: str) -> dict[
         "transform": table.transform_fingerprint(),
         "layers": [layer_to_json(layer) for layer in plan.layers],
         "target": target,
-        "task": task,
+        "task": plan.task,
         "output": plan.head.to_json() if plan.head.changes else None,
-        "relevance": options.relevance,
+        "relevance": plan.scanning.relevance,
         # What is used, not what was asked for: after a fallback the rows are those of the gradient.
-        "attribution": attribution.used,
+        "attribution": stored_name(attribution.used),
         "composite": None if attribution.composite is None else repr(attribution.composite),
-        "precision": options.precision,
+        "precision": plan.running.precision,
         "pooling": POOLING_VERSION,
         "scanning": SCANNING,
     }
@@ -336,6 +378,24 @@ def _check_one_target_a_sample(target: Target, table: ImageTable) -> None:
             f"targets have shape {np.shape(target)} but the table has {len(table)} samples; give one "
             "class a sample"
         )
+
+
+def _refuse_processes() -> None:
+    """Raise `InputError` in one of several processes, which torchrun starts."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise InputError(
+            f"the scan runs in one process, but {processes} were started (WORLD_SIZE={processes}); "
+            "start it without torchrun, with workers=... for reading images"
+        )
+
+
+def _check_all_classes(plan: Plan, table: ImageTable, n_classes: int) -> None:
+    """Refuse labels and targets that are no classes of the model."""
+    if plan.task != "multilabel":
+        _check_classes("label", table.frame["label"].to_numpy(), n_classes)
+    if not isinstance(plan.scanning.target, str | int):
+        _check_classes("target", np.asarray(plan.scanning.target), n_classes)
 
 
 def _check_classes(what: str, classes: Array, n_classes: int) -> None:

@@ -142,7 +142,7 @@ class Scan:
         if stat == "gradient" and not self.attribution.is_gradient:
             raise InputError(
                 f"{self.path} was scanned with {self.attribution.used}, whose backward pass gives no "
-                "gradient; scan with attribution='gradient'"
+                "gradient; scan with attribution='gradient_x_activation'"
             )
         _check_stat(stat, RELEVANCE_STATS if self.attribution.is_gradient else LRP_STATS)
         key = relevance_key(self.layer(layer).name, stat)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Literal, overload
 
 import pandas as pd
 import torch
@@ -15,38 +14,20 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output
-from shortcutscope.models.heads.targets import Target, predicted_class
-from shortcutscope.models.layers import Layer, LayerChoice
+from shortcutscope.models.heads.targets import predicted_class
+from shortcutscope.models.layers import Layer
 from shortcutscope.models.outputs import first_float, pick
+from shortcutscope.options import Running
 from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.choice import AttributionChoice
-from shortcutscope.scan.plan import Options, Plan, make_plan
+from shortcutscope.scan.plan import Plan, Scanning, make_plan
 from shortcutscope.scan.reading import Scan
 from shortcutscope.scan.store import ShardWriter, require_free_space
 
-__all__ = ["Scan", "ScanEstimate", "estimate", "scan"]
-
-
-class ScanOptions(TypedDict, total=False):
-    """The options of `scan`."""
-
-    layers: LayerChoice
-    target: Target
-    task: str
-    batch_size: int
-    device: torch.device | str | None
-    workers: int
-    precision: str
-    channels_last: bool
-    shard_rows: int
-    layouts: Mapping[str, str] | None
-    output: Output
-    relevance: bool
-    attribution: str
-    strict: bool
-    progress: bool
+__all__ = ["Scan", "ScanEstimate", "Scanning", "estimate", "scan"]
 
 
 @dataclass(frozen=True)
@@ -92,45 +73,40 @@ class ScanEstimate:
 @overload
 def scan(
     model: nn.Module,
-    table: ImageTable,
+    data: ImageTable,
     out: str | Path,
     *,
+    scanning: Scanning | None = None,
+    head: Output = None,
+    running: Running | None = None,
+    plan: Plan | None = None,
     dry_run: Literal[False] = False,
-    **options: Unpack[ScanOptions],
 ) -> Scan: ...
 
 
 @overload
 def scan(
     model: nn.Module,
-    table: ImageTable,
+    data: ImageTable,
     out: str | Path,
     *,
+    scanning: Scanning | None = None,
+    head: Output = None,
+    running: Running | None = None,
+    plan: Plan | None = None,
     dry_run: Literal[True],
-    **options: Unpack[ScanOptions],
 ) -> ScanEstimate: ...
 
 
 def scan(
     model: nn.Module,
-    table: ImageTable,
+    data: ImageTable,
     out: str | Path,
     *,
-    layers: LayerChoice = "blocks",
-    target: Target = "predicted",
-    task: str = "auto",
-    batch_size: int = 64,
-    device: torch.device | str | None = None,
-    workers: int = 0,
-    precision: str = "fp32",
-    channels_last: bool = True,
-    shard_rows: int = 4096,
-    layouts: Mapping[str, str] | None = None,
-    output: Output = None,
-    relevance: bool = True,
-    attribution: str = "gradient",
-    strict: bool = False,
-    progress: bool = True,
+    scanning: Scanning | None = None,
+    head: Output = None,
+    running: Running | None = None,
+    plan: Plan | None = None,
     dry_run: bool = False,
 ) -> Scan | ScanEstimate:
     """Pool every layer's activation and relevance over all samples, in one pass.
@@ -141,43 +117,19 @@ def scan(
     ----------
     model
         Scores a batch of images; given back as it was.
-    table
+    data
         The samples.
     out
         Folder of the scan.
-    layers, layouts
-        Which layers, see `find_layers`.
-    target
-        The class whose score is explained: ``"predicted"``, ``"label"``, one class, one class per sample,
-        or ``"every"`` (as many backward passes, and as much relevance to store, as there are classes).
-    task
-        See `resolve_task`.
-    batch_size
-        Images at a time.
-    device
-        Where to run; None for where the model is.
-    workers
-        Processes that read images.
-    precision
-        ``"bf16"`` runs the network, not the pooling, in mixed precision.
-    channels_last
-        Lay out images and weights channels last, which is faster at most image sizes, unless the model fails
-        or gives other scores in it; what was chosen is among the scan's `remarks`.
-    shard_rows
-        Samples of a shard: what an interruption can cost. Fewer for wide networks.
-    output
-        Which part of the model's output holds the scores, see `find_logits`.
-    relevance
-        False records activations alone, at the cost of a forward pass.
-    attribution
-        ``"gradient"`` for gradient x activation, ``"lrp"`` for LRP with the composite that fits the
-        network's operations, or ``"lrp:<composite>"``. LRP is checked on the first images; where it does
-        not hold, the scan uses gradient x activation, with a warning and the reason in `Scan.attribution`.
-        An LRP scan has no plain gradient.
-    strict
-        Refuse to scan where LRP does not hold, instead of falling back.
-    progress
-        Show a progress bar.
+    scanning
+        What is recorded; by default the blocks, and gradient x activation of the predicted class.
+    head
+        Which part of the model's output holds the scores, or a `Head`, which says more.
+    running
+        Where and how; images that cannot be read are always refused.
+    plan
+        What `make_plan` settled for this model and these samples, in place of `scanning`, `head` and
+        `running`: the model is not tried again.
     dry_run
         Only say what it would cost; nothing is written.
 
@@ -190,50 +142,51 @@ def scan(
     ModelError
         A model that cannot be scanned, that returns NaN, or on which LRP does not hold with ``strict=True``.
     """
-    options = Options(
-        layers,
-        target,
-        task,
-        batch_size,
-        workers,
-        precision,
-        channels_last,
-        shard_rows,
-        layouts,
-        output,
-        relevance,
-        attribution,
-        strict,
-    )
-    with frozen(model, device) as borrowed:
-        plan = make_plan(borrowed, table, options)
+    if plan is not None and (scanning, head, running) != (None, None, None):
+        raise InputError("the plan says what is scanned and how; leave scanning=, head= and running= out")
+    running = (running or Running()) if plan is None else plan.running
+    running.require_only("a scan", "device", "precision", "batch_size", "workers", "progress")
+    with frozen(model, running.device) as borrowed:
+        if plan is None:
+            plan = make_plan(borrowed, data, scanning or Scanning(), running, head)
+        else:
+            plan.require_made_for(borrowed, data)
+            plan.memory_format.apply(borrowed)
         if plan.attribution.warning:
             warnings.warn(plan.attribution.warning, stacklevel=2)
         if dry_run:
-            return _measure(borrowed, table, plan)
-        return _write(borrowed, table, plan, Path(out), progress)
+            return _measure(borrowed, data, plan)
+        return _write(borrowed, data, plan, Path(out))
 
 
-def estimate(model: nn.Module, table: ImageTable, **options: Unpack[ScanOptions]) -> ScanEstimate:
+def estimate(
+    model: nn.Module,
+    data: ImageTable,
+    *,
+    scanning: Scanning | None = None,
+    head: Output = None,
+    running: Running | None = None,
+    plan: Plan | None = None,
+) -> ScanEstimate:
     """What `scan` with these options would cost, measured on one batch; nothing is written.
 
     Parameters
     ----------
-    model, table, **options
+    model, data, scanning, head, running, plan
         As in `scan`.
     """
-    return scan(model, table, Path(), dry_run=True, **options)
+    return scan(model, data, Path(), scanning=scanning, head=head, running=running, plan=plan, dry_run=True)
 
 
 def _measure(model: nn.Module, table: ImageTable, plan: Plan) -> ScanEstimate:
-    options, n = plan.options, len(table)
+    running, n = plan.running, len(table)
     start = time.perf_counter()
-    batch = next(batches(table, options.batch_size))
-    reading = (time.perf_counter() - start) / max(1, options.workers)
+    batch = next(batches(table, running.batch_size))
+    reading = (time.perf_counter() - start) / max(1, running.workers)
     start = time.perf_counter()
     plan.run(model, table, batch)  # its rows are on the host, so an accelerator has finished
     computing = time.perf_counter() - start
-    per_batch = max(reading, computing) if options.workers else reading + computing
+    per_batch = max(reading, computing) if running.workers else reading + computing
     start, size = time.perf_counter(), len(batch[0])
     with torch.no_grad():
         result = model(on_device(batch, plan.device, plan.memory_format))
@@ -252,19 +205,21 @@ def _measure(model: nn.Module, table: ImageTable, plan: Plan) -> ScanEstimate:
     )
 
 
-def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path, progress: bool) -> Scan:
-    options, n = plan.options, len(table)
+def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path) -> Scan:
+    running, n = plan.running, len(table)
     with (
         ShardWriter(out, plan.inputs, n_rows=n, shard_rows=plan.shard_rows) as writer,
-        tqdm(total=n, initial=writer.rows_done, desc="scan", unit="image", disable=not progress) as bar,
+        tqdm(
+            total=n, initial=writer.rows_done, desc="scan", unit="image", disable=not running.progress
+        ) as bar,
     ):
         if writer.rows_done < n:
             require_free_space(out, (n - writer.rows_done) * plan.row_bytes)
             pin_memory = plan.device.type == "cuda"
             for batch in batches(
                 table,
-                options.batch_size,
-                workers=options.workers,
+                running.batch_size,
+                workers=running.workers,
                 start=writer.rows_done,
                 pin_memory=pin_memory,
             ):

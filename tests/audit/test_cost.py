@@ -10,6 +10,7 @@ from shortcutscope.audit.stages import audit, estimate_audit
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
+from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.scan.scanner import ScanEstimate
 
@@ -50,7 +51,9 @@ def test_m15_a_class_token_is_counted():
 
 def test_m15_the_estimate_is_of_the_whole_audit(table):
     model = thin_resnet18(width=2)
-    found = estimate_audit(model, table, concepts=["tag"], present={"tag": "1"}, n_permutations=150)
+    found = estimate_audit(
+        model, table, concepts=["tag"], present={"tag": "1"}, statistics=Statistics(n_permutations=150)
+    )
     assert (found.n_samples, found.n_concepts) == (48, 1)
     assert all(seconds > 0 for seconds in found.stages.values())
     assert found.scan.memory_format == "channels last"
@@ -61,7 +64,7 @@ def test_m15_what_the_machine_does_not_hold_is_refused_before_anything_is_writte
     table, tmp_path, monkeypatch
 ):
     model = thin_resnet18(width=2)
-    options = {"concepts": ["tag"], "present": {"tag": "1"}, "progress": False}
+    options = {"concepts": ["tag"], "present": {"tag": "1"}, "running": Running(progress=False)}
     monkeypatch.setattr(cost, "available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"hold about .* GiB at once.*--permutations"):
         audit(model, table, tmp_path / "run", **options)

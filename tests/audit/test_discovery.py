@@ -3,25 +3,26 @@ import pandas as pd
 import pytest
 
 from shortcutscope.audit import discovery as stage
-from shortcutscope.audit.audited_data import audited_data, resolve_concepts
+from shortcutscope.audit.audited_data import TrainingData, audited_data, resolve_concepts
 from shortcutscope.audit.discovery import MOST_COLUMNS, discovered_concepts, screened_columns
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.candidates import ShortcutCandidate
 from shortcutscope.discover.proposals import Discovery, Proposal
 from shortcutscope.files import read_json
+from shortcutscope.options import Running
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.scanner import scan
 
-READING = {"batch_size": 32, "workers": 0, "progress": False}
+READING = Running(batch_size=32, progress=False)
 
 
 @pytest.fixture(scope="module")
 def scanned(noise_images, tmp_path_factory):
     table = noise_images(n=80)
     folder = tmp_path_factory.mktemp("stage") / "scan"
-    return scan(thin_resnet18(width=4, seed=0), table, folder, progress=False), table
+    return scan(thin_resnet18(width=4, seed=0), table, folder, running=Running(progress=False)), table
 
 
 def proposed(table, name, values):
@@ -55,8 +56,8 @@ def found(scanned, monkeypatch):
 
 def test_what_was_found_is_kept_and_taken_up_again(scanned, found, tmp_path):
     run = RunDirectory(tmp_path / "run", {})
-    first = discovered_concepts(run, *scanned, [], seed=0, **READING)
-    again = discovered_concepts(run, *scanned, [], seed=0, **READING)
+    first = discovered_concepts(run, *scanned, [], seed=0, running=READING)
+    again = discovered_concepts(run, *scanned, [], seed=0, running=READING)
     assert len(found) == 1
     for a, b in zip(first, again, strict=True):
         assert a.fingerprint() == b.fingerprint()
@@ -66,7 +67,7 @@ def test_what_was_found_is_kept_and_taken_up_again(scanned, found, tmp_path):
             == (99, "found by filters: x")
         )
     assert np.isnan(first[1].values[3])
-    discovered_concepts(run, *scanned, [], seed=1, **READING)
+    discovered_concepts(run, *scanned, [], seed=1, running=READING)
     assert len(found) == 2
     record = read_json(run.path / "run.json")["discovery"]
     assert [p["name"] for p in record["proposals"]] == ["discovered 1", "discovered 2"]
@@ -78,7 +79,7 @@ def test_a_proposal_that_is_tested_anyway_is_left_out_with_the_reason(scanned, f
     _, table = scanned
     run = RunDirectory(tmp_path / "run", {})
     given = Concept.from_column(table.frame, "square")
-    concepts = discovered_concepts(run, *scanned, given, seed=0, **READING)
+    concepts = discovered_concepts(run, *scanned, given, seed=0, running=READING)
     assert [c.name for c in concepts] == ["discovered 2"]
     assert "same samples as square" in run.record["discovery"]["same"]["discovered 1"]
 
@@ -90,9 +91,7 @@ def wide(n_columns):
     frame["planted"] = np.where(generator.random(60) < 0.9, labels, 1 - labels)
     frame.insert(0, "label", labels)
     frame.insert(0, "sample_id", [f"s{i}" for i in range(60)])
-    return audited_data(
-        ImageTable.from_arrays(np.zeros((60, 8, 8), np.float32), frame), None, trained_on=False
-    )
+    return audited_data(ImageTable.from_arrays(np.zeros((60, 8, 8), np.float32), frame), TrainingData())
 
 
 def test_few_columns_are_all_tested_and_of_many_those_that_go_with_the_label_most():
@@ -109,15 +108,13 @@ def test_few_columns_are_all_tested_and_of_many_those_that_go_with_the_label_mos
 
 def test_without_metadata_there_is_no_screen():
     table = ImageTable.from_arrays(np.zeros((10, 8, 8), np.float32), np.arange(10) % 2)
-    assert screened_columns(audited_data(table, None, trained_on=False), seed=0) == ([], {}, None)
+    assert screened_columns(audited_data(table, TrainingData()), seed=0) == ([], {}, None)
 
 
 def test_c6_a_column_of_lists_is_left_out_with_the_reason():
     data = wide(3)
     frame = data.table.frame.assign(tags=[["a", "b"][: k % 3] for k in range(60)])
-    audited = audited_data(
-        ImageTable.from_arrays(np.zeros((60, 8, 8), np.float32), frame), None, trained_on=False
-    )
+    audited = audited_data(ImageTable.from_arrays(np.zeros((60, 8, 8), np.float32), frame), TrainingData())
     columns, _, screen = screened_columns(audited, seed=0)
     assert "several values in an entry" in screen.skipped["tags"]
     concepts, refused = resolve_concepts(audited, None, columns=columns)
@@ -128,7 +125,7 @@ def test_c6_a_column_of_lists_is_left_out_with_the_reason():
 def test_the_label_over_again_is_not_screened():
     data = wide(3)
     table = data.table.with_columns(label_name=np.array(["no", "yes"])[data.table.frame["label"]])
-    columns, refused, screen = screened_columns(audited_data(table, None, trained_on=False), seed=0)
+    columns, refused, screen = screened_columns(audited_data(table, TrainingData()), seed=0)
     assert "it is the label itself" in refused["label_name"]
     assert "label_name" not in columns
     assert "label_name" not in set(screen.columns["column"])

@@ -10,7 +10,8 @@ from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.loading import has_random_weights, load_model
 
-OPTIONS = {"n_permutations": 100, "n_bootstrap": 20, "progress": False, "concepts": ["tag"]}
+QUIET = ss.Running(progress=False)
+OPTIONS = {"statistics": ss.Statistics(100, 20), "running": QUIET, "concepts": ["tag"]}
 
 
 class Net(nn.Module):
@@ -84,7 +85,7 @@ def same_finding(found, expected):
 def test_m1_the_output_of_the_label_is_audited_as_if_it_were_alone(table, alone, tmp_path):
     model = Net().eval()
     before = model_state(model)
-    found = ss.audit(model, table, tmp_path / "run", label_output=8, task="multilabel", **OPTIONS)
+    found = ss.audit(model, table, tmp_path / "run", head=ss.Head(label=8, task="multilabel"), **OPTIONS)
     assert model_state(model) == before
     np.testing.assert_allclose(found.scan.logits, alone.scan.logits, rtol=1e-5, atol=1e-6)
     same_finding(found["tag"], alone["tag"])
@@ -101,23 +102,31 @@ def test_m1_the_output_of_the_label_is_audited_as_if_it_were_alone(table, alone,
 
 
 def test_m1_positions_are_never_guessed_and_nothing_is_written(table, tmp_path):
-    for options in ({}, {"task": "multilabel"}, {"task": "multilabel", "target": 8}):
+    several, target = ss.Head(task="multilabel"), ss.Scanning(target=8)
+    for options in ({}, {"head": several}, {"head": several, "scanning": target}):
         with pytest.raises(InputError, match=r"14 outputs.*labels are 0 and 1: say which output"):
             ss.audit(Net().eval(), table, tmp_path / "run", **OPTIONS, **options)
     with pytest.raises(InputError, match="positive=8: no audited sample has that label"):
-        ss.audit(Net().eval(), table, tmp_path / "run", **OPTIONS, task="multilabel", positive=8, target=8)
+        ss.audit(
+            Net().eval(),
+            table,
+            tmp_path / "run",
+            **OPTIONS | {"statistics": ss.Statistics(positive=8)},
+            head=several,
+            scanning=target,
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_m5_the_part_of_the_output_reaches_every_stage(table, alone, tmp_path):
-    found = ss.audit(TwoHeads().eval(), table, tmp_path / "run", output="cls", **OPTIONS)
+    found = ss.audit(TwoHeads().eval(), table, tmp_path / "run", head="cls", **OPTIONS)
     np.testing.assert_allclose(found.scan.logits, alone.scan.logits, rtol=1e-5, atol=1e-6)
     same_finding(found["tag"], alone["tag"])
     assert found.report().stat().st_size > 0
 
 
 def test_m6_probabilities_give_what_their_logits_give(table, alone, tmp_path):
-    found = ss.audit(Probabilities().eval(), table, tmp_path / "run", label_output=8, **OPTIONS)
+    found = ss.audit(Probabilities().eval(), table, tmp_path / "run", head=ss.Head(label=8), **OPTIONS)
     np.testing.assert_allclose(found.scan.logits, alone.scan.logits, rtol=1e-3, atol=1e-4)
     same_finding(found["tag"], alone["tag"])
     (said,) = [text for text in found.run["warnings"] if "probabilities" in text]
@@ -178,8 +187,8 @@ def test_m5_debiasing_trains_the_output_that_is_asked_for(table):
     before = model_state(model)
     training = ss.Training(steps=3, batch_size=8, augmentation="none")
     head = ss.Head(label=8, task="multilabel")
-    options = {"recipe": "erm", "training": training, "start": "model", "progress": False}
-    student = ss.debias(model, table, output=head, **options)
+    options = {"recipe": "erm", "training": ss.Retraining(training, "model"), "running": QUIET}
+    student = ss.debias(model, table, head=head, **options)
     assert model_state(model) == before
     x = torch.stack([table[i][0] for i in range(4)])
     assert student.model(x).shape == (4, 14)
@@ -188,22 +197,27 @@ def test_m5_debiasing_trains_the_output_that_is_asked_for(table):
     moved = (student.model.fc.weight - model.fc.weight).abs().sum(1) > 1e-6
     assert moved[8]
     with pytest.raises(InputError, match="say which output the label is"):
-        ss.debias(model, table, recipe="erm", training=training, progress=False)
+        ss.debias(model, table, recipe="erm", training=training, running=ss.Running(progress=False))
 
 
 def test_m5_students_are_compared_by_the_output_that_was_audited(table, tmp_path):
     model, other = Net().eval(), Net().eval()
     nn.init.constant_(other.fc.bias, 0.5)
-    audited = ss.audit(model, table, tmp_path / "run", label_output=8, task="multilabel", **OPTIONS)
-    options = {"concept": "tag", "refit": False, "n_bootstrap": 20, "progress": False, "twins": False}
+    audited = ss.audit(model, table, tmp_path / "run", head=ss.Head(label=8, task="multilabel"), **OPTIONS)
+    options = {
+        "concept": "tag",
+        "comparing": ss.Comparing(refit=False, twins=False),
+        "statistics": ss.Statistics(n_bootstrap=20),
+        "running": QUIET,
+    }
     tied = ss.compare(audited, other, table, model=model, **options)
     head = ss.Head(label=8, task="multilabel")
-    by_hand = ss.compare(model, other, table, output=head, **options)
+    by_hand = ss.compare(model, other, table, head=head, **options)
     rows = [
         c.frame.query("metric == 'auroc' and part == 'overall'")["value"].tolist() for c in (tied, by_hand)
     ]
     assert rows[0] == rows[1]
     with pytest.raises(InputError, match="audited output 8 of 14, but label=3 is asked for"):
-        ss.compare(audited, other, table, model=model, output=ss.Head(label=3), **options)
+        ss.compare(audited, other, table, model=model, head=ss.Head(label=3), **options)
     with pytest.raises(InputError, match="say which output the label is"):
         ss.compare(model, other, table, **options)

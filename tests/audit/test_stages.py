@@ -1,6 +1,7 @@
 """The audit end to end on a thin network with a planted shortcut, and everything it must refuse."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.planting.planting import clean_twin
 from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d, thin_resnet18
 
-OPTIONS = {"n_permutations": 100, "n_bootstrap": 60, "progress": False}
+OPTIONS = {"statistics": ss.Statistics(100, 60), "running": ss.Running(progress=False)}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,9 @@ def test_a_run_of_another_model_is_refused_before_work(planted, audited):
 
 def test_the_training_images_are_warned_about_and_get_the_higher_threshold(planted, tmp_path):
     model, train, _ = planted
-    result = ss.audit(model, train, tmp_path / "run", concepts=["tag"], trained_on=True, **OPTIONS)
+    result = ss.audit(
+        model, train, tmp_path / "run", concepts=["tag"], train=ss.TrainingData(trained_on=True), **OPTIONS
+    )
     assert any("trained on" in text for text in result.run["warnings"])
     assert result["tag"].used["threshold"] == 0.4
 
@@ -186,7 +189,7 @@ def test_u16_a_balanced_table_without_training_samples_decides_nothing(planted, 
 def test_lrp_changes_the_pictures_and_no_verdict(planted, audited, tmp_path):
     model, train, held_out = planted
     named = {"concepts": ["tag", "coin", "sex"], "present": {"sex": "M"}}
-    options = {**named, "train": train, "attribution": "lrp", **OPTIONS}
+    options = {**named, "train": train, "scanning": ss.Scanning(attribution="lrp"), **OPTIONS}
     result = ss.audit(model, held_out, tmp_path / "run", **options)
     assert result.findings == audited.findings
     assert result.run["attribution"]["used"] == "lrp:epsilon_plus"
@@ -240,12 +243,13 @@ def test_where_lrp_does_not_hold_the_audit_says_so_everywhere(planted, tmp_path)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = _Energy().eval()
-    options = {"concepts": ["tag"], "attribution": "lrp", **OPTIONS}
+    options = {"concepts": ["tag"], **OPTIONS}
+    lrp = ss.Scanning(attribution="lrp")
     with pytest.raises(ModelError, match="does not hold on this model"):
-        ss.audit(model, held_out, tmp_path / "run", strict=True, **options)
+        ss.audit(model, held_out, tmp_path / "run", scanning=replace(lrp, strict=True), **options)
     assert not (tmp_path / "run").exists()
     with pytest.warns(UserWarning, match="although attribution='lrp' was asked for"):
-        result = ss.audit(model, held_out, tmp_path / "run", **options)
+        result = ss.audit(model, held_out, tmp_path / "run", scanning=lrp, **options)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["attribution"]["requested"], record["attribution"]["used"]) == ("lrp", "gradient")
     reason = record["attribution"]["reason"]
@@ -301,7 +305,13 @@ class TestRefusals:
     def test_too_few_permutations_to_find_anything(self, planted, tmp_path):
         model, _, held_out = planted
         with pytest.raises(InputError, match="n_permutations=20"):
-            ss.audit(model, held_out, tmp_path / "run", concepts=["tag"], n_permutations=20)
+            ss.audit(
+                model,
+                held_out,
+                tmp_path / "run",
+                concepts=["tag"],
+                statistics=ss.Statistics(n_permutations=20),
+            )
 
     def test_a_label_that_the_model_does_not_have(self, planted, tmp_path):
         model, _, held_out = planted
@@ -371,7 +381,7 @@ def test_other_networks_are_audited_all_the_way(make, shape, tmp_path):
     x += 0.4 * carrier.reshape(-1, *[1] * len(shape))
     frame = pd.DataFrame({"sample_id": [f"s{i}" for i in range(n)], "label": labels, "bright": carrier})
     table = ss.ImageTable.from_arrays(x, frame, dims=len(shape) - 1)
-    options = {**OPTIONS, "n_permutations": 50, "n_bootstrap": 30}
+    options = {**OPTIONS, "statistics": ss.Statistics(50, 30)}
     result = ss.audit(make(), table, tmp_path / "run", concepts=["bright"], **options)
     finding = result.findings[0]
     assert finding.encoded["value"]

@@ -14,6 +14,7 @@ from shortcutscope.cli import main
 from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.facade import Comparison
+from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
@@ -54,9 +55,8 @@ def run(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
         study.table(),
         out,
         concepts=["white_tint"],
-        n_permutations=50,
-        n_bootstrap=30,
-        progress=False,
+        statistics=Statistics(n_permutations=50, n_bootstrap=30),
+        running=Running(progress=False),
     )
     return out
 

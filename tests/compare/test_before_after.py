@@ -1,6 +1,7 @@
 """Networks before and after, on two thin networks with a planted shortcut, and all that must be refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,14 +29,12 @@ from shortcutscope.stats.metrics import (
     worst_group_accuracy,
 )
 
-QUICK = {"refit": False, "n_bootstrap": 40, "progress": False}
-SPACE = {
-    "n_bootstrap": 40,
-    "n_permutations": 50,
-    "progress": False,
-    "others": ["sex"],
-    "layers": ["**stem.2", "**blocks.7"],
-}
+UNFITTED = ss.Comparing(refit=False)
+COUNTED = {"statistics": ss.Statistics(50, 40), "running": ss.Running(progress=False)}
+QUICK = {"comparing": UNFITTED, **COUNTED}
+IN_SPACE = ss.Comparing(others=["sex"], layers=["**stem.2", "**blocks.7"])
+SPACE = {"comparing": IN_SPACE, **COUNTED}
+ALONE = SPACE | {"comparing": replace(IN_SPACE, others=False)}
 TAG = ss.phantoms.get_artifact("tag")
 
 
@@ -248,7 +247,7 @@ def test_availability_does_not_depend_on_the_order_of_channels(study):
         with torch.random.fork_rng():
             torch.manual_seed(1)
             networks.append(Shuffled(order))
-    options = SPACE | {"others": False, "layers": ["first"]}
+    options = SPACE | {"comparing": ss.Comparing(others=False, layers=["first"])}
     comparison = compare(*networks, triad["balanced"], train=train, **options)
     one = row(comparison, "after", "data", "availability", "first")
     old = row(comparison, "before", "data", "availability", "first")
@@ -262,7 +261,9 @@ def test_a_concept_against_the_positive_class_is_turned(study):
     table = triad["correlated"]
     turned = table.with_columns(no_tag=1 - table.frame["tag"].to_numpy())
     one = compare(biased, unbiased, table, concept="tag", **QUICK)
-    other = compare(biased, unbiased, turned, concept="no_tag", others=False, **QUICK)
+    other = compare(
+        biased, unbiased, turned, concept="no_tag", **QUICK | {"comparing": replace(UNFITTED, others=False)}
+    )
     assert other.settings["against"]
     for metric in ("robust_auroc", "aligned_auroc", "balanced_auroc", "worst_group_accuracy"):
         assert row(one, "after", "data", metric).value == row(other, "after", "data", metric).value
@@ -278,21 +279,26 @@ def test_masks_may_be_given(study):
     ids = list(table.frame["sample_id"])
     own = {name: artifact_mask(table, i).numpy() for i, name in enumerate(ids)}
     planted = compare(biased, unbiased, table, **QUICK)
-    given = compare(biased, unbiased, table, masks=own.get, **QUICK)
+    given = compare(biased, unbiased, table, **QUICK | {"comparing": replace(UNFITTED, masks=own.get)})
     metric = "artifact_relevance"
     assert row(given, "after", "data", metric).value == row(planted, "after", "data", metric).value
     with pytest.raises(InputError, match="the size of the table's images"):
-        compare(biased, unbiased, table, masks=lambda name: np.ones((4, 4), bool), **QUICK)
+        compare(
+            biased,
+            unbiased,
+            table,
+            **QUICK | {"comparing": replace(UNFITTED, masks=lambda name: np.ones((4, 4), bool))},
+        )
 
 
 def test_s8_the_association_is_that_of_the_audit_and_not_of_a_balanced_table(study, tmp_path):
     biased, unbiased, train, triad = study
     audited = ss.audit(
         biased, triad["balanced"], tmp_path / "run", concepts=["tag"], train=train, discover=False,
-        **{k: v for k, v in SPACE.items() if k != "others"},
+        scanning=ss.Scanning(IN_SPACE.layers), **COUNTED,
     )  # fmt: skip
     assert audited["tag"].association["phi"] > 0.8
-    comparison = compare(audited, unbiased, triad["balanced"], model=biased, **SPACE | {"others": False})
+    comparison = compare(audited, unbiased, triad["balanced"], model=biased, **ALONE)
     before = comparison.networks[0]
     assert before["verdict"] == audited["tag"].verdict == "shortcut"
 
@@ -336,13 +342,18 @@ def test_several_classes(study):
     labels[::5] = 2
     table = triad["correlated"].replaced(classes=None, frame=triad["correlated"].frame.assign(label=labels))
     networks = [thin_resnet18(num_classes=3, width=4, seed=seed) for seed in (0, 1)]
-    comparison = compare(*networks, table, positive=1, others=False, **QUICK)
+    comparison = compare(
+        *networks,
+        table,
+        **QUICK
+        | {"statistics": ss.Statistics(50, 40, positive=1), "comparing": replace(UNFITTED, others=False)},
+    )
     margins = logits_of(networks[1], table).double()
     margin = margins[:, 1] - margins[:, [0, 2]].amax(1)
     one = row(comparison, "after", "data", "robust_auroc")
     assert one.value == pytest.approx(robust_auroc(labels == 1, table.frame["tag"], margin.numpy()))
     with pytest.raises(InputError, match="positive=7"):
-        compare(*networks, table, positive=7, **QUICK)
+        compare(*networks, table, **QUICK | {"statistics": ss.Statistics(positive=7)})
 
 
 def test_bad_input_is_refused_before_any_long_work(study, monkeypatch):
@@ -362,9 +373,12 @@ def test_bad_input_is_refused_before_any_long_work(study, monkeypatch):
         ("at least one", (biased, {}, table), {}),
         ("not a torch.nn.Module", (biased, {"x": 3}, table), {}),
         ("empty mapping", (biased, unbiased, {}), {}),
-        ("n_bootstrap", (biased, unbiased, table), {"n_bootstrap": 0}),
-        ("nowhere", (biased, unbiased, table), {"layers": ["nowhere"], "refit": True}),
-        ("attribution method", (biased, unbiased, table), {"attribution": "magic"}),
+        ("nowhere", (biased, unbiased, table), {"comparing": ss.Comparing(layers=["nowhere"])}),
+        (
+            "attribution method",
+            (biased, unbiased, table),
+            {"comparing": replace(UNFITTED, attribution="magic")},
+        ),
     ]  # fmt: skip
     for text, arguments, options in cases:
         with pytest.raises(InputError, match=text):

@@ -11,7 +11,9 @@ from shortcutscope.discover.candidates import SampleInfo
 from shortcutscope.discover.early import early_features
 from shortcutscope.discover.views import VIEWS, ViewInput
 from shortcutscope.models.seeding import seeded
+from shortcutscope.options import Running
 from shortcutscope.planting.thin import ThinResNet
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.reading import Scan
 from shortcutscope.scan.scanner import scan
 
@@ -34,9 +36,11 @@ def seen(request, tmp_path_factory) -> ViewInput:
         model = ThinResNet(width=4, blocks=(1, 1), dims=axes).eval()
     relevance = request.param != "without relevance"
     folder = tmp_path_factory.mktemp("views") / "scan"
-    found: Scan = scan(model, table, folder, relevance=relevance, progress=False)
+    found: Scan = scan(
+        model, table, folder, scanning=Scanning(relevance=relevance), running=Running(progress=False)
+    )
     samples = SampleInfo(labels, np.arange(N), {1: found.margin(1).astype(np.float64)}, 0)
-    return ViewInput(found, early_features(found, table, progress=False), samples, [])
+    return ViewInput(found, early_features(found, table, Running(progress=False)), samples, [])
 
 
 @pytest.mark.parametrize("name", VIEWS)

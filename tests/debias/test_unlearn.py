@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from grouped import grouped
 
 import shortcutscope as ss
 from shortcutscope.data.table import ImageTable
@@ -38,7 +39,8 @@ def finding() -> Finding:
 
 
 def run(tables, small_network, **changes):
-    given = {"training": QUICK, "initial": small_network, "progress": False, **changes}
+    options = {"training": QUICK, "initial": small_network, "progress": False, **changes}
+    given = grouped(options, shortcut=ss.Shortcut, training=ss.Retraining, running=ss.Running)
     return ss.debias(small_network(7).eval(), tables["train"], **given)
 
 
@@ -58,10 +60,9 @@ def test_a_student_is_kept_and_read_again(tables, small_network, finding, tmp_pa
         tables["train"],
         clean=tables["clean"],
         audit=finding,
-        training=QUICK,
-        initial=small_network,
+        training=ss.Retraining(QUICK, initial=small_network),
         out=tmp_path,
-        progress=False,
+        running=ss.Running(progress=False),
     )
     assert model_fingerprint(model) == before
     assert student.details["layers"] == pytest.approx({"blocks.0": 0.25, "blocks.1": 0.75})
@@ -77,7 +78,13 @@ def test_a_student_is_kept_and_read_again(tables, small_network, finding, tmp_pa
 def test_a_wrapper_is_kept_as_its_edits(tables, small_network, tmp_path) -> None:
     model = small_network(7).eval()
     student = ss.debias(
-        model, tables["train"], recipe="p-clarc", concept="tag", out=tmp_path, training=QUICK, progress=False
+        model,
+        tables["train"],
+        recipe="p-clarc",
+        shortcut=ss.Shortcut(concept="tag"),
+        out=tmp_path,
+        training=QUICK,
+        running=ss.Running(progress=False),
     )
     assert isinstance(student.model, Projected)
     assert student.model.remove is not None
@@ -119,7 +126,14 @@ def test_no_patient_is_on_both_sides(small_network) -> None:
     rest = np.flatnonzero(groups != twice)
     train, test = pool.take(np.r_[own[:1], rest[:30]]), pool.take(np.r_[own[1:], rest[30:]])
     with pytest.raises(InputError, match="patients are in the training samples and in test"):
-        ss.debias(small_network(0), train, recipe="erm", test=test, training=QUICK, progress=False)
+        ss.debias(
+            small_network(0),
+            train,
+            recipe="erm",
+            test=test,
+            training=QUICK,
+            running=ss.Running(progress=False),
+        )
 
 
 @pytest.mark.parametrize(
@@ -202,11 +216,11 @@ def test_a_finding_of_one_level_of_a_column_is_found_in_it(tables) -> None:
 def test_m19_the_model_is_fine_tuned_unless_a_fresh_start_is_asked_for(tables, small_network) -> None:
     model = small_network(7).eval()
     tiny = Training(steps=1, batch_size=16, augmentation="none", precision="fp32", lr=1e-9)
-    given = {"recipe": "erm", "training": tiny, "initial": None, "progress": False}
-    student = ss.debias(model, tables["train"], **given)
+    given = {"recipe": "erm", "running": ss.Running(progress=False)}
+    student = ss.debias(model, tables["train"], training=tiny, **given)
     assert student.record["start"] == "model"
     assert not any("new weights" in note for note in student.notes)
-    fresh = ss.debias(model, tables["train"], start="fresh", **given)
+    fresh = ss.debias(model, tables["train"], training=ss.Retraining(tiny, "fresh"), **given)
     assert fresh.record["start"] == "fresh"
     assert any("new weights (start='fresh')" in note for note in fresh.notes)
     for name, value in model.named_parameters():
@@ -302,13 +316,22 @@ def test_m19_a_teacher_begins_from_a_model_that_cannot_be_drawn_anew(tables, sma
     labels = tables["train"].frame["label"].to_numpy().astype(float)
     concept = Concept("tag", labels, "planted", tables["train"].frame["sample_id"].to_numpy(np.str_))
     student = ss.debias(
-        Scaled().eval(), tables["train"], clean=tables["clean"], recipe="clean-distillation", concept=concept,
-        training=QUICK, progress=False,
-    )  # fmt: skip
+        Scaled().eval(),
+        tables["train"],
+        clean=tables["clean"],
+        recipe="clean-distillation",
+        shortcut=ss.Shortcut(concept=concept),
+        training=QUICK,
+        running=ss.Running(progress=False),
+    )
     assert any("no new weights can be drawn" in note for note in student.notes)
     with pytest.raises(InputError, match="reset_parameters"):
         ss.debias(
-            Scaled().eval(), tables["train"], recipe="erm", start="fresh", training=QUICK, progress=False
+            Scaled().eval(),
+            tables["train"],
+            recipe="erm",
+            training=ss.Retraining(QUICK, start="fresh"),
+            running=ss.Running(progress=False),
         )
 
 
@@ -318,10 +341,18 @@ def test_m13_a_network_with_the_old_weight_norm_is_debiased(tables) -> None:
         normed = torch.nn.utils.weight_norm(torch.nn.Linear(1024, 2))
     model = torch.nn.Sequential(torch.nn.Flatten(), normed)
     model(torch.rand(2, 1, 32, 32))  # its weight is now what this pass computed
-    student = ss.debias(model, tables["train"], recipe="erm", training=QUICK, progress=False)
+    student = ss.debias(
+        model, tables["train"], recipe="erm", training=QUICK, running=ss.Running(progress=False)
+    )
     assert not torch.equal(student.model[1].weight_v, model[1].weight_v)
     with pytest.raises(InputError, match="reset_parameters that draws them"):
-        ss.debias(model, tables["train"], recipe="erm", start="fresh", training=QUICK, progress=False)
+        ss.debias(
+            model,
+            tables["train"],
+            recipe="erm",
+            training=ss.Retraining(QUICK, start="fresh"),
+            running=ss.Running(progress=False),
+        )
 
 
 def advice(problem: DebiasProblem, finding: Finding | None = None) -> str:

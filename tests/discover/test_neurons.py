@@ -14,6 +14,8 @@ from shortcutscope.discover.neurons import (
     relevance_distance,
 )
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 
 CORNER = 5
@@ -46,7 +48,9 @@ class OneInTheCorner(nn.Module):
 def study(noise_images, tmp_path_factory):
     table = noise_images(n=120)
     folder = tmp_path_factory.mktemp("neurons") / "scan"
-    return scan(OneInTheCorner(), table, folder, layers=["rectified"], progress=False), table
+    return scan(
+        OneInTheCorner(), table, folder, scanning=Scanning(["rectified"]), running=Running(progress=False)
+    ), table
 
 
 def test_a_planted_neuron_is_the_first_outlier_by_both_profiles(study):
@@ -134,9 +138,8 @@ def test_without_relevance_neurons_are_compared_by_activation_alone(noise_images
         OneInTheCorner(),
         noise_images(n=60),
         tmp_path / "scan",
-        relevance=False,
-        layers=["rectified"],
-        progress=False,
+        scanning=Scanning(relevance=False, layers=["rectified"]),
+        running=Running(progress=False),
     )
     found = profile_neurons(scanned, "rectified", top=5)
     assert "not compared by relevance" in found.note
@@ -166,6 +169,12 @@ def test_bad_input_is_refused(study):
 
 
 def test_a_layer_of_few_neurons_is_refused(study, noise_images, tmp_path):
-    scanned = scan(OneInTheCorner(), noise_images(n=20), tmp_path / "scan", layers=["last"], progress=False)
+    scanned = scan(
+        OneInTheCorner(),
+        noise_images(n=20),
+        tmp_path / "scan",
+        scanning=Scanning(["last"]),
+        running=Running(progress=False),
+    )
     with pytest.raises(InputError, match="at least 5"):
         profile_neurons(scanned, "last")

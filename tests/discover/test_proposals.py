@@ -4,8 +4,10 @@ import torch
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.proposals import discover, propose
+from shortcutscope.discover.proposals import discover
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import within_class_auroc
 
@@ -30,13 +32,15 @@ class Brightest(nn.Module):
 @pytest.fixture(scope="module")
 def study(noise_images, tmp_path_factory):
     table = noise_images(n=240)
-    scanned = scan(Brightest(), table, tmp_path_factory.mktemp("study") / "scan", progress=False)
+    scanned = scan(
+        Brightest(), table, tmp_path_factory.mktemp("study") / "scan", running=Running(progress=False)
+    )
     return scanned, table
 
 
 @pytest.fixture(scope="module")
 def found(study):
-    return discover(*study, seed=3, progress=False)
+    return discover(*study, seed=3, running=Running(progress=False))
 
 
 def test_a_planted_square_is_the_first_proposal_and_its_concept_is_right(study, found):
@@ -66,19 +70,25 @@ def test_what_is_dropped_keeps_its_reason(found):
 
 
 def test_proposals_are_deterministic_and_no_more_than_asked_for(study, found):
-    (again,) = propose(*study, seed=3, most=1, progress=False)
+    (again,) = discover(*study, seed=3, most=1, running=Running(progress=False)).proposals
     assert again.views == found.proposals[0].views
     np.testing.assert_array_equal(again.scores, found.proposals[0].scores)
 
 
 def test_without_relevance_or_images_the_other_views_remain_and_the_notes_say_why(noise_images, tmp_path):
     table = noise_images(n=160)
-    first = scan(Brightest(), table, tmp_path / "images", relevance=False, progress=False)
-    assert any("relevance" in note for note in discover(first, table, progress=False).notes)
+    first = scan(
+        Brightest(),
+        table,
+        tmp_path / "images",
+        scanning=Scanning(relevance=False),
+        running=Running(progress=False),
+    )
+    assert any("relevance" in note for note in discover(first, table, running=Running(progress=False)).notes)
     signals = np.stack([table.image(i).numpy()[:, :12].reshape(1, -1) for i in range(len(table))])
     flat = ImageTable.from_arrays(signals, table.frame, dims=1, channels_last=False)
-    second = scan(Brightest(1), flat, tmp_path / "signals", progress=False)
-    found = discover(second, flat, progress=False)
+    second = scan(Brightest(1), flat, tmp_path / "signals", running=Running(progress=False))
+    found = discover(second, flat, running=Running(progress=False))
     assert any("filter bank reads images" in note for note in found.notes)
     assert found.proposals
 
@@ -98,4 +108,4 @@ def test_networks_are_looked_into_by_clusters_prototypes_and_neurons(found):
 def test_a_scan_of_other_samples_is_refused(study):
     scanned, table = study
     with pytest.raises(InputError, match="not of this table"):
-        discover(scanned, table.take(np.arange(10)), progress=False)
+        discover(scanned, table.take(np.arange(10)), running=Running(progress=False))

@@ -8,6 +8,7 @@ from torch import nn
 
 from shortcutscope.discover.prototypes import fit_prototypes, prototypes, rare_members
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running
 from shortcutscope.scan.scanner import scan
 
 
@@ -177,7 +178,7 @@ def test_prototypes_of_a_scan(noise_images, tmp_path):
         nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)
     )
     model(torch.zeros(1, 1, 32, 32))
-    scanned = scan(model, table, tmp_path / "scan", progress=False)
+    scanned = scan(model, table, tmp_path / "scan", running=Running(progress=False))
     layer = scanned.layers[-1]
     found = prototypes(scanned, layer)
     assert list(found) == [0, 1]

@@ -13,14 +13,16 @@ from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.facade import Finding
 from shortcutscope.masks.annotation import annotate, annotate_finding, heat_map
 from shortcutscope.masks.drawing import WHERE, WHETHER
-from shortcutscope.masks.learning import balanced, early_layers
+from shortcutscope.masks.learning import Drawing, balanced, early_layers
 from shortcutscope.masks.writer import MaskWriter
+from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import CATALOGUE, get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import artifact_mask, plant
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.probes.concept import Concept
 from shortcutscope.review.order import review_order
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 
 
@@ -28,7 +30,13 @@ from shortcutscope.scan.scanner import scan
 def problem(tmp_path_factory):
     table = plant(radiographs(160, seed=3), CATALOGUE["tag"], prevalence={0: 0.5, 1: 0.5}, seed=5)
     model = thin_resnet18(width=4, seed=1).eval()
-    scanned = scan(model, table, tmp_path_factory.mktemp("scan") / "scan", relevance=False, progress=False)
+    scanned = scan(
+        model,
+        table,
+        tmp_path_factory.mktemp("scan") / "scan",
+        scanning=Scanning(relevance=False),
+        running=Running(progress=False),
+    )
     ids = table.frame["sample_id"].to_numpy(np.str_)
     concept = Concept("tag", table.frame["tag"].to_numpy(float), "planted", ids)
     return model, scanned, table, concept
@@ -39,7 +47,7 @@ def drawn(problem, tmp_path_factory):
     model, scanned, table, concept = problem
     before = {name: value.clone() for name, value in model.state_dict().items()}
     out = tmp_path_factory.mktemp("masks") / "tag"
-    masks = annotate(model, scanned, table, concept, out=out, heat=True, progress=False)
+    masks = annotate(model, scanned, table, concept, out=out, heat=True, running=Running(progress=False))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -76,7 +84,7 @@ def test_what_contradicts_the_concept_is_flagged(problem, tmp_path):
     liar = int(np.flatnonzero(values == 1)[0])
     values[liar] = 0
     told = Concept("tag", values, "planted", concept.sample_ids)
-    masks = annotate(model, scanned, table, told, out=tmp_path / "m", progress=False)
+    masks = annotate(model, scanned, table, told, out=tmp_path / "m", running=Running(progress=False))
     entry = masks.entry(str(concept.sample_ids[liar]))
     assert not entry.empty
     assert entry.flagged
@@ -91,7 +99,7 @@ def test_what_contradicts_the_concept_is_flagged(problem, tmp_path):
 def test_an_interrupted_run_goes_on(problem, drawn, tmp_path):
     model, scanned, table, concept = problem
     some = [str(name) for name in concept.sample_ids[:12]]
-    options = {"out": tmp_path / "m", "progress": False}
+    options = {"out": tmp_path / "m", "running": Running(progress=False)}
     first = annotate(model, scanned, table, concept, some[:5], **options)
     assert sorted(first.sample_ids) == sorted(some[:5])
     both = annotate(model, scanned, table, concept, some, **options)
@@ -99,13 +107,13 @@ def test_an_interrupted_run_goes_on(problem, drawn, tmp_path):
     for name in some:
         assert (both.mask(name) == drawn.mask(name)).all()
     with pytest.raises(StaleRunError):
-        annotate(model, scanned, table, concept, some, threshold=0.5, **options)
+        annotate(model, scanned, table, concept, some, drawing=Drawing(threshold=0.5), **options)
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(problem, tmp_path, monkeypatch):
     model, scanned, table, concept = problem
     some = [str(name) for name in concept.sample_ids[::4]]
-    options = {"heat": True, "batch_size": 4, "progress": False}
+    options = {"heat": True, "running": Running(batch_size=4, progress=False)}
     annotate(model, scanned, table, concept, some, out=tmp_path / "whole", **options)
     append, written = MaskWriter.append, []
 
@@ -133,7 +141,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(problem, tmp_path, monkeypa
 def test_a_rerun_leaves_what_a_person_accepted(problem, tmp_path):
     model, scanned, table, concept = problem
     some = [str(name) for name in concept.sample_ids[:8]]
-    options = {"out": tmp_path / "m", "progress": False}
+    options = {"out": tmp_path / "m", "running": Running(progress=False)}
     masks = annotate(model, scanned, table, concept, some[:4], **options)
     masks.reviewed({some[0]: True, some[1]: False})
     again = annotate(model, scanned, table, concept, some, **options)
@@ -145,7 +153,7 @@ def test_a_rerun_leaves_what_a_person_accepted(problem, tmp_path):
 def test_accepted_areas_are_a_prior_of_what_is_drawn_next(problem, tmp_path):
     model, scanned, table, concept = problem
     carriers = [str(name) for name in concept.sample_ids[concept.values == 1]]
-    options = {"out": tmp_path / "m", "progress": False}
+    options = {"out": tmp_path / "m", "running": Running(progress=False)}
     first = annotate(model, scanned, table, concept, carriers[:8], **options)
     first.reviewed({name: True for name in carriers[:8] if not first.entry(name).empty})
     again = annotate(model, scanned, table, concept, carriers[:12], **options)
@@ -161,7 +169,16 @@ def test_accepted_areas_are_a_prior_of_what_is_drawn_next(problem, tmp_path):
 def test_the_plain_recipe_draws_too(problem, tmp_path):
     model, scanned, table, concept = problem
     some = [str(name) for name in concept.sample_ids[:8]]
-    masks = annotate(model, scanned, table, concept, some, out=tmp_path / "m", method="clarc", progress=False)
+    masks = annotate(
+        model,
+        scanned,
+        table,
+        concept,
+        some,
+        out=tmp_path / "m",
+        drawing=Drawing(method="clarc"),
+        running=Running(progress=False),
+    )
     assert masks.provenance["method"] == "clarc"
     assert len(masks) == 8
 
@@ -176,11 +193,15 @@ def test_masks_have_the_size_of_the_file(problem, tmp_path):
         rows.append({"image": name, "label": int(table.frame["label"][i])})
     files = ImageTable.from_frame(pd.DataFrame(rows), root=tmp_path, size=64)
     model = thin_resnet18(width=4, seed=1).eval()
-    scanned = scan(model, files, tmp_path / "scan", relevance=False, progress=False)
+    scanned = scan(
+        model, files, tmp_path / "scan", scanning=Scanning(relevance=False), running=Running(progress=False)
+    )
     ids = files.frame["sample_id"].to_numpy(np.str_)
     told = Concept("tag", concept.values, "planted", ids)
     carriers = [str(name) for name in ids[concept.values == 1]][:4]
-    masks = annotate(model, scanned, files, told, carriers, out=tmp_path / "m", progress=False)
+    masks = annotate(
+        model, scanned, files, told, carriers, out=tmp_path / "m", running=Running(progress=False)
+    )
     for name in carriers:
         mask = masks.mask(name)
         assert mask.shape == (128, 96)
@@ -191,11 +212,11 @@ def test_masks_have_the_size_of_the_file(problem, tmp_path):
 
 def test_refusals(problem, tmp_path):
     model, scanned, table, concept = problem
-    options = {"out": tmp_path / "m", "progress": False}
+    options = {"out": tmp_path / "m", "running": Running(progress=False)}
     with pytest.raises(InputError, match="'tag' is diffuse"):
         annotate(model, scanned, table, concept, extent="diffuse", **options)
     with pytest.raises(InputError, match="allowed are fusion, clarc"):
-        annotate(model, scanned, table, concept, method="magic", **options)
+        annotate(model, scanned, table, concept, drawing=Drawing(method="magic"), **options)
     with pytest.raises(InputError, match="were not scanned"):
         annotate(model, scanned, table, concept, ["nobody"], **options)
     with pytest.raises(InputError, match="lacks"):
@@ -209,7 +230,9 @@ def test_refusals(problem, tmp_path):
 def test_heat_maps_that_were_not_kept_are_missed(problem, tmp_path):
     model, scanned, table, concept = problem
     name = str(concept.sample_ids[0])
-    masks = annotate(model, scanned, table, concept, [name], out=tmp_path / "m", progress=False)
+    masks = annotate(
+        model, scanned, table, concept, [name], out=tmp_path / "m", running=Running(progress=False)
+    )
     with pytest.raises(InputError, match="no heat map"):
         heat_map(masks, name)
 
@@ -236,9 +259,16 @@ def weak(problem, tmp_path_factory):
     artifact = get_artifact("tube", 0.45)
     table = plant(radiographs(200, seed=4), artifact, prevalence={0: 0.5, 1: 0.5}, seed=5)
     folder = tmp_path_factory.mktemp("weak")
-    scanned = scan(model, table, folder / "scan", relevance=False, progress=False)
+    scanned = scan(
+        model, table, folder / "scan", scanning=Scanning(relevance=False), running=Running(progress=False)
+    )
     concept = Concept("tube", table.frame["tube"].to_numpy(float), "planted", scanned.samples["sample_id"])
-    return scanned, table, concept, annotate(model, scanned, table, concept, out=folder / "m", progress=False)
+    return (
+        scanned,
+        table,
+        concept,
+        annotate(model, scanned, table, concept, out=folder / "m", running=Running(progress=False)),
+    )
 
 
 def test_s7_a_weak_artifact_gets_few_masks_and_not_wrong_ones(weak):
@@ -264,7 +294,7 @@ def test_s7_what_does_not_show_gets_no_masks(problem, weak, tmp_path):
     drawn = np.random.default_rng(0).permutation(concept.values)
     other = Concept("ward", drawn, "metadata", concept.sample_ids)
     with pytest.raises(InputError, match=r"'ward' cannot be seen.*no better than chance"):
-        annotate(problem[0], scanned, table, other, out=tmp_path / "m", progress=False)
+        annotate(problem[0], scanned, table, other, out=tmp_path / "m", running=Running(progress=False))
 
 
 def test_s7_a_finding_that_is_not_encoded_is_refused(problem, tmp_path):

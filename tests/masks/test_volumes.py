@@ -10,11 +10,13 @@ from shortcutscope.data.transform import Normalize
 from shortcutscope.masks.annotation import annotate
 from shortcutscope.masks.formats.nifti import import_nifti
 from shortcutscope.masks.learning import voxels_allow
+from shortcutscope.options import Running
 from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d
 from shortcutscope.probes.concept import Concept
 from shortcutscope.report.overlay import draw_overlays
 from shortcutscope.retrieval.retrieval import Retrieval
 from shortcutscope.review.mask_pictures import mask_pictures, outline
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 
 #: Axes run down, to the left and to the front, aslant, at three spacings.
@@ -42,10 +44,12 @@ def made_up(shape, side=4, seed=60):
 
 def drawn(table, carries, folder, channels=1):
     model = thin_cnn3d(width=4, in_channels=channels, seed=1).eval()
-    scanned = scan(model, table, folder / "scan", relevance=False, progress=False)
+    scanned = scan(
+        model, table, folder / "scan", scanning=Scanning(relevance=False), running=Running(progress=False)
+    )
     ids = table.frame["sample_id"].to_numpy(np.str_)
     concept = Concept("cube", carries, "planted", ids)
-    return annotate(model, scanned, table, concept, out=folder / "m", progress=False)
+    return annotate(model, scanned, table, concept, out=folder / "m", running=Running(progress=False))
 
 
 def overlap(masks, truths, carries, turn=lambda truth: truth):
@@ -144,7 +148,9 @@ def test_samples_without_a_filter_bank_are_retrieved_by_layers_and_shown(shape, 
     table = ImageTable.from_arrays(samples, labels, dims=len(shape) - 1)
     network = thin_cnn3d if len(shape) == 4 else thin_cnn1d
     model = network(width=4, in_channels=shape[0], seed=1).eval()
-    scanned = scan(model, table, tmp_path / "scan", relevance=False, progress=False)
+    scanned = scan(
+        model, table, tmp_path / "scan", scanning=Scanning(relevance=False), running=Running(progress=False)
+    )
     names = table.frame["sample_id"].to_numpy(np.str_)
     marked = names[(carries == 1) & (labels == 1)][:6]
     found = Retrieval.from_marks(scanned, list(marked), images=table, progress=False)

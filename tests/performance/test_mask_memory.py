@@ -12,8 +12,10 @@ from shortcutscope.benchmarks.peak import NotMeasurableError, peak_bytes
 from shortcutscope.benchmarks.suites.scan import in_process
 from shortcutscope.data.table import ImageTable
 from shortcutscope.masks.annotation import annotate
+from shortcutscope.options import Running
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.probes.concept import Concept
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 
 pytestmark = pytest.mark.slow
@@ -44,11 +46,23 @@ def peak_of_masks(n):
     table = ImageTable.from_dataset(Marked(n), frame)
     model = thin_resnet18(width=4).eval()
     with tempfile.TemporaryDirectory() as folder:
-        scanned = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
+        scanned = scan(
+            model,
+            table,
+            Path(folder) / "scan",
+            scanning=Scanning(relevance=False),
+            running=Running(progress=False),
+        )
         ids = table.frame["sample_id"].to_numpy(np.str_)
         concept = Concept("square", np.arange(n) % 2.0, "planted", ids)
         masks = annotate(
-            model, scanned, table, concept, out=Path(folder) / "masks", heat=True, progress=False
+            model,
+            scanned,
+            table,
+            concept,
+            out=Path(folder) / "masks",
+            heat=True,
+            running=Running(progress=False),
         )
         assert len(masks) == n
         try:

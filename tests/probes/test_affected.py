@@ -9,6 +9,7 @@ from torch import nn
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.options import Running
 from shortcutscope.planting.thin import thin_cnn3d, thin_resnet1d, thin_resnet18
 from shortcutscope.probes import affected
 from shortcutscope.probes.affected import (
@@ -18,6 +19,7 @@ from shortcutscope.probes.affected import (
     most_affected,
     most_relevant_slice,
 )
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 
 LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
@@ -60,7 +62,13 @@ def table():
 @pytest.mark.parametrize("attribution", ["gradient", "lrp:epsilon_plus", "lrp:epsilon_plus_flat"])
 def test_pictures_show_the_relevance_of_the_scan(table, tmp_path, attribution):
     model = thin_resnet18(width=4, seed=0).eval()
-    scanned = scan(model, table, tmp_path / "scan", attribution=attribution, progress=False)
+    scanned = scan(
+        model,
+        table,
+        tmp_path / "scan",
+        scanning=Scanning(attribution=attribution),
+        running=Running(progress=False),
+    )
     record = {"tag": {"samples": [1, 4, 5], "change": [0.5, -1.0, 0.2]}}
     with frozen(model):
         gallery = draw_galleries(model, table, scanned, record)["tag"]
@@ -130,7 +138,7 @@ def drawn_of(model, samples, tmp_path):
 
 
 def gallery_of(model, table, tmp_path):
-    scanned = scan(model.eval(), table, tmp_path / "scan", progress=False)
+    scanned = scan(model.eval(), table, tmp_path / "scan", running=Running(progress=False))
     record = {"tag": {"samples": [1, 4], "change": [0.5, -1.0]}}
     with frozen(model):
         return draw_galleries(model, table, scanned, record)["tag"]

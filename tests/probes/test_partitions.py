@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shortcutscope.audit.audited_data import audited_data, resolve_concepts
+from shortcutscope.audit.audited_data import TrainingData, audited_data, resolve_concepts
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.probes.partitions import is_the_label
@@ -15,7 +15,7 @@ N = 60
 def audited(classes=("normal", "pneumonia"), **columns):
     frame = pd.DataFrame({"label": np.arange(N) % 2, **columns})
     table = ImageTable.from_arrays(np.zeros((N, 8, 8), np.float32), frame, classes=classes)
-    return audited_data(table, None, trained_on=False)
+    return audited_data(table, TrainingData())
 
 
 def test_columns_that_part_the_samples_alike_are_tested_once():
@@ -85,7 +85,7 @@ def test_c2_a_column_that_the_training_samples_write_otherwise_is_refused():
         {"label": np.arange(N) % 2, "ring": np.arange(N) // 2 % 2, "sample_id": [f"t{k}" for k in range(N)]}
     )
     train = ImageTable.from_arrays(np.zeros((N, 8, 8), np.float32), frame)
-    data = audited_data(here.table, train, trained_on=False)
+    data = audited_data(here.table, TrainingData(train))
     with pytest.raises(InputError, match="written otherwise in the training samples"):
         resolve_concepts(data, ["ring"])
 

@@ -9,8 +9,10 @@ from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.cli import main
 from shortcutscope.errors import InputError
 from shortcutscope.facade import Audit, Finding
+from shortcutscope.options import Running
 from shortcutscope.retrieval.findings import retrieval_of
 from shortcutscope.retrieval.marks import Marks, marks_path
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 
 
@@ -20,7 +22,13 @@ def run(planted, tmp_path):
     path = tmp_path / "run"
     path.mkdir(exist_ok=True)
     (path / "run.json").write_text("{}")
-    scan(planted.model, planted.table, path / "scan", relevance=False, progress=False)
+    scan(
+        planted.model,
+        planted.table,
+        path / "scan",
+        scanning=Scanning(relevance=False),
+        running=Running(progress=False),
+    )
     wrong = planted.carries.astype(float)
     wrong[::7] = 1 - wrong[::7]
     known = planted.carries.astype(float)

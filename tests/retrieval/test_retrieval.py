@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.retrieval.retrieval import Retrieval, open_classifier, score_images
@@ -81,7 +82,9 @@ def test_new_images_are_scored_as_the_scanned_ones_by_what_was_saved(planted, re
     folder = retrieval.save(tmp_path / "noise")
     assert not [p for p in folder.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt")]
     vector, views = open_classifier(folder)
-    again = score_images(vector, views, planted.model, planted.table.take(np.arange(40)), progress=False)
+    again = score_images(
+        vector, views, planted.model, planted.table.take(np.arange(40)), running=Running(progress=False)
+    )
     expected = vector.score(retrieval._views.features)[:40]
     # The store keeps half precision.
     assert np.allclose(again.to_numpy(), expected, atol=0.02 * expected.std())

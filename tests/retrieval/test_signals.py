@@ -14,6 +14,8 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform import Normalize
 from shortcutscope.errors import InputError
 from shortcutscope.masks.annotation import annotate
+from shortcutscope.masks.learning import Drawing
+from shortcutscope.options import Running
 from shortcutscope.planting.thin import thin_cnn1d
 from shortcutscope.probes.concept import Concept
 from shortcutscope.retrieval.signals import (
@@ -25,6 +27,7 @@ from shortcutscope.retrieval.signals import (
     spans,
     whole_spans,
 )
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 
 LEADS, LENGTH = 12, 320
@@ -78,7 +81,9 @@ def problem(draw, folder, count=90):
     table = ImageTable.from_arrays(np.float32(signals), frame, dims=1, value_range=(-5, 5))
     table = table.with_transform(Normalize(0.0, 0.5))
     model = thin_cnn1d(width=4, seed=1).eval()
-    scanned = scan(model, table, folder / "scan", relevance=False, progress=False)
+    scanned = scan(
+        model, table, folder / "scan", scanning=Scanning(relevance=False), running=Running(progress=False)
+    )
     return model, scanned, table, Concept("artifact", carries, "planted", ids), np.array(truths)
 
 
@@ -88,7 +93,7 @@ def problem(draw, folder, count=90):
 )
 def test_masks_say_which_lead_and_when(draw, least, tmp_path):
     model, scanned, table, concept, truths = problem(draw, tmp_path)
-    masks = annotate(model, scanned, table, concept, out=tmp_path / "m", progress=False)
+    masks = annotate(model, scanned, table, concept, out=tmp_path / "m", running=Running(progress=False))
     overlaps, false = [], []
     for name, truth, carries in zip(concept.sample_ids, truths, concept.values, strict=True):
         mask = masks.mask(str(name))
@@ -103,7 +108,14 @@ def test_masks_say_which_lead_and_when(draw, least, tmp_path):
     if draw is defective_lead:
         some = [str(name) for name in concept.sample_ids[:3]]
         plain = annotate(
-            model, scanned, table, concept, some, out=tmp_path / "c", method="clarc", progress=False
+            model,
+            scanned,
+            table,
+            concept,
+            some,
+            out=tmp_path / "c",
+            drawing=Drawing(method="clarc"),
+            running=Running(progress=False),
         )
         assert plain.size(some[0]) == (LEADS, LENGTH)
         with pytest.raises(InputError, match="is diffuse"):

@@ -7,18 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from grouped import grouped
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.models.frozen import model_state
+from shortcutscope.options import Running
 from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d, thin_resnet18
 from shortcutscope.scan import choice as choice_module
 from shortcutscope.scan import plan as plan_module
 from shortcutscope.scan.choice import AttributionChoice
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan, estimate, scan
 
 N = 10
+GROUPS = {"scanning": Scanning, "running": Running}
 
 
 def make_table(*shape, seed=0):
@@ -29,7 +33,7 @@ def make_table(*shape, seed=0):
 
 def run(model, table, out, **options):
     defaults = {"batch_size": 4, "shard_rows": 4, "progress": False, "attribution": "lrp"}
-    return scan(model, table, out, **{**defaults, **options})
+    return scan(model, table, out, **grouped({**defaults, **options}, **GROUPS))
 
 
 def without_constants(model):
@@ -129,11 +133,11 @@ def test_an_lrp_scan_says_so_and_has_no_gradient(model, table, tmp_path):
     assert not again.has_gradient
     layer = again.layers[-1]
     assert again.relevance(layer, "max").shape == (N, layer.channels)
-    with pytest.raises(InputError, match=r"gives no gradient; scan with attribution='gradient'"):
+    with pytest.raises(InputError, match=r"gives no gradient; scan with attribution='gradient_x_activation'"):
         again.gradient(layer)
     manifest = json.loads((tmp_path / "scan" / "manifest.json").read_text())
     assert manifest["remarks"]["attribution"]["checks"]["passed"]
-    plain = run(model, table, tmp_path / "plain", attribution="gradient")
+    plain = run(model, table, tmp_path / "plain", attribution="gradient_x_activation")
     assert (plain.attribution, plain.has_gradient) == (AttributionChoice(), True)
     assert np.array_equal(plain.logits, again.logits)
     assert not np.allclose(plain.relevance(again.layers[0]), again.relevance(again.layers[0]))
@@ -174,7 +178,7 @@ def test_an_interrupted_scan_goes_on(model, table, tmp_path, monkeypatch):
 def test_the_attribution_is_part_of_what_a_scan_is(model, table, tmp_path):
     run(model, table, tmp_path / "scan", attribution="lrp:epsilon_plus")
     run(model, table, tmp_path / "scan", attribution="lrp")  # which is the same rules
-    for other in ("gradient", "lrp:epsilon"):
+    for other in ("gradient_x_activation", "lrp:epsilon"):
         with pytest.raises(StaleRunError, match=r'attribution: "lrp:epsilon_plus" there'):
             run(model, table, tmp_path / "scan", attribution=other)
 
@@ -182,18 +186,18 @@ def test_the_attribution_is_part_of_what_a_scan_is(model, table, tmp_path):
 def test_falling_back(bypassing, table, tmp_path):
     found = fallen_back(bypassing, table, tmp_path / "scan")
     record = found.attribution
-    assert (record.requested, record.used) == ("lrp", "gradient")
+    assert (record.requested, record.used) == ("lrp", "gradient_x_activation")
     assert record.reason
     assert record.reason in record.warning
     assert not record.checks["passed"]
     assert str(record) == "gradient x activation"
     assert Scan.open(tmp_path / "scan").attribution == record
-    plain = run(bypassing, table, tmp_path / "plain", attribution="gradient")
+    plain = run(bypassing, table, tmp_path / "plain", attribution="gradient_x_activation")
     for layer in plain.layers:
         assert np.array_equal(found.gradient(layer), plain.gradient(layer))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        again = run(bypassing, table, tmp_path / "scan", attribution="gradient")  # the same rows
+        again = run(bypassing, table, tmp_path / "scan", attribution="gradient_x_activation")  # the same rows
     assert again.attribution == AttributionChoice()
 
 
@@ -204,12 +208,14 @@ def test_scripted_parts_fall_back(table, tmp_path):
         return x * x
 
     found = fallen_back(Bypassing(squares).eval(), table, tmp_path / "scan")
-    assert found.attribution.used == "gradient"
+    assert found.attribution.used == "gradient_x_activation"
 
 
 def test_strict_refuses_before_anything_is_written(bypassing, model, table, tmp_path):
     before = model_state(bypassing)
-    with pytest.raises(ModelError, match=r"does not hold on this model: .*attribution='gradient'"):
+    with pytest.raises(
+        ModelError, match=r"does not hold on this model: .*attribution='gradient_x_activation'"
+    ):
         run(bypassing, table, tmp_path / "scan", strict=True)
     assert not (tmp_path / "scan").exists()
     assert model_state(bypassing) == before
@@ -257,7 +263,7 @@ def test_memory_that_does_not_suffice_is_no_reason_to_fall_back(model, table, tm
     [
         (
             {"attribution": "deeplift"},
-            "attribution is 'deeplift'; allowed are 'gradient', 'lrp', 'lrp:epsilon'",
+            "attribution is 'deeplift'; allowed are 'gradient_x_activation', 'lrp', 'lrp:epsilon'",
         ),
         ({"attribution": "lrp:plus"}, "'lrp:epsilon_plus'"),
         ({"attribution": "lrp:"}, "attribution is 'lrp:'"),
@@ -291,12 +297,14 @@ def test_mixed_precision(table, tmp_path, monkeypatch):
 
 
 def test_the_estimate_is_of_the_attribution_that_would_be_used(model, bypassing, table, tmp_path):
-    plain, lrp = (estimate(model, table, attribution=a) for a in ("gradient", "lrp"))
+    plain, lrp = (
+        estimate(model, table, scanning=Scanning(attribution=a)) for a in ("gradient_x_activation", "lrp")
+    )
     channels = sum(layer.channels for layer in plain.layers)
     assert plain.bytes - lrp.bytes == 2 * N * channels  # no gradient is stored
     assert str(lrp).endswith("LRP (epsilon_plus)")
     with pytest.warns(UserWarning, match="although attribution='lrp'"):
-        fallback = estimate(bypassing, table, attribution="lrp")
+        fallback = estimate(bypassing, table, scanning=Scanning(attribution="lrp"))
     assert fallback.attribution.reason
     with pytest.raises(ModelError, match="does not hold"):
-        estimate(bypassing, table, attribution="lrp", strict=True)
+        estimate(bypassing, table, scanning=Scanning(attribution="lrp", strict=True))

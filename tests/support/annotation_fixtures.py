@@ -11,11 +11,13 @@ import torch
 
 import shortcutscope.review.grid
 from shortcutscope.data.table import ImageTable, Normalize
+from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.retrieval.views import Views
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 
 KIND = "noise"
@@ -67,7 +69,11 @@ def planted(tmp_path_factory):
     table = plant(table, get_artifact(KIND), prevalence={0: 0.15, 1: 0.9}, seed=1)
     model = thin_resnet18(width=4, seed=0).eval()
     scanned = scan(
-        model, table, tmp_path_factory.mktemp("annotate") / "scan", relevance=False, progress=False
+        model,
+        table,
+        tmp_path_factory.mktemp("annotate") / "scan",
+        scanning=Scanning(relevance=False),
+        running=Running(progress=False),
     )
     return Planted(table, scanned, model)
 

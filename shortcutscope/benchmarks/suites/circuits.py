@@ -18,8 +18,9 @@ import numpy as np
 
 from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.discover.circuits import find_circuit
+from shortcutscope.discover.circuits import Judging, find_circuit
 from shortcutscope.discover.circuits.ablation import Effect
+from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant
 from shortcutscope.probes.concept import Concept
@@ -59,8 +60,16 @@ def run_case(case: Case, settings: Settings) -> Case:
     table = plant(study.held_out, CATALOGUE[kind], prevalence={0: 0.5, 1: 0.5}, seed=seed + 1000)
     concept = Concept.from_column(table.frame, kind, origin="planted")[0]
     with tempfile.TemporaryDirectory() as folder:
-        new_scan = scan(study.model, table, Path(folder) / "scan", progress=False)
-        circuit = find_circuit(study.model, new_scan, table, concept, edges=False, seed=seed, progress=False)
+        new_scan = scan(study.model, table, Path(folder) / "scan", running=Running(progress=False))
+        circuit = find_circuit(
+            study.model,
+            new_scan,
+            table,
+            concept,
+            edges=False,
+            judging=Judging(seed=seed),
+            running=Running(progress=False),
+        )
     ablation = circuit.ablation
     assert ablation is not None
     frame = ablation.to_frame()

@@ -23,6 +23,7 @@ from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.proposals import Proposal, discover
+from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant
 from shortcutscope.probes.concept import Concept
@@ -71,8 +72,8 @@ def run_case(case: Case, settings: Settings) -> Case:
     for kind in kinds:
         table = plant(table, CATALOGUE[kind], correlation=correlation, seed=seed + 1000)
     with tempfile.TemporaryDirectory() as folder:
-        new_scan = scan(study.model, table, Path(folder) / "scan", progress=False)
-        discovery = discover(new_scan, table, seed=seed, progress=False)
+        new_scan = scan(study.model, table, Path(folder) / "scan", running=Running(progress=False))
+        discovery = discover(new_scan, table, seed=seed, running=Running(progress=False))
         labels, margin = new_scan.samples["label"].to_numpy(), new_scan.margin(1)
         proposed = [p.concept for p in discovery.proposals if p.concept is not None]
         shortcuts = _tested(study.model, table, proposed, Path(folder) / "run", seed)
@@ -110,7 +111,12 @@ def _tested(
     if not proposed:
         return []
     done = audit(
-        model, table, out, concepts=proposed, n_permutations=100, n_bootstrap=100, seed=seed, progress=False
+        model,
+        table,
+        out,
+        concepts=proposed,
+        statistics=Statistics(n_permutations=100, n_bootstrap=100, seed=seed),
+        running=Running(progress=False),
     )
     names = [concept.name for concept in proposed]
     return [names.index(finding.name) for finding in done.shortcuts]

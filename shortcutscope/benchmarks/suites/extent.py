@@ -22,11 +22,13 @@ from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
 from shortcutscope.facade import Audit, audit
+from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant
 from shortcutscope.probes.cav import CAV, Balance, logistic_cav, pattern_cav, ridge_cav
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import availability, make_folds
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.types import Record
@@ -105,7 +107,13 @@ def _audit(case: Case, study: Trained, held_out: ImageTable, folder: Path) -> Au
     concept: str | Concept = case["kind"]
     run = folder / "run"
     if case["source"] == "marks":
-        new_scan = scan(study.model, held_out, folder / "scan", relevance=False, progress=False)
+        new_scan = scan(
+            study.model,
+            held_out,
+            folder / "scan",
+            scanning=Scanning(relevance=False),
+            running=Running(progress=False),
+        )
         frame = held_out.frame
         rare = frame["sample_id"].to_numpy()[((frame[case["kind"]] == 1) & (frame["label"] == 0)).to_numpy()]
         marked = np.random.default_rng([case["seed"], 7]).permutation(rare)[:10]
@@ -116,8 +124,8 @@ def _audit(case: Case, study: Trained, held_out: ImageTable, folder: Path) -> Au
         run,
         concepts=[concept],
         train=study.train,
-        progress=False,
-        seed=case["seed"],
+        running=Running(progress=False),
+        statistics=Statistics(seed=case["seed"]),
     )
 
 
@@ -129,9 +137,9 @@ def _layer_verdicts(result: Audit, name: str) -> list[Record]:
 def _held_out_cavs(study: Trained, held_out: ImageTable, column: str) -> dict[str, float]:
     """Held-out AUROC of CAVs fitted on biased training samples, at the layer that knows most there."""
     with tempfile.TemporaryDirectory() as folder:
-        options: Record = {"relevance": False, "progress": False}
-        fit = scan(study.model, study.train.take(np.arange(800)), Path(folder) / "fit", **options)
-        test = scan(study.model, held_out, Path(folder) / "test", **options)
+        plain: Record = {"scanning": Scanning(relevance=False), "running": Running(progress=False)}
+        fit = scan(study.model, study.train.take(np.arange(800)), Path(folder) / "fit", **plain)
+        test = scan(study.model, held_out, Path(folder) / "test", **plain)
         concept, labels = fit.samples[column].to_numpy(float), fit.samples["label"].to_numpy()
         groups = fit.samples["group"].to_numpy()
         folds = make_folds(labels, groups, concept)

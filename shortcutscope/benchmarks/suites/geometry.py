@@ -25,6 +25,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.masks.annotation import annotate_finding
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import SIGNALS
 from shortcutscope.planting.phantoms import bias_mask, ecgs, heads
 from shortcutscope.planting.planting import artifact_mask, plant
@@ -141,8 +142,8 @@ def run_case(case: Case, settings: Settings) -> Case:
             Path(folder) / "run",
             concepts=[planted_case.column],
             train=planted_case.train,
-            seed=case["seed"],
-            progress=False,
+            statistics=Statistics(seed=case["seed"]),
+            running=Running(progress=False),
         )
         spent = {
             "audited": len(planted_case.held_out),
@@ -155,7 +156,7 @@ def run_case(case: Case, settings: Settings) -> Case:
             rows = planted_case.carriers[:DRAWN]
             names = [str(planted_case.held_out.frame["sample_id"].iloc[row]) for row in rows]
             masks = annotate_finding(
-                finding, planted_case.model, planted_case.held_out, names, progress=False
+                finding, planted_case.model, planted_case.held_out, names, running=Running(progress=False)
             )
             ious = overlaps(planted_case, masks, rows)
             mask_figures = {"iou": float(np.mean(ious)), "missed": float(np.mean(np.array(ious) == 0))}

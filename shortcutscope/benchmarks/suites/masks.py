@@ -37,12 +37,14 @@ from shortcutscope.errors import InputError
 from shortcutscope.masks.clarc import ClarcMaskPredictor
 from shortcutscope.masks.drawing import MaskPrediction, MaskPredictor
 from shortcutscope.masks.fusion import fused, smoothed
-from shortcutscope.masks.learning import CrossFitPredictors, Method, fit_predictors
+from shortcutscope.masks.learning import CrossFitPredictors, Drawing, Method, fit_predictors
 from shortcutscope.masks.thresholds import threshold_of
 from shortcutscope.models.frozen import frozen
+from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import artifact_mask, plant
 from shortcutscope.probes.concept import Concept
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.types import Array, Ints, Record
@@ -88,11 +90,10 @@ def run_case(case: Case, settings: Settings) -> Case:
         concept = retrieved(study, held_out, kind, seed)
     method: Method = "clarc" if case["method"] == "clarc" else "fusion"
     with tempfile.TemporaryDirectory() as folder, frozen(study.model):
-        options: Record = {"relevance": False, "progress": False}
-        new_scan = scan(study.model, held_out, Path(folder) / "scan", **options)
-        predictors = fit_predictors(
-            study.model, new_scan, held_out, concept, method=method, seed=seed, progress=False
-        )
+        scanning, quiet = Scanning(relevance=False), Running(progress=False)
+        new_scan = scan(study.model, held_out, Path(folder) / "scan", scanning=scanning, running=quiet)
+        drawing = Drawing(method, seed=seed)
+        predictors = fit_predictors(study.model, new_scan, held_out, concept, drawing, progress=False)
         if case["method"] in RIVALS:
             return _rival(study, held_out, kind, predictors)
         predictions = _predictions(study, held_out, predictors)
@@ -108,7 +109,7 @@ def known(table: ImageTable, kind: str) -> Concept:
 def retrieved(study: Trained, table: ImageTable, kind: str, seed: int) -> Concept:
     """Ten marks and 45 answers on the training images, and what they say of the table's."""
     retrieval = retrieve_planted(study.model, study.train, kind, seed)
-    scores = retrieval.score(study.model, table, progress=False).to_numpy()
+    scores = retrieval.score(study.model, table, running=Running(progress=False)).to_numpy()
     names = table.frame["sample_id"].to_numpy(np.str_)
     try:
         return Concept.from_scores(kind, scores, names, labels=table.frame["label"].to_numpy())

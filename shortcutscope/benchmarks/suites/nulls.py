@@ -18,6 +18,7 @@ from shortcutscope.audit.stages import audit
 from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
+from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant
 from shortcutscope.types import Record
@@ -80,8 +81,8 @@ def run_case(case: Case, settings: Settings) -> Case:
             Path(folder) / "run",
             concepts=concepts,
             train=reference,
-            progress=False,
-            seed=case["seed"],
+            running=Running(progress=False),
+            statistics=Statistics(seed=case["seed"]),
         )
     findings = result.findings
     return {

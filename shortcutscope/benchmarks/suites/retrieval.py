@@ -26,9 +26,11 @@ from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant
 from shortcutscope.retrieval.retrieval import Retrieval
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.types import Array, Ints, Record
@@ -70,13 +72,19 @@ def run_case(case: Case, settings: Settings) -> Case:
     truth = dict(zip(ids.tolist(), (carries == 1).tolist(), strict=True))
     begin: Record = {"name": kind, "seed": seed, "progress": False}
     with tempfile.TemporaryDirectory() as folder:
-        new_scan = scan(study.model, study.train, Path(folder) / "scan", relevance=False, progress=False)
+        new_scan = scan(
+            study.model,
+            study.train,
+            Path(folder) / "scan",
+            scanning=Scanning(relevance=False),
+            running=Running(progress=False),
+        )
         retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), images=study.train, **begin)
         layers = Retrieval.from_marks(new_scan, list(ids[marked]), **begin)
     rest = ~np.isin(np.arange(len(ids)), marked)
 
     def measure(suffix: str) -> Case:
-        new = retrieval.score(study.model, fresh, progress=False).to_numpy()
+        new = retrieval.score(study.model, fresh, running=Running(progress=False)).to_numpy()
         scored = {"": (retrieval.scores[rest], study.train.take(rest)), "new_": (new, fresh)}
         scored["layers_"] = (layers.scores[rest], study.train.take(rest))
         return {
@@ -132,7 +140,13 @@ def retrieve_planted(model: nn.Module, table: ImageTable, kind: str, seed: int) 
     truth = dict(zip(ids.tolist(), (table.frame[kind] == 1).tolist(), strict=True))
     marked = marked_rows(table, kind, seed)
     with tempfile.TemporaryDirectory() as folder:
-        new_scan = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
+        new_scan = scan(
+            model,
+            table,
+            Path(folder) / "scan",
+            scanning=Scanning(relevance=False),
+            running=Running(progress=False),
+        )
         options: Record = {"name": kind, "seed": seed, "images": table, "progress": False}
         retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), **options)
         answer(retrieval, truth)

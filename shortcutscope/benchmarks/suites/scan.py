@@ -38,6 +38,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.seeding import seeded
+from shortcutscope.options import Running
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.scan.capture import capture_batch
 from shortcutscope.scan.pooling import pool_activation, positions
@@ -283,7 +284,12 @@ def _peak_of_scan(n: int, size: int, batch: int, seed: int) -> int | None:
     labels = np.random.default_rng(seed).integers(0, 2, n)
     table = ImageTable.from_dataset(_RandomImages(n, size, seed), pd.DataFrame({"label": labels}))
     with tempfile.TemporaryDirectory() as folder:
-        scan(thin_resnet18(width=8), table, Path(folder) / "scan", batch_size=batch, progress=False)
+        scan(
+            thin_resnet18(width=8),
+            table,
+            Path(folder) / "scan",
+            running=Running(batch_size=batch, progress=False),
+        )
         try:
             return peak_bytes()
         except NotMeasurableError:

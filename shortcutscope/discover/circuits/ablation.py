@@ -18,10 +18,11 @@ from torch import nn
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits.gates import ChannelReference, Gated, Keep
-from shortcutscope.discover.circuits.problem import CircuitProblem, circuit_problem, gap
+from shortcutscope.discover.circuits.problem import CircuitProblem, Judging, circuit_problem, gap
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output
+from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc
@@ -162,16 +163,13 @@ class Ablation:
 def ablate(
     model: nn.Module,
     scan: Scan,
-    table: ImageTable,
+    data: ImageTable,
     concept: Concept,
     channels: Mapping[str, Sequence[int]],
     *,
-    positive: int = 1,
-    samples: int = 800,
-    draws: int = 5,
-    batch_size: int = 64,
-    output: Output = None,
-    seed: int = 0,
+    judging: Judging | None = None,
+    head: Output = None,
+    running: Running | None = None,
 ) -> Ablation:
     """Test any set of channels as a circuit is tested.
 
@@ -183,7 +181,7 @@ def ablate(
     ----------
     channels
         Layer name -> channels; several layers are ablated together.
-    model, scan, table, concept, positive, samples, draws, batch_size, output, seed
+    model, scan, data, concept, judging, head, running
         As in `find_circuit`.
 
     Raises
@@ -191,6 +189,8 @@ def ablate(
     InputError
         As `find_circuit`, and for channels that a layer does not have.
     """
+    judging, running = judging or Judging(), running or Running()
+    running.require_only("ablate", "device", "batch_size")
     for name, indices in channels.items():
         width = scan.layer(name).channels
         outside = [c for c in indices if not 0 <= c < width]
@@ -198,13 +198,13 @@ def ablate(
             raise InputError(
                 f"channels {list(indices)[:5]} of layer {name!r}: give different ones of 0 to {width - 1}"
             )
-    if not channels or draws < 1:
-        raise InputError("name the channels to ablate by layer, and 1 draw or more")
-    with frozen(model):
+    if not channels:
+        raise InputError("name the channels to ablate by layer")
+    draws, seed = judging.draws, judging.seed
+    with frozen(model, running.device):
         problem = circuit_problem(
-            model, scan, table, concept, list(channels),
-            positive=positive, samples=samples, batch_size=batch_size, output=output, seed=seed,
-        )  # fmt: skip
+            model, scan, data, concept, list(channels), judging, batch_size=running.batch_size, output=head
+        )
         return Ablation.averaged(
             [
                 judge(problem, channels, problem.of_half(1 - h), problem.of_half(h), draws=draws, seed=seed)

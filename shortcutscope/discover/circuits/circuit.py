@@ -27,12 +27,13 @@ from shortcutscope.discover.circuits.ablation import (
     keeping,
 )
 from shortcutscope.discover.circuits.edges import DRAWN_CHANNELS, EDGE_COLUMNS, find_edges
-from shortcutscope.discover.circuits.problem import CircuitProblem, circuit_problem, gap
+from shortcutscope.discover.circuits.problem import CircuitProblem, Judging, circuit_problem, gap
 from shortcutscope.discover.circuits.search import ChannelCandidate, Judgement, find_channels
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, to_json, write_json
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output
+from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import within_class_auroc
@@ -131,19 +132,15 @@ class Circuit:
 def find_circuit(
     model: nn.Module,
     scan: Scan,
-    table: ImageTable,
+    data: ImageTable,
     concept: Concept,
     *,
-    positive: int = 1,
     layers: str | Sequence[str] = "auto",
     size: int | None = None,
-    samples: int = 800,
     edges: bool = True,
-    draws: int = 5,
-    batch_size: int = 64,
-    output: Output = None,
-    seed: int = 0,
-    progress: bool = True,
+    judging: Judging | None = None,
+    head: Output = None,
+    running: Running | None = None,
 ) -> Circuit:
     """Find the channels that carry a concept towards the decision.
 
@@ -153,45 +150,39 @@ def find_circuit(
     ----------
     model
         That was scanned; given back as it was.
-    scan, table
+    scan, data
         The scan, and the images it was made of.
     concept
         Of these samples, such as a finding's. Both classes need samples with and without it.
-    positive
-        Class whose margin is followed.
     layers
         Names of scanned layers, or ``"auto"`` for all of them. Channels of convolutions, features of tokens
         and of vectors are nodes; heads of an attention are not.
     size
         Most channels of the ablated set; None for no limit.
-    samples
-        Most samples, as many of each group (class, concept value) as there are. Their images are held in
-        memory.
     edges
         Whether to compute the edges: some twenty passes over a few images.
-    draws
-        Random sets that the ablation is compared with.
-    batch_size, output
+    judging
+        Samples, random sets, and the class whose margin is followed.
+    head
         As in `scan`.
-    seed
-        Of samples, halves and random sets.
-    progress
-        Show a bar.
+    running
+        Device, batch size and bars.
 
     Raises
     ------
     InputError
-        A layer that was not scanned, another table, too few samples of a group, a size or number of draws
-        below 1.
+        A layer that was not scanned, another table, too few samples of a group, a size below 1.
     """
-    if draws < 1 or (size is not None and size < 1):
-        raise InputError(f"draws={draws}, size={size}: both must be 1 or more")
+    judging, running = judging or Judging(), running or Running()
+    running.require_only("a circuit", "device", "batch_size", "progress")
+    if size is not None and size < 1:
+        raise InputError(f"size={size}: it must be 1 or more")
+    positive, draws, seed, quiet = judging.side, judging.draws, judging.seed, not running.progress
     names = _layer_names(scan, layers)
-    with frozen(model), tqdm(total=3 + edges, desc="circuit", disable=not progress) as bar:
+    with frozen(model, running.device), tqdm(total=3 + edges, desc="circuit", disable=quiet) as bar:
         problem = circuit_problem(
-            model, scan, table, concept, names,
-            positive=positive, samples=samples, batch_size=batch_size, output=output, seed=seed,
-        )  # fmt: skip
+            model, scan, data, concept, names, judging, batch_size=running.batch_size, output=head
+        )
         parts, sought = [], []
         for half in (0, 1):
             train = problem.of_half(1 - half)
@@ -211,7 +202,7 @@ def find_circuit(
         bar.update()
         links = pd.DataFrame(columns=list(EDGE_COLUMNS))
         if edges:
-            links = find_edges(model, problem, nodes, whole.layer, names, positive, scan.same_head(output))
+            links = find_edges(model, problem, nodes, whole.layer, names, positive, scan.same_head(head))
         bar.update(edges)
     ablation = Ablation.averaged(parts)
     notes = _notes(ablation, sought, whole, positive, sign)

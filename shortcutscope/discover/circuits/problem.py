@@ -14,6 +14,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits.gates import ChannelReference, Gated
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.head import Output
+from shortcutscope.options import OptionGroup
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import aligned_auroc, robust_auroc
@@ -21,6 +22,44 @@ from shortcutscope.types import Floats, Ints
 
 #: Fewest samples of each of the four groups (class, concept value): halves have to hold some of each.
 MIN_GROUP = 8
+
+
+@dataclass(frozen=True)
+class Judging(OptionGroup):
+    """What a circuit, or an ablation, is judged on.
+
+    Attributes
+    ----------
+    positive
+        Class whose margin is followed; by default 1, and of a finding the one that it was audited for.
+    samples
+        Most samples, as many of each group (class, concept value) as there are. Their images are held in
+        memory.
+    draws
+        Random sets of channels that an ablation is compared with.
+    seed
+        Of samples, halves and random sets.
+
+    Raises
+    ------
+    InputError
+        A number of draws below 1.
+    """
+
+    positive: int | None = None
+    samples: int = 800
+    draws: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draws < 1:
+            raise InputError(f"draws={self.draws}: it must be 1 or more")
+
+    @property
+    def side(self) -> int:
+        """The class whose margin is followed."""
+        return 1 if self.positive is None else self.positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +110,10 @@ def circuit_problem(
     table: ImageTable,
     concept: Concept,
     layers: Sequence[str],
+    judging: Judging,
     *,
-    positive: int = 1,
-    samples: int = 800,
     batch_size: int = 64,
     output: Output = None,
-    seed: int = 0,
 ) -> CircuitProblem:
     """Choose samples of all four groups (class, concept value), and read their images.
 
@@ -90,11 +127,9 @@ def circuit_problem(
         Of these samples.
     layers
         Names of scanned layers.
-    positive
-        Class whose margin is judged.
-    samples
-        Most samples, as many of each group as there are; held in memory.
-    batch_size, output, seed
+    judging
+        Which samples, and the class whose margin is judged.
+    batch_size, output
         As elsewhere.
 
     Raises
@@ -102,6 +137,7 @@ def circuit_problem(
     InputError
         A table that lacks scanned samples, a layer that was not scanned, too few samples of a group.
     """
+    positive, samples, seed = judging.side, judging.samples, judging.seed
     ids = scan.samples["sample_id"].astype(str).to_numpy()
     table = scan.rows_of(table)
     values = concept.aligned_to(ids).values

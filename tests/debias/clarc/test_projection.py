@@ -14,6 +14,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.seeding import seeded
+from shortcutscope.options import Running
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.scan.capture import capture_batch
@@ -172,7 +173,7 @@ def test_a_wrapped_model_is_scanned_like_any_other(tmp_path: Path) -> None:
     layers = find_layers(wrapper, x)
     assert [layer.name for layer in layers] == [f"model.{layer.name}" for layer in plain]
     before = model_state(wrapper)
-    found = scan(wrapper, table, tmp_path / "scan", batch_size=4, progress=False)
+    found = scan(wrapper, table, tmp_path / "scan", running=Running(batch_size=4, progress=False))
     assert model_state(wrapper) == before
     shift = edit.edits[0]
     assert isinstance(shift, Shift)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
+from shortcutscope.discover.circuits import Judging
 from shortcutscope.discover.circuits.ablation import Ablation, Effect, ablate
 from shortcutscope.discover.circuits.gates import Gated
 from shortcutscope.discover.circuits.problem import circuit_problem
@@ -16,7 +17,9 @@ from shortcutscope.discover.circuits.search import GAIN, Judgement, best_of, pru
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.layers import find_layers
+from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import balanced_auroc
 
@@ -62,7 +65,13 @@ def small(tmp_path_factory):
     torch.manual_seed(0)
     model, table = Small().eval(), images()
     layers = ["first", "second", "tokens"]
-    scanned = scan(model, table, tmp_path_factory.mktemp("scan") / "s", layers=layers, progress=False)
+    scanned = scan(
+        model,
+        table,
+        tmp_path_factory.mktemp("scan") / "s",
+        scanning=Scanning(layers),
+        running=Running(progress=False),
+    )
     return model, scanned, table, Concept.from_column(table.frame, "mark")[0]
 
 
@@ -254,7 +263,7 @@ def test_any_set_can_be_ablated_and_the_model_stays(small):
     model, scanned, table, concept = small
     before = model_state(model)
     call = (model, scanned, table, concept, {"first": [0, 2], "tokens": [5]})
-    first, second = (ablate(*call, draws=2, seed=3) for _ in range(2))
+    first, second = (ablate(*call, judging=Judging(draws=2, seed=3)) for _ in range(2))
     assert first == second
     assert first.circuit.size == 3
     assert len(first.random) == 2
@@ -264,7 +273,7 @@ def test_any_set_can_be_ablated_and_the_model_stays(small):
 
 def test_patients_are_in_one_half(small):
     model, scanned, table, concept = small
-    problem = circuit_problem(model, scanned, table, concept, ["first"])
+    problem = circuit_problem(model, scanned, table, concept, ["first"], Judging())
     patients = pd.Series(problem.halves).groupby(table.frame["group"].to_numpy()[problem.rows]).nunique()
     assert (patients == 1).all()
     assert sorted(np.unique(problem.halves)) == [0, 1]

@@ -10,11 +10,13 @@ from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.circuits import Circuit, find_circuit
+from shortcutscope.discover.circuits import Circuit, Judging, find_circuit
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.seeding import seeded
+from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 
 CARRIER = 2
@@ -57,13 +59,15 @@ def planes(n=400, seed=0):
 def handmade(tmp_path_factory):
     model, table = Handmade().eval(), planes()
     folder = tmp_path_factory.mktemp("scan") / "s"
-    scanned = scan(model, table, folder, layers=["first", "second"], progress=False)
+    scanned = scan(
+        model, table, folder, scanning=Scanning(["first", "second"]), running=Running(progress=False)
+    )
     return model, scanned, table, Concept.from_column(table.frame, "mark")[0]
 
 
 @pytest.fixture(scope="module")
 def circuit(handmade):
-    return find_circuit(*handmade, progress=False)
+    return find_circuit(*handmade, running=Running(progress=False))
 
 
 def test_the_circuit_is_the_channel_that_carries_the_artifact(circuit):
@@ -99,17 +103,38 @@ def test_edges_lead_from_the_carrier_to_every_mixed_channel(circuit):
 
 def test_the_other_value_may_be_the_named_one(handmade):
     model, scanned, table, concept = handmade
-    swapped = find_circuit(model, scanned, table, concept.swapped(), edges=False, draws=1, progress=False)
+    swapped = find_circuit(
+        model,
+        scanned,
+        table,
+        concept.swapped(),
+        edges=False,
+        judging=Judging(draws=1),
+        running=Running(progress=False),
+    )
     assert swapped.ablated == {"first": [CARRIER]}
     assert swapped.ablation.circuit.removed > 0.85
-    other = find_circuit(model, scanned, table, concept, positive=0, edges=False, draws=1, progress=False)
+    other = find_circuit(
+        model,
+        scanned,
+        table,
+        concept,
+        judging=Judging(positive=0, draws=1),
+        edges=False,
+        running=Running(progress=False),
+    )
     assert other.ablated == {"first": [CARRIER]}
     assert "not of" in other.notes[0]
 
 
 def test_calls_repeat_and_leave_the_model_as_it_was(handmade):
     before = model_state(handmade[0])
-    one, two = (find_circuit(*handmade, edges=False, draws=2, seed=5, progress=False) for _ in range(2))
+    one, two = (
+        find_circuit(
+            *handmade, edges=False, judging=Judging(draws=2, seed=5), running=Running(progress=False)
+        )
+        for _ in range(2)
+    )
     pd.testing.assert_frame_equal(one.nodes, two.nodes)
     assert one.ablation == two.ablation
     assert model_state(handmade[0]) == before
@@ -134,22 +159,31 @@ def test_a_circuit_is_saved_without_nan(circuit, tmp_path):
 
 
 def test_one_layer_and_a_largest_size(handmade):
-    found = find_circuit(*handmade, layers="second", size=1, edges=False, draws=1, progress=False)
+    found = find_circuit(
+        *handmade,
+        layers="second",
+        size=1,
+        edges=False,
+        judging=Judging(draws=1),
+        running=Running(progress=False),
+    )
     assert found.layers == ("second",)
     assert found.ablation.circuit.size == 1
     with pytest.raises(InputError, match="was not scanned"):
-        find_circuit(*handmade, layers=["third"], progress=False)
+        find_circuit(*handmade, layers=["third"], running=Running(progress=False))
     with pytest.raises(InputError, match="1 or more"):
-        find_circuit(*handmade, size=0, progress=False)
+        find_circuit(*handmade, size=0, running=Running(progress=False))
     with pytest.raises(InputError, match="no layer"):
-        find_circuit(*handmade, layers=[], progress=False)
+        find_circuit(*handmade, layers=[], running=Running(progress=False))
 
 
 def test_where_there_is_no_effect_the_notes_say_so(handmade):
     model, scanned, table, concept = handmade
     values = np.random.default_rng(1).permutation(concept.values)
     nothing = Concept("nothing", values, "planted", concept.sample_ids)
-    found = find_circuit(model, scanned, table, nothing, edges=False, draws=1, progress=False)
+    found = find_circuit(
+        model, scanned, table, nothing, edges=False, judging=Judging(draws=1), running=Running(progress=False)
+    )
     assert found.ablation.circuit.gap_before < 0.3
     assert len(found.nodes)
 
@@ -162,9 +196,11 @@ def test_features_of_tokens_are_channels(tmp_path):
     frame = small.frame[["sample_id", "label", "mark"]]
     pixels = np.stack([np.pad(small.image(i).numpy(), ((0, 0), (1, 1), (1, 1))) for i in range(64)])
     table = ImageTable.from_arrays(pixels, frame, value_range=(0, 1))
-    scanned = scan(model.eval(), table, tmp_path / "scan", progress=False)
+    scanned = scan(model.eval(), table, tmp_path / "scan", running=Running(progress=False))
     concept = Concept.from_column(frame, "mark")[0]
-    found = find_circuit(model, scanned, table, concept, draws=1, progress=False)
+    found = find_circuit(
+        model, scanned, table, concept, judging=Judging(draws=1), running=Running(progress=False)
+    )
     assert set(found.nodes["layer"]) <= {layer.name for layer in scanned.layers}
     assert np.isfinite(found.edges["weight"]).all()
     assert len(found.edges)

@@ -33,14 +33,16 @@ from shortcutscope.discover.clusters import cluster
 from shortcutscope.discover.neurons import FEWEST, outlier_scores, profile_neurons
 from shortcutscope.files import write_atomically
 from shortcutscope.masks.annotation import annotate
-from shortcutscope.masks.learning import Method
+from shortcutscope.masks.learning import Drawing, Method
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import find_layers
+from shortcutscope.options import Running
 from shortcutscope.planting.planting import artifact_mask
 from shortcutscope.probes.cav import cross_fit_cav
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.retrieval.retrieval import Retrieval
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.scan.reading import Scan
 from shortcutscope.scan.scanner import scan
@@ -192,7 +194,7 @@ def _identify(store: NetworkStore) -> Case:
     truth = subset.frame[store.column].to_numpy(float)[in_class]
     data, model_side = 0.5, 0.5
     with tempfile.TemporaryDirectory() as folder:
-        new_scan = scan(store.biased(), subset, Path(folder) / "scan", progress=False)
+        new_scan = scan(store.biased(), subset, Path(folder) / "scan", running=Running(progress=False))
         for layer in new_scan.layers:
             clusters = cluster(new_scan.relevance(layer.name)[in_class], seed=store.spec.seed)
             for members in (clusters.spectral, clusters.dense):
@@ -223,7 +225,13 @@ def _retrieve(store: NetworkStore) -> Case:
     truth, in_class = frame[store.column].to_numpy(float), frame["label"].to_numpy() == ATTACKED
     best_of: dict[str, tuple[float, float, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        new_scan = scan(store.biased(), table, Path(folder) / "scan", relevance=False, progress=False)
+        new_scan = scan(
+            store.biased(),
+            table,
+            Path(folder) / "scan",
+            scanning=Scanning(relevance=False),
+            running=Running(progress=False),
+        )
         folds = make_folds(
             labels[in_class], groups[in_class], truth[in_class], n_folds=3, seed=store.spec.seed
         )
@@ -271,11 +279,17 @@ def _localize(store: NetworkStore) -> Case:
     ways: tuple[tuple[str, Method], ...] = (("iou_clarc", "clarc"), ("iou", "fusion"))
     with tempfile.TemporaryDirectory() as folder:
         model = store.biased()
-        new_scan = scan(model, table, Path(folder) / "scan", relevance=False, progress=False)
-        options: Record = {"seed": store.spec.seed, "progress": False}
+        new_scan = scan(
+            model,
+            table,
+            Path(folder) / "scan",
+            scanning=Scanning(relevance=False),
+            running=Running(progress=False),
+        )
         for name, method in ways:
             out = Path(folder) / method
-            masks = annotate(model, new_scan, table, concept, out=out, method=method, **options)
+            drawing, quiet = Drawing(method, seed=store.spec.seed), Running(progress=False)
+            masks = annotate(model, new_scan, table, concept, out=out, drawing=drawing, running=quiet)
             overlaps = []
             for row in np.flatnonzero(carries == 1).tolist():
                 truth, mask = artifact_mask(table, row, column).numpy(), masks.mask(ids[row]).astype(bool)

@@ -12,6 +12,7 @@ from shortcutscope.audit.stages import audit
 from shortcutscope.benchmarks.papers.simba.data import Cohort
 from shortcutscope.benchmarks.papers.simba.networks import Trained
 from shortcutscope.data.table import ImageTable
+from shortcutscope.options import Running, Statistics
 from shortcutscope.stats.metrics import flip_rate
 from shortcutscope.types import Record
 
@@ -105,11 +106,8 @@ def layers_of(classifier: Trained, cohort: Cohort, seed: int) -> Record:
             concepts=[cohort.bias],
             train=cohort.train,
             discover=False,
-            n_permutations=N_PERMUTATIONS,
-            n_bootstrap=N_BOOTSTRAP,
-            batch_size=classifier.batch_size,
-            seed=seed,
-            progress=False,
+            statistics=Statistics(n_permutations=N_PERMUTATIONS, n_bootstrap=N_BOOTSTRAP, seed=seed),
+            running=Running(batch_size=classifier.batch_size, progress=False),
         )
         profile, finding = result.profile, result[cohort.bias]
     if finding.verdict == "not testable":

@@ -19,6 +19,7 @@ from shortcutscope.benchmarks.runner import Case
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.metadata import screen_metadata
 from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.options import Running, Statistics
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import auroc, expected_calibration_error
 from shortcutscope.stats.testing import MIN_FOR_TAIL
@@ -144,10 +145,8 @@ def verdict(store: NetworkStore) -> Case:
             concepts=[cohort.column],
             train=store.split("train"),
             discover=False,
-            n_permutations=MIN_FOR_TAIL,
-            n_bootstrap=100,
-            seed=cohort.seed,
-            progress=False,
+            statistics=Statistics(n_permutations=MIN_FOR_TAIL, n_bootstrap=100, seed=cohort.seed),
+            running=Running(progress=False),
         )
     finding = record.findings[0]
     use = finding.used.get("effect")

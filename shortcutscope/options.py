@@ -1,0 +1,117 @@
+"""Groups of options that several stages share: how something is run, how it is tested, how it is recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+from shortcutscope.allowed import check_options
+from shortcutscope.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["OptionGroup", "Recording", "Running", "Statistics"]
+
+
+class OptionGroup:
+    """A frozen dataclass of options, looked up in the table of what is allowed when it is made."""
+
+    def __post_init__(self) -> None:
+        check_options(vars(self))
+
+    def require_only(self, stage: str, *names: str) -> None:
+        """Refuse what a stage does not read, where it is not left at its default.
+
+        Raises
+        ------
+        InputError
+            Names the option, and those that the stage reads.
+        """
+        for entry in fields(self):  # type: ignore[arg-type]
+            value, name = getattr(self, entry.name), type(self).__name__
+            if entry.name not in names and value != entry.default:
+                raise InputError(
+                    f"{name}({entry.name}={value!r}): {stage} does not read it; of {name} it reads "
+                    f"{', '.join(names)}"
+                )
+
+
+@dataclass(frozen=True)
+class Running(OptionGroup):
+    """Where and how images go through a network. A stage refuses what it does not read.
+
+    Attributes
+    ----------
+    device
+        Where to run; None for where the model is.
+    precision
+        ``"bf16"`` runs the network, not the statistics, in mixed precision.
+    batch_size
+        Images at a time.
+    workers
+        Processes that read images.
+    progress
+        Whether to show bars.
+    on_unreadable
+        What to do with images that cannot be read.
+
+    Raises
+    ------
+    InputError
+        A value that is not allowed, or a device that is not there.
+    """
+
+    device: str | torch.device | None = None
+    precision: str = "fp32"
+    batch_size: int = 64
+    workers: int = 0
+    progress: bool = True
+    on_unreadable: Literal["raise", "skip"] = "raise"
+
+
+@dataclass(frozen=True)
+class Statistics(OptionGroup):
+    """What is drawn and counted.
+
+    Attributes
+    ----------
+    n_permutations
+        Permutations of a concept within class.
+    n_bootstrap
+        Resamples of the patients.
+    seed
+        Of folds, permutations, resamples and choices of samples.
+    positive
+        Class that margins and effects refer to; by default 1 of two classes, and of several the one that the
+        concept is associated with most.
+
+    Raises
+    ------
+    InputError
+        A value that is not allowed.
+    """
+
+    n_permutations: int = 200
+    n_bootstrap: int = 300
+    seed: int = 0
+    positive: int | None = None
+
+
+@dataclass(frozen=True)
+class Recording(OptionGroup):
+    """What a run says of where it comes from.
+
+    Attributes
+    ----------
+    keep_paths
+        Whether the run may name files: the paths of the command line, and each image's in ``files.parquet``.
+    model_spec
+        Name of the model; by default its class.
+    command
+        The command line that the run was started with.
+    """
+
+    keep_paths: bool = False
+    model_spec: str | None = None
+    command: str | None = None
