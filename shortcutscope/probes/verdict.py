@@ -21,7 +21,7 @@ from shortcutscope.stats.metrics import (
     robust_auroc,
     worst_group_accuracy,
 )
-from shortcutscope.types import JSON, Array, Bools, Floats, Record
+from shortcutscope.types import JSON, Array, Bools, Floats, Ints, Record
 
 Verdict = Literal[
     "shortcut",
@@ -184,17 +184,12 @@ def effects(
         ``worst_group_accuracy`` (Saab et al. 2022; Sagawa et al. 2020), each with ``value``, ``interval``,
         ``n``, the samples of the smallest group that it rests on, and, where it was not measured, ``why``.
     """
-    is_known = np.isfinite(concept)
-    y = (labels[is_known] == association.positive).astype(int)
-    a = concept[is_known].astype(int)
-    against = bool(np.nan_to_num(association.phi) < 0)
-    if against:
-        a = 1 - a
+    is_known, y, a, against = _aligned(concept, labels, association)
     score, units = margins[is_known], groups[is_known]
     member: dict[Group, Bools] = {(c, t): (y == c) & (a == t) for c, t in (*CONFLICTING, *ALIGNED)}
     patients = {group: len(np.unique(units[inside])) for group, inside in member.items()}
 
-    def measurement(needs: Iterable[Group], measure: Callable[[Array], Any]) -> Record:
+    def record(needs: Iterable[Group], measure: Callable[[Array], Any]) -> Record:
         needed = list(needs)
         size = min((int(member[group].sum()) for group in needed), default=0)
         few = {group: patients[group] for group in needed if patients[group] < smallest}
@@ -209,13 +204,11 @@ def effects(
     among = np.any([member[group] for group in large], axis=0) if large else np.zeros(len(y), bool)
     prediction = (score > 0).astype(int)
     result = {
-        "robust_auroc": measurement(CONFLICTING, lambda w: robust_auroc(y, a, score, w)),
-        "aligned_auroc": measurement(ALIGNED, lambda w: aligned_auroc(y, a, score, w)),
-        "auroc_gap": measurement(
-            member, lambda w: aligned_auroc(y, a, score, w) - robust_auroc(y, a, score, w)
-        ),
-        "balanced_auroc": measurement(member, lambda w: balanced_auroc(y, a, score, w)),
-        "worst_group_accuracy": measurement(
+        "robust_auroc": record(CONFLICTING, lambda w: robust_auroc(y, a, score, w)),
+        "aligned_auroc": record(ALIGNED, lambda w: aligned_auroc(y, a, score, w)),
+        "auroc_gap": record(member, lambda w: aligned_auroc(y, a, score, w) - robust_auroc(y, a, score, w)),
+        "balanced_auroc": record(member, lambda w: balanced_auroc(y, a, score, w)),
+        "worst_group_accuracy": record(
             large, lambda w: worst_group_accuracy(y[among], a[among], prediction[among], w[..., among])
         ),
     }
@@ -223,6 +216,15 @@ def effects(
     if worst["value"] in (0.0, 1.0):
         worst["interval"] = _exact_interval(worst["value"], min(patients[group] for group in large))
     return result
+
+
+def _aligned(concept: Floats, labels: Array, association: Association) -> tuple[Bools, Ints, Ints, bool]:
+    """Samples of a known concept, their class and concept as 0 and 1, and whether the latter is reversed."""
+    is_known = np.isfinite(concept)
+    y = (labels[is_known] == association.positive).astype(int)
+    a = concept[is_known].astype(int)
+    against = bool(np.nan_to_num(association.phi) < 0)
+    return is_known, y, 1 - a if against else a, against
 
 
 def _too_few(patients: Mapping[Group, int], positive: int, *, against: bool, smallest: int) -> str:

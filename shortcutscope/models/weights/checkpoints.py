@@ -164,7 +164,7 @@ def fitting(model: nn.Module, contents: Sequence[Weights], key: str | None = Non
     ranked = sorted(whole, key=lambda one: one.rank)
     best = ranked[0]
     rivals = [one for one in ranked[1:] if not one.averaged and not one.same(best)]
-    if rivals and not best.averaged and not best.usual:
+    if rivals and not best.averaged and not best.conventional:
         raise InputError(
             f"the checkpoint holds several networks that fit, {', '.join(repr(one.name) for one in ranked)}: "
             "say weights_key= (--weights-key), which"
@@ -234,14 +234,14 @@ class _Whole:
         return _AVERAGED.search(self.name) is not None or "n_averaged" in self.all
 
     @property
-    def usual(self) -> bool:
+    def conventional(self) -> bool:
         """Whether its place says that it is the network that was trained."""
         return set(self.keys) <= set(WRAPPERS) and strip(self.prefix, PREFIXES * 3) == ""
 
     @property
     def rank(self) -> tuple[bool, bool, int, int]:
         place = WRAPPERS.index(self.keys[0]) if self.keys and self.keys[0] in WRAPPERS else len(WRAPPERS)
-        return self.averaged, not self.usual, place, len(self.keys) + self.prefix.count(".")
+        return self.averaged, not self.conventional, place, len(self.keys) + self.prefix.count(".")
 
     def same(self, other: _Whole) -> bool:
         return self.state.keys() == other.state.keys() and all(

@@ -144,14 +144,14 @@ class Artifact:
         results = [self._draw(part, generator_for(self.name, sample_id, seed)) for part in parts]
         after = np.stack(results).reshape(before.shape)
         changed = _from_unit(after, stored.dtype, value_range)
-        written = np.where(after == before, stored, changed)
+        result = np.where(after == before, stored, changed)
         # Seen from the stored values, since rounding to integers can hide a faint change.
-        readable = _to_unit(written, value_range)
+        readable = _to_unit(result, value_range)
         if self.dims == 1:
             leads = np.atleast_2d(before)
-            return written, visible(leads, np.atleast_2d(readable), signal_height(leads))
+            return result, visible(leads, np.atleast_2d(readable), signal_height(leads))
         mask = visible(before, readable)
-        return written, np.asarray(mask.reshape(-1, *mask.shape[-2:]).any(axis=0))
+        return result, np.asarray(mask.reshape(-1, *mask.shape[-2:]).any(axis=0))
 
     def _draw(self, part: Array, generator: np.random.Generator) -> Array:
         whole = np.atleast_2d(part) if self.dims == 1 else part
