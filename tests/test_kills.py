@@ -170,7 +170,8 @@ def test_r8_killed_at_many_moments_it_ends_as_if_it_had_never_been(undisturbed, 
         for _ in range(rng.integers(1, 4)):  # up to three kills of one run, each at a moment of its own
             number = SIGNALS[made % len(SIGNALS)]
             ended = start(command, folder, (number, float(rng.uniform(0.1, 1.0)) * seconds))
-            if ended.code in ENDED:
+            if ended.code in ENDED:  # the first run of all, which loads more, was slower
+                seconds = min(seconds, ended.seconds)
                 break
             made += 1
             if number == signal.SIGKILL:
