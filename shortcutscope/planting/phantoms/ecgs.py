@@ -104,7 +104,7 @@ def ecgs(
     """
     _check(n, leads, length, rate, difficulty)
     patient = visits(n, seed, patients)
-    recordings = [Recording.draw(i, int(patient[i]), length / rate, difficulty, seed) for i in range(n)]
+    recordings = [EcgRecording.draw(i, int(patient[i]), length / rate, difficulty, seed) for i in range(n)]
     signals = np.empty((n, leads, length), np.float32)
     for i, recording in enumerate(recordings):
         signals[i] = recording.signal(leads, length, rate, noise)
@@ -126,7 +126,7 @@ def _check(n: int, leads: int, length: int, rate: float, difficulty: float) -> N
 
 
 @dataclass(frozen=True)
-class Recording:
+class EcgRecording:
     """What is drawn at random for one recording; times in seconds, dipoles in mV."""
 
     dipoles: dict[str, Array]  # wave to (3,)
@@ -138,7 +138,7 @@ class Recording:
     grain: int  # seed of the noise
 
     @classmethod
-    def draw(cls, image: int, patient: int, duration: float, difficulty: float, seed: int) -> Recording:
+    def draw(cls, image: int, patient: int, duration: float, difficulty: float, seed: int) -> EcgRecording:
         """Draw the patient's heart from one stream, what changes between recordings from another."""
         heart = stream(seed, "heart", patient)
         now = stream(seed, "recording", image)

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from shortcutscope.errors import InputError
 from shortcutscope.planting.artifacts.signals import r_peaks
 from shortcutscope.planting.phantoms import ecgs
-from shortcutscope.planting.phantoms.ecgs import LEADS, Recording
+from shortcutscope.planting.phantoms.ecgs import LEADS, EcgRecording
 from shortcutscope.planting.phantoms.people import visits
 
 
@@ -66,7 +66,7 @@ def _t_wave(recording):
 
 def recordings(n, seed):
     patient = visits(n, seed, True)
-    return [Recording.draw(i, int(patient[i]), 4.0, 1.0, seed) for i in range(n)]
+    return [EcgRecording.draw(i, int(patient[i]), 4.0, 1.0, seed) for i in range(n)]
 
 
 def test_beats_are_where_they_are_said_to_be(table):
