@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.attribute import Attribution, attribute
 from shortcutscope.attribution.methods import METHODS
-from shortcutscope.attribution.reference import Reference, reference_composites
+from shortcutscope.attribution.reference import ZennitReference, reference_composites
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.layers import find_layers
@@ -21,7 +21,7 @@ NAMES = [*METHODS, "lrp:epsilon", f"zennit:{next(iter(reference_composites()))}"
 
 
 def method_of(name: str) -> type:
-    return METHODS[name] if name in METHODS else Reference if "zennit" in name else METHODS["lrp"]
+    return METHODS[name] if name in METHODS else ZennitReference if "zennit" in name else METHODS["lrp"]
 
 
 @pytest.fixture(scope="module")

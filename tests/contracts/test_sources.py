@@ -17,10 +17,10 @@ from shortcutscope.data.sources import (
     ArraySource,
     DatasetSource,
     DerivedSource,
+    ImageReading,
     ImageSource,
     NpzSource,
     PathSource,
-    Reading,
     as_array,
     origin_of,
 )
@@ -46,7 +46,7 @@ def arrays(images: np.ndarray, folder: Path) -> ImageSource:
 def members(images: np.ndarray, folder: Path) -> ImageSource:
     folder.mkdir(parents=True)
     np.savez(folder / "a.npz", train=images[:1], test=images[1:])
-    return NpzSource(folder / "a.npz", ("train", "test"), Reading())
+    return NpzSource(folder / "a.npz", ("train", "test"), ImageReading())
 
 
 class Items(torch.utils.data.Dataset):
@@ -61,7 +61,7 @@ class Items(torch.utils.data.Dataset):
 
 
 def items(images: np.ndarray, folder: Path) -> ImageSource:
-    return DatasetSource(Items(images), Reading())
+    return DatasetSource(Items(images), ImageReading())
 
 
 def joined(images: np.ndarray, folder: Path) -> ImageSource:
