@@ -54,7 +54,7 @@ def browser() -> Iterator[Any]:
 
 #: Files that take minutes: begun first, so that no process waits for the last of them at the end.
 LONG = ("test_notebooks.py", "test_real_input.py", "test_demo.py", "test_cli.py", "test_debiasing.py")
-#: Folders and files of six CPU seconds and more, by ``--durations``; whatever is not here is of `-m quick`.
+#: Folders and files of a few CPU seconds and more, by ``--durations``; whatever is not here is of `-m quick`.
 NOT_QUICK = (
     "attribution/lrp/test_architectures.py",
     "attribution/lrp/test_untouched.py",
@@ -64,22 +64,25 @@ NOT_QUICK = (
     "benchmarks",
     "cli/test_debiasing.py",
     "cli/test_origin.py",
+    "cli/test_paths.py",
     "compare/test_before_after.py",
     "contracts/test_recipes.py",
+    "debias/baselines/test_reweighing.py",
     "debias/test_unlearn.py",
     "debias/training/test_training_processes.py",
     "discover/test_embedding.py",
+    "discover/test_metadata.py",
     "discover/test_proposals.py",
     "fuzz",
     "masks/test_annotation.py",
+    "masks/test_masks_of_words.py",
     "masks/test_volumes.py",
     "models/test_frozen.py",
     "models/test_layers.py",
     "performance",
     "planting/phantoms",
     "probes/test_cells.py",
-    "report/test_browser.py",
-    "report/test_html.py",
+    "report",
     "retrieval/test_signals.py",
     "scan/test_capture.py",
     "scan/test_lrp_scan.py",
