@@ -60,9 +60,13 @@ NOT_QUICK = (
     "attribution/lrp/test_untouched.py",
     "attribution/lrp/test_zennit.py",
     "audit/test_heads.py",
+    "audit/test_run_safety.py",
+    "audit/test_signals_and_volumes.py",
     "audit/test_stages.py",
     "benchmarks",
+    "cli/test_cli.py",
     "cli/test_debiasing.py",
+    "cli/test_demo.py",
     "cli/test_origin.py",
     "cli/test_paths.py",
     "compare/test_before_after.py",
@@ -88,12 +92,8 @@ NOT_QUICK = (
     "scan/test_lrp_scan.py",
     "scan/test_scanner.py",
     "test_accelerator.py",
-    "test_cli.py",
-    "test_demo.py",
     "test_notebooks.py",
     "test_real_input.py",
-    "test_run_safety.py",
-    "test_signals_and_volumes.py",
 )
 
 

@@ -177,9 +177,12 @@ def find_circuit(
     running.require_only("a circuit", "device", "batch_size", "progress")
     if size is not None and size < 1:
         raise InputError(f"size={size}: it must be 1 or more")
-    positive, draws, seed, quiet = judging.side, judging.draws, judging.seed, not running.progress
+    positive, draws, seed = judging.side, judging.draws, judging.seed
     names = _layer_names(scan, layers)
-    with frozen(model, running.device), tqdm(total=3 + edges, desc="circuit", disable=quiet) as bar:
+    with (
+        frozen(model, running.device),
+        tqdm(total=3 + edges, desc="circuit", disable=not running.progress) as bar,
+    ):
         problem = circuit_problem(
             model, scan, data, concept, names, judging, batch_size=running.batch_size, output=head
         )
