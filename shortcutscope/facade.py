@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import singledispatch, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from torch import nn
@@ -39,6 +39,7 @@ from shortcutscope.retrieval.marks import Marks
 from shortcutscope.retrieval.retrieval import Retrieval, RetrievalOptions
 from shortcutscope.review.hits import review_hits
 from shortcutscope.review.masks import review_masks
+from shortcutscope.review.order import Order
 from shortcutscope.scan.reading import Scan
 
 if TYPE_CHECKING:
@@ -282,8 +283,19 @@ audit = _giving(stages.audit, lambda record: Audit.open(record.path))
 compare = _giving(before_after.compare, _comparison)
 
 
+class ReviewOptions(TypedDict, total=False):
+    """Who reviews, and of masks which ones and how they are shown."""
+
+    who: str
+    when: str
+    samples: Sequence[str] | None
+    order: Order | None
+    count: int | None
+    opacity: float
+
+
 @singledispatch
-def review(what: Any, *args: Any, **options: Any) -> AnyWidget:
+def review(what: Hits | MaskSet, *data: ImageTable, **options: Unpack[ReviewOptions]) -> AnyWidget:
     """A grid in Jupyter in which a person accepts and rejects, by click or by keyboard.
 
     ``review(hits)`` hands the answers to the retrieval that the hits came from, see

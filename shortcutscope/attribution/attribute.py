@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from shortcutscope.attribution.gradient import Explanation, GradientXActivation, Method, MethodCheck
+from shortcutscope.attribution.lrp import Composite
 from shortcutscope.attribution.methods import make_method
 from shortcutscope.attribution.propagate import Lrp
 from shortcutscope.attribution.slope import Explained
@@ -110,6 +111,26 @@ class Attribution:
         return prefix_share(self.layer, self.relevance)
 
 
+class MethodSettings(TypedDict, total=False):
+    """Settings of the methods: the fields of `IntegratedGradients`, `SmoothGrad`, `Lrp` and `Reference`."""
+
+    steps: int
+    baseline: float | Tensor
+    internal_batch_size: int
+    copies: int
+    noise: float
+    times_values: bool
+    composite: str | Composite | None
+    attention: Literal["cp", "attn"] | None
+    epsilon: float | None
+
+
+class MethodOptions(MethodSettings, total=False):
+    """The same, with the seed of what is drawn."""
+
+    seed: int
+
+
 def attribute(
     model: nn.Module,
     x: Tensor,
@@ -123,7 +144,7 @@ def attribute(
     batch_size: int | None = None,
     strict: bool = False,
     check: bool = True,
-    **options: Any,
+    **options: Unpack[MethodOptions],
 ) -> Attribution:
     """Say where in the input, or in a layer, a score comes from.
 

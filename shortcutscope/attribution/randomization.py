@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from shortcutscope.attribution.attribute import Attribution, attribute
+from shortcutscope.attribution.attribute import Attribution, MethodSettings, attribute
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
@@ -66,7 +66,7 @@ def model_randomization(
     threshold: float = 0.5,
     seed: int = 0,
     progress: bool = True,
-    **options: Any,
+    **options: Unpack[MethodSettings],
 ) -> Randomization:
     """Cascading randomisation (Adebayo et al. 2018, section 3.1).
 
@@ -102,15 +102,16 @@ def model_randomization(
     """
     if stages < 1:
         raise InputError(f"stages is {stages}; at least one is needed")
-    options |= {"x": x, "method": method, "layer": layer, "task": task, "output": output, "check": False}
-    original = attribute(model, target=target, labels=labels, **options)
+    question: Record = {**options, "x": x, "method": method, "layer": layer, "task": task, "output": output}
+    question["check"] = False
+    original = attribute(model, target=target, labels=labels, **question)
     if original.reason is not None:
         raise ModelError(f"{method} gives no map of the model as it is: {original.reason}")
     twin = copied(model)
     modules = _from_output(twin, x)
     ends = np.unique(np.linspace(1, len(modules), min(stages, len(modules))).round().astype(int))
     bar = tqdm(ends.tolist(), desc="randomisation", disable=not progress)
-    explain = partial(attribute, twin, target=original.target, **options)
+    explain = partial(attribute, twin, target=original.target, **question)
     table = _cascade(modules, bar, _maps(original), explain, seed)
     return Randomization(table, *_verdict(table, method, threshold))
 

@@ -31,7 +31,14 @@ from shortcutscope.probes.affected import Gallery, draw_galleries
 from shortcutscope.probes.association import Association, associate, recorded
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
-from shortcutscope.probes.extent import ExtentResult, ExtentRule, decide, measure_extent, spread_choice
+from shortcutscope.probes.extent import (
+    ExtentResult,
+    ExtentRule,
+    ExtentSamples,
+    decide,
+    measure_extent,
+    spread_choice,
+)
 from shortcutscope.probes.profile import (
     ProbeDesign,
     ProbeSettings,
@@ -42,7 +49,7 @@ from shortcutscope.probes.profile import (
     probe_layer,
     probe_rank,
 )
-from shortcutscope.probes.usage import EFFECT_THRESHOLD, UseResult, evaluation_samples, projection_use
+from shortcutscope.probes.usage import EFFECT_THRESHOLD, Prefix, UseResult, evaluation_samples, projection_use
 from shortcutscope.probes.verdict import VerdictRule, layer_weights, untestable
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.capture import forward_edited
@@ -377,8 +384,7 @@ def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive:
             halves,
             many if decides and layer is layers[-1] else few,
             intervene(layer),
-            class_token=scan.activation(layer.name, "class") if layer.prefix_tokens else None,
-            n_prefix=layer.prefix_tokens,
+            prefix=Prefix.of(scan, layer),
             positive=positive,
             n_bootstrap=settings.n_bootstrap,
             seed=settings.seed,
@@ -416,10 +422,7 @@ def _extent(context: _Context, concept: Concept, rows: Sequence[JSON]) -> Record
         context.model,
         scan.layers,
         lambda: context.inputs(subset),
-        values[subset],
-        labels[subset],
-        groups[subset],
-        folds,
+        ExtentSamples(values[subset], labels[subset], groups[subset], folds),
         vectors,
         encoded_auroc=max(row["auroc"] for row in rows),
         rule=settings.extent,

@@ -30,7 +30,13 @@ from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
 from shortcutscope.probes.profile import ProbeSettings
-from shortcutscope.probes.usage import class_contrast, evaluation_samples, projection_use, within_class_spread
+from shortcutscope.probes.usage import (
+    Prefix,
+    class_contrast,
+    evaluation_samples,
+    projection_use,
+    within_class_spread,
+)
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.capture import forward_edited
 from shortcutscope.scan.plan import Scanning
@@ -207,8 +213,7 @@ def _use(run: _Intervention, concept: Concept, *, n_bootstrap: int, seed: int) -
             halves,
             many if layer is scan.layers[-1] else few,
             run.at(layer, rows, inputs),
-            class_token=scan.activation(layer, "class") if layer.prefix_tokens else None,
-            n_prefix=layer.prefix_tokens,
+            prefix=Prefix.of(scan, layer),
             positive=positive,
             n_bootstrap=1,
             seed=seed,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -181,6 +181,18 @@ class Prototypes:
         return int(sample)
 
 
+class MixtureOptions(TypedDict, total=False):
+    """How the mixture is fitted, see `fit_prototypes`."""
+
+    components: int | None
+    forms: Sequence[str]
+    most_components: int
+    most_fitted: int
+    principal: int
+    nearest: int
+    seed: int
+
+
 def prototypes(
     scan: Scan,
     layer: str | Layer,
@@ -188,7 +200,7 @@ def prototypes(
     *,
     by: str = "label",
     stat: str = "sum",
-    **options: Any,
+    **options: Unpack[MixtureOptions],
 ) -> dict[int, Prototypes]:
     """Prototypes of the classes of a scan at one layer.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from shortcutscope.data.readers.size_limit import MAX_PIXELS, check_size
 from shortcutscope.data.sample_names import as_ids
 from shortcutscope.disk import inside
 from shortcutscope.errors import InputError
-from shortcutscope.masks.formats import FORMATS
+from shortcutscope.masks.formats import FORMATS, ExportOptions
 from shortcutscope.masks.manifest import JOURNAL, MANIFEST, read_journal, read_manifest, write_manifest
 from shortcutscope.masks.mask_files import Mask, MaskEntry, read_mask
 from shortcutscope.types import JSON, Floats, Ints
@@ -203,7 +203,7 @@ class MaskSet:
         write_manifest(self.folder / MANIFEST, self.name, changed.values(), self.provenance)
         return replace(self, entries=tuple(changed[name] for name in self.sample_ids))
 
-    def export(self, path: str | Path, format: str = "coco", **options: Any) -> Path:
+    def export(self, path: str | Path, format: str = "coco", **options: Unpack[ExportOptions]) -> Path:
         """Write the masks for another tool.
 
         Parameters

@@ -12,9 +12,10 @@ these weights:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -196,6 +197,13 @@ def logistic_cav(
     return CAV(direction, float(fit.intercept_[0]), mean, scale, "logistic", quantity)
 
 
+class CavOptions(TypedDict, total=False):
+    """Of the kinds that are penalised: `ridge_cav` and `logistic_cav`."""
+
+    penalty: float
+    C: float
+
+
 def cross_fit_cav(
     kind: Kind,
     features: npt.ArrayLike,
@@ -203,7 +211,7 @@ def cross_fit_cav(
     labels: npt.ArrayLike,
     folds: npt.ArrayLike,
     balance: Balance = "group",
-    **options: Any,
+    **options: Unpack[CavOptions],
 ) -> Floats:
     """Out-of-fold scores of a vector: each sample by the one that was fitted on the other folds.
 
@@ -231,12 +239,15 @@ def cross_fit_cav(
         return _cross_fit_pattern(features, t, y, folds, balance)
     if kind not in ("ridge", "logistic"):
         raise InputError(f"kind={kind!r}; allowed are 'pattern', 'ridge' and 'logistic'")
-    fit = ridge_cav if kind == "ridge" else logistic_cav
+    fit: Callable[..., CAV] = ridge_cav if kind == "ridge" else logistic_cav
+    penalties: dict[str, object] = {**options}
     scores = np.full(len(t), np.nan)
     for fold in np.unique(folds):
         test = folds == fold
         if _usable(_cell_counts(t[~test], y[~test], _n_classes(y)), balance).any():
-            scores[test] = fit(features[~test], t[~test], y[~test], balance, **options).score(features[test])
+            scores[test] = fit(features[~test], t[~test], y[~test], balance, **penalties).score(
+                features[test]
+            )
     return scores
 
 

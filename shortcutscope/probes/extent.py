@@ -144,14 +144,27 @@ def _share_text(cells: CellMap) -> str:
     return f"{cells.lit_share:.0%} of the {which} tell the concept{ends}"
 
 
+@dataclass(frozen=True, eq=False)
+class ExtentSamples:
+    """The samples on which the extent of one concept is measured.
+
+    Attributes
+    ----------
+    concept, labels, groups, folds
+        (N,); the concept is 0 or 1.
+    """
+
+    concept: Floats
+    labels: Array
+    groups: Array
+    folds: Array
+
+
 def measure_extent(
     model: nn.Module,
     layers: Sequence[Layer],
     batches: Callable[[], Any],
-    concept: Floats,
-    labels: Array,
-    groups: Array,
-    folds: Array,
+    samples: ExtentSamples,
     vectors: Mapping[str, Floats],
     *,
     encoded_auroc: float,
@@ -169,9 +182,9 @@ def measure_extent(
     layers : sequence of Layer
         Spatial ones are used.
     batches : callable
-        Gives an iterable of input batches (N, C, *spatial), in the order of ``concept``.
-    concept, labels, groups, folds : ndarray
-        (N,); the concept is 0 or 1.
+        Gives an iterable of input batches (N, C, *spatial), in the order of the samples.
+    samples : ExtentSamples
+        Their concept, classes, patients and folds.
     vectors : mapping
         Layer name to pattern CAVs (folds, C), one fitted without each fold, for the early layers at
         which the participation ratio is read.
@@ -181,13 +194,14 @@ def measure_extent(
         Which part of the model's output holds the scores, see `find_logits`.
     """
     rule = rule or ExtentRule()
+    concept, labels, folds = samples.concept, samples.labels, samples.folds
     side = min(int((concept == t).sum()) for t in (0, 1))
     in_one_class = any(len(np.unique(concept[labels == c])) == 2 for c in np.unique(labels))
     if side < rule.smallest_side or not in_one_class:
         return ExtentResult("undetermined", "too few samples of one value of the concept to map its cells")
     spatial = [layer for layer in layers if layer.spatial and len(layer.grid) in CELLS]
     collected = _collect(model, spatial, batches, vectors if side >= rule.smallest_witness else {}, output)
-    weights = cluster_weights(groups, n_bootstrap, seed).astype(float)
+    weights = cluster_weights(samples.groups, n_bootstrap, seed).astype(float)
 
     def mapped(values: Tensor, w: Floats | None = None) -> CellMap:
         return cell_map(values.numpy(), concept, labels, folds, lit_above=rule.lit_above, weights=w)

@@ -19,11 +19,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from shortcutscope.models.layers import Layer
 from shortcutscope.probes.alive import ROUNDING, size_of
+from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_weights, percentile_interval
 from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import permutation_p
-from shortcutscope.types import Array, Floats, Ints
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: Takes sample indices and an edit of a layer's output (N, C, P); gives the logit margins (n,).
 Intervene = Callable[[Ints, Callable[[Tensor], Tensor]], Floats]
@@ -172,6 +174,27 @@ def evaluation_samples(
     return first, second
 
 
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """The leading tokens of a layer, which have no place in the image.
+
+    Attributes
+    ----------
+    token
+        (N, C) the class token.
+    count
+        How many leading ones there are.
+    """
+
+    token: Floats
+    count: int
+
+    @classmethod
+    def of(cls, scan: Scan, layer: Layer) -> Prefix | None:
+        """Of a scanned layer; None where it has none."""
+        return cls(scan.activation(layer.name, "class"), layer.prefix_tokens) if layer.prefix_tokens else None
+
+
 def projection_use(
     pooled: Floats,
     concept: Floats,
@@ -182,8 +205,7 @@ def projection_use(
     evaluated: tuple[Ints, Ints],
     intervene: Intervene,
     *,
-    class_token: Floats | None = None,
-    n_prefix: int = 0,
+    prefix: Prefix | None = None,
     positive: int = 1,
     n_bootstrap: int = 300,
     seed: int = 0,
@@ -204,17 +226,15 @@ def projection_use(
         Samples of each half on which the effect is measured, see `evaluation_samples`.
     intervene : callable
         Runs the network on some samples with an edit at the layer.
-    class_token : ndarray, optional
-        (N, C) the class token of a layer of tokens with ``n_prefix`` leading ones; the concept is taken
-        out of them with a direction of their own.
+    prefix : Prefix, optional
+        Of a layer of tokens; the concept is taken out of them with a direction of their own.
     """
     is_known = np.isfinite(concept)
     parts = []
     for half, rows in enumerate(evaluated):
         fit = is_known & (halves != half)
         if len(rows) and _both_in_a_class(concept[fit], labels[fit]):
-            token = None if class_token is None else class_token[fit]
-            edit = _fit_edit(pooled[fit], token, concept[fit], labels[fit], n_prefix)
+            edit = _fit_edit(pooled, concept, labels, fit, prefix)
             parts.append((rows, intervene(rows, edit)))
     if not parts:
         nan = float("nan")
@@ -236,12 +256,13 @@ def projection_use(
 
 
 def _fit_edit(
-    pooled: Floats, class_token: Floats | None, concept: Floats, labels: Ints, n_prefix: int
+    pooled: Floats, concept: Floats, labels: Ints, fit: Bools, prefix: Prefix | None
 ) -> Callable[[Tensor], Tensor]:
-    patches = fit_projection(pooled, concept, labels)
-    if class_token is None:
+    patches = fit_projection(pooled[fit], concept[fit], labels[fit])
+    if prefix is None:
         return patches
-    return TokenProjection(fit_projection(class_token, concept, labels), patches, n_prefix)
+    token = fit_projection(prefix.token[fit], concept[fit], labels[fit])
+    return TokenProjection(token, patches, prefix.count)
 
 
 def _performance(

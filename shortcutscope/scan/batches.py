@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.heads.targets import Target
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.memory_format import MemoryFormat
-from shortcutscope.scan.capture import BatchPools, NonFiniteScanError, capture_batch
+from shortcutscope.scan.capture import BatchPools, CaptureOptions, NonFiniteScanError, capture_batch
 from shortcutscope.scan.reading import activation_key, relevance_key
 from shortcutscope.types import Array
 
@@ -53,7 +53,7 @@ def run_batch(
     device: torch.device,
     memory_format: MemoryFormat,
     target: Target,
-    **options: Any,
+    **options: Unpack[CaptureOptions],
 ) -> dict[str, Array]:
     """Scan one batch.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,16 @@ class NonFiniteScanError(ModelError):
             f"the model returns NaN or infinite scores {where} {some}; check its weights (a diverged "
             "training, half precision) and the value range and transform of the images"
         )
+
+
+class CaptureOptions(TypedDict, total=False):
+    """How scores are read and relevance is computed, see `capture_batch`."""
+
+    task: str
+    output: Output
+    relevance: bool
+    composite: Composite | None
+    autocast: torch.dtype | None
 
 
 def capture_batch(

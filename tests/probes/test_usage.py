@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from shortcutscope.probes.usage import (
+    Prefix,
     derivative_test,
     directional_derivative,
     evaluation_samples,
@@ -145,7 +146,7 @@ def test_the_class_token_loses_the_concept_along_its_own_direction():
         return (edit(torch.from_numpy(tokens))[..., 0].numpy() @ head).astype(float)
 
     chosen = evaluation_samples(CONCEPT, LABELS, HALVES)
-    options = {"class_token": class_token, "n_prefix": 1}
+    options = {"prefix": Prefix(class_token, 1)}
     arguments = (patches, CONCEPT, LABELS, GROUPS, class_token @ head, HALVES, chosen, intervene)
     assert projection_use(*arguments, **options).effect > 1
     assert abs(projection_use(*arguments).effect) < 0.3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypedDict
 
 from torch import Tensor, nn
 
@@ -16,6 +16,24 @@ from shortcutscope.models.layers import Layer, find_layers
 
 Labels = Literal["none", "clean", "plain", "group-balanced"]
 LABELS: tuple[Labels, ...] = ("none", "clean", "plain", "group-balanced")
+
+
+class DistillationChoices(TypedDict, total=False):
+    """Single choices of a `Distillation`."""
+
+    form: Form | None
+    labels: Labels
+    label_weight: float
+    logit_weight: float
+    layer_weight: float
+    temperature: float
+    reverse: bool
+    layers: str | Sequence[str] | Mapping[str, float] | None
+    along: float
+    clean_share: float
+    start: Start | Literal["teacher"] | None
+    teacher_start: TeacherStart
+    cache: bool | None
 
 
 @dataclass(frozen=True)

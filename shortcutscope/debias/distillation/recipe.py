@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
@@ -24,7 +24,12 @@ from torch import Tensor, nn
 from shortcutscope.debias.budget import budget, fit_student
 from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
 from shortcutscope.debias.distillation.matching import Pair, pair_layers
-from shortcutscope.debias.distillation.options import Distillation, select_layers, student_layers
+from shortcutscope.debias.distillation.options import (
+    Distillation,
+    DistillationChoices,
+    select_layers,
+    student_layers,
+)
 from shortcutscope.debias.distillation.teacher_start import StartChoice, teacher_start
 from shortcutscope.debias.gate import TeacherGate, gate, require_testable
 from shortcutscope.debias.problem import DebiasProblem, Outcome
@@ -61,7 +66,7 @@ def distil(
     *,
     teacher: Teacher | nn.Module | None = None,
     on_shortcut: OnShortcut = "refuse",
-    **changes: Any,
+    **changes: Unpack[DistillationChoices],
 ) -> Outcome:
     """Distil a specialist teacher into a student, on the biased samples.
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from shortcutscope.data.samples import SampleTable
 from shortcutscope.registry import Entry, Registry
+
+
+class ExportOptions(TypedDict, total=False):
+    """Options of the formats; a format takes its own."""
+
+    polygons: bool
+    tolerance: float
+    sources: Mapping[str, str | Path] | SampleTable | None
+    rate: float | None
+    leads: Sequence[str] | None
 
 
 @dataclass(frozen=True)
