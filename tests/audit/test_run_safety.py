@@ -60,7 +60,7 @@ def content(folder):
 
 def test_r1_another_version_of_the_package_goes_on_with_the_run(run, monkeypatch):
     before = content(run)
-    monkeypatch.setattr(ss, "__version__", "9.9.9")
+    monkeypatch.setattr("shortcutscope.audit.provenance.__version__", "9.9.9")
     monkeypatch.setattr(examine_module, "probe_layer", lambda *a, **k: pytest.fail("measured again"))
     monkeypatch.setattr(examine_module, "projection_use", lambda *a, **k: pytest.fail("measured again"))
     again = audited(run)
