@@ -15,7 +15,7 @@ from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.pixel_masks import InputMasks
 from shortcutscope.planting.artifacts.artifact import visible
-from shortcutscope.planting.phantoms.heads import Bias, counterfactual, heads
+from shortcutscope.planting.phantoms.heads import Bias, HeadRecipe, counterfactual, heads
 from shortcutscope.types import Ints, Record
 
 #: Kinds of bias, and what each is by construction.
@@ -80,11 +80,8 @@ def head_cohort(kind: str, seed: int, correlation: float, clean_fraction: float,
     """
     table = heads(
         N_TRAIN + N_HELD_OUT,
-        size=SIDE,
-        bias=cast(Bias, kind),
+        HeadRecipe(size=SIDE, bias=cast(Bias, kind), seed=seed, template_seed=int(other)),
         p_disease_given_bias=0.5,
-        seed=seed,
-        template_seed=int(other),
     )
     pair = _Pair(kind, counterfactual(table, False), counterfactual(table, True))
     order = np.random.default_rng([seed, 29]).permutation(len(table))

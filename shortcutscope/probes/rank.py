@@ -28,7 +28,6 @@ def effective_rank(
     max_directions: int = 16,
     *,
     groups: npt.ArrayLike | None = None,
-    penalty: float = PENALTY,
     n_bootstrap: int = 300,
     seed: int = 0,
 ) -> tuple[int | None, Floats]:
@@ -49,8 +48,8 @@ def effective_rank(
         Number of directions after which to give up.
     groups
         ``(N,)`` patients for the interval; each sample its own by default.
-    penalty, n_bootstrap, seed
-        Of the ridge and of the interval.
+    n_bootstrap, seed
+        Of the interval.
 
     Returns
     -------
@@ -69,7 +68,7 @@ def effective_rank(
     t, x, fold = t[is_known], x[is_known], fold[is_known]
     units = np.arange(len(t)) if groups is None else np.asarray(groups)[is_known]
     codes = np.asarray(np.unique(y[is_known], return_inverse=True)[1], np.intp)
-    ridge = cross_fitted_ridge(x, codes, fold, np.full(len(t), True), penalty)
+    ridge = cross_fitted_ridge(x, codes, fold, np.full(len(t), True), PENALTY)
     scores = np.zeros((len(t), max_directions + 1))
     for model in ridge.models():
         samples, rows = model.standardised()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import SIGNALS
 from shortcutscope.planting.phantoms import bias_mask, ecgs, heads
+from shortcutscope.planting.phantoms.heads import Bias, HeadRecipe
 from shortcutscope.planting.planting import artifact_mask, plant
 from shortcutscope.planting.thin import simba_cnn3d, thin_resnet1d
 from shortcutscope.types import Record
@@ -89,10 +91,9 @@ def make_planted(kind: str, seed: int, *, epochs: int = 8) -> Planted:
     count = TRAINED + AUDITED
     table = heads(
         count,
-        bias=kind,  # type: ignore[arg-type]
+        HeadRecipe(bias=cast(Bias, kind), seed=seed),
         p_disease_given_bias=P_DISEASE_GIVEN_BIAS,
         splits={"train": TRAINED / count, "test": AUDITED / count},
-        seed=seed,
     )
     train, held_out = table.where(split="train"), table.where(split="test")
     network = simba_cnn3d(width=8, activation="relu", seed=seed)

@@ -14,7 +14,7 @@ from shortcutscope.data.medical.layout import DatasetLayout
 from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 
-__all__ = ["SOURCE", "Part", "diagnosed_table", "joined", "part_images"]
+__all__ = ["SOURCE", "Part", "Year", "diagnosed_table", "joined", "part_images"]
 
 SOURCE = "https://challenge.isic-archive.com/data"
 
@@ -49,30 +49,45 @@ class Part:
         return self.truth, f"{Path(self.truth).stem}/{self.truth}"
 
 
+@dataclass(frozen=True)
+class Year:
+    """A year's data as published.
+
+    Attributes
+    ----------
+    layout
+        What is expected.
+    parts
+        Of which some may be absent.
+    read_part
+        Gives the columns sample_id, image, split, those of `diagnoses`, and further ones; lesion_id
+        becomes the group.
+    diagnoses, neither
+        As in `diagnosed`.
+    """
+
+    layout: DatasetLayout
+    parts: Sequence[Part]
+    read_part: Callable[[str | Path, Part], pd.DataFrame]
+    diagnoses: Sequence[str]
+    neither: str | None = None
+
+
 def diagnosed_table(
-    layout: DatasetLayout,
+    year: Year,
     root: str | Path,
-    parts: Sequence[Part],
-    read_part: Callable[[str | Path, Part], pd.DataFrame],
-    diagnoses: Sequence[str],
     *,
     target: str | None,
     annotations: str | Path | None,
     options: TableOptions,
-    neither: str | None = None,
 ) -> ImageTable:
     """A year's table of diagnoses, from the parts that are there.
 
     Parameters
     ----------
-    layout, root
+    year, root
         What is expected, and the folder with the parts.
-    parts
-        As published.
-    read_part
-        Gives the columns sample_id, image, split, those of `diagnoses`, and further ones; lesion_id
-        becomes the group.
-    diagnoses, target, neither
+    target
         As in `diagnosed`.
     annotations
         A file of artifacts, see :func:`shortcutscope.data.medical.annotations.with_annotations`, or None.
@@ -87,9 +102,10 @@ def diagnosed_table(
         For an unknown target or option, and annotations that cannot be used.
     """
     frame = pd.concat(
-        [read_part(root, part) for part in parts_present(layout, root, parts)], ignore_index=True
+        [year.read_part(root, part) for part in parts_present(year.layout, root, year.parts)],
+        ignore_index=True,
     )
-    frame, classes = diagnosed(layout, root, frame, diagnoses, target, neither)
+    frame, classes = diagnosed(year.layout, root, frame, year.diagnoses, target, year.neither)
     options.setdefault("mode", "RGB")
     options.setdefault("classes", classes)
     table = ImageTable.from_frame(grouped_by_lesion(frame), root=root, **options)

@@ -8,7 +8,7 @@ from typing import Unpack
 import pandas as pd
 
 from shortcutscope.data.manifests.columns import quoted
-from shortcutscope.data.medical.isic import SOURCE, Part, diagnosed_table, joined, part_images
+from shortcutscope.data.medical.isic import SOURCE, Part, Year, diagnosed_table, joined, part_images
 from shortcutscope.data.medical.layout import DatasetLayout
 from shortcutscope.data.table import ImageTable, TableOptions
 
@@ -74,15 +74,11 @@ def isic2017(
         For an unknown target or option, and annotations that cannot be used.
     """
     return diagnosed_table(
-        LAYOUT,
+        Year(LAYOUT, _PARTS, _read_part, DIAGNOSES, "nevus"),
         root,
-        _PARTS,
-        _read_part,
-        DIAGNOSES,
         target=target,
         annotations=annotations,
         options=options,
-        neither="nevus",
     )
 
 

@@ -12,6 +12,7 @@ from shortcutscope.data.medical.annotations import artifact_columns, read_annota
 from shortcutscope.data.medical.isic import (
     SOURCE,
     Part,
+    Year,
     diagnosed_table,
     part_images,
 )
@@ -101,11 +102,8 @@ def isic2018(
     if task != 3:
         raise InputError(f"task must be 3 (diagnoses) or 1 (segmentations), not {task!r}")
     return diagnosed_table(
-        LAYOUT,
+        Year(LAYOUT, _PARTS, _read_part, DIAGNOSES),
         root,
-        _PARTS,
-        _read_part,
-        DIAGNOSES,
         target=target,
         annotations=annotations,
         options=options,

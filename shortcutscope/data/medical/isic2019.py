@@ -10,6 +10,7 @@ import pandas as pd
 from shortcutscope.data.medical.isic import (
     SOURCE,
     Part,
+    Year,
     diagnosed_table,
     joined,
     part_images,
@@ -77,11 +78,8 @@ def isic2019(
         For an unknown target or option, and annotations that cannot be used.
     """
     return diagnosed_table(
-        LAYOUT,
+        Year(LAYOUT, _PARTS, _read_part, DIAGNOSES),
         root,
-        _PARTS,
-        _read_part,
-        DIAGNOSES,
         target=target,
         annotations=annotations,
         options=options,

@@ -29,7 +29,7 @@ from shortcutscope.planting.phantoms.strata import SPLITS, allotted, checked_sha
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.types import Array
 
-__all__ = ["Bias", "bias_mask", "counterfactual", "heads"]
+__all__ = ["Bias", "HeadRecipe", "bias_mask", "counterfactual", "heads"]
 
 Bias = Literal["morphology", "intensity", "none"]
 
@@ -68,14 +68,48 @@ _ANATOMY = (
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """What all heads of a table share."""
+    """What all heads of a table share.
 
-    size: int
-    dims: int
-    bias: Bias
-    noise: float
-    seed: int
-    template_seed: int
+    Attributes
+    ----------
+    size
+        Side in pixels, at least 24.
+    dims
+        3 for volumes, 2 for an axial slice through the middle.
+    bias
+        ``"morphology"``: in biased heads another region than the disease's grows by an effect N(2, 1).
+        ``"intensity"``: biased heads have a higher contrast, clip(1.2 (x - .5) + .5). ``"none"``: the column
+        bias is drawn, but not seen.
+    noise
+        Standard deviation of the noise, in a value range of 1.
+    seed
+        Seed of the subjects.
+    template_seed
+        Seed of the directions in which subjects differ; fixed, so that tables of any seed are of one
+        population.
+
+    Raises
+    ------
+    InputError
+        An option out of range.
+    """
+
+    size: int = 32
+    dims: int = 3
+    bias: Bias = "morphology"
+    noise: float = 0.02
+    seed: int = 0
+    template_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < SMALLEST_SIDE or self.dims not in (2, 3):
+            raise InputError(
+                f"size={self.size}, dims={self.dims}: allowed are size >= {SMALLEST_SIDE} and 2 or 3 dims"
+            )
+        if self.bias not in get_args(Bias):
+            raise InputError(f"bias is {self.bias!r}; allowed are {', '.join(map(repr, get_args(Bias)))}")
+        if not 0 <= self.noise <= 1:
+            raise InputError(f"noise={self.noise}: allowed is 0 to 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,15 +130,10 @@ class HeadSource(ArraySource):
 
 def heads(
     n: int,
+    recipe: HeadRecipe | None = None,
     *,
-    size: int = 32,
-    dims: int = 3,
-    bias: Bias = "morphology",
     p_disease_given_bias: float = 0.7,
     splits: Mapping[str, float] = SPLITS,
-    noise: float = 0.02,
-    seed: int = 0,
-    template_seed: int = 0,
 ) -> ImageTable:
     """Make a table of heads with a disease effect and a bias effect.
 
@@ -112,25 +141,12 @@ def heads(
     ----------
     n
         Number of heads, at least 20; half of them (rounded down) are diseased.
-    size
-        Side in pixels, at least 24.
-    dims
-        3 for volumes, 2 for an axial slice through the middle.
-    bias
-        ``"morphology"``: in biased heads another region than the disease's grows by an effect N(2, 1).
-        ``"intensity"``: biased heads have a higher contrast, clip(1.2 (x - .5) + .5). ``"none"``: the column
-        bias is drawn, but not seen.
+    recipe
+        What all of them share; by default volumes with a bias of morphology.
     p_disease_given_bias
         Share of diseased among the biased, .5 to 1; among the others it is one minus that.
     splits
         Share of each split.
-    noise
-        Standard deviation of the noise, in a value range of 1.
-    seed
-        Seed of the subjects.
-    template_seed
-        Seed of the directions in which subjects differ; fixed, so that tables of any seed are of one
-        population.
 
     Returns
     -------
@@ -154,17 +170,19 @@ def heads(
     InputError
         An option out of range.
     """
-    _check(n, size, dims, bias, p_disease_given_bias, noise)
-    shares = checked_shares(splits)
-    recipe = HeadRecipe(size, dims, bias, float(noise), seed, template_seed)
-    subjects = _subjects(n, p_disease_given_bias, shares, seed)
-    images = np.empty((n, 1, *[size] * dims), np.float32)
-    masks = np.empty((n, *[size] * dims), bool)
+    if n < 20 or not 0.5 <= p_disease_given_bias <= 1:
+        raise InputError(
+            f"n={n}, p_disease_given_bias={p_disease_given_bias}: allowed are n >= 20 and .5 (unrelated) to 1"
+        )
+    recipe = recipe or HeadRecipe()
+    subjects = _subjects(n, p_disease_given_bias, checked_shares(splits), recipe.seed)
+    shape = [recipe.size] * recipe.dims
+    images, masks = np.empty((n, 1, *shape), np.float32), np.empty((n, *shape), bool)
     for i in range(n):
         warp = _subject_warp(recipe, subjects, i)
         images[i, 0] = _render(recipe, subjects, i, warp, bool(subjects["bias"][i]))
-        masks[i] = _region(DISEASED, dims).inside(warp)
-    source = HeadSource(images, ImageReading(dims=dims), recipe=recipe, subjects=subjects)
+        masks[i] = _region(DISEASED, recipe.dims).inside(warp)
+    source = HeadSource(images, ImageReading(dims=recipe.dims), recipe=recipe, subjects=subjects)
     return ImageTable(
         _frame(subjects, recipe),
         source,
@@ -241,19 +259,6 @@ def _heads_of(table: ImageTable) -> HeadSource:
     if not isinstance(source, HeadSource):
         raise InputError("the table holds no head phantoms; give one from heads(), or a part of it")
     return source
-
-
-def _check(n: int, size: int, dims: int, bias: str, p: float, noise: float) -> None:
-    if n < 20 or size < SMALLEST_SIDE or dims not in (2, 3):
-        raise InputError(
-            f"n={n}, size={size}, dims={dims}: allowed are n >= 20, size >= {SMALLEST_SIDE} and 2 or 3 dims"
-        )
-    if bias not in get_args(Bias):
-        raise InputError(f"bias is {bias!r}; allowed are {', '.join(map(repr, get_args(Bias)))}")
-    if not 0.5 <= p <= 1 or not 0 <= noise <= 1:
-        raise InputError(
-            f"p_disease_given_bias={p}, noise={noise}: allowed are .5 (unrelated) to 1 and 0 to 1"
-        )
 
 
 def _subjects(n: int, p: float, splits: Mapping[str, float], seed: int) -> pd.DataFrame:

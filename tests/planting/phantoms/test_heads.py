@@ -11,18 +11,18 @@ from shortcutscope.errors import InputError
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.artifacts.artifact import VISIBLE
 from shortcutscope.planting.phantoms import heads, radiographs
-from shortcutscope.planting.phantoms.heads import bias_mask, counterfactual
+from shortcutscope.planting.phantoms.heads import HeadRecipe, bias_mask, counterfactual
 from shortcutscope.planting.planting import clean_twin, plant
 
 
 @pytest.fixture(scope="module")
 def slices():
-    return heads(2000, dims=2, size=28, seed=3)
+    return heads(2000, HeadRecipe(dims=2, size=28, seed=3))
 
 
 @pytest.fixture(scope="module")
 def volumes():
-    return heads(60, seed=2)
+    return heads(60, HeadRecipe(seed=2))
 
 
 def pixels(table):
@@ -66,7 +66,7 @@ def test_the_disease_effect_allows_the_stated_accuracy(slices):
 
 @pytest.mark.parametrize("p", [0.7, 0.5, 1.0])
 def test_disease_given_bias_is_as_asked(p):
-    frame = heads(400, dims=2, size=24, p_disease_given_bias=p, seed=1).frame
+    frame = heads(400, HeadRecipe(dims=2, size=24, seed=1), p_disease_given_bias=p).frame
     assert frame["label"][frame["bias"] == 1].mean() == pytest.approx(p, abs=0.01)
     assert frame["label"][frame["bias"] == 0].mean() == pytest.approx(1 - p, abs=0.01)
     for split in ("train", "val", "test"):
@@ -99,7 +99,7 @@ def test_subjects_are_stratified_across_class_bias_and_split(slices):
 
 @pytest.mark.parametrize("options", [{"dims": 3}, {"dims": 2, "size": 48}, {"bias": "intensity"}])
 def test_pairs_differ_in_the_bias_alone(options):
-    table = heads(20, seed=6, **options)
+    table = heads(20, HeadRecipe(seed=6, **options))
     without, with_bias = counterfactual(table, False), counterfactual(table, True)
     carries = table.frame["bias"].to_numpy() == 1
     own, clean, full = pixels(table), pixels(without), pixels(with_bias)
@@ -129,14 +129,14 @@ def test_morphology_is_local_and_apart_from_the_disease(volumes):
 
 
 def test_intensity_follows_its_formula():
-    table = heads(20, bias="intensity", dims=2, seed=4)
+    table = heads(20, HeadRecipe(bias="intensity", dims=2, seed=4))
     clean, full = pixels(counterfactual(table, False)), pixels(counterfactual(table, True))
     np.testing.assert_allclose(full, np.clip(1.2 * (clean - 0.5) + 0.5, 0, 1), atol=1e-6)
     assert bias_mask(counterfactual(table, True), 0).float().mean() > 0.8
 
 
 def test_a_bias_of_none_is_a_column_without_a_trace():
-    table = heads(40, bias="none", dims=2, seed=4)
+    table = heads(40, HeadRecipe(bias="none", dims=2, seed=4))
     assert 0 < table.frame["bias"].mean() < 1
     assert (table.frame["bias_latent"] == 0).all()
     np.testing.assert_array_equal(pixels(counterfactual(table, True)), pixels(counterfactual(table, False)))
@@ -162,15 +162,15 @@ def test_the_subject_effect_changes_the_whole_head_and_the_template_is_fixed(sli
     images = pixels(counterfactual(slices.take(np.r_[ordered[:100], ordered[-100:]]), False))
     change = np.abs(images[:100].mean(0) - images[100:].mean(0))
     assert (change > 0.03).mean() > 0.2
-    other = heads(20, dims=2, size=28, seed=3, template_seed=1)
-    same = heads(20, dims=2, size=28, seed=3)
+    other = heads(20, HeadRecipe(dims=2, size=28, seed=3, template_seed=1))
+    same = heads(20, HeadRecipe(dims=2, size=28, seed=3))
     assert other.frame.equals(same.frame)
     assert not np.array_equal(pixels(other), pixels(same))
 
 
 def test_seeds_subsets_and_pickles(volumes):
-    again = heads(60, seed=2)
-    assert again.fingerprint() == volumes.fingerprint() != heads(60, seed=1).fingerprint()
+    again = heads(60, HeadRecipe(seed=2))
+    assert again.fingerprint() == volumes.fingerprint() != heads(60, HeadRecipe(seed=1)).fingerprint()
     part = volumes.take([7, 3, 40])
     full = counterfactual(volumes, True)
     np.testing.assert_array_equal(pixels(counterfactual(part, True)), pixels(full)[[7, 3, 40]])
@@ -180,7 +180,7 @@ def test_seeds_subsets_and_pickles(volumes):
 
 
 def test_planted_artifacts_stay():
-    planted = plant(heads(20, dims=2, seed=1), get_artifact("tag"))
+    planted = plant(heads(20, HeadRecipe(dims=2, seed=1)), get_artifact("tag"))
     changed = counterfactual(planted, True)
     assert changed.frame["tag"].equals(planted.frame["tag"])
     np.testing.assert_array_equal(
@@ -191,8 +191,8 @@ def test_planted_artifacts_stay():
 
 
 def test_noise_is_optional_and_the_same_with_and_without_the_bias():
-    plain = heads(20, dims=2, noise=0.0, seed=9)
-    noisy = heads(20, dims=2, noise=0.05, seed=9)
+    plain = heads(20, HeadRecipe(dims=2, noise=0.0, seed=9))
+    noisy = heads(20, HeadRecipe(dims=2, noise=0.05, seed=9))
     inside = np.s_[:, 12:20, 12:20]
     assert (pixels(noisy) - pixels(plain))[inside].std() == pytest.approx(0.05, rel=0.1)
 
@@ -205,25 +205,25 @@ def test_two_thousand_volumes_take_less_than_a_minute():
 
 def test_the_global_generator_is_left_alone():
     state = np.random.get_state()[1].copy()  # noqa: NPY002  (that it is not used is the point)
-    heads(20, dims=2)
+    heads(20, HeadRecipe(dims=2))
     np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
 
 
 @pytest.mark.parametrize(
-    ("options", "match"),
+    ("options", "recipe", "match"),
     [
-        ({"n": 19}, "n >= 20"),
-        ({"size": 23}, "size >= 24"),
-        ({"dims": 1}, "2 or 3 dims"),
-        ({"bias": "texture"}, "bias is 'texture'"),
-        ({"p_disease_given_bias": 0.4}, "p_disease_given_bias"),
-        ({"noise": -0.1}, "noise"),
-        ({"splits": {"train": 0.5}}, "add up to 1"),
+        ({"n": 19}, {}, "n >= 20"),
+        ({}, {"size": 23}, "size >= 24"),
+        ({}, {"dims": 1}, "2 or 3 dims"),
+        ({}, {"bias": "texture"}, "bias is 'texture'"),
+        ({"p_disease_given_bias": 0.4}, {}, "p_disease_given_bias"),
+        ({}, {"noise": -0.1}, "noise"),
+        ({"splits": {"train": 0.5}}, {}, "add up to 1"),
     ],
 )
-def test_options_out_of_range_are_refused(options, match):
+def test_options_out_of_range_are_refused(options, recipe, match):
     with pytest.raises(InputError, match=match):
-        heads(**{"n": 20, **options})
+        heads(**{"n": 20, "recipe": HeadRecipe(**recipe), **options})
 
 
 def test_other_tables_are_refused():

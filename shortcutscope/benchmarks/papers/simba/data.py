@@ -15,7 +15,7 @@ from torch import Tensor
 from shortcutscope.data.medical.simba import LAYOUT, simba
 from shortcutscope.data.table import ImageTable
 from shortcutscope.planting.artifacts.artifact import Artifact, draw_result
-from shortcutscope.planting.phantoms.heads import BIAS_GAIN, Bias, counterfactual, heads
+from shortcutscope.planting.phantoms.heads import BIAS_GAIN, Bias, HeadRecipe, counterfactual, heads
 from shortcutscope.planting.planting import clean_twin, everywhere, plant
 from shortcutscope.types import Array, Floats, Record
 
@@ -87,11 +87,9 @@ def phantoms(scenario: Scenario, dims: int, seed: int, n_train: int, n_test: int
     bias = cast(Bias, "morphology" if scenario == "both" else scenario)
     table = heads(
         n,
-        dims=dims,
-        bias=bias,
+        HeadRecipe(dims=dims, bias=bias, seed=seed),
         p_disease_given_bias=P_DISEASE_GIVEN_BIAS,
         splits={"train": n_train / n, "test": n_test / n},
-        seed=seed,
     )
     if scenario == "both":
         return _with_two(table, seed)
