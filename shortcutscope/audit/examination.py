@@ -30,7 +30,7 @@ from shortcutscope.models.memory_format import MemoryFormat, choose_memory_forma
 from shortcutscope.probes.affected import Gallery, draw_galleries
 from shortcutscope.probes.association import Association, associate, recorded
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
+from shortcutscope.probes.crossfit import ProbeSettings, cross_fitted_scores, make_folds
 from shortcutscope.probes.extent import (
     ExtentResult,
     ExtentRule,
@@ -41,7 +41,6 @@ from shortcutscope.probes.extent import (
 )
 from shortcutscope.probes.profile import (
     ProbeDesign,
-    ProbeSettings,
     assemble,
     over_layers,
     pattern_vectors,
@@ -49,11 +48,19 @@ from shortcutscope.probes.profile import (
     probe_layer,
     probe_rank,
 )
-from shortcutscope.probes.usage import EFFECT_THRESHOLD, Prefix, UseResult, evaluation_samples, projection_use
+from shortcutscope.probes.usage import (
+    EFFECT_THRESHOLD,
+    Prefix,
+    UseResult,
+    UseSamples,
+    evaluation_samples,
+    projection_use,
+)
 from shortcutscope.probes.verdict import VerdictRule, layer_weights, untestable
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.capture import forward_edited
 from shortcutscope.scan.scanner import Scan
+from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.stats.testing import benjamini_hochberg
 from shortcutscope.types import JSON, Array, Floats, Ints, Record
 
@@ -353,11 +360,11 @@ def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive:
         for n in USE_SAMPLES
     )
     decides = len(layers) > 1
-    samples = np.concatenate(many if decides else few)
-    inputs = list(context.inputs(samples))
-    position = {int(s): k for k, s in enumerate(samples)}
+    rows = np.concatenate(many if decides else few)
+    inputs = list(context.inputs(rows))
+    position = {int(s): k for k, s in enumerate(rows)}
     stacked = torch.cat(inputs) if inputs else torch.empty(0)
-    margins = scan.margin(positive)
+    samples = UseSamples(concept.values, labels, groups, scan.margin(positive), halves, positive)
 
     def intervene(layer: Layer) -> Callable[[Ints, Callable[[Tensor], Tensor]], Floats]:
         def run(indices: Ints, edit: Callable[[Tensor], Tensor]) -> Floats:
@@ -377,15 +384,10 @@ def _use(context: _Context, concept: Concept, layers: Sequence[Layer], positive:
     for layer in layers:
         result = projection_use(
             scan.activation(layer.name),
-            concept.values,
-            labels,
-            groups,
-            margins,
-            halves,
+            samples,
             many if decides and layer is layers[-1] else few,
             intervene(layer),
             prefix=Prefix.of(scan, layer),
-            positive=positive,
             n_bootstrap=settings.n_bootstrap,
             seed=settings.seed,
         )
@@ -418,17 +420,16 @@ def _extent(context: _Context, concept: Concept, rows: Sequence[JSON]) -> Record
         x.name: pattern_vectors(scan.activation(x.name)[subset], values[subset], labels[subset], folds)
         for x in local_layers(scan.layers)
     }
+    weights = cluster_weights(groups[subset], settings.n_bootstrap, settings.seed)
     result = measure_extent(
         context.model,
         scan.layers,
         lambda: context.inputs(subset),
-        ExtentSamples(values[subset], labels[subset], groups[subset], folds),
+        ExtentSamples(values[subset], labels[subset], folds, weights),
         vectors,
         encoded_auroc=max(row["auroc"] for row in rows),
         rule=settings.extent,
         output=settings.output,
-        n_bootstrap=settings.n_bootstrap,
-        seed=settings.seed,
     )
     return _extent_record(result, {row["layer"]: row["auroc"] for row in rows}, settings.extent)
 

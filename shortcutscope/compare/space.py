@@ -28,10 +28,10 @@ from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer, LayerChoice
 from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
-from shortcutscope.probes.profile import ProbeSettings
+from shortcutscope.probes.crossfit import ProbeSettings, cross_fitted_scores, make_folds
 from shortcutscope.probes.usage import (
     Prefix,
+    UseSamples,
     class_contrast,
     evaluation_samples,
     projection_use,
@@ -200,21 +200,17 @@ def _use(run: _Intervention, concept: Concept, *, n_bootstrap: int, seed: int) -
     few, many = (
         evaluation_samples(concept.values, labels, halves, per_cell=n, seed=seed) for n in USE_SAMPLES
     )
+    samples = UseSamples(concept.values, labels, groups, margins, halves, positive)
     rows = np.concatenate(many)
     inputs = run.inputs(rows)
     estimates = []
     for layer in scan.layers:
         result = projection_use(
             scan.activation(layer),
-            concept.values,
-            labels,
-            groups,
-            margins,
-            halves,
+            samples,
             many if layer is scan.layers[-1] else few,
             run.at(layer, rows, inputs),
             prefix=Prefix.of(scan, layer),
-            positive=positive,
             n_bootstrap=1,
             seed=seed,
         )

@@ -13,6 +13,7 @@ from scipy.ndimage import uniform_filter1d
 from torch import nn
 
 from shortcutscope.attribution.attribute import attribute
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.attribution.tokens import on_pixels
 from shortcutscope.data.axial import axial_first, knows_axial
 from shortcutscope.data.pictures import KINDS, Kind, kind_of, sample_picture
@@ -112,9 +113,7 @@ def draw_galleries(
                 layer,
                 indices,
                 captions,
-                targets=predicted[indices],
-                task=scan.task,
-                output=output,
+                Explained(torch.as_tensor(predicted[indices]), None, scan.task, output),
                 method=scan.attribution.used if scan.has_relevance else None,
             )
     return galleries
@@ -139,10 +138,8 @@ def draw_gallery(
     layer: Layer,
     indices: Ints,
     captions: Sequence[str],
+    explained: Explained,
     *,
-    targets: Ints,
-    task: str,
-    output: Output = None,
     method: str | None = "gradient_x_activation",
 ) -> Gallery:
     """Relevance maps of some samples on the grid of their images.
@@ -153,8 +150,8 @@ def draw_gallery(
         Frozen.
     layer : Layer
         Where relevance is read; that of signals is read at the input, since layers do not know of leads.
-    targets : ndarray
-        (K,) class whose logit is explained, for every sample.
+    explained : Explained
+        Which score of every sample.
     method : str
         An attribution, see `attribute`. The scan has checked that it holds on this model. None draws no
         maps.
@@ -165,23 +162,24 @@ def draw_gallery(
         return _gallery(table, indices, plain, np.zeros((len(indices), 0, 0), np.float16), captions, kind)
     x = torch.stack([table[int(i)][0] for i in indices]).to(device_of(model))
     at_input = kind == "signal"
-    explained = attribute(
+    relevance = attribute(
         model,
         x,
-        target=torch.as_tensor(targets),
+        target=explained.target,
+        labels=explained.labels,
         method=_AT_INPUT.get(method, method) if at_input else method,
         layer=None if at_input else layer,
-        task=task,
-        output=output,
+        task=explained.task,
+        output=explained.output,
         check=False,
     )
-    if explained.reason is not None:  # the scan's check saw other samples
+    if relevance.reason is not None:  # the scan's check saw other samples
         captions = [f"{caption}, relevance by gradient x activation" for caption in captions]
     samples = [table.image(int(i)).numpy() for i in indices]
     if at_input:
-        maps = _smoothed(explained.relevance.float().cpu().numpy())
+        maps = _smoothed(relevance.relevance.float().cpu().numpy())
     else:
-        maps = on_pixels(explained.maps().float(), samples[0].shape[1:]).cpu().numpy()
+        maps = on_pixels(relevance.maps().float(), samples[0].shape[1:]).cpu().numpy()
     return _with_maps(table, indices, samples, maps, captions, kind)
 
 

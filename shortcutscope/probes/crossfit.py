@@ -31,6 +31,26 @@ NULL_QUANTILE = 0.95
 
 
 @dataclass(frozen=True)
+class ProbeSettings:
+    """How a concept is probed.
+
+    Attributes
+    ----------
+    n_folds : int
+        Folds of the cross-fitting, by patient.
+    n_permutations, n_bootstrap : int
+        Permutations of the concept within class, and bootstrap resamples of the patients.
+    seed : int
+        Seed of folds, permutations and resamples.
+    """
+
+    n_folds: int = 4
+    n_permutations: int = 200
+    n_bootstrap: int = 300
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Availability:
     """How well one layer tells each of ``K`` concepts.
 
@@ -155,10 +175,7 @@ def availability(
     folds: npt.ArrayLike,
     *,
     permutations: Sequence[Floats] | None = None,
-    n_permutations: int = 200,
-    n_bootstrap: int = 300,
-    seed: int = 0,
-    penalty: float = PENALTY,
+    settings: ProbeSettings | None = None,
     names: Sequence[str] | None = None,
 ) -> Availability:
     """Availability of concepts at one layer.
@@ -173,12 +190,10 @@ def availability(
     labels, groups, folds
         ``(N,)`` class, patient (``None``: each sample its own) and fold of each sample.
     permutations
-        From :func:`permuted_concepts`, to make them once for all layers. Without them they are made from
-        ``seed``, the same for every layer.
-    n_permutations, n_bootstrap, seed
+        From :func:`permuted_concepts`, to make them once for all layers. Without them they are made from the
+        seed of `settings`, the same for every layer.
+    settings
         Size of the null, number of bootstrap resamples, seed of both.
-    penalty
-        As :func:`cross_fitted_scores`.
     names
         Row names of the table; the concepts' own by default.
 
@@ -191,21 +206,20 @@ def availability(
     InputError
         As :func:`cross_fitted_scores`, and for concept values other than 0, 1 and NaN.
     """
-    values = _columns(concepts)
+    settings, values = settings or ProbeSettings(), _columns(concepts)
     codes, numbers = _check(features, values, labels, folds)
     units = np.arange(len(values)) if groups is None else np.asarray(groups)
-    n_null = n_permutations if permutations is None else permutations[0].shape[1] if permutations else 0
+    if permutations is None:
+        permutations = permuted_concepts(values, codes, groups, settings.n_permutations, settings.seed)
+    n_null = permutations[0].shape[1] if permutations else 0
     scores, null = np.empty(values.shape), np.empty((n_null, values.shape[1]))
     rows: list[dict[str, float]] = [{} for _ in range(values.shape[1])]
     for positions, is_known in _same_known(values):
-        ridge = cross_fitted_ridge(features, codes, numbers, is_known, penalty)
+        ridge = cross_fitted_ridge(features, codes, numbers, is_known, PENALTY)
         for k in positions:
-            if permutations is None:
-                permuted = _permute(values[:, k], codes, groups, n_permutations, seed, k)
-            else:
-                permuted = permutations[k]
             inside = _ConceptTest(values[:, k], codes, units, is_known)
-            scores[:, k], null[:, k], rows[k] = inside.run(ridge, permuted, n_bootstrap, seed)
+            result = inside.run(ridge, permutations[k], settings.n_bootstrap, settings.seed)
+            scores[:, k], null[:, k], rows[k] = result
     index = _names(concepts) if names is None else list(names)
     return Availability(pd.DataFrame(rows, index=pd.Index(index)), scores, null)
 

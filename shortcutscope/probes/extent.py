@@ -27,7 +27,6 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cells import CELLS, CellMap, cell_features, cell_map, input_filters
 from shortcutscope.probes.participation import participation_change
 from shortcutscope.scan.capture import forward_reduced
-from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.types import Array, Floats, Ints
 
 Extent = Literal["localized", "diffuse", "undetermined"]
@@ -150,14 +149,16 @@ class ExtentSamples:
 
     Attributes
     ----------
-    concept, labels, groups, folds
+    concept, labels, folds
         (N,); the concept is 0 or 1.
+    weights
+        (B, N) how often each sample occurs in each resample of the patients, see `cluster_weights`.
     """
 
     concept: Floats
     labels: Array
-    groups: Array
     folds: Array
+    weights: Array
 
 
 def measure_extent(
@@ -170,8 +171,6 @@ def measure_extent(
     encoded_auroc: float,
     rule: ExtentRule | None = None,
     output: Output = None,
-    n_bootstrap: int = 200,
-    seed: int = 0,
 ) -> ExtentResult:
     """Measure the extent of one concept on a set of samples, in one forward pass.
 
@@ -184,7 +183,7 @@ def measure_extent(
     batches : callable
         Gives an iterable of input batches (N, C, *spatial), in the order of the samples.
     samples : ExtentSamples
-        Their concept, classes, patients and folds.
+        Their concept, classes, folds and resamples.
     vectors : mapping
         Layer name to pattern CAVs (folds, C), one fitted without each fold, for the early layers at
         which the participation ratio is read.
@@ -201,7 +200,7 @@ def measure_extent(
         return ExtentResult("undetermined", "too few samples of one value of the concept to map its cells")
     spatial = [layer for layer in layers if layer.spatial and len(layer.grid) in CELLS]
     collected = _collect(model, spatial, batches, vectors if side >= rule.smallest_witness else {}, output)
-    weights = cluster_weights(samples.groups, n_bootstrap, seed).astype(float)
+    weights = samples.weights.astype(float)
 
     def mapped(values: Tensor, w: Floats | None = None) -> CellMap:
         return cell_map(values.numpy(), concept, labels, folds, lit_above=rule.lit_above, weights=w)

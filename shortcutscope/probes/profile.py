@@ -15,7 +15,7 @@ import pandas as pd
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import cross_fit_cav
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.crossfit import availability, make_folds, permuted_concepts
+from shortcutscope.probes.crossfit import ProbeSettings, availability, make_folds, permuted_concepts
 from shortcutscope.probes.rank import effective_rank
 from shortcutscope.probes.usage import derivative_test, within_class_spread
 from shortcutscope.scan.scanner import Scan
@@ -51,26 +51,6 @@ COLUMNS = (
     "effective_rank",
     "weight",
 )
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """How a concept is probed.
-
-    Attributes
-    ----------
-    n_folds : int
-        Folds of the cross-fitting, by patient.
-    n_permutations, n_bootstrap : int
-        Permutations of the concept within class, and bootstrap resamples of the patients.
-    seed : int
-        Seed of folds, permutations and resamples.
-    """
-
-    n_folds: int = 4
-    n_permutations: int = 200
-    n_bootstrap: int = 300
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +117,7 @@ def probe_layer(
         groups,
         folds,
         permutations=permutations,
-        n_bootstrap=settings.n_bootstrap,
-        seed=settings.seed,
+        settings=settings,
     )
     pooled = scan.activation(layer.name)
     gradients = scan.gradient(layer.name) if scan.has_gradient else None

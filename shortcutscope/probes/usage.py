@@ -195,18 +195,34 @@ class Prefix:
         return cls(scan.activation(layer.name, "class"), layer.prefix_tokens) if layer.prefix_tokens else None
 
 
+@dataclass(frozen=True, eq=False)
+class UseSamples:
+    """The samples on which the use of one concept is measured.
+
+    Attributes
+    ----------
+    concept, labels, groups, margins, halves
+        (N,); concept 0, 1 or NaN (left out); margins are the model's logit margins towards ``positive``;
+        halves are 0 and 1 and keep patients together.
+    positive
+        The class of the margins.
+    """
+
+    concept: Floats
+    labels: Ints
+    groups: Array
+    margins: Floats
+    halves: Ints
+    positive: int = 1
+
+
 def projection_use(
     pooled: Floats,
-    concept: Floats,
-    labels: Ints,
-    groups: Array,
-    margins: Floats,
-    halves: Ints,
+    samples: UseSamples,
     evaluated: tuple[Ints, Ints],
     intervene: Intervene,
     *,
     prefix: Prefix | None = None,
-    positive: int = 1,
     n_bootstrap: int = 300,
     seed: int = 0,
 ) -> UseResult:
@@ -219,9 +235,8 @@ def projection_use(
     ----------
     pooled : ndarray
         (N, C) spatial means of the layer.
-    concept, labels, groups, margins, halves : ndarray
-        (N,); concept 0, 1 or NaN (left out); margins are the model's logit margins towards
-        ``positive``; halves are 0 and 1 and keep patients together.
+    samples : UseSamples
+        Their concept, classes, patients and margins.
     evaluated : tuple of ndarray
         Samples of each half on which the effect is measured, see `evaluation_samples`.
     intervene : callable
@@ -229,30 +244,31 @@ def projection_use(
     prefix : Prefix, optional
         Of a layer of tokens; the concept is taken out of them with a direction of their own.
     """
+    concept, labels, margins = samples.concept, samples.labels, samples.margins
     is_known = np.isfinite(concept)
     parts = []
     for half, rows in enumerate(evaluated):
-        fit = is_known & (halves != half)
+        fit = is_known & (samples.halves != half)
         if len(rows) and _both_in_a_class(concept[fit], labels[fit]):
             edit = _fit_edit(pooled, concept, labels, fit, prefix)
             parts.append((rows, intervene(rows, edit)))
     if not parts:
         nan = float("nan")
         return UseResult(nan, (nan, nan), nan, nan, (nan, nan), (nan, nan), np.empty(0, int), np.empty(0))
-    samples, edited = (np.concatenate(part) for part in zip(*parts, strict=True))
-    before, change = margins[samples], margins[samples] - edited
+    rows, edited = (np.concatenate(part) for part in zip(*parts, strict=True))
+    before, change = margins[rows], margins[rows] - edited
     spread = within_class_spread(margins, labels)
-    t, y = concept[samples], labels[samples]
-    effect = class_contrast(change, t, y, np.ones((1, len(samples))))[0] / spread
-    weights = cluster_weights(groups[samples], n_bootstrap, seed).astype(float)
+    t, y, groups = concept[rows], labels[rows], samples.groups[rows]
+    effect = class_contrast(change, t, y, np.ones((1, len(rows))))[0] / spread
+    weights = cluster_weights(groups, n_bootstrap, seed).astype(float)
     resampled = class_contrast(change, t, y, weights) / spread
     low, high = percentile_interval(resampled)
     deviation = float(np.nanstd(resampled)) if np.isfinite(low) else float("nan")
-    truth, carriers = (y == positive).astype(int), t.astype(int)
-    robust, worst = _performance(truth, carriers, before, edited, groups[samples])
+    truth, carriers = (y == samples.positive).astype(int), t.astype(int)
+    robust, worst = _performance(truth, carriers, before, edited, groups)
     p = float(2 * stats.norm.sf(abs(effect) / deviation)) if deviation > 0 else float("nan")
     flips = float(flip_rate(before > 0, edited > 0))
-    return UseResult(float(effect), (low, high), p, flips, robust, worst, samples, change)
+    return UseResult(float(effect), (low, high), p, flips, robust, worst, rows, change)
 
 
 def _fit_edit(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
@@ -59,7 +60,7 @@ def table():
     return ImageTable.from_arrays(images, frame)
 
 
-@pytest.mark.parametrize("attribution", ["gradient", "lrp:epsilon_plus", "lrp:epsilon_plus_flat"])
+@pytest.mark.parametrize("attribution", ["gradient_x_activation", "lrp:epsilon_plus", "lrp:epsilon_plus_flat"])
 def test_pictures_show_the_relevance_of_the_scan(table, tmp_path, attribution):
     model = thin_resnet18(width=4, seed=0).eval()
     scanned = scan(
@@ -101,9 +102,9 @@ def test_the_chosen_output_is_explained(table):
     for network, output in ((model, None), (named, "scores"), (named, "auxiliary")):
         with frozen(network):
             where = gallery_layer(find_layers(network, x, output=output))
-            options = {"targets": np.array([1, 1]), "task": "multiclass", "output": output}
+            explained = Explained(torch.tensor([1, 1]), None, "multiclass", output)
             indices = np.array([0, 1])
-            pictures.append(draw_gallery(network, table, where, indices, ["", ""], **options).maps)
+            pictures.append(draw_gallery(network, table, where, indices, ["", ""], explained).maps)
     plain, same, opposite = (maps.astype(float) for maps in pictures)
     np.testing.assert_allclose(same, plain, atol=1e-3)
     np.testing.assert_allclose(opposite, -plain, atol=1e-3)
@@ -120,8 +121,10 @@ def test_pictures_by_another_attribution_than_the_scans_say_so(table, monkeypatc
     monkeypatch.setattr(affected, "attribute", falling_back)
     with frozen(model):
         where = gallery_layer(find_layers(model, table[0][0][None]))
-        options = {"targets": np.array([1]), "task": "multiclass", "method": "lrp:epsilon_plus"}
-        gallery = draw_gallery(model, table, where, np.array([0]), ["label 0"], **options)
+        explained = Explained(torch.tensor([1]), None, "multiclass")
+        gallery = draw_gallery(
+            model, table, where, np.array([0]), ["label 0"], explained, method="lrp:epsilon_plus"
+        )
     assert gallery.captions == ["label 0, relevance by gradient x activation"]
 
 

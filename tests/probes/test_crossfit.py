@@ -6,6 +6,7 @@ from scipy import stats
 
 from shortcutscope.errors import InputError
 from shortcutscope.probes.crossfit import (
+    ProbeSettings,
     availability,
     cross_fitted_scores,
     make_folds,
@@ -95,9 +96,21 @@ def test_availability_finds_what_is_encoded_and_only_that():
 def test_naming_the_other_value_changes_nothing_but_the_sign():
     features, concept, labels = encoded(seed=2)
     folds = make_folds(labels, np.arange(400), concept)
-    one = availability(features, concept[:, None], labels, None, folds, n_permutations=60, n_bootstrap=50)
+    one = availability(
+        features,
+        concept[:, None],
+        labels,
+        None,
+        folds,
+        settings=ProbeSettings(n_permutations=60, n_bootstrap=50),
+    )
     other = availability(
-        features, 1 - concept[:, None], labels, None, folds, n_permutations=60, n_bootstrap=50
+        features,
+        1 - concept[:, None],
+        labels,
+        None,
+        folds,
+        settings=ProbeSettings(n_permutations=60, n_bootstrap=50),
     )
     np.testing.assert_allclose(one.table, other.table, atol=1e-9)
     np.testing.assert_allclose(one.scores, -other.scores, atol=1e-9)
@@ -107,10 +120,10 @@ def test_every_layer_gets_the_same_permutations():
     features, concept, labels = encoded(seed=3)
     folds = make_folds(labels, np.arange(400))
     concepts = np.stack([concept, np.where(np.arange(400) % 5 == 0, np.nan, concept)], 1)
-    options = {"n_permutations": 40, "n_bootstrap": 20, "seed": 7}
+    settings = ProbeSettings(n_permutations=40, n_bootstrap=20, seed=7)
     made = permuted_concepts(concepts, labels, None, 40, 7)
-    given = availability(features, concepts, labels, None, folds, permutations=made, **options)
-    own = availability(features, concepts, labels, None, folds, **options)
+    given = availability(features, concepts, labels, None, folds, permutations=made, settings=settings)
+    own = availability(features, concepts, labels, None, folds, settings=settings)
     np.testing.assert_array_equal(given.null, own.null)
     assert (np.isnan(made[1]) == np.isnan(concepts[:, [1]])).all()
     # The null of one layer, by hand.
@@ -131,7 +144,12 @@ def test_p_of_concepts_that_are_not_encoded_is_uniform(kind):
         concepts = (rng.random((n_groups, 8)) < 0.2 + 0.4 * labels[:n_groups, None])[groups].astype(float)
         folds = make_folds(labels, groups, seed=seed)
         result = availability(
-            features, concepts, labels, groups, folds, n_permutations=99, n_bootstrap=0, seed=seed
+            features,
+            concepts,
+            labels,
+            groups,
+            folds,
+            settings=ProbeSettings(n_permutations=99, n_bootstrap=0, seed=seed),
         )
         p.extend(result.table["p"])
     assert stats.kstest(p, "uniform").pvalue > 0.01
@@ -141,7 +159,9 @@ def test_a_concept_of_one_value_within_each_class_is_undefined_and_no_error():
     features, _, labels = encoded(seed=4)
     folds = make_folds(labels, np.arange(400))
     concepts = np.stack([labels.astype(float), np.full(400, np.nan)], 1)
-    table = availability(features, concepts, labels, None, folds, n_permutations=10, n_bootstrap=20).table
+    table = availability(
+        features, concepts, labels, None, folds, settings=ProbeSettings(n_permutations=10, n_bootstrap=20)
+    ).table
     assert table[["auroc", "low", "high", "p"]].isna().all(axis=None)
 
 

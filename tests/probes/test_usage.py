@@ -5,6 +5,7 @@ from torch import nn
 
 from shortcutscope.probes.usage import (
     Prefix,
+    UseSamples,
     derivative_test,
     directional_derivative,
     evaluation_samples,
@@ -38,7 +39,7 @@ def use(head, concept=CONCEPT, h=None):
         return (edit(torch.from_numpy(h[indices])[..., None])[..., 0].numpy() @ head).astype(float)
 
     chosen = evaluation_samples(concept, LABELS, HALVES)
-    return projection_use(h, concept, LABELS, GROUPS, h @ head, HALVES, chosen, intervene)
+    return projection_use(h, UseSamples(concept, LABELS, GROUPS, h @ head, HALVES), chosen, intervene)
 
 
 def test_projection_takes_the_concept_out_and_keeps_the_rest():
@@ -147,6 +148,7 @@ def test_the_class_token_loses_the_concept_along_its_own_direction():
 
     chosen = evaluation_samples(CONCEPT, LABELS, HALVES)
     options = {"prefix": Prefix(class_token, 1)}
-    arguments = (patches, CONCEPT, LABELS, GROUPS, class_token @ head, HALVES, chosen, intervene)
+    samples = UseSamples(CONCEPT, LABELS, GROUPS, class_token @ head, HALVES)
+    arguments = (patches, samples, chosen, intervene)
     assert projection_use(*arguments, **options).effect > 1
     assert abs(projection_use(*arguments).effect) < 0.3

@@ -27,7 +27,7 @@ from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant
 from shortcutscope.probes.cav import CAV, Balance, logistic_cav, pattern_cav, ridge_cav
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.crossfit import availability, make_folds
+from shortcutscope.probes.crossfit import ProbeSettings, availability, make_folds
 from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import auroc
@@ -150,8 +150,7 @@ def _held_out_cavs(study: Trained, held_out: ImageTable, column: str) -> dict[st
                 labels,
                 groups,
                 folds,
-                n_permutations=0,
-                n_bootstrap=0,
+                settings=ProbeSettings(n_permutations=0, n_bootstrap=0),
             )
             .table["auroc"]
             .iloc[0]
