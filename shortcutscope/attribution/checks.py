@@ -18,6 +18,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from shortcutscope.attribution.lrp import Composite, Defects, audit_defects, get_composite
 from shortcutscope.attribution.lrp.rules import Epsilon, Gamma
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.attribution.trial import Trial, autocast_forward, checkpointed, propagate
 from shortcutscope.errors import ModelError, ShortcutscopeError
 from shortcutscope.models.frozen import frozen
@@ -139,11 +140,8 @@ def check_lrp(
     model: nn.Module,
     x: Tensor,
     composite: str | Composite,
+    explained: Explained | None = None,
     *,
-    target: Target = "predicted",
-    labels: Tensor | None = None,
-    task: str = "auto",
-    output: Output = None,
     autocast: torch.dtype | None = None,
     tolerance: Tolerance | None = None,
 ) -> Checks:
@@ -157,8 +155,8 @@ def check_lrp(
         A batch (N, ...), of which the first `N_IMAGES` are used.
     composite
         The rules.
-    target, labels, task, output
-        What is explained, see `shortcutscope.models.heads.targets`.
+    explained
+        Which score; by default that of the predicted class.
     autocast, tolerance
         Precision of the forward pass, as in the scan; by default `Tolerance.of` that of the logits.
 
@@ -172,7 +170,8 @@ def check_lrp(
     InputError
         Unknown composite; a target that the model does not have.
     """
-    composite = get_composite(composite)
+    explained = explained or Explained()
+    composite, output = get_composite(composite), explained.output
     method, some = f"lrp:{composite.name}", x[:N_IMAGES].detach()
     try:
         require_plain(model)
@@ -183,12 +182,14 @@ def check_lrp(
         with torch.no_grad():
             logits = find_logits(model(some.clone()), output)
         # Errors in what the caller asked for surface here, before the rules come in.
-        score, classes = select_target(logits, *_first(target, labels), task)
+        score, classes = select_target(logits, *_first(explained.target, explained.labels), explained.task)
         if reason := _without_relevance(logits, score):
             return _failed(method, reason)
         limits = tolerance or Tolerance.of(logits.dtype)
         try:
-            run, defects = _under_rules(model, some, composite, (classes, score), task, output, limits)
+            run, defects = _under_rules(
+                model, some, composite, (classes, score), explained.task, output, limits
+            )
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a network does under the rules is a finding about them

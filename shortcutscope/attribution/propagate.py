@@ -67,15 +67,7 @@ class Lrp(Method):
         """See `Method`."""
         from shortcutscope.attribution.checks import check_lrp
 
-        checks = check_lrp(
-            model,
-            x,
-            self._composite(model, x[:1]),
-            target=explained.target,
-            labels=explained.labels,
-            task=explained.task,
-            output=explained.output,
-        )
+        checks = check_lrp(model, x, self._composite(model, x[:1]), explained)
         return MethodCheck(() if checks.passed else checks.reasons, checks)
 
     def _composite(self, model: nn.Module, x: Tensor) -> Composite:

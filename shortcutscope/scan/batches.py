@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Unpack
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.heads.targets import Target
@@ -52,7 +54,7 @@ def run_batch(
     *,
     device: torch.device,
     memory_format: MemoryFormat,
-    target: Target,
+    explained: Explained,
     **options: Unpack[CaptureOptions],
 ) -> dict[str, Array]:
     """Scan one batch.
@@ -67,8 +69,9 @@ def run_batch(
         To record.
     device, memory_format
         Where and how the batch is laid out.
-    target
-        As in `capture_batch`, except that a class per sample counts over the whole table.
+    explained
+        As in `capture_batch`, except that a class per sample counts over the whole table, and labels are
+        those of the batch.
     **options
         Passed on to `capture_batch`.
 
@@ -86,9 +89,9 @@ def run_batch(
     """
     _, labels, rows = batch
     x = on_device(batch, device, memory_format)
-    explained = targets_of(batch, target)
+    explained = replace(explained, target=targets_of(batch, explained.target), labels=labels.to(device))
     try:
-        pools = capture_batch(model, x, layers, labels=labels.to(device), target=explained, **options)
+        pools = capture_batch(model, x, layers, explained, **options)
     except NonFiniteScanError as error:
         raise NonFiniteScanError(error.rows, [_name(table, rows[i]) for i in error.rows]) from None
     except torch.OutOfMemoryError as error:

@@ -13,7 +13,7 @@ All functions expect a model in evaluation mode; `shortcutscope.models.frozen.fr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypedDict
 
@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import Gradients, parameters_without_gradient, visiting
 from shortcutscope.attribution.lrp import Composite, propagation
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.heads.head import Output
-from shortcutscope.models.heads.targets import Target, class_count, find_logits, select_target
+from shortcutscope.models.heads.targets import class_count, find_logits, select_target
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.pooling import (
     LRP_STATS,
@@ -82,10 +83,8 @@ class NonFiniteScanError(ModelError):
 
 
 class CaptureOptions(TypedDict, total=False):
-    """How scores are read and relevance is computed, see `capture_batch`."""
+    """How relevance is computed, see `capture_batch`."""
 
-    task: str
-    output: Output
     relevance: bool
     composite: Composite | None
     autocast: torch.dtype | None
@@ -95,11 +94,8 @@ def capture_batch(
     model: nn.Module,
     x: Tensor,
     layers: Sequence[Layer],
+    explained: Explained | None = None,
     *,
-    labels: Tensor | None = None,
-    target: Target = "predicted",
-    task: str = "auto",
-    output: Output = None,
     relevance: bool = True,
     composite: Composite | None = None,
     autocast: torch.dtype | None = None,
@@ -114,13 +110,9 @@ def capture_batch(
         A batch (N, ...).
     layers
         As `find_layers` returns them.
-    labels
-        Class per sample (N,), for ``target="label"``.
-    target
-        The score whose gradient is taken: ``"predicted"``, ``"label"``, one class, one class per sample,
-        or ``"every"`` (as many backward passes as there are classes, over one forward pass).
-    task, output
-        See `select_target` and `find_logits`.
+    explained
+        The score whose gradient is taken, by default that of the predicted class. Its target may also be
+        ``"every"`` (as many backward passes as there are classes, over one forward pass).
     relevance
         False for a forward pass alone.
     composite
@@ -136,7 +128,8 @@ def capture_batch(
         NaN or infinite scores (`NonFiniteScanError`), a layer that did not run or ran twice, or one whose
         output is overwritten in place without its `Layer` saying so.
     """
-    _check_batch(x, labels)
+    explained = explained or Explained()
+    _check_batch(x, explained.labels)
     activations: dict[str, dict[str, Tensor]] = {}
     gradients = Gradients(partial(pool_relevance, plain=composite is None))
 
@@ -144,21 +137,23 @@ def capture_batch(
         activations[layer.name] = pool_activation(layer, values)
         return gradients.follow(layer, values) if relevance else None
 
-    every = isinstance(target, str) and target == "every"
+    every = isinstance(explained.target, str) and explained.target == "every"
     with parameters_without_gradient(model), torch.set_grad_enabled(relevance):
         with visiting(model, layers, visit):
-            logits = _logits(model, x, output, autocast, composite if relevance else None)
+            logits = _logits(model, x, explained.output, autocast, composite if relevance else None)
         # Where every class is explained, the target column holds the prediction.
-        score, classes = select_target(logits, "predicted" if every else target, labels, task)
+        score, classes = (replace(explained, target="predicted") if every else explained).select(logits)
         if not relevance:
             return BatchPools(logits, classes, activations, {})
-        scores = [score]
-        if every:
-            scores = [select_target(logits, k, None, task)[0] for k in range(class_count(logits, task))]
+        scores = _scores_of_all(logits, explained.task) if every else [score]
         passes = [gradients.pool(score, last=score is scores[-1]) for score in scores]
     stats = RELEVANCE_STATS if composite is None else LRP_STATS
     pools = {layer.name: _gather(layer, passes, activations[layer.name], every, stats) for layer in layers}
     return BatchPools(logits.detach(), classes, activations, pools)
+
+
+def _scores_of_all(logits: Tensor, task: str) -> list[Tensor]:
+    return [select_target(logits, k, None, task)[0] for k in range(class_count(logits, task))]
 
 
 def forward_reduced(

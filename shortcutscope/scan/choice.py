@@ -189,16 +189,7 @@ def _checked(
     composite, checks, reason = None, None, None
     try:
         composite = _composite(requested, model, x)
-        checks = check_lrp(
-            model,
-            x,
-            composite,
-            target=explained.target,
-            labels=explained.labels,
-            task=explained.task,
-            output=explained.output,
-            autocast=autocast,
-        )
+        checks = check_lrp(model, x, composite, explained, autocast=autocast)
         if checks.passed:
             attempt(composite)
         else:

@@ -174,9 +174,7 @@ class Plan:
             device=self.device,
             memory_format=self.memory_format,
             autocast=self.autocast,
-            target=self.scanning.target,
-            task=self.task,
-            output=self.head,
+            explained=Explained(self.scanning.target, None, self.task, self.head),
             relevance=self.scanning.relevance,
             composite=self.attribution.composite,
         )

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from shortcutscope.attribution.checks import Checks, Tolerance, check_lrp, require_passed
 from shortcutscope.attribution.lrp import get_composite
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.seeding import seeded
@@ -260,9 +261,9 @@ def test_z_plus_on_a_signed_depthwise_convolution_names_it_and_what_to_do(x):
 
 def test_a_scalar_target_tensor_target_and_labels_agree(x):
     model = thin_resnet18(width=4)
-    one = check_lrp(model, x, "epsilon_plus", target=1)
-    each = check_lrp(model, x, "epsilon_plus", target=torch.ones(5, dtype=torch.long))
-    labelled = check_lrp(model, x, "epsilon_plus", target="label", labels=torch.ones(5, dtype=torch.long))
+    one = check_lrp(model, x, "epsilon_plus", Explained(1))
+    each = check_lrp(model, x, "epsilon_plus", Explained(torch.ones(5, dtype=torch.long)))
+    labelled = check_lrp(model, x, "epsilon_plus", Explained("label", labels=torch.ones(5, dtype=torch.long)))
 
     assert one.conservation == each.conservation == labelled.conservation
     pd.testing.assert_frame_equal(one.operations, each.operations)
@@ -277,7 +278,7 @@ def test_scores_of_either_sign_do_not_cancel(x):
     target = (scores[:, 1] > scores[:, 0]).long()
     target[0] = 1 - target[0]
 
-    assert check_lrp(model, x, "epsilon", target=target).conservation == pytest.approx(1, abs=1e-5)
+    assert check_lrp(model, x, "epsilon", Explained(target)).conservation == pytest.approx(1, abs=1e-5)
 
 
 def test_infinite_relevance_is_located(x):
@@ -300,7 +301,7 @@ def test_the_rule_of_a_first_layer_that_reads_something_else_than_the_image(x):
 def test_wrong_questions_are_the_callers_errors(x):
     model = thin_resnet18(width=4)
     with pytest.raises(InputError, match="outside the model's 2 classes"):
-        check_lrp(model, x, "epsilon_plus", target=2)
+        check_lrp(model, x, "epsilon_plus", Explained(2))
     with pytest.raises(InputError, match="unknown"):
         check_lrp(model, x, "zplus")
 

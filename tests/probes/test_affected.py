@@ -60,7 +60,9 @@ def table():
     return ImageTable.from_arrays(images, frame)
 
 
-@pytest.mark.parametrize("attribution", ["gradient_x_activation", "lrp:epsilon_plus", "lrp:epsilon_plus_flat"])
+@pytest.mark.parametrize(
+    "attribution", ["gradient_x_activation", "lrp:epsilon_plus", "lrp:epsilon_plus_flat"]
+)
 def test_pictures_show_the_relevance_of_the_scan(table, tmp_path, attribution):
     model = thin_resnet18(width=4, seed=0).eval()
     scanned = scan(

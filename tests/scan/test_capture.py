@@ -7,6 +7,7 @@ from torch import nn
 
 from shortcutscope.attribution.attribute import attribute
 from shortcutscope.attribution.lrp import default_composite, get_composite
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.heads.targets import find_logits
@@ -75,7 +76,7 @@ def test_equals_captum_layer_by_layer(network):
     layers = find_layers(model, x)
     assert len(layers) >= 2
     with frozen(model):
-        pools = capture_batch(model, x, layers, target=1)
+        pools = capture_batch(model, x, layers, Explained(1))
         assert_equal(pools.logits, find_logits(model(x)))
         for layer in layers:
             expected, relevance = reference(model, x, layer, target=1)
@@ -95,7 +96,7 @@ def test_gradient_is_the_effect_of_raising_a_channel_everywhere(network):
     layers = find_layers(model, x)
     step = 1e-6
     with frozen(model):
-        pools = capture_batch(model, x, layers, target=2)
+        pools = capture_batch(model, x, layers, Explained(2))
         for layer in layers[:: max(1, len(layers) // 3)]:
             up = forward_edited(model, x, layer, raise_first_channel(step))[:, 2]
             down = forward_edited(model, x, layer, raise_first_channel(-step))[:, 2]
@@ -130,11 +131,11 @@ def test_every_class_in_one_forward_pass(resnet):
     forwards = []
     with frozen(model):
         model.register_forward_hook(lambda *_: forwards.append(1))
-        pools = capture_batch(model, x, layers, target="every")
+        pools = capture_batch(model, x, layers, Explained("every"))
         assert len(forwards) == 1
         assert pools.target.tolist() == model(x).argmax(1).tolist()
         for k in range(3):
-            single = capture_batch(model, x, layers, target=k)
+            single = capture_batch(model, x, layers, Explained(k))
             for layer in layers:
                 for stat in RELEVANCE:
                     values = pools.relevances[layer.name][stat]
@@ -147,9 +148,9 @@ def test_a_class_per_sample_and_labels(resnet):
     layers = find_layers(model, x)
     classes = torch.tensor([0, 2, 1, 1, 0])
     with frozen(model):
-        every = capture_batch(model, x, layers, target="every")
-        given = capture_batch(model, x, layers, target=classes)
-        labels = capture_batch(model, x, layers, target="label", labels=classes)
+        every = capture_batch(model, x, layers, Explained("every"))
+        given = capture_batch(model, x, layers, Explained(classes))
+        labels = capture_batch(model, x, layers, Explained("label", labels=classes))
     assert_same_pools(given, labels)
     assert given.target.tolist() == classes.tolist()
     for layer in layers:
@@ -166,8 +167,8 @@ def test_single_score_explains_the_predicted_side():
     layers = find_layers(model, x)
     with frozen(model):
         predicted = capture_batch(model, x, layers)
-        positive = capture_batch(model, x, layers, target=1)
-        every = capture_batch(model, x, layers, target="every")
+        positive = capture_batch(model, x, layers, Explained(1))
+        every = capture_batch(model, x, layers, Explained("every"))
     sign = torch.where(predicted.logits[:, 0] > 0, 1.0, -1.0).double()
     assert len(sign.unique()) == 2
     for layer in layers:
@@ -183,8 +184,10 @@ def test_outputs_overwritten_in_place_are_recorded_as_they_were(overwriting):
     assert any(layer.overwritten for layer in layers)
     before = x.clone()
     with frozen(model), frozen(twin):
-        pools = capture_batch(model, x, layers, target=0)
-        expected = capture_batch(twin, x, find_layers(twin, x, [layer.name for layer in layers]), target=0)
+        pools = capture_batch(model, x, layers, Explained(0))
+        expected = capture_batch(
+            twin, x, find_layers(twin, x, [layer.name for layer in layers]), Explained(0)
+        )
     assert_same_pools(pools, expected)
     assert torch.equal(x, before)  # the model normalises its input in place
 
@@ -193,11 +196,11 @@ def test_in_place_modules_that_are_not_switched_off(make_network):
     model, x = make_network("vgg")
     layers = find_layers(model, x, "0.*")
     with frozen(model):
-        expected = capture_batch(model, x, layers, target=0)
+        expected = capture_batch(model, x, layers, Explained(0))
     convolutions = [dataclasses.replace(layer, overwritten=True) for layer in layers]
-    assert_same_pools(capture_batch(model, x, convolutions, target=0), expected)
+    assert_same_pools(capture_batch(model, x, convolutions, Explained(0)), expected)
     with pytest.raises(ModelError, match=r"'0\.0' is overwritten in place"):
-        capture_batch(model, x, layers, target=0)
+        capture_batch(model, x, layers, Explained(0))
 
 
 def test_parameters_that_require_gradients_change_nothing(resnet):
@@ -215,7 +218,7 @@ def test_activations_alone(resnet):
     model, x = resnet
     layers = find_layers(model, x)
     with frozen(model):
-        pools = capture_batch(model, x, layers, relevance=False, target="every")
+        pools = capture_batch(model, x, layers, Explained("every"), relevance=False)
         expected = capture_batch(model, x, layers)
     assert pools.relevances == {}
     assert not pools.logits.requires_grad
@@ -239,8 +242,8 @@ def test_brain_floats_are_pooled_in_full_precision():
     x = torch.rand(3, 1, 8, 8)
     layers = find_layers(model, x)
     with frozen(model):
-        full = capture_batch(model, x, layers, target=0)
-        half = capture_batch(model, x, layers, target=0, autocast=torch.bfloat16)
+        full = capture_batch(model, x, layers, Explained(0))
+        half = capture_batch(model, x, layers, Explained(0), autocast=torch.bfloat16)
     for layer in layers:
         for stats in (half.activations[layer.name], half.relevances[layer.name]):
             assert all(values.dtype == torch.float32 for values in stats.values())
@@ -275,7 +278,7 @@ def test_targets_that_do_not_fit(resnet, options, error, message):
     layers = find_layers(model, x)
     before = model_state(model)
     with pytest.raises(error, match=message):
-        capture_batch(model, x, layers, **options)
+        capture_batch(model, x, layers, Explained(**options))
     assert model_state(model) == before
 
 
@@ -428,8 +431,8 @@ def test_lrp_of_every_layer_sums_to_the_explained_score(network, composite):
     layers = [layer for layer in find_layers(model, x) if layer.name not in IN_A_BRANCH]
     with frozen(model):
         rules = default_composite(model, x) if composite == "default" else get_composite(composite)
-        plain = capture_batch(model, x, layers, target=1)
-        pools = capture_batch(model, x, layers, target=1, composite=rules)
+        plain = capture_batch(model, x, layers, Explained(1))
+        pools = capture_batch(model, x, layers, Explained(1), composite=rules)
     assert torch.equal(pools.logits, plain.logits)
     # Four channels are few for z+: some outputs have no positive part that could pass their relevance on.
     rtol = 1e-2 if rules.name == "epsilon_plus" else 1e-4
@@ -444,8 +447,8 @@ def test_lrp_with_the_epsilon_rule_is_gradient_x_activation_in_relu_networks(mak
     model, x = make_network(name)
     layers = find_layers(model, x, "all")
     with frozen(model):
-        plain = capture_batch(model, x, layers, target=1)
-        pools = capture_batch(model, x, layers, target=1, composite=get_composite("epsilon"))
+        plain = capture_batch(model, x, layers, Explained(1))
+        pools = capture_batch(model, x, layers, Explained(1), composite=get_composite("epsilon"))
     for layer in layers:
         for stat in ("sum", "max"):
             assert_equal(pools.relevances[layer.name][stat], plain.relevances[layer.name][stat])
@@ -460,7 +463,7 @@ def test_z_plus_is_what_its_formula_says():
     x = torch.rand(3, 6, dtype=torch.float64)
     layers = find_layers(model, x, ["1", "2", "4"])
     with frozen(model):
-        pools = capture_batch(model, x, layers, target=1, composite=get_composite("epsilon_plus"))
+        pools = capture_batch(model, x, layers, Explained(1), composite=get_composite("epsilon_plus"))
     weight, bias = second.weight[..., 0].detach(), second.bias.detach()
     a = model[:3](x).detach()[..., 0]
     b = model[:5](x).detach()[..., 0]
@@ -478,9 +481,9 @@ def test_lrp_of_every_class_in_one_forward_pass(resnet):
     model, x = resnet
     layers, rules = find_layers(model, x), get_composite("epsilon_plus")
     with frozen(model):
-        every = capture_batch(model, x, layers, target="every", composite=rules)
+        every = capture_batch(model, x, layers, Explained("every"), composite=rules)
         for k in range(3):
-            single = capture_batch(model, x, layers, target=k, composite=rules)
+            single = capture_batch(model, x, layers, Explained(k), composite=rules)
             for layer in layers:
                 for stat in ("sum", "max"):
                     found = every.relevances[layer.name][stat][:, k]
@@ -492,9 +495,9 @@ def test_lrp_sees_outputs_as_they_were_before_they_are_overwritten(overwriting):
     layers, rules = find_layers(model, x), get_composite("epsilon_plus")
     before = model_state(model)
     with frozen(model), frozen(twin):
-        pools = capture_batch(model, x, layers, target=0, composite=rules)
+        pools = capture_batch(model, x, layers, Explained(0), composite=rules)
         names = [layer.name for layer in layers]
-        expected = capture_batch(twin, x, find_layers(twin, x, names), target=0, composite=rules)
+        expected = capture_batch(twin, x, find_layers(twin, x, names), Explained(0), composite=rules)
     for name in names:
         for stat in ("sum", "max"):
             assert_equal(pools.relevances[name][stat], expected.relevances[name][stat])
@@ -525,9 +528,9 @@ def test_lrp_in_mixed_precision(make_network, name):
     layers = find_layers(model, x)
     with frozen(model):
         rules = default_composite(model, x)
-        full = capture_batch(model, x, layers, target=0, composite=rules)
-        half = capture_batch(model, x, layers, target=0, composite=rules, autocast=torch.bfloat16)
-        plain = capture_batch(model, x, layers, target=0, autocast=torch.bfloat16)
+        full = capture_batch(model, x, layers, Explained(0), composite=rules)
+        half = capture_batch(model, x, layers, Explained(0), composite=rules, autocast=torch.bfloat16)
+        plain = capture_batch(model, x, layers, Explained(0), autocast=torch.bfloat16)
     assert torch.equal(half.logits, plain.logits)
     for layer in layers[1:]:
         a, b = (pools.relevances[layer.name]["sum"] for pools in (half, full))

@@ -23,10 +23,11 @@ from shortcutscope.attribution.lrp.conditions import AttentionHead, Channels, Co
 from shortcutscope.attribution.lrp.interruption import Interrupted, Passage, wide
 from shortcutscope.attribution.lrp.mode import default_composite
 from shortcutscope.attribution.lrp.scope import ModuleScope
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output, require_logits
-from shortcutscope.models.heads.targets import Target, find_logits, select_target
+from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import Layer, LayerChoice, find_layers
 from shortcutscope.models.layouts import channel_axis
 
@@ -80,10 +81,7 @@ def conditional_relevance(
     condition: Condition | Sequence[Condition],
     layers: LayerChoice | Sequence[Layer] = "blocks",
     *,
-    target: Target = "predicted",
-    labels: Tensor | None = None,
-    task: str = "auto",
-    output: Output = None,
+    explained: Explained | None = None,
     composite: str | Composite | None = None,
     maps: bool = False,
 ) -> ConditionalRelevance:
@@ -100,8 +98,8 @@ def conditional_relevance(
         with which it begins. Several have to be met one after the other, a `Direction` above all others.
     layers
         Whose relevance is wanted: what `find_layers` returned, or what it takes.
-    target, labels, task, output
-        The score that is explained, see `select_target` and `find_logits`; without effect for a `Direction`.
+    explained
+        Which score, by default that of the predicted class; without effect for a `Direction`.
     composite
         The rules; None for the network's default.
     maps
@@ -115,34 +113,27 @@ def conditional_relevance(
     ModelError
         A module named in a condition runs twice or never, or computes no attention, or several.
     """
+    explained = explained or Explained()
     conditions = (
         [condition] if isinstance(condition, Channels | AttentionHead | Direction) else list(condition)
     )
     _require_distinct(model, conditions)
     with frozen(model), torch.enable_grad():
-        candidates = _find(model, x, layers, output)
-        concerned = _concerned(model, x, conditions, candidates, output)
+        candidates = _find(model, x, layers, explained.output)
+        concerned = _concerned(model, x, conditions, candidates, explained.output)
         rules = default_composite(model, x[:1]) if composite is None else get_composite(composite)
         leaf = x.detach().clone().requires_grad_()
         recorder = _Recorder(maps)
         run = Interrupted(rules, [Passage(c, concerned.get(c.place)) for c in conditions])
-        followed = {layer.name: layer for layer in candidates}
-
-        def visit(layer: Layer, values: Tensor) -> None:
-            run.reach_layer(layer, values)
-            if layer.name in followed:
-                recorder.follow(layer, values)
-
-        with ModuleScope(model) as run.scope, visiting(model, [*(followed | concerned).values()], visit), run:
-            result = model(leaf.clone())  # a copy, since a model may normalise its input in place
+        result = _forward(model, leaf, run, recorder, candidates, concerned)
         passages = run.passages_from_above()
         recorder.require_intact()
-        chosen_class = None
+        classes = None
         if isinstance(passages[0].condition, Direction):
             descent = _Descent.at_direction(passages.pop(0), len(x), rules.epsilon, recorder)
         else:
-            require_logits(output)
-            score, chosen_class = select_target(find_logits(result, output), target, labels, task)
+            require_logits(explained.output)
+            score, classes = explained.select(find_logits(result, explained.output))
             descent = _Descent.at_score(score)
         del result
         for passage in passages:
@@ -154,9 +145,29 @@ def conditional_relevance(
         {layer.name: recorder.map_of(layer, x) for layer in candidates} if maps else {},
         descent.total,
         descent.kept,
-        chosen_class,
+        classes,
         rules,
     )
+
+
+def _forward(
+    model: nn.Module,
+    leaf: Tensor,
+    run: Interrupted,
+    recorder: _Recorder,
+    candidates: Sequence[Layer],
+    concerned: Mapping[str, Layer],
+) -> object:
+    """What the model returns, with the graph interrupted at the conditions and the layers followed."""
+    followed = {layer.name: layer for layer in candidates}
+
+    def visit(layer: Layer, values: Tensor) -> None:
+        run.reach_layer(layer, values)
+        if layer.name in followed:
+            recorder.follow(layer, values)
+
+    with ModuleScope(model) as run.scope, visiting(model, [*(followed | concerned).values()], visit), run:
+        return model(leaf.clone())  # a copy, since a model may normalise its input in place
 
 
 class _Recorder(Gradients):

@@ -20,6 +20,7 @@ from shortcutscope.attribution.lrp import (
     get_composite,
     propagation,
 )
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.benchmarks.architectures import Prepared, zero_biases
 from shortcutscope.benchmarks.runner import Case
 from shortcutscope.errors import ModelError
@@ -127,7 +128,7 @@ def _conserved(bare: nn.Module, x: Tensor, composite: Composite) -> Case:
     cuts = cut_layers(bare, x)
     attribution = attribute(bare, x, method="lrp", composite=composite, check=False)
     at_input = _conservation_error(attribution)
-    pools = capture_batch(bare, x, cuts, target=attribution.target, composite=composite)
+    pools = capture_batch(bare, x, cuts, Explained(attribution.target), composite=composite)
     at_cuts = {
         layer.name: error_of(pools.relevances[layer.name]["sum"].sum(1), attribution.score) for layer in cuts
     }

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.attribution.lrp import Composite, default_composite, get_composite, propagation
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.benchmarks.architectures import ARCHITECTURES, randomized
 from shortcutscope.benchmarks.peak import NotMeasurableError, peaks_beside, return_memory_at_once
 from shortcutscope.benchmarks.runner import Case, Settings
@@ -40,7 +41,7 @@ class _Costs(FrozenBatch):
 
     def scan(self) -> object:
         """Relevance of all layers, pooled."""
-        return capture_batch(self.model, self.x, self.layers, target=TARGET, composite=self.composite)
+        return capture_batch(self.model, self.x, self.layers, Explained(TARGET), composite=self.composite)
 
     def saved_bytes(self, composite: Composite | None) -> int:
         """Memory that a forward pass keeps for the backward pass, beside the parameters."""

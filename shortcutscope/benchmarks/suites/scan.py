@@ -32,6 +32,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.benchmarks.peak import NotMeasurableError, peak_bytes, peaks_beside, return_memory_at_once
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
@@ -151,10 +152,10 @@ class _Bench(FrozenBatch):
         super().__init__(*_model_and_batch(case, seed))
 
     def scan(self) -> object:
-        return capture_batch(self.model, self.x, self.layers, target=TARGET)
+        return capture_batch(self.model, self.x, self.layers, Explained(TARGET))
 
     def scan_one(self) -> object:
-        return capture_batch(self.model, self.x, self.layers[:1], target=TARGET)
+        return capture_batch(self.model, self.x, self.layers[:1], Explained(TARGET))
 
     def costs(self, rounds: int, slow_rounds: int) -> Case:
         """CPU times against each other; captum layer by layer takes as long as dozens of scans."""

@@ -10,6 +10,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from shortcutscope.attribution.lrp.conditional import Channels, conditional_relevance
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.discover.circuits.problem import CircuitProblem
 from shortcutscope.models.heads.head import Output
 from shortcutscope.types import Bools, Record
@@ -86,7 +87,11 @@ def find_edges(
         gated = [network.layer(below), network.layer(above)]
         for channel in selection.loc[selection["layer"] == above, "channel"]:
             passed = conditional_relevance(
-                model, images, Channels(above, [int(channel)]), gated, target=positive, output=output
+                model,
+                images,
+                Channels(above, [int(channel)]),
+                gated,
+                explained=Explained(positive, output=output),
             )
             relevance = passed.channels[below].double().cpu().numpy()
             total = float(passed.start.double().abs().mean()) or 1.0

@@ -14,6 +14,7 @@ from shortcutscope.attribution.lrp.conditional import (
     Direction,
     conditional_relevance,
 )
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.layers import find_layers
@@ -395,7 +396,9 @@ def test_explains_the_class_asked_for(build):
     model, x = build("resnet18", biases=True)
     condition = Channels("layer4.0", range(512))
     logits = model(x).detach()
-    found = conditional_relevance(model, x, condition, target="label", labels=torch.tensor([4, 0]))
+    found = conditional_relevance(
+        model, x, condition, explained=Explained("label", labels=torch.tensor([4, 0]))
+    )
     assert found.target is not None
     assert found.target.tolist() == [4, 0]
     bias = model.fc.bias.detach()[[4, 0]]
