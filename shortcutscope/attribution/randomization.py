@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shortcutscope.attribution.attribute import Attribution, MethodSettings, attribute
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.heads.head import Output
-from shortcutscope.models.heads.targets import Target
 from shortcutscope.models.layers import Layer
 from shortcutscope.types import Array, Record
 
@@ -52,19 +51,44 @@ class Randomization:
         return self.table.pivot_table(index="randomized", columns="measure", values="value", dropna=False)
 
 
+@dataclass(frozen=True)
+class Cascade:
+    """How weights are drawn anew, and from what on that counts against a method.
+
+    Attributes
+    ----------
+    stages
+        At how many numbers of randomised modules a map is made; the last is of a wholly random model.
+    threshold
+        The method fails where the mean signed rank correlation in the last stage is larger. A convention.
+        Without sign it is no measure of failing: the size of every product with the input follows the
+        input, whatever the weights are (Binder et al. 2023).
+    seed
+        Of the weights; global generators are left alone.
+
+    Raises
+    ------
+    InputError
+        Fewer stages than one.
+    """
+
+    stages: int = 10
+    threshold: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.stages < 1:
+            raise InputError(f"stages is {self.stages}; at least one is needed")
+
+
 def model_randomization(
     model: nn.Module,
     x: Tensor,
     method: str = "lrp",
     *,
     layer: str | Layer | None = None,
-    target: Target = "predicted",
-    labels: Tensor | None = None,
-    task: str = "auto",
-    output: Output = None,
-    stages: int = 10,
-    threshold: float = 0.5,
-    seed: int = 0,
+    explained: Explained | None = None,
+    cascade: Cascade | None = None,
     progress: bool = True,
     **options: Unpack[MethodSettings],
 ) -> Randomization:
@@ -80,43 +104,39 @@ def model_randomization(
         Comes back unchanged; a copy is randomised.
     x
         A batch (N, ...).
-    method, layer, target, labels, task, output, **options
-        As of `attribute`. The class is that of the model as it is throughout.
-    stages
-        At how many numbers of randomised modules a map is made; the last is of a wholly random model.
-    threshold
-        The method fails where the mean signed rank correlation in the last stage is larger. A convention.
-        Without sign it is no measure of failing: the size of every product with the input follows the
-        input, whatever the weights are (Binder et al. 2023).
-    seed
-        Of the weights; global generators are left alone.
+    method, layer, **options
+        As of `attribute`.
+    explained
+        Which score, by default that of the predicted class. The class is that of the model as it is
+        throughout.
+    cascade
+        How weights are drawn anew.
     progress
         Show a progress bar.
 
     Raises
     ------
     InputError
-        Fewer stages than one; a model without parameters.
+        A model without parameters.
     ModelError
         The method gives no map of the model as it is.
     """
-    if stages < 1:
-        raise InputError(f"stages is {stages}; at least one is needed")
-    question: Record = {**options, "x": x, "method": method, "layer": layer, "task": task, "output": output}
-    question["check"] = False
-    original = attribute(model, target=target, labels=labels, **question)
+    explained, cascade = explained or Explained(), cascade or Cascade()
+    question: Record = {**options, "x": x, "method": method, "layer": layer, "check": False}
+    question |= {"task": explained.task, "output": explained.output}
+    original = attribute(model, target=explained.target, labels=explained.labels, **question)
     if original.reason is not None:
         raise ModelError(f"{method} gives no map of the model as it is: {original.reason}")
     twin = copied(model)
     modules = _from_output(twin, x)
-    ends = np.unique(np.linspace(1, len(modules), min(stages, len(modules))).round().astype(int))
+    ends = np.unique(np.linspace(1, len(modules), min(cascade.stages, len(modules))).round().astype(int))
     bar = tqdm(ends.tolist(), desc="randomisation", disable=not progress)
     explain = partial(attribute, twin, target=original.target, **question)
-    table = _cascade(modules, bar, _maps(original), explain, seed)
-    return Randomization(table, *_verdict(table, method, threshold))
+    table = _randomized(modules, bar, _maps(original), explain, cascade.seed)
+    return Randomization(table, *_verdict(table, method, cascade.threshold))
 
 
-def _cascade(
+def _randomized(
     modules: Sequence[tuple[str, nn.Module]],
     ends: Iterable[int],
     reference: Array,
@@ -236,4 +256,4 @@ def _verdict(table: pd.DataFrame, method: str, threshold: float) -> tuple[bool, 
     return True, ""
 
 
-__all__ = ["MEASURES", "Randomization", "model_randomization"]
+__all__ = ["MEASURES", "Cascade", "Randomization", "model_randomization"]

@@ -299,8 +299,6 @@ class Concept:
         layers: Sequence[str] | None = None,
         keep: float = KEEP,
         min_carriers: int = 10,
-        n_folds: int = 5,
-        C: float = 0.01,
         seed: int = 0,
     ) -> Concept:
         """A concept from about ten samples that a person marked as carriers.
@@ -324,8 +322,8 @@ class Concept:
             value: the surest ones. What lies between is unknown.
         min_carriers
             Fewest such samples with and without.
-        n_folds, C, seed
-            Folds over the samples, inverse penalty of the logistic regression, seed of the folds.
+        seed
+            Of the folds.
 
         Raises
         ------
@@ -341,8 +339,6 @@ class Concept:
             others,
             keep=keep,
             min_carriers=min_carriers,
-            n_folds=n_folds,
-            C=C,
             seed=seed,
         )
         ids = scan.samples["sample_id"].to_numpy()

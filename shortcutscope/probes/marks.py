@@ -30,6 +30,8 @@ MIN_MARKS = 5
 MIN_RECOVERY = 0.65
 #: Share of the carriers, and of the others, that a class is estimated to have, that get a value.
 KEEP = 0.7
+#: Folds over the samples, and inverse penalty of the logistic regression.
+N_FOLDS, INVERSE_PENALTY = 5, 0.01
 #: Unlabelled samples that one model is fitted on: ten marks do not gain from more.
 MAX_UNLABELLED = 4000
 
@@ -69,8 +71,6 @@ def propagate_marks(
     *,
     keep: float = KEEP,
     min_carriers: int = 10,
-    n_folds: int = 5,
-    C: float = 0.01,
     seed: int = 0,
 ) -> MarkPropagation:
     """Values for all samples from marks on a few.
@@ -87,7 +87,7 @@ def propagate_marks(
         ``N`` rows with sample_id, label and group.
     carriers, others
         Sample ids marked as carriers, and as free of it.
-    keep, min_carriers, n_folds, C, seed
+    keep, min_carriers, seed
         See :meth:`shortcutscope.probes.concept.Concept.from_marks`.
 
     Raises
@@ -99,9 +99,9 @@ def propagate_marks(
         raise InputError(f"keep={keep:g}; it must lie above 0 and not above 1, for example {KEEP}")
     marks = _marks(samples["sample_id"].astype(str).to_numpy(), carriers, others)
     labels = np.asarray(np.unique(samples["label"].to_numpy(), return_inverse=True)[1], np.intp)
-    problem = _Problem(_standardised(blocks), labels, marks, C, seed)
+    problem = _Problem(_standardised(blocks), labels, marks, seed)
     folds = grouped_folds(
-        samples["group"].to_numpy(), 3 * labels + np.nan_to_num(marks, nan=2), n_folds, seed
+        samples["group"].to_numpy(), 3 * labels + np.nan_to_num(marks, nan=2), N_FOLDS, seed
     )
     inside, recovery = problem.best_classes(folds)
     fitted_in = np.isin(labels, inside)
@@ -143,7 +143,6 @@ class _Problem:
     features: Floats
     labels: Ints
     marks: Floats
-    C: float
     seed: int
 
     def recovery(self, classes: tuple[int, ...], folds: Ints) -> float:
@@ -188,7 +187,7 @@ class _Problem:
         # Both sides weigh the same; a few samples named free of it weigh half as much as all unlabelled.
         parts = (_even(len(marked), 1.0), _even(len(free), 0.5), self._like_marks(unlabelled, marked))
         weights = np.concatenate(parts)
-        model = LogisticRegression(C=self.C, max_iter=1000)
+        model = LogisticRegression(C=INVERSE_PENALTY, max_iter=1000)
         return model.fit(self.features[rows], self.marks[rows] == 1, sample_weight=weights / weights.mean())
 
     def _like_marks(self, unlabelled: Ints, marked: Ints) -> Floats:

@@ -212,9 +212,36 @@ def make_plan(
     _refuse_processes()
     _check_columns(table)
     _check_one_target_a_sample(scanning.target, table)
+    fingerprint = model_fingerprint(model)
+    trial, batch = _first_trial(model, table, scanning, running, head, labels)
+    scanning, rows = trial.scanning, trial.run(model, table, batch)
+    logits = torch.from_numpy(rows["logits"])
+    trial = replace(trial, task=resolve_task(logits, trial.task))
+    _check_all_classes(trial, table, class_count(logits, trial.task))
+    if scanning.attribution != GRADIENT:
+        trial = replace(trial, attribution=_choose(trial, model, table))
+        rows = trial.run(model, table, batch)
+    row_bytes = sum(values[0].size * _stored_size(key, values) for key, values in rows.items())
+    per_shard = min(scanning.shard_rows, SHARD_BYTES // row_bytes, -(-len(table) // FEWEST_SHARDS))
+    return replace(
+        trial,
+        inputs=_inputs(fingerprint, table, trial),
+        row_bytes=row_bytes,
+        shard_rows=max(1, per_shard // running.batch_size) * running.batch_size,
+    )
+
+
+def _first_trial(
+    model: nn.Module,
+    table: ImageTable,
+    scanning: Scanning,
+    running: Running,
+    head: Output,
+    labels: Array | None,
+) -> tuple[Plan, Batch]:
+    """A plan as far as the model and its scores tell it, and the samples to run it on."""
     device = device_of(model)
     autocast = autocast_dtype(running.precision, device)
-    fingerprint = model_fingerprint(model)
     asked = as_head(head)
     tried = next(batches(table, AGAIN if asked.settled else TRIED))
     batch = (tried[0][:FIRST], tried[1][:FIRST], tried[2][:FIRST])
@@ -232,7 +259,7 @@ def make_plan(
         autocast=autocast,
     )
     scanning, gradient = _with_gradient(scanning, seen.no_gradient)
-    trial = Plan(
+    plan = Plan(
         scanning,
         running,
         device,
@@ -248,21 +275,7 @@ def make_plan(
         seen.assumed,
         chosen.note,
     )
-    rows = trial.run(model, table, batch)
-    logits = torch.from_numpy(rows["logits"])
-    trial = replace(trial, task=resolve_task(logits, trial.task))
-    _check_all_classes(trial, table, class_count(logits, trial.task))
-    if scanning.attribution != GRADIENT:
-        trial = replace(trial, attribution=_choose(trial, model, table))
-        rows = trial.run(model, table, batch)
-    row_bytes = sum(values[0].size * _stored_size(key, values) for key, values in rows.items())
-    per_shard = min(scanning.shard_rows, SHARD_BYTES // row_bytes, -(-len(table) // FEWEST_SHARDS))
-    return replace(
-        trial,
-        inputs=_inputs(fingerprint, table, trial),
-        row_bytes=row_bytes,
-        shard_rows=max(1, per_shard // running.batch_size) * running.batch_size,
-    )
+    return plan, batch
 
 
 def _choose(trial: Plan, model: nn.Module, table: ImageTable) -> AttributionChoice:

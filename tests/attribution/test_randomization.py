@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.attribution import randomization
-from shortcutscope.attribution.randomization import MEASURES, model_randomization
+from shortcutscope.attribution.randomization import MEASURES, Cascade, model_randomization
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.planting.thin import thin_resnet18
@@ -27,7 +28,7 @@ def model() -> nn.Module:
 def test_the_cascade_runs_from_output_to_input(model, x):
     before, generator = model_state(model), torch.random.get_rng_state()
 
-    result = model_randomization(model, x, "gradient_x_input", stages=4, progress=False)
+    result = model_randomization(model, x, "gradient_x_input", cascade=Cascade(stages=4), progress=False)
 
     table = result.table
     assert model_state(model) == before
@@ -45,7 +46,9 @@ def test_the_cascade_runs_from_output_to_input(model, x):
 
 def test_the_seed_decides(model, x):
     first, again, other = (
-        model_randomization(model, x, "gradient_x_input", stages=2, seed=seed, progress=False).table["value"]
+        model_randomization(
+            model, x, "gradient_x_input", cascade=Cascade(stages=2, seed=seed), progress=False
+        ).table["value"]
         for seed in (0, 0, 1)
     )
     assert first.equals(again)
@@ -63,7 +66,7 @@ def test_a_map_of_the_image_alone_fails(x):
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1).sum(1, keepdim=True) * self.scale
 
-    result = model_randomization(Bright(), x, "gradient_x_input", target=1, progress=False)
+    result = model_randomization(Bright(), x, "gradient_x_input", explained=Explained(1), progress=False)
 
     assert not result.passed
     assert "shows the image more than the model" in result.reason
@@ -103,7 +106,7 @@ def test_modules_whose_weights_the_parent_reads_keep_their_place():
 def test_a_method_that_gives_nothing_on_the_random_model(model, x, monkeypatch):
     monkeypatch.setattr(randomization, "_explained_at_all", lambda explain: None)
 
-    result = model_randomization(model, x, "gradient_x_input", stages=1, progress=False)
+    result = model_randomization(model, x, "gradient_x_input", cascade=Cascade(stages=1), progress=False)
 
     assert result.table["value"].isna().all()
     assert "nothing can be said" in result.reason
@@ -111,6 +114,6 @@ def test_a_method_that_gives_nothing_on_the_random_model(model, x, monkeypatch):
 
 def test_refusals(model, x):
     with pytest.raises(InputError, match="stages is 0"):
-        model_randomization(model, x, stages=0)
+        model_randomization(model, x, cascade=Cascade(stages=0))
     with pytest.raises(InputError, match="no parameters"):
         model_randomization(nn.Flatten(), x, "gradient_x_input", progress=False)

@@ -114,16 +114,12 @@ def conditional_relevance(
         A module named in a condition runs twice or never, or computes no attention, or several.
     """
     explained = explained or Explained()
-    conditions = (
-        [condition] if isinstance(condition, Channels | AttentionHead | Direction) else list(condition)
-    )
-    _require_distinct(model, conditions)
+    conditions = _distinct(model, condition)
     with frozen(model), torch.enable_grad():
         candidates = _find(model, x, layers, explained.output)
         concerned = _concerned(model, x, conditions, candidates, explained.output)
         rules = default_composite(model, x[:1]) if composite is None else get_composite(composite)
-        leaf = x.detach().clone().requires_grad_()
-        recorder = _Recorder(maps)
+        leaf, recorder = x.detach().clone().requires_grad_(), _Recorder(maps)
         run = Interrupted(rules, [Passage(c, concerned.get(c.place)) for c in conditions])
         result = _forward(model, leaf, run, recorder, candidates, concerned)
         passages = run.passages_from_above()
@@ -132,9 +128,7 @@ def conditional_relevance(
         if isinstance(passages[0].condition, Direction):
             descent = _Descent.at_direction(passages.pop(0), len(x), rules.epsilon, recorder)
         else:
-            require_logits(explained.output)
-            score, classes = explained.select(find_logits(result, explained.output))
-            descent = _Descent.at_score(score)
+            descent, classes = _from_score(result, explained)
         del result
         for passage in passages:
             descent.through(passage, recorder)
@@ -156,7 +150,7 @@ def _forward(
     run: Interrupted,
     recorder: _Recorder,
     candidates: Sequence[Layer],
-    concerned: Mapping[str, Layer],
+    concerned: dict[str, Layer],
 ) -> object:
     """What the model returns, with the graph interrupted at the conditions and the layers followed."""
     followed = {layer.name: layer for layer in candidates}
@@ -268,7 +262,18 @@ class _Descent:
         return cast(Tensor | None, gradient)
 
 
-def _require_distinct(model: nn.Module, conditions: Sequence[Condition]) -> None:
+def _from_score(result: object, explained: Explained) -> tuple[_Descent, Tensor]:
+    """A descent from the explained score, and its class."""
+    require_logits(explained.output)
+    score, classes = explained.select(find_logits(result, explained.output))
+    return _Descent.at_score(score), classes
+
+
+def _distinct(model: nn.Module, condition: Condition | Sequence[Condition]) -> list[Condition]:
+    """The conditions, each at a place of its own that the model has."""
+    conditions = (
+        [condition] if isinstance(condition, Channels | AttentionHead | Direction) else list(condition)
+    )
     if not conditions:
         raise InputError(
             "no condition is given; allowed are Channels, AttentionHead and Direction, one or several"
@@ -283,6 +288,7 @@ def _require_distinct(model: nn.Module, conditions: Sequence[Condition]) -> None
     twice = sorted({place for place in places if places.count(place) > 1})
     if twice:
         raise InputError(f"there are two conditions at {twice[0]!r}; put them into one")
+    return conditions
 
 
 def _find(

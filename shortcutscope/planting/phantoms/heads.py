@@ -176,12 +176,7 @@ def heads(
         )
     recipe = recipe or HeadRecipe()
     subjects = _subjects(n, p_disease_given_bias, checked_shares(splits), recipe.seed)
-    shape = [recipe.size] * recipe.dims
-    images, masks = np.empty((n, 1, *shape), np.float32), np.empty((n, *shape), bool)
-    for i in range(n):
-        warp = _subject_warp(recipe, subjects, i)
-        images[i, 0] = _render(recipe, subjects, i, warp, bool(subjects["bias"][i]))
-        masks[i] = _region(DISEASED, recipe.dims).inside(warp)
+    images, masks = _render_all(recipe, subjects)
     source = HeadSource(images, ImageReading(dims=recipe.dims), recipe=recipe, subjects=subjects)
     return ImageTable(
         _frame(subjects, recipe),
@@ -314,6 +309,17 @@ def _subject_warp(recipe: HeadRecipe, subjects: pd.DataFrame, i: int) -> Array:
     fields = velocities(recipe.dims, len(SUBJECT_AMPLITUDES), recipe.template_seed)
     velocity = np.tensordot(coefficients.astype(np.float32), fields, 1)
     return places(recipe.size, recipe.dims) + upsampled(flow(velocity), recipe.size)
+
+
+def _render_all(recipe: HeadRecipe, subjects: pd.DataFrame) -> tuple[Array, Array]:
+    """All heads with the biases that they have, and the regions of the disease in them."""
+    n, shape = len(subjects), [recipe.size] * recipe.dims
+    images, masks = np.empty((n, 1, *shape), np.float32), np.empty((n, *shape), bool)
+    for i in range(n):
+        warp = _subject_warp(recipe, subjects, i)
+        images[i, 0] = _render(recipe, subjects, i, warp, bool(subjects["bias"][i]))
+        masks[i] = _region(DISEASED, recipe.dims).inside(warp)
+    return images, masks
 
 
 def _render(recipe: HeadRecipe, subjects: pd.DataFrame, i: int, warp: Array, biased: bool) -> Array:
