@@ -153,13 +153,37 @@ def training_part(train: ImageTable) -> tuple[ImageTable, list[str]]:
     return train, []
 
 
+@dataclass(frozen=True)
+class ConceptRequest:
+    """Which concepts are asked for.
+
+    Attributes
+    ----------
+    concepts
+        Names of columns, or Concepts; None for the metadata columns, of which those that cannot be concepts
+        are left out with the reason.
+    present
+        Column to the value that means that the artifact is there.
+    """
+
+    concepts: Sequence[str | Concept] | str | Concept | None = None
+    present: Mapping[str, str | float | bool] = field(default_factory=dict)
+
+    def items(self, columns: Sequence[str], metadata: Sequence[str]) -> Sequence[str | Concept]:
+        """What is asked for; by default these columns, and those of the metadata whose value is said."""
+        if isinstance(self.concepts, str | Concept):
+            return [self.concepts]
+        if self.concepts is not None:
+            return self.concepts
+        return [*columns, *(name for name in self.present if name in metadata and name not in columns)]
+
+
 def resolve_concepts(
     data: AuditedData,
-    requested: Sequence[str | Concept] | str | Concept | None,
+    request: ConceptRequest,
     *,
     columns: Sequence[str] | None = None,
     may_be_none: bool = False,
-    present: Mapping[str, str | float | bool] | None = None,
     symmetric: bool | None = None,
 ) -> tuple[list[Concept], dict[str, str]]:
     """Turn what was asked for into concepts over audited and training samples.
@@ -168,14 +192,12 @@ def resolve_concepts(
 
     Parameters
     ----------
-    requested : names, Concepts, or None
-        None takes every metadata column; those that cannot be concepts are left out with the reason.
+    request
+        Names, Concepts, or all metadata columns.
     columns : names, optional
         The metadata columns to take when none was asked for, instead of all.
     may_be_none : bool
         Whether it is right that there is nothing to test, since concepts will be discovered.
-    present : mapping, optional
-        Column to the value that means that the artifact is there.
     symmetric : bool, optional
         Whether columns whose two words do not tell are tested as levels of which neither is the artifact; by
         default those that were not asked for by name.
@@ -193,27 +215,23 @@ def resolve_concepts(
     """
     frames = [data.table.frame] + ([data.reference.frame] if data.reference is not None else [])
     frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
-    if isinstance(requested, str | Concept):
-        requested = [requested]
-    present = present or {}
-    symmetric = requested is None if symmetric is None else symmetric
+    present, by_name = request.present, request.concepts is not None
+    symmetric = not by_name if symmetric is None else symmetric
     concepts: list[Concept] = []
     from_columns: list[Concept] = []
     refused: dict[str, str] = {}
-    default = list(data.table.metadata if columns is None else columns)
-    default += [column for column in present if column in data.table.metadata and column not in default]
-    items = default if requested is None else requested
+    items = request.items(data.table.metadata if columns is None else columns, data.table.metadata)
     _refuse_idle(present, [item for item in items if isinstance(item, str)])
     for item in items:
         if isinstance(item, Concept):
             concepts.append(item)
             continue
         try:
-            _refuse_the_label(frame, item, data.table.classes, by_name=requested is not None)
+            _refuse_the_label(frame, item, data.table.classes, by_name=by_name)
             _refuse_other_kind(frames, item)
             from_columns += Concept.from_column(frame, item, present=present.get(item), symmetric=symmetric)
         except InputError as error:
-            if requested is not None or item in present:
+            if by_name or item in present:
                 raise
             refused[item] = str(error)
     concepts += merged(from_columns)

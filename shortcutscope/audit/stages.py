@@ -16,7 +16,13 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from shortcutscope.audit.audited_data import AuditedData, TrainingData, audited_data, resolve_concepts
+from shortcutscope.audit.audited_data import (
+    AuditedData,
+    ConceptRequest,
+    TrainingData,
+    audited_data,
+    resolve_concepts,
+)
 from shortcutscope.audit.cost import AuditEstimate, audit_cost, require_memory, statistics_bytes
 from shortcutscope.audit.discovery import discovered_concepts, screened_columns
 from shortcutscope.audit.examination import Examination, ExamineSettings, examine
@@ -114,9 +120,8 @@ def audit(
     discovering = concepts is None if discover is None else discover
     seed = statistics.seed
     columns, unlikely, screen = screened_columns(audited, seed=seed) if concepts is None else ([], {}, None)
-    chosen, refused = resolve_concepts(
-        audited, concepts, columns=columns, may_be_none=discovering, present=present
-    )
+    request = ConceptRequest(concepts, present or {})
+    chosen, refused = resolve_concepts(audited, request, columns=columns, may_be_none=discovering)
     _require_label(statistics.positive, audited)
     task = _Task(
         model,
@@ -315,8 +320,7 @@ def estimate_audit(
     model: nn.Module,
     data: ImageTable,
     *,
-    concepts: Sequence[str | Concept] | str | Concept | None = None,
-    present: Mapping[str, Any] | None = None,
+    request: ConceptRequest | None = None,
     train: ImageTable | TrainingData | None = None,
     head: Output = None,
     scanning: Scanning | None = None,
@@ -327,10 +331,13 @@ def estimate_audit(
 
     Parameters
     ----------
-    model, data, concepts, present, train, head, scanning, statistics, running
+    model, data, train, head, scanning, statistics, running
         As in `audit`.
+    request
+        The concepts; by default as in `audit`.
     """
     statistics, running = statistics or Statistics(), running or Running()
+    request = request or ConceptRequest()
     training = TrainingData.of(train)
     audited = audited_data(data, training)
     task = _Task(
@@ -346,8 +353,8 @@ def estimate_audit(
         fingerprint=model_fingerprint(model),
     )
     plan = task.plan(audited.table)  # refuses what an audit would refuse
-    columns = screened_columns(audited, seed=statistics.seed)[0] if concepts is None else []
-    chosen, _ = resolve_concepts(audited, concepts, columns=columns, may_be_none=True, present=present)
+    columns = screened_columns(audited, seed=statistics.seed)[0] if request.concepts is None else []
+    chosen, _ = resolve_concepts(audited, request, columns=columns, may_be_none=True)
     return audit_cost(
         estimate(model, audited.table, plan=plan),
         n_concepts=len(chosen),

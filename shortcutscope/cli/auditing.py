@@ -125,7 +125,7 @@ def audit(
     ] = False,
 ) -> None:
     """Audit a trained model for shortcuts and write the report. Exit code 2: found some, 3: not decided."""
-    from shortcutscope.audit.audited_data import TrainingData
+    from shortcutscope.audit.audited_data import ConceptRequest, TrainingData
     from shortcutscope.audit.stages import estimate_audit
     from shortcutscope.cli.tables import print_estimate, print_verdicts
     from shortcutscope.facade import audit as run_audit
@@ -150,8 +150,7 @@ def audit(
         cost = estimate_audit(
             loaded,
             table,
-            concepts=chosen,
-            present=meant,
+            request=ConceptRequest(chosen, meant or {}),
             train=train_known,
             head=scores,
             scanning=scanning,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from shortcutscope.cli.demonstration_unlearning import Unlearned, unlearn
 from shortcutscope.cli.tables import print_verdicts
@@ -94,14 +95,8 @@ def run_demo(
     """
     size = size or DemoSize()
     console = console or Console()
-    console.print("Making radiograph-like phantoms; planting a tag (localized) and noise (diffuse) ...")
-    parts = make_tables(size.images, seed)
-    train, held_out = parts["train"], parts["audited"]
-    console.print(
-        f"Training a thin ResNet-18 on {len(train)} images, both in 95 % of class 1 and 5 % of class 0 ..."
-    )
-    model = thin_resnet18(seed=seed)
-    train_classifier(model, train, epochs=size.epochs, seed=seed, progress=progress)
+    parts, model = _prepare(size, seed, console, progress)
+    held_out = parts["audited"]
     study = write_study(Path(out) / "data", model, parts, apart=("clean", "test"), progress=progress)
     console.print(f"Auditing it on {len(held_out)} held-out images, in which neither goes with the class ...")
     run = Path(out) / "audit"
@@ -156,6 +151,21 @@ def make_tables(images: int, seed: int) -> dict[str, ImageTable]:
                 own, artifact, correlation=CORRELATION, prevalence=shares, seed=2 * seed + number
             )
     return parts
+
+
+def _prepare(
+    size: DemoSize, seed: int, console: Console, progress: bool
+) -> tuple[dict[str, ImageTable], nn.Module]:
+    """The samples, and a network trained on some of them."""
+    console.print("Making radiograph-like phantoms; planting a tag (localized) and noise (diffuse) ...")
+    parts = make_tables(size.images, seed)
+    train = parts["train"]
+    console.print(
+        f"Training a thin ResNet-18 on {len(train)} images, both in 95 % of class 1 and 5 % of class 0 ..."
+    )
+    model = thin_resnet18(seed=seed)
+    train_classifier(model, train, epochs=size.epochs, seed=seed, progress=progress)
+    return parts, model
 
 
 def check(found: Audit) -> tuple[Check, ...]:

@@ -24,20 +24,8 @@ MANIFESTS = (".csv", ".tsv", ".parquet")
 OF_MANIFESTS = ("image", "label", "group", "split", "sample_id", "mask", "root")
 
 
-def open_table(data: str | Path, options: DataOptions) -> ImageTable:
-    """Open DATA: a manifest, an image folder, a MedMNIST npz, or a public data set.
-
-    A data set is ``NAME:ROOT``, with a name of :data:`shortcutscope.data.medical.DATASETS` and the folder
-    that it lies in: ``chexpert:/data/CheXpert-v1.0-small``.
-
-    Raises
-    ------
-    InputError
-        When DATA is none of them, or cannot be used as given.
-    """
-    from shortcutscope.data.medical import DATASETS
-    from shortcutscope.data.table import ImageTable
-
+def _reading(options: DataOptions) -> dict[str, Any]:
+    """How images are read, whatever lists them."""
     reading: dict[str, Any] = {
         "size": options.size,
         "mode": options.mode,
@@ -53,6 +41,24 @@ def open_table(data: str | Path, options: DataOptions) -> ImageTable:
         reading["dims"] = options.dims
     if options.classes is not None:
         reading["classes"] = _names(options.classes)
+    return reading
+
+
+def open_table(data: str | Path, options: DataOptions) -> ImageTable:
+    """Open DATA: a manifest, an image folder, a MedMNIST npz, or a public data set.
+
+    A data set is ``NAME:ROOT``, with a name of :data:`shortcutscope.data.medical.DATASETS` and the folder
+    that it lies in: ``chexpert:/data/CheXpert-v1.0-small``.
+
+    Raises
+    ------
+    InputError
+        When DATA is none of them, or cannot be used as given.
+    """
+    from shortcutscope.data.medical import DATASETS
+    from shortcutscope.data.table import ImageTable
+
+    reading = _reading(options)
     name, colon, root = str(data).partition(":")
     if colon and name in DATASETS:
         return _open_dataset(name, root, options, reading)

@@ -23,7 +23,14 @@ from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
 from shortcutscope.compare.networks import BEFORE, After, biased_network, check_networks, named_networks
-from shortcutscope.compare.paired import MaskOf, artifact_relevance, select_masks, twin_flips, twins_of
+from shortcutscope.compare.paired import (
+    CarrierMasks,
+    MaskOf,
+    artifact_relevance,
+    select_masks,
+    twin_flips,
+    twins_of,
+)
 from shortcutscope.compare.performance import (
     ComparedSamples,
     NetworkScores,
@@ -240,7 +247,7 @@ def _course(
         device=running.device,
         head=head,
         layers=comparing.layers if comparing.refit else None,
-        attribution=comparing.attribution if any(some for some, _ in drawn.values()) else None,
+        attribution=comparing.attribution if any(part.by_row for part in drawn.values()) else None,
     )
     twins = {name: twins_of(table, question.name) for name, table in tables.items() if comparing.twins}
     return _Course(
@@ -264,7 +271,7 @@ class _Course:
     Attributes
     ----------
     samples, masks
-        Per table; masks of carriers by row, and why there are none.
+        Per table.
     twins
         Per table without and with the artifact on all samples, where it is planted; None where not asked for.
     heads
@@ -275,7 +282,7 @@ class _Course:
 
     question: ComparisonSetup
     samples: Mapping[str, ComparedSamples]
-    masks: Mapping[str, tuple[Mapping[int, Tensor], str]]
+    masks: Mapping[str, CarrierMasks]
     twins: Mapping[str, tuple[ImageTable, ImageTable] | None] | None
     task: str
     heads: Mapping[str, Head]
@@ -319,7 +326,7 @@ class _Course:
                 borrowed,
                 table,
                 samples,
-                *self.masks[name],
+                self.masks[name],
                 method=self.comparing.attribution,
                 task=self.task,
                 output=head,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -55,10 +56,26 @@ def twin_flips(samples: ComparedSamples, twins: Sequence[Tensor] | None, task: s
     )
 
 
+@dataclass(frozen=True)
+class CarrierMasks:
+    """Masks of carriers in the model's input.
+
+    Attributes
+    ----------
+    by_row
+        Row to mask.
+    why
+        There are none.
+    """
+
+    by_row: Mapping[int, Tensor]
+    why: str = ""
+
+
 def select_masks(
     table: ImageTable, samples: ComparedSamples, masks: MaskSet | MaskOf | None, seed: int
-) -> tuple[dict[int, Tensor], str]:
-    """Row to mask in the model's input, of carriers; and why there are none.
+) -> CarrierMasks:
+    """The masks of carriers, or why there are none.
 
     Raises
     ------
@@ -72,7 +89,7 @@ def select_masks(
     elif is_planted(table, samples.concept):
         mask_of = lambda row: artifact_mask(table, row, samples.concept).numpy()  # noqa: E731
     else:
-        return {}, "there are no masks of it; give masks="
+        return CarrierMasks({}, "there are no masks of it; give masks=")
     by_row = {}
     for row in np.random.default_rng([seed, 7]).permutation(rows):
         values = mask_of(int(row))
@@ -82,10 +99,10 @@ def select_masks(
             except InputError as error:
                 if masks is not None:
                     raise
-                return {}, str(error)  # nobody asked for these masks: the rest can be compared
+                return CarrierMasks({}, str(error))  # nobody asked for these masks: the rest can be compared
         if len(by_row) == RELEVANCE_SAMPLES:
             break
-    return dict(sorted(by_row.items())), "" if by_row else "no carrier has a mask"
+    return CarrierMasks(dict(sorted(by_row.items())), "" if by_row else "no carrier has a mask")
 
 
 def _given_mask(table: ImageTable, masks: MaskSet | MaskOf, row: int) -> npt.ArrayLike | None:
@@ -114,8 +131,7 @@ def artifact_relevance(
     model: nn.Module,
     table: ImageTable,
     samples: ComparedSamples,
-    masks: Mapping[int, Tensor],
-    why: str,
+    masks: CarrierMasks,
     *,
     method: str,
     batch_size: int,
@@ -123,23 +139,23 @@ def artifact_relevance(
     output: Output,
 ) -> Estimate:
     """Relevance of the predicted class inside the mask over the total, averaged over carriers."""
-    if not masks:
-        return not_measurable("relevance", "artifact_relevance", why)
-    rows = np.array(list(masks))
+    if not masks.by_row:
+        return not_measurable("relevance", "artifact_relevance", masks.why)
+    rows = np.array(list(masks.by_row))
     subset = table.take(rows)
     shares: list[Floats] = []
     start = 0
     for x, _, _ in batches(subset, batch_size):
         attribution = attribute(model, x, method=method, task=task, output=output, batch_size=batch_size)
         maps = attribution.on_pixels().abs().double()
-        inside = torch.stack([masks[int(row)] for row in rows[start : start + len(x)]])
+        inside = torch.stack([masks.by_row[int(row)] for row in rows[start : start + len(x)]])
         total = maps.flatten(1).sum(1)
         part = (maps * inside).flatten(1).sum(1)
         shares.append(torch.where(total > 0, part / total, torch.nan).numpy())
         start += len(x)
     share = np.full(len(samples.labels), np.nan)
     share[rows] = np.concatenate(shares)
-    area = float(np.mean([float(mask.double().mean()) for mask in masks.values()]))
+    area = float(np.mean([float(mask.double().mean()) for mask in masks.by_row.values()]))
 
     def mean(w: Floats, inside: Bools) -> Floats:
         mass = w.sum(axis=1)

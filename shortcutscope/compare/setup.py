@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shortcutscope.audit.audited_data import TrainingData, audited_data, resolve_concepts, training_part
+from shortcutscope.audit.audited_data import (
+    ConceptRequest,
+    TrainingData,
+    audited_data,
+    resolve_concepts,
+    training_part,
+)
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.naming import read_anew
 from shortcutscope.data.splits import assert_splits_apart
@@ -306,12 +312,12 @@ def _others(
         return [], {}
     if asked is not True:
         concepts, refused = resolve_concepts(
-            checked, list(asked), may_be_none=True, present=present, symmetric=True
+            checked, ConceptRequest(list(asked), present), may_be_none=True, symmetric=True
         )
     else:
         columns = [c for c in table.metadata if c not in (name, column)]
         concepts, refused = resolve_concepts(
-            checked, None, columns=columns[:MOST_OTHERS], may_be_none=True, present=present
+            checked, ConceptRequest(present=present), columns=columns[:MOST_OTHERS], may_be_none=True
         )
         if columns[MOST_OTHERS:]:
             refused[", ".join(columns[MOST_OTHERS:])] = f"only {MOST_OTHERS} columns are looked at unasked"

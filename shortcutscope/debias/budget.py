@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
@@ -11,7 +9,6 @@ from shortcutscope.debias.objective import Objective
 from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.training.fit import Fitted, Training, fit
 from shortcutscope.debias.training.settings import Start
-from shortcutscope.types import JSON
 
 
 def budget(problem: DebiasProblem, share: float = 1.0, start: Start | None = None) -> Training:
@@ -54,8 +51,6 @@ def train(
     training: Training | None = None,
     part: str | None = None,
     validate: bool = True,
-    notes: Sequence[str] = (),
-    details: JSON | None = None,
 ) -> Outcome:
     """One training.
 
@@ -78,8 +73,6 @@ def train(
     validate
         Select by the held-out biased samples, where there are any; not for what is trained on unbiased ones,
         of which the last weights are taken.
-    notes, details
-        What the outcome says beside how the training went.
     """
     model = problem.network() if model is None else model
     training = training or budget(problem)
@@ -95,10 +88,4 @@ def train(
         name=name,
         progress=problem.progress,
     )
-    return Outcome(
-        fit_result.model,
-        fit_result.steps,
-        fit_result.history,
-        (*notes, *fit_result.notes),
-        dict(details or {}),
-    )
+    return Outcome(fit_result.model, fit_result.steps, fit_result.history, fit_result.notes)

@@ -111,9 +111,8 @@ class RecipeOptions(TypedDict, total=False):
     on_shortcut: OnShortcut
     cache: bool | None
     # where in the network
-    layer: str | None
+    layer: str | float | None
     layers: str | Sequence[str] | Mapping[str, float] | None
-    depth: float
     # the last layer, groups, and what is hard
     c: float | Sequence[float]
     n_subsets: int

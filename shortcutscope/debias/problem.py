@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -136,6 +136,10 @@ class Outcome:
     history: tuple[dict[str, float], ...] = ()
     notes: tuple[str, ...] = ()
     details: JSON = field(default_factory=dict)
+
+    def with_notes(self, notes: Sequence[str] = (), details: JSON | None = None) -> Outcome:
+        """The same with notes before its own, and with further figures."""
+        return replace(self, notes=(*notes, *self.notes), details={**self.details, **(details or {})})
 
 
 def renewed(model: nn.Module, seed: int) -> nn.Module:

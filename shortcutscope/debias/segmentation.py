@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.table import ImageTable
 from shortcutscope.data.transform_geometry import follow
+from shortcutscope.debias.budget import fit_student
 from shortcutscope.debias.objective import Batch, Objective
 from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.segmenter import Segmenter, enlarged
 from shortcutscope.debias.training.augmentation import SHIFTS, shifted
-from shortcutscope.debias.training.fit import fit
-from shortcutscope.debias.training.settings import Start
+from shortcutscope.debias.training.fit import Fitted, fit
+from shortcutscope.debias.training.settings import Start, Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.seeding import seeded
@@ -82,42 +83,15 @@ def spatial_specificity(
         No mask of the finding, masks that do not fit the images, more than two classes, a network without
         positions, or an option out of range.
     """
-    if supervision not in SUPERVISIONS or unmasked not in ("leave", "pseudo"):
-        raise InputError(
-            f"supervision={supervision!r}, unmasked={unmasked!r}; allowed are "
-            f"{', '.join(map(repr, SUPERVISIONS))}, and 'leave' or 'pseudo'"
-        )
+    _check_options(supervision, unmasked)
     targets = PixelTargets.of(problem.train, supervision, foreground, masks)
     with seeded(problem.seed):
         model = Segmenter.around(
             problem.network(start), problem.example(), width=width, foreground=foreground
         )
-    shifts = 0 if problem.training.augmentation == "none" else SHIFTS
-    steps = problem.training.n_steps(len(problem.train))
+    steps, notes = problem.training.n_steps(len(problem.train)), targets.notes(supervision)
     training = problem.schedule(start).but(augmentation="none", epochs=1.0, steps=steps)
-    notes, spent, missing = targets.notes(supervision), 0, np.flatnonzero(~targets.has_target)
-
-    def train(steps: int, name: str, targets: PixelTargets, **options: Any) -> Any:
-        return fit(
-            model,
-            problem.train,
-            PixelCrossEntropy.of(targets, shifts=shifts, balance=balance),
-            training.but(steps=steps),
-            name=name,
-            progress=problem.progress,
-            **options,
-        )
-
-    if unmasked == "pseudo" and len(missing):
-        spent = max(1, steps // 2)
-        train(spent, "segmentation, first half", targets)
-        targets = targets.completed(_predicted(model, problem, missing), missing)
-        notes.append(
-            f"{spent} of {steps} steps were spent without the {len(missing)} samples that have no mask; then "
-            "they were taught the network's own"
-        )
-    out = problem.out
-    fit_result = train(max(1, steps - spent), "segmentation", targets, validation=problem.validation, out=out)
+    targets, fit_result = _train(problem, model, targets, training, unmasked, balance)
     notes += [*fit_result.notes, *_calibrate(model, problem)]
     if problem.training.augmentation == "strong":
         notes.append("augmented by shifts alone, which the masks can follow")
@@ -126,7 +100,48 @@ def spatial_specificity(
         "masked": int((targets.has_target & targets.positive).sum()),
         "layers": [layer.name for layer in model.layers],
     }
-    return Outcome(model.eval(), spent + fit_result.steps, fit_result.history, tuple(notes), details)
+    return Outcome(model.eval(), fit_result.steps, fit_result.history, tuple(notes), details)
+
+
+def _check_options(supervision: Supervision, unmasked: Unmasked) -> None:
+    if supervision not in SUPERVISIONS or unmasked not in ("leave", "pseudo"):
+        raise InputError(
+            f"supervision={supervision!r}, unmasked={unmasked!r}; allowed are "
+            f"{', '.join(map(repr, SUPERVISIONS))}, and 'leave' or 'pseudo'"
+        )
+
+
+def _train(
+    problem: DebiasProblem,
+    model: Segmenter,
+    targets: PixelTargets,
+    training: Training,
+    unmasked: Unmasked,
+    balance: bool,
+) -> tuple[PixelTargets, Fitted]:
+    """Train on the pixels; with pseudo-masks half of the steps are spent without what has no mask."""
+    shifts = 0 if problem.training.augmentation == "none" else SHIFTS
+    steps, missing = training.n_steps(len(problem.train)), np.flatnonzero(~targets.has_target)
+    spent, notes = 0, []
+    if unmasked == "pseudo" and len(missing):
+        spent = max(1, steps // 2)
+        fit(
+            model,
+            problem.train,
+            PixelCrossEntropy.of(targets, shifts=shifts, balance=balance),
+            training.but(steps=spent),
+            name="segmentation, first half",
+            progress=problem.progress,
+        )
+        targets = targets.completed(_predicted(model, problem, missing), missing)
+        notes = [
+            f"{spent} of {steps} steps were spent without the {len(missing)} samples that have no mask; then "
+            "they were taught the network's own"
+        ]
+    objective = PixelCrossEntropy.of(targets, shifts=shifts, balance=balance)
+    rest = training.but(steps=max(1, steps - spent))
+    fit_result = fit_student(problem, model, objective, rest, "segmentation")
+    return targets, replace(fit_result, steps=spent + fit_result.steps, notes=(*notes, *fit_result.notes))
 
 
 @dataclass(frozen=True, eq=False)

@@ -188,7 +188,6 @@ class MixtureOptions(TypedDict, total=False):
     forms: Sequence[str]
     most_components: int
     most_fitted: int
-    principal: int
     nearest: int
     seed: int
 
@@ -254,7 +253,6 @@ def fit_prototypes(
     forms: Sequence[str] = FORMS,
     most_components: int = MOST_COMPONENTS,
     most_fitted: int = MOST_FITTED,
-    principal: int = PRINCIPAL,
     nearest: int = NEAREST,
     seed: int = 0,
 ) -> Prototypes:
@@ -274,8 +272,6 @@ def fit_prototypes(
         Largest number to choose from; also limited to one for every five samples.
     most_fitted
         Samples that the mixture is fitted on, drawn by `seed`. All samples are scored.
-    principal
-        Principal components that the mixture lives in.
     nearest
         Prototypes per component.
     seed
@@ -294,7 +290,7 @@ def fit_prototypes(
     subset = np.arange(len(rows))
     if len(rows) > most_fitted:
         subset = np.sort(np.random.default_rng(seed).choice(subset, most_fitted, replace=False))
-    projection = PrincipalProjection.fitted(vectors[rows[subset]], principal, seed)
+    projection = PrincipalProjection.fitted(vectors[rows[subset]], PRINCIPAL, seed)
     points = projection(vectors, rows)
     numbers = range(1, min(most_components, len(subset) // FEWEST_PER_COMPONENT) + 1)
     tried = numbers if components is None else [components]

@@ -9,7 +9,7 @@ their regions beyond how often the others do in the very same places: an excess 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -195,6 +195,17 @@ class ContrastChoice:
     rim: int = 0
 
 
+def _expected_quality(
+    counts: Mapping[tuple[float, Contrast], tuple[int, int]],
+) -> dict[tuple[float, Contrast], float]:
+    """How well masks of every contrast can be expected to cover the artifact."""
+    # What the artifact covers is not known; the largest excess that any contrast finds is a lower bound.
+    most = max(above - usually for above, usually in counts.values())
+    return {
+        way: max(above - usually, 0) / max(usually + most, 1e-9) for way, (above, usually) in counts.items()
+    }
+
+
 def choose_contrast(
     carriers: Images,
     others: Images,
@@ -240,11 +251,7 @@ def choose_contrast(
                 if statistics.leads:
                     separations = [eta(a, a > threshold_of(a, threshold)) for a, _ in pairs]
                     clear[share, contrast] = float(np.mean(separations))
-    # What the artifact covers is not known; the largest excess that any contrast finds is a lower bound.
-    most = max(above - usually for above, usually in counts.values())
-    expected = {
-        way: max(above - usually, 0) / max(usually + most, 1e-9) for way, (above, usually) in counts.items()
-    }
+    expected = _expected_quality(counts)
     best = max(
         expected,
         key=lambda way: expected[way] * clear.get(way, 1.0) / (EITHER_GAIN if way[1].sign == "either" else 1),

@@ -6,7 +6,7 @@ one synchronised trait. Needs the extra ``jupyter``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -70,6 +70,15 @@ def review_grid(
     return _widget_class(instead)(recipient, items, words, opacity, takes_back)
 
 
+def _valid_answers(answers: JSON, ids: Set[str], takes_back: bool) -> dict[str, bool | None]:
+    """What comes from a browser is checked as any other input is."""
+    return {
+        name: value
+        for name, value in answers.items()
+        if name in ids and (isinstance(value, bool) or (value is None and takes_back))
+    }
+
+
 def _widget_class(instead: str) -> type[AnyWidget]:
     """The widget's class, made when it is asked for: the package works without the extra."""
     try:
@@ -111,13 +120,7 @@ def _widget_class(instead: str) -> type[AnyWidget]:
 
         @traitlets.validate("answers")
         def _checked(self, proposal: JSON) -> dict[str, bool | None]:
-            # What comes from a browser is checked as any other input is.
-            ids = {item["id"] for item in self.items}
-            return {
-                name: value
-                for name, value in proposal["value"].items()
-                if name in ids and (isinstance(value, bool) or (value is None and self.takes_back))
-            }
+            return _valid_answers(proposal["value"], {item["id"] for item in self.items}, self.takes_back)
 
         def submit(self) -> str:
             """Give the answers to the recipient."""

@@ -87,8 +87,6 @@ def review_masks(
     _check(masks, order, opacity, count)
     entries = ordered(_entries(masks, table, samples), order)
     ids = [entry.sample_id for entry in entries[:count]]
-    if not ids:
-        raise InputError("there are no masks to review of images in this table")
     part = f" ({len(ids)} of {len(entries)} masks)" if len(ids) < len(entries) else ""
     return review_grid(
         MaskReview(masks, ids, who, when),
@@ -161,9 +159,13 @@ class MaskReview:
 
 def _entries(masks: MaskSet, table: ImageTable, samples: Sequence[str] | None) -> list[MaskEntry]:
     if samples is not None:
-        return [masks.entry(name) for name in dict.fromkeys(map(str, samples))]
-    ids = set(table.frame["sample_id"].astype(str))
-    return [entry for entry in masks.entries if entry.sample_id in ids]
+        entries = [masks.entry(name) for name in dict.fromkeys(map(str, samples))]
+    else:
+        ids = set(table.frame["sample_id"].astype(str))
+        entries = [entry for entry in masks.entries if entry.sample_id in ids]
+    if not entries:
+        raise InputError("there are no masks to review of images in this table")
+    return entries
 
 
 def _item(rank: int, picture: MaskPicture) -> Record:

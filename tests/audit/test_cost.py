@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import shortcutscope.audit.cost as cost
+from shortcutscope.audit.audited_data import ConceptRequest
 from shortcutscope.audit.cost import audit_cost, statistics_bytes
 from shortcutscope.audit.stages import audit, estimate_audit
 from shortcutscope.data.table import ImageTable
@@ -52,7 +53,10 @@ def test_m15_a_class_token_is_counted():
 def test_m15_the_estimate_is_of_the_whole_audit(table):
     model = thin_resnet18(width=2)
     found = estimate_audit(
-        model, table, concepts=["tag"], present={"tag": "1"}, statistics=Statistics(n_permutations=150)
+        model,
+        table,
+        request=ConceptRequest(["tag"], {"tag": "1"}),
+        statistics=Statistics(n_permutations=150),
     )
     assert (found.n_samples, found.n_concepts) == (48, 1)
     assert all(seconds > 0 for seconds in found.stages.values())

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from shortcutscope.audit import discovery as stage
-from shortcutscope.audit.audited_data import TrainingData, audited_data, resolve_concepts
+from shortcutscope.audit.audited_data import ConceptRequest, TrainingData, audited_data, resolve_concepts
 from shortcutscope.audit.discovery import MOST_COLUMNS, discovered_concepts, screened_columns
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.table import ImageTable
@@ -117,7 +117,7 @@ def test_c6_a_column_of_lists_is_left_out_with_the_reason():
     audited = audited_data(ImageTable.from_arrays(np.zeros((60, 8, 8), np.float32), frame), TrainingData())
     columns, _, screen = screened_columns(audited, seed=0)
     assert "several values in an entry" in screen.skipped["tags"]
-    concepts, refused = resolve_concepts(audited, None, columns=columns)
+    concepts, refused = resolve_concepts(audited, ConceptRequest(), columns=columns)
     assert "Make a column of 0 and 1 for each value" in refused["tags"]
     assert concepts
 

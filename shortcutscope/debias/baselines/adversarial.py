@@ -171,7 +171,8 @@ def adversarial(
     )
     unknown = int((~groups.known).sum())
     notes = (f"{unknown} samples of unknown concept do not count for the adversary",) if unknown else ()
-    return train(problem, objective, f"adversarial, {method}", notes=notes, details={"layer": block.name})
+    outcome = train(problem, objective, f"adversarial, {method}")
+    return outcome.with_notes(notes, {"layer": block.name})
 
 
 def last_block(problem: DebiasProblem, name: str | None = None) -> Layer:

@@ -91,7 +91,8 @@ def artifact_augmentation(problem: DebiasProblem, *, share: float | None = None)
     donors = {row: int(rng.choice(sorted(artifacts))) for row in recipients}
     table = pasted_table(problem.train, donors, artifacts)
     details = {"share": share, "artifacts": len(artifacts), "pasted": len(donors)}
-    return train(problem, CrossEntropy(), "artifact-augmentation", table=table, notes=notes, details=details)
+    outcome = train(problem, CrossEntropy(), "artifact-augmentation", table=table)
+    return outcome.with_notes(notes, details)
 
 
 def pasted_table(table: ImageTable, donors: Mapping[int, int], masks: Mapping[int, Tensor]) -> ImageTable:

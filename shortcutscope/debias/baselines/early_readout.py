@@ -129,8 +129,7 @@ def dedier(
     alpha: float = 1.0,
     beta: float = 2.0,
     warmup: float = 0.2,
-    layer: str | None = None,
-    depth: float = 0.25,
+    layer: str | float = 0.25,
     share: float = 0.5,
     temperature: float = 4.0,
 ) -> Outcome:
@@ -150,7 +149,7 @@ def dedier(
         A confident error weighs up to exp(beta); a larger `alpha` spares the unsure ones.
     warmup
         Share of the training before any sample weighs more.
-    layer, depth
+    layer
         The early layer by name, or the first at this depth (in (0, 1]).
     share, temperature
         Weight of the distillation against the labels, and its temperature.
@@ -160,14 +159,15 @@ def dedier(
     InputError
         For an option out of range, or a teacher with other classes; for a specialist without clean samples.
     """
-    if not (alpha > 0 and beta >= 0 and 0 <= warmup < 1 and 0 < depth <= 1 and 0 <= share <= 1):
+    in_network = isinstance(layer, str) or 0 < layer <= 1
+    if not (alpha > 0 and beta >= 0 and 0 <= warmup < 1 and in_network and 0 <= share <= 1):
         raise InputError(
-            f"alpha={alpha}, beta={beta}, warmup={warmup}, depth={depth}, share={share}; alpha must "
-            "be above 0, beta 0 or more, warmup in [0, 1), depth in (0, 1], share in [0, 1]"
+            f"alpha={alpha}, beta={beta}, warmup={warmup}, layer={layer!r}, share={share}; alpha must be "
+            "above 0, beta 0 or more, warmup in [0, 1), layer a name or a depth in (0, 1], share in [0, 1]"
         )
     if not 0 < temperature < math.inf:
         raise InputError(f"temperature={temperature} must be above 0")
-    readout_layer = _early_layer(problem, layer, depth)
+    readout_layer = _early_layer(problem, layer)
     n_scores = count_scores(problem.model, problem.example())
     objective = EarlyReadout(
         readout_layer,
@@ -180,7 +180,7 @@ def dedier(
         temperature=temperature,
         seed=problem.seed,
     )
-    return train(problem, objective, "dedier", details={"layer": readout_layer.name})
+    return train(problem, objective, "dedier").with_notes(details={"layer": readout_layer.name})
 
 
 def _teacher_network(
@@ -200,8 +200,8 @@ def _teacher_network(
     return network
 
 
-def _early_layer(problem: DebiasProblem, name: str | None, depth: float) -> Layer:
-    if name is not None:
-        return find_layers(problem.model, problem.example(), [name])[0]
+def _early_layer(problem: DebiasProblem, layer: str | float) -> Layer:
+    if isinstance(layer, str):
+        return find_layers(problem.model, problem.example(), [layer])[0]
     layers = find_layers(problem.model, problem.example())
-    return next((layer for layer in layers if layer.depth >= depth), layers[-1])
+    return next((deep for deep in layers if deep.depth >= layer), layers[-1])

@@ -92,7 +92,7 @@ def pooled(problem: DebiasProblem) -> Outcome:
     clean = require_clean(problem)
     table = joined(problem.train, clean)
     note = f"{len(clean)} clean samples are {len(clean) / len(table):.1%} of what is drawn"
-    return train(problem, CrossEntropy(), "pooled", table=table, notes=(note,))
+    return train(problem, CrossEntropy(), "pooled", table=table).with_notes([note])
 
 
 def oracle(problem: DebiasProblem, *, table: ImageTable) -> Outcome:

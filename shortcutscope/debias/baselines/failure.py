@@ -108,4 +108,4 @@ def lff(problem: DebiasProblem, *, q: float = 0.7, decay: float = 0.7) -> Outcom
     labels = torch.as_tensor(problem.train.frame["label"].to_numpy(copy=True), dtype=torch.long)
     biased = replace(problem, seed=problem.seed + 1).network()
     objective = LearningFromFailure(biased, labels, q=q, decay=decay)
-    return train(problem, objective, "lff", notes=("a step trains two networks",))
+    return train(problem, objective, "lff").with_notes(["a step trains two networks"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, distributed, nn
 
@@ -120,6 +118,6 @@ def group_dro(
     if weight_decay is not None:
         training = training.but(weight_decay=weight_decay)
         notes += (f"weight decay {weight_decay} instead of {problem.training.weight_decay}",)
-    outcome = train(problem, objective, "group-dro", training=training, notes=notes)
+    outcome = train(problem, objective, "group-dro", training=training)
     q = dict(zip(groups.names, objective.q.tolist(), strict=True))
-    return replace(outcome, details={"q": q})
+    return outcome.with_notes(notes, {"q": q})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -162,4 +161,4 @@ def lisa(problem: DebiasProblem, *, alpha: float = 2.0, p_label: float = 0.5) ->
     notes = tuple(
         note.replace("they weigh 1, the mean, and", "they stay unmixed, and") for note in groups.notes
     )
-    return replace(outcome, notes=(*notes, *outcome.notes))
+    return outcome.with_notes(notes)

@@ -24,7 +24,7 @@ def reweighing(problem: DebiasProblem) -> Outcome:
     """
     groups = training_groups(problem, "reweighing")
     objective = CrossEntropy(reweighing_weights(groups))
-    return train(problem, objective, "reweighing", notes=groups.notes, details=_sizes(groups))
+    return train(problem, objective, "reweighing").with_notes(groups.notes, _sizes(groups))
 
 
 def group_balanced(problem: DebiasProblem) -> Outcome:
@@ -40,7 +40,7 @@ def group_balanced(problem: DebiasProblem) -> Outcome:
     """
     groups = training_groups(problem, "group-balanced")
     objective = CrossEntropy(draws=balanced_weights(groups))
-    return train(problem, objective, "group-balanced", notes=groups.notes, details=_sizes(groups))
+    return train(problem, objective, "group-balanced").with_notes(groups.notes, _sizes(groups))
 
 
 def group_balanced_ce(problem: DebiasProblem) -> Outcome:
@@ -56,7 +56,7 @@ def group_balanced_ce(problem: DebiasProblem) -> Outcome:
     """
     groups = training_groups(problem, "group-balanced-ce")
     objective = CrossEntropy(balanced_weights(groups))
-    return train(problem, objective, "group-balanced-ce", notes=groups.notes, details=_sizes(groups))
+    return train(problem, objective, "group-balanced-ce").with_notes(groups.notes, _sizes(groups))
 
 
 def balanced_finetune(
@@ -87,19 +87,19 @@ def balanced_finetune(
         raise InputError(f"clean_share is {clean_share}; it must lie between 0 and 1")
     samples = TrainingSamples.of(problem, clean_share).group_balanced(problem, "balanced-finetune")
     first = train_teacher(problem, start=start)
-    return train(
+    outcome = train(
         problem,
         CrossEntropy(samples.label_weights, samples.draws),
         "balanced-finetune",
         table=samples.table,
         model=first.model.requires_grad_(True),
         training=budget(problem, start=start),
-        notes=(
-            f"it was trained on the {first.n_clean} clean samples first; these are {clean_share:.0%} of "
-            "what is drawn in the steps counted here",
-            *first.notes,
-        ),
     )
+    note = (
+        f"it was trained on the {first.n_clean} clean samples first; these are {clean_share:.0%} of "
+        "what is drawn in the steps counted here"
+    )
+    return outcome.with_notes([note, *first.notes])
 
 
 def _sizes(groups: Groups) -> dict[str, object]:

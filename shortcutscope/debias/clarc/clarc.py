@@ -314,6 +314,24 @@ def _n_epochs(training: Training, n: int) -> int:
     return max(1, round(training.n_steps(n) * training.batch_size / max(1, n)))
 
 
+def _hold(student: nn.Module, problem: DebiasProblem, layers: Sequence[Layer], *, required: bool) -> bool:
+    """Hold what lies below the layers, unless nothing is left to train and it was not required."""
+    if hold_below(student, problem.example(), layers) or required:
+        return True
+    student.requires_grad_(True)
+    return False
+
+
+def _ways(layers: Sequence[Layer], refit: Refit, start: Start, below_fixed: bool) -> list[str]:
+    """What was pulled, and what was trained."""
+    return [
+        f"the slope along the concept's vector was pulled to 0 at {', '.join(x.name for x in layers)}; the "
+        + ("vectors are those of the network at the start" if refit == "never" else "vectors were refitted"),
+        f"started from {'the biased network' if start == 'model' else 'new weights'}",
+        "trained only behind the last of the layers" if below_fixed else "the whole network was trained",
+    ]
+
+
 def rr_clarc(
     problem: DebiasProblem,
     *,
@@ -356,10 +374,8 @@ def rr_clarc(
     """
     _check_options(refit, trained, start)
     scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
-    samples = concept_samples(problem, "rr-clarc")
-    penalty_layers = select_layers(problem, layers)
-    training = problem.schedule(start)
-    student = problem.network(start)
+    samples, penalty_layers = concept_samples(problem, "rr-clarc"), select_layers(problem, layers)
+    training, student = problem.schedule(start), problem.network(start)
     objective = LatentRightReasons(
         problem.train,
         samples,
@@ -371,20 +387,9 @@ def rr_clarc(
     )
     objective.to(problem.device)
     objective.fit_vectors(student)
-    below_fixed = trained == "above" or (trained is None and start == "model" and refit == "never")
-    if below_fixed and not hold_below(student, problem.example(), penalty_layers) and trained is None:
-        below_fixed = False
-        student.requires_grad_(True)
+    part = trained or ("above" if start == "model" and refit == "never" else "all")
+    below_fixed = part == "above" and _hold(student, problem, penalty_layers, required=trained is not None)
     fit_result = fit_student(problem, student, objective, training, "rr-clarc")
-    notes = (
-        *fit_result.notes,
-        *samples.notes,
-        scale.note,
-        f"the slope along the concept's vector was pulled to 0 at "
-        f"{', '.join(x.name for x in penalty_layers)}; the "
-        + ("vectors are those of the network at the start" if refit == "never" else "vectors were refitted"),
-        f"started from {'the biased network' if start == 'model' else 'new weights'}",
-        "trained only behind the last of the layers" if below_fixed else "the whole network was trained",
-    )
+    notes = (*fit_result.notes, *samples.notes, scale.note, *_ways(penalty_layers, refit, start, below_fixed))
     fit_result.model.requires_grad_(True)
     return Outcome(fit_result.model, fit_result.steps, fit_result.history, notes, {"scale": scale.weight})

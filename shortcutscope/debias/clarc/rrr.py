@@ -153,21 +153,24 @@ def rrr(
     n_fixed = hold_batch_norm(network) if batch_norm != "trained" and start == "model" else 0
     training = problem.schedule(start).but(augmentation="none")
     fit_result = fit_student(problem, network, objective, training, "rrr")
+    fit_result.model.requires_grad_(True)
+    notes = [*fit_result.notes, scale.note, *_notes(problem, len(masks), n_fixed, start)]
+    return Outcome(
+        fit_result.model, fit_result.steps, fit_result.history, tuple(notes), {"scale": scale.weight}
+    )
+
+
+def _notes(problem: DebiasProblem, n_masks: int, n_fixed: int, start: Start) -> list[str]:
     notes = [
-        *fit_result.notes,
-        scale.note,
-        f"{len(masks)} of {len(index)} training samples have a mask; the others took part with their "
+        f"{n_masks} of {len(problem.train)} training samples have a mask; the others took part with their "
         "cross-entropy alone",
         f"started from {'the biased network' if start == 'model' else 'new weights'}",
     ]
     if n_fixed:
         notes.append(f"{n_fixed} layers of batch norm stayed as they were")
-    fit_result.model.requires_grad_(True)
     if problem.training.augmentation == "strong":
         notes.append("augmented by shifts alone, which the masks can follow")
-    return Outcome(
-        fit_result.model, fit_result.steps, fit_result.history, tuple(notes), {"scale": scale.weight}
-    )
+    return notes
 
 
 def _check_options(slope: Slope, batch_norm: BatchNorm | None, start: Start) -> None:

@@ -94,44 +94,40 @@ def distil(
     samples = _samples(problem, options)
     if problem.judged_on is not None and problem.concept is not None:
         require_testable(problem.judged_on, problem.concept)
-    start_option = options.start
-    begun: Start = problem.start if start_option is None or start_option == "teacher" else start_option
-    student = problem.network(begun)
+    student, begun = _student(problem, options)
     layers = student_layers(student, problem.example(), options)
     weights, why = select_layers(layers, options, problem.layers)
     notes = [f"layers: {why}"] if weights else []
     choice: StartChoice | None = None
     if teacher is None:
         teacher, choice = _trained(problem, options)
-        notes += [choice.reason] if choice else []
-        notes += teacher.notes
+        notes += [*([choice.reason] if choice else []), *teacher.notes]
     teacher_model = teacher.model if isinstance(teacher, Teacher) else teacher
-    if options.start == "teacher" and _same_architecture(student, teacher_model):
-        student, begun = copied(teacher_model).requires_grad_(True), "model"
-    elif options.start == "teacher":
-        where = "from the biased network" if begun == "model" else "with new weights"
-        notes.append(f"the student has another architecture than its teacher, so it begins {where}")
+    if options.start == "teacher":
+        student, begun, remarks = _as_teacher(student, begun, teacher_model)
+        notes += remarks
     _require_same_classes(student, teacher_model, problem)
-    verdict = (
-        teacher.judged if isinstance(teacher, Teacher) and teacher.judged else judge(teacher_model, problem)
-    )
+    verdict = teacher.judged if isinstance(teacher, Teacher) else None
+    verdict = verdict or judge(teacher_model, problem)
     weights, remarks = _passed(verdict, weights, on_shortcut)
     notes += remarks
     with frozen(teacher_model):
         pairs = _pairs(layers, teacher_model, weights, problem) if weights else []
-        if not pairs and options.form is not None:
-            notes.append("no layer was left to compare: the logits alone were distilled")
-            options = options.but(form=None)
-            options.check()
+        options = options if pairs or options.form is None else _logits_alone(options, notes)
         with seeded(problem.seed):  # the weights of what compares the layers
             objective = objective_for(problem, teacher_model, pairs, options, samples, notes)
-        fit_result = fit_student(
-            problem, student, objective, budget(problem, start=begun), "distil", samples.table
-        )
+        schedule = budget(problem, start=begun)
+        fit_result = fit_student(problem, student, objective, schedule, "distil", samples.table)
     details = _details(pairs, options, choice, verdict)
-    return Outcome(
-        fit_result.model, fit_result.steps, fit_result.history, (*notes, *fit_result.notes), details
-    )
+    notes += fit_result.notes
+    return Outcome(fit_result.model, fit_result.steps, fit_result.history, tuple(notes), details)
+
+
+def _logits_alone(options: Distillation, notes: list[str]) -> Distillation:
+    notes.append("no layer was left to compare: the logits alone were distilled")
+    options = options.but(form=None)
+    options.check()
+    return options
 
 
 def _passed(
@@ -248,6 +244,20 @@ def _samples(problem: DebiasProblem, options: Distillation) -> TrainingSamples:
     if options.labels == "group-balanced":
         return samples.group_balanced(problem, "group-balanced distillation")
     return samples
+
+
+def _student(problem: DebiasProblem, options: Distillation) -> tuple[nn.Module, Start]:
+    """The network to train, as it begins unless its teacher is copied."""
+    start = problem.start if options.start is None or options.start == "teacher" else options.start
+    return problem.network(start), start
+
+
+def _as_teacher(student: nn.Module, begun: Start, teacher: nn.Module) -> tuple[nn.Module, Start, list[str]]:
+    """The student as a copy of its teacher where it can be one; where it begins, and why not there."""
+    if _same_architecture(student, teacher):
+        return copied(teacher).requires_grad_(True), "model", []
+    where = "from the biased network" if begun == "model" else "with new weights"
+    return student, begun, [f"the student has another architecture than its teacher, so it begins {where}"]
 
 
 def _same_architecture(first: nn.Module, second: nn.Module) -> bool:
