@@ -23,7 +23,7 @@ from shortcutscope.audit.record import AuditRecord
 from shortcutscope.compare import before_after
 from shortcutscope.compare.result import ComparisonRecord
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.circuits import Circuit, Judging, find_circuit
+from shortcutscope.discover.circuits import Circuit, Judging, Searching, find_circuit
 from shortcutscope.discover.embedding import embed
 from shortcutscope.errors import InputError
 from shortcutscope.masks.annotation import AnnotateOptions, annotate_finding
@@ -91,9 +91,7 @@ class Finding(FindingRecord):
             Scan.open(self.home() / "scan"),
             data,
             self.concept,
-            layers=layers,
-            size=size,
-            edges=edges,
+            searching=Searching(layers, size, edges),
             judging=judging,
             running=running,
         )

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.training.classifier import train_classifier
+from shortcutscope.debias.training.classifier import Optimizing, train_classifier
 from shortcutscope.files import write_atomically
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.artifacts import get_artifact
@@ -342,11 +342,13 @@ def _train(name: str, model: nn.Module, seed: int, cache: Path) -> float:
             model,
             train,
             epochs=1,
-            lr=LEARNING_RATE,
-            batch_size=BATCH,
             seed=seed,
             # 3-D convolutions in bfloat16 now and then give NaN on CPUs.
-            precision="fp32" if len(ARCHITECTURES[name].shape) == 4 else "bf16",
+            optimizing=Optimizing(
+                LEARNING_RATE,
+                BATCH,
+                precision="fp32" if len(ARCHITECTURES[name].shape) == 4 else "bf16",
+            ),
             progress=False,
         )
         model.requires_grad_(True)

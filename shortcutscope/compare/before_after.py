@@ -52,6 +52,7 @@ from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.options import OptionGroup, Running, Statistics
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
+from shortcutscope.types import Record
 
 __all__ = ["Comparing", "compare"]
 
@@ -166,13 +167,31 @@ def compare(
             planted = isinstance(table.source, PlantedSource)
             refuse_other_data(before.path, table, f"the samples of {name!r}", others=planted)
     course = _course(question, networks, asked, comparing, statistics, running, _associations(before, train))
-    samples = course.samples
-    rows: list[dict[str, Any]] = []
-    about: list[dict[str, Any]] = []
+    rows, about = _measure_all(course, networks, out)
+    made = ComparisonRecord(
+        question.name,
+        tidy(rows),
+        tuple(to_json(about)),
+        tuple(to_json([_describe_table(course.samples[t]) for t in question.tables])),
+        to_json(course.settings()),
+        question.notes,
+    )
+    if out is not None:
+        made.save(Path(out) / FILE)
+    return made
+
+
+def _measure_all(
+    course: _Course, networks: Mapping[str, nn.Module], out: str | Path | None
+) -> tuple[list[Record], list[Record]]:
+    """The rows of all networks, each beside the biased one, and what is known of each."""
+    question = course.question
+    rows: list[Record] = []
+    about: list[Record] = []
     references: dict[str, dict[Key, Estimate]] = {}
     first: Space | None = None
     with _workplace(out) as folder:
-        bar = tqdm(networks.items(), desc="comparing", unit="network", disable=not running.progress)
+        bar = tqdm(networks.items(), desc="comparing", unit="network", disable=not course.running.progress)
         for name, network in bar:
             measured, space = course.measure(name, network, folder / slug(name))
             first = first or space
@@ -184,29 +203,7 @@ def compare(
             about.append(_describe(name, network, question, space, renamed))
             if name == BEFORE:
                 references = {place: {e.key: e for e in some} for place, some in measured.items()}
-    made = ComparisonRecord(
-        question.name,
-        tidy(rows),
-        tuple(to_json(about)),
-        tuple(to_json([_describe_table(samples[t]) for t in question.tables])),
-        to_json(
-            {
-                "positive": question.positive,
-                "positive_name": samples[question.main].class_name(question.positive),
-                "against": question.against,
-                "main": question.main,
-                "others": [c.name for c in question.others],
-                "attribution": comparing.attribution,
-                "n_bootstrap": statistics.n_bootstrap,
-                "seed": statistics.seed,
-                "refit": comparing.refit,
-            }
-        ),
-        question.notes,
-    )
-    if out is not None:
-        made.save(Path(out) / FILE)
-    return made
+    return rows, about
 
 
 def _associations(
@@ -290,6 +287,21 @@ class _Course:
     statistics: Statistics
     running: Running
     training: TrainingData
+
+    def settings(self) -> Record:
+        """What was compared, and how."""
+        question = self.question
+        return {
+            "positive": question.positive,
+            "positive_name": self.samples[question.main].class_name(question.positive),
+            "against": question.against,
+            "main": question.main,
+            "others": [c.name for c in question.others],
+            "attribution": self.comparing.attribution,
+            "n_bootstrap": self.statistics.n_bootstrap,
+            "seed": self.statistics.seed,
+            "refit": self.comparing.refit,
+        }
 
     def measure(
         self, name: str, network: nn.Module, folder: Path

@@ -25,7 +25,7 @@ from shortcutscope.debias.options import (
     refuse_said_elsewhere,
 )
 from shortcutscope.debias.pixel_masks import InputMasks, input_masks
-from shortcutscope.debias.problem import DebiasProblem
+from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.recipes import NEEDS, RECIPES, Recipe, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.scores import of_initial, reading, released, trained_head
@@ -38,11 +38,11 @@ from shortcutscope.files import slug
 from shortcutscope.locking import locked
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.models.fingerprint import model_fingerprint
-from shortcutscope.models.heads.head import Output
+from shortcutscope.models.heads.head import Head, Output
 from shortcutscope.options import Running
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
-from shortcutscope.types import Floats
+from shortcutscope.types import JSON, Floats, Record
 
 
 def debias(
@@ -116,10 +116,7 @@ def debias(
     if found is not None and found.run is not None:
         refuse_other_model(found.run, model)
         judged = {"clean": clean, "held_out": held_out, "validation": validation, "test": test}
-        for name, table in {"train": train, **judged}.items():
-            if table is not None:
-                planted = isinstance(table.source, PlantedSource)
-                refuse_other_data(found.run, table, f"the samples of {name}", others=planted)
+        _refuse_other_tables(found.run, {"train": train, **judged})
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
     tables = [table for table in (biased, clean, held_out) if table is not None]
@@ -158,21 +155,11 @@ def debias(
     folder = _folder(out, found, recipe)
     if folder is not None:
         require_writable(folder)
-    with (
-        locked(folder) if folder is not None and is_first() else nullcontext(),
-        reading(model, head),
-    ):
-        outcome = chosen(problem.with_out(folder), **{**begins, **options})
-        released(outcome.model)
+    outcome = _run(chosen, problem.with_out(folder), head, folder, {**begins, **options})
+    name = known.name if known else found.name if found else None
     record = {
-        "version": version(),
-        "options": {key: repr(value) if callable(value) else value for key, value in options.items()},
-        "start": start if start == "fresh" else dict(chosen.fixed).get("start", start),
-        "lr": problem.training.peak(start),
-        "steps": outcome.steps,
-        "n_train": len(biased),
-        "n_clean": 0 if clean is None else len(clean),
-        "concept": known.name if known else found.name if found else None,
+        **_record(problem, chosen, options, outcome),
+        "concept": name,
         "base": model_fingerprint(model),
         "data": biased.fingerprint(),
         "head": head.to_json(),
@@ -185,6 +172,38 @@ def debias(
     if folder is not None and is_first():
         student.save(folder)
     return student
+
+
+def _refuse_other_tables(run: Path, tables: Mapping[str, ImageTable | None]) -> None:
+    """Refuse samples that are read otherwise than those that were audited."""
+    for name, table in tables.items():
+        if table is not None:
+            planted = isinstance(table.source, PlantedSource)
+            refuse_other_data(run, table, f"the samples of {name}", others=planted)
+
+
+def _run(recipe: Recipe, problem: DebiasProblem, head: Head, folder: Path | None, options: JSON) -> Outcome:
+    with (
+        locked(folder) if folder is not None and is_first() else nullcontext(),
+        reading(problem.model, head),
+    ):
+        outcome = recipe(problem, **options)
+        released(outcome.model)
+    return outcome
+
+
+def _record(problem: DebiasProblem, recipe: Recipe, options: JSON, outcome: Outcome) -> Record:
+    """How a student was trained."""
+    start, clean = problem.start, problem.clean
+    return {
+        "version": version(),
+        "options": {key: repr(value) if callable(value) else value for key, value in options.items()},
+        "start": start if start == "fresh" else dict(recipe.fixed).get("start", start),
+        "lr": problem.training.peak(start),
+        "steps": outcome.steps,
+        "n_train": len(problem.train),
+        "n_clean": 0 if clean is None else len(clean),
+    }
 
 
 def distill(

@@ -295,11 +295,25 @@ def fit_prototypes(
     numbers = range(1, min(most_components, len(subset) // FEWEST_PER_COMPONENT) + 1)
     tried = numbers if components is None else [components]
     mixture, bic = best_mixture(points[subset], tried, forms, seed)
+    return _prototypes(vectors, rows, points, projection, mixture, bic, nearest, len(subset))
+
+
+def _prototypes(
+    vectors: Array,
+    rows: Ints,
+    points: Floats,
+    projection: PrincipalProjection,
+    mixture: GaussianMixture,
+    bic: pd.DataFrame,
+    nearest: int,
+    n_fitted: int,
+) -> Prototypes:
+    """What a mixture says of the samples (n, of `rows`), whose points it lives among."""
     membership, outlier = assess(mixture, points)
     centres, spreads = member_moments(vectors, rows, membership, len(mixture.weights_), projection.mean)
     note = ""
-    if len(subset) < len(rows):
-        note = f"the mixture was fitted on {len(subset)} of {len(rows)} samples, drawn at random"
+    if n_fitted < len(rows):
+        note = f"the mixture was fitted on {n_fitted} of {len(rows)} samples, drawn at random"
     return Prototypes(
         label=None,
         layer="",
@@ -313,7 +327,7 @@ def fit_prototypes(
         sample_ids=np.arange(len(rows)),
         form=str(mixture.covariance_type),
         bic=bic,
-        n_fitted=len(subset),
+        n_fitted=n_fitted,
         note=note,
         projection=projection,
         mixture=mixture,

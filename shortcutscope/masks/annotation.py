@@ -24,7 +24,7 @@ from shortcutscope.masks.area_prior import AreaPrior
 from shortcutscope.masks.drawing import MaskPrediction
 from shortcutscope.masks.learning import CrossFitPredictors, Drawing, early_layers, fit_predictors
 from shortcutscope.masks.manifest import JOURNAL, MANIFEST
-from shortcutscope.masks.mask_files import Kind, mask_file
+from shortcutscope.masks.mask_files import Assessment, Kind, mask_file
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import PRIOR, MaskWriter
 from shortcutscope.models.fingerprint import model_fingerprint
@@ -117,14 +117,9 @@ def annotate(
     ids = scan.samples["sample_id"].astype(str).to_numpy()
     own = scan.rows_of(data)
     wanted = _rows(ids, None if samples is None else as_ids(samples, ids.tolist(), data.files))
-    axes = len(own.shape) - 1
-    if axes not in KIND_OF:
-        raise InputError(
-            "masks are drawn on images (C, H, W), volumes (C, D, H, W) and signals (leads, time), not on "
-            f"shape {own.shape}"
-        )
-    layers = early_layers(scan, axes)
-    with_prior = drawing.method == "fusion" and KIND_OF[axes] != "signal"
+    kind = _kind(own)
+    layers = early_layers(scan, len(own.shape) - 1)
+    with_prior = drawing.method == "fusion" and kind != "signal"
     prior = area_prior(out, accepted) if with_prior else None
     told = {
         "model": model_fingerprint(model),
@@ -152,14 +147,24 @@ def annotate(
                         ids[row],
                         geometry.to_source(drawn.mask),
                         image=image_name(own, row, keep_paths=keep_paths),
-                        kind=KIND_OF[axes],
-                        confidence=drawn.confidence,
-                        flagged=needs_review(drawn, float(values[row])),
-                        doubt=drawn.doubt,
+                        kind=kind,
                         orientation=geometry.orientation,
+                        assessment=Assessment(
+                            drawn.confidence, needs_review(drawn, float(values[row])), drawn.doubt
+                        ),
                     )
                     bar.update()
     return MaskSet.open(out)
+
+
+def _kind(table: ImageTable) -> Kind:
+    axes = len(table.shape) - 1
+    if axes not in KIND_OF:
+        raise InputError(
+            "masks are drawn on images (C, H, W), volumes (C, D, H, W) and signals (leads, time), not on "
+            f"shape {table.shape}"
+        )
+    return KIND_OF[axes]
 
 
 def area_prior(out: str | Path, accepted: MaskSet | None = None) -> AreaPrior | None:

@@ -130,8 +130,7 @@ def fit_predictors(
     InputError
         For too few samples with or without the concept, or none that could be told from the others.
     """
-    method, threshold = drawing.method, drawing.threshold
-    n_folds, seed = drawing.n_folds, drawing.seed
+    threshold, n_folds, seed = drawing.threshold, drawing.n_folds, drawing.seed
     values = concept.aligned_to(scan.samples["sample_id"]).values
     labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
     require_enough(values, concept.name)
@@ -141,10 +140,8 @@ def fit_predictors(
     generator = np.random.default_rng([seed, 17])
     fit_rows = balanced(values, labels, np.arange(len(values)), FIT_SAMPLES, generator)
     fold_rows = [fit_rows[folds[fit_rows] != fold] for fold in range(n_folds)]
-    if method == "clarc":
-        labelled = np.isfinite(values)
-        plain = _clarc_predictors(scan, layers[-1], values, scores, fold_rows, threshold)
-        require_separable(scores[labelled], values[labelled], concept.name)
+    if drawing.method == "clarc":
+        plain = _clarc_predictors(scan, layers[-1], values, scores, fold_rows, threshold, concept.name)
         return CrossFitPredictors(plain, folds, scores, layers)
     pooled = _pooled(table, fit_rows, batch_size)
     peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
@@ -158,9 +155,7 @@ def fit_predictors(
             labels[rows],
             relevance=relevance,
         )
-        count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
-        looked_at = balanced(values, labels, rows, count, generator)
-        images = torch.stack([table[int(row)][0] for row in looked_at])
+        looked_at, images = _images(table, values, labels, rows, generator)
         carries, classes = values[looked_at], labels[looked_at]
         predictors.append(MaskPredictor.fit(model, vectors, layers, images, carries, classes, threshold))
     cross_fit = CrossFitPredictors(tuple(predictors), folds, scores, layers)
@@ -174,12 +169,16 @@ def _clarc_predictors(
     scores: Floats,
     fold_rows: Sequence[Ints],
     threshold: Threshold,
+    name: str,
 ) -> tuple[ClarcMaskPredictor, ...]:
     means, labels = scan.activation(layer, "mean"), scan.samples["label"].to_numpy()
-    return tuple(
+    predictors = tuple(
         ClarcMaskPredictor.fit(layer, means[rows], values[rows], labels[rows], scores[rows], threshold)
         for rows in fold_rows
     )
+    labelled = np.isfinite(values)
+    require_separable(scores[labelled], values[labelled], name)
+    return predictors
 
 
 def calibrated(
@@ -202,13 +201,13 @@ def calibrated(
     InputError
         When carriers cannot be told from others at all.
     """
-    count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
     rows, parts, measuring = [], [], []
     for fold, predictor in enumerate(cross_fit.predictors):
         assert isinstance(predictor, MaskPredictor)
-        fold_rows = balanced(values, labels, np.flatnonzero(cross_fit.folds == fold), count, generator)
+        own = np.flatnonzero(cross_fit.folds == fold)
+        fold_rows, images = _images(table, values, labels, own, generator)
         rows.append(fold_rows)
-        fold_features = predictor.features(model, torch.stack([table[int(row)][0] for row in fold_rows]))
+        fold_features = predictor.features(model, images)
         # Predictors have filters, layers and contrasts of their own; without units nothing could be compared.
         measuring.append(predictor.with_units(fold_features))
         parts.append({key: feature / measuring[-1].units[key] for key, feature in fold_features.items()})
@@ -232,6 +231,15 @@ def calibrated(
         predictors.append(calibrated_predictor)
     require_separable(probabilities, concept, name)
     return replace(cross_fit, predictors=tuple(predictors))
+
+
+def _images(
+    table: ImageTable, values: Floats, labels: Array, rows: Ints, generator: np.random.Generator
+) -> tuple[Ints, torch.Tensor]:
+    """Which of the rows are looked at pixel by pixel, and their images."""
+    count = voxels_allow(PIXEL_SAMPLES, table.shape[1:])
+    looked_at = balanced(values, labels, rows, count, generator)
+    return looked_at, torch.stack([table[int(row)][0] for row in looked_at])
 
 
 def voxels_allow(count: int, size: tuple[int, ...]) -> int:

@@ -31,6 +31,25 @@ _WHITE = (1, 255, 65535)
 
 
 @dataclass(frozen=True, slots=True)
+class Assessment:
+    """How far a mask is to be trusted.
+
+    Attributes
+    ----------
+    confidence, flagged, doubt
+        What drew it says, see `MaskEntry`.
+    accepted, edited
+        What a person did.
+    """
+
+    confidence: float | None = None
+    flagged: bool = False
+    doubt: str | None = None
+    accepted: bool | None = None
+    edited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class MaskEntry:
     """What is known of one mask.
 

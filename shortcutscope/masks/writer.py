@@ -25,7 +25,15 @@ from shortcutscope.masks.manifest import (
     read_manifest,
     write_manifest,
 )
-from shortcutscope.masks.mask_files import Kind, MaskEntry, checked_mask, describe, mask_file, write_mask
+from shortcutscope.masks.mask_files import (
+    Assessment,
+    Kind,
+    MaskEntry,
+    checked_mask,
+    describe,
+    mask_file,
+    write_mask,
+)
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.types import JSON, Record
 from shortcutscope.versions import DRAWING
@@ -63,7 +71,7 @@ class MaskWriter:
     >>> with MaskWriter(run / "masks" / "ruler", "ruler", provenance) as writer:  # doctest: +SKIP
     ...     for sample_id, mask in made:
     ...         if not writer.done(sample_id):
-    ...             writer.append(sample_id, mask, confidence=0.8)
+    ...             writer.append(sample_id, mask, assessment=Assessment(0.8))
     """
 
     def __init__(self, folder: str | Path, name: str, provenance: JSON | None = None) -> None:
@@ -137,12 +145,8 @@ class MaskWriter:
         *,
         image: str | None = None,
         kind: Kind | None = None,
-        confidence: float | None = None,
-        flagged: bool = False,
-        accepted: bool | None = None,
-        edited: bool = False,
         orientation: Orientation | None = None,
-        doubt: str | None = None,
+        assessment: Assessment | None = None,
     ) -> MaskEntry:
         """Write one mask.
 
@@ -156,8 +160,10 @@ class MaskWriter:
             File name of the image as other tools know it; None for the sample id.
         kind
             ``"image"``, ``"volume"`` or ``"signal"``; None takes two axes for an image, three for a volume.
-        confidence, flagged, accepted, edited, orientation, doubt
-            See :class:`shortcutscope.masks.mask_files.MaskEntry`.
+        orientation
+            From the image as stored to the image as displayed.
+        assessment
+            What is known of how far it is to be trusted.
 
         Raises
         ------
@@ -166,6 +172,8 @@ class MaskWriter:
         """
         sample_id = str(sample_id)
         journal = self.begin()
+        assessment = assessment or Assessment()
+        confidence = assessment.confidence
         self._check(sample_id, confidence)
         array, kind = checked_mask(mask, kind)
         if orientation is not None and len(orientation.axes) != array.ndim:
@@ -178,11 +186,11 @@ class MaskWriter:
             size=tuple(array.shape),
             **describe(array),
             confidence=None if confidence is None else float(confidence),
-            flagged=bool(flagged),
-            accepted=accepted,
-            edited=edited,
+            flagged=bool(assessment.flagged),
+            accepted=assessment.accepted,
+            edited=assessment.edited,
             orientation=None if orientation is None or orientation.is_identity else orientation,
-            doubt=doubt,
+            doubt=assessment.doubt,
         )
         story = {**self.provenance, "finding": self.name, "sample_id": sample_id}
         write_mask(self.folder / entry.file, array, {"shortcutscope": json.dumps(story)})

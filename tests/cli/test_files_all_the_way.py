@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 import shortcutscope as ss
 from shortcutscope.cli import main
-from shortcutscope.debias.training.classifier import train_classifier
+from shortcutscope.debias.training.classifier import Optimizing, train_classifier
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d
 
@@ -115,7 +115,12 @@ def study(
     reading = {} if channels == 1 else {"value_range": (-4, 4)}
     table = ss.ImageTable.from_csv(folder / "samples.csv", **reading).where(split="train")
     model = train_classifier(
-        network(in_channels=channels, width=8), table, epochs=10, shifts=0, batch_size=32, progress=False
+        network(in_channels=channels, width=8),
+        table,
+        epochs=10,
+        shifts=0,
+        optimizing=Optimizing(batch_size=32),
+        progress=False,
     )
     save_file(model.state_dict(), folder / "model.safetensors")
     arguments = f'{{"in_channels": {channels}, "width": 8}}'

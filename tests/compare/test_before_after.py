@@ -13,7 +13,7 @@ import shortcutscope as ss
 from shortcutscope.compare.estimate import Estimate, paired_rows, resample
 from shortcutscope.compare.performance import logits_of
 from shortcutscope.compare.space import matching_layers
-from shortcutscope.debias.training.classifier import train_classifier
+from shortcutscope.debias.training.classifier import Optimizing, train_classifier
 from shortcutscope.errors import InputError
 from shortcutscope.facade import Comparison, compare
 from shortcutscope.planting.planting import artifact_mask, clean_twin, everywhere
@@ -51,7 +51,9 @@ class Wrapped(nn.Module):
 
 def trained(table, epochs=5):
     model = thin_resnet18(width=4, seed=0)
-    train_classifier(model, table, epochs=epochs, batch_size=32, seed=0, progress=False)
+    train_classifier(
+        model, table, epochs=epochs, optimizing=Optimizing(batch_size=32), seed=0, progress=False
+    )
     return model
 
 

@@ -10,6 +10,7 @@ import pytest
 from shortcutscope.data.readers.orientation import Orientation
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats import FORMATS
+from shortcutscope.masks.mask_files import Assessment
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 
@@ -33,7 +34,9 @@ def masks_of(kind: str, folder: Path) -> MaskSet:
             mask = generator.random(SHAPES[kind]) > (0.6, 0.8, 1)[number]
             image = "" if kind == "signal" else f"{name}.png" if kind == "image" else f"{name}.npy"
             turned = Orientation.from_exif(6) if kind == "image" and name == "a" else None
-            writer.append(name, mask, image=image, kind=kind, confidence=0.5, orientation=turned)
+            writer.append(
+                name, mask, image=image, kind=kind, assessment=Assessment(confidence=0.5), orientation=turned
+            )
     return MaskSet.open(folder)
 
 

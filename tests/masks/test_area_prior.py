@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shortcutscope.masks.area_prior import AreaPrior
+from shortcutscope.masks.mask_files import Assessment
 from shortcutscope.masks.writer import MaskWriter
 
 
@@ -12,7 +13,7 @@ def folder_of(path, areas, **told):
         for k, area in enumerate(areas):
             mask = np.zeros((10, 10), bool)
             mask.flat[:area] = True
-            writer.append(str(k), mask, **told)
+            writer.append(str(k), mask, assessment=Assessment(**told))
     return writer.close()
 
 

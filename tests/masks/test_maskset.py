@@ -8,7 +8,7 @@ from PIL import Image
 
 from shortcutscope.data.readers.orientation import Orientation
 from shortcutscope.errors import InputError, StaleRunError
-from shortcutscope.masks.mask_files import mask_file
+from shortcutscope.masks.mask_files import Assessment, mask_file
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 
@@ -24,10 +24,10 @@ def disc(size, radius=3, centre=None):
 @pytest.fixture
 def masks(tmp_path):
     with MaskWriter(tmp_path / "ruler", "ruler", PROVENANCE) as writer:
-        writer.append("a/1.png", disc((12, 17)), image="1.png", confidence=0.9)
-        writer.append("b", np.zeros((9, 5), dtype=bool), confidence=0.1, flagged=True)
+        writer.append("a/1.png", disc((12, 17)), image="1.png", assessment=Assessment(confidence=0.9))
+        writer.append("b", np.zeros((9, 5), dtype=bool), assessment=Assessment(confidence=0.1, flagged=True))
         turn = Orientation.from_exif(6)
-        writer.append("C", disc((20, 8), 2), orientation=turn, accepted=True)
+        writer.append("C", disc((20, 8), 2), orientation=turn, assessment=Assessment(accepted=True))
     return MaskSet.open(tmp_path / "ruler")
 
 
@@ -201,7 +201,7 @@ def test_other_inputs_and_other_folders_are_refused(masks, tmp_path):
         (np.ones((2, 0), dtype=bool), {}, r"\(2, 0\)"),
         (np.ones((2, 2), dtype=bool), {"kind": "volume"}, "volume"),
         (np.ones((2, 2), dtype=bool), {"kind": "film"}, "film"),
-        (np.ones((2, 2), dtype=bool), {"confidence": 1.2}, "between 0 and 1"),
+        (np.ones((2, 2), dtype=bool), {"assessment": Assessment(1.2)}, "between 0 and 1"),
         (np.ones((2, 2, 2), dtype=bool), {"orientation": Orientation.from_exif(3)}, "orientation"),
     ],
 )

@@ -5,6 +5,7 @@ import pytest
 
 import shortcutscope as ss
 from shortcutscope.data.table import ImageTable
+from shortcutscope.masks.mask_files import Assessment
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.traces import leads_named, span_outlines
 from shortcutscope.masks.writer import MaskWriter
@@ -21,7 +22,7 @@ def problem(tmp_path):
         for k, name in enumerate(table.frame["sample_id"]):
             mask = np.zeros((12, 600), bool)
             mask[4 : 4 + k, 150:300] = True
-            writer.append(name, mask, kind="signal", confidence=0.3 * k)
+            writer.append(name, mask, kind="signal", assessment=Assessment(confidence=0.3 * k))
     return MaskSet.open(tmp_path / "m"), table
 
 

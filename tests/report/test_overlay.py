@@ -6,6 +6,7 @@ from PIL import Image
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.masks.mask_files import Assessment
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.planting.artifacts import get_artifact
@@ -25,7 +26,7 @@ def masks(table, tmp_path_factory):
     with MaskWriter(folder, "$tag$ & more") as writer:
         for i, name in enumerate(table.frame["sample_id"]):
             mask = artifact_mask(table, i).numpy()
-            writer.append(name, mask, confidence=(i + 1) / 50, flagged=i < 5)
+            writer.append(name, mask, assessment=Assessment(confidence=(i + 1) / 50, flagged=i < 5))
     return MaskSet.open(folder)
 
 

@@ -19,6 +19,7 @@ from skimage.draw import polygon2mask
 import shortcutscope as ss
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.masks.mask_files import Assessment
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.planting.artifacts import get_artifact
@@ -45,7 +46,11 @@ def masks(table, tmp_path):
         for i, name in enumerate(table.frame["sample_id"]):
             mask = artifact_mask(table, i).numpy() & (i != 7)
             accepted = True if i == 5 else None
-            writer.append(name, mask, confidence=CONFIDENCE[i], flagged=i in FLAGGED, accepted=accepted)
+            writer.append(
+                name,
+                mask,
+                assessment=Assessment(confidence=CONFIDENCE[i], flagged=i in FLAGGED, accepted=accepted),
+            )
     return MaskSet.open(tmp_path / "tag")
 
 

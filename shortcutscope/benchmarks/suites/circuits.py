@@ -18,7 +18,7 @@ import numpy as np
 
 from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.discover.circuits import Judging, find_circuit
+from shortcutscope.discover.circuits import Judging, Searching, find_circuit
 from shortcutscope.discover.circuits.ablation import Effect
 from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import CATALOGUE
@@ -66,7 +66,7 @@ def run_case(case: Case, settings: Settings) -> Case:
             new_scan,
             table,
             concept,
-            edges=False,
+            searching=Searching(edges=False),
             judging=Judging(seed=seed),
             running=Running(progress=False),
         )

@@ -23,7 +23,7 @@ from shortcutscope.audit.stages import audit
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.splits import holdout
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.training.classifier import train_classifier
+from shortcutscope.debias.training.classifier import Optimizing, train_classifier
 from shortcutscope.masks.annotation import annotate_finding
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.options import Running, Statistics
@@ -97,7 +97,9 @@ def make_planted(kind: str, seed: int, *, epochs: int = 8) -> Planted:
     )
     train, held_out = table.where(split="train"), table.where(split="test")
     network = simba_cnn3d(width=8, activation="relu", seed=seed)
-    model = train_classifier(network, train, epochs=epochs, seed=seed, lr=1e-3, progress=False)
+    model = train_classifier(
+        network, train, epochs=epochs, seed=seed, optimizing=Optimizing(lr=1e-3), progress=False
+    )
     return Planted(model, train, held_out, "bias", bias_mask)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -20,9 +21,41 @@ from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.memory_format import choose_memory_format
 from shortcutscope.models.seeding import seeded
 
-__all__ = ["Precision", "train_classifier"]
+__all__ = ["Optimizing", "Precision", "train_classifier"]
 
 Precision = Literal["bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class Optimizing:
+    """How steps are taken.
+
+    Attributes
+    ----------
+    lr, weight_decay
+        Peak learning rate and decoupled weight decay of AdamW.
+    batch_size
+        Samples per step.
+    precision
+        ``"bf16"`` runs the forward pass under autocast where the device has bfloat16 in hardware, and
+        in float32 elsewhere (emulation would be slower, and on a processor 3-D convolutions are unreliable).
+
+    Raises
+    ------
+    InputError
+        A value out of range.
+    """
+
+    lr: float = 3e-3
+    batch_size: int = 64
+    weight_decay: float = 1e-3
+    precision: Precision = "bf16"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2 or self.lr <= 0 or self.weight_decay < 0:
+            raise InputError(f"{self}: allowed are batch_size >= 2, lr > 0 and weight_decay >= 0")
+        if self.precision not in ("bf16", "fp32"):
+            raise InputError(f"precision is {self.precision!r}; allowed are 'bf16' and 'fp32'")
 
 
 def train_classifier(
@@ -30,12 +63,9 @@ def train_classifier(
     table: ImageTable,
     *,
     epochs: int = 5,
-    lr: float = 3e-3,
-    batch_size: int = 64,
     seed: int = 0,
-    precision: Precision = "bf16",
-    weight_decay: float = 1e-3,
     shifts: int = 2,
+    optimizing: Optimizing | None = None,
     progress: bool = True,
 ) -> nn.Module:
     """Train a model in place by cross-entropy, with AdamW, a one-cycle schedule and small random shifts.
@@ -50,17 +80,14 @@ def train_classifier(
         Classifier with (N, K) logits, or (N, 1) for a binary task; it is trained on the device where it is.
     table
         Training samples, with labels in 0..K-1.
-    epochs, batch_size
-        Length of the training and samples per step.
-    lr, weight_decay
-        Peak learning rate and decoupled weight decay of AdamW.
+    epochs
+        Length of the training.
     seed
         Decides the order of the samples, the shifts and dropout; the initial weights are the caller's.
-    precision
-        ``"bf16"`` runs the forward pass under autocast where the device has bfloat16 in hardware, and
-        in float32 elsewhere (emulation would be slower, and on a processor 3-D convolutions are unreliable).
     shifts
         Largest shift in pixels; 0 turns shifts off.
+    optimizing
+        Learning rate, batch size, weight decay and precision.
     progress
         Show a bar.
 
@@ -76,21 +103,37 @@ def train_classifier(
     ModelError
         The loss became NaN or infinite.
     """
-    _check_options(table, epochs, lr, batch_size, precision, weight_decay, shifts)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
+    if len(table) < 2:
+        raise InputError(f"the training table has {len(table)} samples; batch norm needs at least 2")
+    if epochs < 1 or shifts < 0:
+        raise InputError(f"epochs={epochs}, shifts={shifts}: allowed are epochs >= 1 and shifts >= 0")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError("no parameter of the model requires a gradient; unfreeze what should be trained")
-    device = parameters[0].device
+    _train(model, table, epochs, seed, shifts, optimizing or Optimizing(), progress)
+    # Channels-last strides would follow the weights into checkpoints, which safetensors refuses.
+    return model.to(memory_format=torch.contiguous_format).eval()
+
+
+def _train(
+    model: nn.Module,
+    table: ImageTable,
+    epochs: int,
+    seed: int,
+    shifts: int,
+    optimizing: Optimizing,
+    progress: bool,
+) -> None:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    device, lr, batch_size = parameters[0].device, optimizing.lr, optimizing.batch_size
     images, labels = Images(table), labels_of(table)
     require_logits_for(model, images.example.to(device), labels)
-
     steps = epochs * max(1, len(table) // batch_size)
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=optimizing.weight_decay)
     # Of five steps a fifth is one, and torch divides by that rise less one.
     rise = 0.2 if steps != 4 else 0.25
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=rise)
     generator = torch.Generator().manual_seed(seed)
-    usable, _ = usable_precision(device, precision, model)
+    usable, _ = usable_precision(device, optimizing.precision, model)
     example = torch.cat([images.example] * 2).to(device)
     memory_format = choose_memory_format(model, example, training=True)
     memory_format.apply(model)
@@ -109,8 +152,6 @@ def train_classifier(
             schedule.step()
             bar.set_postfix(loss=f"{value:.3f}", refresh=False)
             bar.update()
-    # Channels-last strides would follow the weights into checkpoints, which safetensors refuses.
-    return model.to(memory_format=torch.contiguous_format).eval()
 
 
 def _epochs(n: int, batch_size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -133,23 +174,3 @@ def _finite(loss: Tensor, step: int, lr: float) -> float:
             "check the images and the initial weights for NaN"
         )
     return value
-
-
-def _check_options(
-    table: ImageTable,
-    epochs: int,
-    lr: float,
-    batch_size: int,
-    precision: str,
-    weight_decay: float,
-    shifts: int,
-) -> None:
-    if len(table) < 2:
-        raise InputError(f"the training table has {len(table)} samples; batch norm needs at least 2")
-    if epochs < 1 or batch_size < 2 or lr <= 0 or weight_decay < 0 or shifts < 0:
-        raise InputError(
-            f"epochs={epochs}, batch_size={batch_size}, lr={lr}, weight_decay={weight_decay} and "
-            f"shifts={shifts}: allowed are epochs >= 1, batch_size >= 2, lr > 0 and the others >= 0"
-        )
-    if precision not in ("bf16", "fp32"):
-        raise InputError(f"precision is {precision!r}; allowed are 'bf16' and 'fp32'")

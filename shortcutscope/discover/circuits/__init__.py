@@ -2,6 +2,6 @@
 
 from shortcutscope.discover.circuits.ablation import Ablation, Effect, ablate
 from shortcutscope.discover.circuits.circuit import Circuit, find_circuit
-from shortcutscope.discover.circuits.problem import Judging
+from shortcutscope.discover.circuits.problem import Judging, Searching
 
-__all__ = ["Ablation", "Circuit", "Effect", "Judging", "ablate", "find_circuit"]
+__all__ = ["Ablation", "Circuit", "Effect", "Judging", "Searching", "ablate", "find_circuit"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ from shortcutscope.discover.circuits.ablation import (
     keeping,
 )
 from shortcutscope.discover.circuits.edges import DRAWN_CHANNELS, EDGE_COLUMNS, find_edges
-from shortcutscope.discover.circuits.problem import CircuitProblem, Judging, circuit_problem, gap
+from shortcutscope.discover.circuits.problem import CircuitProblem, Judging, Searching, circuit_problem, gap
 from shortcutscope.discover.circuits.search import ChannelCandidate, Judgement, find_channels
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, to_json, write_json
@@ -135,9 +135,7 @@ def find_circuit(
     data: ImageTable,
     concept: Concept,
     *,
-    layers: str | Sequence[str] = "auto",
-    size: int | None = None,
-    edges: bool = True,
+    searching: Searching | None = None,
     judging: Judging | None = None,
     head: Output = None,
     running: Running | None = None,
@@ -154,13 +152,8 @@ def find_circuit(
         The scan, and the images it was made of.
     concept
         Of these samples, such as a finding's. Both classes need samples with and without it.
-    layers
-        Names of scanned layers, or ``"auto"`` for all of them. Channels of convolutions, features of tokens
-        and of vectors are nodes; heads of an attention are not.
-    size
-        Most channels of the ablated set; None for no limit.
-    edges
-        Whether to compute the edges: some twenty passes over a few images.
+    searching
+        Layers, size, and whether to compute edges.
     judging
         Samples, random sets, and the class whose margin is followed.
     head
@@ -173,43 +166,48 @@ def find_circuit(
     InputError
         A layer that was not scanned, another table, too few samples of a group, a size below 1.
     """
-    judging, running = judging or Judging(), running or Running()
+    searching, judging, running = searching or Searching(), judging or Judging(), running or Running()
     running.require_only("a circuit", "device", "batch_size", "progress")
-    if size is not None and size < 1:
-        raise InputError(f"size={size}: it must be 1 or more")
-    positive, draws, seed = judging.side, judging.draws, judging.seed
-    names = _layer_names(scan, layers)
+    names = _layer_names(scan, searching.layers)
     with (
         frozen(model, running.device),
-        tqdm(total=3 + edges, desc="circuit", disable=not running.progress) as bar,
+        tqdm(total=3 + searching.edges, desc="circuit", disable=not running.progress) as bar,
     ):
         problem = circuit_problem(
             model, scan, data, concept, names, judging, batch_size=running.batch_size, output=head
         )
-        parts, sought = [], []
-        for half in (0, 1):
-            train = problem.of_half(1 - half)
-            reference = problem.reference(train)
-            candidate = find_channels(problem, train, reference, names, size)
-            bar.update()
-            channels = {candidate.layer: np.flatnonzero(~candidate.keep).tolist()}
-            part = judge(
-                problem, channels, train, problem.of_half(half),
-                reference=reference, draws=draws, seed=seed,
-            )  # fmt: skip
-            parts.append(part)
-            sought.append(candidate)
+        sought, parts = _search_halves(problem, names, searching.size, judging, bar)
         # Two sets were judged; shown is the one that looked better where it was chosen.
         whole = max(sought, key=lambda candidate: candidate.value)
         nodes, sign = _nodes(problem, scan, whole, names)
         bar.update()
         links = pd.DataFrame(columns=list(EDGE_COLUMNS))
-        if edges:
-            links = find_edges(model, problem, nodes, whole.layer, names, positive, scan.same_head(head))
-        bar.update(edges)
+        if searching.edges:
+            links = find_edges(model, problem, nodes, whole.layer, names, judging.side, scan.same_head(head))
+        bar.update(searching.edges)
     ablation = Ablation.averaged(parts)
-    notes = _notes(ablation, sought, whole, positive, sign)
+    notes = _notes(ablation, sought, whole, judging.side, sign)
     return Circuit(concept.name, tuple(names), nodes, links, ablation, notes)
+
+
+def _search_halves(
+    problem: CircuitProblem, names: Sequence[str], size: int | None, judging: Judging, bar: tqdm[Any]
+) -> tuple[list[ChannelCandidate], list[Ablation]]:
+    """Channels chosen on each half of the samples, and their ablation judged on the other."""
+    sought, parts = [], []
+    for half in (0, 1):
+        train = problem.of_half(1 - half)
+        reference = problem.reference(train)
+        candidate = find_channels(problem, train, reference, names, size)
+        bar.update()
+        channels = {candidate.layer: np.flatnonzero(~candidate.keep).tolist()}
+        part = judge(
+            problem, channels, train, problem.of_half(half),
+            reference=reference, draws=judging.draws, seed=judging.seed,
+        )  # fmt: skip
+        parts.append(part)
+        sought.append(candidate)
+    return sought, parts
 
 
 def _layer_names(scan: Scan, layers: str | Sequence[str]) -> list[str]:

@@ -62,6 +62,31 @@ class Judging(OptionGroup):
         return 1 if self.positive is None else self.positive
 
 
+@dataclass(frozen=True)
+class Searching(OptionGroup):
+    """Where a circuit is sought, and what of it.
+
+    Attributes
+    ----------
+    layers
+        Names of scanned layers, or ``"auto"`` for all of them. Channels of convolutions, features of tokens
+        and of vectors are nodes; heads of an attention are not.
+    size
+        Most channels of the ablated set; None for no limit.
+    edges
+        Whether to compute the edges: some twenty passes over a few images.
+
+    Raises
+    ------
+    InputError
+        A size below 1.
+    """
+
+    layers: str | Sequence[str] = "auto"
+    size: int | None = None
+    edges: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class CircuitProblem:
     """A network, the samples it is judged on, and who of them carries the concept.

@@ -9,7 +9,7 @@ from pathlib import Path
 from shortcutscope.data.sample_names import SampleNames
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats.staging import staged
-from shortcutscope.masks.mask_files import Mask, MaskEntry, describe
+from shortcutscope.masks.mask_files import Assessment, Mask, MaskEntry, describe
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.types import Record
@@ -125,9 +125,11 @@ def _append(
         mask,
         image=base.image,
         kind=base.kind,
-        confidence=base.confidence,
-        flagged=base.flagged and not changed,
-        accepted=True if changed else base.accepted,
-        edited=changed or base.edited,
         orientation=base.orientation,
+        assessment=Assessment(
+            base.confidence,
+            flagged=base.flagged and not changed,
+            accepted=True if changed else base.accepted,
+            edited=changed or base.edited,
+        ),
     )

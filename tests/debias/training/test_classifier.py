@@ -7,7 +7,7 @@ from torch import nn
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training import classifier as training
 from shortcutscope.debias.training import images
-from shortcutscope.debias.training.classifier import train_classifier
+from shortcutscope.debias.training.classifier import Optimizing, train_classifier
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.seeding import seeded
@@ -31,8 +31,11 @@ def small_net(num_classes=2, seed=0):
         return ThinResNet(4, (1, 1), 1, num_classes)
 
 
-def train(model, table, **options):
-    return train_classifier(model, table, **{"epochs": 4, "batch_size": 16, "progress": False, **options})
+def train(model, table, *, epochs=4, seed=0, shifts=2, **step):
+    optimizing = Optimizing(**{"batch_size": 16, **step})
+    return train_classifier(
+        model, table, epochs=epochs, seed=seed, shifts=shifts, optimizing=optimizing, progress=False
+    )
 
 
 def test_a_simple_task_is_learnt_and_the_model_comes_back_in_evaluation_mode():

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.circuits import Circuit, Judging, find_circuit
+from shortcutscope.discover.circuits import Circuit, Judging, Searching, find_circuit
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import model_state
 from shortcutscope.models.seeding import seeded
@@ -108,7 +108,7 @@ def test_the_other_value_may_be_the_named_one(handmade):
         scanned,
         table,
         concept.swapped(),
-        edges=False,
+        searching=Searching(edges=False),
         judging=Judging(draws=1),
         running=Running(progress=False),
     )
@@ -120,7 +120,7 @@ def test_the_other_value_may_be_the_named_one(handmade):
         table,
         concept,
         judging=Judging(positive=0, draws=1),
-        edges=False,
+        searching=Searching(edges=False),
         running=Running(progress=False),
     )
     assert other.ablated == {"first": [CARRIER]}
@@ -131,7 +131,10 @@ def test_calls_repeat_and_leave_the_model_as_it_was(handmade):
     before = model_state(handmade[0])
     one, two = (
         find_circuit(
-            *handmade, edges=False, judging=Judging(draws=2, seed=5), running=Running(progress=False)
+            *handmade,
+            searching=Searching(edges=False),
+            judging=Judging(draws=2, seed=5),
+            running=Running(progress=False),
         )
         for _ in range(2)
     )
@@ -161,20 +164,18 @@ def test_a_circuit_is_saved_without_nan(circuit, tmp_path):
 def test_one_layer_and_a_largest_size(handmade):
     found = find_circuit(
         *handmade,
-        layers="second",
-        size=1,
-        edges=False,
+        searching=Searching("second", 1, edges=False),
         judging=Judging(draws=1),
         running=Running(progress=False),
     )
     assert found.layers == ("second",)
     assert found.ablation.circuit.size == 1
     with pytest.raises(InputError, match="was not scanned"):
-        find_circuit(*handmade, layers=["third"], running=Running(progress=False))
-    with pytest.raises(InputError, match="1 or more"):
-        find_circuit(*handmade, size=0, running=Running(progress=False))
+        find_circuit(*handmade, searching=Searching(["third"]), running=Running(progress=False))
+    with pytest.raises(InputError, match="of at least 1"):
+        find_circuit(*handmade, searching=Searching(size=0), running=Running(progress=False))
     with pytest.raises(InputError, match="no layer"):
-        find_circuit(*handmade, layers=[], running=Running(progress=False))
+        find_circuit(*handmade, searching=Searching([]), running=Running(progress=False))
 
 
 def test_where_there_is_no_effect_the_notes_say_so(handmade):
@@ -182,7 +183,13 @@ def test_where_there_is_no_effect_the_notes_say_so(handmade):
     values = np.random.default_rng(1).permutation(concept.values)
     nothing = Concept("nothing", values, "planted", concept.sample_ids)
     found = find_circuit(
-        model, scanned, table, nothing, edges=False, judging=Judging(draws=1), running=Running(progress=False)
+        model,
+        scanned,
+        table,
+        nothing,
+        searching=Searching(edges=False),
+        judging=Judging(draws=1),
+        running=Running(progress=False),
     )
     assert found.ablation.circuit.gap_before < 0.3
     assert len(found.nodes)

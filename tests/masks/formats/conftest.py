@@ -5,6 +5,7 @@ from PIL import Image
 
 from shortcutscope.data.sample_geometry import image_name
 from shortcutscope.data.table import ImageTable
+from shortcutscope.masks.mask_files import Assessment
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 
@@ -54,8 +55,7 @@ def masks(table, tmp_path):
                 sample_id,
                 empty if sample_id == "s-d" else blob(geometry.size, i),
                 image=image_name(table, i),
-                confidence=0.25 * i,
-                flagged=i == 1,
+                assessment=Assessment(confidence=0.25 * i, flagged=i == 1),
                 orientation=geometry.orientation,
             )
     return MaskSet.open(tmp_path / "run" / "masks" / "ruler")

@@ -5,6 +5,7 @@ import pytest
 
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats.dicom_seg import import_dicom_seg
+from shortcutscope.masks.mask_files import Assessment
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 
@@ -71,7 +72,7 @@ def masks(sources, tmp_path):
                 mask[:] = False
             if name == "frames":
                 mask[1:] = False
-            writer.append(name, mask, image=sources[name].name, confidence=0.5)
+            writer.append(name, mask, image=sources[name].name, assessment=Assessment(confidence=0.5))
     return MaskSet.open(tmp_path / "m")
 
 

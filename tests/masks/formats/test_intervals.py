@@ -6,6 +6,7 @@ import pytest
 
 from shortcutscope.errors import InputError
 from shortcutscope.masks.formats.intervals import import_csv
+from shortcutscope.masks.mask_files import Assessment
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
 
@@ -17,7 +18,9 @@ def signals(tmp_path):
     with MaskWriter(tmp_path / "m", "pacing", {"model": "0f" * 32, "threshold": 0.4}) as writer:
         for k in range(4):
             mask = np.repeat(rng.random((12, 50)) > 0.7, 10, axis=1) & (k < 3)
-            writer.append(f"p{k}/ecg, a", mask, kind="signal", confidence=0.2 * k, flagged=k == 1)
+            writer.append(
+                f"p{k}/ecg, a", mask, kind="signal", assessment=Assessment(confidence=0.2 * k, flagged=k == 1)
+            )
     return MaskSet.open(tmp_path / "m")
 
 
