@@ -156,16 +156,7 @@ def debias(
     if folder is not None:
         require_writable(folder)
     outcome = _run(chosen, problem.with_out(folder), head, folder, {**begins, **options})
-    name = known.name if known else found.name if found else None
-    record = {
-        **_record(problem, chosen, options, outcome),
-        "concept": name,
-        "base": model_fingerprint(model),
-        "data": biased.fingerprint(),
-        "head": head.to_json(),
-        "seed": seed,
-        "details": dict(outcome.details),
-    }
+    record = _record(problem, chosen, options, outcome, known or found, head)
     if start == "fresh":
         notes.append("begun with new weights (start='fresh'): what the network had learnt was not used")
     student = Student(recipe, outcome.model, (*notes, *outcome.notes), record, outcome.history, folder)
@@ -192,7 +183,14 @@ def _run(recipe: Recipe, problem: DebiasProblem, head: Head, folder: Path | None
     return outcome
 
 
-def _record(problem: DebiasProblem, recipe: Recipe, options: JSON, outcome: Outcome) -> Record:
+def _record(
+    problem: DebiasProblem,
+    recipe: Recipe,
+    options: JSON,
+    outcome: Outcome,
+    concept: Concept | FindingRecord | None,
+    head: Head,
+) -> Record:
     """How a student was trained."""
     start, clean = problem.start, problem.clean
     return {
@@ -203,6 +201,12 @@ def _record(problem: DebiasProblem, recipe: Recipe, options: JSON, outcome: Outc
         "steps": outcome.steps,
         "n_train": len(problem.train),
         "n_clean": 0 if clean is None else len(clean),
+        "concept": None if concept is None else concept.name,
+        "base": model_fingerprint(problem.model),
+        "data": problem.train.fingerprint(),
+        "head": head.to_json(),
+        "seed": problem.seed,
+        "details": dict(outcome.details),
     }
 
 
