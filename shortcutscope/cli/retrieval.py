@@ -62,6 +62,7 @@ def retrieve(
     """Rank the samples that carry a finding, and take marks that were made elsewhere."""
     from shortcutscope.discover.filters import IMAGE_AXES
     from shortcutscope.retrieval.findings import retrieval_of
+    from shortcutscope.retrieval.hits import refuse_other_csv
     from shortcutscope.retrieval.imports import read_marks
 
     if csv.suffix.lower() != ".csv":
@@ -76,6 +77,7 @@ def retrieve(
     for path in (csv, page):
         if path is not None:
             require_writable(path.parent)
+    refuse_other_csv(csv)
     images = None if origin is None or origin.data is None else origin.table()
     files = files_of(run, images)
     if keep_paths and not files:

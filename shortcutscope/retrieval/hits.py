@@ -171,6 +171,26 @@ class Hits:
         return f'<figure style="margin:0">{tag}<figcaption>{caption}</figcaption></figure>'
 
 
+def refuse_other_csv(path: Path) -> None:
+    """Refuse to write hits over a file that holds something else.
+
+    Raises
+    ------
+    InputError
+        Another file, such as the audited manifest, is there.
+    """
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        columns = file.readline().strip().split(",")
+    missing = [name for name in _COLUMNS if name not in columns]
+    if missing:
+        raise InputError(
+            f"{str(path)!r} is there and is no list of hits: it lacks the columns {', '.join(missing)}. Give "
+            "the name of a new file"
+        )
+
+
 #: How a mark is shown; it is always a word, since colour and sign help only those who know them.
 MARKED = {1.0: "carrier", 0.0: "free of it"}
 

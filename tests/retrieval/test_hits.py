@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from shortcutscope.errors import InputError
-from shortcutscope.retrieval.hits import Hits
+from shortcutscope.retrieval.hits import Hits, refuse_other_csv
 from shortcutscope.retrieval.imports import read_marks
 from shortcutscope.retrieval.retrieval import Retrieval
 
@@ -58,3 +58,13 @@ def test_a_page_shows_the_pictures_outside_of_a_notebook(tmp_path):
     assert text.startswith("<!doctype html>")
     assert text.count("<img ") == 1
     assert "&lt;s0&gt;" in text
+
+
+def test_a_list_of_hits_replaces_nothing_but_itself(tmp_path):
+    manifest = tmp_path / "images.csv"
+    manifest.write_text("image,label\na.png,1\n")
+    with pytest.raises(InputError, match="is no list of hits: it lacks the columns rank, sample_id"):
+        refuse_other_csv(manifest)
+    refuse_other_csv(tmp_path / "new.csv")
+    frame = pd.DataFrame({"rank": [1], "sample_id": ["a"], "score": [0.5], "mark": [np.nan]})
+    refuse_other_csv(Hits("x", frame).to_csv(tmp_path / "hits.csv"))
