@@ -297,7 +297,7 @@ def review(what: Hits | MaskSet, *data: ImageTable, **options: Unpack[ReviewOpti
     """A grid in Jupyter in which a person accepts and rejects, by click or by keyboard.
 
     ``review(hits)`` hands the answers to the retrieval that the hits came from, see
-    `shortcutscope.review.hits.review_hits`; ``review(masks, table)`` keeps them with the masks, see
+    `shortcutscope.review.hits.review_hits`; ``review(masks, data)`` keeps them with the masks, see
     `shortcutscope.review.masks.review_masks`. Needs the extra ``jupyter``.
 
     Raises

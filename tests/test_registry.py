@@ -225,13 +225,26 @@ def test_another_packages_view_is_looked_at_last(third_party, monkeypatch):
     assert list(view_scores(ViewInput(None, "early", None, []))) == [("thirdparty: all", "early")]
 
 
+def run_beside(folder, command):
+    """End of a command line of this package with what is installed in a folder."""
+    around = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
+    words = [sys.executable, "-m", "shortcutscope", command]
+    return subprocess.run(words, env=around, capture_output=True, text=True, timeout=300, check=False)
+
+
 def test_another_packages_command_is_listed_and_runs(tmp_path):
     code = "def greet():\n    '''Greet.'''\n    print('good morning')"
     distribution(tmp_path, COMMANDS.group, "third_party_kit:greet", code, name="greet")
-    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
-    run = [sys.executable, "-m", "shortcutscope", "greet"]
-    done = subprocess.run(
-        run, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = run_beside(tmp_path, "greet")
     assert done.returncode == 0, done.stderr
     assert "good morning" in done.stdout
+
+
+@pytest.mark.parametrize(("command", "code"), [("greet", 1), ("--version", 0)])
+def test_a_package_that_cannot_be_loaded_breaks_its_own_command_alone(tmp_path, command, code):
+    broken = "import a_module_that_is_not_there"
+    distribution(tmp_path, COMMANDS.group, "third_party_kit:greet", broken, name="greet")
+    done = run_beside(tmp_path, command)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("cannot be loaded" in done.stderr) == (code == 1)

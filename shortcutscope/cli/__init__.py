@@ -23,7 +23,7 @@ from shortcutscope.cli.masking import annotate
 from shortcutscope.cli.retrieval import retrieve
 from shortcutscope.cli.running import INTERRUPTED, InterruptedCommandError, ended_alike, guarded
 from shortcutscope.disk import explained
-from shortcutscope.errors import ShortcutscopeError
+from shortcutscope.errors import InputError, ShortcutscopeError
 from shortcutscope.registry import Registry
 
 NOTHING_FOUND, FAILED, FOUND, NOT_DECIDED = 0, 1, 2, 3
@@ -41,10 +41,25 @@ app = typer.Typer(
 #: Commands of other packages, and of the benchmarks, which nothing here knows.
 COMMANDS = Registry[Callable[..., None]]("command", "shortcutscope.commands", {})
 
+
+def _plugged(name: str) -> Callable[..., None]:
+    """A command of another package; where that cannot be loaded, one that says so, and the others work."""
+    try:
+        return COMMANDS[name]
+    except InputError as error:
+        reason = str(error)
+
+    def broken() -> None:
+        """Say why it cannot be loaded."""
+        raise InputError(reason)
+
+    return broken
+
+
 for _command in (demo, layers, audit, retrieve, annotate, debias, compare, report, doctor):
     app.command()(guarded(_command))
 for _name in COMMANDS:
-    app.command(_name)(guarded(COMMANDS[_name]))
+    app.command(_name)(guarded(_plugged(_name)))
 
 
 def _print_version(wanted: bool) -> None:
