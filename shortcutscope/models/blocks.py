@@ -166,10 +166,15 @@ def _gives_scores(call: Call, trace: Trace) -> bool:
 
 
 def _starts_group(call: Call) -> bool:
-    """Whether a module maps one set of channels to another: a weight matrix or a stack of filters."""
+    """Whether a module maps one set of channels to another: a weight matrix or a stack of filters.
+
+    Quantised modules keep theirs packed, out of their parameters.
+    """
     if isinstance(call.module, _NORMS):
         return False
-    return any(parameter.dim() >= 2 for parameter in call.module.parameters())
+    return hasattr(call.module, "_packed_params") or any(
+        parameter.dim() >= 2 for parameter in call.module.parameters()
+    )
 
 
 def _layer_of(group: list[Call], usable: set[Call]) -> list[Call]:

@@ -122,7 +122,7 @@ def _explained(model: nn.Module, error: Exception, failure: _Failure) -> Shortcu
     if channels and images is not None and int(channels[2]) == images.shape[1]:
         return InputError(_wrong_channels(model, int(channels[2]), int(channels[1])))
     what = "the model's backward pass fails" if failure.arguments is None else "the model fails"
-    return ModelError(f"{what}{batch}: {text}. {_mend(model, error, images)}")
+    return ModelError(f"{what}{batch}: {text.rstrip('.')}. {_mend(model, error, images)}")
 
 
 def _described(images: Tensor) -> str:

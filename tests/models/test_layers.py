@@ -497,6 +497,20 @@ def test_wrong_channels_and_sizes_are_refused_in_the_users_terms():
     assert model_state(model) == before
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_m10_a_quantised_head_hides_no_layer():
+    plain = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()), nn.Flatten(), nn.Linear(64, 2)
+    ).eval()
+    quantised = pytest.importorskip("torch.ao.quantization").quantize_dynamic(
+        plain, {nn.Linear}, dtype=torch.qint8
+    )
+    assert type(quantised[-1]) is not nn.Linear
+    x = torch.rand(2, 1, 8, 8)
+    for model in (plain, quantised):
+        assert [layer.name for layer in find_layers(model, x)] == ["1", "3"]
+
+
 def test_only_a_linear_layer_has_no_blocks():
     with pytest.raises(ModelError, match=r"no layer found.*layers='all'.*'1'"):
         find_layers(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), X)
