@@ -21,6 +21,8 @@ from shortcutscope.errors import InputError
 
 T = TypeVar("T")
 
+_PACKAGE = "shortcutscope"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -59,6 +61,8 @@ class Registry(Generic[T]):
         Of the entry points by which other packages add to it.
     entries
         What this package has.
+    refuse
+        Whether a name that there is already is an error; else what comes second is left out, see `clashes`.
 
     Examples
     --------
@@ -67,10 +71,13 @@ class Registry(Generic[T]):
     (True, ['red'])
     """
 
-    def __init__(self, kind: str, group: str, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, kind: str, group: str, entries: Mapping[str, Entry], *, refuse: bool = True) -> None:
         self.kind = kind
         self.group = group
         self._built_in = dict(entries)
+        self._refuse = refuse
+        #: What other packages add under names that there are already, in a sentence each.
+        self.clashes: list[str] = []
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
@@ -79,15 +86,20 @@ class Registry(Generic[T]):
         Raises
         ------
         InputError
-            When another package adds a name that there is already.
+            When another package adds a name that there is already, where that is refused.
         """
         entries = dict(self._built_in)
-        for point in entry_points(group=self.group):
+        self.clashes = []
+        for point in sorted(entry_points(group=self.group), key=lambda point: _origin(point) != _PACKAGE):
             if point.name in entries:
-                raise InputError(
+                clash = (
                     f"{_origin(point)} adds a {self.kind} called {point.name!r}, which there is already; "
                     "it has to take another name, or be uninstalled"
                 )
+                if self._refuse:
+                    raise InputError(clash)
+                self.clashes.append(clash)
+                continue
             entries[point.name] = Entry(point.value, f"of {_origin(point)}")
         return entries
 

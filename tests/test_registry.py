@@ -225,10 +225,10 @@ def test_another_packages_view_is_looked_at_last(third_party, monkeypatch):
     assert list(view_scores(ViewInput(None, "early", None, []))) == [("thirdparty: all", "early")]
 
 
-def run_beside(folder, command):
+def run_beside(folder, *command):
     """End of a command line of this package with what is installed in a folder."""
     around = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
-    words = [sys.executable, "-m", "shortcutscope", command]
+    words = [sys.executable, "-m", "shortcutscope", *command]
     return subprocess.run(words, env=around, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -238,6 +238,19 @@ def test_another_packages_command_is_listed_and_runs(tmp_path):
     done = run_beside(tmp_path, "greet")
     assert done.returncode == 0, done.stderr
     assert "good morning" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["doctor", "bench"])
+def test_a_command_of_a_name_that_there_is_already_is_left_out(tmp_path, name):
+    code = "def other():\n    '''Stand in.'''\n    print('not what was asked for')"
+    distribution(tmp_path, COMMANDS.group, "third_party_kit:other", code, name=name)
+    done = run_beside(tmp_path, name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Stand in" not in done.stdout
+    assert done.stderr.splitlines() == [
+        f"left out: third-party-kit adds a command called {name!r}, which there is already; "
+        "it has to take another name, or be uninstalled"
+    ]
 
 
 @pytest.mark.parametrize(("command", "code"), [("greet", 1), ("--version", 0)])

@@ -24,7 +24,7 @@ from shortcutscope.cli.retrieval import retrieve
 from shortcutscope.cli.running import INTERRUPTED, InterruptedCommandError, ended_alike, guarded
 from shortcutscope.disk import explained
 from shortcutscope.errors import InputError, ShortcutscopeError
-from shortcutscope.registry import Registry
+from shortcutscope.registry import Entry, Registry
 
 NOTHING_FOUND, FAILED, FOUND, NOT_DECIDED = 0, 1, 2, 3
 
@@ -38,12 +38,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-#: Commands of other packages, and of the benchmarks, which nothing here knows.
-COMMANDS = Registry[Callable[..., None]]("command", "shortcutscope.commands", {})
+_BUILT_IN = (demo, layers, audit, retrieve, annotate, debias, compare, report, doctor)
+#: Commands by name; those of the benchmarks, which nothing here knows, come as those of other packages do.
+COMMANDS = Registry[Callable[..., None]](
+    "command",
+    "shortcutscope.commands",
+    {command.__name__: Entry(command, (command.__doc__ or "").partition("\n")[0]) for command in _BUILT_IN},
+    refuse=False,
+)
 
 
 def _plugged(name: str) -> Callable[..., None]:
-    """A command of another package; where that cannot be loaded, one that says so, and the others work."""
+    """A command; where it is another package's and cannot be loaded, one that says so: the others work."""
     try:
         return COMMANDS[name]
     except InputError as error:
@@ -56,8 +62,6 @@ def _plugged(name: str) -> Callable[..., None]:
     return broken
 
 
-for _command in (demo, layers, audit, retrieve, annotate, debias, compare, report, doctor):
-    app.command()(guarded(_command))
 for _name in COMMANDS:
     app.command(_name)(guarded(_plugged(_name)))
 
@@ -88,6 +92,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """
     try:
         given = list(sys.argv[1:] if args is None else args)
+        for clash in COMMANDS.clashes:
+            typer.echo(f"left out: {clash}", err=True)
         with ended_alike():
             app(given, prog_name="shortcutscope", obj=given)  # the run keeps the command that made it
     except InterruptedCommandError:
