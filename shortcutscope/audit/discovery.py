@@ -75,15 +75,8 @@ def discovered_concepts(
             concepts.append(concept)
         else:
             same[concept.name] = f"names the same samples as {twin.name}, which is tested"
-    run.update(
-        discovery={
-            "looked_at": stored["looked_at"],
-            "proposals": stored["proposals"],
-            "same": same,
-            "dropped": stored["dropped"],
-            "notes": stored["notes"],
-        }
-    )
+    kept = {key: stored[key] for key in ("looked_at", "proposals", "dropped", "notes")}
+    run.update({"discovery": {**kept, "same": same}})
     return concepts
 
 

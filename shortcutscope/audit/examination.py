@@ -147,7 +147,10 @@ class _Context:
     def groups(self) -> Array:
         return self.scan.samples["group"].to_numpy()
 
-    def kept(self, stage: str, concept: Concept, compute: Callable[[], Any], **also: Any) -> Any:
+    def kept(
+        self, stage: str, concept: Concept, compute: Callable[[], Any], positive: int | None = None
+    ) -> Any:
+        also = {} if positive is None else {"positive": positive}
         depends = {"concept": concept.fingerprint(), "settings": self.settings.depends(), **also}
         return self.run.cached(stage, concept.name, depends, compute)
 

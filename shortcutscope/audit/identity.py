@@ -105,17 +105,16 @@ def keep_identity(run: RunDirectory, audited: SampleTable, training: SampleTable
     if training is not None:
         parts.append(_frame(training, _probes_if_any(training)))
     image, model_input = _invented(audited.image(_even(len(audited), 1)[0]).shape, audited)
-    run.update(
-        identity={
-            "value_range": list(audited.value_range),
-            "classes": None if audited.classes is None else list(audited.classes),
-            "transform": repr(audited.transform),
-            "transform_fingerprint": audited.transform_fingerprint(),
-            "image_shape": list(image.shape),
-            "input_shape": list(model_input.shape),
-            "input": model_input.values.tolist(),
-        }
-    )
+    identity = {
+        "value_range": list(audited.value_range),
+        "classes": None if audited.classes is None else list(audited.classes),
+        "transform": repr(audited.transform),
+        "transform_fingerprint": audited.transform_fingerprint(),
+        "image_shape": list(image.shape),
+        "input_shape": list(model_input.shape),
+        "input": model_input.values.tolist(),
+    }
+    run.update({"identity": identity})
     run.write_frame(FILE, pd.concat(parts, ignore_index=True))
 
 

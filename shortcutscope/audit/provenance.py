@@ -64,34 +64,37 @@ def describe(
 ) -> None:
     """Keep software, model and data of an audit in its run."""
     table = audited.table
+    packages = ("torch", "torchvision", "scikit-learn", "numpy", "captum", "zennit")
+    environment = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        **{name: version(name) for name in packages},
+        "interpreter": "notebook" if "ipykernel" in sys.modules else "script",
+    }
+    network = {
+        "spec": spec,
+        "class": type(model).__qualname__,
+        "fingerprint": fingerprint,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    data = {
+        "fingerprint": table.fingerprint(),
+        "n_samples": len(table),
+        "n_groups": int(table.frame["group"].nunique()) if table.has_groups else None,
+        "classes": list(table.classes or []),
+        "value_range": list(table.value_range),
+        "transform": repr(table.transform),
+        "skipped": [],
+    }
     run.update(
-        version=__version__,
-        command=command or "shortcutscope.audit(...)",
-        environment={
-            "python": platform.python_version(),
-            "platform": f"{platform.system()} {platform.machine()}",
-            **{
-                name: version(name)
-                for name in ("torch", "torchvision", "scikit-learn", "numpy", "captum", "zennit")
-            },
-            "interpreter": "notebook" if "ipykernel" in sys.modules else "script",
-        },
-        model={
-            "spec": spec,
-            "class": type(model).__qualname__,
-            "fingerprint": fingerprint,
-            "parameters": sum(p.numel() for p in model.parameters()),
-        },
-        data={
-            "fingerprint": table.fingerprint(),
-            "n_samples": len(table),
-            "n_groups": int(table.frame["group"].nunique()) if table.has_groups else None,
-            "classes": list(table.classes or []),
-            "value_range": list(table.value_range),
-            "transform": repr(table.transform),
-            "skipped": [],
-        },
-        assumptions=[*audited.assumptions, *_chosen_weights(model)],
+        {
+            "version": __version__,
+            "command": command or "shortcutscope.audit(...)",
+            "environment": environment,
+            "model": network,
+            "data": data,
+            "assumptions": [*audited.assumptions, *_chosen_weights(model)],
+        }
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from shortcutscope.disk import require_writable
@@ -99,9 +100,9 @@ class RunDirectory:
         self.record.setdefault("stages", {})
         self.record.setdefault("warnings", [])
 
-    def update(self, **entries: Any) -> None:
+    def update(self, entries: JSON | None = None) -> None:
         """Add entries to run.json."""
-        self.record.update(to_json(entries))
+        self.record.update(to_json(entries or {}))
         if not self._finished:
             write_json(self.path / RECORD, self.record)
 
@@ -159,9 +160,10 @@ class RunDirectory:
         """Write a table as Parquet, atomically."""
         write_frame(self.path / name, frame)
 
-    def write_arrays(self, name: str, **arrays: Any) -> None:
+    def write_arrays(self, name: str, **arrays: npt.ArrayLike) -> None:
         """Write arrays as a compressed npz, atomically; Python objects, which need pickle, are refused."""
-        objects = [key for key, value in arrays.items() if np.asarray(value).dtype.hasobject]
+        contents: Record = {key: np.asarray(value) for key, value in arrays.items()}
+        objects = [key for key, array in contents.items() if array.dtype.hasobject]
         if objects:
             raise TypeError(f"arrays of Python objects cannot be kept without pickle: {objects}")
-        write_atomically(self.path / name, lambda file: np.savez_compressed(file, **arrays))
+        write_atomically(self.path / name, lambda file: np.savez_compressed(file, **contents))

@@ -252,9 +252,9 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
     task.describe(run)
     if task.record.keep_paths:
         run.write_frame("files.parquet", pd.DataFrame(table.files.items(), columns=["sample_id", "image"]))
-    run.update(seed=statistics.seed, device=str(running.device or "cpu"), **task.noted)
+    run.update({"seed": statistics.seed, "device": str(running.device or "cpu"), **task.noted})
     run.mark("verify", "done", time.perf_counter() - started)
-    run.update(head=plan.head.to_json(), assumptions=[*run.record["assumptions"], *assumed])
+    run.update({"head": plan.head.to_json(), "assumptions": [*run.record["assumptions"], *assumed]})
     for text in (*audited.warnings, *table.notes, *assumed):
         run.warn(text)
     if table.skipped:
@@ -263,16 +263,19 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
         scanned = scan(model, table, path / "scan", plan=plan)
     if scanned.attribution.warning:
         run.warn(scanned.attribution.warning)
+    layers = [
+        {"name": x.name, "kind": x.kind, "layout": x.layout, "shape": list(x.shape), "depth": x.depth}
+        for x in scanned.layers
+    ]
     run.update(
-        attribution=scanned.attribution.to_json(),
-        memory_format=scanned.remarks.get("memory_format"),
-        layer_choice=scanned.remarks.get("layer_choice"),
-        not_measured=not_measured(scanned),
-        layers=[
-            {"name": x.name, "kind": x.kind, "layout": x.layout, "shape": list(x.shape), "depth": x.depth}
-            for x in scanned.layers
-        ],
-        performance=performance(scanned),
+        {
+            "attribution": scanned.attribution.to_json(),
+            "memory_format": scanned.remarks.get("memory_format"),
+            "layer_choice": scanned.remarks.get("layer_choice"),
+            "not_measured": not_measured(scanned),
+            "layers": layers,
+            "performance": performance(scanned),
+        }
     )
     concepts = list(task.concepts)
     if task.discovering:
@@ -280,7 +283,7 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
             concepts += discovered_concepts(
                 run, scanned, table, concepts, seed=statistics.seed, running=running
             )
-    run.update(settings=settings.to_dict(audited.role))
+    run.update({"settings": settings.to_dict(audited.role)})
     with frozen(model, running.device) as borrowed:
         examined = examine(borrowed, scanned, table, concepts, audited, run, settings)
     _write(run, examined)
@@ -292,7 +295,7 @@ def _note_skipped(run: RunDirectory, table: ImageTable) -> None:
     n = len(table.skipped)
     which = "1 image was left out, as asked: it" if n == 1 else f"{n} images were left out, as asked: they"
     run.warn(f"{which} could not be read")
-    run.update(data={**run.record["data"], "skipped": list(table.skipped), "n_samples": len(table)})
+    run.update({"data": {**run.record["data"], "skipped": list(table.skipped), "n_samples": len(table)}})
 
 
 def _audited_scanning(scanning: Scanning | None) -> Scanning:

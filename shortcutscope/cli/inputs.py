@@ -250,7 +250,7 @@ def open_model(spec: str, options: ModelOptions, *, trained: bool = False) -> nn
         num_classes=options.num_classes,
         trust=options.trust,
         weights_key=options.weights_key,
-        **arguments,
+        arguments=arguments,
     )
     if trained and has_random_weights(loaded) and not options.random_weights:
         raise InputError(

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,21 @@ from shortcutscope.errors import InputError
 from shortcutscope.types import Ints
 
 _SHOWN = 5
+
+
+class TableParts(TypedDict, total=False):
+    """What a table is made of: the arguments of its constructor."""
+
+    frame: pd.DataFrame
+    source: ImageSource
+    rows: npt.ArrayLike | None
+    value_range: tuple[float, float]
+    transform: Transform | None
+    classes: Sequence[str] | None
+    has_groups: bool | None
+    masks: MaskSource | None
+    skipped: Iterable[tuple[str, str]]
+    notes: Iterable[str]
 
 
 class SampleTable(Dataset[tuple[Tensor, int, int]]):
@@ -237,21 +252,9 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         """Table with another transform."""
         return self.replaced(transform=transform)
 
-    def replaced(self, **changes: Any) -> Self:
+    def replaced(self, **changes: Unpack[TableParts]) -> Self:
         """Table with other constructor arguments; a new `source` comes with its own `rows` and `masks`."""
-        arguments = (
-            "frame",
-            "source",
-            "rows",
-            "value_range",
-            "transform",
-            "classes",
-            "has_groups",
-            "masks",
-            "skipped",
-            "notes",
-        )
-        return type(self)(**{**{name: getattr(self, name) for name in arguments}, **changes})
+        return type(self)(**{**{name: getattr(self, name) for name in TableParts.__annotations__}, **changes})
 
     # Checking
 

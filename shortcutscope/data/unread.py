@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,7 @@ def unread_table(
     root: str | Path | None = None,
     classes: Sequence[str] | None = None,
     missing: Sequence[str] = (),
-    **options: Any,
+    value_range: tuple[float, float] = (0.0, 1.0),
 ) -> ImageTable:
     """Table of a manifest, as :meth:`shortcutscope.data.table.ImageTable.from_csv` makes it.
 
@@ -52,10 +51,8 @@ def unread_table(
     ----------
     path
         The manifest; it may have no column of images.
-    image, roles, mask, root, classes, missing
+    image, roles, mask, root, classes, missing, value_range
         As there.
-    **options
-        Of the table's constructor.
 
     Raises
     ------
@@ -79,8 +76,9 @@ def unread_table(
         ids = [default_id(name, base) for name in names]
         source = UnreadFiles(names, base)
     else:
-        low = options.get("value_range", (0.0, 1.0))[0]
-        source = ArraySource(np.broadcast_to(np.float32(low), (len(frame), 1, 1)))
+        source = ArraySource(np.broadcast_to(np.float32(value_range[0]), (len(frame), 1, 1)))
     drop = [column for column in (image, mask) if column is not None and column in frame.columns]
     metadata, class_names, has_groups = role_frame(frame, roles, default_ids=ids, drop=drop, classes=classes)
-    return ImageTable(metadata, source, classes=class_names, has_groups=has_groups, notes=notes, **options)
+    return ImageTable(
+        metadata, source, value_range=value_range, classes=class_names, has_groups=has_groups, notes=notes
+    )

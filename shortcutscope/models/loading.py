@@ -40,7 +40,7 @@ def load_model(
     num_classes: int | None = None,
     trust: bool = False,
     weights_key: str | None = None,
-    **kwargs: Any,
+    arguments: Mapping[str, object] | None = None,
 ) -> nn.Module:
     """Build a model and load its weights.
 
@@ -49,7 +49,8 @@ def load_model(
     spec
         ``"torchvision:NAME"``, ``"timm:NAME"`` or another source of
         `shortcutscope.models.sources.SOURCES`; ``"package.module:factory"`` or ``"path/to/file.py:factory"``.
-        A factory is called with the keywords below and returns a module; a module is taken as it is.
+        A factory is called with `num_classes` and `arguments`, and returns a module; a module is taken as
+        it is.
     weights
         A checkpoint file, see `read_checkpoint`: names are matched after stripping the prefixes of
         DataParallel, Lightning and torch.compile, losses and counters beside the network are left out, and
@@ -65,8 +66,8 @@ def load_model(
         Which of several weights in the checkpoint, for instance ``"state_dict_ema"`` or the prefix of their
         names; by default those that were trained, and not their averages. A warning is logged where others
         lie beside.
-    **kwargs
-        Passed to the factory, for instance ``in_chans=1`` for timm.
+    arguments
+        Further keywords of the factory, for instance ``{"in_chans": 1}`` for timm.
 
     Returns
     -------
@@ -80,9 +81,8 @@ def load_model(
     """
     source, name = _split(spec)
     published = _published(source, weights)
-    if published is not None:
-        kwargs.update(published)
     factory = _factory(source, name, spec)
+    kwargs = {**(arguments or {}), **(published or {})}
     kwargs |= {} if num_classes is None else {"num_classes": num_classes}
     if weights is not None and published is None:
         contents = read_checkpoint(weights, trust=trust)  # before building: cheaper to refuse

@@ -227,12 +227,8 @@ def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path) -> Scan:
                 bar.update(len(batch[0]))
             writer.flush()
         # Also for a finished scan: metadata may have changed, which no statistic depends on.
-        writer.finish(
-            _samples(table, writer, plan.task),
-            attribution=plan.attribution.to_json(),
-            memory_format=str(plan.memory_format),
-            layer_choice=plan.layer_choice,
-        )
+        remarks = {"attribution": plan.attribution.to_json(), "memory_format": str(plan.memory_format)}
+        writer.finish(_samples(table, writer, plan.task), {**remarks, "layer_choice": plan.layer_choice})
     return Scan.open(out)
 
 

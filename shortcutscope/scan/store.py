@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -137,14 +137,14 @@ class ShardWriter:
         if self._n_pending:
             self._commit(self._n_pending)
 
-    def finish(self, samples: pd.DataFrame, **remarks: Any) -> None:
+    def finish(self, samples: pd.DataFrame, remarks: JSON | None = None) -> None:
         """Write the last shard and the table of samples, and declare the store complete.
 
         Parameters
         ----------
         samples
             One row per row of the store.
-        **remarks
+        remarks
             JSON values to keep in the manifest that say how the store came to be; no row depends on them.
 
         Raises
@@ -159,7 +159,7 @@ class ShardWriter:
                 f"for {self.n_rows}"
             )
         write_frame(self.folder / SAMPLES, samples)
-        self._manifest = {**self._manifest, "complete": True, "remarks": remarks}
+        self._manifest = {**self._manifest, "complete": True, "remarks": dict(remarks or {})}
         self._write_manifest()
 
     def read(self, key: str) -> Array:

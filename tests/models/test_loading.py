@@ -61,13 +61,13 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 def test_torchvision_and_timm_by_name():
     assert type(load_model("torchvision:resnet18", num_classes=3)).__name__ == "ResNet"
-    model = load_model("timm:resnet10t", num_classes=3, in_chans=1)
+    model = load_model("timm:resnet10t", num_classes=3, arguments={"in_chans": 1})
     assert model(torch.rand(1, 1, 32, 32)).shape == (1, 3)
     assert not model.training
 
 
 def test_factories_from_modules_and_files(spec, factory_file):
-    thin = load_model("shortcutscope.planting.thin:thin_resnet18", num_classes=4, width=2)
+    thin = load_model("shortcutscope.planting.thin:thin_resnet18", num_classes=4, arguments={"width": 2})
     assert thin(torch.rand(1, 1, 32, 32)).shape == (1, 4)
     assert load_model(spec, num_classes=7)[2].out_features == 7
     assert load_model(f"{factory_file}:READY")[2].out_features == 5

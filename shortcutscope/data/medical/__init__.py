@@ -8,7 +8,6 @@ every column of metadata. Images are opened when they are needed.
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
@@ -39,7 +38,7 @@ DATASETS = Registry[Callable[..., ImageTable]](
 )
 
 
-def open_dataset(name: str, root: str | Path, **options: Any) -> ImageTable:
+def open_dataset(name: str, root: str | Path, **options: object) -> ImageTable:
     """Open a data set by its name.
 
     Parameters

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -23,7 +21,7 @@ from shortcutscope.types import Operation
 def _elementwise(outside: Operation, in_place: type, free: type) -> Operation:
     """Rule of a function of each element; `outside` is its form that overwrites nothing."""
 
-    def rule(run: Propagating, func: Operation, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def rule(run: Propagating, func: Operation, input: Tensor, *args: object, **kwargs: object) -> Tensor:
         if any(follows(value) for value in (*args, *kwargs.values())):
             raise ModelError(f"{outside.__name__} of two activations has no relevance rule")
         kwargs.pop("inplace", None)
@@ -61,7 +59,7 @@ def _relu(run: Propagating, func: Operation, input: Tensor) -> Tensor:
 
 
 @on("pow")
-def _pow(run: Propagating, func: Operation, base: object, exponent: object, **kwargs: Any) -> Tensor:
+def _pow(run: Propagating, func: Operation, base: object, exponent: object, **kwargs: object) -> Tensor:
     if not follows(base) or not isinstance(exponent, int | float) or exponent <= 0:
         plain: Tensor = func(base, exponent, **kwargs)
         return plain

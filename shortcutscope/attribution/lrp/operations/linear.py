@@ -14,7 +14,7 @@ from shortcutscope.attribution.lrp.functions import Affine, RuledAffine, Tap
 from shortcutscope.attribution.lrp.operations.table import TABLE, Propagating, of_one, on
 from shortcutscope.attribution.lrp.rules import Epsilon, Rule
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.types import Operation
+from shortcutscope.types import Operation, Record
 
 
 def _convolve(dims: int, transposed: bool) -> Operation:
@@ -28,12 +28,12 @@ def _convolve(dims: int, transposed: bool) -> Operation:
         input: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
+        *args: object,
+        **kwargs: object,
     ) -> Tensor:
         weight = weight.detach()  # of an activation, as in dynamic convolutions, it is a gate
         x = input if input.dim() == dims + 2 else input.unsqueeze(0)
-        options = dict(zip(names, args, strict=False)) | kwargs
+        options: Record = dict(zip(names, args, strict=False)) | kwargs
         linear = convolution(dims, weight, transposed=transposed, **options)
         y = _affine(
             run,

@@ -33,7 +33,7 @@ def _shared(x: Tensor, share: float) -> Tensor:
 
 
 @on("mul")
-def _mul(run: Propagating, func: Operation, a: Any, b: Any, **kwargs: Any) -> Tensor:
+def _mul(run: Propagating, func: Operation, a: Any, b: Any, **kwargs: object) -> Tensor:
     if not (follows(a) and follows(b)):
         plain: Tensor = func(a, b, **kwargs)
         return plain
@@ -42,22 +42,23 @@ def _mul(run: Propagating, func: Operation, a: Any, b: Any, **kwargs: Any) -> Te
         shares = (0.0, 1.0) if a.numel() < b.numel() else (1.0, 0.0)
     second = _shared(b, shares[1])
     if getattr(func, "__name__", "") in ("mul_", "__imul__", "multiply_"):
-        first: Tensor = a if shares[0] == 1 else ShareInPlace.apply(a, shares[0])
+        first = a if shares[0] == 1 else ShareInPlace.apply(a, shares[0])
         if a is b:
             second = first.clone()
-        output: Tensor = func(first, second, **kwargs)
-        return output
-    return torch.mul(_shared(a, shares[0]), second, **kwargs)
+    else:
+        first, func = _shared(a, shares[0]), torch.mul
+    product: Tensor = func(first, second, **kwargs)
+    return product
 
 
 @on("div")
-def _div(run: Propagating, func: Operation, a: Any, b: Any, **kwargs: Any) -> Tensor:
+def _div(run: Propagating, func: Operation, a: Any, b: Any, **kwargs: object) -> Tensor:
     quotient: Tensor = func(a, b.detach() if follows(a) and follows(b) else b, **kwargs)
     return quotient
 
 
 @on("matmul", "bmm", "mm")
-def _matmul(run: Propagating, func: Operation, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor:
+def _matmul(run: Propagating, func: Operation, a: Tensor, b: Tensor, **kwargs: object) -> Tensor:
     if not (follows(a) and follows(b)):
         plain: Tensor = func(a, b, **kwargs)
         return plain
@@ -70,7 +71,7 @@ def _matmul(run: Propagating, func: Operation, a: Tensor, b: Tensor, **kwargs: A
 
 
 @on("baddbmm")
-def _baddbmm(run: Propagating, func: Operation, c: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor:
+def _baddbmm(run: Propagating, func: Operation, c: Tensor, a: Tensor, b: Tensor, **kwargs: object) -> Tensor:
     if follows(a) and follows(b):
         a, b = Share.apply(a, 0.5), Share.apply(b, 0.5)
     total: Tensor = func(c, a, b, **kwargs)
@@ -97,7 +98,13 @@ def _einsum(run: Propagating, func: Operation, equation: str, *operands: Any) ->
 
 @on("scaled_dot_product_attention")
 def _attention(
-    run: Propagating, func: Operation, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    run: Propagating,
+    func: Operation,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *args: object,
+    **kwargs: object,
 ) -> Tensor:
     if run.composite.attention == "cp":
         query, key = query.detach(), key.detach()

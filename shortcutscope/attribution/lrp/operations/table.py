@@ -47,7 +47,7 @@ def of_one(rule: Operation) -> Operation:
     """A rule of operations on one activation, which others of the same name (on constants) do not need."""
 
     @functools.wraps(rule)
-    def applied(run: Propagating, func: Operation, input: object, *args: Any, **kwargs: Any) -> Any:
+    def applied(run: Propagating, func: Operation, input: object, *args: object, **kwargs: object) -> Any:
         if not follows(input):
             return func(input, *args, **kwargs)
         return rule(run, func, input, *args, **kwargs)
