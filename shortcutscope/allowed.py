@@ -1,11 +1,12 @@
-"""What options may be: one table for Python and the command line, looked up before anything is done."""
+"""What options may be: by name, one table for Python and the command line, or by their type."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from shortcutscope.errors import InputError
 from shortcutscope.stats.testing import MIN_FOR_TAIL
@@ -22,8 +23,8 @@ class Number:
         The bounds, both allowed.
     whole
         Without a fraction.
-    above
-        `low` itself is not allowed.
+    above, below
+        `low` itself, or `high`, is not allowed.
     why
         Behind the bounds, for the error.
     """
@@ -32,6 +33,7 @@ class Number:
     high: float = math.inf
     whole: bool = True
     above: bool = False
+    below: bool = False
     why: str = ""
 
     def holds(self, value: Any) -> bool:
@@ -43,17 +45,27 @@ class Number:
         if isinstance(value, bool | str) or not math.isfinite(number):
             return False
         fits = self.low < number if self.above else self.low <= number
-        return fits and number <= self.high and (not self.whole or number == int(number))
+        fits = fits and (number < self.high if self.below else number <= self.high)
+        return fits and (not self.whole or number == int(number))
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
         if math.isfinite(self.high):
-            return f"{kind} from {self.low:g} to {self.high:g}{self.why}"
+            low, to = ("above", "and up to") if self.above else ("from", "to")
+            return f"{kind} {low} {self.low:g} {'and below' if self.below else to} {self.high:g}{self.why}"
+        if not math.isfinite(self.low):
+            return f"{kind}{self.why}"
         return f"{kind} {'above' if self.above else 'of at least'} {self.low:g}{self.why}"
 
 
 _AT_LEAST_ONE, _NOT_NEGATIVE = Number(1), Number(0)
 _POSITIVE = Number(0, whole=False, above=True)
+
+# Types of options that say what is allowed, see `check_types`.
+Positive = Annotated[float, _POSITIVE]
+NotNegative = Annotated[float, Number(0, whole=False)]
+Share = Annotated[float, Number(0, 1, whole=False)]
+Count = Annotated[int, _AT_LEAST_ONE]
 
 #: By the name of the parameter; values that are None mean a default and are not looked up.
 NUMBERS: dict[str, Number] = {
@@ -122,6 +134,67 @@ def check_options(given: JSON, spelled: Callable[[str], str] = "{}=".format) -> 
             _check_device(value, spelled(name))
         if words is not None and isinstance(value, str) and value not in words:
             raise InputError(f"{spelled(name)}{value}; allowed are {', '.join(words)}")
+
+
+def check_types(given: JSON, types: Mapping[str, object]) -> None:
+    """Refuse options that are not of their types; those without a type are passed over.
+
+    Parameters
+    ----------
+    given
+        By name.
+    types
+        Type hints by name; a `Number` in an ``Annotated`` gives the range.
+
+    Raises
+    ------
+    InputError
+        Names the option, its value and what is allowed.
+
+    Examples
+    --------
+    >>> check_types({"on": "pixels"}, {"on": Literal["positions", "pooled"] | None})
+    Traceback (most recent call last):
+    shortcutscope.errors.InputError: on='pixels'; it must be 'positions' or 'pooled' or None
+    """
+    for name, value in given.items():
+        if name in types and not _is_of(value, types[name]):
+            raise InputError(f"{name}={value!r}; it must be {' or '.join(_alternatives(types[name]))}")
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    origin, arguments, number = get_origin(kind) or kind, get_args(kind), _number(kind)
+    if origin in (Union, UnionType):
+        return any(_is_of(value, one) for one in arguments)
+    if origin is Literal:
+        return isinstance(value, str) and value in arguments
+    if number is not None:
+        return number.holds(value)
+    if origin is Sequence:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return False
+        return all(_is_of(one, arguments[0]) for one in value)
+    return not isinstance(origin, type) or origin is Any or isinstance(value, origin)
+
+
+def _number(kind: Any) -> Number | None:
+    """The numbers that a type stands for, if it does."""
+    if kind in (int, float):
+        return Number(whole=kind is int)
+    return next((one for one in getattr(kind, "__metadata__", ()) if isinstance(one, Number)), None)
+
+
+def _alternatives(kind: Any) -> list[str]:
+    """What a type allows, in words."""
+    if get_origin(kind) in (Union, UnionType):
+        return [text for one in get_args(kind) for text in _alternatives(one)]
+    if get_origin(kind) is Literal:
+        return [repr(one) for one in get_args(kind)]
+    if get_origin(kind) is Sequence:
+        return [f"a list of which each is {text}" for text in _alternatives(get_args(kind)[0])]
+    words = {str: "a name", bool: "True or False", type(None): "None", Mapping: "a mapping"}
+    kind = kind if _number(kind) else get_origin(kind) or kind
+    return [str(_number(kind) or words.get(kind) or f"a {getattr(kind, '__name__', kind)}")]
 
 
 def _check_device(device: Any, spelled: str) -> None:

@@ -110,7 +110,7 @@ def debias(
     seed: Annotated[int, typer.Option(help="Seed of weights, samples and draws.")] = 0,
 ) -> None:
     """Retrain the audited model so that it does without a shortcut; the students are kept in the run."""
-    from shortcutscope.debias.options import Retraining, Shortcut
+    from shortcutscope.debias.options import Retraining, Shortcut, refuse_options
     from shortcutscope.debias.training.processes import is_first, own_device
     from shortcutscope.debias.training.settings import Training
     from shortcutscope.debias.unlearn import debias as retrain
@@ -122,7 +122,9 @@ def debias(
     if recipe == "list":
         print_recipes(console)
         return
-    recipes = recipes_named(recipe)
+    recipes, chosen = recipes_named(recipe), named_values(option or (), "--option")
+    for name in recipes:
+        refuse_options(name, chosen)
     found = Audit.open(run)
     origin = origin_of(run, model, making, data, reading)
     loaded, reading = origin.network(), origin.reading
@@ -133,7 +135,7 @@ def debias(
         finding, concept, present_choice(present), masks=None if masks is None else MaskSet.open(masks)
     )
     given: DebiasOptions = {
-        **cast("DebiasOptions", named_values(option or (), "--option")),  # each recipe looks them up
+        **cast("DebiasOptions", chosen),
         "audit": found,
         "held_out": None if held_out is None else held_out_rows(open_table(held_out, reading)),
         "test": None if test is None else held_out_rows(open_table(test, reading)),
@@ -141,8 +143,8 @@ def debias(
     }
     clean_rows = None if clean is None else clean_table(clean, train, reading)
     if retrieved:
-        chosen = found[finding or only_shortcut(found).name]
-        shortcut = replace(shortcut, concept=chosen.label(loaded, train))
+        carried = found[finding or only_shortcut(found).name]
+        shortcut = replace(shortcut, concept=carried.label(loaded, train))
     given["shortcut"] = shortcut
     for name in recipes:
         student = retrain(loaded, train, recipe=name, clean=clean_rows, **given)

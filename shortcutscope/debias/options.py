@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_type_hints
 
 from torch import nn
 
+from shortcutscope.allowed import check_types
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.data.table import ImageTable
@@ -21,6 +22,7 @@ from shortcutscope.debias.distillation.options import Labels
 from shortcutscope.debias.distillation.recipe import OnShortcut
 from shortcutscope.debias.distillation.teacher_start import TeacherStart
 from shortcutscope.debias.pixel_masks import InputMasks
+from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.segmentation import Supervision, Unmasked
 from shortcutscope.debias.teacher import Teacher
 from shortcutscope.debias.training.fit import Training
@@ -30,6 +32,7 @@ from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.models.heads.head import Output
 from shortcutscope.options import OptionGroup, Running
 from shortcutscope.probes.concept import Concept
+from shortcutscope.types import JSON
 
 #: Options of recipes that are said once for all of them.
 SAID_ELSEWHERE = {"start": "training=Retraining(start=...)", "masks": "shortcut=Shortcut(masks=...)"}
@@ -166,8 +169,29 @@ class DebiasOptions(RecipeOptions, total=False):
     running: Running | None
 
 
-def refuse_said_elsewhere(options: Mapping[str, Any]) -> None:
-    """Raise `InputError` for an option of a recipe that has a place of its own."""
+def refuse_options(recipe: str, options: JSON) -> None:
+    """Refuse options that a recipe does not take, or that are out of range.
+
+    Parameters
+    ----------
+    recipe
+        A name, or ``"recommended"``: then what no recipe takes is refused.
+    options
+        By name.
+
+    Raises
+    ------
+    InputError
+        Names the option and what is allowed; also for one that has a place of its own.
+    """
     for name, place in SAID_ELSEWHERE.items():
         if name in options:
             raise InputError(f"{name}= is no option of one recipe alone; say {place}")
+    if recipe != "recommended":
+        RECIPES[recipe].check(options)
+        return
+    types = get_type_hints(RecipeOptions)
+    unknown = sorted(set(options) - set(types))
+    if unknown:
+        raise InputError(f"no recipe takes an option {unknown[0]!r}; there are {', '.join(types)}")
+    check_types(options, types)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
+from shortcutscope.allowed import check_types
 from shortcutscope.debias.baselines.adversarial import adversarial
 from shortcutscope.debias.baselines.artifact_augmentation import artifact_augmentation
 from shortcutscope.debias.baselines.early_readout import dedier
@@ -25,7 +26,7 @@ from shortcutscope.debias.baselines.two_stage import jtt
 from shortcutscope.debias.clarc.clarc import p_clarc, reactive_p_clarc, rr_clarc
 from shortcutscope.debias.clarc.erasure import leace
 from shortcutscope.debias.clarc.rrr import rrr
-from shortcutscope.debias.distillation.options import Distillation
+from shortcutscope.debias.distillation.options import Distillation, DistillationChoices
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.groups import has_conflicting
 from shortcutscope.debias.problem import DebiasProblem, Outcome
@@ -34,7 +35,7 @@ from shortcutscope.debias.segmentation import spatial_specificity
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.registry import Entry, Registry
-from shortcutscope.types import Record
+from shortcutscope.types import JSON, Record
 
 #: What a recipe may need, and where to have it from.
 NEEDS = {
@@ -61,7 +62,8 @@ class Recipe:
     trains
         False where the network's weights stay as they are.
     run
-        Takes `DebiasProblem` and options.
+        Takes `DebiasProblem` and options, whose types say what is allowed, see
+        `shortcutscope.allowed.check_types`.
     fixed
         Options that make it this recipe.
     only_model
@@ -104,16 +106,30 @@ class Recipe:
             names += [field.name for field in fields(Distillation)]
         return tuple(names)
 
-    def check(self, options: Mapping[str, object]) -> None:
-        """Raise `InputError` for an option that the recipe does not take."""
+    @property
+    def types(self) -> Record:
+        """Type hints of the options."""
+        try:
+            types = get_type_hints(self.run, include_extras=True)
+        except (NameError, TypeError):  # another package's: names that are there for type checkers alone
+            return {}
+        return types | (get_type_hints(DistillationChoices) if self.run is distil else {})
+
+    def check(self, options: JSON) -> None:
+        """Raise `InputError` for an option that the recipe does not take, or that is out of range."""
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             raise InputError(
                 f"recipe {self.name!r} takes no option {unknown[0]!r}; it takes "
                 f"{', '.join(self.options) or 'none'}"
             )
+        check_types(options, self.types)
+        if self.run is distil:
+            chosen = {**dict(self.fixed), **options}
+            own = {name: chosen[name] for name in DistillationChoices.__annotations__ if name in chosen}
+            Distillation().but(**own).check()
 
-    def __call__(self, problem: DebiasProblem, **options: Any) -> Outcome:
+    def __call__(self, problem: DebiasProblem, **options: object) -> Outcome:
         """Run it."""
         self.check(options)
         return self.run(problem, **{**dict(self.fixed), **options})

@@ -37,8 +37,6 @@ Supervision = Literal["binary", "box", "segmentation"]
 Unmasked = Literal["leave", "pseudo"]
 Masks = Callable[[int], Tensor | None]
 
-SUPERVISIONS: tuple[str, ...] = ("binary", "box", "segmentation")
-
 
 def spatial_specificity(
     problem: DebiasProblem,
@@ -83,7 +81,6 @@ def spatial_specificity(
         No mask of the finding, masks that do not fit the images, more than two classes, a network without
         positions, or an option out of range.
     """
-    _check_options(supervision, unmasked)
     targets = PixelTargets.of(problem.train, supervision, foreground, masks)
     with seeded(problem.seed):
         model = Segmenter.around(
@@ -101,14 +98,6 @@ def spatial_specificity(
         "layers": [layer.name for layer in model.layers],
     }
     return Outcome(model.eval(), fit_result.steps, fit_result.history, tuple(notes), details)
-
-
-def _check_options(supervision: Supervision, unmasked: Unmasked) -> None:
-    if supervision not in SUPERVISIONS or unmasked not in ("leave", "pseudo"):
-        raise InputError(
-            f"supervision={supervision!r}, unmasked={unmasked!r}; allowed are "
-            f"{', '.join(map(repr, SUPERVISIONS))}, and 'leave' or 'pseudo'"
-        )
 
 
 def _train(

@@ -22,7 +22,7 @@ from shortcutscope.debias.options import (
     RecipeOptions,
     Retraining,
     Shortcut,
-    refuse_said_elsewhere,
+    refuse_options,
 )
 from shortcutscope.debias.pixel_masks import InputMasks, input_masks
 from shortcutscope.debias.problem import DebiasProblem, Outcome
@@ -109,9 +109,7 @@ def debias(
     running.require_only("debias", "progress")
     plan = training if isinstance(training, Retraining) else Retraining(training or Training())
     start, seed, validation, masks = plan.start, plan.training.seed, plan.validation, shortcut.masks
-    refuse_said_elsewhere(options)
-    if recipe != "recommended":
-        RECIPES[recipe].check(options)
+    refuse_options(recipe, options)
     found, findings = _findings_of(audit, shortcut.finding)
     if found is not None and found.run is not None:
         refuse_other_model(found.run, model)

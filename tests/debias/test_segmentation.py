@@ -148,7 +148,5 @@ def test_what_it_lacks_is_said_before_anything_is_trained(problem: DebiasProblem
         spatial_specificity(given, masks=lambda row: None)
     with pytest.raises(InputError, match=r"has shape \(5, 5\)"):
         spatial_specificity(given, masks=lambda row: torch.ones(5, 5))
-    with pytest.raises(InputError, match="'box'"):
-        spatial_specificity(given, supervision="boxes")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="two classes"):
         spatial_specificity(replace(given, train=table.with_columns(label=np.arange(8) % 3)))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from torch import Tensor, nn
 
+from shortcutscope.allowed import Count, Positive
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.groups import Groups, balanced_weights, training_groups
 from shortcutscope.debias.objective import Batch, Objective, at, cross_entropy, forward_with_layers
@@ -121,10 +122,10 @@ def adversarial(
     problem: DebiasProblem,
     *,
     method: Method = "reversal",
-    weight: float | None = None,
+    weight: Positive | None = None,
     layer: str | None = None,
     balanced: bool = False,
-    hidden: int = 64,
+    hidden: Count = 64,
 ) -> Outcome:
     """Adversarial unlearning of the concept (Ganin et al. 2016, DANN; Dinsdale et al. 2021, confusion).
 
@@ -149,15 +150,9 @@ def adversarial(
     Raises
     ------
     InputError
-        Without concept labels; when the known ones are all alike; `balanced` with an empty group; for an
-        option out of range.
+        Without concept labels; when the known ones are all alike; `balanced` with an empty group.
     """
     factor = 1.0 if weight is None else weight
-    if method not in ("reversal", "confusion") or not factor > 0 or hidden < 1:
-        raise InputError(
-            f"method={method!r}, weight={weight}, hidden={hidden}; method is 'reversal' or 'confusion', "
-            "weight above 0, hidden 1 or more"
-        )
     groups = training_groups(problem, "adversarial", filled=balanced)
     without, carrying = groups.counts.reshape(-1, 2).sum(0)
     if not without or not carrying:

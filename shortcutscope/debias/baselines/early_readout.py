@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.allowed import NotNegative, Number, Positive, Share
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.objective import (
     Batch,
@@ -126,12 +126,12 @@ def dedier(
     problem: DebiasProblem,
     *,
     teacher: nn.Module | Literal["specialist"] | None = None,
-    alpha: float = 1.0,
-    beta: float = 2.0,
-    warmup: float = 0.2,
-    layer: str | float = 0.25,
-    share: float = 0.5,
-    temperature: float = 4.0,
+    alpha: Positive = 1.0,
+    beta: NotNegative = 2.0,
+    warmup: Annotated[float, Number(0, 1, whole=False, below=True)] = 0.2,
+    layer: str | Annotated[float, Number(0, 1, whole=False, above=True)] = 0.25,
+    share: Share = 0.5,
+    temperature: Positive = 4.0,
 ) -> Outcome:
     """Weights by the confident errors of an early readout (Tiwari et al. 2024, DeDiER).
 
@@ -157,16 +157,8 @@ def dedier(
     Raises
     ------
     InputError
-        For an option out of range, or a teacher with other classes; for a specialist without clean samples.
+        For a teacher with other classes, and a specialist without clean samples.
     """
-    in_network = isinstance(layer, str) or 0 < layer <= 1
-    if not (alpha > 0 and beta >= 0 and 0 <= warmup < 1 and in_network and 0 <= share <= 1):
-        raise InputError(
-            f"alpha={alpha}, beta={beta}, warmup={warmup}, layer={layer!r}, share={share}; alpha must be "
-            "above 0, beta 0 or more, warmup in [0, 1), layer a name or a depth in (0, 1], share in [0, 1]"
-        )
-    if not 0 < temperature < math.inf:
-        raise InputError(f"temperature={temperature} must be above 0")
     readout_layer = _early_layer(problem, layer)
     n_scores = count_scores(problem.model, problem.example())
     objective = EarlyReadout(
@@ -188,8 +180,6 @@ def _teacher_network(
 ) -> nn.Module | None:
     if teacher == "specialist":
         teacher = train_teacher(problem).model
-    elif isinstance(teacher, str):
-        raise InputError(f"teacher={teacher!r}; allowed are a network, 'specialist' and None")
     if teacher is None:
         return None
     network = copied(teacher).to(problem.device).eval().requires_grad_(False)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import Tensor, distributed, nn
 
+from shortcutscope.allowed import Number
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.objective import Batch, Objective, cross_entropies
 from shortcutscope.debias.problem import DebiasProblem, Outcome
-from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import find_logits
 
 
@@ -83,7 +84,12 @@ def generalised(losses: Tensor, q: float) -> Tensor:
     return -torch.expm1(-q * losses) / q
 
 
-def lff(problem: DebiasProblem, *, q: float = 0.7, decay: float = 0.7) -> Outcome:
+def lff(
+    problem: DebiasProblem,
+    *,
+    q: Annotated[float, Number(0, 1, whole=False, above=True)] = 0.7,
+    decay: Annotated[float, Number(0, 1, whole=False, below=True)] = 0.7,
+) -> Outcome:
     """Learning from failure (Nam et al. 2020, algorithm 1).
 
     Sees labels only. The biased network is trained along at every step, on the same batch, so that a step
@@ -97,14 +103,7 @@ def lff(problem: DebiasProblem, *, q: float = 0.7, decay: float = 0.7) -> Outcom
         Amplification of what is easy, in (0, 1].
     decay
         Of the moving averages of the losses, in [0, 1).
-
-    Raises
-    ------
-    InputError
-        For an option out of range.
     """
-    if not 0 < q <= 1 or not 0 <= decay < 1:
-        raise InputError(f"q={q}, decay={decay}; q must lie in (0, 1], decay in [0, 1)")
     labels = torch.as_tensor(problem.train.frame["label"].to_numpy(copy=True), dtype=torch.long)
     biased = replace(problem, seed=problem.seed + 1).network()
     objective = LearningFromFailure(biased, labels, q=q, decay=decay)

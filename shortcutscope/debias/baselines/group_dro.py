@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed, nn
 
+from shortcutscope.allowed import NotNegative, Positive
 from shortcutscope.debias.budget import budget, train
 from shortcutscope.debias.groups import Groups, balanced_weights, training_groups
 from shortcutscope.debias.objective import Batch, Objective, at, cross_entropies
 from shortcutscope.debias.problem import DebiasProblem, Outcome
-from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import find_logits
 
 
@@ -81,9 +81,9 @@ def _whole_batch(values: Tensor) -> Tensor:
 def group_dro(
     problem: DebiasProblem,
     *,
-    eta: float = 0.01,
-    weight_decay: float | None = 0.1,
-    adjustment: float = 0.0,
+    eta: Positive = 0.01,
+    weight_decay: NotNegative | None = 0.1,
+    adjustment: NotNegative = 0.0,
 ) -> Outcome:
     """GroupDRO (Sagawa et al. 2020, algorithm 1), on group-balanced batches.
 
@@ -104,13 +104,8 @@ def group_dro(
     Raises
     ------
     InputError
-        Without concept labels, with an empty group, or for an option out of range.
+        Without concept labels, or with an empty group.
     """
-    if not eta > 0 or adjustment < 0 or (weight_decay is not None and weight_decay < 0):
-        raise InputError(
-            f"eta={eta}, weight_decay={weight_decay}, adjustment={adjustment}; eta must be above 0, the "
-            "others 0 or more"
-        )
     groups = training_groups(problem, "group-dro")
     objective = GroupDRO(groups, eta=eta, adjustment=adjustment)
     training = budget(problem)

@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from shortcutscope.allowed import Count, Positive
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.groups import group_by
 from shortcutscope.debias.problem import DebiasProblem, Outcome
@@ -32,7 +33,9 @@ from shortcutscope.types import Floats, Ints
 PENALTIES = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
 
 
-def dfr(problem: DebiasProblem, *, c: float | Sequence[float] = PENALTIES, n_subsets: int = 20) -> Outcome:
+def dfr(
+    problem: DebiasProblem, *, c: Positive | Sequence[Positive] = PENALTIES, n_subsets: Count = 20
+) -> Outcome:
     """Deep feature reweighting (Kirichenko et al. 2023): the last layer fitted on clean samples.
 
     Sees the labels of the clean samples, and their concept where `clean_carries` has it. Logistic regression
@@ -54,11 +57,11 @@ def dfr(problem: DebiasProblem, *, c: float | Sequence[float] = PENALTIES, n_sub
     ------
     InputError
         Without clean samples of every class; when the concept goes with the label in them, so that a group
-        is empty; when the last layer is no ``nn.Linear``; for an option out of range.
+        is empty; when the last layer is no ``nn.Linear``.
     """
     penalties = [float(value) for value in np.atleast_1d(np.asarray(c, dtype=float))]
-    if not penalties or min(penalties) <= 0 or n_subsets < 1:
-        raise InputError(f"c={c!r}, n_subsets={n_subsets}; c must be above 0, n_subsets 1 or more")
+    if not penalties:
+        raise InputError("c is empty; give a penalty, or several")
     clean = require_clean(problem)
     labels = clean.frame["label"].to_numpy(dtype=np.int64)
     index, notes = _clean_groups(labels, problem.clean_carries)

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.allowed import Positive, Share
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.groups import Groups, balanced_weights, training_groups
 from shortcutscope.debias.objective import Batch, Objective, cross_entropies
 from shortcutscope.debias.problem import DebiasProblem, Outcome
-from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import find_logits
 
 Strategy = Literal["label", "concept"]
@@ -113,7 +113,7 @@ def _beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, n)).float()
 
 
-def mixup(problem: DebiasProblem, *, alpha: float = 0.2) -> Outcome:
+def mixup(problem: DebiasProblem, *, alpha: Positive = 0.2) -> Outcome:
     """Mixup (Zhang et al. 2018).
 
     Sees labels only.
@@ -124,18 +124,11 @@ def mixup(problem: DebiasProblem, *, alpha: float = 0.2) -> Outcome:
         Biased samples and labels are enough.
     alpha
         Of the Beta distribution, above 0.
-
-    Raises
-    ------
-    InputError
-        For an option out of range.
     """
-    if not alpha > 0:
-        raise InputError(f"alpha={alpha} must be above 0")
     return train(problem, Mixup(alpha), "mixup")
 
 
-def lisa(problem: DebiasProblem, *, alpha: float = 2.0, p_label: float = 0.5) -> Outcome:
+def lisa(problem: DebiasProblem, *, alpha: Positive = 2.0, p_label: Share = 0.5) -> Outcome:
     """LISA, selective mixing (Yao et al. 2022).
 
     Sees labels and the concept of the biased samples.
@@ -152,10 +145,8 @@ def lisa(problem: DebiasProblem, *, alpha: float = 2.0, p_label: float = 0.5) ->
     Raises
     ------
     InputError
-        Without concept labels, with an empty group, or for an option out of range.
+        Without concept labels, or with an empty group.
     """
-    if not alpha > 0 or not 0 <= p_label <= 1:
-        raise InputError(f"alpha={alpha}, p_label={p_label}; alpha must be above 0, p_label in [0, 1]")
     groups = training_groups(problem, "lisa")
     outcome = train(problem, Lisa(groups, alpha=alpha, p_label=p_label), "lisa")
     notes = tuple(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from shortcutscope.allowed import Number
 from shortcutscope.debias.budget import budget, train
 from shortcutscope.debias.groups import Groups, balanced_weights, reweighing_weights, training_groups
 from shortcutscope.debias.objective import CrossEntropy
@@ -9,7 +12,6 @@ from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.samples import CLEAN_SHARE, TrainingSamples
 from shortcutscope.debias.teacher import train_teacher
 from shortcutscope.debias.training.settings import Start
-from shortcutscope.errors import InputError
 
 
 def reweighing(problem: DebiasProblem) -> Outcome:
@@ -60,7 +62,10 @@ def group_balanced_ce(problem: DebiasProblem) -> Outcome:
 
 
 def balanced_finetune(
-    problem: DebiasProblem, *, clean_share: float = CLEAN_SHARE, start: Start = "model"
+    problem: DebiasProblem,
+    *,
+    clean_share: Annotated[float, Number(0, 1, whole=False, above=True, below=True)] = CLEAN_SHARE,
+    start: Start = "model",
 ) -> Outcome:
     """The biased network fine-tuned on the clean samples, then on all, every group weighing the same.
 
@@ -80,11 +85,8 @@ def balanced_finetune(
     Raises
     ------
     InputError
-        Without clean samples of every class, without concept labels, with an empty group, or for a share
-        out of range.
+        Without clean samples of every class, without concept labels, or with an empty group.
     """
-    if not 0 < clean_share < 1:
-        raise InputError(f"clean_share is {clean_share}; it must lie between 0 and 1")
     samples = TrainingSamples.of(problem, clean_share).group_balanced(problem, "balanced-finetune")
     first = train_teacher(problem, start=start)
     outcome = train(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.allowed import Number
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.budget import budget, train
 from shortcutscope.debias.objective import CrossEntropy
@@ -15,7 +18,12 @@ from shortcutscope.models.heads.targets import find_logits, predicted_class
 from shortcutscope.scan.batches import batches
 
 
-def jtt(problem: DebiasProblem, *, upweight: float = 20.0, first_share: float = 0.2) -> Outcome:
+def jtt(
+    problem: DebiasProblem,
+    *,
+    upweight: Annotated[float, Number(1, whole=False)] = 20.0,
+    first_share: Annotated[float, Number(0, 1, whole=False, above=True, below=True)] = 0.2,
+) -> Outcome:
     """Just train twice (Liu et al. 2021, algorithm 1): the errors of a first network are drawn more often.
 
     Sees labels only; it finds conflicting samples by itself, as far as a short training gets them wrong.
@@ -33,13 +41,8 @@ def jtt(problem: DebiasProblem, *, upweight: float = 20.0, first_share: float = 
     Raises
     ------
     InputError
-        For an option out of range.
+        For a training of a single step.
     """
-    if not upweight >= 1 or not 0 < first_share < 1:
-        raise InputError(
-            f"upweight={upweight}, first_share={first_share}; upweight must be 1 or more, first_share lie "
-            "between 0 and 1"
-        )
     total = budget(problem).n_steps(len(problem.train))
     first = min(max(1, round(first_share * total)), total - 1)
     if first < 1:

@@ -15,6 +15,7 @@ import torch
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
+from shortcutscope.allowed import Positive
 from shortcutscope.attribution.hooks import visiting
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.budget import fit_student
@@ -71,7 +72,7 @@ def reactive_p_clarc(
     *,
     layers: str | Sequence[str] | None = None,
     classifier: Classifier = "logistic",
-    C: float = 0.01,
+    C: Positive = 0.01,
 ) -> Outcome:
     """As `p_clarc`, but only samples in which a linear classifier finds the concept are moved.
 
@@ -88,10 +89,8 @@ def reactive_p_clarc(
     Raises
     ------
     InputError
-        As `p_clarc`; an unknown classifier.
+        As `p_clarc`.
     """
-    if classifier not in ("logistic", "svm"):
-        raise InputError(f"classifier={classifier!r}; allowed are 'logistic' and 'svm'")
     return _projected(problem, "reactive p-clarc", layers, classifier, C)
 
 
@@ -297,10 +296,6 @@ def hold_below(model: nn.Module, images: Tensor, layers: Sequence[Layer]) -> boo
 
 
 def _check_options(refit: Refit, trained: Trained | None, start: Start) -> None:
-    if refit not in ("never", "epoch"):
-        raise InputError(f"refit={refit!r}; allowed are 'never' and 'epoch'")
-    if trained not in (None, "all", "above"):
-        raise InputError(f"trained={trained!r}; allowed are 'all', 'above' and None")
     if start == "fresh" and trained == "above":
         raise InputError("start='fresh' has to train the whole network; use trained='all'")
     if start == "fresh" and refit == "never":

@@ -24,7 +24,6 @@ from shortcutscope.debias.clarc.activations import (
 from shortcutscope.debias.clarc.correction import fitted_in_turn
 from shortcutscope.debias.clarc.projection import Edit, Erasure
 from shortcutscope.debias.problem import DebiasProblem, Outcome
-from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.alive import ROUNDING
 from shortcutscope.types import Floats, Ints
@@ -163,8 +162,6 @@ def leace(
     InputError
         The concept is not known; with `conditional`, no class holds it and its absence; no such layer.
     """
-    if on not in ("positions", "pooled"):
-        raise InputError(f"on={on!r}; allowed are 'positions' and 'pooled'")
     samples = concept_samples(problem, "leace", within_classes=conditional)
     edit_layers = select_layers(problem, layers)
     z = concept_columns(samples, conditional)

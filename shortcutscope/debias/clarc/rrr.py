@@ -22,7 +22,6 @@ from shortcutscope.models.heads.targets import find_logits
 
 Slope = Literal["log-probabilities", "logits", "signed logits"]
 BatchNorm = Literal["held", "trained"]
-SLOPES: tuple[str, ...] = ("log-probabilities", "logits", "signed logits")
 
 
 class RightReasons(Objective):
@@ -144,7 +143,8 @@ def rrr(
     InputError
         There are no masks, or they do not fit the images; an option out of range.
     """
-    _check_options(slope, batch_norm, start)
+    if batch_norm == "held" and start == "fresh":
+        raise InputError("start='fresh' has no batch norm to hold; use batch_norm='trained'")
     scale = GradientScale(strength, batches=scale_batches, momentum=scale_momentum)
     masks, index = _gathered(problem)
     shifts = 0 if problem.training.augmentation == "none" else SHIFTS
@@ -171,15 +171,6 @@ def _notes(problem: DebiasProblem, n_masks: int, n_fixed: int, start: Start) -> 
     if problem.training.augmentation == "strong":
         notes.append("augmented by shifts alone, which the masks can follow")
     return notes
-
-
-def _check_options(slope: Slope, batch_norm: BatchNorm | None, start: Start) -> None:
-    if slope not in SLOPES:
-        raise InputError(f"slope={slope!r}; allowed are {', '.join(map(repr, SLOPES))}")
-    if batch_norm not in (None, "held", "trained"):
-        raise InputError(f"batch_norm={batch_norm!r}; allowed are 'held', 'trained' and None")
-    if batch_norm == "held" and start == "fresh":
-        raise InputError("start='fresh' has no batch norm to hold; use batch_norm='trained'")
 
 
 def hold_batch_norm(model: nn.Module) -> int:

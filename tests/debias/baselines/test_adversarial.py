@@ -118,5 +118,3 @@ def test_refuses(problem, labels) -> None:
         adversarial(replace(problem, carries=np.ones(96)))
     with pytest.raises(InputError, match="'label 0 with the concept'"):
         adversarial(replace(problem, carries=labels.astype(float)), balanced=True)
-    with pytest.raises(InputError, match="method"):
-        adversarial(problem, method="shouting")

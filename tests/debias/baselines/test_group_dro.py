@@ -81,8 +81,6 @@ def test_recipe(problem, labels) -> None:
     assert not group_dro(problem, weight_decay=None).notes
     with pytest.raises(InputError, match="'label 0 with the concept'"):
         group_dro(replace(problem, carries=labels.astype(float)))
-    with pytest.raises(InputError, match="eta"):
-        group_dro(problem, eta=0)
 
 
 def test_processes_that_share_a_batch_add_up_to_one(monkeypatch) -> None:

@@ -113,8 +113,8 @@ def test_refuses_what_the_clean_samples_do_not_allow(problem) -> None:
         dfr(replace(problem, clean_carries=carries))
     with pytest.raises(InputError, match="no clean samples"):
         dfr(replace(problem, clean=None))
-    with pytest.raises(InputError, match="n_subsets"):
-        dfr(problem, n_subsets=0)
+    with pytest.raises(InputError, match="c is empty"):
+        dfr(problem, c=[])
     with pytest.raises(InputError, match=r"3 classes and the clean subset no sample of 2"):
         dfr(replace(problem, model=thin_resnet18(num_classes=3, width=4)))
     none = dfr(replace(problem, clean_carries=np.zeros(len(labels))), c=0.1, n_subsets=2)

@@ -76,8 +76,3 @@ def test_recipes(problem, labels) -> None:
     assert "1 of 96 samples is not known: they stay unmixed" in outcome.notes[0]
     with pytest.raises(InputError, match="'label 0 with the concept'"):
         lisa(replace(problem, carries=labels.astype(float)))
-    for wrong in ({"alpha": 0}, {"p_label": 2}):
-        with pytest.raises(InputError, match="alpha="):
-            lisa(problem, **wrong)
-    with pytest.raises(InputError, match="alpha="):
-        mixup(problem, alpha=-1)

@@ -10,7 +10,6 @@ from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.samples import CLEAN_SHARE, TrainingSamples
 from shortcutscope.debias.training.fit import Training
-from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.seeding import seeded
@@ -69,8 +68,6 @@ def test_balanced_finetuning_is_balanced_distillation_without_a_term_of_the_teac
     assert any(not torch.equal(values, began[name]) for name, values in own.model.state_dict().items())
     assert all(parameter.requires_grad for parameter in own.model.parameters())
     assert any("trained on the 32 clean samples first" in note for note in own.notes)
-    with pytest.raises(InputError, match=r"clean_share is 1\.0"):
-        balanced_finetune(problem, clean_share=1.0)
 
 
 def test_clean_samples_take_their_share_and_groups_weigh_alike(problem: DebiasProblem) -> None:

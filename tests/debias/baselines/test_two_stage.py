@@ -36,7 +36,5 @@ def test_both_trainings_together_are_the_budget(problem, monkeypatch) -> None:
 
 
 def test_refuses(problem) -> None:
-    with pytest.raises(InputError, match="upweight"):
-        jtt(problem, upweight=0.5)
     with pytest.raises(InputError, match="cannot be divided"):
         jtt(replace(problem, training=problem.training.but(steps=1)))
