@@ -164,10 +164,13 @@ class ConceptRequest:
         are left out with the reason.
     present
         Column to the value that means that the artifact is there.
+    discover
+        Whether others are looked for; None where no concepts are named.
     """
 
     concepts: Sequence[str | Concept] | str | Concept | None = None
     present: Mapping[str, str | float | bool] = field(default_factory=dict)
+    discover: bool | None = None
 
     def items(self, columns: Sequence[str], metadata: Sequence[str]) -> Sequence[str | Concept]:
         """What is asked for; by default these columns, and those of the metadata whose value is said."""

@@ -112,38 +112,16 @@ def audit(
     InputError, ModelError, StaleRunError
         Before any long work, with what was given, what is allowed and what to do.
     """
-    statistics, running, record = statistics or Statistics(), running or Running(), record or Recording()
-    scanning = _audited_scanning(scanning)
-    assert_splits_apart(data.frame)
-    training = TrainingData.of(train)
-    audited = audited_data(data, training)
-    discovering = concepts is None if discover is None else discover
-    seed = statistics.seed
-    columns, unlikely, screen = screened_columns(audited, seed=seed) if concepts is None else ([], {}, None)
-    request = ConceptRequest(concepts, present or {})
-    chosen, refused = resolve_concepts(audited, request, columns=columns, may_be_none=discovering)
-    _require_label(statistics.positive, audited)
-    task = _Task(
-        model,
-        audited,
-        chosen,
-        as_head(head),
-        scanning,
-        statistics,
-        running,
-        record,
-        labels=_known_labels(data, training.table),
-        fingerprint=model_fingerprint(model),
-        discovering=discovering,
-        noted={"refused_columns": unlikely | refused} | ({"metadata": screen.to_dict()} if screen else {}),
-    )
+    request = ConceptRequest(concepts, present or {}, discover)
+    task = _task(model, data, request, train, head, scanning, statistics, running, record)
+    running = task.running
     path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{task.fingerprint[:8]}"
-    plan = task.plan(audited.table, skip=running.on_unreadable == "skip")
+    plan = task.plan(task.audited.table, skip=running.on_unreadable == "skip")
     inputs = task.inputs()
     RunDirectory(path, inputs)  # refused before a folder is made
     if plan is not None:
-        n = len(audited.table)
-        require_memory(statistics_bytes(n, plan.layers, len(chosen), statistics.n_permutations))
+        n, n_permutations = len(task.audited.table), task.statistics.n_permutations
+        require_memory(statistics_bytes(n, plan.layers, len(task.concepts), n_permutations))
         if not (path / "scan").exists():
             require_free_space(path, n * plan.row_bytes)
         if running.on_unreadable != "skip":
@@ -233,6 +211,44 @@ class _Task:
         describe(run, self.model, self.audited, spec=spec, command=command, fingerprint=self.fingerprint)
 
 
+def _task(
+    model: nn.Module,
+    data: ImageTable,
+    request: ConceptRequest,
+    train: ImageTable | TrainingData | None,
+    head: Output,
+    scanning: Scanning | None,
+    statistics: Statistics | None,
+    running: Running | None,
+    record: Recording | None = None,
+) -> _Task:
+    """What an audit, or its estimate, is asked for; refused where it cannot be done."""
+    statistics, scanning = statistics or Statistics(), scanning or Scanning()
+    scanning.require_only("an audit", "layers", "target", "attribution", "strict", "layouts")
+    assert_splits_apart(data.frame)
+    training = TrainingData.of(train)
+    audited = audited_data(data, training)
+    every = request.concepts is None
+    columns, unlikely, screen = screened_columns(audited, seed=statistics.seed) if every else ([], {}, None)
+    discovering = every if request.discover is None else request.discover
+    chosen, refused = resolve_concepts(audited, request, columns=columns, may_be_none=discovering)
+    _require_label(statistics.positive, audited)
+    return _Task(
+        model,
+        audited,
+        chosen,
+        as_head(head),
+        scanning,
+        statistics,
+        running or Running(),
+        record or Recording(),
+        labels=_known_labels(data, training.table),
+        fingerprint=model_fingerprint(model),
+        discovering=discovering,
+        noted={"refused_columns": unlikely | refused} | ({"metadata": screen.to_dict()} if screen else {}),
+    )
+
+
 def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
     """All stages, in a run directory that this process holds."""
     model, audited, running, statistics = task.model, task.audited, task.running, task.statistics
@@ -298,13 +314,6 @@ def _note_skipped(run: RunDirectory, table: ImageTable) -> None:
     run.update({"data": {**run.record["data"], "skipped": list(table.skipped), "n_samples": len(table)}})
 
 
-def _audited_scanning(scanning: Scanning | None) -> Scanning:
-    """The options of the scan, of which an audit fixes some."""
-    scanning = scanning or Scanning()
-    scanning.require_only("an audit", "layers", "target", "attribution", "strict", "layouts")
-    return scanning
-
-
 def _require_label(positive: int | None, audited: AuditedData) -> None:
     """Refuse a class that no audited sample has."""
     labels = sorted(set(audited.table.frame["label"].tolist()))
@@ -338,31 +347,19 @@ def estimate_audit(
         As in `audit`.
     request
         The concepts; by default as in `audit`.
+
+    Raises
+    ------
+    InputError, ModelError
+        What an audit would refuse before it scans.
     """
-    statistics, running = statistics or Statistics(), running or Running()
-    request = request or ConceptRequest()
-    training = TrainingData.of(train)
-    audited = audited_data(data, training)
-    task = _Task(
-        model,
-        audited,
-        [],
-        as_head(head),
-        _audited_scanning(scanning),
-        statistics,
-        running,
-        Recording(),
-        labels=_known_labels(data, training.table),
-        fingerprint=model_fingerprint(model),
-    )
-    plan = task.plan(audited.table)  # refuses what an audit would refuse
-    columns = screened_columns(audited, seed=statistics.seed)[0] if request.concepts is None else []
-    chosen, _ = resolve_concepts(audited, request, columns=columns, may_be_none=True)
+    task = _task(model, data, request or ConceptRequest(), train, head, scanning, statistics, running)
+    table = task.audited.table
     return audit_cost(
-        estimate(model, audited.table, plan=plan),
-        n_concepts=len(chosen),
-        n_classes=int(audited.table.frame["label"].nunique()),
-        n_permutations=statistics.n_permutations,
+        estimate(model, table, plan=task.plan(table)),
+        n_concepts=len(task.concepts),
+        n_classes=int(table.frame["label"].nunique()),
+        n_permutations=task.statistics.n_permutations,
     )
 
 

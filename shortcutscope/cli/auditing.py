@@ -150,7 +150,7 @@ def audit(
         cost = estimate_audit(
             loaded,
             table,
-            request=ConceptRequest(chosen, meant or {}),
+            request=ConceptRequest(chosen, meant or {}, discover),
             train=train_known,
             head=scores,
             scanning=scanning,

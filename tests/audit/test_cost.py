@@ -64,6 +64,22 @@ def test_m15_the_estimate_is_of_the_whole_audit(table):
     assert found.memory == statistics_bytes(48, found.layers, 1, 150)
 
 
+@pytest.mark.parametrize(
+    ("asked", "positive", "message"),
+    [
+        (ConceptRequest(["tag"], {"tag": "1"}), 7, "positive=7: no audited sample has that label"),
+        (ConceptRequest([], discover=False), None, "no concept"),
+    ],
+)
+def test_the_estimate_refuses_what_the_audit_refuses(table, tmp_path, asked, positive, message):
+    model, statistics = thin_resnet18(width=2), Statistics(positive=positive)
+    concepts = {"concepts": asked.concepts, "present": asked.present, "discover": asked.discover}
+    with pytest.raises(InputError, match=message):
+        estimate_audit(model, table, request=asked, statistics=statistics)
+    with pytest.raises(InputError, match=message):
+        audit(model, table, tmp_path / "run", **concepts, statistics=statistics)
+
+
 def test_m15_what_the_machine_does_not_hold_is_refused_before_anything_is_written(
     table, tmp_path, monkeypatch
 ):
