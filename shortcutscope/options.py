@@ -52,7 +52,7 @@ class Running(OptionGroup):
     workers
         Processes that read images.
     progress
-        Whether to show bars.
+        Whether to show bars, on a terminal and in notebooks.
     on_unreadable
         What to do with images that cannot be read.
 

@@ -24,6 +24,7 @@ ROOMS = [
         "locking",
         "files",
         "machine",
+        "progress",
     ),
     *(
         "stats",

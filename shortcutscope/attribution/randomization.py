@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shortcutscope.attribution.attribute import Attribution, MethodSettings, attribute
 from shortcutscope.attribution.slope import Explained
@@ -20,6 +19,7 @@ from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer
+from shortcutscope.progress import progress_bar
 from shortcutscope.types import Array, Record
 
 #: Measures of `model_randomization`.
@@ -130,7 +130,7 @@ def model_randomization(
     twin = copied(model)
     modules = _from_output(twin, x)
     ends = np.unique(np.linspace(1, len(modules), min(cascade.stages, len(modules))).round().astype(int))
-    bar = tqdm(ends.tolist(), desc="randomisation", disable=not progress)
+    bar = progress_bar(ends.tolist(), desc="randomisation", progress=progress)
     explain = partial(attribute, twin, target=original.target, **question)
     table = _randomized(modules, bar, _maps(original), explain, cascade.seed)
     return Randomization(table, *_verdict(table, method, cascade.threshold))

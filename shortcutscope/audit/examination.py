@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shortcutscope.audit.audited_data import AuditedData, Role
 from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
@@ -57,6 +56,7 @@ from shortcutscope.probes.usage import (
     projection_use,
 )
 from shortcutscope.probes.verdict import VerdictRule, layer_weights, untestable
+from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.capture import forward_edited
 from shortcutscope.scan.scanner import Scan
@@ -155,7 +155,7 @@ class _Context:
         return self.run.cached(stage, concept.name, depends, compute)
 
     def bar(self, concepts: Sequence[Concept], what: str) -> Any:
-        return tqdm(concepts, desc=what, unit="concept", disable=not self.settings.progress, leave=False)
+        return progress_bar(concepts, desc=what, unit="concept", progress=self.settings.progress, leave=False)
 
     def inputs(self, indices: Ints) -> Iterator[Tensor]:
         """Model inputs of some samples, in batches and in their order."""
@@ -304,8 +304,8 @@ def _probe(
         "positives": positives,
         "settings": context.settings.depends(),
     }
-    layers = tqdm(
-        context.scan.layers, desc="probing", unit="layer", disable=not context.settings.progress, leave=False
+    layers = progress_bar(
+        context.scan.layers, desc="probing", unit="layer", progress=context.settings.progress, leave=False
     )
     settings = _probe_settings(context.settings)
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shortcutscope.audit.audited_data import TrainingData
 from shortcutscope.audit.identity import refuse_other_data
@@ -52,6 +51,7 @@ from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.options import OptionGroup, Running, Statistics
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
+from shortcutscope.progress import progress_bar
 from shortcutscope.types import Record
 
 __all__ = ["Comparing", "compare"]
@@ -191,7 +191,9 @@ def _measure_all(
     references: dict[str, dict[Key, Estimate]] = {}
     first: Space | None = None
     with _workplace(out) as folder:
-        bar = tqdm(networks.items(), desc="comparing", unit="network", disable=not course.running.progress)
+        bar = progress_bar(
+            networks.items(), desc="comparing", unit="network", progress=course.running.progress
+        )
         for name, network in bar:
             measured, space = course.measure(name, network, folder / slug(name))
             first = first or space

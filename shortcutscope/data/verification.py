@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from shortcutscope.data.readers.dicom import is_dicom
 from shortcutscope.data.readers.dicom_scale import GreyScale, grey_scale, scale_problems
@@ -18,6 +17,7 @@ from shortcutscope.data.readers.image import UnreadableImageError
 from shortcutscope.data.rows import Rows
 from shortcutscope.data.stored_frame import file_source
 from shortcutscope.errors import InputError
+from shortcutscope.progress import progress_bar
 
 _Value = TypeVar("_Value")
 _SHOWN = 5
@@ -105,7 +105,7 @@ def inspect(table: Rows, *, workers: int, progress: bool) -> list[Inspection]:
         generator=torch.Generator().manual_seed(0),
     )
     inspections: list[Inspection] = []
-    with tqdm(total=len(table), desc="verify", unit="image", disable=not progress) as bar:
+    with progress_bar(total=len(table), desc="verify", unit="image", progress=progress) as bar:
         for batch in loader:
             inspections.extend(batch)
             bar.update(len(batch))

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches
 from shortcutscope.types import Array, Floats
 
@@ -74,7 +74,9 @@ def image_bank(table: ImageTable, *, batch_size: int = 64, workers: int = 0, pro
     rows: list[Floats] = []
     names: tuple[str, ...] = ()
     total = -(-len(table) // batch_size)
-    bar = tqdm(batches(table, batch_size, workers=workers), total=total, desc="filters", disable=not progress)
+    bar = progress_bar(
+        batches(table, batch_size, workers=workers), total=total, desc="filters", progress=progress
+    )
     for images, _, _ in bar:
         values, names = filter_bank(images.numpy())
         rows.append(values)

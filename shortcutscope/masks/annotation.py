@@ -10,7 +10,6 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 from torch import nn
-from tqdm.auto import tqdm
 
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
@@ -31,6 +30,7 @@ from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import frozen
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
+from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
 
@@ -138,7 +138,7 @@ def annotate(
                 model, scan, own, concept, drawing, batch_size=batch_size, progress=progress
             ).with_prior(prior)
             values = concept.aligned_to(ids).values
-            with tqdm(total=len(left), desc="masks", disable=not progress) as bar:
+            with progress_bar(total=len(left), desc="masks", progress=progress) as bar:
                 for row, drawn in _stream(model, own, fitted, wanted, frozenset(left), batch_size):
                     geometry = mask_geometry(own, row)
                     if heat:

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -24,6 +23,7 @@ from shortcutscope.options import OptionGroup
 from shortcutscope.probes.cav import cross_fit_cav
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import make_folds
+from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import Array, Floats, Ints
@@ -146,7 +146,7 @@ def fit_predictors(
     pooled = _pooled(table, fit_rows, batch_size)
     peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
     predictors = []
-    for rows in tqdm(fold_rows, desc="learning", disable=not progress):
+    for rows in progress_bar(fold_rows, desc="learning", progress=progress):
         members = np.isin(fit_rows, rows)
         vectors = Vectors.fit(
             (pooled[0][members], pooled[1][members]),

@@ -12,11 +12,11 @@ import pandas as pd
 from PIL import Image
 from safetensors.torch import save
 from torch import nn
-from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable, Normalize
 from shortcutscope.errors import InputError
 from shortcutscope.files import write_atomically
+from shortcutscope.progress import progress_bar
 
 MODEL = "shortcutscope.planting.thin:thin_resnet18"
 
@@ -102,7 +102,7 @@ def _write_part(folder: Path, split: str, table: ImageTable, progress: bool) -> 
     images = folder / "images" / split
     images.mkdir(parents=True, exist_ok=True)
     names = [f"images/{split}/{sample_id}.png" for sample_id in table.frame["sample_id"]]
-    for i, name in enumerate(tqdm(names, desc=f"write {split}", unit="image", disable=not progress)):
+    for i, name in enumerate(progress_bar(names, desc=f"write {split}", unit="image", progress=progress)):
         grey = np.rint(table.image(i)[0].numpy() * 255).astype(np.uint8)
         Image.fromarray(grey, mode="L").save(folder / name)
     frame = table.frame.assign(split=split)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import find_logits, require_finite
+from shortcutscope.progress import progress_bar
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
@@ -62,7 +62,7 @@ def predict_logits(
     batches = torch.split(torch.arange(len(table)), batch_size)
     parts = []
     with frozen(model), torch.inference_mode():
-        for rows in tqdm(batches, desc="predict", unit="batch", disable=not progress):
+        for rows in progress_bar(batches, desc="predict", unit="batch", progress=progress):
             images = torch.stack([table[int(row)][0] for row in rows]).to(device)
             parts.append(find_logits(model(images), output).float().cpu())
     # Cloned outside of inference mode, so that callers may compute gradients with them.

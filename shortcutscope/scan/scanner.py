@@ -11,7 +11,6 @@ from typing import Literal, overload
 import pandas as pd
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -21,6 +20,7 @@ from shortcutscope.models.heads.targets import predicted_class
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.outputs import first_float, pick
 from shortcutscope.options import Running
+from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.plan import Plan, Scanning, make_plan
@@ -209,8 +209,8 @@ def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path) -> Scan:
     running, n = plan.running, len(table)
     with (
         ShardWriter(out, plan.inputs, n_rows=n, shard_rows=plan.shard_rows) as writer,
-        tqdm(
-            total=n, initial=writer.rows_done, desc="scan", unit="image", disable=not running.progress
+        progress_bar(
+            total=n, initial=writer.rows_done, desc="scan", unit="image", progress=running.progress
         ) as bar,
     ):
         if writer.rows_done < n:

@@ -1,6 +1,7 @@
 import json
 import random
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -437,15 +438,16 @@ def test_brain_floats(model, table, tmp_path, monkeypatch):
 def test_progress_counts_from_where_it_goes_on(model, table, tmp_path, monkeypatch, capsys):
     run_interrupted(model, table, tmp_path / "scan", 2, KeyboardInterrupt)
     shown = []
-    original = scanner.tqdm
+    original = scanner.progress_bar
 
     def watched(**options):
         shown.append(options)
         return original(**options)
 
-    monkeypatch.setattr(scanner, "tqdm", watched)
+    monkeypatch.setattr(scanner, "progress_bar", watched)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     run(model, table, tmp_path / "scan", progress=True)
-    assert (shown[0]["total"], shown[0]["initial"], shown[0]["disable"]) == (N, 8, False)
+    assert (shown[0]["total"], shown[0]["initial"], shown[0]["progress"]) == (N, 8, True)
     assert "21/21" in capsys.readouterr().err
 
 

@@ -9,7 +9,6 @@ from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from shortcutscope.data.manifests.columns import quoted
 from shortcutscope.data.medical.layout import DatasetLayout
@@ -18,6 +17,7 @@ from shortcutscope.data.sources import resize_mask
 from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
+from shortcutscope.progress import progress_bar
 from shortcutscope.types import Bools
 
 __all__ = ["LAYOUT", "RunLengthMasks", "decode_runs", "siim"]
@@ -110,7 +110,7 @@ def _files(root: str | Path, runs: Mapping[str, Sequence[str]]) -> dict[str, str
 def _headers(root: Path, names: Sequence[str], progress: bool) -> pd.DataFrame:
     pydicom = require("pydicom", "medical", "reading DICOM headers")
     rows = []
-    for name in tqdm(names, desc="headers", unit="file", disable=not progress):
+    for name in progress_bar(names, desc="headers", unit="file", progress=progress):
         try:
             data = pydicom.dcmread(root / name, specific_tags=list(_HEADERS), stop_before_pixels=True)
         except Exception as error:  # pydicom raises anything on broken bytes

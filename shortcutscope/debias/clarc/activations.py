@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.layers import Layer, find_layers
+from shortcutscope.progress import progress_bar
 from shortcutscope.scan.capture import forward_edited
 from shortcutscope.types import Floats, Ints
 
@@ -182,6 +182,6 @@ def _batches(
     table: ImageTable, rows: Ints, size: int, name: str, progress: bool
 ) -> Iterator[tuple[slice, Tensor]]:
     starts = range(0, len(rows), size)
-    for start in tqdm(starts, desc=f"activations of {name}", unit="batch", disable=not progress):
+    for start in progress_bar(starts, desc=f"activations of {name}", unit="batch", progress=progress):
         batch = slice(start, min(start + size, len(rows)))
         yield batch, torch.stack([table[int(row)][0] for row in rows[batch]])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.distillation.matching import (
@@ -27,6 +26,7 @@ from shortcutscope.debias.objective import Batch, Objective, at, cross_entropy, 
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer
+from shortcutscope.progress import progress_bar
 
 _STATISTICS_ROWS = 256
 
@@ -156,7 +156,7 @@ def teacher_outputs(
     parts: list[tuple[Tensor, list[Tensor]]] = []
     rows = torch.split(torch.arange(len(table)), batch_size)
     with frozen(teacher), torch.no_grad():
-        for batch in tqdm(rows, desc="teacher", unit="batch", disable=not progress):
+        for batch in progress_bar(rows, desc="teacher", unit="batch", progress=progress):
             images = torch.stack([table[int(row)][0] for row in batch]).to(device)
             logits, goals = _outputs(teacher, images, pairs, options, probes or {})
             stored = [v.to("cpu", torch.bfloat16 if v.dim() > 2 else v.dtype) for v in goals]

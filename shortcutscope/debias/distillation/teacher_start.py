@@ -21,7 +21,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
@@ -31,6 +30,7 @@ from shortcutscope.debias.teacher import require_clean, teacher_training, train_
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import predicted_class
+from shortcutscope.progress import progress_bar
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.stats.metrics import auroc
@@ -145,7 +145,9 @@ def _out_of_fold(
     """By start, scores of all clean samples by teachers that did not see them; and the steps taken."""
     scores: dict[Start, Array] = {}
     steps = 0
-    with tqdm(total=len(STARTS) * len(parts), desc="teacher's start", disable=not problem.progress) as bar:
+    with progress_bar(
+        total=len(STARTS) * len(parts), desc="teacher's start", progress=problem.progress
+    ) as bar:
         for start in STARTS:
             fold_scores: list[Array] = []
             for fold in parts:

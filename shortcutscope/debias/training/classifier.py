@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training.augmentation import shifted
@@ -20,6 +19,7 @@ from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.memory_format import choose_memory_format
 from shortcutscope.models.seeding import seeded
+from shortcutscope.progress import progress_bar
 
 __all__ = ["Optimizing", "Precision", "train_classifier"]
 
@@ -138,7 +138,7 @@ def _train(
     memory_format = choose_memory_format(model, example, training=True)
     memory_format.apply(model)
     model.train()
-    with seeded(seed), tqdm(total=steps, desc="train", unit="step", disable=not progress) as bar:
+    with seeded(seed), progress_bar(total=steps, desc="train", unit="step", progress=progress) as bar:
         for step, rows in enumerate(_epochs(len(table), batch_size, epochs, generator)):
             batch = shifted(images.batch(rows), shifts, generator)
             batch = memory_format(batch.to(device))

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.objective import Batch, Objective
@@ -46,6 +45,7 @@ from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.failures import model_errors
 from shortcutscope.models.memory_format import choose_memory_format
 from shortcutscope.models.seeding import seeded
+from shortcutscope.progress import progress_bar
 from shortcutscope.types import Record
 
 __all__ = ["CHECKPOINT", "TrainingLoop"]
@@ -133,7 +133,7 @@ class TrainingLoop:
         self._format.apply(self._step)
         wrapped = self._processes.wrapped(self._step)
         visible = progress and self._processes.main
-        bar = tqdm(total=self._steps, initial=self.done, desc=name, unit="step", disable=not visible)
+        bar = progress_bar(total=self._steps, initial=self.done, desc=name, unit="step", progress=visible)
         try:
             with seeded(self._training.seed), bar, model_errors(self._step.model):
                 self._train(wrapped, bar)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
+from shortcutscope.progress import progress_bar
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import within_class_auroc
 
@@ -171,7 +172,7 @@ def find_circuit(
     names = _layer_names(scan, searching.layers)
     with (
         frozen(model, running.device),
-        tqdm(total=3 + searching.edges, desc="circuit", disable=not running.progress) as bar,
+        progress_bar(total=3 + searching.edges, desc="circuit", progress=running.progress) as bar,
     ):
         problem = circuit_problem(
             model, scan, data, concept, names, judging, batch_size=running.batch_size, output=head
@@ -191,7 +192,7 @@ def find_circuit(
 
 
 def _search_halves(
-    problem: CircuitProblem, names: Sequence[str], size: int | None, judging: Judging, bar: tqdm[Any]
+    problem: CircuitProblem, names: Sequence[str], size: int | None, judging: Judging, bar: tqdm
 ) -> tuple[list[ChannelCandidate], list[Ablation]]:
     """Channels chosen on each half of the samples, and their ablation judged on the other."""
     sought, parts = [], []

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 from skimage.filters import threshold_otsu
-from tqdm.auto import tqdm
 
 from shortcutscope.discover.neurons import outlier_scores, profile_neurons
 from shortcutscope.discover.views import ViewInput
 from shortcutscope.discover.views.filters import BANK_COMPONENTS
 from shortcutscope.discover.views.parts import at_depths, component_scores, member_views, read_off
 from shortcutscope.models.layers import Layer
+from shortcutscope.progress import progress_bar
 from shortcutscope.types import Floats
 
 #: Of the layers whose activations are clustered.
@@ -31,7 +31,9 @@ def activation_view(inputs: ViewInput) -> Iterator[tuple[str, Floats]]:
         name = f"activation: {first}, "
         yield from component_scores(name, early.values, count, inputs.samples, skewed=True)
     layers = at_depths(inputs.scan.layers, ACTIVATION_DEPTHS)
-    for layer in tqdm(layers, desc="activations", unit="layer", disable=not inputs.progress, leave=False):
+    for layer in progress_bar(
+        layers, desc="activations", unit="layer", progress=inputs.progress, leave=False
+    ):
         yield from member_views("activation", layer, inputs)
         if inputs.neurons:
             yield f"activation: neurons at {layer.name}", _neuron_scores(layer, inputs)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tqdm.auto import tqdm
-
 from shortcutscope.discover.views import ViewInput
 from shortcutscope.discover.views.parts import at_depths, member_views
 from shortcutscope.errors import InputError
+from shortcutscope.progress import progress_bar
 from shortcutscope.types import Floats
 
 #: Of the layers whose relevances are clustered.
@@ -23,5 +22,5 @@ def relevance_view(inputs: ViewInput) -> Iterator[tuple[str, Floats]]:
         inputs.notes.append(f"nothing was looked for in relevances: {error}")
         return
     layers = at_depths(inputs.scan.layers, RELEVANCE_DEPTHS)
-    for layer in tqdm(layers, desc="relevances", unit="layer", disable=not inputs.progress, leave=False):
+    for layer in progress_bar(layers, desc="relevances", unit="layer", progress=inputs.progress, leave=False):
         yield from member_views("relevance", layer, inputs)
