@@ -124,18 +124,6 @@ class Checks:
         }
 
 
-def require_passed(checks: Checks) -> None:
-    """Refuse a relevance that did not pass.
-
-    Raises
-    ------
-    ModelError
-        With the reasons.
-    """
-    if not checks.passed:
-        raise ModelError(f"{checks.method} cannot be trusted on this model: {'; '.join(checks.reasons)}")
-
-
 def check_lrp(
     model: nn.Module,
     x: Tensor,
@@ -352,4 +340,4 @@ def _or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-__all__ = ["Checks", "Tolerance", "check_lrp", "require_passed"]
+__all__ = ["Checks", "Tolerance", "check_lrp"]

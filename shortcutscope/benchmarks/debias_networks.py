@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file, save
 from torch import nn
 
 from shortcutscope.audit.stages import audit
 from shortcutscope.benchmarks.debias_data import Cohort, make_cohort
 from shortcutscope.benchmarks.debias_heads import KINDS as HEAD_KINDS
 from shortcutscope.benchmarks.debias_heads import head_cohort
+from shortcutscope.benchmarks.kept import kept_network
 from shortcutscope.benchmarks.runner import Case, Settings
 from shortcutscope.benchmarks.suites.retrieval import retrieve_planted
 from shortcutscope.debias.distillation.teacher_start import StartChoice, TeacherStart, teacher_start
@@ -34,7 +34,7 @@ from shortcutscope.debias.teacher import Teacher, train_teacher
 from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.facade import Finding
-from shortcutscope.files import read_json, write_atomically, write_json
+from shortcutscope.files import read_json, write_json
 from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.thin import thin_cnn3d, thin_resnet18
@@ -260,12 +260,7 @@ class NetworkStore:
 
     def _network(self, name: str, inputs: str, make: Callable[[], nn.Module]) -> nn.Module:
         path = self._path(name, inputs).with_suffix(".safetensors")
-        network = self.initial(self.spec.seed)
-        if not path.exists():
-            tensors = {key: value.contiguous() for key, value in make().state_dict().items()}
-            write_atomically(path, lambda file: file.write(save(tensors)))
-        network.load_state_dict(load_file(path))
-        return network.eval()
+        return kept_network(path, self.initial(self.spec.seed), make)
 
     def _path(self, name: str, inputs: str) -> Path:
         s = self.spec

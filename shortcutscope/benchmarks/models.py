@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file, save
 from torch import nn
 
+from shortcutscope.benchmarks.kept import kept_network
 from shortcutscope.benchmarks.runner import Settings
 from shortcutscope.data.table import ImageTable, Normalize
 from shortcutscope.debias.training.classifier import train_classifier
@@ -120,13 +120,12 @@ def _trained(recipe: Recipe, train: ImageTable, cache: Path) -> nn.Module:
     key = hashlib.sha256(json.dumps([VERSION, asdict(recipe), train.fingerprint()]).encode()).hexdigest()[:24]
     path = cache / "models" / f"{recipe.task}-{'-'.join(recipe.kinds) or 'clean'}-{key}.safetensors"
     model = thin_resnet18(seed=recipe.seed)
-    if path.exists():
-        model.load_state_dict(load_file(path))
-        return model.eval()
-    train_classifier(model, train, epochs=recipe.epochs, seed=recipe.seed, progress=False)
-    tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
-    write_atomically(path, lambda file: file.write(save(tensors)))
-    return model.eval()
+
+    def make() -> nn.Module:
+        train_classifier(model, train, epochs=recipe.epochs, seed=recipe.seed, progress=False)
+        return model
+
+    return kept_network(path, model, make)
 
 
 @lru_cache(maxsize=2)

@@ -134,11 +134,6 @@ class Recipe:
         self.check(options)
         return self.run(problem, **{**dict(self.fixed), **options})
 
-    @property
-    def sees_groups(self) -> bool:
-        """Whether it sees which training samples carry the shortcut."""
-        return "groups" in self.needs
-
 
 def _recipe(
     name: str,

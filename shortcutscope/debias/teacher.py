@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -282,15 +282,24 @@ def learning_curve(
                 continue
             inputs = replace(problem, clean=clean.take(part), seed=problem.seed + repeat, progress=False)
             teacher = train_teacher(inputs, start=start, training=training)
-            rows.append({"n_clean": len(part), "repeat": repeat, "auroc": _auroc(teacher.model, validation)})
+            scores = comparable_scores(predict_logits(teacher.model, validation))
+            area = float(mean_auroc(validation.frame["label"].to_numpy(), scores))
+            rows.append({"n_clean": len(part), "repeat": repeat, "auroc": area})
     if not rows:
         raise InputError(f"{len(clean)} clean samples are too few for a learning curve")
     return pd.DataFrame(rows)
 
 
-def _auroc(model: nn.Module, table: ImageTable) -> float:
-    """Mean over the classes against the rest; of two classes, that of class 1."""
-    labels, logits = table.frame["label"].to_numpy(), predict_logits(model, table).numpy()
+def comparable_scores(logits: Tensor) -> Array:
+    """(N, 1) margins of two classes, or (N, K) log-probabilities, which compare across networks."""
     if logits.shape[1] <= 2:
-        return float(auroc(labels, logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)))
-    return float(np.nanmean([auroc(labels == k, logits[:, k]) for k in range(logits.shape[1])]))
+        return (logits[:, -1:] - (logits[:, :1] if logits.shape[1] == 2 else 0)).double().numpy()
+    return torch.log_softmax(logits.double(), 1).numpy()
+
+
+def mean_auroc(labels: Array, scores: Array, weights: Array | None = None) -> Any:
+    """Of class 1, or the mean over the classes against the rest; (B,) of weights (B, N)."""
+    if scores.shape[1] == 1:
+        return auroc(labels, scores[:, 0], weights)
+    each = [auroc(labels == k, scores[:, k], weights) for k in np.unique(labels)]
+    return np.mean(each, axis=0)

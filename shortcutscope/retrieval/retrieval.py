@@ -316,7 +316,10 @@ class Retrieval:
         return score_images(self.vector, self.views, model, data, running)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the classifier (``vector.safetensors``), its views (``views.json``), marks and ranking."""
+        """Write the classifier (``vector.safetensors``), its views (``views.json``), marks and ranking.
+
+        :func:`open_classifier` reads it again, and :func:`score_images` scores images by it.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.vector.save(folder / "vector.safetensors")

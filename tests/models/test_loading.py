@@ -11,8 +11,8 @@ from torchvision.models import resnet18
 
 from shortcutscope.errors import InputError
 from shortcutscope.models.loading import load_model, load_report, model_fingerprint
-from shortcutscope.models.weights.checkpoints import load_checkpoint
-from shortcutscope.models.weights.files import read_checkpoint
+from shortcutscope.models.weights.checkpoints import copy_into, fitting
+from shortcutscope.models.weights.files import Weights, read_checkpoint
 from shortcutscope.models.weights.names import PREFIXES, match_names
 
 FACTORY = """
@@ -141,8 +141,11 @@ def test_a_prefix_that_belongs_to_the_model_is_kept():
 def test_a_wrapper_around_a_part_of_the_model():
     model = nn.ModuleDict({"features": small(), "head": nn.Linear(2, 2)})
     state = {name.replace("features.", "features.module."): v for name, v in model.state_dict().items()}
-    report = load_checkpoint(nn.ModuleDict({"features": small(seed=1), "head": nn.Linear(2, 2)}), state)
-    assert report.stripped == (".module.",)
+    other = nn.ModuleDict({"features": small(seed=1), "head": nn.Linear(2, 2)})
+    fit = fitting(other, [Weights(state)])
+    copy_into(other, fit)
+    assert fit.report.stripped == (".module.",)
+    assert same(other, model)
 
 
 def test_safetensors(tmp_path, spec):
@@ -162,7 +165,7 @@ def test_tied_weights_that_safetensors_stores_once(tmp_path):
 
     model, other = tied(), tied()
     save_model(model, str(tmp_path / "tied.safetensors"))
-    load_checkpoint(other, read_checkpoint(tmp_path / "tied.safetensors"))
+    copy_into(other, fitting(other, read_checkpoint(tmp_path / "tied.safetensors")))
     assert same(model, other)
 
 

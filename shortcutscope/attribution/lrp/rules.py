@@ -144,17 +144,6 @@ class Flat:
 
 
 @dataclass(frozen=True)
-class WSquare:
-    """Shares in proportion to the squared weights."""
-
-    def relevance(
-        self, x: Tensor, linear: LinearMap, weight: Tensor, relevance: Tensor, epsilon: float
-    ) -> Tensor:
-        """See `FirstRule`."""
-        return _by_weight(x, linear, weight.square(), relevance, epsilon)
-
-
-@dataclass(frozen=True)
 class ZBox:
     """Shares in proportion to x_i w_ij - low w_ij+ - high w_ij-, for inputs between low and high.
 

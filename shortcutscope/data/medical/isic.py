@@ -159,7 +159,14 @@ def part_images(layout: DatasetLayout, root: str | Path, part: Part, names: pd.S
 
 
 def joined(
-    layout: DatasetLayout, root: str | Path, frame: pd.DataFrame, extra: pd.DataFrame, key: str, name: str
+    layout: DatasetLayout,
+    root: str | Path,
+    frame: pd.DataFrame,
+    extra: pd.DataFrame,
+    key: str,
+    name: str,
+    *,
+    complete: bool = True,
 ) -> pd.DataFrame:
     """Further columns by image name.
 
@@ -175,18 +182,20 @@ def joined(
         Becomes the index and no column.
     name
         Of the further table, for errors.
+    complete
+        Whether every image must be in the further table.
 
     Raises
     ------
     LayoutError
-        When an image of the frame is not in the further table, or is there twice.
+        When an image of the frame is not in a further table that is to be complete, or is there twice.
     """
     extra = extra.set_index(key)
     if not extra.index.is_unique:
         twice = extra.index[extra.index.duplicated()].unique().tolist()
         raise layout.error(root, f"{len(twice)} image(s) are in {name} more than once: {quoted(twice)}")
     lost = frame.loc[~frame["sample_id"].isin(extra.index), "sample_id"].tolist()
-    if lost:
+    if lost and complete:
         raise layout.error(root, f"{len(lost)} image(s) are not in {name}: {quoted(lost)}")
     return frame.join(extra, on="sample_id")
 

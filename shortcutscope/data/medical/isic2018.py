@@ -14,6 +14,7 @@ from shortcutscope.data.medical.isic import (
     Part,
     Year,
     diagnosed_table,
+    joined,
     part_images,
 )
 from shortcutscope.data.medical.layout import DatasetLayout
@@ -119,23 +120,16 @@ def _read_part(root: str | Path, part: Part) -> pd.DataFrame:
     frame = pd.concat([images, truth.drop(columns="image")], axis=1)
     if lesions is None:
         return frame
-    lost = frame.loc[~frame["sample_id"].isin(lesions.index), "sample_id"].tolist()
-    if lost and part.split == "train":
-        raise LAYOUT.error(root, f"{len(lost)} image(s) are not in {part.extra}: {quoted(lost)}")
-    return frame.join(lesions, on="sample_id")
+    return joined(LAYOUT, root, frame, lesions, "image", str(part.extra), complete=part.split == "train")
 
 
 def _lesions(root: str | Path, part: Part) -> pd.DataFrame | None:
-    """The column lesion_id, and what else the table has, by image; None where it is optional and absent."""
+    """The table of lesions; None where it is optional and absent."""
     name = str(part.extra)
     if part.split != "train" and not Path(root, name).is_file():
         return None
     path = LAYOUT.file(root, name)
-    lesions = LAYOUT.table(root, path, ["image", "lesion_id"], text=["image", "lesion_id"]).set_index("image")
-    if not lesions.index.is_unique:
-        twice = lesions.index[lesions.index.duplicated()].unique().tolist()
-        raise LAYOUT.error(root, f"{len(twice)} image(s) are in {name} more than once: {quoted(twice)}")
-    return lesions
+    return LAYOUT.table(root, path, ["image", "lesion_id"], text=["image", "lesion_id"])
 
 
 def _segmented(

@@ -12,7 +12,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.extras import require
 from shortcutscope.types import Array
 
-__all__ = ["is_waveform", "lead_names", "read_waveform", "waveform_length"]
+__all__ = ["is_waveform", "read_waveform", "waveform_length"]
 
 
 #: Ending of a record's header, by which a record is named; ``.dat`` is too common for a file to be one by it.
@@ -42,7 +42,7 @@ def read_waveform(path: str | Path, max_pixels: int = MAX_PIXELS) -> Array:
     -------
     array : float32 (leads, samples)
         In the unit of the header, of an ECG mostly millivolt; NaN where the record says that a sample is
-        invalid. The leads are in the order of the file, see :func:`lead_names`.
+        invalid. The leads are in the order of the file.
 
     Raises
     ------
@@ -56,14 +56,6 @@ def read_waveform(path: str | Path, max_pixels: int = MAX_PIXELS) -> Array:
     _refuse_without_signals(header, path.parent)
     record = _wfdb().rdrecord(str(path.with_suffix("")), return_res=32)
     return np.ascontiguousarray(np.asarray(record.p_signal, dtype=np.float32).T)
-
-
-def lead_names(path: str | Path) -> tuple[str, ...]:
-    """Names of a record's leads, in the order of its channels.
-
-    Broken files raise what wfdb raises.
-    """
-    return tuple(_header(path).sig_name or ())
 
 
 def waveform_length(path: str | Path) -> int | None:

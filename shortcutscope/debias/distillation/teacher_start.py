@@ -16,24 +16,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.groups import has_conflicting
 from shortcutscope.debias.problem import DebiasProblem
-from shortcutscope.debias.teacher import require_clean, teacher_training, train_teacher
+from shortcutscope.debias.teacher import (
+    comparable_scores,
+    mean_auroc,
+    require_clean,
+    teacher_training,
+    train_teacher,
+)
 from shortcutscope.debias.training.settings import Start
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import predicted_class
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.bootstrap import cluster_weights
-from shortcutscope.stats.metrics import auroc
 from shortcutscope.types import Array
 
 TeacherStart = Literal["model", "fresh", "auto"]
@@ -125,7 +129,7 @@ def choose_start(problem: DebiasProblem) -> StartChoice:
     rows, by_errors = _validation_rows(labels, wrong)
     row_scores = {start: values[rows] for start, values in scores.items()}
     aurocs: dict[str, float] = {
-        start: float(_auroc(labels[rows], values)) for start, values in row_scores.items()
+        start: float(mean_auroc(labels[rows], values)) for start, values in row_scores.items()
     }
     error = _standard_error(labels[rows], row_scores, groups[rows], problem.seed)
     start: Start = "model" if aurocs["model"] - aurocs["fresh"] > error else "fresh"
@@ -152,7 +156,7 @@ def _out_of_fold(
             fold_scores: list[Array] = []
             for fold in parts:
                 rest = clean.take(np.setdiff1d(np.arange(len(clean)), fold))
-                fold_scores.append(_scores(_predict(problem, rest, clean.take(fold), start)))
+                fold_scores.append(comparable_scores(_predict(problem, rest, clean.take(fold), start)))
                 steps += teacher_training(len(rest), problem.training, start).n_steps(len(rest))
                 bar.update()
             scores[start] = np.concatenate(fold_scores)[np.argsort(np.concatenate(parts))]
@@ -177,13 +181,6 @@ def _predict(problem: DebiasProblem, clean: ImageTable, test: ImageTable, start:
     return predict_logits(train_teacher(inputs, start=start).model, test)
 
 
-def _scores(logits: Tensor) -> Array:
-    """(N, 1) margins of two classes, or (N, K) log-probabilities, which compare across networks."""
-    if logits.shape[1] <= 2:
-        return (logits[:, -1:] - (logits[:, :1] if logits.shape[1] == 2 else 0)).double().numpy()
-    return torch.log_softmax(logits.double(), 1).numpy()
-
-
 def _validation_rows(labels: Array, wrong: Array) -> tuple[Array, bool]:
     """(N,) which samples are judged on, and whether they are the biased network's errors."""
     if all((labels[wrong] == value).sum() >= MIN_ERRORS for value in np.unique(labels)):
@@ -191,16 +188,8 @@ def _validation_rows(labels: Array, wrong: Array) -> tuple[Array, bool]:
     return np.ones(len(labels), bool), False
 
 
-def _auroc(labels: Array, scores: Array, weights: Array | None = None) -> Any:
-    """Of class 1, or the mean over the classes against the rest; (B,) of weights (B, N)."""
-    if scores.shape[1] == 1:
-        return auroc(labels, scores[:, 0], weights)
-    each = [auroc(labels == k, scores[:, k], weights) for k in np.unique(labels)]
-    return np.mean(each, axis=0)
-
-
 def _standard_error(labels: Array, scores: Mapping[Start, Array], groups: Array, seed: int) -> float:
     """Of the difference of the two AUROCs, paired on the same resamples of patients."""
     weights = cluster_weights(groups, RESAMPLES, seed)
-    resamples = {start: np.asarray(_auroc(labels, values, weights)) for start, values in scores.items()}
+    resamples = {start: np.asarray(mean_auroc(labels, values, weights)) for start, values in scores.items()}
     return float(np.nanstd(resamples["model"] - resamples["fresh"]))

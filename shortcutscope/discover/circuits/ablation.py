@@ -14,17 +14,9 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
-from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits.gates import ChannelReference, Gated, Keep
-from shortcutscope.discover.circuits.problem import CircuitProblem, Judging, circuit_problem, gap
-from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import frozen
-from shortcutscope.models.heads.head import Output
-from shortcutscope.options import Running
-from shortcutscope.probes.concept import Concept
-from shortcutscope.scan.reading import Scan
+from shortcutscope.discover.circuits.problem import CircuitProblem, gap
 from shortcutscope.stats.metrics import aligned_auroc, balanced_auroc, robust_auroc
 from shortcutscope.types import JSON, Floats, Ints, Record
 
@@ -157,59 +149,6 @@ class Ablation:
             tuple(Effect.averaged(draw) for draw in draws),
             Effect.averaged([part.magnitude for part in parts]),
             sum(part.n_samples for part in parts),
-        )
-
-
-def ablate(
-    model: nn.Module,
-    scan: Scan,
-    data: ImageTable,
-    concept: Concept,
-    channels: Mapping[str, Sequence[int]],
-    *,
-    judging: Judging | None = None,
-    head: Output = None,
-    running: Running | None = None,
-) -> Ablation:
-    """Test any set of channels as a circuit is tested.
-
-    What the channels are held at, and the direction of the effect, come from the one half of the patients,
-    the effect from the other, and the other way round. The channels must not have been chosen on these
-    samples; `find_circuit` sees to that by itself.
-
-    Parameters
-    ----------
-    channels
-        Layer name -> channels; several layers are ablated together.
-    model, scan, data, concept, judging, head, running
-        As in `find_circuit`.
-
-    Raises
-    ------
-    InputError
-        As `find_circuit`, and for channels that a layer does not have.
-    """
-    judging, running = judging or Judging(), running or Running()
-    running.require_only("ablate", "device", "batch_size")
-    for name, indices in channels.items():
-        width = scan.layer(name).channels
-        outside = [c for c in indices if not 0 <= c < width]
-        if outside or not len(indices) or len(set(indices)) < len(indices):
-            raise InputError(
-                f"channels {list(indices)[:5]} of layer {name!r}: give different ones of 0 to {width - 1}"
-            )
-    if not channels:
-        raise InputError("name the channels to ablate by layer")
-    draws, seed = judging.draws, judging.seed
-    with frozen(model, running.device):
-        problem = circuit_problem(
-            model, scan, data, concept, list(channels), judging, batch_size=running.batch_size, output=head
-        )
-        return Ablation.averaged(
-            [
-                judge(problem, channels, problem.of_half(1 - h), problem.of_half(h), draws=draws, seed=seed)
-                for h in (0, 1)
-            ]
         )
 
 

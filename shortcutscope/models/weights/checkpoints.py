@@ -78,37 +78,13 @@ class Fitting:
     report: LoadReport = field(default_factory=LoadReport)
 
 
-def load_checkpoint(
-    model: nn.Module, weights: StateDict | Sequence[Weights], key: str | None = None
-) -> LoadReport:
-    """Copy a state dict into a model, whatever wrapper's prefix its names carry.
-
-    Parameters
-    ----------
-    model
-        Gets the weights.
-    weights
-        A state dict, or all that a file holds.
-    key
-        Which of them, see `fitting`.
-
-    Raises
-    ------
-    InputError
-        Names are missing or unexpected, or shapes differ: some of each are listed.
-    """
-    fit = fitting(model, [Weights(weights)] if isinstance(weights, dict) else weights, key)
-    copy_into(model, fit)
-    return fit.report
-
-
 def copy_into(model: nn.Module, fit: Fitting) -> None:
     """Copy weights whose names are a model's own into it.
 
     Raises
     ------
     InputError
-        As `load_checkpoint`.
+        Names are missing or unexpected, or shapes differ: some of each are listed.
     """
     state_dict, state = model.state_dict(), fit.state
     mismatched = [

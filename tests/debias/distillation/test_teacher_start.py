@@ -129,13 +129,13 @@ def test_three_classes_are_judged_one_against_the_rest():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 6)
     logits = rng.normal(size=(18, 3)) + 2 * np.eye(3)[labels]
-    scores = module._scores(torch.as_tensor(logits))
+    scores = module.comparable_scores(torch.as_tensor(logits))
     assert scores.shape == (18, 3)
     each = []
     for k in range(3):
         own, rest = scores[labels == k, k], scores[labels != k, k]
         each.append((own[:, None] > rest).mean())
-    assert module._auroc(labels, scores) == pytest.approx(np.mean(each))
+    assert module.mean_auroc(labels, scores) == pytest.approx(np.mean(each))
     error = module._standard_error(labels, {"model": scores, "fresh": scores}, np.arange(18), 0)
     assert error == 0
 

@@ -10,12 +10,12 @@ from torch import nn
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits import Judging
-from shortcutscope.discover.circuits.ablation import Ablation, Effect, ablate
+from shortcutscope.discover.circuits.ablation import Ablation, Effect
 from shortcutscope.discover.circuits.gates import Gated
 from shortcutscope.discover.circuits.problem import circuit_problem
 from shortcutscope.discover.circuits.search import GAIN, Judgement, best_of, prune, search, switch
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import find_layers
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
@@ -259,18 +259,6 @@ def test_sets_are_compared_by_what_is_left_where_the_model_is_worst():
     assert both.circuit.worst_after == pytest.approx(0.775)
 
 
-def test_any_set_can_be_ablated_and_the_model_stays(small):
-    model, scanned, table, concept = small
-    before = model_state(model)
-    call = (model, scanned, table, concept, {"first": [0, 2], "tokens": [5]})
-    first, second = (ablate(*call, judging=Judging(draws=2, seed=3)) for _ in range(2))
-    assert first == second
-    assert first.circuit.size == 3
-    assert len(first.random) == 2
-    assert first.n_samples == 48
-    assert model_state(model) == before
-
-
 def test_patients_are_in_one_half(small):
     model, scanned, table, concept = small
     problem = circuit_problem(model, scanned, table, concept, ["first"], Judging())
@@ -279,30 +267,15 @@ def test_patients_are_in_one_half(small):
     assert sorted(np.unique(problem.halves)) == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("channels", "said"),
-    [
-        ({"nowhere": [0]}, "was not scanned"),
-        ({"first": [5]}, "0 to 4"),
-        ({"first": [1, 1]}, "different ones"),
-        ({"first": []}, "different ones"),
-        ({}, "name the channels"),
-    ],
-)
-def test_channels_that_are_not_there_are_refused(small, channels, said):
-    with pytest.raises(InputError, match=said):
-        ablate(*small, channels)
-
-
 def test_other_tables_and_rare_concepts_are_refused(small):
     model, scanned, table, concept = small
     with pytest.raises(InputError, match="lacks 38 of 48 scanned samples"):
-        ablate(model, scanned, table.take(np.arange(10)), concept, {"first": [0]})
+        circuit_problem(model, scanned, table.take(np.arange(10)), concept, ["first"], Judging())
     values = np.zeros(len(table))
     values[:3] = 1
     rare = Concept("rare", values, "planted", concept.sample_ids)
     with pytest.raises(InputError, match="are too few"):
-        ablate(model, scanned, table, rare, {"first": [0]})
+        circuit_problem(model, scanned, table, rare, ["first"], Judging())
 
 
 def test_a_network_without_gradient_has_no_effects():

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
 from sklearn.metrics import average_precision_score
 from torch import nn
 
 from shortcutscope.attribution.attribute import attribute
+from shortcutscope.benchmarks.kept import kept_network
 from shortcutscope.benchmarks.papers.pahde.data import Cohort, make_cohort, masks_of
 from shortcutscope.benchmarks.papers.pahde.networks import FULL, THIN, network, weights_file
 from shortcutscope.benchmarks.runner import Case, Settings
@@ -31,7 +31,6 @@ from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.training.fit import fit
 from shortcutscope.discover.clusters import cluster
 from shortcutscope.discover.neurons import FEWEST, outlier_scores, profile_neurons
-from shortcutscope.files import write_atomically
 from shortcutscope.masks.annotation import annotate
 from shortcutscope.masks.learning import Drawing, Method
 from shortcutscope.models.frozen import device_of
@@ -96,12 +95,11 @@ class NetworkStore:
         folder = self.settings.cache / "reproduce" / "pahde"
         path = folder / f"{s.architecture}-{s.artifact}-{digest}.safetensors"
         model = network(s.architecture, table.shape, s.seed, thin=self.thin)
-        if not path.exists():
-            fit_model = fit(model, self.cohort.drawn, CrossEntropy(), self.training, progress=False).model
-            tensors = {key: value.cpu().contiguous() for key, value in fit_model.state_dict().items()}
-            write_atomically(path, lambda file: file.write(save(tensors)))
-        model.load_state_dict(load_file(path))
-        return model.eval()
+
+        def make() -> nn.Module:
+            return fit(model, self.cohort.drawn, CrossEntropy(), self.training, progress=False).model
+
+        return kept_network(path, model, make)
 
     def problem(self) -> DebiasProblem:
         """For a mitigation: the network, who carries the artifact, and where it is."""

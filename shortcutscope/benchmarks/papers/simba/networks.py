@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.torch import load_file, save
 from torch import nn
 
+from shortcutscope.benchmarks.kept import kept_network
 from shortcutscope.benchmarks.papers.simba.data import Cohort
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.baselines.adversarial import adversarial
@@ -21,7 +21,6 @@ from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.training.fit import Training, fit
 from shortcutscope.errors import InputError
-from shortcutscope.files import write_atomically
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.thin import ThinResNet, simba_cnn3d
 from shortcutscope.scan.predictions import predict_logits
@@ -154,9 +153,4 @@ class Networks:
         inputs = [VERSION, name, table.fingerprint(), self.seed, self._full_size, repr(self.training)]
         digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:24]
         path = self._cache / f"{name.replace(' ', '-')}-{digest}.safetensors"
-        network = self.initial(self.seed)
-        if not path.exists():
-            tensors = {key: value.contiguous() for key, value in make().state_dict().items()}
-            write_atomically(path, lambda file: file.write(save(tensors)))
-        network.load_state_dict(load_file(path))
-        return network.eval()
+        return kept_network(path, self.initial(self.seed), make)

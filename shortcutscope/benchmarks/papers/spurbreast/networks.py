@@ -13,16 +13,15 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file, save
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from shortcutscope.benchmarks.kept import kept_network
 from shortcutscope.benchmarks.papers.spurbreast.data import Cohort
 from shortcutscope.benchmarks.runner import Case, Settings
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.training.fit import Training, fit
-from shortcutscope.files import write_atomically
 from shortcutscope.models.seeding import seeded
 
 __all__ = ["ARCHITECTURES", "FULL", "THIN", "NetworkStore", "store_of"]
@@ -122,16 +121,12 @@ class NetworkStore:
     def member(self, number: int) -> nn.Module:
         """A network of an ensemble: the same samples, with weights and an order of the samples of its own."""
         seed = self.cohort.seed + 1000 * number
-        train, path = self.split("train"), self._weights_path(number)
-        if path.exists():
-            network = self._new(seed, pretrained=False)
-            network.load_state_dict(load_file(path))
-        else:
-            network = self._new(seed, pretrained=self._pretrained)
-            fit(network, train, CrossEntropy(), self.training.but(seed=seed), progress=False)
-            tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-            write_atomically(path, lambda file: file.write(save(tensors)))
-        return network.eval()
+
+        def make() -> nn.Module:
+            network, train = self._new(seed, pretrained=self._pretrained), self.split("train")
+            return fit(network, train, CrossEntropy(), self.training.but(seed=seed), progress=False).model
+
+        return kept_network(self._weights_path(number), self._new(seed, pretrained=False), make)
 
     @property
     def _pretrained(self) -> bool:
