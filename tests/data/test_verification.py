@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,7 +123,8 @@ def test_random_augmentation_is_found():
         ImageTable.from_arrays(floats(), [0, 1] * 3, transform=jitter).verify(progress=False)
 
 
-def test_global_generators_and_progress(capsys):
+def test_global_generators_and_progress(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     table = ImageTable.from_arrays(floats(), [0, 1] * 3)
     table.verify(progress=True)

@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -169,7 +170,8 @@ def test_images_that_do_not_fit_into_memory_are_read_again_with_the_same_result(
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_the_bar_shows_the_rate_and_the_means_of_the_terms(capsys):
+def test_the_bar_shows_the_rate_and_the_means_of_the_terms(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     fit(small_net(), squares(), Probed(), Training(steps=3), name="student", progress=True)
     shown = capsys.readouterr().err
     for part in ("student: 100%", "3/3", "lr=", "ce=", "offset="):
