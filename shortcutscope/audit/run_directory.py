@@ -147,14 +147,26 @@ class RunDirectory:
         compute : callable
             Gives the result, as values that JSON can hold (arrays become lists, NaN null).
         """
-        key = {"name": name, "algorithm": MEASURING.get(stage, 1), **to_json(depends)}
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-        path = self.path / "stages" / stage / f"{slug(name)}-{digest}.json"
-        if path.exists():
-            return read_json(path)["value"]
-        value = to_json(compute())
+        kept = self.find(stage, name, depends)
+        return self.keep(stage, name, depends, compute()) if kept is None else kept
+
+    def find(self, stage: str, name: str, depends: JSON) -> Any:
+        """The kept result of one piece of a stage; None where there is none."""
+        path, _ = self._piece(stage, name, depends)
+        return read_json(path)["value"] if path.exists() else None
+
+    def keep(self, stage: str, name: str, depends: JSON, result: Any) -> Any:
+        """Keep the result of one piece of a stage, and return it as it will be read."""
+        path, key = self._piece(stage, name, depends)
+        value = to_json(result)
         write_json(path, {"key": key, "value": value})
         return value
+
+    def _piece(self, stage: str, name: str, depends: JSON) -> tuple[Path, Record]:
+        """Where a piece of a stage is kept, and what it depends on."""
+        key = {"name": name, "algorithm": MEASURING.get(stage, 1), **to_json(depends)}
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+        return self.path / "stages" / stage / f"{slug(name)}-{digest}.json", key
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table as Parquet, atomically."""

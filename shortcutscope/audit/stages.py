@@ -23,9 +23,10 @@ from shortcutscope.audit.audited_data import (
     audited_data,
     resolve_concepts,
 )
+from shortcutscope.audit.context import ExamineSettings
 from shortcutscope.audit.cost import AuditEstimate, audit_cost, require_memory, statistics_bytes
 from shortcutscope.audit.discovery import discovered_concepts, screened_columns
-from shortcutscope.audit.examination import Examination, ExamineSettings, examine
+from shortcutscope.audit.examination import Examination, examine
 from shortcutscope.audit.identity import keep_identity
 from shortcutscope.audit.provenance import describe, not_measured, performance
 from shortcutscope.audit.record import AuditRecord
@@ -187,20 +188,6 @@ class _Task:
                 raise
             return None
 
-    def settings(self, head: Head) -> ExamineSettings:
-        """How concepts are examined, with the scores that are read."""
-        statistics, running = self.statistics, self.running
-        return ExamineSettings(
-            n_permutations=statistics.n_permutations,
-            n_bootstrap=statistics.n_bootstrap,
-            seed=statistics.seed,
-            positive=statistics.positive,
-            batch_size=running.batch_size,
-            workers=running.workers,
-            output=head,
-            progress=running.progress,
-        )
-
     def describe(self, run: RunDirectory) -> None:
         """Keep software, model and data in the run, and nothing that names files unless that is wanted."""
         record = self.record
@@ -262,7 +249,7 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
         plan = task.plan(table)
         assert plan is not None
         refuse_other_scan(path / "scan", plan.inputs)
-    settings = task.settings(plan.head)
+    settings = ExamineSettings.of(statistics, running, plan.head)
     assumed = [*plan.assumed, *([NO_WEIGHTS] if has_random_weights(model) else [])]
     keep_identity(run, table, audited.reference)
     task.describe(run)

@@ -7,38 +7,29 @@ on the data alone, so that two networks are compared on the same patients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from shortcutscope.audit.audited_data import TrainingData
-from shortcutscope.audit.examination import USE_SAMPLES
+from shortcutscope.audit.audited_data import TrainingData, audited_data
+from shortcutscope.audit.context import Context, ExamineSettings
 from shortcutscope.audit.record import AuditRecord
+from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.stages import audit
+from shortcutscope.audit.use_and_extent import use_by_layer
 from shortcutscope.compare.estimate import Estimate, not_measurable, resample
 from shortcutscope.compare.setup import ComparisonSetup
-from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Head
-from shortcutscope.models.heads.targets import margin
-from shortcutscope.models.layers import Layer, LayerChoice
+from shortcutscope.models.layers import LayerChoice
 from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import ProbeSettings, cross_fitted_scores, make_folds
-from shortcutscope.probes.usage import (
-    Prefix,
-    UseSamples,
-    class_contrast,
-    evaluation_samples,
-    projection_use,
-    within_class_spread,
-)
-from shortcutscope.scan.batches import batches
-from shortcutscope.scan.capture import forward_edited
+from shortcutscope.probes.usage import class_contrast, within_class_spread
 from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.bootstrap import cluster_weights
@@ -110,8 +101,15 @@ def measure_space(
     concept = setup.concept[setup.main].aligned_to(scan.samples["sample_id"])
     estimates = _availability(scan, concept, aligned, n_bootstrap=n_bootstrap, seed=seed)
     with frozen(model, running.device) as network:
-        run = _Intervention(network, scan, setup, running.batch_size, head)
-        estimates += _use(run, concept, n_bootstrap=n_bootstrap, seed=seed)
+        context = Context.of(
+            network,
+            scan,
+            scan.rows_of(table),
+            audited_data(table, TrainingData.of(train)),
+            RunDirectory(folder, record.run["inputs"]),
+            ExamineSettings.of(replace(statistics, positive=setup.positive), running, scan.head),
+        )
+        estimates += _use(context, concept, setup.positive)
     return Space(record, names, depths, tuple(estimates))
 
 
@@ -156,73 +154,22 @@ def _availability(
     return estimates
 
 
-@dataclass(frozen=True)
-class _Intervention:
-    """A network that can be run on with a layer edited."""
-
-    model: nn.Module
-    scan: Scan
-    setup: ComparisonSetup
-    batch_size: int
-    output: Head
-
-    def inputs(self, rows: Ints) -> list[Tensor]:
-        table, device = self.setup.tables[self.setup.main].take(rows), device_of(self.model)
-        return [x.to(device) for x, _, _ in batches(table, self.batch_size)]
-
-    def at(
-        self, layer: Layer, rows: Ints, inputs: Sequence[Tensor]
-    ) -> Callable[[Ints, Callable[[Tensor], Tensor]], Floats]:
-        """Margins of some samples with the layer edited; `inputs` are those of `rows`."""
-        stacked, position = torch.cat(list(inputs)), {int(row): k for k, row in enumerate(rows)}
-
-        def run(chosen: Ints, edit: Callable[[Tensor], Tensor]) -> Floats:
-            places = torch.tensor([position[int(row)] for row in chosen])
-            logits = torch.cat(
-                [
-                    forward_edited(self.model, stacked[part], layer, edit, output=self.output).cpu()
-                    for part in torch.split(places, self.batch_size)
-                ]
-            )
-            edited: Floats = margin(logits.float(), self.scan.task, self.setup.positive).numpy()
-            return edited.astype(np.float64)
-
-        return run
-
-
-def _use(run: _Intervention, concept: Concept, *, n_bootstrap: int, seed: int) -> list[Estimate]:
+def _use(context: Context, concept: Concept, positive: int) -> list[Estimate]:
     """Effect on the logit of taking the concept out of each layer, with the resamples of its interval."""
-    scan, positive = run.scan, run.setup.positive
-    labels, groups = scan.samples["label"].to_numpy(np.int64), scan.samples["group"].to_numpy()
-    margins = scan.margin(positive).astype(np.float64)
-    spread = within_class_spread(margins, labels)
-    halves = make_folds(labels, groups, concept.values, n_folds=2, seed=seed)
-    few, many = (
-        evaluation_samples(concept.values, labels, halves, per_cell=n, seed=seed) for n in USE_SAMPLES
-    )
-    samples = UseSamples(concept.values, labels, groups, margins, halves, positive)
-    rows = np.concatenate(many)
-    inputs = run.inputs(rows)
+    scan, labels, groups, settings = context.scan, context.labels, context.groups, context.settings
+    spread = within_class_spread(scan.margin(positive).astype(np.float64), labels)
     estimates = []
-    for layer in scan.layers:
-        result = projection_use(
-            scan.activation(layer),
-            samples,
-            many if layer is scan.layers[-1] else few,
-            run.at(layer, rows, inputs),
-            prefix=Prefix.of(scan, layer),
-            n_bootstrap=1,
-            seed=seed,
-        )
-        if not len(result.samples):
-            estimates.append(not_measurable("layer", "use", "too few samples in each half", layer.name))
+    for name, record in use_by_layer(context, concept, positive).items():
+        rows, change = np.asarray(record["samples"], np.int64), np.asarray(record["change"], np.float64)
+        if not len(rows):
+            estimates.append(not_measurable("layer", "use", "too few samples in each half", name))
             continue
-        t, y, units = concept.values[result.samples], labels[result.samples], groups[result.samples]
+        t, y, units = concept.values[rows], labels[rows], groups[rows]
 
-        def effect(w: Floats, t: Floats = t, y: Ints = y, change: Any = result.change) -> Floats:
+        def effect(w: Floats, t: Floats = t, y: Ints = y, change: Floats = change) -> Floats:
             return np.asarray(class_contrast(change / spread, t, y, w), np.float64)
 
-        weights = cluster_weights(units, n_bootstrap, seed)
+        weights = cluster_weights(units, settings.n_bootstrap, settings.seed)
         value, resampled = resample(effect, weights, len(np.unique(units)))
-        estimates.append(Estimate("layer", "use", "zero", value, resampled, layer.name))
+        estimates.append(Estimate("layer", "use", "zero", value, resampled, name))
     return estimates

@@ -20,14 +20,14 @@ ROUNDING = 1e-6
 
 
 def alive(spread: npt.ArrayLike, size: npt.ArrayLike) -> Bools:
-    """Features (D,) that vary by more than rounding, and not by far less than the others.
+    """Features (..., D) that vary by more than rounding, and not by far less than the others.
 
     Parameters
     ----------
     spread
-        (D,) deviations.
+        (..., D) deviations.
     size
-        (D,) root mean squares, see `size_of`, of all samples that went into the sums: where statistics of
+        (..., D) root mean squares, see `size_of`, of all samples that went into the sums: where statistics of
         some are the total less those of the others, the rounding is that of the total.
 
     Examples
@@ -37,7 +37,8 @@ def alive(spread: npt.ArrayLike, size: npt.ArrayLike) -> Bools:
     """
     deviation = np.asarray(spread)
     return np.asarray(
-        (deviation > DEAD * deviation.max(initial=0.0)) & (deviation > ROUNDING * np.asarray(size))
+        (deviation > DEAD * deviation.max(axis=-1, initial=0.0, keepdims=True))
+        & (deviation > ROUNDING * np.asarray(size))
     )
 
 

@@ -8,20 +8,26 @@ filters on the input, or from a layer of a network.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shortcutscope.probes.alive import alive
 from shortcutscope.probes.crossfit import cross_fitted_scores
+from shortcutscope.probes.ridge import PENALTY
 from shortcutscope.stats.bootstrap import percentile_interval
 from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Array, Bools, Floats
 
 #: Cells along each axis of a signal, an image and a volume.
 CELLS: Mapping[int, tuple[int, ...]] = {1: (64,), 2: (16, 16), 3: (6, 6, 6)}
+#: Feature maps that are averaged in cells, at most.
+CHANNELS = 64
 #: Difference that is none, in standard deviations of a feature: less than a step of a 12-bit image.
 NOTHING = 1e-4
 #: Share of the samples that have to be alike in a cell for it to be empty in them; where to look for them.
@@ -89,7 +95,7 @@ def input_filters(x: Tensor) -> Tensor:
     return torch.cat(responses, 1)
 
 
-def cell_features(values: Tensor, channels: int = 64) -> Tensor:
+def cell_features(values: Tensor, channels: int = CHANNELS) -> Tensor:
     """Average feature maps within cells; many channels are first reduced by a fixed random projection.
 
     Parameters
@@ -103,7 +109,7 @@ def cell_features(values: Tensor, channels: int = 64) -> Tensor:
     Returns
     -------
     Tensor
-        (N, min(C, channels), *cells) in float32 on the CPU; fewer cells where the grid is smaller.
+        (N, min(C, channels), *cells) in float32, where they are; fewer cells where the grid is smaller.
     """
     cells = [min(c, g) for c, g in zip(CELLS[values.ndim - 2], values.shape[2:], strict=True)]
     pools: tuple[Callable[..., Tensor], ...] = (
@@ -113,10 +119,17 @@ def cell_features(values: Tensor, channels: int = 64) -> Tensor:
     )
     pooled = pools[values.ndim - 3](values.float(), cells if len(cells) > 1 else cells[0])
     if pooled.shape[1] > channels:
-        generator = torch.Generator().manual_seed(pooled.shape[1])
-        projection = torch.randn(pooled.shape[1], channels, generator=generator) / channels**0.5
-        pooled = torch.einsum("nc...,ck->nk...", pooled, projection.to(pooled.device))
-    return pooled.cpu()
+        pooled = torch.einsum(
+            "nc...,ck->nk...", pooled, _directions(pooled.shape[1], channels, pooled.device)
+        )
+    return pooled
+
+
+@lru_cache(maxsize=64)
+def _directions(width: int, channels: int, device: torch.device) -> Tensor:
+    """Random directions (width, channels), the same on every device, to which they are sent once."""
+    generator = torch.Generator().manual_seed(width)
+    return (torch.randn(width, channels, generator=generator) / channels**0.5).to(device)
 
 
 def cell_map(
@@ -148,8 +161,8 @@ def cell_map(
     flat = features.reshape(*features.shape[:2], -1)
     empty = empty_cells(flat)
     scores = np.zeros(empty.shape)
-    for c in np.flatnonzero(~empty.all(0)):
-        scores[:, c] = cross_fitted_scores(flat[..., c], concept, labels, folds, centre=True)
+    filled = np.flatnonzero(~empty.all(0))
+    scores[:, filled] = cell_scores(flat[..., filled], concept, labels, folds)
     auroc = np.nan_to_num(within_class_auroc(concept, scores, labels), nan=0.5)
     visible = 1 - _empty_pairs(empty, concept, labels)
     # Pairs that are empty on both sides are ties: they hold the AUROC at .5 and say nothing.
@@ -161,15 +174,142 @@ def cell_map(
         limit = limit[counted]
         lit_share = float((auroc[counted] >= limit).mean())
         if weights is not None:
-            resampled = np.stack(
-                [within_class_auroc(concept, column, labels, weights) for column in scores.T[counted]]
-            )
-            resampled = np.nan_to_num(resampled, nan=0.5)
+            resampled = np.nan_to_num(resampled_auroc(concept, scores.T[counted], labels, weights), nan=0.5)
             interval = percentile_interval((resampled >= limit[:, None]).mean(0))
             dark = auroc[counted] < limit
             if dark.any() and empty.any():
                 dim = bool(np.quantile(resampled[dark].mean(0), 0.1) > 0.5)
     return CellMap(np.where(counted, auroc, np.nan).reshape(features.shape[2:]), lit_share, interval, dim)
+
+
+def resampled_auroc(concept: Floats, scores: Floats, labels: Array, weights: Floats) -> Floats:
+    """Within-class AUROC of many columns of scores under many resamples.
+
+    What `shortcutscope.stats.metrics.within_class_auroc` gives column by column, from the pairs that are won:
+    with a few hundred samples that is a product of small matrices. Counts are whole and halves, so exact.
+
+    Parameters
+    ----------
+    concept, labels : ndarray
+        (N,); the concept is 0 or 1.
+    scores : ndarray
+        (P, N).
+    weights : ndarray
+        (B, N) multiplicities.
+
+    Returns
+    -------
+    ndarray
+        (P, B), NaN where no class has both values.
+    """
+    total = np.zeros((len(scores), len(weights)))
+    size = np.zeros(len(weights))
+    for value in np.unique(labels):
+        sides = [(labels == value) & (concept == t) for t in (1, 0)]
+        carriers, others = (weights[:, side].astype(np.float64) for side in sides)
+        pairs = carriers.sum(axis=1) * others.sum(axis=1)
+        n = np.where(pairs > 0, weights[:, labels == value].sum(axis=1), 0.0)
+        share = np.divide(n, pairs, out=np.zeros_like(n), where=pairs > 0)
+        single = pairs.max(initial=0.0) < 2**22
+        carriers, others = (w.astype(np.float32 if single else np.float64) for w in (carriers, others))
+        for row, column in zip(total, scores, strict=True):
+            above, below = column[sides[0], None], column[None, sides[1]]
+            beaten = (above > below).astype(carriers.dtype) + 0.5 * (above == below).astype(carriers.dtype)
+            row += share * ((carriers @ beaten) * others).sum(axis=1, dtype=np.float64)
+        size += n
+    return np.asarray(total / np.where(size > 0, size, np.nan))
+
+
+def cell_scores(features: Floats, concept: Floats, labels: Array, folds: Array) -> Floats:
+    """Out-of-fold scores of one class-stratified ridge probe a cell, centred by class, of all cells at once.
+
+    What `shortcutscope.probes.crossfit.cross_fitted_scores` gives cell by cell: all training statistics are
+    those of all samples less the fold's.
+
+    Parameters
+    ----------
+    features : ndarray
+        (N, F, P) of P cells.
+    concept, labels, folds : ndarray
+        (N,); all known.
+
+    Returns
+    -------
+    ndarray
+        (N, P).
+    """
+    n_samples, width, cells = features.shape
+    if width > np.unique(folds, return_counts=True)[1].min():  # the kernel is smaller
+        columns = [
+            cross_fitted_scores(features[..., c], concept, labels, folds, centre=True) for c in range(cells)
+        ]
+        return np.stack(columns, axis=1) if columns else np.empty((n_samples, 0))
+    order = np.argsort(folds, kind="stable")  # so that a fold is a slice
+    rows = np.ascontiguousarray(features.transpose(2, 0, 1)[:, order], np.float64)  # (P, N, F)
+    size = np.sqrt(np.einsum("pnf,pnf->pf", rows, rows) / max(1, n_samples))
+    rows -= rows.mean(axis=1, keepdims=True)  # the Gram matrix of features far from 0 would lose digits
+    codes = np.unique(labels, return_inverse=True)[1][order]
+    member = (codes == np.arange(codes.max() + 1)[:, None]).astype(np.float64)  # (K, N)
+    ends = np.cumsum(np.unique(folds, return_counts=True)[1])
+    spans = [slice(start, end) for start, end in zip(np.r_[0, ends[:-1]], ends, strict=True)]
+    sums = [_Sums.of(rows[:, span], concept[order][span], member[:, span]) for span in spans]
+    total = sum(sums[1:], start=sums[0])
+    scores = np.empty((n_samples, cells))
+    for span, held_out in zip(spans, sums, strict=True):
+        weights, means = (total - held_out).probes(size)
+        raw = (rows[:, span] @ weights[..., None])[..., 0]
+        centre = (means @ weights[..., None])[..., 0]  # (P, K)
+        scores[order[span]] = (raw - centre @ member[:, span]).T
+    return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """What the probes of all cells need to know of some samples.
+
+    Attributes
+    ----------
+    gram, products
+        (P, F, F) and (P, F): features with each other, and with the concept.
+    sums
+        (P, K, F) by class.
+    counts, carriers
+        (K,) samples and carriers by class.
+    """
+
+    gram: Floats
+    products: Floats
+    sums: Floats
+    counts: Floats
+    carriers: Floats
+
+    @classmethod
+    def of(cls, rows: Floats, concept: Floats, member: Floats) -> Self:
+        gram = rows.transpose(0, 2, 1) @ rows
+        return cls(gram, concept @ rows, member @ rows, member.sum(axis=1), member @ concept)
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __sub__(self, other: _Sums) -> _Sums:
+        return _Sums(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+    def probes(self, size: Floats) -> tuple[Floats, Floats]:
+        """Weights (P, F) of the probes fitted on these samples, and class means (P, K, F)."""
+        n, width = max(1.0, float(self.counts.sum())), self.gram.shape[1]
+        share = np.divide(1.0, self.counts, out=np.zeros_like(self.counts), where=self.counts > 0)
+        means = self.sums * share[:, None]
+        within = self.gram - (self.sums * share[:, None]).transpose(0, 2, 1) @ self.sums
+        diagonal = np.arange(width)
+        spread = np.sqrt(np.maximum(within[:, diagonal, diagonal] / n, 0))
+        if (self.counts == 0).any() and (self.counts > 0).any():
+            means[:, self.counts == 0] = means[:, self.counts > 0].mean(axis=1, keepdims=True)
+        inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=alive(spread, size))
+        within *= inverse[:, :, None]
+        within *= inverse[:, None, :] / n
+        within[:, diagonal, diagonal] += PENALTY
+        covariance = (self.products - (self.carriers * share) @ self.sums) * inverse / n
+        return np.linalg.solve(within, covariance[..., None])[..., 0] * inverse, means
 
 
 def empty_cells(features: Floats) -> Bools:
@@ -193,14 +333,19 @@ def empty_cells(features: Floats) -> Bools:
     varies = unit > 0
     scaled = features[:, varies] / unit[varies, None]
     directions = np.random.default_rng(0).standard_normal(int(varies.sum()))
-    order = np.argsort(np.einsum("nfp,f->np", scaled, directions), axis=0)
+    projected = directions @ scaled
+    order = np.argsort(projected, axis=0)
+    # Who is alike in all features is so along their projection: most cells are ruled out by it.
+    reach = 2 * NOTHING * float(np.abs(directions).sum())
     empty = np.zeros((len(features), features.shape[2]), np.bool_)
     for quantile in QUANTILES:
         row = order[int(quantile * (len(order) - 1))]
-        reference = np.take_along_axis(scaled, row[None, None], axis=0)
-        alike = (np.abs(scaled - reference) <= NOTHING).all(1)
-        better = (alike.mean(0) >= ALIKE) & (alike.sum(0) > empty.sum(0))
-        empty[:, better] = alike[:, better]
+        near = np.abs(projected - np.take_along_axis(projected, row[None], axis=0)) <= reach
+        cells = np.flatnonzero(near.mean(0) >= ALIKE)
+        reference = scaled[row[cells], :, cells].T  # (F, cells)
+        alike = (np.abs(scaled[:, :, cells] - reference) <= NOTHING).all(1)
+        better = (alike.mean(0) >= ALIKE) & (alike.sum(0) > empty[:, cells].sum(0))
+        empty[:, cells[better]] = alike[:, better]
     return empty
 
 

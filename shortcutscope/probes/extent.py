@@ -13,20 +13,18 @@ is read in both directions. Where the witnesses disagree the verdict is undeterm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shortcutscope.data.pictures import KINDS
-from shortcutscope.models.heads.head import Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cells import CELLS, CellMap, cell_features, cell_map, input_filters
 from shortcutscope.probes.participation import participation_change
-from shortcutscope.scan.capture import forward_reduced
+from shortcutscope.probes.usage import first_drawn
 from shortcutscope.types import Array, Floats, Ints
 
 Extent = Literal["localized", "diffuse", "undetermined"]
@@ -77,17 +75,19 @@ class ExtentResult:
     layer_participation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-def spread_choice(concept: Floats, labels: Ints, size: int, generator: np.random.Generator) -> Ints:
-    """At most ``size`` known samples, as evenly over the (class, concept) groups as they allow."""
-    groups = [
-        generator.permutation(np.flatnonzero((labels == c) & (concept == t)))
-        for c in np.unique(labels)
-        for t in (0, 1)
-    ]
+def spread_choice(concept: Floats, labels: Ints, size: int, order: Ints) -> Ints:
+    """At most ``size`` known samples, as evenly over the (class, concept) groups as they allow.
+
+    Parameters
+    ----------
+    order : ndarray
+        (N,) rank of each sample, see `shortcutscope.probes.usage.drawn_order`; the first are taken.
+    """
+    groups = [np.flatnonzero((labels == c) & (concept == t)) for c in np.unique(labels) for t in (0, 1)]
     parts: list[Ints] = []
     for position, group in enumerate(sorted(groups, key=len)):
         remainder = size - sum(map(len, parts))
-        parts.append(group[: remainder // (len(groups) - position)])
+        parts.append(first_drawn(group, order, remainder // (len(groups) - position)))
     return np.sort(np.concatenate(parts))
 
 
@@ -161,53 +161,73 @@ class ExtentSamples:
     weights: Array
 
 
+@dataclass(frozen=True, eq=False)
+class ExtentFeatures:
+    """What the extent of a concept is read from, of each of its samples.
+
+    Attributes
+    ----------
+    inputs
+        (N, F, *cells) filters on the input, see `input_filters`; None for inputs without spatial axes.
+    layers
+        Layer name to cell features (N, F, *cells), see `cell_features`.
+    responses
+        Early layer's name to the response (N, P) along the concept's vector.
+    """
+
+    inputs: Floats | None
+    layers: Mapping[str, Floats]
+    responses: Mapping[str, Floats]
+
+
+def why_unmapped(samples: ExtentSamples, rule: ExtentRule) -> str | None:
+    """Why the extent of a concept is not measured on these samples, None where it is."""
+    side = min(int((samples.concept == t).sum()) for t in (0, 1))
+    labels = samples.labels
+    in_one_class = any(len(np.unique(samples.concept[labels == c])) == 2 for c in np.unique(labels))
+    if side < rule.smallest_side or not in_one_class:
+        return "too few samples of one value of the concept to map its cells"
+    return None
+
+
+def mapped_layers(layers: Sequence[Layer]) -> list[Layer]:
+    """Those that have cells."""
+    return [layer for layer in layers if layer.spatial and len(layer.grid) in CELLS]
+
+
+def input_cells(x: Tensor) -> Tensor | None:
+    """Cell features of inputs (N, C, *spatial), None without spatial axes."""
+    return cell_features(input_filters(x.float())) if x.ndim - 2 in CELLS else None
+
+
 def measure_extent(
-    model: nn.Module,
-    layers: Sequence[Layer],
-    batches: Callable[[], Any],
-    samples: ExtentSamples,
-    vectors: Mapping[str, Floats],
-    *,
-    encoded_auroc: float,
-    rule: ExtentRule | None = None,
-    output: Output = None,
+    samples: ExtentSamples, features: ExtentFeatures, *, encoded_auroc: float, rule: ExtentRule | None = None
 ) -> ExtentResult:
-    """Measure the extent of one concept on a set of samples, in one forward pass.
+    """Measure the extent of one concept on a set of samples.
 
     Parameters
     ----------
-    model : nn.Module
-        Frozen, see `shortcutscope.models.frozen.frozen`.
-    layers : sequence of Layer
-        Spatial ones are used.
-    batches : callable
-        Gives an iterable of input batches (N, C, *spatial), in the order of the samples.
     samples : ExtentSamples
         Their concept, classes, folds and resamples.
-    vectors : mapping
-        Layer name to pattern CAVs (folds, C), one fitted without each fold, for the early layers at
-        which the participation ratio is read.
+    features : ExtentFeatures
+        Of the same samples.
     encoded_auroc : float
         Availability of the concept at the layer that knows it best.
-    output
-        Which part of the model's output holds the scores, see `find_logits`.
     """
     rule = rule or ExtentRule()
     concept, labels, folds = samples.concept, samples.labels, samples.folds
-    side = min(int((concept == t).sum()) for t in (0, 1))
-    in_one_class = any(len(np.unique(concept[labels == c])) == 2 for c in np.unique(labels))
-    if side < rule.smallest_side or not in_one_class:
-        return ExtentResult("undetermined", "too few samples of one value of the concept to map its cells")
-    spatial = [layer for layer in layers if layer.spatial and len(layer.grid) in CELLS]
-    collected = _collect(model, spatial, batches, vectors if side >= rule.smallest_witness else {}, output)
+    why = why_unmapped(samples, rule)
+    if why is not None:
+        return ExtentResult("undetermined", why)
     weights = samples.weights.astype(float)
 
-    def mapped(values: Tensor, w: Floats | None = None) -> CellMap:
-        return cell_map(values.numpy(), concept, labels, folds, lit_above=rule.lit_above, weights=w)
+    def mapped(values: Floats, w: Floats | None = None) -> CellMap:
+        return cell_map(values, concept, labels, folds, lit_above=rule.lit_above, weights=w)
 
-    input_map = mapped(collected.inputs, weights) if collected.inputs is not None else None
-    maps = {name: mapped(values) for name, values in collected.layers.items()}
-    participation, by_layer = _participation(collected.responses, concept, labels, folds)
+    input_map = None if features.inputs is None else mapped(features.inputs, weights)
+    maps = {name: mapped(values) for name, values in features.layers.items()}
+    heard = min(int((concept == t).sum()) for t in (0, 1)) >= rule.smallest_witness
+    participation, by_layer = _participation(features.responses if heard else {}, concept, labels)
     if input_map is None:
         return ExtentResult(
             "undetermined", "the input has no spatial axes", None, maps, participation, by_layer
@@ -217,15 +237,12 @@ def measure_extent(
 
 
 def _participation(
-    responses: Mapping[str, Tensor], concept: Floats, labels: Array, folds: Array
+    responses: Mapping[str, Floats], concept: Floats, labels: Array
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Change of the participation ratio for either value of the concept: the layers' mean, and by layer."""
-    each = np.arange(len(concept))
     by_layer = {
         name: {
-            f"present={present}": participation_change(
-                response[each, folds].numpy(), concept, labels, present
-            )
+            f"present={present}": participation_change(response, concept, labels, present)
             for present in (1, 0)
         }
         for name, response in responses.items()
@@ -234,45 +251,6 @@ def _participation(
         return {}, {}
     keys = ("present=1", "present=0")
     return {key: _mean_finite([v[key] for v in by_layer.values()]) for key in keys}, by_layer
-
-
-@dataclass
-class _Collected:
-    inputs: Tensor | None
-    layers: dict[str, Tensor]
-    responses: dict[str, Tensor]
-
-
-def _collect(
-    model: nn.Module,
-    layers: Sequence[Layer],
-    batches: Callable[[], Any],
-    vectors: Mapping[str, Floats],
-    output: Output,
-) -> _Collected:
-    """One forward pass: cell features of the input and of every layer, responses along the vectors."""
-    directions = {name: torch.as_tensor(v, dtype=torch.float32) for name, v in vectors.items()}
-    inputs: list[Tensor] = []
-    cells: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
-    responses: dict[str, list[Tensor]] = {}
-
-    def reduce(layer: Layer, values: Tensor) -> Tensor:
-        if layer.name in directions:
-            along = torch.einsum("nc...,kc->nk...", values.float(), directions[layer.name].to(values.device))
-            responses.setdefault(layer.name, []).append(along.flatten(2).cpu())
-        return cell_features(values)
-
-    for x in batches():
-        if x.ndim - 2 in CELLS:
-            inputs.append(cell_features(input_filters(x.float())))
-        _, reduced = forward_reduced(model, x, layers, reduce, output=output)
-        for name, values in reduced.items():
-            cells[name].append(values)
-    return _Collected(
-        torch.cat(inputs) if inputs else None,
-        {name: torch.cat(parts) for name, parts in cells.items()},
-        {name: torch.cat(parts) for name, parts in responses.items()},
-    )
 
 
 def _mean_finite(values: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ also exceed a threshold (`EFFECT_THRESHOLD`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +26,6 @@ from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_weights, percent
 from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy
 from shortcutscope.stats.testing import permutation_p
 from shortcutscope.types import Array, Bools, Floats, Ints
-
-#: Takes sample indices and an edit of a layer's output (N, C, P); gives the logit margins (n,).
-Intervene = Callable[[Ints, Callable[[Tensor], Tensor]], Floats]
 
 #: Smallest effect that counts as use, in within-class standard deviations of the logit: on held-out
 #: samples, and on the samples that the model was trained on, where effects are about twice as large.
@@ -54,17 +51,6 @@ class LayerProjection:
     filter: Floats
     middle: Floats
 
-    def __call__(self, values: Tensor) -> Tensor:
-        """Edit activations (N, C, P)."""
-        s, w, m = (
-            torch.as_tensor(v, dtype=values.dtype, device=values.device)
-            for v in (self.pattern, self.filter, self.middle)
-        )
-        along = torch.dot(w, s)
-        along = torch.where(along != 0, along, torch.inf)  # else there is nothing to take out
-        amount = torch.einsum("ncp,c->np", values - m[:, None], w) / along
-        return values - amount[:, None] * s[:, None]
-
 
 @dataclass(frozen=True)
 class TokenProjection:
@@ -82,10 +68,71 @@ class TokenProjection:
     patches: LayerProjection
     n_prefix: int
 
-    def __call__(self, values: Tensor) -> Tensor:
-        """Edit activations (N, C, P)."""
-        parts = self.prefix(values[..., : self.n_prefix]), self.patches(values[..., self.n_prefix :])
-        return torch.cat(parts, dim=2)
+
+Projection = LayerProjection | TokenProjection
+
+
+class Projections:
+    """Several projections of one layer, each for some of the samples of a batch.
+
+    Parameters
+    ----------
+    projections
+        J of them, of one kind.
+    device
+        Where the activations will be.
+    """
+
+    def __init__(self, projections: Sequence[Projection], device: torch.device | str = "cpu") -> None:
+        self._n_prefix = 0
+        parts: list[Sequence[LayerProjection]] = []
+        if any(isinstance(one, TokenProjection) for one in projections):
+            tokens = [one for one in projections if isinstance(one, TokenProjection)]
+            self._n_prefix = tokens[0].n_prefix
+            parts = [[one.prefix for one in tokens], [one.patches for one in tokens]]
+        else:
+            parts = [[one for one in projections if isinstance(one, LayerProjection)]]
+        self._tables = [_table(part, device) for part in parts]
+
+    def edit(self, which: Tensor) -> Callable[[Tensor], Tensor]:
+        """The edit of activations (n, C, P) in which sample i is given projection ``which[i]``."""
+
+        def apply(values: Tensor) -> Tensor:
+            if not self._n_prefix:
+                return _project(values, *(t[which] for t in self._tables[0]))
+            sides = values[..., : self._n_prefix], values[..., self._n_prefix :]
+            return torch.cat(
+                [
+                    _project(side, *(t[which] for t in table))
+                    for side, table in zip(sides, self._tables, strict=True)
+                ],
+                dim=2,
+            )
+
+        return apply
+
+
+def _table(
+    projections: Sequence[LayerProjection], device: torch.device | str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Patterns, filters by unit of the pattern, and middles, (J, C) each."""
+    patterns, filters, middles = (
+        np.stack([getattr(one, name) for one in projections]) for name in ("pattern", "filter", "middle")
+    )
+    along = (filters * patterns).sum(1, keepdims=True)
+    along = np.where(along != 0, along, np.inf)  # else there is nothing to take out
+    s, w, m = (
+        torch.as_tensor(v, dtype=torch.float32).to(device) for v in (patterns, filters / along, middles)
+    )
+    return s, w, m
+
+
+def _project(values: Tensor, pattern: Tensor, unit_filter: Tensor, middle: Tensor) -> Tensor:
+    """Activations (n, C, P) without what the filters (n, C) read along the patterns (n, C)."""
+    s, w = pattern.to(values.dtype), unit_filter.to(values.dtype)
+    offset = (unit_filter * middle).sum(1).to(values.dtype)
+    amount = torch.bmm(w.unsqueeze(1), values) - offset[:, None, None]
+    return values - s.unsqueeze(2) * amount
 
 
 def fit_projection(
@@ -156,22 +203,41 @@ class UseResult:
 
 
 def evaluation_samples(
-    concept: Floats, labels: Ints, halves: Ints, *, per_cell: int = 40, seed: int = 0
+    concept: Floats, labels: Ints, halves: Ints, order: Ints, *, per_cell: int = 40
 ) -> tuple[Ints, Ints]:
     """Choose the samples of each half on which use is measured.
 
     Up to ``per_cell`` samples of every (class, concept) group, of the classes that have both values in
     that half.
+
+    Parameters
+    ----------
+    concept, labels, halves
+        (N,)
+    order
+        (N,) rank of each sample, see `drawn_order`: those that come first are taken.
     """
-    generator = np.random.default_rng(seed)
     by_half: list[list[Ints]] = [[], []]
     for half, parts in enumerate(by_half):
         for value in np.unique(labels):
             sides = [np.flatnonzero((halves == half) & (labels == value) & (concept == t)) for t in (0, 1)]
             if all(len(side) for side in sides):
-                parts += [np.sort(generator.permutation(side)[:per_cell]) for side in sides]
+                parts += [first_drawn(side, order, per_cell) for side in sides]
     first, second = (np.concatenate(parts) if parts else np.empty(0, np.int64) for parts in by_half)
     return first, second
+
+
+def drawn_order(n: int, seed: int) -> Ints:
+    """A random rank (n,) for each sample, by which those are chosen that are run again.
+
+    The same for all concepts, which so have many of their samples in common.
+    """
+    return np.random.default_rng(seed).permutation(n)
+
+
+def first_drawn(samples: Ints, order: Ints, count: int) -> Ints:
+    """At most `count` of some samples, those of lowest rank, in their own order."""
+    return np.sort(samples[np.argsort(order[samples], kind="stable")[:count]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,46 +282,54 @@ class UseSamples:
     positive: int = 1
 
 
-def projection_use(
-    pooled: Floats,
-    samples: UseSamples,
-    evaluated: tuple[Ints, Ints],
-    intervene: Intervene,
-    *,
-    prefix: Prefix | None = None,
-    n_bootstrap: int = 300,
-    seed: int = 0,
-) -> UseResult:
-    """Cross-fitted projection of a concept out of one layer.
-
-    The direction is fitted on one half of the patients and taken out of the other half's activations,
-    and the other way round.
+def use_edits(
+    pooled: Floats, samples: UseSamples, evaluated: tuple[Ints, Ints], prefix: Prefix | None = None
+) -> list[tuple[Ints, Projection]]:
+    """What takes a concept out of one layer: each half's samples, and what was fitted on the other half.
 
     Parameters
     ----------
     pooled : ndarray
         (N, C) spatial means of the layer.
     samples : UseSamples
-        Their concept, classes, patients and margins.
+        Their concept, classes and patients.
     evaluated : tuple of ndarray
         Samples of each half on which the effect is measured, see `evaluation_samples`.
-    intervene : callable
-        Runs the network on some samples with an edit at the layer.
     prefix : Prefix, optional
         Of a layer of tokens; the concept is taken out of them with a direction of their own.
+
+    Returns
+    -------
+    list
+        Empty where the direction cannot be fitted in either half.
     """
-    concept, labels, margins = samples.concept, samples.labels, samples.margins
+    concept, labels = samples.concept, samples.labels
     is_known = np.isfinite(concept)
-    parts = []
+    edits: list[tuple[Ints, Projection]] = []
     for half, rows in enumerate(evaluated):
         fit = is_known & (samples.halves != half)
         if len(rows) and _both_in_a_class(concept[fit], labels[fit]):
-            edit = _fit_edit(pooled, concept, labels, fit, prefix)
-            parts.append((rows, intervene(rows, edit)))
-    if not parts:
+            edits.append((rows, _fit_edit(pooled, concept, labels, fit, prefix)))
+    return edits
+
+
+def use_result(
+    samples: UseSamples, rows: Ints, edited: Floats, *, n_bootstrap: int = 300, seed: int = 0
+) -> UseResult:
+    """The effect of an edit on the logit margins of some samples.
+
+    Parameters
+    ----------
+    samples
+        Of which `rows` were evaluated.
+    rows, edited
+        (n,) samples, and their margins with the concept taken out; none of them where no direction could be
+        fitted.
+    """
+    concept, labels, margins = samples.concept, samples.labels, samples.margins
+    if not len(rows):
         nan = float("nan")
         return UseResult(nan, (nan, nan), nan, nan, (nan, nan), (nan, nan), np.empty(0, int), np.empty(0))
-    rows, edited = (np.concatenate(part) for part in zip(*parts, strict=True))
     before, change = margins[rows], margins[rows] - edited
     spread = within_class_spread(margins, labels)
     t, y, groups = concept[rows], labels[rows], samples.groups[rows]
@@ -271,9 +345,7 @@ def projection_use(
     return UseResult(float(effect), (low, high), p, flips, robust, worst, rows, change)
 
 
-def _fit_edit(
-    pooled: Floats, concept: Floats, labels: Ints, fit: Bools, prefix: Prefix | None
-) -> Callable[[Tensor], Tensor]:
+def _fit_edit(pooled: Floats, concept: Floats, labels: Ints, fit: Bools, prefix: Prefix | None) -> Projection:
     patches = fit_projection(pooled[fit], concept[fit], labels[fit])
     if prefix is None:
         return patches

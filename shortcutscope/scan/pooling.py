@@ -8,10 +8,13 @@ is therefore taken in two passes, which is also the numerically safe way.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.layouts import channel_axis, token_order
 
@@ -65,6 +68,32 @@ def from_positions(layer: Layer, view: Tensor, dim: int, like: Tensor) -> Tensor
     if layer.layout == "vector" or channel_axis(layer.layout) == -1 or dim == 2:
         return view.reshape(like.shape)
     return view.reshape(len(like), *like.shape[2:], like.shape[1]).movedim(-1, 1)
+
+
+def edited_output(layer: Layer, values: Tensor, edit: Callable[[Tensor], Tensor]) -> Tensor:
+    """A layer's output in its own layout, after an edit of its positions.
+
+    Parameters
+    ----------
+    layer, values
+        As in `positions`.
+    edit
+        Takes the output with its positions flattened, (N, C, P), and returns as much.
+
+    Raises
+    ------
+    InputError
+        The edit changes the shape.
+    """
+    view, dim = positions(layer, values)
+    flat = view if dim == 2 else view.transpose(1, 2)
+    edited = edit(flat)
+    if edited.shape != flat.shape:
+        raise InputError(
+            f"the edit of layer {layer.name!r} returns shape {tuple(edited.shape)}; "
+            f"it must keep {tuple(flat.shape)} (samples, channels, positions)"
+        )
+    return from_positions(layer, edited if dim == 2 else edited.transpose(1, 2), dim, values)
 
 
 def pool_activation(layer: Layer, values: Tensor) -> dict[str, Tensor]:

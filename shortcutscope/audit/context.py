@@ -1,0 +1,135 @@
+"""What all measurements of an audit share: network, scan, samples, run directory and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shortcutscope.audit.audited_data import AuditedData, Role
+from shortcutscope.audit.run_directory import RunDirectory
+from shortcutscope.data.table import ImageTable
+from shortcutscope.models.frozen import device_of
+from shortcutscope.models.heads.head import Head, Output
+from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
+from shortcutscope.options import Running, Statistics
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.extent import ExtentRule
+from shortcutscope.probes.usage import EFFECT_THRESHOLD, drawn_order
+from shortcutscope.probes.verdict import VerdictRule
+from shortcutscope.scan.batches import batches, on_device
+from shortcutscope.scan.plan import autocast_dtype
+from shortcutscope.scan.reading import Scan
+from shortcutscope.types import Array, Ints, Record
+
+
+@dataclass(frozen=True)
+class ExamineSettings:
+    """How the concepts of an audit are examined."""
+
+    n_permutations: int = 200
+    n_bootstrap: int = 300
+    seed: int = 0
+    positive: int | None = None
+    precision: str = "fp32"
+    batch_size: int = 64
+    workers: int = 0
+    output: Output = None
+    gallery: int = 12
+    progress: bool = True
+    verdict: VerdictRule = field(default_factory=VerdictRule)
+    extent: ExtentRule = field(default_factory=ExtentRule)
+
+    @classmethod
+    def of(cls, statistics: Statistics, running: Running, head: Head) -> Self:
+        """From the options of an audit, and the scores that its scan read."""
+        return cls(
+            n_permutations=statistics.n_permutations,
+            n_bootstrap=statistics.n_bootstrap,
+            seed=statistics.seed,
+            positive=statistics.positive,
+            precision=running.precision,
+            batch_size=running.batch_size,
+            workers=running.workers,
+            output=head,
+            progress=running.progress,
+        )
+
+    def to_dict(self, role: Role) -> Record:
+        """What the report shows of the settings, thresholds included."""
+        return {**asdict(self), "use_threshold": EFFECT_THRESHOLD[role], "role": role}
+
+    def depends(self) -> Record:
+        """What measurements depend on; kept results with other values are not used."""
+        return {
+            k: v for k, v in asdict(self).items() if k not in ("progress", "batch_size", "workers", "gallery")
+        }
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all measurements share."""
+
+    model: nn.Module
+    scan: Scan
+    table: ImageTable
+    audited: AuditedData
+    run: RunDirectory
+    settings: ExamineSettings
+    device: torch.device
+    memory_format: MemoryFormat
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        scan: Scan,
+        table: ImageTable,
+        audited: AuditedData,
+        run: RunDirectory,
+        settings: ExamineSettings,
+    ) -> Self:
+        """For a network lent out by `frozen`, which gets the memory format that the scan had."""
+        device = device_of(model)
+        memory_format = choose_memory_format(model, next(batches(table, 2))[0].to(device))
+        memory_format.apply(model)
+        return cls(model, scan, table, audited, run, settings, device, memory_format)
+
+    @property
+    def labels(self) -> Ints:
+        """Class (N,) of each sample."""
+        return self.scan.samples["label"].to_numpy().astype(np.int64)
+
+    @property
+    def groups(self) -> Array:
+        """Patient (N,) of each sample."""
+        return self.scan.samples["group"].to_numpy()
+
+    @cached_property
+    def order(self) -> Ints:
+        """Rank of each sample, by which those are chosen that are run again."""
+        return drawn_order(len(self.scan), self.settings.seed)
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """The type of a mixed precision, as in the scan."""
+        return autocast_dtype(self.settings.precision, self.device)
+
+    def depends(self, concept: Concept) -> Record:
+        """What the measurements of a concept depend on besides the run's inputs."""
+        return {"concept": concept.fingerprint(), "settings": self.settings.depends()}
+
+    def kept(self, stage: str, concept: Concept, compute: Callable[[], Any], **also: Any) -> Any:
+        """The kept measurement of a concept, or a new one, which is kept."""
+        return self.run.cached(stage, concept.name, {**self.depends(concept), **also}, compute)
+
+    def inputs(self, indices: Ints) -> Iterator[Tensor]:
+        """Model inputs of some samples, in batches and in their order."""
+        table, workers = self.table.take(indices), self.settings.workers
+        for x, labels, rows in batches(table, self.settings.batch_size, workers=workers):
+            yield on_device((x, labels, rows), self.device, self.memory_format)

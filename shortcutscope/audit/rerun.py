@@ -1,0 +1,262 @@
+"""Run chosen samples again: layers are looked at, and edited, for all concepts in one forward pass a batch.
+
+Of every batch the network runs once as it is; from each layer that is to be edited only what lies behind it
+runs again, with the samples of all concepts side by side (see `shortcutscope.scan.resume`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from shortcutscope.audit.context import Context
+from shortcutscope.errors import ModelError
+from shortcutscope.models.layers import Layer
+from shortcutscope.probes.cells import cell_features
+from shortcutscope.probes.extent import ExtentFeatures, input_cells, mapped_layers
+from shortcutscope.probes.usage import Projection, Projections
+from shortcutscope.scan.resume import Resumption
+from shortcutscope.types import Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """A concept that is taken out of a layer.
+
+    Attributes
+    ----------
+    concept
+        Its name.
+    layer
+        Where.
+    halves
+        Samples and what is taken out of them, see `shortcutscope.probes.usage.use_edits`.
+    """
+
+    concept: str
+    layer: Layer
+    halves: Sequence[tuple[Ints, Projection]]
+
+    @property
+    def rows(self) -> Ints:
+        """The samples, one half after the other."""
+        return np.concatenate([rows for rows, _ in self.halves]) if self.halves else np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A concept whose extent is to be measured.
+
+    Attributes
+    ----------
+    concept
+        Its name.
+    rows
+        (n,) its samples, in rising order.
+    vectors
+        Early layer's name to the vector (n, C) along which each sample's response is read.
+    """
+
+    concept: str
+    rows: Ints
+    vectors: Mapping[str, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Rerun:
+    """What came of it.
+
+    Attributes
+    ----------
+    logits
+        (concept, layer) to the scores (n, K) of its samples with the concept taken out, in the order of
+        `Edit.rows`.
+    features
+        Concept to what its extent is read from, in the order of `Look.rows`.
+    """
+
+    logits: dict[tuple[str, str], Tensor]
+    features: dict[str, ExtentFeatures]
+
+
+def rerun(
+    context: Context, edits: Sequence[Edit], looks: Sequence[Look] = (), *, what: str = "running again"
+) -> Rerun:
+    """Run the samples of some edits and looks again.
+
+    Parameters
+    ----------
+    edits, looks
+        In any number; of one layer all edits are of one kind.
+    what
+        For the progress bar.
+
+    Raises
+    ------
+    ModelError
+        A layer cannot be edited: the scores are NaN then.
+    """
+    rows = np.unique(np.concatenate([*(edit.rows for edit in edits), *(look.rows for look in looks), []]))
+    rows = rows.astype(np.int64)
+    queues = _Queue.of_layers(context, [edit for edit in edits if len(edit.rows)], rows)
+    layers = [layer for layer in context.scan.layers if layer.name in queues]
+    seen = _Seen(context, looks, rows)
+    size = context.settings.batch_size
+    progress = tqdm(
+        total=len(rows), desc=what, unit="image", disable=not context.settings.progress, leave=False
+    )
+    network = Resumption(context.model, layers, output=context.settings.output, autocast=context.autocast)
+    with progress, network:
+        for start, x in zip(range(0, len(rows), size), context.inputs(rows), strict=False):
+            seen.begin(start, x)
+            network.record(x, seen.see, seen.layers)
+            scores, taken = [], []
+            for layer in reversed(layers):
+                for which, places in queues[layer.name].batch(start, start + len(x), size):
+                    edit = queues[layer.name].projections.edit(which)
+                    scores.append(network.go_on(layer, edit, places - start))
+                    taken.append((layer, len(places)))
+            _share_out(queues, taken, scores)
+            seen.end()
+            progress.update(len(x))
+    logits = {key: part for queue in queues.values() for key, part in queue.results().items()}
+    return Rerun(logits, seen.features())
+
+
+class _Queue:
+    """All edits of one layer, sample by sample.
+
+    Attributes
+    ----------
+    projections
+        Of all edits.
+    """
+
+    def __init__(self, layer: Layer, edits: Sequence[Edit], rows: Ints, device: torch.device) -> None:
+        parts = [(samples, one) for edit in edits for samples, one in edit.halves]
+        self.layer, self._edits = layer, edits
+        self.projections = Projections([one for _, one in parts], device)
+        places = np.concatenate([np.searchsorted(rows, samples) for samples, _ in parts])
+        which = np.repeat(np.arange(len(parts)), [len(samples) for samples, _ in parts])
+        self._order = np.argsort(places, kind="stable")
+        self._sorted = places[self._order]
+        # Sent to the device once.
+        self._places = torch.from_numpy(self._sorted).to(device)
+        self._which = torch.from_numpy(which[self._order]).to(device)
+        self.scores: list[Tensor] = []
+
+    @classmethod
+    def of_layers(cls, context: Context, edits: Sequence[Edit], rows: Ints) -> dict[str, _Queue]:
+        """By layer's name."""
+        by_layer: dict[str, list[Edit]] = {}
+        for edit in edits:
+            by_layer.setdefault(edit.layer.name, []).append(edit)
+        return {name: cls(some[0].layer, some, rows, context.device) for name, some in by_layer.items()}
+
+    def batch(self, start: int, stop: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Which projections, and places among all rows, of a batch; at most `size` at a time."""
+        first, last = np.searchsorted(self._sorted, (start, stop))
+        for begin in range(int(first), int(last), size):
+            end = min(begin + size, int(last))
+            yield self._which[begin:end], self._places[begin:end]
+
+    def results(self) -> dict[tuple[str, str], Tensor]:
+        """(concept, layer) to the scores, in the order of the edit's rows."""
+        found = torch.cat(self.scores)
+        scores = torch.empty_like(found)
+        scores[torch.from_numpy(self._order)] = found
+        lengths = [len(edit.rows) for edit in self._edits]
+        parts = torch.split(scores, lengths)
+        return {(edit.concept, self.layer.name): part for edit, part in zip(self._edits, parts, strict=True)}
+
+
+def _share_out(
+    queues: Mapping[str, _Queue], taken: Sequence[tuple[Layer, int]], scores: Sequence[Tensor]
+) -> None:
+    """Give the layers the scores of a batch, which come from the device in one piece."""
+    if not scores:
+        return
+    on_host = torch.cat(list(scores)).cpu()
+    for (layer, _), part in zip(taken, torch.split(on_host, [n for _, n in taken]), strict=True):
+        if not bool(torch.isfinite(part).all()):
+            raise ModelError(
+                f"the activations of layer {layer.name!r} cannot be edited: they hardly vary over the "
+                "samples, so that what was to be taken out of them is NaN; leave the layer out"
+            )
+        queues[layer.name].scores.append(part)
+
+
+class _Seen:
+    """What the looks collect, batch by batch."""
+
+    def __init__(self, context: Context, looks: Sequence[Look], rows: Ints) -> None:
+        self._looks, device = looks, context.device
+        self._mapped = {layer.name for layer in mapped_layers(context.scan.layers)} if looks else set()
+        followed = {name for look in looks for name in look.vectors}
+        self.layers = [x for x in context.scan.layers if x.name in self._mapped | followed]
+        union = np.unique(np.concatenate([*(look.rows for look in looks), []])).astype(np.int64)
+        self._union = np.searchsorted(rows, union)
+        self._rows = [np.searchsorted(union, look.rows) for look in looks]
+        self._places = [np.searchsorted(rows, look.rows) for look in looks]
+        self._vectors = [
+            {name: torch.as_tensor(v, dtype=torch.float32).to(device) for name, v in look.vectors.items()}
+            for look in looks
+        ]
+        self._parts: dict[tuple[int, str], list[Floats]] = {}
+        self._batch: dict[tuple[int, str], Tensor] = {}
+        self._start = 0
+
+    def begin(self, start: int, x: Tensor) -> None:
+        """A batch, which begins at this place."""
+        self._start, self._batch = start, {}
+        self._all = self._local(self._union, start, len(x))
+        self._own = [self._local(places, start, len(x)) for places in self._places]
+        on_input = input_cells(x[self._all]) if len(self._all) else None
+        if on_input is not None:
+            self._batch[-1, ""] = on_input
+
+    def see(self, layer: Layer, values: Tensor) -> None:
+        """A layer's output in the batch."""
+        values = layer.channels_first(values)
+        if layer.name in self._mapped and len(self._all):
+            self._batch[-1, layer.name] = cell_features(values[self._all])
+        for k, (vectors, (first, last)) in enumerate(zip(self._vectors, self._bounds, strict=True)):
+            if layer.name in vectors and last > first:
+                along = values[self._own[k]].float().flatten(2)
+                self._batch[k, layer.name] = torch.bmm(vectors[layer.name][first:last, None], along)[:, 0]
+
+    def end(self) -> None:
+        """Bring what the batch gave to the host."""
+        for key, values in self._batch.items():
+            self._parts.setdefault(key, []).append(values.cpu().numpy())
+        self._batch = {}
+
+    @property
+    def _bounds(self) -> list[tuple[int, int]]:
+        return [
+            (int(np.searchsorted(places, self._start)), int(np.searchsorted(places, self._start)) + len(own))
+            for places, own in zip(self._places, self._own, strict=True)
+        ]
+
+    def _local(self, places: Ints, start: int, n: int) -> Tensor:
+        first, last = np.searchsorted(places, (start, start + n))
+        return torch.from_numpy(places[first:last] - start)
+
+    def features(self) -> dict[str, ExtentFeatures]:
+        """By concept."""
+        collected = {key: np.concatenate(parts) for key, parts in self._parts.items()}
+        shared = {name: values for (k, name), values in collected.items() if k == -1}
+        inputs = shared.pop("", None)
+        return {
+            look.concept: ExtentFeatures(
+                None if inputs is None else inputs[rows],
+                {name: values[rows] for name, values in shared.items()},
+                {name: values for (k, name), values in collected.items() if k == position},
+            )
+            for position, (look, rows) in enumerate(zip(self._looks, self._rows, strict=True))
+        }

@@ -1,0 +1,342 @@
+"""Use and extent of concepts: what taking them out changes, and over how much of the image they spread.
+
+Both are measured on chosen samples. First the concepts are taken out of the decision layer, where the verdict
+is made, and in the same pass cell maps are collected of those that are encoded. The other layers follow for
+the concepts whose use may be more than nothing: elsewhere there is no curve over the depth to be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from shortcutscope.audit.context import Context
+from shortcutscope.audit.rerun import Edit, Look, rerun
+from shortcutscope.models.heads.targets import margin
+from shortcutscope.models.layers import Layer
+from shortcutscope.probes.cells import CELLS, CHANNELS
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.crossfit import make_folds
+from shortcutscope.probes.extent import (
+    ExtentFeatures,
+    ExtentResult,
+    ExtentRule,
+    ExtentSamples,
+    decide,
+    mapped_layers,
+    measure_extent,
+    spread_choice,
+    why_unmapped,
+)
+from shortcutscope.probes.profile import pattern_vectors
+from shortcutscope.probes.usage import (
+    EFFECT_THRESHOLD,
+    Prefix,
+    UseSamples,
+    evaluation_samples,
+    use_edits,
+    use_result,
+)
+from shortcutscope.stats.bootstrap import cluster_weights
+from shortcutscope.types import JSON, Floats, Ints, Record
+
+#: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
+#: the image at every position.
+EARLY_LAYERS = 3
+#: Samples per (half, class, value) on which use is measured: elsewhere, and for encoded concepts at the
+#: decision layer, where the verdict is made.
+USE_SAMPLES = (20, 40)
+#: Samples on which the extent of a concept is measured, at most.
+EXTENT_SAMPLES = 480
+#: Use is measured at the other layers where its interval at the decision layer reaches this share of the
+#: threshold, of either sign.
+NEAR = 0.5
+#: Bytes of the cell features that are held at once; concepts that need more are measured in turns.
+HELD = 2**30
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """One concept, and the samples on which its use is measured."""
+
+    context: Context
+    concept: Concept
+    positive: int
+    encoded: bool
+
+    @property
+    def name(self) -> str:
+        return self.concept.name
+
+    @cached_property
+    def samples(self) -> UseSamples:
+        context, values = self.context, self.concept.values
+        halves = make_folds(context.labels, context.groups, values, n_folds=2, seed=context.settings.seed)
+        margins = context.scan.margin(self.positive)
+        return UseSamples(values, context.labels, context.groups, margins, halves, self.positive)
+
+    def _per_cell(self, layer: Layer) -> int:
+        return USE_SAMPLES[self.encoded and layer.name == self.context.scan.layers[-1].name]
+
+    def edit(self, layer: Layer) -> Edit:
+        """What takes the concept out of a layer, for each of the samples chosen there."""
+        scan, samples = self.context.scan, self.samples
+        chosen = evaluation_samples(
+            samples.concept,
+            samples.labels,
+            samples.halves,
+            self.context.order,
+            per_cell=self._per_cell(layer),
+        )
+        halves = use_edits(scan.activation(layer.name), samples, chosen, Prefix.of(scan, layer))
+        return Edit(self.name, layer, halves)
+
+    def keep(self, edit: Edit, logits: Tensor | None) -> None:
+        """Keep the effect of an edit; there are no scores where nothing could be fitted."""
+        context, settings = self.context, self.context.settings
+        edited: Floats = np.empty(0)
+        if logits is not None:
+            edited = margin(logits, context.scan.task, self.positive).numpy().astype(float)
+        result = use_result(
+            self.samples, edit.rows, edited, n_bootstrap=settings.n_bootstrap, seed=settings.seed
+        )
+        depends = self._depends(edit.layer)
+        context.run.keep("usage", f"{self.name}-{edit.layer.name}", depends, asdict(result))
+
+    def kept(self, layer: Layer) -> JSON | None:
+        """The effect at a layer, where it was measured."""
+        found: JSON | None = self.context.run.find("usage", f"{self.name}-{layer.name}", self._depends(layer))
+        return found
+
+    def use(self) -> dict[str, Record]:
+        """Layer to effect, of those that were measured."""
+        found = {layer.name: self.kept(layer) for layer in self.context.scan.layers}
+        return {name: dict(value) for name, value in found.items() if value is not None}
+
+    def is_near(self, layer: Layer) -> bool:
+        """Whether an encoded concept may be used more than a little."""
+        low, high = (self.kept(layer) or {}).get("interval", (None, None))
+        if low is None or high is None:
+            return self.encoded
+        limit = NEAR * EFFECT_THRESHOLD[self.context.audited.role]
+        return self.encoded and max(abs(low), abs(high)) >= limit
+
+    def _depends(self, layer: Layer) -> Record:
+        return {
+            **self.context.depends(self.concept),
+            "positive": self.positive,
+            "per_cell": self._per_cell(layer),
+        }
+
+
+class _Looker:
+    """One encoded concept, and the samples on which its extent is measured."""
+
+    def __init__(self, case: _Case, rows: Sequence[JSON]) -> None:
+        self.case, self._aurocs = case, {row["layer"]: row["auroc"] for row in rows}
+        self.features: ExtentFeatures | None = None
+
+    @cached_property
+    def _subset(self) -> Ints:
+        context = self.case.context
+        return spread_choice(self._values, context.labels, EXTENT_SAMPLES, context.order)
+
+    @cached_property
+    def _values(self) -> Floats:
+        return self.case.concept.as_marked(self.case.context.labels)
+
+    @cached_property
+    def samples(self) -> ExtentSamples:
+        context, subset = self.case.context, self._subset
+        settings, values = context.settings, self._values[subset]
+        labels, groups = context.labels[subset], context.groups[subset]
+        folds = make_folds(labels, groups, values, n_folds=4, seed=settings.seed)
+        weights = cluster_weights(groups, settings.n_bootstrap, settings.seed)
+        return ExtentSamples(values, labels, folds, weights)
+
+    @property
+    def unmapped(self) -> str | None:
+        """Why it is not measured, None where it is."""
+        return why_unmapped(self.samples, self.case.context.settings.extent)
+
+    @cached_property
+    def look(self) -> Look:
+        """What has to be seen of the samples."""
+        scan, subset, samples = self.case.context.scan, self._subset, self.samples
+        vectors = {
+            layer.name: pattern_vectors(
+                scan.activation(layer.name)[subset], samples.concept, samples.labels, samples.folds
+            )[samples.folds]
+            for layer in local_layers(scan.layers)
+        }
+        return Look(self.case.name, subset, vectors)
+
+    @property
+    def kept(self) -> Record | None:
+        """The extent, where it was measured."""
+        context = self.case.context
+        found: Record | None = context.run.find("extent", self.case.name, context.depends(self.case.concept))
+        return found
+
+    def measure(self) -> None:
+        """Measure and keep the extent, unless it is kept."""
+        if self.kept is not None:
+            return
+        context = self.case.context
+        features = self.features or ExtentFeatures(None, {}, {})
+        rule = context.settings.extent
+        result = measure_extent(self.samples, features, encoded_auroc=max(self._aurocs.values()), rule=rule)
+        self.features = None
+        record = _extent_record(result, self._aurocs, rule)
+        context.run.keep("extent", self.case.name, context.depends(self.case.concept), record)
+
+
+def measure_use_and_extent(
+    context: Context,
+    concepts: Sequence[Concept],
+    positives: Mapping[str, int],
+    probes: Mapping[str, JSON],
+    encoded: Mapping[str, bool],
+) -> tuple[dict[str, Record], dict[str, Record]]:
+    """Use of every concept by layer, and extent of the encoded ones; what is kept is not measured again.
+
+    Parameters
+    ----------
+    concepts
+        Aligned to the scan's samples, testable.
+    positives
+        Concept to the class that its effects refer to.
+    probes
+        Concept to what the layers say of it.
+    encoded
+        Whether one does.
+
+    Returns
+    -------
+    use
+        Concept to layer to the effect.
+    extents
+        Concept to its extent.
+    """
+    cases = [_Case(context, c, positives[c.name], encoded[c.name]) for c in concepts]
+    lookers = {case.name: _Looker(case, probes[case.name]["rows"]) for case in cases if case.encoded}
+    last = context.scan.layers[-1]
+    for some in _in_turns(context, cases, lookers):
+        waiting = [lookers[case.name] for case in some if case.name in lookers]
+        with context.run.stage("usage"):
+            edits = [case.edit(last) for case in some if case.kept(last) is None]
+            looks = [looker.look for looker in waiting if looker.kept is None and looker.unmapped is None]
+            if edits or looks:
+                done = rerun(context, edits, looks, what="taking concepts out")
+                _keep_all(some, edits, done.logits)
+                for looker in waiting:
+                    looker.features = done.features.get(looker.case.name)
+        with context.run.stage("extent"):
+            for looker in waiting:
+                looker.measure()
+    with context.run.stage("usage"):
+        measure_use(context, [case for case in cases if case.is_near(last)], context.scan.layers[:-1])
+    use = {case.name: case.use() for case in cases}
+    return use, {name: looker.kept for name, looker in lookers.items()}
+
+
+def measure_use(context: Context, cases: Sequence[_Case], layers: Sequence[Layer]) -> None:
+    """Take concepts out of some layers, and keep what that changes."""
+    edits = [case.edit(layer) for case in cases for layer in layers if case.kept(layer) is None]
+    if edits:
+        _keep_all(cases, edits, rerun(context, edits, what="taking concepts out of each layer").logits)
+
+
+def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str, Record]:
+    """Use of one concept at every layer, however small it is; what an audit measured is not measured again.
+
+    Returns
+    -------
+    dict
+        Layer to ``effect``, ``samples`` (those evaluated), ``change`` (of their logit) and so
+        on.
+    """
+    case = _Case(context, concept, positive, encoded=True)
+    measure_use(context, [case], context.scan.layers)
+    return case.use()
+
+
+def _keep_all(
+    cases: Sequence[_Case], edits: Sequence[Edit], logits: Mapping[tuple[str, str], Tensor]
+) -> None:
+    by_name = {case.name: case for case in cases}
+    for edit in edits:
+        by_name[edit.concept].keep(edit, logits.get((edit.concept, edit.layer.name)))
+
+
+def _in_turns(
+    context: Context, cases: Sequence[_Case], lookers: Mapping[str, _Looker]
+) -> Iterator[list[_Case]]:
+    """Concepts whose cell features are held at once."""
+    room = max(EXTENT_SAMPLES, HELD // max(1, _bytes_per_sample(context)))
+    some: list[_Case] = []
+    rows: Ints = np.empty(0, np.int64)
+    for case in cases:
+        looker = lookers.get(case.name)
+        more = np.union1d(rows, looker.look.rows) if looker is not None and looker.unmapped is None else rows
+        if len(more) > room and some:
+            yield some
+            some, more = [], more[~np.isin(more, rows)]
+        some, rows = [*some, case], more
+    if some:
+        yield some
+
+
+def _bytes_per_sample(context: Context) -> int:
+    """Of the cell features of all layers, and of the input."""
+    values = [
+        min(layer.channels, CHANNELS) * _cells(layer.grid) for layer in mapped_layers(context.scan.layers)
+    ]
+    return 4 * (sum(values) + max(values, default=0))
+
+
+def _cells(grid: Sequence[int]) -> int:
+    return int(np.prod([min(c, g) for c, g in zip(CELLS[len(grid)], grid, strict=True)]))
+
+
+def local_layers(layers: Iterable[Layer]) -> list[Layer]:
+    """Early layers at which the participation ratio is read: none of a network of tokens.
+
+    Attention shows every position the whole image, so that a response does not say where it comes from; and
+    what stands in front of it embeds patches linearly, where what has no mean, such as noise, has no vector.
+    """
+    candidates = list(layers)
+    if any(layer.layout == "tokens" for layer in candidates):
+        return []
+    return [layer for layer in candidates if layer.spatial][:EARLY_LAYERS]
+
+
+def _strongest(changes: Mapping[str, float]) -> float | None:
+    """The larger one of the changes in either direction."""
+    return max(changes.values(), key=lambda change: abs(change)) if changes else None
+
+
+def _extent_record(result: ExtentResult, aurocs: Mapping[str, float], rule: ExtentRule) -> Record:
+    layers = {
+        name: {
+            "statistic": cells.lit_share,
+            "verdict": decide(cells, {}, aurocs[name], rule)[0],
+            "cell_map": cells.auroc,
+            "participation": _strongest(result.layer_participation.get(name, {})),
+        }
+        for name, cells in result.layer_maps.items()
+    }
+    input_map = result.input_map
+    return {
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "statistic": input_map.lit_share if input_map else None,
+        "interval": input_map.interval if input_map else None,
+        "cell_map": input_map.auroc if input_map else None,
+        "participation": dict(result.participation),
+        "layers": layers,
+    }
