@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +16,8 @@ from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.heads.head import Head, Output
-from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
+from shortcutscope.models.layers import Layer
+from shortcutscope.models.memory_format import MemoryFormat
 from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.extent import ExtentRule
@@ -25,7 +26,11 @@ from shortcutscope.probes.verdict import VerdictRule
 from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.plan import autocast_dtype
 from shortcutscope.scan.reading import Scan
-from shortcutscope.types import Array, Ints, Record
+from shortcutscope.types import Array, Floats, Ints, Record
+
+#: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
+#: the image at every position.
+EARLY_LAYERS = 3
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Context:
     ) -> Self:
         """For a network lent out by `frozen`, which gets the memory format that the scan had."""
         device = device_of(model)
-        memory_format = choose_memory_format(model, next(batches(table, 2))[0].to(device))
+        memory_format = MemoryFormat.named(scan.remarks.get("memory_format"))
         memory_format.apply(model)
         return cls(model, scan, table, audited, run, settings, device, memory_format)
 
@@ -114,6 +119,14 @@ class Context:
     def order(self) -> Ints:
         """Rank of each sample, by which those are chosen that are run again."""
         return drawn_order(len(self.scan), self.settings.seed)
+
+    def activation(self, layer: Layer) -> Floats:
+        """Pooled activation (N, C) of a layer; those of the last layers asked for are still there."""
+        return self._activations(layer.name)
+
+    @cached_property
+    def _activations(self) -> Callable[[str], Floats]:
+        return lru_cache(maxsize=EARLY_LAYERS)(self.scan.activation)
 
     @property
     def autocast(self) -> torch.dtype | None:

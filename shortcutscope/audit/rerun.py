@@ -209,13 +209,19 @@ class _Seen:
         ]
         self._parts: dict[tuple[int, str], list[Floats]] = {}
         self._batch: dict[tuple[int, str], Tensor] = {}
-        self._start = 0
+        self._all = torch.empty(0, dtype=torch.int64)
+        self._own: list[Tensor] = []
+        self._spans: list[slice] = []
 
     def begin(self, start: int, x: Tensor) -> None:
         """A batch, which begins at this place."""
-        self._start, self._batch = start, {}
-        self._all = self._local(self._union, start, len(x))
-        self._own = [self._local(places, start, len(x)) for places in self._places]
+        self._batch = {}
+        places = (self._union, *self._places)
+        of_batch = [np.searchsorted(one, (start, start + len(x))) for one in places]
+        local = [one[first:last] - start for one, (first, last) in zip(places, of_batch, strict=True)]
+        sent = torch.from_numpy(np.concatenate(local)).to(x.device)  # at once
+        self._all, *self._own = torch.split(sent, [len(one) for one in local])
+        self._spans = [slice(int(first), int(last)) for first, last in of_batch[1:]]
         on_input = input_cells(x[self._all]) if len(self._all) else None
         if on_input is not None:
             self._batch[-1, ""] = on_input
@@ -225,27 +231,20 @@ class _Seen:
         values = layer.channels_first(values)
         if layer.name in self._mapped and len(self._all):
             self._batch[-1, layer.name] = cell_features(values[self._all])
-        for k, (vectors, (first, last)) in enumerate(zip(self._vectors, self._bounds, strict=True)):
-            if layer.name in vectors and last > first:
-                along = values[self._own[k]].float().flatten(2)
-                self._batch[k, layer.name] = torch.bmm(vectors[layer.name][first:last, None], along)[:, 0]
+        for k, (vectors, own, span) in enumerate(zip(self._vectors, self._own, self._spans, strict=True)):
+            if layer.name in vectors and len(own):
+                along = values[own].float().flatten(2)
+                self._batch[k, layer.name] = torch.bmm(vectors[layer.name][span, None], along)[:, 0]
 
     def end(self) -> None:
-        """Bring what the batch gave to the host."""
-        for key, values in self._batch.items():
-            self._parts.setdefault(key, []).append(values.cpu().numpy())
+        """Bring what the batch gave to the host, in one piece."""
+        if not self._batch:
+            return
+        flat = torch.cat([values.reshape(-1) for values in self._batch.values()]).cpu()
+        parts = torch.split(flat, [values.numel() for values in self._batch.values()])
+        for (key, values), part in zip(self._batch.items(), parts, strict=True):
+            self._parts.setdefault(key, []).append(part.reshape(values.shape).numpy())
         self._batch = {}
-
-    @property
-    def _bounds(self) -> list[tuple[int, int]]:
-        return [
-            (int(np.searchsorted(places, self._start)), int(np.searchsorted(places, self._start)) + len(own))
-            for places, own in zip(self._places, self._own, strict=True)
-        ]
-
-    def _local(self, places: Ints, start: int, n: int) -> Tensor:
-        first, last = np.searchsorted(places, (start, start + n))
-        return torch.from_numpy(places[first:last] - start)
 
     def features(self) -> dict[str, ExtentFeatures]:
         """By concept."""

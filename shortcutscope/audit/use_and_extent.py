@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from shortcutscope.audit.context import Context
+from shortcutscope.audit.context import EARLY_LAYERS, Context
 from shortcutscope.audit.rerun import Edit, Look, rerun
 from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer
@@ -44,14 +45,15 @@ from shortcutscope.probes.usage import (
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.types import JSON, Floats, Ints, Record
 
-#: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
-#: the image at every position.
-EARLY_LAYERS = 3
 #: Samples per (half, class, value) on which use is measured: elsewhere, and for encoded concepts at the
 #: decision layer, where the verdict is made.
 USE_SAMPLES = (20, 40)
 #: Samples on which the extent of a concept is measured, at most.
 EXTENT_SAMPLES = 480
+#: Under which the effects are kept: at the decision layer, and at all others.
+Stage = Literal["usage-last", "usage"]
+LAST: Stage = "usage-last"
+ELSEWHERE: Stage = "usage"
 #: Use is measured at the other layers where its interval at the decision layer reaches this share of the
 #: threshold, of either sign.
 NEAR = 0.5
@@ -92,45 +94,44 @@ class _Case:
             self.context.order,
             per_cell=self._per_cell(layer),
         )
-        halves = use_edits(scan.activation(layer.name), samples, chosen, Prefix.of(scan, layer))
+        halves = use_edits(self.context.activation(layer), samples, chosen, Prefix.of(scan, layer))
         return Edit(self.name, layer, halves)
 
-    def keep(self, edit: Edit, logits: Tensor | None) -> None:
-        """Keep the effect of an edit; there are no scores where nothing could be fitted."""
-        context, settings = self.context, self.context.settings
+    def effect(self, edit: Edit, logits: Tensor | None) -> Record:
+        """Effect of an edit; there are no scores where nothing could be fitted."""
+        settings = self.context.settings
         edited: Floats = np.empty(0)
         if logits is not None:
-            edited = margin(logits, context.scan.task, self.positive).numpy().astype(float)
+            edited = margin(logits, self.context.scan.task, self.positive).numpy().astype(float)
         result = use_result(
             self.samples, edit.rows, edited, n_bootstrap=settings.n_bootstrap, seed=settings.seed
         )
-        depends = self._depends(edit.layer)
-        context.run.keep("usage", f"{self.name}-{edit.layer.name}", depends, asdict(result))
+        return asdict(result)
 
-    def kept(self, layer: Layer) -> JSON | None:
-        """The effect at a layer, where it was measured."""
-        found: JSON | None = self.context.run.find("usage", f"{self.name}-{layer.name}", self._depends(layer))
-        return found
+    def keep(self, stage: Stage, by_layer: Mapping[str, Record]) -> None:
+        """Keep the effects at the decision layer, or those at all others."""
+        self.context.run.keep(stage, self.name, self._depends(stage), by_layer)
+
+    def kept(self, stage: Stage) -> dict[str, Record]:
+        """The effects, empty where they were not measured."""
+        return self.context.run.find(stage, self.name, self._depends(stage)) or {}
 
     def use(self) -> dict[str, Record]:
         """Layer to effect, of those that were measured."""
-        found = {layer.name: self.kept(layer) for layer in self.context.scan.layers}
-        return {name: dict(value) for name, value in found.items() if value is not None}
+        return {**self.kept(ELSEWHERE), **self.kept(LAST)}
 
-    def is_near(self, layer: Layer) -> bool:
+    @property
+    def is_near(self) -> bool:
         """Whether an encoded concept may be used more than a little."""
-        low, high = (self.kept(layer) or {}).get("interval", (None, None))
+        low, high = self.kept(LAST)[self.context.scan.layers[-1].name]["interval"]
         if low is None or high is None:
             return self.encoded
         limit = NEAR * EFFECT_THRESHOLD[self.context.audited.role]
         return self.encoded and max(abs(low), abs(high)) >= limit
 
-    def _depends(self, layer: Layer) -> Record:
-        return {
-            **self.context.depends(self.concept),
-            "positive": self.positive,
-            "per_cell": self._per_cell(layer),
-        }
+    def _depends(self, stage: Stage) -> Record:
+        depends = {**self.context.depends(self.concept), "positive": self.positive}
+        return {**depends, "encoded": self.encoded} if stage == LAST else depends
 
 
 class _Looker:
@@ -169,7 +170,7 @@ class _Looker:
         scan, subset, samples = self.case.context.scan, self._subset, self.samples
         vectors = {
             layer.name: pattern_vectors(
-                scan.activation(layer.name)[subset], samples.concept, samples.labels, samples.folds
+                self.case.context.activation(layer)[subset], samples.concept, samples.labels, samples.folds
             )[samples.folds]
             for layer in local_layers(scan.layers)
         }
@@ -228,27 +229,29 @@ def measure_use_and_extent(
     for some in _in_turns(context, cases, lookers):
         waiting = [lookers[case.name] for case in some if case.name in lookers]
         with context.run.stage("usage"):
-            edits = [case.edit(last) for case in some if case.kept(last) is None]
+            edits = [case.edit(last) for case in some if not case.kept(LAST)]
             looks = [looker.look for looker in waiting if looker.kept is None and looker.unmapped is None]
             if edits or looks:
                 done = rerun(context, edits, looks, what="taking concepts out")
-                _keep_all(some, edits, done.logits)
+                _keep_all(LAST, some, edits, done.logits)
                 for looker in waiting:
                     looker.features = done.features.get(looker.case.name)
         with context.run.stage("extent"):
             for looker in waiting:
                 looker.measure()
     with context.run.stage("usage"):
-        measure_use(context, [case for case in cases if case.is_near(last)], context.scan.layers[:-1])
+        _measure_elsewhere(context, [case for case in cases if case.is_near])
     use = {case.name: case.use() for case in cases}
-    return use, {name: looker.kept for name, looker in lookers.items()}
+    return use, {name: dict(looker.kept or {}) for name, looker in lookers.items()}
 
 
-def measure_use(context: Context, cases: Sequence[_Case], layers: Sequence[Layer]) -> None:
-    """Take concepts out of some layers, and keep what that changes."""
-    edits = [case.edit(layer) for case in cases for layer in layers if case.kept(layer) is None]
+def _measure_elsewhere(context: Context, cases: Sequence[_Case]) -> None:
+    """Take concepts out of all layers but the last, and keep what that changes."""
+    missing = [case for case in cases if not case.kept(ELSEWHERE)]
+    edits = [case.edit(layer) for layer in context.scan.layers[:-1] for case in missing]
     if edits:
-        _keep_all(cases, edits, rerun(context, edits, what="taking concepts out of each layer").logits)
+        done = rerun(context, edits, what="taking concepts out of each layer")
+        _keep_all(ELSEWHERE, missing, edits, done.logits)
 
 
 def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str, Record]:
@@ -261,16 +264,22 @@ def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str,
         on.
     """
     case = _Case(context, concept, positive, encoded=True)
-    measure_use(context, [case], context.scan.layers)
+    if not case.kept(LAST):
+        edits = [case.edit(context.scan.layers[-1])]
+        _keep_all(LAST, [case], edits, rerun(context, edits).logits)
+    _measure_elsewhere(context, [case])
     return case.use()
 
 
 def _keep_all(
-    cases: Sequence[_Case], edits: Sequence[Edit], logits: Mapping[tuple[str, str], Tensor]
+    stage: Stage, cases: Sequence[_Case], edits: Sequence[Edit], logits: Mapping[tuple[str, str], Tensor]
 ) -> None:
-    by_name = {case.name: case for case in cases}
-    for edit in edits:
-        by_name[edit.concept].keep(edit, logits.get((edit.concept, edit.layer.name)))
+    for case in cases:
+        own = [edit for edit in edits if edit.concept == case.name]
+        if own:
+            names = [edit.layer.name for edit in own]
+            effects = [case.effect(edit, logits.get((case.name, edit.layer.name))) for edit in own]
+            case.keep(stage, dict(zip(names, effects, strict=True)))
 
 
 def _in_turns(

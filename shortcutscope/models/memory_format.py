@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,18 @@ class MemoryFormat:
 
     layout: torch.memory_format = torch.contiguous_format
     reason: str | None = None
+
+    @classmethod
+    def named(cls, name: str | None) -> Self:
+        """The format that `str` gives this name, contiguous without one.
+
+        Examples
+        --------
+        >>> MemoryFormat.named("channels last")
+        MemoryFormat(layout=torch.channels_last, reason=None)
+        """
+        known = {str(cls(layout)): cls(layout) for layout in (torch.channels_last, torch.channels_last_3d)}
+        return known.get(name or "", cls())
 
     def __call__(self, images: Tensor) -> Tensor:
         """The images in this format."""

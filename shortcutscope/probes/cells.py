@@ -117,11 +117,10 @@ def cell_features(values: Tensor, channels: int = CHANNELS) -> Tensor:
         functional.adaptive_avg_pool2d,
         functional.adaptive_avg_pool3d,
     )
-    pooled = pools[values.ndim - 3](values.float(), cells if len(cells) > 1 else cells[0])
+    pooled: Tensor = pools[values.ndim - 3](values.float(), cells if len(cells) > 1 else cells[0])
     if pooled.shape[1] > channels:
-        pooled = torch.einsum(
-            "nc...,ck->nk...", pooled, _directions(pooled.shape[1], channels, pooled.device)
-        )
+        directions = _directions(pooled.shape[1], channels, pooled.device)
+        pooled = torch.einsum("nc...,ck->nk...", pooled, directions)
     return pooled
 
 
@@ -206,15 +205,15 @@ def resampled_auroc(concept: Floats, scores: Floats, labels: Array, weights: Flo
     size = np.zeros(len(weights))
     for value in np.unique(labels):
         sides = [(labels == value) & (concept == t) for t in (1, 0)]
-        carriers, others = (weights[:, side].astype(np.float64) for side in sides)
-        pairs = carriers.sum(axis=1) * others.sum(axis=1)
+        pairs = np.prod([weights[:, side].sum(axis=1, dtype=np.float64) for side in sides], axis=0)
         n = np.where(pairs > 0, weights[:, labels == value].sum(axis=1), 0.0)
         share = np.divide(n, pairs, out=np.zeros_like(n), where=pairs > 0)
         single = pairs.max(initial=0.0) < 2**22
-        carriers, others = (w.astype(np.float32 if single else np.float64) for w in (carriers, others))
+        kind = np.float32 if single else np.float64
+        carriers, others = (weights[:, side].astype(kind) for side in sides)
         for row, column in zip(total, scores, strict=True):
             above, below = column[sides[0], None], column[None, sides[1]]
-            beaten = (above > below).astype(carriers.dtype) + 0.5 * (above == below).astype(carriers.dtype)
+            beaten = (above > below).astype(kind) + kind(0.5) * (above == below)
             row += share * ((carriers @ beaten) * others).sum(axis=1, dtype=np.float64)
         size += n
     return np.asarray(total / np.where(size > 0, size, np.nan))

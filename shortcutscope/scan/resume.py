@@ -287,7 +287,7 @@ class Resumption(AbstractContextManager["Resumption"]):
         """Try on a few samples from which layers the network goes on, and what that takes."""
         self._routes = {}
         first, second = (x[:n] for n in TRIED)
-        if len(second) < min(TRIED) or any(map(_is_compiled, self._model.modules())):
+        if len(second) < min(TRIED):
             return
         traced = self._traced(first)
         routes = {
@@ -336,18 +336,10 @@ def _ignore(layer: Layer, values: Tensor) -> None:
     """See nothing."""
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    """Whether a module's `forward` is not what runs."""
-    return isinstance(module, torch.jit.ScriptModule) or module._compiled_call_impl is not None
-
-
 @contextmanager
 def _wrapped(module: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
     """A module whose `forward` goes through `call`."""
     own = module.__dict__.get("forward")
-    if _is_compiled(module):
-        yield
-        return
     forward = module.forward
     module.forward = functools.wraps(forward)(functools.partial(call, module, forward))
     try:

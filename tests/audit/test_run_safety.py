@@ -16,6 +16,7 @@ import typer
 import shortcutscope as ss
 from shortcutscope import cli
 from shortcutscope.audit import examination as examine_module
+from shortcutscope.audit import use_and_extent as use_module
 from shortcutscope.debias.student import MODEL, Student
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.masks.mask_files import read_mask, write_mask
@@ -62,7 +63,7 @@ def test_r1_another_version_of_the_package_goes_on_with_the_run(run, monkeypatch
     before = content(run)
     monkeypatch.setattr("shortcutscope.audit.provenance.__version__", "9.9.9")
     monkeypatch.setattr(examine_module, "probe_layer", lambda *a, **k: pytest.fail("measured again"))
-    monkeypatch.setattr(examine_module, "projection_use", lambda *a, **k: pytest.fail("measured again"))
+    monkeypatch.setattr(use_module, "use_result", lambda *a, **k: pytest.fail("measured again"))
     again = audited(run)
     assert again.findings == ss.Audit.open(run).findings
     assert content(run / "scan") == {
@@ -88,10 +89,8 @@ def test_r1_measurements_of_another_algorithm_are_made_anew(run, monkeypatch):
 
     monkeypatch.setitem(rundir.MEASURING, "extent", 99)
     measured = []
-    original = examine_module.measure_extent
-    monkeypatch.setattr(
-        examine_module, "measure_extent", lambda *a, **k: measured.append(1) or original(*a, **k)
-    )
+    original = use_module.measure_extent
+    monkeypatch.setattr(use_module, "measure_extent", lambda *a, **k: measured.append(1) or original(*a, **k))
     audited(run)
     assert measured
 

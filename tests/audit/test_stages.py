@@ -118,7 +118,7 @@ def test_naming_the_other_value_present_gives_the_same_verdict(planted, audited,
 
 def test_an_interrupted_audit_goes_on_and_ends_the_same(planted, audited, tmp_path, monkeypatch):
     model, train, held_out = planted
-    import shortcutscope.audit.examination as stage
+    import shortcutscope.audit.use_and_extent as stage
 
     original = stage.measure_extent
     monkeypatch.setattr(stage, "measure_extent", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -129,7 +129,7 @@ def test_an_interrupted_audit_goes_on_and_ends_the_same(planted, audited, tmp_pa
         json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["extent"]["state"] == "interrupted"
     )
     monkeypatch.setattr(stage, "measure_extent", original)
-    monkeypatch.setattr(stage, "projection_use", lambda *a, **k: pytest.fail("use was kept"))
+    monkeypatch.setattr(stage, "use_result", lambda *a, **k: pytest.fail("use was kept"))
     assert ss.audit(model, held_out, tmp_path / "run", **options).findings == audited.findings
 
 

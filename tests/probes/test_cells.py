@@ -7,11 +7,13 @@ from shortcutscope.probes.cells import (
     CellMap,
     cell_features,
     cell_map,
+    cell_scores,
     chance_deviation,
     empty_cells,
     input_filters,
+    resampled_auroc,
 )
-from shortcutscope.probes.crossfit import make_folds
+from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
 from shortcutscope.probes.extent import ExtentRule, decide
 from shortcutscope.stats.metrics import within_class_auroc
 
@@ -180,3 +182,27 @@ def test_s3_what_is_readable_in_dark_cells_is_not_localized():
     faint = verdict_on(on_black(lambda image, y, x, rng: image * (1 - 1.5 * (y**2 + x**2) ** 2)))
     assert faint[1] != "localized"
     assert not verdict_on(on_black(tag))[0].dim
+
+
+@pytest.mark.parametrize("n", [480, 40])
+def test_all_cells_at_once_score_as_one_after_the_other(n):
+    rng = np.random.default_rng(n)
+    features = rng.standard_normal((n, 12, 20)).astype(np.float32)
+    features[..., 3], features[:, 0, 7] = 0, 5
+    features[..., 9] += 1000
+    labels, folds = rng.integers(0, 3, n), np.arange(n) % 4
+    concept = (rng.random(n) < 0.3 + 0.2 * labels).astype(float)
+    labels[(labels == 2) & (folds != 1)] = 0  # a class that one fold alone has
+    slow = [cross_fitted_scores(features[..., c], concept, labels, folds, centre=True) for c in range(20)]
+    np.testing.assert_allclose(cell_scores(features, concept, labels, folds), np.stack(slow, 1), atol=1e-10)
+
+
+def test_resampled_areas_are_those_of_each_column():
+    rng = np.random.default_rng(1)
+    labels, weights = rng.integers(0, 3, 90), rng.integers(0, 4, (30, 90)).astype(float)
+    concept = (rng.random(90) < 0.4).astype(float)
+    concept[labels == 2], weights[3] = 0, 0
+    scores = rng.standard_normal((12, 90)).round(1)
+    slow = [within_class_auroc(concept, column, labels, weights) for column in scores]
+    np.testing.assert_allclose(resampled_auroc(concept, scores, labels, weights), slow, atol=1e-12)
+    np.testing.assert_allclose(resampled_auroc(concept, scores, labels, weights * 1000), slow, atol=1e-12)

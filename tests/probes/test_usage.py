@@ -5,12 +5,15 @@ from torch import nn
 
 from shortcutscope.probes.usage import (
     Prefix,
+    Projections,
     UseSamples,
     derivative_test,
     directional_derivative,
+    drawn_order,
     evaluation_samples,
     fit_projection,
-    projection_use,
+    use_edits,
+    use_result,
 )
 from shortcutscope.stats.testing import permute_within
 
@@ -31,20 +34,34 @@ def activations(seed=0):
     return h
 
 
+ORDER = drawn_order(N, 0)
+
+
+def effect(pooled, samples, read, prefix=None):
+    """Use of a concept at a layer; `read` gives the margins of some samples with the layer edited."""
+    chosen = evaluation_samples(samples.concept, samples.labels, samples.halves, ORDER)
+    edits = use_edits(pooled, samples, chosen, prefix)
+    rows = np.concatenate([rows for rows, _ in edits]) if edits else np.empty(0, int)
+    edited = [
+        read(half, Projections([one]).edit(torch.zeros(len(half), dtype=torch.int64))) for half, one in edits
+    ]
+    return use_result(samples, rows, np.concatenate(edited) if edited else np.empty(0))
+
+
 def use(head, concept=CONCEPT, h=None):
     """Effect of taking the concept out in front of a linear head."""
     h = activations() if h is None else h
 
-    def intervene(indices, edit):
+    def read(indices, edit):
         return (edit(torch.from_numpy(h[indices])[..., None])[..., 0].numpy() @ head).astype(float)
 
-    chosen = evaluation_samples(concept, LABELS, HALVES)
-    return projection_use(h, UseSamples(concept, LABELS, GROUPS, h @ head, HALVES), chosen, intervene)
+    return effect(h, UseSamples(concept, LABELS, GROUPS, h @ head, HALVES), read)
 
 
 def test_projection_takes_the_concept_out_and_keeps_the_rest():
     h = activations()
-    edited = fit_projection(h, CONCEPT, LABELS)(torch.from_numpy(h)[..., None])[..., 0].numpy()
+    edit = Projections([fit_projection(h, CONCEPT, LABELS)]).edit(torch.zeros(N, dtype=torch.int64))
+    edited = edit(torch.from_numpy(h)[..., None])[..., 0].numpy()
     gap = [h_[CONCEPT == 1].mean(0) - h_[CONCEPT == 0].mean(0) for h_ in (h, edited)]
     assert np.abs(gap[0][1:3]).min() > 1.5
     assert np.abs(gap[1][1:3]).max() < 0.3
@@ -98,7 +115,7 @@ def test_no_class_with_both_values_gives_nothing_instead_of_a_number():
 def test_evaluation_samples_are_balanced_and_known():
     concept = CONCEPT.copy()
     concept[:50] = np.nan
-    first, second = evaluation_samples(concept, LABELS, HALVES, per_cell=7)
+    first, second = evaluation_samples(concept, LABELS, HALVES, ORDER, per_cell=7)
     assert set(HALVES[first]) == {0}
     assert set(HALVES[second]) == {1}
     assert np.isfinite(concept[np.r_[first, second]]).all()
@@ -142,13 +159,33 @@ def test_the_class_token_loses_the_concept_along_its_own_direction():
     class_token[:, 5] += 3 * CONCEPT
     head = np.eye(C)[5]
 
-    def intervene(indices, edit):
+    def read(indices, edit):
         tokens = np.stack([class_token, patches, patches], axis=2)[indices]
         return (edit(torch.from_numpy(tokens))[..., 0].numpy() @ head).astype(float)
 
-    chosen = evaluation_samples(CONCEPT, LABELS, HALVES)
-    options = {"prefix": Prefix(class_token, 1)}
     samples = UseSamples(CONCEPT, LABELS, GROUPS, class_token @ head, HALVES)
-    arguments = (patches, samples, chosen, intervene)
-    assert projection_use(*arguments, **options).effect > 1
-    assert abs(projection_use(*arguments).effect) < 0.3
+    assert effect(patches, samples, read, Prefix(class_token, 1)).effect > 1
+    assert abs(effect(patches, samples, read).effect) < 0.3
+
+
+def test_each_sample_is_given_its_own_projection():
+    h = activations()
+    fitted = [fit_projection(h, concept, LABELS) for concept in (CONCEPT, np.roll(CONCEPT, 1))]
+    which = torch.arange(N) % 2
+    values = torch.from_numpy(h)[..., None].expand(-1, -1, 3)
+    both = Projections(fitted).edit(which)(values)
+    for k, one in enumerate(fitted):
+        alone = Projections([one]).edit(torch.zeros(N, dtype=torch.int64))(values)
+        torch.testing.assert_close(both[which == k], alone[which == k])
+        # h - s (w . (h - m)) / (w . s)
+        amount = (h - one.middle) @ one.filter / (one.filter @ one.pattern)
+        slow = torch.from_numpy(h - amount[:, None] * one.pattern)
+        torch.testing.assert_close(alone[..., 1], slow, atol=1e-5, rtol=1e-5)
+
+
+def test_samples_of_several_concepts_are_mostly_the_same_ones():
+    other = np.random.default_rng(9).integers(0, 2, N).astype(float)
+    one, two = (
+        np.concatenate(evaluation_samples(c, LABELS, HALVES, ORDER, per_cell=10)) for c in (CONCEPT, other)
+    )
+    assert len(np.intersect1d(one, two)) > 40 > 80 * 80 / N

@@ -4,6 +4,7 @@ import pytest
 from shortcutscope.probes.association import associate
 from shortcutscope.probes.cells import CellMap
 from shortcutscope.probes.extent import ExtentRule, decide, spread_choice
+from shortcutscope.probes.usage import drawn_order
 from shortcutscope.probes.verdict import VerdictRule, effects, layer_weights, power, reach_verdict, untestable
 
 N = 400
@@ -154,10 +155,10 @@ def test_extent_is_decided_by_both_witnesses(map_, participation, auroc, verdict
 def test_samples_for_the_extent_are_spread_over_the_groups():
     concept = np.zeros(N)
     concept[:15] = 1
-    chosen = spread_choice(concept, Y, 100, np.random.default_rng(0))
+    chosen = spread_choice(concept, Y, 100, drawn_order(len(Y), 0))
     assert len(chosen) == 100
     assert concept[chosen].sum() == 15
     assert len(np.unique(chosen)) == 100
     concept[:] = np.nan
     concept[:6] = (0, 1, 0, 1, 0, 1)
-    assert len(spread_choice(concept, Y, 100, np.random.default_rng(0))) == 6
+    assert len(spread_choice(concept, Y, 100, drawn_order(len(Y), 0))) == 6
