@@ -137,9 +137,9 @@ class Context:
         """What the measurements of a concept depend on besides the run's inputs."""
         return {"concept": concept.fingerprint(), "settings": self.settings.depends()}
 
-    def kept(self, stage: str, concept: Concept, compute: Callable[[], Any], **also: Any) -> Any:
+    def kept(self, stage: str, concept: Concept, compute: Callable[[], Any]) -> Any:
         """The kept measurement of a concept, or a new one, which is kept."""
-        return self.run.cached(stage, concept.name, {**self.depends(concept), **also}, compute)
+        return self.run.cached(stage, concept.name, self.depends(concept), compute)
 
     def inputs(self, indices: Ints) -> Iterator[Tensor]:
         """Model inputs of some samples, in batches and in their order."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from shortcutscope.audit.context import Context
 from shortcutscope.errors import ModelError
@@ -20,6 +19,7 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cells import cell_features
 from shortcutscope.probes.extent import ExtentFeatures, input_cells, mapped_layers
 from shortcutscope.probes.usage import Projection, Projections
+from shortcutscope.progress import progress_bar
 from shortcutscope.scan.resume import Resumption
 from shortcutscope.types import Floats, Ints
 
@@ -107,8 +107,8 @@ def rerun(
     layers = [layer for layer in context.scan.layers if layer.name in queues]
     seen = _Seen(context, looks, rows)
     size = context.settings.batch_size
-    progress = tqdm(
-        total=len(rows), desc=what, unit="image", disable=not context.settings.progress, leave=False
+    progress = progress_bar(
+        total=len(rows), desc=what, unit="image", progress=context.settings.progress, leave=False
     )
     network = Resumption(context.model, layers, output=context.settings.output, autocast=context.autocast)
     with progress, network:

@@ -296,8 +296,7 @@ def _in_turns(
             yield some
             some, more = [], more[~np.isin(more, rows)]
         some, rows = [*some, case], more
-    if some:
-        yield some
+    yield some  # also where there are none, so that the stages are seen to be done
 
 
 def _bytes_per_sample(context: Context) -> int:

@@ -128,7 +128,8 @@ def cell_features(values: Tensor, channels: int = CHANNELS) -> Tensor:
 def _directions(width: int, channels: int, device: torch.device) -> Tensor:
     """Random directions (width, channels), the same on every device, to which they are sent once."""
     generator = torch.Generator().manual_seed(width)
-    return (torch.randn(width, channels, generator=generator) / channels**0.5).to(device)
+    directions: Tensor = torch.randn(width, channels, generator=generator) / channels**0.5
+    return directions.to(device)
 
 
 def cell_map(

@@ -115,7 +115,7 @@ def test_r1_an_interrupted_repetition_leaves_a_finished_run_as_it_was(run, monke
         def stop(*_args, **_options):
             raise KeyboardInterrupt
 
-        patch.setattr(examine_module, "_extent_of_all", stop)
+        patch.setattr(examine_module, "measure_use_and_extent", stop)
         with pytest.raises(KeyboardInterrupt):
             audited(run, **options)
     assert {n: b for n, b in content(run).items() if not n.startswith("stages")} == before

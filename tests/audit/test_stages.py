@@ -129,8 +129,10 @@ def test_an_interrupted_audit_goes_on_and_ends_the_same(planted, audited, tmp_pa
         json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["extent"]["state"] == "interrupted"
     )
     monkeypatch.setattr(stage, "measure_extent", original)
-    monkeypatch.setattr(stage, "use_result", lambda *a, **k: pytest.fail("use was kept"))
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "stages" / "usage-last").iterdir()}
     assert ss.audit(model, held_out, tmp_path / "run", **options).findings == audited.findings
+    assert kept
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "stages" / "usage-last").iterdir()} == kept
 
 
 def test_a_run_of_another_model_is_refused_before_work(planted, audited):

@@ -12,7 +12,7 @@ from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.probes.cav import cross_fit_cav, logistic_cav, pattern_cav, ridge_cav
 from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.probes.marks import propagate_marks
-from shortcutscope.probes.usage import fit_projection, within_class_spread
+from shortcutscope.probes.usage import Projections, fit_projection, within_class_spread
 from shortcutscope.retrieval.classifier import whiten
 
 N = 300
@@ -69,7 +69,8 @@ def test_s1_a_filter_of_a_constant_layer_is_zero():
 def test_s1_nothing_is_taken_out_of_a_constant_layer():
     projection = fit_projection(rounded(), CONCEPT, LABELS)
     values = torch.randn(4, 24, 9)
-    torch.testing.assert_close(projection(values), values)
+    edit = Projections([projection]).edit(torch.zeros(len(values), dtype=torch.int64))
+    torch.testing.assert_close(edit(values), values)
 
 
 def test_s1_the_spread_of_a_constant_output_is_no_unit():

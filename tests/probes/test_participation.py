@@ -3,7 +3,7 @@ from math import prod
 import numpy as np
 import pytest
 
-from shortcutscope.audit.examination import local_layers
+from shortcutscope.audit.use_and_extent import local_layers
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.participation import participation_change, participation_ratio
 
