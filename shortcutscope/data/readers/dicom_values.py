@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FULL_SCALE = 65535
 _WORD = 2**16
+#: Bytes of stored numbers that are few enough to be looked up in a table.
+_LOOKED_UP = 2
 _TABLE_BITS = (8, *range(10, 17))
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 #: Modalities whose physical values mean the same in every file: Hounsfield units, activity.
@@ -164,6 +166,19 @@ def shown_values(stored: Array, frames: Sequence[GreyValues], window: Window) ->
 
 
 def _one(stored: Array, frame: GreyValues, window: Window, limits: tuple[float, float] | None) -> Array:
+    """Pixels of one frame; of up to 16 bits each number between the lowest and the highest is shown once."""
+    if stored.dtype.kind not in "iu" or stored.dtype.itemsize > _LOOKED_UP or not stored.size:
+        return _shown(stored, frame, window, limits)
+    low, high = int(stored.min()), int(stored.max())
+    if high - low >= stored.size:
+        return _shown(stored, frame, window, limits)
+    entries = _shown(np.arange(low, high + 1, dtype=stored.dtype), frame, window, limits)
+    place = stored.astype(np.intp)
+    place -= low
+    return entries.take(place)
+
+
+def _shown(stored: Array, frame: GreyValues, window: Window, limits: tuple[float, float] | None) -> Array:
     values = frame.physical(stored)
     if window is None:  # inverted about the middle of what the bits can hold, in the physical unit
         return (values if limits is None else sum(limits) - values).astype(np.float32)

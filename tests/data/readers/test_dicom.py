@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from shortcutscope.data.readers.dicom import NeedsWindowError, read_dicom
+from shortcutscope.data.readers.dicom_values import FileWindow, GreyValues, LookupTable, shown_values
 from shortcutscope.data.readers.image import UnreadableImageError, read_image
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -337,3 +338,27 @@ def test_r5_headers_are_not_believed(written):
     data.save_as(path)
     with pytest.raises(UnreadableImageError, match=r"header says that its size is \(100, 100\).*65535"):
         read_image(path)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("window", ["file", "bits", (40.0, 400.0), None])
+@pytest.mark.parametrize(
+    "display",
+    [
+        FileWindow(100.5, 77.3),
+        FileWindow(1.0, 1.0),
+        FileWindow(300.0, 1234.5, "LINEAR_EXACT"),
+        FileWindow(-50.0, 900.0, "SIGMOID"),
+        LookupTable(-20, np.arange(300.0) % 251, 8),
+    ],
+)
+def test_numbers_that_are_looked_up_are_shown_to_the_bit_as_each_pixel_by_itself(kind, window, display):
+    info = np.iinfo(kind)
+    frame = GreyValues((info.min, info.max), 1.7, -12.3, None, display, inverted=True, common=False)
+    stored = np.random.default_rng(0).integers(info.min, info.max, (2, 300, 400), kind, endpoint=True)
+    for numbers in (stored, stored // 8, np.full_like(stored, 3)):
+        shown = shown_values(numbers, [frame], window)
+        # Numbers of more than 16 bits are not looked up.
+        expected = shown_values(numbers.astype(np.int64), [frame], window)
+        assert shown.dtype == expected.dtype
+        np.testing.assert_array_equal(shown, expected)
