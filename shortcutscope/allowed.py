@@ -71,6 +71,7 @@ Count = Annotated[int, _AT_LEAST_ONE]
 NUMBERS: dict[str, Number] = {
     "batch_size": _AT_LEAST_ONE,
     "workers": _NOT_NEGATIVE,
+    "cache_gb": _POSITIVE,
     "shard_rows": _AT_LEAST_ONE,
     "seed": Number(0, 2**31 - 1),
     "positive": _NOT_NEGATIVE,

@@ -82,6 +82,7 @@ class Finding(FindingRecord):
             For a finding that was not read from a run, or another table.
         """
         refuse_other_model(self.home(), model)
+        data = data.keeping(running)
         refuse_other_data(self.home(), data)
         judging = judging or Judging()
         if judging.positive is None:
@@ -151,7 +152,6 @@ class Finding(FindingRecord):
         data: ImageTable,
         *,
         confidence: float = 0.9,
-        running: Running | None = None,
         marks: Marks | None = None,
         **options: Unpack[RetrievalOptions],
     ) -> Concept:
@@ -170,10 +170,8 @@ class Finding(FindingRecord):
             For example the training images.
         confidence
             As in `Concept.from_scores`.
-        running
-            How these images are scanned.
         marks, **options
-            Of :meth:`retrieval`.
+            Of :meth:`retrieval`; ``running`` also says how these images are scanned.
 
         Raises
         ------
@@ -182,7 +180,10 @@ class Finding(FindingRecord):
         """
         check_options({"confidence": confidence})
         refuse_other_model(self.home(), model)
+        running = options.get("running") or Running()
+        data = data.keeping(running)
         refuse_other_data(self.home(), data)
+        options["running"] = replace(running, device=None, precision="fp32")  # a ranking runs no network
         scores = self.retrieval(marks=marks, **options).score(model, data, running)
         frame = data.frame
         labels, ids = frame["label"].to_numpy(), frame["sample_id"].to_numpy(np.str_)

@@ -18,6 +18,21 @@ def default_jobs() -> int:
     return os.cpu_count() or 1
 
 
+def available_memory() -> int | None:
+    """Bytes that can be had, also within a container; None where the system does not say."""
+    limits = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        limits += [int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")]
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{x}").read_text().strip() for x in ("max", "current"))
+        limits += [int(limit) - int(used)] if limit.isdigit() else []
+    except (OSError, ValueError):
+        pass
+    if not limits and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    return max(0, min(limits)) if limits else None
+
+
 def machine() -> Record:
     """What the numbers were measured on: processor, cores, accelerator and versions."""
     import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from shortcutscope.allowed import check_options
@@ -11,7 +12,10 @@ from shortcutscope.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OptionGroup", "Recording", "Running", "Statistics"]
+__all__ = ["READING", "OptionGroup", "Recording", "Running", "Statistics"]
+
+#: Options of `Running` that say how images are read: of every stage that reads them.
+READING = ("workers", "cache", "cache_gb")
 
 
 class OptionGroup:
@@ -50,11 +54,18 @@ class Running(OptionGroup):
     batch_size
         Images at a time.
     workers
-        Processes that read images.
+        Processes that read images. None: as many as pay, which is one less than there are cores, four at
+        most, for many files; none for images in memory, and where Python does not fork.
     progress
         Whether to show bars, on a terminal and in notebooks.
     on_unreadable
         What to do with images that cannot be read.
+    cache
+        Folder that keeps decoded images, so that no image is decoded again by whatever is given the same
+        folder. They are as private as the images themselves. None: images are kept in memory as long as a
+        stage runs, 2 GiB of them at most, and the others are decoded again where they are needed again.
+    cache_gb
+        Most gigabytes that it may hold.
 
     Raises
     ------
@@ -65,9 +76,11 @@ class Running(OptionGroup):
     device: str | torch.device | None = None
     precision: str = "fp32"
     batch_size: int = 64
-    workers: int = 0
+    workers: int | None = None
     progress: bool = True
     on_unreadable: Literal["raise", "skip"] = "raise"
+    cache: str | Path | None = None
+    cache_gb: float = 50.0
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ RUN_FORMAT = 1
 #: Of a scan's manifest and shards.
 SCAN_FORMAT = 1
 
+#: Of a folder of decoded images; also raised when an image is read to other pixels.
+DECODED = 1
+
 #: How layers are found and relevance is computed; what is pooled has `scan.pooling.POOLING_VERSION`.
 SCANNING = 1
 #: How the masks of a finding are drawn.

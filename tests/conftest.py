@@ -61,6 +61,7 @@ NOT_QUICK = (
     "attribution/lrp/test_rules.py",
     "attribution/lrp/test_untouched.py",
     "attribution/lrp/test_zennit.py",
+    "audit/test_decoding.py",
     "audit/test_heads.py",
     "audit/test_run_safety.py",
     "audit/test_signals_and_volumes.py",

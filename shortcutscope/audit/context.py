@@ -43,7 +43,7 @@ class ExamineSettings:
     positive: int | None = None
     precision: str = "fp32"
     batch_size: int = 64
-    workers: int = 0
+    workers: int | None = None
     output: Output = None
     gallery: int = 12
     progress: bool = True

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from shortcutscope.errors import InputError
+from shortcutscope.machine import available_memory
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.scanner import ScanEstimate
 
@@ -136,21 +135,6 @@ def require_memory(needed: int) -> None:
             "layers with fewer channels (--layers) or fewer permutations (--permutations), or use a machine "
             "with more memory"
         )
-
-
-def available_memory() -> int | None:
-    """Bytes that can be had, also within a container; None where the system does not say."""
-    limits = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        limits += [int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")]
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{x}").read_text().strip() for x in ("max", "current"))
-        limits += [int(limit) - int(used)] if limit.isdigit() else []
-    except (OSError, ValueError):
-        pass
-    if not limits and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    return max(0, min(limits)) if limits else None
 
 
 _VALUES = np.random.default_rng(0).random(4096)

@@ -31,6 +31,7 @@ from shortcutscope.audit.identity import keep_identity
 from shortcutscope.audit.provenance import describe, not_measured, performance
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.run_directory import RunDirectory
+from shortcutscope.data.decoded import DecodedImages
 from shortcutscope.data.privacy import redacted_command, redacted_line
 from shortcutscope.data.readers.image import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart
@@ -114,15 +115,19 @@ def audit(
         Before any long work, with what was given, what is allowed and what to do.
     """
     request = ConceptRequest(concepts, present or {}, discover)
-    task = _task(model, data, request, train, head, scanning, statistics, running, record)
-    running = task.running
+    running = running or Running()
+    images = DecodedImages(running.cache, running.cache_gb)
+    kept = data.keeping(running, images)
+    task = _task(model, kept, request, train, head, scanning, statistics, running, record)
     path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{task.fingerprint[:8]}"
     plan = task.plan(task.audited.table, skip=running.on_unreadable == "skip")
     inputs = task.inputs()
     RunDirectory(path, inputs)  # refused before a folder is made
     if plan is not None:
         n, n_permutations = len(task.audited.table), task.statistics.n_permutations
-        require_memory(statistics_bytes(n, plan.layers, len(task.concepts), n_permutations))
+        needed = statistics_bytes(n, plan.layers, len(task.concepts), n_permutations)
+        require_memory(needed)
+        images.spare(needed)
         if not (path / "scan").exists():
             require_free_space(path, n * plan.row_bytes)
         if running.on_unreadable != "skip":

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from shortcutscope.cli.inputs import named_values, open_table, open_training_columns, present_choice
-from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, Present, expanded
+from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, Present, ReadingOptions, expanded
 from shortcutscope.cli.origin import Origin, origin_of
 from shortcutscope.errors import InputError
 
@@ -284,6 +284,7 @@ def compare(
     ] = None,
     making: ModelOptions,
     reading: DataOptions,
+    running: ReadingOptions,
     seed: Annotated[int, typer.Option(help="Seed of resamples and draws.")] = 0,
 ) -> None:
     """Compare the students of a run with the biased model: what got worse comes first."""
@@ -313,6 +314,7 @@ def compare(
         train=train,
         present=present_choice(present),
         statistics=Statistics(seed=seed),
+        running=running.reading(),
         out=run,
     )
     console = Console()

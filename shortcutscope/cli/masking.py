@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.options import MODEL, DataOptions, KeepPaths, ModelOptions, expanded
+from shortcutscope.cli.options import MODEL, DataOptions, KeepPaths, ModelOptions, ReadingOptions, expanded
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
@@ -50,6 +50,7 @@ def annotate(
     ] = "coco",
     keep_paths: KeepPaths = False,
     reading: DataOptions,
+    running: ReadingOptions,
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Draw a mask of a localized finding on every image that carries it."""
@@ -68,7 +69,16 @@ def annotate(
     found = finding_of(run, finding)
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()
-    masks = annotate_finding(found, loaded, table, out=out, drawing=drawing, heat=heat, keep_paths=keep_paths)
+    masks = annotate_finding(
+        found,
+        loaded,
+        table,
+        out=out,
+        drawing=drawing,
+        heat=heat,
+        keep_paths=keep_paths,
+        running=running.reading(),
+    )
     console = Console()
     console.print(str(masks), markup=False, highlight=False)
     flagged = review_order(masks)

@@ -9,7 +9,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
@@ -166,25 +166,43 @@ class StatisticsOptions:
 
 
 @dataclass(frozen=True)
-class RunningOptions:
+class ReadingOptions:
+    """By whom images are read, and where they are kept."""
+
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that read images; default: by the cores.", rich_help_panel=RUNNING),
+    ] = None
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps decoded images for later commands.", rich_help_panel=RUNNING),
+    ] = None
+    cache_gb: Annotated[float, typer.Option(help="Most gigabytes of it.", rich_help_panel=RUNNING)] = 50.0
+
+    def reading(self) -> Running:
+        """The same as Python takes it."""
+        from shortcutscope.options import Running
+
+        return Running(workers=self.workers, cache=self.cache, cache_gb=self.cache_gb)
+
+
+@dataclass(frozen=True)
+class RunningOptions(ReadingOptions):
     """Where and how images go through the network."""
 
     device: Annotated[
         str | None, typer.Option(help="Default: cuda where there is one.", rich_help_panel=RUNNING)
     ] = None
     batch_size: Annotated[int, typer.Option(help="Images per batch.", rich_help_panel=RUNNING)] = 64
-    workers: Annotated[int, typer.Option(help="Processes that read images.", rich_help_panel=RUNNING)] = 0
     precision: Annotated[str, typer.Option(help="fp32 or bf16.", rich_help_panel=RUNNING)] = "fp32"
 
     def group(self, on_unreadable: str) -> Running:
         """The same as Python takes it."""
-        from shortcutscope.options import Running
-
-        return Running(
+        return replace(
+            self.reading(),
             device=self.device or default_device(),
             precision=self.precision,
             batch_size=self.batch_size,
-            workers=self.workers,
             on_unreadable=cast(Any, on_unreadable),  # one of two words: looked up by the group
         )
 

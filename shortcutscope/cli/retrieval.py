@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shortcutscope.cli.inputs import layer_choice
-from shortcutscope.cli.options import DataOptions, KeepPaths, ModelOptions, expanded
+from shortcutscope.cli.options import DataOptions, KeepPaths, ModelOptions, ReadingOptions, expanded
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
@@ -57,6 +57,7 @@ def retrieve(
     ] = 0,
     keep_paths: KeepPaths = False,
     reading: DataOptions,
+    running: ReadingOptions,
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Rank the samples that carry a finding, and take marks that were made elsewhere."""
@@ -78,7 +79,8 @@ def retrieve(
         if path is not None:
             require_writable(path.parent)
     refuse_other_csv(csv)
-    images = None if origin is None or origin.data is None else origin.table()
+    how = running.reading()
+    images = None if origin is None or origin.data is None else origin.table().keeping(how)
     files = files_of(run, images)
     if keep_paths and not files:
         raise InputError("--keep-paths: the run does not name its files; give --data, the DATA of the audit")
@@ -93,7 +95,7 @@ def retrieve(
     chosen = layers if layers in ("early", "all", "auto") else layer_choice(layers)
     if data is None and images is not None and len(images.shape) != IMAGE_AXES:
         images = None  # volumes and signals are ranked by the scan alone
-    found = retrieval_of(run, finding, marks=given, layers=chosen, images=images, seed=seed)
+    found = retrieval_of(run, finding, marks=given, layers=chosen, images=images, seed=seed, running=how)
     hits = found.hits(k)
     hits.to_csv(csv, files if keep_paths else None)
     if page is not None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shortcutscope.audit.cost import available_memory
+from shortcutscope.machine import available_memory
 
 if TYPE_CHECKING:
     import pandas as pd

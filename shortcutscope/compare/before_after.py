@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from shortcutscope.compare.performance import (
 from shortcutscope.compare.result import FILE, ComparisonRecord, tidy
 from shortcutscope.compare.setup import ComparisonSetup, comparison_setup
 from shortcutscope.compare.space import Space, matching_layers, measure_space
+from shortcutscope.data.decoded import DecodedImages
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug, to_json
@@ -48,7 +49,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Head, Output, as_head
 from shortcutscope.models.layers import LayerChoice
 from shortcutscope.models.loading import model_fingerprint
-from shortcutscope.options import OptionGroup, Running, Statistics
+from shortcutscope.options import READING, OptionGroup, Running, Statistics
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
 from shortcutscope.progress import progress_bar
@@ -132,7 +133,7 @@ def compare(
         Permutations of the audits, resamples of the patients, the seed of everything drawn, and the class
         that margins refer to; by default as in an audit.
     running
-        Device, batch size and bars.
+        Device, batch size, bars, and how images are read: once for all networks, as far as they are kept.
     out
         Folder for ``comparison.json`` and the audits; by default nothing is kept but the result.
 
@@ -147,7 +148,7 @@ def compare(
     """
     comparing, statistics = comparing or Comparing(), statistics or Statistics()
     running = running or Running()
-    running.require_only("a comparison", "device", "batch_size", "progress")
+    running.require_only("a comparison", "device", "batch_size", "progress", *READING)
     biased, finding = biased_network(before, model, concept)
     asked = as_head(head)
     if isinstance(before, AuditRecord):
@@ -162,6 +163,9 @@ def compare(
         others=comparing.others,
         present=present,
     )
+    images = DecodedImages(running.cache, running.cache_gb)  # of all tables and for all networks
+    tables = {name: table.keeping(running, images) for name, table in question.tables.items()}
+    question = replace(question, tables=tables)
     if isinstance(before, AuditRecord):
         for name, table in question.tables.items():
             planted = isinstance(table.source, PlantedSource)

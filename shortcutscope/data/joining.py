@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,10 @@ class JoinedSource:
         """The source that image `i` is from, and its number there."""
         split = len(self.first)
         return (self.first, i) if i < split else (self.second, i - split)
+
+    def over(self, change: Callable[[ImageSource], ImageSource]) -> JoinedSource:
+        """The images of both sources, each changed."""
+        return JoinedSource(change(self.first), change(self.second))
 
 
 def joined(first: ImageTable, second: ImageTable) -> ImageTable:

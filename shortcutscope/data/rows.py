@@ -20,6 +20,7 @@ class Rows(Protocol):
     rows: Ints
     value_range: tuple[float, float]
     transform: Transform | None
+    workers: int | None
 
     def __len__(self) -> int: ...
 

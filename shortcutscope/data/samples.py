@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shortcutscope.data import verification
+from shortcutscope.data.decoded import DecodedImages
 from shortcutscope.data.duplicates import one_group_a_picture
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.manifests.columns import ROLES, Roles, encode_labels, require_columns, role_frame
@@ -29,6 +30,7 @@ from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.stored_frame import file_name
 from shortcutscope.data.transform import Transform, fingerprint_of
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running
 from shortcutscope.types import Ints
 
 _SHOWN = 5
@@ -47,6 +49,7 @@ class TableParts(TypedDict, total=False):
     masks: MaskSource | None
     skipped: Iterable[tuple[str, str]]
     notes: Iterable[str]
+    workers: int | None
 
 
 class SampleTable(Dataset[tuple[Tensor, int, int]]):
@@ -77,6 +80,9 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         (sample_id, reason) of the images that were left out.
     notes
         What was guessed or left out as the table was made; an audit repeats it.
+    workers
+        Processes that read the images where a reader does not say; None for as many as pay, see
+        :func:`shortcutscope.data.loading.worker_count`.
 
     Raises
     ------
@@ -94,6 +100,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
     masks: MaskSource | None
     skipped: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    workers: int | None
 
     def __init__(
         self,
@@ -108,6 +115,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         masks: MaskSource | None = None,
         skipped: Iterable[tuple[str, str]] = (),
         notes: Iterable[str] = (),
+        workers: int | None = None,
     ) -> None:
         self.frame, self.classes, grouped = role_frame(frame, Roles(), classes=classes)
         patients = grouped and bool((self.frame["group"] != self.frame["sample_id"]).any())
@@ -121,6 +129,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         self.masks = masks
         self.skipped = tuple(skipped)
         self.notes = tuple(notes)
+        self.workers = workers
         if self.rows.shape != (len(self.frame),):
             raise InputError(f"{len(self.frame)} rows of metadata do not match {self.rows.size} images")
         if self.rows.min() < 0 or self.rows.max() >= len(source):
@@ -256,13 +265,40 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         """Table with other constructor arguments; a new `source` comes with its own `rows` and `masks`."""
         return type(self)(**{**{name: getattr(self, name) for name in TableParts.__annotations__}, **changes})
 
+    def keeping(self, running: Running | None = None, images: DecodedImages | None = None) -> Self:
+        """The same samples, each image decoded once as far as there is room.
+
+        All tables that are derived from this one share what was decoded, and so do stages that are given it:
+        an audit keeps images for as long as it runs, ``data = data.keeping()`` before it for longer. Images
+        that lie in memory already are not kept a second time.
+
+        Parameters
+        ----------
+        running
+            Whose `workers`, `cache` and `cache_gb` are read.
+        images
+            Where images are kept, to be shared by several tables; by default as `running` says.
+
+        Raises
+        ------
+        InputError
+            As :class:`shortcutscope.data.decoded.DecodedImages`.
+        """
+        running = running or Running()
+        images = images or DecodedImages(running.cache, running.cache_gb)
+        workers = self.workers if running.workers is None else running.workers
+        table = self.replaced(source=images.over(self.source), workers=workers)
+        if "_fingerprint" in self.__dict__:
+            table.__dict__["_fingerprint"] = self._fingerprint
+        return table
+
     # Checking
 
     def verify(
         self,
         on_unreadable: Literal["raise", "skip"] = "raise",
         *,
-        workers: int = 0,
+        workers: int | None = None,
         progress: bool = True,
         channels: int | None = None,
     ) -> Self:
@@ -273,7 +309,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         on_unreadable
             ``"skip"`` leaves unreadable and truncated images out and lists them in `skipped`.
         workers
-            Worker processes.
+            Worker processes; None for the table's.
         progress
             Show a progress bar.
         channels

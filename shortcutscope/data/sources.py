@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -56,6 +56,10 @@ class DerivedSource(Protocol):
 
     def origin(self, i: int) -> tuple[ImageSource, int]:
         """The source that image `i` is from, and its number there."""
+        ...
+
+    def over(self, change: Callable[[ImageSource], ImageSource]) -> ImageSource:
+        """The same made of other sources: what `change` gives for each of those that it is made of."""
         ...
 
 
@@ -292,8 +296,10 @@ class DatasetSource:
             ) from error
         return self.reading.apply(_image_of(item, i))
 
-    def identity(self, i: int) -> str:
+    def identity(self, i: int, read: Callable[[int], Array] | None = None) -> str:
         """Class and number; every k-th item (64 in all) also with the SHA-256 of its image.
+
+        The image is what `read` gives where it is given, in place of :meth:`read`.
 
         Hashing each item would mean decoding the whole data set; a change to all of it, such as another
         transform inside, is seen, one to a single item may not be.
@@ -302,7 +308,7 @@ class DatasetSource:
         name = f"{kind.__module__}.{kind.__qualname__}|{len(self)}|{i}|{self.reading}"
         if i % max(1, len(self) // _PROBED_ITEMS):
             return name
-        return f"{name}|{_digest(self.read(i))}"
+        return f"{name}|{_digest((read or self.read)(i))}"
 
 
 def _image_of(item: object, i: int) -> Array:

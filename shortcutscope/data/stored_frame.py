@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import singledispatch
 from pathlib import Path
 
 from shortcutscope.data.manifests.image_names import file_key, portable_name
@@ -26,6 +25,7 @@ from shortcutscope.extras import MissingExtraError
 
 #: Size in the displayed frame, and orientation of the stored one.
 StoredFrame = tuple[tuple[int, ...], Orientation]
+_AS_STORED = ImageReading()
 _TIFF_COLUMNS, _TIFF_ROWS = 256, 257
 
 
@@ -39,7 +39,13 @@ def stored_frame(source: ImageSource, i: int) -> StoredFrame:
     UnreadableImageError
         When the image cannot be read.
     """
-    return _frame_of(*origin_of(source, i))
+    base, k = origin_of(source, i)
+    header = _from_header(base.path(k), base.reading) if isinstance(base, PathSource) else None
+    if header is not None:
+        return header
+    if getattr(base, "reading", _AS_STORED).size is None:
+        return _in_memory(source, i)
+    return _in_memory(_unresampled(base), k)
 
 
 def file_source(source: ImageSource) -> PathSource | None:
@@ -61,37 +67,15 @@ def file_key_of(source: ImageSource, i: int) -> str | None:
     return file_key(source.names[i], source.root) if isinstance(source, PathSource) else None
 
 
-@singledispatch
-def _frame_of(source: ImageSource, i: int) -> StoredFrame:
-    return _in_memory(source, i)
-
-
-@_frame_of.register
-def _(source: ArraySource, i: int) -> StoredFrame:
-    return _in_memory(ArraySource(source.images, _as_stored(source.reading)), i)
-
-
-@_frame_of.register
-def _(source: DatasetSource, i: int) -> StoredFrame:
-    return _in_memory(DatasetSource(source.dataset, _as_stored(source.reading)), i)
-
-
-@_frame_of.register
-def _(source: NpzSource, i: int) -> StoredFrame:
-    return _in_memory(source.reread(_as_stored(source.reading)), i)
-
-
-@_frame_of.register
-def _(source: PathSource, i: int) -> StoredFrame:
-    path = source.path(i)
-    header = _from_header(path, source.reading)
-    if header is not None:
-        return header
-    return _in_memory(PathSource([source.names[i]], source.root, _as_stored(source.reading)), 0)
-
-
-def _as_stored(reading: ImageReading) -> ImageReading:
-    return replace(reading, mode=None, size=None)
+def _unresampled(source: ImageSource) -> ImageSource:
+    """The same images in their own size."""
+    if isinstance(source, ArraySource | PathSource):
+        return replace(source, reading=replace(source.reading, mode=None, size=None))
+    if isinstance(source, DatasetSource):
+        return DatasetSource(source.dataset, replace(source.reading, mode=None, size=None))
+    if isinstance(source, NpzSource):
+        return source.reread(replace(source.reading, mode=None, size=None))
+    return source
 
 
 def _in_memory(source: ImageSource, i: int) -> StoredFrame:

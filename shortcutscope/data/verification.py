@@ -9,19 +9,22 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from shortcutscope.data.decoded import as_decoded
+from shortcutscope.data.loading import loaded, worker_count
 from shortcutscope.data.readers.dicom import is_dicom
 from shortcutscope.data.readers.dicom_scale import GreyScale, grey_scale, scale_problems
-from shortcutscope.data.readers.image import UnreadableImageError
+from shortcutscope.data.readers.image import UnreadableImageError, to_float
 from shortcutscope.data.rows import Rows
+from shortcutscope.data.sources import ArraySource, NpzSource, PathSource, as_array, origin_of
 from shortcutscope.data.stored_frame import file_source
 from shortcutscope.errors import InputError
 from shortcutscope.progress import progress_bar
 
 _Value = TypeVar("_Value")
 _SHOWN = 5
-_BATCH = 32
+_BATCH = 8  # with what was decoded for it, a batch goes from process to process
 _TOLERANCE = 1e-4  # of the range: above float32 rounding and resampling, far below one 8-bit grey level
 
 
@@ -94,19 +97,13 @@ def _scale(table: Rows, row: int) -> GreyScale | None:
     return grey_scale(path) if is_dicom(path) else None
 
 
-def inspect(table: Rows, *, workers: int, progress: bool) -> list[Inspection]:
+def inspect(table: Rows, *, workers: int | None, progress: bool) -> list[Inspection]:
     """Decode every image and mask once, in row order."""
-    # A generator of its own: without one a DataLoader draws its seed from torch's global generator.
-    loader: DataLoader[Inspection] = DataLoader(
-        _Inspector(table),
-        batch_size=_BATCH,
-        num_workers=workers,
-        collate_fn=list,
-        generator=torch.Generator().manual_seed(0),
-    )
+    count = worker_count(table, workers, batch_size=_BATCH)
+    batches = loaded(_Inspector(table), range(len(table)), list, batch_size=_BATCH, workers=count)
     inspections: list[Inspection] = []
     with progress_bar(total=len(table), desc="verify", unit="image", progress=progress) as bar:
-        for batch in loader:
+        for batch in batches:
             inspections.extend(batch)
             bar.update(len(batch))
     return inspections
@@ -120,7 +117,13 @@ def check_repeatable(table: Rows) -> None:
     InputError
         When two reads of the first image differ.
     """
-    first, second = (table.transformed(table.image(0)) for _ in range(2))
+    row = int(table.rows[0])
+    images = [table.image(0)]
+    if isinstance(origin_of(table.source, row)[0], PathSource | ArraySource | NpzSource):
+        images *= 2  # only the transform can be random
+    else:
+        images.append(to_float(as_array(as_decoded(table.source).read(row)), table.value_range))
+    first, second = (table.transformed(image.clone()) for image in images)
     if not torch.equal(torch.nan_to_num(first), torch.nan_to_num(second)):
         raise InputError(
             f"two reads of the image {names_of(table)[0]!r} differ, so the transform or the "

@@ -28,6 +28,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.alive import alive, size_of
+from shortcutscope.scan.batches import batches
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.types import Array
@@ -237,9 +238,8 @@ def pooled_features(
     device = next(model.parameters()).device
     parts: dict[str, list[Array]] = {layer.name: [] for layer in layers}
     with frozen(model), torch.no_grad():
-        for rows in torch.split(torch.arange(len(table)), batch_size):
-            images = torch.stack([table[int(row)][0] for row in rows]).to(device)
-            for name, values in forward_with_layers(model, images, layers)[1].items():
+        for images, _, _ in batches(table, batch_size):
+            for name, values in forward_with_layers(model, images.to(device), layers)[1].items():
                 parts[name].append(pooled(values).double().cpu().numpy())
     return {name: np.concatenate(values) for name, values in parts.items()}
 

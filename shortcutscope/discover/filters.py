@@ -60,7 +60,9 @@ def refusal(shape: Sequence[int]) -> str | None:
     return None
 
 
-def image_bank(table: ImageTable, *, batch_size: int = 64, workers: int = 0, progress: bool = True) -> Bank:
+def image_bank(
+    table: ImageTable, *, batch_size: int = 64, workers: int | None = None, progress: bool = True
+) -> Bank:
     """Filter bank of every image of a table, as the model gets it, one batch in memory at a time.
 
     Raises

@@ -28,7 +28,7 @@ from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import PRIOR, MaskWriter
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import frozen
-from shortcutscope.options import Running
+from shortcutscope.options import READING, Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches
@@ -40,7 +40,7 @@ ALGORITHM = 2
 UNSURE = 0.5
 METHODS = ("fusion", "clarc")
 #: What is read of `Running`.
-READ = ("device", "batch_size", "progress")
+READ = ("device", "batch_size", "progress", *READING)
 #: What samples with so many axes beside that of channels are.
 KIND_OF: dict[int, Kind] = {1: "signal", 2: "image", 3: "volume"}
 
@@ -100,7 +100,7 @@ def annotate(
         sure it is (not of signals, nor with ``"clarc"``). None takes those that lie in `out`; masks that are
         there are never drawn again.
     running
-        Device, batch size and bars.
+        Device, batch size, bars, and how images are read.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def annotate(
     refuse_diffuse(extent, concept.name)
     refuse_symmetric(concept)
     ids = scan.samples["sample_id"].astype(str).to_numpy()
-    own = scan.rows_of(data)
+    own = scan.rows_of(data.keeping(running))
     wanted = _rows(ids, None if samples is None else as_ids(samples, ids.tolist(), data.files))
     kind = _kind(own)
     layers = early_layers(scan, len(own.shape) - 1)
@@ -267,6 +267,7 @@ def annotate_finding(
     refuse_diffuse(settings["extent"], finding.name)
     refuse_unencoded(finding)
     refuse_other_model(run, model)
+    data = data.keeping(settings.get("running"))
     refuse_other_data(run, data)
     folder = run / "masks" / slug(finding.name) if out is None else Path(out)
     scan = Scan.open(run / "scan")

@@ -6,7 +6,7 @@ artifact in every subset, order, worker process and run, and no global generator
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -92,6 +92,10 @@ class PlantedSource:
     def origin(self, i: int) -> tuple[ImageSource, int]:
         """The clean image."""
         return self.base, i
+
+    def over(self, change: Callable[[ImageSource], ImageSource]) -> PlantedSource:
+        """The same artifacts over changed images."""
+        return replace(self, base=change(self.base))
 
     def read(self, i: int) -> Array:
         """Image `i` with its artifacts, in the stored type."""

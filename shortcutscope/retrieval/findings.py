@@ -47,6 +47,7 @@ def retrieval_of(
     record = finding_of(run, finding)
     images = options.get("images")
     if images is not None:
+        options["images"] = images = images.keeping(options.get("running"))
         refuse_other_data(run, images, "the images")
     run_scan = Scan.open(run / "scan")
     path = marks_path(run, finding)

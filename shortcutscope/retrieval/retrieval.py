@@ -17,7 +17,7 @@ from shortcutscope.allowed import check_options
 from shortcutscope.data.sample_names import as_ids
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, write_atomically, write_json
-from shortcutscope.options import Running
+from shortcutscope.options import READING, Running
 from shortcutscope.probes.cav import CAV
 from shortcutscope.probes.concept import Concept
 from shortcutscope.retrieval.hits import Hits, pictures_of
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
 
 Query = Literal["both", "rank", "uncertainty", "random"]
+#: What is read of `Running`.
+READ = ("batch_size", "progress", *READING)
 QUERIES = ("both", "rank", "uncertainty", "random")
 
 
@@ -50,7 +52,7 @@ class RetrievalOptions(TypedDict, total=False):
     path: Path | None
     notes: Sequence[str]
     seed: int
-    progress: bool
+    running: Running | None
 
 
 class Retrieval:
@@ -85,8 +87,8 @@ class Retrieval:
         What a reader of the hits should know.
     seed
         Of folds and draws; the same marks and seed give the same ranking.
-    progress
-        Show a bar while images are read.
+    running
+        How images are read, and whether a bar is shown meanwhile.
 
     Raises
     ------
@@ -108,7 +110,7 @@ class Retrieval:
         path: Path | None = None,
         notes: Sequence[str] = (),
         seed: int = 0,
-        progress: bool = True,
+        running: Running | None = None,
     ) -> None:
         check_options({"seed": seed})
         self.name, self.seed, self.path, self.notes = name, seed, path, tuple(notes)
@@ -118,12 +120,14 @@ class Retrieval:
         self.marks = marks.by_id(self._ids.tolist(), self._files)
         self._known = np.full(len(self._ids), np.nan) if known is None else np.asarray(known, np.float64)
         self._inferred = None if inferred is None else np.asarray(inferred, np.float64)
-        self._images = images
+        running = running or Running()
+        running.require_only("retrieval", *READ)
+        self._images = images = None if images is None else images.keeping(running)
         self._asked: dict[str, str] = {}
         _ = self.known  # unknown ids are refused before anything is read
         self.rests_on_inference = self._inferred is not None
         names = layer_names(scanned, layers)
-        self._views = read_views(scanned, names, images, cache=cache, progress=progress)
+        self._views = read_views(scanned, names, images, cache=cache, running=running)
         self._offered = candidates(scanned, self._views) if layers == "auto" else [self._views.names]
         self.drifts: list[Drift] = []
         self._ranking, self.rests_on_inference = self._rank()

@@ -24,6 +24,7 @@ from shortcutscope.files import write_atomically
 from shortcutscope.options import Running
 from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan, scan
+from shortcutscope.types import Floats
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,7 +81,7 @@ def read_views(
     images: ImageTable | None = None,
     *,
     cache: Path | None = None,
-    progress: bool = True,
+    running: Running | None = None,
 ) -> Views:
     """Features of a scan's samples, and of their images where these are given or were read before.
 
@@ -95,8 +96,8 @@ def read_views(
         images; volumes and signals are ranked by layers alone.
     cache
         Folder that keeps the filter bank, so that the images are read once.
-    progress
-        Show a bar while images are read.
+    running
+        How images are read.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def read_views(
     bank = _kept_bank(cache, ids)
     in_order = None if images is None else _in_order(images, ids)
     if bank is None and in_order is not None and len(in_order.shape) == IMAGE_AXES:
-        bank = np.asarray(image_bank(in_order, progress=progress).values, np.float32)
+        bank = np.asarray(_bank_of(in_order, running or Running()), np.float32)
         if cache is not None:
             payload = save({"bank": bank}, metadata={"samples": _digest(ids), "sha256": _checksum(bank)})
             write_atomically(_bank_file(cache), lambda file: file.write(payload))
@@ -136,6 +137,7 @@ def views_of(
         How they are scanned.
     """
     running = running or Running()
+    table = table.keeping(running)  # read by the scan, and for the bank
     layers = [name for name in names if name != INPUT]
     blocks: dict[str, Float32] = {}
     if layers:
@@ -144,7 +146,7 @@ def views_of(
             new_scan = scan(model, table, Path(folder) / "scan", scanning=scanning, running=running)
             blocks = {name: np.asarray(new_scan.features(name), np.float32) for name in layers}
     if INPUT in names:
-        blocks[INPUT] = image_bank(table, progress=running.progress).values
+        blocks[INPUT] = np.asarray(_bank_of(table, running), np.float32)
     return Views(blocks).only(names)
 
 
@@ -188,6 +190,12 @@ def _in_order(images: ImageTable, ids: list[str]) -> ImageTable:
             "give the table that was scanned"
         )
     return images.take([position[name] for name in ids])
+
+
+def _bank_of(table: ImageTable, running: Running) -> Floats:
+    return image_bank(
+        table, batch_size=running.batch_size, workers=running.workers, progress=running.progress
+    ).values
 
 
 def _kept_bank(cache: Path | None, ids: list[str]) -> Float32 | None:

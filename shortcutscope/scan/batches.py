@@ -9,9 +9,9 @@ from typing import Unpack
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 
 from shortcutscope.attribution.slope import Explained
+from shortcutscope.data.loading import loaded, worker_count
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.heads.targets import Target
@@ -25,25 +25,30 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def batches(
-    table: ImageTable, batch_size: int, *, workers: int = 0, start: int = 0, pin_memory: bool = False
+    table: ImageTable,
+    batch_size: int,
+    *,
+    workers: int | None = None,
+    start: int = 0,
+    pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """Images (n, ...), labels (n,) and rows (n,) of a table from row `start` on, in its order.
+
+    Parameters
+    ----------
+    workers
+        Processes that read; None for the table's, see `shortcutscope.data.loading.worker_count`.
+    pin_memory
+        For an accelerator.
 
     Raises
     ------
     InputError
         Images of different shapes; names the samples.
     """
-    loader = DataLoader(
-        Subset(table, range(start, len(table))),
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=_Collate(),
-        pin_memory=pin_memory,
-        # A generator of its own: without one a DataLoader draws its seed from torch's global generator.
-        generator=torch.Generator().manual_seed(0),
-    )
-    yield from loader
+    count = worker_count(table, workers, batch_size=batch_size, start=start)
+    rows = range(start, len(table))
+    yield from loaded(table, rows, _stacked, batch_size=batch_size, workers=count, pin_memory=pin_memory)
 
 
 def run_batch(
@@ -146,15 +151,12 @@ def _name(table: ImageTable, row: Tensor) -> str:
     return str(table.frame["sample_id"].iloc[int(row)])
 
 
-class _Collate:
-    """Stacks samples; a class, so that worker processes can be spawned with it."""
-
-    def __call__(self, samples: Sequence[tuple[Tensor, int, int]]) -> Batch:
-        images, labels, rows = zip(*samples, strict=True)
-        for image, row in zip(images, rows, strict=True):
-            if image.shape != images[0].shape:
-                raise InputError(
-                    f"rows {rows[0]} and {row} give images of shape {tuple(images[0].shape)} and "
-                    f"{tuple(image.shape)}; resize them with size=... or in the transform"
-                )
-        return torch.stack(images), torch.tensor(labels), torch.tensor(rows)
+def _stacked(samples: Sequence[tuple[Tensor, int, int]]) -> Batch:
+    images, labels, rows = zip(*samples, strict=True)
+    for image, row in zip(images, rows, strict=True):
+        if image.shape != images[0].shape:
+            raise InputError(
+                f"rows {rows[0]} and {row} give images of shape {tuple(images[0].shape)} and "
+                f"{tuple(image.shape)}; resize them with size=... or in the transform"
+            )
+    return torch.stack(images), torch.tensor(labels), torch.tensor(rows)

@@ -243,7 +243,7 @@ def _first_trial(
     device = device_of(model)
     autocast = autocast_dtype(running.precision, device)
     asked = as_head(head)
-    tried = next(batches(table, AGAIN if asked.settled else TRIED))
+    tried = next(batches(table, AGAIN if asked.settled else TRIED, workers=0))
     batch = (tried[0][:FIRST], tried[1][:FIRST], tried[2][:FIRST])
     images = batch[0].to(device)
     chosen = choose_layers(model, images, scanning.layers, layouts=scanning.layouts, output=head)
@@ -281,7 +281,7 @@ def _first_trial(
 def _choose(trial: Plan, model: nn.Module, table: ImageTable) -> AttributionChoice:
     """LRP where it holds on the first samples."""
     scanning = trial.scanning
-    batch = next(batches(table, min(CHECKED_SAMPLES, trial.running.batch_size)))
+    batch = next(batches(table, min(CHECKED_SAMPLES, trial.running.batch_size), workers=0))
 
     def attempt(composite: Composite) -> None:
         replace(trial, attribution=AttributionChoice(composite=composite)).run(model, table, batch)

@@ -12,6 +12,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import find_logits, require_finite
 from shortcutscope.progress import progress_bar
+from shortcutscope.scan.batches import batches
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
@@ -59,12 +60,12 @@ def predict_logits(
         )
     anchor = next(model.parameters(), None)
     device = torch.device("cpu") if anchor is None else anchor.device
-    batches = torch.split(torch.arange(len(table)), batch_size)
     parts = []
+    count = -(-len(table) // batch_size)
     with frozen(model), torch.inference_mode():
-        for rows in progress_bar(batches, desc="predict", unit="batch", progress=progress):
-            images = torch.stack([table[int(row)][0] for row in rows]).to(device)
-            parts.append(find_logits(model(images), output).float().cpu())
+        read = batches(table, batch_size)
+        for images, _, _ in progress_bar(read, desc="predict", total=count, unit="batch", progress=progress):
+            parts.append(find_logits(model(images.to(device)), output).float().cpu())
     # Cloned outside of inference mode, so that callers may compute gradients with them.
     logits = torch.cat(parts).clone()
     require_finite(logits)

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from shortcutscope.data.loading import worker_count
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen
@@ -19,7 +20,7 @@ from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import predicted_class
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.outputs import first_float, pick
-from shortcutscope.options import Running
+from shortcutscope.options import READING, Running
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.choice import AttributionChoice
@@ -145,7 +146,9 @@ def scan(
     if plan is not None and (scanning, head, running) != (None, None, None):
         raise InputError("the plan says what is scanned and how; leave scanning=, head= and running= out")
     running = (running or Running()) if plan is None else plan.running
-    running.require_only("a scan", "device", "precision", "batch_size", "workers", "progress")
+    running.require_only("a scan", "device", "precision", "batch_size", "progress", *READING)
+    if running.cache is not None:
+        data = data.keeping(running)
     with frozen(model, running.device) as borrowed:
         if plan is None:
             plan = make_plan(borrowed, data, scanning or Scanning(), running, head)
@@ -181,12 +184,13 @@ def estimate(
 def _measure(model: nn.Module, table: ImageTable, plan: Plan) -> ScanEstimate:
     running, n = plan.running, len(table)
     start = time.perf_counter()
-    batch = next(batches(table, running.batch_size))
-    reading = (time.perf_counter() - start) / max(1, running.workers)
+    batch = next(batches(table, running.batch_size, workers=0))
+    workers = worker_count(table, running.workers, batch_size=running.batch_size)
+    reading = (time.perf_counter() - start) / max(1, workers)
     start = time.perf_counter()
     plan.run(model, table, batch)  # its rows are on the host, so an accelerator has finished
     computing = time.perf_counter() - start
-    per_batch = max(reading, computing) if running.workers else reading + computing
+    per_batch = max(reading, computing) if workers else reading + computing
     start, size = time.perf_counter(), len(batch[0])
     with torch.no_grad():
         result = model(on_device(batch, plan.device, plan.memory_format))

@@ -70,6 +70,17 @@ def test_commands_ask_for_nothing_that_the_run_knows(made, capsys, tmp_path):
     assert code in (0, 2, 3), err
 
 
+def test_later_commands_decode_nothing_that_a_cache_knows(study, capsys, tmp_path, monkeypatch):
+    cache, hits = ("--cache", tmp_path / "cache"), ("--csv", tmp_path / "hits.csv")
+    assert run(capsys, "annotate", study / "run", "tag", "--out", tmp_path / "masks", *cache)[0] == 0
+    monkeypatch.setattr("shortcutscope.data.sources.read_image", pytest.fail)
+    assert run(capsys, "retrieve", study / "run", "tag", *hits, *cache)[0] == 0
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").touch()
+    code, _, err = run(capsys, "retrieve", study / "run", "tag", *hits, "--cache", tmp_path / "notes")
+    assert (code, "no folder of decoded images" in err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("typed", "named"),
     [
@@ -157,6 +168,7 @@ def test_debias_without_known_training_samples_asks_for_them(study, capsys):
         (("debias", "--seed", "-1"), "--seed -1; it must be a whole number from 0"),
         (("annotate", "tag", "--threshold", "7"), "--threshold '7' is not allowed"),
         (("annotate", "tag", "--threshold", "nan"), "--threshold 'nan' is not allowed"),
+        (("annotate", "tag", "--workers", "-1"), "--workers -1; it must be a whole number"),
         (("annotate", "tag", "--method", "magic"), "--method magic; allowed are fusion, clarc"),
     ],
 )
@@ -175,6 +187,7 @@ def test_r11_options_of_later_commands_are_looked_at_first(capsys, tmp_path, typ
         (("--seed", "-1"), "--seed -1"),
         (("--batch-size", "0"), "--batch-size 0; it must be a whole number of at least 1"),
         (("--workers", "-1"), "--workers -1"),
+        (("--cache-gb", "0"), "--cache-gb 0.0; it must be a number above 0"),
         (("--task", "regression"), "--task regression; allowed are auto"),
         (("--precision", "fp8"), "--precision fp8"),
         (("--positive", "9"), "positive=9: no audited sample has that label; there are 0, 1"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from shortcutscope.data.decoded import DecodedImages
 from shortcutscope.data.joining import JoinedSource
 from shortcutscope.data.sources import (
     ArraySource,
@@ -77,6 +78,10 @@ def planted(images: np.ndarray, folder: Path) -> ImageSource:
     return plant(table_of(images), get_artifact("tag"), prevalence={0: 1.0, 1: 0.0}).source
 
 
+def kept(images: np.ndarray, folder: Path) -> ImageSource:
+    return DecodedImages(folder / "cache").over(paths(images, folder / "images"))
+
+
 def pasted(images: np.ndarray, folder: Path) -> ImageSource:
     corner = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     corner[:3, :3] = True
@@ -85,7 +90,7 @@ def pasted(images: np.ndarray, folder: Path) -> ImageSource:
 
 #: Makes a source of uint8 images (N, H, W), with a folder of its own.
 SOURCES: dict[str, Callable[[np.ndarray, Path], ImageSource]] = {
-    one.__name__: one for one in (paths, arrays, members, items, joined, planted, pasted)
+    one.__name__: one for one in (paths, arrays, members, items, joined, planted, kept, pasted)
 }
 
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running
 from shortcutscope.retrieval.hits import Hits, refuse_other_csv
 from shortcutscope.retrieval.imports import read_marks
 from shortcutscope.retrieval.retrieval import Retrieval
@@ -11,7 +12,11 @@ from shortcutscope.retrieval.retrieval import Retrieval
 @pytest.fixture(scope="module")
 def hits(planted):
     found = Retrieval.from_marks(
-        planted.scanned, planted.rare[:10], images=planted.table, name="<noise>", progress=False
+        planted.scanned,
+        planted.rare[:10],
+        images=planted.table,
+        name="<noise>",
+        running=Running(progress=False),
     )
     return found.hits(30)
 

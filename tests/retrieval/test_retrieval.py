@@ -12,7 +12,11 @@ from shortcutscope.stats.metrics import auroc
 @pytest.fixture
 def retrieval(planted):
     return Retrieval.from_marks(
-        planted.scanned, planted.rare[:10], images=planted.table, name="noise", progress=False
+        planted.scanned,
+        planted.rare[:10],
+        images=planted.table,
+        name="noise",
+        running=Running(progress=False),
     )
 
 
@@ -103,7 +107,11 @@ def test_a_concept_from_marks_gives_its_marks_and_nothing_that_was_inferred(plan
 
 def test_auto_chooses_among_sets_of_views(planted):
     found = Retrieval.from_marks(
-        planted.scanned, planted.rare[:10], layers="auto", images=planted.table, progress=False
+        planted.scanned,
+        planted.rare[:10],
+        layers="auto",
+        images=planted.table,
+        running=Running(progress=False),
     )
     assert found.views
     assert found.recovery > 0.8
@@ -111,7 +119,11 @@ def test_auto_chooses_among_sets_of_views(planted):
 
 def test_the_filter_bank_is_read_once(planted, tmp_path):
     first = Retrieval.from_marks(
-        planted.scanned, planted.rare[:10], images=planted.table, cache=tmp_path, progress=False
+        planted.scanned,
+        planted.rare[:10],
+        images=planted.table,
+        cache=tmp_path,
+        running=Running(progress=False),
     )
     second = Retrieval.from_marks(planted.scanned, planted.rare[:10], cache=tmp_path)
     assert (first.scores == second.scores).all()

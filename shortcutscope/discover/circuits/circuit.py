@@ -33,7 +33,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.files import read_json, to_json, write_json
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output
-from shortcutscope.options import Running
+from shortcutscope.options import READING, Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.reading import Scan
@@ -168,7 +168,8 @@ def find_circuit(
         A layer that was not scanned, another table, too few samples of a group, a size below 1.
     """
     searching, judging, running = searching or Searching(), judging or Judging(), running or Running()
-    running.require_only("a circuit", "device", "batch_size", "progress")
+    running.require_only("a circuit", "device", "batch_size", "progress", *READING)
+    data = data.keeping(running)
     names = _layer_names(scan, searching.layers)
     with (
         frozen(model, running.device),

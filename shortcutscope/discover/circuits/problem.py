@@ -16,6 +16,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.heads.head import Output
 from shortcutscope.options import OptionGroup
 from shortcutscope.probes.concept import Concept
+from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import aligned_auroc, robust_auroc
 from shortcutscope.types import Floats, Ints
@@ -172,7 +173,7 @@ def circuit_problem(
     groups = scan.samples["group"].to_numpy()[rows]
     halves = grouped_folds(groups, y[rows] * 2 + values[rows], 2, seed)
     _require_all_groups(halves, y[rows], values[rows], concept.name)
-    images = torch.stack([table[int(row)][0] for row in rows])
+    images = torch.cat([x for x, _, _ in batches(table.take(rows), batch_size)])
     network = Gated(
         model, images, [scan.layer(name) for name in layers], task=scan.task, positive=positive,
         batch_size=batch_size, output=scan.same_head(output),

@@ -255,7 +255,9 @@ def _from_marks(new_scan: Scan, table: ImageTable, truth: Any, in_class: Any, se
     ids = table.frame["sample_id"].astype(str).to_numpy()
     carriers = np.flatnonzero(in_class & (truth == 1))
     marked = np.random.default_rng([seed, 7]).permutation(carriers)[:N_MARKS]
-    retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), images=table, seed=seed, progress=False)
+    retrieval = Retrieval.from_marks(
+        new_scan, list(ids[marked]), images=table, seed=seed, running=Running(progress=False)
+    )
     answer(retrieval, dict(zip(ids.tolist(), (truth == 1).tolist(), strict=True)))
     rest = in_class & ~np.isin(np.arange(len(ids)), marked)
     scores = retrieval.scores[rest]
