@@ -17,6 +17,7 @@ from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.pooling import ACTIVATION_STATS, CLASS_TOKEN, LRP_STATS, RELEVANCE_STATS
+from shortcutscope.scan.rows import StoredRows
 from shortcutscope.scan.store import ShardReader
 from shortcutscope.types import JSON, Floats, Record
 
@@ -115,6 +116,29 @@ class Scan:
         stats = activation_stats(self.layer(layer))
         return np.concatenate([self.activation(layer, stat) for stat in stats], axis=1)
 
+    def feature_rows(self, layer: str | Layer) -> StoredRows:
+        """`features`, to be read a block of rows at a time."""
+        return self._rows(layer, activation_stats(self.layer(layer)))
+
+    def activation_rows(self, layer: str | Layer, stat: str = "mean") -> StoredRows:
+        """`activation`, to be read a block of rows at a time."""
+        _check_stat(stat, activation_stats(self.layer(layer)))
+        return self._rows(layer, (stat,))
+
+    def gradient_rows(self, layer: str | Layer) -> StoredRows:
+        """`gradient`, to be read a block of rows at a time."""
+        self._check_relevance("gradient")
+        layer = self.layer(layer)
+        targets = self.samples["target"].to_numpy() if self.target == "every" else None
+        return StoredRows(
+            self._reader, (relevance_key(layer.name, "gradient"),), (len(self), layer.channels), targets
+        )
+
+    def _rows(self, layer: str | Layer, stats: tuple[str, ...]) -> StoredRows:
+        layer = self.layer(layer)
+        keys = tuple(activation_key(layer.name, stat) for stat in stats)
+        return StoredRows(self._reader, keys, (len(self), layer.channels * len(stats)))
+
     def relevance(self, layer: str | Layer, stat: str = "sum", target: int | None = None) -> Floats:
         """Relevance (N, C), pooled over the positions: gradient x activation, or LRP's (see `attribution`).
 
@@ -134,17 +158,7 @@ class Scan:
         InputError
             Not scanned: the layer, the class, the gradient, or relevance at all.
         """
-        if not self.has_relevance:
-            why = self.attribution.reason
-            raise InputError(
-                f"{self.path} holds activations alone" + (f": {why}" if why else "; scan with relevance=True")
-            )
-        if stat == "gradient" and not self.attribution.is_gradient:
-            raise InputError(
-                f"{self.path} was scanned with {self.attribution.used}, whose backward pass gives no "
-                "gradient; scan with attribution='gradient_x_activation'"
-            )
-        _check_stat(stat, RELEVANCE_STATS if self.attribution.is_gradient else LRP_STATS)
+        self._check_relevance(stat)
         key = relevance_key(self.layer(layer).name, stat)
         values: Floats = self._reader.read(key)
         if self.target != "every":
@@ -159,6 +173,19 @@ class Scan:
         targets = self.samples["target"].to_numpy() if target is None else target
         explained: Floats = values[np.arange(len(values)), targets]
         return explained
+
+    def _check_relevance(self, stat: str) -> None:
+        if not self.has_relevance:
+            why = self.attribution.reason
+            raise InputError(
+                f"{self.path} holds activations alone" + (f": {why}" if why else "; scan with relevance=True")
+            )
+        if stat == "gradient" and not self.attribution.is_gradient:
+            raise InputError(
+                f"{self.path} was scanned with {self.attribution.used}, whose backward pass gives no "
+                "gradient; scan with attribution='gradient_x_activation'"
+            )
+        _check_stat(stat, RELEVANCE_STATS if self.attribution.is_gradient else LRP_STATS)
 
     @property
     def has_relevance(self) -> bool:

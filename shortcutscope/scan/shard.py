@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -21,6 +22,8 @@ from shortcutscope.types import Array, Floats
 
 #: float16 reaches 2^16; one bit of head room for rounding.
 _TOP_EXPONENT = 15
+#: Exponents of float32 end at 127.
+_TOP_SCALE = 126
 
 
 def encode_half(values: Array) -> tuple[Floats, int]:
@@ -53,7 +56,11 @@ def encode_half(values: Array) -> tuple[Floats, int]:
 
 def decode_half(halves: Array, exponent: int) -> Floats:
     """Undo `encode_half`, as float32; values below its range become zero, those above it infinite."""
-    return np.ldexp(halves.astype(np.float32), exponent)
+    single = torch.from_numpy(halves).float()  # several times quicker than NumPy, and the same numbers
+    if abs(exponent) < _TOP_SCALE:  # the scale itself is a number of single precision
+        single *= 2.0**exponent
+        exponent = 0
+    return np.asarray(np.ldexp(single.numpy(), exponent) if exponent else single.numpy(), np.float32)
 
 
 @dataclass(frozen=True)
@@ -113,10 +120,16 @@ class Shard:
         write_atomically(path, lambda file: file.write(content))
         return cls(path.name, start, stop, len(content), hashlib.sha256(content).hexdigest(), exponents)
 
-    def read(self, folder: Path, key: str) -> Array:
-        """One array: float32 where it was stored in half precision. The others are not read."""
+    def read(self, folder: Path, key: str, rows: slice | None = None) -> Array:
+        """One array, or some rows of it: float32 where it was stored in half precision. No others are read.
+
+        Parameters
+        ----------
+        rows
+            Counted from the shard's first; all of them by default.
+        """
         with self._open(folder) as file:
-            values: Array = file.get_tensor(key)
+            values: Array = file.get_tensor(key) if rows is None else file.get_slice(key)[rows]
         return decode_half(values, self.exponents[key]) if key in self.exponents else values
 
     def keys(self, folder: Path) -> list[str]:

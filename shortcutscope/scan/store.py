@@ -294,6 +294,17 @@ class ShardReader:
             raise InputError(f"the scan in {self.folder} holds no {key!r}")
         return np.concatenate([shard.read(self.folder, key) for shard in self._shards])
 
+    def read_rows(self, key: str, start: int, stop: int) -> Array:
+        """Rows start:stop of an array that there is (`keys`), as `read` gives it."""
+        parts = [
+            shard.read(
+                self.folder, key, slice(max(start - shard.start, 0), min(stop, shard.stop) - shard.start)
+            )
+            for shard in self._shards
+            if shard.start < stop and start < shard.stop
+        ]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
     def keys(self) -> list[str]:
         """Names of the stored arrays."""
         return self._shards[0].keys(self.folder)
