@@ -6,9 +6,9 @@ where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.probes.affected import Gallery, draw_galleries
 from shortcutscope.probes.association import Association, associate, recorded
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.crossfit import ProbeSettings, cross_fitted_scores, make_folds
+from shortcutscope.probes.crossfit import ProbeSettings
 from shortcutscope.probes.profile import (
     ProbeDesign,
     assemble,
@@ -38,7 +38,7 @@ from shortcutscope.probes.verdict import layer_weights, untestable
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
-from shortcutscope.types import JSON, Record
+from shortcutscope.types import JSON, Array, Floats, Record
 
 
 @dataclass
@@ -79,18 +79,15 @@ def examine(
     testable = [c for c in aligned.values() if reasons[c.name] is None]
     associations = {c.name: _association(context, c) for c in concepts if reasons[c.name] is None}
 
+    positives = {n: association.positive for n, (association, _) in associations.items()}
+    probing = _Probing(context, testable, [positives[c.name] for c in testable])
     with run.stage("probe"):
-        probes = _probe(context, testable, associations)
+        probes, scores = _probe(probing)
     q = dict(zip(probes, benjamini_hochberg(np.array([p["p"] for p in probes.values()])), strict=True))
     encoded = {n: bool(q[n] <= settings.verdict.level) for n in probes}
-    positives = {n: association.positive for n, (association, _) in associations.items()}
     use, extents = measure_use_and_extent(context, testable, positives, probes, encoded)
     with run.stage("rank"):
-        ranks = {
-            c.name: context.kept("rank", c, partial(probe_rank, scan, c, _probe_settings(settings)))
-            for c in testable
-            if encoded[c.name]
-        }
+        ranks = _rank(probing, encoded)
 
     weights = {n: _weights(use[n]) if encoded[n] else {} for n in probes}
     by_chance = [association.p * aligned[n].selected_from for n, (association, _) in associations.items()]
@@ -115,7 +112,7 @@ def examine(
         uses = {f.name: use[f.name][decision] for f in findings if f.encoded.get("value")}
         galleries = draw_galleries(model, table, scan, uses, count=settings.gallery, output=settings.output)
     profile = assemble(probes, use, extents, ranks, weights)
-    return Examination(findings, profile, _concept_frame(context, aligned, probes), galleries)
+    return Examination(findings, profile, _concept_frame(scan, aligned, scores), galleries)
 
 
 def _findings(
@@ -177,38 +174,90 @@ def _association_if_any(context: Context, concept: Concept) -> tuple[Association
     return association if np.isfinite(association[0].phi) else None
 
 
-def _probe_settings(settings: ExamineSettings) -> ProbeSettings:
-    return ProbeSettings(
-        n_permutations=settings.n_permutations, n_bootstrap=settings.n_bootstrap, seed=settings.seed
-    )
+@dataclass(frozen=True)
+class _Probing:
+    """What all layers are probed with, and what their results depend on."""
+
+    context: Context
+    concepts: Sequence[Concept]
+    positives: Sequence[int]
+
+    @property
+    def settings(self) -> ProbeSettings:
+        settings = self.context.settings
+        return ProbeSettings(
+            n_permutations=settings.n_permutations, n_bootstrap=settings.n_bootstrap, seed=settings.seed
+        )
+
+    @cached_property
+    def design(self) -> ProbeDesign:  # only where a layer is still to be probed
+        return probe_design(self.context.scan, self.concepts, self.settings)
+
+    def depends(self) -> Record:
+        return {
+            "concepts": [c.fingerprint() for c in self.concepts],
+            "positives": self.positives,
+            "settings": self.context.settings.depends(),
+        }
+
+    def layers(self, what: str) -> Iterator[Layer]:
+        context = self.context
+        yield from progress_bar(
+            context.scan.layers, desc=what, unit="layer", progress=context.settings.progress, leave=False
+        )
 
 
-def _probe(
-    context: Context, concepts: Sequence[Concept], associations: Mapping[str, tuple[Association, str]]
-) -> dict[str, Record]:
-    """Probe all concepts, layer by layer; what a layer says is kept."""
-    if not concepts:
-        return {}
-    positives = [associations[c.name][0].positive for c in concepts]
-    depends = {
-        "concepts": [c.fingerprint() for c in concepts],
-        "positives": positives,
-        "settings": context.settings.depends(),
-    }
-    layers = progress_bar(
-        context.scan.layers, desc="probing", unit="layer", progress=context.settings.progress, leave=False
-    )
-    settings = _probe_settings(context.settings)
+def _probe(probing: _Probing) -> tuple[dict[str, Record], dict[str, Floats]]:
+    """Probe all concepts, layer by layer, and score the samples at the layer that knows each of them best.
 
-    @cache
-    def design() -> ProbeDesign:  # only where a layer is still to be probed
-        return probe_design(context.scan, concepts, settings)
+    What a layer says is kept, and beside it the scores of the concepts that no layer before knows as well.
+    """
+    if not probing.concepts:
+        return {}, {}
+    best = np.full(len(probing.concepts), -np.inf)
 
-    def probe(layer: Layer) -> Record:
-        return probe_layer(context.scan, layer, concepts, positives, design(), settings)
+    def probe(layer: Layer) -> tuple[Record, dict[str, Array]]:
+        record, scores = probe_layer(
+            probing.context.scan,
+            layer,
+            probing.concepts,
+            probing.positives,
+            probing.design,
+            probing.settings,
+        )
+        better = np.flatnonzero(_aurocs(record) > best)
+        return record, {str(k): scores[:, k] for k in better}
 
-    by_layer = [context.run.cached("probe", x.name, depends, partial(probe, x)) for x in layers]
-    return {c.name: probe for c, probe in zip(concepts, over_layers(by_layer), strict=True)}
+    by_layer, scores = [], {}
+    for layer in probing.layers("probing"):
+        record, better = probing.context.run.cached_with_arrays(
+            "probe", layer.name, probing.depends(), partial(probe, layer)
+        )
+        by_layer.append(record)
+        best = np.fmax(best, _aurocs(record))
+        scores.update({probing.concepts[int(k)].name: column for k, column in better.items()})
+    gathered = over_layers(by_layer)
+    return {c.name: probe for c, probe in zip(probing.concepts, gathered, strict=True)}, scores
+
+
+def _aurocs(record: JSON) -> Floats:
+    return np.array([row["auroc"] for row in record["rows"]], float)
+
+
+def _rank(probing: _Probing, encoded: Mapping[str, bool]) -> dict[str, dict[str, int | None]]:
+    """Effective rank of the encoded concepts at every layer."""
+    of = [k for k, concept in enumerate(probing.concepts) if encoded[concept.name]]
+    ranks: dict[str, dict[str, int | None]] = {probing.concepts[k].name: {} for k in of}
+    depends = {**probing.depends(), "of": of}
+    for layer in probing.layers("ranking") if of else ():
+
+        def count(layer: Layer = layer) -> list[int | None]:
+            return probe_rank(probing.context.scan, layer, of, probing.design, probing.settings)
+
+        kept = probing.context.run.cached("rank", layer.name, depends, count)
+        for k, directions in zip(of, kept, strict=True):
+            ranks[probing.concepts[k].name][layer.name] = directions
+    return ranks
 
 
 def _weights(use: Mapping[str, JSON]) -> dict[str, float]:
@@ -224,15 +273,10 @@ def _weights(use: Mapping[str, JSON]) -> dict[str, float]:
     )
 
 
-def _concept_frame(context: Context, concepts: Mapping[str, Concept], probes: JSON) -> pd.DataFrame:
+def _concept_frame(scan: Scan, concepts: Mapping[str, Concept], scores: Mapping[str, Floats]) -> pd.DataFrame:
     """Concept values, and out-of-fold scores at the layer that knows each concept best."""
-    scan, labels = context.scan, context.labels
     columns: Record = {"sample_id": scan.samples["sample_id"].to_numpy()}
     for name, concept in concepts.items():
         columns[name] = pd.Series(concept.values).astype("Int8")
-        columns[f"{name}.score"] = np.nan
-        if name in probes:
-            folds = make_folds(labels, context.groups, concept.values, seed=context.settings.seed)
-            features = scan.features(probes[name]["layer"])
-            columns[f"{name}.score"] = cross_fitted_scores(features, concept.values, labels, folds)
+        columns[f"{name}.score"] = scores.get(name, np.nan)
     return pd.DataFrame(columns)

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from shortcutscope.disk import require_writable
+from shortcutscope.disk import intact, require_writable
 from shortcutscope.errors import InputError
 from shortcutscope.files import (
     read_json,
@@ -31,7 +31,7 @@ from shortcutscope.files import (
     write_frame,
     write_json,
 )
-from shortcutscope.types import JSON, Record
+from shortcutscope.types import JSON, Array, Record
 from shortcutscope.versions import MEASURING, RUN_FORMAT
 
 RECORD, FINDINGS = "run.json", "findings.json"
@@ -161,6 +161,28 @@ class RunDirectory:
         value = to_json(result)
         write_json(path, {"key": key, "value": value})
         return value
+
+    def cached_with_arrays(
+        self, stage: str, name: str, depends: JSON, compute: Callable[[], tuple[Any, Mapping[str, Array]]]
+    ) -> tuple[Any, dict[str, Array]]:
+        """As :meth:`cached`, of a result with arrays that are too long for JSON; they lie beside it.
+
+        Parameters
+        ----------
+        compute : callable
+            Gives the result, and arrays by name.
+        """
+        beside = self._piece(stage, name, depends)[0].with_suffix(".npz")
+        kept = self.find(stage, name, depends) if beside.exists() else None
+        if kept is not None:
+            damaged = intact(beside, "the arrays of a stage", "delete it, and the same audit makes it anew")
+            with damaged, np.load(beside, allow_pickle=False) as stored:
+                return kept, dict(stored)
+        result, computed = compute()
+        arrays = {name: np.asarray(one) for name, one in computed.items()}
+        # First the arrays, for it is the other file that the piece is known by.
+        write_atomically(beside, lambda file: np.savez(file, allow_pickle=False, **arrays))
+        return self.keep(stage, name, depends, result), arrays
 
     def _piece(self, stage: str, name: str, depends: JSON) -> tuple[Path, Record]:
         """Where a piece of a stage is kept, and what it depends on."""

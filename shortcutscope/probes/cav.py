@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.probes.alive import alive, size_of
+from shortcutscope.probes.blocks import Blocks, Rows
 from shortcutscope.probes.ridge import PENALTY
 from shortcutscope.types import Array, Bools, Floats, Ints
 
@@ -231,12 +232,11 @@ def cross_fit_cav(
     array of shape (N,)
         NaN in a fold whose training samples cannot tell the concept from the label.
     """
-    features, t, y = _checked(features, concept, labels)
     folds = np.asarray(folds)
-    if folds.shape != t.shape or len(np.unique(folds)) < 2:
-        raise InputError(f"folds of shape {folds.shape} for {len(t)} samples; at least 2 folds are needed")
     if kind == "pattern":
-        return _cross_fit_pattern(features, t, y, folds, balance)
+        return cross_fit_patterns(features, np.asarray(concept)[:, None], labels, folds, balance)[:, 0]
+    features, t, y = _checked(features, concept, labels)
+    _check_folds(folds, len(t))
     if kind not in ("ridge", "logistic"):
         raise InputError(f"kind={kind!r}; allowed are 'pattern', 'ridge' and 'logistic'")
     fit: Callable[..., CAV] = ridge_cav if kind == "ridge" else logistic_cav
@@ -251,46 +251,90 @@ def cross_fit_cav(
     return scores
 
 
-def _cross_fit_pattern(features: Floats, t: Floats, y: Ints, folds: Array, balance: Balance) -> Floats:
-    """From the cells' sums alone: one pass over the features for all folds."""
-    is_known = ~np.isnan(t)
-    scores = np.full(len(t), np.nan)
-    if not is_known.any():
-        return scores
-    shift = features[is_known].mean(axis=0)
-    centred, size = features - shift, size_of(features[is_known])
-    numbers = np.unique(folds)
-    cells = [
-        _Cells.of(centred[folds == fold], t[folds == fold], y[folds == fold], _n_classes(y))
-        for fold in numbers
-    ]
+def cross_fit_patterns(
+    features: npt.ArrayLike | Rows | Blocks,
+    concepts: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    folds: npt.ArrayLike,
+    balance: Balance = "group",
+) -> Floats:
+    """Out-of-fold scores of the pattern vectors of many concepts, from the sums of their groups alone.
+
+    Parameters
+    ----------
+    features
+        ``(N, D)``; read twice, a block at a time.
+    concepts
+        ``(N, K)`` of 0, 1 and NaN; samples with an unknown concept are scored, too.
+    labels, folds
+        ``(N,)``.
+    balance
+        As :func:`pattern_cav`.
+
+    Returns
+    -------
+    array of shape (N, K)
+        NaN in a fold whose training samples cannot tell the concept from the label.
+    """
+    blocks, t = Blocks.of(features), np.asarray(concepts, np.float64)
+    y, numbers = _codes(labels), _codes(folds)
+    if t.ndim != 2 or {blocks.shape[0]} != {len(t), *y.shape}:
+        raise InputError(
+            f"features {blocks.shape}, concepts {t.shape}, labels {y.shape}; needed are (N, D), (N, K), (N,)"
+        )
+    _check_values(t)
+    _check_folds(np.asarray(folds), len(t))
+    n_folds, n_classes = int(numbers.max()) + 1, _n_classes(y)
+    cells = [_Cells.of(np.empty((0, blocks.shape[1])), t[:0], y[:0], n_classes) for _ in range(n_folds)]
+    for span, rows in blocks.centred():
+        for fold in np.unique(numbers[span]):
+            inside = numbers[span] == fold
+            cells[fold] += _Cells.of(rows[inside], t[span][inside], y[span][inside], n_classes)
     total = _Cells(*(np.sum([getattr(c, part) for c in cells], axis=0) for part in _Cells.PARTS))
-    for fold, fold_cells in zip(numbers, cells, strict=True):
-        train = _Cells(*(getattr(total, part) - getattr(fold_cells, part) for part in _Cells.PARTS))
+    weights = np.zeros((n_folds, blocks.shape[1], t.shape[1]))
+    offsets = np.full((n_folds, t.shape[1]), np.nan)
+    for fold, k in np.ndindex(offsets.shape):
+        train = _Cells(*(getattr(total, part)[k] - getattr(cells[fold], part)[k] for part in _Cells.PARTS))
         if _usable(train.counts, balance).any():
-            cav = _pattern(train, shift, size, balance, "")
-            scores[folds == fold] = cav.score(features[folds == fold])
+            cav = _pattern(train, np.zeros(blocks.shape[1]), blocks.size, balance, "")
+            weights[fold, :, k], offsets[fold, k] = cav.filter, cav.intercept - cav.mean @ cav.filter
+    scores = np.empty(t.shape)
+    for span, rows in blocks.centred():
+        for fold in np.unique(numbers[span]):
+            inside = numbers[span] == fold
+            scores[span][inside] = rows[inside] @ weights[fold] + offsets[fold]  # of a view
     return scores
 
 
 @dataclass(frozen=True, eq=False)
 class _Cells:
-    """Counts, sums and sums of squares of the (class, concept) groups."""
+    """Counts, sums and sums of squares of the (class, concept) groups, of K concepts or of one."""
 
-    counts: Floats  # (C, 2)
-    sums: Floats  # (C, 2, D)
-    squares: Floats  # (D,)
+    counts: Floats  # ([K,] C, 2)
+    sums: Floats  # ([K,] C, 2, D)
+    squares: Floats  # ([K,] D)
 
     PARTS = ("counts", "sums", "squares")
 
     @classmethod
     def of(cls, features: Floats, t: Floats, y: Ints, n_classes: int) -> _Cells:
-        is_known = ~np.isnan(t)
-        cell = np.where(is_known, 2 * y + np.nan_to_num(t), -1)
-        member = (np.arange(2 * n_classes)[:, None] == cell).astype(np.float64)
-        sums = (member @ features).reshape(n_classes, 2, features.shape[1])
-        squares = np.einsum("nd,nd,n->d", features, features, is_known.astype(np.float64))
-        return cls(member.sum(axis=1).reshape(n_classes, 2), sums, squares)
+        """Of features (n, D) and concepts (n, K), or one concept (n,)."""
+        columns, shape = t if t.ndim > 1 else t[:, None], (*t.shape[1:], n_classes, 2)
+        is_known = ~np.isnan(columns)
+        cell = np.where(is_known, 2 * y[:, None] + np.nan_to_num(columns), -1)
+        member = (cell.T[:, None] == np.arange(2 * n_classes)[:, None]).astype(np.float64)
+        sums = np.einsum("kcn,nd->kcd", member, features, optimize=True)
+        squares = is_known.T.astype(np.float64) @ features**2
+        return cls(
+            member.sum(axis=2).reshape(shape),
+            sums.reshape(*shape, features.shape[1]),
+            squares.reshape(*t.shape[1:], features.shape[1]),
+        )
+
+    def __iadd__(self, other: _Cells) -> _Cells:
+        for part in self.PARTS:
+            np.add(getattr(self, part), getattr(other, part), out=getattr(self, part))
+        return self
 
 
 def _pattern(cells: _Cells, shift: Floats, size: Floats, balance: Balance, quantity: str) -> CAV:
@@ -369,9 +413,22 @@ def _checked(
         )
     if not np.isfinite(features).all():
         raise InputError("features hold NaN or infinite values; scan the model again and check its outputs")
+    _check_values(t)
+    return features, t, _codes(y)
+
+
+def _check_values(t: Floats) -> None:
     if (~(np.isnan(t) | (t == 0) | (t == 1))).any():
         raise InputError("the concept holds other values than 0, 1 and NaN (unknown)")
-    return features, t, np.asarray(np.unique(y, return_inverse=True)[1], np.intp)
+
+
+def _check_folds(folds: Array, n: int) -> None:
+    if folds.shape != (n,) or len(np.unique(folds)) < 2:
+        raise InputError(f"folds of shape {folds.shape} for {n} samples; at least 2 folds are needed")
+
+
+def _codes(values: npt.ArrayLike) -> Ints:
+    return np.asarray(np.unique(np.asarray(values), return_inverse=True)[1], np.intp)
 
 
 def _n_classes(y: Ints) -> int:

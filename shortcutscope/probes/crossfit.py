@@ -16,9 +16,10 @@ import pandas as pd
 
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.errors import InputError
+from shortcutscope.probes.blocks import Blocks, Rows
 from shortcutscope.probes.ridge import PENALTY, Ridge, cross_fitted_ridge
 from shortcutscope.stats.bootstrap import cluster_interval
-from shortcutscope.stats.metrics import auroc, within_class_auroc
+from shortcutscope.stats.metrics import auroc, permuted_auroc, resampled_auroc, within_class_auroc
 from shortcutscope.stats.testing import permutation_p, permute_within
 from shortcutscope.types import Array, Bools, Floats, Ints
 
@@ -112,7 +113,7 @@ def make_folds(
 
 
 def cross_fitted_scores(
-    features: npt.ArrayLike,
+    features: npt.ArrayLike | Rows | Blocks,
     targets: npt.ArrayLike,
     labels: npt.ArrayLike,
     folds: npt.ArrayLike,
@@ -146,35 +147,53 @@ def cross_fitted_scores(
     """
     target_values = np.asarray(targets, np.float64)
     columns = target_values.reshape(len(target_values), -1)
-    codes, numbers = _check(features, columns, labels, folds)
+    blocks = Blocks.of(features)
+    codes, numbers = _check(blocks, columns, labels, folds)
     scores = np.empty(columns.shape)
-    for positions, is_known in _same_known(columns):
-        ridge = cross_fitted_ridge(features, codes, numbers, is_known, penalty)
+    for positions, is_known in same_known(columns):
+        ridge = cross_fitted_ridge(blocks, codes, numbers, is_known, penalty)
         result = ridge.scores(columns[:, positions])
         scores[:, positions] = result.residual if centre else result.plain
     return scores.reshape(target_values.shape)
 
 
-def permuted_concepts(
-    concepts: npt.ArrayLike | Sequence[Concept],
-    labels: npt.ArrayLike,
-    groups: npt.ArrayLike | None,
-    n: int,
-    seed: int,
-) -> list[Floats]:
-    """Permutations ``(N, n)`` of each concept inside label strata, to be shared by all layers."""
-    values = _columns(concepts)
-    return [_permute(values[:, k], labels, groups, n, seed, k) for k in range(values.shape[1])]
+@dataclass(frozen=True, eq=False)
+class Permutations:
+    """Permutations of some concepts inside label strata, drawn when asked for and the same at every time.
+
+    Attributes
+    ----------
+    values
+        ``(N, K)`` 0, 1 or NaN.
+    labels, groups
+        ``(N,)`` class and patient (``None``: each sample its own).
+    n, seed
+        Permutations of a concept, and their seed.
+    """
+
+    values: Floats
+    labels: Array
+    groups: Array | None
+    n: int
+    seed: int
+
+    def __len__(self) -> int:
+        return int(self.values.shape[1])
+
+    def of(self, k: int) -> Bools:
+        """Where the permutations of concept ``k`` are 1, ``(n, N)``."""
+        # A seed per concept: concepts that are alike must not share their permutations' luck.
+        seed = int(np.random.SeedSequence([self.seed, k]).generate_state(1)[0])
+        return permute_within(self.values[:, k], self.labels, self.groups, self.n, seed)
 
 
 def availability(
-    features: npt.ArrayLike,
+    features: npt.ArrayLike | Rows | Blocks,
     concepts: npt.ArrayLike | Sequence[Concept],
     labels: npt.ArrayLike,
     groups: npt.ArrayLike | None,
     folds: npt.ArrayLike,
     *,
-    permutations: Sequence[Floats] | None = None,
     settings: ProbeSettings | None = None,
     names: Sequence[str] | None = None,
 ) -> Availability:
@@ -183,17 +202,14 @@ def availability(
     Parameters
     ----------
     features
-        ``(N, D)``, for example a scan's ``[mean, max, std]``.
+        ``(N, D)``, for example a scan's ``[mean, max, std]``, as an array or to be read in blocks.
     concepts
         ``(N, K)`` values 0, 1 or NaN, or a sequence of concepts aligned to the samples. Concepts with the
         same unknown samples share their statistics.
     labels, groups, folds
         ``(N,)`` class, patient (``None``: each sample its own) and fold of each sample.
-    permutations
-        From :func:`permuted_concepts`, to make them once for all layers. Without them they are made from the
-        seed of `settings`, the same for every layer.
     settings
-        Size of the null, number of bootstrap resamples, seed of both.
+        Size of the null, number of bootstrap resamples, seed of both: the same permutations at every layer.
     names
         Row names of the table; the concepts' own by default.
 
@@ -206,71 +222,76 @@ def availability(
     InputError
         As :func:`cross_fitted_scores`, and for concept values other than 0, 1 and NaN.
     """
-    settings, values = settings or ProbeSettings(), _columns(concepts)
-    codes, numbers = _check(features, values, labels, folds)
-    units = np.arange(len(values)) if groups is None else np.asarray(groups)
-    if permutations is None:
-        permutations = permuted_concepts(values, codes, groups, settings.n_permutations, settings.seed)
-    n_null = permutations[0].shape[1] if permutations else 0
-    scores, null = np.empty(values.shape), np.empty((n_null, values.shape[1]))
+    settings, values, blocks = settings or ProbeSettings(), _columns(concepts), Blocks.of(features)
+    codes, numbers = _check(blocks, values, labels, folds)
+    units = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    permutations = Permutations(
+        values, codes, None if groups is None else units, settings.n_permutations, settings.seed
+    )
+    scores, null = np.empty(values.shape), np.empty((settings.n_permutations, values.shape[1]))
     rows: list[dict[str, float]] = [{} for _ in range(values.shape[1])]
-    for positions, is_known in _same_known(values):
-        ridge = cross_fitted_ridge(features, codes, numbers, is_known, PENALTY)
-        for k in positions:
-            inside = _ConceptTest(values[:, k], codes, units, is_known)
-            result = inside.run(ridge, permutations[k], settings.n_bootstrap, settings.seed)
-            scores[:, k], null[:, k], rows[k] = result
+    for positions, is_known in same_known(values):
+        ridge = cross_fitted_ridge(blocks, codes, numbers, is_known, PENALTY)
+        result = ridge.scores(np.nan_to_num(values[:, positions]))
+        scores[:, positions] = result.plain
+        null[:, positions] = _null(ridge, permutations, positions, codes, is_known)
+        for j, k in enumerate(positions):
+            test = _ConceptTest(values[:, k], codes, units, is_known)
+            rows[k] = test.row(result.residual[:, j], result.plain[:, j], null[:, k], settings)
     index = _names(concepts) if names is None else list(names)
     return Availability(pd.DataFrame(rows, index=pd.Index(index)), scores, null)
 
 
+def _null(
+    ridge: Ridge, permutations: Permutations, positions: Sequence[int], labels: Ints, known: Bools
+) -> Floats:
+    """AUROC ``(n, K)`` of the permutations of concepts that are known at the same samples."""
+    areas: list[Floats] = [np.empty(0)]
+    n = permutations.n
+    at_once = ridge.targets_at_once(n)
+    concepts = max(1, at_once // max(1, n))
+    for first in range(0, len(positions), concepts):
+        targets = np.concatenate([permutations.of(k) for k in positions[first : first + concepts]])
+        for begin in range(0, len(targets), at_once):
+            part = targets[begin : begin + at_once]
+            scored = ridge.null_scores(part)
+            if not known.all():
+                part, scored = part[:, known], scored[:, known]
+            areas.append(permuted_auroc(part, scored, labels[known]))
+    return np.concatenate(areas).reshape(len(positions), n).T
+
+
 @dataclass(frozen=True)
 class _ConceptTest:
-    """One concept against its permutations, given the ridge of its known samples."""
+    """One concept against its permutations, at its known samples."""
 
     concept: Floats
     labels: Ints
-    groups: Array
+    groups: Ints
     known: Bools
 
-    def run(
-        self, ridge: Ridge, permuted: Floats, n_bootstrap: int, seed: int
-    ) -> tuple[Floats, Floats, dict[str, float]]:
-        """Plain scores, the null, and the row of the table."""
-        targets = np.column_stack([self.concept, permuted])
-        result = ridge.scores(np.nan_to_num(targets))
-        labels, residuals = self.labels[self.known], result.residual[self.known]
-        areas = np.asarray(within_class_auroc(targets[self.known], residuals, labels))
-        observed, null = float(areas[0]), areas[1:]
-        low, high = self._interval(residuals[:, 0], labels, n_bootstrap, seed)
-        row = {
+    def row(self, residual: Floats, plain: Floats, null: Floats, settings: ProbeSettings) -> dict[str, float]:
+        """The row of the table, from out-of-fold scores ``(N,)`` and the null."""
+        concept, scores, labels = self.concept[self.known], residual[self.known], self.labels[self.known]
+        observed = float(within_class_auroc(concept, scores, labels))
+        low, high = float("nan"), float("nan")
+        if settings.n_bootstrap >= 1 and self.known.any():
+            low, high = cluster_interval(
+                resampled_auroc(concept, scores, labels),
+                self.groups[self.known],
+                n=settings.n_bootstrap,
+                seed=settings.seed,
+                by="rows",
+            )
+        return {
             "auroc": observed,
             "low": low,
             "high": high,
-            "auroc_overall": auroc(self.concept, result.plain[:, 0]),
+            "auroc_overall": auroc(self.concept, plain),
             "null_mean": float(null.mean()) if len(null) else float("nan"),
             "null_high": float(np.quantile(null, NULL_QUANTILE)) if len(null) else float("nan"),
             "p": permutation_p(observed, null),
         }
-        return result.plain[:, 0], null, row
-
-    def _interval(self, scores: Floats, labels: Ints, n: int, seed: int) -> tuple[float, float]:
-        if n < 1 or not self.known.any():
-            return float("nan"), float("nan")
-        concept = self.concept[self.known]
-
-        def statistic(weights: Array) -> Any:
-            return within_class_auroc(concept, scores, labels, weights)
-
-        return cluster_interval(statistic, self.groups[self.known], n=n, seed=seed, by="rows")
-
-
-def _permute(
-    concept: Floats, labels: npt.ArrayLike, groups: npt.ArrayLike | None, n: int, seed: int, k: int
-) -> Floats:
-    # A seed per concept: concepts that are alike must not share their permutations' luck.
-    concept_seed = int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
-    return permute_within(concept, labels, groups, n, concept_seed)
 
 
 def _columns(concepts: Any) -> Floats:
@@ -296,7 +317,7 @@ def _are_concepts(concepts: object) -> bool:
     return isinstance(concepts, Sequence) and len(concepts) > 0 and hasattr(concepts[0], "values")
 
 
-def _same_known(columns: Floats) -> Iterator[tuple[list[int], Bools]]:
+def same_known(columns: Floats) -> Iterator[tuple[list[int], Bools]]:
     """Columns grouped by the samples at which they are known."""
     is_known = ~np.isnan(columns)
     groups: dict[bytes, list[int]] = {}
@@ -306,18 +327,14 @@ def _same_known(columns: Floats) -> Iterator[tuple[list[int], Bools]]:
         yield positions, is_known[:, positions[0]]
 
 
-def _check(
-    features: npt.ArrayLike, columns: Floats, labels: npt.ArrayLike, folds: npt.ArrayLike
-) -> tuple[Ints, Ints]:
+def _check(blocks: Blocks, columns: Floats, labels: npt.ArrayLike, folds: npt.ArrayLike) -> tuple[Ints, Ints]:
     """Class codes and fold numbers of input that fits together."""
-    shape, labels, folds = np.shape(features), np.asarray(labels), np.asarray(folds)
-    if len(shape) != 2 or {shape[0]} != {len(columns), *labels.shape, *folds.shape}:
+    shape, labels, folds = blocks.shape, np.asarray(labels), np.asarray(folds)
+    if {shape[0]} != {len(columns), *labels.shape, *folds.shape}:
         raise InputError(
             f"features {shape}, concepts {columns.shape}, labels {labels.shape} and folds {folds.shape}; "
             "needed are (N, D), (N, K), (N,) and (N,) of the same N samples"
         )
-    if not np.isfinite(np.asarray(features)).all():
-        raise InputError("features hold NaN or infinite values; scan the model again and check its outputs")
     if len(np.unique(folds)) < 2:
         raise InputError("all samples are in one fold; at least 2 folds are needed to score out of fold")
     codes = np.unique(labels, return_inverse=True)[1]

@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 
 from shortcutscope.models.layers import Layer
-from shortcutscope.probes.cav import cross_fit_cav
+from shortcutscope.probes.blocks import Blocks
+from shortcutscope.probes.cav import cross_fit_patterns
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.crossfit import ProbeSettings, availability, make_folds, permuted_concepts
-from shortcutscope.probes.rank import effective_rank
-from shortcutscope.probes.usage import derivative_test, within_class_spread
+from shortcutscope.probes.crossfit import Permutations, ProbeSettings, availability, make_folds
+from shortcutscope.probes.derivative import derivative_tests
+from shortcutscope.probes.rank import effective_ranks
+from shortcutscope.probes.usage import within_class_spread
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.stats.testing import benjamini_hochberg, permutation_p
@@ -61,21 +63,22 @@ class ProbeDesign:
     ----------
     folds : ndarray
         (N,)
-    permutations : sequence of ndarray
-        Per concept (N, permutations).
+    permutations : Permutations
+        Of the concepts, within label; drawn when asked for.
     """
 
     folds: Ints
-    permutations: Sequence[Floats]
+    permutations: Permutations
 
 
 def probe_design(scan: Scan, concepts: Sequence[Concept], settings: ProbeSettings) -> ProbeDesign:
-    """Draw the folds and permutations with which every layer is probed."""
+    """Draw the folds and settle the permutations with which every layer is probed."""
     labels, groups = scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy()
     values = np.column_stack([c.values for c in concepts])
+    units = np.unique(groups, return_inverse=True)[1]
     return ProbeDesign(
         folds=make_folds(labels, groups, values, n_folds=settings.n_folds, seed=settings.seed),
-        permutations=permuted_concepts(values, labels, groups, settings.n_permutations, settings.seed),
+        permutations=Permutations(values, labels, units, settings.n_permutations, settings.seed),
     )
 
 
@@ -86,7 +89,7 @@ def probe_layer(
     positives: Sequence[int],
     design: ProbeDesign,
     settings: ProbeSettings,
-) -> Record:
+) -> tuple[Record, Floats]:
     """Availability and directional derivative of every concept at one layer, on one Gram matrix.
 
     Parameters
@@ -102,36 +105,28 @@ def probe_layer(
 
     Returns
     -------
-    dict
+    record : dict
         ``rows`` (one per concept, with the profile's columns as far as they are known here; no derivative
         without the plain gradient) and ``null`` (permutations, K).
+    scores : ndarray
+        (N, K) out-of-fold scores that do not use the sample's own label.
     """
-    samples = scan.samples
+    samples, values = scan.samples, design.permutations.values
     labels, groups = samples["label"].to_numpy(), samples["group"].to_numpy()
-    folds, permutations = design.folds, design.permutations
-    features = scan.features(layer.name)
-    available = availability(
-        features,
-        concepts,
-        labels,
-        groups,
-        folds,
-        permutations=permutations,
-        settings=settings,
+    features = Blocks.of(scan.feature_rows(layer))
+    available = availability(features, concepts, labels, groups, design.folds, settings=settings)
+    naive = auroc(
+        values, cross_fit_patterns(features, values, np.zeros(len(labels)), design.folds, balance=None)
     )
-    pooled = scan.activation(layer.name)
-    gradients = scan.gradient(layer.name) if scan.has_gradient else None
-    rows = []
-    for k, (concept, positive) in enumerate(zip(concepts, positives, strict=True)):
-        derivative, derivative_p = None, None
-        if gradients is not None:
-            derivative, derivative_p = _derivative(
-                scan, pooled, gradients, concept, positive, permutations[k]
-            )
-        naive = cross_fit_cav("pattern", features, concept.values, labels, folds, balance=None)
-        row = _layer_row(layer, concept, available.table.iloc[k], float(auroc(concept.values, naive)))
-        rows.append(row | {"derivative": derivative, "derivative_p": derivative_p})
-    return {"rows": rows, "null": available.null}
+    derivatives: list[tuple[float | None, float | None]] = [(None, None)] * len(concepts)
+    if scan.has_gradient:
+        derivatives = [*_derivatives(scan, layer, positives, design)]
+    rows = [
+        _layer_row(layer, concept, available.table.iloc[k], float(naive[k]))
+        | {"derivative": derivatives[k][0], "derivative_p": derivatives[k][1]}
+        for k, concept in enumerate(concepts)
+    ]
+    return {"rows": rows, "null": available.null}, available.scores
 
 
 def _layer_row(layer: Layer, concept: Concept, available: pd.Series, naive: float) -> Record:
@@ -151,20 +146,17 @@ def _layer_row(layer: Layer, concept: Concept, available: pd.Series, naive: floa
     }
 
 
-def _derivative(
-    scan: Scan, pooled: Floats, gradients: Floats, concept: Concept, positive: int, permutations: Floats
-) -> tuple[float, float]:
-    """Directional derivative of a concept and its p."""
-    is_known = np.isfinite(concept.values)
+def _derivatives(
+    scan: Scan, layer: Layer, positives: Sequence[int], design: ProbeDesign
+) -> list[tuple[float, float]]:
+    """Directional derivative of each concept and its p."""
     labels, targets = scan.samples["label"].to_numpy(), scan.samples["target"].to_numpy()
-    return derivative_test(
-        gradients[is_known],
-        pooled[is_known],
-        concept.values[is_known],
-        permutations[is_known],
-        labels[is_known],
-        np.where(targets[is_known] == positive, 1.0, -1.0),
-        within_class_spread(scan.margin(positive), labels),
+    return derivative_tests(
+        scan.gradient_rows(layer),
+        scan.activation_rows(layer),
+        design.permutations,
+        np.where(targets[:, None] == np.asarray(positives), 1.0, -1.0),
+        [within_class_spread(scan.margin(positive), labels) for positive in positives],
     )
 
 
@@ -194,15 +186,26 @@ def over_layers(by_layer: Sequence[JSON]) -> list[Record]:
     return gathered
 
 
-def probe_rank(scan: Scan, concept: Concept, settings: ProbeSettings) -> dict[str, int | None]:
-    """Directions to erase at every layer until the concept is at chance; None where it never gets there."""
-    labels = scan.samples["label"].to_numpy()
-    groups = scan.samples["group"].to_numpy()
-    folds = make_folds(labels, groups, concept.values, n_folds=settings.n_folds, seed=settings.seed)
-    return {
-        layer.name: effective_rank(scan.activation(layer.name), concept.values, labels, folds)[0]
-        for layer in scan.layers
-    }
+def probe_rank(
+    scan: Scan, layer: Layer, of: Sequence[int], design: ProbeDesign, settings: ProbeSettings
+) -> list[int | None]:
+    """Directions to erase at a layer until a concept is at chance; None where it never gets there.
+
+    Parameters
+    ----------
+    of : sequence of int
+        Numbers of the design's concepts.
+    """
+    ranks = effective_ranks(
+        scan.activation_rows(layer),
+        design.permutations.values[:, list(of)],
+        design.permutations.labels,
+        design.folds,
+        groups=design.permutations.groups,
+        n_bootstrap=settings.n_bootstrap,
+        seed=settings.seed,
+    )
+    return [rank for rank, _ in ranks]
 
 
 def pattern_vectors(pooled: Floats, concept: Floats, labels: Ints, folds: Ints) -> Floats:

@@ -1,4 +1,4 @@
-"""Effective rank of a concept at a layer: how many directions must go until it can no longer be read.
+"""Effective rank of concepts at a layer: how many directions must go until they can no longer be read.
 
 A localized mark is often one direction; a diffuse shortcut can sit in many.
 """
@@ -6,23 +6,33 @@ A localized mark is often one direction; a diffuse shortcut can sit in many.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.errors import InputError
-from shortcutscope.probes.ridge import PENALTY, FoldModel, cross_fitted_ridge
+from shortcutscope.probes.blocks import Blocks, Rows
+from shortcutscope.probes.cells import chance_deviation
+from shortcutscope.probes.crossfit import same_known
+from shortcutscope.probes.ridge import PENALTY, Ridge, cross_fitted_ridge
 from shortcutscope.stats.bootstrap import cluster_interval
-from shortcutscope.stats.metrics import within_class_auroc
+from shortcutscope.stats.metrics import resampled_auroc, within_class_auroc
 from shortcutscope.types import Floats, Ints
 
 #: Below this AUROC a concept counts as unreadable, however narrow its interval.
 CHANCE = 0.55
+#: Deviations under the null by which an AUROC lies so far above chance that its interval cannot reach down to
+#: it: its own deviation is at most 1.73 times as large (van Dantzig 1951), and the interval 1.96 of those.
+CERTAIN = 9
+#: Scores of concepts that are held at a time.
+SCORES = 1 << 22
 
 
-def effective_rank(
-    features: npt.ArrayLike,
-    concept: npt.ArrayLike,
+def effective_ranks(
+    features: npt.ArrayLike | Rows,
+    concepts: npt.ArrayLike,
     labels: npt.ArrayLike,
     folds: npt.ArrayLike,
     max_directions: int = 16,
@@ -30,7 +40,7 @@ def effective_rank(
     groups: npt.ArrayLike | None = None,
     n_bootstrap: int = 300,
     seed: int = 0,
-) -> tuple[int | None, Floats]:
+) -> list[tuple[int | None, Floats]]:
     """Iterative nullspace projection (Ravfogel et al. 2020), cross-fitted and class-stratified.
 
     In each fold the ridge direction is fitted on the other folds and projected out, again and again; each
@@ -39,9 +49,9 @@ def effective_rank(
     Parameters
     ----------
     features
-        ``(N, D)``.
-    concept
-        ``(N,)`` 0, 1 or NaN (left out).
+        ``(N, D)``, as an array or to be read in blocks.
+    concepts
+        ``(N, K)`` 0, 1 or NaN (left out). Those that are known at the same samples share their statistics.
     labels, folds
         ``(N,)``.
     max_directions
@@ -53,43 +63,55 @@ def effective_rank(
 
     Returns
     -------
-    n_directions
-        Number of erased directions after which the within-class AUROC is below .55 or its 95 % interval
-        reaches down to .5; 0 if the concept is not readable to begin with; ``None`` if it still is after
-        ``max_directions``, or if the AUROC is not defined.
-    auroc_after
-        ``(k,)`` AUROC after 1, 2, ... k erased directions, k being where it stopped.
+    list of (n_directions, auroc_after)
+        For each concept the number of erased directions after which the within-class AUROC is below .55 or
+        its 95 % interval reaches down to .5; 0 if the concept is not readable to begin with; ``None`` if it
+        still is after ``max_directions``, or if the AUROC is not defined. And the AUROC ``(k,)`` after 1, 2,
+        ... k erased directions, k being where it stopped.
     """
-    t, x = np.asarray(concept, np.float64), np.asarray(features)
+    t, blocks = np.asarray(concepts, np.float64), Blocks.of(features)
     y, fold = np.asarray(labels), np.asarray(folds)
-    if not len(x) == len(t) == len(y) == len(fold):
-        raise InputError("effective_rank: features, concept, labels and folds are of different lengths")
-    is_known = ~np.isnan(t)
-    t, x, fold = t[is_known], x[is_known], fold[is_known]
-    units = np.arange(len(t)) if groups is None else np.asarray(groups)[is_known]
-    codes = np.asarray(np.unique(y[is_known], return_inverse=True)[1], np.intp)
-    ridge = cross_fitted_ridge(x, codes, fold, np.full(len(t), True), PENALTY)
-    scores = np.zeros((len(t), max_directions + 1))
-    for model in ridge.models():
-        samples, rows = model.standardised()
-        scores[samples] = rows @ _erased_in_turn(model, t, max_directions)
-    areas = np.atleast_1d(within_class_auroc(t, scores, codes))
-    for erased, area in enumerate(areas):
-        if math.isnan(area):
-            return None, areas[1:1]
-        if area < CHANCE or _reaches_chance(scores[:, erased], t, codes, units, n_bootstrap, seed):
-            return erased, areas[1 : erased + 1]
-    return None, areas[1:]
+    if t.ndim != 2 or not blocks.shape[0] == len(t) == len(y) == len(fold):
+        raise InputError(
+            "effective_ranks: features, concepts, labels and folds are of different lengths, "
+            f"{blocks.shape}, {t.shape}, {y.shape} and {fold.shape}; needed are (N, D), (N, K), (N,) and (N,)"
+        )
+    codes, numbers = (np.asarray(np.unique(x, return_inverse=True)[1], np.intp) for x in (y, fold))
+    units = np.arange(len(t)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    results: list[tuple[int | None, Floats]] = [(None, np.empty(0))] * t.shape[1]
+    at_once = max(1, SCORES // (len(t) * (max_directions + 1)))
+    for positions, is_known in same_known(t):
+        ridge = cross_fitted_ridge(blocks, codes, numbers, is_known, PENALTY)
+        for first in range(0, len(positions), at_once):
+            some = positions[first : first + at_once]
+            scores = _erased_scores(ridge, np.nan_to_num(t[:, some]), max_directions)[is_known]
+            for k, own in zip(some, np.split(scores, len(some), axis=1), strict=True):
+                erased = _Erased(t[is_known, k], codes[is_known], units[is_known], n_bootstrap, seed)
+                results[k] = erased.rank(own)
+    return results
 
 
-def _erased_in_turn(model: FoldModel, concept: Floats, max_directions: int) -> Floats:
+def _erased_scores(ridge: Ridge, concepts: Floats, max_directions: int) -> Floats:
+    """``(N, K * (max_directions + 1))`` scores of each concept after 0, 1, ... directions are erased."""
+    probes = [
+        np.column_stack([_erased_in_turn(ridge, fold, target, max_directions) for target in of_fold.T])
+        for fold, of_fold in enumerate(ridge.covariances(concepts))
+    ]
+    return ridge.residual_scores(probes)
+
+
+def _erased_in_turn(ridge: Ridge, fold: int, target: Floats, max_directions: int) -> Floats:
     """``(D, max_directions + 1)`` probes: column k is fitted after k directions were projected out.
 
     The ridge on projected features is the ridge under the constraint that its weights are orthogonal to the
     erased directions U: w = A^-1 (r - U m) with m such that U'w = 0. So A is factorised once for all of them.
+
+    Parameters
+    ----------
+    target
+        ``(D,)`` covariance of the concept with the fold's standardised training features.
     """
-    target = model.covariance(concept)
-    unconstrained = model.solve(target[:, None])[:, 0]
+    unconstrained = ridge.solve(fold, target[:, None])[:, 0]
     probes = np.zeros((len(target), max_directions + 1))
     erased, solved = np.empty((len(target), 0)), np.empty((len(target), 0))
     for k in range(max_directions + 1):
@@ -103,23 +125,45 @@ def _erased_in_turn(model: FoldModel, concept: Floats, max_directions: int) -> F
             break  # nothing is left of the concept; the remaining probes stay 0
         probes[:, k] = weights
         erased = np.column_stack([erased, weights / length])
-        solved = np.column_stack([solved, model.solve(erased[:, -1:])])
+        solved = np.column_stack([solved, ridge.solve(fold, erased[:, -1:])])
     return probes
 
 
-def _reaches_chance(
-    scores: Floats,
-    concept: Floats,
-    labels: Ints,
-    groups: npt.NDArray[np.generic],
-    n: int,
-    seed: int,
-) -> bool:
-    low, _ = cluster_interval(
-        lambda weights: within_class_auroc(concept, scores, labels, weights),
-        groups,
-        n=n,
-        seed=seed,
-        by="rows",
-    )
-    return low <= 0.5  # False for NaN: without an interval the AUROC alone decides
+@dataclass(frozen=True)
+class _Erased:
+    """One concept at its known samples, and how far its AUROC falls."""
+
+    concept: Floats
+    labels: Ints
+    groups: Ints
+    n_bootstrap: int
+    seed: int
+
+    def rank(self, scores: Floats) -> tuple[int | None, Floats]:
+        """From scores ``(n, k)`` after 0, 1, ... erased directions."""
+        areas = np.empty(scores.shape[1])
+        for erased, column in enumerate(scores.T):
+            areas[erased] = area = float(within_class_auroc(self.concept, column, self.labels))
+            if math.isnan(area):
+                return None, areas[1:1]
+            if area < CHANCE or self._reaches_chance(area, column):
+                return erased, areas[1 : erased + 1]
+        return None, areas[1:]
+
+    def _reaches_chance(self, area: float, scores: Floats) -> bool:
+        if area - CERTAIN * self._deviation > 0.5:
+            return False
+        low, _ = cluster_interval(
+            resampled_auroc(self.concept, scores, self.labels),
+            self.groups,
+            n=self.n_bootstrap,
+            seed=self.seed,
+            by="rows",
+        )
+        return low <= 0.5  # False for NaN: without an interval the AUROC alone decides
+
+    @cached_property
+    def _deviation(self) -> float:
+        """Of the AUROC under the null, as if the samples of a patient were one and the same (Kish 1965)."""
+        sizes = np.bincount(self.groups)
+        return chance_deviation(self.concept, self.labels) * math.sqrt((sizes**2).sum() / sizes.sum())

@@ -5,7 +5,7 @@ Images of one patient are alike; drawing them one by one would make intervals to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,8 @@ from shortcutscope.types import Array, Ints
 
 #: With fewer clusters the percentile interval is far too narrow, so that none is given.
 MIN_CLUSTERS = 10
+#: Multiplicities that are held at a time.
+_BLOCK = 1 << 20
 
 
 def cluster_weights(groups: npt.ArrayLike, n: int, seed: int) -> Ints:
@@ -36,15 +38,22 @@ def cluster_weights(groups: npt.ArrayLike, n: int, seed: int) -> Ints:
         How often each sample occurs; the same within a group.
     """
     groups = _checked(groups)
+    return next(_resamples(groups, n, seed, max(1, n)))
+
+
+def _resamples(groups: Array, n: int, seed: int, step: int) -> Iterator[Ints]:
+    """Multiplicities of ``n`` resamples, ``step`` of them at a time; the same whatever the step."""
     if n < 1:
         raise InputError(f"cluster_weights: n={n} resamples; at least 1 is needed")
     _, member = np.unique(groups, return_inverse=True)
     n_groups = int(member.max()) + 1
     rng = np.random.default_rng(seed)
-    draws = rng.integers(n_groups, size=(n, n_groups))
-    offsets = np.arange(n)[:, None] * n_groups
-    counts = np.bincount((draws + offsets).ravel(), minlength=n * n_groups).reshape(n, n_groups)
-    return counts[:, member].astype(np.int32)
+    for begin in range(0, n, step):
+        size = min(step, n - begin)
+        draws = rng.integers(n_groups, size=(size, n_groups))
+        draws += np.arange(size)[:, None] * n_groups
+        counts = np.bincount(draws.ravel(), minlength=size * n_groups).reshape(size, n_groups)
+        yield counts.astype(np.int32)[:, member]
 
 
 def cluster_interval(
@@ -61,8 +70,8 @@ def cluster_interval(
     Parameters
     ----------
     statistic
-        Called with what ``by`` says: ``"weights"``, multiplicities ``(N,)`` -> float; ``"rows"``, all of them
-        at once, ``(n, N)`` -> ``(n,)``; ``"indices"``, sample indices with repetitions -> float.
+        Called with what ``by`` says: ``"weights"``, multiplicities ``(N,)`` -> float; ``"rows"``, many of
+        them at once, ``(b, N)`` -> ``(b,)``; ``"indices"``, sample indices with repetitions -> float.
         It may be NaN on a resample; such resamples are left out.
     groups
         ``(N,)`` group (patient) of each sample.
@@ -89,15 +98,15 @@ def cluster_interval(
         raise InputError(f"cluster_interval: by={by!r}; allowed are 'weights', 'rows' and 'indices'")
     if len(np.unique(groups)) < MIN_CLUSTERS:
         return float("nan"), float("nan")
-    weights = cluster_weights(groups, n, seed)
-    if by == "rows":
-        values = np.asarray(statistic(weights), np.float64)
-    elif by == "weights":
-        values = np.array([statistic(row) for row in weights], np.float64)
-    else:
-        samples = np.arange(len(groups))
-        values = np.array([statistic(np.repeat(samples, row)) for row in weights], np.float64)
-    return percentile_interval(values, level)
+    samples, values = np.arange(len(groups)), []
+    for weights in _resamples(groups, n, seed, max(1, _BLOCK // len(groups))):
+        if by == "rows":
+            values.append(np.asarray(statistic(weights), np.float64))
+        elif by == "weights":
+            values.append(np.array([statistic(row) for row in weights], np.float64))
+        else:
+            values.append(np.array([statistic(np.repeat(samples, row)) for row in weights], np.float64))
+    return percentile_interval(np.concatenate(values), level)
 
 
 def percentile_interval(values: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:

@@ -8,16 +8,18 @@ group) is NaN, never an error, so that one empty bootstrap resample does not end
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.errors import InputError
-from shortcutscope.types import Array, Bools, Floats
+from shortcutscope.types import Array, Bools, Floats, Ints
 
-#: Elements of the (resamples x samples) blocks that are worked on at a time: 32 MiB in float64.
-_BLOCK = 1 << 22
+#: Elements of the (resamples x samples) blocks that are worked on at a time: 8 MiB in float64.
+_BLOCK = 1 << 20
 
 
 def auroc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Any:
@@ -83,22 +85,89 @@ def weighted_auroc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.Ar
     result = np.full(len(rows), np.nan)
     if not is_known.any() or np.isnan(scores[is_known]).any():
         return result
-    order = np.flatnonzero(is_known)[np.argsort(scores[is_known], kind="stable")]
-    ranked = scores[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    tied = len(starts) < len(order)
-    positive = labels[order] == 1
-    step = max(1, _BLOCK // len(order))
+    ranking = _Ranking.of(labels, scores, np.flatnonzero(is_known))
+    step = max(1, _BLOCK // len(ranking.order))
     for begin in range(0, len(rows), step):
-        block = rows[begin : begin + step][:, order].astype(np.float64)
-        above, below = block * positive, block * ~positive
-        if tied:  # samples of one score count half against each other
-            above, below = (np.add.reduceat(part, starts, axis=1) for part in (above, below))
+        result[begin : begin + step] = ranking.auroc(rows[begin : begin + step])
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranking:
+    """Samples in the order of their scores, for many weightings of them."""
+
+    order: Ints
+    positive: Bools
+    starts: Ints | None  # of the scores' runs, where some are equal
+
+    @classmethod
+    def of(cls, labels: Floats, scores: Floats, samples: Ints) -> Self:
+        order = samples[np.argsort(scores[samples], kind="stable")]
+        ranked = scores[order]
+        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+        return cls(order, labels[order] == 1, starts if len(starts) < len(order) else None)
+
+    def auroc(self, rows: Array) -> Floats:
+        """Of the samples repeated as often as each row ``(B, N)`` says."""
+        block = rows[:, self.order].astype(np.float64)
+        above, below = block * self.positive, block * ~self.positive
+        if self.starts is not None:  # samples of one score count half against each other
+            above, below = (np.add.reduceat(part, self.starts, axis=1) for part in (above, below))
         beaten = np.cumsum(below, axis=1) - 0.5 * below
         pairs = above.sum(axis=1) * below.sum(axis=1)
-        wins = np.einsum("bn,bn->b", above, beaten)
-        result[begin : begin + step] = _ratio(wins, pairs)
-    return result
+        return _ratio(np.einsum("bn,bn->b", above, beaten), pairs)
+
+
+def resampled_auroc(
+    concept: npt.ArrayLike, scores: npt.ArrayLike, classes: npt.ArrayLike
+) -> Callable[[Array], Floats]:
+    """`within_class_auroc` as a function of weights ``(B, N)``, for many of them: the scores are sorted once.
+
+    Parameters
+    ----------
+    concept, scores, classes
+        ``(N,)``; the concept 0, 1 or NaN (left out), where it is known the scores are no NaN.
+    """
+    concept, scores = np.asarray(concept, np.float64), np.asarray(scores, np.float64)
+    classes = np.asarray(classes)
+    inside = [np.flatnonzero((classes == c) & ~np.isnan(concept)) for c in np.unique(classes)]
+    rankings = [_Ranking.of(concept, scores, samples) for samples in inside if len(samples)]
+
+    def auroc_of(weights: Array) -> Floats:
+        if not rankings:
+            return np.full(len(weights), np.nan)
+        areas = np.stack([ranking.auroc(weights) for ranking in rankings])
+        return _by_size(areas, np.stack([weights[:, r.order].sum(axis=1) for r in rankings]))
+
+    return auroc_of
+
+
+def permuted_auroc(positive: Bools, scores: Floats, classes: npt.ArrayLike) -> Floats:
+    """`within_class_auroc` of many permutations of a concept that is known everywhere.
+
+    Parameters
+    ----------
+    positive
+        ``(T, N)`` where each permutation is 1.
+    scores
+        ``(T, N)`` of each permutation; finite. In single precision they are ranked several times as fast.
+    classes
+        ``(N,)``.
+
+    Returns
+    -------
+    array of shape (T,)
+    """
+    values, sizes = np.unique(np.asarray(classes), return_counts=True)
+    areas = np.full((len(values), len(positive)), np.nan)
+    for area, value, size in zip(areas, values, sizes, strict=True):
+        inside = np.flatnonzero(classes == value)
+        step = max(1, _BLOCK // size)
+        for begin in range(0, len(positive), step):
+            part = slice(begin, begin + step)
+            rank = _packed_auroc if scores.dtype == np.float32 else _known_auroc
+            area[part] = rank(positive[part][:, inside], scores[part][:, inside])
+    return _by_size(areas, np.broadcast_to(sizes[:, None], areas.shape))
 
 
 def within_class_auroc(
@@ -144,9 +213,7 @@ def within_class_auroc(
         )
     area = np.stack([np.atleast_1d(v) for v in values])
     size = np.broadcast_to(np.stack([np.atleast_1d(s) for s in sizes]), area.shape)
-    size = np.where(np.isnan(area), 0.0, size)
-    mean = _ratio(np.nansum(area * size, axis=0), size.sum(axis=0))
-    return _scalar(mean, values[0].ndim == 0)
+    return _scalar(_by_size(area, size), values[0].ndim == 0)
 
 
 def robust_auroc(
@@ -276,7 +343,36 @@ def _ranked_auroc(labels: Floats, scores: Floats) -> Floats:
     return result
 
 
-def _known_auroc(labels: Floats, scores: Floats) -> Floats:
+def _by_size(areas: Floats, sizes: Array) -> Floats:
+    """Mean over the classes ``(C, T)`` by their size; those without an AUROC are left out."""
+    sizes = np.where(np.isnan(areas), 0.0, sizes)
+    return _ratio(np.nansum(areas * sizes, axis=0), sizes.sum(axis=0))
+
+
+def _packed_auroc(positive: Bools, scores: Floats) -> Floats:
+    """Row-wise AUROC of single-precision scores: sorted in place, the label in a bit that they leave free."""
+    ranked = scores.astype(np.float64) + 0.0  # no -0
+    bits = ranked.view(np.int64)
+    bits |= positive
+    ranked.sort(axis=1)
+    carries = (bits & 1).astype(np.float64)
+    bits &= -2
+    n, n_positive = bits.shape[1], carries.sum(axis=1)
+    wins = carries @ np.arange(1.0, n + 1) - n_positive * (n_positive + 1) / 2
+    # Of equal scores the positive ones lie farther from 0: they won all of their pairs or none, for half.
+    tied = np.flatnonzero(ranked[:, 1:] == ranked[:, :-1])
+    if len(tied):
+        tied += tied // (n - 1)  # position in the rows of n
+        first = np.flatnonzero(np.r_[True, np.diff(tied) > 1])
+        last = np.r_[first[1:], len(tied)] - 1
+        carriers = np.add.reduceat(carries.ravel()[tied], first) + carries.ravel()[tied[last] + 1]
+        others = last - first + 2 - carriers
+        half = np.where(ranked.ravel()[tied[first]] < 0, -0.5, 0.5) * carriers * others
+        wins -= np.bincount(tied[first] // n, half, len(wins))
+    return _ratio(wins, n_positive * (n - n_positive))
+
+
+def _known_auroc(labels: Array, scores: Floats) -> Floats:
     n = labels.shape[1]
     order = np.argsort(scores, axis=1)
     ranked = np.take_along_axis(scores, order, axis=1)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from shortcutscope.errors import InputError
-from shortcutscope.types import Floats, Ints
+from shortcutscope.types import Bools, Floats, Ints
 
 Tail = Literal["greater", "less", "two-sided"]
 
@@ -43,7 +43,7 @@ def benjamini_hochberg(p: npt.ArrayLike) -> Floats:
 
 def permute_within(
     values: npt.ArrayLike, strata: npt.ArrayLike, groups: npt.ArrayLike | None, n: int, seed: int
-) -> Floats:
+) -> Bools:
     """Permute a concept inside strata, whole groups together where the concept belongs to the group.
 
     Inside a label stratum the concept is exchangeable if the features say nothing about it beyond the label
@@ -54,7 +54,7 @@ def permute_within(
     Parameters
     ----------
     values
-        ``(N,)`` concept, NaN for unknown; unknown samples keep their place in every permutation.
+        ``(N,)`` concept, 0, 1 or NaN for unknown; unknown samples take no part.
     strata
         ``(N,)`` labels.
     groups
@@ -66,30 +66,34 @@ def permute_within(
 
     Returns
     -------
-    array of shape (N, n)
+    array of shape (n, N)
+        Where the permuted concept is 1; False at unknown samples.
     """
     values, strata = np.asarray(values, np.float64), np.asarray(strata)
     if values.ndim != 1 or strata.shape != values.shape:
         raise InputError(
             f"permute_within: values {values.shape} and strata {strata.shape}; both must be (N,)"
         )
+    if (~(np.isnan(values) | (values == 0) | (values == 1))).any():
+        raise InputError("permute_within: values hold others than 0, 1 and NaN (unknown)")
     rows = np.flatnonzero(~np.isnan(values))
     rng = np.random.default_rng(seed)
-    permuted = np.repeat(values[:, None], n, axis=1)
+    permuted = np.zeros((n, len(values)), bool)
+    carries = values[rows] == 1
     _, stratum = np.unique(strata[rows], return_inverse=True)
     if groups is not None and len(rows):
         _, member = np.unique(np.asarray(groups)[rows], return_inverse=True)
         n_groups = int(member.max()) + 1
-        if n_groups < len(rows) and _constant_within(values[rows], member, n_groups):
-            per_group = np.zeros(n_groups)
-            per_group[member] = values[rows]
+        if n_groups < len(rows) and _constant_within(carries, member, n_groups):
+            per_group = np.zeros(n_groups, bool)
+            per_group[member] = carries
             composition = np.zeros((n_groups, int(stratum.max()) + 1), bool)
             composition[member, stratum] = True
             _, kind = np.unique(composition, axis=0, return_inverse=True)
-            permuted[rows] = _shuffle(per_group, kind.ravel(), n, rng)[member]
+            permuted[:, rows] = _shuffle(per_group, kind.ravel(), n, rng)[:, member]
             return permuted
     if len(rows):
-        permuted[rows] = _shuffle(values[rows], stratum, n, rng)
+        permuted[:, rows] = _shuffle(carries, stratum, n, rng)
     return permuted
 
 
@@ -163,17 +167,15 @@ def _tail(observed: float, null: Floats) -> float:
     return max(student, float(stats.pearson3.sf(z, skewness)) if skewness > 0 else 0.0)
 
 
-def _constant_within(values: Floats, member: Ints, n_groups: int) -> bool:
-    low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
-    np.minimum.at(low, member, values)
-    np.maximum.at(high, member, values)
-    return bool((low == high).all())
+def _constant_within(values: Bools, member: Ints, n_groups: int) -> bool:
+    carriers = np.bincount(member, values, n_groups)
+    return bool(((carriers == 0) | (carriers == np.bincount(member, minlength=n_groups))).all())
 
 
-def _shuffle(values: Floats, strata: Ints, n: int, rng: np.random.Generator) -> Floats:
-    """``(M, n)`` independent permutations of ``values`` inside each stratum."""
-    result = np.empty((len(values), n))
+def _shuffle(values: Bools, strata: Ints, n: int, rng: np.random.Generator) -> Bools:
+    """``(n, M)`` independent permutations of ``values`` inside each stratum."""
+    result = np.empty((n, len(values)), bool)
     for stratum in np.unique(strata):
         inside = np.flatnonzero(strata == stratum)
-        result[inside] = rng.permuted(np.repeat(values[inside, None], n, axis=1), axis=0)
+        result[:, inside] = rng.permuted(np.repeat(values[None, inside], n, axis=0), axis=1)
     return result

@@ -5,8 +5,14 @@ import pytest
 
 from shortcutscope.errors import InputError
 from shortcutscope.probes.crossfit import make_folds
-from shortcutscope.probes.rank import _erased_in_turn, effective_rank
+from shortcutscope.probes.rank import _Erased, _erased_in_turn, effective_ranks
 from shortcutscope.probes.ridge import cross_fitted_ridge
+from shortcutscope.stats.bootstrap import cluster_interval
+from shortcutscope.stats.metrics import within_class_auroc
+
+
+def effective_rank(features, concept, labels, folds, max_directions=16, **how):
+    return effective_ranks(features, concept[:, None], labels, folds, max_directions, **how)[0]
 
 
 def concept_in(directions, n=600, d=25, seed=0):
@@ -57,8 +63,8 @@ def test_constrained_ridge_is_the_ridge_on_projected_features(d):
     concept = rng.integers(0, 2, n).astype(float)
     features = rng.normal(size=(n, d)) + concept[:, None] * rng.normal(size=d)
     folds = np.arange(n) % 3
-    model = cross_fitted_ridge(features, labels, folds, np.ones(n, bool), 0.05).models()[0]
-    probes = _erased_in_turn(model, concept, 4)
+    ridge = cross_fitted_ridge(features, labels, folds, np.ones(n, bool), 0.05)
+    probes = _erased_in_turn(ridge, 0, ridge.covariances(concept[:, None])[0][:, 0], 4)
     train = folds != 0
     rows = (
         features[train] - np.stack([features[train & (labels == c)].mean(0) for c in (0, 1)])[labels[train]]
@@ -80,3 +86,76 @@ def test_unknown_values_and_undefined_concepts():
     assert effective_rank(features, labels.astype(float), labels, folds)[0] is None
     with pytest.raises(InputError, match="different lengths"):
         effective_rank(features[:5], concept, labels, folds)
+
+
+def one_after_the_other(features, concepts, labels, folds, groups, max_directions=6):
+    """Each concept on its own known samples, with an interval after every direction."""
+    results = []
+    for concept in concepts.T:
+        known = ~np.isnan(concept)
+        t, y, units = concept[known], labels[known], groups[known]
+        ridge = cross_fitted_ridge(features[known], y, folds[known], np.ones(len(t), bool), 0.05)
+        targets = ridge.covariances(t[:, None])
+        probes = [_erased_in_turn(ridge, f, c[:, 0], max_directions) for f, c in enumerate(targets)]
+        result = None
+        for erased, scores in enumerate(ridge.residual_scores(probes).T):
+            area = within_class_auroc(t, scores, y)
+
+            def resampled(weights, t=t, scores=scores, y=y):
+                return within_class_auroc(t, scores, y, weights)
+
+            low, _ = cluster_interval(resampled, units, n=100, by="rows")
+            if area < 0.55 or low <= 0.5:
+                result = erased
+                break
+        results.append(result)
+    return results
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_ranks_of_many_concepts_are_those_of_each_with_every_interval(seed, clustered):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(150), 4) if clustered else np.arange(600)
+    labels = rng.integers(0, 2, groups.max() + 1)[groups]
+    hidden = rng.normal(size=(groups.max() + 1, 6))[groups] if clustered else rng.normal(size=(600, 6))
+    strengths = rng.uniform(0, 2, 6)
+    concepts = (hidden * strengths + rng.normal(size=(600, 6)) > 0.3).astype(float)
+    concepts[rng.random(600) < 0.1, 3:5] = np.nan
+    features = hidden @ rng.normal(size=(6, 20)) + rng.normal(size=(600, 20))
+    folds = make_folds(labels, groups, concepts)
+    found = effective_ranks(
+        features, concepts, labels, folds, 6, groups=groups if clustered else None, n_bootstrap=100
+    )
+    assert [rank for rank, _ in found] == one_after_the_other(features, concepts, labels, folds, groups)
+
+
+def test_an_interval_is_measured_only_where_it_could_reach_chance(monkeypatch):
+    calls = []
+
+    def interval(*args, **kwargs):
+        calls.append(1)
+        return cluster_interval(*args, **kwargs)
+
+    monkeypatch.setattr("shortcutscope.probes.rank.cluster_interval", interval)
+    features, concept, labels, folds = concept_in(1)
+    assert effective_rank(features, concept, labels, folds)[0] == 1
+    assert not calls  # readable beyond doubt, then below the limit
+    groups = np.repeat(np.arange(12), 50)
+    assert effective_rank(features, concept, labels, folds, 0, groups=groups)[0] is None
+    assert calls  # patients of fifty samples each leave doubt
+
+
+def test_samples_of_a_patient_are_drawn_together():
+    """As many copies of each sample as there are of a patient make the interval as wide as without them."""
+    rng = np.random.default_rng(3)
+    labels, concept = rng.integers(0, 2, 60), rng.integers(0, 2, 60)
+    scores = concept + 4.0 * rng.normal(size=60)
+    copies = np.repeat(np.arange(60), 9)
+    once = _Erased(concept.astype(float), labels, np.arange(60), 300, 0)
+    repeated = _Erased(concept[copies].astype(float), labels[copies], copies, 300, 0)
+    area = within_class_auroc(concept, scores, labels)
+    assert 0.55 < area < 0.65
+    assert once.rank(scores[:, None])[0] == repeated.rank(scores[copies][:, None])[0] == 0
+    alone = _Erased(concept[copies].astype(float), labels[copies], np.arange(540), 300, 0)
+    assert alone.rank(scores[copies][:, None])[0] is None

@@ -55,14 +55,13 @@ def test_single_precision_features_keep_their_digits():
 
 
 @pytest.mark.parametrize(("n", "d"), [(150, 20), (60, 90)])
-def test_a_fold_model_solves_and_scores_as_the_ridge_does(n, d):
+def test_solving_and_scoring_by_the_fold_is_what_the_ridge_does(n, d):
     features, targets, labels, folds = problem(n, d, 0)
     ridge = cross_fitted_ridge(features, labels, folds, np.ones(n, bool))
     expected = ridge.scores(targets).residual
-    for model in ridge.models():
-        samples, rows = model.standardised()
-        weights = model.solve(model.covariance(targets[:, 0])[:, None])
-        np.testing.assert_allclose(rows @ weights[:, 0], expected[samples, 0], atol=1e-8)
+    weights = [ridge.solve(fold, c) for fold, c in enumerate(ridge.covariances(targets))]
+    np.testing.assert_allclose(ridge.residual_scores(weights), expected, atol=1e-8)
+    np.testing.assert_allclose(ridge.null_scores(targets.T > 0), expected.T, atol=1e-8)
 
 
 @pytest.mark.parametrize("d", [5, 90])

@@ -146,7 +146,7 @@ def test_derivative_of_a_used_concept_leaves_the_null_of_permuted_ones():
     h, head = activations(), np.array([1.0, 1, 0, 0, 0, 0, 0, 0])
     towards = np.where(LABELS == 1, 1.0, -1.0)
     gradients = towards[:, None] * head
-    permuted = permute_within(CONCEPT, LABELS, None, 200, 0)
+    permuted = permute_within(CONCEPT, LABELS, None, 200, 0).T
     value, p = derivative_test(gradients, h, CONCEPT, permuted, LABELS, towards, 1.0)
     assert value > 1
     assert p < 0.01

@@ -179,3 +179,32 @@ def test_calibration_error_of_a_calibrated_and_of_an_overconfident_model():
     assert rows.shape == (2,)
     with pytest.raises(InputError, match="outside"):
         metrics.expected_calibration_error([0, 1], [0.2, 3.0])
+
+
+@pytest.mark.parametrize("ties", ["none", "some", "most", "all"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_many_permutations_at_once_are_each_ranked_as_alone(dtype, ties):
+    rng = np.random.default_rng(0)
+    positive = rng.random((9, 300)) < 0.3
+    scores = rng.normal(size=(9, 300)).astype(dtype)
+    if ties != "none":
+        scores = np.round(scores, {"some": 2, "most": 0, "all": -3}[ties])  # holds 0 and -0
+    classes = rng.integers(0, 3, 300)
+    positive[:, classes == 2] = False  # of one value only
+    found = metrics.permuted_auroc(positive, scores, classes)
+    expected = metrics.within_class_auroc(positive.T.astype(float), scores.T, classes)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_a_ranking_serves_any_weights():
+    rng = np.random.default_rng(1)
+    concept, scores = rng.choice([0.0, 1.0, np.nan], 80), np.round(rng.normal(size=80), 1)
+    classes, weights = rng.integers(0, 2, 80), rng.integers(0, 3, (6, 80))
+    found = metrics.resampled_auroc(concept, scores, classes)(weights)
+    for row, area in zip(weights, found, strict=True):
+        again = np.repeat(np.arange(80), row)
+        assert area == pytest.approx(
+            metrics.within_class_auroc(concept[again], scores[again], classes[again])
+        )
+    nothing = metrics.resampled_auroc(np.full(80, np.nan), scores, classes)(weights)
+    assert np.isnan(nothing).all()

@@ -36,11 +36,22 @@ def test_permutations_keep_each_stratum_and_the_unknown(seed, n):
     values = rng.choice([0.0, 1.0, np.nan], n)
     strata = rng.integers(0, 3, n)
     permuted = permute_within(values, strata, None, 7, seed)
-    assert permuted.shape == (n, 7)
-    assert (np.isnan(permuted) == np.isnan(values)[:, None]).all()
+    assert permuted.shape == (7, n)
+    assert not permuted[:, np.isnan(values)].any()
     for stratum in range(3):
         inside = strata == stratum
-        assert (np.nansum(permuted[inside], axis=0) == np.nansum(values[inside])).all()
+        assert (permuted[:, inside].sum(axis=1) == np.nansum(values[inside])).all()
+    np.testing.assert_array_equal(permuted, permuted_by_the_numbers(values, strata, 7, seed))
+
+
+def permuted_by_the_numbers(values, strata, n, seed):
+    """The draws of a seed, on the values themselves: a stratum after the other, a permutation a column."""
+    rng = np.random.default_rng(seed)
+    result = np.repeat(values[:, None], n, axis=1)
+    for stratum in np.unique(strata[~np.isnan(values)]):
+        inside = np.flatnonzero((strata == stratum) & ~np.isnan(values))
+        result[inside] = rng.permuted(result[inside], axis=0)
+    return result.T == 1
 
 
 def test_whole_groups_move_together_where_the_concept_belongs_to_the_group():
@@ -51,20 +62,25 @@ def test_whole_groups_move_together_where_the_concept_belongs_to_the_group():
     of_group = rng.integers(0, 2, 80).astype(float)
     permuted = permute_within(of_group[groups], labels, groups, 50, seed=1)
     for g in range(80):
-        assert (permuted[groups == g] == permuted[groups == g][:1]).all()
+        assert (permuted[:, groups == g] == permuted[:, groups == g][:, :1]).all()
     firsts = np.array([np.flatnonzero(groups == g)[0] for g in range(80)])
     kind = np.array([frozenset(labels[groups == g]) for g in range(80)])
     for one in set(kind):
-        assert (permuted[firsts[kind == one]].sum(axis=0) == of_group[kind == one].sum()).all()
-    assert (permuted != of_group[groups][:, None]).any(axis=0).all()
+        assert (permuted[:, firsts[kind == one]].sum(axis=1) == of_group[kind == one].sum()).all()
+    assert (permuted != of_group[groups]).any(axis=1).all()
 
 
 def test_samples_move_alone_where_the_concept_differs_within_groups():
     groups = np.repeat(np.arange(30), 2)
     values = np.tile([0.0, 1.0], 30)
     permuted = permute_within(values, np.zeros(60), groups, 20, seed=0)
-    assert (permuted.sum(axis=0) == 30).all()
-    assert any((column.reshape(30, 2).sum(axis=1) == 2).any() for column in permuted.T)
+    assert (permuted.sum(axis=1) == 30).all()
+    assert any((row.reshape(30, 2).sum(axis=1) == 2).any() for row in permuted)
+
+
+def test_values_that_are_no_concept_are_refused():
+    with pytest.raises(InputError, match="others than 0, 1 and NaN"):
+        permute_within([0.0, 0.5], [0, 0], None, 5, seed=0)
 
 
 def test_permutations_depend_on_the_seed_only():
