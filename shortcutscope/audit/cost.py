@@ -11,17 +11,19 @@ import numpy as np
 from shortcutscope.errors import InputError
 from shortcutscope.machine import available_memory
 from shortcutscope.models.layers import Layer
+from shortcutscope.probes.ridge import ridge_bytes
 from shortcutscope.scan.scanner import ScanEstimate
 
-#: Bytes that probing holds for each sample and feature: the features in single and double precision, centred,
-#: and of one fold.
-BYTES_PER_FEATURE = 24.7
+#: Bytes that probing holds for each sample and concept: its values and scores, and copies that are ranked.
+BYTES_PER_VALUE = 80
+#: Bytes of what is ranked and resampled at a time, and for each sample beside.
+BYTES_RANKED, BYTES_PER_SAMPLE = 64 * 2**20, 200
 #: Samples per class on which taking a concept out is measured: at each layer, and at the last one.
 EDITED, EDITED_LAST = 80, 160
 #: Images, maps, and cells of a map, of the extent of one concept.
 EXTENT_IMAGES, EXTENT_MAPS, EXTENT_CELLS = 480, 10, 256
-#: Directions and resamples of the effective rank of one concept, at most.
-RANK_DIRECTIONS, RANK_RESAMPLES = 17, 300
+#: Directions of the effective rank of a concept at a layer, at most, and resamples of an interval.
+RANK_DIRECTIONS, RESAMPLES = 17, 300
 
 
 @dataclass(frozen=True)
@@ -84,18 +86,20 @@ def audit_cost(scan: ScanEstimate, *, n_concepts: int, n_classes: int, n_permuta
     n, n_layers, k = scan.n_samples, len(scan.layers), n_concepts
     image = scan.forward + scan.reading
     ordering = _timed(lambda: np.argsort(_VALUES)) * n / len(_VALUES)
+    widths, channels = [features(layer) for layer in scan.layers], [layer.channels for layer in scan.layers]
     product = _timed(lambda: _SQUARE @ _SQUARE) / len(_SQUARE) ** 3
     ridge = _timed(lambda: np.linalg.lstsq(_TALL, _TALL[:, 0], rcond=None))
-    widths = [features(layer) for layer in scan.layers]
-    fits = [product * n * d * min(n, d) for d in widths]
+    fits, ranks = (sum(product * n * d * min(n, d) for d in of) for of in (widths, channels))
+    targets = 2 * product * n * k * n_permutations * sum(widths)
+    erased = product * n * sum(channels) + n_layers * ordering
     edited = EDITED * n_classes * (n_layers - 1) + EDITED_LAST * n_classes
     stages = {
         "reading": n * scan.reading,
         "scan": scan.seconds,
-        "probing": 3 * sum(fits) + n_layers * k * n_permutations * ordering,
+        "probing": fits + targets + n_layers * k * (n_permutations + RESAMPLES) * ordering,
         "use": k * (edited * scan.forward + EDITED_LAST * n_classes * scan.reading),
         "extent": k * (min(n, EXTENT_IMAGES) * image + EXTENT_MAPS * EXTENT_CELLS * ridge),
-        "rank": k * RANK_DIRECTIONS * (max(fits) + RANK_RESAMPLES * ordering),
+        "rank": ranks + k * (RANK_DIRECTIONS * erased + n_layers * RESAMPLES * ordering),
     }
     return AuditEstimate(scan, stages, k, statistics_bytes(n, scan.layers, k, n_permutations))
 
@@ -106,16 +110,16 @@ def features(layer: Layer) -> int:
 
 
 def statistics_bytes(n: int, layers: Sequence[Layer], n_concepts: int, n_permutations: int) -> int:
-    """Bytes that probing holds at once: one layer's features, and the permutations of every concept.
+    """Bytes that probing holds at once, at most: Gram matrices of a layer, and scores of a concept's null.
 
     Examples
     --------
     >>> layer = Layer("layer4", "Block", "NCHW", (2048, 7, 7), 0.9, grid=(7, 7))
-    >>> round(statistics_bytes(200_000, [layer], 20, 200) / 1e9)
-    37
+    >>> round(statistics_bytes(200_000, [layer], 20, 200) / 1e9, 1)
+    2.6
     """
-    widest = max(features(layer) for layer in layers)
-    return int(BYTES_PER_FEATURE * n * widest + 8 * n_permutations * n * n_concepts)
+    ridge = max(ridge_bytes(n, features(layer), n_concepts, n_permutations) for layer in layers)
+    return ridge + n * (BYTES_PER_VALUE * n_concepts + BYTES_PER_SAMPLE) + BYTES_RANKED
 
 
 def require_memory(needed: int) -> None:

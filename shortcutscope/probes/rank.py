@@ -27,7 +27,7 @@ CHANCE = 0.55
 #: it: its own deviation is at most 1.73 times as large (van Dantzig 1951), and the interval 1.96 of those.
 CERTAIN = 9
 #: Scores of concepts that are held at a time.
-SCORES = 1 << 22
+SCORES = 1 << 19
 
 
 def effective_ranks(

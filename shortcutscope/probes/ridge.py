@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from shortcutscope.probes.alive import alive
-from shortcutscope.probes.blocks import Blocks, Rows
+from shortcutscope.probes.blocks import BLOCK_ROWS, Blocks, Rows
 from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: Ridge penalty per training sample, for features of unit variance.
@@ -162,7 +162,7 @@ class _Samples:
             for fold in range(self.n_folds):
                 inside = np.flatnonzero(folds == fold)
                 if len(inside):
-                    yield fold, inside + span.start, rows[inside]
+                    yield fold, inside + span.start, np.take(rows, inside, axis=0)
 
     def class_sums(self, samples: Ints, values: Floats) -> Floats:
         """Sums ``(C, D)`` of values ``(n, D)`` of some samples."""
@@ -176,6 +176,31 @@ class _Products:
 
     features: Floats  # (F, D, T) sums of feature times target
     classes: Floats  # (F, C, T) sums by class
+
+
+def ridge_bytes(
+    n_samples: int, n_features: int, n_concepts: int, n_permutations: int, n_folds: int = 4
+) -> int:
+    """Memory that probing a layer holds at once, at most.
+
+    The features in blocks and their Gram matrices do not grow with the samples; the permutations of one
+    concept and their scores do.
+    """
+    n, d = n_samples, n_features
+    dual = d > n
+    columns = _targets_at_once(n_permutations, n, 0 if dual else d, n_folds)
+    columns = min(columns, n_concepts * n_permutations)
+    targets = columns * n * (6 if n > SINGLE_ABOVE else 10)
+    if dual:  # the features in double precision and another order, and some ten kernels
+        return 28 * n * d + 80 * n**2 + 3 * targets
+    blocks = 22 * min(n, BLOCK_ROWS) * d
+    return 8 * (n_folds + 1) * d**2 + blocks + targets + 24 * columns * n_folds * d
+
+
+def _targets_at_once(n_targets: int, n_samples: int, n_features: int, n_folds: int) -> int:
+    """Targets that fit together, where their weights take as much as their scores at most."""
+    each = max(n_samples, 2 * n_folds * n_features)
+    return max(1, min(max(n_targets, TARGETS // each), MOST_TARGETS // each))
 
 
 class _PrimalRidge(Ridge):
@@ -222,7 +247,7 @@ class _PrimalRidge(Ridge):
             np.zeros((samples.n_folds, samples.n_classes, t)),
         )
         for fold, rows, part in samples.parts(dtype, known=True):
-            values = targets[:, rows].astype(dtype)
+            values = np.take(targets, rows, axis=1).astype(dtype)
             result.features[fold] += part.T @ values.T
             result.classes[fold] += samples.class_sums(rows, values.T)
         return result
@@ -280,9 +305,7 @@ class _PrimalRidge(Ridge):
         return np.asarray(self._models[fold].centre.inverse[:, None] * weights)
 
     def targets_at_once(self, n: int) -> int:
-        n_samples, d = self._samples.blocks.shape
-        each = max(n_samples, 2 * self._samples.n_folds * d)
-        return max(1, min(max(n, TARGETS // each), MOST_TARGETS // each))
+        return _targets_at_once(n, *self._samples.blocks.shape, self._samples.n_folds)
 
 
 _SYRK: Callable[..., Floats] = linalg.get_blas_funcs("syrk", dtype=np.float64)
@@ -378,7 +401,7 @@ class _DualRidge(Ridge):
         return scores
 
     def targets_at_once(self, n: int) -> int:
-        return max(1, min(max(n, TARGETS // len(self._data.rows)), MOST_TARGETS // len(self._data.rows)))
+        return _targets_at_once(n, len(self._data.rows), 0, len(self._data.spans))
 
     def scores(self, targets: Floats) -> RidgeScores:
         data = self._data

@@ -130,9 +130,8 @@ class Scan:
         self._check_relevance("gradient")
         layer = self.layer(layer)
         targets = self.samples["target"].to_numpy() if self.target == "every" else None
-        return StoredRows(
-            self._reader, (relevance_key(layer.name, "gradient"),), (len(self), layer.channels), targets
-        )
+        key, shape = relevance_key(layer.name, "gradient"), (len(self), layer.channels)
+        return StoredRows(self._reader, (key,), shape, targets)
 
     def _rows(self, layer: str | Layer, stats: tuple[str, ...]) -> StoredRows:
         layer = self.layer(layer)

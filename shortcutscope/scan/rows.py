@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shortcutscope.scan.store import ShardReader
-from shortcutscope.types import Array, Floats, Ints
+from shortcutscope.types import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class StoredRows:
     reader
         Of the store.
     keys
-        Names of the arrays, (N, C) each, or (N, classes, C) where `targets` says which class is meant.
+        Names of the arrays, (N, C) each, or of one (N, classes, C) where `targets` says which class is meant.
     shape
         (N, D).
     targets
@@ -38,11 +38,13 @@ class StoredRows:
 
     def read(self, start: int, stop: int) -> Floats:
         """Rows start:stop, (stop - start, D)."""
-        parts = [self._one(key, start, stop) for key in self.keys]
-        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
-
-    def _one(self, key: str, start: int, stop: int) -> Array:
-        values = self.reader.read_rows(key, start, stop)
-        if self.targets is None:
-            return values
-        return np.asarray(values[np.arange(stop - start), self.targets[start:stop]])
+        n = stop - start
+        if self.targets is not None:
+            every = np.empty((n, *self.reader.row_shape(self.keys[0])), np.float32)
+            self.reader.read_rows(self.keys[0], start, stop, every)
+            return every[np.arange(n), self.targets[start:stop]]
+        values = np.empty((n, self.shape[1]), np.float32)
+        width = self.shape[1] // len(self.keys)
+        for k, key in enumerate(self.keys):
+            self.reader.read_rows(key, start, stop, values[:, k * width : (k + 1) * width])
+        return values

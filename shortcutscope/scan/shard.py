@@ -54,13 +54,21 @@ def encode_half(values: Array) -> tuple[Floats, int]:
     return np.ldexp(values, -exponent).astype(np.float16), exponent
 
 
-def decode_half(halves: Array, exponent: int) -> Floats:
-    """Undo `encode_half`, as float32; values below its range become zero, those above it infinite."""
-    single = torch.from_numpy(halves).float()  # several times quicker than NumPy, and the same numbers
+def decode_half(halves: Array, exponent: int, out: Floats | None = None) -> Floats:
+    """Undo `encode_half`, as float32; values below its range become zero, those above it infinite.
+
+    Parameters
+    ----------
+    out
+        Takes the values, float32 of the same shape; a new array by default.
+    """
+    values = np.empty(halves.shape, np.float32) if out is None else out
+    single = torch.from_numpy(values).copy_(torch.from_numpy(halves))  # several times quicker than NumPy
     if abs(exponent) < _TOP_SCALE:  # the scale itself is a number of single precision
         single *= 2.0**exponent
-        exponent = 0
-    return np.asarray(np.ldexp(single.numpy(), exponent) if exponent else single.numpy(), np.float32)
+    else:
+        np.ldexp(values, exponent, out=values)
+    return values
 
 
 @dataclass(frozen=True)
@@ -120,17 +128,25 @@ class Shard:
         write_atomically(path, lambda file: file.write(content))
         return cls(path.name, start, stop, len(content), hashlib.sha256(content).hexdigest(), exponents)
 
-    def read(self, folder: Path, key: str, rows: slice | None = None) -> Array:
-        """One array, or some rows of it: float32 where it was stored in half precision. No others are read.
-
-        Parameters
-        ----------
-        rows
-            Counted from the shard's first; all of them by default.
-        """
+    def read(self, folder: Path, key: str) -> Array:
+        """One array: float32 where it was stored in half precision. The others are not read."""
         with self._open(folder) as file:
-            values: Array = file.get_tensor(key) if rows is None else file.get_slice(key)[rows]
+            values: Array = file.get_tensor(key)
         return decode_half(values, self.exponents[key]) if key in self.exponents else values
+
+    def read_rows(self, folder: Path, key: str, rows: slice, out: Array) -> None:
+        """Some rows of one array, counted from the shard's first, as `read` gives them."""
+        with self._open(folder) as file:
+            values: Array = file.get_slice(key)[rows]
+        if key in self.exponents:
+            decode_half(values, self.exponents[key], out)
+        else:
+            out[:] = values
+
+    def shape(self, folder: Path, key: str) -> tuple[int, ...]:
+        """Shape of one array."""
+        with self._open(folder) as file:
+            return tuple(file.get_slice(key).get_shape())
 
     def keys(self, folder: Path) -> list[str]:
         """Names of its arrays."""

@@ -294,16 +294,17 @@ class ShardReader:
             raise InputError(f"the scan in {self.folder} holds no {key!r}")
         return np.concatenate([shard.read(self.folder, key) for shard in self._shards])
 
-    def read_rows(self, key: str, start: int, stop: int) -> Array:
-        """Rows start:stop of an array that there is (`keys`), as `read` gives it."""
-        parts = [
-            shard.read(
-                self.folder, key, slice(max(start - shard.start, 0), min(stop, shard.stop) - shard.start)
-            )
-            for shard in self._shards
-            if shard.start < stop and start < shard.stop
-        ]
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+    def read_rows(self, key: str, start: int, stop: int, out: Array) -> None:
+        """Rows start:stop of an array that there is (`keys`), as `read` gives them, into another."""
+        for shard in self._shards:
+            first, last = max(start, shard.start), min(stop, shard.stop)
+            if first < last:
+                rows = slice(first - shard.start, last - shard.start)
+                shard.read_rows(self.folder, key, rows, out[first - start : last - start])
+
+    def row_shape(self, key: str) -> tuple[int, ...]:
+        """Shape of one row of an array that there is (`keys`)."""
+        return self._shards[0].shape(self.folder, key)[1:]
 
     def keys(self) -> list[str]:
         """Names of the stored arrays."""

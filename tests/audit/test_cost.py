@@ -37,17 +37,15 @@ def test_m15_every_stage_has_its_share():
     assert found.stages["use"] == pytest.approx(3 * ((4 * 160 + 320) * 0.01 + 320 * 0.002))
     assert found.stages["extent"] > 3 * 480 * 0.012
     assert found.seconds == pytest.approx(sum(found.stages.values()))
-    assert found.memory == int(24.7 * 1000 * 3 * 64 + 8 * 200 * 1000 * 3)
+    assert found.memory == statistics_bytes(1000, layers, 3, 200)
     twice = audit_cost(scan, n_concepts=6, n_classes=2, n_permutations=200)
     assert twice.stages["use"] == pytest.approx(2 * found.stages["use"])
 
 
 def test_m15_a_class_token_is_counted():
-    plain, token = (
-        statistics_bytes(10, [layer("a", 8)], 0, 200),
-        statistics_bytes(10, [layer("a", 8, 1)], 0, 200),
-    )
-    assert (plain, token) == (int(24.7 * 240), int(24.7 * 320))
+    token = statistics_bytes(5000, [layer("a", 600, 1)], 3, 200)
+    assert token == statistics_bytes(5000, [layer("a", 800)], 3, 200)
+    assert token > statistics_bytes(5000, [layer("a", 600)], 3, 200)
 
 
 def test_m15_the_estimate_is_of_the_whole_audit(table):
@@ -100,3 +98,11 @@ def test_m15_what_the_machine_does_not_hold_is_refused_before_anything_is_writte
 def test_m15_this_machine_says_what_memory_is_free():
     free = cost.available_memory()
     assert free is None or free > 0
+
+
+def test_memory_of_the_statistics_grows_with_one_concepts_permutations_alone():
+    wide = [layer("a", 2048)]
+    few, many = (statistics_bytes(n, wide, 20, 200) for n in (100_000, 200_000))
+    assert few < many < 1.5 * few
+    assert statistics_bytes(200_000, wide, 20, 200) < 6e9
+    assert statistics_bytes(1_000_000, [layer("a", 512)], 20, 200) < 6e9
