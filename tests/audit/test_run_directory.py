@@ -113,3 +113,25 @@ def test_c6_a_result_of_a_long_name_is_kept(tmp_path):
     run = RunDirectory(tmp_path / "run", {})
     assert run.cached("usage", "x" * 300, {}, lambda: 1) == 1
     assert run.cached("usage", "x" * 300, {}, lambda: 2) == 1
+
+
+def test_arrays_of_a_piece_lie_beside_it_and_are_made_again_with_it(tmp_path):
+    made = []
+
+    def compute():
+        made.append(1)
+        return {"a": float("nan")}, {"scores": np.arange(3) / 7}
+
+    for _ in range(2):
+        run = RunDirectory(tmp_path / "run", {"model": "m"})
+        value, arrays = run.cached_with_arrays("probe", "layer1", {"seed": 0}, compute)
+        assert value == {"a": None}
+        np.testing.assert_array_equal(arrays["scores"], np.arange(3) / 7)
+    assert len(made) == 1
+    beside = next((tmp_path / "run" / "stages" / "probe").glob("*.npz"))
+    beside.write_bytes(b"PK nothing")
+    with pytest.raises(InputError, match="delete it"):
+        run.cached_with_arrays("probe", "layer1", {"seed": 0}, compute)
+    beside.unlink()
+    run.cached_with_arrays("probe", "layer1", {"seed": 0}, compute)
+    assert len(made) == 2

@@ -160,6 +160,20 @@ def test_every_class(model, table, tmp_path):
         predicted.relevance(layer, target=1)
 
 
+@pytest.mark.parametrize("target", ["predicted", "every"])
+def test_rows_of_a_layer_are_those_of_its_arrays(model, table, tmp_path, target):
+    scanned = run(model, table, tmp_path / "scan", target=target, shard_rows=4, batch_size=4)
+    layer = scanned.layers[2]
+    for rows, whole in (
+        (scanned.feature_rows(layer), scanned.features(layer)),
+        (scanned.activation_rows(layer, "max"), scanned.activation(layer, "max")),
+        (scanned.gradient_rows(layer), scanned.gradient(layer)),
+    ):
+        assert rows.shape == whole.shape
+        for start, stop in ((0, N), (3, 13), (20, 21)):
+            np.testing.assert_array_equal(rows.read(start, stop), whole[start:stop])
+
+
 def test_a_class_per_sample_goes_over_the_whole_table(model, table, tmp_path):
     classes = np.arange(N) % 2
     found = run(model, table, tmp_path / "scan", target=classes)

@@ -85,6 +85,14 @@ def test_tiny_and_huge_values_that_plain_halves_would_lose():
         np.testing.assert_allclose(decode_half(halves, exponent), values, rtol=2.0**-11)
 
 
+@pytest.mark.parametrize("exponent", [-160, -126, -20, 0, 60, 110, 126])
+def test_halves_are_decoded_to_the_bit(exponent):
+    halves = np.array([0.0, -0.0, 6e-8, 1.5, -1024.0], np.float16)  # a subnormal one among them
+    halves = halves[np.abs(halves.astype(np.float64)) * 2.0**exponent < 3e38]
+    expected = np.ldexp(halves.astype(np.float32), exponent)
+    np.testing.assert_array_equal(decode_half(halves, exponent), expected)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_non_finite_values_are_not_stored(value):
     with pytest.raises(InputError, match="cannot be stored"):

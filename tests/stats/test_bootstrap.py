@@ -66,3 +66,18 @@ def test_wrong_input_is_refused():
         cluster_weights([], 10, 0)
     with pytest.raises(InputError, match="at least 1"):
         cluster_weights([1, 2], 0, 0)
+
+
+def test_resamples_are_the_same_however_many_are_held_at_a_time(monkeypatch):
+    groups = np.random.default_rng(0).integers(0, 40, 100)
+    weights = cluster_weights(groups, 50, 3)
+    seen = []
+
+    def statistic(rows):
+        seen.append(rows)
+        return rows[:, 0]
+
+    monkeypatch.setattr("shortcutscope.stats.bootstrap._BLOCK", 700)
+    cluster_interval(statistic, groups, n=50, seed=3, by="rows")
+    assert [len(rows) for rows in seen] == [7] * 7 + [1]
+    np.testing.assert_array_equal(np.concatenate(seen), weights)
