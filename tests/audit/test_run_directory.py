@@ -124,6 +124,7 @@ def test_arrays_of_a_piece_lie_beside_it_and_are_made_again_with_it(tmp_path):
 
     for _ in range(2):
         run = RunDirectory(tmp_path / "run", {"model": "m"})
+        run.update()
         value, arrays = run.cached_with_arrays("probe", "layer1", {"seed": 0}, compute)
         assert value == {"a": None}
         np.testing.assert_array_equal(arrays["scores"], np.arange(3) / 7)
