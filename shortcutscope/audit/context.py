@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -136,10 +136,6 @@ class Context:
     def depends(self, concept: Concept) -> Record:
         """What the measurements of a concept depend on besides the run's inputs."""
         return {"concept": concept.fingerprint(), "settings": self.settings.depends()}
-
-    def kept(self, stage: str, concept: Concept, compute: Callable[[], Any]) -> Any:
-        """The kept measurement of a concept, or a new one, which is kept."""
-        return self.run.cached(stage, concept.name, self.depends(concept), compute)
 
     def inputs(self, indices: Ints) -> Iterator[Tensor]:
         """Model inputs of some samples, in batches and in their order."""

@@ -24,7 +24,6 @@ from shortcutscope.probes.alive import ROUNDING, size_of
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_weights, percentile_interval
 from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy
-from shortcutscope.stats.testing import permutation_p
 from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: Smallest effect that counts as use, in within-class standard deviations of the logit: on held-out
@@ -374,71 +373,6 @@ def within_class_spread(margins: Floats, labels: Ints) -> float:
     """Standard deviation of the logit margin within a class, pooled over the classes."""
     spread = float(np.sqrt(np.mean([margins[labels == c].var() for c in np.unique(labels)])))
     return max(spread, ROUNDING * float(np.sqrt(np.mean(margins**2)))) + 1e-12
-
-
-def directional_derivative(
-    gradients: Floats,
-    pooled: Floats,
-    concepts: Floats,
-    labels: Ints,
-    towards: Floats,
-) -> Floats:
-    """Derivative of the logit along the class-stratified pattern CAV of each concept.
-
-    ``mean_x sign(x) (d logit / d a)(x) . v``: how much a shift of the layer by the concept's own signal
-    changes the logit towards the positive class, to first order (TCAV's directional derivative, Kim et
-    al. 2018, signed and in units of the logit instead of a fraction of positive signs).
-
-    Parameters
-    ----------
-    gradients : ndarray
-        (N, C) spatial sums of the gradient of each sample's target logit.
-    pooled : ndarray
-        (N, C) spatial means of the activations.
-    concepts : ndarray
-        (N, T) of 0 and 1: the concept, or its permutations.
-    labels : ndarray
-        (N,)
-    towards : ndarray
-        (N,) +1 where the target is the positive class, -1 elsewhere.
-
-    Returns
-    -------
-    ndarray
-        (T,)
-    """
-    centred, target = pooled.astype(float).copy(), concepts.astype(float).copy()
-    for value in np.unique(labels):
-        member = labels == value
-        centred[member] -= centred[member].mean(0)
-        target[member] -= target[member].mean(0)
-    patterns = centred.T @ target / ((target**2).sum(0) + 1e-12)
-    sensitivity: Floats = np.mean(
-        [
-            (gradients[towards == side] * side).mean(0)
-            if (towards == side).any()
-            else np.zeros(gradients.shape[1])
-            for side in (1, -1)
-        ],
-        axis=0,
-    )
-    result: Floats = sensitivity @ patterns
-    return result
-
-
-def derivative_test(
-    gradients: Floats,
-    pooled: Floats,
-    concept: Floats,
-    permuted: Floats,
-    labels: Ints,
-    towards: Floats,
-    spread: float,
-) -> tuple[float, float]:
-    """Directional derivative in standard deviations of the logit, and its two-tailed permutation p."""
-    together = np.column_stack([concept, permuted])
-    values = directional_derivative(gradients, pooled, together, labels, towards) / spread
-    return float(values[0]), float(permutation_p(values[0], values[1:], tail="two-sided"))
 
 
 def _both_in_a_class(concept: Floats, labels: Ints) -> bool:

@@ -1,21 +1,17 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from shortcutscope.probes.usage import (
     Prefix,
     Projections,
     UseSamples,
-    derivative_test,
-    directional_derivative,
     drawn_order,
     evaluation_samples,
     fit_projection,
     use_edits,
     use_result,
 )
-from shortcutscope.stats.testing import permute_within
 
 N, C = 600, 8
 RNG = np.random.default_rng(0)
@@ -120,36 +116,6 @@ def test_evaluation_samples_are_balanced_and_known():
     assert set(HALVES[second]) == {1}
     assert np.isfinite(concept[np.r_[first, second]]).all()
     assert len(first) == len(second) == 28
-
-
-def test_directional_derivative_equals_autograd_on_a_small_network():
-    h = activations()
-    net = nn.Sequential(nn.Linear(C, 16), nn.Tanh(), nn.Linear(16, 2)).double()
-    leaf = torch.from_numpy(h).requires_grad_()
-    logits = net(leaf)
-    target = torch.from_numpy(LABELS)
-    gradients = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), leaf)[0].numpy()
-    towards = np.where(LABELS == 1, 1.0, -1.0)
-    pattern = np.mean(
-        [
-            h[(c == LABELS) & (CONCEPT == 1)].mean(0) - h[(c == LABELS) & (CONCEPT == 0)].mean(0)
-            for c in (0, 1)
-        ],
-        axis=0,
-    )
-    slow = np.mean([(gradients[LABELS == 1] @ pattern).mean(), -(gradients[LABELS == 0] @ pattern).mean()])
-    fast = directional_derivative(gradients, h, CONCEPT[:, None], LABELS, towards)[0]
-    assert fast == pytest.approx(slow)
-
-
-def test_derivative_of_a_used_concept_leaves_the_null_of_permuted_ones():
-    h, head = activations(), np.array([1.0, 1, 0, 0, 0, 0, 0, 0])
-    towards = np.where(LABELS == 1, 1.0, -1.0)
-    gradients = towards[:, None] * head
-    permuted = permute_within(CONCEPT, LABELS, None, 200, 0).T
-    value, p = derivative_test(gradients, h, CONCEPT, permuted, LABELS, towards, 1.0)
-    assert value > 1
-    assert p < 0.01
 
 
 def test_the_class_token_loses_the_concept_along_its_own_direction():
