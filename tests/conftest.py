@@ -80,6 +80,7 @@ NOT_QUICK = (
     "debias/test_unlearn.py",
     "debias/training/test_fit.py",
     "debias/training/test_training_processes.py",
+    "device",
     "discover/test_embedding.py",
     "discover/test_metadata.py",
     "discover/test_proposals.py",
@@ -98,7 +99,6 @@ NOT_QUICK = (
     "scan/test_capture.py",
     "scan/test_lrp_scan.py",
     "scan/test_scanner.py",
-    "test_accelerator.py",
     "test_notebooks.py",
     "test_real_input.py",
 )

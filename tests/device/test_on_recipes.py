@@ -1,0 +1,82 @@
+"""Every recipe trains its student where the biased network is, and to the CPU's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pretend_device import DEVICE, generators
+
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias import teacher
+from shortcutscope.debias.problem import DebiasProblem
+from shortcutscope.debias.recipes import RECIPES
+from shortcutscope.debias.training.settings import Training
+from shortcutscope.models.frozen import device_of
+from shortcutscope.models.seeding import seeded
+from shortcutscope.planting.thin import ThinResNet
+
+SIDE = 16
+
+
+def network(seed: int) -> ThinResNet:
+    with seeded(seed):
+        return ThinResNet(width=4, blocks=(1, 1))
+
+
+def tagged(n: int, agree: float, seed: int) -> tuple[ImageTable, np.ndarray]:
+    """Noise with a square in the middle for the label, and one in the corner for the shortcut."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    carries = np.where(generator.random(n) < agree, labels, 1 - labels)
+    carries[:8] = [0, 1, 1, 0] * 2  # every group has a few
+    images = generator.uniform(0, 0.5, (n, 1, SIDE, SIDE)).astype(np.float32)
+    images[labels == 1, :, 6:10, 6:10] += 0.4
+    images[carries == 1, :, :4, :4] = 1
+    annotations = np.zeros((n, SIDE, SIDE), dtype=bool)
+    annotations[labels == 1, 6:10, 6:10] = True
+    frame = pd.DataFrame({"sample_id": [f"{seed}-{k}" for k in range(n)], "label": labels, "tag": carries})
+    return ImageTable.from_arrays(images, frame, value_range=(0, 1), masks=annotations), carries.astype(float)
+
+
+@pytest.fixture(autouse=True)
+def short_teachers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(teacher, "MIN_STEPS", 1)
+    with generators():
+        yield
+
+
+@pytest.fixture(scope="module")
+def problem() -> DebiasProblem:
+    """Everything that a recipe may need, and two steps to spend."""
+    train, carries = tagged(32, 0.9, 0)
+    clean, clean_carries = tagged(16, 0.5, 1)
+    corner = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    corner[:4, :4] = True
+    return DebiasProblem(
+        model=network(7).eval(),
+        train=train,
+        clean=clean,
+        carries=carries,
+        clean_carries=clean_carries,
+        masks=lambda row: corner if carries[row] else None,
+        layers={"blocks.0": 0.25, "blocks.1": 0.75},
+        training=Training(steps=2, batch_size=16, augmentation="none", precision="fp32"),
+        initial=network,
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_student_scores_as_the_cpus_does(name: str, problem: DebiasProblem) -> None:
+    there = replace(problem, model=network(7).eval().to(DEVICE))
+    students = [RECIPES[name](one).model for one in (problem, there)]
+    assert [device_of(student).type for student in students] == ["cpu", DEVICE.type]
+    x = torch.stack([problem.train[k][0] for k in range(8)])
+    with torch.no_grad():
+        here, moved = students[0](x), students[1](x.to(DEVICE)).cpu()
+    torch.testing.assert_close(moved, here, rtol=5e-3, atol=5e-3)
