@@ -140,5 +140,6 @@ class Context:
     def inputs(self, indices: Ints) -> Iterator[Tensor]:
         """Model inputs of some samples, in batches and in their order."""
         table, workers = self.table.take(indices), self.settings.workers
-        for x, labels, rows in batches(table, self.settings.batch_size, workers=workers):
-            yield on_device((x, labels, rows), self.device, self.memory_format)
+        pinned = self.device.type == "cuda"
+        for batch in batches(table, self.settings.batch_size, workers=workers, pin_memory=pinned):
+            yield on_device(batch, self.device, self.memory_format)

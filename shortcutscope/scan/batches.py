@@ -94,9 +94,9 @@ def run_batch(
     """
     _, labels, rows = batch
     x = on_device(batch, device, memory_format)
-    explained = replace(explained, target=targets_of(batch, explained.target), labels=labels.to(device))
+    explained = replace(explained, target=targets_of(batch, explained.target), labels=labels)
     try:
-        pools = capture_batch(model, x, layers, explained, **options)
+        pools = capture_batch(model, x, layers, explained, **options).on_host()
     except NonFiniteScanError as error:
         raise NonFiniteScanError(error.rows, [_name(table, rows[i]) for i in error.rows]) from None
     except torch.OutOfMemoryError as error:
@@ -123,16 +123,9 @@ def _arrays(pools: BatchPools, table: ImageTable, rows: Tensor) -> dict[str, Arr
         tensors |= {activation_key(layer, stat): values for stat, values in stats.items()}
     for layer, stats in pools.relevances.items():
         tensors |= {relevance_key(layer, stat): values for stat, values in stats.items()}
-    # Side by side, so that an accelerator is asked once a batch and not once a statistic.
-    flat = torch.cat([values.flatten(1).float() for values in tensors.values()], dim=1).cpu().numpy()
-    arrays: dict[str, Array] = {}
-    column = 0
-    for key, values in tensors.items():
-        width = values[0].numel()
-        arrays[key] = flat[:, column : column + width].reshape(values.shape)
-        column += width
+    arrays = {key: values.numpy() for key, values in tensors.items()}
     _require_finite(arrays, table, rows)
-    return {**arrays, "target": pools.target.cpu().numpy()}
+    return {**arrays, "target": pools.target.numpy()}
 
 
 def _require_finite(arrays: dict[str, Array], table: ImageTable, rows: Tensor) -> None:

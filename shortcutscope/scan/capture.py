@@ -61,6 +61,27 @@ class BatchPools:
     activations: dict[str, dict[str, Tensor]]
     relevances: dict[str, dict[str, Tensor]]
 
+    def on_host(self) -> BatchPools:
+        """The same in the host's memory, as float32, by one copy: the only time that it waits for the device.
+
+        Raises
+        ------
+        NonFiniteScanError
+            NaN or infinite scores.
+        """
+        kinds = (self.activations, self.relevances)
+        pooled = [values for kind in kinds for pools in kind.values() for values in pools.values()]
+        tensors = [self.logits, self.target, *pooled]
+        flat = torch.cat([values.reshape(len(values), -1).float() for values in tensors], dim=1).cpu()
+        parts = torch.split(flat, [values[0].numel() for values in tensors], dim=1)
+        held = (part.reshape(values.shape) for part, values in zip(parts, tensors, strict=True))
+        logits, target = next(held), next(held).long()
+        _require_finite(logits)
+        activations, relevances = (
+            {layer: {stat: next(held) for stat in pools} for layer, pools in kind.items()} for kind in kinds
+        )
+        return BatchPools(logits, target, activations, relevances)
+
 
 class NonFiniteScanError(ModelError):
     """NaN or infinite scores.
@@ -100,7 +121,7 @@ def capture_batch(
     composite: Composite | None = None,
     autocast: torch.dtype | None = None,
 ) -> BatchPools:
-    """Pooled activations and relevances of all layers for one batch.
+    """Pooled activations and relevances of all layers for one batch, without waiting for the device.
 
     Parameters
     ----------
@@ -125,8 +146,8 @@ def capture_batch(
     InputError
         As many labels or targets as samples are needed, and classes that the model has.
     ModelError
-        NaN or infinite scores (`NonFiniteScanError`), a layer that did not run or ran twice, or one whose
-        output is overwritten in place without its `Layer` saying so.
+        A layer that did not run or ran twice, or one whose output is overwritten in place without its `Layer`
+        saying so. Scores that are not finite are refused by `BatchPools.on_host`.
     """
     explained = explained or Explained()
     _check_batch(x, explained.labels)
@@ -190,6 +211,7 @@ def forward_reduced(
 
     with torch.no_grad(), visiting(model, layers, visit):
         logits = _logits(model, x, output, autocast)
+    _require_finite(logits)
     return logits, reduced
 
 
@@ -241,7 +263,8 @@ def forward_edited(
     outputs: list[Tensor] = []
     try:
         with torch.no_grad(), visiting(model, [layer], visit):
-            return _logits(model, x, output, autocast)
+            logits = _logits(model, x, output, autocast)
+        _require_finite(logits)
     except NonFiniteScanError:
         if not all(bool(torch.isfinite(edited).all()) for edited in outputs):
             raise ModelError(
@@ -249,6 +272,13 @@ def forward_edited(
                 "samples, so that what was to be taken out of them is NaN; leave the layer out"
             ) from None
         raise
+    return logits
+
+
+def _require_finite(logits: Tensor) -> None:
+    bad = ~torch.isfinite(logits).all(dim=1)
+    if bad.any():
+        raise NonFiniteScanError(bad.nonzero().flatten().tolist())
 
 
 def _logits(
@@ -267,9 +297,6 @@ def _logits(
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if len(logits) != len(x):
         raise ModelError(f"the model returns scores for {len(logits)} samples when given {len(x)}")
-    bad = ~torch.isfinite(logits.detach()).all(dim=1)
-    if bad.any():
-        raise NonFiniteScanError(bad.nonzero().flatten().tolist())
     return logits
 
 

@@ -293,7 +293,7 @@ def _choose(trial: Plan, model: nn.Module, table: ImageTable) -> AttributionChoi
         model,
         on_device(batch, trial.device, trial.memory_format),
         scanning.attribution,
-        Explained(target, batch[1].to(trial.device), trial.task, trial.head),
+        Explained(target, batch[1], trial.task, trial.head),
         attempt,
         strict=scanning.strict,
         autocast=trial.autocast,

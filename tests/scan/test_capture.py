@@ -289,7 +289,7 @@ def test_nan_scores_name_their_positions(resnet):
     x[3] = float("nan")
     x[1] = float("inf")
     with pytest.raises(NonFiniteScanError, match="positions 1, 3") as caught:
-        capture_batch(model, x, layers)
+        capture_batch(model, x, layers).on_host()
     assert caught.value.rows == (1, 3)
     assert model_state(model) == before
 

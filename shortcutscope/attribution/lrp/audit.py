@@ -9,8 +9,8 @@ checkpointing), whose relevance nobody knows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -21,7 +21,7 @@ from torch.autograd.graph import Node, get_gradient_edge
 from shortcutscope.attribution.hooks import parameters_without_gradient
 from shortcutscope.attribution.lrp.composites import Composite
 from shortcutscope.attribution.lrp.functions import Affine
-from shortcutscope.attribution.lrp.mode import Propagation
+from shortcutscope.attribution.lrp.mode import Propagation, tensors_in
 from shortcutscope.attribution.lrp.operations import TABLE
 from shortcutscope.attribution.lrp.scope import ModuleScope
 from shortcutscope.errors import ModelError
@@ -60,8 +60,7 @@ class _Record:
     module: str
     operation: str
     has_constant: bool
-    entering: float = 0.0
-    leaving: float = 0.0
+    absorbed: list[Tensor] = field(default_factory=list)
     call: Affine | None = None
     rescaled: bool = False
 
@@ -112,7 +111,7 @@ class _Audited(Propagation):
     def operate(self, name: str, func: Operation, args: Arguments, kwargs: Record) -> Any:
         """See `Propagation.operate`."""
         result = super().operate(name, func, args, kwargs)
-        outputs = [tensor for tensor in _tensors(result) if _flows(tensor)]
+        outputs = [tensor for tensor in tensors_in(result) if _flows(tensor)]
         new = [tensor for tensor in outputs if _edge(tensor) not in self._seen]
         if new:
             constants = [value for value in _values((args, kwargs)) if _is_constant(value)]
@@ -183,21 +182,34 @@ def audit_defects(
         if not score.requires_grad:
             raise ModelError("the model's scores have no gradient with respect to its input")
         (gradient,) = torch.autograd.grad(score.sum(), leaf, allow_unused=True)
-        delivered = _delivered(run.records)
-        relevance = float(run.input_relevance(leaf, gradient).sum())
-    rows = [row for record in run.records for row in _rows(record, delivered.get(id(record), 0.0))]
+        for record in run.records:
+            if record.call is not None and record.call.delivered is not None:
+                record.absorbed.append(-record.call.delivered.sum())
+        relevance = run.input_relevance(leaf, gradient).sum()
+    score = score.detach()
+    biases = [[] if record.call is None else record.call.bias_relevance for record in run.records]
+    groups = [*(record.absorbed for record in run.records), *biases]
+    entered, total, size, *sums = _fetched([[relevance], [score.sum()], [score.abs().sum()], *groups])
+    rows = [
+        row
+        for record, defect, bias in zip(run.records, sums, sums[len(biases) :], strict=False)
+        for row in _rows(record, defect, bias)
+    ]
     table = pd.DataFrame(rows, columns=["module", "operation", "kind", "absorbed"])
-    total = float(score.detach().sum())
-    remainder = total - relevance - float(table["absorbed"].sum(skipna=False))
-    rounding = 8 * torch.finfo(score.dtype).eps * float(score.detach().abs().sum())
+    remainder = total - entered - float(table["absorbed"].sum(skipna=False))
+    rounding = 8 * torch.finfo(score.dtype).eps * size
     table = table[~(table["absorbed"].abs() <= rounding)].sort_values("absorbed", key=abs, ascending=False)
-    return Defects(total, relevance, table.reset_index(drop=True), remainder)
+    return Defects(total, entered, table.reset_index(drop=True), remainder)
 
 
-def _rows(record: _Record, delivered: float) -> Iterator[tuple[str, str, str, float]]:
-    defect = record.leaving - record.entering - delivered
+def _fetched(groups: Sequence[Sequence[Tensor]]) -> list[float]:
+    """The sum of each group, for all of which the host waits for the device once."""
+    values = iter(torch.stack([value for group in groups for value in group]).tolist())
+    return [sum(itertools.islice(values, len(group)), 0.0) for group in groups]
+
+
+def _rows(record: _Record, defect: float, bias: float) -> Iterator[tuple[str, str, str, float]]:
     if record.call is not None:
-        bias = record.call.bias_relevance
         yield record.module, record.operation, "bias", bias
         yield record.module, record.operation, "rule", defect - bias
         return
@@ -212,17 +224,12 @@ def _rows(record: _Record, delivered: float) -> Iterator[tuple[str, str, str, fl
     yield record.module, record.operation, kind, defect
 
 
-def _delivered(records: list[_Record]) -> dict[int, float]:
-    calls = {id(r): r.call.delivered for r in records if r.call is not None}
-    return {key: float(relevance.sum()) for key, relevance in calls.items() if relevance is not None}
-
-
 def _adds_entering(record: _Record, ends: dict[int, Tensor]) -> Callable[..., None]:
     def hook(grad_inputs: tuple[Tensor | None, ...], grad_outputs: object) -> None:
         for position, value in ends.items():
             gradient = grad_inputs[position]
             if gradient is not None:
-                record.entering += float((value * gradient).sum())
+                record.absorbed.append(-(value * gradient).sum())
 
     return hook
 
@@ -231,7 +238,7 @@ def _adds_leaving(record: _Record, position: int, value: Tensor) -> Callable[...
     def hook(grad_outputs: tuple[Tensor | None, ...]) -> None:
         gradient = grad_outputs[position]
         if gradient is not None:
-            record.leaving += float((value * gradient).sum())
+            record.absorbed.append((value * gradient).sum())
 
     return hook
 
@@ -259,10 +266,6 @@ def _values(value: object) -> Iterator[Any]:
         yield from itertools.chain.from_iterable(map(_values, value.values()))
     else:
         yield value
-
-
-def _tensors(value: object) -> list[Tensor]:
-    return [item for item in _values(value) if isinstance(item, Tensor)]
 
 
 __all__ = ["Defects", "audit_defects"]

@@ -41,7 +41,7 @@ class Affine:
     rectified
         The input is known to hold no negative value; else it is looked at.
     bias_relevance
-        What the bias absorbed, after the backward pass.
+        What the bias absorbed, after each backward pass.
     delivered
         Relevance of the input that `first` gives directly, after the backward pass.
     tapped
@@ -60,7 +60,7 @@ class Affine:
     first: FirstRule | None = None
     measure: bool = False
     rectified: bool = False
-    bias_relevance: float = 0.0
+    bias_relevance: list[Tensor] = field(default_factory=list)
     delivered: Tensor | None = None
     tapped: Tensor | None = field(default=None, repr=False)
 
@@ -79,29 +79,32 @@ class Affine:
 
 
 class RuledAffine(torch.autograd.Function):
-    """A linear map whose backward is its rule."""
+    """A linear map whose backward is its rule.
+
+    Its node counts the operations that read the output (`readers`, see `Propagation.operate`): what reaches
+    an output by its only reader is known without a look at it, for which the host would wait for the device.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: Affine, run: Callable[[], Tensor]) -> Tensor:
         y = run()
-        ctx.call = call
+        ctx.call, ctx.readers = call, 0
         ctx.x, ctx.y = call.saved.save(x), call.saved.save(y, output=True)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
         call: Affine = ctx.call
-        gradient = _own_share(call, gradients[0])
+        gradient = _own_share(call, gradients[0], ctx.readers)
         if gradient is None:
             return None, None, None
         # Mixed precision ran the forward pass; sums of contributions need the weights' own.
         x = ctx.x.get().to(call.weight.dtype)
         y = ctx.y.get(lambda: call.output(x)).to(call.weight.dtype)
-        relevance = y * gradient
-        if ctx.y.rectified and relevance.count_nonzero() != gradient.count_nonzero():
+        if ctx.y.rectified and ctx.readers > 1:
             # Something besides the ReLU read the output, and its gradient needs the negative values.
             y = call.output(x)
-            relevance = y * gradient
+        relevance = y * gradient
         if call.first is not None:
             weight, _ = call.parameters()
             passing = call.first.relevance(x, call.linear, weight, relevance, call.epsilon)
@@ -116,13 +119,13 @@ def keep_rectified(node: Any, call: Affine, rectified: Tensor) -> None:
     node.y.rectified = True
 
 
-def _own_share(call: Affine, gradient: Tensor) -> Tensor | None:
+def _own_share(call: Affine, gradient: Tensor, readers: int) -> Tensor | None:
     """The gradient without what was only shown at this output; None if nothing remains."""
     if call.tapped is None:
         return gradient
     rest = gradient - call.tapped
     call.tapped = None
-    return rest if bool(rest.any()) else None
+    return rest if readers > 1 else None
 
 
 def _propagate(call: Affine, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
@@ -132,7 +135,8 @@ def _propagate(call: Affine, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
     costs one map forward and two back, and an input that is never negative one forward and one or two back.
     """
     linear, (weight, bias) = call.linear, call.parameters()
-    unsigned = call.rectified or bool(x.amin() >= 0)
+    # Elsewhere than on the CPU a look would cost more than the second map: the host waits for the device.
+    unsigned = call.rectified or (x.device.type == "cpu" and bool(x.amin() >= 0))
     if unsigned:
         up = weight.clamp(min=0)
         positive = linear.apply(x, up)
@@ -148,7 +152,7 @@ def _propagate(call: Affine, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
         positive += linear.over_channels(bias.clamp(min=0), y.dim())
     p, n = call.rule.factors(positive, y, relevance, call.epsilon)
     if call.measure and bias is not None:
-        call.bias_relevance += _bias_relevance(linear, bias, p, n)
+        call.bias_relevance.append(_bias_relevance(linear, bias, p, n))
     if unsigned:
         if n is None:
             return linear.transpose(p, up, x)
@@ -161,11 +165,11 @@ def _propagate(call: Affine, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
     return torch.where(x < 0, along - across, along + across)
 
 
-def _bias_relevance(linear: LinearMap, bias: Tensor, p: Tensor, n: Tensor | None) -> float:
+def _bias_relevance(linear: LinearMap, bias: Tensor, p: Tensor, n: Tensor | None) -> Tensor:
     share = linear.over_channels(bias.clamp(min=0), p.dim()) * p
     if n is not None:
         share = share + linear.over_channels(bias.clamp(max=0), n.dim()) * n
-    return float(share.sum())
+    return share.sum()
 
 
 class Tap(torch.autograd.Function):
@@ -222,8 +226,8 @@ def slope(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     origin = f(x.new_zeros(()))
     info = torch.finfo(x.dtype)
     # Where f(0) is not 0, the difference loses its digits long before x underflows.
-    least = info.tiny**0.5 if float(origin) == 0 else info.eps**0.5
-    away = torch.where(x.abs() < least, torch.copysign(x.new_tensor(least), x), x)
+    least = torch.where(origin == 0, x.new_full((), info.tiny**0.5), x.new_full((), info.eps**0.5))
+    away = torch.where(x.abs() < least, torch.copysign(least, x), x)
     return (f(away) - origin) / away
 
 

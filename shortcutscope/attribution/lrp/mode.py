@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from shortcutscope.attribution.lrp.composites import Composite, composite_for
 from shortcutscope.attribution.lrp.functions import Affine
 from shortcutscope.attribution.lrp.operations import TABLE
+from shortcutscope.attribution.lrp.provenance import call_behind
 from shortcutscope.attribution.lrp.saved import SavedTensors
 from shortcutscope.types import Arguments, Operation, Record
 
@@ -74,13 +75,18 @@ class Propagation(TorchFunctionMode):
 
     def operate(self, name: str, func: Operation, args: Arguments, kwargs: Record) -> Any:
         """Call one operation, by its rule if it has one."""
-        stored = []
-        if is_in_place(func) and args and isinstance(args[0], Tensor):
-            stored = self.saved.overwriting(args[0], rectified=name == "relu")
+        stored, in_place = [], is_in_place(func)
+        if in_place and args and isinstance(args[0], Tensor):
+            whole = name == "relu" and call_behind(args[0]) is not None  # and no view of it
+            stored = self.saved.overwriting(args[0], rectified=whole)
+        read = [tensor.grad_fn for tensor in tensors_in((args, kwargs)) if call_behind(tensor) is not None]
         rule = TABLE.get(name)
         result = func(*args, **kwargs) if rule is None else rule(self, func, *args, **kwargs)
         for saved in stored:
             saved.accept()
+        if read and (in_place or any(tensor.requires_grad for tensor in tensors_in(result))):
+            for node in read:
+                node.readers += 1  # type: ignore[union-attr]
         return result
 
     def input_relevance(self, x: Tensor, gradient: Tensor | None) -> Tensor:
@@ -183,6 +189,17 @@ def is_in_place(func: Operation) -> bool:
     if name.startswith("__"):
         return name == "__setitem__" or (name.startswith("__i") and name not in ("__invert__", "__init__"))
     return name.endswith("_")
+
+
+def tensors_in(value: object) -> list[Tensor]:
+    """All tensors among an operation's arguments or results."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return (
+        [tensor for part in value for tensor in tensors_in(part)] if isinstance(value, tuple | list) else []
+    )
 
 
 def _open(func: Operation) -> Operation:

@@ -132,7 +132,6 @@ def select_target(
     """
     kind = resolve_task(logits, task)
     classes = _chosen_classes(logits, target, labels, kind)
-    _check_range(classes, class_count(logits, kind), "label" if _is(target, "label") else "target")
     if kind == "binary":
         sign = (2 * classes - 1).to(logits.dtype)
         return logits[:, 0] * sign, classes
@@ -193,14 +192,15 @@ def _chosen_classes(logits: Tensor, target: Target, labels: Tensor | None, task:
             )
         if labels is None:
             raise InputError("target='label' needs the labels of the batch")
-        return _per_sample(labels, logits, "labels")
+        return _per_sample(labels, logits, "labels", task)
     if isinstance(target, int | np.integer) and not isinstance(target, bool):
+        _check_range(torch.tensor([int(target)]), class_count(logits, task), "target")
         return torch.full((logits.shape[0],), int(target), dtype=torch.long, device=logits.device)
-    return _per_sample(target, logits, "targets")
+    return _per_sample(target, logits, "targets", task)
 
 
-def _per_sample(values: object, logits: Tensor, name: str) -> Tensor:
-    classes = torch.as_tensor(values, device=logits.device)
+def _per_sample(values: object, logits: Tensor, name: str, task: KnownTask) -> Tensor:
+    classes = torch.as_tensor(values)
     if classes.dim() != 1 or len(classes) != len(logits):
         raise InputError(
             f"{name} have shape {tuple(classes.shape)} but the batch has {len(logits)} samples; "
@@ -208,7 +208,9 @@ def _per_sample(values: object, logits: Tensor, name: str) -> Tensor:
         )
     if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
         raise InputError(f"{name} are of {classes.dtype}; classes are integers")
-    return classes.long()
+    # Before they are on the device, so that the host need not wait for it.
+    _check_range(classes, class_count(logits, task), name.removesuffix("s"))
+    return classes.to(logits.device, torch.long, non_blocking=True)
 
 
 def _check_range(classes: Tensor, n_classes: int, name: str) -> None:

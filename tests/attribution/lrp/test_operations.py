@@ -716,6 +716,23 @@ def test_a_relu_is_not_the_only_reader_of_its_input(relu, same_relevance):
     same_relevance(read_by_both, copied, x)
 
 
+def test_a_view_is_read_before_a_relu_overwrites_it(same_relevance):
+    """The map's output has one reader, the view, and loses its negative values through it."""
+    conv = frozen_conv(0)
+
+    def overwriting(x):
+        h = conv(x).flatten(2)
+        before = h * 0.3
+        h.relu_()
+        return before + h
+
+    def plain(x):
+        h = conv(x).flatten(2)
+        return h * 0.3 + torch.relu(h)
+
+    same_relevance(overwriting, plain, draw(4, 2, 3, 5, 5))
+
+
 def test_batch_norm_and_relu_in_place_behind_a_convolution(same_relevance):
     conv = frozen_conv(0)
     norm = nn.BatchNorm2d(3).double().eval().requires_grad_(False)
