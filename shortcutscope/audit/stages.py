@@ -187,7 +187,15 @@ class _Task:
         running = replace(self.running, on_unreadable="raise")
         try:
             with frozen(self.model, running.device) as borrowed:
-                return make_plan(borrowed, table, self.scanning, running, self.head, labels=self.labels)
+                return make_plan(
+                    borrowed,
+                    table,
+                    self.scanning,
+                    running,
+                    self.head,
+                    labels=self.labels,
+                    fingerprint=self.fingerprint,
+                )
         except UnreadableImageError:
             if not skip:  # reading all images will name all that are unreadable
                 raise

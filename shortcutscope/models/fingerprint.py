@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 
 import torch
 from torch import Tensor, nn
@@ -38,3 +39,31 @@ def tensor_digest(tensor: Tensor) -> str:
         return hashlib.sha256(b"").hexdigest()
     # Viewed as bytes, since NumPy has neither bfloat16 nor float8.
     return hashlib.sha256(values.reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+
+
+class Sighting:
+    """A model as it was seen, which tells it from another one without hashing its weights.
+
+    By its very parameters and how often they were written in place, wherever they lie, and by its buffers'
+    values, which are small and made anew by a move to a device. Weights that were changed past autograd
+    (through ``.data``) pass for the same.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = weakref.ref(model)
+        self._state = _state(model)
+
+    def is_of(self, model: nn.Module) -> bool:
+        """Whether this is the model that was seen, unchanged."""
+        return self._model() is model and self._state == _state(model)
+
+
+def _state(model: nn.Module) -> list[tuple[object, ...]]:
+    parameters = [
+        (name, id(p), None if p.is_inference() else p._version) for name, p in model.named_parameters()
+    ]
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for _, buffer in model.named_buffers():
+        by_dtype.setdefault(buffer.dtype, []).append(buffer.detach().flatten())
+    # Side by side, so that an accelerator is asked once a dtype and not once a buffer.
+    return [*parameters, *((dtype, tensor_digest(torch.cat(flat))) for dtype, flat in by_dtype.items())]

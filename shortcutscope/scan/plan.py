@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from shortcutscope.attribution.lrp import Composite
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.models.fingerprint import Sighting, model_fingerprint
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.heads.head import Head, Output, as_head
 from shortcutscope.models.heads.targets import Target, class_count, resolve_task
@@ -130,6 +130,8 @@ class Plan:
         A multiple of the batch size, so that a resumed scan forms the same batches.
     layer_choice
         Which of the default layers were taken, where there are many.
+    made_for
+        The model, as it was then.
     """
 
     scanning: Scanning
@@ -146,6 +148,7 @@ class Plan:
     head: Head
     assumed: tuple[str, ...] = ()
     layer_choice: str | None = None
+    made_for: Sighting | None = field(default=None, repr=False, compare=False)
 
     def require_made_for(self, model: nn.Module, table: ImageTable) -> None:
         """Refuse another model, other samples or another transform than the plan was settled on.
@@ -155,8 +158,9 @@ class Plan:
         InputError
             Says which of them differ.
         """
+        same = self.made_for is not None and self.made_for.is_of(model)
         given = {
-            "model": model_fingerprint(model),
+            "model": self.inputs["model"] if same else model_fingerprint(model),
             "data": table.fingerprint(),
             "transform": table.transform_fingerprint(),
         }
@@ -188,6 +192,7 @@ def make_plan(
     head: Output = None,
     *,
     labels: Array | None = None,
+    fingerprint: str | None = None,
 ) -> Plan:
     """Settle everything on the first samples.
 
@@ -200,6 +205,8 @@ def make_plan(
     labels
         All that are known, of the table and others of its kind, to be compared with the outputs; None where
         scores are not judged by labels.
+    fingerprint
+        The model's, where it is known.
 
     Raises
     ------
@@ -212,7 +219,7 @@ def make_plan(
     _refuse_processes()
     _check_columns(table)
     _check_one_target_a_sample(scanning.target, table)
-    fingerprint = model_fingerprint(model)
+    fingerprint = fingerprint or model_fingerprint(model)
     trial, batch = _first_trial(model, table, scanning, running, head, labels)
     scanning, rows = trial.scanning, trial.run(model, table, batch)
     logits = torch.from_numpy(rows["logits"])
@@ -228,6 +235,7 @@ def make_plan(
         inputs=_inputs(fingerprint, table, trial),
         row_bytes=row_bytes,
         shard_rows=max(1, per_shard // running.batch_size) * running.batch_size,
+        made_for=Sighting(model),
     )
 
 

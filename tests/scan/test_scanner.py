@@ -12,6 +12,7 @@ from torch import nn
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError, StaleRunError
+from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import frozen, model_state
 from shortcutscope.models.heads.head import Head
 from shortcutscope.options import Running
@@ -477,3 +478,24 @@ def test_accelerator_gives_the_same(model, table, tmp_path, target):
     for layer in found.layers:
         scale = np.abs(expected.relevance(layer)).max()
         np.testing.assert_allclose(found.relevance(layer), expected.relevance(layer), atol=0.02 * scale)
+
+
+def test_a_plan_is_for_its_model_alone_which_is_hashed_once(table, model, tmp_path, monkeypatch):
+    hashed = []
+
+    def counted(model):
+        hashed.append(model)
+        return model_fingerprint(model)
+
+    monkeypatch.setattr(plan_module, "model_fingerprint", counted)
+    with frozen(model) as borrowed:
+        plan = plan_module.make_plan(borrowed, table, Scanning(), Running(progress=False))
+    scan(model, table, tmp_path / "scan", plan=plan)
+    assert hashed == [model]
+    other = thin_resnet18(width=4, seed=0).eval()
+    scan(other, table, tmp_path / "equal", plan=plan)
+    assert hashed == [model, other]
+    with torch.no_grad():
+        model.fc.weight.mul_(2)
+    with pytest.raises(InputError, match="another model"):
+        scan(model, table, tmp_path / "changed", plan=plan)

@@ -2,8 +2,8 @@
 
 PyTorch takes it for an accelerator of its own kind (the hook for back ends that are written in Python). What
 mixes its tensors with the host's, and what reads their memory without a copy, fails as it does on a GPU.
-Every operation runs on the CPU, so that results can be compared with the CPU's. Where the host waits for the device
-is counted by the line of the package that asks for it.
+Every operation runs on the CPU, so that results can be compared with the CPU's. Where the host waits for
+the device is counted by the line of the package that asks for it.
 
 To import this module registers the device for the whole process, and must come before the first backward
 pass: autograd starts one thread a device when it starts. A process with such a thread may fork no child that
