@@ -19,11 +19,12 @@ from torch.utils.checkpoint import CheckpointError
 from shortcutscope.attribution.lrp import Composite, Defects, audit_defects, get_composite
 from shortcutscope.attribution.lrp.rules import Epsilon, Gamma
 from shortcutscope.attribution.slope import Explained
-from shortcutscope.attribution.trial import Trial, autocast_forward, checkpointed, propagate
+from shortcutscope.attribution.trial import Trial, checkpointed, propagate
 from shortcutscope.errors import ModelError, ShortcutscopeError
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output, require_logits
 from shortcutscope.models.heads.targets import Target, find_logits, select_target
+from shortcutscope.models.mixed_precision import autocast_forward
 from shortcutscope.models.plain import require_plain
 from shortcutscope.types import Record
 

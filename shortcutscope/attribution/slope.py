@@ -165,5 +165,5 @@ def layer_output(model: nn.Module, x: Tensor, layer: Layer) -> Tensor:
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """Half and brain floats as float32."""
+    """Half and brain floats as float32: sums over thousands of positions need the bits."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -129,29 +128,4 @@ def checkpointed(module: str = "") -> str:
     )
 
 
-@contextmanager
-def autocast_forward(model: nn.Module, device: str, precision: torch.dtype | None) -> Iterator[None]:
-    """Autocast in the model's forward pass alone: backward passes run outside, as they should."""
-    if precision is None:
-        yield
-        return
-    mixed: AbstractContextManager[object] = torch.autocast(device, dtype=precision)
-
-    def enter(*arguments: Any) -> None:
-        mixed.__enter__()
-
-    def leave(*arguments: Any) -> None:
-        mixed.__exit__(None, None, None)
-
-    handles = (
-        model.register_forward_pre_hook(enter),
-        model.register_forward_hook(leave, always_call=True),
-    )
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-__all__ = ["Trial", "autocast_forward", "checkpointed", "propagate"]
+__all__ = ["Trial", "checkpointed", "propagate"]

@@ -42,6 +42,7 @@ from shortcutscope.locking import locked
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Head, Output, as_head
 from shortcutscope.models.loading import has_random_weights, model_fingerprint
+from shortcutscope.models.mixed_precision import autocast_forward
 from shortcutscope.options import Recording, Running, Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.choice import stored_name
@@ -300,7 +301,11 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
                 run, scanned, table, concepts, seed=statistics.seed, running=running
             )
     run.update({"settings": settings.to_dict(audited.role)})
-    with frozen(model, running.device) as borrowed:
+    with (
+        frozen(model, running.device) as borrowed,
+        # Margins are compared with those of the scan.
+        autocast_forward(borrowed, plan.device.type, plan.autocast),
+    ):
         examined = examine(borrowed, scanned, table, concepts, audited, run, settings)
     _write(run, examined)
     return AuditRecord.open(path)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import Gradients, parameters_without_gradient, visiting
 from shortcutscope.attribution.lrp import Composite, propagation
-from shortcutscope.attribution.slope import Explained
+from shortcutscope.attribution.slope import Explained, full_precision
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import class_count, find_logits, select_target
@@ -184,17 +184,16 @@ def forward_reduced(
     reduce: Callable[[Layer, Tensor], Tensor],
     *,
     output: Output = None,
-    autocast: torch.dtype | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One forward pass in which `reduce` sees every layer's output, channels first.
 
     Parameters
     ----------
-    model, x, layers, output, autocast
+    model, x, layers, output
         As in `capture_batch`.
     reduce
         Takes the layer and its output (N, C, *grid), without prefix tokens; a vector is (N, C). What it
-        returns is kept, so it should be small, and no view of what it was given.
+        returns is kept, so it should be small, and no view of what it was given. Computes in full precision.
 
     Returns
     -------
@@ -207,10 +206,11 @@ def forward_reduced(
     reduced: dict[str, Tensor] = {}
 
     def visit(layer: Layer, values: Tensor) -> None:
-        reduced[layer.name] = reduce(layer, layer.channels_first(values))
+        with torch.autocast(values.device.type, enabled=False):
+            reduced[layer.name] = reduce(layer, full_precision(layer.channels_first(values)))
 
     with torch.no_grad(), visiting(model, layers, visit):
-        logits = _logits(model, x, output, autocast)
+        logits = _logits(model, x, output)
     _require_finite(logits)
     return logits, reduced
 
@@ -222,19 +222,18 @@ def forward_edited(
     edit: Callable[[Tensor], Tensor],
     *,
     output: Output = None,
-    autocast: torch.dtype | None = None,
 ) -> Tensor:
     """Scores of a forward pass in which one layer's output is edited.
 
     Parameters
     ----------
-    model, x, output, autocast
+    model, x, output
         As in `capture_batch`.
     layer
         Where to intervene.
     edit
         Takes the output with its positions flattened, (N, C, P), and returns as much. All positions, also
-        class tokens; a vector has P = 1.
+        class tokens; a vector has P = 1. Computes in full precision.
 
     Returns
     -------
@@ -250,8 +249,9 @@ def forward_edited(
 
     def visit(layer: Layer, values: Tensor) -> Tensor:
         view, dim = positions(layer, values)
-        flat = view if dim == 2 else view.transpose(1, 2)
-        edited = edit(flat)
+        flat = full_precision(view if dim == 2 else view.transpose(1, 2))
+        with torch.autocast(values.device.type, enabled=False):
+            edited = edit(flat)
         outputs.append(edited)
         if edited.shape != flat.shape:
             raise InputError(
@@ -263,7 +263,7 @@ def forward_edited(
     outputs: list[Tensor] = []
     try:
         with torch.no_grad(), visiting(model, [layer], visit):
-            logits = _logits(model, x, output, autocast)
+            logits = _logits(model, x, output)
         _require_finite(logits)
     except NonFiniteScanError:
         if not all(bool(torch.isfinite(edited).all()) for edited in outputs):
@@ -285,7 +285,7 @@ def _logits(
     model: nn.Module,
     x: Tensor,
     output: Output,
-    autocast: torch.dtype | None,
+    autocast: torch.dtype | None = None,
     composite: Composite | None = None,
 ) -> Tensor:
     if model.training:

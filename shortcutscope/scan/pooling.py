@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from shortcutscope.attribution.slope import full_precision
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.layouts import channel_axis, token_order
@@ -115,14 +115,14 @@ def pool_activation(layer: Layer, values: Tensor) -> dict[str, Tensor]:
         besides as ``"class"``: it carries the decision.
     """
     if layer.layout == "vector":
-        only = _full_precision(values.detach()).clone()  # its own mean and maximum
+        only = full_precision(values.detach()).clone()  # its own mean and maximum
         return {"mean": only, "max": only, "std": only.new_zeros(()).expand_as(only)}
     view, dim = positions(layer, values.detach())
     first = {}
     if layer.layout == "tokens" and layer.prefix_tokens:
-        first = {CLASS_TOKEN: _full_precision(view[:, 0]).clone()}
+        first = {CLASS_TOKEN: full_precision(view[:, 0]).clone()}
         view = view[:, layer.prefix_tokens :]
-    view = _full_precision(view)
+    view = full_precision(view)
     mean = view.mean(dim)
     variance = (view - mean.unsqueeze(dim)).square_().mean(dim)
     return {"mean": mean, "max": view.amax(dim), "std": variance.sqrt_(), **first}
@@ -150,8 +150,8 @@ def pool_relevance(
         (N, C), at least float32. Over *all* positions: in a transformer read out at its class token, that
         token carries the decision, and from some layer on all of it.
     """
-    gradient = _full_precision(gradient.detach())
-    relevance = gradient * _full_precision(values)
+    gradient = full_precision(gradient.detach())
+    relevance = gradient * full_precision(values)
     if layer.layout == "vector":
         pools = {"sum": relevance, "max": relevance}
         return {**pools, "gradient": gradient.clone()} if plain else pools
@@ -161,8 +161,3 @@ def pool_relevance(
         return pools
     slopes, slopes_dim = positions(layer, gradient)
     return {**pools, "gradient": slopes.sum(slopes_dim)}
-
-
-def _full_precision(values: Tensor) -> Tensor:
-    """Half and brain floats as float32: sums over thousands of positions need the bits."""
-    return values if values.dtype in (torch.float32, torch.float64) else values.float()

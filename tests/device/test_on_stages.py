@@ -14,6 +14,7 @@ from small_study import pictures, tag_reader
 from torch import nn
 
 import shortcutscope as ss
+from shortcutscope.audit.examination import examine
 from shortcutscope.debias.training.classifier import Optimizing
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import device_of
@@ -179,3 +180,38 @@ def test_students_of_the_front_door_are_made_where_the_model_is(audits, data, tr
     torch.testing.assert_close(*scores, rtol=1e-3, atol=1e-3)
     again = ss.Student.open(student.path, model())
     torch.testing.assert_close(ss.predict_logits(again.model, data), scores[1], rtol=1e-3, atol=1e-3)
+
+
+class Recording(nn.Module):
+    """A network that writes down in which precision it answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = tag_reader()
+        self.answers: list[torch.dtype] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.network(x)
+        self.answers.append(answer.dtype)
+        return answer
+
+
+def test_mixed_precision_reaches_every_stage(data, tmp_path, monkeypatch):
+    network, stages = Recording().eval(), ss.audit.stages
+
+    def examined(*args: Any, **kwargs: Any) -> Any:
+        scanned = network.answers[:]
+        network.answers.clear()
+        result = examine(*args, **kwargs)
+        assert scanned[-1] == torch.bfloat16
+        return result
+
+    monkeypatch.setattr(stages, "examine", examined)
+    mixed = ss.Running(progress=False, batch_size=32, device=DEVICE, precision="bf16")
+    audit = ss.audit(
+        network, data, tmp_path / "run", concepts=["tag"], statistics=STATISTICS, running=mixed
+    )
+    assert set(network.answers) == {torch.bfloat16}
+    assert audit["tag"].used["value"]
+    assert not network._forward_hooks
+    assert not torch.is_autocast_enabled(DEVICE.type)
