@@ -51,7 +51,8 @@ def test_a_method_gives_the_relevance_of_the_cpu(name: str, layer: str | None, x
     found = attribute(there, x.to(DEVICE), method=name, layer=layer, **options)
     assert (found.reason, found.method) == (here.reason, here.method)
     assert here.relevance.any()
-    torch.testing.assert_close(found.relevance.cpu(), here.relevance, rtol=1e-6, atol=1e-9)
+    # Where a map has hardly a negative contribution, alpha-beta divides by their sum.
+    torch.testing.assert_close(found.relevance.cpu(), here.relevance, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found.score.cpu(), here.score)
     assert torch.equal(found.target.cpu(), here.target)
 

@@ -58,3 +58,16 @@ def test_mixed_precision_is_mixed() -> None:
         half = model(x)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float().cpu(), network()(x.cpu()).detach(), rtol=0.05, atol=0.05)
+
+
+def test_views_share_their_memory() -> None:
+    results = []
+    for device in ("cpu", DEVICE):
+        x = torch.arange(24.0).reshape(2, 3, 4).to(device)
+        x[:, 1, 2] = x[:, 0, 0] = -1
+        x[1].narrow(0, 1, 2)[:, 1:3].mul_(10)
+        x.permute(2, 0, 1)[0].unsqueeze(0)[..., -1].add_(100)
+        results.append(
+            (x.cpu(), x[1, 2].cpu(), x[:, 1:].flatten(1).t().cpu(), x[1].as_strided((2,), (1,)).cpu())
+        )
+    torch.testing.assert_close(*results)

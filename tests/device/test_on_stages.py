@@ -93,8 +93,10 @@ def test_the_model_is_given_back_on_its_own_device(data, tmp_path):
     assert [p.data_ptr() for p in given.parameters()] == tensors
 
 
-@pytest.mark.parametrize("attribution", ["gradient_x_activation", "lrp"])
-@pytest.mark.parametrize("target", ["predicted", "label", "every"])
+@pytest.mark.parametrize(
+    ("attribution", "target"),
+    [("gradient_x_activation", "predicted"), ("gradient_x_activation", "label"), ("lrp", "every")],
+)
 def test_a_scan_reads_what_the_cpu_reads(data, tmp_path, attribution, target):
     scanning = ss.Scanning(attribution=attribution, target=target, strict=True)
     here, there = (
@@ -129,16 +131,18 @@ LATER: dict[str, Callable[[ss.Audit, nn.Module, ss.ImageTable, ss.ImageTable, ss
         audit, model, data, model=model, concept="tag", statistics=STATISTICS, running=running
     ).frame.to_dict("list"),
 }  # fmt: skip
+SLOW = ("compare",)
 
 
-@pytest.mark.parametrize("what", LATER)
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=pytest.mark.slow if what in SLOW else ()) for what in LATER]
+)
 def test_what_follows_an_audit_is_the_same(audits, data, train, what):
     here, there = (LATER[what](audits["here"], model(), data, train, running) for running in SIDES.values())
     close(here, there)
 
 
-@pytest.mark.parametrize("moved", ["by running", "by the caller"])
-@pytest.mark.parametrize("method", ["fusion", "clarc"])
+@pytest.mark.parametrize(("method", "moved"), [("fusion", "by the caller"), ("clarc", "by running")])
 def test_masks_are_those_of_the_cpu(audits, data, tmp_path, method, moved):
     given, running = (model(), THERE) if moved == "by running" else (model().to(DEVICE), HERE)
     ids = data.frame["sample_id"][:40].tolist()
@@ -160,7 +164,7 @@ def test_a_classifier_is_trained_where_it_is(train):
     torch.testing.assert_close(*states, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("recipe", ["dfr", "p-clarc", "audited-distillation"])
+@pytest.mark.parametrize("recipe", ["p-clarc", pytest.param("audited-distillation", marks=pytest.mark.slow)])
 def test_students_of_the_front_door_are_made_where_the_model_is(audits, data, train, tmp_path, recipe):
     scores = []
     with generators():
@@ -208,9 +212,7 @@ def test_mixed_precision_reaches_every_stage(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(stages, "examine", examined)
     mixed = ss.Running(progress=False, batch_size=32, device=DEVICE, precision="bf16")
-    audit = ss.audit(
-        network, data, tmp_path / "run", concepts=["tag"], statistics=STATISTICS, running=mixed
-    )
+    audit = ss.audit(network, data, tmp_path / "run", concepts=["tag"], statistics=STATISTICS, running=mixed)
     assert set(network.answers) == {torch.bfloat16}
     assert audit["tag"].used["value"]
     assert not network._forward_hooks

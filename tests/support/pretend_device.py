@@ -48,6 +48,22 @@ WAITS = {
 _TAKES_HOST = {"aten::copy_", "aten::_to_copy", "aten::index", "aten::index_put_", "aten::_index_put_impl_"}
 #: What mixed precision computes in its own type; the others in that of their arguments.
 _MIXED = ("conv1d", "conv2d", "conv3d", "linear", "matmul", "bmm", "addmm", "mm")
+#: What torch would do in parts that its own storages, which are empty, cannot take: views by their strides
+#: and in place, and results that get another shape.
+_WHOLE = (
+    *(
+        "select.int",
+        "slice.Tensor",
+        "expand",
+        "unsqueeze",
+        "squeeze",
+        "squeeze.dim",
+        "squeeze.dims",
+        "permute",
+    ),
+    *("transpose.int", "t", "diagonal", "split.Tensor", "split_with_sizes", "unbind.int", "unfold"),
+    *("affine_grid_generator", "affine_grid_generator_backward", "mse_loss"),
+)
 
 
 @dataclass
@@ -86,10 +102,11 @@ def generators() -> Iterator[None]:
     """While it lasts, ``torch.Generator(DEVICE)`` gives one of the host's, which the device takes."""
     kind = torch.Generator
 
-    def made(device: torch.device | str = "cpu") -> torch.Generator:
-        return kind("cpu" if torch.device(device).type == NAME else device)
+    class Generator:
+        def __new__(cls, device: torch.device | str = "cpu") -> torch.Generator:  # type: ignore[misc]
+            return kind("cpu" if torch.device(device).type == NAME else device)
 
-    torch.Generator = made  # type: ignore[assignment, misc]
+    torch.Generator = Generator  # type: ignore[assignment, misc]
     try:
         yield
     finally:
@@ -206,7 +223,8 @@ def _run(op: Any, *args: Any, **kwargs: Any) -> Any:
     if name in ("aten::view", "aten::_unsafe_view", "aten::_reshape_alias"):
         result = args[0].reshape(args[1])  # the device's tensors say that they are contiguous
     elif name == "aten::as_strided":
-        result = torch.as_strided(args[0].contiguous(), *args[1:], **kwargs)
+        data = args[0].contiguous()
+        result = data.as_strided(args[1], args[2], data.storage_offset() + (args[3] if len(args) > 3 else 0))
     else:
         result = op(*args, **kwargs)
 
@@ -290,9 +308,10 @@ def _register() -> list[torch.library.Library]:
     named = torch.library.Library("aten", "IMPL")
     named.impl("convolution_overrideable", _convolve, "PrivateUse1")
     named.impl("convolution_backward_overrideable", _convolve_back, "PrivateUse1")
-    # Whose own decompositions take views in place, or give results another shape, in the empty storages.
-    for name in ("affine_grid_generator", "affine_grid_generator_backward", "mse_loss"):
-        named.impl(name, partial(_run, getattr(torch.ops.aten, name).default), "PrivateUse1")
+    for name in _WHOLE:
+        packet, _, overload = name.partition(".")
+        op = getattr(getattr(torch.ops.aten, packet), overload or "default")
+        named.impl(name, partial(_run, op), "PrivateUse1")
     for name in _MIXED:
         named.impl(name, _in_mixed_precision(getattr(torch.ops.aten, name)), "AutocastPrivateUse1")
     _amend_storages()
