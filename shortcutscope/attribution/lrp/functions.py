@@ -162,7 +162,7 @@ def _propagate(call: Affine, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
     mean, half = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
     along = linear.transpose(mean, weight, x)
     across = linear.transpose(half, size, x)
-    return torch.where(x < 0, along - across, along + across)
+    return along.addcmul_(across, torch.copysign(x.new_ones(()), x))
 
 
 def _bias_relevance(linear: LinearMap, bias: Tensor, p: Tensor, n: Tensor | None) -> Tensor:
@@ -227,8 +227,8 @@ def slope(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     info = torch.finfo(x.dtype)
     # Where f(0) is not 0, the difference loses its digits long before x underflows.
     least = torch.where(origin == 0, x.new_full((), info.tiny**0.5), x.new_full((), info.eps**0.5))
-    away = torch.where(x.abs() < least, torch.copysign(least, x), x)
-    return (f(away) - origin) / away
+    away = x.abs().clamp_(min=least).copysign_(x)
+    return (f(away) - origin).div_(away)
 
 
 class GateRescale(Rescale):

@@ -88,8 +88,8 @@ class Gamma:
         up = output > 0
         favoured = torch.where(up, positive, output - positive)
         share = shared(relevance, output + self.gamma * favoured, epsilon)
-        more = (1 + self.gamma) * share
-        return torch.where(up, more, share), torch.where(up, share, more)
+        p = share.addcmul(share, up.to(share.dtype), value=self.gamma)
+        return p, (2 + self.gamma) * share - p  # the one is (1 + gamma) share where the other is share
 
 
 @dataclass(frozen=True)
