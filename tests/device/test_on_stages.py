@@ -16,6 +16,7 @@ from torch import nn
 import shortcutscope as ss
 from shortcutscope.audit.examination import examine
 from shortcutscope.debias.training.classifier import Optimizing
+from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import device_of
 from shortcutscope.scan.scanner import scan
@@ -217,3 +218,11 @@ def test_mixed_precision_reaches_every_stage(data, tmp_path, monkeypatch):
     assert audit["tag"].used["value"]
     assert not network._forward_hooks
     assert not torch.is_autocast_enabled(DEVICE.type)
+
+
+def test_a_circuit_takes_the_audited_rows_of_the_given_table(audits, data):
+    tag, given = audits["there"]["tag"], {"judging": ss.Judging(samples=80), "running": THERE}
+    whole = tag.circuit(model(), data, **given)
+    assert repr(whole) == repr(tag.circuit(model(), data.take(np.arange(len(data))[::-1]), **given))
+    with pytest.raises(InputError, match="lacks 80 of 120 scanned samples"):
+        tag.circuit(model(), data.take(np.arange(40)), **given)
