@@ -159,7 +159,8 @@ def _propagate(call: Affine, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
         return linear.transpose(n, weight, x) + linear.transpose(p - n, up, x)
     p = p.masked_fill(no_positive, 0)
     n = None if n is None else n.masked_fill(no_negative, 0)
-    mean, half = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
+    mean = p / 2 if n is None else torch.lerp(n, p, 0.5)
+    half = mean if n is None else p - mean
     along = linear.transpose(mean, weight, x)
     across = linear.transpose(half, size, x)
     return along.addcmul_(across, torch.copysign(x.new_ones(()), x))
