@@ -24,7 +24,6 @@ from shortcutscope.probes.extent import ExtentRule
 from shortcutscope.probes.usage import EFFECT_THRESHOLD, drawn_order
 from shortcutscope.probes.verdict import VerdictRule
 from shortcutscope.scan.batches import batches, on_device
-from shortcutscope.scan.plan import autocast_dtype
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import Array, Floats, Ints, Record
 
@@ -41,7 +40,6 @@ class ExamineSettings:
     n_bootstrap: int = 300
     seed: int = 0
     positive: int | None = None
-    precision: str = "fp32"
     batch_size: int = 64
     workers: int | None = None
     output: Output = None
@@ -58,7 +56,6 @@ class ExamineSettings:
             n_bootstrap=statistics.n_bootstrap,
             seed=statistics.seed,
             positive=statistics.positive,
-            precision=running.precision,
             batch_size=running.batch_size,
             workers=running.workers,
             output=head,
@@ -127,11 +124,6 @@ class Context:
     @cached_property
     def _activations(self) -> Callable[[str], Floats]:
         return lru_cache(maxsize=EARLY_LAYERS)(self.scan.activation)
-
-    @property
-    def autocast(self) -> torch.dtype | None:
-        """The type of a mixed precision, as in the scan."""
-        return autocast_dtype(self.settings.precision, self.device)
 
     def depends(self, concept: Concept) -> Record:
         """What the measurements of a concept depend on besides the run's inputs."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shortcutscope.attribution.slope import full_precision
 from shortcutscope.audit.context import Context
 from shortcutscope.errors import ModelError
 from shortcutscope.models.layers import Layer
@@ -110,7 +111,7 @@ def rerun(
     progress = progress_bar(
         total=len(rows), desc=what, unit="image", progress=context.settings.progress, leave=False
     )
-    network = Resumption(context.model, layers, output=context.settings.output, autocast=context.autocast)
+    network = Resumption(context.model, layers, output=context.settings.output)
     with progress, network:
         for start, x in zip(range(0, len(rows), size), context.inputs(rows), strict=False):
             seen.begin(start, x)
@@ -228,12 +229,15 @@ class _Seen:
 
     def see(self, layer: Layer, values: Tensor) -> None:
         """A layer's output in the batch."""
-        values = layer.channels_first(values)
+        with torch.autocast(values.device.type, enabled=False):
+            self._look(layer, full_precision(layer.channels_first(values)))
+
+    def _look(self, layer: Layer, values: Tensor) -> None:
         if layer.name in self._mapped and len(self._all):
             self._batch[-1, layer.name] = cell_features(values[self._all])
         for k, (vectors, own, span) in enumerate(zip(self._vectors, self._own, self._spans, strict=True)):
             if layer.name in vectors and len(own):
-                along = values[own].float().flatten(2)
+                along = values[own].flatten(2)
                 self._batch[k, layer.name] = torch.bmm(vectors[layer.name][span, None], along)[:, 0]
 
     def end(self) -> None:

@@ -8,6 +8,7 @@ on the data alone, so that two networks are compared on the same patients.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,15 @@ from shortcutscope.audit.stages import audit
 from shortcutscope.audit.use_and_extent import use_by_layer
 from shortcutscope.compare.estimate import Estimate, not_measurable, resample
 from shortcutscope.compare.setup import ComparisonSetup
-from shortcutscope.models.frozen import frozen
+from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.heads.head import Head
 from shortcutscope.models.layers import LayerChoice
+from shortcutscope.models.mixed_precision import autocast_forward
 from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import ProbeSettings, cross_fitted_scores, make_folds
 from shortcutscope.probes.usage import class_contrast, within_class_spread
-from shortcutscope.scan.plan import Scanning
+from shortcutscope.scan.plan import Scanning, autocast_dtype
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.stats.metrics import within_class_auroc
@@ -100,7 +102,7 @@ def measure_space(
     aligned = [c.aligned_to(scan.samples["sample_id"]) for c in testable]
     concept = setup.concept[setup.main].aligned_to(scan.samples["sample_id"])
     estimates = _availability(scan, concept, aligned, n_bootstrap=n_bootstrap, seed=seed)
-    with frozen(model, running.device) as network:
+    with frozen(model, running.device) as network, _as_scanned(network, running):
         context = Context.of(
             network,
             scan,
@@ -111,6 +113,12 @@ def measure_space(
         )
         estimates += _use(context, concept, setup.positive)
     return Space(record, names, depths, tuple(estimates))
+
+
+def _as_scanned(model: nn.Module, running: Running) -> AbstractContextManager[None]:
+    """The model's forward passes in the precision of the scan."""
+    device = device_of(model)
+    return autocast_forward(model, device.type, autocast_dtype(running.precision, device))
 
 
 def matching_layers(before: Sequence[str], after: Sequence[str]) -> dict[str, str]:

@@ -30,10 +30,9 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.scan.pooling import (
     LRP_STATS,
     RELEVANCE_STATS,
-    from_positions,
+    edited_output,
     pool_activation,
     pool_relevance,
-    positions,
 )
 
 
@@ -247,18 +246,12 @@ def forward_edited(
     """
     _check_batch(x, None)
 
+    def seen(values: Tensor) -> Tensor:
+        outputs.append(edit(values))
+        return outputs[-1]
+
     def visit(layer: Layer, values: Tensor) -> Tensor:
-        view, dim = positions(layer, values)
-        flat = full_precision(view if dim == 2 else view.transpose(1, 2))
-        with torch.autocast(values.device.type, enabled=False):
-            edited = edit(flat)
-        outputs.append(edited)
-        if edited.shape != flat.shape:
-            raise InputError(
-                f"the edit of layer {layer.name!r} returns shape {tuple(edited.shape)}; "
-                f"it must keep {tuple(flat.shape)} (samples, channels, positions)"
-            )
-        return from_positions(layer, edited if dim == 2 else edited.transpose(1, 2), dim, values)
+        return edited_output(layer, values, seen)
 
     outputs: list[Tensor] = []
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from shortcutscope.attribution.slope import full_precision
@@ -78,7 +79,8 @@ def edited_output(layer: Layer, values: Tensor, edit: Callable[[Tensor], Tensor]
     layer, values
         As in `positions`.
     edit
-        Takes the output with its positions flattened, (N, C, P), and returns as much.
+        Takes the output with its positions flattened, (N, C, P), and returns as much. Computes in full
+        precision.
 
     Raises
     ------
@@ -86,8 +88,9 @@ def edited_output(layer: Layer, values: Tensor, edit: Callable[[Tensor], Tensor]
         The edit changes the shape.
     """
     view, dim = positions(layer, values)
-    flat = view if dim == 2 else view.transpose(1, 2)
-    edited = edit(flat)
+    flat = full_precision(view if dim == 2 else view.transpose(1, 2))
+    with torch.autocast(values.device.type, enabled=False):
+        edited = edit(flat)
     if edited.shape != flat.shape:
         raise InputError(
             f"the edit of layer {layer.name!r} returns shape {tuple(edited.shape)}; "

@@ -134,8 +134,6 @@ class Resumption(AbstractContextManager["Resumption"]):
         Those that it is to go on from, as `find_layers` returns them.
     output
         Which part of the model's output holds the scores.
-    autocast
-        Precision of the passes.
 
     Examples
     --------
@@ -158,10 +156,9 @@ class Resumption(AbstractContextManager["Resumption"]):
         layers: Sequence[Layer],
         *,
         output: Output = None,
-        autocast: torch.dtype | None = None,
     ) -> None:
         self._model, self._layers = model, tuple(layers)
-        self._output, self._autocast = output, autocast
+        self._output = output
         self._routes: dict[str, _Route] | None = None
         self._by_sample: dict[Path, list[bool]] = {}
         self._copied: frozenset[Path] = frozenset()
@@ -245,8 +242,7 @@ class Resumption(AbstractContextManager["Resumption"]):
             return self._scores(x)
 
     def _scores(self, x: Tensor) -> Tensor:
-        mixed = torch.autocast(x.device.type, dtype=self._autocast, enabled=self._autocast is not None)
-        with torch.no_grad(), mixed:
+        with torch.no_grad():
             result = self._model(x.detach().clone())  # a copy, since a model may normalise its input in place
         logits = find_logits(result, self._output)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
