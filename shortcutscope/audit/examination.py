@@ -40,6 +40,11 @@ from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
 from shortcutscope.types import JSON, Array, Floats, Record
 
+_NO_ASSOCIATION = (
+    "its association with the label cannot be measured: all samples that know the concept are of the class "
+    "that effects refer to, or none is. Add values of samples of both"
+)
+
 
 @dataclass
 class Examination:
@@ -76,8 +81,10 @@ def examine(
     reasons = {
         n: untestable(c.values, context.labels, context.groups, settings.verdict) for n, c in aligned.items()
     }
+    measured = {c.name: _association_if_any(context, c) for c in concepts if reasons[c.name] is None}
+    associations = {name: association for name, association in measured.items() if association is not None}
+    reasons |= {name: _NO_ASSOCIATION for name in measured if name not in associations}
     testable = [c for c in aligned.values() if reasons[c.name] is None]
-    associations = {c.name: _association(context, c) for c in concepts if reasons[c.name] is None}
 
     positives = {n: association.positive for n, (association, _) in associations.items()}
     probing = _Probing(context, testable, [positives[c.name] for c in testable])
@@ -166,7 +173,7 @@ def _association(context: Context, concept: Concept) -> tuple[Association, str]:
 
 
 def _association_if_any(context: Context, concept: Concept) -> tuple[Association, str] | None:
-    """Association of a concept that cannot be tested, where there are two values of it and two classes."""
+    """Association of a concept, where there are two values of it and two classes among those that know it."""
     try:
         association = _association(context, concept)
     except InputError:

@@ -108,10 +108,18 @@ class AuditRecord:
         return replace(audit_head, link=head.link, outputs=None)
 
     def __getitem__(self, name: str) -> FindingRecord:
+        """The finding of a name, or that of a concept with the same values.
+
+        Raises
+        ------
+        InputError
+            When there is none: it names those there are.
+        """
         for finding in self.findings:
             if name == finding.name or name in finding.same:
                 return finding
-        raise KeyError(f"no finding {name!r}; there are {', '.join(f.name for f in self.findings) or 'none'}")
+        there = ", ".join(f.name for f in self.findings) or "none"
+        raise InputError(f"no finding {name!r} in {self.path}; there are {there}")
 
     def to_frame(self) -> pd.DataFrame:
         """One row per finding, in the order of rank."""

@@ -54,11 +54,11 @@ def annotate(
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Draw a mask of a localized finding on every image that carries it."""
+    from shortcutscope.audit.record import AuditRecord
     from shortcutscope.data.stored_frame import file_source
     from shortcutscope.masks.annotation import annotate_finding
     from shortcutscope.masks.formats import FORMATS
     from shortcutscope.masks.learning import Drawing
-    from shortcutscope.retrieval.findings import finding_of
     from shortcutscope.review.order import review_order
 
     drawing = Drawing(cast(Any, method), cast(Any, threshold_choice(threshold)), seed=seed)
@@ -66,7 +66,7 @@ def annotate(
     placed = "sources" in signature(FORMATS[export_format].write).parameters
     if export is not None:
         require_writable(export.parent)
-    found = finding_of(run, finding)
+    found = AuditRecord.open(run)[finding]
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()
     masks = annotate_finding(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 import pandas as pd
 
-from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data
-from shortcutscope.errors import InputError
-from shortcutscope.files import read_json
+from shortcutscope.audit.record import AuditRecord
 from shortcutscope.retrieval.marks import Marks, marks_path
 from shortcutscope.retrieval.retrieval import Retrieval, RetrievalOptions
 from shortcutscope.scan.reading import Scan
@@ -44,13 +41,13 @@ def retrieval_of(
         For a run without that finding, or one that is not finished.
     """
     run = Path(run)
-    record = finding_of(run, finding)
+    record = AuditRecord.open(run)[finding]
     images = options.get("images")
     if images is not None:
         options["images"] = images = images.keeping(options.get("running"))
         refuse_other_data(run, images, "the images")
     run_scan = Scan.open(run / "scan")
-    path = marks_path(run, finding)
+    path = marks_path(run, record.name)
     stored = Marks.open(path)
     if marks is not None:
         ids = run_scan.samples["sample_id"].astype(str)
@@ -68,19 +65,3 @@ def retrieval_of(
     if marks is not None:
         stored.save(path)
     return retrieval
-
-
-def finding_of(run: Path, name: str) -> FindingRecord:
-    """A finding of a run by its name.
-
-    Raises
-    ------
-    InputError
-        When there is none of that name.
-    """
-    findings = [FindingRecord.from_dict(entry) for entry in read_json(run / "findings.json")]
-    for record in findings:
-        if record.name == name:
-            return replace(record, run=run)
-    names = ", ".join(f.name for f in findings) or "none"
-    raise InputError(f"no finding {name!r} in {run}; there are {names}")

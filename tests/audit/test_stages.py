@@ -97,7 +97,7 @@ def test_opening_a_run_gives_the_same_audit(audited):
     again = ss.Audit.open(audited.path)
     assert again.findings == audited.findings
     assert list(again.to_frame()["finding"]) == [f.name for f in audited.findings]
-    with pytest.raises(KeyError, match="tag"):
+    with pytest.raises(ss.InputError, match="no finding 'no such finding'.*tag"):
         again["no such finding"]
 
 
@@ -174,6 +174,16 @@ def test_full_correlation_is_not_testable_and_says_what_is_missing(planted, tmp_
     assert result.conclusion.exit_code == 3
     assert result.undecided[0].startswith("the label is determined by same_as_label")
     assert repr(result).splitlines()[1].startswith("  not decided: the label is determined by same_as_label")
+
+
+def test_a_concept_known_in_one_class_alone_is_not_testable(planted, tmp_path):
+    model, _, held_out = planted
+    values = held_out.frame["tag"].where(held_out.frame["label"] == 1)
+    result = ss.audit(model, held_out.with_columns(half=values), tmp_path / "run", concepts=["half"], **OPTIONS)
+    assert result["half"].verdict == "not testable"
+    assert "association with the label cannot be measured" in result["half"].reason
+    assert result["half"].association == {}
+    assert result.conclusion.exit_code == 3
 
 
 def test_u16_a_balanced_table_without_training_samples_decides_nothing(planted, tmp_path):
