@@ -31,15 +31,23 @@ class Study:
     folder: Path
     truths: dict[str, np.ndarray]
     model: list[str]
-    reading: list[str]
+    value_range: tuple[int, int] | None  #: Of the files; None for the one that is assumed.
 
     def typed(self, *words: object) -> int:
         with pytest.raises(SystemExit) as ended:
             main([str(word) for word in words])
         return int(ended.value.code or 0)
 
+    @property
+    def reading(self) -> list[str]:
+        return [] if self.value_range is None else ["--value-range", *map(str, self.value_range)]
+
     def frame(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "samples.csv")
+
+    def table(self) -> ss.ImageTable:
+        options = {} if self.value_range is None else {"value_range": self.value_range}
+        return ss.ImageTable.from_csv(self.folder / "samples.csv", **options)
 
 
 def write_volume(path: Path, volume: np.ndarray) -> str:
@@ -86,8 +94,8 @@ def study(
     make: Callable[[int, bool, np.random.Generator], tuple[np.ndarray, np.ndarray]],
     write: Callable[[Path, np.ndarray], str],
     network: Callable[..., Any],
-    options: list[str],
     channels: int,
+    value_range: tuple[int, int] | None = None,
 ) -> Study:
     rng = np.random.default_rng(50)
     rows, truths = [], {}
@@ -112,24 +120,19 @@ def study(
     clean[["sample_id"]].to_csv(folder / "clean.csv", index=False)
     rare = frame[(frame["split"] == "test") & (frame["artifact"] == 1) & (frame["label"] == 0)].head(10)
     rare.assign(mark=1)[["sample_id", "mark"]].to_csv(folder / "marks.csv", index=False)
-    reading = {} if channels == 1 else {"value_range": (-4, 4)}
-    table = ss.ImageTable.from_csv(folder / "samples.csv", **reading).where(split="train")
+    arguments = f'{{"in_channels": {channels}, "width": 8}}'
+    named = ["--weights", str(folder / "model.safetensors"), "--model-kwargs", arguments]
+    made = Study(folder, truths, named, value_range)
     model = train_classifier(
         network(in_channels=channels, width=8),
-        table,
+        made.table().where(split="train"),
         epochs=10,
         shifts=0,
         optimizing=Optimizing(batch_size=32),
         progress=False,
     )
     save_file(model.state_dict(), folder / "model.safetensors")
-    arguments = f'{{"in_channels": {channels}, "width": 8}}'
-    return Study(
-        folder,
-        truths,
-        ["--weights", str(folder / "model.safetensors"), "--model-kwargs", arguments],
-        options,
-    )
+    return made
 
 
 def audited_to_compared(made: Study, spec: str, *, export: str) -> Path:
@@ -161,9 +164,7 @@ def check(made: Study, run: Path, picture: tuple[int, int]) -> None:
     finding = ss.Audit.open(run)["artifact"]
     assert finding.verdict == "shortcut"
     assert finding.extent != "diffuse"
-    shown = finding.retrieve(
-        3, images=ss.ImageTable.from_csv(made.folder / "samples.csv", value_range=(-4, 4)), progress=False
-    )
+    shown = finding.retrieve(3, images=made.table(), progress=False)
     assert {drawn.shape for drawn in shown.pictures.values()} == {picture}
     masks = MaskSet.open(run / "masks" / "artifact")
     found = [masks.mask(name) for name in masks.sample_ids if carries[name]]
@@ -173,7 +174,7 @@ def check(made: Study, run: Path, picture: tuple[int, int]) -> None:
 
 @pytest.mark.slow
 def test_volumes_in_nifti_files(tmp_path: Path) -> None:
-    made = study(tmp_path, volume_of, write_volume, thin_cnn3d, [], 1)
+    made = study(tmp_path, volume_of, write_volume, thin_cnn3d, 1)
     run = audited_to_compared(made, "shortcutscope.planting.thin:thin_cnn3d", export="nifti")
     check(made, run, (126, 162))
     nibabel = pytest.importorskip("nibabel")
@@ -191,7 +192,6 @@ def test_volumes_in_nifti_files(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_signals_in_wfdb_files(tmp_path: Path) -> None:
-    options = ["--value-range", "-4", "4"]
-    made = study(tmp_path, signal_of, write_record, thin_cnn1d, options, 4)
+    made = study(tmp_path, signal_of, write_record, thin_cnn1d, 4, (-4, 4))
     run = audited_to_compared(made, "shortcutscope.planting.thin:thin_cnn1d", export="csv")
     check(made, run, (72, 192))

@@ -253,6 +253,7 @@ def files(seed: int = 0) -> Iterator[tuple[str, str, bytes]]:
     whole += [
         ("wave", "w.hea", b"w 2 100 20\nw.dat 16 1000/mV 16 0 0 0 0 I\nw.dat 16 1000/mV 16 0 0 0 0 II\n")
     ]
+    whole += [("nifti", "m.nii", nifti()), ("nifti", "m.nii.gz", gzip.compress(nifti(), mtime=0))]
     for reader, name, raw in whole:
         yield f"{reader}=", name, raw
         for _ in range(7):
@@ -288,6 +289,8 @@ def files(seed: int = 0) -> Iterator[tuple[str, str, bytes]]:
     }
     for name, raw in lies.items():
         yield "image", name, raw
+        if ".nii" in name:
+            yield "nifti", name, raw
     images, labels = npy(np.stack([GREY] * 4)), npy(np.arange(4) % 2)
     for members in (
         {"train_images.npy": npy_head((10**6, 1000, 1000)) + bytes(99), "train_labels.npy": labels},
@@ -345,7 +348,7 @@ def readers() -> dict[str, Callable[[Path, Path], object]]:
     """What reads each kind: from a file, into a folder that does not exist."""
     from shortcutscope.data.readers.image import read_image
     from shortcutscope.data.table import ImageTable
-    from shortcutscope.masks import formats as export
+    from shortcutscope.masks.formats import FORMATS
     from shortcutscope.masks.maskset import MaskSet
     from shortcutscope.retrieval.imports import read_marks
 
@@ -353,22 +356,25 @@ def readers() -> dict[str, Callable[[Path, Path], object]]:
         table = ImageTable.from_medmnist(path, splits=["train"], max_pixels=LIMIT)
         return [table.image(i).numpy() for i in range(len(table))][:4]
 
-    def masks(made: MaskSet) -> object:
-        return [mask for _, mask in made]
+    def of_format(name: str, *, folder: bool = False) -> Callable[[Path, Path], object]:
+        limit = {} if name == "csv" else {"max_pixels": LIMIT}  # sizes of signals come from their masks.json
+        read = FORMATS[name].read
+        return lambda path, out: [mask for _, mask in read(path.parent if folder else path, out, **limit)]
 
     return {
         "image": lambda path, _: read_image(path, window=(40, 400), max_pixels=LIMIT),
         "wave": lambda path, _: read_image(path, max_pixels=LIMIT),
         "medmnist": medmnist,
-        "npz": lambda path, out: masks(export.import_npz(path, out, max_pixels=LIMIT)),
-        "seg": lambda path, out: masks(export.import_dicom_seg(path, out, max_pixels=LIMIT)),
-        "coco": lambda path, out: masks(export.import_coco(path, out, max_pixels=LIMIT)),
-        "cvat": lambda path, out: masks(export.import_cvat(path, out, max_pixels=LIMIT)),
-        "labelme": lambda path, out: masks(export.import_labelme(path.parent, out, max_pixels=LIMIT)),
-        "intervals": lambda path, out: masks(export.import_csv(path, out)),
+        "npz": of_format("npz"),
+        "seg": of_format("dicom-seg"),
+        "coco": of_format("coco"),
+        "cvat": of_format("cvat"),
+        "nifti": of_format("nifti"),
+        "labelme": of_format("labelme", folder=True),
+        "intervals": of_format("csv"),
         "marks": lambda path, _: read_marks(path, ["a", "b"]).answers,
-        "set": lambda path, _: masks(MaskSet.open(path.parent, max_pixels=LIMIT)),
-        "pngs": lambda path, out: masks(export.import_png(path.parent, out, max_pixels=LIMIT)),
+        "set": lambda path, _: [mask for _, mask in MaskSet.open(path.parent, max_pixels=LIMIT)],
+        "pngs": of_format("png", folder=True),
     }
 
 

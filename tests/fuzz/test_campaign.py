@@ -12,6 +12,7 @@ import resource
 import shutil
 import signal
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,9 @@ def bounded() -> Iterator[None]:
 def fault(command: list[str]) -> tuple[int | None, str | None]:
     """Exit code of a command, and what is wrong with how it ended."""
     try:
-        with bounded():
+        with bounded(), warnings.catch_warnings():
+            # What the package warns of is told, as it is outside of pytest; others' warnings are faults.
+            warnings.filterwarnings("default", category=UserWarning, module="shortcutscope")
             main(command)
     except SystemExit as leaving:
         code = int(leaving.code or 0)
