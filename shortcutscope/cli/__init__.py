@@ -21,7 +21,7 @@ from shortcutscope.cli.commands import demo, doctor, layers, report
 from shortcutscope.cli.debiasing import compare, debias
 from shortcutscope.cli.masking import annotate
 from shortcutscope.cli.retrieval import retrieve
-from shortcutscope.cli.running import INTERRUPTED, InterruptedCommandError, ended_alike, guarded
+from shortcutscope.cli.running import INTERRUPTED, ended_alike, guarded
 from shortcutscope.disk import explained
 from shortcutscope.errors import InputError, ShortcutscopeError
 from shortcutscope.registry import Entry, Registry
@@ -90,16 +90,14 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     args : sequence of str, optional
         Arguments without the program's name; those of the process by default.
     """
+    given = list(sys.argv[1:] if args is None else args)
     try:
-        given = list(sys.argv[1:] if args is None else args)
-        for clash in COMMANDS.clashes:
-            typer.echo(f"left out: {clash}", err=True)
         with ended_alike():
+            for clash in COMMANDS.clashes:
+                typer.echo(f"left out: {clash}", err=True)
             app(given, prog_name="shortcutscope", obj=given)  # the run keeps the command that made it
-    except InterruptedCommandError:
-        again = shlex.join(["shortcutscope", *given])
-        typer.echo(f"interrupted; run the same command again to go on: {again}", err=True)
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        _interrupted(given)
     except FoundShortcutsError:
         sys.exit(FOUND)
     except NotDecidedError:
@@ -111,9 +109,17 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except MemoryError as error:
         _fail(f"this machine has too little memory ({error}): use a smaller --batch-size, or fewer samples")
     except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            _interrupted(given)
         # The parser leaves with 2 for a wrong option, which here means that shortcuts were found.
         sys.exit(FAILED if leaving.code == FOUND else leaving.code)
     sys.exit(NOTHING_FOUND)
+
+
+def _interrupted(given: Sequence[str]) -> NoReturn:
+    again = shlex.join(["shortcutscope", *given])
+    typer.echo(f"interrupted; run the same command again to go on: {again}", err=True)
+    sys.exit(INTERRUPTED)
 
 
 def _fail(text: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What holds of every command: its options are looked at first, and an interruption is told in one line."""
+"""What holds of every command: its options are looked at first, and SIGTERM ends it as SIGINT does."""
 
 from __future__ import annotations
 
@@ -16,12 +16,8 @@ import typer
 
 from shortcutscope.errors import InputError
 
-#: As a shell gives it for SIGINT.
+#: As a shell gives it for SIGINT, and the parser for an interruption at whatever moment.
 INTERRUPTED = 130
-
-
-class InterruptedCommandError(Exception):
-    """The user, or the machine, ended the command: it leaves with exit code 130."""
 
 
 #: Names of the options that were typed, of the command that runs.
@@ -34,10 +30,7 @@ def typed(name: str) -> bool:
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Look at a command's options before it begins, and turn an interruption into an error of its own.
-
-    The parser would answer an interruption with "Aborted!" and the code of a failure.
-    """
+    """Look at a command's options before it begins."""
     signature = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
     parameters = [
@@ -54,8 +47,6 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             refuse_impossible(given)
             command(*args, **given, **({"context": context} if own else {}))
-        except KeyboardInterrupt as interruption:
-            raise InterruptedCommandError from interruption
         finally:
             _TYPED.reset(before)
 

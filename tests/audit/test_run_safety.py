@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 import pytest
@@ -225,6 +226,22 @@ def test_r8_a_signal_ends_a_command_with_one_line(capsys, number):
     assert code == 130
     assert err == "interrupted; run the same command again to go on: shortcutscope wait\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_r8_a_signal_during_parsing_ends_with_the_same_line(capsys, number):
+    def raised(text: str) -> str:
+        os.kill(os.getpid(), number)
+        time.sleep(30)
+        return text
+
+    def wait(*, value: Annotated[str, typer.Option(callback=raised)] = "x") -> None:
+        pytest.fail("the command began")
+
+    code, err = leaving(wait, capsys)
+    assert code == 130
+    assert err == "interrupted; run the same command again to go on: shortcutscope wait\n"
 
 
 def test_r8_a_scan_of_few_samples_is_kept_piece_by_piece(made):

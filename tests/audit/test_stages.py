@@ -97,7 +97,7 @@ def test_opening_a_run_gives_the_same_audit(audited):
     again = ss.Audit.open(audited.path)
     assert again.findings == audited.findings
     assert list(again.to_frame()["finding"]) == [f.name for f in audited.findings]
-    with pytest.raises(ss.InputError, match="no finding 'no such finding'.*tag"):
+    with pytest.raises(ss.InputError, match=r"no finding 'no such finding'.*tag"):
         again["no such finding"]
 
 
@@ -179,7 +179,9 @@ def test_full_correlation_is_not_testable_and_says_what_is_missing(planted, tmp_
 def test_a_concept_known_in_one_class_alone_is_not_testable(planted, tmp_path):
     model, _, held_out = planted
     values = held_out.frame["tag"].where(held_out.frame["label"] == 1)
-    result = ss.audit(model, held_out.with_columns(half=values), tmp_path / "run", concepts=["half"], **OPTIONS)
+    result = ss.audit(
+        model, held_out.with_columns(half=values), tmp_path / "run", concepts=["half"], **OPTIONS
+    )
     assert result["half"].verdict == "not testable"
     assert "association with the label cannot be measured" in result["half"].reason
     assert result["half"].association == {}
