@@ -85,7 +85,7 @@ def read_anew(
         Column to the value that means present, see
         :meth:`shortcutscope.probes.concept.Concept.from_column`.
     known
-        Further names, for the error.
+        Findings, which are named in the error.
 
     Raises
     ------
@@ -99,6 +99,7 @@ def read_anew(
         raise InputError(
             f"there is no column {name!r}, nor a concept of that name; the columns are "
             f"{', '.join(map(repr, columns)) or 'none'}"
+            + (f"; the audit's findings are {', '.join(map(repr, known))}" if known else "")
             + (f". Did you mean {' or '.join(map(repr, close))}?" if close else "")
         )
     parts = [frame[["sample_id", column]] for frame in frames if column in frame]

@@ -162,6 +162,7 @@ def compare(
         positive=statistics.positive,
         others=comparing.others,
         present=present,
+        known=[f.name for f in before.findings] if isinstance(before, AuditRecord) else (),
     )
     images = DecodedImages(running.cache, running.cache_gb)  # of all tables and for all networks
     tables = {name: table.keeping(running, images) for name, table in question.tables.items()}

@@ -93,8 +93,9 @@ def comparison_setup(
     positive: int | None,
     others: bool | Sequence[str | Concept],
     present: Mapping[str, str | float | bool] | None = None,
+    known: Sequence[str] = (),
 ) -> ComparisonSetup:
-    """Check tables and concept, and find out its direction.
+    """Check tables and concept, and find out its direction; `known` findings are named in errors.
 
     Raises
     ------
@@ -105,7 +106,7 @@ def comparison_setup(
     train = None if train is None else training_part(train)[0]
     tables = _tables(data, train)
     present = present or {}
-    resolved = _choose(tables, concept, finding, present)
+    resolved = _choose(tables, concept, finding, present, known)
     concepts = {t: _concept_on(table, t, resolved) for t, table in tables.items()}
     train_concept = None if train is None else _on_training(train, resolved)
     learned = None if train is None or train_concept is None else (train, train_concept)
@@ -137,6 +138,7 @@ def _choose(
     concept: str | Concept | None,
     finding: FindingRecord | None,
     present: Mapping[str, str | float | bool],
+    known: Sequence[str],
 ) -> Concept:
     """The concept, with the reading of its column, or its values by sample id where it is no column.
 
@@ -169,7 +171,7 @@ def _choose(
     lacking = [name for name, table in tables.items() if concept not in table.frame]
     if lacking and len(lacking) < len(tables):
         raise _lacks(lacking[0], concept, tables[lacking[0]])
-    return read_anew(concept, frames, present=present)
+    return read_anew(concept, frames, present=present, known=known)
 
 
 def _flags(frame: pd.DataFrame, column: str) -> bool:

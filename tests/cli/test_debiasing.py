@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,28 @@ def test_wrong_options_are_said(study: Study, run: Path, capsys, words, said) ->
     given = ["debias", run, *options(study), "--data", study.manifest, "--finding", "white_tint"]
     assert typed(*given, *words) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        ("retrieve", ["nope", "--csv", "hits.csv"], "no finding 'nope'"),
+        ("annotate", ["nope"], "no finding 'nope'"),
+        ("debias", ["--finding", "nope"], "no finding 'nope'"),
+        ("debias", ["--finding", "nope", "--retrieved"], "no finding 'nope'"),
+        ("debias", ["--finding", "white_tint", "--concept", "nope"], "no column 'nope'"),
+        ("compare", ["--finding", "nope"], "no column 'nope'"),
+    ],
+)
+def test_the_findings_there_are_answer_an_unknown_one(
+    students: Path, study: Study, run: Path, capsys, command, words, said
+) -> None:
+    model = [] if command == "retrieve" else options(study)[:4]
+    reading = options(study)[4:]
+    capsys.readouterr()
+    assert typed(command, run, *words, *model, *reading, "--data", study.manifest) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("error: ")
+    assert text.count("\n") == 1
+    assert said in text
+    assert re.search(r"(there are|findings are) '?white_tint", text)
