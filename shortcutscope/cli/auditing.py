@@ -130,6 +130,7 @@ def audit(
     from shortcutscope.cli.tables import print_estimate, print_verdicts
     from shortcutscope.facade import audit as run_audit
     from shortcutscope.options import Recording
+    from shortcutscope.report.html import compared
     from shortcutscope.scan.choice import from_stored
     from shortcutscope.scan.plan import Scanning
 
@@ -137,6 +138,7 @@ def audit(
         raise InputError(
             "--train-data names other samples than DATA, --trained-on-these says they are the same"
         )
+    compared(out)  # the report shows it: one that is damaged is refused before anything is written
     table = with_roles(open_table(data, reading), train_split, audit_split)
     train = open_training_columns(train_data, reading, table, train_split) if train_data else None
     loaded = open_model(model, making, trained=True)

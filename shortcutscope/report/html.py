@@ -66,12 +66,18 @@ def _render(template: str, run_dir: str | Path, *, uid: str, page: bool) -> str:
     report = summarize(run_dir)
     page_template = environment().get_template(template)
     return page_template.render(
-        report=report, figures=draw(report, uid), compared=_compared(Path(run_dir)), uid=uid, page=page
+        report=report, figures=draw(report, uid), compared=compared(Path(run_dir)), uid=uid, page=page
     )
 
 
-def _compared(run: Path) -> Markup | None:
-    """Before and after, where networks were compared in this run."""
+def compared(run: Path) -> Markup | None:
+    """Before and after, where networks were compared in this run.
+
+    Raises
+    ------
+    InputError
+        When the comparison is damaged.
+    """
     if not (run / FILE).exists():
         return None
     # The template escapes what it is given.

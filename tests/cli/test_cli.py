@@ -124,6 +124,17 @@ def test_audit_without_a_finding_exits_with_0(
     assert "no shortcut found" in out
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["audit", "dry run"])
+def test_a_damaged_comparison_of_the_run_is_refused_before_the_audit(
+    capsys: pytest.CaptureFixture[str], study: Study, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    (tmp_path / "comparison.json").write_text("")
+    code, _, err = run(capsys, "audit", MODEL, study.manifest, "--out", tmp_path, *more)
+    assert code == 1
+    assert "comparison.json is damaged" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["comparison.json"]
+
+
 def test_dry_run_tells_the_cost_and_writes_nothing(
     capsys: pytest.CaptureFixture[str], study: Study, tmp_path: Path
 ) -> None:
