@@ -150,7 +150,7 @@ def test_r2_a_flipped_byte_of_a_shard_is_seen_by_every_stage(run, number):
 
 @pytest.mark.parametrize("name", ["scan/samples", "scan/manifest.json", "concepts", "profile", "identity"])
 def test_r2_a_flipped_byte_of_the_files_beside_them_is_seen(run, name):
-    expected = ss.Audit.open(run)["tag"].retrieve(3, images=table(), progress=False).frame
+    expected = ss.Audit.open(run)["tag"].retrieve(3, images=table(), running=ss.Running(progress=False)).frame
     if name.endswith("json"):
         told = json.loads((run / name).read_text())
         told["shards"][0]["exponents"] = {k: v + 1 for k, v in told["shards"][0]["exponents"].items()}
@@ -160,7 +160,9 @@ def test_r2_a_flipped_byte_of_the_files_beside_them_is_seen(run, name):
         flip(path, path.stat().st_size // 3)
     refused, frame = "", None
     try:
-        frame = ss.Audit.open(run)["tag"].retrieve(3, images=table(), progress=False).frame
+        frame = (
+            ss.Audit.open(run)["tag"].retrieve(3, images=table(), running=ss.Running(progress=False)).frame
+        )
     except InputError as error:
         refused = str(error)
     if frame is None:
@@ -171,9 +173,9 @@ def test_r2_a_flipped_byte_of_the_files_beside_them_is_seen(run, name):
 
 def test_r2_a_damaged_filter_bank_is_made_again(run):
     found = ss.Audit.open(run)["tag"]
-    expected = found.retrieve(20, images=table(), progress=False).frame
+    expected = found.retrieve(20, images=table(), running=ss.Running(progress=False)).frame
     flip(run / "annotate" / "input.safetensors", -200)
-    assert found.retrieve(20, images=table(), progress=False).frame.equals(expected)
+    assert found.retrieve(20, images=table(), running=ss.Running(progress=False)).frame.equals(expected)
 
 
 @pytest.mark.parametrize("file", ["m.png", "m.npz"])

@@ -164,7 +164,7 @@ def check(made: Study, run: Path, picture: tuple[int, int]) -> None:
     finding = ss.Audit.open(run)["artifact"]
     assert finding.verdict == "shortcut"
     assert finding.extent != "diffuse"
-    shown = finding.retrieve(3, images=made.table(), progress=False)
+    shown = finding.retrieve(3, images=made.table(), running=ss.Running(progress=False))
     assert {drawn.shape for drawn in shown.pictures.values()} == {picture}
     masks = MaskSet.open(run / "masks" / "artifact")
     found = [masks.mask(name) for name in masks.sample_ids if carries[name]]
