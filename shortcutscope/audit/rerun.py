@@ -225,7 +225,7 @@ class _Seen:
         self._spans = [slice(int(first), int(last)) for first, last in of_batch[1:]]
         on_input = input_cells(x[self._all]) if len(self._all) else None
         if on_input is not None:
-            self._batch[-1, ""] = on_input
+            self._batch[-1, ""] = _features_last(on_input)
 
     def see(self, layer: Layer, values: Tensor) -> None:
         """A layer's output in the batch."""
@@ -234,7 +234,7 @@ class _Seen:
 
     def _look(self, layer: Layer, values: Tensor) -> None:
         if layer.name in self._mapped and len(self._all):
-            self._batch[-1, layer.name] = cell_features(values[self._all])
+            self._batch[-1, layer.name] = _features_last(cell_features(values[self._all]))
         for k, (vectors, own, span) in enumerate(zip(self._vectors, self._own, self._spans, strict=True)):
             if layer.name in vectors and len(own):
                 along = values[own].flatten(2)
@@ -257,9 +257,14 @@ class _Seen:
         inputs = shared.pop("", None)
         return {
             look.concept: ExtentFeatures(
-                None if inputs is None else inputs[rows],
-                {name: values[rows] for name, values in shared.items()},
+                None if inputs is None else np.moveaxis(inputs[rows], -1, 1),
+                {name: np.moveaxis(values[rows], -1, 1) for name, values in shared.items()},
                 {name: values for (k, name), values in collected.items() if k == position},
             )
             for position, (look, rows) in enumerate(zip(self._looks, self._rows, strict=True))
         }
+
+
+def _features_last(cells: Tensor) -> Tensor:
+    """(N, *cells, F) of (N, F, *cells): the statistics of a cell run over its features."""
+    return cells.movedim(1, -1).contiguous()

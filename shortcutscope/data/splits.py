@@ -15,13 +15,16 @@ from shortcutscope.types import Bools, Ints
 
 _SHOWN = 5
 _FINEST_HOLDOUT = 20
+#: Groups up to which the fold of each is searched for.
+_MOST_SEARCHED = 2_000
 
 
 def grouped_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, n_folds: int, seed: int) -> Ints:
     """Assign whole groups to folds of like composition.
 
     scikit-learn's StratifiedGroupKFold, shuffled; where every sample is its own group the equivalent and
-    much quicker StratifiedKFold. Strata with fewer samples than folds cannot be spread and are pooled into
+    much quicker StratifiedKFold; and of many groups, for which the former's search takes minutes, each
+    stratum's are dealt one by one. Strata with fewer samples than folds cannot be spread and are pooled into
     one; if a fold would still stay empty (a few large groups), the groups are spread by size alone.
 
     Parameters
@@ -67,6 +70,8 @@ def grouped_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, n_folds: int, se
         stratum[stratum == n_strata] = int(np.argmax(sizes))
     if n_groups == len(group):
         splits = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(stratum, stratum)
+    elif n_groups > _MOST_SEARCHED:
+        return _dealt(group, stratum, n_folds, seed)
     else:
         whole = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
         splits = whole.split(stratum, stratum, group)
@@ -75,6 +80,18 @@ def grouped_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, n_folds: int, se
         order = np.random.default_rng(seed).permutation(n_groups)
         folds = _fold_numbers(GroupKFold(n_folds).split(stratum, stratum, order[group]), len(group))
     return folds
+
+
+def _dealt(group: Ints, stratum: Ints, n_folds: int, seed: int) -> Ints:
+    """Folds of groups that are dealt in random order, those that hold the rarest strata first."""
+    rarity = np.bincount(stratum)[stratum]
+    order = np.lexsort((rarity, group))
+    first = order[np.unique(group[order], return_index=True)[1]]  # a sample of its rarest stratum
+    shuffled = np.random.default_rng(seed).permutation(len(first))
+    dealt = shuffled[np.lexsort((stratum[first][shuffled], rarity[first][shuffled]))]
+    folds = np.empty(len(first), np.int64)
+    folds[dealt] = np.arange(len(first)) % n_folds
+    return folds[group]
 
 
 def _fold_numbers(splits: Any, n: int) -> Ints:

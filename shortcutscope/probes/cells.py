@@ -174,7 +174,7 @@ def cell_map(
         limit = limit[counted]
         lit_share = float((auroc[counted] >= limit).mean())
         if weights is not None:
-            resampled = np.nan_to_num(resampled_auroc(concept, scores.T[counted], labels, weights), nan=0.5)
+            resampled = np.nan_to_num(resampled_cells(concept, scores.T[counted], labels, weights), nan=0.5)
             interval = percentile_interval((resampled >= limit[:, None]).mean(0))
             dark = auroc[counted] < limit
             if dark.any() and empty.any():
@@ -182,7 +182,7 @@ def cell_map(
     return CellMap(np.where(counted, auroc, np.nan).reshape(features.shape[2:]), lit_share, interval, dim)
 
 
-def resampled_auroc(concept: Floats, scores: Floats, labels: Array, weights: Floats) -> Floats:
+def resampled_cells(concept: Floats, scores: Floats, labels: Array, weights: Floats) -> Floats:
     """Within-class AUROC of many columns of scores under many resamples.
 
     What `shortcutscope.stats.metrics.within_class_auroc` gives column by column, from the pairs that are won:
@@ -245,7 +245,7 @@ def cell_scores(features: Floats, concept: Floats, labels: Array, folds: Array) 
         ]
         return np.stack(columns, axis=1) if columns else np.empty((n_samples, 0))
     order = np.argsort(folds, kind="stable")  # so that a fold is a slice
-    rows = np.ascontiguousarray(features.transpose(2, 0, 1)[:, order], np.float64)  # (P, N, F)
+    rows = features[order].transpose(2, 0, 1).astype(np.float64, order="C")  # (P, N, F)
     size = np.sqrt(np.einsum("pnf,pnf->pf", rows, rows) / max(1, n_samples))
     rows -= rows.mean(axis=1, keepdims=True)  # the Gram matrix of features far from 0 would lose digits
     codes = np.unique(labels, return_inverse=True)[1][order]
@@ -329,21 +329,23 @@ def empty_cells(features: Floats) -> Bools:
         (N, P): no feature differs by more than `NOTHING` of its deviation over all samples and cells from
         what most samples that are alike have there, if these are `ALIKE` of all at least.
     """
-    unit = features.std((0, 2), dtype=np.float64)
+    values = np.ascontiguousarray(features.transpose(0, 2, 1))  # (N, P, F)
+    unit = values.std((0, 1), dtype=np.float64)
     varies = unit > 0
-    scaled = features[:, varies] / unit[varies, None]
+    scaled = values[..., varies] / unit[varies]
     directions = np.random.default_rng(0).standard_normal(int(varies.sum()))
-    projected = directions @ scaled
+    projected = scaled @ directions
     order = np.argsort(projected, axis=0)
     # Who is alike in all features is so along their projection: most cells are ruled out by it.
     reach = 2 * NOTHING * float(np.abs(directions).sum())
-    empty = np.zeros((len(features), features.shape[2]), np.bool_)
+    empty = np.zeros(projected.shape, np.bool_)
     for quantile in QUANTILES:
         row = order[int(quantile * (len(order) - 1))]
         near = np.abs(projected - np.take_along_axis(projected, row[None], axis=0)) <= reach
         cells = np.flatnonzero(near.mean(0) >= ALIKE)
-        reference = scaled[row[cells], :, cells].T  # (F, cells)
-        alike = (np.abs(scaled[:, :, cells] - reference) <= NOTHING).all(1)
+        if not len(cells):
+            continue
+        alike = (np.abs(scaled[:, cells] - scaled[row[cells], cells]) <= NOTHING).all(2)
         better = (alike.mean(0) >= ALIKE) & (alike.sum(0) > empty[:, cells].sum(0))
         empty[:, cells[better]] = alike[:, better]
     return empty

@@ -1,13 +1,17 @@
-"""A layer's statistics on the disk, read a block of rows at a time: at no time all of them in memory."""
+"""A layer's statistics on the disk, read a block of rows at a time: only few of them are held in memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from shortcutscope.scan.store import ShardReader
 from shortcutscope.types import Floats, Ints
+
+#: Bytes up to which a matrix is read once and held: opening files over and over costs more than its sums.
+HELD = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +41,16 @@ class StoredRows:
         return np.dtype(np.float32)
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows start:stop, (stop - start, D)."""
+        """Rows start:stop, (stop - start, D); not to be written to."""
+        if 4 * self.shape[0] * self.shape[1] <= HELD:
+            return self._held[start:stop]
+        return self._read(start, stop)
+
+    @cached_property
+    def _held(self) -> Floats:
+        return self._read(0, self.shape[0])
+
+    def _read(self, start: int, stop: int) -> Floats:
         n = stop - start
         if self.targets is not None:
             every = np.empty((n, *self.reader.row_shape(self.keys[0])), np.float32)

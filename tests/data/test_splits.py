@@ -99,3 +99,18 @@ def test_split_column_with_a_patient_on_both_sides():
     with pytest.raises(InputError, match="'b' in test, train"):
         assert_splits_apart(frame)
     assert_splits_apart(frame.iloc[:3])
+
+
+@pytest.mark.parametrize("n_folds", [2, 4])
+def test_many_groups_are_dealt_and_every_stratum_is_spread(n_folds):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(6_000), rng.integers(1, 4, 6_000))
+    strata = rng.choice(4, len(groups), p=[0.7, 0.2, 0.09, 0.01])
+    folds = grouped_folds(groups, strata, n_folds, seed=1)
+    assert_groups_apart(groups, folds)
+    assert np.array_equal(folds, grouped_folds(groups, strata, n_folds, seed=1))
+    assert not np.array_equal(folds, grouped_folds(groups, strata, n_folds, seed=2))
+    for stratum in range(4):
+        counts = np.bincount(folds[strata == stratum], minlength=n_folds)
+        expected = (strata == stratum).sum() / n_folds
+        assert np.abs(counts - expected).max() <= max(3, 4 * np.sqrt(expected) * (stratum != 3))

@@ -11,7 +11,7 @@ from shortcutscope.probes.cells import (
     chance_deviation,
     empty_cells,
     input_filters,
-    resampled_auroc,
+    resampled_cells,
 )
 from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
 from shortcutscope.probes.extent import ExtentRule, decide
@@ -204,5 +204,5 @@ def test_resampled_areas_are_those_of_each_column():
     concept[labels == 2], weights[3] = 0, 0
     scores = rng.standard_normal((12, 90)).round(1)
     slow = [within_class_auroc(concept, column, labels, weights) for column in scores]
-    np.testing.assert_allclose(resampled_auroc(concept, scores, labels, weights), slow, atol=1e-12)
-    np.testing.assert_allclose(resampled_auroc(concept, scores, labels, weights * 1000), slow, atol=1e-12)
+    np.testing.assert_allclose(resampled_cells(concept, scores, labels, weights), slow, atol=1e-12)
+    np.testing.assert_allclose(resampled_cells(concept, scores, labels, weights * 1000), slow, atol=1e-12)
