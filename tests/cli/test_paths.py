@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from shortcutscope.cli import main
 from shortcutscope.planting.thin import thin_resnet18
 
-SECRETS = ("mueller", "4711", "clinic")
+SECRETS = ("mueller", "p-4711-x", "clinic")
 
 
 def command(*words):
@@ -46,7 +46,7 @@ def clinic(tmp_path_factory):
         pixels = rng.normal(110, 30, (32, 32))
         tag = i // 2 % 2
         pixels[1:6, 24:31] += 130 * tag
-        name = f"mueller_4711_{i // 2}/{i}.png"
+        name = f"mueller_p-4711-x_{i // 2}/{i}.png"
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
         rows.append({"image": name, "label": i % 2, "tag": tag, "group": f"mueller_{i // 2}"})
@@ -71,7 +71,7 @@ def test_r7_nothing_of_a_run_names_files_or_patients(clinic, tmp_path):
     assert "images.csv" in told
     assert str(tmp_path) not in told
     (tmp_path / "marks.csv").write_text(
-        "image,mark\n" + "".join(f"mueller_4711_1/{i}.png,1\n" for i in (2, 3))
+        "image,mark\n" + "".join(f"mueller_p-4711-x_1/{i}.png,1\n" for i in (2, 3))
     )
     words = [
         "retrieve",
@@ -89,7 +89,7 @@ def test_r7_nothing_of_a_run_names_files_or_patients(clinic, tmp_path):
     assert leaks(run) == []
     assert command(*words, "--keep-paths", "--no-images") == 1  # the run does not know them
     assert command(*words, "--keep-paths") == 0
-    assert pd.read_csv(tmp_path / "out" / "hits.csv")["image"].str.startswith("mueller_4711").all()
+    assert pd.read_csv(tmp_path / "out" / "hits.csv")["image"].str.startswith("mueller_p-4711-x").all()
 
 
 @pytest.mark.slow
@@ -99,5 +99,5 @@ def test_r7_names_are_kept_where_asked(clinic, tmp_path):
     assert str(clinic) in json.loads((run / "run.json").read_text())["command"]
     assert command("retrieve", run, "tag", "--csv", tmp_path / "hits.csv", "--keep-paths") == 0
     hits = pd.read_csv(tmp_path / "hits.csv")
-    assert hits["image"].str.startswith("mueller_4711").all()
+    assert hits["image"].str.startswith("mueller_p-4711-x").all()
     assert "group" in hits

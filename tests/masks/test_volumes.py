@@ -153,7 +153,7 @@ def test_samples_without_a_filter_bank_are_retrieved_by_layers_and_shown(shape, 
     )
     names = table.frame["sample_id"].to_numpy(np.str_)
     marked = names[(carries == 1) & (labels == 1)][:6]
-    found = Retrieval.from_marks(scanned, list(marked), images=table, progress=False)
+    found = Retrieval.from_marks(scanned, list(marked), images=table, running=Running(progress=False))
     assert "input" not in found.views
     hits = found.hits(10)
     assert carries[np.isin(names, hits.ids)].mean() >= 0.9
