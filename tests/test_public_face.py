@@ -92,8 +92,8 @@ def test_the_package_says_that_it_is_typed() -> None:
 
 
 def test_documented_thresholds_are_those_of_the_code() -> None:
-    from shortcutscope.probes.cells import CELLS
-    from shortcutscope.probes.extent import ExtentRule
+    from shortcutscope.probes.extent.cells import CELLS
+    from shortcutscope.probes.extent.measuring import ExtentRule
     from shortcutscope.probes.usage import EFFECT_THRESHOLD
     from shortcutscope.probes.verdict import VerdictRule
 

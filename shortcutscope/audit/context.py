@@ -20,7 +20,7 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.models.memory_format import MemoryFormat
 from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.extent import ExtentRule
+from shortcutscope.probes.extent.measuring import ExtentRule
 from shortcutscope.probes.usage import EFFECT_THRESHOLD, drawn_order
 from shortcutscope.probes.verdict import VerdictRule
 from shortcutscope.scan.batches import batches, on_device

@@ -15,7 +15,7 @@ from shortcutscope.files import read_frame
 from shortcutscope.probes.affected import most_affected
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.extent import Extent
+from shortcutscope.probes.extent.measuring import Extent
 from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import Verdict, VerdictRule, effects, power, reach_verdict

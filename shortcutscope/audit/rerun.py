@@ -17,8 +17,8 @@ from shortcutscope.attribution.slope import full_precision
 from shortcutscope.audit.context import Context
 from shortcutscope.errors import ModelError
 from shortcutscope.models.layers import Layer
-from shortcutscope.probes.cells import cell_features
-from shortcutscope.probes.extent import ExtentFeatures, input_cells, mapped_layers
+from shortcutscope.probes.extent.cells import cell_features
+from shortcutscope.probes.extent.measuring import ExtentFeatures, input_cells, mapped_layers
 from shortcutscope.probes.usage import Projection, Projections
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.resume import Resumption
@@ -26,7 +26,7 @@ from shortcutscope.types import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
-class Edit:
+class ConceptEdit:
     """A concept that is taken out of a layer.
 
     Attributes
@@ -76,7 +76,7 @@ class Rerun:
     ----------
     logits
         (concept, layer) to the scores (n, K) of its samples with the concept taken out, in the order of
-        `Edit.rows`.
+        `ConceptEdit.rows`.
     features
         Concept to what its extent is read from, in the order of `Look.rows`.
     """
@@ -86,7 +86,7 @@ class Rerun:
 
 
 def rerun(
-    context: Context, edits: Sequence[Edit], looks: Sequence[Look] = (), *, what: str = "running again"
+    context: Context, edits: Sequence[ConceptEdit], looks: Sequence[Look] = (), *, what: str = "running again"
 ) -> Rerun:
     """Run the samples of some edits and looks again.
 
@@ -138,7 +138,7 @@ class _Queue:
         Of all edits.
     """
 
-    def __init__(self, layer: Layer, edits: Sequence[Edit], rows: Ints, device: torch.device) -> None:
+    def __init__(self, layer: Layer, edits: Sequence[ConceptEdit], rows: Ints, device: torch.device) -> None:
         parts = [(samples, one) for edit in edits for samples, one in edit.halves]
         self.layer, self._edits = layer, edits
         self.projections = Projections([one for _, one in parts], device)
@@ -152,9 +152,9 @@ class _Queue:
         self.scores: list[Tensor] = []
 
     @classmethod
-    def of_layers(cls, context: Context, edits: Sequence[Edit], rows: Ints) -> dict[str, _Queue]:
+    def of_layers(cls, context: Context, edits: Sequence[ConceptEdit], rows: Ints) -> dict[str, _Queue]:
         """By layer's name."""
-        by_layer: dict[str, list[Edit]] = {}
+        by_layer: dict[str, list[ConceptEdit]] = {}
         for edit in edits:
             by_layer.setdefault(edit.layer.name, []).append(edit)
         return {name: cls(some[0].layer, some, rows, context.device) for name, some in by_layer.items()}

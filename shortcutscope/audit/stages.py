@@ -31,7 +31,7 @@ from shortcutscope.audit.identity import keep_identity
 from shortcutscope.audit.provenance import describe, not_measured, performance
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.run_directory import RunDirectory
-from shortcutscope.data.decoded import DecodedImages
+from shortcutscope.data.decoding.decoded import DecodedImages
 from shortcutscope.data.privacy import redacted_command, redacted_line
 from shortcutscope.data.readers.image import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart

@@ -16,13 +16,13 @@ import numpy as np
 from torch import Tensor
 
 from shortcutscope.audit.context import EARLY_LAYERS, Context
-from shortcutscope.audit.rerun import Edit, Look, rerun
+from shortcutscope.audit.rerun import ConceptEdit, Look, rerun
 from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer
-from shortcutscope.probes.cells import CELLS, CHANNELS
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import make_folds
-from shortcutscope.probes.extent import (
+from shortcutscope.probes.extent.cells import CELLS, CHANNELS
+from shortcutscope.probes.extent.measuring import (
     ExtentFeatures,
     ExtentResult,
     ExtentRule,
@@ -84,7 +84,7 @@ class _Case:
     def _per_cell(self, layer: Layer) -> int:
         return USE_SAMPLES[self.encoded and layer.name == self.context.scan.layers[-1].name]
 
-    def edit(self, layer: Layer) -> Edit:
+    def edit(self, layer: Layer) -> ConceptEdit:
         """What takes the concept out of a layer, for each of the samples chosen there."""
         scan, samples = self.context.scan, self.samples
         chosen = evaluation_samples(
@@ -95,9 +95,9 @@ class _Case:
             per_cell=self._per_cell(layer),
         )
         halves = use_edits(self.context.activation(layer), samples, chosen, Prefix.of(scan, layer))
-        return Edit(self.name, layer, halves)
+        return ConceptEdit(self.name, layer, halves)
 
-    def effect(self, edit: Edit, logits: Tensor | None) -> Record:
+    def effect(self, edit: ConceptEdit, logits: Tensor | None) -> Record:
         """Effect of an edit; there are no scores where nothing could be fitted."""
         settings = self.context.settings
         edited: Floats = np.empty(0)
@@ -272,7 +272,10 @@ def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str,
 
 
 def _keep_all(
-    stage: Stage, cases: Sequence[_Case], edits: Sequence[Edit], logits: Mapping[tuple[str, str], Tensor]
+    stage: Stage,
+    cases: Sequence[_Case],
+    edits: Sequence[ConceptEdit],
+    logits: Mapping[tuple[str, str], Tensor],
 ) -> None:
     for case in cases:
         own = [edit for edit in edits if edit.concept == case.name]

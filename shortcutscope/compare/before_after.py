@@ -40,7 +40,7 @@ from shortcutscope.compare.performance import (
 from shortcutscope.compare.result import FILE, ComparisonRecord, tidy
 from shortcutscope.compare.setup import ComparisonSetup, comparison_setup
 from shortcutscope.compare.space import Space, matching_layers, measure_space
-from shortcutscope.data.decoded import DecodedImages
+from shortcutscope.data.decoding.decoded import DecodedImages
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug, to_json

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shortcutscope.data import verification
-from shortcutscope.data.decoded import DecodedImages
+from shortcutscope.data.decoding.decoded import DecodedImages
 from shortcutscope.data.duplicates import one_group_a_picture
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.manifests.columns import ROLES, Roles, encode_labels, require_columns, role_frame
@@ -82,7 +82,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         What was guessed or left out as the table was made; an audit repeats it.
     workers
         Processes that read the images where a reader does not say; None for as many as pay, see
-        :func:`shortcutscope.data.loading.worker_count`.
+        :func:`shortcutscope.data.decoding.loading.worker_count`.
 
     Raises
     ------
@@ -282,7 +282,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         Raises
         ------
         InputError
-            As :class:`shortcutscope.data.decoded.DecodedImages`.
+            As :class:`shortcutscope.data.decoding.decoded.DecodedImages`.
         """
         running = running or Running()
         images = images or DecodedImages(running.cache, running.cache_gb)

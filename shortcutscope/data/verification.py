@@ -11,8 +11,8 @@ from typing import TypeVar
 import torch
 from torch.utils.data import Dataset
 
-from shortcutscope.data.decoded import as_decoded
-from shortcutscope.data.loading import loaded, worker_count
+from shortcutscope.data.decoding.decoded import as_decoded
+from shortcutscope.data.decoding.loading import loaded, worker_count
 from shortcutscope.data.readers.dicom import is_dicom
 from shortcutscope.data.readers.dicom_scale import GreyScale, grey_scale, scale_problems
 from shortcutscope.data.readers.image import UnreadableImageError, to_float

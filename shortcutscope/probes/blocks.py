@@ -18,7 +18,7 @@ BLOCK_ROWS = 2048
 
 
 @runtime_checkable
-class Rows(Protocol):
+class FeatureRows(Protocol):
     """A matrix (N, D) that gives its rows when asked for: an array, or a layer of a scan."""
 
     @property
@@ -32,7 +32,7 @@ class Rows(Protocol):
         ...
 
     def read(self, start: int, stop: int) -> Array:
-        """Rows start:stop, (stop - start, D)."""
+        """FeatureRows start:stop, (stop - start, D)."""
         ...
 
 
@@ -53,7 +53,7 @@ class ArrayRows:
         return self.values.dtype
 
     def read(self, start: int, stop: int) -> Array:
-        """Rows start:stop."""
+        """FeatureRows start:stop."""
         return self.values[start:stop]
 
 
@@ -67,10 +67,10 @@ class Blocks:
         (N, D).
     """
 
-    rows: Rows
+    rows: FeatureRows
 
     @classmethod
-    def of(cls, features: npt.ArrayLike | Rows | Blocks) -> Blocks:
+    def of(cls, features: npt.ArrayLike | FeatureRows | Blocks) -> Blocks:
         """Of an array or rows; blocks stay the same, with what was found of them already.
 
         Raises
@@ -80,7 +80,7 @@ class Blocks:
         """
         if isinstance(features, Blocks):
             return features
-        if isinstance(features, Rows):
+        if isinstance(features, FeatureRows):
             return cls(features)
         values = np.asarray(features)
         if values.ndim != 2:

@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.probes.alive import alive, size_of
-from shortcutscope.probes.blocks import Blocks, Rows
+from shortcutscope.probes.blocks import Blocks, FeatureRows
 from shortcutscope.probes.ridge import PENALTY
 from shortcutscope.types import Array, Bools, Floats, Ints
 
@@ -252,7 +252,7 @@ def cross_fit_cav(
 
 
 def cross_fit_patterns(
-    features: npt.ArrayLike | Rows | Blocks,
+    features: npt.ArrayLike | FeatureRows | Blocks,
     concepts: npt.ArrayLike,
     labels: npt.ArrayLike,
     folds: npt.ArrayLike,

@@ -16,7 +16,7 @@ import pandas as pd
 
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.errors import InputError
-from shortcutscope.probes.blocks import Blocks, Rows
+from shortcutscope.probes.blocks import Blocks, FeatureRows
 from shortcutscope.probes.ridge import PENALTY, Ridge, cross_fitted_ridge
 from shortcutscope.stats.bootstrap import cluster_interval
 from shortcutscope.stats.metrics import auroc, permuted_auroc, resampled_auroc, within_class_auroc
@@ -113,7 +113,7 @@ def make_folds(
 
 
 def cross_fitted_scores(
-    features: npt.ArrayLike | Rows | Blocks,
+    features: npt.ArrayLike | FeatureRows | Blocks,
     targets: npt.ArrayLike,
     labels: npt.ArrayLike,
     folds: npt.ArrayLike,
@@ -188,7 +188,7 @@ class Permutations:
 
 
 def availability(
-    features: npt.ArrayLike | Rows | Blocks,
+    features: npt.ArrayLike | FeatureRows | Blocks,
     concepts: npt.ArrayLike | Sequence[Concept],
     labels: npt.ArrayLike,
     groups: npt.ArrayLike | None,

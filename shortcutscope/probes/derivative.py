@@ -12,15 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from shortcutscope.probes.blocks import BLOCK_ROWS, Blocks, Rows
+from shortcutscope.probes.blocks import BLOCK_ROWS, Blocks, FeatureRows
 from shortcutscope.probes.crossfit import Permutations
 from shortcutscope.stats.testing import permutation_p
 from shortcutscope.types import Bools, Floats, Ints
 
 
 def derivative_tests(
-    gradients: npt.ArrayLike | Rows,
-    pooled: npt.ArrayLike | Rows,
+    gradients: npt.ArrayLike | FeatureRows,
+    pooled: npt.ArrayLike | FeatureRows,
     permutations: Permutations,
     towards: Floats,
     spreads: Sequence[float],

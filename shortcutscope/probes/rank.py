@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.errors import InputError
-from shortcutscope.probes.blocks import Blocks, Rows
-from shortcutscope.probes.cells import chance_deviation
+from shortcutscope.probes.blocks import Blocks, FeatureRows
 from shortcutscope.probes.crossfit import same_known
+from shortcutscope.probes.extent.cells import chance_deviation
 from shortcutscope.probes.ridge import PENALTY, Ridge, cross_fitted_ridge
 from shortcutscope.stats.bootstrap import cluster_interval
 from shortcutscope.stats.metrics import resampled_auroc, within_class_auroc
@@ -33,7 +33,7 @@ FIRST_LOOK = 50
 
 
 def effective_ranks(
-    features: npt.ArrayLike | Rows,
+    features: npt.ArrayLike | FeatureRows,
     concepts: npt.ArrayLike,
     labels: npt.ArrayLike,
     folds: npt.ArrayLike,

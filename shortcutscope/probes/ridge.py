@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from shortcutscope.probes.alive import alive
-from shortcutscope.probes.blocks import BLOCK_ROWS, Blocks, Rows
+from shortcutscope.probes.blocks import BLOCK_ROWS, Blocks, FeatureRows
 from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: Ridge penalty per training sample, for features of unit variance.
@@ -84,7 +84,11 @@ class Ridge(ABC):
 
 
 def cross_fitted_ridge(
-    features: npt.ArrayLike | Rows | Blocks, labels: Ints, folds: Ints, known: Bools, penalty: float = PENALTY
+    features: npt.ArrayLike | FeatureRows | Blocks,
+    labels: Ints,
+    folds: Ints,
+    known: Bools,
+    penalty: float = PENALTY,
 ) -> Ridge:
     """Prepare the ridge; the cheaper of its two forms is taken.
 

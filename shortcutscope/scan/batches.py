@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.attribution.slope import Explained
-from shortcutscope.data.loading import loaded, worker_count
+from shortcutscope.data.decoding.loading import loaded, worker_count
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.heads.targets import Target
@@ -37,7 +37,7 @@ def batches(
     Parameters
     ----------
     workers
-        Processes that read; None for the table's, see `shortcutscope.data.loading.worker_count`.
+        Processes that read; None for the table's, see `shortcutscope.data.decoding.loading.worker_count`.
     pin_memory
         For an accelerator.
 

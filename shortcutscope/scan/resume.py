@@ -103,7 +103,7 @@ class _Calls:
     ended: list[tuple[Path, nn.Module]] = field(default_factory=list)
     kept: dict[Path, _Given] = field(default_factory=dict)
 
-    def call(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call(self, module: nn.Module, forward: Callable[[], object]) -> object:
         path = (*self.stack[-1], self.counts[-1])
         self.counts[-1] += 1
         if path in self.given:
@@ -111,7 +111,7 @@ class _Calls:
         self.stack.append(path)
         self.counts.append(0)
         try:
-            result = forward(*args, **kwargs)
+            result = forward()
         finally:
             self.stack.pop()
             self.counts.pop()
@@ -255,8 +255,8 @@ class Resumption(AbstractContextManager["Resumption"]):
         finally:
             self._calls = before
 
-    def _call(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return self._calls.call(module, forward, *args, **kwargs)
+    def _call(self, module: nn.Module, forward: Callable[[], object]) -> object:
+        return self._calls.call(module, forward)
 
     def _resumed(
         self, route: _Route, recorded: Mapping[Path, _Given], rows: Tensor | None, real: frozenset[Path]
@@ -333,11 +333,16 @@ def _ignore(layer: Layer, values: Tensor) -> None:
 
 
 @contextmanager
-def _wrapped(module: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
+def _wrapped(module: nn.Module, call: Callable[[nn.Module, Callable[[], object]], object]) -> Iterator[None]:
     """A module whose `forward` goes through `call`."""
     own = module.__dict__.get("forward")
     forward = module.forward
-    module.forward = functools.wraps(forward)(functools.partial(call, module, forward))
+
+    @functools.wraps(forward)
+    def through(*inputs: object, **named: object) -> object:
+        return call(module, lambda: forward(*inputs, **named))
+
+    module.forward = through
     try:
         yield
     finally:

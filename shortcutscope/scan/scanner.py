@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from shortcutscope.data.loading import worker_count
+from shortcutscope.data.decoding.loading import worker_count
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import frozen

@@ -11,7 +11,7 @@ import small_study
 from counting import counting, decoded
 
 import shortcutscope as ss
-from shortcutscope.data.decoded import DecodedImages
+from shortcutscope.data.decoding.decoded import DecodedImages
 from shortcutscope.errors import InputError
 
 N = 120

@@ -9,11 +9,11 @@ import torch
 import shortcutscope as ss
 from shortcutscope.audit import use_and_extent
 from shortcutscope.audit.context import Context, ExamineSettings
-from shortcutscope.audit.rerun import Edit, Look, rerun
+from shortcutscope.audit.rerun import ConceptEdit, Look, rerun
 from shortcutscope.models.frozen import frozen
 from shortcutscope.planting.thin import thin_resnet18
-from shortcutscope.probes.cells import cell_features
-from shortcutscope.probes.extent import input_cells
+from shortcutscope.probes.extent.cells import cell_features
+from shortcutscope.probes.extent.measuring import input_cells
 from shortcutscope.probes.usage import Projections, fit_projection
 from shortcutscope.scan.capture import forward_edited, forward_reduced
 from shortcutscope.scan.scanner import scan
@@ -52,7 +52,7 @@ def test_every_edit_gives_what_it_gives_alone(table, scanned, context):
             rows = np.sort(rng.permutation(60)[:25])
             one = fit_projection(scanned.activation(layer), values, context.labels)
             other = replace(one, middle=one.middle + 1)
-            edits.append(Edit(name, layer, [(rows[::2], one), (rows[1::2], other)]))
+            edits.append(ConceptEdit(name, layer, [(rows[::2], one), (rows[1::2], other)]))
     found = rerun(context, edits).logits
     assert set(found) == {(name, layer.name) for name in "ab" for layer in scanned.layers}
     x = torch.stack([table[i][0] for i in range(60)])

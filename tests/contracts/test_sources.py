@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcutscope.data.decoded import DecodedImages
+from shortcutscope.data.decoding.decoded import DecodedImages
 from shortcutscope.data.joining import JoinedSource
 from shortcutscope.data.sources import (
     ArraySource,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from shortcutscope.probes.association import associate
-from shortcutscope.probes.cells import CellMap
-from shortcutscope.probes.extent import ExtentRule, decide, spread_choice
+from shortcutscope.probes.extent.cells import CellMap
+from shortcutscope.probes.extent.measuring import ExtentRule, decide, spread_choice
 from shortcutscope.probes.usage import drawn_order
 from shortcutscope.probes.verdict import VerdictRule, effects, layer_weights, power, reach_verdict, untestable
 

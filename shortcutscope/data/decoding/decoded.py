@@ -16,7 +16,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from torch.utils.data import get_worker_info
 
-from shortcutscope.data.decoded_files import DecodedFiles
+from shortcutscope.data.decoding.decoded_files import DecodedFiles
 from shortcutscope.data.sources import (
     ArraySource,
     DatasetSource,
@@ -42,7 +42,7 @@ class DecodedImages:
     Parameters
     ----------
     folder
-        Folder on disk, see :class:`shortcutscope.data.decoded_files.DecodedFiles`.
+        Folder on disk, see :class:`shortcutscope.data.decoding.decoded_files.DecodedFiles`.
     gigabytes
         Most that it may hold.
     memory

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcutscope.data import loading
-from shortcutscope.data.loading import FEWEST, loaded, worker_count
+from shortcutscope.data.decoding import loading
+from shortcutscope.data.decoding.loading import FEWEST, loaded, worker_count
 from shortcutscope.data.table import ImageTable
 from shortcutscope.options import Running
 from shortcutscope.scan.batches import batches

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from shortcutscope.data.decoded import Decoded, handed_over, is_held, take_in
+from shortcutscope.data.decoding.decoded import Decoded, handed_over, is_held, take_in
 from shortcutscope.data.rows import Rows
 from shortcutscope.data.sources import PathSource, origin_of
 from shortcutscope.machine import default_jobs

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from shortcutscope.data.pictures import KINDS
 from shortcutscope.models.layers import Layer
-from shortcutscope.probes.cells import CELLS, CellMap, cell_features, cell_map, input_filters
-from shortcutscope.probes.participation import participation_change
+from shortcutscope.probes.extent.cells import CELLS, CellMap, cell_features, cell_map, input_filters
+from shortcutscope.probes.extent.participation import participation_change
 from shortcutscope.probes.usage import first_drawn
 from shortcutscope.types import Array, Floats, Ints
 

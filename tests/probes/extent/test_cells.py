@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from shortcutscope.probes.cells import (
+from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
+from shortcutscope.probes.extent.cells import (
     CELLS,
     CellMap,
     cell_features,
@@ -13,8 +14,7 @@ from shortcutscope.probes.cells import (
     input_filters,
     resampled_cells,
 )
-from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds
-from shortcutscope.probes.extent import ExtentRule, decide
+from shortcutscope.probes.extent.measuring import ExtentRule, decide
 from shortcutscope.stats.metrics import within_class_auroc
 
 N = 240

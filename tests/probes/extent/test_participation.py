@@ -5,7 +5,7 @@ import pytest
 
 from shortcutscope.audit.use_and_extent import local_layers
 from shortcutscope.models.layers import Layer
-from shortcutscope.probes.participation import participation_change, participation_ratio
+from shortcutscope.probes.extent.participation import participation_change, participation_ratio
 
 N, P = 200, 256
 LABELS = np.arange(N) % 2

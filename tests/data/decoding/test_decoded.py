@@ -14,9 +14,9 @@ import pytest
 import torch
 from counting import counting, decoded
 
-from shortcutscope.data import loading
-from shortcutscope.data.decoded import DecodedImages, KeptSource, is_held
-from shortcutscope.data.decoded_files import MARKER, DecodedFiles
+from shortcutscope.data.decoding import loading
+from shortcutscope.data.decoding.decoded import DecodedImages, KeptSource, is_held
+from shortcutscope.data.decoding.decoded_files import MARKER, DecodedFiles
 from shortcutscope.data.joining import joined
 from shortcutscope.data.sources import DatasetSource, ImageReading
 from shortcutscope.data.stored_frame import file_source
@@ -136,7 +136,7 @@ def test_kept_images_go_with_the_last_table_and_leave_what_others_need(table, mo
         assert source() is None
     finally:
         gc.enable()
-    monkeypatch.setattr("shortcutscope.data.decoded.available_memory", lambda: 5000)
+    monkeypatch.setattr("shortcutscope.data.decoding.decoded.available_memory", lambda: 5000)
     assert DecodedImages().room == 1250
     for needed, left in ((0, 1040), (4500, 500), (6000, 0)):
         images.spare(needed)

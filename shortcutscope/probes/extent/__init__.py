@@ -1,0 +1,1 @@
+"""Over how much of the image a concept spreads."""
