@@ -29,6 +29,11 @@ def test_import_loads_nothing_heavy() -> None:
     assert loaded_after("import shortcutscope") == set()
 
 
+def test_a_table_is_there_without_what_statistics_need() -> None:
+    loaded = loaded_after("import shortcutscope as ss\nss.ImageTable")
+    assert loaded.isdisjoint({"torchvision", "sklearn", "matplotlib", "captum", "zennit", "timm"})
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["audit", "--help"], ["bench", "--help"], ["--version"]])
 def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
     code = (

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
 from shortcutscope.errors import InputError
 from shortcutscope.types import Bools, Ints
@@ -48,6 +47,9 @@ def grouped_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, n_folds: int, se
     InputError
         For fewer groups than folds, or inputs of different lengths.
     """
+    # With scipy.stats it takes longer to import than all else that a table needs.
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
+
     group, n_groups = _codes(groups, "groups")
     stratum, n_strata = _codes(strata, "strata")
     if len(group) != len(stratum):
