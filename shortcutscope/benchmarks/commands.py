@@ -11,8 +11,8 @@ import typer
 from shortcutscope.errors import InputError
 
 SUITES = (
-    "scan", "audit", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery", "circuits",
-    "masks", "geometry", "debias", "distillation",
+    "scan", "audit", "device", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery",
+    "circuits", "masks", "geometry", "debias", "distillation",
 )  # fmt: skip
 PROTOCOLS = ("boland", "pahde", "spurbreast", "saab", "simba")
 
