@@ -12,14 +12,19 @@ from shortcutscope.types import Record
 
 
 def default_jobs() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Number of cores that this process may use, its share of them where several were started."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // processes_here())
+
+
+def processes_here() -> int:
+    """Processes that were started together on this machine (by ``torchrun``), and take as much each."""
+    text = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, int(text)) if text.isdigit() else 1
 
 
 def available_memory() -> int | None:
-    """Bytes that can be had, also within a container; None where the system does not say."""
+    """Bytes that this process can have, also within a container; None where the system does not say."""
     limits = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -30,7 +35,7 @@ def available_memory() -> int | None:
         pass
     if not limits and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    return max(0, min(limits)) if limits else None
+    return max(0, min(limits)) // processes_here() if limits else None
 
 
 def machine() -> Record:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from tqdm.auto import tqdm
 
+from shortcutscope.processes import is_main
+
 
 def progress_bar(
     items: Iterable[object] | None = None,
@@ -27,8 +29,8 @@ def progress_bar(
     desc, total, unit, initial, leave
         As of `tqdm.tqdm`.
     progress
-        Whether bars are wanted.
+        Whether bars are wanted; of processes that share the work the first one shows them.
     """
     # None: off, unless standard error is a terminal, which that of a notebook does not say it is.
-    disable = not progress or (False if "ipykernel" in sys.modules else None)
+    disable = not progress or not is_main() or (False if "ipykernel" in sys.modules else None)
     return tqdm(items, desc=desc, total=total, unit=unit, initial=initial, leave=leave, disable=disable)

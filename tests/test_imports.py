@@ -23,6 +23,7 @@ ROOMS = [
         "disk",
         "locking",
         "files",
+        "processes",
         "machine",
         "progress",
     ),

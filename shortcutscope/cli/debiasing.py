@@ -111,12 +111,12 @@ def debias(
 ) -> None:
     """Retrain the audited model so that it does without a shortcut; the students are kept in the run."""
     from shortcutscope.debias.options import Retraining, Shortcut, refuse_options
-    from shortcutscope.debias.training.processes import is_first, own_device
     from shortcutscope.debias.training.settings import Training
     from shortcutscope.debias.unlearn import debias as retrain
     from shortcutscope.debias.unlearn import only_shortcut
     from shortcutscope.facade import Audit
     from shortcutscope.masks.maskset import MaskSet
+    from shortcutscope.processes import is_first, own_device
 
     console = Console()
     if recipe == "list":

@@ -20,6 +20,7 @@ from shortcutscope.data.rows import Rows
 from shortcutscope.data.sources import ArraySource, NpzSource, PathSource, as_array, origin_of
 from shortcutscope.data.stored_frame import file_source
 from shortcutscope.errors import InputError
+from shortcutscope.processes import gathered, own_share
 from shortcutscope.progress import progress_bar
 
 _Value = TypeVar("_Value")
@@ -98,15 +99,20 @@ def _scale(table: Rows, row: int) -> GreyScale | None:
 
 
 def inspect(table: Rows, *, workers: int | None, progress: bool) -> list[Inspection]:
-    """Decode every image and mask once, in row order."""
-    count = worker_count(table, workers, batch_size=_BATCH)
-    batches = loaded(_Inspector(table), range(len(table)), list, batch_size=_BATCH, workers=count)
-    inspections: list[Inspection] = []
-    with progress_bar(total=len(table), desc="verify", unit="image", progress=progress) as bar:
-        for batch in batches:
-            inspections.extend(batch)
-            bar.update(len(batch))
-    return inspections
+    """Decode every image and mask once, in row order; processes that share the work decode a part each."""
+    rows = range(len(table))[own_share(len(table))]
+    count = worker_count(table, workers, batch_size=_BATCH, start=rows.start, stop=rows.stop)
+
+    def own() -> list[Inspection]:
+        inspections: list[Inspection] = []
+        batches = loaded(_Inspector(table), rows, list, batch_size=_BATCH, workers=count)
+        with progress_bar(total=len(rows), desc="verify", unit="image", progress=progress) as bar:
+            for batch in batches:
+                inspections.extend(batch)
+                bar.update(len(batch))
+        return inspections
+
+    return [inspection for part in gathered(own, "verify") for inspection in part]
 
 
 def check_repeatable(table: Rows) -> None:

@@ -31,7 +31,6 @@ from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.scores import of_initial, reading, released, trained_head
 from shortcutscope.debias.student import Student, student_folder, version
 from shortcutscope.debias.training.fit import Training
-from shortcutscope.debias.training.processes import is_first
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug
@@ -42,6 +41,7 @@ from shortcutscope.models.heads.head import Head, Output
 from shortcutscope.options import Running
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
+from shortcutscope.processes import is_first
 from shortcutscope.types import JSON, Floats, Record
 
 

@@ -22,6 +22,7 @@ from shortcutscope.discover.filters import IMAGE_AXES, image_bank
 from shortcutscope.errors import InputError
 from shortcutscope.files import write_atomically
 from shortcutscope.options import Running
+from shortcutscope.processes import alone
 from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan, scan
 from shortcutscope.types import Floats
@@ -141,7 +142,7 @@ def views_of(
     layers = [name for name in names if name != INPUT]
     blocks: dict[str, Float32] = {}
     if layers:
-        with tempfile.TemporaryDirectory() as folder:
+        with alone(), tempfile.TemporaryDirectory() as folder:
             scanning = Scanning(layers, relevance=False)
             new_scan = scan(model, table, Path(folder) / "scan", scanning=scanning, running=running)
             blocks = {name: np.asarray(new_scan.features(name), np.float32) for name in layers}

@@ -30,9 +30,10 @@ def batches(
     *,
     workers: int | None = None,
     start: int = 0,
+    stop: int | None = None,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """Images (n, ...), labels (n,) and rows (n,) of a table from row `start` on, in its order.
+    """Images (n, ...), labels (n,) and rows (n,) of a table in its order, from row `start` to `stop`.
 
     Parameters
     ----------
@@ -46,8 +47,8 @@ def batches(
     InputError
         Images of different shapes; names the samples.
     """
-    count = worker_count(table, workers, batch_size=batch_size, start=start)
-    rows = range(start, len(table))
+    count = worker_count(table, workers, batch_size=batch_size, start=start, stop=stop)
+    rows = range(start, len(table) if stop is None else stop)
     yield from loaded(table, rows, _stacked, batch_size=batch_size, workers=count, pin_memory=pin_memory)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +24,7 @@ from shortcutscope.models.layers import Layer, LayerChoice, choose_layers
 from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
 from shortcutscope.models.preflight import AGAIN, TRIED, preflight
 from shortcutscope.options import OptionGroup, Running
+from shortcutscope.processes import count
 from shortcutscope.scan.batches import Batch, batches, on_device, run_batch, targets_of
 from shortcutscope.scan.choice import (
     GRADIENT,
@@ -43,7 +43,7 @@ from shortcutscope.versions import SCANNING
 #: Largest shard: what bounds the memory of a wide network's scan (four times this, in the making).
 SHARD_BYTES = 64 * 2**20
 
-#: Fewest shards of a scan: a process that is killed loses what its latest one would have held.
+#: Fewest shards of a scan for each process: one that is killed loses what its latest one would have held.
 FEWEST_SHARDS = 10
 
 #: First images that are scanned for trial, and those on which LRP is checked, at most.
@@ -211,12 +211,10 @@ def make_plan(
     Raises
     ------
     InputError
-        Labels, targets, layers, precision, images or columns that cannot be used, or several processes
-        started by torchrun.
+        Labels, targets, layers, precision, images or columns that cannot be used.
     ModelError
         A model that cannot be scanned, or on which LRP does not hold with ``strict=True``.
     """
-    _refuse_processes()
     _check_columns(table)
     _check_one_target_a_sample(scanning.target, table)
     fingerprint = fingerprint or model_fingerprint(model)
@@ -229,7 +227,9 @@ def make_plan(
         trial = replace(trial, attribution=_choose(trial, model, table))
         rows = trial.run(model, table, batch)
     row_bytes = sum(values[0].size * _stored_size(key, values) for key, values in rows.items())
-    per_shard = min(scanning.shard_rows, SHARD_BYTES // row_bytes, -(-len(table) // FEWEST_SHARDS))
+    per_shard = min(
+        scanning.shard_rows, SHARD_BYTES // row_bytes, -(-len(table) // (FEWEST_SHARDS * count()))
+    )
     return replace(
         trial,
         inputs=_inputs(fingerprint, table, trial),
@@ -396,16 +396,6 @@ def _check_one_target_a_sample(target: Target, table: ImageTable) -> None:
         raise InputError(
             f"targets have shape {np.shape(target)} but the table has {len(table)} samples; give one "
             "class a sample"
-        )
-
-
-def _refuse_processes() -> None:
-    """Raise `InputError` in one of several processes, which torchrun starts."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
-        raise InputError(
-            f"the scan runs in one process, but {processes} were started (WORLD_SIZE={processes}); "
-            "start it without torchrun, with workers=... for reading images"
         )
 
 

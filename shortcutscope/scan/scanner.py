@@ -21,6 +21,7 @@ from shortcutscope.models.heads.targets import predicted_class
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.outputs import first_float, pick
 from shortcutscope.options import READING, Running
+from shortcutscope.processes import count, from_main, is_main, own_share, rank, require_same, together, wait
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.choice import AttributionChoice
@@ -113,6 +114,7 @@ def scan(
     """Pool every layer's activation and relevance over all samples, in one pass.
 
     An interrupted scan goes on where it stopped when the same call is made again; a finished one is opened.
+    Of several processes (``torchrun``), which all have to make this call, each scans a part of the rows.
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ def scan(
     running.require_only("a scan", "device", "precision", "batch_size", "progress", *READING)
     if running.cache is not None:
         data = data.keeping(running)
-    with frozen(model, running.device) as borrowed:
+    with together(), frozen(model, running.device) as borrowed:
         if plan is None:
             plan = make_plan(borrowed, data, scanning or Scanning(), running, head)
         else:
@@ -211,29 +213,49 @@ def _measure(model: nn.Module, table: ImageTable, plan: Plan) -> ScanEstimate:
 
 def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path) -> Scan:
     running, n = plan.running, len(table)
-    with (
-        ShardWriter(out, plan.inputs, n_rows=n, shard_rows=plan.shard_rows) as writer,
-        progress_bar(
-            total=n, initial=writer.rows_done, desc="scan", unit="image", progress=running.progress
-        ) as bar,
-    ):
-        if writer.rows_done < n:
-            require_free_space(out, (n - writer.rows_done) * plan.row_bytes)
-            pin_memory = plan.device.type == "cuda"
+    require_same(plan.inputs, "scan")
+    writer, missing = _opened(out, plan, n)
+    if missing:
+        require_free_space(out, sum(map(len, missing)) * plan.row_bytes)
+    todo = sum(map(len, writer.runs))
+    # A process that shares the work shows what it does itself.
+    total = n if count() == 1 else todo
+    bar = progress_bar(
+        total=total, initial=total - todo, desc="scan", unit="image", progress=running.progress
+    )
+    with writer, bar:
+        for rows in writer.runs:
             for batch in batches(
                 table,
                 running.batch_size,
                 workers=running.workers,
-                start=writer.rows_done,
-                pin_memory=pin_memory,
+                start=rows.start,
+                stop=rows.stop,
+                pin_memory=plan.device.type == "cuda",
             ):
                 writer.append(plan.run(model, table, batch))
                 bar.update(len(batch[0]))
-            writer.flush()
-        # Also for a finished scan: metadata may have changed, which no statistic depends on.
-        remarks = {"attribution": plan.attribution.to_json(), "memory_format": str(plan.memory_format)}
-        writer.finish(_samples(table, writer, plan.task), {**remarks, "layer_choice": plan.layer_choice})
+        wait("scanned")
+        if is_main():
+            writer.take_parts()
+            # Also for a finished scan: metadata may have changed, which no statistic depends on.
+            remarks = {"attribution": plan.attribution.to_json(), "memory_format": str(plan.memory_format)}
+            writer.finish(_samples(table, writer, plan.task), {**remarks, "layer_choice": plan.layer_choice})
+        wait("scan finished")
     return Scan.open(out)
+
+
+def _opened(out: Path, plan: Plan, n: int) -> tuple[ShardWriter, list[range]]:
+    """The store, opened by the main process for all that share the scan, and all rows that it lacks."""
+
+    def opened(rank: int) -> ShardWriter:
+        return ShardWriter(out, plan.inputs, n_rows=n, shard_rows=plan.shard_rows, rank=rank)
+
+    writer = opened(0) if is_main() else None
+    runs, shards = from_main(lambda: (writer.runs, writer.missing) if writer else ([], []), "store opened")
+    writer = writer or opened(rank())
+    writer.take(shards[own_share(len(shards))])
+    return writer, runs
 
 
 def _samples(table: ImageTable, writer: ShardWriter, task: str) -> pd.DataFrame:

@@ -2,13 +2,15 @@
 
     manifest.json                   what was scanned and how, one entry per finished shard
     shard-<rank>-<k>.safetensors    a run of rows of every statistic, float16 with a power-of-two scale
+    part-<rank>.json                while several processes write: the shards that one of them finished
     pending.safetensors             after an interruption: the rows of the next shard so far, as they are
     samples.parquet                 one row per sample; written last
 
-A shard counts only once the manifest names it, and every file is written under a temporary name, flushed to
-the disk and renamed: after a crash or a full disk the store is what the manifest says, and writing goes on
-there. Array shapes never stand for progress (zarr and HDF5 stores were read back with silently wrong rows
-after a kill).
+Shards begin at multiples of their size, whoever makes them in which order: what is missing follows from those
+that there are. A shard counts only once the manifest, or a part of it, names it, and every file is written
+under a temporary name, flushed to the disk and renamed: after a crash or a full disk the store is what the
+manifest says, and writing goes on there. Array shapes never stand for progress (zarr and HDF5 stores were
+read back with silently wrong rows after a kill).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +46,9 @@ EXACT = frozenset({"logits", "target"})
 class ShardWriter:
     """Appends rows to a store, or goes on with one that was interrupted.
 
+    Of several processes the first one opens the store and finishes it; each makes the shards that it was
+    given by `take`.
+
     Use it as a context manager: on ``KeyboardInterrupt`` the rows at hand are kept beside the shards, in full
     precision, so that the shards of a store do not depend on where it was interrupted.
 
@@ -58,7 +63,7 @@ class ShardWriter:
     shard_rows
         Rows of a shard. An interrupted store keeps its own.
     rank
-        Process number in the shard's name.
+        Process number; all but 0 write into a store that is open, until its first one finishes it.
 
     Raises
     ------
@@ -78,14 +83,22 @@ class ShardWriter:
         rank: int = 0,
     ) -> None:
         self.folder = Path(folder)
-        self._rank = rank
+        self._rank, self._file = rank, MANIFEST if rank == 0 else _part(rank)
         self._pending: list[dict[str, Array]] = []
         inputs = to_json(dict(inputs))
         stored = _kept_manifest(self.folder)
         if stored is not None:
             refuse_other_inputs(self.folder, stored["inputs"], inputs)
+        self._own: list[int] = []
+        if rank:
+            assert stored is not None
+            self._manifest = {**stored, "shards": [], "pending": None}
+            return
+        if stored is not None:
             self._manifest = stored
+            self.take_parts()
             self._drop_damaged_shards()
+            self._own = self.missing
             self._pending = self._kept_rows()
         else:
             self._manifest = {
@@ -98,12 +111,38 @@ class ShardWriter:
             }
             self.folder.mkdir(parents=True, exist_ok=True)
             self._write_manifest()
+            self._own = self.missing
         self._remove_leftovers()
 
     @property
+    def missing(self) -> list[int]:
+        """First rows of the shards that are not finished."""
+        there = {shard["start"] for shard in self._manifest["shards"]}
+        return [row for row in range(0, self.n_rows, self._manifest["shard_rows"]) if row not in there]
+
+    def take(self, missing: Sequence[int]) -> None:
+        """Make these of the missing shards, by their first rows, and not all of them."""
+        if self._own[:1] != list(missing[:1]):
+            self._pending = []
+        self._own = list(missing)
+
+    @property
+    def runs(self) -> list[range]:
+        """The rows that this process is to append, in runs without a gap."""
+        runs: list[range] = []
+        for start in self._own:
+            if runs and runs[-1].stop == start:
+                runs[-1] = range(runs[-1].start, self._stop(start))
+            else:
+                runs.append(range(start, self._stop(start)))
+        if runs:
+            runs[0] = range(runs[0].start + self._n_pending, runs[0].stop)
+        return runs
+
+    @property
     def rows_done(self) -> int:
-        """Rows in finished shards and at hand: where to go on."""
-        return self._n_written + self._n_pending
+        """Where to go on: rows before the first one that is missing, those at hand included."""
+        return self._own[0] + self._n_pending if self._own else self.n_rows
 
     @property
     def n_rows(self) -> int:
@@ -121,24 +160,19 @@ class ShardWriter:
         Raises
         ------
         InputError
-            Arrays of different lengths, more rows than announced, non-finite values, or a full disk.
+            Arrays of different lengths, more rows than are missing there, non-finite values, or a full disk.
         """
         lengths = {len(values) for values in rows.values()}
         if len(lengths) != 1:
             raise InputError(f"arrays of a batch differ in their number of rows: {sorted(lengths)}")
-        if self.rows_done + lengths.pop() > self.n_rows:
-            raise InputError(f"more rows than the {self.n_rows} that the store was opened for")
+        if lengths.pop() > sum(map(len, self.runs[:1])):
+            raise InputError(f"more rows than the {self.n_rows} that the store was opened for, or lacks")
         self._pending.append(dict(rows))
-        while self._n_pending >= self._manifest["shard_rows"]:
-            self._commit(self._manifest["shard_rows"])
-
-    def flush(self) -> None:
-        """Commit the rows at hand, as the last shard, which may be shorter than the others."""
-        if self._n_pending:
-            self._commit(self._n_pending)
+        while self._own and self._n_pending >= self._stop(self._own[0]) - self._own[0]:
+            self._commit(self._stop(self._own[0]) - self._own[0])
 
     def finish(self, samples: pd.DataFrame, remarks: JSON | None = None) -> None:
-        """Write the last shard and the table of samples, and declare the store complete.
+        """Write the table of samples, and declare the store complete.
 
         Parameters
         ----------
@@ -152,8 +186,7 @@ class ShardWriter:
         InputError
             Rows are missing, or the disk is full.
         """
-        self.flush()
-        if self.rows_done != self.n_rows or len(samples) != self.n_rows:
+        if self.missing or self.rows_done != self.n_rows or len(samples) != self.n_rows:
             raise InputError(
                 f"the store has {self.rows_done} rows and {len(samples)} samples; it was opened "
                 f"for {self.n_rows}"
@@ -172,9 +205,10 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._pending:
+        # Of several processes the first one goes on with the first missing rows, so that its own are kept.
+        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._pending and self._rank == 0:
             rows = frozenset(self._pending[0])
-            pending = Shard.write(self.folder / PENDING, self._n_written, self._pending, rows)
+            pending = Shard.write(self.folder / PENDING, self._own[0], self._pending, rows)
             self._manifest = {**self._manifest, "pending": asdict(pending)}
             self._write_manifest()
 
@@ -183,13 +217,13 @@ class ShardWriter:
         if not self._manifest.get("pending"):
             return []
         shard = Shard(**self._manifest["pending"])
-        if shard.start != self._n_written or shard.damage(self.folder):
+        if [shard.start] != self._own[:1] or shard.damage(self.folder):
             return []
         return [{key: shard.read(self.folder, key) for key in shard.keys(self.folder)}]
 
-    @property
-    def _n_written(self) -> int:
-        return int(self._manifest["shards"][-1]["stop"]) if self._manifest["shards"] else 0
+    def _stop(self, start: int) -> int:
+        """End of the shard that begins with a row."""
+        return min(start + int(self._manifest["shard_rows"]), self.n_rows)
 
     @property
     def _n_pending(self) -> int:
@@ -209,13 +243,19 @@ class ShardWriter:
 
     def _commit(self, n: int) -> None:
         """Make a shard of the first `n` pending rows."""
-        shards = self._manifest["shards"]
+        shards, start = self._manifest["shards"], self._own[0]
         try:
-            file = f"shard-{self._rank:03d}-{len(shards):05d}.safetensors"
-            shard = Shard.write(self.folder / file, self._n_written, self._take(n), EXACT)
-            self._manifest = {**self._manifest, "shards": [*shards, asdict(shard)], "pending": None}
+            file = f"shard-{self._rank:03d}-{start // self._manifest['shard_rows']:05d}.safetensors"
+            shard = Shard.write(self.folder / file, start, self._take(n), EXACT)
+            self._manifest = {
+                **self._manifest,
+                "shards": _in_order([*shards, asdict(shard)]),
+                "pending": None,
+            }
             self._write_manifest()
-            (self.folder / PENDING).unlink(missing_ok=True)
+            self._own.pop(0)
+            if self._rank == 0:
+                (self.folder / PENDING).unlink(missing_ok=True)
         except BaseException:
             # Whatever still waits comes after the rows just lost, so it must never be written in their place.
             self._manifest = {**self._manifest, "shards": shards}
@@ -223,7 +263,21 @@ class ShardWriter:
             raise
 
     def _write_manifest(self) -> None:
-        write_json(self.folder / MANIFEST, {**self._manifest, "checksum": _digest(self._manifest)})
+        write_json(self.folder / self._file, {**self._manifest, "checksum": _digest(self._manifest)})
+
+    def take_parts(self) -> None:
+        """Take in the shards that other processes have finished, and that the manifest does not name yet."""
+        parts = sorted(self.folder.glob(_part("*")))
+        for path in parts:
+            part = _manifest_in(path)
+            if part["inputs"] == self._manifest["inputs"]:
+                there = {shard["start"] for shard in self._manifest["shards"]}
+                new = [shard for shard in part["shards"] if shard["start"] not in there]
+                self._manifest["shards"] = _in_order([*self._manifest["shards"], *new])
+        if parts:
+            self._write_manifest()
+            for path in parts:
+                path.unlink()
 
     def _drop_damaged_shards(self) -> None:
         shards = _shards(self._manifest)
@@ -362,6 +416,11 @@ def _kept_manifest(folder: Path) -> Record | None:
         if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no scan; give a folder of its own")
         return None
+    return _manifest_in(path)
+
+
+def _manifest_in(path: Path) -> Record:
+    """A manifest, or a part of one, compared with its checksum."""
     manifest = read_object(path)
     if manifest.get("format") != SCAN_FORMAT:
         raise InputError(
@@ -369,13 +428,22 @@ def _kept_manifest(folder: Path) -> Record | None:
             "give another folder, or delete this one"
         )
     if manifest.pop("checksum", None) not in (None, _digest(manifest)):
-        raise InputError(f"{path} is damaged: delete {folder} and run the same scan again")
+        raise InputError(f"{path} is damaged: delete {path.parent} and run the same scan again")
     return manifest
 
 
 def _digest(manifest: JSON) -> str:
     """Of the list of shards, whose numbers (scales, rows) nothing else would show to be damaged."""
     return hashlib.sha256(json.dumps(manifest["shards"], sort_keys=True).encode()).hexdigest()
+
+
+def _part(rank: int | str) -> str:
+    """Name of the file of the shards that one of several processes has finished."""
+    return f"part-{rank:03d}.json" if isinstance(rank, int) else f"part-{rank}.json"
+
+
+def _in_order(shards: list[Record]) -> list[Record]:
+    return sorted(shards, key=lambda shard: int(shard["start"]))
 
 
 def _shards(manifest: JSON) -> list[Shard]:

@@ -355,10 +355,11 @@ def test_options_that_cannot_be_used(model, table, tmp_path, options, message):
     assert model_state(model) == before
 
 
-def test_several_processes_are_refused(model, table, tmp_path, monkeypatch):
+def test_several_processes_that_do_not_know_of_each_other(model, table, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
-    with pytest.raises(InputError, match="without torchrun"):
+    with pytest.raises(InputError, match=r"WORLD_SIZE=8 .*RANK, MASTER_ADDR, MASTER_PORT.* start them with"):
         run(model, table, tmp_path / "scan")
+    assert not (tmp_path / "scan").exists()
 
 
 def test_label_outside_the_models_outputs(model, tmp_path):

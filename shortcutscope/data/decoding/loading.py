@@ -23,8 +23,10 @@ Item = TypeVar("Item")
 Batch = TypeVar("Batch")
 
 
-def worker_count(table: Rows, workers: int | None, *, batch_size: int, start: int = 0) -> int:
-    """Processes by which the rows of a table from `start` on are read.
+def worker_count(
+    table: Rows, workers: int | None, *, batch_size: int, start: int = 0, stop: int | None = None
+) -> int:
+    """Processes by which the rows of a table from `start` to `stop` are read.
 
     0, which is this process itself, for a single batch, and where all images are in memory.
 
@@ -36,11 +38,11 @@ def worker_count(table: Rows, workers: int | None, *, batch_size: int, start: in
         As asked for. None: one less than there are cores, four at most, for many files that have to be
         decoded, where processes are forked; a spawned one imports the user's script again, which may not be
         made for it, and other sources than files may not be made for several processes.
-    batch_size, start
+    batch_size, start, stop
         What is read; one process makes one batch.
     """
     asked = table.workers if workers is None else workers
-    rows = table.rows[start:]
+    rows = table.rows[start:stop]
     if asked == 0 or len(rows) <= batch_size:
         return 0
     to_decode = (int(row) for row in rows if not is_held(table.source, int(row)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DistributedType, broadcast
@@ -11,22 +9,9 @@ from torch import Tensor, nn
 
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import device_of
-
-__all__ = ["Processes", "is_first", "own_device"]
+from shortcutscope.processes import share
 
 _REPLICATED = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
-
-
-def own_device() -> torch.device:
-    """The accelerator of this process (``torchrun`` numbers them per machine), or the CPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes results, of those that ``torchrun`` started."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 class Processes:
@@ -70,9 +55,7 @@ class Processes:
 
     def share(self, n: int) -> slice:
         """Which rows of a batch of `n` are this process's."""
-        sizes = [n // self.count + (i < n % self.count) for i in range(self.count)]
-        start = sum(sizes[: self.index])
-        return slice(start, start + sizes[self.index])
+        return share(n, self.index, self.count)
 
     def total(self, tensor: Tensor) -> Tensor:
         """Sum over all processes."""
