@@ -283,7 +283,7 @@ class Resumption(AbstractContextManager["Resumption"]):
         """Try on a few samples from which layers the network goes on, and what that takes."""
         self._routes = {}
         first, second = (x[:n] for n in TRIED)
-        if len(second) < min(TRIED):
+        if len(x) < max(TRIED):
             return
         traced = self._traced(first)
         routes = {

@@ -139,6 +139,18 @@ def test_of_one_sample_the_whole_network_runs():
     assert not any(both(Net().eval(), torch.randn(1, 1, 8, 8), {"two"}, torch.tensor([0])))
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_of_few_samples_some_are_chosen(n):
+    model, x, rows = Net().eval(), torch.randn(n, 1, 8, 8), torch.tensor([1])
+    layers = find_layers(model, x, ["two"])
+    with frozen(model) as borrowed, Resumption(borrowed, layers) as network:
+        network.record(x)
+        assert network.resumes(layers[0]) == (n > 2)
+        scores = network.go_on(layers[0], torch.zeros_like, rows)
+    expected = forward_edited(model, x[rows], layers[0], torch.zeros_like)
+    torch.testing.assert_close(scores, expected)
+
+
 def test_only_what_lies_behind_the_layer_runs_again():
     model, x, ran = Net().eval(), torch.randn(8, 1, 8, 8), []
     layer = next(layer for layer in find_layers(model, x, "all") if layer.name == "two")
