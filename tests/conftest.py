@@ -61,6 +61,7 @@ NOT_QUICK = (
     "attribution/lrp/test_rules.py",
     "attribution/lrp/test_untouched.py",
     "attribution/lrp/test_zennit.py",
+    "audit/test_audit_in_processes.py",
     "audit/test_decoding.py",
     "audit/test_heads.py",
     "audit/test_run_safety.py",
@@ -100,6 +101,7 @@ NOT_QUICK = (
     "scan/test_lrp_scan.py",
     "scan/test_scanner.py",
     "test_notebooks.py",
+    "test_processes.py",
     "test_real_input.py",
 )
 

@@ -129,9 +129,9 @@ class Context:
         """What the measurements of a concept depend on besides the run's inputs."""
         return {"concept": concept.fingerprint(), "settings": self.settings.depends()}
 
-    def inputs(self, indices: Ints) -> Iterator[Tensor]:
-        """Model inputs of some samples, in batches and in their order."""
+    def inputs(self, indices: Ints, size: int) -> Iterator[Tensor]:
+        """Model inputs of some samples, in batches of a size and in their order."""
         table, workers = self.table.take(indices), self.settings.workers
         pinned = self.device.type == "cuda"
-        for batch in batches(table, self.settings.batch_size, workers=workers, pin_memory=pinned):
+        for batch in batches(table, size, workers=workers, pin_memory=pinned):
             yield on_device(batch, self.device, self.memory_format)

@@ -35,6 +35,7 @@ from shortcutscope.probes.profile import (
     probe_rank,
 )
 from shortcutscope.probes.verdict import layer_weights, untestable
+from shortcutscope.processes import count, dealt, is_main, wait
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
@@ -117,7 +118,11 @@ def examine(
     with run.stage("gallery"):
         decision = scan.layers[-1].name
         uses = {f.name: use[f.name][decision] for f in findings if f.encoded.get("value")}
-        galleries = draw_galleries(model, table, scan, uses, count=settings.gallery, output=settings.output)
+        galleries: dict[str, Gallery] = {}
+        if is_main():
+            galleries = draw_galleries(
+                model, table, scan, uses, count=settings.gallery, output=settings.output
+            )
     profile = assemble(probes, use, extents, ranks, weights)
     return Examination(findings, profile, _concept_frame(scan, aligned, scores), galleries)
 
@@ -213,17 +218,27 @@ class _Probing:
             context.scan.layers, desc=what, unit="layer", progress=context.settings.progress, leave=False
         )
 
+    def own_layers(self, what: str) -> Iterator[Layer]:
+        """Those that this process does for the others, before each reads what is kept of all of them."""
+        if count() > 1:
+            context, layers = self.context, self.context.scan.layers
+            own = [layers[k] for k in dealt([float(layer.channels) ** 2 for layer in layers])]
+            yield from progress_bar(
+                own, desc=what, unit="layer", progress=context.settings.progress, leave=False
+            )
+            wait(what)
+
 
 def _probe(probing: _Probing) -> tuple[dict[str, Record], dict[str, Floats]]:
     """Probe all concepts, layer by layer, and score the samples at the layer that knows each of them best.
 
-    What a layer says is kept, and beside it the scores of the concepts that no layer before knows as well.
+    What a layer says is kept, and beside it the scores of the concepts that no layer before knows as well, of
+    those that this process has seen.
     """
     if not probing.concepts:
         return {}, {}
-    best = np.full(len(probing.concepts), -np.inf)
 
-    def probe(layer: Layer) -> tuple[Record, dict[str, Array]]:
+    def probe(layer: Layer, best: Floats) -> tuple[Record, dict[str, Array]]:
         record, scores = probe_layer(
             probing.context.scan,
             layer,
@@ -235,14 +250,23 @@ def _probe(probing: _Probing) -> tuple[dict[str, Record], dict[str, Floats]]:
         better = np.flatnonzero(_aurocs(record) > best)
         return record, {str(k): scores[:, k] for k in better}
 
+    def probed(layers: Iterator[Layer]) -> Iterator[tuple[Record, dict[str, Array]]]:
+        best: Floats = np.full(len(probing.concepts), -np.inf)
+        for layer in layers:
+            record, columns = probing.context.run.cached_with_arrays(
+                "probe", layer.name, probing.depends(), partial(probe, layer, best)
+            )
+            aurocs = _aurocs(record)
+            better = set(np.flatnonzero(aurocs > best).tolist())
+            yield record, {probing.concepts[int(k)].name: x for k, x in columns.items() if int(k) in better}
+            best = np.fmax(best, aurocs)
+
+    for _ in probed(probing.own_layers("probing")):
+        pass
     by_layer, scores = [], {}
-    for layer in probing.layers("probing"):
-        record, better = probing.context.run.cached_with_arrays(
-            "probe", layer.name, probing.depends(), partial(probe, layer)
-        )
+    for record, better in probed(probing.layers("probing")):
         by_layer.append(record)
-        best = np.fmax(best, _aurocs(record))
-        scores.update({probing.concepts[int(k)].name: column for k, column in better.items()})
+        scores.update(better)
     gathered = over_layers(by_layer)
     return {c.name: probe for c, probe in zip(probing.concepts, gathered, strict=True)}, scores
 
@@ -255,14 +279,21 @@ def _rank(probing: _Probing, encoded: Mapping[str, bool]) -> dict[str, dict[str,
     """Effective rank of the encoded concepts at every layer."""
     of = [k for k, concept in enumerate(probing.concepts) if encoded[concept.name]]
     ranks: dict[str, dict[str, int | None]] = {probing.concepts[k].name: {} for k in of}
+    if not of:
+        return ranks
     depends = {**probing.depends(), "of": of}
-    for layer in probing.layers("ranking") if of else ():
 
-        def count(layer: Layer = layer) -> list[int | None]:
+    def ranked(layer: Layer) -> list[int | None]:
+        def compute() -> list[int | None]:
             return probe_rank(probing.context.scan, layer, of, probing.design, probing.settings)
 
-        kept = probing.context.run.cached("rank", layer.name, depends, count)
-        for k, directions in zip(of, kept, strict=True):
+        kept: list[int | None] = probing.context.run.cached("rank", layer.name, depends, compute)
+        return kept
+
+    for layer in probing.own_layers("ranking"):
+        ranked(layer)
+    for layer in probing.layers("ranking"):
+        for k, directions in zip(of, ranked(layer), strict=True):
             ranks[probing.concepts[k].name][layer.name] = directions
     return ranks
 

@@ -1,13 +1,14 @@
 """Run chosen samples again: layers are looked at, and edited, for all concepts in one forward pass a batch.
 
 Of every batch the network runs once as it is; from each layer that is to be edited only what lies behind it
-runs again, with the samples of all concepts side by side (see `shortcutscope.scan.resume`).
+runs again, with the samples of all concepts side by side (see `shortcutscope.scan.resume`). Processes that
+share the work run some of the samples each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,9 +21,10 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.probes.extent.cells import cell_features
 from shortcutscope.probes.extent.measuring import ExtentFeatures, input_cells, mapped_layers
 from shortcutscope.probes.usage import Projection, Projections
+from shortcutscope.processes import count, gathered, own_share
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.resume import Resumption
-from shortcutscope.types import Floats, Ints
+from shortcutscope.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,11 @@ class ConceptEdit:
         """The samples, one half after the other."""
         return np.concatenate([rows for rows, _ in self.halves]) if self.halves else np.empty(0, np.int64)
 
+    def within(self, start: int, stop: int) -> ConceptEdit:
+        """The same for the samples from one to before another."""
+        halves = [(rows[_within(rows, start, stop)], one) for rows, one in self.halves]
+        return replace(self, halves=[(rows, one) for rows, one in halves if len(rows)])
+
 
 @dataclass(frozen=True, eq=False)
 class Look:
@@ -67,6 +74,11 @@ class Look:
     rows: Ints
     vectors: Mapping[str, Floats]
 
+    def within(self, start: int, stop: int) -> Look:
+        """The same for the samples from one to before another."""
+        some = _within(self.rows, start, stop)
+        return Look(self.concept, self.rows[some], {name: v[some] for name, v in self.vectors.items()})
+
 
 @dataclass(frozen=True, eq=False)
 class Rerun:
@@ -77,12 +89,28 @@ class Rerun:
     logits
         (concept, layer) to the scores (n, K) of its samples with the concept taken out, in the order of
         `ConceptEdit.rows`.
-    features
-        Concept to what its extent is read from, in the order of `Look.rows`.
+    looks
+        What was looked at.
+    seen
+        A look's position, or -1 for all of them together, and a layer (empty for the input) to what was seen.
     """
 
     logits: dict[tuple[str, str], Tensor]
-    features: dict[str, ExtentFeatures]
+    looks: Sequence[Look] = ()
+    seen: Mapping[tuple[int, str], Floats] = field(default_factory=dict)
+
+    def features(self, concept: str) -> ExtentFeatures | None:
+        """What a concept's extent is read from, in the order of `Look.rows`; None where nobody looked."""
+        position = next((k for k, look in enumerate(self.looks) if look.concept == concept), None)
+        if position is None:
+            return None
+        rows = np.searchsorted(_union(self.looks), self.looks[position].rows)
+        shared = {
+            name: np.moveaxis(values[rows], -1, 1) for (k, name), values in self.seen.items() if k == -1
+        }
+        inputs = shared.pop("", None)
+        along = {name: values for (k, name), values in self.seen.items() if k == position}
+        return ExtentFeatures(inputs, shared, along)
 
 
 def rerun(
@@ -104,16 +132,62 @@ def rerun(
     """
     rows = np.unique(np.concatenate([*(edit.rows for edit in edits), *(look.rows for look in looks), []]))
     rows = rows.astype(np.int64)
+    size = context.settings.batch_size
+    if count() == 1:
+        return _rerun(context, edits, looks, rows, size, what)
+    size = max(1, min(size, -(-len(rows) // count())))
+    batches = own_share(-(-len(rows) // size))
+    own = rows[batches.start * size : batches.stop * size]
+
+    def run_own() -> tuple[int, int, Rerun]:
+        if not len(own):
+            return 0, 0, Rerun({})
+        start, stop = int(own[0]), int(own[-1]) + 1
+        some = [edit.within(start, stop) for edit in edits]
+        return start, stop, _rerun(context, some, [x.within(start, stop) for x in looks], own, size, what)
+
+    return _joined(edits, looks, gathered(run_own, what))
+
+
+def _joined(
+    edits: Sequence[ConceptEdit], looks: Sequence[Look], parts: Sequence[tuple[int, int, Rerun]]
+) -> Rerun:
+    """What several processes found, with the samples that each had, in rising order, as if one had."""
+    logits = {}
+    for edit in edits:
+        key, rows = (edit.concept, edit.layer.name), edit.rows
+        if len(rows):
+            places = [np.flatnonzero(_within(rows, start, stop)) for start, stop, _ in parts]
+            scores = torch.cat([part.logits[key] for _, _, part in parts if key in part.logits])
+            logits[key] = scores[torch.from_numpy(np.argsort(np.concatenate(places)))]
+    seen = [part.seen for _, _, part in parts]
+    keys = dict.fromkeys(key for one in seen for key in one)
+    return Rerun(logits, looks, {key: np.concatenate([x[key] for x in seen if key in x]) for key in keys})
+
+
+def _union(looks: Sequence[Look]) -> Ints:
+    """The samples of all looks, in rising order."""
+    return np.unique(np.concatenate([*(look.rows for look in looks), []])).astype(np.int64)
+
+
+def _within(rows: Ints, start: int, stop: int) -> Bools:
+    chosen: Bools = (rows >= start) & (rows < stop)
+    return chosen
+
+
+def _rerun(
+    context: Context, edits: Sequence[ConceptEdit], looks: Sequence[Look], rows: Ints, size: int, what: str
+) -> Rerun:
+    """What this process finds on the samples `rows`, in batches of a size."""
     queues = _Queue.of_layers(context, [edit for edit in edits if len(edit.rows)], rows)
     layers = [layer for layer in context.scan.layers if layer.name in queues]
     seen = _Seen(context, looks, rows)
-    size = context.settings.batch_size
     progress = progress_bar(
         total=len(rows), desc=what, unit="image", progress=context.settings.progress, leave=False
     )
     network = Resumption(context.model, layers, output=context.settings.output)
     with progress, network:
-        for start, x in zip(range(0, len(rows), size), context.inputs(rows), strict=False):
+        for start, x in zip(range(0, len(rows), size), context.inputs(rows, size), strict=False):
             seen.begin(start, x)
             network.record(x, seen.see, seen.layers)
             scores, taken = [], []
@@ -126,7 +200,7 @@ def rerun(
             seen.end()
             progress.update(len(x))
     logits = {key: part for queue in queues.values() for key, part in queue.results().items()}
-    return Rerun(logits, seen.features())
+    return Rerun(logits, looks, seen.collected())
 
 
 class _Queue:
@@ -196,13 +270,11 @@ class _Seen:
     """What the looks collect, batch by batch."""
 
     def __init__(self, context: Context, looks: Sequence[Look], rows: Ints) -> None:
-        self._looks, device = looks, context.device
+        device = context.device
         self._mapped = {layer.name for layer in mapped_layers(context.scan.layers)} if looks else set()
         followed = {name for look in looks for name in look.vectors}
         self.layers = [x for x in context.scan.layers if x.name in self._mapped | followed]
-        union = np.unique(np.concatenate([*(look.rows for look in looks), []])).astype(np.int64)
-        self._union = np.searchsorted(rows, union)
-        self._rows = [np.searchsorted(union, look.rows) for look in looks]
+        self._union = np.searchsorted(rows, _union(looks))
         self._places = [np.searchsorted(rows, look.rows) for look in looks]
         self._vectors = [
             {name: torch.as_tensor(v, dtype=torch.float32).to(device) for name, v in look.vectors.items()}
@@ -250,19 +322,9 @@ class _Seen:
             self._parts.setdefault(key, []).append(part.reshape(values.shape).numpy())
         self._batch = {}
 
-    def features(self) -> dict[str, ExtentFeatures]:
-        """By concept."""
-        collected = {key: np.concatenate(parts) for key, parts in self._parts.items()}
-        shared = {name: values for (k, name), values in collected.items() if k == -1}
-        inputs = shared.pop("", None)
-        return {
-            look.concept: ExtentFeatures(
-                None if inputs is None else np.moveaxis(inputs[rows], -1, 1),
-                {name: np.moveaxis(values[rows], -1, 1) for name, values in shared.items()},
-                {name: values for (k, name), values in collected.items() if k == position},
-            )
-            for position, (look, rows) in enumerate(zip(self._looks, self._rows, strict=True))
-        }
+    def collected(self) -> dict[tuple[int, str], Floats]:
+        """As `Rerun.seen`."""
+        return {key: np.concatenate(parts) for key, parts in self._parts.items()}
 
 
 def _features_last(cells: Tensor) -> Tensor:

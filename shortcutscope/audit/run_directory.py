@@ -31,6 +31,7 @@ from shortcutscope.files import (
     write_frame,
     write_json,
 )
+from shortcutscope.processes import is_main
 from shortcutscope.types import JSON, Array, Record
 from shortcutscope.versions import MEASURING, RUN_FORMAT
 
@@ -61,7 +62,8 @@ class RunDirectory:
     """A run on disk.
 
     Of a run that is finished ``run.json`` stays as it is until the same audit is finished again, so that an
-    interruption never spoils it.
+    interruption never spoils it. Of processes that share an audit each keeps the pieces that it computes; all
+    else is written by the first one.
 
     Parameters
     ----------
@@ -103,12 +105,13 @@ class RunDirectory:
     def update(self, entries: JSON | None = None) -> None:
         """Add entries to run.json."""
         self.record.update(to_json(entries or {}))
-        if not self._finished:
+        if is_main() and not self._finished:
             write_json(self.path / RECORD, self.record)
 
     def finish(self, findings: list[Record]) -> None:
         """Write the findings, by which the run is finished, and what ``run.json`` says of them."""
-        write_json(self.path / FINDINGS, findings)
+        if is_main():
+            write_json(self.path / FINDINGS, findings)
         self._finished = False
         self.update()
         self._finished = True
@@ -192,7 +195,8 @@ class RunDirectory:
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table as Parquet, atomically."""
-        write_frame(self.path / name, frame)
+        if is_main():
+            write_frame(self.path / name, frame)
 
     def write_arrays(self, name: str, **arrays: npt.ArrayLike) -> None:
         """Write arrays as a compressed npz, atomically; Python objects, which need pickle, are refused."""
@@ -200,4 +204,5 @@ class RunDirectory:
         objects = [key for key, array in contents.items() if array.dtype.hasobject]
         if objects:
             raise TypeError(f"arrays of Python objects cannot be kept without pickle: {objects}")
-        write_atomically(self.path / name, lambda file: np.savez_compressed(file, **contents))
+        if is_main():
+            write_atomically(self.path / name, lambda file: np.savez_compressed(file, **contents))

@@ -6,6 +6,7 @@ ranked by what it costs.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,7 @@ from shortcutscope.models.loading import has_random_weights, model_fingerprint
 from shortcutscope.models.mixed_precision import autocast_forward
 from shortcutscope.options import Recording, Running, Statistics
 from shortcutscope.probes.concept import Concept
+from shortcutscope.processes import from_main, is_main, require_same, together, wait
 from shortcutscope.scan.choice import stored_name
 from shortcutscope.scan.plan import Plan, Scanning, make_plan
 from shortcutscope.scan.scanner import estimate, scan
@@ -70,6 +72,8 @@ def audit(
     record: Recording | None = None,
 ) -> AuditRecord:
     """Audit a trained model for shortcuts.
+
+    Several processes (``torchrun``) share it; all have to make this call, and all are given the result.
 
     Parameters
     ----------
@@ -117,6 +121,23 @@ def audit(
     """
     request = ConceptRequest(concepts, present or {}, discover)
     running = running or Running()
+    with together():
+        return _audited(model, data, out, request, train, head, scanning, statistics, running, record)
+
+
+def _audited(
+    model: nn.Module,
+    data: ImageTable,
+    out: str | Path | None,
+    request: ConceptRequest,
+    train: ImageTable | TrainingData | None,
+    head: Output,
+    scanning: Scanning | None,
+    statistics: Statistics | None,
+    running: Running,
+    record: Recording | None,
+) -> AuditRecord:
+    """An audit by all processes that share it."""
     images = DecodedImages(running.cache, running.cache_gb)
     kept = data.keeping(running, images)
     task = _task(model, kept, request, train, head, scanning, statistics, running, record)
@@ -133,8 +154,14 @@ def audit(
             require_free_space(path, n * plan.row_bytes)
         if running.on_unreadable != "skip":
             refuse_other_scan(path / "scan", plan.inputs)
-    with locked(path):
-        return _audit_in(RunDirectory(path, inputs), task, plan)
+    require_same({**inputs, **task.options()}, "audit")
+    with locked(path) if is_main() else contextlib.nullcontext():
+        wait("locked")
+        run = RunDirectory(path, inputs)
+        wait("opened")
+        _audit_in(run, task, plan)
+        wait("finished")
+        return AuditRecord.open(path)
 
 
 @dataclass(frozen=True)
@@ -178,6 +205,14 @@ class _Task:
             "precision": self.running.precision,
             "attribution": stored_name(scanning.attribution),
             "layers": layers if isinstance(layers, str | list | tuple) else repr(layers),
+        }
+
+    def options(self) -> dict[str, Any]:
+        """What processes that share an audit have to agree in, besides what the run belongs to."""
+        return {
+            "statistics": self.statistics,
+            "concepts": [concept.fingerprint() for concept in self.concepts],
+            "batch_size": self.running.batch_size,
         }
 
     def plan(self, table: ImageTable, *, skip: bool = False) -> Plan | None:
@@ -250,8 +285,8 @@ def _task(
     )
 
 
-def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
-    """All stages, in a run directory that this process holds."""
+def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
+    """All stages, in a run directory that this process, or the first of those that share it, holds."""
     model, audited, running, statistics = task.model, task.audited, task.running, task.statistics
     path, skipping = run.path, running.on_unreadable == "skip"
     # Nothing is written before all images have been read: who mends one that is broken starts afresh.
@@ -265,7 +300,8 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
         refuse_other_scan(path / "scan", plan.inputs)
     settings = ExamineSettings.of(statistics, running, plan.head)
     assumed = [*plan.assumed, *([NO_WEIGHTS] if has_random_weights(model) else [])]
-    keep_identity(run, table, audited.reference)
+    if is_main():
+        keep_identity(run, table, audited.reference)
     task.describe(run)
     if task.record.keep_paths:
         run.write_frame("files.parquet", pd.DataFrame(table.files.items(), columns=["sample_id", "image"]))
@@ -297,8 +333,11 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
     concepts = list(task.concepts)
     if task.discovering:
         with run.stage("discover"):
-            concepts += discovered_concepts(
-                run, scanned, table, concepts, seed=statistics.seed, running=running
+            concepts += from_main(
+                lambda: discovered_concepts(
+                    run, scanned, table, task.concepts, seed=statistics.seed, running=running
+                ),
+                "discover",
             )
     run.update({"settings": settings.to_dict(audited.role)})
     with (
@@ -308,7 +347,6 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> AuditRecord:
     ):
         examined = examine(borrowed, scanned, table, concepts, audited, run, settings)
     _write(run, examined)
-    return AuditRecord.open(path)
 
 
 def _note_skipped(run: RunDirectory, table: ImageTable) -> None:

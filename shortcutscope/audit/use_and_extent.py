@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from shortcutscope.audit.context import EARLY_LAYERS, Context
-from shortcutscope.audit.rerun import ConceptEdit, Look, rerun
+from shortcutscope.audit.rerun import ConceptEdit, Look, Rerun, rerun
 from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.concept import Concept
@@ -42,6 +42,7 @@ from shortcutscope.probes.usage import (
     use_edits,
     use_result,
 )
+from shortcutscope.processes import dealt, from_main, wait
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.types import JSON, Floats, Ints, Record
 
@@ -139,7 +140,6 @@ class _Looker:
 
     def __init__(self, case: _Case, rows: Sequence[JSON]) -> None:
         self.case, self._aurocs = case, {row["layer"]: row["auroc"] for row in rows}
-        self.features: ExtentFeatures | None = None
 
     @cached_property
     def _subset(self) -> Ints:
@@ -183,15 +183,14 @@ class _Looker:
         found: Record | None = context.run.find("extent", self.case.name, context.depends(self.case.concept))
         return found
 
-    def measure(self) -> None:
+    def measure(self, seen: Rerun) -> None:
         """Measure and keep the extent, unless it is kept."""
         if self.kept is not None:
             return
         context = self.case.context
-        features = self.features or ExtentFeatures(None, {}, {})
+        features = seen.features(self.case.name) or ExtentFeatures(None, {}, {})
         rule = context.settings.extent
         result = measure_extent(self.samples, features, encoded_auroc=max(self._aurocs.values()), rule=rule)
-        self.features = None
         record = _extent_record(result, self._aurocs, rule)
         context.run.keep("extent", self.case.name, context.depends(self.case.concept), record)
 
@@ -231,14 +230,14 @@ def measure_use_and_extent(
         with context.run.stage("usage"):
             edits = [case.edit(last) for case in some if not case.kept(LAST)]
             looks = [looker.look for looker in waiting if looker.kept is None and looker.unmapped is None]
+            done = Rerun({})
             if edits or looks:
                 done = rerun(context, edits, looks, what="taking concepts out")
-                _keep_all(LAST, some, edits, done.logits)
-                for looker in waiting:
-                    looker.features = done.features.get(looker.case.name)
+                from_main(partial(_keep_all, LAST, some, edits, done.logits), "effects")
         with context.run.stage("extent"):
-            for looker in waiting:
-                looker.measure()
+            for k in dealt([1.0] * len(waiting)):
+                waiting[k].measure(done)
+            wait("extent")
     with context.run.stage("usage"):
         _measure_elsewhere(context, [case for case in cases if case.is_near])
     use = {case.name: case.use() for case in cases}
@@ -251,7 +250,7 @@ def _measure_elsewhere(context: Context, cases: Sequence[_Case]) -> None:
     edits = [case.edit(layer) for layer in context.scan.layers[:-1] for case in missing]
     if edits:
         done = rerun(context, edits, what="taking concepts out of each layer")
-        _keep_all(ELSEWHERE, missing, edits, done.logits)
+        from_main(partial(_keep_all, ELSEWHERE, missing, edits, done.logits), "effects by layer")
 
 
 def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str, Record]:

@@ -24,6 +24,7 @@ from shortcutscope.cli.retrieval import retrieve
 from shortcutscope.cli.running import INTERRUPTED, ended_alike, guarded
 from shortcutscope.disk import explained
 from shortcutscope.errors import InputError, ShortcutscopeError
+from shortcutscope.processes import is_first, is_told_elsewhere, leave, started
 from shortcutscope.registry import Entry, Registry
 
 NOTHING_FOUND, FAILED, FOUND, NOT_DECIDED = 0, 1, 2, 3
@@ -99,15 +100,18 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         _interrupted(given)
     except FoundShortcutsError:
-        sys.exit(FOUND)
+        _leave(FOUND)
     except NotDecidedError:
-        sys.exit(NOT_DECIDED)
+        _leave(NOT_DECIDED)
     except ShortcutscopeError as error:
-        _fail(str(error))
+        _fail(error, str(error))
     except OSError as error:
-        _fail(explained(error))
+        _fail(error, explained(error))
     except MemoryError as error:
-        _fail(f"this machine has too little memory ({error}): use a smaller --batch-size, or fewer samples")
+        _fail(
+            error,
+            f"this machine has too little memory ({error}): use a smaller --batch-size, or fewer samples",
+        )
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
             _interrupted(given)
@@ -117,11 +121,23 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def _interrupted(given: Sequence[str]) -> NoReturn:
-    again = shlex.join(["shortcutscope", *given])
-    typer.echo(f"interrupted; run the same command again to go on: {again}", err=True)
+    if is_first():
+        again = shlex.join(["shortcutscope", *given])
+        typer.echo(f"interrupted; run the same command again to go on: {again}", err=True)
     sys.exit(INTERRUPTED)
 
 
-def _fail(text: str) -> NoReturn:
-    Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+def _leave(code: int) -> NoReturn:
+    """Exit with what an audit found; of several processes, say what their launcher hides."""
+    if started() > 1 and is_first():
+        text = f"exit code {code}: the audit is finished; torchrun itself calls any code but 0 a failure"
+        typer.echo(text, err=True)
+    sys.exit(code)
+
+
+def _fail(error: BaseException, text: str) -> NoReturn:
+    if not is_told_elsewhere(error):
+        console = Console(stderr=True)
+        console.print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+    leave()  # before it is said, no process ends
     sys.exit(FAILED)

@@ -36,6 +36,7 @@ from shortcutscope.cli.options import (
 )
 from shortcutscope.cli.origin import remember
 from shortcutscope.errors import InputError
+from shortcutscope.processes import is_main
 
 _ROLES = "What the samples are"
 
@@ -147,7 +148,7 @@ def audit(
     scores = replace(head_of(head), task=cast(Any, task))  # one of four words: looked up by the head
     chosen, meant = concept_choice(concepts), present_choice(present)
     counting, how = statistics.group(positive), running.group(on_unreadable)
-    console = Console()
+    console = Console(quiet=not is_main())
     if dry_run:
         cost = estimate_audit(
             loaded,
@@ -175,6 +176,8 @@ def audit(
         running=how,
         record=Recording(keep_paths, model, shlex.join(["shortcutscope", *context.obj])),
     )
+    if not is_main():  # of several processes the first one writes and shows
+        return
     remember(
         out,
         model,

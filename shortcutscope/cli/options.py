@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -208,11 +207,11 @@ class RunningOptions(ReadingOptions):
 
 
 def default_device() -> str | None:
-    """The accelerator, where there is one."""
-    import torch
+    """The accelerator, of several processes each one's own, where there is one."""
+    from shortcutscope.processes import own_device, started
 
-    # Under torchrun every process would take the same accelerator; scanning refuses that by itself.
-    return "cuda" if torch.cuda.is_available() and "WORLD_SIZE" not in os.environ else None
+    device = own_device()
+    return None if device.type == "cpu" else str(device) if started() > 1 else device.type
 
 
 #: Whether names of files may be written.

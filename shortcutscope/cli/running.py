@@ -15,7 +15,10 @@ from typing import Any, NoReturn, get_type_hints
 import typer
 
 from shortcutscope.errors import InputError
+from shortcutscope.processes import started, together
 
+#: Commands that several processes share, and one that shares its training by itself.
+SHARED, BY_ITSELF = ("audit",), ("debias",)
 #: As a shell gives it for SIGINT, and the parser for an interruption at whatever moment.
 INTERRUPTED = 130
 
@@ -46,7 +49,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         before = _TYPED.set(frozenset(chosen))
         try:
             refuse_impossible(given)
-            command(*args, **given, **({"context": context} if own else {}))
+            with _shared(command):
+                command(*args, **given, **({"context": context} if own else {}))
         finally:
             _TYPED.reset(before)
 
@@ -57,6 +61,27 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del wrapper.__wrapped__
     return wrapper
+
+
+@contextlib.contextmanager
+def _shared(command: Callable[..., None]) -> Iterator[None]:
+    """Share a command with the other processes, of which the first one speaks, or refuse them.
+
+    Raises
+    ------
+    InputError
+        A command that is no work for several processes.
+    """
+    if started() == 1 or command.__name__ in BY_ITSELF or not command.__module__.startswith("shortcutscope."):
+        yield
+        return
+    with together():
+        if command.__name__ not in SHARED:
+            raise InputError(
+                f"shortcutscope {command.__name__} runs in one process, and {started()} were started: "
+                f"start it without torchrun. Several processes share {' and '.join((*SHARED, *BY_ITSELF))}"
+            )
+        yield
 
 
 def refuse_impossible(given: dict[str, Any]) -> None:

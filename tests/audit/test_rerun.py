@@ -77,12 +77,12 @@ def test_looks_collect_the_cells_and_responses_of_their_own_samples(table, scann
         Look(name, np.sort(rng.permutation(60)[:n]), {layer.name: rng.standard_normal((n, layer.channels))})
         for name, n in (("a", 20), ("b", 33))
     ]
-    found = rerun(context, [], looks).features
+    found = rerun(context, [], looks)
     x = torch.stack([table[i][0] for i in range(60)])
     _, cells = forward_reduced(context.model, x, scanned.layers[:3], lambda _, values: cell_features(values))
     _, maps = forward_reduced(context.model, x, [layer], lambda _, values: values.flatten(2))
     for look in looks:
-        features = found[look.concept]
+        features = found.features(look.concept)
         np.testing.assert_allclose(features.inputs, input_cells(x[look.rows]).numpy(), atol=1e-5)
         for name, values in cells.items():
             np.testing.assert_allclose(features.layers[name], values[look.rows].numpy(), atol=1e-4)

@@ -261,6 +261,64 @@ def test_interrupted_commit_does_not_put_later_rows_in_its_place(tmp_path, monke
     assert_whole(tmp_path)
 
 
+# Several processes
+
+
+def fill(writer: ShardWriter, batch: int = 4) -> None:
+    """Append what a process is to append."""
+    for run in writer.runs:
+        for start in range(run.start, run.stop, batch):
+            writer.append(rows(start, min(start + batch, run.stop)))
+
+
+def test_shards_of_several_processes_make_the_store_of_one(tmp_path):
+    write(tmp_path / "one")
+    folder = tmp_path / "scan"
+    first = ShardWriter(folder, INPUTS, n_rows=N, shard_rows=8)
+    others = [ShardWriter(folder, INPUTS, n_rows=N, shard_rows=8, rank=rank) for rank in (1, 2)]
+    assert first.missing == [0, 8, 16]
+    for writer, start in zip([*others, first], (16, 0, 8), strict=True):
+        writer.take([start])
+        assert writer.runs == [range(start, min(start + 8, N))]
+        fill(writer)
+    with pytest.raises(InputError, match="run the same scan again"):
+        ShardReader(folder)
+    first.take_parts()
+    first.finish(samples())
+    assert_whole(folder)
+    alone = ShardReader(tmp_path / "one")
+    for key in ("logits", "target", "activation/a/mean", "relevance/a/sum"):
+        np.testing.assert_array_equal(ShardReader(folder).read(key), alone.read(key))
+    names = sorted(path.name for path in folder.glob("*.*") if path.name != "samples.parquet")
+    assert names == ["manifest.json"] + [
+        f"shard-{k:03d}-0000{i}.safetensors" for k, i in ((0, 1), (1, 2), (2, 0))
+    ]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_one_process_fills_the_gaps_that_several_left(tmp_path, interrupted):
+    first = ShardWriter(tmp_path, INPUTS, n_rows=N, shard_rows=4)
+    second = ShardWriter(tmp_path, INPUTS, n_rows=N, shard_rows=4, rank=1)
+    first.take([0, 4])
+    second.take([8, 12, 16, 20])
+    with contextlib.suppress(KeyboardInterrupt), first:
+        first.append(rows(0, 4))
+        first.append(rows(4, 6))
+        if interrupted:
+            raise KeyboardInterrupt
+    second.append(rows(8, 12))
+    writer = ShardWriter(tmp_path, INPUTS, n_rows=N, shard_rows=4)
+    assert writer.missing == [4, 12, 16, 20]
+    # The first process's rows at hand are kept.
+    assert writer.runs == [range(6 if interrupted else 4, 8), range(12, N)]
+    assert not list(tmp_path.glob("part-*"))
+    with pytest.raises(InputError, match="more rows"):
+        writer.append(rows(writer.rows_done, writer.rows_done + 5))  # beyond the gap
+    fill(writer, batch=2)
+    writer.finish(samples())
+    assert_whole(tmp_path)
+
+
 # Damage
 
 
