@@ -115,16 +115,23 @@ def examine(
         for (name, (association, source)), q_value in zip(associations.items(), q_associated, strict=True)
     }
     findings = _findings(context, concepts, aligned, reasons, measurements)
-    with run.stage("gallery"):
-        decision = scan.layers[-1].name
-        uses = {f.name: use[f.name][decision] for f in findings if f.encoded.get("value")}
-        galleries: dict[str, Gallery] = {}
-        if is_main():
-            galleries = draw_galleries(
-                model, table, scan, uses, count=settings.gallery, output=settings.output
-            )
+    galleries = _galleries(context, findings, use)
     profile = assemble(probes, use, extents, ranks, weights)
     return Examination(findings, profile, _concept_frame(scan, aligned, scores), galleries)
+
+
+def _galleries(
+    context: Context, findings: Sequence[FindingRecord], use: Mapping[str, JSON]
+) -> dict[str, Gallery]:
+    """Pictures of what the encoded concepts move most; drawn by the main process alone."""
+    settings, decision = context.settings, context.scan.layers[-1].name
+    with context.run.stage("gallery"):
+        uses = {f.name: use[f.name][decision] for f in findings if f.encoded.get("value")}
+        if not is_main():
+            return {}
+        return draw_galleries(
+            context.model, context.table, context.scan, uses, count=settings.gallery, output=settings.output
+        )
 
 
 def _findings(

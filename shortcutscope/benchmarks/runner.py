@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from shortcutscope._version import __version__
+from shortcutscope.benchmarks.live_table import LiveTable
 from shortcutscope.benchmarks.records import Records
-from shortcutscope.benchmarks.suites.live_table import LiveTable
 from shortcutscope.files import to_json, write_json
 from shortcutscope.machine import machine
 from shortcutscope.types import Record

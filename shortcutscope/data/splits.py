@@ -60,16 +60,7 @@ def grouped_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, n_folds: int, se
         raise InputError(
             f"{n_groups} group(s) cannot fill {n_folds} folds; use at most {n_groups} folds, or more patients"
         )
-    sizes = np.bincount(stratum, minlength=n_strata)
-    stratum = np.where(sizes[stratum] < n_folds, n_strata, stratum)
-    if (
-        np.bincount(stratum).max() < n_folds
-    ):  # every stratum is rare, and so is their pool only if N < n_folds
-        stratum = np.zeros_like(stratum)
-    elif (
-        0 < (stratum == n_strata).sum() < n_folds
-    ):  # a pool that is itself too rare joins the largest stratum
-        stratum[stratum == n_strata] = int(np.argmax(sizes))
+    stratum = _without_rare(stratum, n_strata, n_folds)
     if n_groups == len(group):
         splits = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(stratum, stratum)
     elif n_groups > _MOST_SEARCHED:
@@ -82,6 +73,17 @@ def grouped_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, n_folds: int, se
         order = np.random.default_rng(seed).permutation(n_groups)
         folds = _fold_numbers(GroupKFold(n_folds).split(stratum, stratum, order[group]), len(group))
     return folds
+
+
+def _without_rare(stratum: Ints, n_strata: int, n_folds: int) -> Ints:
+    """Strata of which those with fewer samples than folds are pooled."""
+    sizes = np.bincount(stratum, minlength=n_strata)
+    stratum = np.where(sizes[stratum] < n_folds, n_strata, stratum)
+    if np.bincount(stratum).max() < n_folds:  # all are rare, and so is their pool only if N < n_folds
+        return np.zeros_like(stratum)
+    if 0 < (stratum == n_strata).sum() < n_folds:  # a pool that is itself too rare joins the largest stratum
+        stratum[stratum == n_strata] = int(np.argmax(sizes))
+    return stratum
 
 
 def _dealt(group: Ints, stratum: Ints, n_folds: int, seed: int) -> Ints:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from shortcutscope.benchmarks.live_table import LiveTable
 from shortcutscope.benchmarks.records import Records
 from shortcutscope.benchmarks.runner import Settings, Suite, run
-from shortcutscope.benchmarks.suites.live_table import LiveTable
 from shortcutscope.machine import default_cache
 
 SPAWNED = """
