@@ -48,6 +48,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         chosen = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
         before = _TYPED.set(frozenset(chosen))
         try:
+            refuse_repeated(context)
             refuse_impossible(given)
             with _shared(command):
                 command(*args, **given, **({"context": context} if own else {}))
@@ -82,6 +83,26 @@ def _shared(command: Callable[..., None]) -> Iterator[None]:
                 f"start it without torchrun. Several processes share {' and '.join((*SHARED, *BY_ITSELF))}"
             )
         yield
+
+
+def refuse_repeated(context: typer.Context) -> None:
+    """Refuse an option that is typed twice and holds one value: the parser would forget the first.
+
+    Raises
+    ------
+    InputError
+        Names the option.
+    """
+    words = [word.partition("=")[0] for word in context.obj or ()]
+    for parameter in context.command.params:
+        names = {*parameter.opts, *parameter.secondary_opts}
+        typed_names = [word for word in words if word in names and word.startswith("--")]
+        if len(typed_names) > 1 and not getattr(parameter, "multiple", False):
+            by_commas = "comma-separated" in (getattr(parameter, "help", None) or "")
+            raise InputError(
+                f"{' and '.join(dict.fromkeys(typed_names))} given {len(typed_names)} times: give "
+                + ("all in one, separated by commas" if by_commas else "one")
+            )
 
 
 def refuse_impossible(given: dict[str, Any]) -> None:
