@@ -216,9 +216,17 @@ def leaving(command, capsys):
     return left.value.code, capsys.readouterr().err
 
 
+@pytest.fixture
+def heard():
+    """SIGINT as on a terminal: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_r8_a_signal_ends_a_command_with_one_line(capsys, number):
+def test_r8_a_signal_ends_a_command_with_one_line(capsys, number, heard):
     def wait() -> None:
         os.kill(os.getpid(), number)
         time.sleep(30)  # until the signal is here
@@ -232,7 +240,7 @@ def test_r8_a_signal_ends_a_command_with_one_line(capsys, number):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_r8_a_signal_during_parsing_ends_with_the_same_line(capsys, number):
+def test_r8_a_signal_during_parsing_ends_with_the_same_line(capsys, number, heard):
     def raised(text: str) -> str:
         os.kill(os.getpid(), number)
         time.sleep(30)

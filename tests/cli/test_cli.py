@@ -262,7 +262,7 @@ def test_bench_runs_a_suite_and_writes_its_result(
     assert json.loads(result.read_text())["summary"] == {"n_cases": 2, "n_failed": 0, "total": 13}
     code, _, err = run(capsys, "bench", "everything")
     assert code == 1
-    assert "scan, attribution, faithfulness, extent, nulls" in err
+    assert "scan, audit, device, attribution, faithfulness, extent, nulls" in err
     code, _, err = run(capsys, "bench", "extent", "--data", tmp_path / "nowhere")
     assert code == 1
     assert "is no folder" in err
