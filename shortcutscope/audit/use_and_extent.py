@@ -142,7 +142,8 @@ class _Looker:
         self.case, self._aurocs = case, {row["layer"]: row["auroc"] for row in rows}
 
     @cached_property
-    def _subset(self) -> Ints:
+    def rows(self) -> Ints:
+        """The samples, in rising order."""
         context = self.case.context
         return spread_choice(self._values, context.labels, EXTENT_SAMPLES, context.order)
 
@@ -152,7 +153,7 @@ class _Looker:
 
     @cached_property
     def samples(self) -> ExtentSamples:
-        context, subset = self.case.context, self._subset
+        context, subset = self.case.context, self.rows
         settings, values = context.settings, self._values[subset]
         labels, groups = context.labels[subset], context.groups[subset]
         folds = make_folds(labels, groups, values, n_folds=4, seed=settings.seed)
@@ -167,7 +168,7 @@ class _Looker:
     @cached_property
     def look(self) -> Look:
         """What has to be seen of the samples."""
-        scan, subset, samples = self.case.context.scan, self._subset, self.samples
+        scan, subset, samples = self.case.context.scan, self.rows, self.samples
         vectors = {
             layer.name: pattern_vectors(
                 self.case.context.activation(layer)[subset], samples.concept, samples.labels, samples.folds
@@ -182,6 +183,11 @@ class _Looker:
         context = self.case.context
         found: Record | None = context.run.find("extent", self.case.name, context.depends(self.case.concept))
         return found
+
+    @property
+    def waits(self) -> bool:
+        """Whether its samples are still to be seen."""
+        return self.kept is None and self.unmapped is None
 
     def measure(self, seen: Rerun) -> None:
         """Measure and keep the extent, unless it is kept."""
@@ -229,7 +235,7 @@ def measure_use_and_extent(
         waiting = [lookers[case.name] for case in some if case.name in lookers]
         with context.run.stage("usage"):
             edits = [case.edit(last) for case in some if not case.kept(LAST)]
-            looks = [looker.look for looker in waiting if looker.kept is None and looker.unmapped is None]
+            looks = [looker.look for looker in waiting if looker.waits]
             done = Rerun({})
             if edits or looks:
                 done = rerun(context, edits, looks, what="taking concepts out")
@@ -259,8 +265,7 @@ def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str,
     Returns
     -------
     dict
-        Layer to ``effect``, ``samples`` (those evaluated), ``change`` (of their logit) and so
-        on.
+        Layer to ``effect``, ``samples`` (those evaluated), ``change`` (of their logit) and so on.
     """
     case = _Case(context, concept, positive, encoded=True)
     if not case.kept(LAST):
@@ -293,7 +298,7 @@ def _in_turns(
     rows: Ints = np.empty(0, np.int64)
     for case in cases:
         looker = lookers.get(case.name)
-        more = np.union1d(rows, looker.look.rows) if looker is not None and looker.unmapped is None else rows
+        more = np.union1d(rows, looker.rows) if looker is not None and looker.waits else rows
         if len(more) > room and some:
             yield some
             some, more = [], more[~np.isin(more, rows)]
