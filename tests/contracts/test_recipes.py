@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
+from tagged_images import network, tagged
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias import teacher
@@ -17,31 +16,9 @@ from shortcutscope.debias.training.settings import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import model_state
-from shortcutscope.models.seeding import seeded
-from shortcutscope.planting.thin import ThinResNet
 
 SIDE = 32
 TRAINING = Training(steps=2, batch_size=16, augmentation="none", precision="fp32")
-
-
-def network(seed: int) -> ThinResNet:
-    with seeded(seed):
-        return ThinResNet(width=4, blocks=(1, 1))
-
-
-def tagged(n: int, agree: float, seed: int) -> tuple[ImageTable, np.ndarray]:
-    """Noise with a square in the middle for the label, and one in the corner for the shortcut."""
-    generator = np.random.default_rng(seed)
-    labels = np.arange(n) % 2
-    carries = np.where(generator.random(n) < agree, labels, 1 - labels)
-    carries[:8] = [0, 1, 1, 0] * 2  # every group has a few
-    images = generator.uniform(0, 0.5, (n, 1, SIDE, SIDE)).astype(np.float32)
-    images[labels == 1, :, 12:20, 12:20] += 0.4
-    images[carries == 1, :, :8, :8] = 1
-    annotations = np.zeros((n, SIDE, SIDE), dtype=bool)
-    annotations[labels == 1, 12:20, 12:20] = True
-    frame = pd.DataFrame({"sample_id": [f"{seed}-{k}" for k in range(n)], "label": labels, "tag": carries})
-    return ImageTable.from_arrays(images, frame, value_range=(0, 1), masks=annotations), carries.astype(float)
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +29,8 @@ def short_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def problem() -> DebiasProblem:
     """Everything that a recipe may need, and two steps to spend."""
-    train, carries = tagged(48, 0.9, 0)
-    clean, clean_carries = tagged(24, 0.5, 1)
+    train, carries = tagged(48, 0.9, 0, SIDE)
+    clean, clean_carries = tagged(24, 0.5, 1, SIDE)
     corner = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     corner[:8, :8] = True
     return DebiasProblem(

@@ -5,42 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 from pretend_device import DEVICE, generators
+from tagged_images import network, tagged
 
-from shortcutscope.data.table import ImageTable
 from shortcutscope.debias import teacher
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.training.settings import Training
 from shortcutscope.models.frozen import device_of
-from shortcutscope.models.seeding import seeded
-from shortcutscope.planting.thin import ThinResNet
 
 SIDE = 16
-
-
-def network(seed: int) -> ThinResNet:
-    with seeded(seed):
-        return ThinResNet(width=4, blocks=(1, 1))
-
-
-def tagged(n: int, agree: float, seed: int) -> tuple[ImageTable, np.ndarray]:
-    """Noise with a square in the middle for the label, and one in the corner for the shortcut."""
-    generator = np.random.default_rng(seed)
-    labels = np.arange(n) % 2
-    carries = np.where(generator.random(n) < agree, labels, 1 - labels)
-    carries[:8] = [0, 1, 1, 0] * 2  # every group has a few
-    images = generator.uniform(0, 0.5, (n, 1, SIDE, SIDE)).astype(np.float32)
-    images[labels == 1, :, 6:10, 6:10] += 0.4
-    images[carries == 1, :, :4, :4] = 1
-    annotations = np.zeros((n, SIDE, SIDE), dtype=bool)
-    annotations[labels == 1, 6:10, 6:10] = True
-    frame = pd.DataFrame({"sample_id": [f"{seed}-{k}" for k in range(n)], "label": labels, "tag": carries})
-    return ImageTable.from_arrays(images, frame, value_range=(0, 1), masks=annotations), carries.astype(float)
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +29,8 @@ def short_teachers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def problem() -> DebiasProblem:
     """Everything that a recipe may need, and two steps to spend."""
-    train, carries = tagged(32, 0.9, 0)
-    clean, clean_carries = tagged(16, 0.5, 1)
+    train, carries = tagged(32, 0.9, 0, SIDE)
+    clean, clean_carries = tagged(16, 0.5, 1, SIDE)
     corner = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     corner[:4, :4] = True
     return DebiasProblem(
