@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, overload
 
 import pandas as pd
 import torch
@@ -72,7 +73,6 @@ class ScanEstimate:
         )
 
 
-@overload
 def scan(
     model: nn.Module,
     data: ImageTable,
@@ -82,35 +82,7 @@ def scan(
     head: Output = None,
     running: Running | None = None,
     plan: Plan | None = None,
-    dry_run: Literal[False] = False,
-) -> Scan: ...
-
-
-@overload
-def scan(
-    model: nn.Module,
-    data: ImageTable,
-    out: str | Path,
-    *,
-    scanning: Scanning | None = None,
-    head: Output = None,
-    running: Running | None = None,
-    plan: Plan | None = None,
-    dry_run: Literal[True],
-) -> ScanEstimate: ...
-
-
-def scan(
-    model: nn.Module,
-    data: ImageTable,
-    out: str | Path,
-    *,
-    scanning: Scanning | None = None,
-    head: Output = None,
-    running: Running | None = None,
-    plan: Plan | None = None,
-    dry_run: bool = False,
-) -> Scan | ScanEstimate:
+) -> Scan:
     """Pool every layer's activation and relevance over all samples, in one pass.
 
     An interrupted scan goes on where it stopped when the same call is made again; a finished one is opened.
@@ -133,8 +105,6 @@ def scan(
     plan
         What `make_plan` settled for this model and these samples, in place of `scanning`, `head` and
         `running`: the model is not tried again.
-    dry_run
-        Only say what it would cost; nothing is written.
 
     Raises
     ------
@@ -145,23 +115,8 @@ def scan(
     ModelError
         A model that cannot be scanned, that returns NaN, or on which LRP does not hold with ``strict=True``.
     """
-    if plan is not None and (scanning, head, running) != (None, None, None):
-        raise InputError("the plan says what is scanned and how; leave scanning=, head= and running= out")
-    running = (running or Running()) if plan is None else plan.running
-    running.require_only("a scan", "device", "precision", "batch_size", "progress", *READING)
-    if running.cache is not None:
-        data = data.keeping(running)
-    with together(), frozen(model, running.device) as borrowed:
-        if plan is None:
-            plan = make_plan(borrowed, data, scanning or Scanning(), running, head)
-        else:
-            plan.require_made_for(borrowed, data)
-            plan.memory_format.apply(borrowed)
-        if plan.attribution.warning:
-            warnings.warn(plan.attribution.warning, stacklevel=2)
-        if dry_run:
-            return _measure(borrowed, data, plan)
-        return _write(borrowed, data, plan, Path(out))
+    with _settled(model, data, scanning, head, running, plan) as (borrowed, table, settled):
+        return _write(borrowed, table, settled, Path(out))
 
 
 def estimate(
@@ -180,7 +135,36 @@ def estimate(
     model, data, scanning, head, running, plan
         As in `scan`.
     """
-    return scan(model, data, Path(), scanning=scanning, head=head, running=running, plan=plan, dry_run=True)
+    with _settled(model, data, scanning, head, running, plan) as (borrowed, table, settled):
+        return _measure(borrowed, table, settled)
+
+
+@contextlib.contextmanager
+def _settled(
+    model: nn.Module,
+    data: ImageTable,
+    scanning: Scanning | None,
+    head: Output,
+    running: Running | None,
+    plan: Plan | None,
+) -> Iterator[tuple[nn.Module, ImageTable, Plan]]:
+    """The model, lent out in the scan's memory format, the samples and the plan."""
+    if plan is not None and (scanning, head, running) != (None, None, None):
+        raise InputError("the plan says what is scanned and how; leave scanning=, head= and running= out")
+    running = (running or Running()) if plan is None else plan.running
+    running.require_only("a scan", "device", "precision", "batch_size", "progress", *READING)
+    if running.cache is not None:
+        data = data.keeping(running)
+    with together(), frozen(model, running.device) as borrowed:
+        if plan is None:
+            plan = make_plan(borrowed, data, scanning or Scanning(), running, head)
+        else:
+            plan.require_made_for(borrowed, data)
+            plan.memory_format.apply(borrowed)
+        if plan.attribution.warning:
+            # Said of the line that calls `scan` or `estimate`, beyond this function and contextlib's.
+            warnings.warn(plan.attribution.warning, stacklevel=4)
+        yield borrowed, data, plan
 
 
 def _measure(model: nn.Module, table: ImageTable, plan: Plan) -> ScanEstimate:
