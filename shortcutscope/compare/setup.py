@@ -23,7 +23,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug
 from shortcutscope.planting.planting import PlantedSource
-from shortcutscope.probes.association import associate
+from shortcutscope.probes.association import Association, associate
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.verdict import VerdictRule, untestable
@@ -249,13 +249,17 @@ def _direction(
             return int(str(of)), phi < 0, []
     order = sorted(tables, key=lambda t: t != "correlated")
     places = [] if learned is None else [learned]
-    association = None
-    for table, concept in places + [(tables[t], concepts[t]) for t in order]:
-        labels, groups = table.frame["label"].to_numpy(), table.frame["group"].to_numpy()
-        association = associate(concept.values, labels, groups, positive=positive, n_bootstrap=1)
+    places += [(tables[t], concepts[t]) for t in order]
+    known = [a for a in (_association(*place, positive) for place in places) if a is not None]
+    for association in known:
         if abs(np.nan_to_num(association.phi)) >= SMALLEST_PHI and association.p <= VerdictRule().level:
             return association.positive, association.phi < 0, []
-    assert association is not None
+    if not known:
+        raise InputError(
+            f"in every table all samples of which {name!r} is known are of one class, so that nothing tells "
+            "with which class it goes; give values of samples of two classes"
+        )
+    association = known[-1]
     return (
         association.positive,
         False,
@@ -264,6 +268,14 @@ def _direction(
             "If it went with another one in the training data, give train= or positive="
         ],
     )
+
+
+def _association(table: ImageTable, concept: Concept, positive: int | None) -> Association | None:
+    """Association of the concept with the label, None where it is known of one class only."""
+    labels, groups = table.frame["label"].to_numpy(), table.frame["group"].to_numpy()
+    if len(np.unique(labels[concept.known])) < 2:
+        return None
+    return associate(concept.values, labels, groups, positive=positive, n_bootstrap=1)
 
 
 def _main_table(
@@ -286,8 +298,9 @@ def _main_table(
             int(((labels == y) & (values == t)).sum()) for y in np.unique(labels) for t in (0, 1)
         )
         testable = untestable(values, labels, groups, VerdictRule()) is None
-        association = associate(values, labels, groups, positive=positive, n_bootstrap=1)
-        goes = (association.phi < 0) == against and abs(np.nan_to_num(association.phi)) >= SMALLEST_PHI
+        association = _association(table, concepts[name], positive)
+        phi = 0.0 if association is None else np.nan_to_num(association.phi)
+        goes = (phi < 0) == against and abs(phi) >= SMALLEST_PHI
         preferred[name] = testable and goes and not has_training
     main = max(tables, key=lambda t: (preferred[t], sizes[t]))
     if len(tables) == 1:

@@ -327,6 +327,19 @@ def test_empty_groups_and_few_patients_are_said(study):
     assert "no interval" in overall.note
 
 
+def test_a_table_that_knows_the_concept_in_one_class_is_compared_beside_another(study):
+    biased, unbiased, _, triad = study
+    frame = triad["correlated"].frame
+    half = triad["correlated"].with_columns(tag=np.where(frame["label"] == 1, frame["tag"], np.nan))
+    comparison = compare(biased, unbiased, {"half": half, "balanced": triad["balanced"]}, **QUICK)
+    one = row(comparison, "after", "half", "robust_auroc")
+    assert np.isnan(one.value)
+    assert "0 patients of the group" in one.note
+    assert np.isfinite(row(comparison, "after", "balanced", "robust_auroc").value)
+    with pytest.raises(InputError, match="of one class"):
+        compare(biased, unbiased, half, **QUICK)
+
+
 def test_an_audit_with_its_network_names_the_concept(study, compared):
     biased, unbiased, _, triad = study
     audited = ss.Audit.open(compared[1] / "comparison" / "before")
