@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from shortcutscope.data.labels import label_column
 from shortcutscope.data.manifests.columns import as_text
 from shortcutscope.errors import InputError
 from shortcutscope.types import Ints
@@ -28,6 +29,8 @@ def one_row_a_file(
     names: Sequence[str],
     roles: Mapping[str, str],
     mask: str | None = None,
+    *,
+    labels: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, Ints, list[str]]:
     """The frame with one row for each image file: rows of one image are no further samples.
 
@@ -43,6 +46,8 @@ def one_row_a_file(
         Role to its column: label, and sample_id, group and split where there are such.
     mask
         Column of mask files.
+    labels
+        Names of several labels.
 
     Returns
     -------
@@ -66,6 +71,8 @@ def one_row_a_file(
     for role in ("label", "group", "split"):
         if role in roles:
             _refuse_torn(frame[roles[role]], codes, called, role)
+    for name in labels:
+        _refuse_torn(frame[label_column(name)], codes, called, "label")
     first_rows = frame.iloc[rows].reset_index(drop=True)
     if mask is not None:
         has_mask = frame[mask].notna().to_numpy()

@@ -21,7 +21,15 @@ from shortcutscope.data import verification
 from shortcutscope.data.decoding.decoded import DecodedImages
 from shortcutscope.data.duplicates import one_group_a_picture
 from shortcutscope.data.geometry import Geometry
-from shortcutscope.data.manifests.columns import ROLES, Roles, encode_labels, require_columns, role_frame
+from shortcutscope.data.labels import label_column, one_of
+from shortcutscope.data.manifests.columns import (
+    ROLES,
+    Roles,
+    encode_labels,
+    quoted,
+    require_columns,
+    role_frame,
+)
 from shortcutscope.data.privacy import without_folders
 from shortcutscope.data.readers.image import to_float
 from shortcutscope.data.sample_geometry import sample_geometry
@@ -31,7 +39,7 @@ from shortcutscope.data.stored_frame import file_name
 from shortcutscope.data.transform import Transform, fingerprint_of
 from shortcutscope.errors import InputError
 from shortcutscope.options import Running
-from shortcutscope.types import Ints
+from shortcutscope.types import Floats, Ints
 
 _SHOWN = 5
 
@@ -50,6 +58,8 @@ class TableParts(TypedDict, total=False):
     skipped: Iterable[tuple[str, str]]
     notes: Iterable[str]
     workers: int | None
+    labels: Sequence[str]
+    label_notes: Iterable[str]
 
 
 class SampleTable(Dataset[tuple[Tensor, int, int]]):
@@ -83,6 +93,12 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
     workers
         Processes that read the images where a reader does not say; None for as many as pay, see
         :func:`shortcutscope.data.decoding.loading.worker_count`.
+    labels
+        Names of several labels a sample, each a column of 1, 0 and NaN (unknown), see
+        :func:`shortcutscope.data.labels.label_column`; the role ``label`` says nothing then.
+        :meth:`for_label` gives the samples with one of them as their label.
+    label_notes
+        How cells were read that say neither yes nor no.
 
     Raises
     ------
@@ -101,6 +117,8 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
     skipped: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     workers: int | None
+    labels: tuple[str, ...]
+    label_notes: tuple[str, ...]
 
     def __init__(
         self,
@@ -116,6 +134,8 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         skipped: Iterable[tuple[str, str]] = (),
         notes: Iterable[str] = (),
         workers: int | None = None,
+        labels: Sequence[str] = (),
+        label_notes: Iterable[str] = (),
     ) -> None:
         self.frame, self.classes, grouped = role_frame(frame, Roles(), classes=classes)
         patients = grouped and bool((self.frame["group"] != self.frame["sample_id"]).any())
@@ -130,10 +150,19 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         self.skipped = tuple(skipped)
         self.notes = tuple(notes)
         self.workers = workers
+        self.labels, self.label_notes = tuple(labels), tuple(label_notes)
+        self._check_labels()
         if self.rows.shape != (len(self.frame),):
             raise InputError(f"{len(self.frame)} rows of metadata do not match {self.rows.size} images")
         if self.rows.min() < 0 or self.rows.max() >= len(source):
             raise InputError(f"rows must lie between 0 and {len(source) - 1}, the images of the source")
+
+    def _check_labels(self) -> None:
+        columns = [label_column(name) for name in self.labels]
+        require_columns(self.frame, columns)
+        for column in columns:
+            if not self.frame[column].dropna().isin((0, 1)).all():
+                raise InputError(f"label column {column!r} holds other values than 0, 1 and NaN (unknown)")
 
     # Reading
 
@@ -187,8 +216,14 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
 
     @property
     def metadata(self) -> list[str]:
-        """Columns that can be used as concepts."""
-        return [column for column in self.frame.columns if column not in ROLES]
+        """Columns that can be used as concepts; labels are none."""
+        own = {*ROLES, *map(label_column, self.labels)}
+        return [column for column in self.frame.columns if column not in own]
+
+    @property
+    def label_values(self) -> Floats:
+        """Several labels of each sample, (N, L): 1, 0, or NaN where unknown; L is 0 where there is one."""
+        return self.frame[[label_column(name) for name in self.labels]].to_numpy(np.float64, copy=True)
 
     @property
     def files(self) -> dict[str, str]:
@@ -257,6 +292,62 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
             frame["label"], classes = encode_labels(frame["label"], self.classes)
         return self.replaced(frame=frame, classes=classes, has_groups=self.has_groups or "group" in columns)
 
+    def for_label(self, name: str) -> Self:
+        """The samples of which one of several labels is known, with it as the label; the others are metadata.
+
+        Parameters
+        ----------
+        name
+            Of the label, however it is written: ``"pleural_thickening"`` for ``"Pleural Thickening"``.
+
+        Raises
+        ------
+        InputError
+            For a label that there is not, and one that is known of no sample.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shortcutscope import ImageTable
+        >>> images, labels = np.zeros((3, 8, 8)), [[0, 1], [1, np.nan], [1, 0]]
+        >>> table = ImageTable.from_arrays(images, labels=labels, label=["edema", "mass"])
+        >>> table.for_label("mass").frame["label"].tolist()
+        [1, 0]
+        """
+        name = one_of(name, self.labels)
+        values = self.frame[label_column(name)]
+        rows = np.flatnonzero(values.notna())
+        if not rows.size:
+            raise InputError(f"label {name!r} is known of none of the {len(self)} samples")
+        frame = self.frame.iloc[rows].drop(columns=label_column(name))
+        frame["label"] = values.iloc[rows].astype(np.int64)
+        return self.replaced(
+            frame=frame.reset_index(drop=True),
+            rows=self.rows[rows],
+            classes=(f"no {name}", name),
+            labels=(),
+            label_notes=(),
+            notes=(*self.notes, *self.label_notes_of(name)),
+        )
+
+    def label_notes_of(self, name: str) -> list[str]:
+        """How the cells of one of several labels were read that say neither yes nor no."""
+        return [note for note in self.label_notes if note.startswith(f"label {name!r}:")]
+
+    def require_one_label(self, what: str) -> None:
+        """Refuse several labels where a stage works on one.
+
+        Raises
+        ------
+        InputError
+            Names them, and how to choose.
+        """
+        if self.labels:
+            raise InputError(
+                f"{what} has {len(self.labels)} labels ({quoted(self.labels)}), and this is done for one of "
+                f"them: give data.for_label({self.labels[0]!r})"
+            )
+
     def with_transform(self, transform: Transform | None) -> Self:
         """Table with another transform."""
         return self.replaced(transform=transform)
@@ -291,6 +382,13 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         if "_fingerprint" in self.__dict__:
             table.__dict__["_fingerprint"] = self._fingerprint
         return table
+
+    def _with_label_sets(self) -> pd.DataFrame:
+        """The frame; of several labels with a number for each set of them in place of the label."""
+        if not self.labels:
+            return self.frame
+        sets = np.unique(np.nan_to_num(self.label_values, nan=2.0), axis=0, return_inverse=True)[1]
+        return self.frame.assign(label=sets.ravel())
 
     # Checking
 
@@ -339,7 +437,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         verification.refuse(sentences)
         table = self.take([i.row for i in readable]) if unreadable else self
         verification.check_repeatable(table)
-        groups, notes = one_group_a_picture(table.frame, [i.picture for i in readable])
+        groups, notes = one_group_a_picture(table._with_label_sets(), [i.picture for i in readable])
         if unreadable:
             ids = self.frame["sample_id"].tolist()
             left_out = ((ids[i.row], without_folders(i.unreadable)) for i in unreadable)
@@ -372,6 +470,9 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         columns = (self.frame[name].tolist() for name in ("sample_id", "label", "group"))
         for row, *roles in zip(self.rows.tolist(), *columns, strict=True):
             digest.update(json.dumps([*roles, self.source.identity(row)]).encode())
+        if self.labels:
+            digest.update(json.dumps(self.labels).encode())
+            digest.update(np.nan_to_num(self.label_values, nan=2.0).astype(np.int8).tobytes())
         return digest.hexdigest()
 
     def transform_fingerprint(self) -> str:
@@ -396,10 +497,12 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
             n: f"{self.classes[n]}" if self.classes and n < len(self.classes) else f"{n}"
             for n in counts.index
         }
-        facts = [
-            ("images", str(len(self))),
-            ("labels", ", ".join(f"{names[n]} {k}" for n, k in counts.items())),
-        ]
+        told = ", ".join(f"{names[n]} {k}" for n, k in counts.items())
+        if self.labels:
+            values = self.label_values
+            pairs = zip(self.labels, np.nansum(values, 0), np.isfinite(values).sum(0), strict=True)
+            told = ", ".join(f"{name} {int(with_)} of {known}" for name, with_, known in pairs)
+        facts = [("images", str(len(self))), ("labels", told)]
         if self.has_groups:
             facts.append(("groups", str(self.frame["group"].nunique())))
         if (self.frame["split"] != "").any():
@@ -411,7 +514,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         facts.append(("value range", "{:g} to {:g}".format(*self.value_range)))
         if self.skipped:
             facts.append(("skipped", str(len(self.skipped))))
-        facts += [("note", text) for text in self.notes]
+        facts += [("note", text) for text in (*self.notes, *self.label_notes)]
         return facts
 
 

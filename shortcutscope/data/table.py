@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypedDict, Unpack
 
@@ -12,6 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from shortcutscope.data.duplicates import one_row_a_file
+from shortcutscope.data.labels import LabelChoice, label_columns, read_label
 from shortcutscope.data.manifests.columns import Roles, as_text, require_columns, role_frame
 from shortcutscope.data.manifests.folders import class_folders
 from shortcutscope.data.manifests.image_names import default_id, file_key, local_names, refuse_missing
@@ -93,7 +95,7 @@ class ImageTable(SampleTable):
         path: str | Path,
         *,
         image: str = "image",
-        label: str = "label",
+        label: LabelChoice = "label",
         sample_id: str | None = None,
         group: str | None = None,
         split: str | None = None,
@@ -126,7 +128,7 @@ class ImageTable(SampleTable):
             "mask",
             image,
             *filter(None, (sample_id, group, split, mask)),
-        } - {label}
+        } - set(label_columns(label))
         notes: list[str] = []
         frame = read_manifest(path, sorted(text), notes)
         table = cls.from_frame(
@@ -148,7 +150,7 @@ class ImageTable(SampleTable):
         frame: pd.DataFrame,
         *,
         image: str = "image",
-        label: str = "label",
+        label: LabelChoice = "label",
         sample_id: str | None = None,
         group: str | None = None,
         split: str | None = None,
@@ -165,7 +167,8 @@ class ImageTable(SampleTable):
         image
             Column of file names, below `root` or absolute.
         label
-            Column of class numbers or class names.
+            Column of class numbers or class names. Several columns of 0 and 1, or
+            :class:`shortcutscope.data.labels.Labels`, for several labels a sample.
         sample_id, group, split, mask
             Columns of the ids, the patients, the split names and the mask files. None takes the column of
             that name where there is one. Without ids the samples get some that do not show the names
@@ -182,15 +185,22 @@ class ImageTable(SampleTable):
             For a missing column, missing files, duplicate ids, unusable labels, or rows of one image that
             differ in label, group, split or mask.
         """
-        require_columns(frame, [image, label, *filter(None, (mask,))])
-        mask = mask or ("mask" if "mask" in frame.columns and "mask" not in (image, label) else None)
+        require_columns(frame, [image, *label_columns(label), *filter(None, (mask,))])
+        taken = (image, *label_columns(label))
+        mask = mask or ("mask" if "mask" in frame.columns and "mask" not in taken else None)
         reading, rest = _split_options(options)
         base = str(Path("." if root is None else root).absolute())
-        roles = Roles(label, sample_id, group, split)
         frame, notes = trimmed(without_markers(frame, rest.pop("missing", ())))
+        frame, column, rest["labels"], rest["label_notes"] = read_label(frame, label)
+        roles = Roles(column, sample_id, group, split)
         names = local_names(as_text(frame[image], "image file"), base)
         frame, rows, remarks = one_row_a_file(
-            frame, [file_key(name, base) for name in names], names, roles.of_frame(frame), mask
+            frame,
+            [file_key(name, base) for name in names],
+            names,
+            roles.of_frame(frame),
+            mask,
+            labels=rest["labels"],
         )
         metadata, classes, has_groups = role_frame(
             frame,
@@ -286,7 +296,7 @@ class ImageTable(SampleTable):
         dataset: object,
         frame: pd.DataFrame,
         *,
-        label: str = "label",
+        label: LabelChoice = "label",
         sample_id: str | None = None,
         group: str | None = None,
         split: str | None = None,
@@ -313,7 +323,7 @@ class ImageTable(SampleTable):
             raise InputError(f"{type(dataset).__name__} has no length or no items; give a map-style Dataset")
         reading, rest = _split_options(options)
         return cls._from_items(
-            DatasetSource(dataset, reading), frame, Roles(label, sample_id, group, split), rest
+            DatasetSource(dataset, reading), frame, label, Roles("", sample_id, group, split), rest
         )
 
     @classmethod
@@ -323,7 +333,7 @@ class ImageTable(SampleTable):
         frame: pd.DataFrame | npt.ArrayLike | None = None,
         *,
         labels: npt.ArrayLike | None = None,
-        label: str = "label",
+        label: LabelChoice = "label",
         sample_id: str | None = None,
         group: str | None = None,
         split: str | None = None,
@@ -338,8 +348,9 @@ class ImageTable(SampleTable):
             Not copied. Signals (N, C, L) need ``dims=1``, volumes (N, D, H, W) ``dims=3``.
         frame
             One row per image, or just the labels.
-        labels : (N,)
-            Instead of `frame`, or beside one that has no label column.
+        labels : (N,) or (N, L)
+            Instead of `frame`, or beside one that has no label column; of several labels in the order of
+            `label`.
         label, sample_id, group, split
             Columns, as in :meth:`from_frame`. Without ids the row numbers are the ids.
         masks : (N, *spatial)
@@ -361,22 +372,27 @@ class ImageTable(SampleTable):
             labels = frame if labels is None else labels
             frame = pd.DataFrame()
         if labels is not None:
-            column = pd.Series(as_array(labels).ravel())
-            if not frame.empty and len(frame) != len(column):
-                raise InputError(f"{len(frame)} rows of metadata do not match {len(column)} labels")
-            frame = frame.reset_index(drop=True).assign(**{label: column})
+            columns = _columns_of(as_array(labels), label)
+            if not frame.empty and len(frame) != len(columns):
+                raise InputError(f"{len(frame)} rows of metadata do not match {len(columns)} labels")
+            frame = frame.reset_index(drop=True).drop(columns=list(columns), errors="ignore")
+            frame = pd.concat([frame, columns], axis=1)
         reading, rest = _split_options(options)
         mask_array = None if masks is None else as_array(masks)
         if mask_array is not None and len(mask_array) != len(array):
             raise InputError(f"{len(mask_array)} masks do not match {len(array)} images")
         rest["masks"] = None if mask_array is None else ArrayMasks(mask_array, reading.size)
         return cls._from_items(
-            ArraySource(array, reading), frame, Roles(label, sample_id, group, split), rest
+            ArraySource(array, reading), frame, label, Roles("", sample_id, group, split), rest
         )
 
     @classmethod
-    def _from_items(cls, source: ImageSource, frame: pd.DataFrame, roles: Roles, rest: Record) -> Self:
+    def _from_items(
+        cls, source: ImageSource, frame: pd.DataFrame, label: LabelChoice, roles: Roles, rest: Record
+    ) -> Self:
         frame, notes = trimmed(without_markers(frame, rest.pop("missing", ())))
+        frame, column, rest["labels"], rest["label_notes"] = read_label(frame, label)
+        roles = replace(roles, label=column)
         metadata, classes, has_groups = role_frame(frame, roles, classes=rest.pop("classes", None))
         return cls(metadata, source, classes=classes, has_groups=has_groups, notes=notes, **rest)
 
@@ -394,6 +410,19 @@ def _split_options(options: TableOptions) -> tuple[ImageReading, Record]:
             f"unknown option(s) {', '.join(unknown)}; allowed are {', '.join(TableOptions.__annotations__)}"
         )
     return ImageReading(**reading), rest
+
+
+def _columns_of(labels: Array, label: LabelChoice) -> pd.DataFrame:
+    """Labels (N,), or several of a sample (N, L), as columns of their names."""
+    names = label_columns(label)
+    values = labels.reshape(len(labels), -1) if labels.ndim > 1 else labels.ravel()[:, None]
+    if len(names) == 1 and values.shape[1] > 1:
+        raise InputError(
+            f"labels of shape {labels.shape} are several a sample: name them, label=[...], in their order"
+        )
+    if values.shape[1] != len(names):
+        raise InputError(f"labels of shape {labels.shape} for {len(names)} names; give one column for each")
+    return pd.DataFrame(dict(zip(names, values.T, strict=True)))
 
 
 def _mask_files(column: pd.Series, base: str, reading: ImageReading) -> PathMasks:

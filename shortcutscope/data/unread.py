@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from shortcutscope.data.duplicates import one_row_a_file
+from shortcutscope.data.labels import LabelChoice, Labels, label_columns, read_label
 from shortcutscope.data.manifests.columns import Roles, as_text, role_frame
 from shortcutscope.data.manifests.image_names import default_id, file_key, local_names
 from shortcutscope.data.manifests.manifest import read_manifest, trimmed
@@ -44,6 +46,7 @@ def unread_table(
     classes: Sequence[str] | None = None,
     missing: Sequence[str] = (),
     value_range: tuple[float, float] = (0.0, 1.0),
+    labels: Labels | None = None,
 ) -> ImageTable:
     """Table of a manifest, as :meth:`shortcutscope.data.table.ImageTable.from_csv` makes it.
 
@@ -53,6 +56,8 @@ def unread_table(
         The manifest; it may have no column of images.
     image, roles, mask, root, classes, missing, value_range
         As there.
+    labels
+        Several labels a sample, in place of the role's column.
 
     Raises
     ------
@@ -61,16 +66,20 @@ def unread_table(
     """
     notes: list[str] = []
     text_columns = [roles.sample_id, roles.group, roles.split, "sample_id", "group", "split", image]
-    text = {column for column in text_columns if column is not None} - {roles.label}
+    label: LabelChoice = labels or roles.label
+    text = {column for column in text_columns if column is not None} - set(label_columns(label))
     frame, remarks = trimmed(without_markers(read_manifest(path, sorted(text), notes), missing))
     notes += remarks
+    frame, column, names_of_labels, label_notes = read_label(frame, label)
+    roles = replace(roles, label=column)
     ids: list[str] | None = None
     source: ImageSource
     if image in frame.columns:
         base = str(Path(Path(path).parent if root is None else root).absolute())
         names = local_names(as_text(frame[image], "image file"), base)
         keys = [file_key(name, base) for name in names]
-        frame, rows, remarks = one_row_a_file(frame, keys, names, roles.of_frame(frame))
+        of_frame = roles.of_frame(frame)
+        frame, rows, remarks = one_row_a_file(frame, keys, names, of_frame, labels=names_of_labels)
         notes += remarks
         names = [names[row] for row in rows]
         ids = [default_id(name, base) for name in names]
@@ -80,5 +89,12 @@ def unread_table(
     drop = [column for column in (image, mask) if column is not None and column in frame.columns]
     metadata, class_names, has_groups = role_frame(frame, roles, default_ids=ids, drop=drop, classes=classes)
     return ImageTable(
-        metadata, source, value_range=value_range, classes=class_names, has_groups=has_groups, notes=notes
+        metadata,
+        source,
+        value_range=value_range,
+        classes=class_names,
+        has_groups=has_groups,
+        notes=notes,
+        labels=names_of_labels,
+        label_notes=label_notes,
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.errors import InputError, ModelError
+from shortcutscope.models.heads.names import positions_of
 from shortcutscope.models.outputs import find_scores
 from shortcutscope.types import JSON, Record
 
@@ -44,6 +45,9 @@ class Head:
         exclude each other its logit less the largest other one.
     outputs
         How many there are; None before that was seen.
+    labels
+        Several labels a sample: label to its output, by position or name, None for the output of the label's
+        own name (case, blanks and underscores do not count). What is read are all outputs then.
 
     Examples
     --------
@@ -58,10 +62,15 @@ class Head:
     link: Link = "auto"
     task: Task = "auto"
     outputs: int | None = None
+    labels: Mapping[str, str | int | None] | None = None
 
     def __post_init__(self) -> None:
         if self.names is not None:
             object.__setattr__(self, "names", tuple(map(str, self.names)))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", dict(self.labels))
+            if self.label is not None:
+                raise InputError("label= ties one label to an output, labels= several; leave one of them out")
         for name, value, allowed in (("task", self.task, TASKS), ("link", self.link, LINKS)):
             if value not in allowed:
                 raise InputError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
@@ -80,22 +89,40 @@ class Head:
         InputError
             A name that is not known, or a position that there is not.
         """
-        if self.label is None:
-            return None
-        if isinstance(self.label, int):
-            if self.label < 0 or (self.outputs is not None and self.label >= self.outputs):
+        return None if self.label is None else self.place(self.label, "label_output")
+
+    def place(self, output: str | int, what: str) -> int:
+        """Position of an output.
+
+        Parameters
+        ----------
+        output
+            Its position or name.
+        what
+            Who asks, for the error.
+
+        Raises
+        ------
+        InputError
+            A name that is not known, or a position that there is not.
+        """
+        if isinstance(output, int):
+            if output < 0 or (self.outputs is not None and output >= self.outputs):
                 last = "" if self.outputs is None else f" (0 to {self.outputs - 1})"
-                raise InputError(f"label_output={self.label} is no position of an output{last}")
-            return self.label
-        names = self.names or ()
-        matches = [i for i, name in enumerate(names) if name == self.label]
-        matches = matches or [i for i, name in enumerate(names) if name.casefold() == self.label.casefold()]
+                raise InputError(f"{what}={output} is no position of an output{last}")
+            return output
+        matches = positions_of(output, self.names or ())
         if len(matches) == 1:
             return matches[0]
-        listing = ", ".join(names) or "none: give its position, or output_names= (--output-names)"
+        listing = ", ".join(self.names or ()) or "none: give its position, or output_names= (--output-names)"
         raise InputError(
-            f"label_output={self.label!r} names {len(matches)} of the model's outputs; known are {listing}"
+            f"{what}={output!r} names {len(matches)} of the model's outputs; known are {listing}"
         )
+
+    def of_label(self, name: str) -> Head:
+        """The head of one of several labels that are tied: what an audit of that one alone reads."""
+        assert self.labels is not None
+        return replace(self, label=self.labels[name], labels=None)
 
     @property
     def label_name(self) -> str | int | None:
@@ -136,7 +163,7 @@ class Head:
     def to_json(self) -> Record:
         """As JSON values; `from_json` undoes it."""
         names = None if self.names is None else list(self.names)
-        return {
+        record: Record = {
             "part": self.part,
             "label": self.label,
             "names": names,
@@ -144,6 +171,7 @@ class Head:
             "task": self.task,
             "outputs": self.outputs,
         }
+        return record if self.labels is None else {**record, "labels": dict(self.labels)}
 
     @classmethod
     def from_json(cls, record: JSON | str | int | None) -> Self:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.head import Head
+from shortcutscope.models.heads.names import positions_of
 from shortcutscope.types import Array
 
 #: Share of the outputs that labels must name, where the table has no class names, to be their positions.
@@ -49,6 +50,8 @@ def tie(
         Labels of which nobody can know the output.
     """
     n = head.outputs or 1
+    if head.labels is not None:
+        return _tied_by_name(head, n, link)
     if n == 1:
         if head.index not in (None, 0):
             raise InputError(f"label_output={head.label!r}, but the model has one output; leave it out")
@@ -60,6 +63,55 @@ def tie(
         return head, ()
     present = sorted({int(label) for label in np.unique(np.asarray(labels))})
     return _tied_by_labels(head, n, apart, present, list(classes or ()))
+
+
+def _tied_by_name(head: Head, n: int, link: str) -> tuple[Head, tuple[str, ...]]:
+    """As `tie`, of several labels a sample."""
+    labels = head.labels or {}
+    if n == 1 or link == "softmax" or head.task in ("multiclass", "binary"):
+        what = "one output" if n == 1 else f"{n} outputs that exclude each other"
+        raise InputError(
+            f"the samples have {len(labels)} labels ({', '.join(labels)}), and the model has {what}: audit "
+            f"one label, label={next(iter(labels))!r} (--label), or a model with an output for each"
+        )
+    places = {name: _place_of(head, name, output) for name, output in labels.items()}
+    untied = [name for name, place in places.items() if place is None]
+    if untied:
+        known = ", ".join(f"{k} {name}" for k, name in enumerate(head.names)) if head.names else "no names"
+        raise InputError(
+            f"no output bears the name of {len(untied)} of the labels ({', '.join(untied)}); the model's {n} "
+            f"outputs have {known}. Say which outputs they are, head=Head(labels={{{untied[0]!r}: ...}}) "
+            f"(--outputs {untied[0]!r}=..., by name or position), or name all outputs in their order "
+            "(--output-names), or leave these labels out"
+        )
+    tied = {name: int(place) for name, place in places.items() if place is not None}
+    twice = [name for name, place in tied.items() if list(tied.values()).count(place) > 1]
+    if twice:
+        raise InputError(f"the labels {' and '.join(twice)} are tied to one output; give each its own")
+    assumed = [f"each label is compared with its output: {_pairs(tied, head)}"]
+    others = [str(head.names[k] or k) if head.names else str(k) for k in range(n) if k not in tied.values()]
+    if others:
+        assumed.append(f"{len(others)} outputs have no label here and are not audited: {', '.join(others)}")
+    if link == "identity" and head.task == "auto":
+        assumed.append(
+            "each output is read as the logit of a yes or no of its own, since there are several labels"
+        )
+    return replace(head, labels=tied, task="multilabel"), tuple(assumed)
+
+
+def _place_of(head: Head, name: str, output: str | int | None) -> int | None:
+    """The output of a label; None where nobody says, and none bears its name."""
+    if output is not None:
+        return head.place(output, f"the output of label {name!r}")
+    matches = positions_of(name, head.names or ())
+    return matches[0] if len(matches) == 1 else None
+
+
+def _pairs(tied: Mapping[str, int], head: Head) -> str:
+    return ", ".join(
+        f"{name} with {place}" + (f" ({head.names[place]})" if head.names and head.names[place] else "")
+        for name, place in tied.items()
+    )
 
 
 def _tied_by_labels(
