@@ -19,7 +19,8 @@ from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.pooling import ACTIVATION_STATS, CLASS_TOKEN, LRP_STATS, RELEVANCE_STATS
 from shortcutscope.scan.rows import StoredRows
 from shortcutscope.scan.store import ShardReader
-from shortcutscope.types import JSON, Floats, Record
+from shortcutscope.scan.view import VIEW, OutputReader
+from shortcutscope.types import JSON, Floats, Ints, Record
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Scan:
     logits: Floats = field(repr=False)
     task: str
     target: str | int
-    _reader: ShardReader = field(repr=False, compare=False)
+    _reader: ShardReader | OutputReader = field(repr=False, compare=False)
     attribution: AttributionChoice = field(default_factory=AttributionChoice)
 
     @classmethod
@@ -63,7 +64,12 @@ class Scan:
         InputError
             No scan, an unfinished one, or one with a shard that is missing or damaged.
         """
-        reader = ShardReader(Path(path))
+        folder = Path(path)
+        return cls.of(OutputReader.open(folder) if (folder / VIEW).exists() else ShardReader(folder))
+
+    @classmethod
+    def of(cls, reader: ShardReader | OutputReader) -> Self:
+        """What a reader of a finished scan gives."""
         inputs = reader.inputs
         layers = tuple(layer_from_json(entry) for entry in inputs["layers"])
         return cls(
@@ -76,6 +82,28 @@ class Scan:
             reader,
             AttributionChoice.from_json(reader.remarks.get("attribution")),
         )
+
+    def output(self, folder: Path, column: str, head: Head) -> Self:
+        """The scan as one of one output of several, kept as a view in a folder.
+
+        Parameters
+        ----------
+        folder
+            Of the view.
+        column
+            Of the samples, which holds its label: 1, 0, or NaN (left out).
+        head
+            Of the output.
+        """
+        assert isinstance(self._reader, ShardReader)
+        reader = OutputReader(folder, self._reader, column, head)
+        reader.write()
+        return self.of(reader)
+
+    @property
+    def rows_in_whole(self) -> Ints | None:
+        """Of one output its samples among those of all, in rising order; None of a scan of its own."""
+        return self._reader.rows if isinstance(self._reader, OutputReader) else None
 
     def __len__(self) -> int:
         return len(self.samples)

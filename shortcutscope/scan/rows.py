@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from shortcutscope.scan.store import ShardReader
+from shortcutscope.scan.view import OutputReader
 from shortcutscope.types import Floats, Ints
 
 #: Bytes up to which a matrix is read once and held: opening files over and over costs more than its sums.
@@ -30,7 +31,7 @@ class StoredRows:
         (N,) class of every row.
     """
 
-    reader: ShardReader
+    reader: ShardReader | OutputReader
     keys: tuple[str, ...]
     shape: tuple[int, int]
     targets: Ints | None = None
