@@ -206,8 +206,9 @@ class Audit(AuditRecord):
 
     of_finding: ClassVar[type[FindingRecord]] = Finding
 
-    def __getitem__(self, name: str) -> Finding:
-        finding = super().__getitem__(name)
+    def finding(self, name: str) -> Finding:
+        """The finding of a name, see `AuditRecord.finding`."""
+        finding = super().finding(name)
         assert isinstance(finding, Finding)
         return finding
 
@@ -237,7 +238,7 @@ class Audit(AuditRecord):
         scanned = self.scan
         place = scanned.layer(layer) if layer else scanned.layers[-1]
         rows, points = embed(getattr(scanned, by)(place), seed=seed)
-        shown = self[finding] if finding else next(iter(self.findings), None)
+        shown = self.finding(finding) if finding else next(iter(self.findings), None)
         ids = scanned.samples["sample_id"]
         values = shown.concept.aligned_to(ids).values[rows] if shown else None
         title = f"{by} at {place.name}" + (f": {shown.name}" if shown else "")

@@ -124,7 +124,7 @@ def audited_data(data: ImageTable, training: TrainingData) -> AuditedData:
             "no patient or group column was given: every image is taken as a patient of its own"
         )
     labels = np.unique(table.frame["label"])
-    if len(labels) < 2:
+    if len(labels) < 2 and not table.labels:
         raise InputError(f"all audited samples have label {labels[0]}: an audit needs at least two classes")
     known = training.associations or {}
     return AuditedData(table, reference, role, tuple(warnings), tuple(assumptions), known)

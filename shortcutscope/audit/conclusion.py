@@ -72,6 +72,28 @@ def conclude_audit(findings: Sequence[JSON], run: JSON) -> Conclusion:
     return Conclusion(outcome, tuple(undecided), _assumption(findings))
 
 
+def conclude_outputs(outputs: Mapping[str, Conclusion], not_audited: Mapping[str, str]) -> Conclusion:
+    """Draw the conclusion of several outputs: a shortcut of one is one, and what one leaves open is open.
+
+    Parameters
+    ----------
+    outputs
+        Label to the conclusion of its output.
+    not_audited
+        Labels whose output could not be audited, and why.
+    """
+    undecided = [f"{name}: {text}" for name, one in outputs.items() for text in one.undecided]
+    undecided += [f"the output of {name} was not audited: {reason}" for name, reason in not_audited.items()]
+    outcomes = {one.outcome for one in outputs.values()}
+    outcome: Outcome = "nothing found"
+    if "shortcuts found" in outcomes:
+        outcome = "shortcuts found"
+    elif undecided or "not decided" in outcomes:
+        outcome = "not decided"
+    assumptions = list(dict.fromkeys(one.assumption for one in outputs.values()))
+    return Conclusion(outcome, tuple(undecided), "; ".join(assumptions))
+
+
 def _assumption(findings: Sequence[JSON]) -> str:
     sources = dict.fromkeys(
         str(f["association"]["source"]) for f in findings if (f.get("association") or {}).get("source")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Self
 
@@ -75,7 +75,13 @@ class ExamineSettings:
 
 @dataclass(frozen=True)
 class Context:
-    """What all measurements share."""
+    """What all measurements share.
+
+    Attributes
+    ----------
+    whole
+        Of one output of several what all of them share: the samples are run again for all outputs at once.
+    """
 
     model: nn.Module
     scan: Scan
@@ -85,6 +91,7 @@ class Context:
     settings: ExamineSettings
     device: torch.device
     memory_format: MemoryFormat
+    whole: Context | None = None
 
     @classmethod
     def of(
@@ -102,6 +109,44 @@ class Context:
         memory_format.apply(model)
         return cls(model, scan, table, audited, run, settings, device, memory_format)
 
+    def of_output(
+        self,
+        scan: Scan,
+        table: ImageTable,
+        audited: AuditedData,
+        run: RunDirectory,
+        settings: ExamineSettings,
+    ) -> Self:
+        """The same network and samples for one output of several."""
+        return replace(self, scan=scan, table=table, audited=audited, run=run, settings=settings, whole=self)
+
+    @property
+    def shared(self) -> Context:
+        """Where samples are run again."""
+        return self.whole or self
+
+    def shared_rows(self, rows: Ints) -> Ints:
+        """Some samples, by their numbers in `shared`."""
+        own = self.scan.rows_in_whole
+        return rows if self.whole is None or own is None else own[rows]
+
+    def own_numbers(self, rows: Ints) -> Ints:
+        """What `shared_rows` makes of some samples, undone."""
+        own = self.scan.rows_in_whole
+        return rows if self.whole is None or own is None else np.searchsorted(own, rows)
+
+    def own_rows(self, values: Array) -> Array:
+        """Of what is known of all samples in `shared`, that of the own ones."""
+        own = self.scan.rows_in_whole
+        return values if self.whole is None or own is None else values[own]
+
+    def own_logits(self, logits: Tensor) -> Tensor:
+        """Of the scores that running samples again gives, the own ones."""
+        head = self.settings.output
+        if self.whole is None or not isinstance(head, Head) or head.index is None:
+            return logits
+        return logits[:, head.index : head.index + 1]
+
     @property
     def labels(self) -> Ints:
         """Class (N,) of each sample."""
@@ -115,11 +160,13 @@ class Context:
     @cached_property
     def order(self) -> Ints:
         """Rank of each sample, by which those are chosen that are run again."""
+        if self.whole is not None:  # so that outputs have most samples in common
+            return self.own_rows(self.whole.order)
         return drawn_order(len(self.scan), self.settings.seed)
 
     def activation(self, layer: Layer) -> Floats:
         """Pooled activation (N, C) of a layer; those of the last layers asked for are still there."""
-        return self._activations(layer.name)
+        return self.own_rows(self.shared._activations(layer.name))
 
     @cached_property
     def _activations(self) -> Callable[[str], Floats]:

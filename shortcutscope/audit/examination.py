@@ -18,9 +18,10 @@ from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.context import Context, ExamineSettings
 from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
 from shortcutscope.audit.run_directory import RunDirectory
-from shortcutscope.audit.use_and_extent import measure_use_and_extent
+from shortcutscope.audit.use_and_extent import Case, measure_use_and_extent
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.files import slug
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.affected import Gallery, draw_galleries
 from shortcutscope.probes.association import Association, associate, recorded
@@ -78,46 +79,184 @@ def examine(
         Covering the samples of ``table`` (unknown where they say nothing).
     """
     context = Context.of(model, scan, table, audited, run, settings)
-    aligned = {c.name: c.aligned_to(scan.samples["sample_id"]) for c in concepts}
-    reasons = {
-        n: untestable(c.values, context.labels, context.groups, settings.verdict) for n, c in aligned.items()
-    }
-    measured = {c.name: _association_if_any(context, c) for c in concepts if reasons[c.name] is None}
-    associations = {name: association for name, association in measured.items() if association is not None}
-    reasons |= {name: _NO_ASSOCIATION for name in measured if name not in associations}
-    testable = [c for c in aligned.values() if reasons[c.name] is None]
+    return examine_outputs(context, [Subject(context, concepts)])[0]
 
-    positives = {n: association.positive for n, (association, _) in associations.items()}
-    probing = _Probing(context, testable, [positives[c.name] for c in testable])
-    with run.stage("probe"):
-        probes, scores = _probe(probing)
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One output, and the concepts that are examined of it.
+
+    Attributes
+    ----------
+    context
+        Of the output.
+    concepts
+        Covering its samples (unknown where they say nothing).
+    """
+
+    context: Context
+    concepts: Sequence[Concept]
+
+    @cached_property
+    def aligned(self) -> dict[str, Concept]:
+        """The concepts over its samples."""
+        ids = self.context.scan.samples["sample_id"]
+        return {c.name: c.aligned_to(ids) for c in self.concepts}
+
+    @cached_property
+    def _untestable(self) -> dict[str, str | None]:
+        context = self.context
+        rule = context.settings.verdict
+        return {
+            n: untestable(c.values, context.labels, context.groups, rule) for n, c in self.aligned.items()
+        }
+
+    @cached_property
+    def associations(self) -> dict[str, tuple[Association, str]]:
+        """Of the testable concepts, where it can be measured, and from which samples."""
+        tested = [c for c in self.concepts if self._untestable[c.name] is None]
+        measured = {c.name: _association_if_any(self.context, c) for c in tested}
+        return {name: association for name, association in measured.items() if association is not None}
+
+    @cached_property
+    def reasons(self) -> dict[str, str]:
+        """Why a concept is not tested, of those that are not."""
+        why = {name: reason for name, reason in self._untestable.items() if reason is not None}
+        return {
+            c.name: why.get(c.name, _NO_ASSOCIATION) for c in self.concepts if c.name not in self.associations
+        }
+
+    @property
+    def testable(self) -> list[Concept]:
+        """Aligned."""
+        return [self.aligned[c.name] for c in self.concepts if c.name in self.associations]
+
+    def positive(self, name: str) -> int:
+        """The class that a concept's effects refer to."""
+        return self.associations[name][0].positive
+
+
+def examine_outputs(whole: Context, subjects: Sequence[Subject]) -> list[Examination]:
+    """Examine concepts at one output or several of a network.
+
+    Whether a layer encodes a concept, and over how much of the image it spreads, has nothing to do with what
+    the network answers: it is measured once, within the classes of the concept's primary output, see
+    `primary_outputs`. Use, association and cost are measured at each.
+
+    Parameters
+    ----------
+    whole
+        What the outputs share; of one output its own context.
+    subjects
+        The outputs.
+    """
+    primary = primary_outputs(subjects)
+    probings = []
+    probes: dict[str, Record] = {}
+    scores: dict[str, Floats] = {}
+    with whole.run.stage("probe"):
+        for k, subject in enumerate(subjects):
+            own = [c for c in subject.testable if primary[c.name] == k]
+            probings.append(_Probing(subject.context, own, [subject.positive(c.name) for c in own]))
+            more, out_of_fold = _probe(probings[-1])
+            probes |= more
+            scores |= {name: _in_whole(subject.context, values) for name, values in out_of_fold.items()}
     q = dict(zip(probes, benjamini_hochberg(np.array([p["p"] for p in probes.values()])), strict=True))
-    encoded = {n: bool(q[n] <= settings.verdict.level) for n in probes}
-    use, extents = measure_use_and_extent(context, testable, positives, probes, encoded)
-    with run.stage("rank"):
-        ranks = _rank(probing, encoded)
+    encoded = {n: bool(q[n] <= whole.settings.verdict.level) for n in probes}
+    cases = [
+        Case(
+            subject.context,
+            concept,
+            subject.positive(concept.name),
+            encoded[concept.name],
+            probes[concept.name] if encoded[concept.name] and primary[concept.name] == k else None,
+        )
+        for k, subject in enumerate(subjects)
+        for concept in subject.testable
+    ]
+    use, extents = measure_use_and_extent(whole, cases)
+    extent = {c.name: one for c, one in zip(cases, extents, strict=True) if one is not None}
+    ranks: dict[str, dict[str, int | None]] = {}
+    with whole.run.stage("rank"):
+        for probing in probings:
+            ranks |= _rank(probing, encoded)
+    examinations = []
+    for k, subject in enumerate(subjects):
+        measured = {c.name: u for c, u in zip(cases, use, strict=True) if c.context is subject.context}
+        known = _Known(
+            {name: probes[name] if primary[name] == k else _elsewhere(probes[name]) for name in measured},
+            {name: float(q[name]) for name in measured},
+            {name: encoded[name] for name in measured},
+            measured,
+            {name: extent[name] for name in measured if name in extent},
+            {name: ranks.get(name, {}) for name in measured},
+        )
+        own_scores = {n: subject.context.own_rows(scores[n]) for n in measured if n in scores}
+        examinations.append(_examined(subject, known, own_scores))
+    return examinations
 
-    weights = {n: _weights(use[n]) if encoded[n] else {} for n in probes}
-    by_chance = [association.p * aligned[n].selected_from for n, (association, _) in associations.items()]
+
+def primary_outputs(subjects: Sequence[Subject]) -> dict[str, int]:
+    """Concept to the output whose label it is associated with most, which looks at no prediction."""
+    strength: dict[str, tuple[float, int]] = {}
+    for k, subject in enumerate(subjects):
+        for name, (association, _) in subject.associations.items():
+            phi = abs(association.phi)
+            if name not in strength or phi > strength[name][0]:
+                strength[name] = (phi, k)
+    return {name: k for name, (_, k) in strength.items()}
+
+
+def _in_whole(context: Context, values: Floats) -> Floats:
+    """Of all samples that outputs share what is known of those of one output, NaN elsewhere."""
+    everywhere = np.full(len(context.shared.scan), np.nan)
+    everywhere[context.shared_rows(np.arange(len(values)))] = values
+    return everywhere
+
+
+def _elsewhere(probe: JSON) -> Record:
+    """What layers say of a concept at another output than its primary one: no derivative is of its logit."""
+    return {**probe, "rows": [{**row, "derivative": None, "derivative_p": None} for row in probe["rows"]]}
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was measured of the testable concepts of one output, by name."""
+
+    probes: Mapping[str, JSON]
+    q: Mapping[str, float]
+    encoded: Mapping[str, bool]
+    use: Mapping[str, dict[str, Record]]
+    extents: Mapping[str, Record]
+    ranks: Mapping[str, Mapping[str, int | None]]
+
+
+def _examined(subject: Subject, known: _Known, scores: Mapping[str, Floats]) -> Examination:
+    """Findings, profile and pictures of one output."""
+    context, aligned = subject.context, subject.aligned
+    weights = {n: _weights(known.use[n]) if known.encoded[n] else {} for n in known.probes}
+    by_chance = [a.p * aligned[n].selected_from for n, (a, _) in subject.associations.items()]
     q_associated = benjamini_hochberg(np.minimum(by_chance, 1.0))
     measurements = {
         name: Measurements(
             association=association,
             q_association=float(q_value),
             association_source=source,
-            probe=probes[name],
-            q=float(q[name]),
-            encoded=encoded[name],
-            use=use[name],
-            extent=extents.get(name),
+            probe=known.probes[name],
+            q=known.q[name],
+            encoded=known.encoded[name],
+            use=known.use[name],
+            extent=known.extents.get(name),
             weights=weights[name],
         )
-        for (name, (association, source)), q_value in zip(associations.items(), q_associated, strict=True)
+        for (name, (association, source)), q_value in zip(
+            subject.associations.items(), q_associated, strict=True
+        )
     }
-    findings = _findings(context, concepts, aligned, reasons, measurements)
-    galleries = _galleries(context, findings, use)
-    profile = assemble(probes, use, extents, ranks, weights)
-    return Examination(findings, profile, _concept_frame(scan, aligned, scores), galleries)
+    findings = _findings(context, subject.concepts, aligned, subject.reasons, measurements)
+    galleries = _galleries(context, findings, known.use)
+    profile = assemble(known.probes, known.use, known.extents, known.ranks, weights)
+    return Examination(findings, profile, _concept_frame(context.scan, aligned, scores), galleries)
 
 
 def _galleries(
@@ -126,7 +265,9 @@ def _galleries(
     """Pictures of what the encoded concepts move most; drawn by the main process alone."""
     settings, decision = context.settings, context.scan.layers[-1].name
     with context.run.stage("gallery"):
-        uses = {f.name: use[f.name][decision] for f in findings if f.encoded.get("value")}
+        # Of several outputs only of what moves them: there would be pictures of every concept for each.
+        statement = "used" if context.whole else "encoded"
+        uses = {f.name: use[f.name][decision] for f in findings if getattr(f, statement).get("value")}
         if not is_main():
             return {}
         return draw_galleries(
@@ -138,14 +279,14 @@ def _findings(
     context: Context,
     concepts: Sequence[Concept],
     aligned: Mapping[str, Concept],
-    reasons: Mapping[str, str | None],
+    reasons: Mapping[str, str],
     measurements: Mapping[str, Measurements],
 ) -> list[FindingRecord]:
     """The finding on every concept, what cannot be tested among them, by rank."""
     findings = [
-        untested(aligned[c.name], str(reasons[c.name]), _association_if_any(context, c))
+        untested(aligned[c.name], reasons[c.name], _association_if_any(context, c))
         for c in concepts
-        if reasons[c.name] is not None
+        if c.name in reasons
     ]
     settings = context.settings
     for name, one in measurements.items():
@@ -325,3 +466,19 @@ def _concept_frame(scan: Scan, concepts: Mapping[str, Concept], scores: Mapping[
         columns[name] = pd.Series(concept.values).astype("Int8")
         columns[f"{name}.score"] = scores.get(name, np.nan)
     return pd.DataFrame(columns)
+
+
+def write_examination(run: RunDirectory, examined: Examination) -> None:
+    """Write profile, concepts, galleries and, last, the findings."""
+    run.write_frame("profile.parquet", examined.profile)
+    run.write_frame("concepts.parquet", examined.concepts)
+    for name, gallery in examined.galleries.items():
+        run.write_arrays(
+            f"gallery/{slug(name)}.npz",
+            images=gallery.images,
+            maps=gallery.maps,
+            sample_ids=np.array(gallery.sample_ids),
+            captions=np.array(gallery.captions),
+            kind=np.array(gallery.kind),
+        )
+    run.finish([f.to_dict() for f in examined.findings])

@@ -50,6 +50,8 @@ class FindingRecord:
         How the concept was read from a column, so that it can be read alike from another table.
     same : tuple of str
         Concepts of other columns that part the audited samples alike, and share this verdict.
+    output : str, optional
+        Of several labels the one whose output it is about.
     run : Path, optional
         The run directory that it was read from; no part of ``findings.json``.
     """
@@ -75,6 +77,7 @@ class FindingRecord:
     notes: tuple[str, ...] = ()
     reading: Reading | None = None
     same: tuple[str, ...] = ()
+    output: str | None = None
     run: Path | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -85,7 +88,8 @@ class FindingRecord:
 
     def to_dict(self) -> Record:
         """The finding as it stands in ``findings.json``."""
-        return {name: value for name, value in asdict(self).items() if name != "run"}
+        left_out = {"run"} if self.output is not None else {"run", "output"}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @property
     def concept(self) -> Concept:
@@ -131,7 +135,8 @@ class FindingRecord:
         return cls(**entries)
 
     def __repr__(self) -> str:
-        return f"Finding({self.name!r}: {self.verdict}, {self.extent})"
+        of = "" if self.output is None else f" of {self.output}"
+        return f"Finding({self.name!r}{of}: {self.verdict}, {self.extent})"
 
 
 @dataclass(frozen=True)

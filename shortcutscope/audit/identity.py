@@ -118,6 +118,28 @@ def keep_identity(run: RunDirectory, audited: SampleTable, training: SampleTable
     run.write_frame(FILE, pd.concat(parts, ignore_index=True))
 
 
+def keep_identity_of_output(
+    run: RunDirectory, own: RunDirectory, audited: SampleTable, training: SampleTable | None
+) -> None:
+    """Keep what the run of one output rests on, from what the run of all outputs does.
+
+    Parameters
+    ----------
+    run, own
+        Of all outputs, and of one.
+    audited, training
+        The samples of which its label is known.
+    """
+    frames = [audited.frame] + ([] if training is None else [training.frame])
+    labels = pd.concat(frames).drop_duplicates("sample_id").set_index("sample_id")["label"]
+    stored = read_frame(run.path / FILE)
+    kept = stored[stored["sample_id"].isin(labels.index)].reset_index(drop=True)
+    kept["label"] = labels.reindex(kept["sample_id"]).to_numpy(np.int64)
+    classes = None if audited.classes is None else list(audited.classes)
+    own.update({"identity": {**run.record["identity"], "classes": classes}})
+    own.write_frame(FILE, kept)
+
+
 def refuse_other_model(run: Path, model: nn.Module) -> None:
     """Refuse a network that is not the one that was audited.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import pandas as pd
 
-from shortcutscope.audit.conclusion import Conclusion, conclude_audit
+from shortcutscope.audit.conclusion import Conclusion, conclude_audit, conclude_outputs
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.run_directory import FINDINGS, read_record
+from shortcutscope.data.labels import one_of
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, read_json
@@ -55,8 +58,10 @@ class AuditRecord:
         folder = Path(path)
         run = read_record(folder)
         file = folder / FINDINGS
+        homes = {x["name"]: folder / x["folder"] for x in run.get("outputs") or () if x["folder"]}
         with intact(file, "a list of findings", "run the same audit again, which writes it anew"):
-            findings = tuple(replace(cls.of_finding.from_dict(f), run=folder) for f in read_json(file))
+            read = [cls.of_finding.from_dict(f) for f in read_json(file)]
+        findings = tuple(replace(f, run=homes.get(f.output or "", folder)) for f in read)
         return cls(folder, findings, read_frame(folder / "profile.parquet"), run)
 
     @property
@@ -67,6 +72,9 @@ class AuditRecord:
     @property
     def conclusion(self) -> Conclusion:
         """Whether shortcuts were found, nothing was, or it could not be decided; and on what assumption."""
+        if self.outputs:
+            concluded = {name: audit.conclusion for name, audit in self.outputs.items()}
+            return conclude_outputs(concluded, self.not_audited)
         return conclude_audit([vars(f) for f in self.findings], self.run)
 
     @property
@@ -107,14 +115,47 @@ class AuditRecord:
                 )
         return replace(audit_head, link=head.link, outputs=None)
 
-    def __getitem__(self, name: str) -> FindingRecord:
-        """The finding of a name, or that of a concept with the same values.
+    @cached_property
+    def outputs(self) -> Mapping[str, Self]:
+        """Of several labels, label to the audit of its output, of those that were audited; else empty."""
+        entries = self.run.get("outputs") or ()
+        return {x["name"]: type(self).open(self.path / x["folder"]) for x in entries if x["folder"]}
+
+    @property
+    def not_audited(self) -> Mapping[str, str]:
+        """Of several labels those that could not be audited, and why."""
+        entries = self.run.get("outputs") or ()
+        return {x["name"]: x["not_audited"] for x in entries if x["not_audited"]}
+
+    def __getitem__(self, name: str) -> Any:
+        """The finding of a name, see `finding`; of several labels the audit of the output of one.
 
         Raises
         ------
         InputError
             When there is none: it names those there are.
         """
+        if not self.outputs:
+            return self.finding(name)
+        if name in self.not_audited:
+            raise InputError(f"the output of {name} was not audited: {self.not_audited[name]}")
+        return self.outputs[one_of(name, list(self.outputs))]
+
+    def finding(self, name: str) -> FindingRecord:
+        """The finding of a name, or that of a concept with the same values.
+
+        Raises
+        ------
+        InputError
+            When there is none: it names those there are; and of several labels, which have one each.
+        """
+        if self.outputs:
+            first = next(iter(self.outputs))
+            raise InputError(
+                f"{self.path} audited {len(self.outputs)} outputs ({', '.join(self.outputs)}), each with "
+                f"findings of its own: choose one, audit[{first!r}][{name!r}], on the command line "
+                f"{self.outputs[first].path}"
+            )
         for finding in self.findings:
             if name == finding.name or name in finding.same:
                 return finding
@@ -125,6 +166,7 @@ class AuditRecord:
         """One row per finding, in the order of rank."""
         rows = [
             {
+                **({"output": f.output} if self.outputs else {}),
                 "finding": f.name,
                 "verdict": f.verdict,
                 "extent": f.extent,
@@ -142,13 +184,19 @@ class AuditRecord:
 
     def __repr__(self) -> str:
         concluded = self.conclusion
-        lines = [f"  {f.name}: {f.verdict}, {f.extent}{_cost(f)}" for f in self.findings]
+        lines = [
+            f"  {_of(f, self.outputs)}{f.name}: {f.verdict}, {f.extent}{_cost(f)}" for f in self.findings
+        ]
         remarks = [f"  {self.attribution.warning}"] if self.attribution.warning else []
         if self.head.changes:
             remarks.append(f"  scores: {self.head}")
         head = f"Audit({str(self.path)!r}): {concluded.outcome}"
         undecided = [f"  not decided: {text}" for text in concluded.undecided]
         return "\n".join([head, *undecided, *lines, f"  {concluded.assumption}", *remarks])
+
+
+def _of(finding: FindingRecord, outputs: Mapping[str, object]) -> str:
+    return f"{finding.output}, " if outputs and finding.output else ""
 
 
 def _cost(finding: FindingRecord) -> str:

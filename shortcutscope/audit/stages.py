@@ -27,8 +27,21 @@ from shortcutscope.audit.audited_data import (
 from shortcutscope.audit.context import ExamineSettings
 from shortcutscope.audit.cost import AuditEstimate, audit_cost, require_memory, statistics_bytes
 from shortcutscope.audit.discovery import discovered_concepts, screened_columns
-from shortcutscope.audit.examination import Examination, examine
+from shortcutscope.audit.examination import examine, write_examination
 from shortcutscope.audit.identity import keep_identity
+from shortcutscope.audit.outputs import (
+    NOT_SEARCHED,
+    OutputData,
+    audit_outputs,
+    label_concepts,
+    named_concepts,
+    outputs_of,
+    refuse_same_folders,
+    refuse_unfit,
+    require_one_process,
+    several_head,
+    several_scanning,
+)
 from shortcutscope.audit.provenance import describe, not_measured, performance
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.run_directory import RunDirectory
@@ -38,7 +51,6 @@ from shortcutscope.data.readers.image import UnreadableImageError
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.files import slug
 from shortcutscope.locking import locked
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Head, Output, as_head
@@ -80,8 +92,9 @@ def audit(
     model : nn.Module
         Given back exactly as it was.
     data : ImageTable
-        Held-out samples with labels. Rows whose split is ``train`` or ``training`` are not audited when
-        there are others: only the association of the concepts with the label is measured on them.
+        Held-out samples with labels; of several labels a sample each is audited at its output, see
+        `AuditRecord.outputs`. Rows whose split is ``train`` or ``training`` are not audited when there are
+        others: only the association of the concepts with the label is measured on them.
     out : path, optional
         Run directory; by default ``runs/<model class>-<fingerprint>``. An interrupted audit goes on
         there; one with other inputs is refused.
@@ -147,7 +160,7 @@ def _audited(
     RunDirectory(path, inputs)  # refused before a folder is made
     if plan is not None:
         n, n_permutations = len(task.audited.table), task.statistics.n_permutations
-        needed = statistics_bytes(n, plan.layers, len(task.concepts), n_permutations)
+        needed = statistics_bytes(n, plan.layers, task.n_concepts, n_permutations)
         require_memory(needed)
         images.spare(needed)
         if not (path / "scan").exists():
@@ -189,7 +202,13 @@ class _Task:
     labels: np.ndarray[Any, Any]
     fingerprint: str
     discovering: bool = False
+    outputs: Sequence[OutputData] = ()
     noted: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_concepts(self) -> int:
+        """That are examined: labels are concepts of each other."""
+        return len(self.concepts) + len(self.outputs)
 
     def inputs(self) -> dict[str, Any]:
         """What a run directory belongs to."""
@@ -264,6 +283,15 @@ def _task(
     assert_splits_apart(data.frame)
     training = TrainingData.of(train)
     audited = audited_data(data, training)
+    if data.labels:
+        return _task_of_labels(
+            model, audited, request, training, as_head(head), scanning, statistics, running, record
+        )
+    if as_head(head).labels is not None:
+        raise InputError(
+            "labels= (--outputs) ties several labels to outputs, and the table has one: open it with "
+            "label=[...]"
+        )
     every = request.concepts is None
     columns, unlikely, screen = screened_columns(audited, seed=statistics.seed) if every else ([], {}, None)
     discovering = every if request.discover is None else request.discover
@@ -282,6 +310,40 @@ def _task(
         fingerprint=model_fingerprint(model),
         discovering=discovering,
         noted={"refused_columns": unlikely | refused} | ({"metadata": screen.to_dict()} if screen else {}),
+    )
+
+
+def _task_of_labels(
+    model: nn.Module,
+    audited: AuditedData,
+    request: ConceptRequest,
+    training: TrainingData,
+    head: Head,
+    scanning: Scanning,
+    statistics: Statistics,
+    running: Running | None,
+    record: Recording | None,
+) -> _Task:
+    """As `_task`, of several labels a sample."""
+    labels = audited.table.labels
+    refuse_unfit(request, statistics, training.associations)
+    refuse_same_folders(labels)
+    require_one_process()
+    outputs = outputs_of(audited)
+    chosen, refused, outputs = named_concepts(audited, outputs, request, seed=statistics.seed)
+    return _Task(
+        model,
+        replace(audited, assumptions=(*audited.assumptions, *audited.table.label_notes, NOT_SEARCHED)),
+        chosen,
+        several_head(head, labels),
+        several_scanning(scanning),
+        statistics,
+        running or Running(),
+        record or Recording(),
+        labels=np.empty(0, np.int64),
+        fingerprint=model_fingerprint(model),
+        outputs=outputs,
+        noted={"refused_columns": refused},
     )
 
 
@@ -327,7 +389,7 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
             "layer_choice": scanned.remarks.get("layer_choice"),
             "not_measured": not_measured(scanned),
             "layers": layers,
-            "performance": performance(scanned),
+            "performance": {} if task.outputs else performance(scanned),
         }
     )
     concepts = list(task.concepts)
@@ -345,8 +407,14 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
         # Margins are compared with those of the scan.
         autocast_forward(borrowed, plan.device.type, plan.autocast),
     ):
+        if task.outputs:
+            verified = replace(audited, table=table)
+            outputs = outputs_of(verified, task.outputs)
+            labels = label_concepts(verified)
+            audit_outputs(borrowed, scanned, run, outputs, concepts, labels, verified, settings)
+            return
         examined = examine(borrowed, scanned, table, concepts, audited, run, settings)
-    _write(run, examined)
+    write_examination(run, examined)
 
 
 def _note_skipped(run: RunDirectory, table: ImageTable) -> None:
@@ -400,23 +468,7 @@ def estimate_audit(
     table = task.audited.table
     return audit_cost(
         estimate(model, table, plan=task.plan(table)),
-        n_concepts=len(task.concepts),
-        n_classes=int(table.frame["label"].nunique()),
+        n_concepts=task.n_concepts,
+        n_classes=2 * len(task.outputs) or int(table.frame["label"].nunique()),
         n_permutations=task.statistics.n_permutations,
     )
-
-
-def _write(run: RunDirectory, examined: Examination) -> None:
-    """Write profile, concepts, galleries and, last, the findings."""
-    run.write_frame("profile.parquet", examined.profile)
-    run.write_frame("concepts.parquet", examined.concepts)
-    for name, gallery in examined.galleries.items():
-        run.write_arrays(
-            f"gallery/{slug(name)}.npz",
-            images=gallery.images,
-            maps=gallery.maps,
-            sample_ids=np.array(gallery.sample_ids),
-            captions=np.array(gallery.captions),
-            kind=np.array(gallery.kind),
-        )
-    run.finish([f.to_dict() for f in examined.findings])

@@ -63,20 +63,42 @@ HELD = 2**30
 
 
 @dataclass(frozen=True, eq=False)
-class _Case:
-    """One concept, and the samples on which its use is measured."""
+class Case:
+    """One concept at one output, and the samples on which its use is measured.
+
+    Attributes
+    ----------
+    context
+        Of the output.
+    concept
+        Aligned to its samples, testable.
+    positive
+        The class that effects refer to.
+    encoded
+        Whether a layer knows the concept.
+    probe
+        What the layers say of it, for its extent; None where that is not to be measured here.
+    """
 
     context: Context
     concept: Concept
     positive: int
     encoded: bool
+    probe: JSON | None = None
 
     @property
     def name(self) -> str:
+        """Of the concept."""
         return self.concept.name
+
+    @property
+    def key(self) -> str:
+        """Name among the cases of all outputs."""
+        return f"{self.context.run.path.name}\0{self.name}" if self.context.whole else self.name
 
     @cached_property
     def samples(self) -> UseSamples:
+        """Concept, classes, patients and margins."""
         context, values = self.context, self.concept.values
         halves = make_folds(context.labels, context.groups, values, n_folds=2, seed=context.settings.seed)
         margins = context.scan.margin(self.positive)
@@ -96,16 +118,22 @@ class _Case:
             per_cell=self._per_cell(layer),
         )
         halves = use_edits(self.context.activation(layer), samples, chosen, Prefix.of(scan, layer))
-        return ConceptEdit(self.name, layer, halves)
+        shared = [(self.context.shared_rows(rows), one) for rows, one in halves]
+        return ConceptEdit(self.key, layer, shared)
 
     def effect(self, edit: ConceptEdit, logits: Tensor | None) -> Record:
         """Effect of an edit; there are no scores where nothing could be fitted."""
-        settings = self.context.settings
+        context, settings = self.context, self.context.settings
         edited: Floats = np.empty(0)
         if logits is not None:
-            edited = margin(logits, self.context.scan.task, self.positive).numpy().astype(float)
+            own = context.own_logits(logits)
+            edited = margin(own, context.scan.task, self.positive).numpy().astype(float)
         result = use_result(
-            self.samples, edit.rows, edited, n_bootstrap=settings.n_bootstrap, seed=settings.seed
+            self.samples,
+            context.own_numbers(edit.rows),
+            edited,
+            n_bootstrap=settings.n_bootstrap,
+            seed=settings.seed,
         )
         return asdict(result)
 
@@ -138,8 +166,8 @@ class _Case:
 class _Looker:
     """One encoded concept, and the samples on which its extent is measured."""
 
-    def __init__(self, case: _Case, rows: Sequence[JSON]) -> None:
-        self.case, self._aurocs = case, {row["layer"]: row["auroc"] for row in rows}
+    def __init__(self, case: Case, probe: JSON) -> None:
+        self.case, self._aurocs = case, {row["layer"]: row["auroc"] for row in probe["rows"]}
 
     @cached_property
     def rows(self) -> Ints:
@@ -175,7 +203,12 @@ class _Looker:
             )[samples.folds]
             for layer in local_layers(scan.layers)
         }
-        return Look(self.case.name, subset, vectors)
+        return Look(self.case.key, self.shared_rows, vectors)
+
+    @property
+    def shared_rows(self) -> Ints:
+        """The samples, by their numbers among those of all outputs."""
+        return self.case.context.shared_rows(self.rows)
 
     @property
     def kept(self) -> Record | None:
@@ -194,7 +227,7 @@ class _Looker:
         if self.kept is not None:
             return
         context = self.case.context
-        features = seen.features(self.case.name) or ExtentFeatures(None, {}, {})
+        features = seen.features(self.case.key) or ExtentFeatures(None, {}, {})
         rule = context.settings.extent
         result = measure_extent(self.samples, features, encoded_auroc=max(self._aurocs.values()), rule=rule)
         record = _extent_record(result, self._aurocs, rule)
@@ -202,37 +235,28 @@ class _Looker:
 
 
 def measure_use_and_extent(
-    context: Context,
-    concepts: Sequence[Concept],
-    positives: Mapping[str, int],
-    probes: Mapping[str, JSON],
-    encoded: Mapping[str, bool],
-) -> tuple[dict[str, Record], dict[str, Record]]:
-    """Use of every concept by layer, and extent of the encoded ones; what is kept is not measured again.
+    context: Context, cases: Sequence[Case]
+) -> tuple[list[dict[str, Record]], list[Record | None]]:
+    """Use of every concept by layer, and extent where it is asked for; what is kept is not measured again.
 
     Parameters
     ----------
-    concepts
-        Aligned to the scan's samples, testable.
-    positives
-        Concept to the class that its effects refer to.
-    probes
-        Concept to what the layers say of it.
-    encoded
-        Whether one does.
+    context
+        That the cases share: samples are run again for all of them at once.
+    cases
+        Concepts at outputs.
 
     Returns
     -------
     use
-        Concept to layer to the effect.
+        For each case, layer to the effect.
     extents
-        Concept to its extent.
+        For each case the extent; None where it was not asked for.
     """
-    cases = [_Case(context, c, positives[c.name], encoded[c.name]) for c in concepts]
-    lookers = {case.name: _Looker(case, probes[case.name]["rows"]) for case in cases if case.encoded}
+    lookers = {case.key: _Looker(case, case.probe) for case in cases if case.probe is not None}
     last = context.scan.layers[-1]
     for some in _in_turns(context, cases, lookers):
-        waiting = [lookers[case.name] for case in some if case.name in lookers]
+        waiting = [lookers[case.key] for case in some if case.key in lookers]
         with context.run.stage("usage"):
             edits = [case.edit(last) for case in some if not case.kept(LAST)]
             looks = [looker.look for looker in waiting if looker.waits]
@@ -246,11 +270,11 @@ def measure_use_and_extent(
             wait("extent")
     with context.run.stage("usage"):
         _measure_elsewhere(context, [case for case in cases if case.is_near])
-    use = {case.name: case.use() for case in cases}
-    return use, {name: dict(looker.kept or {}) for name, looker in lookers.items()}
+    extents = [dict(lookers[case.key].kept or {}) if case.key in lookers else None for case in cases]
+    return [case.use() for case in cases], extents
 
 
-def _measure_elsewhere(context: Context, cases: Sequence[_Case]) -> None:
+def _measure_elsewhere(context: Context, cases: Sequence[Case]) -> None:
     """Take concepts out of all layers but the last, and keep what that changes."""
     missing = [case for case in cases if not case.kept(ELSEWHERE)]
     edits = [case.edit(layer) for layer in context.scan.layers[:-1] for case in missing]
@@ -267,7 +291,7 @@ def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str,
     dict
         Layer to ``effect``, ``samples`` (those evaluated), ``change`` (of their logit) and so on.
     """
-    case = _Case(context, concept, positive, encoded=True)
+    case = Case(context, concept, positive, encoded=True)
     if not case.kept(LAST):
         edits = [case.edit(context.scan.layers[-1])]
         _keep_all(LAST, [case], edits, rerun(context, edits).logits)
@@ -277,28 +301,28 @@ def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str,
 
 def _keep_all(
     stage: Stage,
-    cases: Sequence[_Case],
+    cases: Sequence[Case],
     edits: Sequence[ConceptEdit],
     logits: Mapping[tuple[str, str], Tensor],
 ) -> None:
     for case in cases:
-        own = [edit for edit in edits if edit.concept == case.name]
+        own = [edit for edit in edits if edit.concept == case.key]
         if own:
             names = [edit.layer.name for edit in own]
-            effects = [case.effect(edit, logits.get((case.name, edit.layer.name))) for edit in own]
+            effects = [case.effect(edit, logits.get((case.key, edit.layer.name))) for edit in own]
             case.keep(stage, dict(zip(names, effects, strict=True)))
 
 
 def _in_turns(
-    context: Context, cases: Sequence[_Case], lookers: Mapping[str, _Looker]
-) -> Iterator[list[_Case]]:
+    context: Context, cases: Sequence[Case], lookers: Mapping[str, _Looker]
+) -> Iterator[list[Case]]:
     """Concepts whose cell features are held at once."""
     room = max(EXTENT_SAMPLES, HELD // max(1, _bytes_per_sample(context)))
-    some: list[_Case] = []
+    some: list[Case] = []
     rows: Ints = np.empty(0, np.int64)
     for case in cases:
-        looker = lookers.get(case.name)
-        more = np.union1d(rows, looker.rows) if looker is not None and looker.waits else rows
+        looker = lookers.get(case.key)
+        more = np.union1d(rows, looker.shared_rows) if looker is not None and looker.waits else rows
         if len(more) > room and some:
             yield some
             some, more = [], more[~np.isin(more, rows)]

@@ -143,7 +143,7 @@ def debias(
     }
     clean_rows = None if clean is None else clean_table(clean, train, reading)
     if retrieved:
-        carried = found[finding or only_shortcut(found).name]
+        carried = found.finding(finding or only_shortcut(found).name)
         shortcut = replace(shortcut, concept=carried.label(loaded, train))
     given["shortcut"] = shortcut
     for name in recipes:

@@ -66,7 +66,7 @@ def annotate(
     placed = "sources" in signature(FORMATS[export_format].write).parameters
     if export is not None:
         require_writable(export.parent)
-    found = AuditRecord.open(run)[finding]
+    found = AuditRecord.open(run).finding(finding)
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()
     masks = annotate_finding(

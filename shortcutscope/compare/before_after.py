@@ -381,7 +381,7 @@ def _verdict_rows(name: str, table: str, space: Space, first: Space) -> Iterator
     """The verdict on every concept; worse where the output follows it now and did not before."""
     nan = float("nan")
     for finding in space.audit.findings:
-        old, new = first.audit[finding.name].verdict, finding.verdict
+        old, new = first.audit.finding(finding.name).verdict, finding.verdict
         tested = "not testable" not in (old, new)
         gravity = [GRAVE.index(v) if v in GRAVE else len(GRAVE) for v in (old, new)]
         better = None if not tested or gravity[0] == gravity[1] else gravity[1] > gravity[0]
@@ -396,7 +396,7 @@ def _verdict_rows(name: str, table: str, space: Space, first: Space) -> Iterator
 def _describe(
     name: str, network: nn.Module, question: ComparisonSetup, space: Space | None, renamed: Mapping[str, str]
 ) -> dict[str, Any]:
-    finding = None if space is None else space.audit[question.name]
+    finding = None if space is None else space.audit.finding(question.name)
     layers = [] if space is None else list(zip(space.layers, space.depths, strict=True))
     return {
         "name": name,

@@ -267,7 +267,7 @@ def _findings_of(
     if audit is None or isinstance(audit, FindingRecord):
         return audit, () if audit is None else (audit,)
     opened = audit if isinstance(audit, AuditRecord) else AuditRecord.open(audit)
-    return opened[name] if name is not None else only_shortcut(opened), opened.findings
+    return opened.finding(name) if name is not None else only_shortcut(opened), opened.findings
 
 
 def only_shortcut(audit: AuditRecord) -> FindingRecord:

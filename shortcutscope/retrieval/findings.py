@@ -14,7 +14,7 @@ from shortcutscope.retrieval.retrieval import Retrieval, RetrievalOptions
 from shortcutscope.scan.reading import Scan
 
 #: Origins whose values were known, not inferred.
-KNOWN = ("metadata", "planted")
+KNOWN = ("metadata", "planted", "label")
 
 
 def retrieval_of(
@@ -41,7 +41,7 @@ def retrieval_of(
         For a run without that finding, or one that is not finished.
     """
     run = Path(run)
-    record = AuditRecord.open(run)[finding]
+    record = AuditRecord.open(run).finding(finding)
     images = options.get("images")
     if images is not None:
         options["images"] = images = images.keeping(options.get("running"))

@@ -1,0 +1,449 @@
+"""An audit of several labels: one scan, and below the run an ordinary run for each output.
+
+The concepts are those that were asked for, and at each output the labels of all others: what "Effusion" tells
+of the answer to "Pneumonia" beyond the disease is a shortcut like any other, off the network's target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from shortcutscope.audit.audited_data import AuditedData, ConceptRequest, resolve_concepts
+from shortcutscope.audit.context import Context, ExamineSettings
+from shortcutscope.audit.discovery import MOST_COLUMNS, screened_columns
+from shortcutscope.audit.examination import Examination, Subject, examine_outputs, write_examination
+from shortcutscope.audit.finding import FindingRecord, rank
+from shortcutscope.audit.identity import keep_identity_of_output
+from shortcutscope.audit.provenance import not_measured, performance
+from shortcutscope.audit.run_directory import RunDirectory
+from shortcutscope.data.labels import label_column, one_of
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.files import slug
+from shortcutscope.models.heads.head import Head
+from shortcutscope.options import Statistics
+from shortcutscope.probes.concept import Concept
+from shortcutscope.processes import count
+from shortcutscope.scan.choice import GRADIENT
+from shortcutscope.scan.plan import Scanning
+from shortcutscope.scan.scanner import Scan
+from shortcutscope.types import Record
+
+#: Folder of the outputs' runs, below the run.
+OUTPUTS = "outputs"
+#: Where the concept of another output's label comes from.
+LABEL = "label"
+#: Entries of ``run.json`` that the outputs' runs share with the run.
+_SHARED = (
+    "version", "command", "environment", "model", "seed", "device", "attribution", "memory_format",
+    "layer_choice", "layers", "refused_columns",
+)  # fmt: skip
+NOT_SEARCHED = (
+    "several labels: nothing was looked for that nobody named. An audit of one label alone does that "
+    "(label='...', discover=True)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class OutputData:
+    """One label of an audited table.
+
+    Attributes
+    ----------
+    name
+        Of the label.
+    audited
+        The samples of which it is known, with it as their label; None where they cannot be audited.
+    reason
+        Why not, else None.
+    known, positives
+        Samples of which it is known, and those that have it.
+    screen
+        Of the metadata, as JSON values; None where there was none.
+    """
+
+    name: str
+    audited: AuditedData | None
+    reason: str | None
+    known: int
+    positives: int
+    screen: Record | None = None
+
+
+def require_one_process() -> None:
+    """Refuse several processes.
+
+    Raises
+    ------
+    InputError
+        Says what works.
+    """
+    if count() > 1:
+        raise InputError(
+            "an audit of several labels runs in one process: leave torchrun out, or audit one label at a time"
+        )
+
+
+def several_head(head: Head, labels: Sequence[str]) -> Head:
+    """The head with its ties for the labels of a table, to be settled on the model.
+
+    Raises
+    ------
+    InputError
+        A head of one label, or a tie of a label that there is not.
+    """
+    if head.label is not None:
+        raise InputError(
+            f"label={head.label!r} (--label-output) says which output one label is, and the table has "
+            f"{len(labels)} ({', '.join(labels)}): say labels={{label: output}} (--outputs label=output), or "
+            "open the table with that label alone"
+        )
+    ties = {one_of(name, labels): output for name, output in (head.labels or {}).items()}
+    return replace(head, labels={name: ties.get(name) for name in labels})
+
+
+def several_scanning(scanning: Scanning) -> Scanning:
+    """How several outputs are scanned: without relevance, which is of one score a sample, unless of all.
+
+    Raises
+    ------
+    InputError
+        An attribution that none of the outputs would have.
+    """
+    if scanning.target != "predicted":
+        return scanning
+    if scanning.attribution != GRADIENT:
+        raise InputError(
+            f"attribution={scanning.attribution!r} explains one score a sample, and there are several "
+            "labels: give target='every' (--target every), or audit one label"
+        )
+    return replace(scanning, relevance=False)
+
+
+def refuse_unfit(request: ConceptRequest, statistics: Statistics, associations: object) -> None:
+    """Refuse what an audit of several labels cannot do.
+
+    Raises
+    ------
+    InputError
+        Says what does it.
+    """
+    if request.discover:
+        raise InputError(f"discover=True (--discover): {NOT_SEARCHED}")
+    if statistics.positive not in (None, 1):
+        raise InputError(
+            f"positive={statistics.positive}: with several labels effects refer to having each; leave it out"
+        )
+    if associations:
+        raise InputError(
+            "associations of an earlier audit are those with one label: audit that label alone, or give the "
+            "training table"
+        )
+
+
+def outputs_of(audited: AuditedData, before: Sequence[OutputData] = ()) -> list[OutputData]:
+    """The labels of a table one by one.
+
+    Parameters
+    ----------
+    before
+        The same of the table before its images were read, whose screens are kept.
+
+    Raises
+    ------
+    InputError
+        When none of them can be audited, or the training table lacks one.
+    """
+    reference = audited.reference
+    lacking = [] if reference is None else [x for x in audited.table.labels if x not in reference.labels]
+    if lacking:
+        raise InputError(
+            f"the training samples lack the labels {', '.join(lacking)}: open their table with the same "
+            "label= as the audited one"
+        )
+    screens = {output.name: output.screen for output in before}
+    outputs = [replace(_output(audited, x), screen=screens.get(x)) for x in audited.table.labels]
+    if all(output.audited is None for output in outputs):
+        reasons = "; ".join(f"{output.name}: {output.reason}" for output in outputs)
+        raise InputError(
+            f"none of the labels can be audited ({reasons}): an audit needs samples of both kinds"
+        )
+    return outputs
+
+
+def _output(audited: AuditedData, name: str) -> OutputData:
+    values = audited.table.frame[label_column(name)]
+    known, positives = int(values.notna().sum()), int((values == 1).sum())
+    if not 0 < positives < known:
+        what = "known of no audited sample" if not known else f"{int(positives > 0)} in all that know it"
+        return OutputData(name, None, f"it is {what}", known, positives)
+    reference, texts = audited.reference, list(audited.assumptions)
+    if reference is not None and reference.frame[label_column(name)].nunique() < 2:
+        reference = None
+        texts.append(
+            f"the training samples do not say which have {name}: its associations are those in the audited "
+            "data"
+        )
+    own = replace(
+        audited,
+        table=audited.table.for_label(name),
+        reference=None if reference is None else reference.for_label(name),
+        assumptions=(*texts, *audited.table.label_notes_of(name)),
+    )
+    return OutputData(name, own, None, known, positives)
+
+
+def named_concepts(
+    audited: AuditedData, outputs: Sequence[OutputData], request: ConceptRequest, *, seed: int
+) -> tuple[list[Concept], dict[str, str], list[OutputData]]:
+    """The concepts that are tested at every output, beside the labels of the others.
+
+    Parameters
+    ----------
+    audited
+        All samples.
+    outputs
+        The labels.
+    request
+        What is asked for; labels among it are tested anyway.
+    seed
+        Of the screen of the metadata.
+
+    Returns
+    -------
+    concepts
+        None of them a label.
+    refused
+        Column to the reason why it is no concept, of those that nobody asked for by name.
+    outputs
+        With the screen of the metadata, where no concepts are named.
+    """
+    labels = audited.table.labels
+    columns: list[str] = []
+    unlikely: dict[str, str] = {}
+    if request.concepts is None:
+        columns, unlikely, outputs = _screened(audited.table, outputs, seed)
+    elif not isinstance(request.concepts, Concept):
+        asked = [request.concepts] if isinstance(request.concepts, str) else request.concepts
+        request = replace(request, concepts=[x for x in asked if isinstance(x, Concept) or x not in labels])
+    chosen, refused = resolve_concepts(audited, request, columns=columns, may_be_none=len(labels) > 1)
+    clash = sorted({slug(concept.name) for concept in chosen} & {slug(name) for name in labels})
+    if clash:
+        raise InputError(f"a concept and a label are both called {clash[0]!r}; rename the concept")
+    return chosen, unlikely | refused, list(outputs)
+
+
+def _screened(
+    table: ImageTable, outputs: Sequence[OutputData], seed: int
+) -> tuple[list[str], dict[str, str], list[OutputData]]:
+    """Metadata columns to test: of too many, those that are associated most with one label or another."""
+    screened: list[OutputData] = []
+    columns: list[list[str]] = []
+    refused: dict[str, str] = {}
+    for output in outputs:
+        if output.audited is None:
+            screened.append(output)
+            continue
+        own = replace(output.audited, table=_without_labels(output.audited.table, table))
+        selection, reasons, screen = screened_columns(own, seed=seed)
+        columns.append(selection)
+        refused |= reasons
+        screened.append(replace(output, screen=None if screen is None else screen.to_dict()))
+    in_turn = [column for some in zip(*map(_padded, columns), strict=False) for column in some if column]
+    chosen = list(dict.fromkeys(in_turn))[:MOST_COLUMNS]
+    left = {name: reason for name, reason in refused.items() if name not in chosen}
+    return [name for name in table.metadata if name in chosen], left, screened
+
+
+def _padded(columns: Sequence[str]) -> list[str]:
+    return [*columns, *[""] * (MOST_COLUMNS - len(columns))]
+
+
+def _without_labels(own: ImageTable, table: ImageTable) -> ImageTable:
+    """The samples of one label without the columns of the others."""
+    others = [
+        column for name in table.labels if (column := label_column(name)) in own.frame and column != "label"
+    ]
+    return own.replaced(frame=own.frame.drop(columns=others))
+
+
+def label_concepts(audited: AuditedData) -> list[Concept]:
+    """The labels as concepts, over audited and training samples."""
+    frames = [audited.table.frame] + ([] if audited.reference is None else [audited.reference.frame])
+    frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
+    return [_label_concept(frame, name) for name in audited.table.labels]
+
+
+def _label_concept(frame: pd.DataFrame, name: str) -> Concept:
+    text = f"another label of the samples: those that have {name} against those that do not"
+    column = label_column(name)
+    if set(frame[column].dropna().unique()) == {0.0, 1.0}:
+        try:
+            (concept,) = Concept.from_column(frame, column, min_carriers=1, origin=LABEL, present=1)
+            return replace(concept, name=name, description=text)
+        except (InputError, ValueError):
+            pass  # it is not testable, which is said where it is tested
+    return Concept(name, frame[column].to_numpy(np.float64), LABEL, frame["sample_id"].to_numpy(), text)
+
+
+def audit_outputs(
+    model: nn.Module,
+    scan: Scan,
+    run: RunDirectory,
+    outputs: Sequence[OutputData],
+    concepts: Sequence[Concept],
+    labels: Sequence[Concept],
+    audited: AuditedData,
+    settings: ExamineSettings,
+) -> None:
+    """Examine all outputs of a scan, and write their runs and what they say together.
+
+    Parameters
+    ----------
+    model
+        Frozen.
+    scan
+        Of all outputs.
+    run
+        Of all outputs.
+    outputs
+        The labels.
+    concepts, labels
+        Tested at every output, and at every output but the label's own.
+    audited
+        All samples.
+    settings
+        With the head of all outputs.
+    """
+    whole = Context.of(model, scan, audited.table, audited, run, settings)
+    head = settings.output
+    assert isinstance(head, Head)
+    chosen = [output for output in outputs if output.audited is not None]
+    subjects = []
+    for output in chosen:
+        context = _context(whole, output, head.of_label(output.name))
+        others = [concept for concept in labels if concept.name != output.name]
+        subjects.append(Subject(context, [*concepts, *others]))
+    examined = [
+        replace(one, findings=[_named(f, output.name) for f in one.findings])
+        for output, one in zip(chosen, examine_outputs(whole, subjects), strict=True)
+    ]
+    for subject, one in zip(subjects, examined, strict=True):
+        subject.context.run.record["stages"] = run.record["stages"]
+        write_examination(subject.context.run, one)
+    _write_together(run, outputs, head, subjects, examined)
+
+
+def _context(whole: Context, output: OutputData, head: Head) -> Context:
+    """What the measurements of one output share, with a run of its own."""
+    audited, run = output.audited, whole.run
+    assert audited is not None
+    table, inputs = audited.table, run.record["inputs"]
+    own_inputs = {
+        "data": table.fingerprint(),
+        "task": head.task,
+        "head": head.to_json(),
+        "label": output.name,
+    }
+    own = RunDirectory(output_folder(run.path, output.name), {**inputs, **own_inputs})
+    settings = replace(whole.settings, output=head)
+    own.update({key: run.record[key] for key in _SHARED if key in run.record})
+    view = whole.scan.output(own.path / "scan", label_column(output.name), head)
+    keep_identity_of_output(run, own, table, audited.reference)
+    data = {
+        **run.record["data"],
+        "fingerprint": table.fingerprint(),
+        "n_samples": len(table),
+        "n_groups": int(table.frame["group"].nunique()) if table.has_groups else None,
+        "classes": list(table.classes or ()),
+    }
+    own.update(
+        {
+            "output": output.name,
+            "head": head.to_json(),
+            "data": data,
+            "warnings": run.record["warnings"],
+            "assumptions": [*audited.assumptions, NOT_SEARCHED],
+            "attribution": view.attribution.to_json(),
+            "not_measured": {**not_measured(view), **_not_measured_elsewhere()},
+            "performance": performance(view),
+            "settings": settings.to_dict(audited.role),
+            **({} if output.screen is None else {"metadata": output.screen}),
+        }
+    )
+    return whole.of_output(view, table, audited, own, settings)
+
+
+def _not_measured_elsewhere() -> dict[str, str]:
+    return {
+        "galleries of concepts that this output does not use": "there are several outputs",
+        "availability, extent and rank within the classes of this label": (
+            "they are measured once, within the classes of the label that the concept is associated with most"
+        ),
+    }
+
+
+def _named(finding: FindingRecord, output: str) -> FindingRecord:
+    reason = finding.reason
+    if finding.origin == LABEL:
+        reason = f"off-target, {finding.name} is another output's label: {reason}"
+    return replace(finding, output=output, reason=reason)
+
+
+def _write_together(
+    run: RunDirectory,
+    outputs: Sequence[OutputData],
+    head: Head,
+    subjects: Sequence[Subject],
+    examined: Sequence[Examination],
+) -> None:
+    """Write what all outputs say into the run, the findings last."""
+    runs = {x.context.run.record["output"]: x.context.run for x in subjects}
+    entries = []
+    for output in outputs:
+        own = runs.get(output.name)
+        entries.append(
+            {
+                "name": output.name,
+                "output": None if head.labels is None else head.labels[output.name],
+                "folder": None if own is None else own.path.relative_to(run.path).as_posix(),
+                "known": output.known,
+                "positives": output.positives,
+                "not_audited": output.reason,
+                "performance": {} if own is None else own.record["performance"],
+            }
+        )
+    profiles = [
+        one.profile.assign(output=name)[["output", *one.profile.columns]]
+        for name, one in zip(runs, examined, strict=True)
+    ]
+    run.write_frame("profile.parquet", pd.concat(profiles, ignore_index=True))
+    run.update({"outputs": entries})
+    findings = rank([finding for one in examined for finding in one.findings])
+    run.finish([finding.to_dict() for finding in findings])
+
+
+def output_folder(run: Path, name: str) -> Path:
+    """Where the run of an output lies."""
+    return run / OUTPUTS / slug(name)
+
+
+def refuse_same_folders(labels: Sequence[str]) -> None:
+    """Refuse labels that make the same folder name.
+
+    Raises
+    ------
+    InputError
+        Names them.
+    """
+    by_folder: dict[str, str] = {}
+    for name in labels:
+        other = by_folder.setdefault(slug(name), name)
+        if other != name:
+            raise InputError(f"the labels {other!r} and {name!r} make the same folder name; rename one")

@@ -1,0 +1,195 @@
+"""An audit of several labels: one scan, and a run for each output that is as good as one of its own."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import shortcutscope as ss
+from shortcutscope.errors import InputError
+from tests.support.several_labels import LABELS, labelled, trained
+
+QUICK = {"statistics": ss.Statistics(100, 60), "running": ss.Running(progress=False)}
+CONCEPTS = ["tag", "coin"]
+
+
+@pytest.fixture(scope="module")
+def study():
+    train, held_out = labelled(900, 0.95, 0), labelled(300, 0.5, 1)
+    return trained(train), train, held_out
+
+
+@pytest.fixture(scope="module")
+def audited(study, tmp_path_factory):
+    network, train, held_out = study
+    out = tmp_path_factory.mktemp("several") / "run"
+    return ss.audit(network, held_out, out, concepts=CONCEPTS, train=train, **QUICK)
+
+
+def test_shortcuts_are_named_with_their_outputs(audited):
+    named = {(f.output, f.name) for f in audited.shortcuts}
+    assert ("Edema", "tag") in named
+    assert ("Pleural Effusion", "Mass") in named, "the label of another output, off the target"
+    assert not any(name == "coin" for _, name in named)
+    assert "another output" in audited["Pleural Effusion"]["Mass"].reason
+    assert audited.conclusion.exit_code == 2
+
+
+def test_an_output_is_a_run_of_its_own(audited):
+    assert list(audited.outputs) == list(LABELS)
+    one = audited["pleural effusion"]
+    assert one.path == audited.path / "outputs" / "Pleural-Effusion"
+    assert {f.name for f in one.findings} == {"tag", "coin", "Edema", "Mass"}
+    assert {f.output for f in one.findings} == {"Pleural Effusion"}
+    assert len(one.scan) == 300
+    assert one.scan.logits.shape == (300, 1)
+    assert not (one.path / "scan" / "manifest.json").exists()
+    np.testing.assert_array_equal(one.scan.logits[:, 0], audited.scan.logits[:, 1])
+    assert one["tag"].concept.known.all()
+
+
+def test_what_all_outputs_say_is_in_the_run(audited):
+    findings = json.loads((audited.path / "findings.json").read_text())
+    assert {(f["output"], f["name"]) for f in findings} == {(f.output, f.name) for f in audited.findings}
+    assert len(findings) == 3 * (2 + 2)
+    profile = pd.read_parquet(audited.path / "profile.parquet")
+    assert set(profile["output"]) == set(LABELS)
+    assert set(audited.to_frame()["output"]) == set(LABELS)
+    entries = json.loads((audited.path / "run.json").read_text())["outputs"]
+    assert [(e["name"], e["output"], e["known"]) for e in entries] == [
+        (name, k, 300) for k, name in enumerate(LABELS)
+    ]
+
+
+def test_an_output_says_what_an_audit_of_it_alone_says(study, audited, tmp_path):
+    network, train, held_out = study
+    table, reference = held_out.for_label("Edema"), train.for_label("Edema")
+    others = [name for name in LABELS if name != "Edema"]
+    head = ss.Head(label=0, task="multilabel")
+    alone = ss.audit(
+        network, table, tmp_path / "run", concepts=[*CONCEPTS, *others], train=reference, head=head, **QUICK
+    )
+    for one in alone.findings:
+        other = audited["Edema"][one.name]
+        assert one.verdict == other.verdict
+        assert one.association["phi"] == pytest.approx(other.association["phi"], abs=1e-12)
+        assert one.used["effect"] == pytest.approx(other.used["effect"], abs=1e-4)
+        assert one.used["interval"] == pytest.approx(other.used["interval"], abs=1e-4)
+        gaps = [f.effect["auroc_gap"]["value"] for f in (one, other)]
+        assert gaps[0] == pytest.approx(gaps[1], abs=1e-9)
+    # The tag's primary output is this one, so that what layers encode was measured here.
+    assert alone["tag"].encoded["auroc"] == pytest.approx(audited["Edema"]["tag"].encoded["auroc"], abs=1e-9)
+    assert alone["tag"].extent_statistic == audited["Edema"]["tag"].extent_statistic
+    # Elsewhere it is the same measurement, and the derivative is that of no other logit.
+    rows = audited.profile[audited.profile["concept"] == "tag"]
+    assert rows.groupby("layer")["auroc"].nunique().eq(1).all()
+
+
+def test_unknown_labels_are_left_out_of_their_output_alone(study, tmp_path):
+    network, train, _ = study
+    table = labelled(200, 0.5, 3, unknown=0.2)
+    audit = ss.audit(network, table, tmp_path / "run", concepts=["tag"], train=train, **QUICK)
+    known = np.isfinite(table.label_values).sum(0)
+    assert [len(one.scan) for one in audit.outputs.values()] == known.tolist()
+    edema = audit["Edema"]
+    rows = np.flatnonzero(np.isfinite(table.label_values[:, 0]))
+    assert edema.scan.samples["label"].tolist() == table.label_values[rows, 0].astype(int).tolist()
+    np.testing.assert_array_equal(edema.scan.logits[:, 0], audit.scan.logits[rows, 0])
+    layer = audit.scan.layers[-1]
+    np.testing.assert_array_equal(edema.scan.activation(layer), audit.scan.activation(layer)[rows])
+    np.testing.assert_array_equal(
+        edema.scan.feature_rows(layer).read(3, 40), audit.scan.features(layer)[rows][3:40]
+    )
+    # A concept is unknown where the label that it is was not known.
+    values = edema["Mass"].concept.values
+    assert np.isnan(values).sum() == np.isnan(table.label_values[rows, 2]).sum()
+    assert any("Edema" in text for text in edema.run["assumptions"])
+
+
+def test_it_goes_on_and_is_refused_for_other_inputs(study, audited):
+    network, train, held_out = study
+    before = (audited.path / "findings.json").read_text()
+    again = ss.audit(network, held_out, audited.path, concepts=CONCEPTS, train=train, **QUICK)
+    assert (again.path / "findings.json").read_text() == before
+    labels = held_out.label_values
+    labels[0, 0] = np.nan
+    other = held_out.with_columns(Edema=labels[:, 0])
+    with pytest.raises(ss.InputError, match="data"):
+        ss.audit(network, other, audited.path, concepts=CONCEPTS, train=train, **QUICK)
+
+
+def test_a_label_without_both_kinds_is_not_audited_and_leaves_that_open(study, tmp_path):
+    network, _, held_out = study
+    table = held_out.with_columns(Mass=np.zeros(300))
+    audit = ss.audit(network, table, tmp_path / "run", concepts=["coin"], **QUICK)
+    assert list(audit.outputs) == ["Edema", "Pleural Effusion"]
+    assert "0 in all" in audit.not_audited["Mass"]
+    assert any("Mass was not audited" in text for text in audit.undecided)
+    with pytest.raises(InputError, match="not audited"):
+        audit["Mass"]
+    assert audit["Edema"]["Mass"].verdict == "not testable"
+
+
+def test_relevance_of_every_output_is_its_own(study, tmp_path):
+    network, train, held_out = study
+    scanning = ss.Scanning(target="every", layers="blocks")
+    audit = ss.audit(
+        network, held_out, tmp_path / "run", concepts=["tag"], train=train, scanning=scanning, **QUICK
+    )
+    one, layer = audit["Mass"], audit.scan.layers[-1]
+    np.testing.assert_array_equal(one.scan.relevance(layer), audit.scan.relevance(layer, target=2))
+    np.testing.assert_array_equal(one.scan.gradient_rows(layer).read(0, 9), one.scan.gradient(layer)[:9])
+    assert one.profile["derivative"].notna().any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"head": ss.Head(label=1)}, "label-output"),
+        ({"head": ss.Head(labels={"Fracture": 1})}, "no label 'Fracture'"),
+        ({"head": ss.Head(names=("a", "b", "c"))}, "no output bears the name of 3"),
+        ({"head": ss.Head(labels={"Edema": 0, "Mass": 0})}, "tied to one output"),
+        ({"head": ss.Head(labels={"Edema": "efusion"})}, "names 0 of the model's outputs"),
+        ({"head": ss.Head(task="multiclass")}, "exclude each other"),
+        ({"discover": True}, "one label alone"),
+        ({"statistics": ss.Statistics(positive=0)}, "leave it out"),
+        ({"scanning": ss.Scanning(attribution="lrp")}, "every"),
+        ({"concepts": ["Edem"]}, "Edem"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(study, tmp_path, changes, match):
+    network, _, held_out = study
+    with pytest.raises(InputError, match=match):
+        ss.audit(network, held_out, tmp_path / "run", **{"concepts": ["coin"], **QUICK, **changes})
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_are_tied_by_name_and_never_by_position(study, tmp_path):
+    network, _, held_out = study
+    order = ss.Head(names=("MASS", "edema", "Pleural-Effusion"))
+    audit = ss.audit(network, held_out, tmp_path / "run", concepts=["coin"], head=order, **QUICK)
+    assert {name: one.head.index for name, one in audit.outputs.items()} == {
+        "Edema": 1,
+        "Pleural Effusion": 2,
+        "Mass": 0,
+    }
+    assert any("Edema with 1 (edema)" in text for text in audit.run["assumptions"])
+
+
+def test_training_samples_without_the_labels_are_refused(study, tmp_path):
+    network, train, held_out = study
+    with pytest.raises(InputError, match="lack the labels"):
+        ss.audit(
+            network, held_out, tmp_path / "run", concepts=["tag"], train=train.for_label("Edema"), **QUICK
+        )
+
+
+def test_stages_of_one_label_say_how_to_choose_one(study, audited):
+    _, _, held_out = study
+    with pytest.raises(InputError, match=r"audit\['Edema'\]\['tag'\]"):
+        audited.finding("tag")
+    with pytest.raises(InputError, match="for_label"):
+        held_out.require_one_label("the data")
+    assert replace(audited["Edema"]["tag"]).retrieve(k=5, images=held_out.for_label("Edema"))
