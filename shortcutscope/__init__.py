@@ -20,6 +20,7 @@ _MODULES = {
     "Attribution": "shortcutscope.attribution.attribute",
     "model_randomization": "shortcutscope.attribution.randomization",
     "Head": "shortcutscope.models.heads.head",
+    "Labels": "shortcutscope.data.labels",
     "Scan": "shortcutscope.scan.scanner",
     "Concept": "shortcutscope.probes.concept",
     "audit": "shortcutscope.audit",
@@ -79,6 +80,7 @@ __all__ = [
     "ImageTable",
     "InputError",
     "Judging",
+    "Labels",
     "MaskSet",
     "Normalize",
     "Recording",
@@ -124,6 +126,7 @@ if TYPE_CHECKING:
     from shortcutscope.attribution.randomization import model_randomization
     from shortcutscope.audit.audited_data import TrainingData
     from shortcutscope.compare.before_after import Comparing
+    from shortcutscope.data.labels import Labels
     from shortcutscope.data.medical import open_dataset
     from shortcutscope.data.splits import grouped_folds, holdout
     from shortcutscope.data.table import ImageTable

@@ -25,7 +25,7 @@ from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.labels import label_column, one_of
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.files import slug
+from shortcutscope.files import read_frame, slug
 from shortcutscope.models.heads.head import Head
 from shortcutscope.options import Statistics
 from shortcutscope.probes.concept import Concept
@@ -35,8 +35,8 @@ from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.types import Record
 
-#: Folder of the outputs' runs, below the run.
-OUTPUTS = "outputs"
+#: Folder of the outputs' runs, below the run, and the table of the names of files, where they are kept.
+OUTPUTS, FILES = "outputs", "files.parquet"
 #: Where the concept of another output's label comes from.
 LABEL = "label"
 #: Entries of ``run.json`` that the outputs' runs share with the run.
@@ -356,6 +356,9 @@ def _context(whole: Context, output: OutputData, head: Head) -> Context:
     own.update({key: run.record[key] for key in _SHARED if key in run.record})
     view = whole.scan.output(own.path / "scan", label_column(output.name), head)
     keep_identity_of_output(run, own, table, audited.reference)
+    if (run.path / FILES).exists():
+        kept = read_frame(run.path / FILES)
+        own.write_frame(FILES, kept[kept["sample_id"].isin(set(table.frame["sample_id"]))])
     data = {
         **run.record["data"],
         "fingerprint": table.fingerprint(),

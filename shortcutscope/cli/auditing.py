@@ -178,16 +178,10 @@ def audit(
     )
     if not is_main():  # of several processes the first one writes and shows
         return
-    remember(
-        out,
-        model,
-        making,
-        data,
-        reading,
-        train_split=train_split,
-        audit_split=audit_split,
-        train_data=train_data,
-    )
+    roles = {"train_split": train_split, "audit_split": audit_split, "train_data": train_data}
+    remember(out, model, making, data, reading, **roles)
+    for name, one in done.outputs.items():
+        remember(one.path, model, making, data, replace(reading, only_label=name), **roles)
     written = done.report()
     print_verdicts(console, done, written)
     if done.shortcuts:

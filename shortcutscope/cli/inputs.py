@@ -14,6 +14,7 @@ from shortcutscope.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from shortcutscope.data.labels import LabelChoice
     from shortcutscope.data.table import ImageTable
     from shortcutscope.models.heads.head import Head
 
@@ -21,7 +22,9 @@ MANIFESTS = (".csv", ".tsv", ".parquet")
 
 
 #: Options that name the parts of a manifest, which a data set knows for itself.
-OF_MANIFESTS = ("image", "label", "group", "split", "sample_id", "mask", "root")
+OF_MANIFESTS = (
+    "image", "label", "group", "split", "sample_id", "mask", "root", "labels_in_cells", "uncertain", "blank",
+)  # fmt: skip
 
 
 def _reading(options: DataOptions) -> dict[str, Any]:
@@ -55,6 +58,12 @@ def open_table(data: str | Path, options: DataOptions) -> ImageTable:
     InputError
         When DATA is none of them, or cannot be used as given.
     """
+    table = _opened(data, options)
+    return table if options.only_label is None else table.for_label(options.only_label)
+
+
+def _opened(data: str | Path, options: DataOptions) -> ImageTable:
+    """DATA with all its labels."""
     from shortcutscope.data.medical import DATASETS
     from shortcutscope.data.table import ImageTable
 
@@ -79,7 +88,7 @@ def open_table(data: str | Path, options: DataOptions) -> ImageTable:
         return ImageTable.from_csv(
             data,
             image=options.image,
-            label=options.label,
+            label=label_choice(options),
             sample_id=options.sample_id,
             group=options.group,
             split=options.split,
@@ -92,6 +101,32 @@ def open_table(data: str | Path, options: DataOptions) -> ImageTable:
         "a folder with one sub-folder of images per class, a MedMNIST .npz, and NAME:ROOT of a data set "
         f"({', '.join(DATASETS)})"
     )
+
+
+def label_choice(options: DataOptions) -> LabelChoice:
+    """One column of classes, or several labels.
+
+    Raises
+    ------
+    InputError
+        For an option that only several labels have.
+    """
+    from shortcutscope.data.labels import Labels
+
+    conventions: dict[str, Any] = {"uncertain": options.uncertain, "blank": options.blank}
+    if options.labels_in_cells is not None:
+        names = None if options.labels_in_cells == "all" else _names(options.labels_in_cells)
+        return Labels(options.label, names, **conventions)
+    columns = _names(options.label)
+    if len(columns) > 1:
+        return Labels(columns, **conventions)
+    idle = [name for name, word in conventions.items() if word != "ignore"]
+    if idle:
+        raise InputError(
+            f"--{idle[0]} is for several labels, and --label names one column; leave it out, or name several "
+            "columns, comma-separated (or --labels-in-cells)"
+        )
+    return options.label
 
 
 def _open_dataset(name: str, root: str, options: DataOptions, reading: dict[str, Any]) -> ImageTable:
@@ -204,6 +239,7 @@ def open_training_columns(
     InputError
         When the manifest cannot be read or lacks the label.
     """
+    from shortcutscope.data.labels import as_labels
     from shortcutscope.data.manifests.columns import Roles
     from shortcutscope.data.unread import unread_table
 
@@ -216,7 +252,10 @@ def open_training_columns(
         classes=table.classes,
         value_range=options.value_range,
         missing=_names(options.missing),
+        labels=as_labels(label_choice(options)),
     )
+    if options.only_label is not None:
+        made = made.for_label(options.only_label)
     splits = made.frame["split"].astype(str)
     if train_split is None or train_split not in set(splits):
         return made
@@ -266,7 +305,11 @@ def head_of(options: HeadOptions) -> Head:
 
     names = None if options.output_names is None else tuple(_names(options.output_names))
     link: Any = options.link
-    return Head(_place(options.output), _place(options.label_output), names, link)
+    ties = None
+    if options.outputs is not None:
+        pairs = named_texts(_names(options.outputs), "--outputs", "Edema=3,Mass=mass")
+        ties = {label: _place(output) for label, output in pairs.items()}
+    return Head(_place(options.output), _place(options.label_output), names, link, labels=ties)
 
 
 def _place(text: str | None) -> str | int | None:
@@ -293,14 +336,25 @@ def present_choice(texts: Sequence[str] | None) -> dict[str, str]:
     InputError
         For a text without ``=``, and a column given twice.
     """
+    return named_texts(texts or (), "--present", "collimation=frame")
+
+
+def named_texts(texts: Sequence[str], option: str, example: str) -> dict[str, str]:
+    """Texts by name of ``name=text``.
+
+    Raises
+    ------
+    InputError
+        For a text without ``=``, and a name given twice.
+    """
     said: dict[str, str] = {}
-    for text in texts or ():
-        column, sign, value = (part.strip() for part in text.partition("="))
-        if not (sign and column and value):
-            raise InputError(f"--present {text!r}: give COLUMN=VALUE, such as --present collimation=frame")
-        if column in said:
-            raise InputError(f"--present {column} is given twice; name one value")
-        said[column] = value
+    for text in texts:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not (sign and name and value):
+            raise InputError(f"{option} {text!r}: give COLUMN=VALUE, such as {option} {example}")
+        if name in said:
+            raise InputError(f"{option} {name} is given twice; name one value")
+        said[name] = value
     return said
 
 

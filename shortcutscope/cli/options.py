@@ -65,6 +65,13 @@ class HeadOptions:
             help="Of several outputs the one of the label, 0 or 1: position or name.", rich_help_panel=MODEL
         ),
     ] = None
+    outputs: Annotated[
+        str | None,
+        typer.Option(
+            help="Of several labels the outputs: label=position or name, comma-separated; default: by name.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
     output_names: Annotated[
         str | None, typer.Option(help="Names of the outputs, in their order.", rich_help_panel=MODEL)
     ] = None
@@ -82,7 +89,41 @@ class DataOptions:
     """How DATA is read."""
 
     image: Annotated[str, typer.Option(help="Image file.", rich_help_panel=COLUMNS)] = "image"
-    label: Annotated[str, typer.Option(help="Class.", rich_help_panel=COLUMNS)] = "label"
+    label: Annotated[
+        str,
+        typer.Option(
+            help="Class; several columns of 0 and 1, comma-separated, for several labels a sample.",
+            rich_help_panel=COLUMNS,
+        ),
+    ] = "label"
+    labels_in_cells: Annotated[
+        str | None,
+        typer.Option(
+            help="Each cell of --label lists findings (Effusion|Mass): those that are labels, "
+            "comma-separated, or all.",
+            rich_help_panel=COLUMNS,
+        ),
+    ] = None
+    uncertain: Annotated[
+        str,
+        typer.Option(
+            help="Of several labels -1 or 'uncertain': ignore (unknown), positive or negative.",
+            rich_help_panel=COLUMNS,
+        ),
+    ] = "ignore"
+    blank: Annotated[
+        str,
+        typer.Option(
+            help="Of several labels an empty cell: ignore (unknown) or negative.", rich_help_panel=COLUMNS
+        ),
+    ] = "ignore"
+    only_label: Annotated[
+        str | None,
+        typer.Option(
+            help="The one of several labels that this is about; default: that of the run.",
+            rich_help_panel=COLUMNS,
+        ),
+    ] = None
     group: Annotated[
         str | None, typer.Option(help="Patient; default: column group.", rich_help_panel=COLUMNS)
     ] = None

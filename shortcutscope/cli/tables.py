@@ -36,12 +36,12 @@ def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
     concluded = audit.conclusion
     for text in concluded.undecided:
         console.print(f"not decided: {text}", style="bold yellow", markup=False, highlight=False)
-    console.print(verdict_table(audit))
+    console.print(output_table(audit) if audit.outputs else verdict_table(audit))
     for text in audit.run.get("warnings", []):
         console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
     for column, reason in audit.run.get("refused_columns", {}).items():
         console.print(f"column {column!r} was not tested: {reason}", markup=False, highlight=False)
-    for finding in audit.findings:
+    for finding in () if audit.outputs else audit.findings:
         if finding.same:
             line = f"{finding.name} stands for {', '.join(finding.same)}, too: they part the samples alike"
             console.print(line, markup=False, highlight=False)
@@ -50,13 +50,41 @@ def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
     count = len(audit.shortcuts)
     told = {0: "no shortcut found", 1: "1 shortcut found"}.get(count, f"{count} shortcuts found")
     open_ = ", and some could not be decided (see the top)" if concluded.undecided else ""
-    console.print(f"{told} among {len(audit.findings)} concepts{open_}", style="bold", highlight=False)
+    of = f"pairs of concept and output (of {len(audit.outputs)})" if audit.outputs else "concepts"
+    console.print(f"{told} among {len(audit.findings)} {of}{open_}", style="bold", highlight=False)
     console.print(f"assumed: {concluded.assumption}", markup=False, highlight=False)
     if concluded.exit_code == 3:
         console.print("exit code 3: nothing was found, but it could not be decided", highlight=False)
     console.print(f"relevance: {audit.attribution}", markup=False, highlight=False)
     console.print(f"report:  {report}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"results: {audit.path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def output_table(audit: Audit) -> Table:
+    """Build the table of several labels: a row for each output, with what it uses."""
+    table = Table(title="Verdicts by output")
+    for column in ("output", "with it", "AUROC", "shortcuts (AUROC cost)", "used besides", "conclusion"):
+        table.add_column(column, overflow="fold")
+    entries = {entry["name"]: entry for entry in audit.run["outputs"]}
+    for name, entry in entries.items():
+        size = f"{entry['positives']} of {entry['known']}"
+        if name in audit.not_audited:
+            table.add_row(name, size, "-", "-", "-", f"not audited: {audit.not_audited[name]}", style="dim")
+            continue
+        one = audit.outputs[name]
+        used = [f for f in one.findings if f.verdict.startswith("encoded and used")]
+        shortcuts = ", ".join(f"{f.name} ({_measurements(f)[-1]})" for f in one.shortcuts)
+        area = entry["performance"].get("auroc")
+        row = [
+            name,
+            size,
+            "-" if area is None else f"{area:.2f}",
+            shortcuts or "-",
+            ", ".join(f.name for f in used) or "-",
+            one.conclusion.outcome,
+        ]
+        table.add_row(*(Text(text, style="bold red" if one.shortcuts else "default") for text in row))
+    return table
 
 
 def verdict_table(audit: Audit) -> Table:

@@ -17,6 +17,7 @@ from shortcutscope.report import figures
 from shortcutscope.report.comparison import render_comparison
 from shortcutscope.report.environment import environment
 from shortcutscope.report.gallery import read_gallery
+from shortcutscope.report.outputs import output_reports, summarize_outputs
 from shortcutscope.report.summary import summarize
 from shortcutscope.types import JSON, Record
 
@@ -43,7 +44,7 @@ def render_fragment(run_dir: str | Path) -> str:
 
 
 def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
-    """Write the report, whole or not at all.
+    """Write the report, whole or not at all; of several labels beside it a page for each output.
 
     Parameters
     ----------
@@ -57,16 +58,30 @@ def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
     Path
     """
     goal = Path(path) if path is not None else Path(run_dir) / "report.html"
-    content = render(run_dir).encode()
+    for folder in output_reports(run_dir):
+        write_report(folder)
+    content = _render("page.html", run_dir, uid="ss", page=True, beside=goal.parent).encode()
     write_atomically(goal, lambda file: file.write(content))
     return goal
 
 
-def _render(template: str, run_dir: str | Path, *, uid: str, page: bool) -> str:
+def _render(template: str, run_dir: str | Path, *, uid: str, page: bool, beside: Path | None = None) -> str:
+    if output_reports(run_dir):
+        together = summarize_outputs(run_dir, beside)
+        return (
+            environment()
+            .get_template(template)
+            .render(report=together, body="outputs.html", uid=uid, page=page)
+        )
     report = summarize(run_dir)
     page_template = environment().get_template(template)
     return page_template.render(
-        report=report, figures=draw(report, uid), compared=compared(Path(run_dir)), uid=uid, page=page
+        report=report,
+        figures=draw(report, uid),
+        compared=compared(Path(run_dir)),
+        body="body.html",
+        uid=uid,
+        page=page,
     )
 
 

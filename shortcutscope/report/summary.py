@@ -82,16 +82,16 @@ def summarize(run_dir: str | Path) -> Record:
     concluded = conclude_audit(files.findings, run)
     headline = wording.headline(files.findings)
     return {
-        "title": _title(run),
+        "title": title_of(run),
         "headline": f"Not decided. {headline}" if concluded.outcome == "not decided" else headline,
-        "undecided": [_sentence_case(text) for text in concluded.undecided],
-        "facts": [*_facts(run), {"label": "Relevance", "value": attribution["label"]}],
+        "undecided": [sentence_case(text) for text in concluded.undecided],
+        "facts": [*facts_of(run), {"label": "Relevance", "value": attribution["label"]}],
         "attribution": attribution,
         "created": str(run.get("created") or ""),
         "version": str(run.get("version") or ""),
-        "warnings": [*map(_sentence_case, texts(run.get("warnings"))), *_gallery_warning(run)],
+        "warnings": [*map(sentence_case, texts(run.get("warnings"))), *_gallery_warning(run)],
         "assumptions": [
-            _sentence_case(text) for text in (*texts(run.get("assumptions")), concluded.assumption)
+            sentence_case(text) for text in (*texts(run.get("assumptions")), concluded.assumption)
         ],
         "performance": _performance(run),
         "findings": findings,
@@ -106,7 +106,7 @@ def summarize(run_dir: str | Path) -> Record:
             {"name": str(k), "reason": str(v or "")} for k, v in mapping(run.get("refused_columns")).items()
         ],
         "search": summarize_search(run, {f["name"]: f["label"] for f in findings}),
-        "provenance": _provenance(run),
+        "provenance": provenance_of(run),
     }
 
 
@@ -131,12 +131,13 @@ def extent_zones(run: JSON) -> dict[str, float] | None:
     return zones if limit is None else {**zones, "lit_above": limit}
 
 
-def _title(run: JSON) -> str:
+def title_of(run: JSON) -> str:
+    """What was audited, by name."""
     model = mapping(run.get("model"))
     return str(model.get("spec") or model.get("class") or "model")
 
 
-def _facts(run: JSON) -> list[dict[str, str]]:
+def facts_of(run: JSON) -> list[dict[str, str]]:
     """The line under the title: what was audited, at a glance."""
     model, data = mapping(run.get("model")), mapping(run.get("data"))
     classes = texts(data.get("classes"))
@@ -159,7 +160,7 @@ def _facts(run: JSON) -> list[dict[str, str]]:
     return [{"label": label, "value": value} for label, value in facts if value != wording.MISSING]
 
 
-def _sentence_case(text: str) -> str:
+def sentence_case(text: str) -> str:
     """Warnings are written as clauses for the command line; a page shows sentences."""
     clause = text.strip()
     return clause[:1].upper() + clause[1:] + ("" if clause.endswith((".", "!", "?")) else ".")
@@ -262,7 +263,8 @@ def _scores(run: JSON) -> str | None:
     return str(head) if head.changes else None
 
 
-def _provenance(run: JSON) -> Record:
+def provenance_of(run: JSON) -> Record:
+    """How a run came to be."""
     model, data = mapping(run.get("model")), mapping(run.get("data"))
     value_range = interval(data.get("value_range"))
     facts = [
