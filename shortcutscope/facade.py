@@ -54,7 +54,13 @@ Result = TypeVar("Result")
 
 
 class Finding(FindingRecord):
-    """The verdict on one concept, and what can be done about it. Attributes: see `FindingRecord`."""
+    """The verdict on one concept, and what can be done about it. Attributes: see `FindingRecord`.
+
+    A table of several labels is taken for the one whose output the finding is about.
+    """
+
+    def _own(self, data: ImageTable) -> ImageTable:
+        return data.for_label(self.output) if data.labels and self.output is not None else data
 
     def circuit(
         self,
@@ -82,7 +88,7 @@ class Finding(FindingRecord):
             For a finding that was not read from a run, or another table.
         """
         refuse_other_model(self.home(), model)
-        data = data.keeping(running)
+        data = self._own(data).keeping(running)
         refuse_other_data(self.home(), data)
         judging = judging or Judging()
         if judging.positive is None:
@@ -108,6 +114,9 @@ class Finding(FindingRecord):
         InputError
             For a finding that was not read from a run.
         """
+        images = options.get("images")
+        if images is not None:
+            options["images"] = self._own(images)
         return retrieval_of(self.home(), self.name, marks=marks, **options)
 
     def annotate(
@@ -138,7 +147,7 @@ class Finding(FindingRecord):
             For a diffuse finding, one that was not read from a run, or another model.
         """
         ids = samples.ids if isinstance(samples, Hits) else samples
-        return annotate_finding(self, model, data, ids, out=out, **options)
+        return annotate_finding(self, model, self._own(data), ids, out=out, **options)
 
     def retrieve(
         self, k: int = 200, *, marks: Marks | None = None, **options: Unpack[RetrievalOptions]
@@ -181,7 +190,7 @@ class Finding(FindingRecord):
         check_options({"confidence": confidence})
         refuse_other_model(self.home(), model)
         running = options.get("running") or Running()
-        data = data.keeping(running)
+        data = self._own(data).keeping(running)
         refuse_other_data(self.home(), data)
         options["running"] = replace(running, device=None, precision="fp32")  # a ranking runs no network
         scores = self.retrieval(marks=marks, **options).score(model, data, running)

@@ -178,6 +178,7 @@ def refuse_other_data(run: Path, table: SampleTable, what: str = "the data", *, 
     InputError
         Names which of images, labels and transform differ, with what the run had.
     """
+    table.require_one_label(what)
     if not (run / FILE).exists():
         raise InputError(f"{run} holds no {FILE}: run the same audit again, finished stages are kept")
     stored, facts = read_frame(run / FILE), read_record(run).get("identity", {})

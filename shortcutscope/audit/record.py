@@ -149,18 +149,27 @@ class AuditRecord:
         InputError
             When there is none: it names those there are; and of several labels, which have one each.
         """
-        if self.outputs:
-            first = next(iter(self.outputs))
-            raise InputError(
-                f"{self.path} audited {len(self.outputs)} outputs ({', '.join(self.outputs)}), each with "
-                f"findings of its own: choose one, audit[{first!r}][{name!r}], on the command line "
-                f"{self.outputs[first].path}"
-            )
+        self.require_one_output(f"the finding {name!r}")
         for finding in self.findings:
             if name == finding.name or name in finding.same:
                 return finding
         there = ", ".join(f.name for f in self.findings) or "none"
         raise InputError(f"no finding {name!r} in {self.path}; there are {there}")
+
+    def require_one_output(self, what: str) -> None:
+        """Refuse an audit of several labels, for what is done with the audit of one.
+
+        Raises
+        ------
+        InputError
+            Says how to choose it.
+        """
+        if self.outputs:
+            name, one = next(iter(self.outputs.items()))
+            raise InputError(
+                f"{self.path} audited {len(self.outputs)} outputs ({', '.join(self.outputs)}), and {what} is "
+                f"of one: choose it, audit[{name!r}], on the command line {one.path}"
+            )
 
     def to_frame(self) -> pd.DataFrame:
         """One row per finding, in the order of rank."""

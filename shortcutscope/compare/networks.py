@@ -145,6 +145,7 @@ def biased_network(
         return before, None
     if not isinstance(before, AuditRecord):
         raise InputError(f"before is {type(before).__name__}; give the biased network or its Audit")
+    before.require_one_output("a comparison")
     if model is None:
         raise InputError("before is an audit, which holds no network: give the audited network as model=")
     fingerprint = before.run.get("model", {}).get("fingerprint")

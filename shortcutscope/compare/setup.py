@@ -103,7 +103,9 @@ def comparison_setup(
         Tables without the concept or with one class, samples or patients that are trained on, a class that
         does not exist.
     """
-    train = None if train is None else training_part(train)[0]
+    if train is not None:
+        train.require_one_label("train")
+        train = training_part(train)[0]
     tables = _tables(data, train)
     present = present or {}
     resolved = _choose(tables, concept, finding, present, known)
@@ -129,6 +131,7 @@ def _tables(data: ImageTable | Mapping[str, ImageTable], train: ImageTable | Non
     for name, table in tables.items():
         if not isinstance(table, ImageTable):
             raise InputError(f"data[{name!r}] is {type(table).__name__}, not an ImageTable")
+        table.require_one_label(name)
         assert_splits_apart(table.frame)
     return {name: audited_data(table, TrainingData(train)).table for name, table in tables.items()}
 

@@ -111,9 +111,12 @@ def debias(
     start, seed, validation, masks = plan.start, plan.training.seed, plan.validation, shortcut.masks
     refuse_options(recipe, options)
     found, findings = _findings_of(audit, shortcut.finding)
+    judged = {"clean": clean, "held_out": held_out, "validation": validation, "test": test}
+    for name, table in {"train": train, **judged}.items():
+        if table is not None:
+            table.require_one_label(name)
     if found is not None and found.run is not None:
         refuse_other_model(found.run, model)
-        judged = {"clean": clean, "held_out": held_out, "validation": validation, "test": test}
         _refuse_other_tables(found.run, {"train": train, **judged})
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
@@ -267,6 +270,7 @@ def _findings_of(
     if audit is None or isinstance(audit, FindingRecord):
         return audit, () if audit is None else (audit,)
     opened = audit if isinstance(audit, AuditRecord) else AuditRecord.open(audit)
+    opened.require_one_output("unlearning")
     return opened.finding(name) if name is not None else only_shortcut(opened), opened.findings
 
 

@@ -14,10 +14,12 @@ _MODULES = {
     "clean_twin": "planting",
     "counterfactual": "phantoms",
     "ecgs": "phantoms",
+    "findings": "phantoms",
     "everywhere": "planting",
     "get_artifact": "artifacts",
     "heads": "phantoms",
     "plant": "planting",
+    "plant_in": "planting",
     "radiographs": "phantoms",
     "thin_resnet18": "thin",
     "thin_resnet1d": "thin",
@@ -31,9 +33,11 @@ __all__ = [
     "counterfactual",
     "ecgs",
     "everywhere",
+    "findings",
     "get_artifact",
     "heads",
     "plant",
+    "plant_in",
     "radiographs",
     "thin_resnet1d",
     "thin_resnet18",
@@ -42,8 +46,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from shortcutscope.planting.artifacts import get_artifact
-    from shortcutscope.planting.phantoms import breast_mri, counterfactual, ecgs, heads, radiographs
-    from shortcutscope.planting.planting import artifact_mask, clean_twin, everywhere, plant, triad
+    from shortcutscope.planting.phantoms import breast_mri, counterfactual, ecgs, findings, heads, radiographs
+    from shortcutscope.planting.planting import artifact_mask, clean_twin, everywhere, plant, plant_in, triad
     from shortcutscope.planting.thin import thin_resnet1d, thin_resnet18
 
 

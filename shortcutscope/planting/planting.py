@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -29,6 +30,7 @@ __all__ = [
     "clean_twin",
     "everywhere",
     "plant",
+    "plant_in",
     "triad",
 ]
 
@@ -162,13 +164,30 @@ def plant(
             "the other class give prevalence={label: share}, or another positive class"
         )
     shares = _shares(table, correlation, prevalence or {}, positive)
-    column = _new_column(table, column or artifact.name)
+    column = column or artifact.name
     labels = table.frame["label"].to_numpy()
     carries = np.zeros(len(table), np.int64)
     for label, share in shares.items():
         class_rows = np.flatnonzero(labels == label)
         order = generator_for("carriers", f"{column} {label}", seed).permutation(class_rows)
         carries[order[: round(share * len(class_rows))]] = 1
+    return plant_in(table, artifact, carries, column=column, seed=seed)
+
+
+def plant_in(
+    table: ImageTable, artifact: Artifact, carries: npt.ArrayLike, *, column: str | None = None, seed: int = 0
+) -> ImageTable:
+    """Plant an artifact in given samples, also of several labels.
+
+    Parameters
+    ----------
+    carries
+        (N,) 1 or True for the samples that carry it.
+    table, artifact, column, seed
+        As in :func:`plant`.
+    """
+    carries = np.asarray(carries).astype(np.int64)
+    column = _new_column(table, column or artifact.name)
     planting = Planting(column, artifact, seed, _carriers(table, carries))
     # Volumes, small images and a wrong value range should fail here, not in the middle of a training.
     first = as_array(table.source.read(int(table.rows[0])))

@@ -1,7 +1,6 @@
 """An audit of several labels: one scan, and a run for each output that is as good as one of its own."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -188,8 +187,8 @@ def test_training_samples_without_the_labels_are_refused(study, tmp_path):
 
 def test_stages_of_one_label_say_how_to_choose_one(study, audited):
     _, _, held_out = study
-    with pytest.raises(InputError, match=r"audit\['Edema'\]\['tag'\]"):
+    with pytest.raises(InputError, match=r"audit\['Edema'\]"):
         audited.finding("tag")
     with pytest.raises(InputError, match="for_label"):
         held_out.require_one_label("the data")
-    assert replace(audited["Edema"]["tag"]).retrieve(k=5, images=held_out.for_label("Edema"))
+    assert audited["Edema"]["tag"].retrieve(k=5, images=held_out)
