@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import Gradients, parameters_without_gradient, visiting
 from shortcutscope.attribution.lrp import Composite, propagation
-from shortcutscope.attribution.slope import Explained, full_precision
+from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.heads.head import Output
 from shortcutscope.models.heads.targets import class_count, find_logits, select_target
@@ -174,44 +174,6 @@ def capture_batch(
 
 def _scores_of_all(logits: Tensor, task: str) -> list[Tensor]:
     return [select_target(logits, k, None, task)[0] for k in range(class_count(logits, task))]
-
-
-def forward_reduced(
-    model: nn.Module,
-    x: Tensor,
-    layers: Sequence[Layer],
-    reduce: Callable[[Layer, Tensor], Tensor],
-    *,
-    output: Output = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """One forward pass in which `reduce` sees every layer's output, channels first.
-
-    Parameters
-    ----------
-    model, x, layers, output
-        As in `capture_batch`.
-    reduce
-        Takes the layer and its output (N, C, *grid), without prefix tokens; a vector is (N, C). What it
-        returns is kept, so it should be small, and no view of what it was given. Computes in full precision.
-
-    Returns
-    -------
-    logits
-        (N, K), at least float32.
-    reduced
-        Layer name -> what `reduce` returned.
-    """
-    _check_batch(x, None)
-    reduced: dict[str, Tensor] = {}
-
-    def visit(layer: Layer, values: Tensor) -> None:
-        with torch.autocast(values.device.type, enabled=False):
-            reduced[layer.name] = reduce(layer, full_precision(layer.channels_first(values)))
-
-    with torch.no_grad(), visiting(model, layers, visit):
-        logits = _logits(model, x, output)
-    _require_finite(logits)
-    return logits, reduced
 
 
 def forward_edited(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import shortcutscope as ss
+from shortcutscope.attribution.hooks import visiting
 from shortcutscope.audit import use_and_extent
 from shortcutscope.audit.context import Context, ExamineSettings
 from shortcutscope.audit.rerun import ConceptEdit, Look, rerun
@@ -15,7 +16,7 @@ from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.probes.extent.cells import cell_features
 from shortcutscope.probes.extent.measuring import input_cells
 from shortcutscope.probes.usage import Projections, fit_projection
-from shortcutscope.scan.capture import forward_edited, forward_reduced
+from shortcutscope.scan.capture import forward_edited
 from shortcutscope.scan.scanner import scan
 
 RUNNING = ss.Running(progress=False, batch_size=16)
@@ -79,14 +80,20 @@ def test_looks_collect_the_cells_and_responses_of_their_own_samples(table, scann
     ]
     found = rerun(context, [], looks)
     x = torch.stack([table[i][0] for i in range(60)])
-    _, cells = forward_reduced(context.model, x, scanned.layers[:3], lambda _, values: cell_features(values))
-    _, maps = forward_reduced(context.model, x, [layer], lambda _, values: values.flatten(2))
+    outputs = {}
+
+    def keep(layer, values):
+        outputs[layer.name] = values.clone()
+
+    with torch.no_grad(), visiting(context.model, scanned.layers[:3], keep):
+        context.model(x)
     for look in looks:
         features = found.features(look.concept)
         np.testing.assert_allclose(features.inputs, input_cells(x[look.rows]).numpy(), atol=1e-5)
-        for name, values in cells.items():
-            np.testing.assert_allclose(features.layers[name], values[look.rows].numpy(), atol=1e-4)
-        along = np.einsum("nc,ncp->np", look.vectors[layer.name], maps[layer.name][look.rows].numpy())
+        for name, values in outputs.items():
+            np.testing.assert_allclose(features.layers[name], cell_features(values[look.rows]), atol=1e-4)
+        maps = outputs[layer.name][look.rows].flatten(2).numpy()
+        along = np.einsum("nc,ncp->np", look.vectors[layer.name], maps)
         np.testing.assert_allclose(features.responses[layer.name], along, atol=1e-3)
 
 
