@@ -11,6 +11,7 @@ import numpy as np
 from shortcutscope.errors import InputError
 from shortcutscope.machine import available_memory
 from shortcutscope.models.layers import Layer
+from shortcutscope.probes.crossfit import MOST_KEPT
 from shortcutscope.probes.ridge import ridge_bytes
 from shortcutscope.scan.scanner import ScanEstimate
 
@@ -119,7 +120,7 @@ def statistics_bytes(n: int, layers: Sequence[Layer], n_concepts: int, n_permuta
     2.6
     """
     ridge = max(ridge_bytes(n, features(layer), n_concepts, n_permutations) for layer in layers)
-    return ridge + n * (BYTES_PER_VALUE * n_concepts + BYTES_PER_SAMPLE) + BYTES_RANKED
+    return ridge + n * (BYTES_PER_VALUE * n_concepts + BYTES_PER_SAMPLE) + BYTES_RANKED + MOST_KEPT
 
 
 def require_memory(needed: int) -> None:

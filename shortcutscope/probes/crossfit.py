@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,8 @@ import pandas as pd
 from shortcutscope.data.splits import grouped_folds
 from shortcutscope.errors import InputError
 from shortcutscope.probes.blocks import Blocks, FeatureRows
-from shortcutscope.probes.ridge import PENALTY, Ridge, cross_fitted_ridge
-from shortcutscope.stats.bootstrap import cluster_interval
+from shortcutscope.probes.ridge import PENALTY, Ridge, RidgeScores, cross_fitted_ridge
+from shortcutscope.stats.bootstrap import cluster_intervals
 from shortcutscope.stats.metrics import auroc, permuted_auroc, resampled_auroc, within_class_auroc
 from shortcutscope.stats.testing import permutation_p, permute_within
 from shortcutscope.types import Array, Bools, Floats, Ints
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Quantile of the null that ``null_high`` reports.
 NULL_QUANTILE = 0.95
+#: Bytes of permutations that are kept: as long as they are fewer, each is drawn once for all layers.
+MOST_KEPT = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,8 @@ def cross_fitted_scores(
 class Permutations:
     """Permutations of some concepts inside label strata, drawn when asked for and the same at every time.
 
+    They are kept where those of all concepts take little memory, see `MOST_KEPT`.
+
     Attributes
     ----------
     values
@@ -182,9 +187,19 @@ class Permutations:
 
     def of(self, k: int) -> Bools:
         """Where the permutations of concept ``k`` are 1, ``(n, N)``."""
+        if k in self._kept:
+            return self._kept[k]
         # A seed per concept: concepts that are alike must not share their permutations' luck.
         seed = int(np.random.SeedSequence([self.seed, k]).generate_state(1)[0])
-        return permute_within(self.values[:, k], self.labels, self.groups, self.n, seed)
+        drawn = permute_within(self.values[:, k], self.labels, self.groups, self.n, seed)
+        if self.n * self.values.size <= MOST_KEPT:
+            drawn.flags.writeable = False
+            self._kept[k] = drawn
+        return drawn
+
+    @cached_property
+    def _kept(self) -> dict[int, Bools]:
+        return {}
 
 
 def availability(
@@ -196,6 +211,7 @@ def availability(
     *,
     settings: ProbeSettings | None = None,
     names: Sequence[str] | None = None,
+    permutations: Permutations | None = None,
 ) -> Availability:
     """Availability of concepts at one layer.
 
@@ -212,6 +228,8 @@ def availability(
         Size of the null, number of bootstrap resamples, seed of both: the same permutations at every layer.
     names
         Row names of the table; the concepts' own by default.
+    permutations
+        Of the concepts, where they are drawn already; those of the settings by default.
 
     Returns
     -------
@@ -225,19 +243,19 @@ def availability(
     settings, values, blocks = settings or ProbeSettings(), _columns(concepts), Blocks.of(features)
     codes, numbers = _check(blocks, values, labels, folds)
     units = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    permutations = Permutations(
-        values, codes, None if groups is None else units, settings.n_permutations, settings.seed
-    )
-    scores, null = np.empty(values.shape), np.empty((settings.n_permutations, values.shape[1]))
+    if permutations is None:
+        own = None if groups is None else units
+        permutations = Permutations(values, codes, own, settings.n_permutations, settings.seed)
+    scores, null = np.empty(values.shape), np.empty((permutations.n, values.shape[1]))
     rows: list[dict[str, float]] = [{} for _ in range(values.shape[1])]
     for positions, is_known in same_known(values):
         ridge = cross_fitted_ridge(blocks, codes, numbers, is_known, PENALTY)
         result = ridge.scores(np.nan_to_num(values[:, positions]))
         scores[:, positions] = result.plain
         null[:, positions] = _null(ridge, permutations, positions, codes, is_known)
-        for j, k in enumerate(positions):
-            test = _ConceptTest(values[:, k], codes, units, is_known)
-            rows[k] = test.row(result.residual[:, j], result.plain[:, j], null[:, k], settings)
+        known = _Known(values[is_known][:, positions], codes[is_known], units[is_known], is_known)
+        for k, row in zip(positions, known.rows(result, null[:, positions], settings), strict=True):
+            rows[k] = row
     index = _names(concepts) if names is None else list(names)
     return Availability(pd.DataFrame(rows, index=pd.Index(index)), scores, null)
 
@@ -257,41 +275,40 @@ def _null(
             scored = ridge.null_scores(part)
             if not known.all():
                 part, scored = part[:, known], scored[:, known]
-            areas.append(permuted_auroc(part, scored, labels[known]))
+            # Single precision is ranked several times as fast, and tells neighbours apart all the same.
+            areas.append(permuted_auroc(part, scored.astype(np.float32, copy=False), labels[known]))
     return np.concatenate(areas).reshape(len(positions), n).T
 
 
-@dataclass(frozen=True)
-class _ConceptTest:
-    """One concept against its permutations, at its known samples."""
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Concepts ``(n, K)`` against their permutations, at the ``n`` samples at which they are known."""
 
-    concept: Floats
+    concepts: Floats
     labels: Ints
     groups: Ints
     known: Bools
 
-    def row(self, residual: Floats, plain: Floats, null: Floats, settings: ProbeSettings) -> dict[str, float]:
-        """The row of the table, from out-of-fold scores ``(N,)`` and the null."""
-        concept, scores, labels = self.concept[self.known], residual[self.known], self.labels[self.known]
-        observed = float(within_class_auroc(concept, scores, labels))
-        low, high = float("nan"), float("nan")
-        if settings.n_bootstrap >= 1 and self.known.any():
-            low, high = cluster_interval(
-                resampled_auroc(concept, scores, labels),
-                self.groups[self.known],
-                n=settings.n_bootstrap,
-                seed=settings.seed,
-                by="rows",
-            )
-        return {
-            "auroc": observed,
-            "low": low,
-            "high": high,
-            "auroc_overall": auroc(self.concept, plain),
-            "null_mean": float(null.mean()) if len(null) else float("nan"),
-            "null_high": float(np.quantile(null, NULL_QUANTILE)) if len(null) else float("nan"),
-            "p": permutation_p(observed, null),
-        }
+    def rows(self, scores: RidgeScores, null: Floats, settings: ProbeSettings) -> Iterator[dict[str, float]]:
+        """The rows of the table, from out-of-fold scores ``(N, K)`` and the null ``(n_permutations, K)``."""
+        residual, plain = scores.residual[self.known], scores.plain[self.known]
+        intervals = [(float("nan"), float("nan"))] * self.concepts.shape[1]
+        if settings.n_bootstrap >= 1 and len(residual):
+            columns = zip(self.concepts.T, residual.T, strict=True)
+            statistics = [resampled_auroc(*column, self.labels) for column in columns]
+            intervals = cluster_intervals(statistics, self.groups, n=settings.n_bootstrap, seed=settings.seed)
+        for k, (low, high) in enumerate(intervals):
+            observed = float(within_class_auroc(self.concepts[:, k], residual[:, k], self.labels))
+            own = null[:, k]
+            yield {
+                "auroc": observed,
+                "low": low,
+                "high": high,
+                "auroc_overall": auroc(self.concepts[:, k], plain[:, k]),
+                "null_mean": float(own.mean()) if len(own) else float("nan"),
+                "null_high": float(np.quantile(own, NULL_QUANTILE)) if len(own) else float("nan"),
+                "p": permutation_p(observed, own),
+            }
 
 
 def _columns(concepts: Any) -> Floats:

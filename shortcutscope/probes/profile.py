@@ -114,7 +114,15 @@ def probe_layer(
     samples, values = scan.samples, design.permutations.values
     labels, groups = samples["label"].to_numpy(), samples["group"].to_numpy()
     features = Blocks.of(scan.feature_rows(layer))
-    available = availability(features, concepts, labels, groups, design.folds, settings=settings)
+    available = availability(
+        features,
+        concepts,
+        labels,
+        groups,
+        design.folds,
+        settings=settings,
+        permutations=design.permutations,
+    )
     naive = auroc(
         values, cross_fit_patterns(features, values, np.zeros(len(labels)), design.folds, balance=None)
     )

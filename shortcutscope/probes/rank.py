@@ -6,6 +6,7 @@ A localized mark is often one direction; a diffuse shortcut can sit in many.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,8 +19,8 @@ from shortcutscope.probes.crossfit import same_known
 from shortcutscope.probes.extent.cells import chance_deviation
 from shortcutscope.probes.ridge import PENALTY, Ridge, cross_fitted_ridge
 from shortcutscope.stats.bootstrap import cluster_interval
-from shortcutscope.stats.metrics import resampled_auroc, within_class_auroc
-from shortcutscope.types import Floats, Ints
+from shortcutscope.stats.metrics import resampled_auroc
+from shortcutscope.types import Array, Floats, Ints
 
 #: Below this AUROC a concept counts as unreadable, however narrow its interval.
 CHANCE = 0.55
@@ -143,19 +144,19 @@ class _Erased:
 
     def rank(self, scores: Floats) -> tuple[int | None, Floats]:
         """From scores ``(n, k)`` after 0, 1, ... erased directions."""
-        areas = np.empty(scores.shape[1])
+        areas, once = np.empty(scores.shape[1]), np.ones((1, len(scores)), np.int32)
         for erased, column in enumerate(scores.T):
-            areas[erased] = area = float(within_class_auroc(self.concept, column, self.labels))
+            statistic = resampled_auroc(self.concept, column, self.labels)
+            areas[erased] = area = float(statistic(once)[0])
             if math.isnan(area):
                 return None, areas[1:1]
-            if area < CHANCE or self._reaches_chance(area, column):
+            if area < CHANCE or self._reaches_chance(area, statistic):
                 return erased, areas[1 : erased + 1]
         return None, areas[1:]
 
-    def _reaches_chance(self, area: float, scores: Floats) -> bool:
+    def _reaches_chance(self, area: float, statistic: Callable[[Array], Floats]) -> bool:
         if area - CERTAIN * self._deviation > 0.5:
             return False
-        statistic = resampled_auroc(self.concept, scores, self.labels)
         # The first resamples tell where the interval ends far from chance.
         for n in sorted({min(FIRST_LOOK, self.n_bootstrap), self.n_bootstrap}):
             low, high = cluster_interval(statistic, self.groups, n=n, seed=self.seed, by="rows")

@@ -159,14 +159,22 @@ def fit_projection(
     spread = centred.std(0)
     centred[:, spread <= ROUNDING * size_of(pooled)] = 0.0  # the rounding of a constant channel is no signal
     spread = spread + 1e-4 * spread.max() + 1e-12
-    z = centred / spread
-    gram = z.T @ z
-    gram[np.diag_indices_from(gram)] += penalty * len(target)
     return LayerProjection(
         pattern=centred.T @ target / (target @ target),
-        filter=np.linalg.solve(gram, z.T @ target) / spread,
+        filter=_ridge_filter(centred / spread, target, penalty * len(target)) / spread,
         middle=np.mean(middles, axis=0),
     )
+
+
+def _ridge_filter(z: Floats, target: Floats, penalty: float) -> Floats:
+    """``(z'z + p)^-1 z't``, through the smaller one of the Gram matrix and the kernel."""
+    if z.shape[0] < z.shape[1]:
+        kernel = z @ z.T
+        kernel[np.diag_indices_from(kernel)] += penalty
+        return np.asarray(z.T @ np.linalg.solve(kernel, target))
+    gram = z.T @ z
+    gram[np.diag_indices_from(gram)] += penalty
+    return np.linalg.solve(gram, z.T @ target)
 
 
 @dataclass(frozen=True)

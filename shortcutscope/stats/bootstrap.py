@@ -5,14 +5,14 @@ Images of one patient are alike; drawing them one by one would make intervals to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from shortcutscope.errors import InputError
-from shortcutscope.types import Array, Ints
+from shortcutscope.types import Array, Floats, Ints
 
 #: With fewer clusters the percentile interval is far too narrow, so that none is given.
 MIN_CLUSTERS = 10
@@ -53,7 +53,8 @@ def _resamples(groups: Array, n: int, seed: int, step: int) -> Iterator[Ints]:
         draws = rng.integers(n_groups, size=(size, n_groups))
         draws += np.arange(size)[:, None] * n_groups
         counts = np.bincount(draws.ravel(), minlength=size * n_groups).reshape(size, n_groups)
-        yield counts.astype(np.int32)[:, member]
+        # Transposed: who weighs many resamples by them goes through the samples.
+        yield np.take(counts.T.astype(np.int32, order="C"), member, axis=0).T
 
 
 def cluster_interval(
@@ -91,22 +92,36 @@ def cluster_interval(
     InputError
         For an empty ``groups``, a level outside (0, 1), or an unknown ``by``.
     """
+    if by not in ("weights", "rows", "indices"):
+        raise InputError(f"cluster_interval: by={by!r}; allowed are 'weights', 'rows' and 'indices'")
+    samples = np.arange(len(np.asarray(groups)))
+
+    def of_rows(weights: Array) -> Any:
+        if by == "rows":
+            return statistic(weights)
+        return [statistic(row if by == "weights" else np.repeat(samples, row)) for row in weights]
+
+    return cluster_intervals([of_rows], groups, n, level, seed)[0]
+
+
+def cluster_intervals(
+    statistics: Sequence[Callable[[Array], Any]],
+    groups: npt.ArrayLike,
+    n: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[tuple[float, float]]:
+    """:func:`cluster_interval` of several statistics of multiplicities ``(b, N)``, on the same resamples."""
     groups = _checked(groups)
     if not 0 < level < 1:
         raise InputError(f"cluster_interval: level={level}; it must lie between 0 and 1, for example .95")
-    if by not in ("weights", "rows", "indices"):
-        raise InputError(f"cluster_interval: by={by!r}; allowed are 'weights', 'rows' and 'indices'")
     if len(np.unique(groups)) < MIN_CLUSTERS:
-        return float("nan"), float("nan")
-    samples, values = np.arange(len(groups)), []
+        return [(float("nan"), float("nan"))] * len(statistics)
+    values: list[list[Floats]] = [[] for _ in statistics]
     for weights in _resamples(groups, n, seed, max(1, _BLOCK // len(groups))):
-        if by == "rows":
-            values.append(np.asarray(statistic(weights), np.float64))
-        elif by == "weights":
-            values.append(np.array([statistic(row) for row in weights], np.float64))
-        else:
-            values.append(np.array([statistic(np.repeat(samples, row)) for row in weights], np.float64))
-    return percentile_interval(np.concatenate(values), level)
+        for statistic, found in zip(statistics, values, strict=True):
+            found.append(np.asarray(statistic(weights), np.float64))
+    return [percentile_interval(np.concatenate(found), level) for found in values]
 
 
 def percentile_interval(values: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:

@@ -20,6 +20,8 @@ from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: Elements of the (resamples x samples) blocks that are worked on at a time: 8 MiB in float64.
 _BLOCK = 1 << 20
+#: Pairs up to which sums of wholes and halves are exact in single precision.
+_EXACT_PAIRS = 1 << 22
 
 
 def auroc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Any:
@@ -86,36 +88,60 @@ def weighted_auroc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.Ar
     if not is_known.any() or np.isnan(scores[is_known]).any():
         return result
     ranking = _Ranking.of(labels, scores, np.flatnonzero(is_known))
-    step = max(1, _BLOCK // len(ranking.order))
+    step = max(1, _BLOCK // len(ranking))
     for begin in range(0, len(rows), step):
-        result[begin : begin + step] = ranking.auroc(rows[begin : begin + step])
+        result[begin : begin + step] = ranking.auroc(rows[begin : begin + step])[0]
     return result
 
 
 @dataclass(frozen=True, eq=False)
 class _Ranking:
-    """Samples in the order of their scores, for many weightings of them."""
+    """Samples with and without, for many weightings of them.
 
-    order: Ints
-    positive: Bools
-    starts: Ints | None  # of the scores' runs, where some are equal
+    Attributes
+    ----------
+    positive
+        The samples whose label is 1.
+    negative
+        The others, in the order of their scores.
+    below, up_to
+        For each positive sample, how many of the others score less, and how many no more.
+    """
+
+    positive: Ints
+    negative: Ints
+    below: Ints
+    up_to: Ints
+
+    def __len__(self) -> int:
+        return len(self.positive) + len(self.negative)
 
     @classmethod
     def of(cls, labels: Floats, scores: Floats, samples: Ints) -> Self:
-        order = samples[np.argsort(scores[samples], kind="stable")]
-        ranked = scores[order]
-        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        return cls(order, labels[order] == 1, starts if len(starts) < len(order) else None)
+        is_positive = labels[samples] == 1
+        positive, others = samples[is_positive], samples[~is_positive]
+        negative = others[np.argsort(scores[others], kind="stable")]
+        ranked, own = scores[negative], scores[positive]
+        return cls(
+            positive, negative, np.searchsorted(ranked, own), np.searchsorted(ranked, own, side="right")
+        )
 
-    def auroc(self, rows: Array) -> Floats:
-        """Of the samples repeated as often as each row ``(B, N)`` says."""
-        block = rows[:, self.order].astype(np.float64)
-        above, below = block * self.positive, block * ~self.positive
-        if self.starts is not None:  # samples of one score count half against each other
-            above, below = (np.add.reduceat(part, self.starts, axis=1) for part in (above, below))
-        beaten = np.cumsum(below, axis=1) - 0.5 * below
-        pairs = above.sum(axis=1) * below.sum(axis=1)
-        return _ratio(np.einsum("bn,bn->b", above, beaten), pairs)
+    def auroc(self, rows: Array) -> tuple[Floats, Floats]:
+        """Of the samples repeated as often as each row ``(B, N)`` says, and how many these are, ``(B,)``."""
+        # A column a resample, so that sums run over whole rows; weights that are stored so need no copy.
+        kind = np.float32 if np.issubdtype(rows.dtype, np.integer) else np.float64
+        above: Floats = np.take(rows.T, self.positive, axis=0).astype(kind)
+        others: Floats = np.take(rows.T, self.negative, axis=0).astype(kind)
+        n_above, n_others = above.sum(axis=0, dtype=np.float64), others.sum(axis=0, dtype=np.float64)
+        pairs = n_above * n_others
+        if pairs.max(initial=0) >= _EXACT_PAIRS:
+            above, others = above.astype(np.float64), others.astype(np.float64)
+        beaten = np.zeros((len(others) + 1, len(rows)), others.dtype)
+        np.cumsum(others, axis=0, out=beaten[1:])
+        won = beaten[self.below]
+        if (self.up_to > self.below).any():  # samples of one score count half against each other
+            won = (won + beaten[self.up_to]) / 2
+        return _ratio(np.einsum("nb,nb->b", above, won), pairs), n_above + n_others
 
 
 def resampled_auroc(
@@ -136,8 +162,8 @@ def resampled_auroc(
     def auroc_of(weights: Array) -> Floats:
         if not rankings:
             return np.full(len(weights), np.nan)
-        areas = np.stack([ranking.auroc(weights) for ranking in rankings])
-        return _by_size(areas, np.stack([weights[:, r.order].sum(axis=1) for r in rankings]))
+        areas, sizes = zip(*(ranking.auroc(weights) for ranking in rankings), strict=True)
+        return _by_size(np.stack(areas), np.stack(sizes))
 
     return auroc_of
 

@@ -65,6 +65,17 @@ def test_projection_takes_the_concept_out_and_keeps_the_rest():
     assert label_gap == pytest.approx(3, abs=0.3)
 
 
+def test_with_more_channels_than_samples_the_filter_is_the_same_ridge():
+    h, t, y = np.random.default_rng(3).standard_normal((40, 90)), CONCEPT[:40], LABELS[:40]
+    member = (y[:, None] == [0, 1]).astype(float)
+    within = np.eye(40) - member @ np.diag(1 / member.sum(0)) @ member.T
+    spread = (within @ h).std(0)
+    z = within @ h / (spread + 1e-4 * spread.max())
+    slow = np.linalg.solve(z.T @ z + 0.02 * 40 * np.eye(90), z.T @ within @ t)
+    found = fit_projection(h, t, y).filter * (spread + 1e-4 * spread.max())
+    np.testing.assert_allclose(found, slow, atol=1e-9)
+
+
 def test_a_used_concept_has_an_effect_and_an_unused_one_has_none():
     used = use(np.array([1.0, 1, 0, 0, 0, 0, 0, 0]))
     ignored = use(np.array([1.0, 0, 0, 0, 0, 0, 0, 0]))
