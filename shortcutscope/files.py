@@ -49,14 +49,22 @@ def slug(name: str) -> str:
     return f"{plain[:_LONGEST_NAME]}-{digest}"
 
 
+#: Types of values that JSON holds as they are.
+_AS_IT_IS = {int, bool, str, type(None)}
+
+
 def to_json(value: object) -> Any:
     """Plain JSON values: NumPy scalars and arrays unwrapped, NaN and infinities as ``None``."""
     if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
-        return to_json(value.tolist())
-    if isinstance(value, list | tuple):
-        return [to_json(v) for v in value]
+        finite = value.dtype.kind in "biu" or (value.dtype.kind == "f" and np.isfinite(value).all())
+        return value.tolist() if finite else to_json(value.tolist())
+    if isinstance(value, list | tuple):  # of many numbers most often
+        return [
+            v if type(v) in _AS_IT_IS or (type(v) is float and math.isfinite(v)) else to_json(v)
+            for v in value
+        ]
     if isinstance(value, np.generic):
         return to_json(value.item())
     if isinstance(value, float) and not math.isfinite(value):

@@ -25,7 +25,7 @@ from shortcutscope.probes.usage import EFFECT_THRESHOLD, drawn_order
 from shortcutscope.probes.verdict import VerdictRule
 from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.reading import Scan
-from shortcutscope.types import Array, Floats, Ints, Record
+from shortcutscope.types import Floats, Ints, Record
 
 #: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
 #: the image at every position.
@@ -147,15 +147,15 @@ class Context:
             return logits
         return logits[:, head.index : head.index + 1]
 
-    @property
+    @cached_property
     def labels(self) -> Ints:
         """Class (N,) of each sample."""
         return self.scan.samples["label"].to_numpy().astype(np.int64)
 
-    @property
-    def groups(self) -> Array:
-        """Patient (N,) of each sample."""
-        return self.scan.samples["group"].to_numpy()
+    @cached_property
+    def groups(self) -> Ints:
+        """Patient (N,) of each sample, as a number."""
+        return np.unique(self.scan.samples["group"].to_numpy(), return_inverse=True)[1]
 
     @cached_property
     def order(self) -> Ints:

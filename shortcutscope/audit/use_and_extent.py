@@ -46,9 +46,11 @@ from shortcutscope.processes import dealt, from_main, wait
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.types import JSON, Floats, Ints, Record
 
-#: Samples per (half, class, value) on which use is measured: elsewhere, and for encoded concepts at the
-#: decision layer, where the verdict is made.
-USE_SAMPLES = (20, 40)
+#: Samples per (half, class, value) on which use is measured at the decision layer, of concepts that are not
+#: encoded and of those that are: there the verdict is made. And at the others.
+USE_SAMPLES, ELSEWHERE_SAMPLES = (20, 40), 10
+#: Layers besides the decision layer at which use is measured, at most.
+ELSEWHERE_LAYERS = 5
 #: Samples on which the extent of a concept is measured, at most.
 EXTENT_SAMPLES = 480
 #: Under which the effects are kept: at the decision layer, and at all others.
@@ -105,7 +107,8 @@ class Case:
         return UseSamples(values, context.labels, context.groups, margins, halves, self.positive)
 
     def _per_cell(self, layer: Layer) -> int:
-        return USE_SAMPLES[self.encoded and layer.name == self.context.scan.layers[-1].name]
+        decides = layer.name == self.context.scan.layers[-1].name
+        return USE_SAMPLES[self.encoded] if decides else ELSEWHERE_SAMPLES
 
     def edit(self, layer: Layer) -> ConceptEdit:
         """What takes the concept out of a layer, for each of the samples chosen there."""
@@ -274,10 +277,17 @@ def measure_use_and_extent(
     return [case.use() for case in cases], extents
 
 
+def curve_layers(layers: Sequence[Layer]) -> list[Layer]:
+    """Those at which use is measured besides the last, evenly over the depth of the network."""
+    others = list(layers[:-1])
+    places = np.linspace(0, len(others) - 1, min(len(others), ELSEWHERE_LAYERS)).round()
+    return [others[int(k)] for k in places]
+
+
 def _measure_elsewhere(context: Context, cases: Sequence[Case]) -> None:
-    """Take concepts out of all layers but the last, and keep what that changes."""
+    """Take concepts out of layers before the last, and keep what that changes."""
     missing = [case for case in cases if not case.kept(ELSEWHERE)]
-    edits = [case.edit(layer) for layer in context.scan.layers[:-1] for case in missing]
+    edits = [case.edit(layer) for layer in curve_layers(context.scan.layers) for case in missing]
     if edits:
         done = rerun(context, edits, what="taking concepts out of each layer")
         from_main(partial(_keep_all, ELSEWHERE, missing, edits, done.logits), "effects by layer")

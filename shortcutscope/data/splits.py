@@ -15,16 +15,17 @@ from shortcutscope.types import Bools, Ints
 _SHOWN = 5
 _FINEST_HOLDOUT = 20
 #: Groups up to which the fold of each is searched for.
-_MOST_SEARCHED = 2_000
+_MOST_SEARCHED = 300
 
 
 def grouped_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, n_folds: int, seed: int) -> Ints:
     """Assign whole groups to folds of like composition.
 
     scikit-learn's StratifiedGroupKFold, shuffled; where every sample is its own group the equivalent and
-    much quicker StratifiedKFold; and of many groups, for which the former's search takes minutes, each
-    stratum's are dealt one by one. Strata with fewer samples than folds cannot be spread and are pooled into
-    one; if a fold would still stay empty (a few large groups), the groups are spread by size alone.
+    much quicker StratifiedKFold; and of many groups, for which the former's search is slow and chance alone
+    spreads well, each stratum's are dealt one by one. Strata with fewer samples than folds cannot be spread
+    and are pooled into one; if a fold would still stay empty (a few large groups), the groups are spread by
+    size alone.
 
     Parameters
     ----------

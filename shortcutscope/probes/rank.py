@@ -97,39 +97,50 @@ def effective_ranks(
 def _erased_scores(ridge: Ridge, concepts: Floats, max_directions: int) -> Floats:
     """``(N, K * (max_directions + 1))`` scores of each concept after 0, 1, ... directions are erased."""
     probes = [
-        np.column_stack([_erased_in_turn(ridge, fold, target, max_directions) for target in of_fold.T])
-        for fold, of_fold in enumerate(ridge.covariances(concepts))
+        _erased_in_turn(ridge, fold, targets, max_directions)
+        for fold, targets in enumerate(ridge.covariances(concepts))
     ]
     return ridge.residual_scores(probes)
 
 
-def _erased_in_turn(ridge: Ridge, fold: int, target: Floats, max_directions: int) -> Floats:
-    """``(D, max_directions + 1)`` probes: column k is fitted after k directions were projected out.
+def _erased_in_turn(ridge: Ridge, fold: int, targets: Floats, max_directions: int) -> Floats:
+    """``(D, K * (max_directions + 1))`` probes of each concept, each fitted after one direction more is gone.
 
     The ridge on projected features is the ridge under the constraint that its weights are orthogonal to the
     erased directions U: w = A^-1 (r - U m) with m such that U'w = 0. So A is factorised once for all of them.
+    With a basis of U that is orthonormal in A^-1, each direction takes one term more from w.
 
     Parameters
     ----------
-    target
-        ``(D,)`` covariance of the concept with the fold's standardised training features.
+    targets
+        ``(D, K)`` covariances of the concepts with the fold's standardised training features.
     """
-    unconstrained = ridge.solve(fold, target[:, None])[:, 0]
-    probes = np.zeros((len(target), max_directions + 1))
-    erased, solved = np.empty((len(target), 0)), np.empty((len(target), 0))
+    weights = ridge.solve(fold, targets)
+    first = np.linalg.norm(weights, axis=0)
+    probes, erased, basis, solved = np.zeros((4, max_directions + 1, *targets.shape))
     for k in range(max_directions + 1):
-        weights = unconstrained
-        if k:
-            multiplier = np.linalg.lstsq(erased.T @ solved, erased.T @ unconstrained, rcond=None)[0]
-            weights = unconstrained - solved @ multiplier
-            weights = weights - erased @ (erased.T @ weights)  # against rounding
-        length = float(np.linalg.norm(weights))
-        if length <= 1e-10 * float(np.linalg.norm(unconstrained)):
-            break  # nothing is left of the concept; the remaining probes stay 0
-        probes[:, k] = weights
-        erased = np.column_stack([erased, weights / length])
-        solved = np.column_stack([solved, ridge.solve(fold, erased[:, -1:])])
-    return probes
+        weights = weights - _along(weights, erased[:k])  # against rounding
+        length = np.linalg.norm(weights, axis=0)
+        left = length > 1e-10 * first  # else nothing is left of the concept, and the other probes stay 0
+        weights = np.where(left, weights, 0.0)
+        probes[k], erased[k] = weights, weights / np.where(left, length, 1.0)
+        basis[k], solved[k] = erased[k], ridge.solve(fold, erased[k])
+        for _ in range(2):  # the second time against rounding
+            shares = np.einsum("jdk,dk->jk", solved[:k], basis[k])
+            basis[k] -= np.einsum("jk,jdk->dk", shares, basis[:k])
+            solved[k] -= np.einsum("jk,jdk->dk", shares, solved[:k])
+        size = np.sqrt(np.maximum((basis[k] * solved[k]).sum(axis=0), 0.0))
+        scale = np.divide(1.0, size, out=np.zeros_like(size), where=left & (size > 0))
+        basis[k] *= scale
+        solved[k] *= scale
+        weights = weights - solved[k] * (basis[k] * weights).sum(axis=0)
+    return np.asarray(probes.transpose(1, 2, 0).reshape(len(targets), -1))
+
+
+def _along(vectors: Floats, directions: Floats) -> Floats:
+    """What vectors ``(D, K)`` have of orthonormal directions ``(j, D, K)``."""
+    shares = np.einsum("jdk,dk->jk", directions, vectors)
+    return np.asarray(np.einsum("jk,jdk->dk", shares, directions))
 
 
 @dataclass(frozen=True)

@@ -179,8 +179,9 @@ def use_curve(finding: JSON, name: str) -> Markup:
         for limit in (-threshold, threshold):
             ax.axhline(limit, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)))
         _note_last(ax, x, np.full(len(x), threshold), "threshold")
-    ax.fill_between(x, low, high, color=ORANGE, alpha=0.2, linewidth=0)
-    ax.plot(x, use, color=ORANGE, linewidth=1.6, marker="s", markersize=3)
+    measured = np.isfinite(use)  # at some of the layers alone
+    ax.fill_between(x[measured], low[measured], high[measured], color=ORANGE, alpha=0.2, linewidth=0)
+    ax.plot(x[measured], use[measured], color=ORANGE, linewidth=1.6, marker="s", markersize=3)
     _depth_axis(ax, curves["layers"], "Use (U)")
     return to_svg(picture, name, f"Use of {finding['name']} over the depth of the network")
 

@@ -6,6 +6,7 @@ Images of one patient are alike; drawing them one by one would make intervals to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ from shortcutscope.types import Array, Floats, Ints
 MIN_CLUSTERS = 10
 #: Multiplicities that are held at a time.
 _BLOCK = 1 << 20
+#: Draws that are kept for the next statistic: 4 MiB.
+_MOST_KEPT = 1 << 20
 
 
 def cluster_weights(groups: npt.ArrayLike, n: int, seed: int) -> Ints:
@@ -47,14 +50,30 @@ def _resamples(groups: Array, n: int, seed: int, step: int) -> Iterator[Ints]:
         raise InputError(f"cluster_weights: n={n} resamples; at least 1 is needed")
     _, member = np.unique(groups, return_inverse=True)
     n_groups = int(member.max()) + 1
+    drawn = _draws(n_groups, n, seed, step)
+    if n * n_groups <= _MOST_KEPT:
+        every = _kept_draws(n_groups, n, seed)
+        drawn = (every[:, begin : begin + step] for begin in range(0, n, step))
+    for counts in drawn:
+        # Transposed: who weighs many resamples by them goes through the samples.
+        yield np.take(counts, member, axis=0).T
+
+
+def _draws(n_groups: int, n: int, seed: int, step: int) -> Iterator[Ints]:
+    """How often each group is drawn ``(n_groups, step)``."""
     rng = np.random.default_rng(seed)
     for begin in range(0, n, step):
         size = min(step, n - begin)
         draws = rng.integers(n_groups, size=(size, n_groups))
         draws += np.arange(size)[:, None] * n_groups
         counts = np.bincount(draws.ravel(), minlength=size * n_groups).reshape(size, n_groups)
-        # Transposed: who weighs many resamples by them goes through the samples.
-        yield np.take(counts.T.astype(np.int32, order="C"), member, axis=0).T
+        yield counts.T.astype(np.int32, order="C")
+
+
+@lru_cache(maxsize=8)
+def _kept_draws(n_groups: int, n: int, seed: int) -> Ints:
+    """All of a few draws: all concepts and layers of an audit ask for the same ones."""
+    return next(_draws(n_groups, n, seed, max(1, n)))
 
 
 def cluster_interval(

@@ -109,12 +109,18 @@ def test_concepts_that_do_not_fit_at_once_take_turns_and_end_the_same(table, tmp
         assert one.used == two.used
 
 
-def test_all_layers_are_edited_where_use_may_be_more_than_nothing(table, tmp_path, monkeypatch):
+def test_the_curve_is_measured_where_use_may_be_more_than_nothing(table, tmp_path, monkeypatch):
     options = {"concepts": ["a"], "discover": False, "running": RUNNING,
                "statistics": ss.Statistics(n_permutations=50, n_bootstrap=50)}  # fmt: skip
-    for near, everywhere in ((0.0, True), (1e9, False)):
+    for near, points in ((0.0, 1 + use_and_extent.ELSEWHERE_LAYERS), (1e9, 1)):
         monkeypatch.setattr(use_and_extent, "NEAR", near)
         audit = ss.audit(thin_resnet18(width=4), table, tmp_path / str(near), **options)
         assert audit["a"].encoded["value"]
-        assert audit.profile["use"].notna().all() == everywhere
-        assert audit.profile["use"].notna().sum() >= 1
+        measured = audit.profile.set_index("layer")["use"].notna()
+        assert measured.sum() == points
+        assert measured.iloc[-1]
+
+
+@pytest.mark.parametrize(("n", "places"), [(1, []), (2, [0]), (6, [0, 1, 2, 3, 4]), (17, [0, 4, 8, 11, 15])])
+def test_the_curve_is_spread_over_the_depth(n, places):
+    assert use_and_extent.curve_layers(range(n)) == places

@@ -64,7 +64,7 @@ def test_constrained_ridge_is_the_ridge_on_projected_features(d):
     features = rng.normal(size=(n, d)) + concept[:, None] * rng.normal(size=d)
     folds = np.arange(n) % 3
     ridge = cross_fitted_ridge(features, labels, folds, np.ones(n, bool), 0.05)
-    probes = _erased_in_turn(ridge, 0, ridge.covariances(concept[:, None])[0][:, 0], 4)
+    probes = _erased_in_turn(ridge, 0, ridge.covariances(concept[:, None])[0], 4)
     train = folds != 0
     rows = (
         features[train] - np.stack([features[train & (labels == c)].mean(0) for c in (0, 1)])[labels[train]]
@@ -96,7 +96,7 @@ def one_after_the_other(features, concepts, labels, folds, groups, max_direction
         t, y, units = concept[known], labels[known], groups[known]
         ridge = cross_fitted_ridge(features[known], y, folds[known], np.ones(len(t), bool), 0.05)
         targets = ridge.covariances(t[:, None])
-        probes = [_erased_in_turn(ridge, f, c[:, 0], max_directions) for f, c in enumerate(targets)]
+        probes = [_erased_in_turn(ridge, f, c, max_directions) for f, c in enumerate(targets)]
         result = None
         for erased, scores in enumerate(ridge.residual_scores(probes).T):
             area = within_class_auroc(t, scores, y)

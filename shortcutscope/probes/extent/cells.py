@@ -21,7 +21,7 @@ from shortcutscope.probes.alive import alive
 from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.probes.ridge import PENALTY
 from shortcutscope.stats.bootstrap import percentile_interval
-from shortcutscope.stats.metrics import within_class_auroc
+from shortcutscope.stats.metrics import permuted_auroc
 from shortcutscope.types import Array, Bools, Floats
 
 #: Cells along each axis of a signal, an image and a volume.
@@ -159,11 +159,15 @@ def cell_map(
         (B, N) bootstrap multiplicities (whole patients) for the interval of the lit share.
     """
     flat = features.reshape(*features.shape[:2], -1)
-    empty = empty_cells(flat)
-    scores = np.zeros(empty.shape)
-    filled = np.flatnonzero(~empty.all(0))
-    scores[:, filled] = cell_scores(flat[..., filled], concept, labels, folds)
-    auroc = np.nan_to_num(within_class_auroc(concept, scores, labels), nan=0.5)
+    cells = np.ascontiguousarray(flat.transpose(2, 0, 1))  # so that a cell is one matrix
+    empty = empty_cells(cells)
+    scores = np.zeros(empty.shape, cells.dtype)
+    filled = np.flatnonzero(~empty.all(1))
+    scores[filled] = cell_scores(
+        cells if len(filled) == len(cells) else cells[filled], concept, labels, folds
+    )
+    areas = permuted_auroc(np.broadcast_to(concept == 1, scores.shape), scores, labels)
+    auroc = np.nan_to_num(areas, nan=0.5)
     visible = 1 - _empty_pairs(empty, concept, labels)
     # Pairs that are empty on both sides are ties: they hold the AUROC at .5 and say nothing.
     weight = np.where(visible >= 1 - MOST_EMPTY, visible, 1.0)
@@ -174,7 +178,7 @@ def cell_map(
         limit = limit[counted]
         lit_share = float((auroc[counted] >= limit).mean())
         if weights is not None:
-            resampled = np.nan_to_num(resampled_cells(concept, scores.T[counted], labels, weights), nan=0.5)
+            resampled = np.nan_to_num(resampled_cells(concept, scores[counted], labels, weights), nan=0.5)
             interval = percentile_interval((resampled >= limit[:, None]).mean(0))
             dark = auroc[counted] < limit
             if dark.any() and empty.any():
@@ -220,46 +224,46 @@ def resampled_cells(concept: Floats, scores: Floats, labels: Array, weights: Flo
     return np.asarray(total / np.where(size > 0, size, np.nan))
 
 
-def cell_scores(features: Floats, concept: Floats, labels: Array, folds: Array) -> Floats:
+def cell_scores(cells: Floats, concept: Floats, labels: Array, folds: Array) -> Floats:
     """Out-of-fold scores of one class-stratified ridge probe a cell, centred by class, of all cells at once.
 
     What `shortcutscope.probes.crossfit.cross_fitted_scores` gives cell by cell: all training statistics are
-    those of all samples less the fold's.
+    those of all samples less the fold's. Features of single precision are not given more: they are centred.
 
     Parameters
     ----------
-    features : ndarray
-        (N, F, P) of P cells.
+    cells : ndarray
+        (P, N, F) of P cells.
     concept, labels, folds : ndarray
         (N,); all known.
 
     Returns
     -------
     ndarray
-        (N, P).
+        (P, N).
     """
-    n_samples, width, cells = features.shape
+    n_cells, n_samples, width = cells.shape
     if width > np.unique(folds, return_counts=True)[1].min():  # the kernel is smaller
-        columns = [
-            cross_fitted_scores(features[..., c], concept, labels, folds, centre=True) for c in range(cells)
-        ]
-        return np.stack(columns, axis=1) if columns else np.empty((n_samples, 0))
+        scored = [cross_fitted_scores(one, concept, labels, folds, centre=True) for one in cells]
+        return np.stack(scored) if scored else np.empty((0, n_samples))
     order = np.argsort(folds, kind="stable")  # so that a fold is a slice
-    rows = features[order].transpose(2, 0, 1).astype(np.float64, order="C")  # (P, N, F)
+    rows = cells[:, order]
     size = np.sqrt(np.einsum("pnf,pnf->pf", rows, rows) / max(1, n_samples))
-    rows -= rows.mean(axis=1, keepdims=True)  # the Gram matrix of features far from 0 would lose digits
+    # The Gram matrix of features far from 0 would lose digits.
+    rows -= rows.mean(axis=1, keepdims=True, dtype=np.float64).astype(rows.dtype)
     codes = np.unique(labels, return_inverse=True)[1][order]
-    member = (codes == np.arange(codes.max() + 1)[:, None]).astype(np.float64)  # (K, N)
+    member = (codes == np.arange(codes.max() + 1)[:, None]).astype(rows.dtype)  # (K, N)
     ends = np.cumsum(np.unique(folds, return_counts=True)[1])
     spans = [slice(start, end) for start, end in zip(np.r_[0, ends[:-1]], ends, strict=True)]
-    sums = [_Sums.of(rows[:, span], concept[order][span], member[:, span]) for span in spans]
+    carries = concept[order].astype(rows.dtype)
+    sums = [_Sums.of(rows[:, span], carries[span], member[:, span]) for span in spans]
     total = sum(sums[1:], start=sums[0])
-    scores = np.empty((n_samples, cells))
+    scores = np.empty((n_cells, n_samples), rows.dtype)
     for span, held_out in zip(spans, sums, strict=True):
         weights, means = (total - held_out).probes(size)
         raw = (rows[:, span] @ weights[..., None])[..., 0]
         centre = (means @ weights[..., None])[..., 0]  # (P, K)
-        scores[order[span]] = (raw - centre @ member[:, span]).T
+        scores[:, order[span]] = raw - centre @ member[:, span]
     return scores
 
 
@@ -296,7 +300,7 @@ class _Sums:
 
     def probes(self, size: Floats) -> tuple[Floats, Floats]:
         """Weights (P, F) of the probes fitted on these samples, and class means (P, K, F)."""
-        n, width = max(1.0, float(self.counts.sum())), self.gram.shape[1]
+        n, width = self.gram.dtype.type(max(1.0, float(self.counts.sum()))), self.gram.shape[1]
         share = np.divide(1.0, self.counts, out=np.zeros_like(self.counts), where=self.counts > 0)
         means = self.sums * share[:, None]
         within = self.gram - (self.sums * share[:, None]).transpose(0, 2, 1) @ self.sums
@@ -312,7 +316,7 @@ class _Sums:
         return np.linalg.solve(within, covariance[..., None])[..., 0] * inverse, means
 
 
-def empty_cells(features: Floats) -> Bools:
+def empty_cells(cells: Floats) -> Bools:
     """Which samples have nothing but the background in a cell.
 
     In a cell with content no two samples are alike; where a background is empty, many are. It is looked for
@@ -320,45 +324,48 @@ def empty_cells(features: Floats) -> Bools:
 
     Parameters
     ----------
-    features : ndarray
-        (N, F, P) features of P cells.
+    cells : ndarray
+        (P, N, F) features of P cells.
 
     Returns
     -------
     ndarray
-        (N, P): no feature differs by more than `NOTHING` of its deviation over all samples and cells from
+        (P, N): no feature differs by more than `NOTHING` of its deviation over all samples and cells from
         what most samples that are alike have there, if these are `ALIKE` of all at least.
     """
-    values = np.ascontiguousarray(features.transpose(0, 2, 1))  # (N, P, F)
-    unit = values.std((0, 1), dtype=np.float64)
-    varies = unit > 0
-    scaled = values[..., varies] / unit[varies]
-    directions = np.random.default_rng(0).standard_normal(int(varies.sum()))
-    projected = scaled @ directions
-    order = np.argsort(projected, axis=0)
+    n_samples, width = cells.shape[1:]
+    flat = cells.reshape(-1, width)
+    centred = flat - flat.mean(axis=0, dtype=np.float64).astype(cells.dtype)
+    unit = np.asarray(np.sqrt(np.einsum("nf,nf->f", centred, centred) / max(1, len(flat))))
+    inverse = np.divide(1.0, unit, out=np.zeros_like(unit), where=unit > 0)
+    directions = np.random.default_rng(0).standard_normal((width,))
+    projected = (centred @ (directions * inverse).astype(cells.dtype)).reshape(cells.shape[:2])
+    order = np.argsort(projected, axis=1)
     # Who is alike in all features is so along their projection: most cells are ruled out by it.
-    reach = 2 * NOTHING * float(np.abs(directions).sum())
+    reach = 2 * NOTHING * float(np.abs(directions[unit > 0]).sum())
     empty = np.zeros(projected.shape, np.bool_)
     for quantile in QUANTILES:
-        row = order[int(quantile * (len(order) - 1))]
-        near = np.abs(projected - np.take_along_axis(projected, row[None], axis=0)) <= reach
-        cells = np.flatnonzero(near.mean(0) >= ALIKE)
-        if not len(cells):
+        sample = order[:, int(quantile * (n_samples - 1))]
+        near = np.abs(projected - np.take_along_axis(projected, sample[:, None], axis=1)) <= reach
+        candidates = np.flatnonzero(near.mean(axis=1) >= ALIKE)
+        if not len(candidates):
             continue
-        alike = (np.abs(scaled[:, cells] - scaled[row[cells], cells]) <= NOTHING).all(2)
-        better = (alike.mean(0) >= ALIKE) & (alike.sum(0) > empty[:, cells].sum(0))
-        empty[:, cells[better]] = alike[:, better]
+        own = cells[candidates]
+        differs = np.abs(own - own[np.arange(len(own)), sample[candidates]][:, None]) * inverse
+        alike = (differs <= NOTHING).all(axis=2)
+        better = (alike.mean(axis=1) >= ALIKE) & (alike.sum(axis=1) > empty[candidates].sum(axis=1))
+        empty[candidates[better]] = alike[better]
     return empty
 
 
 def _empty_pairs(empty: Bools, concept: Floats, labels: Array) -> Floats:
     """Share (P,) of the pairs of a carrier and another of its class in which the cell is empty in both."""
-    share, size = np.zeros(empty.shape[1]), 0
+    share, size = np.zeros(len(empty)), 0
     for value in np.unique(labels):
         sides = [(labels == value) & (concept == t) for t in (0, 1)]
         if all(side.any() for side in sides):
             n = int(sum(side.sum() for side in sides))
-            share += n * empty[sides[0]].mean(0) * empty[sides[1]].mean(0)
+            share += n * empty[:, sides[0]].mean(axis=1) * empty[:, sides[1]].mean(axis=1)
             size += n
     return np.asarray(share / max(1, size))
 
