@@ -25,7 +25,7 @@ from shortcutscope.probes.usage import EFFECT_THRESHOLD, drawn_order
 from shortcutscope.probes.verdict import VerdictRule
 from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.reading import Scan
-from shortcutscope.types import Floats, Ints, Record
+from shortcutscope.types import Array, Floats, Ints, Record
 
 #: Layers, from the input, at which the participation ratio is read: later ones have seen too much of
 #: the image at every position.

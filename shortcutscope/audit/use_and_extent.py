@@ -42,7 +42,7 @@ from shortcutscope.probes.usage import (
     use_edits,
     use_result,
 )
-from shortcutscope.processes import dealt, from_main, wait
+from shortcutscope.processes import dealt, from_main, gathered, wait
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.types import JSON, Floats, Ints, Record
 
@@ -261,7 +261,7 @@ def measure_use_and_extent(
     for some in _in_turns(context, cases, lookers):
         waiting = [lookers[case.key] for case in some if case.key in lookers]
         with context.run.stage("usage"):
-            edits = [case.edit(last) for case in some if not case.kept(LAST)]
+            edits = _edits([case for case in some if not case.kept(LAST)], [last])
             looks = [looker.look for looker in waiting if looker.waits]
             done = Rerun({})
             if edits or looks:
@@ -287,7 +287,7 @@ def curve_layers(layers: Sequence[Layer]) -> list[Layer]:
 def _measure_elsewhere(context: Context, cases: Sequence[Case]) -> None:
     """Take concepts out of layers before the last, and keep what that changes."""
     missing = [case for case in cases if not case.kept(ELSEWHERE)]
-    edits = [case.edit(layer) for layer in curve_layers(context.scan.layers) for case in missing]
+    edits = _edits(missing, curve_layers(context.scan.layers))
     if edits:
         done = rerun(context, edits, what="taking concepts out of each layer")
         from_main(partial(_keep_all, ELSEWHERE, missing, edits, done.logits), "effects by layer")
@@ -303,10 +303,19 @@ def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str,
     """
     case = Case(context, concept, positive, encoded=True)
     if not case.kept(LAST):
-        edits = [case.edit(context.scan.layers[-1])]
+        edits = _edits([case], context.scan.layers[-1:])
         _keep_all(LAST, [case], edits, rerun(context, edits).logits)
     _measure_elsewhere(context, [case])
     return case.use()
+
+
+def _edits(cases: Sequence[Case], layers: Sequence[Layer]) -> list[ConceptEdit]:
+    """What takes each concept out of each layer; processes that share the work fit some of them each."""
+    wanted = [(case, layer) for layer in layers for case in cases]
+    own = dealt([float(layer.channels) ** 2 for _, layer in wanted])
+    parts = gathered(lambda: [(k, wanted[k][0].edit(wanted[k][1])) for k in own], "edits")
+    fitted = dict(edit for part in parts for edit in part)
+    return [fitted[k] for k in range(len(wanted))]
 
 
 def _keep_all(
