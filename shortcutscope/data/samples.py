@@ -31,6 +31,7 @@ from shortcutscope.data.manifests.columns import (
     role_frame,
 )
 from shortcutscope.data.privacy import without_folders
+from shortcutscope.data.properties.columns import columns_of
 from shortcutscope.data.readers.image import to_float
 from shortcutscope.data.sample_geometry import sample_geometry
 from shortcutscope.data.sources import ImageSource, MaskSource, as_array
@@ -399,6 +400,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         workers: int | None = None,
         progress: bool = True,
         channels: int | None = None,
+        measure: bool = False,
     ) -> Self:
         """Decode every image and mask once and name everything that cannot be used.
 
@@ -412,6 +414,8 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
             Show a progress bar.
         channels
             Channels that the model takes; None only asks that all images have the same.
+        measure
+            Also measure the columns of :meth:`measured`, in the same pass.
 
         Returns
         -------
@@ -428,7 +432,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         """
         if on_unreadable not in ("raise", "skip"):
             raise InputError(f'on_unreadable must be "raise" or "skip", not {on_unreadable!r}')
-        inspections = verification.inspect(self, workers=workers, progress=progress)
+        inspections = verification.inspect(self, workers=workers, progress=progress, measure=measure)
         unreadable = [i for i in inspections if i.unreadable]
         readable = [i for i in inspections if not i.unreadable]
         sentences = verification.problems(self, readable, channels) if readable else []
@@ -442,12 +446,58 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
             ids = self.frame["sample_id"].tolist()
             left_out = ((ids[i.row], without_folders(i.unreadable)) for i in unreadable)
             table = table.replaced(skipped=(*self.skipped, *left_out))
-        return table._regrouped(groups, notes) if notes else table
+        if notes:
+            table = table._regrouped(groups, notes)
+        return table._with_properties(readable) if measure else table
 
     def _regrouped(self, groups: list[str], notes: list[str]) -> Self:
         """The same samples in other groups, which follow from the pictures: the fingerprint stays."""
         table = self.with_columns(group=groups).replaced(notes=(*self.notes, *notes))
         table.__dict__["_fingerprint"] = self._fingerprint
+        return table
+
+    def measured(self, running: Running | None = None) -> Self:
+        """The same samples with columns that nobody typed: measured of each file, and of each picture.
+
+        Of the file's header: size, aspect, bytes, format, codec, JPEG quality, bit depth, colour mode,
+        device, view, site, year; of the picture before the transform: constant rim, mean grey, contrast,
+        sharpness, noise, colours. All are in `shortcutscope.data.properties.names`. A column of that name
+        which the table has already stays as it is. An audit does this unasked.
+
+        Parameters
+        ----------
+        running
+            Whose `workers` and `progress` are read.
+
+        Raises
+        ------
+        InputError
+            Names images that cannot be read.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shortcutscope import ImageTable
+        >>> images = np.random.default_rng(0).random((4, 16, 16))
+        >>> table = ImageTable.from_arrays(images, [0, 1, 0, 1]).measured(Running(progress=False))
+        >>> table.metadata[:2]
+        ['picture_border', 'picture_mean_grey']
+        """
+        running = running or Running()
+        running.require_only("a measurement", "workers", "progress")
+        inspections = verification.inspect(
+            self, workers=running.workers, progress=running.progress, measure=True
+        )
+        unreadable = [i for i in inspections if i.unreadable]
+        verification.refuse([verification.unreadable_problem(self, unreadable)] if unreadable else [])
+        return self._with_properties(inspections)
+
+    def _with_properties(self, inspections: Sequence[verification.Inspection]) -> Self:
+        """With the columns that were measured, of which no fingerprint depends."""
+        columns = columns_of([i.properties for i in inspections])
+        table = self.with_columns(**{k: v for k, v in columns.items() if k not in self.frame.columns})
+        if "_fingerprint" in self.__dict__:
+            table.__dict__["_fingerprint"] = self._fingerprint
         return table
 
     def assert_groups_apart(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -13,6 +13,8 @@ from torch.utils.data import Dataset
 
 from shortcutscope.data.decoding.decoded import as_decoded
 from shortcutscope.data.decoding.loading import loaded, worker_count
+from shortcutscope.data.properties.columns import properties_of
+from shortcutscope.data.properties.files import Value
 from shortcutscope.data.readers.dicom import is_dicom
 from shortcutscope.data.readers.dicom_scale import GreyScale, grey_scale, scale_problems
 from shortcutscope.data.readers.image import UnreadableImageError, to_float
@@ -44,11 +46,12 @@ class Inspection:
     mask: str = ""
     picture: str = ""
     scale: GreyScale | None = None
+    properties: Mapping[str, Value] = field(default_factory=dict)
 
 
 class _Inspector(Dataset[Inspection]):
-    def __init__(self, table: Rows) -> None:
-        self.table = table
+    def __init__(self, table: Rows, *, measure: bool) -> None:
+        self.table, self.measure = table, measure
 
     def __len__(self) -> int:
         return len(self.table)
@@ -80,6 +83,7 @@ class _Inspector(Dataset[Inspection]):
             mask="" if fits or mask is None else f"mask {tuple(mask.shape)}, image {tuple(image.shape[1:])}",
             picture=_digest(image),
             scale=_scale(self.table, row),
+            properties=properties_of(self.table, row, image) if self.measure else {},
         )
 
 
@@ -98,14 +102,17 @@ def _scale(table: Rows, row: int) -> GreyScale | None:
     return grey_scale(path) if is_dicom(path) else None
 
 
-def inspect(table: Rows, *, workers: int | None, progress: bool) -> list[Inspection]:
-    """Decode every image and mask once, in row order; processes that share the work decode a part each."""
+def inspect(table: Rows, *, workers: int | None, progress: bool, measure: bool = False) -> list[Inspection]:
+    """Decode every image and mask once, in row order; processes that share the work decode a part each.
+
+    With `measure` the properties of file and picture are taken on the way.
+    """
     rows = range(len(table))[own_share(len(table))]
     count = worker_count(table, workers, batch_size=_BATCH, start=rows.start, stop=rows.stop)
 
     def own() -> list[Inspection]:
         inspections: list[Inspection] = []
-        batches = loaded(_Inspector(table), rows, list, batch_size=_BATCH, workers=count)
+        batches = loaded(_Inspector(table, measure=measure), rows, list, batch_size=_BATCH, workers=count)
         with progress_bar(total=len(rows), desc="verify", unit="image", progress=progress) as bar:
             for batch in batches:
                 inspections.extend(batch)

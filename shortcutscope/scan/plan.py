@@ -80,6 +80,9 @@ class Scanning(OptionGroup):
         or gives other scores in it; what was chosen is among the scan's `remarks`.
     shard_rows
         Samples of a shard: what an interruption can cost. Fewer for wide networks.
+    measure
+        Of an audit: whether columns are measured of files and pictures
+        (`shortcutscope.data.samples.SampleTable.measured`), and tested like others.
 
     Raises
     ------
@@ -95,6 +98,7 @@ class Scanning(OptionGroup):
     relevance: bool = True
     channels_last: bool = True
     shard_rows: int = 4096
+    measure: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

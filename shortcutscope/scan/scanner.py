@@ -6,7 +6,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
@@ -157,7 +157,9 @@ def _settled(
         data = data.keeping(running)
     with together(), frozen(model, running.device) as borrowed:
         if plan is None:
-            plan = make_plan(borrowed, data, scanning or Scanning(), running, head)
+            scanning = scanning or Scanning()
+            scanning.require_only("a scan", *(f.name for f in fields(Scanning) if f.name != "measure"))
+            plan = make_plan(borrowed, data, scanning, running, head)
         else:
             plan.require_made_for(borrowed, data)
             plan.memory_format.apply(borrowed)

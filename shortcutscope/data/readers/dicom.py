@@ -27,6 +27,7 @@ __all__ = [
     "Window",
     "checked_window",
     "dicom_grey_values",
+    "dicom_header",
     "dicom_size",
     "is_dicom",
     "read_dicom",
@@ -133,13 +134,20 @@ def dicom_grey_values(path: Path) -> list[GreyValues] | None:
         return grey_values(data)
 
 
+def dicom_header(path: Path) -> Dataset:
+    """All that a file says beside its pixels. Broken files raise what pydicom raises."""
+    with _quiet():
+        header: Dataset = _opened(path, MAX_PIXELS, stop_before_pixels=True)
+        return header
+
+
 def dicom_size(path: Path) -> tuple[int, ...]:
     """Size of an image from the header alone: (H, W), or (frames, H, W).
 
     Broken files raise what pydicom raises.
     """
     with _quiet():
-        return _size(_opened(path, MAX_PIXELS, stop_before_pixels=True))
+        return _size(dicom_header(path))
 
 
 def _size(data: Dataset) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""Columns that nobody typed: what files say of themselves, and what pictures are like."""
