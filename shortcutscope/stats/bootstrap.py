@@ -44,6 +44,22 @@ def cluster_weights(groups: npt.ArrayLike, n: int, seed: int) -> Ints:
     return next(_resamples(groups, n, seed, max(1, n)))
 
 
+def group_draws(n_groups: int, n: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Multiplicities ``(n, n_groups)`` of whole groups in resamples: as :func:`cluster_weights`, a byte each.
+
+    Parameters
+    ----------
+    n_groups
+        Number of groups.
+    n
+        Number of resamples.
+    seed
+        Seed of the draws.
+    """
+    blocks = _resamples(np.arange(n_groups), n, seed, max(1, _BLOCK // n_groups))
+    return np.concatenate([np.minimum(block, 255).astype(np.uint8) for block in blocks])
+
+
 def _resamples(groups: Array, n: int, seed: int, step: int) -> Iterator[Ints]:
     """Multiplicities of ``n`` resamples, ``step`` of them at a time; the same whatever the step."""
     if n < 1:
