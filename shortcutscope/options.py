@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from shortcutscope.allowed import check_options
 from shortcutscope.errors import InputError
+from shortcutscope.stats.operating import Operating
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +99,10 @@ class Statistics(OptionGroup):
     positive
         Class that margins and effects refer to; by default 1 of two classes, and of several the one that the
         concept is associated with most.
+    operating
+        Of an audit: from which score a sample is called positive in the figures of the subgroups. A
+        probability; ``"youden"``, where sensitivity and specificity are largest together; or
+        ``"sensitivity=.9"``. The latter two are found on the audited samples, which is said.
 
     Raises
     ------
@@ -109,6 +114,11 @@ class Statistics(OptionGroup):
     n_bootstrap: int = 300
     seed: int = 0
     positive: int | None = None
+    operating: float | str = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Operating.of(self.operating)
 
 
 @dataclass(frozen=True)

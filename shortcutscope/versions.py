@@ -18,5 +18,7 @@ DECODED = 1
 SCANNING = 1
 #: How the masks of a finding are drawn.
 DRAWING = 1
+#: Of ``subgroups.json``.
+SUBGROUPS = 1
 #: Stages of an audit whose measurements are kept by concept or layer; of those not named here, 1.
 MEASURING = {"probe": 3, "usage": 3, "usage-last": 3, "rank": 3, "extent": 3}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from shortcutscope.data.apart import assert_tables_apart
+from shortcutscope.data.properties.names import OF_FILES, OF_PICTURES, measured_source
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug
@@ -58,7 +59,7 @@ class AuditedData:
     table : ImageTable
         The samples that are scanned.
     reference : ImageTable or None
-        The training samples; only their metadata are looked at.
+        The training samples; only their metadata are looked at, and columns are measured of some.
     role : {"held-out", "training"}
         What ``table`` is to the model; decides the threshold of use.
     warnings, assumptions : tuple of str
@@ -172,6 +173,27 @@ class ConceptRequest:
     present: Mapping[str, str | float | bool] = field(default_factory=dict)
     discover: bool | None = None
 
+    def before_measuring(self, table: ImageTable) -> ConceptRequest:
+        """Without the columns that will be measured: they cannot be looked at before images are read."""
+
+        def is_there(item: object) -> bool:
+            return not isinstance(item, str) or item in table.frame or measured_source(item) is None
+
+        present = {column: value for column, value in self.present.items() if is_there(column)}
+        if self.concepts is None:
+            return replace(self, present=present)
+        return replace(self, present=present, concepts=[c for c in self.items((), ()) if is_there(c)])
+
+    def of_measured(self, table: ImageTable) -> ConceptRequest:
+        """What :meth:`before_measuring` leaves out."""
+
+        def was_not_there(item: object) -> bool:
+            return isinstance(item, str) and item not in table.frame and measured_source(item) is not None
+
+        present = {column: value for column, value in self.present.items() if was_not_there(column)}
+        names = None if self.concepts is None else [c for c in self.items((), ()) if was_not_there(c)]
+        return replace(self, present=present, concepts=names)
+
     def items(self, columns: Sequence[str], metadata: Sequence[str]) -> Sequence[str | Concept]:
         """What is asked for; by default these columns, and those of the metadata whose value is said."""
         if isinstance(self.concepts, str | Concept):
@@ -232,7 +254,14 @@ def resolve_concepts(
         try:
             _refuse_the_label(frame, item, data.table.classes, by_name=by_name)
             _refuse_other_kind(frames, item)
-            from_columns += Concept.from_column(frame, item, present=present.get(item), symmetric=symmetric)
+            origin = measured_source(item) or "metadata"
+            read = Concept.from_column(
+                frame, item, present=present.get(item), symmetric=symmetric, origin=origin
+            )
+            meaning = OF_FILES.get(item) or OF_PICTURES.get(item)
+            from_columns += [
+                replace(c, description=f"{meaning}; {c.description}") if meaning else c for c in read
+            ]
         except InputError as error:
             if by_name or item in present:
                 raise
@@ -242,6 +271,34 @@ def resolve_concepts(
         raise _nothing_to_test(refused)
     _refuse_same_names([c.name for c in concepts])
     return concepts, refused
+
+
+def joined(data: AuditedData, concepts: Sequence[Concept], others: Sequence[Concept]) -> list[Concept]:
+    """Concepts, and others that were read from columns later; those that part all samples alike are one.
+
+    Parameters
+    ----------
+    data
+        With the columns that all of them were read from.
+    concepts
+        Those that stand for the others that say the same.
+    others
+        Over its samples.
+
+    Raises
+    ------
+    InputError
+        For two concepts of one name.
+    """
+    if not others:
+        return list(concepts)
+    frames = [data.table.frame] + ([data.reference.frame] if data.reference is not None else [])
+    frame = pd.concat(frames, ignore_index=True).drop_duplicates("sample_id")
+    of_columns = [c for c in concepts if c.reading is not None and c.reading.column in frame]
+    rest = [c for c in concepts if c not in of_columns]
+    together = [*rest, *merged([*(c.on(frame) for c in of_columns), *others])]
+    _refuse_same_names([c.name for c in together])
+    return together
 
 
 def _refuse_idle(present: Iterable[str], tested: Sequence[str]) -> None:

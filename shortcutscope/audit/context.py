@@ -40,6 +40,7 @@ class ExamineSettings:
     n_bootstrap: int = 300
     seed: int = 0
     positive: int | None = None
+    operating: float | str = 0.5
     batch_size: int = 64
     workers: int | None = None
     output: Output = None
@@ -56,6 +57,7 @@ class ExamineSettings:
             n_bootstrap=statistics.n_bootstrap,
             seed=statistics.seed,
             positive=statistics.positive,
+            operating=statistics.operating,
             batch_size=running.batch_size,
             workers=running.workers,
             output=head,
@@ -68,9 +70,8 @@ class ExamineSettings:
 
     def depends(self) -> Record:
         """What measurements depend on; kept results with other values are not used."""
-        return {
-            k: v for k, v in asdict(self).items() if k not in ("progress", "batch_size", "workers", "gallery")
-        }
+        of_the_run = ("progress", "batch_size", "workers", "gallery", "operating")
+        return {k: v for k, v in asdict(self).items() if k not in of_the_run}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.run_directory import RunDirectory
+from shortcutscope.data.properties.names import measured_source
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.candidates import agreement
 from shortcutscope.discover.metadata import MetadataScreen, screen_metadata
@@ -126,7 +127,7 @@ def _twin(concept: Concept, concepts: Sequence[Concept], labels: Array) -> Conce
 def screened_columns(
     data: AuditedData, *, seed: int
 ) -> tuple[list[str], dict[str, str], MetadataScreen | None]:
-    """Metadata columns to test when none was asked for.
+    """Metadata columns to test when none was asked for; those that were measured are screened apart.
 
     Returns
     -------
@@ -137,7 +138,7 @@ def screened_columns(
     screen : MetadataScreen or None
         None where there are no metadata.
     """
-    columns = data.table.metadata
+    columns = [column for column in data.table.metadata if measured_source(column) is None]
     if not columns:
         return [], {}, None
     frames = [data.table.frame]

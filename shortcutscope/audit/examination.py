@@ -18,10 +18,11 @@ from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.context import Context, ExamineSettings
 from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
 from shortcutscope.audit.run_directory import RunDirectory
+from shortcutscope.audit.subgroups import FILE as SUBGROUPS
 from shortcutscope.audit.use_and_extent import Case, measure_use_and_extent
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.files import slug
+from shortcutscope.files import slug, write_json
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.affected import Gallery, draw_galleries
 from shortcutscope.probes.association import Association, associate, recorded
@@ -468,8 +469,10 @@ def _concept_frame(scan: Scan, concepts: Mapping[str, Concept], scores: Mapping[
     return pd.DataFrame(columns)
 
 
-def write_examination(run: RunDirectory, examined: Examination) -> None:
-    """Write profile, concepts, galleries and, last, the findings."""
+def write_examination(run: RunDirectory, examined: Examination, subgroups: JSON) -> None:
+    """Write profile, concepts, subgroups, galleries and, last, the findings."""
+    if is_main():
+        write_json(run.path / SUBGROUPS, subgroups)
     run.write_frame("profile.parquet", examined.profile)
     run.write_frame("concepts.parquet", examined.concepts)
     for name, gallery in examined.galleries.items():

@@ -33,7 +33,7 @@ class FindingRecord:
     Attributes
     ----------
     name, origin, description : str
-        The concept, and where it comes from (metadata, planted, marked, score, discovered).
+        The concept, and where it comes from (metadata, file, picture, planted, marked, score, discovered).
     verdict, reason : str
         ``shortcut``, or what is missing for one.
     extent, extent_reason : str

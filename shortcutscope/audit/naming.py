@@ -10,8 +10,12 @@ import pandas as pd
 
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.data.manifests.columns import ROLES
+from shortcutscope.data.properties.names import measured_source
+from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.reading import Reading
 
 
 def finding_named(name: str, findings: Sequence[FindingRecord]) -> FindingRecord | None:
@@ -21,6 +25,20 @@ def finding_named(name: str, findings: Sequence[FindingRecord]) -> FindingRecord
     if exact:
         return exact[0]
     return matches[0] if len(matches) == 1 else None
+
+
+def frames_with(reading: Reading | None, tables: Sequence[ImageTable]) -> list[pd.DataFrame]:
+    """Frames of tables; where a concept was read from a measured column, with that measured of their images.
+
+    Raises
+    ------
+    InputError
+        Names images that cannot be read.
+    """
+    if reading is None or measured_source(reading.column) is None:
+        return [table.frame for table in tables]
+    quiet = Running(progress=False)
+    return [t.frame if reading.column in t.frame else t.measured(quiet).frame for t in tables]
 
 
 def read_again(finding: FindingRecord, frames: Sequence[pd.DataFrame]) -> Concept | None:

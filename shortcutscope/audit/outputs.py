@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from shortcutscope.audit.discovery import MOST_COLUMNS, screened_columns
 from shortcutscope.audit.examination import Examination, Subject, examine_outputs, write_examination
 from shortcutscope.audit.finding import FindingRecord, rank
 from shortcutscope.audit.identity import keep_identity_of_output
+from shortcutscope.audit.measured import MOST_MEASURED, screened_measured
 from shortcutscope.audit.provenance import not_measured, performance
 from shortcutscope.audit.run_directory import RunDirectory
+from shortcutscope.audit.subgroups import subgroups_of
 from shortcutscope.data.labels import label_column, one_of
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -64,8 +67,8 @@ class OutputData:
         Why not, else None.
     known, positives
         Samples of which it is known, and those that have it.
-    screen
-        Of the metadata, as JSON values; None where there was none.
+    screen, measured
+        Of the metadata, and of the columns that were measured, as JSON values; None where there was none.
     """
 
     name: str
@@ -74,6 +77,7 @@ class OutputData:
     known: int
     positives: int
     screen: Record | None = None
+    measured: Record | None = None
 
 
 def require_one_process() -> None:
@@ -167,8 +171,11 @@ def outputs_of(audited: AuditedData, before: Sequence[OutputData] = ()) -> list[
             f"the training samples lack the labels {', '.join(lacking)}: open their table with the same "
             "label= as the audited one"
         )
-    screens = {output.name: output.screen for output in before}
-    outputs = [replace(_output(audited, x), screen=screens.get(x)) for x in audited.table.labels]
+    screens = {output.name: (output.screen, output.measured) for output in before}
+    outputs = []
+    for name in audited.table.labels:
+        screen, measured = screens.get(name, (None, None))
+        outputs.append(replace(_output(audited, name), screen=screen, measured=measured))
     if all(output.audited is None for output in outputs):
         reasons = "; ".join(f"{output.name}: {output.reason}" for output in outputs)
         raise InputError(
@@ -261,6 +268,25 @@ def _screened(
     return [name for name in table.metadata if name in chosen], left, screened
 
 
+def screened_measured_outputs(
+    outputs: Sequence[OutputData], *, seed: int
+) -> tuple[list[str], dict[str, str], list[OutputData]]:
+    """Measured columns to test, those of `shortcutscope.audit.measured.screened_measured` of all labels."""
+    columns: list[list[str]] = []
+    refused: dict[str, str] = {}
+    screened = []
+    for output in outputs:
+        if output.audited is not None:
+            own, reasons, screen = screened_measured(output.audited, seed=seed)
+            columns.append(own)
+            refused |= reasons
+            output = replace(output, measured=None if screen is None else screen.to_dict())
+        screened.append(output)
+    in_turn = [column for some in zip_longest(*columns) for column in some if column]
+    chosen = list(dict.fromkeys(in_turn))[:MOST_MEASURED]
+    return chosen, {name: why for name, why in refused.items() if name not in chosen}, screened
+
+
 def _padded(columns: Sequence[str]) -> list[str]:
     return [*columns, *[""] * (MOST_COLUMNS - len(columns))]
 
@@ -335,8 +361,13 @@ def audit_outputs(
         for output, one in zip(chosen, examine_outputs(whole, subjects), strict=True)
     ]
     for subject, one in zip(subjects, examined, strict=True):
-        subject.context.run.record["stages"] = run.record["stages"]
-        write_examination(subject.context.run, one)
+        own = subject.context
+        with run.stage("subgroups"):
+            subgroups = subgroups_of(
+                own.scan, subject.concepts, one.findings, own.table.classes, own.settings
+            )
+        own.run.record["stages"] = run.record["stages"]
+        write_examination(own.run, one, subgroups)
     _write_together(run, outputs, head, subjects, examined)
 
 
@@ -378,6 +409,7 @@ def _context(whole: Context, output: OutputData, head: Head) -> Context:
             "performance": performance(view),
             "settings": settings.to_dict(audited.role),
             **({} if output.screen is None else {"metadata": output.screen}),
+            **({} if output.measured is None else {"measured": output.measured}),
         }
     )
     return whole.of_output(view, table, audited, own, settings)

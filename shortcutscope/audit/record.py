@@ -13,6 +13,7 @@ import pandas as pd
 from shortcutscope.audit.conclusion import Conclusion, conclude_audit, conclude_outputs
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.run_directory import FINDINGS, read_record
+from shortcutscope.audit.subgroups import read_subgroups, subgroup_frame
 from shortcutscope.data.labels import one_of
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
@@ -190,6 +191,40 @@ class AuditRecord:
             for f in self.findings
         ]
         return pd.DataFrame(rows)
+
+    def subgroups(self) -> pd.DataFrame:
+        """How well the network does in each part of each column, and of each two columns.
+
+        Returns
+        -------
+        DataFrame
+            A row a group, the surest differences first: ``columns``, ``group``, ``positive`` (the class that
+            events are of), ``samples``, ``patients``, ``events``, ``event_patients``; ``auroc``,
+            ``sensitivity`` and ``specificity`` at the operating point (`operating_points`), ``calibration``
+            (observed less expected share of events), ``slope`` of the recalibration; ``delta_auroc``,
+            ``delta_tpr`` and ``delta_fpr`` against all other groups of the columns. Each has ``_low`` and
+            ``_high`` of its 95 % interval by patient and ``_n``, the patients that it rests on; differences
+            ``_p`` and ``_q``. NaN where there are too few patients. Of several labels ``output`` comes first.
+
+        Raises
+        ------
+        InputError
+            For a run that has none.
+        """
+        if self.outputs:
+            frames = [audit.subgroups().assign(output=name) for name, audit in self.outputs.items()]
+            whole = pd.concat(frames, ignore_index=True)
+            return whole[["output", *whole.columns.drop("output")]]
+        return subgroup_frame(read_subgroups(self.path))
+
+    @property
+    def operating_points(self) -> list[Record]:
+        """Where subgroups call a sample positive (``threshold``, a probability), and why (``source``)."""
+        if self.outputs:
+            each = self.outputs.items()
+            return [{"output": name, **point} for name, audit in each for point in audit.operating_points]
+        points: list[Record] = read_subgroups(self.path)["operating"]
+        return points
 
     def __repr__(self) -> str:
         concluded = self.conclusion

@@ -22,6 +22,7 @@ from shortcutscope.audit.audited_data import (
     ConceptRequest,
     TrainingData,
     audited_data,
+    joined,
     resolve_concepts,
 )
 from shortcutscope.audit.context import ExamineSettings
@@ -29,6 +30,7 @@ from shortcutscope.audit.cost import AuditEstimate, audit_cost, require_memory, 
 from shortcutscope.audit.discovery import discovered_concepts, screened_columns
 from shortcutscope.audit.examination import examine, write_examination
 from shortcutscope.audit.identity import keep_identity
+from shortcutscope.audit.measured import MOST_MEASURED, measured_data, screened_measured
 from shortcutscope.audit.outputs import (
     NOT_SEARCHED,
     OutputData,
@@ -39,12 +41,14 @@ from shortcutscope.audit.outputs import (
     refuse_same_folders,
     refuse_unfit,
     require_one_process,
+    screened_measured_outputs,
     several_head,
     several_scanning,
 )
 from shortcutscope.audit.provenance import describe, not_measured, performance
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.run_directory import RunDirectory
+from shortcutscope.audit.subgroups import subgroups_of
 from shortcutscope.data.decoding.decoded import DecodedImages
 from shortcutscope.data.privacy import redacted_command, redacted_line
 from shortcutscope.data.readers.image import UnreadableImageError
@@ -100,7 +104,8 @@ def audit(
         there; one with other inputs is refused.
     concepts : names of metadata columns or Concepts, optional
         What to test; by default every metadata column that can be one (of more than 20, those that are
-        associated with the label most), and what is discovered. How columns are read:
+        associated with the label most), those that are measured of files and pictures and are associated
+        with the label (`Scanning.measure`), and what is discovered. How columns are read:
         `Concept.from_column`.
     present : mapping, optional
         Column to the value that means that the artifact is there, such as ``{"collimation": "frame"}``.
@@ -187,6 +192,8 @@ class _Task:
         Of all samples that are known, also those that are not audited: classes may lack samples in others.
     fingerprint
         Of the model.
+    request
+        Which concepts were asked for.
     noted
         What the run keeps beside the results.
     """
@@ -203,12 +210,14 @@ class _Task:
     fingerprint: str
     discovering: bool = False
     outputs: Sequence[OutputData] = ()
+    request: ConceptRequest = field(default_factory=ConceptRequest)
     noted: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_concepts(self) -> int:
-        """That are examined: labels are concepts of each other."""
-        return len(self.concepts) + len(self.outputs)
+        """That are examined at most: labels are concepts of each other, and columns are measured."""
+        unasked = self.scanning.measure and self.request.concepts is None
+        return len(self.concepts) + len(self.outputs) + MOST_MEASURED * unasked
 
     def inputs(self) -> dict[str, Any]:
         """What a run directory belongs to."""
@@ -233,6 +242,28 @@ class _Task:
             "concepts": [concept.fingerprint() for concept in self.concepts],
             "batch_size": self.running.batch_size,
         }
+
+    def measured(self, table: ImageTable) -> _Task:
+        """With the columns that were measured as the audited images were read."""
+        if not self.scanning.measure:
+            return self
+        seed, before = self.statistics.seed, self.audited
+        audited = measured_data(before, table, seed=seed, running=self.running)
+        outputs, screen = self.outputs, None
+        if outputs:
+            outputs = outputs_of(audited, outputs)
+            columns, unlikely, outputs = screened_measured_outputs(outputs, seed=seed)
+        else:
+            columns, unlikely, screen = screened_measured(audited, seed=seed)
+        request = self.request.of_measured(before.table)
+        if request.concepts is not None:
+            columns, unlikely = [], {}
+        concepts, refused = resolve_concepts(audited, request, columns=columns, may_be_none=True)
+        noted = {**self.noted, "refused_columns": {**self.noted["refused_columns"], **unlikely, **refused}}
+        if screen is not None:
+            noted["measured"] = screen.to_dict()
+        concepts = joined(audited, self.concepts, concepts)
+        return replace(self, audited=audited, concepts=concepts, outputs=outputs, noted=noted)
 
     def plan(self, table: ImageTable, *, skip: bool = False) -> Plan | None:
         """The scan, settled on the first samples, so that what cannot be scanned is refused early.
@@ -279,7 +310,7 @@ def _task(
 ) -> _Task:
     """What an audit, or its estimate, is asked for; refused where it cannot be done."""
     statistics, scanning = statistics or Statistics(), scanning or Scanning()
-    scanning.require_only("an audit", "layers", "target", "attribution", "strict", "layouts")
+    scanning.require_only("an audit", "layers", "target", "attribution", "strict", "layouts", "measure")
     assert_splits_apart(data.frame)
     training = TrainingData.of(train)
     audited = audited_data(data, training)
@@ -295,7 +326,10 @@ def _task(
     every = request.concepts is None
     columns, unlikely, screen = screened_columns(audited, seed=statistics.seed) if every else ([], {}, None)
     discovering = every if request.discover is None else request.discover
-    chosen, refused = resolve_concepts(audited, request, columns=columns, may_be_none=discovering)
+    known = request.before_measuring(audited.table) if scanning.measure else request
+    chosen, refused = resolve_concepts(
+        audited, known, columns=columns, may_be_none=discovering or known != request
+    )
     _require_label(statistics.positive, audited)
     return _Task(
         model,
@@ -309,6 +343,7 @@ def _task(
         labels=_known_labels(data, training.table),
         fingerprint=model_fingerprint(model),
         discovering=discovering,
+        request=request,
         noted={"refused_columns": unlikely | refused} | ({"metadata": screen.to_dict()} if screen else {}),
     )
 
@@ -330,7 +365,8 @@ def _task_of_labels(
     refuse_same_folders(labels)
     require_one_process()
     outputs = outputs_of(audited)
-    chosen, refused, outputs = named_concepts(audited, outputs, request, seed=statistics.seed)
+    known = request.before_measuring(audited.table) if scanning.measure else request
+    chosen, refused, outputs = named_concepts(audited, outputs, known, seed=statistics.seed)
     return _Task(
         model,
         replace(audited, assumptions=(*audited.assumptions, *audited.table.label_notes, NOT_SEARCHED)),
@@ -343,19 +379,25 @@ def _task_of_labels(
         labels=np.empty(0, np.int64),
         fingerprint=model_fingerprint(model),
         outputs=outputs,
+        request=request,
         noted={"refused_columns": refused},
     )
 
 
 def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
     """All stages, in a run directory that this process, or the first of those that share it, holds."""
-    model, audited, running, statistics = task.model, task.audited, task.running, task.statistics
+    model, running, statistics = task.model, task.running, task.statistics
     path, skipping = run.path, running.on_unreadable == "skip"
     # Nothing is written before all images have been read: who mends one that is broken starts afresh.
     started = time.perf_counter()
-    table = audited.table.verify(
-        on_unreadable=running.on_unreadable, workers=running.workers, progress=running.progress
+    table = task.audited.table.verify(
+        running.on_unreadable,
+        workers=running.workers,
+        progress=running.progress,
+        measure=task.scanning.measure,
     )
+    task = task.measured(table)
+    audited = task.audited
     if plan is None or skipping:
         plan = task.plan(table)
         assert plan is not None
@@ -414,7 +456,9 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
             audit_outputs(borrowed, scanned, run, outputs, concepts, labels, verified, settings)
             return
         examined = examine(borrowed, scanned, table, concepts, audited, run, settings)
-    write_examination(run, examined)
+    with run.stage("subgroups"):
+        subgroups = subgroups_of(scanned, concepts, examined.findings, table.classes, settings)
+    write_examination(run, examined, subgroups)
 
 
 def _note_skipped(run: RunDirectory, table: ImageTable) -> None:

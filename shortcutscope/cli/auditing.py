@@ -117,6 +117,14 @@ def audit(
     trained_on_these: Annotated[
         bool, typer.Option("--trained-on-these", help="The model saw these images.", rich_help_panel=_ROLES)
     ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Measure columns of files and pictures (codec, size, mean grey, noise ...) and test them.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = True,
     statistics: StatisticsOptions,
     running: RunningOptions,
     keep_paths: KeepPaths = False,
@@ -144,7 +152,13 @@ def audit(
     train = open_training_columns(train_data, reading, table, train_split) if train_data else None
     loaded = open_model(model, making, trained=True)
     train_known = TrainingData(train, trained_on=trained_on_these)
-    scanning = Scanning(layer_choice(layers), target_choice(target), from_stored(attribution), strict=strict)
+    scanning = Scanning(
+        layer_choice(layers),
+        target_choice(target),
+        from_stored(attribution),
+        strict=strict,
+        measure=measure,
+    )
     scores = replace(head_of(head), task=cast(Any, task))  # one of four words: looked up by the head
     chosen, meant = concept_choice(concepts), present_choice(present)
     counting, how = statistics.group(positive), running.group(on_unreadable)

@@ -197,12 +197,19 @@ class StatisticsOptions:
         300
     )
     seed: Annotated[int, typer.Option(help="Seed of all that is random.", rich_help_panel=STATISTICS)] = 0
+    operating: Annotated[
+        str,
+        typer.Option(
+            help="Where subgroups call a sample positive: a probability, youden, or sensitivity=.9.",
+            rich_help_panel=STATISTICS,
+        ),
+    ] = "0.5"
 
     def group(self, positive: int | None) -> Statistics:
         """The same as Python takes it."""
         from shortcutscope.options import Statistics
 
-        return Statistics(self.permutations, self.bootstrap, self.seed, positive)
+        return Statistics(self.permutations, self.bootstrap, self.seed, positive, self.operating)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from shortcutscope.audit.audited_data import (
     training_part,
 )
 from shortcutscope.audit.finding import FindingRecord
-from shortcutscope.audit.naming import read_anew
+from shortcutscope.audit.naming import frames_with, read_anew
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -197,11 +197,13 @@ def _lacks(where: str, column: str, table: ImageTable) -> InputError:
 
 
 def _concept_on(table: ImageTable, where: str, concept: Concept) -> Concept:
-    column = None if concept.reading is None else concept.reading.column
-    by_id = np.isin(table.frame["sample_id"].to_numpy(np.str_), concept.sample_ids).any()
-    if column is not None and column not in table.frame and not by_id:
-        raise _lacks(where, column, table)
-    values = concept.on(table.frame)
+    column, frame = None if concept.reading is None else concept.reading.column, table.frame
+    by_id = np.isin(frame["sample_id"].to_numpy(np.str_), concept.sample_ids).any()
+    if column is not None and column not in frame and not by_id:
+        (frame,) = frames_with(concept.reading, [table])
+        if column not in frame:
+            raise _lacks(where, column, table)
+    values = concept.on(frame)
     if len(np.unique(values.values[values.known])) < 2:
         only = (
             f"is {values.values[values.known][0]:g} for all" if values.known.any() else "is unknown for all"

@@ -12,7 +12,7 @@ from torch import nn
 
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
-from shortcutscope.audit.naming import finding_named, over, read_again, read_anew
+from shortcutscope.audit.naming import finding_named, frames_with, over, read_again, read_anew
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.data.apart import assert_tables_apart, shared_rows
 from shortcutscope.data.table import ImageTable
@@ -337,8 +337,9 @@ def _concept(
         For a concept of other samples, a column that is asked for and is not there, or holds several, and a
         column that holds what the audit did not know.
     """
-    frames, present = [table.frame for table in tables], present or {}
+    present = present or {}
     if isinstance(concept, Concept):
+        frames = frames_with(concept.reading, tables)
         if concept.reading is not None and concept.reading.column in frames[0]:
             return over(concept, frames)
         if not set(concept.sample_ids) & set(frames[0]["sample_id"]):
@@ -348,6 +349,7 @@ def _concept(
             )
         return concept
     source = found if concept is None else finding_named(concept, findings)
+    frames = frames_with(None if source is None else source.reading, tables)
     if source is not None and source.reading is not None and source.reading.column not in present:
         again = read_again(source, frames)
         if again is None and concept is not None:

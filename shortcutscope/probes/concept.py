@@ -35,7 +35,8 @@ class Concept:
     values
         ``(N,)`` 0, 1 or NaN (unknown).
     origin
-        ``"metadata"``, ``"planted"``, ``"marked"``, ``"discovered"``, or one's own word.
+        ``"metadata"``, ``"file"`` or ``"picture"`` (columns measured of them), ``"planted"``, ``"marked"``,
+        ``"discovered"``, or one's own word.
     sample_ids
         ``(N,)`` unique ids of the samples, as strings.
     description
