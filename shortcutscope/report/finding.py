@@ -48,7 +48,7 @@ def summarize_finding(
     return {
         "id": f"finding-{position}",
         "name": name,
-        "origin": str(finding.get("origin") or ""),
+        "origin": wording.origin(str(finding.get("origin") or "")),
         "description": str(finding.get("description") or ""),
         "verdict": verdict,
         "kind": kind,

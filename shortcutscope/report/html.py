@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from shortcutscope.compare.result import FILE, ComparisonRecord
 from shortcutscope.files import write_atomically
-from shortcutscope.report import figures
+from shortcutscope.report import figures, subgroup_figures
 from shortcutscope.report.comparison import render_comparison
 from shortcutscope.report.environment import environment
 from shortcutscope.report.gallery import read_gallery
@@ -112,7 +112,7 @@ def draw(report: JSON, uid: str) -> Record:
     Returns
     -------
     dict
-        ``availability``, ``use`` (SVG or None) and ``findings``, id to its figures.
+        ``availability``, ``use``, ``subgroups`` (SVG or None) and ``findings``, id to its figures.
     """
     heatmaps = report["heatmaps"]
     mapped = bool(heatmaps["concepts"] and heatmaps["layers"])
@@ -120,6 +120,7 @@ def draw(report: JSON, uid: str) -> Record:
     return {
         "availability": figures.availability_heatmap(heatmaps, f"{uid}-availability") if mapped else None,
         "use": figures.use_heatmap(heatmaps, f"{uid}-use") if used else None,
+        "subgroups": subgroup_figures.forest(report["subgroups"], f"{uid}-subgroups"),
         "findings": {f["id"]: draw_finding(f, f"{uid}-{f['id']}") for f in report["findings"]},
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shortcutscope.data.properties.names import measured_source
 from shortcutscope.report import wording
 from shortcutscope.report.run_files import mapping, number, texts
 from shortcutscope.types import JSON, Record
@@ -27,12 +28,14 @@ def summarize_search(run: JSON, verdicts: Mapping[str, str]) -> Record:
     -------
     dict
         ``searched``, ``looked_at``, ``proposals``, ``dropped``, ``dropped_note``, ``notes`` of the discovery;
-        ``columns``, ``columns_note`` and ``classifier`` of the metadata.
+        ``columns``, ``columns_note`` and ``classifier`` of the metadata; ``measured``, the columns that were
+        measured of files and pictures.
     """
     discovery, metadata = mapping(run.get("discovery")), mapping(run.get("metadata"))
     same = mapping(discovery.get("same"))
     dropped = [mapping(row) for row in discovery.get("dropped") or []]
     columns = [mapping(row) for row in metadata.get("columns") or []]
+    measured = [mapping(row) for row in mapping(run.get("measured")).get("columns") or []]
     return {
         "searched": bool(discovery),
         "looked_at": wording.count(discovery.get("looked_at")),
@@ -45,6 +48,7 @@ def summarize_search(run: JSON, verdicts: Mapping[str, str]) -> Record:
         "notes": texts(discovery.get("notes")),
         "columns": [_column(row) for row in columns[:MAX_COLUMNS]],
         "columns_note": _more(len(columns) - MAX_COLUMNS, "columns that go with the label less"),
+        "measured": [{**_column(row), "from": _source(str(row["column"]))} for row in measured],
         "classifier": [_score(mapping(row)) for row in metadata.get("classifier") or []],
     }
 
@@ -72,6 +76,10 @@ def _column(row: JSON) -> dict[str, str]:
         "auroc": wording.decimal(number(row.get("auroc"))),
         "q": wording.p_value(number(row.get("q"))),
     }
+
+
+def _source(column: str) -> str:
+    return measured_source(column) or wording.MISSING
 
 
 def _score(row: JSON) -> dict[str, str]:

@@ -16,6 +16,7 @@ from shortcutscope.report.attribution import summarize_attribution
 from shortcutscope.report.finding import summarize_finding
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, read_run, texts
 from shortcutscope.report.search import summarize_search
+from shortcutscope.report.subgroups import summarize_subgroups
 from shortcutscope.types import JSON, Record
 
 #: Figures per finding and rows of a heat map stop here; tables go on.
@@ -65,7 +66,7 @@ def summarize(run_dir: str | Path) -> Record:
         ``performance``,
         ``attribution`` (see `summarize_attribution`), ``findings`` (see `summarize_finding`), ``cards`` and
         ``folded`` (the strip), ``zones``, ``heatmaps``, ``effects``, ``power``, ``profile``, ``refused``,
-        ``search`` (see `summarize_search`), ``provenance``.
+        ``search`` (see `summarize_search`), ``subgroups`` (see `summarize_subgroups`), ``provenance``.
 
     Raises
     ------
@@ -106,6 +107,7 @@ def summarize(run_dir: str | Path) -> Record:
             {"name": str(k), "reason": str(v or "")} for k, v in mapping(run.get("refused_columns")).items()
         ],
         "search": summarize_search(run, {f["name"]: f["label"] for f in findings}),
+        "subgroups": summarize_subgroups(files),
         "provenance": provenance_of(run),
     }
 

@@ -30,6 +30,21 @@ EXTENTS: Mapping[str, str] = {
 }
 
 
+#: Origin of a concept to what is said of it; others stand for themselves.
+ORIGINS: Mapping[str, str] = {"file": "measured from the file", "picture": "measured from the picture"}
+
+
+def origin(name: str) -> str:
+    """Where a concept comes from.
+
+    Examples
+    --------
+    >>> origin("picture"), origin("metadata")
+    ('measured from the picture', 'metadata')
+    """
+    return ORIGINS.get(name, name)
+
+
 def decimal(value: float | None, places: int = 2) -> str:
     """A number with a true minus sign; a dash where it is unknown.
 
