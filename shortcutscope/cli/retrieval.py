@@ -132,12 +132,7 @@ def files_of(run: Path, images: ImageTable | None) -> dict[str, str]:
 
 
 def _samples(run: Path) -> Path:
-    from shortcutscope.audit.outputs import OUTPUTS
-
     path = run / "concepts.parquet"
-    if not path.exists() and (run / OUTPUTS).is_dir():
-        there = ", ".join(sorted(folder.name for folder in (run / OUTPUTS).iterdir()))
-        raise InputError(f"{run} audited several labels: give the run of one, {run / OUTPUTS}/ and {there}")
     if not path.exists():
         raise InputError(f"{run} is no run directory of a finished audit: {path.name} is missing")
     return path

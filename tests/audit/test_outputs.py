@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from several_labels import LABELS, labelled, trained
 
 import shortcutscope as ss
 from shortcutscope.errors import InputError
-from tests.support.several_labels import LABELS, labelled, trained
 
 QUICK = {"statistics": ss.Statistics(100, 60), "running": ss.Running(progress=False)}
 CONCEPTS = ["tag", "coin"]

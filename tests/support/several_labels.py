@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
@@ -57,3 +60,29 @@ def trained(table: ImageTable, *, epochs: int = 6, seed: int = 0) -> nn.Module:
                 optimizer.step()
     network.class_names = ["edema", "pleural_effusion", "MASS"]  # type: ignore[assignment]
     return network.eval()
+
+
+#: MODEL of the command line.
+FACTORY = "several_labels:untrained"
+
+
+def untrained() -> nn.Module:
+    """The network with new weights, whose outputs bear names."""
+    network = ThinResNet(width=8, blocks=(1, 1), num_classes=len(LABELS))
+    network.class_names = ["edema", "pleural_effusion", "MASS"]  # type: ignore[assignment]
+    return network
+
+
+def write_files(folder: Path, table: ImageTable, name: str) -> Path:
+    """Images as files, and a manifest with labels as a data set may have them: 1, 0, -1 and empty cells."""
+    (folder / name).mkdir()
+    files = []
+    for k in range(len(table)):
+        files.append(f"{name}/{k}.png")
+        pixels = np.round(table.image(k).numpy()[0] / 2 * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / files[-1])
+    frame = table.frame.drop(columns="label").assign(image=files)
+    for label in table.labels:
+        frame[label] = frame[label].astype("Int8")
+    frame.to_csv(folder / f"{name}.csv", index=False)
+    return folder / f"{name}.csv"
