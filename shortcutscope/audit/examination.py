@@ -19,7 +19,7 @@ from shortcutscope.audit.context import Context, ExamineSettings
 from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.subgroups import FILE as SUBGROUPS
-from shortcutscope.audit.use_and_extent import Case, measure_use_and_extent
+from shortcutscope.audit.use_and_extent import Case, Halves, measure_use_and_extent
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug, write_json
@@ -164,6 +164,11 @@ def examine_outputs(whole: Context, subjects: Sequence[Subject]) -> list[Examina
             scores |= {name: _in_whole(subject.context, values) for name, values in out_of_fold.items()}
     q = dict(zip(probes, benjamini_hochberg(np.array([p["p"] for p in probes.values()])), strict=True))
     encoded = {n: bool(q[n] <= whole.settings.verdict.level) for n in probes}
+    several = any(subject.context is not whole for subject in subjects)
+    by_name = {concept.name: concept for subject in subjects for concept in subject.concepts}
+    halves: dict[str, Halves | None] = {
+        name: Halves(subjects[k].context, by_name[name]) if several else None for name, k in primary.items()
+    }
     cases = [
         Case(
             subject.context,
@@ -171,6 +176,7 @@ def examine_outputs(whole: Context, subjects: Sequence[Subject]) -> list[Examina
             subject.positive(concept.name),
             encoded[concept.name],
             probes[concept.name] if encoded[concept.name] and primary[concept.name] == k else None,
+            halves[concept.name],
         )
         for k, subject in enumerate(subjects)
         for concept in subject.testable

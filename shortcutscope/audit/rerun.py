@@ -26,6 +26,9 @@ from shortcutscope.progress import progress_bar
 from shortcutscope.scan.resume import Resumption
 from shortcutscope.types import Bools, Floats, Ints
 
+#: Values of a layer's output that are edited at a time, as far as a batch does with them.
+AT_ONCE = 1 << 19
+
 
 @dataclass(frozen=True, eq=False)
 class ConceptEdit:
@@ -234,7 +237,8 @@ class _Queue:
         return {name: cls(some[0].layer, some, rows, context.device) for name, some in by_layer.items()}
 
     def batch(self, start: int, stop: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Which projections, and places among all rows, of a batch; at most `size` at a time."""
+        """Which projections, and places among all rows, of a batch; `size` or, of small layers, more at a time."""
+        size = max(size, AT_ONCE // max(1, int(np.prod(self.layer.shape))))
         first, last = np.searchsorted(self._sorted, (start, stop))
         for begin in range(int(first), int(last), size):
             end = min(begin + size, int(last))
