@@ -237,7 +237,7 @@ class _Queue:
         return {name: cls(some[0].layer, some, rows, context.device) for name, some in by_layer.items()}
 
     def batch(self, start: int, stop: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Which projections, and places among all rows, of a batch; `size` or, of small layers, more at a time."""
+        """Which projections and places of a batch, `size` at a time, of a small layer more."""
         size = max(size, AT_ONCE // max(1, int(np.prod(self.layer.shape))))
         first, last = np.searchsorted(self._sorted, (start, stop))
         for begin in range(int(first), int(last), size):

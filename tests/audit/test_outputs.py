@@ -9,6 +9,7 @@ from several_labels import LABELS, labelled, trained
 
 import shortcutscope as ss
 from shortcutscope.errors import InputError
+from shortcutscope.report.outputs import summarize_outputs
 
 QUICK = {"statistics": ss.Statistics(100, 60), "running": ss.Running(progress=False)}
 CONCEPTS = ["tag", "coin"]
@@ -193,3 +194,16 @@ def test_stages_of_one_label_say_how_to_choose_one(study, audited):
     with pytest.raises(InputError, match="for_label"):
         held_out.require_one_label("the data")
     assert audited["Edema"]["tag"].retrieve(k=5, images=held_out)
+
+
+def test_the_page_lays_out_concepts_by_outputs(audited):
+    page = summarize_outputs(audited.path, audited.path)
+    assert [row["name"] for row in page["concepts"][:2]] == ["tag", "coin"]
+    assert [row["is_label"] for row in page["concepts"]] == [False, False, True, True, True]
+    cells = {row["name"]: dict(zip(LABELS, row["cells"], strict=True)) for row in page["concepts"]}
+    assert cells["Mass"]["Mass"] is None
+    assert cells["tag"]["Edema"]["kind"] == "shortcut"
+    assert cells["tag"]["Edema"]["cost"]["points"] > 0
+    assert "off-target" in cells["Mass"]["Pleural Effusion"]["text"]
+    assert page["outputs"][1]["link"] == "outputs/Pleural-Effusion/report.html"
+    assert "off-target" in page["headline"]
