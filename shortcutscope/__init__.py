@@ -26,6 +26,11 @@ _MODULES = {
     "audit": "shortcutscope.audit",
     "Audit": "shortcutscope.facade",
     "Finding": "shortcutscope.facade",
+    "audit_embeddings": "shortcutscope.facade",
+    "EmbeddingsAudit": "shortcutscope.facade",
+    "LinearHead": "shortcutscope.embeddings.heads",
+    "Correcting": "shortcutscope.embeddings.stages",
+    "robustness_index": "shortcutscope.embeddings.robustness",
     "screen_metadata": "shortcutscope.discover.metadata",
     "Circuit": "shortcutscope.discover.circuits",
     "draw_circuit": "shortcutscope.report.circuit",
@@ -73,7 +78,9 @@ __all__ = [
     "Comparing",
     "Comparison",
     "Concept",
+    "Correcting",
     "Drawing",
+    "EmbeddingsAudit",
     "Finding",
     "Head",
     "Hits",
@@ -81,6 +88,7 @@ __all__ = [
     "InputError",
     "Judging",
     "Labels",
+    "LinearHead",
     "MaskSet",
     "Normalize",
     "Recording",
@@ -97,6 +105,7 @@ __all__ = [
     "__version__",
     "attribute",
     "audit",
+    "audit_embeddings",
     "compare",
     "debias",
     "distill",
@@ -116,6 +125,7 @@ __all__ = [
     "read_marks",
     "review",
     "review_order",
+    "robustness_index",
     "screen_metadata",
     "train_classifier",
 ]
@@ -139,8 +149,20 @@ if TYPE_CHECKING:
     from shortcutscope.debias.unlearn import debias, distill
     from shortcutscope.discover.circuits import Circuit, Judging
     from shortcutscope.discover.metadata import screen_metadata
+    from shortcutscope.embeddings.heads import LinearHead
+    from shortcutscope.embeddings.robustness import robustness_index
+    from shortcutscope.embeddings.stages import Correcting
     from shortcutscope.errors import InputError
-    from shortcutscope.facade import Audit, Comparison, Finding, audit, compare, review
+    from shortcutscope.facade import (
+        Audit,
+        Comparison,
+        EmbeddingsAudit,
+        Finding,
+        audit,
+        audit_embeddings,
+        compare,
+        review,
+    )
     from shortcutscope.masks.learning import Drawing
     from shortcutscope.masks.maskset import MaskSet
     from shortcutscope.models.frozen import frozen

@@ -25,6 +25,8 @@ from shortcutscope.compare.result import ComparisonRecord
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits import Circuit, Judging, Searching, find_circuit
 from shortcutscope.discover.embedding import embed
+from shortcutscope.embeddings import stages as embedding_stages
+from shortcutscope.embeddings.result import EmbeddingsAuditRecord
 from shortcutscope.errors import InputError
 from shortcutscope.masks.annotation import AnnotateOptions, annotate_finding
 from shortcutscope.masks.maskset import MaskSet
@@ -32,6 +34,7 @@ from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.report.comparison import render_comparison, write_comparison
 from shortcutscope.report.embedding import draw_embedding
+from shortcutscope.report.embeddings import draw_encoders, render_embeddings, write_embeddings
 from shortcutscope.report.html import render_fragment, write_report
 from shortcutscope.retrieval.findings import retrieval_of
 from shortcutscope.retrieval.hits import Hits
@@ -46,7 +49,9 @@ if TYPE_CHECKING:
     from anywidget import AnyWidget
     from matplotlib.figure import Figure
 
-__all__ = ["Audit", "Comparison", "Finding", "audit", "compare", "review"]
+__all__ = [
+    "Audit", "Comparison", "EmbeddingsAudit", "Finding", "audit", "audit_embeddings", "compare", "review"
+]  # fmt: skip
 
 P = ParamSpec("P")
 Record = TypeVar("Record")
@@ -274,6 +279,21 @@ class Comparison(ComparisonRecord):
         return render_comparison(self, page=False)
 
 
+class EmbeddingsAudit(EmbeddingsAuditRecord):
+    """An audit of embeddings, and what can be seen of it. Attributes: see `EmbeddingsAuditRecord`."""
+
+    def plot(self) -> Figure:
+        """Draw encoders by concepts: how well each is encoded, and the verdicts."""
+        return draw_encoders(self)
+
+    def report(self, path: str | Path) -> Path:
+        """Write one self-contained HTML file."""
+        return write_embeddings(self, Path(path))
+
+    def _repr_html_(self) -> str:
+        return render_embeddings(self, page=False)
+
+
 def _giving(run: Callable[P, Record], result: Callable[[Record], Result]) -> Callable[P, Result]:
     """A stage whose record comes with what can be done with it."""
 
@@ -288,8 +308,13 @@ def _comparison(record: ComparisonRecord) -> Comparison:
     return Comparison(**{f.name: getattr(record, f.name) for f in fields(record)})
 
 
+def _embeddings_audit(record: EmbeddingsAuditRecord) -> EmbeddingsAudit:
+    return EmbeddingsAudit(**{f.name: getattr(record, f.name) for f in fields(record)})
+
+
 audit = _giving(stages.audit, lambda record: Audit.open(record.path))
 compare = _giving(before_after.compare, _comparison)
+audit_embeddings = _giving(embedding_stages.audit_embeddings, _embeddings_audit)
 
 
 class ReviewOptions(TypedDict, total=False):

@@ -39,7 +39,7 @@ ROOMS = [
         "probes",
         "discover",
     ),
-    *("audit", "retrieval", "masks", "pixels", "review", "debias", "compare", "report"),
+    *("audit", "retrieval", "masks", "pixels", "review", "debias", "compare", "embeddings", "report"),
     *("facade", "cli", "benchmarks"),
 ]
 #: The doors of the house open every room.

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from shortcutscope.audit.associations import NO_ASSOCIATION, association_if_any
 from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.context import Context, ExamineSettings
 from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
@@ -21,11 +22,10 @@ from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.subgroups import FILE as SUBGROUPS
 from shortcutscope.audit.use_and_extent import Case, Halves, measure_use_and_extent
 from shortcutscope.data.table import ImageTable
-from shortcutscope.errors import InputError
 from shortcutscope.files import slug, write_json
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.affected import Gallery, draw_galleries
-from shortcutscope.probes.association import Association, associate, recorded
+from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import ProbeSettings
 from shortcutscope.probes.profile import (
@@ -42,11 +42,6 @@ from shortcutscope.progress import progress_bar
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
 from shortcutscope.types import JSON, Array, Floats, Record
-
-_NO_ASSOCIATION = (
-    "its association with the label cannot be measured: all samples that know the concept are of the class "
-    "that effects refer to, or none is. Add values of samples of both"
-)
 
 
 @dataclass
@@ -124,7 +119,7 @@ class Subject:
         """Why a concept is not tested, of those that are not."""
         why = {name: reason for name, reason in self._untestable.items() if reason is not None}
         return {
-            c.name: why.get(c.name, _NO_ASSOCIATION) for c in self.concepts if c.name not in self.associations
+            c.name: why.get(c.name, NO_ASSOCIATION) for c in self.concepts if c.name not in self.associations
         }
 
     @property
@@ -311,34 +306,16 @@ def _findings(
     return rank(findings)
 
 
-def _association(context: Context, concept: Concept) -> tuple[Association, str]:
-    """Association in the training samples if they know the concept, else in the audited ones."""
-    settings = context.settings
-    earlier = recorded(context.audited.associations.get(concept.name, {}))
-    if earlier is not None and settings.positive in (None, earlier.positive):
-        return earlier, "earlier audit"
-    measure = partial(
-        associate, positive=settings.positive, n_bootstrap=settings.n_bootstrap, seed=settings.seed
-    )
-    reference = context.audited.reference
-    if reference is not None and reference.frame["sample_id"].isin(concept.sample_ids).any():
-        carries = concept.aligned_to(reference.frame["sample_id"]).values
-        labels = reference.frame["label"].to_numpy()
-        finite = np.isfinite(carries)
-        if len(np.unique(carries[finite])) == 2 and len(np.unique(labels[finite])) >= 2:
-            groups = reference.frame["group"].to_numpy()
-            return measure(carries, labels, groups), "training split"
-    values = concept.aligned_to(context.scan.samples["sample_id"]).values
-    return measure(values, context.labels, context.groups), "audited data"
-
-
 def _association_if_any(context: Context, concept: Concept) -> tuple[Association, str] | None:
-    """Association of a concept, where there are two values of it and two classes among those that know it."""
-    try:
-        association = _association(context, concept)
-    except InputError:
-        return None
-    return association if np.isfinite(association[0].phi) else None
+    settings = context.settings
+    return association_if_any(
+        concept,
+        context.audited,
+        context.scan.samples,
+        positive=settings.positive,
+        n_bootstrap=settings.n_bootstrap,
+        seed=settings.seed,
+    )
 
 
 @dataclass(frozen=True)

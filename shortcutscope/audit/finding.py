@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from shortcutscope.audit.audited_data import Role
+from shortcutscope.audit.scored import ScoredSamples
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame
 from shortcutscope.probes.affected import most_affected
@@ -19,7 +20,6 @@ from shortcutscope.probes.extent.measuring import Extent
 from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import Verdict, VerdictRule, effects, power, reach_verdict
-from shortcutscope.scan.scanner import Scan
 from shortcutscope.types import JSON, Array, Record
 
 #: Samples named in a finding.
@@ -191,7 +191,7 @@ def untested(
 
 
 def conclude(
-    scan: Scan,
+    scan: ScoredSamples,
     concept: Concept,
     measurements: Measurements,
     role: Role,
@@ -253,7 +253,7 @@ def conclude(
 
 
 def _costs(
-    scan: Scan,
+    scan: ScoredSamples,
     concept: Concept,
     measurements: Measurements,
     rule: VerdictRule,

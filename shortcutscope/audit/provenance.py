@@ -12,6 +12,7 @@ from torch import nn
 from shortcutscope._version import __version__
 from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.run_directory import RunDirectory
+from shortcutscope.audit.scored import ScoredSamples
 from shortcutscope.models.loading import load_report
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.metrics import auroc, expected_calibration_error
@@ -31,7 +32,7 @@ def not_measured(scanned: Scan) -> dict[str, str]:
     return {"derivative": why, "derivative_p": why}
 
 
-def performance(scanned: Scan) -> dict[str, float | None]:
+def performance(scanned: ScoredSamples) -> dict[str, float | None]:
     """Plain performance on the audited samples: AUROC, accuracy, balanced accuracy, calibration error."""
     labels = scanned.samples["label"].to_numpy()
     predicted = scanned.samples["prediction"].to_numpy()

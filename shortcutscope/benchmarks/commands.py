@@ -12,7 +12,7 @@ from shortcutscope.errors import InputError
 
 SUITES = (
     "scan", "audit", "device", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery",
-    "circuits", "masks", "geometry", "debias", "distillation", "columns", "labels",
+    "circuits", "masks", "geometry", "debias", "distillation", "columns", "labels", "embeddings",
 )  # fmt: skip
 PROTOCOLS = ("boland", "pahde", "spurbreast", "saab", "simba")
 

@@ -19,6 +19,7 @@ from shortcutscope._version import __version__
 from shortcutscope.cli.auditing import FoundShortcutsError, NotDecidedError, audit
 from shortcutscope.cli.commands import demo, doctor, layers, report
 from shortcutscope.cli.debiasing import compare, debias
+from shortcutscope.cli.embeddings import embeddings
 from shortcutscope.cli.masking import annotate
 from shortcutscope.cli.retrieval import retrieve
 from shortcutscope.cli.running import INTERRUPTED, ended_alike, guarded
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-_BUILT_IN = (demo, layers, audit, retrieve, annotate, debias, compare, report, doctor)
+_BUILT_IN = (demo, layers, audit, embeddings, retrieve, annotate, debias, compare, report, doctor)
 #: Commands by name; those of the benchmarks, which nothing here knows, come as those of other packages do.
 COMMANDS = Registry[Callable[..., None]](
     "command",

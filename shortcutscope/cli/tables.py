@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from shortcutscope.audit.cost import AuditEstimate
-    from shortcutscope.facade import Audit, Comparison, Finding
+    from shortcutscope.audit.finding import FindingRecord
+    from shortcutscope.facade import Audit, Comparison, EmbeddingsAudit, Finding
     from shortcutscope.models.layers import Layer
 
 _WORST = 10
@@ -105,7 +106,7 @@ def _extent(finding: Finding) -> str:
     return finding.extent if finding.verdict.startswith(("shortcut", "encoded")) else "-"
 
 
-def _measurements(finding: Finding) -> list[str]:
+def _measurements(finding: FindingRecord) -> list[str]:
     """Availability, effect of use, association, and AUROC lost where the concept contradicts the label.
 
     The last with the samples of the smallest group that it rests on.
@@ -118,6 +119,38 @@ def _measurements(finding: Finding) -> list[str]:
     )
     cost = f"{gap['value']:.2f} (n {gap.get('n', '?')})" if gap.get("value") is not None else "-"
     return [*("-" if value is None else f"{value:.2f}" for value in values), cost]
+
+
+def print_embeddings(console: Console, audit: EmbeddingsAudit, report: Path) -> None:
+    """Print a table of verdicts per encoder, what the reader must know, and where to look."""
+    concluded = audit.conclusion
+
+    def tell(text: str, style: str | None = None) -> None:
+        console.print(text, style=style, markup=False, highlight=False)
+
+    for text in concluded.undecided:
+        tell(f"not decided: {text}", "bold yellow")
+    for encoder in audit:
+        table = Table(title=f"{encoder.name}: verdicts, by cost")
+        table.add_column("concept", overflow="fold")
+        table.add_column("verdict", overflow="fold")
+        for column in ("encoded", "used", "phi", "AUROC cost"):
+            table.add_column(column, no_wrap=True)
+        for finding in encoder.findings:
+            row = [finding.name, finding.verdict, *_measurements(finding)]
+            table.add_row(*(Text(text, style=STYLES[finding.verdict]) for text in row))
+        console.print(table)
+        tell(f"{encoder.name}: {encoder.n_features} features; head: {encoder.head}")
+        for note in encoder.notes:
+            tell(f"{encoder.name}: {note}")
+    for text in audit.run["warnings"]:
+        tell(f"warning: {text}", "yellow")
+    for column, reason in audit.run["refused_columns"].items():
+        tell(f"column {column!r} was not tested: {reason}")
+    tell(f"assumed: {concluded.assumption}")
+    if concluded.exit_code == 3:
+        tell("exit code 3: nothing was found, but it could not be decided")
+    console.print(f"report:  {report}", markup=False, highlight=False, soft_wrap=True)
 
 
 #: Metrics of the printed comparison, in this order.

@@ -1,0 +1,1 @@
+"""Embeddings of encoders, audited without the images and the network that they come from."""

@@ -1,0 +1,288 @@
+"""One encoder: what its features encode, and what of it a linear head uses, concept by concept.
+
+The probes, nulls, tests and words are those of an audit (:mod:`shortcutscope.probes`); the features are the
+one layer there is. Taking a concept out of them and scoring them again costs nothing, so that use is
+measured on all samples, and by the head's own margins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from shortcutscope.audit.audited_data import Role
+from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
+from shortcutscope.audit.provenance import performance
+from shortcutscope.embeddings.heads import FoldHeads
+from shortcutscope.models.heads.targets import margin, predicted_class
+from shortcutscope.models.layers import Layer
+from shortcutscope.options import Statistics
+from shortcutscope.probes.association import Association
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.crossfit import ProbeSettings, availability, make_folds
+from shortcutscope.probes.usage import UseResult, UseSamples, use_result
+from shortcutscope.probes.verdict import VerdictRule
+from shortcutscope.stats.testing import benjamini_hochberg
+from shortcutscope.types import JSON, Array, Floats, Ints, Record
+
+#: Name of the one layer.
+FEATURES = "features"
+#: There is nowhere in a vector that a concept could be confined to.
+NO_EXTENT: JSON = {"verdict": "undetermined", "reason": "not measured: features have no places in the image"}
+#: What the findings are to say instead of what is true of networks alone.
+_WORDS = {
+    "no layer tells carriers": "the features do not tell carriers",
+    "layers encode it": "the features encode it",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TestedConcepts:
+    """What is asked of every encoder alike.
+
+    Attributes
+    ----------
+    concepts
+        Aligned to the samples.
+    reasons
+        Concept to why it is not testable, None where it is.
+    associations
+        Concept to its association and where it was measured.
+    q
+        Of the associations.
+    rule
+        Limits of the verdicts.
+    """
+
+    concepts: Sequence[Concept]
+    reasons: Mapping[str, str | None]
+    associations: Mapping[str, tuple[Association, str]]
+    q: Mapping[str, float]
+    rule: VerdictRule = field(default_factory=VerdictRule)
+
+    @property
+    def testable(self) -> list[Concept]:
+        """Those that are."""
+        return [c for c in self.concepts if self.reasons[c.name] is None]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearScores:
+    """Features with a head, as what findings are concluded from.
+
+    Attributes
+    ----------
+    features
+        (N, d)
+    heads
+        Of the features.
+    samples
+        sample_id, label, group and prediction of each.
+    """
+
+    features: Floats
+    heads: FoldHeads
+    samples: pd.DataFrame
+    logits: Floats
+    task: str
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def of(cls, features: Floats, heads: FoldHeads, frame: pd.DataFrame) -> LinearScores:
+        """Of the samples of a table's frame, in its order."""
+        logits = heads.logits(features)
+        task = "binary" if logits.shape[1] == 1 else "multiclass"
+        predicted = predicted_class(torch.from_numpy(logits), task).numpy()
+        samples = frame[["sample_id", "label", "group"]].assign(prediction=predicted)
+        layer = Layer(FEATURES, "Embedding", "vector", (features.shape[1],), 1.0)
+        return cls(features, heads, samples, logits, task, (layer,))
+
+    @property
+    def labels(self) -> Ints:
+        """(N,) class of each sample."""
+        return self.samples["label"].to_numpy().astype(np.int64)
+
+    @property
+    def groups(self) -> Array:
+        """(N,) patient of each sample."""
+        return self.samples["group"].to_numpy()
+
+    def margin(self, positive: int = 1) -> Floats:
+        """By how much class `positive` is preferred, (N,)."""
+        return self.margin_of(self.logits, positive)
+
+    def margin_of(self, logits: Floats, positive: int) -> Floats:
+        """The same of other scores (n, K)."""
+        return np.asarray(margin(torch.from_numpy(logits), self.task, positive).numpy(), np.float64)
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """What was found of one encoder.
+
+    Attributes
+    ----------
+    name
+        As it was given.
+    findings
+        One per concept, shortcuts first, by what they cost.
+    n_features
+        Width of the features.
+    head
+        ``"given"``, or how it was fitted here.
+    performance
+        Of the head: auroc, accuracy, balanced_accuracy, ece.
+    notes
+        What a reader should know.
+    """
+
+    name: str
+    findings: tuple[FindingRecord, ...]
+    n_features: int
+    head: str
+    performance: Mapping[str, float | None]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shortcuts(self) -> tuple[FindingRecord, ...]:
+        """The findings whose verdict is ``shortcut``."""
+        return tuple(f for f in self.findings if f.verdict == "shortcut")
+
+
+def examine_encoder(
+    name: str,
+    scores: LinearScores,
+    tested: TestedConcepts,
+    statistics: Statistics,
+    role: Role,
+    notes: Sequence[str] = (),
+) -> EncoderRecord:
+    """Probe an encoder's features for each concept, take it out, and conclude.
+
+    Parameters
+    ----------
+    name
+        Of the encoder.
+    scores
+        Its features and head.
+    tested
+        The concepts; the q values of "encoded" are over those of this encoder, so that its verdicts are the
+        same whatever stands beside it.
+    statistics
+        Permutations, resamples and their seed.
+    role
+        What the samples are to the head.
+    notes
+        Of the features.
+    """
+    testable = tested.testable
+    findings = [
+        untested(c, str(tested.reasons[c.name]), tested.associations.get(c.name))
+        for c in tested.concepts
+        if tested.reasons[c.name] is not None
+    ]
+    if testable:
+        probes = _probe(scores, testable, statistics)
+        q = benjamini_hochberg(np.array([p["p"] for p in probes]))
+        for concept, probe, value in zip(testable, probes, q, strict=True):
+            association, source = tested.associations[concept.name]
+            measured = Measurements(
+                association=association,
+                q_association=tested.q[concept.name],
+                association_source=source,
+                probe=probe,
+                q=float(value),
+                encoded=bool(value <= tested.rule.level),
+                use={FEATURES: _use(scores, concept, association.positive, statistics)},
+                extent=NO_EXTENT,
+                weights={},
+            )
+            findings.append(
+                conclude(
+                    scores,
+                    concept,
+                    measured,
+                    role,
+                    tested.rule,
+                    n_bootstrap=statistics.n_bootstrap,
+                    seed=statistics.seed,
+                )
+            )
+    known = performance(scores)
+    return EncoderRecord(
+        name,
+        tuple(rank([_reworded(f) for f in findings])),
+        scores.features.shape[1],
+        scores.heads.origin,
+        known,
+        (*notes, *_doubts(scores, known)),
+    )
+
+
+def _probe(scores: LinearScores, concepts: Sequence[Concept], statistics: Statistics) -> list[Record]:
+    """Availability of each concept, as `over_layers` gives it."""
+    settings = ProbeSettings(
+        n_permutations=statistics.n_permutations, n_bootstrap=statistics.n_bootstrap, seed=statistics.seed
+    )
+    values = np.column_stack([c.values for c in concepts])
+    folds = make_folds(scores.labels, scores.groups, values, settings.n_folds, settings.seed)
+    table = availability(
+        scores.features, concepts, scores.labels, scores.groups, folds, settings=settings
+    ).table
+    rows = table.rename(columns={"low": "auroc_low", "high": "auroc_high"}).to_dict("records")
+    return [{"rows": [{**row, "layer": FEATURES}], "p": row["p"], "layer": FEATURES} for row in rows]
+
+
+def _use(scores: LinearScores, concept: Concept, positive: int, statistics: Statistics) -> Record:
+    """Effect of taking a concept's pattern out of the features: carriers and others moved together.
+
+    A linear head turns the pattern, the difference of means within the classes, into the difference of its
+    margins, so that the effect is known without a filter that reads the concept from features. In networks a
+    filter is needed, and where features are nearly as many as samples, it reads, and takes out, a part alone.
+    """
+    values, labels, margins = concept.values, scores.labels, scores.margin(positive)
+    is_known = np.isfinite(values)
+    both = [c for c in np.unique(labels) if len(np.unique(values[is_known & (labels == c)])) == 2]
+    rows = np.flatnonzero(is_known & np.isin(labels, both))
+    pattern = class_pattern(scores.features[rows], values[rows], labels[rows])
+    logits = scores.heads.logits(scores.features[rows] - np.outer(values[rows] - 0.5, pattern), rows)
+    samples = UseSamples(values, labels, scores.groups, margins, np.zeros(len(values), np.int64), positive)
+
+    def result(edited: Floats) -> UseResult:
+        return use_result(samples, rows, edited, n_bootstrap=statistics.n_bootstrap, seed=statistics.seed)
+
+    gap, edit = result(np.zeros(len(rows))), result(scores.margin_of(logits, positive))
+    return asdict(replace(edit, effect=gap.effect, interval=gap.interval, p=gap.p))
+
+
+def class_pattern(features: Floats, concept: Floats, labels: Ints) -> Floats:
+    """Difference (d,) of the means of carriers and others, averaged over classes that have both."""
+    differences = [
+        features[(labels == c) & (concept == 1)].mean(axis=0)
+        - features[(labels == c) & (concept == 0)].mean(axis=0)
+        for c in np.unique(labels)
+    ]
+    return np.asarray(np.mean(differences, axis=0))
+
+
+def _reworded(finding: FindingRecord) -> FindingRecord:
+    """The same in words for features; no sample is affected more than others, so that none is named."""
+    reason = finding.reason
+    for network, features in _WORDS.items():
+        reason = reason.replace(network, features)
+    return replace(finding, reason=reason, samples={})
+
+
+def _doubts(scores: LinearScores, known: Mapping[str, float | None]) -> list[str]:
+    """What a head's performance says of whether it belongs to these features."""
+    area = known["auroc"]
+    if scores.heads.fitted_on or area is None or area >= 0.5:
+        return []
+    return [
+        f"the given head does worse than chance (AUROC {area:.2f}): are its classes in label order, and are "
+        "these the features that it takes (standardised, normalised, of this encoder)?"
+    ]
