@@ -141,6 +141,7 @@ def test_u4_the_session_of_the_readme_defines_what_it_uses() -> None:
 @pytest.mark.slow
 def test_u4_the_session_of_the_readme_runs_on_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
+    import pandas as pd
     from PIL import Image
     from safetensors.torch import save_file
 
@@ -165,6 +166,9 @@ def test_u4_the_session_of_the_readme_runs_on_files(tmp_path: Path, monkeypatch:
                 "RGB"
             ).save(path)
         frame[["path", "malignant", "patient_id", "ruler", "site"]].to_csv(f"{name}.csv", index=False)
+    embeddings = np.random.default_rng(0).normal(size=(240, 8))
+    np.savez("ours.npz", features=embeddings)
+    pd.DataFrame(embeddings, columns=[f"f{k}" for k in range(8)]).to_parquet("theirs.parquet")
     text = session_of_the_readme().replace("size=224", "size=64")
     text = text.replace("torchvision:resnet18", "shortcutscope.planting.thin:thin_resnet18")
     text = text.replace("num_classes=2", "in_channels=3")

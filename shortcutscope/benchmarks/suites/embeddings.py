@@ -42,7 +42,7 @@ N, MOVED, BLOCK_CORRELATION = 1000, 5, 0.7
 AGREEMENT, CORE = 0.8, 1.5
 NULL_SEEDS, SEEDS = 20, 4
 KINDS = ("tag", "ruler", "noise", "contrast")
-CORRELATIONS = (0.95, 0.7, None)
+CORRELATIONS = (0.95, None)
 
 
 def cases(settings: Settings) -> list[Case]:
