@@ -205,7 +205,14 @@ def _tested(
     frame, rule = audited.table.frame, VerdictRule()
     every = request.concepts is None
     columns, unlikely, screen = screened_columns(audited, seed=statistics.seed) if every else ([], {}, None)
-    chosen, refused = resolve_concepts(audited, request, columns=columns)
+    chosen, refused = resolve_concepts(audited, request, columns=columns, may_be_none=True)
+    if not chosen:
+        columns_refused = unlikely | refused
+        why = f": the columns were refused: {columns_refused}" if columns_refused else ""
+        raise InputError(
+            f"there is no concept to test{why}. Give a column per suspected shortcut, concepts=[...], or a "
+            "Concept"
+        )
     aligned = [c.aligned_to(frame["sample_id"]) for c in chosen]
     labels, groups = frame["label"].to_numpy().astype(np.int64), frame["group"].to_numpy()
     reasons = {c.name: untestable(c.values, labels, groups, rule) for c in aligned}

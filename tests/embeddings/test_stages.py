@@ -213,6 +213,7 @@ def test_copies_of_other_patients_are_counted() -> None:
         ({"label": "diagnosis"}, "no column 'diagnosis'"),
         ({"concepts": ["scanner"], "present": None}, "no column 'scanner'"),
         ({"concepts": ["patient"], "present": None}, "no column 'patient'"),
+        ({"frame": FRAME[["label", "patient"]], "concepts": None, "present": None}, "no concept to test"),
         ({"head": (np.ones((1, 3)), [0.0])}, r"12 features and its head weights \(1, 3\)"),
         ({"features": {"a": X, "b": X}, "head": head(0)}, "say whose head it is"),
         ({"statistics": ss.Statistics(positive=7)}, "positive=7"),
