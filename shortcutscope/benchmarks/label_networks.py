@@ -102,9 +102,9 @@ def label_case(plan: LabelPlan, cache: Path) -> tuple[nn.Module, ImageTable, Ima
         tables.append(_planted(table, plan, agree, seed))
     train, held_out = tables
     key = hashlib.sha256(json.dumps([VERSION, asdict(plan), train.fingerprint()]).encode()).hexdigest()[:24]
-    network = thin_resnet18(len(FINDINGS), width=WIDTH, seed=plan.seed)
+    fresh = thin_resnet18(len(FINDINGS), width=WIDTH, seed=plan.seed)
     path = cache / "models" / f"labels-{plan.seed}-{key}.safetensors"
-    network = kept_network(path, network, lambda: train_several(network, train, plan.epochs, plan.seed))
+    network = kept_network(path, fresh, lambda: train_several(fresh, train, plan.epochs, plan.seed))
     network.class_names = list(FINDINGS)  # type: ignore[assignment]
     return network, train, held_out
 
@@ -143,12 +143,12 @@ def train_several(model: nn.Module, table: ImageTable, epochs: int, seed: int) -
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
         model.train()
         for _ in range(epochs):
-            for rows in torch.randperm(len(images)).split(64):
+            for rows in torch.split(torch.randperm(len(images)), 64):
                 loss = nn.functional.binary_cross_entropy_with_logits(
                     model(images[rows]), values[rows], weight=known[rows]
                 )
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
     return model.eval()

@@ -140,7 +140,7 @@ def _signs(generator: np.random.Generator, labels: Floats, strength: Sequence[fl
     shifts = generator.normal(0, _SHIFT, (len(labels), 2))
     factors = generator.uniform(0.7, 1.3, len(labels))
     total = np.zeros((size, size))
-    for k in np.flatnonzero(labels):
+    for k in np.flatnonzero(labels).tolist():
         (px, py), (along, across) = _PLACES[k] + shifts[k], _AXES[k % len(_AXES)]
         shape = np.exp(-(((x - px) / along) ** 2 + ((y - py) / across) ** 2) / 2)
         total += (-1) ** k * factors[k] * strength[k] * shape
