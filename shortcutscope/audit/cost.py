@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shortcutscope.audit.use_and_extent import ELSEWHERE_LAYERS, ELSEWHERE_SAMPLES, USE_SAMPLES
 from shortcutscope.errors import InputError
 from shortcutscope.machine import available_memory
 from shortcutscope.models.layers import Layer
@@ -19,8 +20,8 @@ from shortcutscope.scan.scanner import ScanEstimate
 BYTES_PER_VALUE = 80
 #: Bytes of what is ranked and resampled at a time, and for each sample beside.
 BYTES_RANKED, BYTES_PER_SAMPLE = 64 * 2**20, 200
-#: Samples per class on which taking a concept out is measured: at each layer, and at the last one.
-EDITED, EDITED_LAST = 80, 160
+#: Samples per class on which taking a concept out is measured: at some of the layers, and at the last one.
+EDITED, EDITED_LAST = 4 * ELSEWHERE_SAMPLES, 4 * USE_SAMPLES[True]
 #: Images, maps, and cells of a map, of the extent of one concept.
 EXTENT_IMAGES, EXTENT_MAPS, EXTENT_CELLS = 480, 10, 256
 #: Directions of the effective rank of a concept at a layer, at most, and resamples of an interval.
@@ -93,7 +94,7 @@ def audit_cost(scan: ScanEstimate, *, n_concepts: int, n_classes: int, n_permuta
     fits, ranks = (sum(product * n * d * min(n, d) for d in of) for of in (widths, channels))
     targets = 2 * product * n * k * n_permutations * sum(widths)
     erased = product * n * sum(channels) + n_layers * ordering
-    edited = EDITED * n_classes * (n_layers - 1) + EDITED_LAST * n_classes
+    edited = EDITED * n_classes * min(n_layers - 1, ELSEWHERE_LAYERS) + EDITED_LAST * n_classes
     stages = {
         "reading": n * scan.reading,
         "scan": scan.seconds,

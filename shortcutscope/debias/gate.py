@@ -97,8 +97,9 @@ def gate(
     """Audit a teacher for one concept.
 
     A layer does not pass when taking the concept out of it changes the teacher's logit by more than the
-    audit's threshold of use, with the whole interval. That it is encoded there does not matter: nearly
-    every network encodes nearly every artifact.
+    audit's threshold of use, with the whole interval; one at which use was not measured goes by the nearest
+    ones at which it was, before and after it. That it is encoded there does not matter: nearly every network
+    encodes nearly every artifact.
 
     Parameters
     ----------
@@ -138,6 +139,8 @@ def _by_layer(profile: pd.DataFrame) -> pd.DataFrame:
     low, high = profile["use_low"].to_numpy(float), profile["use_high"].to_numpy(float)
     limit = EFFECT_THRESHOLD["held-out"]
     used = np.nan_to_num(np.where(low > 0, low, np.where(high < 0, -high, 0.0))) > limit
+    measured = pd.Series(used.astype(float)).where(profile["use"].notna().to_numpy())
+    used = (measured.ffill().fillna(0) + measured.bfill().fillna(0)).to_numpy() > 0
     return pd.DataFrame(
         {
             "layer": profile["layer"].astype(str),

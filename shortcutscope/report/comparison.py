@@ -338,10 +338,7 @@ def _layers(comparison: ComparisonRecord, rows: Sequence[JSON]) -> list[Record]:
                 "same": [x["before"] for x in network["layers"]] == [x["name"] for x in old["layers"]],
                 "before": {m: curve(old, m) for m in ("availability", "use")},
                 "after": {m: curve(network, m) for m in ("availability", "use")},
-                "depths": {
-                    "before": [x["depth"] for x in old["layers"]],
-                    "after": [x["depth"] for x in network["layers"]],
-                },
+                "layers": {"before": old["layers"], "after": network["layers"]},
             }
         )
     return entries

@@ -71,7 +71,7 @@ def layer_lines(network: JSON, name: str) -> Markup:
             ("after", BLUE, "o", "solid"),
         ):
             rows = network[which][metric]
-            x = np.arange(len(rows), dtype=float) if network["same"] else _vector(network["depths"][which])
+            x = _places(network, which, rows)
             value, low, high = (_vector([row[k] for row in rows]) for k in ("value", "low", "high"))
             ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
             ax.plot(x, value, color=colour, linewidth=1.5, linestyle=style, marker=marker, markersize=3.5)
@@ -107,12 +107,19 @@ def _room(ax: Axes, rows: Sequence[JSON], *, zero: bool) -> None:
     ax.set_xlim(max(low - pad, -0.02), min(high + pad, 1.02))
 
 
+def _places(network: JSON, which: str, rows: Sequence[JSON]) -> Floats:
+    """Where the measured layers stand: by their number where both networks have the same, else by depth."""
+    layers = network["layers"][which]
+    places = {layer["name"]: k if network["same"] else layer["depth"] for k, layer in enumerate(layers)}
+    return np.array([places[row["detail"]] for row in rows], float)
+
+
 def _layer_axis(ax: Axes, network: JSON) -> None:
     """Names of the layers where both networks have the same, else their depth."""
     if not network["same"]:
         ax.set_xlabel("depth in the network", size=FONT_SIZE, color=MUTED)
         return
-    names = [_tail(row["detail"]) for row in network["before"]["use"]]
+    names = [_tail(layer["name"]) for layer in network["layers"]["before"]]
     step = int(np.ceil(len(names) / 20))
     places = list(range(0, len(names), step))
     ax.set_xticks(places, [names[i] for i in places])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.distillation import recipe
-from shortcutscope.debias.gate import require_testable
+from shortcutscope.debias.gate import _by_layer, require_testable
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.errors import InputError
 from shortcutscope.probes.concept import Concept
@@ -39,3 +40,15 @@ def test_nothing_is_trained_before_they_are_refused(
     monkeypatch.setattr(recipe, "_trained", lambda *args: pytest.fail("a teacher was trained"))
     with pytest.raises(InputError, match="too few"):
         recipe.distil(given)
+
+
+def test_a_layer_that_was_not_measured_goes_by_its_neighbours() -> None:
+    low = np.array([np.nan, 0.5, np.nan, 0.0, np.nan, -0.1, np.nan, -0.9])
+    profile = pd.DataFrame(
+        {"layer": list("abcdefgh"), "auroc": 0.9, "use": low, "use_low": low, "use_high": low + 0.05}
+    )
+    passes = dict(zip("abcdefgh", _by_layer(profile)["passes"], strict=True))
+    assert [name for name, may in passes.items() if may] == ["d", "e", "f"]
+    profile.loc[:6, ["use", "use_low", "use_high"]] = np.nan
+    profile.loc[7, ["use_low", "use_high"]] = [-0.05, 0.05]
+    assert _by_layer(profile)["passes"].all()
