@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from model_states import model_state
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
-
-from shortcutscope.models.frozen import model_state
 
 
 class Overwriting(nn.Module):

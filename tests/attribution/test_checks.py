@@ -9,6 +9,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from model_states import model_state
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -17,7 +18,6 @@ from shortcutscope.attribution.checks import Checks, Tolerance, check_lrp
 from shortcutscope.attribution.lrp import get_composite
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.thin import thin_resnet18
 

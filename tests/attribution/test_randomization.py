@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from model_states import model_state
 from torch import Tensor, nn
 
 from shortcutscope.attribution import randomization
 from shortcutscope.attribution.randomization import MEASURES, Cascade, model_randomization
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.planting.thin import thin_resnet18
 
 

@@ -34,7 +34,7 @@ def test_m15_every_stage_has_its_share():
     assert set(found.stages) == {"reading", "scan", "probing", "use", "extent", "rank"}
     assert found.stages["scan"] == 20
     assert found.stages["reading"] == 2
-    assert found.stages["use"] == pytest.approx(3 * ((4 * 160 + 320) * 0.01 + 320 * 0.002))
+    assert found.stages["use"] == pytest.approx(3 * ((4 * 80 + 320) * 0.01 + 320 * 0.002))
     assert found.stages["extent"] > 3 * 480 * 0.012
     assert found.seconds == pytest.approx(sum(found.stages.values()))
     assert found.memory == statistics_bytes(1000, layers, 3, 200)

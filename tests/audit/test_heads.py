@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from model_states import model_state
 from torch import nn
 
 import shortcutscope as ss
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.models.loading import has_random_weights, load_model
 
 QUIET = ss.Running(progress=False)

@@ -353,7 +353,7 @@ class TestRefusals:
 
 
 def test_the_model_comes_back_as_it_was_also_after_an_error(planted, tmp_path):
-    from shortcutscope.models.frozen import model_state
+    from model_states import model_state
 
     _, _, held_out = planted
     model = thin_resnet18(width=8).train()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_states import model_state
 from torch import Tensor, nn
 
 from shortcutscope.attribution.attribute import Attribution, attribute
 from shortcutscope.attribution.methods import METHODS
 from shortcutscope.attribution.reference import ZennitReference, reference_composites
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.models.layers import find_layers
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.thin import ThinResNet

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from model_states import model_state
 from tagged_images import network, tagged
 
 from shortcutscope.data.table import ImageTable
@@ -15,7 +16,6 @@ from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
 from shortcutscope.debias.training.settings import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
-from shortcutscope.models.frozen import model_state
 
 SIDE = 32
 TRAINING = Training(steps=2, batch_size=16, augmentation="none", precision="fp32")

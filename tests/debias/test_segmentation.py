@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from model_states import model_state
 from torchvision.transforms import v2
 
 from shortcutscope.data.table import ImageTable
@@ -20,7 +21,6 @@ from shortcutscope.debias.segmentation import (
 from shortcutscope.debias.segmenter import Segmenter, enlarged
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.stats.metrics import auroc
 
 

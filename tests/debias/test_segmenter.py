@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_states import model_state
 from torch import nn
 
 from shortcutscope.debias.segmenter import Segmenter
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import find_layers
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d, thin_resnet18

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from model_states import model_state
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.failures import model_errors
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import find_layers
 
 X = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -2,10 +2,11 @@ import copy
 
 import pytest
 import torch
+from model_states import model_state
 from torch import nn
 
 from shortcutscope.errors import ModelError
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 
 
 class InsideError(Exception):

@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from model_states import model_state
 from torch import Tensor, nn
 
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.blocks import MOST, THINNED, thinned
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, choose_layers, find_layers
 from shortcutscope.models.layouts import _token_grid
 from shortcutscope.models.tracing import Call

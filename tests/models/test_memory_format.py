@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from model_states import model_state
 from torch import nn
 from torch.nn.functional import max_pool2d
 
 from shortcutscope.errors import ModelError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.models.memory_format import choose_memory_format
 
 X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from model_states import model_state
 from torch import nn
 from torch.nn import functional
 
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Head, as_head, inverted
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.preflight import TRIED, preflight

@@ -8,9 +8,10 @@ import warnings
 
 import pytest
 import torch
+from model_states import model_state
 from torch import nn
 
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import find_layers
 from shortcutscope.models.layouts import channel_axis
 

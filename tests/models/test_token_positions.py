@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from model_states import model_state
 from torch import nn
 
 from shortcutscope.attribution.tokens import on_grid, prefix_share
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import find_layers
 from shortcutscope.models.token_positions import extra_tokens
 from shortcutscope.scan.capture import forward_edited

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 from captum.attr import LayerActivation, LayerGradientXActivation
+from model_states import model_state
 from torch import nn
 
 from shortcutscope.attribution.attribute import attribute
@@ -10,7 +11,7 @@ from shortcutscope.attribution.hooks import visiting
 from shortcutscope.attribution.lrp import default_composite, get_composite
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.scan.capture import (

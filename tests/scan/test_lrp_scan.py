@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from grouped import grouped
+from model_states import model_state
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError, StaleRunError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.options import Running
 from shortcutscope.planting.thin import thin_cnn1d, thin_cnn3d, thin_resnet18
 from shortcutscope.scan import choice as choice_module

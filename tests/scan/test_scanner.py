@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from grouped import grouped
+from model_states import model_state
 from torch import nn
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.models.fingerprint import model_fingerprint
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Head
 from shortcutscope.options import Running
 from shortcutscope.planting.thin import thin_resnet18

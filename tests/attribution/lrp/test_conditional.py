@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from model_states import model_state
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,7 +17,7 @@ from shortcutscope.attribution.lrp.conditional import (
 )
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import find_layers
 
 EPSILON = COMPOSITES["epsilon"]

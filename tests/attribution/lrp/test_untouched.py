@@ -7,12 +7,13 @@ import threading
 
 import pytest
 import torch
+from model_states import model_state
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from shortcutscope.attribution.lrp import COMPOSITES, audit_defects, default_composite, propagation
 from shortcutscope.errors import ModelError
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 
 FAMILIES = [
     "vgg16_bn",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_states import model_state
 from torch import Tensor, nn
 
 from shortcutscope.benchmarks import architectures
@@ -13,7 +14,7 @@ from shortcutscope.benchmarks.architectures import ARCHITECTURES, Architecture, 
 from shortcutscope.benchmarks.runner import Settings
 from shortcutscope.benchmarks.suites import attribution, conservation
 from shortcutscope.benchmarks.suites.propagation_costs import _Costs
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 
 SETTINGS = Settings(quick=False, seed=0, data=None, cache=Path("unused"), jobs=1)
 QUICK = Settings(quick=True, seed=0, data=None, cache=Path("unused"), jobs=1)

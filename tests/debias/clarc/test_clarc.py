@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from model_states import model_state
 from torch import Tensor, nn
 
 from shortcutscope.debias.clarc.activations import ConceptSamples, concept_samples, pooled_activations
@@ -21,7 +22,6 @@ from shortcutscope.debias.objective import Batch
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.seeding import seeded
 from shortcutscope.probes.cav import pattern_cav

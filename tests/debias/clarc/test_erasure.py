@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from model_states import model_state
 from scipy.linalg import pinv, sqrtm
 from sklearn.linear_model import LinearRegression
 
@@ -12,7 +13,6 @@ from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.models.layers import find_layers
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.artifacts import get_artifact

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from model_states import model_state
 from torch import Tensor, nn
 
 from shortcutscope.debias.clarc.correction import fitted_in_turn
 from shortcutscope.debias.clarc.projection import Erasure, LayerEdit, Projected, Shift
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.seeding import seeded
 from shortcutscope.options import Running

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from model_states import model_state
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -9,7 +10,6 @@ from shortcutscope.debias.training import classifier as training
 from shortcutscope.debias.training import images
 from shortcutscope.debias.training.classifier import Optimizing, train_classifier
 from shortcutscope.errors import InputError, ModelError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.thin import ThinResNet, thin_cnn1d, thin_cnn3d, thin_resnet18
 from shortcutscope.scan.predictions import predict_logits

@@ -8,6 +8,7 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
+from model_states import model_state
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -22,7 +23,6 @@ from shortcutscope.debias.training.loop import CHECKPOINT
 from shortcutscope.debias.training.step import set_training_mode
 from shortcutscope.errors import InputError, ModelError, StaleRunError
 from shortcutscope.models.fingerprint import model_fingerprint
-from shortcutscope.models.frozen import model_state
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.thin import ThinResNet, thin_cnn1d, thin_cnn3d
 from shortcutscope.scan.predictions import predict_logits

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from model_states import model_state
 from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits import Circuit, Judging, Searching, find_circuit
 from shortcutscope.errors import InputError
-from shortcutscope.models.frozen import model_state
 from shortcutscope.models.seeding import seeded
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
