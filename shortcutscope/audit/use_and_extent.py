@@ -50,7 +50,7 @@ from shortcutscope.types import JSON, Floats, Ints, Record
 #: encoded and of those that are: there the verdict is made. And at the others.
 USE_SAMPLES, ELSEWHERE_SAMPLES = (20, 40), 10
 #: Layers besides the decision layer at which use is measured, at most.
-ELSEWHERE_LAYERS = 5
+ELSEWHERE_LAYERS = 4
 #: Samples on which the extent of a concept is measured, at most.
 EXTENT_SAMPLES = 480
 #: Under which the effects are kept: at the decision layer, and at all others.

@@ -121,6 +121,6 @@ def test_the_curve_is_measured_where_use_may_be_more_than_nothing(table, tmp_pat
         assert measured.iloc[-1]
 
 
-@pytest.mark.parametrize(("n", "places"), [(1, []), (2, [0]), (6, [0, 1, 2, 3, 4]), (17, [0, 4, 8, 11, 15])])
+@pytest.mark.parametrize(("n", "places"), [(1, []), (2, [0]), (5, [0, 1, 2, 3]), (17, [0, 5, 10, 15])])
 def test_the_curve_is_spread_over_the_depth(n, places):
     assert use_and_extent.curve_layers(range(n)) == places
