@@ -18,6 +18,7 @@ from shortcutscope.audit.associations import NO_ASSOCIATION, association_if_any
 from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.context import Context, ExamineSettings
 from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
+from shortcutscope.audit.held_fixed import besides
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.subgroups import FILE as SUBGROUPS
 from shortcutscope.audit.use_and_extent import Case, Halves, measure_use_and_extent
@@ -26,6 +27,7 @@ from shortcutscope.files import slug, write_json
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.affected import Gallery, draw_galleries
 from shortcutscope.probes.association import Association
+from shortcutscope.probes.beside import HeldFixed
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import ProbeSettings
 from shortcutscope.probes.profile import (
@@ -176,7 +178,7 @@ def examine_outputs(whole: Context, subjects: Sequence[Subject]) -> list[Examina
         for k, subject in enumerate(subjects)
         for concept in subject.testable
     ]
-    use, extents = measure_use_and_extent(whole, cases)
+    use, extents, held = measure_use_and_extent(whole, cases)
     extent = {c.name: one for c, one in zip(cases, extents, strict=True) if one is not None}
     ranks: dict[str, dict[str, int | None]] = {}
     with whole.run.stage("rank"):
@@ -185,6 +187,7 @@ def examine_outputs(whole: Context, subjects: Sequence[Subject]) -> list[Examina
     examinations = []
     for k, subject in enumerate(subjects):
         measured = {c.name: u for c, u in zip(cases, use, strict=True) if c.context is subject.context}
+        beside = {c.name: h for c, h in zip(cases, held, strict=True) if h and c.context is subject.context}
         known = _Known(
             {name: probes[name] if primary[name] == k else _elsewhere(probes[name]) for name in measured},
             {name: float(q[name]) for name in measured},
@@ -192,6 +195,7 @@ def examine_outputs(whole: Context, subjects: Sequence[Subject]) -> list[Examina
             measured,
             {name: extent[name] for name in measured if name in extent},
             {name: ranks.get(name, {}) for name in measured},
+            beside,
         )
         own_scores = {n: subject.context.own_rows(scores[n]) for n in measured if n in scores}
         examinations.append(_examined(subject, known, own_scores))
@@ -231,6 +235,7 @@ class _Known:
     use: Mapping[str, dict[str, Record]]
     extents: Mapping[str, Record]
     ranks: Mapping[str, Mapping[str, int | None]]
+    held: Mapping[str, HeldFixed]
 
 
 def _examined(subject: Subject, known: _Known, scores: Mapping[str, Floats]) -> Examination:
@@ -239,6 +244,8 @@ def _examined(subject: Subject, known: _Known, scores: Mapping[str, Floats]) -> 
     weights = {n: _weights(known.use[n]) if known.encoded[n] else {} for n in known.probes}
     by_chance = [a.p * aligned[n].selected_from for n, (a, _) in subject.associations.items()]
     q_associated = benjamini_hochberg(np.minimum(by_chance, 1.0))
+    with context.run.stage("usage"):
+        beside = besides(context, subject.testable, known.encoded, known.use, known.held)
     measurements = {
         name: Measurements(
             association=association,
@@ -250,6 +257,7 @@ def _examined(subject: Subject, known: _Known, scores: Mapping[str, Floats]) -> 
             use=known.use[name],
             extent=known.extents.get(name),
             weights=weights[name],
+            beside=beside.get(name, {}),
         )
         for (name, (association, source)), q_value in zip(
             subject.associations.items(), q_associated, strict=True

@@ -15,11 +15,19 @@ from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame
 from shortcutscope.probes.affected import most_affected
 from shortcutscope.probes.association import Association
+from shortcutscope.probes.beside import describe
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.extent.measuring import Extent
 from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
-from shortcutscope.probes.verdict import Verdict, VerdictRule, effects, power, reach_verdict
+from shortcutscope.probes.verdict import (
+    Verdict,
+    VerdictRule,
+    effects,
+    power,
+    qualify_verdict,
+    reach_verdict,
+)
 from shortcutscope.types import JSON, Array, Record
 
 #: Samples named in a finding.
@@ -50,6 +58,9 @@ class FindingRecord:
         How the concept was read from a column, so that it can be read alike from another table.
     same : tuple of str
         Concepts of other columns that part the audited samples alike, and share this verdict.
+    beside : mapping
+        What it is beside the tested concepts that it goes with (see `shortcutscope.probes.beside`); empty
+        where it goes with none, or is not used.
     output : str, optional
         Of several labels the one whose output it is about.
     run : Path, optional
@@ -77,6 +88,7 @@ class FindingRecord:
     notes: tuple[str, ...] = ()
     reading: Reading | None = None
     same: tuple[str, ...] = ()
+    beside: JSON = field(default_factory=dict)
     output: str | None = None
     run: Path | None = field(default=None, repr=False, compare=False)
 
@@ -155,6 +167,8 @@ class Measurements:
         None where no layer encodes the concept.
     weights : mapping
         Layer to weight.
+    beside : mapping
+        What it is beside others, see `FindingRecord`.
     """
 
     association: Association
@@ -166,6 +180,7 @@ class Measurements:
     use: Mapping[str, JSON]
     extent: JSON | None
     weights: Mapping[str, float]
+    beside: JSON = field(default_factory=dict)
 
 
 def untested(
@@ -216,6 +231,7 @@ def conclude(
         associated=associated,
         cost=costs["auroc_gap"],
     )
+    verdict, reason = qualify_verdict(verdict, reason, origin=concept.origin, beside=measurements.beside)
     mapped = measurements.extent or {
         "verdict": "undetermined",
         "reason": "not measured: no layer encodes the concept",
@@ -246,10 +262,22 @@ def conclude(
         power=power((used["interval"][0], used["interval"][1]), used["threshold"]),
         evidence=_evidence(mapped),
         samples={"most_affected": [str(i) for i in affected]},
-        notes=tuple(concept.notes),
+        notes=(*concept.notes, *_notes_beside(measurements.beside)),
         reading=concept.reading,
         same=concept.same,
+        beside=measurements.beside,
     )
+
+
+def _notes_beside(beside: JSON) -> list[str]:
+    """What a reader should know of concepts that it goes with."""
+    notes = []
+    if beside.get("statement") in ("cannot be told apart from", "one thing with"):
+        notes.append(f"{describe(beside)}. The verdict is on them together")
+    if beside.get("not_held_fixed"):
+        names = ", ".join(beside["not_held_fixed"])
+        notes.append(f"it goes with {names} as well, known of too few of its samples to be held fixed")
+    return notes
 
 
 def _costs(
@@ -346,7 +374,9 @@ def rank(findings: Sequence[FindingRecord]) -> list[FindingRecord]:
     concern = (
         "shortcut",
         "encoded and used, no cost measured",
+        "encoded and used, a picture property",
         "encoded and used, not associated",
+        "explained by another concept",
         "encoded, not used",
         "not testable",
         "not encoded",

@@ -7,7 +7,7 @@ the concepts whose use may be more than nothing: elsewhere there is no curve ove
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Literal
@@ -16,9 +16,11 @@ import numpy as np
 from torch import Tensor
 
 from shortcutscope.audit.context import EARLY_LAYERS, Context
+from shortcutscope.audit.held_fixed import HeldCase, held_case
 from shortcutscope.audit.rerun import ConceptEdit, Look, Rerun, rerun
 from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer
+from shortcutscope.probes.beside import HeldFixed
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.probes.extent.cells import CELLS, CHANNELS
@@ -196,6 +198,11 @@ class Case:
         limit = NEAR * EFFECT_THRESHOLD[self.context.audited.role]
         return self.encoded and max(abs(low), abs(high)) >= limit
 
+    def beside(self, cases: Sequence[Case]) -> HeldCase | None:
+        """The same with the concepts of other cases of this output held fixed; None where it goes with none."""
+        concepts = [case.concept for case in cases if case.context is self.context]
+        return held_case(self.context, self.concept, self.samples, self.key, concepts)
+
     def _depends(self, stage: Stage) -> Record:
         depends = {**self.context.depends(self.concept), "positive": self.positive}
         if self.halves is not None:
@@ -276,8 +283,10 @@ class _Looker:
 
 def measure_use_and_extent(
     context: Context, cases: Sequence[Case]
-) -> tuple[list[dict[str, Record]], list[Record | None]]:
+) -> tuple[list[dict[str, Record]], list[Record | None], list[HeldFixed | None]]:
     """Use of every concept by layer, and extent where it is asked for; what is kept is not measured again.
+
+    What may be used, and goes with others, is also taken out with these held fixed.
 
     Parameters
     ----------
@@ -292,6 +301,8 @@ def measure_use_and_extent(
         For each case, layer to the effect.
     extents
         For each case the extent; None where it was not asked for.
+    held
+        For each case its effect with others held fixed; None where it goes with none, or is not used.
     """
     lookers = {case.key: _Looker(case, case.probe) for case in cases if case.probe is not None}
     last = context.scan.layers[-1]
@@ -309,9 +320,12 @@ def measure_use_and_extent(
                 waiting[k].measure(done)
             wait("extent")
     with context.run.stage("usage"):
-        _measure_elsewhere(context, [case for case in cases if case.is_near])
+        near = [case for case in cases if case.is_near]
+        held = {case.key: one for case in near if (one := case.beside(cases)) is not None}
+        _measure_elsewhere(context, near, list(held.values()))
     extents = [dict(lookers[case.key].kept or {}) if case.key in lookers else None for case in cases]
-    return [case.use() for case in cases], extents
+    beside = [held[case.key].result() if case.key in held else None for case in cases]
+    return [case.use() for case in cases], extents, beside
 
 
 def curve_layers(layers: Sequence[Layer]) -> list[Layer]:
@@ -321,13 +335,23 @@ def curve_layers(layers: Sequence[Layer]) -> list[Layer]:
     return [others[int(k)] for k in places]
 
 
-def _measure_elsewhere(context: Context, cases: Sequence[Case]) -> None:
-    """Take concepts out of layers before the last, and keep what that changes."""
+def _measure_elsewhere(context: Context, cases: Sequence[Case], held: Sequence[HeldCase] = ()) -> None:
+    """Take concepts out of layers before the last, and of that with others held fixed; keep what changes."""
     missing = [case for case in cases if not case.kept(ELSEWHERE)]
     edits = _edits(missing, curve_layers(context.scan.layers))
-    if edits:
-        done = rerun(context, edits, what="taking concepts out of each layer")
+    waiting = [case for case in held if case.waits]
+    beside = _fitted([case.edit for case in waiting], [1.0] * len(waiting))
+    if edits or beside:
+        done = rerun(context, [*edits, *beside], what="taking concepts out of each layer")
         from_main(partial(_keep_all, ELSEWHERE, missing, edits, done.logits), "effects by layer")
+        from_main(partial(_keep_held, waiting, beside, done.logits), "effects with others held fixed")
+
+
+def _keep_held(
+    cases: Sequence[HeldCase], edits: Sequence[ConceptEdit], logits: Mapping[tuple[str, str], Tensor]
+) -> None:
+    for case, edit in zip(cases, edits, strict=True):
+        case.keep(edit, logits)
 
 
 def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str, Record]:
@@ -349,10 +373,17 @@ def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str,
 def _edits(cases: Sequence[Case], layers: Sequence[Layer]) -> list[ConceptEdit]:
     """What takes each concept out of each layer; processes that share the work fit some of them each."""
     wanted = [(case, layer) for layer in layers for case in cases]
-    own = dealt([float(layer.channels) ** 2 for _, layer in wanted])
-    parts = gathered(lambda: [(k, wanted[k][0].edit(wanted[k][1])) for k in own], "edits")
-    fitted = dict(edit for part in parts for edit in part)
-    return [fitted[k] for k in range(len(wanted))]
+    return _fitted(
+        [partial(case.edit, layer) for case, layer in wanted],
+        [float(layer.channels) ** 2 for _, layer in wanted],
+    )
+
+
+def _fitted(fits: Sequence[Callable[[], ConceptEdit]], costs: Sequence[float]) -> list[ConceptEdit]:
+    own = dealt(costs)
+    parts = gathered(lambda: [(k, fits[k]()) for k in own], "edits")
+    found = dict(edit for part in parts for edit in part)
+    return [found[k] for k in range(len(fits))]
 
 
 def _keep_all(

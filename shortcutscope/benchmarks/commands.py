@@ -11,8 +11,8 @@ import typer
 from shortcutscope.errors import InputError
 
 SUITES = (
-    "scan", "audit", "device", "attribution", "faithfulness", "extent", "nulls", "retrieval", "discovery",
-    "circuits", "masks", "geometry", "debias", "distillation", "columns", "labels", "embeddings",
+    "scan", "audit", "device", "attribution", "faithfulness", "extent", "nulls", "bystanders", "retrieval",
+    "discovery", "circuits", "masks", "geometry", "debias", "distillation", "columns", "labels", "embeddings",
 )  # fmt: skip
 PROTOCOLS = ("boland", "pahde", "spurbreast", "saab", "simba")
 

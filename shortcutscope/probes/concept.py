@@ -23,6 +23,9 @@ from shortcutscope.types import Array, Bools, Floats
 if TYPE_CHECKING:
     from shortcutscope.scan.scanner import Scan
 
+#: Origin of concepts that are computed from the pixels.
+PICTURE = "picture"
+
 
 @dataclass(frozen=True, eq=False)
 class Concept:
@@ -36,7 +39,8 @@ class Concept:
         ``(N,)`` 0, 1 or NaN (unknown).
     origin
         ``"metadata"``, ``"file"`` or ``"picture"`` (columns measured of them), ``"planted"``, ``"marked"``,
-        ``"discovered"``, or one's own word.
+        ``"discovered"``, or one's own word. A network that responds to a ``"picture"`` property may follow
+        the acquisition or the disease: it is called no shortcut.
     sample_ids
         ``(N,)`` unique ids of the samples, as strings.
     description

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.alive import ROUNDING, size_of
+from shortcutscope.probes.held_fixed import centre_within, is_own, without_span
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_weights, percentile_interval
 from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy
@@ -135,7 +136,12 @@ def _project(values: Tensor, pattern: Tensor, unit_filter: Tensor, middle: Tenso
 
 
 def fit_projection(
-    pooled: Floats, concept: Floats, labels: Ints, *, penalty: float = 0.02
+    pooled: Floats,
+    concept: Floats,
+    labels: Ints,
+    *,
+    others: Floats | None = None,
+    penalty: float = 0.02,
 ) -> LayerProjection:
     """Fit the pattern and the ridge filter of a concept, class by class centred.
 
@@ -145,6 +151,8 @@ def fit_projection(
         (N, C) spatial means of a layer's activations.
     concept, labels : ndarray
         (N,); the concept is 0 or 1 and takes both values in at least one class.
+    others : ndarray, optional
+        (N, K) concepts that are held fixed: what class and they tell is taken off activations and concept.
     penalty : float
         Ridge penalty relative to the number of samples, on standardised channels.
     """
@@ -156,6 +164,9 @@ def fit_projection(
             middles.append(0.5 * (sides[0].mean(0) + sides[1].mean(0)))
         target[member] -= target[member].mean()
         centred[member] -= centred[member].mean(0)
+    if others is not None and others.shape[1]:
+        fixed = centre_within(others, labels)
+        target, centred = without_span(target, fixed), without_span(centred, fixed)
     spread = centred.std(0)
     centred[:, spread <= ROUNDING * size_of(pooled)] = 0.0  # the rounding of a constant channel is no signal
     spread = spread + 1e-4 * spread.max() + 1e-12
@@ -290,7 +301,11 @@ class UseSamples:
 
 
 def use_edits(
-    pooled: Floats, samples: UseSamples, evaluated: tuple[Ints, Ints], prefix: Prefix | None = None
+    pooled: Floats,
+    samples: UseSamples,
+    evaluated: tuple[Ints, Ints],
+    prefix: Prefix | None = None,
+    others: Floats | None = None,
 ) -> list[tuple[Ints, Projection]]:
     """What takes a concept out of one layer: each half's samples, and what was fitted on the other half.
 
@@ -304,6 +319,8 @@ def use_edits(
         Samples of each half on which the effect is measured, see `evaluation_samples`.
     prefix : Prefix, optional
         Of a layer of tokens; the concept is taken out of them with a direction of their own.
+    others : ndarray, optional
+        (N, K) concepts that are held fixed, known wherever the concept is.
 
     Returns
     -------
@@ -315,8 +332,11 @@ def use_edits(
     edits: list[tuple[Ints, Projection]] = []
     for half, rows in enumerate(evaluated):
         fit = is_known & (samples.halves != half)
-        if len(rows) and _both_in_a_class(concept[fit], labels[fit]):
-            edits.append((rows, _fit_edit(pooled, concept, labels, fit, prefix)))
+        fixed = None if others is None else others[fit]
+        if not len(rows) or not _both_in_a_class(concept[fit], labels[fit]):
+            continue
+        if fixed is None or is_own(concept[fit], labels[fit], fixed):
+            edits.append((rows, _fit_edit(pooled[fit], concept[fit], labels[fit], prefix, fit, fixed)))
     return edits
 
 
@@ -352,12 +372,15 @@ def use_result(
     return UseResult(float(effect), (low, high), p, flips, robust, worst, rows, change)
 
 
-def _fit_edit(pooled: Floats, concept: Floats, labels: Ints, fit: Bools, prefix: Prefix | None) -> Projection:
-    patches = fit_projection(pooled[fit], concept[fit], labels[fit])
+def _fit_edit(
+    pooled: Floats, concept: Floats, labels: Ints, prefix: Prefix | None, fit: Bools, others: Floats | None
+) -> Projection:
+    patches = fit_projection(pooled, concept, labels, others=others)
     if prefix is None:
         return patches
-    token = fit_projection(prefix.token[fit], concept[fit], labels[fit])
-    return TokenProjection(token, patches, prefix.count)
+    return TokenProjection(
+        fit_projection(prefix.token[fit], concept, labels, others=others), patches, prefix.count
+    )
 
 
 def _performance(

@@ -14,6 +14,8 @@ import numpy as np
 from scipy import stats
 
 from shortcutscope.probes.association import Association
+from shortcutscope.probes.beside import describe
+from shortcutscope.probes.concept import PICTURE
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_interval
 from shortcutscope.stats.metrics import (
     aligned_auroc,
@@ -27,6 +29,8 @@ Verdict = Literal[
     "shortcut",
     "encoded and used, no cost measured",
     "encoded and used, not associated",
+    "encoded and used, a picture property",
+    "explained by another concept",
     "encoded, not used",
     "not encoded",
     "not testable",
@@ -153,6 +157,39 @@ def reach_verdict(
             f"has {cost['n']} samples)",
         )
     return "shortcut", reason
+
+
+def qualify_verdict(verdict: Verdict, reason: str, *, origin: str, beside: JSON) -> tuple[Verdict, str]:
+    """What remains of a verdict beside other concepts, and where it is about a property of the pictures.
+
+    Parameters
+    ----------
+    verdict, reason
+        As `reach_verdict` gave them.
+    origin : str
+        Of the concept.
+    beside : mapping
+        Statement of `shortcutscope.probes.beside`; empty where the concept goes with no other.
+
+    Returns
+    -------
+    verdict, reason
+        An explained concept is no shortcut, whatever it was alone. What cannot be told apart stays one,
+        together with the other, and says so.
+    """
+    if not verdict.startswith(("shortcut", "encoded and used")):
+        return verdict, reason
+    if beside.get("statement") == "explained by":
+        text = f"the logit responds to it alone, but it is {describe(beside)}, below the threshold"
+        return "explained by another concept", f"{text} ({beside['n_differ']} samples differ)"
+    if verdict == "shortcut" and origin == PICTURE:
+        return (
+            "encoded and used, a picture property",
+            "the network responds to a picture property that is associated with the label; acquisition or "
+            "disease cannot be told from these data",
+        )
+    clause = describe(beside)
+    return verdict, f"{reason}; {clause}" if clause else reason
 
 
 def effects(
