@@ -2,7 +2,8 @@
 
 Nothing found is a statement only where something could have been found. It is none where the association of
 a used concept with the label in the training data is not known, where what goes with the label most could not
-be tested, or where the data are too few to tell what a used concept costs.
+be tested, where the data are too few to tell what a used concept costs, or where the network responds to a
+property of the pictures that may be the acquisition's or the disease's.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def conclude_audit(findings: Sequence[JSON], run: JSON) -> Conclusion:
         *_confounded(findings, run),
         *_unknown_association(findings),
         *_open_cost(findings),
+        *_picture_properties(findings),
         *_nothing_tested(findings),
     ]
     any_shortcut = any(f.get("verdict") == "shortcut" for f in findings)
@@ -193,6 +195,17 @@ def _open_cost(findings: Sequence[JSON]) -> list[str]:
         f"the output depends on {_listed(wide)}, which goes with the label, but whether that costs anything "
         f"is open: the interval of the cost holds 0 and more than {SMALLEST_COST:.2f}. Audit more samples in "
         "which the two disagree"
+    ]
+
+
+def _picture_properties(findings: Sequence[JSON]) -> list[str]:
+    names = [f["name"] for f in findings if f.get("verdict") == "encoded and used, a picture property"]
+    if not names:
+        return []
+    return [
+        f"the output responds to {_listed(names)}, of the pictures themselves, and that goes with the label: "
+        "acquisition or disease cannot be told from these data. Audit what is known of the acquisition, such "
+        "as scanner and exposure, or samples in which it does not go with the disease"
     ]
 
 

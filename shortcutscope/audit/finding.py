@@ -273,7 +273,7 @@ def _notes_beside(beside: JSON) -> list[str]:
     """What a reader should know of concepts that it goes with."""
     notes = []
     if beside.get("statement") in ("cannot be told apart from", "one thing with"):
-        notes.append(f"{describe(beside)}. The verdict is on them together")
+        notes.append(f"{describe(beside)}. The verdict is on all of them together")
     if beside.get("not_held_fixed"):
         names = ", ".join(beside["not_held_fixed"])
         notes.append(f"it goes with {names} as well, known of too few of its samples to be held fixed")

@@ -19,6 +19,7 @@ from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, read_json
 from shortcutscope.models.heads.head import Head
+from shortcutscope.probes.beside import describe
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.types import Record
@@ -186,6 +187,7 @@ class AuditRecord:
                 "robust_auroc": f.effect.get("robust_auroc", {}).get("value"),
                 "auroc_gap": f.effect.get("auroc_gap", {}).get("value"),
                 "smallest_group": f.effect.get("auroc_gap", {}).get("n"),
+                "beside": describe(f.beside) or None,
                 "reason": f.reason,
             }
             for f in self.findings

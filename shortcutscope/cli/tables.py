@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shortcutscope.machine import available_memory
+from shortcutscope.probes.beside import describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,9 @@ _WORST = 10
 STYLES = {
     "shortcut": "bold red",
     "encoded and used, no cost measured": "yellow",
+    "encoded and used, a picture property": "yellow",
     "encoded and used, not associated": "yellow",
+    "explained by another concept": "default",
     "encoded, not used": "default",
     "not encoded": "default",
     "not testable": "dim",
@@ -46,6 +49,11 @@ def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
         if finding.same:
             line = f"{finding.name} stands for {', '.join(finding.same)}, too: they part the samples alike"
             console.print(line, markup=False, highlight=False)
+    for finding in audit.findings:
+        clause = describe(finding.beside)
+        if clause and finding.beside["statement"] != "beyond":
+            verb = "" if clause.startswith("cannot") else "is "
+            console.print(f"{finding.name} {verb}{clause}", markup=False, highlight=False)
     for name, reason in audit.run.get("discovery", {}).get("same", {}).items():
         console.print(f"{name} {reason}", markup=False, highlight=False)
     count = len(audit.shortcuts)
@@ -103,7 +111,7 @@ def verdict_table(audit: Audit) -> Table:
 
 
 def _extent(finding: Finding) -> str:
-    return finding.extent if finding.verdict.startswith(("shortcut", "encoded")) else "-"
+    return finding.extent if finding.verdict.startswith(("shortcut", "encoded", "explained")) else "-"
 
 
 def _measurements(finding: FindingRecord) -> list[str]:

@@ -58,7 +58,13 @@ from shortcutscope.types import Record
 __all__ = ["Comparing", "compare"]
 
 #: Verdicts that say that the output follows the concept, the graver one first.
-GRAVE = ("shortcut", "encoded and used, no cost measured", "encoded and used, not associated")
+GRAVE = (
+    "shortcut",
+    "encoded and used, no cost measured",
+    "encoded and used, a picture property",
+    "encoded and used, not associated",
+    "explained by another concept",
+)
 
 
 @dataclass(frozen=True)

@@ -183,10 +183,10 @@ def qualify_verdict(verdict: Verdict, reason: str, *, origin: str, beside: JSON)
         text = f"the logit responds to it alone, but it is {describe(beside)}, below the threshold"
         return "explained by another concept", f"{text} ({beside['n_differ']} samples differ)"
     if verdict == "shortcut" and origin == PICTURE:
-        return (
-            "encoded and used, a picture property",
+        verdict = "encoded and used, a picture property"
+        reason = (
             "the network responds to a picture property that is associated with the label; acquisition or "
-            "disease cannot be told from these data",
+            "disease cannot be told from these data"
         )
     clause = describe(beside)
     return verdict, f"{reason}; {clause}" if clause else reason

@@ -69,6 +69,7 @@ def summarize_finding(
         "curves": _curves(files.profile, name),
         "extent": _extent(finding, zones, files),
         "gallery": None if gallery is None else str(gallery),
+        "beside": wording.beside(finding),
         "notes": texts(finding.get("notes")),
     }
 
@@ -79,7 +80,7 @@ def _depths(files: RunFiles) -> dict[str, float]:
 
 
 def _checks(finding: JSON) -> list[Record]:
-    """The three questions that make a shortcut, each with its answer and the evidence in one line."""
+    """The questions that make a shortcut, each with its answer and the evidence in one line."""
     encoded, used = mapping(finding.get("encoded")), mapping(finding.get("used"))
     association = mapping(finding.get("association"))
     return [
@@ -90,7 +91,24 @@ def _checks(finding: JSON) -> list[Record]:
             "value": association.get("value"),
             "text": _association_text(association),
         },
+        *_beside_check(mapping(finding.get("beside"))),
     ]
+
+
+def _beside_check(beside: JSON) -> list[Record]:
+    """A fourth question, of concepts that go with others; a no acquits."""
+    statement, ends = beside.get("statement"), interval(beside.get("interval"))
+    if not statement:
+        return []
+    value = {"beyond": True, "explained by": False}.get(str(statement))
+    text = f"{statement} {wording.listed(texts(beside.get('with')))}"
+    effect = number(beside.get("effect"))
+    if effect is not None:
+        text += f"; {equation('U', wording.decimal(effect))}"
+        text += f" ({wording.between(ends)})" if ends else ""
+    more = number(beside.get("needed"))
+    text += f"; about {wording.count(more)} more samples that differ are needed" if more is not None else ""
+    return [{"question": "Is it used beyond others?", "value": value, "text": text}]
 
 
 def _encoded_text(encoded: JSON) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from shortcutscope.report.run_files import interval, mapping, number
+from shortcutscope.probes.beside import describe
+from shortcutscope.report.run_files import interval, mapping, number, texts
 from shortcutscope.types import JSON, Record
 
 MISSING = "–"
@@ -17,7 +18,9 @@ MISSING = "–"
 VERDICTS: Mapping[str, tuple[str, str]] = {
     "shortcut": ("shortcut", "Shortcut"),
     "encoded and used, no cost measured": ("used", "Used, no cost measured"),
+    "encoded and used, a picture property": ("used", "Used, a picture property"),
     "encoded and used, not associated": ("used", "Used, not associated"),
+    "explained by another concept": ("encoded", "Explained by another"),
     "encoded, not used": ("encoded", "Encoded, not used"),
     "not encoded": ("absent", "Not encoded"),
     "not testable": ("untestable", "Not testable"),
@@ -152,8 +155,22 @@ def headline(findings: Sequence[JSON]) -> str:
             if len(tested) == 1
             else f"{len(shortcuts)} of {len(tested)} tested concepts"
         )
-        text = f"{of[0].upper()}{of[1:]} {verb} {noun}: {names}"
+        text = f"{of[0].upper()}{of[1:]} {verb} {noun}: {names}{_open(tested)}"
     return f"{text}." + (f" {n_untested} more could not be tested." if n_untested and tested else "")
+
+
+def _open(findings: Sequence[JSON]) -> str:
+    """Which shortcuts these samples cannot tell from another concept, as the rest of a sentence."""
+    names = [
+        str(f["name"])
+        for f in findings
+        if f.get("verdict") == "shortcut"
+        and mapping(f.get("beside")).get("statement") == "cannot be told apart from"
+    ]
+    if not names:
+        return ""
+    them = "it" if len(names) == 1 else "them"
+    return f"; these samples cannot tell {listed(names)} from what goes with {them}"
 
 
 def sentence(finding: JSON) -> str:
@@ -162,7 +179,9 @@ def sentence(finding: JSON) -> str:
     say = {
         "shortcut": _shortcut,
         "encoded and used, no cost measured": _without_cost,
+        "encoded and used, a picture property": _property,
         "encoded and used, not associated": _used,
+        "explained by another concept": _explained,
         "encoded, not used": _encoded,
         "not encoded": _absent,
     }.get(str(finding.get("verdict")), _untestable)
@@ -201,6 +220,36 @@ def _used(name: str, finding: JSON) -> str:
         f"The output responds to {name}, but not along with an association to the label in the {source}: "
         "no shortcut here, and a risk where the two go together."
     )
+
+
+def _property(name: str, finding: JSON) -> str:
+    return (
+        f"The network responds to {name}, a picture property that is associated with the label; acquisition "
+        "or disease cannot be told from these data."
+    )
+
+
+def _explained(name: str, finding: JSON) -> str:
+    beside = mapping(finding.get("beside"))
+    others = listed(texts(beside.get("with"))) or "another concept"
+    moved, limit = number(beside.get("effect")), number(mapping(finding.get("used")).get("threshold"))
+    text = f"The output seems to depend on {name}, but what it depends on is {others}, which goes with it"
+    if moved is None or limit is None:
+        return f"{text}."
+    return (
+        f"{text}: with {others} held fixed, taking {name} out moves the output by {decimal(abs(moved))} "
+        f"standard deviations only, below the threshold of {decimal(limit)}."
+    )
+
+
+def beside(finding: JSON) -> str:
+    """What a used concept is beside those that it goes with; empty where the verdict says it already."""
+    said = mapping(finding.get("beside"))
+    clause = describe(said)
+    if not clause or said.get("statement") == "explained by":
+        return ""
+    verb = "" if clause.startswith("cannot") else "is "
+    return f"{finding['name']} {verb}{clause}."
 
 
 def _encoded(name: str, finding: JSON) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torchvision.models import resnet18
 
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.stages import audit
@@ -28,15 +29,16 @@ from shortcutscope.benchmarks.models import Recipe, make_case, sample_pool, spli
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training.classifier import train_classifier
+from shortcutscope.models.seeding import seeded
 from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import PlantedSource, Planting, clean_twin, everywhere, plant
-from shortcutscope.planting.thin import thin_resnet18
 from shortcutscope.probes.association import recorded
 from shortcutscope.probes.held_fixed import phi_within
 from shortcutscope.probes.usage import within_class_spread
 from shortcutscope.probes.verdict import reach_verdict
 from shortcutscope.scan.batches import batches
+from shortcutscope.scan.plan import Scanning
 from shortcutscope.types import Array, Floats, Ints, Record
 
 CAUSES = ("tag", "noise", "ruler", "blur", "tube", "contrast", "timestamp")
@@ -52,6 +54,9 @@ PREVALENCE: Mapping[int, float] = {0: 0.3, 1: 0.7}
 ENOUGH, GUILTY, INNOCENT = 40, 0.20, 0.10
 #: Images in which a true effect is measured.
 MEASURED = 200
+#: Layers that are scanned, of the thin networks and of the wide ones.
+THIN = tuple(f"blocks.{k}" for k in (1, 3, 5, 7))
+WIDE = tuple(f"layer{k}.1" for k in (1, 2, 3, 4))
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -92,6 +97,7 @@ def run_case(case: Case, settings: Settings) -> Case:
             table,
             Path(folder) / "run",
             concepts=concepts,
+            scanning=Scanning(layers=WIDE if case["group"] == "wide" else THIN),
             statistics=Statistics(n_permutations=100, n_bootstrap=200, seed=case["seed"]),
             running=Running(progress=False),
         )
@@ -108,7 +114,7 @@ def _study(case: Case, settings: Settings) -> Study:
     (kind,) = recipe.kinds
     train = plant(train, CATALOGUE[kind], correlation=recipe.correlation or 0.5, seed=recipe.seed)
     key = hashlib.sha256(f"{recipe} {train.fingerprint()}".encode()).hexdigest()[:24]
-    model = thin_resnet18(width=64, seed=recipe.seed)
+    model = _resnet18(recipe.seed)
 
     def make() -> nn.Module:
         train_classifier(model, train, epochs=recipe.epochs, seed=recipe.seed, progress=False)
@@ -116,6 +122,14 @@ def _study(case: Case, settings: Settings) -> Study:
 
     path = settings.cache / "models" / f"{recipe.task}-wide-{kind}-{key}.safetensors"
     return Study(kept_network(path, model, make), train, held_out)
+
+
+def _resnet18(seed: int) -> nn.Module:
+    """ResNet-18 of full width, for one channel."""
+    with seeded(seed):
+        model = resnet18(num_classes=2)
+        model.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    return model
 
 
 def _audited(case: Case, table: ImageTable) -> tuple[ImageTable, dict[str, bool]]:
