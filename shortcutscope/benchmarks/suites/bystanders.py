@@ -127,7 +127,7 @@ def _study(case: Case, settings: Settings) -> Study:
 def _resnet18(seed: int) -> nn.Module:
     """ResNet-18 of full width, for one channel."""
     with seeded(seed):
-        model = resnet18(num_classes=2)
+        model: nn.Module = resnet18(num_classes=2)
         model.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
     return model
 
