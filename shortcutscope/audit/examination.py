@@ -245,7 +245,8 @@ def _examined(subject: Subject, known: _Known, scores: Mapping[str, Floats]) -> 
     by_chance = [a.p * aligned[n].selected_from for n, (a, _) in subject.associations.items()]
     q_associated = benjamini_hochberg(np.minimum(by_chance, 1.0))
     with context.run.stage("usage"):
-        beside = besides(context, subject.testable, known.encoded, known.use, known.held)
+        measured_with = {name: association for name, (association, _) in subject.associations.items()}
+        beside = besides(context, subject.testable, known.encoded, known.use, known.held, measured_with)
     measurements = {
         name: Measurements(
             association=association,

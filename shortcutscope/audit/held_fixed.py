@@ -17,6 +17,7 @@ from shortcutscope.audit.context import Context
 from shortcutscope.audit.finding import use_statement
 from shortcutscope.audit.rerun import ConceptEdit
 from shortcutscope.models.heads.targets import margin
+from shortcutscope.probes.association import Association
 from shortcutscope.probes.beside import HeldFixed, UsedConcepts
 from shortcutscope.probes.blocks import Blocks
 from shortcutscope.probes.concept import PICTURE, Concept
@@ -28,6 +29,7 @@ from shortcutscope.probes.held_fixed import (
     partial_effect,
     related_concepts,
 )
+from shortcutscope.probes.matched_cost import MOST_MATCHED, matched_cost
 from shortcutscope.probes.partial_patterns import pattern_cosine
 from shortcutscope.probes.usage import (
     EFFECT_THRESHOLD,
@@ -172,6 +174,7 @@ def besides(
     encoded: Mapping[str, bool],
     use: Mapping[str, JSON],
     held: Mapping[str, HeldFixed],
+    associations: Mapping[str, Association],
 ) -> dict[str, Record]:
     """What every used concept is beside the others that it goes with.
 
@@ -181,11 +184,14 @@ def besides(
         As examined.
     held
         Concept to its effect with others held fixed.
+    associations
+        With the label.
 
     Returns
     -------
     dict
-        See `shortcutscope.probes.beside.UsedConcepts.statements`.
+        See `shortcutscope.probes.beside.UsedConcepts.statements`; and ``cost``, with those that are used as
+        well held fixed, None where none of them is.
     """
     last, role, rule = context.scan.layers[-1].name, context.audited.role, context.settings.verdict
     alone = {}
@@ -199,7 +205,24 @@ def besides(
         phi = dict(zip(held[a].others, held[a].phi, strict=True))[b]
         return float(np.sign(phi)) * _cosine(context, np.column_stack([values[a], values[b]]))
 
-    return UsedConcepts(alone, held, EFFECT_THRESHOLD[role], cosine).statements()
+    statements = UsedConcepts(alone, held, EFFECT_THRESHOLD[role], cosine).statements()
+    for name, said in statements.items():
+        rivals = [values[other] for other in said["with"] if other in alone][:MOST_MATCHED]
+        said["cost"] = _cost(context, values[name], rivals, associations[name]) if rivals else None
+    return statements
+
+
+def _cost(context: Context, concept: Floats, rivals: Sequence[Floats], association: Association) -> Record:
+    settings, margins = context.settings, context.scan.margin(association.positive)
+    return matched_cost(
+        concept,
+        np.column_stack(rivals),
+        (context.labels, context.groups, margins),
+        association,
+        n_bootstrap=settings.n_bootstrap,
+        seed=settings.seed,
+        smallest=settings.verdict.smallest_cell,
+    )
 
 
 def _cosine(context: Context, pair: Floats) -> float:

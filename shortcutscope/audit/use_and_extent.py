@@ -199,7 +199,7 @@ class Case:
         return self.encoded and max(abs(low), abs(high)) >= limit
 
     def beside(self, cases: Sequence[Case]) -> HeldCase | None:
-        """The same with the concepts of other cases of this output held fixed; None where it goes with none."""
+        """The same with other concepts of its output held fixed; None where it goes with none."""
         concepts = [case.concept for case in cases if case.context is self.context]
         return held_case(self.context, self.concept, self.samples, self.key, concepts)
 

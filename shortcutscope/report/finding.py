@@ -106,6 +106,11 @@ def _beside_check(beside: JSON) -> list[Record]:
     if effect is not None:
         text += f"; {equation('U', wording.decimal(effect))}"
         text += f" ({wording.between(ends)})" if ends else ""
+    cost = mapping(beside.get("cost"))
+    price, ends = number(cost.get("value")), interval(cost.get("interval"))
+    if price is not None:
+        text += f"; costs {wording.decimal(price)} AUROC" + (f" ({wording.between(ends)})" if ends else "")
+        text += " with what is used as well held fixed"
     more = number(beside.get("needed"))
     text += f"; about {wording.count(more)} more samples that differ are needed" if more is not None else ""
     return [{"question": "Is it used beyond others?", "value": value, "text": text}]

@@ -47,6 +47,9 @@ def test_the_cause_is_kept_and_the_bystander_is_explained(audited):
     assert bystander.used["value"]  # alone
     assert abs(bystander.beside["effect"]) < 0.1
     assert "explained by tag" in bystander.reason
+    costs = {f.name: (f.effect["auroc_gap"]["value"], f.beside["cost"]["value"]) for f in (cause, bystander)}
+    assert min(*costs["tag"], costs["room"][0]) > 0.3
+    assert abs(costs["room"][1]) < 0.15
     assert [f.name for f in audited.shortcuts] == ["tag"]
     assert audited.findings[0].name == "tag"
     assert audited.conclusion.exit_code == 2
