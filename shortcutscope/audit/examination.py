@@ -17,8 +17,9 @@ from torch import nn
 from shortcutscope.audit.associations import NO_ASSOCIATION, association_if_any
 from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.context import Context, ExamineSettings
+from shortcutscope.audit.doubtful_labels import samples_of_doubtful_label
 from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
-from shortcutscope.audit.held_fixed import besides
+from shortcutscope.audit.held_fixed import besides, used_alone
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.subgroups import FILE as SUBGROUPS
 from shortcutscope.audit.use_and_extent import Case, Halves, measure_use_and_extent
@@ -246,7 +247,9 @@ def _examined(subject: Subject, known: _Known, scores: Mapping[str, Floats]) -> 
     q_associated = benjamini_hochberg(np.minimum(by_chance, 1.0))
     with context.run.stage("usage"):
         measured_with = {name: association for name, (association, _) in subject.associations.items()}
-        beside = besides(context, subject.testable, known.encoded, known.use, known.held, measured_with)
+        alone = used_alone(context, subject.testable, known.encoded, known.use)
+        beside = besides(context, subject.testable, alone, known.held, measured_with)
+        doubtful = samples_of_doubtful_label(context, subject.testable, alone, measured_with)
     measurements = {
         name: Measurements(
             association=association,
@@ -259,6 +262,7 @@ def _examined(subject: Subject, known: _Known, scores: Mapping[str, Floats]) -> 
             extent=known.extents.get(name),
             weights=weights[name],
             beside=beside.get(name, {}),
+            doubtful=doubtful.get(name, ()),
         )
         for (name, (association, source)), q_value in zip(
             subject.associations.items(), q_associated, strict=True

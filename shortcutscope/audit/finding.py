@@ -169,6 +169,8 @@ class Measurements:
         Layer to weight.
     beside : mapping
         What it is beside others, see `FindingRecord`.
+    doubtful : sequence of str
+        Samples that go against it and may be mislabelled, where they are half of all that do.
     """
 
     association: Association
@@ -181,6 +183,7 @@ class Measurements:
     extent: JSON | None
     weights: Mapping[str, float]
     beside: JSON = field(default_factory=dict)
+    doubtful: Sequence[str] = ()
 
 
 def untested(
@@ -261,8 +264,11 @@ def conclude(
         ),
         power=power((used["interval"][0], used["interval"][1]), used["threshold"]),
         evidence=_evidence(mapped),
-        samples={"most_affected": [str(i) for i in affected]},
-        notes=(*concept.notes, *_notes_beside(measurements.beside)),
+        samples={
+            "most_affected": [str(i) for i in affected],
+            **({"doubtful_label": list(measurements.doubtful)} if measurements.doubtful else {}),
+        },
+        notes=(*concept.notes, *_notes_beside(measurements.beside), *_notes_on_labels(measurements.doubtful)),
         reading=concept.reading,
         same=concept.same,
         beside=measurements.beside,
@@ -278,6 +284,16 @@ def _notes_beside(beside: JSON) -> list[str]:
         names = ", ".join(beside["not_held_fixed"])
         notes.append(f"it goes with {names} as well, known of too few of its samples to be held fixed")
     return notes
+
+
+def _notes_on_labels(doubtful: Sequence[str]) -> list[str]:
+    if not doubtful:
+        return []
+    shown = ", ".join(doubtful[:MOST_AFFECTED]) + (", ..." if len(doubtful) > MOST_AFFECTED else "")
+    return [
+        "it may be what the label should say: most samples that go against it have a label that a classifier "
+        f"on the last layer takes for wrong. Read the labels of these {len(doubtful)} first: {shown}"
+    ]
 
 
 def _costs(

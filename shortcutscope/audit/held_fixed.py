@@ -168,11 +168,23 @@ def _column(concept: Concept) -> str:
     return concept.name.partition("=")[0] if concept.reading is None else concept.reading.column
 
 
+def used_alone(
+    context: Context, concepts: Sequence[Concept], encoded: Mapping[str, bool], use: Mapping[str, JSON]
+) -> dict[str, float]:
+    """The encoded concepts that are used, to their effect at the decision layer with nothing held fixed."""
+    last, role, rule = context.scan.layers[-1].name, context.audited.role, context.settings.verdict
+    alone = {}
+    for concept in concepts:
+        used = use_statement(use[concept.name][last], last, role, rule, concept.selected_from)
+        if encoded[concept.name] and used["value"]:
+            alone[concept.name] = float(used["effect"])
+    return alone
+
+
 def besides(
     context: Context,
     concepts: Sequence[Concept],
-    encoded: Mapping[str, bool],
-    use: Mapping[str, JSON],
+    alone: Mapping[str, float],
     held: Mapping[str, HeldFixed],
     associations: Mapping[str, Association],
 ) -> dict[str, Record]:
@@ -180,8 +192,10 @@ def besides(
 
     Parameters
     ----------
-    concepts, encoded, use
+    concepts
         As examined.
+    alone
+        See `used_alone`.
     held
         Concept to its effect with others held fixed.
     associations
@@ -193,19 +207,14 @@ def besides(
         See `shortcutscope.probes.beside.UsedConcepts.statements`; and ``cost``, with those that are used as
         well held fixed, None where none of them is.
     """
-    last, role, rule = context.scan.layers[-1].name, context.audited.role, context.settings.verdict
-    alone = {}
-    for concept in concepts:
-        used = use_statement(use[concept.name][last], last, role, rule, concept.selected_from)
-        if encoded[concept.name] and used["value"]:
-            alone[concept.name] = float(used["effect"])
     values = {c.name: c.values for c in concepts}
 
     def cosine(a: str, b: str) -> float:
         phi = dict(zip(held[a].others, held[a].phi, strict=True))[b]
         return float(np.sign(phi)) * _cosine(context, np.column_stack([values[a], values[b]]))
 
-    statements = UsedConcepts(alone, held, EFFECT_THRESHOLD[role], cosine).statements()
+    threshold = EFFECT_THRESHOLD[context.audited.role]
+    statements = UsedConcepts(alone, held, threshold, cosine).statements()
     for name, said in statements.items():
         rivals = [values[other] for other in said["with"] if other in alone][:MOST_MATCHED]
         said["cost"] = _cost(context, values[name], rivals, associations[name]) if rivals else None

@@ -49,7 +49,7 @@ def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
         if finding.same:
             line = f"{finding.name} stands for {', '.join(finding.same)}, too: they part the samples alike"
             console.print(line, markup=False, highlight=False)
-    for finding in audit.findings:
+    for finding in () if audit.outputs else audit.findings:
         clause = describe(finding.beside)
         if clause and finding.beside["statement"] != "beyond":
             verb = "" if clause.startswith("cannot") else "is "
