@@ -234,7 +234,13 @@ def conclude(
         associated=associated,
         cost=costs["auroc_gap"],
     )
-    verdict, reason = qualify_verdict(verdict, reason, origin=concept.origin, beside=measurements.beside)
+    verdict, reason = qualify_verdict(
+        verdict,
+        reason,
+        effect=used["effect"],
+        origin=concept.origin,
+        beside=measurements.beside,
+    )
     mapped = measurements.extent or {
         "verdict": "undetermined",
         "reason": "not measured: no layer encodes the concept",

@@ -103,12 +103,19 @@ class UsedConcepts:
         towards = self._towards(name)
         return towards >= STANDS * self.threshold and towards > TWO_SIDED * held.partial.error
 
+    def _is_reversed(self, name: str) -> bool:
+        """Whether it is used against the direction that it has alone, which was that of the others."""
+        against = -self._towards(name)
+        return against >= self.threshold and against > TWO_SIDED * self.held[name].partial.error
+
     def _say(self, name: str, held: HeldFixed) -> Record:
         if not held.others:
             return _record(held, None, [], None)
         if self._stands(name):
             twins = [z for z in held.others if self._stands(z) and self.cosine(name, z) >= ONE_THING]
             return _record(held, "one thing with" if twins else "beyond", twins or held.others, None)
+        if self._is_reversed(name):
+            return _record(held, "beyond", held.others, None)
         differ = dict(zip(held.others, held.differ, strict=True))
         explaining = [z for z in held.others if self._stands(z) and differ[z] >= ENOUGH]
         if explaining and self._towards(name) + TWO_SIDED * held.partial.error < self.threshold:

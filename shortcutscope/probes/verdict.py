@@ -159,13 +159,17 @@ def reach_verdict(
     return "shortcut", reason
 
 
-def qualify_verdict(verdict: Verdict, reason: str, *, origin: str, beside: JSON) -> tuple[Verdict, str]:
+def qualify_verdict(
+    verdict: Verdict, reason: str, *, effect: float, origin: str, beside: JSON
+) -> tuple[Verdict, str]:
     """What remains of a verdict beside other concepts, and where it is about a property of the pictures.
 
     Parameters
     ----------
     verdict, reason
         As `reach_verdict` gave them.
+    effect : float
+        Of the concept alone.
     origin : str
         Of the concept.
     beside : mapping
@@ -174,14 +178,19 @@ def qualify_verdict(verdict: Verdict, reason: str, *, origin: str, beside: JSON)
     Returns
     -------
     verdict, reason
-        An explained concept is no shortcut, whatever it was alone. What cannot be told apart stays one,
-        together with the other, and says so.
+        An explained concept is no shortcut, whatever it was alone, and nor is one that is used the other way
+        with others held fixed. What cannot be told apart stays one, together with the other, and says so.
     """
     if not verdict.startswith(("shortcut", "encoded and used")):
         return verdict, reason
     if beside.get("statement") == "explained by":
         text = f"the logit responds to it alone, but it is {describe(beside)}, below the threshold"
         return "explained by another concept", f"{text} ({beside['n_differ']} samples differ)"
+    if beside.get("statement") == "beyond" and beside["effect"] * effect < 0:
+        return (
+            "encoded and used, not associated",
+            f"the logit responds to it, but not in the direction that it has alone: it is {describe(beside)}",
+        )
     if verdict == "shortcut" and origin == PICTURE:
         verdict = "encoded and used, a picture property"
         reason = (

@@ -27,9 +27,12 @@ def test_a_bystander_is_explained_by_the_cause_which_stands():
 
 
 def test_effects_are_read_in_the_direction_that_the_concept_has_alone():
-    said = say({"tag": -1.0, "room": 0.5}, {"tag": held(["room"], -0.9), "room": held(["tag"], -0.4)})
+    pair = {"tag": held(["room"], -0.9), "room": held(["tag"], -0.15)}
+    said = say({"tag": -1.0, "room": 0.5}, pair)
     assert said["tag"]["statement"] == "beyond"
-    assert said["room"]["statement"] == "explained by"  # what is left points the other way
+    assert said["room"]["statement"] == "explained by"  # little is left, and points the other way
+    said = say({"tag": -1.0, "room": 0.5}, {**pair, "room": held(["tag"], -0.4)})
+    assert said["room"]["statement"] == "beyond"  # used, and not as it seemed
 
 
 @pytest.mark.parametrize(

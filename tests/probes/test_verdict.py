@@ -5,7 +5,15 @@ from shortcutscope.probes.association import associate
 from shortcutscope.probes.extent.cells import CellMap
 from shortcutscope.probes.extent.measuring import ExtentRule, decide, spread_choice
 from shortcutscope.probes.usage import drawn_order
-from shortcutscope.probes.verdict import VerdictRule, effects, layer_weights, power, reach_verdict, untestable
+from shortcutscope.probes.verdict import (
+    VerdictRule,
+    effects,
+    layer_weights,
+    power,
+    qualify_verdict,
+    reach_verdict,
+    untestable,
+)
 
 N = 400
 Y = np.arange(N) % 2
@@ -53,6 +61,34 @@ def test_s6_a_cost_that_could_not_be_measured_acquits_nobody_and_is_said():
     verdict, reason = reached({"value": None, "interval": None, "n": 1, "why": "not measured: 1 of class 1"})
     assert verdict == "shortcut"
     assert reason.endswith("what it costs is not measured: 1 of class 1")
+
+
+BESIDE = {"with": ["tag"], "effect": 0.02, "interval": (-0.02, 0.06), "n_differ": 80, "needed": None}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "statement", "effect", "origin", "qualified"),
+    [
+        ("shortcut", "explained by", 0.5, "metadata", "explained by another concept"),
+        ("encoded and used, not associated", "explained by", 0.5, "metadata", "explained by another concept"),
+        ("encoded, not used", "explained by", 0.5, "metadata", "encoded, not used"),
+        ("shortcut", "beyond", 0.5, "metadata", "shortcut"),
+        ("shortcut", "beyond", -0.5, "metadata", "encoded and used, not associated"),
+        ("shortcut", "cannot be told apart from", 0.5, "metadata", "shortcut"),
+        ("shortcut", None, 0.5, "picture", "encoded and used, a picture property"),
+        ("shortcut", "explained by", 0.5, "picture", "explained by another concept"),
+        ("encoded, not used", None, 0.1, "picture", "encoded, not used"),
+    ],
+)
+def test_a_verdict_beside_others_and_on_pictures(verdict, statement, effect, origin, qualified):
+    beside = {**BESIDE, "statement": statement} if statement else {}
+    found, reason = qualify_verdict(verdict, "because", effect=effect, origin=origin, beside=beside)
+    assert found == qualified
+    assert ("tag" in reason) == (statement is not None and verdict != "encoded, not used")
+    assert qualify_verdict(verdict, "because", effect=effect, origin="file", beside={}) == (
+        verdict,
+        "because",
+    )
 
 
 def test_untestable_concepts_say_why():
