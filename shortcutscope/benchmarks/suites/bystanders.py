@@ -60,7 +60,7 @@ WIDE = tuple(f"layer{k}.1" for k in (1, 2, 3, 4))
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Eight thin networks of one cause, audited twice, two of them on few samples; six of two; two wide ones."""
+    """Eight thin networks of one cause, audited twice; two on few samples; six of two causes; two wide."""
     result: list[Case] = []
 
     def add(group: str, task: str, kinds: tuple[str, ...], k: int, phi: float, bystander: str) -> None:
