@@ -20,10 +20,10 @@ from torch import nn
 
 from shortcutscope.benchmarks.debias_data import Cohort
 from shortcutscope.benchmarks.debias_networks import CaseSpec, NetworkStore, cohort_of, extent_of, store_of
+from shortcutscope.benchmarks.figures.dots import Dot, Panel, dots
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.papers.protocol import NOT_FOUND, Claim, Protocol
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.benchmarks.suites.dots import Dot, Panel, dots
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.data.medical import open_dataset
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.problem import DebiasProblem

@@ -27,9 +27,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shortcutscope.benchmarks.architectures import ARCHITECTURES, prepare
+from shortcutscope.benchmarks.attributions.conservation import conserved
+from shortcutscope.benchmarks.attributions.propagation_costs import propagation_costs
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.benchmarks.suites.conservation import conserved
-from shortcutscope.benchmarks.suites.propagation_costs import propagation_costs
 from shortcutscope.types import Record
 
 METHODS = ("lrp", "lrp:epsilon_gamma", "zennit:epsilon_plus", "captum:lrp")

@@ -21,10 +21,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from shortcutscope.benchmarks.debias_networks import NetworkStore, store_of
+from shortcutscope.benchmarks.figures.dots import Dot, Panel, dots
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.models import tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.benchmarks.suites.dots import Dot, Panel, dots
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.recipes import RECIPES, lacking
 from shortcutscope.debias.recommendation import recommend

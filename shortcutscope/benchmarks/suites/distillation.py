@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from shortcutscope.benchmarks.debias_networks import NetworkStore, store_of
+from shortcutscope.benchmarks.figures.dots import Dot, Panel, dots
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.models import tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.debias import KINDS
-from shortcutscope.benchmarks.suites.dots import Dot, Panel, dots
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.samples import CLEAN_SHARE
 from shortcutscope.debias.teacher import Ensemble, Teacher

@@ -8,7 +8,7 @@ pixels are known exactly.
 - ``inside``: share of the positive relevance on the artifact's pixels; a map of noise has ``area``.
 - ``pointing``: share of the samples whose maximum (after the same slight smoothing for all) lies on it.
 - ``flipping``, ``road``: mean fall of the score while up to 30 % of the pixels are removed, the most
-  relevant first; see `shortcutscope.benchmarks.suites.perturbation`.
+  relevant first; see `shortcutscope.benchmarks.attributions.perturbation`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from shortcutscope.attribution.attribute import attribute
+from shortcutscope.benchmarks.attributions.perturbation import drops, flip, impute
 from shortcutscope.benchmarks.models import Case as Trained
 from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.benchmarks.suites.perturbation import drops, flip, impute
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.layers import Layer, find_layers

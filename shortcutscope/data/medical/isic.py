@@ -14,13 +14,13 @@ from shortcutscope.data.medical.layout import DatasetLayout
 from shortcutscope.data.table import ImageTable, TableOptions
 from shortcutscope.errors import InputError
 
-__all__ = ["SOURCE", "Part", "Year", "diagnosed_table", "joined", "part_images"]
+__all__ = ["SOURCE", "Year", "YearPart", "diagnosed_table", "joined", "part_images"]
 
 SOURCE = "https://challenge.isic-archive.com/data"
 
 
 @dataclass(frozen=True)
-class Part:
+class YearPart:
     """One published part of a year's data.
 
     Attributes
@@ -67,8 +67,8 @@ class Year:
     """
 
     layout: DatasetLayout
-    parts: Sequence[Part]
-    read_part: Callable[[str | Path, Part], pd.DataFrame]
+    parts: Sequence[YearPart]
+    read_part: Callable[[str | Path, YearPart], pd.DataFrame]
     diagnoses: Sequence[str]
     neither: str | None = None
 
@@ -112,7 +112,7 @@ def diagnosed_table(
     return table if annotations is None else with_annotations(table, annotations)
 
 
-def parts_present(layout: DatasetLayout, root: str | Path, parts: Sequence[Part]) -> list[Part]:
+def parts_present(layout: DatasetLayout, root: str | Path, parts: Sequence[YearPart]) -> list[YearPart]:
     """The parts of which there is the folder of images or the table of diagnoses.
 
     A part of which only one is there is taken for present, so that reading it names what is missing.
@@ -134,7 +134,7 @@ def parts_present(layout: DatasetLayout, root: str | Path, parts: Sequence[Part]
     return present
 
 
-def part_images(layout: DatasetLayout, root: str | Path, part: Part, names: pd.Series) -> pd.DataFrame:
+def part_images(layout: DatasetLayout, root: str | Path, part: YearPart, names: pd.Series) -> pd.DataFrame:
     """The columns sample_id, image, mask and split for images by name.
 
     Raises

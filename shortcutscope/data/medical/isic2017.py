@@ -8,7 +8,7 @@ from typing import Unpack
 import pandas as pd
 
 from shortcutscope.data.manifests.columns import quoted
-from shortcutscope.data.medical.isic import SOURCE, Part, Year, diagnosed_table, joined, part_images
+from shortcutscope.data.medical.isic import SOURCE, Year, YearPart, diagnosed_table, joined, part_images
 from shortcutscope.data.medical.layout import DatasetLayout
 from shortcutscope.data.table import ImageTable, TableOptions
 
@@ -28,7 +28,7 @@ LAYOUT = DatasetLayout(
 )
 
 _PARTS = tuple(
-    Part(
+    YearPart(
         split,
         images=f"ISIC-2017_{name}_Data",
         truth=f"ISIC-2017_{name}_Part3_GroundTruth.csv",
@@ -82,7 +82,7 @@ def isic2017(
     )
 
 
-def _read_part(root: str | Path, part: Part) -> pd.DataFrame:
+def _read_part(root: str | Path, part: YearPart) -> pd.DataFrame:
     LAYOUT.folder(root, part.images)
     columns = ["image_id", *DIAGNOSES]
     truth = LAYOUT.table(root, LAYOUT.file(root, *part.truth_places), columns, text=["image_id"])

@@ -11,8 +11,8 @@ from shortcutscope.data.manifests.columns import quoted, require_columns
 from shortcutscope.data.medical.annotations import artifact_columns, read_annotations
 from shortcutscope.data.medical.isic import (
     SOURCE,
-    Part,
     Year,
+    YearPart,
     diagnosed_table,
     joined,
     part_images,
@@ -40,7 +40,7 @@ LAYOUT = DatasetLayout(
 )
 
 _PARTS = tuple(
-    Part(
+    YearPart(
         split,
         images=f"ISIC2018_Task3_{name}_Input",
         truth=f"ISIC2018_Task3_{name}_GroundTruth.csv",
@@ -48,7 +48,7 @@ _PARTS = tuple(
     )
     for split, name in (("train", "Training"), ("val", "Validation"), ("test", "Test"))
 )
-_SEGMENTED = Part(
+_SEGMENTED = YearPart(
     "train",
     images="ISIC2018_Task1-2_Training_Input",
     truth="",
@@ -111,7 +111,7 @@ def isic2018(
     )
 
 
-def _read_part(root: str | Path, part: Part) -> pd.DataFrame:
+def _read_part(root: str | Path, part: YearPart) -> pd.DataFrame:
     LAYOUT.folder(root, part.images)
     path = LAYOUT.file(root, *part.truth_places)
     truth = LAYOUT.table(root, path, ["image", *DIAGNOSES], text=["image"])
@@ -123,7 +123,7 @@ def _read_part(root: str | Path, part: Part) -> pd.DataFrame:
     return joined(LAYOUT, root, frame, lesions, "image", str(part.extra), complete=part.split == "train")
 
 
-def _lesions(root: str | Path, part: Part) -> pd.DataFrame | None:
+def _lesions(root: str | Path, part: YearPart) -> pd.DataFrame | None:
     """The table of lesions; None where it is optional and absent."""
     name = str(part.extra)
     if part.split != "train" and not Path(root, name).is_file():

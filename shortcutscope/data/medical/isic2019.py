@@ -9,8 +9,8 @@ import pandas as pd
 
 from shortcutscope.data.medical.isic import (
     SOURCE,
-    Part,
     Year,
+    YearPart,
     diagnosed_table,
     joined,
     part_images,
@@ -35,7 +35,7 @@ LAYOUT = DatasetLayout(
 )
 
 _PARTS = tuple(
-    Part(
+    YearPart(
         split,
         images=f"ISIC_2019_{name}_Input",
         truth=f"ISIC_2019_{name}_GroundTruth.csv",
@@ -86,7 +86,7 @@ def isic2019(
     )
 
 
-def _read_part(root: str | Path, part: Part) -> pd.DataFrame:
+def _read_part(root: str | Path, part: YearPart) -> pd.DataFrame:
     LAYOUT.folder(root, part.images)
     path = LAYOUT.file(root, *part.truth_places)
     truth = LAYOUT.table(root, path, ["image", *DIAGNOSES], text=["image"])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from shortcutscope.benchmarks.attributions.perturbation import DIAGONAL, DIRECT, NOISE, drops, flip, impute
 from shortcutscope.benchmarks.runner import Settings
 from shortcutscope.benchmarks.suites import faithfulness
-from shortcutscope.benchmarks.suites.perturbation import DIAGONAL, DIRECT, NOISE, drops, flip, impute
 from shortcutscope.planting.artifacts import CATALOGUE
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from shortcutscope.benchmarks.figures.dots import Dot, Panel, dots
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.papers.pahde.data import ARTIFACTS, check, datasets
 from shortcutscope.benchmarks.papers.pahde.networks import OF_IMAGES, OF_SIGNALS
 from shortcutscope.benchmarks.papers.pahde.steps import MITIGATIONS, STEPS, run_case
 from shortcutscope.benchmarks.papers.protocol import NOT_FOUND, Claim, Protocol
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.benchmarks.suites.dots import Dot, Panel, dots
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.types import Record
 
 if TYPE_CHECKING:

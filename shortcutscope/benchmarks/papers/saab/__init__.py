@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.papers.protocol import Protocol
 from shortcutscope.benchmarks.papers.saab import siim as saab_siim
 from shortcutscope.benchmarks.papers.saab.claims import claims, draw
@@ -18,7 +19,6 @@ from shortcutscope.benchmarks.papers.saab.data import Cohort, phantoms, taught_p
 from shortcutscope.benchmarks.papers.saab.measures import positive_variance, spurious_information
 from shortcutscope.benchmarks.papers.saab.networks import Arm, has_unet, judge, train
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.types import Record
 
 #: Cohorts of phantoms: where the lesions lie, and what goes with them. The first is the paper's.

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
+from shortcutscope.benchmarks.figures.dots import COLOURS, FONT_SIZE, MARKS
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.papers.protocol import NOT_FOUND, Claim
 from shortcutscope.benchmarks.runner import Case
-from shortcutscope.benchmarks.suites.dots import COLOURS, FONT_SIZE, MARKS
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 
 SUPERVISIONS = ("binary", "box", "segmentation")
 #: Above this a robust AUROC is not near that of chance; the smallest gap that counts.

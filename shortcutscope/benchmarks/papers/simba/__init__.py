@@ -12,13 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast, get_args
 
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.papers.protocol import Protocol
 from shortcutscope.benchmarks.papers.simba.claims import claims, draw
 from shortcutscope.benchmarks.papers.simba.data import NO_BIAS, Cohort, Scenario, check, generated, phantoms
 from shortcutscope.benchmarks.papers.simba.measures import judge, layers_of
 from shortcutscope.benchmarks.papers.simba.networks import METHODS, PAPER_METHODS, Networks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.types import Record
 
 __all__ = ["PROTOCOL"]

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shortcutscope.benchmarks.figures.dots import COLOURS, FONT_SIZE, MARKS
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.papers.protocol import Claim
 from shortcutscope.benchmarks.papers.simba.networks import METHODS, REMEDIES
 from shortcutscope.benchmarks.runner import Case
-from shortcutscope.benchmarks.suites.dots import COLOURS, FONT_SIZE, MARKS
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 
 __all__ = ["claims", "draw"]
 

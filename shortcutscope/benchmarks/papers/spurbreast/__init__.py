@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.papers.protocol import Protocol
 from shortcutscope.benchmarks.papers.spurbreast.claims import claims
 from shortcutscope.benchmarks.papers.spurbreast.data import PATIENTS, Cohort, available, check, has_patients
@@ -24,7 +25,6 @@ from shortcutscope.benchmarks.papers.spurbreast.measures import (
 )
 from shortcutscope.benchmarks.papers.spurbreast.networks import FULL, THIN, NetworkStore, store_of
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.types import Record
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.papers.protocol import NOT_FOUND, Claim
 from shortcutscope.benchmarks.papers.spurbreast.measures import EPSILONS
 from shortcutscope.benchmarks.runner import Case
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 
 __all__ = ["claims"]
 

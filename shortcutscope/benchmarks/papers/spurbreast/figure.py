@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shortcutscope.benchmarks.figures.dots import COLOURS, FONT_SIZE, MARKS
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.papers.spurbreast.measures import EPSILONS
 from shortcutscope.benchmarks.runner import Case
-from shortcutscope.benchmarks.suites.dots import COLOURS, FONT_SIZE, MARKS
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
 
 __all__ = ["draw"]
 

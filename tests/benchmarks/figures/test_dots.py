@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from shortcutscope.benchmarks.suites.dots import Dot, Panel, dots
+from shortcutscope.benchmarks.figures.dots import Dot, Panel, dots
 
 
 def test_rows_panels_and_what_lies_outside() -> None:

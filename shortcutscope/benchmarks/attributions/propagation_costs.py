@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from shortcutscope.attribution.lrp import Composite, default_composite, get_composite, propagation
 from shortcutscope.attribution.slope import Explained
 from shortcutscope.benchmarks.architectures import ARCHITECTURES, randomized
+from shortcutscope.benchmarks.attributions.conservation import outcome_of
 from shortcutscope.benchmarks.peak import NotMeasurableError, peaks_beside, return_memory_at_once
 from shortcutscope.benchmarks.runner import Case, Settings
-from shortcutscope.benchmarks.suites.conservation import outcome_of
 from shortcutscope.benchmarks.suites.scan import TARGET, FrozenBatch, cpu_times, in_process, ratio
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.seeding import seeded

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shortcutscope.benchmarks.suites.intervals import mean_with_interval
+from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 
 
 def test_the_interval_is_that_of_a_t_test() -> None:

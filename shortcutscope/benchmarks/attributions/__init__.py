@@ -1,0 +1,1 @@
+"""What suites measure of attributions: conservation, perturbation, costs."""
