@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shortcutscope.audit.associations import training_values
 from shortcutscope.audit.audited_data import AuditedData, Role
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.table import ImageTable
@@ -82,6 +83,8 @@ class Context:
     ----------
     whole
         Of one output of several what all of them share: the samples are run again for all outputs at once.
+    reference_rows
+        Of one output of several the training samples of which its label is known, among all.
     """
 
     model: nn.Module
@@ -93,6 +96,7 @@ class Context:
     device: torch.device
     memory_format: MemoryFormat
     whole: Context | None = None
+    reference_rows: Ints | None = None
 
     @classmethod
     def of(
@@ -117,9 +121,42 @@ class Context:
         audited: AuditedData,
         run: RunDirectory,
         settings: ExamineSettings,
+        reference_rows: Ints | None,
     ) -> Self:
         """The same network and samples for one output of several."""
-        return replace(self, scan=scan, table=table, audited=audited, run=run, settings=settings, whole=self)
+        return replace(
+            self,
+            scan=scan,
+            table=table,
+            audited=audited,
+            run=run,
+            settings=settings,
+            whole=self,
+            reference_rows=reference_rows,
+        )
+
+    def aligned(self, concept: Concept) -> Concept:
+        """The concept over the samples; of several outputs it is looked up once for all of them."""
+        if self.whole is None:
+            return concept.aligned_to(self.scan.samples["sample_id"])
+        return self.whole._aligned(concept).take(self.shared_rows(np.arange(len(self.scan))))
+
+    def in_training(self, concept: Concept) -> Floats | None:
+        """Values of the concept in the training samples; None where there are none, or it knows none."""
+        if self.audited.reference is None:
+            return None
+        if self.whole is None or self.reference_rows is None:
+            return self._in_training(concept)
+        everywhere = self.whole._in_training(concept)
+        return None if everywhere is None else everywhere[self.reference_rows]
+
+    @cached_property
+    def _aligned(self) -> Callable[[Concept], Concept]:
+        return cache(self.aligned)
+
+    @cached_property
+    def _in_training(self) -> Callable[[Concept], Floats | None]:
+        return cache(partial(training_values, audited=self.audited))
 
     @property
     def shared(self) -> Context:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from shortcutscope.audit.associations import NO_ASSOCIATION, association_if_any
+from shortcutscope.audit.associations import NO_ASSOCIATION, ConceptValues, association_if_any
 from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.context import Context, ExamineSettings
 from shortcutscope.audit.doubtful_labels import samples_of_doubtful_label
@@ -22,7 +22,7 @@ from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, r
 from shortcutscope.audit.held_fixed import besides, used_alone
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.subgroups import FILE as SUBGROUPS
-from shortcutscope.audit.use_and_extent import Case, Halves, measure_use_and_extent
+from shortcutscope.audit.use_and_extent import Case, measure_use_and_extent
 from shortcutscope.data.table import ImageTable
 from shortcutscope.files import slug, write_json
 from shortcutscope.models.layers import Layer
@@ -99,8 +99,7 @@ class Subject:
     @cached_property
     def aligned(self) -> dict[str, Concept]:
         """The concepts over its samples."""
-        ids = self.context.scan.samples["sample_id"]
-        return {c.name: c.aligned_to(ids) for c in self.concepts}
+        return {c.name: self.context.aligned(c) for c in self.concepts}
 
     @cached_property
     def _untestable(self) -> dict[str, str | None]:
@@ -162,11 +161,6 @@ def examine_outputs(whole: Context, subjects: Sequence[Subject]) -> list[Examina
             scores |= {name: _in_whole(subject.context, values) for name, values in out_of_fold.items()}
     q = dict(zip(probes, benjamini_hochberg(np.array([p["p"] for p in probes.values()])), strict=True))
     encoded = {n: bool(q[n] <= whole.settings.verdict.level) for n in probes}
-    several = any(subject.context is not whole for subject in subjects)
-    by_name = {concept.name: concept for subject in subjects for concept in subject.concepts}
-    halves: dict[str, Halves | None] = {
-        name: Halves(subjects[k].context, by_name[name]) if several else None for name, k in primary.items()
-    }
     cases = [
         Case(
             subject.context,
@@ -174,7 +168,6 @@ def examine_outputs(whole: Context, subjects: Sequence[Subject]) -> list[Examina
             subject.positive(concept.name),
             encoded[concept.name],
             probes[concept.name] if encoded[concept.name] and primary[concept.name] == k else None,
-            halves[concept.name],
         )
         for k, subject in enumerate(subjects)
         for concept in subject.testable
@@ -328,6 +321,7 @@ def _association_if_any(context: Context, concept: Concept) -> tuple[Association
         positive=settings.positive,
         n_bootstrap=settings.n_bootstrap,
         seed=settings.seed,
+        values=ConceptValues(context.in_training(concept), context.aligned(concept).values),
     )
 
 

@@ -412,7 +412,11 @@ def _context(whole: Context, output: OutputData, head: Head) -> Context:
             **({} if output.measured is None else {"measured": output.measured}),
         }
     )
-    return whole.of_output(view, table, audited, own, settings)
+    rows = None
+    if audited.reference is not None and whole.audited.reference is not None:
+        labels = whole.audited.reference.frame[label_column(output.name)]
+        rows = np.flatnonzero(labels.notna())
+    return whole.of_output(view, table, audited, own, settings, rows)
 
 
 def _not_measured_elsewhere() -> dict[str, str]:

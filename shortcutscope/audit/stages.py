@@ -450,10 +450,12 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
         autocast_forward(borrowed, plan.device.type, plan.autocast),
     ):
         if task.outputs:
-            verified = replace(audited, table=table)
-            outputs = outputs_of(verified, task.outputs)
-            labels = label_concepts(verified)
-            audit_outputs(borrowed, scanned, run, outputs, concepts, labels, verified, settings)
+            outputs = task.outputs
+            if audited.table is not table:
+                audited = replace(audited, table=table)
+                outputs = outputs_of(audited, outputs)
+            labels = label_concepts(audited)
+            audit_outputs(borrowed, scanned, run, outputs, concepts, labels, audited, settings)
             return
         examined = examine(borrowed, scanned, table, concepts, audited, run, settings)
     with run.stage("subgroups"):

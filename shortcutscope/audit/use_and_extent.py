@@ -67,33 +67,6 @@ HELD = 2**30
 
 
 @dataclass(frozen=True, eq=False)
-class Halves:
-    """Two halves of the samples that outputs share: what is taken out of one is fitted on the other.
-
-    Drawn once a concept, stratified by it and the label of its primary output.
-
-    Attributes
-    ----------
-    context
-        Of the primary output.
-    concept
-        Over any samples.
-    """
-
-    context: Context
-    concept: Concept
-
-    @cached_property
-    def numbers(self) -> Ints:
-        """(N,) 0 and 1, of all samples in the shared context."""
-        whole = self.context.shared
-        values = self.concept.aligned_to(whole.scan.samples["sample_id"]).values
-        labels = np.full(len(values), -1)  # where the label is not known
-        labels[self.context.shared_rows(np.arange(len(self.context.labels)))] = self.context.labels
-        return make_folds(labels, whole.groups, values, n_folds=2, seed=whole.settings.seed)
-
-
-@dataclass(frozen=True, eq=False)
 class Case:
     """One concept at one output, and the samples on which its use is measured.
 
@@ -109,8 +82,6 @@ class Case:
         Whether a layer knows the concept.
     probe
         What the layers say of it, for its extent; None where that is not to be measured here.
-    halves
-        Of several outputs those of the concept; None for own ones.
     """
 
     context: Context
@@ -118,7 +89,6 @@ class Case:
     positive: int
     encoded: bool
     probe: JSON | None = None
-    halves: Halves | None = None
 
     @property
     def name(self) -> str:
@@ -134,10 +104,9 @@ class Case:
     def samples(self) -> UseSamples:
         """Concept, classes, patients and margins."""
         context, values = self.context, self.concept.values
-        halves = Halves(context, self.concept) if self.halves is None else self.halves
-        own = halves.numbers if context.whole is None else context.own_rows(halves.numbers)
+        halves = make_folds(context.labels, context.groups, values, n_folds=2, seed=context.settings.seed)
         margins = context.scan.margin(self.positive)
-        return UseSamples(values, context.labels, context.groups, margins, own, self.positive)
+        return UseSamples(values, context.labels, context.groups, margins, halves, self.positive)
 
     def _per_cell(self, layer: Layer) -> int:
         decides = layer.name == self.context.scan.layers[-1].name
@@ -205,8 +174,6 @@ class Case:
 
     def _depends(self, stage: Stage) -> Record:
         depends = {**self.context.depends(self.concept), "positive": self.positive}
-        if self.halves is not None:
-            depends["halves"] = self.halves.context.run.path.name
         return {**depends, "encoded": self.encoded} if stage == LAST else depends
 
 

@@ -18,7 +18,7 @@ from shortcutscope.probes.marks import KEEP, MIN_MARKS, propagate_marks
 from shortcutscope.probes.mixture import split_scores
 from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.reading import some as _some
-from shortcutscope.types import Array, Bools, Floats
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 if TYPE_CHECKING:
     from shortcutscope.scan.scanner import Scan
@@ -135,6 +135,11 @@ class Concept:
             marks = np.asarray(pd.Series(marks, index=by_name.index).reindex(targets), np.float64)
         values = np.asarray(by_name.reindex(targets), np.float64)
         return replace(self, values=values, sample_ids=targets, marks=marks)
+
+    def take(self, rows: Ints) -> Concept:
+        """The concept over some of its samples."""
+        marks = None if self.marks is None else self.marks[rows]
+        return replace(self, values=self.values[rows], sample_ids=self.sample_ids[rows], marks=marks)
 
     def on(self, frame: pd.DataFrame) -> Concept:
         """The concept over the samples of another table, read from its column exactly as it was read before.

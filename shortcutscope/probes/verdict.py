@@ -16,7 +16,7 @@ from scipy import stats
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.beside import describe
 from shortcutscope.probes.concept import PICTURE
-from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_interval
+from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_intervals
 from shortcutscope.stats.metrics import (
     aligned_auroc,
     balanced_auroc,
@@ -235,33 +235,51 @@ def effects(
     member: dict[Group, Bools] = {(c, t): (y == c) & (a == t) for c, t in (*CONFLICTING, *ALIGNED)}
     patients = {group: len(np.unique(units[inside])) for group, inside in member.items()}
 
-    def record(needs: Iterable[Group], measure: Callable[[Array], Any]) -> Record:
-        needed = list(needs)
-        size = min((int(member[group].sum()) for group in needed), default=0)
-        few = {group: patients[group] for group in needed if patients[group] < smallest}
-        if few or not needed:
-            why = _too_few(few, association.positive, against=against, smallest=smallest)
-            return {"value": None, "interval": None, "n": size, "why": why}
-        value = float(measure(np.ones(len(y))))
-        interval = cluster_interval(measure, units, n_bootstrap, seed=seed, by="rows")
-        return {"value": value, "interval": interval, "n": size}
-
     large = [group for group in member if patients[group] >= smallest]
     among = np.any([member[group] for group in large], axis=0) if large else np.zeros(len(y), bool)
     prediction = (score > 0).astype(int)
-    result = {
-        "robust_auroc": record(CONFLICTING, lambda w: robust_auroc(y, a, score, w)),
-        "aligned_auroc": record(ALIGNED, lambda w: aligned_auroc(y, a, score, w)),
-        "auroc_gap": record(member, lambda w: aligned_auroc(y, a, score, w) - robust_auroc(y, a, score, w)),
-        "balanced_auroc": record(member, lambda w: balanced_auroc(y, a, score, w)),
-        "worst_group_accuracy": record(
-            large, lambda w: worst_group_accuracy(y[among], a[among], prediction[among], w[..., among])
+    robust = _remembered(lambda w: robust_auroc(y, a, score, w))
+    aligned = _remembered(lambda w: aligned_auroc(y, a, score, w))
+    measures: dict[str, tuple[Iterable[Group], Callable[[Array], Any]]] = {
+        "robust_auroc": (CONFLICTING, robust),
+        "aligned_auroc": (ALIGNED, aligned),
+        "auroc_gap": (member, lambda w: aligned(w) - robust(w)),
+        "balanced_auroc": (member, lambda w: balanced_auroc(y, a, score, w)),
+        "worst_group_accuracy": (
+            large,
+            lambda w: worst_group_accuracy(y[among], a[among], prediction[among], w[..., among]),
         ),
     }
+    result: dict[str, Record] = {}
+    for name, (needs, _) in measures.items():
+        needed = list(needs)
+        few = {group: patients[group] for group in needed if patients[group] < smallest}
+        result[name] = {"value": None, "interval": None}
+        result[name]["n"] = min((int(member[group].sum()) for group in needed), default=0)
+        if few or not needed:
+            why = _too_few(few, association.positive, against=against, smallest=smallest)
+            result[name]["why"] = why
+    measured = {name: measure for name, (_, measure) in measures.items() if "why" not in result[name]}
+    if measured:
+        intervals = cluster_intervals([*measured.values()], units, n_bootstrap, seed=seed)
+        for (name, measure), interval in zip(measured.items(), intervals, strict=True):
+            result[name] |= {"value": float(measure(np.ones(len(y)))), "interval": interval}
     worst = result["worst_group_accuracy"]
     if worst["value"] in (0.0, 1.0):
         worst["interval"] = _exact_interval(worst["value"], min(patients[group] for group in large))
     return result
+
+
+def _remembered(measure: Callable[[Array], Any]) -> Callable[[Array], Any]:
+    """The same, which is not computed again for the weights that it was asked for last."""
+    last: list[Any] = [None, None]
+
+    def remembered(weights: Array) -> Any:
+        if last[0] is not weights:
+            last[:] = weights, measure(weights)
+        return last[1]
+
+    return remembered
 
 
 def _aligned(concept: Floats, labels: Array, association: Association) -> tuple[Bools, Ints, Ints, bool]:
