@@ -261,6 +261,12 @@ def _scored(
         )
     if head is not None:
         head.require_fit(values.shape[1], labels, name)
+        if audited.table.classes:
+            classes = ", ".join(audited.table.classes)
+            notes.append(
+                f"the head's classes are taken for {classes}, in this order; where it is another one, give "
+                "class numbers as labels"
+            )
         heads = given_head(head, len(values))
     else:
         heads = _fitted(name, features, values, samples, audited, seed)

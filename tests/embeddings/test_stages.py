@@ -197,6 +197,13 @@ def test_a_head_below_chance_is_doubted() -> None:
     assert "worse than chance" in audit["encoder"].notes[-1]
 
 
+def test_the_order_of_named_classes_is_said_beside_a_given_head() -> None:
+    named = FRAME.assign(label=np.array(["sick", "healthy"])[FRAME["label"]])
+    audit = ss.audit_embeddings(X, named, head=head(0), statistics=QUICK, correcting=PLAIN, **SITE)
+    assert any("taken for healthy, sick, in this order" in note for note in audit["encoder"].notes)
+    assert "worse than chance" in audit["encoder"].notes[-1]
+
+
 def test_copies_of_other_patients_are_counted() -> None:
     twice = np.r_[X[: N // 2], X[: N // 2]]
     audit = ss.audit_embeddings(twice, FRAME, statistics=QUICK, correcting=PLAIN, **SITE)
