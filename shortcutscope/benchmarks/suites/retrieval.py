@@ -29,7 +29,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant
-from shortcutscope.retrieval.retrieval import Retrieval
+from shortcutscope.retrieval.retrieval import Retrieval, RetrievalOptions
 from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import auroc
@@ -70,7 +70,7 @@ def run_case(case: Case, settings: Settings) -> Case:
     ids = frame["sample_id"].astype(str).to_numpy()
     marked = marked_rows(study.train, kind, seed)
     truth = dict(zip(ids.tolist(), (carries == 1).tolist(), strict=True))
-    begin: Record = {"name": kind, "seed": seed, "progress": False}
+    begin: RetrievalOptions = {"name": kind, "seed": seed, "running": Running(progress=False)}
     with tempfile.TemporaryDirectory() as folder:
         new_scan = scan(
             study.model,
@@ -79,7 +79,8 @@ def run_case(case: Case, settings: Settings) -> Case:
             scanning=Scanning(relevance=False),
             running=Running(progress=False),
         )
-        retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), images=study.train, **begin)
+        seeing: RetrievalOptions = {**begin, "images": study.train}
+        retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), **seeing)
         layers = Retrieval.from_marks(new_scan, list(ids[marked]), **begin)
     rest = ~np.isin(np.arange(len(ids)), marked)
 
@@ -147,8 +148,14 @@ def retrieve_planted(model: nn.Module, table: ImageTable, kind: str, seed: int) 
             scanning=Scanning(relevance=False),
             running=Running(progress=False),
         )
-        options: Record = {"name": kind, "seed": seed, "images": table, "progress": False}
-        retrieval = Retrieval.from_marks(new_scan, list(ids[marked]), **options)
+        retrieval = Retrieval.from_marks(
+            new_scan,
+            list(ids[marked]),
+            name=kind,
+            seed=seed,
+            images=table,
+            running=Running(progress=False),
+        )
         answer(retrieval, truth)
     return retrieval
 
