@@ -13,7 +13,9 @@ from shortcutscope._version import __version__
 from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.scored import ScoredSamples
+from shortcutscope.data.table import ImageTable
 from shortcutscope.models.loading import load_report
+from shortcutscope.models.preprocessing import Preprocessing
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.metrics import auroc, expected_calibration_error
 
@@ -94,7 +96,7 @@ def describe(
             "environment": environment,
             "model": network,
             "data": data,
-            "assumptions": [*audited.assumptions, *_chosen_weights(model)],
+            "assumptions": [*audited.assumptions, *_chosen_weights(model), *_own_preprocessing(table)],
         }
     )
 
@@ -103,3 +105,9 @@ def _chosen_weights(model: nn.Module) -> list[str]:
     """Which of several weights in a checkpoint the model has, where nobody said it."""
     report = load_report(model)
     return [f"weights: {report}"] if report is not None and report.beside else []
+
+
+def _own_preprocessing(table: ImageTable) -> list[str]:
+    """What the model's source knew of how images are to be read, where the table takes it over."""
+    own = table.transform
+    return [f"images are read as {own.origin} asks for: {own}"] if isinstance(own, Preprocessing) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MANIFESTS = (".csv", ".tsv", ".parquet")
 
 
+#: Lowest and highest value of an image where nothing else is said.
+VALUE_RANGE = (0.0, 1.0)
+
 #: Options that name the parts of a manifest, which a data set knows for itself.
 OF_MANIFESTS = (
     "image", "label", "group", "split", "sample_id", "mask", "root", "labels_in_cells", "uncertain", "blank",
@@ -32,10 +35,11 @@ def _reading(options: DataOptions) -> dict[str, Any]:
     reading: dict[str, Any] = {
         "size": options.size,
         "mode": options.mode,
-        "value_range": options.value_range,
         "transform": _normalization(options),
         "max_pixels": options.max_pixels,
     }
+    if options.value_range is not None:
+        reading["value_range"] = options.value_range
     if options.missing is not None:
         reading["missing"] = _names(options.missing)
     if options.window != "file":
@@ -44,7 +48,74 @@ def _reading(options: DataOptions) -> dict[str, Any]:
         reading["dims"] = options.dims
     if options.classes is not None:
         reading["classes"] = _names(options.classes)
+    if options.preprocessing not in ("auto", "none", "own"):
+        reading |= _as_a_model_does(options)
     return reading
+
+
+def _as_a_model_does(options: DataOptions) -> dict[str, Any]:
+    """How the library of a model reads images; what is said by other options takes its place."""
+    from shortcutscope.models.loading import model_preprocessing
+
+    own = model_preprocessing(options.preprocessing)
+    if options.value_range not in (None, own.value_range):
+        if options.mean is None and own.mean is not None:
+            low, high = own.value_range
+            raise InputError(
+                f"--value-range: the mean and std of {own.origin} are those of values from {low:g} to "
+                f"{high:g}; give --mean and --std too, or leave it out"
+            )
+        own = replace(own, value_range=options.value_range)
+    said = _normalization(options)
+    if said is not None:
+        own = replace(own, mean=said.mean, std=said.std)
+    if options.size is not None:
+        own = replace(own, resize=None, crop=None)
+    if options.mode is not None:
+        own = replace(own, mode=options.mode)
+    return own.options()
+
+
+def resolved(options: DataOptions, model: str, weights: Path | None) -> DataOptions:
+    """The same, with the name of the model whose preprocessing it is instead of ``own`` and ``auto``.
+
+    Parameters
+    ----------
+    options
+        As typed.
+    model, weights
+        MODEL, and what is loaded into it.
+
+    Raises
+    ------
+    InputError
+        Its preprocessing is not known, and nothing was said of how images are read.
+    """
+    from shortcutscope.models.loading import comes_with_preprocessing, model_preprocessing
+
+    choice = published(weights)
+    name = f"{model}@{choice}" if choice else model
+    if options.preprocessing == "own":
+        model_preprocessing(name)
+        return replace(options, preprocessing=name)
+    if options.preprocessing != "auto" or not comes_with_preprocessing(model, choice or weights):
+        return options
+    try:
+        model_preprocessing(name)
+    except InputError as error:
+        said = (options.size, options.mode, options.mean)
+        if said == (None, None, None):
+            raise InputError(
+                f"{error}; or, if images are to be given as they are, --preprocessing none"
+            ) from error
+        return replace(options, preprocessing="none")
+    return replace(options, preprocessing=name)
+
+
+def published(weights: Path | None) -> str | None:
+    """What ``--weights`` says, where it names published weights and no file."""
+    text = str(weights)
+    return text if weights is not None and text.isidentifier() and not weights.exists() else None
 
 
 def open_table(data: str | Path, options: DataOptions) -> ImageTable:
@@ -139,10 +210,9 @@ def _open_dataset(name: str, root: str, options: DataOptions, reading: dict[str,
             f"--{needless[0].replace('_', '-')} is for manifests; {name} knows its own columns and files"
         )
     given = named_values(options.data_options or (), "--data-option")
-    twice = sorted(set(given) & set(reading))
+    twice = sorted(set(given) & {*reading, "value_range"})
     if twice:
         raise InputError(f"--data-option {twice[0]}: give --{twice[0].replace('_', '-')} instead")
-    # A data set has a range of its own, which the default of --value-range does not replace.
     chosen = {
         key: value
         for key, value in reading.items()
@@ -250,7 +320,7 @@ def open_training_columns(
         mask=options.mask,
         root=options.root,
         classes=table.classes,
-        value_range=options.value_range,
+        value_range=options.value_range or VALUE_RANGE,
         missing=_names(options.missing),
         labels=as_labels(label_choice(options)),
     )
@@ -285,7 +355,7 @@ def open_model(spec: str, options: ModelOptions, *, trained: bool = False) -> nn
         )
     loaded = load_model(
         spec,
-        options.weights,
+        published(options.weights) or options.weights,
         num_classes=options.num_classes,
         trust=options.trust,
         weights_key=options.weights_key,

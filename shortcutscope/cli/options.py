@@ -161,8 +161,9 @@ class DataOptions:
     ] = None
     mode: Annotated[str | None, typer.Option(help="L or RGB.", rich_help_panel=IMAGES)] = None
     value_range: Annotated[
-        tuple[float, float], typer.Option(help="Lowest and highest value.", rich_help_panel=IMAGES)
-    ] = (0.0, 1.0)
+        tuple[float, float] | None,
+        typer.Option(help="Lowest and highest value; default: 0 1.", rich_help_panel=IMAGES),
+    ] = None
     window: Annotated[
         str,
         typer.Option(
@@ -178,6 +179,14 @@ class DataOptions:
     std: Annotated[
         str | None, typer.Option(help="Deviation, one or per channel.", rich_help_panel=IMAGES)
     ] = None
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            help="Read the images as a model's library does: own (MODEL's), none, or a model's name, such as "
+            "timm:resnet18. Default: MODEL's, where its weights come with it.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = "auto"
     data_options: Annotated[
         list[str] | None,
         typer.Option(

@@ -9,7 +9,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shortcutscope.cli.inputs import MANIFESTS, OF_MANIFESTS, open_model, open_table, with_roles
+from shortcutscope.cli.inputs import (
+    MANIFESTS,
+    OF_MANIFESTS,
+    open_model,
+    open_table,
+    published,
+    resolved,
+    with_roles,
+)
 from shortcutscope.cli.options import DataOptions, ModelOptions
 from shortcutscope.cli.running import typed
 from shortcutscope.errors import InputError
@@ -84,7 +92,7 @@ def remember(
 
     told = {
         "model": model,
-        "making": asdict(replace(making, weights=_absolute(making.weights))),
+        "making": asdict(replace(making, weights=_absolute_weights(making.weights))),
         "data": _absolute_data(data),
         "reading": asdict(replace(reading, root=_absolute(reading.root))),
         **{name: str(_absolute(value)) if isinstance(value, Path) else value for name, value in more.items()},
@@ -111,6 +119,8 @@ def origin_of(
     path = run / FILE
     typed_data = None if data is None else str(data)
     if not path.exists():
+        if model is not None:
+            reading = resolved(reading, model, making.weights)
         return Origin(run, model, making, typed_data, reading)
     kept = read_object(path)
     with intact(path, "what a run was made from", "delete it, and give --model and --data"):
@@ -119,14 +129,11 @@ def origin_of(
         same_kind = own_data or _kind(str(typed_data)) == _kind(kept["data"])
         left = () if own_data else ("root", "data_options", *(() if same_kind else OF_MANIFESTS))
         more = {name: kept.get(name) for name in ("train_split", "audit_split", "train_data")}
-        return Origin(
-            run,
-            model or kept["model"],
-            _completed(making, kept["making"]) if own_model else making,
-            typed_data or kept["data"],
-            _completed(reading, {k: v for k, v in kept["reading"].items() if k not in left}),
-            **(more if own_data else {}),
-        )
+        made = _completed(making, kept["making"]) if own_model else making
+        read = _completed(reading, {k: v for k, v in kept["reading"].items() if k not in left})
+    spec = model or kept["model"]
+    read = resolved(read, spec, made.weights)
+    return Origin(run, spec, made, typed_data or kept["data"], read, **(more if own_data else {}))
 
 
 def _completed(given: _Bundle, kept: dict[str, Any]) -> _Bundle:
@@ -137,7 +144,7 @@ def _completed(given: _Bundle, kept: dict[str, Any]) -> _Bundle:
             value = kept[field.name]
             if value is not None and field.name in ("weights", "root"):
                 value = Path(value)
-            changes[field.name] = tuple(value) if field.name == "value_range" else value
+            changes[field.name] = tuple(value) if field.name == "value_range" and value else value
     return replace(given, **changes)
 
 
@@ -159,6 +166,10 @@ def _absolute_data(data: Path) -> str:
     if _kind(str(data)) == _DATA_SET:
         return f"{name}:{Path(root).expanduser().absolute()}"
     return str(data.absolute())
+
+
+def _absolute_weights(weights: Path | None) -> Path | None:
+    return weights if published(weights) else _absolute(weights)
 
 
 def _absolute(path: Path | None) -> Path | None:

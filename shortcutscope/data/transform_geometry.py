@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from shortcutscope.data.geometry import Geometry
 from shortcutscope.data.transform import Normalize
 from shortcutscope.errors import InputError
+from shortcutscope.models.preprocessing import CenterCrop, MiddleSquare, Preprocessing, Resizing
 
 Step = Callable[[Tensor], Tensor]
 
@@ -24,7 +25,8 @@ PADDING = ("Pad",)
 def follow(transform: Step | None, image: Tensor, geometry: Geometry) -> Geometry:
     """Geometry after a transform was applied to an image.
 
-    Followed are :class:`shortcutscope.data.transform.Normalize`; of torchvision (both generations)
+    Followed are :class:`shortcutscope.data.transform.Normalize`; a model's own
+    :class:`shortcutscope.models.preprocessing.Preprocessing`; of torchvision (both generations)
     ``Compose``, ``Resize``, ``CenterCrop``, ``Pad`` and the presets of its weights; ``nn.Sequential``; and
     whatever leaves each pixel in its place, which is tried on the image: single pixels are changed, and the
     change must stay where it was made.
@@ -59,6 +61,8 @@ def _steps(transform: Any) -> Iterator[Step]:
     kind = type(transform)
     if isinstance(transform, nn.Sequential):
         parts: list[Any] = list(transform)
+    elif isinstance(transform, Preprocessing):
+        parts = list(transform.steps)
     elif kind.__name__ == "Compose" and hasattr(transform, "transforms"):
         parts = list(transform.transforms)
     elif kind.__module__ == "torchvision.transforms._presets" and kind.__name__ == "ImageClassification":
@@ -85,9 +89,9 @@ def _preset(transform: Any) -> Iterator[Step]:
 def _after(step: Step, before: Tensor, after: Tensor, geometry: Geometry) -> Geometry:
     size = tuple(after.shape[1:])
     kind = type(step).__name__ if type(step).__module__.startswith("torchvision.") else ""
-    if isinstance(step, Normalize) or kind in RESIZING:
+    if isinstance(step, Normalize | Resizing) or kind in RESIZING:
         return geometry.resized(size)
-    if kind in CROPPING:
+    if isinstance(step, CenterCrop | MiddleSquare) or kind in CROPPING:
         return geometry.cropped(_crop_start(step, before), size)
     if kind in PADDING:
         left, top = _left_and_top(step)

@@ -1,4 +1,4 @@
-"""Models by name: ``torchvision:NAME``, ``timm:NAME``, ``package.module:factory``, ``file.py:factory``."""
+"""Models by name: ``torchvision:NAME``, ``hf:FOLDER``, ``package.module:factory``, ``file.py:factory``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,21 @@ from torch import nn
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.models.frozen import version
-from shortcutscope.models.sources import SOURCES, Factory, suggestion
+from shortcutscope.models.preprocessing import Preprocessing
+from shortcutscope.models.sources import REFUSED, SOURCES
+from shortcutscope.models.sources.source import Factory, suggestion
 from shortcutscope.models.weights.checkpoints import LoadReport, class_count_in, copy_into, fitting
 from shortcutscope.models.weights.files import Weights, read_checkpoint
 from shortcutscope.types import Record
 
-__all__ = ["LoadReport", "has_random_weights", "load_model", "load_report", "model_fingerprint"]
+__all__ = [
+    "LoadReport",
+    "has_random_weights",
+    "load_model",
+    "load_report",
+    "model_fingerprint",
+    "model_preprocessing",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +56,7 @@ def load_model(
     Parameters
     ----------
     spec
-        ``"torchvision:NAME"``, ``"timm:NAME"`` or another source of
+        ``"torchvision:NAME"``, ``"timm:NAME"``, ``"hf:FOLDER"`` or another source of
         `shortcutscope.models.sources.SOURCES`; ``"package.module:factory"`` or ``"path/to/file.py:factory"``.
         A factory is called with `num_classes` and `arguments`, and returns a module; a module is taken as
         it is.
@@ -55,8 +64,8 @@ def load_model(
         A checkpoint file, see `read_checkpoint`: names are matched after stripping the prefixes of
         DataParallel, Lightning and torch.compile, losses and counters beside the network are left out, and
         what was done is logged and kept in `load_report`. Also the name of published weights to download
-        (torchvision: ``"DEFAULT"``, ``"IMAGENET1K_V1"``, ...; timm: ``"DEFAULT"``). ``None`` leaves the model
-        as its factory made it.
+        (torchvision: ``"DEFAULT"``, ``"IMAGENET1K_V1"``, ...; timm: ``"DEFAULT"``). ``None`` takes what the
+        name stands for (``"hf:FOLDER"``), and else leaves the model as its factory made it.
     num_classes
         Passed to the factory. When it is not given and the checkpoint's head has another number of classes
         than the factory's default, that number is taken.
@@ -82,17 +91,20 @@ def load_model(
     source, name = _split(spec)
     published = _published(source, weights)
     factory = _factory(source, name, spec)
+    weights = weights if weights is not None else _stored(source, name, spec)
     kwargs = {**(arguments or {}), **(published or {})}
     kwargs |= {} if num_classes is None else {"num_classes": num_classes}
     if weights is not None and published is None:
         contents = read_checkpoint(weights, trust=trust)  # before building: cheaper to refuse
-        return _with_weights(factory, spec, contents, str(weights), weights_key, kwargs)
-    if weights_key is not None:
-        what = f"weights_key={weights_key!r} chooses within a checkpoint file"
-        raise InputError(f"{what}, and weights={weights!r} is no such file")
-    model = _build(factory, spec, kwargs).eval()
-    if weights is None and _publishes(source) and not _asks_for_weights(kwargs):
-        _RANDOM[model] = _writes(model)
+        model = _with_weights(factory, spec, contents, str(weights), weights_key, kwargs)
+    else:
+        if weights_key is not None:
+            what = f"weights_key={weights_key!r} chooses within a checkpoint file"
+            raise InputError(f"{what}, and weights={weights!r} is no such file")
+        model = _build(factory, spec, kwargs).eval()
+        if weights is None and _may_be_random(source) and not _asks_for_weights(kwargs):
+            _RANDOM[model] = _writes(model)
+    _NAMES[model] = spec if published is None else f"{spec}@{weights}"
     return model
 
 
@@ -117,6 +129,62 @@ def _with_weights(
         logging.WARNING if report.beside and weights_key is None else logging.INFO, "%s: %s", name, report
     )
     return model.eval()
+
+
+#: What networks that were built here go by.
+_NAMES: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
+
+
+def model_preprocessing(model: nn.Module | str) -> Preprocessing:
+    """How the library that a model comes from makes its input of an image.
+
+    Parameters
+    ----------
+    model
+        One that `load_model` made, or its name, such as ``"hf:folder"``; ``"torchvision:resnet50"`` means
+        the default published weights, ``"torchvision:resnet50@IMAGENET1K_V1"`` others.
+
+    Returns
+    -------
+    preprocessing
+        Also the transform of a table: ``ImageTable.from_csv(file, **model_preprocessing(model).options())``.
+        Where weights of one's own were put into an architecture, they may have been trained on images that
+        were read otherwise; see `shortcutscope.check_preprocessing`.
+
+    Raises
+    ------
+    InputError
+        Says why it is not known.
+
+    Examples
+    --------
+    >>> own = model_preprocessing("torchvision:resnet18")
+    >>> own.resize, own.crop, own.mean
+    (256, (224, 224), (0.485, 0.456, 0.406))
+    """
+    spec = model if isinstance(model, str) else _NAMES.get(model)
+    if spec is None:
+        raise InputError(
+            "the model was not made by load_model, so that no source knows its preprocessing; give its name, "
+            'such as "timm:resnet18"'
+        )
+    source, name = _split(spec)
+    name, _, weights = name.partition("@")
+    known = SOURCES[source].preprocessing if source in SOURCES else None
+    if known is None:
+        raise InputError(
+            f"{spec}: nothing is known of the preprocessing of models from {source}. Open the table with the "
+            "size=, mode=, value_range= and transform that it was trained with"
+        )
+    return known(name, weights or None)
+
+
+def comes_with_preprocessing(spec: str, weights: str | Path | None) -> bool:
+    """Whether a name stands for trained weights whose source knows how images are to be read."""
+    source, name = _split(spec)
+    if source not in SOURCES or SOURCES[source].preprocessing is None:
+        return False
+    return _published(source, weights) is not None or SOURCES[source].has_weights(name)
 
 
 #: Networks that were built here without weights, and how often theirs had been written to then.
@@ -145,14 +213,28 @@ def _split(spec: str) -> tuple[str, str]:
     source, colon, name = spec.rpartition(":") if isinstance(spec, str) else ("", "", "")
     if not (source and colon and name):
         raise InputError(
-            f"model is {spec!r}; give torchvision:NAME, timm:NAME, package.module:factory or "
-            "path/to/file.py:factory"
+            f"model is {spec!r}; give {', '.join(f'{n}:NAME' for n in SOURCES if n not in REFUSED)}, "
+            "package.module:factory or path/to/file.py:factory"
         )
     return source, name
 
 
-def _publishes(source: str) -> bool:
-    return source in SOURCES and SOURCES[source].published is not None
+def _may_be_random(source: str) -> bool:
+    return source in SOURCES and SOURCES[source].may_be_random
+
+
+def _stored(source: str, name: str, spec: str) -> Path | None:
+    """The checkpoint that a name stands for."""
+    find = SOURCES[source].stored if source in SOURCES else None
+    stored = None if find is None else find(name)
+    if stored is None:
+        return None
+    if not stored.path.is_file():
+        raise InputError(
+            f"the weights of {spec} are not on this machine, and nothing is downloaded: get "
+            f"{stored.from_where}, and name the file with weights= (--weights) or put it at {stored.path}"
+        )
+    return stored.path
 
 
 def _published(source: str, weights: str | Path | None) -> Mapping[str, Any] | None:
@@ -228,6 +310,8 @@ def _build(factory: Factory, spec: str, kwargs: Record) -> nn.Module:
     try:
         with _own_generator():
             model = factory(**kwargs)
+    except InputError:
+        raise
     except Exception as error:  # the user's own code: anything may be raised
         arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) or "no arguments"
         raise InputError(f"{spec} called with {arguments} fails: {type(error).__name__}: {error}") from error

@@ -44,5 +44,5 @@ def test_a_field_without_default_is_required() -> None:
 
 
 def test_the_shared_options_have_defaults() -> None:
-    assert DataOptions().value_range == (0.0, 1.0)
+    assert DataOptions().value_range is None
     assert ModelOptions().trust is False
