@@ -32,6 +32,9 @@ _MODULES = {
     "Correcting": "shortcutscope.embeddings.stages",
     "robustness_index": "shortcutscope.embeddings.robustness",
     "screen_metadata": "shortcutscope.discover.metadata",
+    "model_preprocessing": "shortcutscope.models.loading",
+    "check_preprocessing": "shortcutscope.audit.preprocessing.check",
+    "draw_readings": "shortcutscope.report.preprocessing",
     "Circuit": "shortcutscope.discover.circuits",
     "draw_circuit": "shortcutscope.report.circuit",
     "Retrieval": "shortcutscope.retrieval.retrieval",
@@ -106,18 +109,21 @@ __all__ = [
     "attribute",
     "audit",
     "audit_embeddings",
+    "check_preprocessing",
     "compare",
     "debias",
     "distill",
     "draw_areas",
     "draw_circuit",
     "draw_overlays",
+    "draw_readings",
     "find_layers",
     "frozen",
     "grouped_folds",
     "holdout",
     "input_masks",
     "load_model",
+    "model_preprocessing",
     "model_randomization",
     "open_dataset",
     "phantoms",
@@ -135,6 +141,7 @@ if TYPE_CHECKING:
     from shortcutscope.attribution.attribute import Attribution, attribute
     from shortcutscope.attribution.randomization import model_randomization
     from shortcutscope.audit.audited_data import TrainingData
+    from shortcutscope.audit.preprocessing.check import check_preprocessing
     from shortcutscope.compare.before_after import Comparing
     from shortcutscope.data.labels import Labels
     from shortcutscope.data.medical import open_dataset
@@ -168,11 +175,12 @@ if TYPE_CHECKING:
     from shortcutscope.models.frozen import frozen
     from shortcutscope.models.heads.head import Head
     from shortcutscope.models.layers import find_layers
-    from shortcutscope.models.loading import load_model
+    from shortcutscope.models.loading import load_model, model_preprocessing
     from shortcutscope.options import Recording, Running, Statistics
     from shortcutscope.probes.concept import Concept
     from shortcutscope.report.circuit import draw_circuit
     from shortcutscope.report.overlay import draw_areas, draw_overlays
+    from shortcutscope.report.preprocessing import draw_readings
     from shortcutscope.retrieval.hits import Hits
     from shortcutscope.retrieval.imports import read_marks
     from shortcutscope.retrieval.retrieval import Retrieval

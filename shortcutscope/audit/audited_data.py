@@ -24,6 +24,18 @@ TRAINING = ("train", "training")
 HELD_OUT = ("val", "valid", "validation", "test", "testing")
 
 
+def require_auroc(expected: float | None) -> None:
+    """Refuse what no model should reach.
+
+    Raises
+    ------
+    InputError
+        Says what is allowed.
+    """
+    if expected is not None and not 0.5 <= expected <= 1:
+        raise InputError(f"expected_auroc={expected}; it must be a number from 0.5 to 1")
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """What is known of the data that a model was trained on.
@@ -38,11 +50,23 @@ class TrainingData:
     trained_on
         Say True when the audited images are those the model was trained on: effects are about twice as large
         there, and the threshold of use is doubled.
+    expected_auroc
+        What the model reaches on held-out images by its paper or its owner: where it does not on those that
+        are audited, the audit says so, and looks for another reading of the images that is better.
+
+    Raises
+    ------
+    InputError
+        An AUROC that is none.
     """
 
     table: ImageTable | None = None
     associations: Mapping[str, JSON] | None = None
     trained_on: bool = False
+    expected_auroc: float | None = None
+
+    def __post_init__(self) -> None:
+        require_auroc(self.expected_auroc)
 
     @classmethod
     def of(cls, train: ImageTable | TrainingData | None) -> TrainingData:

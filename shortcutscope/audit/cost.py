@@ -75,7 +75,14 @@ class AuditEstimate:
         return f"{self.scan}; with {self.n_concepts} concepts at most about {self.seconds:.0f} s ({parts})"
 
 
-def audit_cost(scan: ScanEstimate, *, n_concepts: int, n_classes: int, n_permutations: int) -> AuditEstimate:
+def audit_cost(
+    scan: ScanEstimate,
+    *,
+    n_concepts: int,
+    n_classes: int,
+    n_permutations: int,
+    checked: tuple[int, float] = (0, 0.0),
+) -> AuditEstimate:
     """What an audit costs, from what its scan does.
 
     Parameters
@@ -84,6 +91,8 @@ def audit_cost(scan: ScanEstimate, *, n_concepts: int, n_classes: int, n_permuta
         Measured, see `shortcutscope.scan.scanner.estimate`.
     n_concepts, n_classes, n_permutations
         Of the audit.
+    checked
+        Images on which the preprocessing is checked, and passes of the network for that.
     """
     n, n_layers, k = scan.n_samples, len(scan.layers), n_concepts
     image = scan.forward + scan.reading
@@ -103,6 +112,8 @@ def audit_cost(scan: ScanEstimate, *, n_concepts: int, n_classes: int, n_permuta
         "extent": k * (min(n, EXTENT_IMAGES) * image + EXTENT_MAPS * EXTENT_CELLS * ridge),
         "rank": ranks + k * (RANK_DIRECTIONS * erased + n_layers * RESAMPLES * ordering),
     }
+    if checked[0]:
+        stages["preprocessing"] = checked[0] * scan.reading + checked[1] * scan.forward
     return AuditEstimate(scan, stages, k, statistics_bytes(n, scan.layers, k, n_permutations))
 
 

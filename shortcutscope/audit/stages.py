@@ -45,6 +45,8 @@ from shortcutscope.audit.outputs import (
     several_head,
     several_scanning,
 )
+from shortcutscope.audit.preprocessing.check import affordable_images
+from shortcutscope.audit.preprocessing.within_audit import check_in_audit
 from shortcutscope.audit.provenance import describe, not_measured, performance
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.run_directory import RunDirectory
@@ -196,6 +198,8 @@ class _Task:
         Which concepts were asked for.
     noted
         What the run keeps beside the results.
+    expected_auroc
+        What the model should reach.
     """
 
     model: nn.Module
@@ -212,6 +216,7 @@ class _Task:
     outputs: Sequence[OutputData] = ()
     request: ConceptRequest = field(default_factory=ConceptRequest)
     noted: Mapping[str, Any] = field(default_factory=dict)
+    expected_auroc: float | None = None
 
     @property
     def n_concepts(self) -> int:
@@ -345,6 +350,7 @@ def _task(
         discovering=discovering,
         request=request,
         noted={"refused_columns": unlikely | refused} | ({"metadata": screen.to_dict()} if screen else {}),
+        expected_auroc=training.expected_auroc,
     )
 
 
@@ -416,6 +422,10 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
         run.warn(text)
     if table.skipped:
         _note_skipped(run, table)
+    with run.stage("preprocessing"):
+        expected, seed = task.expected_auroc, statistics.seed
+        check = from_main(lambda: check_in_audit(run, model, table, plan, expected, seed), "preprocessing")
+    run.update({"preprocessing": check})
     with run.stage("scan"):
         scanned = scan(model, table, path / "scan", plan=plan)
     if scanned.attribution.warning:
@@ -512,8 +522,12 @@ def estimate_audit(
     """
     task = _task(model, data, request or ConceptRequest(), train, head, scanning, statistics, running)
     table = task.audited.table
+    plan = task.plan(table)
+    assert plan is not None
+    images, passes = affordable_images(len(table), relevance=plan.scanning.relevance)
     return audit_cost(
-        estimate(model, table, plan=task.plan(table)),
+        estimate(model, table, plan=plan),
+        checked=(images, passes if images else 0.0),
         n_concepts=task.n_concepts,
         n_classes=2 * len(task.outputs) or int(table.frame["label"].nunique()),
         n_permutations=task.statistics.n_permutations,

@@ -18,6 +18,7 @@ from shortcutscope.cli.inputs import (
     open_table,
     open_training_columns,
     present_choice,
+    resolved,
     target_choice,
     with_roles,
 )
@@ -53,7 +54,9 @@ class NotDecidedError(Exception):
 def audit(
     *,
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME or package.module:factory.")],
+    model: Annotated[
+        str, typer.Argument(help="torchvision:NAME, timm:NAME, hf:FOLDER or package.module:factory.")
+    ],
     data: Annotated[
         Path,
         typer.Argument(
@@ -125,6 +128,10 @@ def audit(
             rich_help_panel=IMAGES,
         ),
     ] = True,
+    expected_auroc: Annotated[
+        float | None,
+        typer.Option(help="What the model should reach on such images.", rich_help_panel=_ROLES),
+    ] = None,
     statistics: StatisticsOptions,
     running: RunningOptions,
     keep_paths: KeepPaths = False,
@@ -134,7 +141,7 @@ def audit(
     ] = False,
 ) -> None:
     """Audit a trained model for shortcuts and write the report. Exit code 2: found some, 3: not decided."""
-    from shortcutscope.audit.audited_data import ConceptRequest, TrainingData
+    from shortcutscope.audit.audited_data import ConceptRequest, TrainingData, require_auroc
     from shortcutscope.audit.stages import estimate_audit
     from shortcutscope.cli.tables import print_estimate, print_verdicts
     from shortcutscope.facade import audit as run_audit
@@ -148,10 +155,12 @@ def audit(
             "--train-data names other samples than DATA, --trained-on-these says they are the same"
         )
     compared(out)  # the report shows it: one that is damaged is refused before anything is written
+    require_auroc(expected_auroc)
+    reading = resolved(reading, model, making.weights)
     table = with_roles(open_table(data, reading), train_split, audit_split)
     train = open_training_columns(train_data, reading, table, train_split) if train_data else None
     loaded = open_model(model, making, trained=True)
-    train_known = TrainingData(train, trained_on=trained_on_these)
+    train_known = TrainingData(train, trained_on=trained_on_these, expected_auroc=expected_auroc)
     scanning = Scanning(
         layer_choice(layers),
         target_choice(target),

@@ -14,6 +14,7 @@ from shortcutscope.models.heads.head import Head
 from shortcutscope.report import wording
 from shortcutscope.report.attribution import summarize_attribution
 from shortcutscope.report.finding import summarize_finding
+from shortcutscope.report.preprocessing import summarize_preprocessing
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, read_run, texts
 from shortcutscope.report.search import summarize_search
 from shortcutscope.report.subgroups import summarize_subgroups
@@ -66,7 +67,8 @@ def summarize(run_dir: str | Path) -> Record:
         ``performance``,
         ``attribution`` (see `summarize_attribution`), ``findings`` (see `summarize_finding`), ``cards`` and
         ``folded`` (the strip), ``zones``, ``heatmaps``, ``effects``, ``power``, ``profile``, ``refused``,
-        ``search`` (see `summarize_search`), ``subgroups`` (see `summarize_subgroups`), ``provenance``.
+        ``preprocessing`` (see `summarize_preprocessing`), ``search`` (see `summarize_search`), ``subgroups``
+        (see `summarize_subgroups`), ``provenance``.
 
     Raises
     ------
@@ -103,6 +105,7 @@ def summarize(run_dir: str | Path) -> Record:
         "effects": [f for f in findings if any(e["value"] is not None for e in f["effect"])],
         "power": [f for f in findings if f["power"]["rows"]],
         "profile": _profile(files),
+        "preprocessing": summarize_preprocessing(run),
         "refused": [
             {"name": str(k), "reason": str(v or "")} for k, v in mapping(run.get("refused_columns")).items()
         ],

@@ -1,0 +1,1 @@
+"""Whether images are read as the model was trained on them."""
