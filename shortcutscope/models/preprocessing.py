@@ -37,11 +37,14 @@ class Resizing:
         One of `INTERPOLATIONS`.
     value_range
         To which overshoots are cut.
+    levels
+        Steps of the range to which values are rounded, as those of pictures of eight bits are; None for none.
     """
 
     size: int | tuple[int, int]
     interpolation: str
     value_range: tuple[float, float]
+    levels: int | None = None
 
     def __call__(self, image: Tensor) -> Tensor:
         """Image of the other size."""
@@ -61,8 +64,17 @@ class Resizing:
             [height, target[1]],
             target,
         ):  # side by side, as pictures of eight bits are cut in between
-            image = resize(image, size, interpolation=how, antialias=True).clamp(*self.value_range)
+            image = self._rounded(resize(image, size, interpolation=how, antialias=True))
         return image
+
+    def _rounded(self, image: Tensor) -> Tensor:
+        low, high = self.value_range
+        image = image.clamp(low, high)
+        if self.levels is None:
+            return image
+        step = (high - low) / self.levels
+        # Halves go upwards, as Pillow rounds them, also where floats are a little below.
+        return ((image - low) / step + 0.501).floor() * step + low
 
 
 @dataclass(frozen=True)
@@ -156,6 +168,8 @@ class Preprocessing:
         By channel, in units of the value range; None where nothing is standardized.
     bgr
         Whether the channels are in the order blue, green, red.
+    levels
+        See `Resizing`; None for a library that does not resize pictures of eight bits.
 
     Examples
     --------
@@ -175,6 +189,7 @@ class Preprocessing:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     bgr: bool = False
+    levels: int | None = 255
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
@@ -187,7 +202,9 @@ class Preprocessing:
         low = self.value_range[0]
         steps: list[Step | None] = [
             MiddleSquare() if square else None,
-            None if self.resize is None else Resizing(self.resize, self.interpolation, self.value_range),
+            None
+            if self.resize is None
+            else Resizing(self.resize, self.interpolation, self.value_range, self.levels),
             CenterCrop(self.crop, low, self.crop_rounded) if isinstance(self.crop, tuple) else None,
             Flipping() if self.bgr else None,
             None if self.mean is None or self.std is None else Standardization(self.mean, self.std),

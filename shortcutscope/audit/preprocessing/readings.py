@@ -112,6 +112,7 @@ class Images:
         self.channels = int(table[0][0].shape[0])
         self._low, self._span = low, high - low
         self._stored = stored_source(table.source)
+        self._order = None if self.linear is None else _channel_order(table, first, self.linear)
 
     @property
     def inverted(self) -> bool:
@@ -121,7 +122,7 @@ class Images:
     @property
     def can_reshape(self) -> bool:
         """Whether the place of pixels can be made anew."""
-        return self.linear is not None and self._stored is not None and len(self.spatial) == 2
+        return self._order is not None and self._stored is not None and len(self.spatial) == 2
 
     def unit(self, i: int) -> Tensor:
         """Image `i` as the network gets it, in values between 0 and 1."""
@@ -132,7 +133,8 @@ class Images:
         """Image `i` as it is stored, at its own size, in values between 0 and 1."""
         assert self._stored is not None
         array = as_array(self._stored.read(int(self.table.rows[i])))
-        return (to_float(array, self.table.value_range) - self._low) / self._span
+        unit = (to_float(array, self.table.value_range) - self._low) / self._span
+        return unit.flip(0) if self._order == "flipped" else unit
 
     def inputs(self, i: int, readings: list[Reading]) -> list[Tensor]:
         """Network inputs of image `i`, one for each reading."""
@@ -176,6 +178,20 @@ def _linear_part(table: ImageTable, image: Tensor) -> Linear | None:
     if smallest <= 0 or float(wrong) > LINEAR * float(scale.abs().max()) or made.shape != zero.shape:
         return None
     return Linear(scale, offset)
+
+
+def _channel_order(table: ImageTable, image: Tensor, linear: Linear) -> Literal["same", "flipped"] | None:
+    """Whether a transform leaves the channels as they are, or turns their order round; None for all else."""
+    low, high = table.value_range
+    shape = (-1,) + (1,) * (image.ndim - 1)
+    levels = torch.linspace(0.2, 0.8, image.shape[0]).view(shape)
+    made = linear.undone(table.transformed((low + (high - low) * levels).expand_as(image).clone()))
+    seen = made.flatten(1).median(1).values
+    if len(levels) not in (1, len(seen)):
+        return None  # mixed: grey of colour
+    if torch.allclose(seen, levels.flatten().expand_as(seen), atol=1e-3):
+        return "same"
+    return "flipped" if torch.allclose(seen, levels.flatten().flip(0).expand_as(seen), atol=1e-3) else None
 
 
 def stored_source(source: ImageSource) -> ImageSource | None:

@@ -81,7 +81,7 @@ def _preprocessing(name: str, weights: str | None) -> Preprocessing:
     entry = _entry(name)
     side = SIDES["resnet" if name.startswith("resnet") else "densenet"]
     side = side if entry is None else int(entry["input_resolution"])
-    return Preprocessing(f"xrv:{name}", "L", (-1024.0, 1024.0), (side, side), crop="square")
+    return Preprocessing(f"xrv:{name}", "L", (-1024.0, 1024.0), (side, side), crop="square", levels=None)
 
 
 SOURCE = ModelSource(_factory, preprocessing=_preprocessing, stored=_stored)

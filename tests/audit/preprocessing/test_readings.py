@@ -122,3 +122,11 @@ def test_volumes_and_signals_have_other_values_only():
     found = Images(ss.ImageTable.from_arrays(volume, labels=[0, 1], dims=3))
     assert list(in_geometry(found, Reading())) == []
     assert len(list(in_values(found, found.unit(0)[None], Reading()))) == 10
+
+
+def test_channels_keep_the_order_that_the_transform_gives_them():
+    found = images(Compose([Resize((16, 16)), lambda x: x.flip(0)]))
+    whole = named(in_geometry(found, Reading()), "the whole image, its aspect not kept")
+    torch.testing.assert_close(found.inputs(0, [whole])[0], found.table[0][0], rtol=1e-4, atol=1e-5)
+    assert not images(lambda x: x.mean(0, keepdim=True)).can_reshape
+    assert not images(lambda x: x[[1, 0, 2]]).can_reshape

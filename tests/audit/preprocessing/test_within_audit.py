@@ -66,7 +66,7 @@ def test_small_audits_leave_it_out_and_say_so() -> None:
 def test_large_audits_pay_for_it(
     table: ss.ImageTable, model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "SOME_IMAGES", 30)
+    monkeypatch.setattr(checking, "FEWEST_IMAGES", 30)
     monkeypatch.setattr(checking, "SHARE", 40.0)
     request = ConceptRequest(["tag"], {"tag": "1"})
     cost = estimate_audit(model, table, request=request, statistics=FEW)
