@@ -52,13 +52,12 @@ def draw_readings(check: PreprocessingCheck, *, ax: Axes | None = None) -> Figur
 
 
 def summarize_preprocessing(run: JSON) -> Record:
-    """What a report says of the check: ``note`` and ``rows``, best reading first; empty without one."""
+    """What a report says of the check: ``note``, and ``rows``, best reading first; empty without one."""
     kept = mapping(run.get("preprocessing"))
     if not kept or kept.get("not_made"):
         why = str(kept.get("not_made") or "")
-        return {
-            "note": f"Whether other readings of the images are better was not tried: {why}." if why else ""
-        }
+        note = f"Whether other readings of the images are better was not tried: {why}." if why else ""
+        return {"note": note, "rows": []}
     note = (
         f"On {wording.count(kept.get('n_images'))} labelled images. A reading is called better where its "
         "gain is at least 0.02, and beyond chance for all readings at once or borne out by the batch norms."

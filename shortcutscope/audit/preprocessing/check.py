@@ -399,8 +399,13 @@ def chosen_images(data: ImageTable, n: int, seed: int) -> ImageTable:
     Raises
     ------
     InputError
-        Fewer than ten images of each of two classes.
+        Fewer than ten images of each of two classes, or several labels.
     """
+    if data.labels:
+        raise InputError(
+            f"the samples have several labels ({', '.join(data.labels)}), and ways to read the images are "
+            "compared by one; open the table with that label alone"
+        )
     labels = data.frame["label"].to_numpy()
     drawn = np.random.default_rng(seed).permutation(len(data))
     place = pd.Series(labels[drawn]).groupby(labels[drawn]).cumcount().to_numpy()

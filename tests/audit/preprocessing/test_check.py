@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from model_states import model_state
 from torch import Tensor, nn
 
 import shortcutscope as ss
 from shortcutscope.audit.preprocessing.batch_norms import BatchNorms
 from shortcutscope.audit.preprocessing.check import PreprocessingCheck, affordable_images, chosen_images
 from shortcutscope.audit.preprocessing.performance import Judge, lower_bounds
-from shortcutscope.models.frozen import frozen, model_state
+from shortcutscope.models.frozen import frozen
 
 
 class Brightness(nn.Module):
@@ -22,8 +23,8 @@ class Brightness(nn.Module):
         super().__init__()
         self.low, self.high = low, high
         self.norm = nn.BatchNorm2d(1)
-        self.norm.running_mean.fill_((low + high) / 2)  # type: ignore[union-attr]
-        self.norm.running_var.fill_(((high - low) / 4) ** 2)  # type: ignore[union-attr]
+        self.norm.running_mean.fill_((low + high) / 2)
+        self.norm.running_var.fill_(((high - low) / 4) ** 2)
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x[:, :1])
@@ -37,7 +38,7 @@ def table(n: int = 120, transform: object = None, seed: int = 0, **options: obje
     mean = 118 + 18 * labels + 12 * rng.standard_normal(n)
     pixels = (mean[:, None, None] + 60 * rng.standard_normal((n, 24, 32))).clip(0, 255).astype(np.uint8)
     frame = pd.DataFrame({"label": labels, "group": (np.arange(n) // 2).astype(str)})
-    return ss.ImageTable.from_arrays(pixels, frame, group="group", transform=transform, **options)  # type: ignore[arg-type]
+    return ss.ImageTable.from_arrays(pixels, frame, group="group", transform=transform, **options)
 
 
 def test_a_right_reading_is_not_accused() -> None:
@@ -143,3 +144,10 @@ def test_what_an_audit_may_pay() -> None:
     assert passes == pytest.approx(600)
     assert affordable_images(7000, relevance=False)[0] == 0
     assert affordable_images(10**6, relevance=True)[0] == 150
+
+
+def test_several_labels_are_refused_by_name() -> None:
+    frame = pd.DataFrame({"a": [0, 1] * 20, "b": [1, 1, 0, 0] * 10})
+    data = ss.ImageTable.from_arrays(np.zeros((40, 8, 8), np.uint8), frame, label=["a", "b"])
+    with pytest.raises(ss.InputError, match=r"several labels \(a, b\), and .* open the table with"):
+        ss.check_preprocessing(Brightness(), data)

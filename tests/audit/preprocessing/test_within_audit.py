@@ -39,7 +39,7 @@ def test_an_auroc_that_is_not_met_is_said_by_the_audit(
 ) -> None:
     train = ss.TrainingData(expected_auroc=1.0)
     options = {"concepts": ["tag"], "present": {"tag": "1"}, "train": train, "statistics": FEW}
-    audit = ss.audit(model, table, tmp_path / "run", **options)  # type: ignore[arg-type]
+    audit = ss.audit(model, table, tmp_path / "run", **options)
     kept = audit.run["preprocessing"]
     assert kept["expected_auroc"] == 1.0
     assert kept["n_images"] == 60
@@ -60,7 +60,7 @@ def test_an_auroc_that_is_not_met_is_said_by_the_audit(
 def test_small_audits_leave_it_out_and_say_so() -> None:
     why = {"preprocessing": {"not_made": "a twentieth of a scan allows too few"}}
     assert "was not tried: a twentieth of a scan" in summarize_preprocessing(why)["note"]
-    assert summarize_preprocessing({}) == {"note": ""}
+    assert summarize_preprocessing({}) == {"note": "", "rows": []}
 
 
 def test_large_audits_pay_for_it(

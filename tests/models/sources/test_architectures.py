@@ -206,7 +206,7 @@ def audited(model: torch.nn.Module, table: ss.ImageTable, out: Path) -> ss.Audit
 
 
 def require_right(model: torch.nn.Module, table: ss.ImageTable, theirs: torch.Tensor, out: Path) -> None:
-    """The audit's scores are the network's on inputs that its library made, but for rounding to eight bits."""
+    """The audit's scores are the network's on inputs that its library made, but for rounding."""
     train_norms(model, theirs)
     with torch.no_grad():
         wanted = find_scores(model(theirs)).float().numpy()
