@@ -7,6 +7,7 @@ import html
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Self, TypedDict, Unpack
 
@@ -488,13 +489,13 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         inspections = verification.inspect(
             self, workers=running.workers, progress=running.progress, measure=True
         )
-        unreadable = [i for i in inspections if i.unreadable]
-        verification.refuse([verification.unreadable_problem(self, unreadable)] if unreadable else [])
+        broken = [replace(i, unreadable=i.unreadable or i.refused) for i in inspections if not i.properties]
+        verification.refuse([verification.unreadable_problem(self, broken)] if broken else [])
         return self._with_properties(inspections)
 
     def _with_properties(self, inspections: Sequence[verification.Inspection]) -> Self:
         """With the columns that were measured, of which no fingerprint depends."""
-        columns = columns_of([i.properties for i in inspections])
+        columns = columns_of([i.properties for i in inspections if i.properties is not None])
         table = self.with_columns(**{k: v for k, v in columns.items() if k not in self.frame.columns})
         if "_fingerprint" in self.__dict__:
             table.__dict__["_fingerprint"] = self._fingerprint

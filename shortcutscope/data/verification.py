@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -13,8 +13,7 @@ from torch.utils.data import Dataset
 
 from shortcutscope.data.decoding.decoded import as_decoded
 from shortcutscope.data.decoding.loading import loaded, worker_count
-from shortcutscope.data.properties.columns import properties_of
-from shortcutscope.data.properties.files import Value
+from shortcutscope.data.properties.columns import Properties, properties_of
 from shortcutscope.data.readers.dicom import is_dicom
 from shortcutscope.data.readers.dicom_scale import GreyScale, grey_scale, scale_problems
 from shortcutscope.data.readers.image import UnreadableImageError, to_float
@@ -46,7 +45,7 @@ class Inspection:
     mask: str = ""
     picture: str = ""
     scale: GreyScale | None = None
-    properties: Mapping[str, Value] = field(default_factory=dict)
+    properties: Properties | None = None
 
 
 class _Inspector(Dataset[Inspection]):
@@ -83,7 +82,7 @@ class _Inspector(Dataset[Inspection]):
             mask="" if fits or mask is None else f"mask {tuple(mask.shape)}, image {tuple(image.shape[1:])}",
             picture=_digest(image),
             scale=_scale(self.table, row),
-            properties=properties_of(self.table, row, image) if self.measure else {},
+            properties=properties_of(self.table, row, image) if self.measure else None,
         )
 
 

@@ -32,6 +32,12 @@ OF_FILES: Mapping[str, str] = {
     "file_year": "in which the image was taken (DICOM, EXIF); no other part of a date is read",
 }
 
+#: Those that are words.
+WORDS = (
+    *("file_format", "file_codec", "file_colour_mode", "file_modality", "file_manufacturer", "file_model"),
+    *("file_software", "file_site", "file_view", "file_burned_in"),
+)
+
 #: Those of a file that depend on what the picture shows, since what is busy compresses worse.
 OF_BOTH = ("file_bytes", "file_bytes_per_pixel")
 
