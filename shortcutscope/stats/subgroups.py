@@ -17,7 +17,7 @@ from scipy.special import expit
 from scipy.stats import norm, rankdata
 
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, group_draws, percentile_interval
-from shortcutscope.stats.intervals import Interval, Z, difference, wilson
+from shortcutscope.stats.intervals import Interval, Z, difference, logit_interval, wilson
 from shortcutscope.types import Bools, Floats, Ints
 
 #: Patients that a figure needs; with fewer than `SMALL` its interval is Wilson's, and with fewer than
@@ -143,7 +143,7 @@ class Scored:
         }
         for key, (own, other) in deltas.items():
             name = f"delta_{'tpr' if key == 'sensitivity' else key}"
-            figures[name] = _delta(own, other, partial(_change, group, rest, key))
+            figures[name] = _delta(own, other, partial(_correlation, group, rest, key))
         inside = group.inside
         return Part(
             int(inside.sum()),
@@ -289,16 +289,20 @@ def _auroc(group: _Group) -> Figure:
     if n < FEWEST:
         return _few(n)
     value = group.area[0]
-    ends = wilson(value, n) if n < SMALL or value in (0, 1) else percentile_interval(group.resampled["auroc"])
-    return Figure(value, *ends, n=n)
+    return Figure(value, *_interval(group, "auroc", value, n), n=n)
 
 
 def _share(group: _Group, name: str, n: int) -> Figure:
     if n < FEWEST:
         return _few(n)
     value = group.observed[name]
-    ends = wilson(value, n) if n < SMALL or value in (0, 1) else percentile_interval(group.resampled[name])
-    return Figure(value, *ends, n=n)
+    return Figure(value, *_interval(group, name, value, n), n=n)
+
+
+def _interval(group: _Group, name: str, value: float, n: int) -> Interval:
+    if n < SMALL or value in (0, 1):
+        return wilson(value, n)
+    return logit_interval(value, group.resampled[name])
 
 
 def _calibration(group: _Group) -> Figure:
@@ -320,24 +324,27 @@ def _slope(group: _Group) -> Figure:
     return Figure(value, *percentile_interval(group.resampled["slope"]), n=n)
 
 
-def _delta(own: Figure, other: Figure, resampled: Callable[[], Floats]) -> Figure:
+def _delta(own: Figure, other: Figure, correlation: Callable[[], float]) -> Figure:
     """A figure of the group less that of the rest."""
     n = min(own.n, other.n)
     if own.value is None or other.value is None:
         return Figure(None, n=n, why=own.why or f"of the other groups {other.why}")
-    change, ends = own.value - other.value, (_ends(own), _ends(other))
-    degenerate = own.value in (0, 1) or other.value in (0, 1)
-    if n < SMALL or degenerate:
-        low, high = difference(own.value, ends[0], other.value, ends[1])
-    else:
-        low, high = percentile_interval(resampled())
-    error = (high - low) / (2 * Z)
+    change = own.value - other.value
+    low, high = difference(own.value, _ends(own), other.value, _ends(other), correlation())
+    # By the side of the interval on which 0 lies, so that one without 0 is one with p below .05.
+    error = (change - low if change > 0 else high - change) / Z
     p = None if n < MIN_CLUSTERS or not error > 0 else float(2 * norm.sf(abs(change) / error))
     return Figure(change, low, high, n, p)
 
 
-def _change(group: _Group, rest: _Group, key: str) -> Floats:
-    return np.asarray(group.resampled[key] - rest.resampled[key], np.float64)
+def _correlation(group: _Group, rest: _Group, key: str) -> float:
+    """Of a figure of both over the resamples: 0 where they share no patient."""
+    if group.n_patients + rest.n_patients == len(np.unique(group.of.patients[group.inside | rest.inside])):
+        return 0.0
+    pairs = np.stack([group.resampled[key], rest.resampled[key]])
+    pairs = pairs[:, np.isfinite(pairs).all(axis=0)]
+    constant = pairs.shape[1] < MIN_CLUSTERS or bool((np.ptp(pairs, axis=1) == 0).any())
+    return 0.0 if constant else float(np.corrcoef(pairs)[0, 1])
 
 
 def _ends(figure: Figure) -> Interval:
