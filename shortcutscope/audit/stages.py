@@ -252,15 +252,16 @@ class _Task:
         """With the columns that were measured as the audited images were read."""
         if not self.scanning.measure:
             return self
-        seed, before = self.statistics.seed, self.audited
-        audited = measured_data(before, table, seed=seed, running=self.running)
+        seed, request = self.statistics.seed, self.request.of_measured(self.audited.table)
+        audited = replace(self.audited, table=table)
+        if request.concepts is None or len(request.items((), ())):  # else nothing asks for their association
+            audited = measured_data(audited, table, seed=seed, running=self.running)
         outputs, screen = self.outputs, None
         if outputs:
             outputs = outputs_of(audited, outputs)
             columns, unlikely, outputs = screened_measured_outputs(outputs, seed=seed)
         else:
             columns, unlikely, screen = screened_measured(audited, seed=seed)
-        request = self.request.of_measured(before.table)
         if request.concepts is not None:
             columns, unlikely = [], {}
         concepts, refused = resolve_concepts(audited, request, columns=columns, may_be_none=True)

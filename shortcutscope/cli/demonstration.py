@@ -27,6 +27,7 @@ from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
 from shortcutscope.planting.study import MODEL, write_study
 from shortcutscope.planting.thin import thin_resnet18
+from shortcutscope.scan.plan import Scanning
 
 PLANTED = ("tag", "noise")
 CORRELATION = 0.95
@@ -105,6 +106,7 @@ def run_demo(
         model,
         study.table(),
         run,
+        scanning=Scanning(measure=False),  # what is measured of pictures follows from what is planted
         statistics=statistics,
         running=running,
         record=Recording(model_spec=MODEL, command=f"shortcutscope demo --out {out} --seed {seed}"),

@@ -88,7 +88,7 @@ def measure_space(
         discover=False,
         train=train,
         head=head,
-        scanning=Scanning(layers),
+        scanning=Scanning(layers, measure=False),
         statistics=replace(statistics, positive=setup.positive),
         running=running,
     )

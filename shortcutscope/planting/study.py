@@ -49,7 +49,9 @@ class Study:
         mean, std = (
             ",".join(f"{v:g}" for v in values) for values in (self.normalize.mean, self.normalize.std)
         )
-        words = ["shortcutscope", "audit", MODEL, str(self.manifest), "--weights", str(self.weights)]
+        # What would be measured of the pictures follows from what was planted.
+        words = ["shortcutscope", "audit", MODEL, str(self.manifest), "--no-measure"]
+        words += ["--weights", str(self.weights)]
         return shlex.join([*words, "--mean", mean, "--std", std, "--out", str(out)])
 
 
