@@ -43,7 +43,9 @@ def measured_data(audited: AuditedData, table: ImageTable, *, seed: int, running
         How images are read.
     """
     reference = audited.reference
-    if reference is None:
+    lacking = {c for c in table.metadata if measured_source(c)}
+    lacking -= set() if reference is None else set(reference.metadata)
+    if reference is None or not lacking:
         return replace(audited, table=table)
     rows = np.arange(len(reference))
     if len(rows) > MOST_TRAINING:
@@ -55,7 +57,7 @@ def measured_data(audited: AuditedData, table: ImageTable, *, seed: int, running
             "of columns that are measured of files and pictures is that in the audited data"
         )
         return replace(audited, table=table, assumptions=(*audited.assumptions, text))
-    columns = {c: _spread(sample, c, reference) for c in sample.metadata if measured_source(c)}
+    columns = {c: _spread(sample, c, reference) for c in sample.metadata if c in lacking}
     assumptions = audited.assumptions
     if len(sample) < len(reference):
         assumptions += (
