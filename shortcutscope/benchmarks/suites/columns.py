@@ -84,7 +84,7 @@ def write(path: Path, picture: Floats, kind: str, carries: bool, rng: np.random.
     if carries and kind == "aspect":
         picture = picture[:, 6:-6]
     if carries and kind == "border":
-        picture = np.pad(picture, ((4, 0), (3, 0)))
+        picture = np.pad(picture[4:, 3:], ((4, 0), (3, 0)))
     if carries and kind == "noise":
         picture = picture + rng.normal(scale=0.02, size=picture.shape)
     image = Image.fromarray(_bytes(picture))
