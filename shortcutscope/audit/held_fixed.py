@@ -145,7 +145,7 @@ def held_case(
     concepts
         All that are tested, aligned to the scan's samples.
     """
-    candidates = {c.name: c for c in concepts if _may_be_held(c) and not _same_column(c, concept)}
+    candidates = {c.name: c for c in concepts if may_be_held(c) and not same_column(c, concept)}
     others = related_concepts(
         concept.values, context.labels, {name: c.values for name, c in candidates.items()}
     )
@@ -154,12 +154,13 @@ def held_case(
     return HeldCase(context, concept, samples, key, others, [candidates[name] for name in others.names])
 
 
-def _may_be_held(concept: Concept) -> bool:
+def may_be_held(concept: Concept) -> bool:
+    """Whether a concept may be held fixed: none that was read from the network or the pixels."""
     is_read = concept.origin == "discovered" or concept.marks is not None or concept.selected_from > 1
     return concept.origin != PICTURE and not is_read
 
 
-def _same_column(a: Concept, b: Concept) -> bool:
+def same_column(a: Concept, b: Concept) -> bool:
     """Whether two concepts are one, or values of one column, which tell each other."""
     return _column(a) == _column(b)
 

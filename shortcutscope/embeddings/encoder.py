@@ -15,8 +15,16 @@ import pandas as pd
 import torch
 
 from shortcutscope.audit.audited_data import Role
-from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
+from shortcutscope.audit.finding import (
+    FindingRecord,
+    Measurements,
+    conclude,
+    rank,
+    untested,
+    use_statement,
+)
 from shortcutscope.audit.provenance import performance
+from shortcutscope.embeddings.beside import besides
 from shortcutscope.embeddings.heads import FoldHeads
 from shortcutscope.models.heads.targets import margin, predicted_class
 from shortcutscope.models.layers import Layer
@@ -24,7 +32,7 @@ from shortcutscope.options import Statistics
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import ProbeSettings, availability, make_folds
-from shortcutscope.probes.usage import UseResult, UseSamples, use_result
+from shortcutscope.probes.usage import EFFECT_THRESHOLD, UseResult, UseSamples, use_result
 from shortcutscope.probes.verdict import VerdictRule
 from shortcutscope.stats.testing import benjamini_hochberg
 from shortcutscope.types import JSON, Array, Floats, Ints, Record
@@ -188,18 +196,35 @@ def examine_encoder(
     if testable:
         probes = _probe(scores, testable, statistics)
         q = benjamini_hochberg(np.array([p["p"] for p in probes]))
+        associations = {c.name: tested.associations[c.name][0] for c in testable}
+        use = {c.name: _use(scores, c, associations[c.name].positive, statistics) for c in testable}
+        alone = {
+            c.name: float(use[c.name]["effect"])
+            for c, value in zip(testable, q, strict=True)
+            if value <= tested.rule.level
+            and use_statement(use[c.name], FEATURES, role, tested.rule, c.selected_from)["value"]
+        }
+        beside = besides(
+            scores,
+            testable,
+            alone,
+            associations,
+            statistics,
+            threshold=EFFECT_THRESHOLD[role],
+            rule=tested.rule,
+        )
         for concept, probe, value in zip(testable, probes, q, strict=True):
-            association, source = tested.associations[concept.name]
             measured = Measurements(
-                association=association,
+                association=associations[concept.name],
                 q_association=tested.q[concept.name],
-                association_source=source,
+                association_source=tested.associations[concept.name][1],
                 probe=probe,
                 q=float(value),
                 encoded=bool(value <= tested.rule.level),
-                use={FEATURES: _use(scores, concept, association.positive, statistics)},
+                use={FEATURES: use[concept.name]},
                 extent=NO_EXTENT,
                 weights={},
+                beside=beside.get(concept.name, {}),
             )
             findings.append(
                 conclude(

@@ -134,6 +134,26 @@ def test_a_concept_that_is_the_label_is_not_testable() -> None:
     assert audit.corrections.empty
 
 
+def test_a_bystander_is_explained_by_what_the_head_uses() -> None:
+    x, frame = made(5, 2500)
+    site = frame["site"] == "Vienna"
+    near = np.where(np.random.default_rng(0).random(2500) < 0.85, site, ~site)
+    audit = ss.audit_embeddings(
+        x,
+        frame.assign(near=near),
+        concepts=["site", "near"],
+        present={"site": "Vienna"},
+        head=head(0, 1),
+        statistics=QUICK,
+        correcting=PLAIN,
+    )
+    assert verdicts(audit, "encoder") == {"site=Vienna": "shortcut", "near": "explained by another concept"}
+    bystander = audit["encoder"].findings[1]
+    assert bystander.used["value"]
+    assert bystander.beside["with"] == ["site=Vienna"]
+    assert abs(bystander.beside["effect"]) < 0.2
+
+
 def test_corrections_take_a_concept_out(audited: ss.EmbeddingsAudit) -> None:
     table = audited.corrections.set_index(["encoder", "concept", "method", "metric"])["value"]
     leans = table["leans"]["site=Vienna"]

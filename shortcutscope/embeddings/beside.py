@@ -1,0 +1,118 @@
+"""Used concepts beside those that they go with: whose part of the head's margins is it?
+
+The rules are those of an audit (:mod:`shortcutscope.probes.beside`). What a concept changes with others held
+fixed is its coefficient in the regression of the head's margins on class, concept and others: for a linear
+head that is what the partial pattern makes of the margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shortcutscope.audit.held_fixed import may_be_held, same_column
+from shortcutscope.probes.association import Association
+from shortcutscope.probes.beside import HeldFixed, UsedConcepts
+from shortcutscope.probes.blocks import Blocks
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.crossfit import make_folds
+from shortcutscope.probes.held_fixed import PartialEffect, partial_effect, related_concepts
+from shortcutscope.probes.matched_cost import MOST_MATCHED, matched_cost
+from shortcutscope.probes.partial_patterns import pattern_cosine
+from shortcutscope.probes.usage import within_class_spread
+from shortcutscope.probes.verdict import VerdictRule
+from shortcutscope.types import Floats, Record
+
+if TYPE_CHECKING:
+    from shortcutscope.embeddings.encoder import LinearScores
+    from shortcutscope.options import Statistics
+
+
+def besides(
+    scores: LinearScores,
+    concepts: Sequence[Concept],
+    alone: Mapping[str, float],
+    associations: Mapping[str, Association],
+    statistics: Statistics,
+    *,
+    threshold: float,
+    rule: VerdictRule,
+) -> dict[str, Record]:
+    """What every used concept is beside the others that it goes with.
+
+    Parameters
+    ----------
+    scores
+        Features and head.
+    concepts
+        All that are tested.
+    alone
+        The encoded ones that are used, to their effect with nothing held fixed.
+    associations
+        With the label.
+    statistics
+        Resamples and seed.
+    threshold, rule
+        Of use; limits of the verdicts.
+
+    Returns
+    -------
+    dict
+        See `shortcutscope.audit.held_fixed.besides`.
+    """
+    values = {c.name: c.values for c in concepts}
+    found = {
+        c.name: held_fixed(scores, c, concepts, associations[c.name].positive)
+        for c in concepts
+        if c.name in alone
+    }
+    held = {name: one for name, one in found.items() if one is not None}
+
+    def cosine(a: str, b: str) -> float:
+        phi = dict(zip(held[a].others, held[a].phi, strict=True))[b]
+        pair = np.column_stack([values[a], values[b]])
+        halves = make_folds(scores.labels, scores.groups, pair, n_folds=2, seed=statistics.seed)
+        return float(np.sign(phi)) * pattern_cosine([Blocks.of(scores.features)], pair, scores.labels, halves)
+
+    statements = UsedConcepts(alone, held, threshold, cosine).statements()
+    for name, said in statements.items():
+        rivals = [values[other] for other in said["with"] if other in alone][:MOST_MATCHED]
+        said["cost"] = None
+        if rivals:
+            said["cost"] = matched_cost(
+                values[name],
+                np.column_stack(rivals),
+                (scores.labels, scores.groups, scores.margin(associations[name].positive)),
+                associations[name],
+                n_bootstrap=statistics.n_bootstrap,
+                seed=statistics.seed,
+                smallest=rule.smallest_cell,
+            )
+    return statements
+
+
+def held_fixed(
+    scores: LinearScores, concept: Concept, concepts: Sequence[Concept], positive: int
+) -> HeldFixed | None:
+    """Effect of a concept with those held fixed that it goes with; None where there are none."""
+    candidates = {c.name: c.values for c in concepts if may_be_held(c) and not same_column(c, concept)}
+    others = related_concepts(concept.values, scores.labels, candidates)
+    if not others.names and not others.unknown:
+        return None
+    partial = PartialEffect(float("nan"), float("nan"))
+    if others.names:
+        known = np.isfinite(concept.values) & others.known
+        margins = scores.margin(positive)
+        change: Floats = margins / within_class_spread(margins, scores.labels)
+        partial = partial_effect(
+            change[known],
+            concept.values[known],
+            scores.labels[known],
+            others.values[known],
+            scores.groups[known],
+        )
+    return HeldFixed(
+        others.names, tuple(others.phi.tolist()), tuple(others.differ.tolist()), others.unknown, partial
+    )
