@@ -26,8 +26,8 @@ _PRINTED = 10
 def retrieve(
     *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
-    finding: Annotated[str, typer.Argument(help="Name of a finding of that run.")],
-    csv: Annotated[Path, typer.Option(help="CSV file to write: rank, sample_id, score, mark, ...")],
+    finding: Annotated[str, typer.Argument(help="Name of a finding of that run, or with --marks a new one.")],
+    csv: Annotated[Path, typer.Option(help="CSV file to write: rank, sample_id, score, mark, ..., with boxes also the surest place.")],
     k: Annotated[int, typer.Option(help="Length of the list.", min=1)] = 200,
     marks: Annotated[
         Path | None,

@@ -45,7 +45,7 @@ def stored_frame(source: ImageSource, i: int) -> StoredFrame:
         return header
     if getattr(base, "reading", _AS_STORED).size is None:
         return _in_memory(source, i)
-    return _in_memory(_unresampled(base), k)
+    return _in_memory(unresampled(base), k)
 
 
 def file_source(source: ImageSource) -> PathSource | None:
@@ -67,7 +67,7 @@ def file_key_of(source: ImageSource, i: int) -> str | None:
     return file_key(source.names[i], source.root) if isinstance(source, PathSource) else None
 
 
-def _unresampled(source: ImageSource) -> ImageSource:
+def unresampled(source: ImageSource) -> ImageSource:
     """The same images in their own size."""
     if isinstance(source, ArraySource | PathSource):
         return replace(source, reading=replace(source.reading, mode=None, size=None))

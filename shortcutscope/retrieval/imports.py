@@ -15,6 +15,7 @@ from shortcutscope.data.sample_names import SampleNames
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.retrieval.marks import Marks
+from shortcutscope.retrieval.places import has_places, read_places
 
 #: What people write for yes and no. An empty field is no answer.
 YES = ("1", "1.0", "true", "yes", "y", "x", "carrier", "accept", "accepted", "positive", "present")
@@ -51,7 +52,9 @@ def read_marks(
 ) -> Marks:
     """Read marks that were made elsewhere.
 
-    - CSV, TSV, Parquet (also as Renumics Spotlight writes them): a column of ids and one of answers;
+    - CSV, TSV, Parquet (also as Renumics Spotlight writes them): a column of ids and one of answers, and where
+      it is, if marked: boxes ``x0, y0, x1, y1`` in pixels of the file (several rows are several boxes), or
+      clicks ``x, y``;
     - JSON of FiftyOne's dataset export (``samples.json``): each sample's ``tags``;
     - XML of "CVAT for images 1.1": each image's ``tag`` elements.
 
@@ -97,7 +100,7 @@ def read_marks(
         )
     match = SampleNames(sample_ids, files=files)
     answers = [(match(name), value) for name, value in rows if value is not None]
-    return _marks_of(answers, path, who, when)
+    return Marks(_marks_of(answers, path, who, when))
 
 
 def _table(
@@ -121,13 +124,23 @@ def _table(
     answers = _column(frame, column, VALUE_COLUMNS, "answers", path)
     values = [_value(_words(entry), carrier, path) for entry in frame[answers]]
     rows = [(match(str(n)), v) for n, v in zip(frame[ids], values, strict=True) if v is not None]
-    columns = _marks_of(rows, path, who, when).answers
+    columns = _marks_of(rows, path, who, when)
     present = pd.Series(values).notna().to_numpy()
     for name in ("who", "when"):
         if name in frame:
             texts = frame.loc[present, name].astype(str).to_numpy()
             columns[name] = np.where(texts == "", columns[name].to_numpy(), texts)
-    return Marks(columns)
+    # In a list of hits the boxes are what was found, which nobody has confirmed.
+    if {"rank", "score"} <= set(frame) or not has_places(frame):
+        return Marks(columns)
+    named = frame.loc[present].assign(sample_id=columns["sample_id"].to_numpy())
+    boxed = frame.loc[~present].assign(sample_id=frame.loc[~present, ids].astype(str))
+    if len(unanswered := read_places(boxed)):
+        raise InputError(
+            f"{path} has a box of {unanswered['sample_id'].iloc[0]!r} and no answer in column {answers!r}; a row with a "
+            "box says 1"
+        )
+    return Marks(columns.drop_duplicates("sample_id", keep="last"), read_places(named))
 
 
 def _fiftyone(path: Path, carrier: str | None) -> Iterable[tuple[str, float | None]]:
@@ -150,7 +163,7 @@ def _cvat(path: Path, carrier: str | None) -> Iterable[tuple[str, float | None]]
         yield image.get("name", ""), _value([t.get("label", "") for t in image.iter("tag")], carrier, path)
 
 
-def _marks_of(rows: Sequence[tuple[str, float]], path: Path, who: str, when: str) -> Marks:
+def _marks_of(rows: Sequence[tuple[str, float]], path: Path, who: str, when: str) -> pd.DataFrame:
     if not rows:
         raise InputError(f"{path} holds no answer: no sample has a tag or an entry that means yes or no")
     frame = pd.DataFrame(rows, columns=["sample_id", "value"])
@@ -158,7 +171,7 @@ def _marks_of(rows: Sequence[tuple[str, float]], path: Path, who: str, when: str
     if torn.any():
         name = frame.drop_duplicates().loc[torn, "sample_id"].iloc[0]
         raise InputError(f"{path} says yes and no of sample {name!r}; leave one answer")
-    return Marks(frame.assign(who=who, when=when))
+    return frame.assign(who=who, when=when)
 
 
 def _words(entry: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a person said of samples: one row per answer, kept in the run as a CSV file that any tool can open."""
+"""What a person said of samples, and where: kept in the run as a CSV file that any tool can open."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from shortcutscope.data.sample_names import as_ids
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug, write_atomically
+from shortcutscope.retrieval.places import EDGES, boxes_of, has_places, no_places, read_places
 from shortcutscope.types import Array, Floats, Record
 
 #: ``round`` 0 are the marks that one begins with; answers to queries follow. ``query`` says how a sample was
@@ -25,15 +26,27 @@ class Marks:
     Parameters
     ----------
     answers
-        With the columns of :data:`COLUMNS`; the first two are enough.
+        With the columns of :data:`COLUMNS`; the first two are enough. With ``x0, y0, x1, y1`` (or ``x, y``) a
+        row also says where: a box (or a click) in pixels of the image's file; several rows of one sample are
+        several boxes.
+    places
+        Where, in place of these columns.
+
+    Attributes
+    ----------
+    answers
+        One row per answer.
+    places
+        sample_id, x0, y0, x1, y1 of the samples that count as carriers.
 
     Raises
     ------
     InputError
-        For missing columns, or values other than 0, 1, True, False and missing (taken back).
+        For missing columns, values other than 0, 1, True, False and missing (taken back), boxes that are none,
+        and boxes of samples that are marked as free of it.
     """
 
-    def __init__(self, answers: pd.DataFrame | None = None) -> None:
+    def __init__(self, answers: pd.DataFrame | None = None, places: pd.DataFrame | None = None) -> None:
         frame = pd.DataFrame(columns=list(COLUMNS)) if answers is None else answers.copy()
         missing = [name for name in COLUMNS[:2] if name not in frame]
         if missing:
@@ -44,11 +57,27 @@ class Marks:
         frame["sample_id"] = frame["sample_id"].astype(str)
         frame["value"] = _values(frame["value"])
         frame["round"] = frame["round"].astype(int)
+        if places is None and has_places(frame):
+            places = read_places(frame)
+            frame = frame.drop_duplicates(list(COLUMNS), keep="last")  # a row a box: one answer
         self.answers = frame[list(COLUMNS)].reset_index(drop=True)
+        self.places = self._of_carriers(no_places() if places is None else places)
 
     @classmethod
-    def of(cls, carriers: Sequence[str], others: Sequence[str] = ()) -> Marks:
+    def of(
+        cls,
+        carriers: Sequence[str],
+        others: Sequence[str] = (),
+        boxes: Mapping[str, Sequence[Sequence[float]]] | None = None,
+    ) -> Marks:
         """Marks to begin with.
+
+        Parameters
+        ----------
+        carriers, others
+            Sample ids of those that carry it, and of those that are free of it.
+        boxes
+            Where: sample id of a carrier to its boxes (x0, y0, x1, y1), or clicks (x, y), in pixels of the file.
 
         Raises
         ------
@@ -60,7 +89,7 @@ class Marks:
             raise InputError(f"samples are marked as carriers and as others: {both[:5]}")
         ids = [*map(str, carriers), *map(str, others)]
         values = [1.0] * len(carriers) + [0.0] * len(others)
-        return cls(pd.DataFrame({"sample_id": ids, "value": values}))
+        return cls(pd.DataFrame({"sample_id": ids, "value": values}), _places(boxes or {}))
 
     @classmethod
     def open(cls, path: str | Path) -> Marks:
@@ -71,7 +100,7 @@ class Marks:
         try:
             # A sample may be called "NA": only an empty value is missing.
             frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-            for name in frame.columns.intersection(["value", "round"]):
+            for name in frame.columns.intersection(["value", "round", *EDGES]):
                 frame[name] = pd.to_numeric(frame[name])  # an empty field becomes NaN
         except (OSError, ValueError) as error:
             raise InputError(f"{path} holds no marks ({error}); mend or delete it") from error
@@ -79,7 +108,12 @@ class Marks:
 
     def save(self, path: str | Path) -> Path:
         """Write a CSV file, whole or not at all."""
-        path, text = Path(path), self.answers.to_csv(index=False)
+        frame = self.answers
+        if len(self.places):
+            last = ~frame.duplicated("sample_id", keep="last")
+            boxed = frame[last].merge(self.places, on="sample_id", how="left")
+            frame = pd.concat([frame[~last], boxed], ignore_index=True)
+        path, text = Path(path), frame.to_csv(index=False)
         write_atomically(path, lambda file: file.write(text.encode()))
         return path
 
@@ -117,11 +151,29 @@ class Marks:
             for name, value in answers.items()
         ]
         new = pd.DataFrame(rows, columns=list(COLUMNS[:4])).assign(who=who, when=when)
-        return Marks(new if self.answers.empty else pd.concat([self.answers, new], ignore_index=True))
+        answers_now = new if self.answers.empty else pd.concat([self.answers, new], ignore_index=True)
+        return Marks(answers_now, _only(self.places, answers_now))
+
+    def followed_by(self, later: Marks) -> Marks:
+        """These marks and later ones; what the later ones box anew replaces earlier boxes."""
+        if not len(self.answers) or not len(later.answers):
+            return later if len(later.answers) else self
+        answers = pd.concat([self.answers, later.answers], ignore_index=True)
+        kept = self.places[~self.places["sample_id"].isin(later.places["sample_id"])]
+        places = later.places if kept.empty else pd.concat([kept, later.places], ignore_index=True)
+        return Marks(answers, _only(places, answers))
 
     def by_id(self, sample_ids: Sequence[str], files: Mapping[str, str] | None = None) -> Marks:
         """These marks, of samples that are named by their images' files too, by sample id."""
-        return Marks(self.answers.assign(sample_id=as_ids(self.answers["sample_id"], sample_ids, files)))
+        frames = [
+            frame.assign(sample_id=as_ids(frame["sample_id"], sample_ids, files))
+            for frame in (self.answers, self.places)
+        ]
+        return Marks(*frames)
+
+    def boxes(self, sample_ids: Sequence[str] | Array) -> dict[int, list[tuple[float, ...]]]:
+        """Number of the sample among `sample_ids` to its boxes (x0, y0, x1, y1); a click is one of no size."""
+        return boxes_of(self.places, [str(i) for i in sample_ids])
 
     def aligned_to(self, sample_ids: Sequence[str] | Array) -> Floats:
         """``(N,)`` 1, 0 or NaN of these samples.
@@ -141,10 +193,36 @@ class Marks:
             )
         return np.asarray(current.reindex(ids), np.float64)
 
+    def _of_carriers(self, places: pd.DataFrame) -> pd.DataFrame:
+        current = self.current.set_index("sample_id")["value"].reindex(places["sample_id"]).to_numpy()
+        if (current == 0).any():
+            name = places["sample_id"][current == 0].iloc[0]
+            raise InputError(
+                f"sample {name!r} is marked as free of it and has a box; leave out the box, or mark it as a carrier"
+            )
+        return places[current == 1].drop_duplicates().reset_index(drop=True)
+
 
 def marks_path(run: str | Path, finding: str) -> Path:
     """File of a finding's marks in a run directory."""
     return Path(run) / "marks" / f"{slug(finding)}.csv"
+
+
+def _only(places: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Places of the samples that carry it by the last answer."""
+    last = answers.drop_duplicates("sample_id", keep="last").set_index("sample_id")["value"]
+    return places[(last.reindex(places["sample_id"]) == 1).to_numpy()]
+
+
+def _places(boxes: Mapping[str, Sequence[Sequence[float]]]) -> pd.DataFrame:
+    rows = [
+        (str(name), *(box if len(box) == len(EDGES) else (*box, *box)))
+        for name, several in boxes.items()
+        for box in several
+    ]
+    if any(len(row) != 1 + len(EDGES) for row in rows):
+        raise InputError("a place is a box (x0, y0, x1, y1) or a click (x, y), in pixels of the file")
+    return read_places(pd.DataFrame(rows, columns=["sample_id", *EDGES])) if rows else no_places()
 
 
 def _values(column: pd.Series[Any]) -> pd.Series[float]:

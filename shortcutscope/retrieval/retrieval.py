@@ -7,6 +7,7 @@ ranked high, since such refinement drifts. The unmarked samples serve as weak ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
@@ -20,8 +21,11 @@ from shortcutscope.files import read_json, write_atomically, write_json
 from shortcutscope.options import READING, Running
 from shortcutscope.probes.cav import CAV
 from shortcutscope.probes.concept import Concept
+from shortcutscope.retrieval.detection import Detection, detect, require_images
+from shortcutscope.retrieval.fusion import Fusion, fuse
 from shortcutscope.retrieval.hits import Hits, pictures_of
 from shortcutscope.retrieval.marks import Marks
+from shortcutscope.retrieval.places import EDGES
 from shortcutscope.retrieval.progress import Advice, Drift, Precision, advise, drift, precision_at
 from shortcutscope.retrieval.ranking import MIN_MARKS, Ranking, choose_views
 from shortcutscope.retrieval.views import LayerChoice, candidates, layer_names, read_views, views_of
@@ -38,6 +42,8 @@ Query = Literal["both", "rank", "uncertainty", "random"]
 #: What is read of `Running`.
 READ = ("batch_size", "progress", *READING)
 QUERIES = ("both", "rank", "uncertainty", "random")
+View = Literal["auto", "layers", "places"]
+VIEWS = ("auto", "layers", "places")
 
 
 class RetrievalOptions(TypedDict, total=False):
@@ -53,6 +59,29 @@ class RetrievalOptions(TypedDict, total=False):
     notes: Sequence[str]
     seed: int
     running: Running | None
+    view: View
+
+
+@dataclass(frozen=True, eq=False)
+class _Learnt:
+    """What the marks teach.
+
+    Attributes
+    ----------
+    ranking
+        By layers, and the filter bank on the images.
+    trusting
+        Whether it learnt from what was inferred.
+    detection
+        Of what was boxed; None without boxes.
+    fusion
+        Of both.
+    """
+
+    ranking: Ranking
+    trusting: bool
+    detection: Detection | None
+    fusion: Fusion
 
 
 class Retrieval:
@@ -89,11 +118,16 @@ class Retrieval:
         Of folds and draws; the same marks and seed give the same ranking.
     running
         How images are read, and whether a bar is shown meanwhile.
+    view
+        ``"auto"``: where marks have boxes, a detector that they teach searches the images at the resolution of
+        their files, and the ranking by layers or by it, whichever recovers held-out marks better, is taken, or
+        both; ``"layers"`` or ``"places"`` for one of them.
 
     Raises
     ------
     InputError
-        For too few or unknown marks, layers that were not scanned, or images that lack samples.
+        For too few or unknown marks, layers that were not scanned, images that lack samples, and boxes without
+        images or outside them.
     """
 
     def __init__(
@@ -111,8 +145,11 @@ class Retrieval:
         notes: Sequence[str] = (),
         seed: int = 0,
         running: Running | None = None,
+        view: View = "auto",
     ) -> None:
         check_options({"seed": seed})
+        if view not in VIEWS:
+            raise InputError(f"view={view!r}; allowed are {', '.join(VIEWS)}")
         self.name, self.seed, self.path, self.notes = name, seed, path, tuple(notes)
         self._samples = scanned.samples
         self._ids = scanned.samples["sample_id"].astype(str).to_numpy()
@@ -125,12 +162,13 @@ class Retrieval:
         self._images = images = None if images is None else images.keeping(running)
         self._asked: dict[str, str] = {}
         _ = self.known  # unknown ids are refused before anything is read
-        self.rests_on_inference = self._inferred is not None
+        self._view, self._progress = view, running.progress
+        require_images(self.marks, images, view)
         names = layer_names(scanned, layers)
         self._views = read_views(scanned, names, images, cache=cache, running=running)
         self._offered = candidates(scanned, self._views) if layers == "auto" else [self._views.names]
         self.drifts: list[Drift] = []
-        self._ranking, self.rests_on_inference = self._rank()
+        self._learnt = self._learn()
 
     @classmethod
     def from_marks(
@@ -176,12 +214,37 @@ class Retrieval:
     @property
     def scores(self) -> Floats:
         """``(N,)`` large for carriers; each sample's by a model that was not told its answer."""
-        return self._ranking.scores
+        return self._learnt.fusion.scores
 
     @property
     def recovery(self) -> float:
         """AUROC of held-out marked carriers against the other samples of their class, a lower bound."""
-        return self._ranking.recovery
+        fusion = self._learnt.fusion
+        by_layers = fusion.carried_by == "layers"
+        return self._ranking.recovery if by_layers else fusion.recoveries[fusion.carried_by]
+
+    @property
+    def fusion(self) -> Fusion:
+        """Which view the ranking is carried by, layers or places, and how well each recovers the marks."""
+        return self._learnt.fusion
+
+    @property
+    def places(self) -> pd.DataFrame | None:
+        """The surest place of every sample (sample_id, x0, y0, x1, y1), in pixels of its file, as `Marks.places`.
+
+        None where no boxes were marked.
+        """
+        detection = self._learnt.detection
+        if detection is None:
+            return None
+        frame = pd.DataFrame(detection.places, columns=list(EDGES))
+        frame.insert(0, "sample_id", self._ids)
+        return frame
+
+    @property
+    def rests_on_inference(self) -> bool:
+        """Whether the ranking learnt from values that were inferred."""
+        return self._learnt.trusting
 
     @property
     def vector(self) -> CAV:
@@ -192,6 +255,10 @@ class Retrieval:
     def views(self) -> tuple[str, ...]:
         """Layers, and ``"input"`` for the filter bank, that are ranked by."""
         return self._ranking.views
+
+    @property
+    def _ranking(self) -> Ranking:
+        return self._learnt.ranking
 
     @property
     def drift(self) -> Drift | None:
@@ -264,14 +331,15 @@ class Retrieval:
         before = self.marks
         self.marks = before.after(answers, self._asked, who=who, when=when)
         try:
-            ranking, trusting = self._rank()
+            learnt = self._learn()
         except InputError:
             self.marks = before
             raise
-        inside = np.isin(self._samples["label"].to_numpy(), ranking.classes)
+        inside = np.isin(self._samples["label"].to_numpy(), learnt.ranking.classes)
         n_carriers = int((self.known[inside] == 1).sum())
-        self.drifts.append(drift(self.scores[inside], ranking.scores[inside], self.marks.rounds, n_carriers))
-        self._ranking, self.rests_on_inference = ranking, trusting
+        scores = learnt.fusion.scores
+        self.drifts.append(drift(self.scores[inside], scores[inside], self.marks.rounds, n_carriers))
+        self._learnt = learnt
         if self.path is not None:
             self.marks.save(self.path)
         return self
@@ -291,10 +359,15 @@ class Retrieval:
         return precision_at(k, self.order, self.known, queried | ~np.isnan(self._known), seed=self.seed)
 
     def to_frame(self) -> pd.DataFrame:
-        """All samples, best first: rank, sample_id, score, mark, then label, group and split."""
+        """All samples, best first: rank, sample_id, score, mark, then label, group and split.
+
+        With a detector also the surest place of each: x0, y0, x1, y1 in pixels of the file.
+        """
         frame = self._samples[["sample_id", "label", "group", "split"]].copy()
         frame.insert(1, "score", self.scores)
         frame.insert(2, "mark", self.known)
+        if self._learnt.detection is not None:
+            frame[list(EDGES)] = self._learnt.detection.places.round(1)
         frame = frame.iloc[self.order].reset_index(drop=True)
         frame.insert(0, "rank", np.arange(1, len(frame) + 1))
         return frame
@@ -306,6 +379,8 @@ class Retrieval:
         pictures = {} if self._images is None else pictures_of(self._images, frame["sample_id"])
         precision = self.precision_at(len(frame))
         notes = [*self.notes, str(precision)]
+        if self._learnt.detection is not None:
+            notes.append(str(self.fusion))
         if not self.rests_on_inference:
             notes.append(str(self.advice))
         elif (self.known == 1).sum() < MIN_MARKS:
@@ -339,18 +414,40 @@ class Retrieval:
             return marks
         return np.where(np.isnan(marks), self._inferred, marks)
 
+    def _learn(self) -> _Learnt:
+        ranking, trusting = self._rank()
+        scores = {"layers": ranking.scores}
+        detection = self._detect()
+        if detection is not None:
+            scores["places"] = detection.scores
+        if self._view != "auto":
+            scores = {self._view: scores[self._view]}
+        fusion = fuse(scores, self.known, self._samples["label"].to_numpy())
+        return _Learnt(ranking, trusting, detection, fusion)
+
+    def _detect(self) -> Detection | None:
+        """A search for what was boxed; None without boxes."""
+        boxes = self.marks.boxes(self._ids)
+        if self._view == "layers" or self._images is None or not boxes:
+            return None
+        position = {str(name): row for row, name in enumerate(self._images.frame["sample_id"])}
+        table = self._images.take([position[name] for name in self._ids])
+        others = np.flatnonzero(self.known == 0)
+        groups = self._samples["group"].to_numpy()
+        return detect(table, boxes, others.tolist(), groups, seed=self.seed, progress=self._progress)
+
     def _rank(self) -> tuple[Ranking, bool]:
-        """The ranking, and whether it learnt from what was inferred."""
+        """The ranking by layers, and whether it learnt from what was inferred."""
         if self._inferred is None:
-            return self._learnt(with_inferred=False), False
-        helped = self._learnt(with_inferred=True)
+            return self._by_layers(with_inferred=False), False
+        helped = self._by_layers(with_inferred=True)
         if (self.known == 1).sum() < MIN_MARKS:
             return helped, True
-        alone = self._learnt(with_inferred=False)
+        alone = self._by_layers(with_inferred=False)
         trusting = self._recovers(helped) >= self._recovers(alone)
         return (helped, True) if trusting else (alone, False)
 
-    def _learnt(self, *, with_inferred: bool) -> Ranking:
+    def _by_layers(self, *, with_inferred: bool) -> Ranking:
         labels, groups = self._samples["label"].to_numpy(), self._samples["group"].to_numpy()
         values = self._values(with_inferred)
         return choose_views(self._views, self._offered, values, labels, groups, seed=self.seed)

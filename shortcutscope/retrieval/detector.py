@@ -1,0 +1,113 @@
+"""A detector of local artifacts, taught by boxes on a few images: where each image has most of what was boxed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from shortcutscope.retrieval.null import FEWEST, gumbel_law
+from shortcutscope.retrieval.templates import Box, Film, Found, Template, fit_template, kinds_of
+from shortcutscope.retrieval.working import Working
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """Templates of all kinds of boxed elements.
+
+    Attributes
+    ----------
+    templates
+        One per kind.
+    working
+        How images are searched.
+    """
+
+    templates: tuple[Template, ...]
+    working: Working
+
+    def film(self, image: Tensor) -> Film:
+        """An image of a file ``(C, H, W)``, made ready to be searched."""
+        return Film(self.working.of(image))
+
+    def search(self, film: Film) -> list[Found]:
+        """The surest place of each kind, in pixels of the working image."""
+        return [template.search(film)[0] for template in self.templates]
+
+    def best(self, film: Film) -> Found:
+        """The surest place of all."""
+        return max(self.search(film), key=lambda found: found.score)
+
+    def places(self, film: Film, above: float) -> list[Found]:
+        """All places that score higher than `above`, surest first, none of them twice."""
+        found = [one for template in self.templates for one in template.search(film) if one.score > above]
+        return distinct(sorted(found, key=lambda one: -one.score))
+
+
+def fit_detector(
+    films: Mapping[int, Film],
+    boxes: Mapping[int, Sequence[Box]],
+    negatives: Sequence[int],
+    working: Working,
+    seed: int,
+    *,
+    kinds: Sequence[Sequence[tuple[int, Box]]] | None = None,
+    unsure: Iterable[int] = (),
+) -> Detector:
+    """Learn from boxes.
+
+    Parameters
+    ----------
+    films
+        By row: those with boxes, and the negatives.
+    boxes
+        Row to its boxes in working pixels.
+    negatives
+        Rows, also of those with boxes, whose other places are negatives.
+    working
+        How the films were made.
+    seed
+        Of the random places.
+    kinds
+        Boxes that look alike; by default those of about the same size.
+    unsure
+        Negatives of which nobody said that they are free of it: places that look like a box are left out.
+    """
+    known = [(row, box) for row in boxes for box in boxes[row]]
+    groups = kinds_of(known) if kinds is None else kinds
+    templates = tuple(
+        fit_template(films, kind, boxes, negatives, np.random.default_rng([seed, number]), frozenset(unsure))
+        for number, kind in enumerate(groups)
+    )
+    return Detector(templates, working)
+
+
+def calibrated(detector: Detector, maxima: Sequence[Sequence[float]]) -> Detector:
+    """The same, with scores in units of their null, where there are images enough to know it.
+
+    Parameters
+    ----------
+    maxima
+        Per unmarked image, the highest score of each kind.
+    """
+    if len(maxima) < FEWEST:
+        return detector
+    columns = np.asarray(maxima, np.float64).T
+    laws = [gumbel_law(column) for column in columns]
+    templates = [
+        t.calibrated(t.location + t.scale * law[0], t.scale * law[1])
+        for t, law in zip(detector.templates, laws, strict=True)
+    ]
+    return Detector(tuple(templates), detector.working)
+
+
+def distinct(found: Iterable[Found]) -> list[Found]:
+    """Places of which none has its middle inside a surer one."""
+    kept: list[Found] = []
+    for one in found:
+        x, y = (one.box[0] + one.box[2]) / 2, (one.box[1] + one.box[3]) / 2
+        if not any(k.box[0] <= x < k.box[2] and k.box[1] <= y < k.box[3] for k in kept):
+            kept.append(one)
+    return kept

@@ -1,0 +1,114 @@
+"""Where in an image something was marked: boxes in the pixels of its file, or clicks, which are boxes of no size.
+
+Edges count from the upper left corner of the first pixel, so that a box from 0 to 1 is that pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from shortcutscope.errors import InputError
+
+#: Left, top, right and bottom edge.
+EDGES = ("x0", "y0", "x1", "y1")
+#: Of a click, which may stand in their place.
+POINT = ("x", "y")
+COLUMNS = ("sample_id", *EDGES)
+
+
+def no_places() -> pd.DataFrame:
+    """A table of places without a row."""
+    return pd.DataFrame({"sample_id": pd.Series(dtype=str), **{name: pd.Series(dtype=float) for name in EDGES}})
+
+
+def has_places(frame: pd.DataFrame) -> bool:
+    """Whether a table of marks has columns of boxes or of clicks.
+
+    Raises
+    ------
+    InputError
+        For some of the columns of boxes without the others.
+    """
+    present = [name for name in EDGES if name in frame]
+    if present and len(present) < len(EDGES):
+        missing = [name for name in EDGES if name not in frame]
+        raise InputError(f"boxes need the columns {', '.join(EDGES)}; missing: {', '.join(missing)}")
+    return bool(present) or all(name in frame for name in POINT)
+
+
+def read_places(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that have a box or a click.
+
+    Parameters
+    ----------
+    frame
+        Columns sample_id, and x0, y0, x1, y1 (boxes) or x, y (clicks); rows without numbers have none.
+
+    Raises
+    ------
+    InputError
+        For words, half a box, or one whose right or lower edge does not lie beyond the other.
+    """
+    from_columns = EDGES if all(name in frame for name in EDGES) else (*POINT, *POINT)
+    edges = pd.DataFrame(
+        {edge: _numbers(frame, column) for edge, column in zip(EDGES, from_columns, strict=True)}
+    )
+    ids = frame["sample_id"].astype(str).reset_index(drop=True)
+    edges = edges.reset_index(drop=True)
+    half = edges.isna().any(axis=1) & edges.notna().any(axis=1)
+    if half.any():
+        raise InputError(
+            f"a box of sample {ids[half].iloc[0]!r} has an empty edge; give all of {', '.join(EDGES)}, or none"
+        )
+    places = edges.assign(sample_id=ids)[list(COLUMNS)].dropna().reset_index(drop=True)
+    for row in places.itertuples():
+        click = row.x0 == row.x1 and row.y0 == row.y1
+        if not click and not (row.x1 > row.x0 and row.y1 > row.y0):
+            raise InputError(
+                f"the box of sample {row.sample_id!r} goes from ({row.x0:g}, {row.y0:g}) to "
+                f"({row.x1:g}, {row.y1:g}); x1 must lie right of x0 and y1 below y0. Where a tool gives width and "
+                "height, add them to x0 and y0"
+            )
+    return places
+
+
+def refuse_outside(places: pd.DataFrame, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Refuse boxes that reach beyond their image.
+
+    Parameters
+    ----------
+    places
+        Boxes and clicks.
+    sizes
+        Sample id to the height and width of its file in pixels.
+    """
+    for row in places.itertuples():
+        high, wide = sizes[row.sample_id]
+        # An edge on the last pixel's own border, or rounded beyond it by a tool, is inside.
+        if min(row.x0, row.y0) < -0.5 or row.x1 > wide + 0.5 or row.y1 > high + 0.5:
+            raise InputError(
+                f"the box ({row.x0:g}, {row.y0:g}, {row.x1:g}, {row.y1:g}) of sample {row.sample_id!r} lies outside "
+                f"its image of {wide} x {high} pixels. Boxes go by the pixels of the file; where they were drawn "
+                "on a smaller or larger copy, multiply them by the ratio of the sizes"
+            )
+
+
+def boxes_of(places: pd.DataFrame, sample_ids: Sequence[str]) -> dict[int, list[tuple[float, ...]]]:
+    """Number of the sample among `sample_ids` to its boxes and clicks."""
+    position = {str(name): row for row, name in enumerate(sample_ids)}
+    boxes: dict[int, list[tuple[float, ...]]] = {}
+    for row in places.itertuples():
+        boxes.setdefault(position[row.sample_id], []).append((row.x0, row.y0, row.x1, row.y1))
+    return boxes
+
+
+def _numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
+    texts = frame[column].replace("", np.nan)
+    numbers = pd.to_numeric(texts, errors="coerce").astype(float)
+    wrong = texts.notna() & ~np.isfinite(numbers)
+    if wrong.any():
+        raise InputError(f"column {column} of the boxes holds {texts[wrong].iloc[0]!r}; it must be a number of pixels")
+    return numbers
