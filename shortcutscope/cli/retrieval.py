@@ -27,20 +27,35 @@ def retrieve(
     *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
     finding: Annotated[str, typer.Argument(help="Name of a finding of that run, or with --marks a new one.")],
-    csv: Annotated[Path, typer.Option(help="CSV file to write: rank, sample_id, score, mark, ..., with boxes also the surest place.")],
+    csv: Annotated[
+        Path,
+        typer.Option(
+            help="CSV file to write: rank, sample_id, score, mark, ..., with boxes also the surest place."
+        ),
+    ],
     k: Annotated[int, typer.Option(help="Length of the list.", min=1)] = 200,
     marks: Annotated[
         Path | None,
-        typer.Option(help="Marks to take first: CSV, TSV, Parquet, FiftyOne JSON or CVAT XML."),
+        typer.Option(
+            help="Marks to take first: CSV, TSV or Parquet, with x0, y0, x1, y1 also where; "
+            "FiftyOne or COCO JSON, CVAT XML, or a folder of LabelMe."
+        ),
     ] = None,
     marks_column: Annotated[
         str | None, typer.Option(help="Column of the answers; default: mark, value, answer, review or tags.")
     ] = None,
     carrier: Annotated[
-        str | None, typer.Option(help="Word or tag that means 'carries it'; others mean 'free of it'.")
+        str | None,
+        typer.Option(
+            help="Word, tag or label that means 'carries it'; other words and tags mean 'free of it'."
+        ),
     ] = None,
     who: Annotated[str, typer.Option(help="Who marked, kept with the marks.")] = "",
     when: Annotated[str, typer.Option(help="When, kept with the marks.")] = "",
+    view: Annotated[
+        str,
+        typer.Option(help="Rank by layers, by places in the images, or auto: by what recovers marks best."),
+    ] = "auto",
     layers: Annotated[
         str, typer.Option(help="early, all, auto (chosen by the marks) or comma-separated names.")
     ] = "early",
@@ -62,6 +77,7 @@ def retrieve(
 ) -> None:
     """Rank the samples that carry a finding, and take marks that were made elsewhere."""
     from shortcutscope.discover.filters import IMAGE_AXES
+    from shortcutscope.masks.drawn_marks import drawing_format, read_drawn_marks
     from shortcutscope.retrieval.findings import retrieval_of
     from shortcutscope.retrieval.hits import refuse_other_csv
     from shortcutscope.retrieval.imports import read_marks
@@ -88,14 +104,20 @@ def retrieve(
     if marks is not None:
         from shortcutscope.files import read_frame
 
-        samples = read_frame(_samples(run))["sample_id"].astype(str)
-        given = read_marks(
-            marks, list(samples), column=marks_column, carrier=carrier, who=who, when=when, files=files
-        )
+        samples = list(read_frame(_samples(run))["sample_id"].astype(str))
+        drawn = drawing_format(marks)
+        if drawn is None:
+            given = read_marks(
+                marks, samples, column=marks_column, carrier=carrier, who=who, when=when, files=files
+            )
+        else:
+            given = read_drawn_marks(marks, samples, format=drawn, name=carrier, files=files)
     chosen = layers if layers in ("early", "all", "auto") else layer_choice(layers)
     if data is None and images is not None and len(images.shape) != IMAGE_AXES:
         images = None  # volumes and signals are ranked by the scan alone
-    found = retrieval_of(run, finding, marks=given, layers=chosen, images=images, seed=seed, running=how)
+    found = retrieval_of(
+        run, finding, marks=given, layers=chosen, images=images, seed=seed, running=how, view=view
+    )
     hits = found.hits(k)
     hits.to_csv(csv, files if keep_paths else None)
     if page is not None:

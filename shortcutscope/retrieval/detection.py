@@ -1,31 +1,43 @@
-"""Searching a table for what was boxed in some of its images, none of them by a detector that saw its own mark."""
+"""Searching a table for what was boxed in some of its images, or for patches that only the marked "
+"carriers have.
+
+No sample is scored by a detector that saw its own mark: the marked ones, and those that stand in for marked
+others, are scored by detectors that were taught, and whose patches were chosen, without them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
-from shortcutscope.data.file_images import in_file_size
 from shortcutscope.data.splits import grouped_folds
-from shortcutscope.data.stored_frame import stored_frame
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.progress import progress_bar
 from shortcutscope.retrieval.detector import Detector, calibrated, fit_detector
-from shortcutscope.retrieval.marks import Marks
-from shortcutscope.retrieval.places import EDGES, refuse_outside
-from shortcutscope.retrieval.templates import Box, Film
-from shortcutscope.retrieval.working import Working, working_for
-from shortcutscope.types import Floats, Ints
+from shortcutscope.retrieval.mining import Candidates, compare, patches_of, recurring
+from shortcutscope.retrieval.places import EDGES
+from shortcutscope.retrieval.templates import Box, Film, Found, kinds_of
+from shortcutscope.retrieval.working import MOST_PIXELS, working_for
+from shortcutscope.types import Floats
 
-#: Images that the null of the scores is read from, images without marks that serve as negatives where fewer
-#: others are marked, and folds of the marked ones.
-NULL, NEGATIVES, FOLDS = 100, 10, 5
-#: Most boxed samples, and most others, that a detector is taught by: more cost memory and teach little.
-MOST_BOXED, MOST_OTHERS = 60, 30
-IMAGE_AXES = 2
+#: Images that the null of the scores is read from, and that of detectors of folds; images without marks that
+#: serve as negatives where fewer others are marked, and folds of the marked ones.
+NULL, FOLD_NULL, NEGATIVES, FOLDS = 100, 50, 10, 5
+#: Most carriers, and most others, that a detector is taught by: more cost memory and teach little.
+MOST_CARRIERS, MOST_OTHERS = 40, 30
+#: Unmarked images that patches of the carriers are compared with, and most pixels of a working image then.
+COMPARED, MINED_PIXELS = 60, 288 * 288
+#: Boxes that together cover more of an image than this do not say where.
+WHOLE = 0.5
+#: In place of a fold: the detector that all marks taught.
+ALL = -1
+
+#: Row of the table and box: elements that look alike.
+Kind = list[tuple[int, Box]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,38 +47,58 @@ class Detection:
     Attributes
     ----------
     scores
-        ``(N,)`` large for carriers, in units of the Gumbel law of images without it; of a marked sample by a
-        detector that was taught without it.
+        ``(N,)`` large for carriers, in units of the Gumbel law of images without it.
     places
         ``(N, 4)`` the surest place of each: left, top, right and bottom edge in pixels of its file.
     detector
         Taught by all marks, for new images.
+    kinds
+        What it was taught by, in pixels of the files.
+    mined
+        Whether these are patches that nobody boxed.
     """
 
     scores: Floats
     places: Floats
     detector: Detector
+    kinds: tuple[Kind, ...]
+    mined: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Where:
+    """What is known of the marked samples.
+
+    Attributes
+    ----------
+    boxes
+        Row to the boxes in it, in pixels of its file; empty where nobody drew any.
+    carriers, others
+        Rows that were marked as carriers, and as free of it.
+    kinds
+        Patches that a person kept of those that were mined; None where none were looked at.
+    clicks
+        Row to points (x, y, x, y), near which patches are mined.
+    """
+
+    boxes: Mapping[int, Sequence[Sequence[float]]]
+    carriers: Sequence[int]
+    others: Sequence[int]
+    kinds: Sequence[Kind] | None = None
+    clicks: Mapping[int, Sequence[Sequence[float]]] = field(default_factory=dict)
 
 
 def detect(
-    images: ImageTable,
-    boxes: Mapping[int, Sequence[Sequence[float]]],
-    others: Sequence[int],
-    groups: Sequence[object],
-    *,
-    seed: int = 0,
-    progress: bool = True,
-) -> Detection:
-    """Search all images of a table.
+    images: ImageTable, where: Where, groups: npt.ArrayLike, *, seed: int = 0, progress: bool = True
+) -> Detection | None:
+    """Search all images of a table; None where carriers show nothing that recurs.
 
     Parameters
     ----------
     images
-        ``N`` samples.
-    boxes
-        Row to the boxes marked in it, in pixels of its file.
-    others
-        Rows that were marked as free of it.
+        ``N`` samples as large as in their files, see `shortcutscope.data.file_images.in_file_size`.
+    where
+        The marks.
     groups
         ``(N,)`` patients.
     seed
@@ -74,129 +106,161 @@ def detect(
     progress
         Whether to show a bar.
     """
-    search = _Search.of(in_file_size(images), boxes, others, np.asarray(groups), seed)
-    free = np.setdiff1d(np.arange(len(images)), search.marked)
-    null = np.random.default_rng([seed, 1]).permutation(free)[:NULL]
-    total = len(search.marked) + len(null) + len(images)
+    search = _Search(images, where, np.asarray(groups), seed)
+    total = len(search.compared) + len(search.taught) + len(images)
     with progress_bar(desc="searching images", progress=progress, total=total, unit="image") as bar:
         search.load(bar.update)
-        folds = search.folds()
-        detectors = search.taught(folds)
-        detectors = search.calibrated(detectors, null, bar.update)
-        scores, places = np.empty(len(images)), np.empty((len(images), len(EDGES)))
-        for row in range(len(images)):
-            detector = detectors[folds.get(row, -1)]
-            scores[row], places[row] = search.best(detector, row)
-            bar.update()
-    return Detection(scores, places, detectors[-1])
+        kinds = search.kinds(search.taught)
+        if not kinds:
+            return None
+        return search.run(kinds, bar.update)
 
 
-@dataclass(frozen=True, eq=False)
 class _Search:
     """Marks of a table in its working images."""
 
-    table: ImageTable
-    boxes: Mapping[int, Sequence[Box]]
-    others: tuple[int, ...]
-    unsure: tuple[int, ...]
-    groups: np.ndarray
-    working: Working
-    seed: int
-    films: dict[int, Film]
-
-    @classmethod
-    def of(
-        cls,
-        table: ImageTable,
-        boxes: Mapping[int, Sequence[Sequence[float]]],
-        others: Sequence[int],
-        groups: np.ndarray,
-        seed: int,
-    ) -> _Search:
+    def __init__(self, table: ImageTable, where: Where, groups: npt.NDArray[np.generic], seed: int) -> None:
+        self.table, self.groups, self.seed = table, groups, seed
         generator = np.random.default_rng([seed, 2])
-        boxes = {row: boxes[row] for row in _some([*boxes], MOST_BOXED, generator)}
-        others = _some(others, MOST_OTHERS, generator)
-        rows = np.setdiff1d(np.arange(len(table)), [*boxes, *others])
-        missing = max(0, NEGATIVES - len(others))
-        unsure = np.random.default_rng([seed, 0]).permutation(rows)[:missing]
-        some = [table.image(row) for row in [*boxes][:NEGATIVES]]
-        working = working_for(some, [box for row in boxes for box in boxes[row]])
-        scaled = {row: [working.to_working(box) for box in boxes[row]] for row in boxes}
-        return cls(table, scaled, tuple(others), tuple(map(int, unsure)), groups, working, seed, {})
+        self.mined = not where.boxes and where.kinds is None
+        given = [*where.boxes] if where.boxes else list(where.carriers)
+        self.carriers = _some(given, MOST_CARRIERS, generator)
+        self.others = _some(where.others, MOST_OTHERS, generator)
+        free = generator.permutation(
+            np.setdiff1d(np.arange(len(table)), [*where.carriers, *where.others, *where.boxes])
+        )
+        self.unsure = [int(row) for row in free[: max(0, NEGATIVES - len(self.others))]]
+        self.null = [int(row) for row in free if row not in set(self.unsure)][:NULL]
+        self.compared = [int(row) for row in free[:COMPARED]] if self.mined else []
+        some = [table.image(row) for row in self.carriers[:NEGATIVES]]
+        boxes = [box for row in self.carriers for box in where.boxes.get(row, ())]
+        # Patches that were kept were mined, and are searched for in the same working images.
+        self.working = working_for(some, boxes, MOST_PIXELS if boxes else MINED_PIXELS)
+        self.boxes = {
+            row: [self.working.to_working(box) for box in where.boxes[row]]
+            for row in self.carriers
+            if row in where.boxes
+        }
+        self.kept = (
+            None
+            if where.kinds is None
+            else [[(row, self.working.to_working(box)) for row, box in kind] for kind in where.kinds]
+        )
+        self.clicks = {
+            row: [self.working.to_working(click) for click in several]
+            for row, several in where.clicks.items()
+        }
+        self.films: dict[int, Film] = {}
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self.candidates: Candidates | None = None
 
     @property
-    def marked(self) -> list[int]:
+    def taught(self) -> list[int]:
         """Rows that detectors are taught by."""
-        return [*self.boxes, *self.others, *self.unsure]
+        return [*self.carriers, *self.others, *self.unsure]
 
     def film(self, row: int) -> Film:
-        return self.films[row] if row in self.films else Film(self.working.of(self.table.image(row)))
+        """An image that is made ready, or was before."""
+        if row in self.films:
+            return self.films[row]
+        image = self.table.image(row)
+        self.sizes[row] = (int(image.shape[1]), int(image.shape[2]))
+        return Film(self.working.of(image))
 
     def load(self, step: Callable[[], object]) -> None:
-        for row in self.marked:
+        """Read what detectors are taught by, and compare patches where there are no boxes."""
+        patches = {}
+        for row in self.taught:
             self.films[row] = self.film(row)
+            if self.mined:
+                patches[row] = patches_of(self.films[row]).near(self.clicks.get(row, ()))
             step()
+        for row in self.compared:
+            patches[row] = patches_of(self.film(row))
+            step()
+        if self.mined:
+            self.candidates = compare(self.carriers, patches)
+
+    def kinds(self, rows: Sequence[int]) -> list[Kind]:
+        """What carriers among `rows` show, without a look at the others."""
+        if self.kept is not None:
+            chosen = [[(row, box) for row, box in kind if row in set(rows)] for kind in self.kept]
+            return [kind for kind in chosen if kind]
+        if self.candidates is None:
+            return kinds_of([(row, box) for row in rows for box in self.boxes.get(row, ())])
+        carriers = [row for row in rows if row in set(self.carriers)]
+        return recurring(self.candidates, carriers, [row for row in rows if row in set(self.others)])
+
+    def run(self, kinds: Sequence[Kind], step: Callable[[], object]) -> Detection:
+        """Search all images."""
+        folds = self.folds()
+        detectors = {ALL: self._fit(self.taught, kinds)}
+        for fold in sorted(set(folds.values())):
+            rows = [row for row in folds if folds[row] != fold]
+            # Where the others show nothing that recurs, their fold is scored as an image that shows nothing.
+            if own := self.kinds(rows):
+                detectors[fold] = self._fit(rows, own)
+        places: list[list[Found] | None] = []
+        maxima: dict[int, list[list[float]]] = {fold: [] for fold in detectors}
+        position = {row: k for k, row in enumerate(self.null)}
+        for row in range(len(self.table)):
+            film, fold = self.film(row), folds.get(row, ALL)
+            places.append(detectors[fold].search(film) if fold in detectors else None)
+            if row in position:
+                for fold, detector in detectors.items():
+                    if fold == ALL or position[row] < FOLD_NULL:
+                        one = places[-1] if fold == ALL else detector.search(film)
+                        maxima[fold].append([place.score for place in one or ()])
+            step()
+        return self._detection(
+            {fold: calibrated(detector, maxima[fold]) for fold, detector in detectors.items()},
+            places,
+            folds,
+            kinds,
+        )
+
+    def _detection(
+        self,
+        detectors: Mapping[int, Detector],
+        places: Sequence[Sequence[Found] | None],
+        folds: Mapping[int, int],
+        kinds: Sequence[Kind],
+    ) -> Detection:
+        scores, edges = np.zeros(len(places)), np.full((len(places), len(EDGES)), np.nan)
+        for row, found in enumerate(places):
+            if found is not None:
+                best = detectors[folds.get(row, ALL)].surest(found)
+                scores[row], edges[row] = best.score, self.working.to_file(best.box, self.sizes[row])
+        in_files = tuple(
+            [(row, self.working.to_file(box, self.sizes[row])) for row, box in kind] for kind in kinds
+        )
+        return Detection(scores, edges, detectors[ALL], in_files, self.mined)
 
     def folds(self) -> dict[int, int]:
         """Row to its fold, of those that detectors are taught by."""
-        rows = np.array(self.marked)
-        kind = np.isin(rows, [*self.boxes]).astype(int)
-        count = min(FOLDS, len(np.unique(self.groups[rows][kind == 1])))
-        numbers = grouped_folds(self.groups[rows], kind, count, self.seed)
+        rows = np.array(self.taught)
+        carries = np.isin(rows, self.carriers).astype(int)
+        count = min(FOLDS, len(np.unique(self.groups[rows][carries == 1])))
+        if count < 2:
+            raise InputError("all marked carriers are of one patient; mark samples of at least two")
+        numbers = grouped_folds(self.groups[rows], carries, count, self.seed)
         return dict(zip(rows.tolist(), numbers.tolist(), strict=True))
 
-    def taught(self, folds: Mapping[int, int]) -> dict[int, Detector]:
-        """By fold the detector that was taught without it; -1: by all."""
-        return {fold: self._fit([r for r in folds if folds[r] != fold]) for fold in sorted({-1, *folds.values()})}
-
-    def _fit(self, rows: Sequence[int]) -> Detector:
-        boxes = {row: self.boxes[row] for row in rows if row in self.boxes}
-        return fit_detector(self.films, boxes, rows, self.working, self.seed, unsure=self.unsure)
-
-    def calibrated(self, detectors: Mapping[int, Detector], null: Ints, step: Callable[[], object]) -> dict[int, Detector]:
-        maxima: dict[int, list[list[float]]] = {fold: [] for fold in detectors}
-        for row in null:
-            film = self.film(int(row))
-            for fold, detector in detectors.items():
-                maxima[fold].append([found.score for found in detector.search(film)])
-            step()
-        return {fold: calibrated(detector, maxima[fold]) for fold, detector in detectors.items()}
-
-    def best(self, detector: Detector, row: int) -> tuple[float, Box]:
-        image = self.table.image(row)
-        found = detector.best(self.films[row] if row in self.films else detector.film(image))
-        return found.score, self.working.to_file(found.box, (int(image.shape[1]), int(image.shape[2])))
+    def _fit(self, rows: Sequence[int], kinds: Sequence[Kind]) -> Detector:
+        taken: dict[int, list[Box]] = {}
+        for kind in kinds:
+            for row, box in kind:
+                taken.setdefault(row, []).append(box)
+        if self.boxes:  # all that was boxed, also of kinds that are too rare to learn
+            taken = {row: self.boxes[row] for row in rows if row in self.boxes}
+        # Carriers without boxes may show more than was mined: their other places are no negatives.
+        negatives = rows if self.boxes else [row for row in rows if row not in set(self.carriers)]
+        return fit_detector(
+            self.films, taken, negatives, self.working, self.seed, kinds=kinds, unsure=self.unsure
+        )
 
 
 def _some(rows: Sequence[int], count: int, generator: np.random.Generator) -> list[int]:
     if len(rows) <= count:
         return list(rows)
     return [int(row) for row in np.sort(generator.choice(np.asarray(rows), count, replace=False))]
-
-
-def require_images(marks: Marks, images: ImageTable | None, view: str) -> None:
-    """Refuse boxes that cannot be searched for, before anything is read.
-
-    Raises
-    ------
-    InputError
-        Without boxes where they are asked for, without images, or with volumes or signals; for boxes outside
-        their images, and too few boxed samples.
-    """
-    if view == "layers" or (view == "auto" and not len(marks.places)):
-        return
-    if not len(marks.places):
-        raise InputError('view="places": no mark has a box; give x0, y0, x1, y1 beside the marks')
-    if images is None:
-        raise InputError('marks with boxes need the images: give them, or view="layers" to rank without the boxes')
-    position = {str(name): row for row, name in enumerate(images.frame["sample_id"])}
-    sizes = {}
-    for name in marks.places["sample_id"].unique():
-        size, _ = stored_frame(images.source, int(images.rows[position[name]]))
-        if len(size) != IMAGE_AXES:
-            raise InputError(
-                'boxes are searched for in images alone, not in volumes or signals: give view="layers", which '
-                "ranks these by the network's layers"
-            )
-        sizes[name] = (size[0], size[1])
-    refuse_outside(marks.places, sizes)

@@ -1,4 +1,4 @@
-"""A detector of local artifacts, taught by boxes on a few images: where each image has most of what was boxed."""
+"""A detector of local artifacts, taught by boxes on a few images: where an image has most of that."""
 
 from __future__ import annotations
 
@@ -36,9 +36,13 @@ class Detector:
         """The surest place of each kind, in pixels of the working image."""
         return [template.search(film)[0] for template in self.templates]
 
-    def best(self, film: Film) -> Found:
-        """The surest place of all."""
-        return max(self.search(film), key=lambda found: found.score)
+    def surest(self, places: Sequence[Found]) -> Found:
+        """The surest of the places that were found of each kind before the detector was calibrated."""
+        scores = [
+            template.in_units(place.score) for template, place in zip(self.templates, places, strict=True)
+        ]
+        best = int(np.argmax(scores))
+        return Found(scores[best], places[best].box)
 
     def places(self, film: Film, above: float) -> list[Found]:
         """All places that score higher than `above`, surest first, none of them twice."""
@@ -90,16 +94,13 @@ def calibrated(detector: Detector, maxima: Sequence[Sequence[float]]) -> Detecto
     Parameters
     ----------
     maxima
-        Per unmarked image, the highest score of each kind.
+        Per unmarked image, the highest score of each kind, before calibration.
     """
     if len(maxima) < FEWEST:
         return detector
     columns = np.asarray(maxima, np.float64).T
     laws = [gumbel_law(column) for column in columns]
-    templates = [
-        t.calibrated(t.location + t.scale * law[0], t.scale * law[1])
-        for t, law in zip(detector.templates, laws, strict=True)
-    ]
+    templates = [t.calibrated(*law) for t, law in zip(detector.templates, laws, strict=True)]
     return Detector(tuple(templates), detector.working)
 
 

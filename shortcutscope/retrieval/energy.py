@@ -1,7 +1,9 @@
 """What an image looks like around each place: oriented energy and contrast, averaged over small cells.
 
-Histograms of oriented gradients (Dalal & Triggs 2005) with steerable filters (Freeman & Adelson 1991) in place
-of binned gradients: Gaussian derivatives of the first and second order at two scales, of which any orientation
+Histograms of oriented gradients (Dalal & Triggs 2005) with steerable filters (Freeman & Adelson 1991) in
+place
+of binned gradients: Gaussian derivatives of the first and second order at two scales, of which any
+orientation
 is a sum, after the contrast of the surroundings is made equal.
 """
 
@@ -65,7 +67,7 @@ def oriented(image: Tensor, scale: float) -> Tensor:
 
 
 def kernels(scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """A Gaussian and its first two derivatives, the latter of unit absolute sum and without response to flats."""
+    """A Gaussian and its first two derivatives, which have an absolute sum of 1 and are blind to flats."""
     half = math.ceil(3 * scale)
     x = torch.arange(-half, half + 1.0)
     smooth = torch.exp(-(x**2) / (2 * scale**2))

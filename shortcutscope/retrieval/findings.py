@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
-from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.audit.finding import FindingRecord
+from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.errors import InputError
 from shortcutscope.retrieval.marks import Marks, marks_path
@@ -72,11 +72,13 @@ def retrieval_of(
 def _record(run: Path, finding: str, marks: Marks | None) -> FindingRecord | None:
     """The finding; None for a name that there are marks of, and no finding."""
     audit = AuditRecord.open(run)
+    audit.require_one_output(f"the finding {finding!r}")
     if any(finding in (record.name, *record.same) for record in audit.findings):
-        return audit[finding]
+        return audit.finding(finding)
     if marks is not None or marks_path(run, finding).exists():
         return None
     names = ", ".join(record.name for record in audit.findings) or "none"
     raise InputError(
-        f"no finding {finding!r} in {run}; there are {names}. Something else is looked for by marks: give them"
+        f"no finding {finding!r} in {run}; there are {names}. Something else is looked for by marks: "
+        "give them"
     )

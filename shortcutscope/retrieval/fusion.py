@@ -67,7 +67,8 @@ def fuse(scores: Mapping[str, Floats], marks: Floats, labels: npt.ArrayLike) -> 
     """
     carriers = (np.asarray(marks) == 1).astype(float)
     recoveries = {
-        name: float(within_class_auroc(carriers, values, np.asarray(labels))) for name, values in scores.items()
+        name: float(within_class_auroc(carriers, values, np.asarray(labels)))
+        for name, values in scores.items()
     }
     best = max(recoveries.values())
     separation = {name: norm.ppf(min(PERFECT, max(0.5, value))) for name, value in recoveries.items()}

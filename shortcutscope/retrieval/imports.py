@@ -52,7 +52,8 @@ def read_marks(
 ) -> Marks:
     """Read marks that were made elsewhere.
 
-    - CSV, TSV, Parquet (also as Renumics Spotlight writes them): a column of ids and one of answers, and where
+    - CSV, TSV, Parquet (also as Renumics Spotlight writes them): a column of ids and one of answers, and
+    where
       it is, if marked: boxes ``x0, y0, x1, y1`` in pixels of the file (several rows are several boxes), or
       clicks ``x, y``;
     - JSON of FiftyOne's dataset export (``samples.json``): each sample's ``tags``;
@@ -137,7 +138,8 @@ def _table(
     boxed = frame.loc[~present].assign(sample_id=frame.loc[~present, ids].astype(str))
     if len(unanswered := read_places(boxed)):
         raise InputError(
-            f"{path} has a box of {unanswered['sample_id'].iloc[0]!r} and no answer in column {answers!r}; a row with a "
+            f"{path} has a box of {unanswered['sample_id'].iloc[0]!r} and no answer in column "
+            f"{answers!r}; a row with a "
             "box says 1"
         )
     return Marks(columns.drop_duplicates("sample_id", keep="last"), read_places(named))

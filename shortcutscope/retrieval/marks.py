@@ -42,7 +42,8 @@ class Marks:
     Raises
     ------
     InputError
-        For missing columns, values other than 0, 1, True, False and missing (taken back), boxes that are none,
+        For missing columns, values other than 0, 1, True, False and missing (taken back), boxes that are
+        none,
         and boxes of samples that are marked as free of it.
     """
 
@@ -77,7 +78,8 @@ class Marks:
         carriers, others
             Sample ids of those that carry it, and of those that are free of it.
         boxes
-            Where: sample id of a carrier to its boxes (x0, y0, x1, y1), or clicks (x, y), in pixels of the file.
+            Where: sample id of a carrier to its boxes (x0, y0, x1, y1), or clicks (x, y), in pixels of the
+            file.
 
         Raises
         ------
@@ -172,7 +174,7 @@ class Marks:
         return Marks(*frames)
 
     def boxes(self, sample_ids: Sequence[str] | Array) -> dict[int, list[tuple[float, ...]]]:
-        """Number of the sample among `sample_ids` to its boxes (x0, y0, x1, y1); a click is one of no size."""
+        """Number of a sample among `sample_ids` to its boxes (x0, y0, x1, y1); a click has no size."""
         return boxes_of(self.places, [str(i) for i in sample_ids])
 
     def aligned_to(self, sample_ids: Sequence[str] | Array) -> Floats:
@@ -198,7 +200,8 @@ class Marks:
         if (current == 0).any():
             name = places["sample_id"][current == 0].iloc[0]
             raise InputError(
-                f"sample {name!r} is marked as free of it and has a box; leave out the box, or mark it as a carrier"
+                f"sample {name!r} is marked as free of it and has a box; leave out the box, or mark it as "
+                f"a carrier"
             )
         return places[current == 1].drop_duplicates().reset_index(drop=True)
 

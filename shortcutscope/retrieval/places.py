@@ -1,4 +1,5 @@
-"""Where in an image something was marked: boxes in the pixels of its file, or clicks, which are boxes of no size.
+"""Where in an image something was marked: boxes in the pixels of its file, or clicks, which are boxes of "
+"no size.
 
 Edges count from the upper left corner of the first pixel, so that a box from 0 to 1 is that pixel.
 """
@@ -21,7 +22,9 @@ COLUMNS = ("sample_id", *EDGES)
 
 def no_places() -> pd.DataFrame:
     """A table of places without a row."""
-    return pd.DataFrame({"sample_id": pd.Series(dtype=str), **{name: pd.Series(dtype=float) for name in EDGES}})
+    return pd.DataFrame(
+        {"sample_id": pd.Series(dtype=str), **{name: pd.Series(dtype=float) for name in EDGES}}
+    )
 
 
 def has_places(frame: pd.DataFrame) -> bool:
@@ -61,7 +64,8 @@ def read_places(frame: pd.DataFrame) -> pd.DataFrame:
     half = edges.isna().any(axis=1) & edges.notna().any(axis=1)
     if half.any():
         raise InputError(
-            f"a box of sample {ids[half].iloc[0]!r} has an empty edge; give all of {', '.join(EDGES)}, or none"
+            f"a box of sample {ids[half].iloc[0]!r} has an empty edge; give all of {', '.join(EDGES)}, or "
+            f"none"
         )
     places = edges.assign(sample_id=ids)[list(COLUMNS)].dropna().reset_index(drop=True)
     for row in places.itertuples():
@@ -69,7 +73,8 @@ def read_places(frame: pd.DataFrame) -> pd.DataFrame:
         if not click and not (row.x1 > row.x0 and row.y1 > row.y0):
             raise InputError(
                 f"the box of sample {row.sample_id!r} goes from ({row.x0:g}, {row.y0:g}) to "
-                f"({row.x1:g}, {row.y1:g}); x1 must lie right of x0 and y1 below y0. Where a tool gives width and "
+                f"({row.x1:g}, {row.y1:g}); x1 must lie right of x0 and y1 below y0. Where a tool gives "
+                f"width and "
                 "height, add them to x0 and y0"
             )
     return places
@@ -90,8 +95,10 @@ def refuse_outside(places: pd.DataFrame, sizes: Mapping[str, tuple[int, int]]) -
         # An edge on the last pixel's own border, or rounded beyond it by a tool, is inside.
         if min(row.x0, row.y0) < -0.5 or row.x1 > wide + 0.5 or row.y1 > high + 0.5:
             raise InputError(
-                f"the box ({row.x0:g}, {row.y0:g}, {row.x1:g}, {row.y1:g}) of sample {row.sample_id!r} lies outside "
-                f"its image of {wide} x {high} pixels. Boxes go by the pixels of the file; where they were drawn "
+                f"the box ({row.x0:g}, {row.y0:g}, {row.x1:g}, {row.y1:g}) of sample {row.sample_id!r} "
+                f"lies outside "
+                f"its image of {wide} x {high} pixels. Boxes go by the pixels of the file; where they "
+                f"were drawn "
                 "on a smaller or larger copy, multiply them by the ratio of the sizes"
             )
 
@@ -105,10 +112,17 @@ def boxes_of(places: pd.DataFrame, sample_ids: Sequence[str]) -> dict[int, list[
     return boxes
 
 
+def is_click(box: Sequence[float]) -> bool:
+    """Whether a place is a point."""
+    return box[0] == box[2] and box[1] == box[3]
+
+
 def _numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
     texts = frame[column].replace("", np.nan)
     numbers = pd.to_numeric(texts, errors="coerce").astype(float)
     wrong = texts.notna() & ~np.isfinite(numbers)
     if wrong.any():
-        raise InputError(f"column {column} of the boxes holds {texts[wrong].iloc[0]!r}; it must be a number of pixels")
+        raise InputError(
+            f"column {column} of the boxes holds {texts[wrong].iloc[0]!r}; it must be a number of pixels"
+        )
     return numbers

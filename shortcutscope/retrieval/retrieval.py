@@ -7,7 +7,7 @@ ranked high, since such refinement drifts. The unmarked samples serve as weak ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
@@ -21,14 +21,15 @@ from shortcutscope.files import read_json, write_atomically, write_json
 from shortcutscope.options import READING, Running
 from shortcutscope.probes.cav import CAV
 from shortcutscope.probes.concept import Concept
-from shortcutscope.retrieval.detection import Detection, detect, require_images
+from shortcutscope.retrieval.crops import Crops
 from shortcutscope.retrieval.fusion import Fusion, fuse
 from shortcutscope.retrieval.hits import Hits, pictures_of
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.retrieval.places import EDGES
 from shortcutscope.retrieval.progress import Advice, Drift, Precision, advise, drift, precision_at
 from shortcutscope.retrieval.ranking import MIN_MARKS, Ranking, choose_views
-from shortcutscope.retrieval.views import LayerChoice, candidates, layer_names, read_views, views_of
+from shortcutscope.retrieval.search import ALONE, FileSearch, Searched, View
+from shortcutscope.retrieval.views import INPUT, LayerChoice, candidates, layer_names, read_views, views_of
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Floats, Ints
@@ -42,8 +43,6 @@ Query = Literal["both", "rank", "uncertainty", "random"]
 #: What is read of `Running`.
 READ = ("batch_size", "progress", *READING)
 QUERIES = ("both", "rank", "uncertainty", "random")
-View = Literal["auto", "layers", "places"]
-VIEWS = ("auto", "layers", "places")
 
 
 class RetrievalOptions(TypedDict, total=False):
@@ -72,15 +71,15 @@ class _Learnt:
         By layers, and the filter bank on the images.
     trusting
         Whether it learnt from what was inferred.
-    detection
-        Of what was boxed; None without boxes.
+    searched
+        By what the images show at the resolution of their files.
     fusion
         Of both.
     """
 
     ranking: Ranking
     trusting: bool
-    detection: Detection | None
+    searched: Searched
     fusion: Fusion
 
 
@@ -119,14 +118,17 @@ class Retrieval:
     running
         How images are read, and whether a bar is shown meanwhile.
     view
-        ``"auto"``: where marks have boxes, a detector that they teach searches the images at the resolution of
-        their files, and the ranking by layers or by it, whichever recovers held-out marks better, is taken, or
-        both; ``"layers"`` or ``"places"`` for one of them.
+        ``"auto"``: where marks have boxes, a detector that they teach searches the images at the resolution
+        of their files; where they have none and the files show more than the model's input, it searches for
+        patches that the marked carriers have and others lack, and borders are looked at, too. The ranking
+        that recovers held-out marks best is taken, or those that do so nearly alike together. ``"layers"``
+        or ``"places"`` for one of them.
 
     Raises
     ------
     InputError
-        For too few or unknown marks, layers that were not scanned, images that lack samples, and boxes without
+        For too few or unknown marks, layers that were not scanned, images that lack samples, and boxes
+        without
         images or outside them.
     """
 
@@ -148,8 +150,6 @@ class Retrieval:
         view: View = "auto",
     ) -> None:
         check_options({"seed": seed})
-        if view not in VIEWS:
-            raise InputError(f"view={view!r}; allowed are {', '.join(VIEWS)}")
         self.name, self.seed, self.path, self.notes = name, seed, path, tuple(notes)
         self._samples = scanned.samples
         self._ids = scanned.samples["sample_id"].astype(str).to_numpy()
@@ -162,8 +162,8 @@ class Retrieval:
         self._images = images = None if images is None else images.keeping(running)
         self._asked: dict[str, str] = {}
         _ = self.known  # unknown ids are refused before anything is read
-        self._view, self._progress = view, running.progress
-        require_images(self.marks, images, view)
+        self._search = FileSearch(images, self._ids, scanned.samples["group"], view, running, seed)
+        self._search.check(self.marks)
         names = layer_names(scanned, layers)
         self._views = read_views(scanned, names, images, cache=cache, running=running)
         self._offered = candidates(scanned, self._views) if layers == "auto" else [self._views.names]
@@ -230,16 +230,43 @@ class Retrieval:
 
     @property
     def places(self) -> pd.DataFrame | None:
-        """The surest place of every sample (sample_id, x0, y0, x1, y1), in pixels of its file, as `Marks.places`.
+        """The surest place of every sample (sample_id, x0, y0, x1, y1), in pixels of its file, as "
+        "`Marks.places`.
 
-        None where no boxes were marked.
+        None where no place was searched for.
         """
-        detection = self._learnt.detection
+        detection = self._learnt.searched.detection
         if detection is None:
             return None
         frame = pd.DataFrame(detection.places, columns=list(EDGES))
         frame.insert(0, "sample_id", self._ids)
         return frame
+
+    @property
+    def crops(self) -> Crops | None:
+        """What the detector was taught by, kind by kind, to look at in Jupyter; None without a detector."""
+        detection = self._learnt.searched.detection
+        return None if detection is None else self._search.crops(detection)
+
+    def keep(self, kinds: Sequence[int]) -> Retrieval:
+        """Go on with some of the mined kinds of patches, by their numbers in :attr:`crops`; gives itself.
+
+        Raises
+        ------
+        InputError
+            Without mined patches, for numbers that there are not, and for none.
+        """
+        detection = self._learnt.searched.detection
+        if detection is None or not (detection.mined or self._search.kept is not None):
+            raise InputError(
+                "keep() chooses among mined patches, and there are none: box a few in place of it"
+            )
+        known = range(len(detection.kinds))
+        if not len(kinds) or any(kind not in known for kind in kinds):
+            raise InputError(f"keep({list(kinds)}); allowed are some of {list(known)}")
+        self._search.kept = [detection.kinds[kind] for kind in kinds]
+        self._learnt = self._learn()
+        return self
 
     @property
     def rests_on_inference(self) -> bool:
@@ -366,8 +393,8 @@ class Retrieval:
         frame = self._samples[["sample_id", "label", "group", "split"]].copy()
         frame.insert(1, "score", self.scores)
         frame.insert(2, "mark", self.known)
-        if self._learnt.detection is not None:
-            frame[list(EDGES)] = self._learnt.detection.places.round(1)
+        if self._learnt.searched.detection is not None:
+            frame[list(EDGES)] = self._learnt.searched.detection.places.round(1)
         frame = frame.iloc[self.order].reset_index(drop=True)
         frame.insert(0, "rank", np.arange(1, len(frame) + 1))
         return frame
@@ -379,7 +406,8 @@ class Retrieval:
         pictures = {} if self._images is None else pictures_of(self._images, frame["sample_id"])
         precision = self.precision_at(len(frame))
         notes = [*self.notes, str(precision)]
-        if self._learnt.detection is not None:
+        notes += self._learnt.searched.notes
+        if len(self.fusion.recoveries) > 1:
             notes.append(str(self.fusion))
         if not self.rests_on_inference:
             notes.append(str(self.advice))
@@ -390,14 +418,46 @@ class Retrieval:
             notes += [note, str(self.advice)]
         return Hits(self.name, frame, tuple(notes), pictures, retrieval=self)
 
+    def to_concept(self, *, confidence: float = 0.9) -> Concept:
+        """A concept of all samples, of which the doubtful are unknown: what was marked as it was marked.
+
+        Parameters
+        ----------
+        confidence
+            As in `Concept.from_scores`.
+
+        Raises
+        ------
+        InputError
+            When the scores do not fall into two groups.
+        """
+        labels = self._samples["label"].to_numpy()
+        concept = Concept.from_scores(
+            self.name, self.scores, self._ids, labels=labels, confidence=confidence, origin="marked"
+        )
+        marks = self.marks.aligned_to(self._ids)
+        return replace(concept, values=np.where(np.isnan(marks), concept.values, marks), marks=marks)
+
     def score(self, model: nn.Module, data: ImageTable, running: Running | None = None) -> pd.Series[float]:
-        """Scores of new images by sample id; see :func:`score_images`."""
-        return score_images(self.vector, self.views, model, data, running)
+        """Scores of new images by sample id, by the view that carries the ranking.
+
+        See :func:`score_images` for the ranking by layers.
+        """
+        view, searched = self.fusion.carried_by, self._learnt.searched
+        if view == "layers":
+            return score_images(self.vector, self.views, model, data, running)
+        running = running or Running()
+        if view == ALONE:
+            scores = searched.plain[ALONE].score(views_of(model, data, self._alone, running).features)
+        else:
+            scores = self._search.score(searched, view, data, running)
+        return pd.Series(scores, index=pd.Index(data.frame["sample_id"].astype(str)), name="score")
 
     def save(self, folder: str | Path) -> Path:
-        """Write the classifier (``vector.safetensors``), its views (``views.json``), marks and ranking.
+        """Write the classifier by layers, its views, the marks and the ranking.
 
-        :func:`open_classifier` reads it again, and :func:`score_images` scores images by it.
+        :func:`open_classifier` reads ``vector.safetensors`` and ``views.json`` again, and
+        :func:`score_images` scores images by them. A detector is not kept: the marks teach it again.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -414,27 +474,20 @@ class Retrieval:
             return marks
         return np.where(np.isnan(marks), self._inferred, marks)
 
+    @property
+    def _alone(self) -> list[str]:
+        """Views that the marked samples alone are told apart by: those of the network."""
+        return [name for name in self._views.names if name != INPUT] or [INPUT]
+
     def _learn(self) -> _Learnt:
         ranking, trusting = self._rank()
-        scores = {"layers": ranking.scores}
-        detection = self._detect()
-        if detection is not None:
-            scores["places"] = detection.scores
-        if self._view != "auto":
-            scores = {self._view: scores[self._view]}
-        fusion = fuse(scores, self.known, self._samples["label"].to_numpy())
-        return _Learnt(ranking, trusting, detection, fusion)
-
-    def _detect(self) -> Detection | None:
-        """A search for what was boxed; None without boxes."""
-        boxes = self.marks.boxes(self._ids)
-        if self._view == "layers" or self._images is None or not boxes:
-            return None
-        position = {str(name): row for row, name in enumerate(self._images.frame["sample_id"])}
-        table = self._images.take([position[name] for name in self._ids])
-        others = np.flatnonzero(self.known == 0)
-        groups = self._samples["group"].to_numpy()
-        return detect(table, boxes, others.tolist(), groups, seed=self.seed, progress=self._progress)
+        searched = self._search(self.marks, self._views.only(self._alone).features)
+        scores = {"layers": ranking.scores, **searched.scores}
+        if self._search.view == "places" and "places" in scores:
+            scores = {"places": scores["places"]}
+        return _Learnt(
+            ranking, trusting, searched, fuse(scores, self.known, self._samples["label"].to_numpy())
+        )
 
     def _rank(self) -> tuple[Ranking, bool]:
         """The ranking by layers, and whether it learnt from what was inferred."""

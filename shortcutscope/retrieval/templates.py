@@ -26,10 +26,11 @@ LONGEST = 24
 ALIKE, NEARLY = 1.3, 4
 #: Inverse penalty of the regression on standardised cells, rounds of hard negatives, and how many of each.
 PENALTY, ROUNDS, HARD, RANDOM = 0.01, 2, 15, 40
-#: Places of an image that are compared with the crops, how far around them, and what a correlation of 1 weighs
-#: beside the log-odds of the template.
+#: Places of an image that are compared with the crops, how far around them, and what a correlation of 1
+#: weighs beside the log-odds of the template.
 CANDIDATES, AROUND, CORRELATION = 8, 3, 20.0
-#: Correlation with a crop from which an unmarked place is no negative: it may be an element that was left out.
+#: Correlation with a crop from which an unmarked place is no negative: it may be an element that was left
+#: out.
 SAME = 0.7
 #: Contrast below which a crop is flat.
 FAINT = 0.02
@@ -101,6 +102,10 @@ class Template:
         """The same, with scores in units of their null."""
         return replace(self, location=location, scale=scale)
 
+    def in_units(self, score: float) -> float:
+        """A score in units of its null."""
+        return (score - self.location) / self.scale
+
     def scores(self, film: Film) -> Tensor:
         """Log-odds ``(h, w)`` of each cell being its middle, by the template alone."""
         grid = film.cells(self.level)
@@ -120,7 +125,7 @@ class Template:
         for (top, left), (_, _, odds), values in zip(corners, places, correlation, strict=True):
             best = int(values.argmax())
             y, x = top - AROUND + best // side, left - AROUND + best % side
-            total = (odds + CORRELATION * float(values.max()) - self.location) / self.scale
+            total = self.in_units(odds + CORRELATION * float(values.max()))
             box = (x * factor, y * factor, (x + wide) * factor, (y + high) * factor)
             found.append(Found(total, tuple(map(float, box))))  # type: ignore[arg-type]
         return sorted(found, key=lambda one: -one.score)
@@ -160,7 +165,7 @@ def peaks(scores: Tensor, count: int, apart: int = 3) -> list[tuple[int, int, fl
 
 
 def kinds_of(boxes: Iterable[tuple[int, Box]]) -> list[list[tuple[int, Box]]]:
-    """Boxes grouped by their size, the largest first; kinds of a single box only where there are no others."""
+    """Boxes grouped by size, the largest first; those of a single image only where there are no others."""
     kinds: list[list[tuple[int, Box]]] = []
     for row, box in sorted(boxes, key=lambda one: (-_area(one[1]), one)):
         for kind in kinds:
@@ -277,7 +282,9 @@ class _Learner:
         for row in self.negatives:
             high, wide = self.films[row].cells(self.template.level).shape[1:]
             free = self._free(row, (high, wide))
-            for y, x in zip(generator.integers(0, high, RANDOM), generator.integers(0, wide, RANDOM), strict=True):
+            for y, x in zip(
+                generator.integers(0, high, RANDOM), generator.integers(0, wide, RANDOM), strict=True
+            ):
                 if free[y, x]:
                     self.negative.append(self._at(row, int(y), int(x)))
 
@@ -285,7 +292,9 @@ class _Learner:
         """The places that are scored highest and lie in no box."""
         for row in self.negatives:
             scores = template.scores(self.films[row])
-            scores = torch.where(self._free(row, tuple(scores.shape)), scores, torch.full_like(scores, _NOWHERE))
+            scores = torch.where(
+                self._free(row, tuple(scores.shape)), scores, torch.full_like(scores, _NOWHERE)
+            )
             places = [(y, x) for y, x, _ in peaks(scores, HARD)]
             if row in self.unsure:
                 alike = template.correlation(self.films[row], places)

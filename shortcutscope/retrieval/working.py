@@ -1,4 +1,4 @@
-"""Images as a detector searches them: grey and colours from 0 to 1, no finer than the marked elements need."""
+"""Images as a detector searches them: grey and colours from 0 to 1, no finer than the marks need."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from shortcutscope.retrieval.templates import Box
 SHORT, MOST_PIXELS = 12.0, 512 * 512
 #: Share of the boxes that may be smaller.
 SMALL = 0.25
+#: Reductions smaller than this cost more detail than they save time.
+NEARLY_ONE = 0.7
 #: Difference of an image's channels from which there are colours, as a share of the range of values.
 COLOUR = 0.02
 #: ITU-R 601-2, as the readers have it.
@@ -75,18 +77,24 @@ def grey_of(image: Tensor) -> Tensor:
     return image.mean(0, keepdim=True)
 
 
-def working_for(images: Sequence[Tensor], boxes: Sequence[Sequence[float]], short: float = SHORT) -> Working:
+def working_for(
+    images: Sequence[Tensor], boxes: Sequence[Sequence[float]], most_pixels: int = MOST_PIXELS
+) -> Working:
     """Choose the working images by some of the files' images, and the boxes in their pixels.
 
     Without boxes the images are made as large as is searched in reasonable time.
     """
     sides = [min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes]
-    factor = 1.0 if not sides else min(1.0, short / max(1.0, float(np.quantile(sides, SMALL))))
+    factor = 1.0 if not sides else min(1.0, SHORT / max(1.0, float(np.quantile(sides, SMALL))))
     pixels = float(np.median([image.shape[-1] * image.shape[-2] for image in images]))
-    factor = min(factor, math.sqrt(MOST_PIXELS / pixels))
+    factor = 1.0 if factor > NEARLY_ONE else factor
+    factor = min(factor, math.sqrt(most_pixels / pixels))
     bounds = [np.quantile(image.numpy(), [0.001, 0.999]) for image in images]
     low, high = float(min(b[0] for b in bounds)), float(max(b[1] for b in bounds))
     high = high if high > low else low + 1.0
     rgb = [image for image in images if image.shape[0] == _RGB]
-    spread = [float((image.amax(0) - image.amin(0)).flatten().quantile(0.99)) if image[0].numel() < 2**24 else 1.0 for image in rgb]
+    spread = [
+        float((image.amax(0) - image.amin(0)).flatten().quantile(0.99)) if image[0].numel() < 2**24 else 1.0
+        for image in rgb
+    ]
     return Working(factor, low, high, bool(spread) and max(spread) > COLOUR * (high - low))

@@ -108,3 +108,24 @@ def test_r12_damaged_files_of_marks_are_refused(tmp_path, name, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"a\.(json|xml|csv)"):
         read_marks(path, IDS)
+
+
+def test_a_table_says_where(tmp_path):
+    path = tmp_path / "marks.csv"
+    path.write_text("sample_id,value,x0,y0,x1,y1\na,1,1,2,3,4\na,1,5,6,7,8\nb,1,,,,\nc,0,,,,\n")
+    marks = read_marks(path, ["a", "b", "c"])
+    assert marks.aligned_to(["a", "b", "c"]).tolist() == [1, 1, 0]
+    assert marks.boxes(["a", "b", "c"]) == {0: [(1, 2, 3, 4), (5, 6, 7, 8)]}
+
+
+def test_the_boxes_of_a_list_of_hits_were_drawn_by_nobody(tmp_path):
+    path = tmp_path / "hits.csv"
+    path.write_text("rank,sample_id,score,mark,x0,y0,x1,y1\n1,a,3,1,1,2,3,4\n2,b,1,0,1,2,3,4\n")
+    assert not len(read_marks(path, ["a", "b"]).places)
+
+
+def test_a_box_without_an_answer_is_refused(tmp_path):
+    path = tmp_path / "marks.csv"
+    path.write_text("sample_id,value,x0,y0,x1,y1\na,,1,2,3,4\nb,1,1,2,3,4\n")
+    with pytest.raises(InputError, match="a row with a box says 1"):
+        read_marks(path, ["a", "b"])

@@ -52,3 +52,27 @@ def test_contradictions_and_other_values():
 
 def test_a_file_name_for_any_finding(tmp_path):
     assert marks_path(tmp_path, "site=A / 3T") == tmp_path / "marks" / "site-A-3T.csv"
+
+
+def boxed():
+    return Marks.of(["a", "b"], ["c"], {"a": [(1, 2, 3, 4), (5, 6, 7.5, 8)], "b": [(9, 9)]})
+
+
+def test_places_are_kept_beside_the_answers(tmp_path):
+    marks = Marks.open(boxed().save(tmp_path / "marks.csv"))
+    assert len(marks) == len(marks.answers) == 3
+    assert marks.boxes(["b", "a", "c"]) == {1: [(1, 2, 3, 4), (5, 6, 7.5, 8)], 0: [(9, 9, 9, 9)]}
+
+
+def test_places_go_with_the_mark_and_later_boxes_replace_earlier_ones():
+    assert set(boxed().after({"a": None}).places["sample_id"]) == {"b"}
+    assert set(boxed().after({"a": False}).places["sample_id"]) == {"b"}
+    assert len(boxed().after({"a": True}).places) == 3
+    later = boxed().followed_by(Marks.of(["a"], boxes={"a": [(0, 0, 1, 1)]}))
+    assert later.boxes(["a", "b"]) == {0: [(0, 0, 1, 1)], 1: [(9, 9, 9, 9)]}
+    assert len(boxed().followed_by(boxed()).places) == 3
+
+
+def test_a_box_of_what_is_free_of_it_is_refused():
+    with pytest.raises(InputError, match="'c' is marked as free of it and has a box"):
+        Marks.of(["a"], ["c"], {"c": [(1, 2, 3, 4)]})

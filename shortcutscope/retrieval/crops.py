@@ -1,0 +1,84 @@
+"""What a detector was taught by, to look at: the boxed or mined patches, kind by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from shortcutscope.data.pictures import Picture, sample_picture
+from shortcutscope.data.table import ImageTable
+from shortcutscope.retrieval.detection import Kind
+from shortcutscope.retrieval.hits import picture_uri
+from shortcutscope.retrieval.places import EDGES
+
+#: Margin around a box as a share of its longer side, height of a crop as it is shown, and most of a kind.
+MARGIN, HEIGHT, SHOWN = 0.5, 64, 12
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Crops:
+    """Patches of each kind, with their surroundings.
+
+    Attributes
+    ----------
+    frame
+        kind, sample_id, x0, y0, x1, y1 in pixels of the file.
+    pictures
+        Row of the frame to ``(H, W)`` or ``(H, W, 3)`` uint8.
+    mined
+        Whether nobody boxed them, so that they are to be looked at.
+    """
+
+    frame: pd.DataFrame
+    pictures: Mapping[int, Picture]
+    mined: bool
+
+    def __len__(self) -> int:
+        """Number of kinds."""
+        return int(self.frame["kind"].nunique())
+
+    def __repr__(self) -> str:
+        counts = self.frame["kind"].value_counts(sort=False)
+        kinds = ", ".join(f"{kind}: {count} crops" for kind, count in counts.items())
+        return f"Crops({'mined' if self.mined else 'boxed'}; {kinds})"
+
+    def _repr_html_(self) -> str:
+        text = "Kinds of patches that the detector looks for."
+        if self.mined:
+            text += " Nobody boxed them: look whether they show what you marked, and keep() those that do."
+        rows = []
+        for kind, part in self.frame.groupby("kind"):
+            images = "".join(
+                f'<img src="{picture_uri(self.pictures[int(row)])}" title="{escape(str(name))}" '
+                f'style="height:{HEIGHT}px;margin:2px" alt="">'
+                for row, name in list(part["sample_id"].items())[:SHOWN]
+            )
+            rows.append(f"<tr><th>{kind}</th><td>{images}</td></tr>")
+        return f"<div><p>{text}</p><table>{''.join(rows)}</table></div>"
+
+
+def crops_of(kinds: Sequence[Kind], table: ImageTable, mined: bool) -> Crops:
+    """Cut the patches out of the images of a table in the size of its files."""
+    rows, pictures = [], {}
+    ids = table.frame["sample_id"].astype(str).to_numpy()
+    for number, kind in enumerate(kinds):
+        for row, box in kind:
+            pictures[len(rows)] = _crop(sample_picture(table.image(row).numpy(), table.value_range), box)
+            rows.append((number, ids[row], *box))
+    return Crops(pd.DataFrame(rows, columns=["kind", "sample_id", *EDGES]), pictures, mined)
+
+
+def _crop(picture: Picture, box: Sequence[float]) -> Picture:
+    x0, y0, x1, y1 = box
+    margin = MARGIN * max(x1 - x0, y1 - y0)
+    high, wide = picture.shape[:2]
+    top, bottom = max(0, int(y0 - margin)), min(high, int(np.ceil(y1 + margin)))
+    left, right = max(0, int(x0 - margin)), min(wide, int(np.ceil(x1 + margin)))
+    part = Image.fromarray(np.ascontiguousarray(picture[top:bottom, left:right]))
+    scale = HEIGHT / part.height
+    return np.asarray(part.resize((max(1, round(part.width * scale)), HEIGHT)))

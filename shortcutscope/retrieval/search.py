@@ -1,0 +1,188 @@
+"""What is ranked by beside the layers: places in the images as large as in their files, and borders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from shortcutscope.data.file_images import in_file_size
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.options import Running
+from shortcutscope.progress import progress_bar
+from shortcutscope.retrieval.borders import border_features
+from shortcutscope.retrieval.checks import require_images, shows_more_than_input, sizes_of, why_not_searched
+from shortcutscope.retrieval.crops import Crops, crops_of
+from shortcutscope.retrieval.detection import Detection, Kind, Where, detect
+from shortcutscope.retrieval.marked import Plain, rank_by_marked
+from shortcutscope.retrieval.marks import Marks
+from shortcutscope.retrieval.places import is_click
+from shortcutscope.retrieval.working import Working, working_for
+from shortcutscope.types import Floats
+
+View = Literal["auto", "layers", "places"]
+VIEWS = ("auto", "layers", "places")
+PLACES, BORDERS, ALONE = "places", "borders", "layers, by the marked alone"
+#: Fewest carriers to search by; images that the range of grey is read from.
+FEWEST, SOME = 5, 10
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """Rankings beside that by layers.
+
+    Attributes
+    ----------
+    scores
+        Name of the view to ``(N,)``.
+    detection
+        Where; None where nothing was searched for, or nothing found that recurs.
+    notes
+        What a reader should know.
+    plain
+        View to the regression that it is scored by, of those that are.
+    """
+
+    scores: dict[str, Floats] = field(default_factory=dict)
+    detection: Detection | None = None
+    notes: tuple[str, ...] = ()
+    plain: dict[str, Plain] = field(default_factory=dict)
+
+
+class FileSearch:
+    """The images of a retrieval, in the order of its samples.
+
+    Parameters
+    ----------
+    images
+        The scanned table, or None.
+    sample_ids, groups
+        ``(N,)``.
+    view
+        What is asked for.
+    running
+        How images are read.
+    seed
+        Of folds and draws.
+    """
+
+    def __init__(
+        self,
+        images: ImageTable | None,
+        sample_ids: Sequence[str],
+        groups: npt.ArrayLike,
+        view: View,
+        running: Running,
+        seed: int,
+    ) -> None:
+        if view not in VIEWS:
+            raise InputError(f"view={view!r}; allowed are {', '.join(VIEWS)}")
+        if view == "places" and images is None:
+            raise InputError('view="places" searches the images: give them')
+        self.view, self.seed, self.running, self.images = view, seed, running, images
+        self.ids, self.groups = [str(name) for name in sample_ids], np.asarray(groups)
+        self.kept: list[Kind] | None = None
+        self._borders: Floats | None = None
+        self._table: ImageTable | None = None
+        self._grey: Working | None = None
+
+    def check(self, marks: Marks) -> None:
+        """Refuse places that cannot be searched for, before anything is read."""
+        if self.view != "layers":
+            require_images(marks, self.images)
+
+    @property
+    def table(self) -> ImageTable:
+        """The images in the size of their files."""
+        if self._table is None:
+            assert self.images is not None
+            position = {str(name): row for row, name in enumerate(self.images.frame["sample_id"])}
+            ordered = self.images.take([position[name] for name in self.ids])
+            self._table = in_file_size(ordered).keeping(self.running)
+        return self._table
+
+    def __call__(self, marks: Marks, layers: npt.NDArray[np.float32]) -> Searched:
+        """Rank by places, and where nobody boxed any also by borders and by the marked samples alone.
+
+        Parameters
+        ----------
+        marks
+            Of a person.
+        layers
+            ``(N, D)`` features of the network's layers.
+        """
+        values = marks.aligned_to(self.ids)
+        if self.view == "layers" or self.images is None or np.count_nonzero(values == 1) < FEWEST:
+            return Searched()
+        boxes = {
+            row: [b for b in several if not is_click(b)] for row, several in marks.boxes(self.ids).items()
+        }
+        boxes = {row: several for row, several in boxes.items() if several}
+        if boxes and self.kept is None:
+            sizes = sizes_of(self.images, [self.ids[row] for row in boxes])
+            reason = why_not_searched({self.ids[row]: boxes[row] for row in boxes}, sizes)
+            if reason:
+                return Searched(notes=(f"{reason}: ranked by layers alone",))
+            return self._by_places(Where(boxes, [*boxes], np.flatnonzero(values == 0).tolist()))
+        if self.view != "places" and self.kept is None and not shows_more_than_input(self.images):
+            return Searched()
+        carriers, others = (np.flatnonzero(values == value).tolist() for value in (1, 0))
+        clicks = {row: several for row, several in marks.boxes(self.ids).items() if several}
+        searched = self._by_places(Where({}, carriers, others, self.kept, clicks))
+        if self.view == "places":
+            return searched
+        plain = {
+            name: rank_by_marked(features, values, self.groups, seed=self.seed)
+            for name, features in {ALONE: layers, BORDERS: self._border_features()}.items()
+        }
+        scores = {name: one.scores for name, one in plain.items()}
+        return replace(searched, scores={**searched.scores, **scores}, plain=plain)
+
+    def score(self, searched: Searched, view: str, data: ImageTable, running: Running) -> Floats:
+        """Scores ``(M,)`` of new images by places or by borders."""
+        table = in_file_size(data)
+        if view == BORDERS:
+            return searched.plain[BORDERS].score(self._borders_of(table, running))
+        assert searched.detection is not None
+        detector = searched.detection.detector
+        bar = progress_bar(range(len(table)), desc="searching images", progress=running.progress)
+        found = [max(one.score for one in detector.search(detector.film(table.image(row)))) for row in bar]
+        return np.array(found)
+
+    def crops(self, detection: Detection) -> Crops:
+        """Pictures of what the detector was taught by."""
+        return crops_of(detection.kinds, self.table, detection.mined)
+
+    def _by_places(self, where: Where) -> Searched:
+        found = detect(self.table, where, self.groups, seed=self.seed, progress=self.running.progress)
+        if found is None:
+            note = (
+                "no patch was found that the marked carriers have and the others lack; box a few to say where"
+            )
+            return Searched(notes=(note,))
+        notes = ()
+        if found.mined:
+            notes = (
+                "nobody boxed where it is: the detector looks for patches that the marked carriers have "
+                "and others "
+                "lack; look at crops, and keep() those that show it",
+            )
+        return Searched({PLACES: found.scores}, found, notes)
+
+    def _border_features(self) -> Floats:
+        if self._borders is None:
+            self._borders = self._borders_of(self.table, self.running)
+        return self._borders
+
+    def _borders_of(self, table: ImageTable, running: Running) -> Floats:
+        if self._grey is None:
+            some = [self.table.image(row) for row in range(min(SOME, len(self.table)))]
+            self._grey = replace(working_for(some, []), factor=1.0, colours=False)
+        bar = progress_bar(range(len(table)), desc="reading borders", progress=running.progress)
+        with torch.no_grad():
+            return np.stack([border_features(self._grey.of(table.image(row))) for row in bar])

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from shortcutscope.retrieval.fusion import fuse
+
+
+@pytest.fixture
+def known():
+    generator = np.random.default_rng(0)
+    truth = np.arange(400) % 4 == 0
+    noise = generator.normal(size=(3, 400))
+    marks = np.full(400, np.nan)
+    marks[np.flatnonzero(truth)[:20]], marks[np.flatnonzero(~truth)[:20]] = 1, 0
+    return truth, noise, marks
+
+
+def test_what_recovers_the_marks_carries_the_ranking(known):
+    truth, noise, marks = known
+    fusion = fuse({"layers": noise[0], "places": noise[1] + 6 * truth}, marks, np.arange(400) % 2)
+    assert fusion.carried_by == "places"
+    assert fusion.weights["layers"] == 0
+    assert "ranked by places" in str(fusion)
+
+
+def test_views_that_are_nearly_alike_are_joined_and_better_together(known):
+    truth, noise, marks = known
+    views = {"layers": noise[0] + 1.2 * truth, "borders": noise[1] + 1.2 * truth}
+    fusion = fuse(views, marks, np.zeros(400))
+    assert min(fusion.weights.values()) > 0
+    assert sum(fusion.weights.values()) == pytest.approx(1)
+    rank = [np.corrcoef(truth, scores)[0, 1] for scores in (fusion.scores, *views.values())]
+    assert rank[0] > max(rank[1:])
+
+
+def test_one_view_stays_as_it_is(known):
+    _, noise, marks = known
+    assert (fuse({"layers": noise[0]}, marks, np.zeros(400)).scores == noise[0]).all()
