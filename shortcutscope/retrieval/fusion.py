@@ -54,7 +54,7 @@ def fuse(scores: Mapping[str, Floats], marks: Floats, labels: npt.ArrayLike) -> 
     """Choose, and join, rankings by out-of-fold evidence.
 
     Normal scores (van der Waerden 1952) of the views that recover held-out marks nearly as well as the best
-    are averaged, each weighing the square of its separation of the two sides in standard deviations.
+    are averaged, each weighing its separation of the two sides in standard deviations.
 
     Parameters
     ----------
@@ -66,18 +66,23 @@ def fuse(scores: Mapping[str, Floats], marks: Floats, labels: npt.ArrayLike) -> 
         ``(N,)`` class.
     """
     carriers = (np.asarray(marks) == 1).astype(float)
-    recoveries = {
+    recovered = {
         name: float(within_class_auroc(carriers, values, np.asarray(labels)))
         for name, values in scores.items()
     }
+    recoveries = {name: 0.5 if np.isnan(value) else value for name, value in recovered.items()}
+    if len(scores) == 1:
+        (name,) = scores
+        return Fusion(scores[name], recoveries, {name: 1.0})
     best = max(recoveries.values())
     separation = {name: norm.ppf(min(PERFECT, max(0.5, value))) for name, value in recoveries.items()}
     weights = {
-        name: separation[name] ** 2 if value >= best - NEARLY else 0.0 for name, value in recoveries.items()
+        name: separation[name] if value >= best - NEARLY else 0.0 for name, value in recoveries.items()
     }
     total = sum(weights.values())
     if total == 0:  # none tells anything
-        weights, total = {name: float(value == best) for name, value in recoveries.items()}, 1.0
+        weights = dict.fromkeys(recoveries, 1.0)
+        total = float(len(weights))
     weights = {name: weight / total for name, weight in weights.items()}
     used = [name for name in weights if weights[name] > 0]
     if len(used) == 1:

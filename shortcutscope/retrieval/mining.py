@@ -20,7 +20,7 @@ from shortcutscope.retrieval.templates import Box, Film
 from shortcutscope.types import Bools, Floats, Ints
 
 #: Height and width of a patch in pixels of the working image, and how many an image has at most.
-PATCH, COUNT = (11, 15), 350
+PATCH, COUNT = (11, 15), 300
 #: Blur before patches are compared, and contrast below which there is none.
 BLUR, FAINT = 0.7, 0.03
 #: Share of the unmarked images that may carry it, and marked others that may be marked wrongly.
@@ -31,7 +31,7 @@ MOST_EXCESS, LEAST_EXCESS = 0.25, 0.04
 NEAR = 16
 #: Fewest carriers that show a patch, and most kinds of patches.
 FEWEST, MOST_KINDS = 3, 6
-_SHIFTS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+_SHIFTS = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
 
 Float32 = npt.NDArray[np.float32]
 

@@ -114,3 +114,23 @@ def test_the_command_refuses(run, tmp_path, capsys):
         assert left.value.code == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_marks_of_something_new_need_no_finding(planted, run):
+    found = retrieval_of(run, "something new", marks=Marks.of(planted.rare[:10]))
+    assert np.nansum(found.known) == 10
+    # Its marks are kept in the run.
+    assert (retrieval_of(run, "something new").scores == found.scores).all()
+    with pytest.raises(InputError, match="Something else is looked for by marks: give them"):
+        retrieval_of(run, "something else")
+
+
+def test_boxes_without_images_are_refused(planted, run):
+    names = planted.rare[:6]
+    marks = Marks.of(names, boxes={name: [(0, 0, 4, 4)] for name in names})
+    with pytest.raises(InputError, match="marks with boxes need the images"):
+        retrieval_of(run, "new", marks=marks)
+    assert len(retrieval_of(run, "new", marks=marks, view="layers").marks.places) == 6
+    outside = Marks.of(names, boxes={name: [(0, 0, 40, 4)] for name in names})
+    with pytest.raises(InputError, match="of 32 x 32 pixels"):
+        retrieval_of(run, "new", marks=outside, images=planted.table)
