@@ -18,6 +18,8 @@ EDGES = ("x0", "y0", "x1", "y1")
 #: Of a click, which may stand in their place.
 POINT = ("x", "y")
 COLUMNS = ("sample_id", *EDGES)
+#: How far beyond the image an edge may lie, in pixels.
+ROUNDED = 0.5
 
 
 def no_places() -> pd.DataFrame:
@@ -65,17 +67,14 @@ def read_places(frame: pd.DataFrame) -> pd.DataFrame:
     if half.any():
         raise InputError(
             f"a box of sample {ids[half].iloc[0]!r} has an empty edge; give all of {', '.join(EDGES)}, or "
-            f"none"
+            "none"
         )
     places = edges.assign(sample_id=ids)[list(COLUMNS)].dropna().reset_index(drop=True)
-    for row in places.itertuples():
-        click = row.x0 == row.x1 and row.y0 == row.y1
-        if not click and not (row.x1 > row.x0 and row.y1 > row.y0):
+    for name, (x0, y0, x1, y1) in named_boxes(places):
+        if not is_click((x0, y0, x1, y1)) and not (x1 > x0 and y1 > y0):
             raise InputError(
-                f"the box of sample {row.sample_id!r} goes from ({row.x0:g}, {row.y0:g}) to "
-                f"({row.x1:g}, {row.y1:g}); x1 must lie right of x0 and y1 below y0. Where a tool gives "
-                f"width and "
-                "height, add them to x0 and y0"
+                f"the box of sample {name!r} goes from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}); x1 must lie "
+                "right of x0 and y1 below y0. Where a tool gives width and height, add them to x0 and y0"
             )
     return places
 
@@ -90,16 +89,14 @@ def refuse_outside(places: pd.DataFrame, sizes: Mapping[str, tuple[int, int]]) -
     sizes
         Sample id to the height and width of its file in pixels.
     """
-    for row in places.itertuples():
-        high, wide = sizes[row.sample_id]
+    for name, (x0, y0, x1, y1) in named_boxes(places):
+        high, wide = sizes[name]
         # An edge on the last pixel's own border, or rounded beyond it by a tool, is inside.
-        if min(row.x0, row.y0) < -0.5 or row.x1 > wide + 0.5 or row.y1 > high + 0.5:
+        if min(x0, y0) < -ROUNDED or x1 > wide + ROUNDED or y1 > high + ROUNDED:
             raise InputError(
-                f"the box ({row.x0:g}, {row.y0:g}, {row.x1:g}, {row.y1:g}) of sample {row.sample_id!r} "
-                f"lies outside "
-                f"its image of {wide} x {high} pixels. Boxes go by the pixels of the file; where they "
-                f"were drawn "
-                "on a smaller or larger copy, multiply them by the ratio of the sizes"
+                f"the box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) of sample {name!r} lies outside its image of "
+                f"{wide} x {high} pixels. Boxes go by the pixels of the file; where they were drawn on a "
+                "smaller or larger copy, multiply them by the ratio of the sizes"
             )
 
 
@@ -107,9 +104,16 @@ def boxes_of(places: pd.DataFrame, sample_ids: Sequence[str]) -> dict[int, list[
     """Number of the sample among `sample_ids` to its boxes and clicks."""
     position = {str(name): row for row, name in enumerate(sample_ids)}
     boxes: dict[int, list[tuple[float, ...]]] = {}
-    for row in places.itertuples():
-        boxes.setdefault(position[row.sample_id], []).append((row.x0, row.y0, row.x1, row.y1))
+    for name, box in named_boxes(places):
+        boxes.setdefault(position[name], []).append(box)
     return boxes
+
+
+def named_boxes(places: pd.DataFrame) -> list[tuple[str, tuple[float, float, float, float]]]:
+    """Sample id and edges of each row."""
+    edges = places[list(EDGES)].to_numpy(np.float64)
+    names = places["sample_id"].astype(str)
+    return [(name, (row[0], row[1], row[2], row[3])) for name, row in zip(names, edges.tolist(), strict=True)]
 
 
 def is_click(box: Sequence[float]) -> bool:
