@@ -77,8 +77,7 @@ def why_not_searched(
     if len(boxes) < FEWEST_BOXED:
         return (
             f"boxes on {len(boxes)} samples are too few to teach a detector (at least {FEWEST_BOXED} are "
-            f"needed, ten "
-            "are advised)"
+            "needed, ten are advised)"
         )
     covered = [
         sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in several) / (sizes[name][0] * sizes[name][1])

@@ -1,5 +1,4 @@
-"""Searching a table for what was boxed in some of its images, or for patches that only the marked "
-"carriers have.
+"""Searching a table for what was boxed, or for patches that the marked carriers have and others lack.
 
 No sample is scored by a detector that saw its own mark: the marked ones, and those that stand in for marked
 others, are scored by detectors that were taught, and whose patches were chosen, without them.

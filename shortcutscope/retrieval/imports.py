@@ -139,8 +139,8 @@ def _table(
     if len(unanswered := read_places(boxed)):
         raise InputError(
             f"{path} has a box of {unanswered['sample_id'].iloc[0]!r} and no answer in column "
-            f"{answers!r}; a row with a "
-            "box says 1"
+            f"{answers!r}; a row "
+            "with a box says 1"
         )
     return Marks(columns.drop_duplicates("sample_id", keep="last"), read_places(named))
 

@@ -201,7 +201,7 @@ class Marks:
             name = places["sample_id"][current == 0].iloc[0]
             raise InputError(
                 f"sample {name!r} is marked as free of it and has a box; leave out the box, or mark it as "
-                f"a carrier"
+                "a carrier"
             )
         return places[current == 1].drop_duplicates().reset_index(drop=True)
 

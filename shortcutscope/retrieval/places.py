@@ -1,5 +1,4 @@
-"""Where in an image something was marked: boxes in the pixels of its file, or clicks, which are boxes of "
-"no size.
+"""Where in an image something was marked: boxes in the pixels of its file, or clicks, boxes of no size.
 
 Edges count from the upper left corner of the first pixel, so that a box from 0 to 1 is that pixel.
 """

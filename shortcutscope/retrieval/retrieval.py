@@ -230,8 +230,7 @@ class Retrieval:
 
     @property
     def places(self) -> pd.DataFrame | None:
-        """The surest place of every sample (sample_id, x0, y0, x1, y1), in pixels of its file, as "
-        "`Marks.places`.
+        """The surest place of every sample: sample_id, x0, y0, x1, y1 in pixels of its file.
 
         None where no place was searched for.
         """

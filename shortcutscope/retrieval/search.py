@@ -169,8 +169,7 @@ class FileSearch:
         if found.mined:
             notes = (
                 "nobody boxed where it is: the detector looks for patches that the marked carriers have "
-                "and others "
-                "lack; look at crops, and keep() those that show it",
+                "and others lack; look at crops, and keep() those that show it",
             )
         return Searched({PLACES: found.scores}, found, notes)
 
