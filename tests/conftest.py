@@ -102,6 +102,8 @@ NOT_QUICK = (
     "planting/phantoms",
     "probes/test_cells.py",
     "report",
+    "retrieval/test_detection.py",
+    "retrieval/test_search.py",
     "retrieval/test_signals.py",
     "scan/test_capture.py",
     "scan/test_lrp_scan.py",

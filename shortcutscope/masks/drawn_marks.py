@@ -33,8 +33,7 @@ def read_drawn_marks(
     """Read boxes, polygons and masks of another tool as marks with places.
 
     Every image with a shape is marked as a carrier. An image without one stays unmarked, since the file does
-    not
-    say whether a person looked at it. Shapes that touch are one place: the box around them.
+    not say whether a person looked at it. Shapes that touch are one place: the box around them.
 
     Parameters
     ----------

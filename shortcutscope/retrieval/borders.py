@@ -1,8 +1,7 @@
 """What the four borders of an image look like: frames, collimation, margins of a digitised print.
 
 Lines parallel to each side are followed inwards. A frame is flat along them and ends in a straight step.
-Which
-side has it says little, and ten marks cannot cover all four: so each figure is sorted over the sides.
+Which side has it says little, and ten marks cannot cover all four: so each figure is sorted over the sides.
 """
 
 from __future__ import annotations

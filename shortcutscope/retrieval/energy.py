@@ -1,10 +1,8 @@
 """What an image looks like around each place: oriented energy and contrast, averaged over small cells.
 
 Histograms of oriented gradients (Dalal & Triggs 2005) with steerable filters (Freeman & Adelson 1991) in
-place
-of binned gradients: Gaussian derivatives of the first and second order at two scales, of which any
-orientation
-is a sum, after the contrast of the surroundings is made equal.
+place of binned gradients: Gaussian derivatives of the first and second order at two scales, of which any
+orientation is a sum, after the contrast of the surroundings is made equal.
 """
 
 from __future__ import annotations

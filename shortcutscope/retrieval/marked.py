@@ -1,10 +1,8 @@
 """A classifier of the marked samples alone, for features that speak of the image as a whole.
 
 Whitening by all unmarked samples (`classifier`) finds a rare direction, as that of a planted artifact. Where
-the
-artifact is a natural one and lies along the directions in which images vary anyway, as frames do, it takes
-away
-what tells them apart, and the plain regression on standardised features ranks better.
+the artifact is a natural one and lies along the directions in which images vary anyway, as frames do, it
+takes away what tells them apart, and the plain regression on standardised features ranks better.
 """
 
 from __future__ import annotations

@@ -43,8 +43,7 @@ class Marks:
     ------
     InputError
         For missing columns, values other than 0, 1, True, False and missing (taken back), boxes that are
-        none,
-        and boxes of samples that are marked as free of it.
+        none, and boxes of samples that are marked as free of it.
     """
 
     def __init__(self, answers: pd.DataFrame | None = None, places: pd.DataFrame | None = None) -> None:

@@ -1,9 +1,8 @@
 """The law of the highest score in images without the element, from unmarked images of which some have it.
 
 The maximum over many places follows a Gumbel law (Fisher & Tippett 1928). Its location and scale are read
-from
-the lower part of the maxima of unmarked images, most of which are free of the element; the share that is not
-is estimated from those far above the law, and left out in turn.
+from the lower part of the maxima of unmarked images, most of which are free of the element; the share that is
+not is estimated from those far above the law, and left out in turn.
 """
 
 from __future__ import annotations

@@ -128,8 +128,7 @@ class Retrieval:
     ------
     InputError
         For too few or unknown marks, layers that were not scanned, images that lack samples, and boxes
-        without
-        images or outside them.
+        without images or outside them.
     """
 
     def __init__(
