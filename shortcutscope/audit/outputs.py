@@ -33,9 +33,10 @@ from shortcutscope.models.heads.head import Head
 from shortcutscope.options import Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.processes import count
-from shortcutscope.scan.choice import GRADIENT
+from shortcutscope.scan.choice import GRADIENT, NONE, AttributionChoice
 from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan
+from shortcutscope.scan.view import ONE_SCORE
 from shortcutscope.types import Record
 
 #: Folder of the outputs' runs, below the run, and the table of the names of files, where they are kept.
@@ -128,6 +129,13 @@ def several_scanning(scanning: Scanning) -> Scanning:
             "labels: give target='every' (--target every), or audit one label"
         )
     return replace(scanning, relevance=False)
+
+
+def attribution_of(scanned: Scan) -> AttributionChoice:
+    """What the relevances of a scan of several labels are: mostly none."""
+    if scanned.has_relevance or scanned.attribution.used == NONE:
+        return scanned.attribution
+    return AttributionChoice(GRADIENT, NONE, ONE_SCORE)
 
 
 def refuse_unfit(request: ConceptRequest, statistics: Statistics, associations: object) -> None:

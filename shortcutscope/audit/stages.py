@@ -34,6 +34,7 @@ from shortcutscope.audit.measured import MOST_MEASURED, measured_data, screened_
 from shortcutscope.audit.outputs import (
     NOT_SEARCHED,
     OutputData,
+    attribution_of,
     audit_outputs,
     label_concepts,
     named_concepts,
@@ -437,7 +438,7 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
     ]
     run.update(
         {
-            "attribution": scanned.attribution.to_json(),
+            "attribution": (attribution_of(scanned) if task.outputs else scanned.attribution).to_json(),
             "memory_format": scanned.remarks.get("memory_format"),
             "layer_choice": scanned.remarks.get("layer_choice"),
             "not_measured": not_measured(scanned),

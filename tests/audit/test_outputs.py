@@ -35,6 +35,7 @@ def test_shortcuts_are_named_with_their_outputs(audited):
     assert not any(name == "coin" for _, name in named)
     assert "another output" in audited["Pleural Effusion"]["Mass"].reason
     assert audited.conclusion.exit_code == 2
+    assert audited.attribution.used == "none"
 
 
 def test_an_output_is_a_run_of_its_own(audited):

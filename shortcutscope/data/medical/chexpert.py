@@ -9,6 +9,7 @@ from typing import Literal, Unpack, get_args
 
 import pandas as pd
 
+from shortcutscope.data.labels import LabelChoice
 from shortcutscope.data.manifests.columns import quoted, require_columns
 from shortcutscope.data.manifests.image_names import default_id
 from shortcutscope.data.manifests.manifest import read_manifest
@@ -67,7 +68,7 @@ _PATH = r"(?:^|/)(?P<image>(?:train|valid)/(?P<patient>patient\d+)/(?P<study>stu
 def chexpert(
     root: str | Path,
     *,
-    target: str = "Cardiomegaly",
+    target: str | Sequence[str] = "Cardiomegaly",
     uncertain: Uncertain = "zeros",
     blank: Blank = "zeros",
     views: Views = "all",
@@ -75,7 +76,7 @@ def chexpert(
     pacemakers: str | Path | None = None,
     **options: Unpack[TableOptions],
 ) -> ImageTable:
-    """Table of CheXpert with one observation as the label and patients as groups.
+    """Table of CheXpert with one observation as the label, or several, and patients as groups.
 
     The sets for training and validation are the splits train and val; one of them may be absent. A column
     ``uncertain`` says whose label the reports leave open, and ``study`` which study of the patient an image
@@ -87,7 +88,8 @@ def chexpert(
         The folder ``CheXpert-v1.0-small`` or ``CheXpert-v1.0``, or the one around it (where both are there,
         the small one is taken), or the one with the batches as they are downloaded.
     target
-        One of `OBSERVATIONS`.
+        One of `OBSERVATIONS`, or several of them, each a label of its own: images whose label is unknown are
+        left out for that label alone then, and there is no column ``uncertain``.
     uncertain
         Uncertain observations (-1) become ``"zeros"`` or ``"ones"``, or ``"ignore"`` leaves images out whose
         label is uncertain; other observations are unknown then.
@@ -113,15 +115,19 @@ def chexpert(
     InputError
         For an unknown option, and when `demographics` or `pacemakers` cannot be used.
     """
-    _check_options(target, uncertain, blank, views)
+    targets = [target] if isinstance(target, str) else list(target)
+    _check_options(targets, uncertain, blank, views)
     folder, tables = _folder(root)
     frame = _labelled(root, _images(root, tables, demographics), target, uncertain, blank)
     if views != "all":
         frame = frame[frame["Frontal/Lateral"].str.lower() == views]
     frame = _with_files(root, folder, frame, f"views={views!r}, uncertain={uncertain!r} and blank={blank!r}")
     options.setdefault("mode", "L")
-    options.setdefault("classes", [f"no {target}" if target != "No Finding" else "Finding", target])
-    table = ImageTable.from_frame(frame.reset_index(drop=True), root=folder, **options)
+    label: LabelChoice = targets
+    if isinstance(target, str):
+        label = "label"
+        options.setdefault("classes", [f"no {target}" if target != "No Finding" else "Finding", target])
+    table = ImageTable.from_frame(frame.reset_index(drop=True), root=folder, label=label, **options)
     table = table.replaced(notes=(*table.notes, _CONVENTION.format(_BLANK[blank], _UNCERTAIN[uncertain])))
     # The CSV names images of every view and label, so that some match none of a selection.
     return table if pacemakers is None else with_pacemakers(table, pacemakers, unmatched="ignore")
@@ -157,14 +163,14 @@ _BLANK = {"zeros": "counts as absent", "unknown": "is unknown"}
 _UNCERTAIN = {"zeros": "counts as absent", "ones": "counts as present", "ignore": "is unknown"}
 
 
-def _check_options(target: str, uncertain: str, blank: str, views: str) -> None:
-    allowed = {
-        "target": OBSERVATIONS,
-        "uncertain": get_args(Uncertain),
-        "blank": get_args(Blank),
-        "views": get_args(Views),
-    }
-    for (name, values), value in zip(allowed.items(), (target, uncertain, blank, views), strict=True):
+def _check_options(targets: Sequence[str], uncertain: str, blank: str, views: str) -> None:
+    given = [("target", OBSERVATIONS, name) for name in targets]
+    given += [
+        ("uncertain", get_args(Uncertain), uncertain),
+        ("blank", get_args(Blank), blank),
+        ("views", get_args(Views), views),
+    ]
+    for name, values, value in given:
         if value not in values:
             raise InputError(f"{name} must be one of {', '.join(map(repr, values))}, not {value!r}")
 
@@ -235,10 +241,9 @@ def _refuse_torn_patients(root: str | Path, frame: pd.DataFrame) -> None:
 
 
 def _labelled(
-    root: str | Path, frame: pd.DataFrame, target: str, uncertain: Uncertain, blank: Blank
+    root: str | Path, frame: pd.DataFrame, target: str | Sequence[str], uncertain: Uncertain, blank: Blank
 ) -> pd.DataFrame:
-    """The frame with the observations as 0, 1 or missing, and label and uncertain instead of the target."""
-    open_ = (frame[target] == -1).to_numpy()
+    """The frame with the observations as 0, 1 or missing; of one target with label and uncertain instead."""
     labels_by_name = {}
     for name in OBSERVATIONS:
         values = frame[name]
@@ -250,6 +255,9 @@ def _labelled(
         labels_by_name[name] = filled.replace(
             -1.0, {"zeros": 0.0, "ones": 1.0, "ignore": float("nan")}[uncertain]
         )
+    if not isinstance(target, str):
+        return frame.assign(**labels_by_name)
+    open_ = (frame[target] == -1).to_numpy()
     label = labels_by_name.pop(target)
     frame = frame.assign(label=label, **labels_by_name).drop(columns=target)
     if uncertain != "ignore":

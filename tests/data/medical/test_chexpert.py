@@ -67,6 +67,21 @@ def test_rows_labels_groups_splits_and_columns(folder):
     table.assert_groups_apart()
 
 
+def test_several_targets_are_labels_of_their_own(folder):
+    table = chexpert(folder, target=["Edema", "No Finding"], uncertain="ignore", blank="unknown")
+    assert table.labels == ("Edema", "No Finding")
+    nan = np.nan
+    np.testing.assert_array_equal(table.label_values[:, 1], [1, nan, nan, 0, 1])
+    assert len(table.for_label("no_finding")) == 3
+    assert "uncertain" not in table.frame
+    assert "Edema" not in table.metadata
+    assert "Fracture" in table.metadata
+    zeros = chexpert(folder, target=["Edema", "No Finding"])
+    assert zeros.label_values[:, 1].tolist() == [1, 0, 0, 0, 1]
+    with pytest.raises(InputError, match="target must be one of"):
+        chexpert(folder, target=["Edema", "Oedema"])
+
+
 @pytest.mark.parametrize("target", OBSERVATIONS)
 def test_each_observation_can_be_the_label(folder, target):
     table = chexpert(folder, target=target)
