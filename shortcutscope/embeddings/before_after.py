@@ -16,9 +16,10 @@ from functools import cached_property
 import numpy as np
 
 from shortcutscope.embeddings.corrections import CORRECTIONS, Correction, Fit
-from shortcutscope.embeddings.encoder import LinearScores, TestedConcepts
+from shortcutscope.embeddings.encoder import TestedConcepts
 from shortcutscope.embeddings.heads import fit_head
 from shortcutscope.embeddings.robustness import robustness_index
+from shortcutscope.embeddings.scores import LinearScores
 from shortcutscope.options import Statistics
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.crossfit import cross_fitted_scores, make_folds

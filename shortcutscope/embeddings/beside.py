@@ -8,11 +8,12 @@ head that is what the partial pattern makes of the margin.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shortcutscope.audit.held_fixed import may_be_held, same_column
+from shortcutscope.embeddings.scores import LinearScores
+from shortcutscope.options import Statistics
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.beside import HeldFixed, UsedConcepts
 from shortcutscope.probes.blocks import Blocks
@@ -24,10 +25,6 @@ from shortcutscope.probes.partial_patterns import pattern_cosine
 from shortcutscope.probes.usage import within_class_spread
 from shortcutscope.probes.verdict import VerdictRule
 from shortcutscope.types import Floats, Record
-
-if TYPE_CHECKING:
-    from shortcutscope.embeddings.encoder import LinearScores
-    from shortcutscope.options import Statistics
 
 
 def besides(
@@ -52,10 +49,8 @@ def besides(
         The encoded ones that are used, to their effect with nothing held fixed.
     associations
         With the label.
-    statistics
-        Resamples and seed.
-    threshold, rule
-        Of use; limits of the verdicts.
+    statistics, threshold, rule
+        Resamples and seed; of use; limits of the verdicts.
 
     Returns
     -------

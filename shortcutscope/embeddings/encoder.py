@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-import pandas as pd
-import torch
 
 from shortcutscope.audit.audited_data import Role
 from shortcutscope.audit.finding import (
@@ -25,9 +23,7 @@ from shortcutscope.audit.finding import (
 )
 from shortcutscope.audit.provenance import performance
 from shortcutscope.embeddings.beside import besides
-from shortcutscope.embeddings.heads import FoldHeads
-from shortcutscope.models.heads.targets import margin, predicted_class
-from shortcutscope.models.layers import Layer
+from shortcutscope.embeddings.scores import FEATURES, LinearScores
 from shortcutscope.options import Statistics
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
@@ -35,10 +31,8 @@ from shortcutscope.probes.crossfit import ProbeSettings, availability, make_fold
 from shortcutscope.probes.usage import EFFECT_THRESHOLD, UseResult, UseSamples, use_result
 from shortcutscope.probes.verdict import VerdictRule
 from shortcutscope.stats.testing import benjamini_hochberg
-from shortcutscope.types import JSON, Array, Floats, Ints, Record
+from shortcutscope.types import JSON, Floats, Ints, Record
 
-#: Name of the one layer.
-FEATURES = "features"
 #: There is nowhere in a vector that a concept could be confined to.
 NO_EXTENT: JSON = {"verdict": "undetermined", "reason": "not measured: features have no places in the image"}
 #: What the findings are to say instead of what is true of networks alone.
@@ -76,56 +70,6 @@ class TestedConcepts:
     def testable(self) -> list[Concept]:
         """Those that are."""
         return [c for c in self.concepts if self.reasons[c.name] is None]
-
-
-@dataclass(frozen=True, eq=False)
-class LinearScores:
-    """Features with a head, as what findings are concluded from.
-
-    Attributes
-    ----------
-    features
-        (N, d)
-    heads
-        Of the features.
-    samples
-        sample_id, label, group and prediction of each.
-    """
-
-    features: Floats
-    heads: FoldHeads
-    samples: pd.DataFrame
-    logits: Floats
-    task: str
-    layers: tuple[Layer, ...]
-
-    @classmethod
-    def of(cls, features: Floats, heads: FoldHeads, frame: pd.DataFrame) -> LinearScores:
-        """Of the samples of a table's frame, in its order."""
-        logits = heads.logits(features)
-        task = "binary" if logits.shape[1] == 1 else "multiclass"
-        predicted = predicted_class(torch.from_numpy(logits), task).numpy()
-        samples = frame[["sample_id", "label", "group"]].assign(prediction=predicted)
-        layer = Layer(FEATURES, "Embedding", "vector", (features.shape[1],), 1.0)
-        return cls(features, heads, samples, logits, task, (layer,))
-
-    @property
-    def labels(self) -> Ints:
-        """(N,) class of each sample."""
-        return self.samples["label"].to_numpy().astype(np.int64)
-
-    @property
-    def groups(self) -> Array:
-        """(N,) patient of each sample."""
-        return self.samples["group"].to_numpy()
-
-    def margin(self, positive: int = 1) -> Floats:
-        """By how much class `positive` is preferred, (N,)."""
-        return self.margin_of(self.logits, positive)
-
-    def margin_of(self, logits: Floats, positive: int) -> Floats:
-        """The same of other scores (n, K)."""
-        return np.asarray(margin(torch.from_numpy(logits), self.task, positive).numpy(), np.float64)
 
 
 @dataclass(frozen=True)
@@ -187,56 +131,23 @@ def examine_encoder(
     notes
         Of the features.
     """
-    testable = tested.testable
     findings = [
         untested(c, str(tested.reasons[c.name]), tested.associations.get(c.name))
         for c in tested.concepts
         if tested.reasons[c.name] is not None
     ]
-    if testable:
-        probes = _probe(scores, testable, statistics)
-        q = benjamini_hochberg(np.array([p["p"] for p in probes]))
-        associations = {c.name: tested.associations[c.name][0] for c in testable}
-        use = {c.name: _use(scores, c, associations[c.name].positive, statistics) for c in testable}
-        alone = {
-            c.name: float(use[c.name]["effect"])
-            for c, value in zip(testable, q, strict=True)
-            if value <= tested.rule.level
-            and use_statement(use[c.name], FEATURES, role, tested.rule, c.selected_from)["value"]
-        }
-        beside = besides(
+    findings += [
+        conclude(
             scores,
-            testable,
-            alone,
-            associations,
-            statistics,
-            threshold=EFFECT_THRESHOLD[role],
-            rule=tested.rule,
+            concept,
+            measured,
+            role,
+            tested.rule,
+            n_bootstrap=statistics.n_bootstrap,
+            seed=statistics.seed,
         )
-        for concept, probe, value in zip(testable, probes, q, strict=True):
-            measured = Measurements(
-                association=associations[concept.name],
-                q_association=tested.q[concept.name],
-                association_source=tested.associations[concept.name][1],
-                probe=probe,
-                q=float(value),
-                encoded=bool(value <= tested.rule.level),
-                use={FEATURES: use[concept.name]},
-                extent=NO_EXTENT,
-                weights={},
-                beside=beside.get(concept.name, {}),
-            )
-            findings.append(
-                conclude(
-                    scores,
-                    concept,
-                    measured,
-                    role,
-                    tested.rule,
-                    n_bootstrap=statistics.n_bootstrap,
-                    seed=statistics.seed,
-                )
-            )
+        for concept, measured in _measured(scores, tested, statistics, role)
+    ]
     known = performance(scores)
     return EncoderRecord(
         name,
@@ -246,6 +157,45 @@ def examine_encoder(
         known,
         (*notes, *_doubts(scores, known)),
     )
+
+
+def _measured(
+    scores: LinearScores, tested: TestedConcepts, statistics: Statistics, role: Role
+) -> list[tuple[Concept, Measurements]]:
+    """What is measured of every testable concept."""
+    testable, rule = tested.testable, tested.rule
+    if not testable:
+        return []
+    probes = _probe(scores, testable, statistics)
+    q = benjamini_hochberg(np.array([p["p"] for p in probes]))
+    associations = {c.name: tested.associations[c.name][0] for c in testable}
+    use = {c.name: _use(scores, c, associations[c.name].positive, statistics) for c in testable}
+    alone = {
+        c.name: float(use[c.name]["effect"])
+        for c, value in zip(testable, q, strict=True)
+        if value <= rule.level and use_statement(use[c.name], FEATURES, role, rule, c.selected_from)["value"]
+    }
+    beside = besides(
+        scores, testable, alone, associations, statistics, threshold=EFFECT_THRESHOLD[role], rule=rule
+    )
+    return [
+        (
+            concept,
+            Measurements(
+                association=associations[concept.name],
+                q_association=tested.q[concept.name],
+                association_source=tested.associations[concept.name][1],
+                probe=probe,
+                q=float(value),
+                encoded=bool(value <= rule.level),
+                use={FEATURES: use[concept.name]},
+                extent=NO_EXTENT,
+                weights={},
+                beside=beside.get(concept.name, {}),
+            ),
+        )
+        for concept, probe, value in zip(testable, probes, q, strict=True)
+    ]
 
 
 def _probe(scores: LinearScores, concepts: Sequence[Concept], statistics: Statistics) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,16 +98,7 @@ def robustness_index(
         why = f"the smallest group of class and value has {n} samples; {k} are needed"
         return RobustnessIndex(None, None, n, why)
     n = min(n, MOST_DRAWN)
-    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    rng = np.random.default_rng(seed)
-    same, other = np.zeros(len(y)), np.zeros(len(y))
-    for _ in range(DRAWS if any(len(cell) > n for cell in cells) else 1):
-        rows = known[np.sort(np.concatenate([rng.permutation(cell)[:n] for cell in cells]))]
-        neighbours, of_others = _nearest(unit[rows], patients[rows], k)
-        taken = rows[neighbours]
-        alike, shared = y[taken] == y[rows][:, None], a[taken] == a[rows][:, None]
-        same[rows] += (alike & ~shared & of_others).sum(axis=1)
-        other[rows] += (~alike & shared & of_others).sum(axis=1)
+    same, other = _counts(values, y, a, patients, [known[cell] for cell in cells], (n, k, seed))
     total = float(same.sum() + other.sum())
     if not total:
         return RobustnessIndex(None, None, n, "no neighbour shares the class alone, or the value alone")
@@ -117,6 +109,35 @@ def robustness_index(
 
     interval = cluster_interval(index, patients, n_bootstrap, seed=seed, by="rows")
     return RobustnessIndex(float(same.sum()) / total, interval, n)
+
+
+def _counts(
+    features: Floats,
+    labels: Array,
+    confounder: Floats,
+    patients: Ints,
+    cells: Sequence[Ints],
+    drawn: tuple[int, int, int],
+) -> tuple[Floats, Floats]:
+    """Neighbours (N,) of each sample that share the class alone, and the value alone, over all draws.
+
+    Parameters
+    ----------
+    drawn
+        Samples of each group, neighbours, seed.
+    """
+    n, k, seed = drawn
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    rng = np.random.default_rng(seed)
+    same, other = np.zeros(len(labels)), np.zeros(len(labels))
+    for _ in range(DRAWS if any(len(cell) > n for cell in cells) else 1):
+        rows = np.sort(np.concatenate([rng.permutation(cell)[:n] for cell in cells]))
+        neighbours, of_others = _nearest(unit[rows], patients[rows], k)
+        near = rows[neighbours]
+        alike, shared = labels[near] == labels[rows][:, None], confounder[near] == confounder[rows][:, None]
+        same[rows] += (alike & ~shared & of_others).sum(axis=1)
+        other[rows] += (~alike & shared & of_others).sum(axis=1)
+    return same, other
 
 
 def _cells(labels: Array, confounder: Floats) -> list[Ints]:

@@ -24,10 +24,11 @@ from shortcutscope.data.manifests.columns import Roles
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.embeddings.before_after import corrected_features
 from shortcutscope.embeddings.corrections import CORRECTIONS
-from shortcutscope.embeddings.encoder import EncoderRecord, LinearScores, TestedConcepts, examine_encoder
+from shortcutscope.embeddings.encoder import EncoderRecord, TestedConcepts, examine_encoder
 from shortcutscope.embeddings.features import Features, duplicates
 from shortcutscope.embeddings.heads import FoldHeads, LinearHead, fit_heads, given_head, head_of_training
 from shortcutscope.embeddings.result import EmbeddingsAuditRecord, correction_frame
+from shortcutscope.embeddings.scores import LinearScores
 from shortcutscope.embeddings.table import Frame, LabelledTable, labelled_table, matched, own_columns
 from shortcutscope.errors import InputError
 from shortcutscope.options import Statistics
