@@ -278,14 +278,7 @@ def resolve_concepts(
         try:
             _refuse_the_label(frame, item, data.table.classes, by_name=by_name)
             _refuse_other_kind(frames, item)
-            origin = measured_source(item) or "metadata"
-            read = Concept.from_column(
-                frame, item, present=present.get(item), symmetric=symmetric, origin=origin
-            )
-            meaning = OF_FILES.get(item) or OF_PICTURES.get(item)
-            from_columns += [
-                replace(c, description=f"{meaning}; {c.description}") if meaning else c for c in read
-            ]
+            from_columns += _of_column(frame, item, present.get(item), symmetric=symmetric)
         except InputError as error:
             if by_name or item in present:
                 raise
@@ -295,6 +288,16 @@ def resolve_concepts(
         raise _nothing_to_test(refused)
     _refuse_same_names([c.name for c in concepts])
     return concepts, refused
+
+
+def _of_column(
+    frame: pd.DataFrame, column: str, present: str | float | bool | None, *, symmetric: bool
+) -> list[Concept]:
+    """The concepts of a column; of one that was measured they say what it is."""
+    origin = measured_source(column) or "metadata"
+    concepts = Concept.from_column(frame, column, present=present, symmetric=symmetric, origin=origin)
+    meaning = OF_FILES.get(column) or OF_PICTURES.get(column)
+    return [replace(c, description=f"{meaning}; {c.description}") if meaning else c for c in concepts]
 
 
 def joined(data: AuditedData, concepts: Sequence[Concept], others: Sequence[Concept]) -> list[Concept]:

@@ -226,21 +226,7 @@ def conclude(
     last = measurements.use[scan.layers[-1].name]
     used = use_statement(last, scan.layers[-1].name, role, rule, concept.selected_from)
     costs = _costs(scan, concept, measurements, rule, n_bootstrap=n_bootstrap, seed=seed)
-    verdict, reason = reach_verdict(
-        encoded=measurements.encoded,
-        used=used["value"],
-        effect=used["effect"],
-        association=association,
-        associated=associated,
-        cost=costs["auroc_gap"],
-    )
-    verdict, reason = qualify_verdict(
-        verdict,
-        reason,
-        effect=used["effect"],
-        origin=concept.origin,
-        beside=measurements.beside,
-    )
+    verdict, reason = _verdict(concept, measurements, used, costs["auroc_gap"], associated=associated)
     mapped = measurements.extent or {
         "verdict": "undetermined",
         "reason": "not measured: no layer encodes the concept",
@@ -278,6 +264,23 @@ def conclude(
         reading=concept.reading,
         same=concept.same,
         beside=measurements.beside,
+    )
+
+
+def _verdict(
+    concept: Concept, measurements: Measurements, used: JSON, cost: JSON, *, associated: bool
+) -> tuple[Verdict, str]:
+    """The verdict on a concept beside the others, and its reason."""
+    verdict, reason = reach_verdict(
+        encoded=measurements.encoded,
+        used=used["value"],
+        effect=used["effect"],
+        association=measurements.association,
+        associated=associated,
+        cost=cost,
+    )
+    return qualify_verdict(
+        verdict, reason, effect=used["effect"], origin=concept.origin, beside=measurements.beside
     )
 
 

@@ -68,7 +68,7 @@ from shortcutscope.probes.concept import Concept
 from shortcutscope.processes import from_main, is_main, require_same, together, wait
 from shortcutscope.scan.choice import stored_name
 from shortcutscope.scan.plan import Plan, Scanning, make_plan
-from shortcutscope.scan.scanner import estimate, scan
+from shortcutscope.scan.scanner import Scan, estimate, scan
 from shortcutscope.scan.store import refuse_other_scan, require_free_space
 
 #: Said of a network that was built without weights.
@@ -411,41 +411,15 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
         assert plan is not None
         refuse_other_scan(path / "scan", plan.inputs)
     settings = ExamineSettings.of(statistics, running, plan.head)
-    assumed = [*plan.assumed, *([NO_WEIGHTS] if has_random_weights(model) else [])]
-    if is_main():
-        keep_identity(run, table, audited.reference)
-    task.describe(run)
-    if task.record.keep_paths:
-        run.write_frame("files.parquet", pd.DataFrame(table.files.items(), columns=["sample_id", "image"]))
-    run.update({"seed": statistics.seed, "device": str(running.device or "cpu"), **task.noted})
+    _note_beginning(run, task, table, plan)
     run.mark("verify", "done", time.perf_counter() - started)
-    run.update({"head": plan.head.to_json(), "assumptions": [*run.record["assumptions"], *assumed]})
-    for text in (*audited.warnings, *table.notes, *assumed):
-        run.warn(text)
-    if table.skipped:
-        _note_skipped(run, table)
     with run.stage("preprocessing"):
         expected, seed = task.expected_auroc, statistics.seed
         check = from_main(lambda: check_in_audit(run, model, table, plan, expected, seed), "preprocessing")
     run.update({"preprocessing": check})
     with run.stage("scan"):
         scanned = scan(model, table, path / "scan", plan=plan)
-    if scanned.attribution.warning:
-        run.warn(scanned.attribution.warning)
-    layers = [
-        {"name": x.name, "kind": x.kind, "layout": x.layout, "shape": list(x.shape), "depth": x.depth}
-        for x in scanned.layers
-    ]
-    run.update(
-        {
-            "attribution": (attribution_of(scanned) if task.outputs else scanned.attribution).to_json(),
-            "memory_format": scanned.remarks.get("memory_format"),
-            "layer_choice": scanned.remarks.get("layer_choice"),
-            "not_measured": not_measured(scanned),
-            "layers": layers,
-            "performance": {} if task.outputs else performance(scanned),
-        }
-    )
+    _note_scan(run, scanned, several=bool(task.outputs))
     concepts = list(task.concepts)
     if task.discovering:
         with run.stage("discover"):
@@ -473,6 +447,43 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
     with run.stage("subgroups"):
         subgroups = subgroups_of(scanned, concepts, examined.findings, table.classes, settings)
     write_examination(run, examined, subgroups)
+
+
+def _note_beginning(run: RunDirectory, task: _Task, table: ImageTable, plan: Plan) -> None:
+    """Keep what is known when all images have been read."""
+    audited = task.audited
+    assumed = [*plan.assumed, *([NO_WEIGHTS] if has_random_weights(task.model) else [])]
+    if is_main():
+        keep_identity(run, table, audited.reference)
+    task.describe(run)
+    if task.record.keep_paths:
+        run.write_frame("files.parquet", pd.DataFrame(table.files.items(), columns=["sample_id", "image"]))
+    run.update({"seed": task.statistics.seed, "device": str(task.running.device or "cpu"), **task.noted})
+    run.update({"head": plan.head.to_json(), "assumptions": [*run.record["assumptions"], *assumed]})
+    for text in (*audited.warnings, *table.notes, *assumed):
+        run.warn(text)
+    if table.skipped:
+        _note_skipped(run, table)
+
+
+def _note_scan(run: RunDirectory, scanned: Scan, *, several: bool) -> None:
+    """Keep what the scan says of the network."""
+    if scanned.attribution.warning:
+        run.warn(scanned.attribution.warning)
+    layers = [
+        {"name": x.name, "kind": x.kind, "layout": x.layout, "shape": list(x.shape), "depth": x.depth}
+        for x in scanned.layers
+    ]
+    run.update(
+        {
+            "attribution": (attribution_of(scanned) if several else scanned.attribution).to_json(),
+            "memory_format": scanned.remarks.get("memory_format"),
+            "layer_choice": scanned.remarks.get("layer_choice"),
+            "not_measured": not_measured(scanned),
+            "layers": layers,
+            "performance": {} if several else performance(scanned),
+        }
+    )
 
 
 def _note_skipped(run: RunDirectory, table: ImageTable) -> None:

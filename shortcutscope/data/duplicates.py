@@ -68,11 +68,9 @@ def one_row_a_file(
     if len(rows) == len(frame):
         return frame, rows, []
     called = [names[int(row)] for row in rows]
-    for role in ("label", "group", "split"):
-        if role in roles:
-            _refuse_torn(frame[roles[role]], codes, called, role)
-    for name in labels:
-        _refuse_torn(frame[label_column(name)], codes, called, "label")
+    alike = [(roles[role], role) for role in ("label", "group", "split") if role in roles]
+    for column, role in (*alike, *((label_column(name), "label") for name in labels)):
+        _refuse_torn(frame[column], codes, called, role)
     first_rows = frame.iloc[rows].reset_index(drop=True)
     if mask is not None:
         has_mask = frame[mask].notna().to_numpy()

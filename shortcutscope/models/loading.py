@@ -98,14 +98,20 @@ def load_model(
         contents = read_checkpoint(weights, trust=trust)  # before building: cheaper to refuse
         model = _with_weights(factory, spec, contents, str(weights), weights_key, kwargs)
     else:
-        if weights_key is not None:
-            what = f"weights_key={weights_key!r} chooses within a checkpoint file"
-            raise InputError(f"{what}, and weights={weights!r} is no such file")
+        _refuse_key(weights_key, weights)
         model = _build(factory, spec, kwargs).eval()
         if weights is None and _may_be_random(source) and not _asks_for_weights(kwargs):
             _RANDOM[model] = _writes(model)
     _NAMES[model] = spec if published is None else f"{spec}@{weights}"
     return model
+
+
+def _refuse_key(weights_key: str | None, weights: str | Path | None) -> None:
+    if weights_key is not None:
+        raise InputError(
+            f"weights_key={weights_key!r} chooses within a checkpoint file, and weights={weights!r} is no "
+            "such file"
+        )
 
 
 def _with_weights(

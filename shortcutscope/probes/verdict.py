@@ -254,11 +254,10 @@ def effects(
     for name, (needs, _) in measures.items():
         needed = list(needs)
         few = {group: patients[group] for group in needed if patients[group] < smallest}
-        result[name] = {"value": None, "interval": None}
-        result[name]["n"] = min((int(member[group].sum()) for group in needed), default=0)
+        size = min((int(member[group].sum()) for group in needed), default=0)
+        result[name] = {"value": None, "interval": None, "n": size}
         if few or not needed:
-            why = _too_few(few, association.positive, against=against, smallest=smallest)
-            result[name]["why"] = why
+            result[name]["why"] = _too_few(few, association.positive, against=against, smallest=smallest)
     measured = {name: measure for name, (_, measure) in measures.items() if "why" not in result[name]}
     if measured:
         intervals = cluster_intervals([*measured.values()], units, n_bootstrap, seed=seed)

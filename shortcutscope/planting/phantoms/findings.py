@@ -77,17 +77,15 @@ def findings(
     together, contrast = together or {}, contrast or {}
     _check(names, prevalence, together, contrast, open_)
     base = radiographs(n, size=size, seed=seed)
-    truth = np.empty((n, len(names)))
-    given = np.empty((n, len(names)))
+    strength = [contrast.get(name, CONTRAST) for name in names]
+    labels = np.empty((n, len(names)))
     images = np.empty((n, size, size), np.float32)
     for row in range(n):
         now = stream(seed, "findings", row)
-        truth[row] = _drawn(now, names, prevalence, together)
+        truth = _drawn(now, names, prevalence, together)
         chance = now.random(len(names))
-        given[row] = np.select([chance < open_[0], chance < sum(open_)], [-1.0, np.nan], truth[row])
-        strength = [contrast.get(name, CONTRAST) for name in names]
-        image = base.image(row).numpy()[0] + _signs(now, truth[row], strength, size)
-        images[row] = np.clip(image, 0, 1)
+        labels[row] = np.select([chance < open_[0], chance < sum(open_)], [-1.0, np.nan], truth)
+        images[row] = np.clip(base.image(row).numpy()[0] + _signs(now, truth, strength, size), 0, 1)
     frame = base.frame.drop(columns="label")
     # Tables of two seeds have no sample and no patient in common.
     for role in ("sample_id", "group"):
@@ -95,7 +93,7 @@ def findings(
     return ImageTable.from_arrays(
         images,
         frame,
-        labels=given,
+        labels=labels,
         label=Labels(list(names)),
         value_range=(0, 1),
         transform=Normalize(0.45, 0.25),
