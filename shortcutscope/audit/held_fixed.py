@@ -79,9 +79,9 @@ class HeldCase:
         """What takes the concept out, with the others held fixed."""
         context, known, layer = self.context, self.known, self.context.scan.layers[-1]
         strata = (known.labels, known.halves)
-        chosen = contrasting_samples(known.concept, self.others, strata, context.order)
+        contrasting = contrasting_samples(known.concept, self.others, strata, context.order)
         prefix = Prefix.of(context.scan, layer)
-        halves = use_edits(context.activation(layer), known, chosen, prefix, self.others.values)
+        halves = use_edits(context.activation(layer), known, contrasting, prefix, self.others.values)
         shared = [(context.shared_rows(rows), one) for rows, one in halves]
         return ConceptEdit(f"{self.key}\0held fixed", layer, shared)
 
@@ -91,8 +91,8 @@ class HeldCase:
             return PartialEffect(float("nan"), float("nan"))
         context, known = self.context, self.known
         rows = context.own_numbers(edit.rows)
-        own = context.own_logits(logits)
-        edited = margin(own, context.scan.task, known.positive).numpy().astype(float)
+        scores = context.own_logits(logits)
+        edited = margin(scores, context.scan.task, known.positive).numpy().astype(float)
         spread = within_class_spread(known.margins, known.labels)
         strata = 2 * known.labels[rows] + known.halves[rows]
         change = (known.margins[rows] - edited) / spread
@@ -103,8 +103,8 @@ class HeldCase:
     @property
     def kept(self) -> Record | None:
         """The effect, where it was measured."""
-        found: Record | None = self.context.run.find(STAGE, self.concept.name, self._depends())
-        return found
+        effects: Record | None = self.context.run.find(STAGE, self.concept.name, self._depends())
+        return effects
 
     @property
     def waits(self) -> bool:
@@ -113,19 +113,19 @@ class HeldCase:
 
     def keep(self, edit: ConceptEdit, logits: Mapping[tuple[str, str], Tensor]) -> None:
         """Keep the effect of an edit."""
-        found = self.effect(edit, logits.get((edit.concept, edit.layer.name)))
-        self.context.run.keep(STAGE, self.concept.name, self._depends(), asdict(found))
+        effects = self.effect(edit, logits.get((edit.concept, edit.layer.name)))
+        self.context.run.keep(STAGE, self.concept.name, self._depends(), asdict(effects))
 
     def result(self) -> HeldFixed:
         """What was measured, or that nothing could be held fixed."""
         others = self.others
-        found = {name: np.nan if x is None else float(x) for name, x in (self.kept or {}).items()}
+        effects = {name: np.nan if x is None else float(x) for name, x in (self.kept or {}).items()}
         return HeldFixed(
             others.names,
             tuple(others.phi.tolist()),
             tuple(others.differ.tolist()),
             others.unknown,
-            PartialEffect(found.get("effect", np.nan), found.get("error", np.nan)),
+            PartialEffect(effects.get("effect", np.nan), effects.get("error", np.nan)),
         )
 
     def _depends(self) -> Record:

@@ -247,11 +247,11 @@ def named_concepts(
     elif not isinstance(request.concepts, Concept):
         asked = [request.concepts] if isinstance(request.concepts, str) else request.concepts
         request = replace(request, concepts=[x for x in asked if isinstance(x, Concept) or x not in labels])
-    chosen, refused = resolve_concepts(audited, request, columns=columns, may_be_none=len(labels) > 1)
-    clash = sorted({slug(concept.name) for concept in chosen} & {slug(name) for name in labels})
+    with_data, refused = resolve_concepts(audited, request, columns=columns, may_be_none=len(labels) > 1)
+    clash = sorted({slug(concept.name) for concept in with_data} & {slug(name) for name in labels})
     if clash:
         raise InputError(f"a concept and a label are both called {clash[0]!r}; rename the concept")
-    return chosen, unlikely | refused, list(outputs)
+    return with_data, unlikely | refused, list(outputs)
 
 
 def _screened(
@@ -271,9 +271,9 @@ def _screened(
         refused |= reasons
         screened.append(replace(output, screen=None if screen is None else screen.to_dict()))
     in_turn = [column for some in zip(*map(_padded, columns), strict=False) for column in some if column]
-    chosen = list(dict.fromkeys(in_turn))[:MOST_COLUMNS]
-    left = {name: reason for name, reason in refused.items() if name not in chosen}
-    return [name for name in table.metadata if name in chosen], left, screened
+    with_data = list(dict.fromkeys(in_turn))[:MOST_COLUMNS]
+    others_refused = {name: reason for name, reason in refused.items() if name not in with_data}
+    return [name for name in table.metadata if name in with_data], others_refused, screened
 
 
 def screened_measured_outputs(
@@ -291,8 +291,8 @@ def screened_measured_outputs(
             output = replace(output, measured=None if screen is None else screen.to_dict())
         screened.append(output)
     in_turn = [column for some in zip_longest(*columns) for column in some if column]
-    chosen = list(dict.fromkeys(in_turn))[:MOST_MEASURED]
-    return chosen, {name: why for name, why in refused.items() if name not in chosen}, screened
+    with_data = list(dict.fromkeys(in_turn))[:MOST_MEASURED]
+    return with_data, {name: why for name, why in refused.items() if name not in with_data}, screened
 
 
 def _padded(columns: Sequence[str]) -> list[str]:
@@ -358,15 +358,15 @@ def audit_outputs(
     whole = Context.of(model, scan, audited.table, audited, run, settings)
     head = settings.output
     assert isinstance(head, Head)
-    chosen = [output for output in outputs if output.audited is not None]
+    with_data = [output for output in outputs if output.audited is not None]
     subjects = []
-    for output in chosen:
+    for output in with_data:
         context = _context(whole, output, head.of_label(output.name))
         others = [concept for concept in labels if concept.name != output.name]
         subjects.append(Subject(context, [*concepts, *others]))
     examined = [
         replace(one, findings=[_named(f, output.name) for f in one.findings])
-        for output, one in zip(chosen, examine_outputs(whole, subjects), strict=True)
+        for output, one in zip(with_data, examine_outputs(whole, subjects), strict=True)
     ]
     for subject, one in zip(subjects, examined, strict=True):
         own = subject.context
@@ -396,8 +396,8 @@ def _context(whole: Context, output: OutputData, head: Head) -> Context:
     view = whole.scan.output(own.path / "scan", label_column(output.name), head)
     keep_identity_of_output(run, own, table, audited.reference)
     if (run.path / FILES).exists():
-        kept = read_frame(run.path / FILES)
-        own.write_frame(FILES, kept[kept["sample_id"].isin(set(table.frame["sample_id"]))])
+        files = read_frame(run.path / FILES)
+        own.write_frame(FILES, files[files["sample_id"].isin(set(table.frame["sample_id"]))])
     data = {
         **run.record["data"],
         "fingerprint": table.fingerprint(),

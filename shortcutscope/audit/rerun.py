@@ -174,8 +174,8 @@ def _union(looks: Sequence[Look]) -> Ints:
 
 
 def _within(rows: Ints, start: int, stop: int) -> Bools:
-    chosen: Bools = (rows >= start) & (rows < stop)
-    return chosen
+    selection: Bools = (rows >= start) & (rows < stop)
+    return selection
 
 
 def _rerun(
@@ -246,9 +246,9 @@ class _Queue:
 
     def results(self) -> dict[tuple[str, str], Tensor]:
         """(concept, layer) to the scores, in the order of the edit's rows."""
-        found = torch.cat(self.scores)
-        scores = torch.empty_like(found)
-        scores[torch.from_numpy(self._order)] = found
+        result = torch.cat(self.scores)
+        scores = torch.empty_like(result)
+        scores[torch.from_numpy(self._order)] = result
         lengths = [len(edit.rows) for edit in self._edits]
         parts = torch.split(scores, lengths)
         return {(edit.concept, self.layer.name): part for edit, part in zip(self._edits, parts, strict=True)}

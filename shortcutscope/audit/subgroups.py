@@ -63,8 +63,8 @@ class Parting:
 
     def __and__(self, other: Parting) -> Parting:
         """Each part of one crossed with each of the other."""
-        known = (self.codes >= 0) & (other.codes >= 0)
-        codes = np.where(known, self.codes * len(other.levels) + other.codes, -1)
+        is_known = (self.codes >= 0) & (other.codes >= 0)
+        codes = np.where(is_known, self.codes * len(other.levels) + other.codes, -1)
         levels = tuple(f"{a}, {b}" for a in self.levels for b in other.levels)
         return Parting((*self.columns, *other.columns), levels, codes)
 
@@ -195,11 +195,11 @@ def _of_column(series: pd.Series, column: str) -> list[Parting]:
 
 
 def _thirds(content: Entries, column: str) -> list[Parting]:
-    known = content.values[content.known]
-    if len(np.unique(known)) == len(known) > 2 and (np.diff(np.sort(known)) == 1).all():
+    is_known = content.values[content.known]
+    if len(np.unique(is_known)) == len(is_known) > 2 and (np.diff(np.sort(is_known)) == 1).all():
         return []  # numbers the samples
-    cuts = sorted({float(known[known <= q].max()) for q in np.quantile(known, [1 / 3, 2 / 3])})
-    cuts = [cut for cut in cuts if cut < known.max()]
+    cuts = sorted({float(is_known[is_known <= q].max()) for q in np.quantile(is_known, [1 / 3, 2 / 3])})
+    cuts = [cut for cut in cuts if cut < is_known.max()]
     if not cuts:
         return []
     low, *more = [_cut_text(cut, content) for cut in cuts]

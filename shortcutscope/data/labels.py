@@ -262,8 +262,10 @@ def _told(name: str, codes: Floats, values: Floats, labels: Labels) -> list[str]
         if count:
             done = "left out for this label" if convention == "ignore" else f"read as {convention}"
             texts.append(f"{count} {what} {done}")
-    known = int(np.isfinite(values).sum())
-    return [f"label {name!r}: of {len(codes)} samples {' and '.join(texts)}, {known} known"] if texts else []
+    is_known = int(np.isfinite(values).sum())
+    return (
+        [f"label {name!r}: of {len(codes)} samples {' and '.join(texts)}, {is_known} known"] if texts else []
+    )
 
 
 def _refuse_alike(names: Sequence[str]) -> None:

@@ -124,10 +124,10 @@ def corrected_features(
         (where it was not measured).
     """
     rows: list[Record] = []
-    chosen: Mapping[str, Fit | None] = {BEFORE: None, **{name: CORRECTIONS[name] for name in methods}}
+    fits: Mapping[str, Fit | None] = {BEFORE: None, **{name: CORRECTIONS[name] for name in methods}}
     for concept in tested.testable:
         case = _Case(scores, concept.values, tested.associations[concept.name][0], statistics, k)
-        for method, fit in chosen.items():
+        for method, fit in fits.items():
             if fit is not None and concept.name not in encoded:
                 continue
             for metric, figure in _figures(case, fit):
@@ -183,8 +183,8 @@ def _margins(case: _Case, correct: Correction, train: Ints, test: Ints, features
     penalty = scores.heads.penalty
     if penalty is None or scores.heads.fitted_on != "audited":
         return scores.margin_of(scores.heads.logits(features, test), positive)
-    own = correct(scores.features[train], case.concept[train])
-    head = fit_head(own, scores.labels[train], penalty, int(scores.labels.max()) + 1)
+    correction = correct(scores.features[train], case.concept[train])
+    head = fit_head(correction, scores.labels[train], penalty, int(scores.labels.max()) + 1)
     return scores.margin_of(head.logits(features), positive)
 
 

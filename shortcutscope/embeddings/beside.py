@@ -58,12 +58,12 @@ def besides(
         See `shortcutscope.audit.held_fixed.besides`.
     """
     values = {c.name: c.values for c in concepts}
-    found = {
+    effects = {
         c.name: held_fixed(scores, c, concepts, associations[c.name].positive)
         for c in concepts
         if c.name in alone
     }
-    held = {name: one for name, one in found.items() if one is not None}
+    held = {name: one for name, one in effects.items() if one is not None}
 
     def cosine(a: str, b: str) -> float:
         phi = dict(zip(held[a].others, held[a].phi, strict=True))[b]
@@ -98,15 +98,15 @@ def held_fixed(
         return None
     partial = PartialEffect(float("nan"), float("nan"))
     if others.names:
-        known = np.isfinite(concept.values) & others.known
+        is_known = np.isfinite(concept.values) & others.known
         margins = scores.margin(positive)
         change: Floats = margins / within_class_spread(margins, scores.labels)
         partial = partial_effect(
-            change[known],
-            concept.values[known],
-            scores.labels[known],
-            others.values[known],
-            scores.groups[known],
+            change[is_known],
+            concept.values[is_known],
+            scores.labels[is_known],
+            others.values[is_known],
+            scores.groups[is_known],
         )
     return HeldFixed(
         others.names, tuple(others.phi.tolist()), tuple(others.differ.tolist()), others.unknown, partial

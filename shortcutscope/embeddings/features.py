@@ -142,13 +142,13 @@ def _read(path: Path, where: str) -> tuple[Array, list[str] | None, pd.DataFrame
 def _of_arrays(arrays: Record, where: str) -> tuple[Array, list[str] | None, pd.DataFrame]:
     """Features, ids and columns of the arrays of an npz."""
     wide = [key for key, array in arrays.items() if array.ndim >= 2]
-    chosen = next((name for name in FEATURE_NAMES if name in wide), None)
-    if chosen is None and len(wide) != 1:
+    name_of_features = next((name for name in FEATURE_NAMES if name in wide), None)
+    if name_of_features is None and len(wide) != 1:
         raise InputError(
             f"{where}: which array of the npz holds the features? It has {quoted(list(arrays), 20)}; call "
             "that of shape (N, d) 'features'"
         )
-    values = arrays[chosen or wide[0]]
+    values = arrays[name_of_features or wide[0]]
     flat = {
         key: array if array.dtype.kind != "S" else np.char.decode(array, "utf-8")
         for key, array in arrays.items()
@@ -215,9 +215,9 @@ def _numbered(frame: pd.DataFrame, where: str) -> list[str]:
     if len(running) > 1 and "f" in running:
         running = {"f": running["f"]}
     if len(running) > 1:
-        shown = [columns[0] for columns in running.values()]
+        first_columns = [columns[0] for columns in running.values()]
         raise InputError(
-            f"{where}: which columns are the features, those of {quoted(shown)}? Call them f0 ..."
+            f"{where}: which columns are the features, those of {quoted(first_columns)}? Call them f0 ..."
         )
     for prefix, columns in running.items():
         numbers = sorted(families[prefix])

@@ -227,11 +227,11 @@ def fit_heads(features: Floats, labels: Ints, folds: Ints) -> FoldHeads:
             fit_head(features[folds != fold], labels[folds != fold], penalty, int(classes[-1]) + 1)
             for fold in numbers
         )
-        made = FoldHeads(heads, np.searchsorted(numbers, folds), penalty, "audited")
-        logits = made.logits(features)
+        result = FoldHeads(heads, np.searchsorted(numbers, folds), penalty, "audited")
+        logits = result.logits(features)
         loss = log_loss(logits if logits.shape[1] == 1 else logits[:, classes], codes)
         if best is None or loss < best[0]:
-            best = (loss, made)
+            best = (loss, result)
     assert best is not None
     return best[1]
 

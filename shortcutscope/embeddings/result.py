@@ -149,8 +149,8 @@ class EmbeddingsAuditRecord:
         lines += [f"  not decided: {text}" for text in concluded.undecided]
         for encoder in self:
             area = encoder.performance.get("auroc")
-            shown = "" if area is None else f", AUROC {area:.2f}"
-            lines.append(f"  {encoder.name} ({encoder.n_features} features{shown}; head: {encoder.head})")
+            figure = "" if area is None else f", AUROC {area:.2f}"
+            lines.append(f"  {encoder.name} ({encoder.n_features} features{figure}; head: {encoder.head})")
             lines += [f"    {f.name}: {f.verdict}" for f in encoder.findings]
         return "\n".join([*lines, f"  {concluded.assumption}"])
 

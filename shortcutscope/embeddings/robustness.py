@@ -91,14 +91,14 @@ def robustness_index(
             f"features {values.shape}, labels {y.shape}, confounder {a.shape}, k={k}; needed are (N, d), "
             "(N,), (N,) and k of at least 1"
         )
-    known = np.flatnonzero(np.isfinite(a))
-    cells = _cells(y[known], a[known])
+    rows_known = np.flatnonzero(np.isfinite(a))
+    cells = _cells(y[rows_known], a[rows_known])
     n = min((len(cell) for cell in cells), default=0)
     if n < k:
         why = f"the smallest group of class and value has {n} samples; {k} are needed"
         return RobustnessIndex(None, None, n, why)
     n = min(n, MOST_DRAWN)
-    same, other = _counts(values, y, a, patients, [known[cell] for cell in cells], (n, k, seed))
+    same, other = _counts(values, y, a, patients, [rows_known[cell] for cell in cells], (n, k, seed))
     total = float(same.sum() + other.sum())
     if not total:
         return RobustnessIndex(None, None, n, "no neighbour shares the class alone, or the value alone")

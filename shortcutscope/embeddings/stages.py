@@ -155,7 +155,7 @@ def audit_embeddings(
     for name, (scores, notes) in scored.items():
         records.append(examine_encoder(name, scores, tested, statistics, audited.role, notes))
         if correcting.methods:
-            measured = corrected_features(
+            corrected = corrected_features(
                 scores,
                 tested,
                 statistics,
@@ -163,7 +163,7 @@ def audit_embeddings(
                 encoded={f.name for f in records[-1].findings if f.encoded.get("value")},
                 k=correcting.k,
             )
-            rows += [{"encoder": name, **row} for row in measured]
+            rows += [{"encoder": name, **row} for row in corrected]
     run = _run(audited, statistics, correcting, encoders)
     run |= {"refused_columns": refused, **({"metadata": screen} if screen else {})}
     return EmbeddingsAuditRecord(tuple(records), correction_frame(rows), run)
@@ -206,19 +206,19 @@ def _tested(
     frame, rule = audited.table.frame, VerdictRule()
     every = request.concepts is None
     columns, unlikely, screen = screened_columns(audited, seed=statistics.seed) if every else ([], {}, None)
-    chosen, refused = resolve_concepts(audited, request, columns=columns, may_be_none=True)
-    if not chosen:
+    concepts_tested, refused = resolve_concepts(audited, request, columns=columns, may_be_none=True)
+    if not concepts_tested:
         columns_refused = unlikely | refused
         why = f": the columns were refused: {columns_refused}" if columns_refused else ""
         raise InputError(
             f"there is no concept to test{why}. Give a column per suspected shortcut, concepts=[...], or a "
             "Concept"
         )
-    aligned = [c.aligned_to(frame["sample_id"]) for c in chosen]
+    aligned = [c.aligned_to(frame["sample_id"]) for c in concepts_tested]
     labels, groups = frame["label"].to_numpy().astype(np.int64), frame["group"].to_numpy()
     reasons = {c.name: untestable(c.values, labels, groups, rule) for c in aligned}
     associations = {}
-    for concept in chosen:
+    for concept in concepts_tested:
         found = association_if_any(
             concept,
             audited,
@@ -296,8 +296,8 @@ def _fitted(
     place = samples if inside else LabelledTable(audited.reference, has_ids=True)
     training = features.values[matched(features, place, audited.reference, name)[0]]
     labels = frame["label"].to_numpy().astype(np.int64)
-    known = audited.table.frame["label"].to_numpy()
-    if not set(known.tolist()) <= set(labels.tolist()):
+    audited_labels = audited.table.frame["label"].to_numpy()
+    if not set(audited_labels.tolist()) <= set(labels.tolist()):
         raise InputError("the training samples lack classes of the audited ones: no head can learn them")
     folds = make_folds(labels, frame["group"].to_numpy(), None, HEAD_FOLDS, seed)
     return head_of_training(training, labels, folds, len(values))

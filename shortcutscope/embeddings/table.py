@@ -69,14 +69,14 @@ def own_columns(encoders: Mapping[str, Features]) -> pd.DataFrame:
     InputError
         When no file holds columns, or several do.
     """
-    own = {name: features for name, features in encoders.items() if len(features.columns.columns)}
-    if len(own) != 1:
+    with_columns = {name: features for name, features in encoders.items() if len(features.columns.columns)}
+    if len(with_columns) != 1:
         raise InputError(
             "no labels are given: give frame=, a table with label, patient and columns of each sample"
-            if not own
-            else f"several files hold columns ({quoted(list(own))}): give the table once, frame="
+            if not with_columns
+            else f"several files hold columns ({quoted(list(with_columns))}): give the table once, frame="
         )
-    ((_, features),) = own.items()
+    ((_, features),) = with_columns.items()
     if features.ids is None:
         return features.columns
     return features.columns.assign(sample_id=list(features.ids))

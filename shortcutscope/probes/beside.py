@@ -128,9 +128,9 @@ class UsedConcepts:
 
         None where it is not a question of number: the others together determine the concept.
         """
-        wanted = next(n for size, n in DIFFERING if abs(self.alone[name]) >= size)
-        if differ < wanted:
-            return wanted - differ
+        enough = next(n for size, n in DIFFERING if abs(self.alone[name]) >= size)
+        if differ < enough:
+            return enough - differ
         error, towards = self.held[name].partial.error, self._towards(name)
         if not np.isfinite(error):
             return None

@@ -88,20 +88,20 @@ def related_concepts(concept: Floats, labels: Ints, candidates: Mapping[str, Flo
     phi = {name: phi_within(concept, values, labels) for name, values in candidates.items()}
     related = [n for n, value in phi.items() if _hangs_together(value, concept, candidates[n])]
     is_known = np.isfinite(concept)
-    remaining, held, unknown = is_known, [], []
+    remaining, fixed, unknown = is_known, [], []
     for name in sorted(related, key=lambda n: (-round(abs(phi[n]), 12), n)):
         also = remaining & np.isfinite(candidates[name])
         if also.sum() >= SMALLEST_KNOWN * is_known.sum():
             remaining = also
-            held.append(name)
+            fixed.append(name)
         else:
             unknown.append(name)
-    values = np.column_stack([candidates[n] for n in held]) if held else np.empty((len(concept), 0))
+    values = np.column_stack([candidates[n] for n in fixed]) if fixed else np.empty((len(concept), 0))
     return Others(
-        tuple(held),
+        tuple(fixed),
         values,
-        np.array([phi[n] for n in held]),
-        np.array([_differ(concept, candidates[n], phi[n]) for n in held], np.int64),
+        np.array([phi[n] for n in fixed]),
+        np.array([_differ(concept, candidates[n], phi[n]) for n in fixed], np.int64),
         tuple(unknown),
     )
 
@@ -182,9 +182,9 @@ def contrasting_samples(
         (N,) rank of each sample: those that come first are taken.
     """
     labels, halves = strata
-    chosen: list[set[int]] = [set(), set()]
+    picked: list[set[int]] = [set(), set()]
     for values in others.values.T:
-        for half, some in enumerate(chosen):
+        for half, some in enumerate(picked):
             if len(some) >= MOST_SAMPLES:
                 continue
             rows = np.flatnonzero((halves == half) & np.isfinite(concept))
@@ -193,7 +193,7 @@ def contrasting_samples(
             member = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
             for cell in np.unique(member):
                 some.update(rows[member == cell][:per_cell].tolist())
-    first, second = (np.array(sorted(some), np.int64) for some in chosen)
+    first, second = (np.array(sorted(some), np.int64) for some in picked)
     return first, second
 
 
@@ -232,11 +232,11 @@ def partial_effect(
     clusters = int(patients.max()) + 1 if n else 0
     if clusters < 2 or not is_own(concept, strata, others):
         return PartialEffect(float("nan"), float("nan"))
-    own = residual(concept, strata, others)
-    coefficient = float(own @ change / (own @ own))
+    remainder = residual(concept, strata, others)
+    coefficient = float(remainder @ change / (remainder @ remainder))
     left = residual(change, strata, np.column_stack([concept, others]))
-    scores = np.bincount(patients, own * left)
+    scores = np.bincount(patients, remainder * left)
     free = n - len(np.unique(strata)) - 1 - others.shape[1]
     correction = clusters / (clusters - 1) * (n - 1) / max(1, free)
-    error = float(np.sqrt(correction * (scores @ scores)) / (own @ own))
+    error = float(np.sqrt(correction * (scores @ scores)) / (remainder @ remainder))
     return PartialEffect(coefficient, error)

@@ -129,13 +129,13 @@ def _headline(record: EmbeddingsAuditRecord) -> str:
 
 
 def _encoder(encoder: EncoderRecord) -> Record:
-    known = encoder.performance
+    figures = encoder.performance
     return {
         "name": encoder.name,
         "n_features": wording.count(encoder.n_features),
         "head": encoder.head,
-        "auroc": wording.decimal(number(known.get("auroc"))),
-        "accuracy": wording.percent(number(known.get("accuracy"))),
+        "auroc": wording.decimal(number(figures.get("auroc"))),
+        "accuracy": wording.percent(number(figures.get("accuracy"))),
         "notes": list(encoder.notes),
         "findings": [_finding(finding) for finding in encoder.findings],
     }
@@ -187,9 +187,9 @@ def _corrections(record: EmbeddingsAuditRecord) -> list[Record]:
     """Per encoder and concept a row per method, of what is encoded or used; the others' are in the file."""
     tables = []
     for encoder in record:
-        shown = [f.name for f in encoder.findings if f.encoded.get("value")]
+        listing = [f.name for f in encoder.findings if f.encoded.get("value")]
         frame = record.corrections[record.corrections["encoder"] == encoder.name]
-        for concept in shown:
+        for concept in listing:
             rows = frame[frame["concept"] == concept]
             if len(rows):
                 tables.append({"encoder": encoder.name, "concept": concept, "rows": _methods(rows)})
@@ -199,11 +199,15 @@ def _corrections(record: EmbeddingsAuditRecord) -> list[Record]:
 def _methods(rows: pd.DataFrame) -> list[Record]:
     lines = []
     for method in rows["method"].unique():
-        own = rows[rows["method"] == method].set_index("metric")
+        rows_of_encoder = rows[rows["method"] == method].set_index("metric")
         lines.append(
             {
                 "name": _METHODS.get(str(method), str(method)),
-                "cells": [_cell(own.loc[metric].to_dict()) for metric in METRICS if metric in own.index],
+                "cells": [
+                    _cell(rows_of_encoder.loc[metric].to_dict())
+                    for metric in METRICS
+                    if metric in rows_of_encoder.index
+                ],
             }
         )
     return lines

@@ -118,12 +118,12 @@ class Scored:
         list of Part or None
             By number; None for one without samples.
         """
-        known = codes >= 0
-        groups = {code: _Group(self, codes == code) for code in np.unique(codes[known]).tolist()}
+        is_known = codes >= 0
+        groups = {code: _Group(self, codes == code) for code in np.unique(codes[is_known]).tolist()}
         parts: list[Part | None] = [None] * (max(groups, default=-1) + 1)
         for code, group in groups.items():
             others = [other for other in groups.values() if other is not group]
-            rest = others[0] if len(others) == 1 else _Group(self, known & ~group.inside, whole=False)
+            rest = others[0] if len(others) == 1 else _Group(self, is_known & ~group.inside, whole=False)
             parts[code] = self._part(group, rest)
         return parts
 

@@ -63,9 +63,9 @@ class BatchNorms:
 
 def _divergence(norm: Any, sums: Tensor) -> float:
     count, first, second = sums
-    mean, wanted = first / count, norm.running_mean.double()
+    mean, expected = first / count, norm.running_mean.double()
     variance = (second / count - mean**2).clamp(min=0) + norm.eps
     reference = norm.running_var.double() + norm.eps
     ratio = variance / reference
-    apart = (ratio + (mean - wanted) ** 2 / reference - 1 - ratio.log()) / 2
+    apart = (ratio + (mean - expected) ** 2 / reference - 1 - ratio.log()) / 2
     return float(apart.clamp(max=MOST).nan_to_num(MOST).mean())

@@ -144,13 +144,13 @@ class PreprocessingCheck:
 
     def __repr__(self) -> str:
         head = f"PreprocessingCheck: AUROC {self.auroc:.3f} as given, on {self.n_images} images"
-        told = self.warnings or ("no reading that was tried is better",)
-        shown = self.readings[["reading", "auroc", "difference", "at_least", "norms", "better"]]
-        return "\n".join([head, *(f"  {text}" for text in told), shown.to_string(index=False)])
+        sentences = self.warnings or ("no reading that was tried is better",)
+        listing = self.readings[["reading", "auroc", "difference", "at_least", "norms", "better"]]
+        return "\n".join([head, *(f"  {text}" for text in sentences), listing.to_string(index=False)])
 
     def _repr_html_(self) -> str:
-        told = "".join(f"<p>{text}</p>" for text in self.warnings)
-        return told + str(self.readings.round(3).to_html(index=False))
+        sentences = "".join(f"<p>{text}</p>" for text in self.warnings)
+        return sentences + str(self.readings.round(3).to_html(index=False))
 
 
 def check_preprocessing(
@@ -294,8 +294,8 @@ class _Trial:
         few = range(min(3, len(self.images.table)))
         if but is not None:
             old = [self.images.inputs(i, [but])[0] for i in few]
-            made = [self.images.inputs(i, readings) for i in few]
-            readings = [r for k, r in enumerate(readings) if differs([row[k] for row in made], old)]
+            batch_inputs = [self.images.inputs(i, readings) for i in few]
+            readings = [r for k, r in enumerate(readings) if differs([row[k] for row in batch_inputs], old)]
         todo = []
         for reading in readings:
             if reading.cost > self.left:
@@ -317,10 +317,10 @@ class _Trial:
         device = device_of(self.model)
         for start in range(0, len(rows), self.batch_size):
             working = [reading for reading in readings if reading.name in parts]
-            made = [self.images.inputs(i, working) for i in rows[start : start + self.batch_size]]
+            batch_inputs = [self.images.inputs(i, working) for i in rows[start : start + self.batch_size]]
             for k, reading in enumerate(working):
                 try:
-                    x = torch.stack([inputs[k] for inputs in made]).to(device)
+                    x = torch.stack([inputs[k] for inputs in batch_inputs]).to(device)
                     with torch.no_grad(), self.norms.listening(reading.name):
                         logits = find_logits(self.model(x), self.head)
                     parts[reading.name].append(logits.float().cpu())
@@ -407,9 +407,9 @@ def chosen_images(data: ImageTable, n: int, seed: int) -> ImageTable:
             "compared by one; open the table with that label alone"
         )
     labels = data.frame["label"].to_numpy()
-    drawn = np.random.default_rng(seed).permutation(len(data))
-    place = pd.Series(labels[drawn]).groupby(labels[drawn]).cumcount().to_numpy()
-    rows: Array = np.sort(drawn[np.argsort(place, kind="stable")][:n])
+    permutation = np.random.default_rng(seed).permutation(len(data))
+    place = pd.Series(labels[permutation]).groupby(labels[permutation]).cumcount().to_numpy()
+    rows: Array = np.sort(permutation[np.argsort(place, kind="stable")][:n])
     counts = np.unique(labels[rows], return_counts=True)[1]
     if (counts >= FEWEST).sum() < 2:
         raise InputError(

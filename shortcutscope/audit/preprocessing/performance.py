@@ -90,8 +90,8 @@ def lower_bounds(others: dict[str, Performance], given: Performance) -> dict[str
     noise = []
     for name, (gain, error) in gains.items():
         if error > 0:
-            drawn = others[name].resampled - given.resampled
-            noise.append((np.where(np.isnan(drawn), gain, drawn) - gain) / error)
+            resamples = others[name].resampled - given.resampled
+            noise.append((np.where(np.isnan(resamples), gain, resamples) - gain) / error)
     if not noise:
         return {name: gain for name, (gain, _) in gains.items()}
     widest = float(np.quantile(np.max(noise, axis=0), 1 - LEVEL))

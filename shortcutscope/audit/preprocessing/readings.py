@@ -88,9 +88,9 @@ class Reading:
     def changed(self, name: str, aspect: Aspect, **changes: Any) -> Reading:
         """The same, with one more difference; one of the same aspect takes its place."""
         parts = [] if self.name == AS_GIVEN else self.name.split("; ")
-        kept = [part for part, old in zip(parts, self.aspects, strict=True) if old != aspect]
+        others = [part for part, old in zip(parts, self.aspects, strict=True) if old != aspect]
         aspects = (*(old for old in self.aspects if old != aspect), aspect)
-        return replace(self, name="; ".join([*kept, name]), aspects=aspects, **changes)
+        return replace(self, name="; ".join([*others, name]), aspects=aspects, **changes)
 
 
 class Images:

@@ -71,10 +71,10 @@ def _checked(
     try:
         some = chosen_images(table, n or IMAGES, seed)
         with frozen(model, plan.running.device) as borrowed:
-            given = (borrowed, some, plan.head, expected_auroc, seed, plan.running.batch_size)
-            check = compared_readings(*given, passes=passes if n else len(some))
+            arguments = (borrowed, some, plan.head, expected_auroc, seed, plan.running.batch_size)
+            check = compared_readings(*arguments, passes=passes if n else len(some))
             if check.met is False:
-                check = compared_readings(*given)
+                check = compared_readings(*arguments)
     except (InputError, ModelError) as error:
         return {"not_made": str(error)}
     return check.to_json()
