@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import shortcutscope as ss
+from shortcutscope.errors import ModelError
 from shortcutscope.models.outputs import find_scores
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -96,7 +97,6 @@ HUGGING_FACE: dict[str, dict[str, Any]] = {
         "num_attention_heads": [1, 1, 2, 2],
         "depths": [1, 1, 1, 1],
     },
-    "cvt": {"embed_dim": [8, 8, 16], "num_heads": [1, 1, 2], "depth": [1, 1, 2]},
     "efficientnet": {
         "width_coefficient": 0.25,
         "depth_coefficient": 0.25,
@@ -191,6 +191,9 @@ PLAIN = [
     "xrv:resnet50",
 ]
 
+#: A ReLU comes last, so that nobody can know what small scores are.
+REFUSED = {"torchvision:squeezenet1_1": "by an operation that says not what they are"}
+
 
 def audited(model: torch.nn.Module, table: ss.ImageTable, out: Path) -> ss.Audit:
     return ss.audit(
@@ -211,7 +214,7 @@ def require_right(model: torch.nn.Module, table: ss.ImageTable, theirs: torch.Te
     with torch.no_grad():
         wanted = find_scores(model(theirs)).float().numpy()
     made = audited(model, table, out).scan.logits
-    apart = np.sqrt(((made - wanted) ** 2).mean(0)) / wanted.std(0)
+    apart = np.sqrt(((made - wanted).astype(np.float64) ** 2).mean(0)) / wanted.astype(np.float64).std(0)
     assert apart.max() < 0.05
 
 
@@ -286,4 +289,8 @@ def test_others(spec: str, tmp_path: Path) -> None:
         pixels, frame(), channels_last=not grey, size=64, value_range=value_range
     )
     theirs = torch.stack([table.image(i) for i in range(40)])
+    if spec in REFUSED:
+        with pytest.raises(ModelError, match=REFUSED[spec]):
+            audited(model, table, tmp_path / "run")
+        return
     require_right(model, table, theirs, tmp_path / "run")
