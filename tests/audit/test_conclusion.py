@@ -97,6 +97,13 @@ def test_s4_a_cost_that_may_be_large_is_open(interval, code):
     assert conclude_audit(listed, NO_SCREEN).exit_code == code
 
 
+def test_a_picture_property_is_not_decided_and_an_explained_concept_is():
+    concluded = conclude_audit([finding("mean grey", "encoded and used, a picture property")], NO_SCREEN)
+    assert (concluded.outcome, concluded.exit_code) == ("not decided", 3)
+    assert "acquisition or disease" in concluded.undecided[0]
+    assert conclude_audit([finding("room", "explained by another concept")], NO_SCREEN).exit_code == 0
+
+
 def test_u16_nothing_tested_decides_nothing():
     assert conclude_audit([untested("tag", 0.5, 0.5, 1.0)], NO_SCREEN).exit_code == 3
     assert conclude_audit([], NO_SCREEN).exit_code == 0
@@ -117,6 +124,7 @@ def test_u16_the_command_ends_with_the_code_of_the_conclusion(findings, code, mo
         conclusion=concluded,
         undecided=concluded.undecided,
         shortcuts=[f for f in findings if f.verdict == "shortcut"],
+        outputs={},
         run={},
         attribution="gradient",
         path=tmp_path,
