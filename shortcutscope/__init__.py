@@ -39,7 +39,9 @@ _MODULES = {
     "draw_circuit": "shortcutscope.report.circuit",
     "Retrieval": "shortcutscope.retrieval.retrieval",
     "Hits": "shortcutscope.retrieval.hits",
+    "Marks": "shortcutscope.retrieval.marks",
     "read_marks": "shortcutscope.retrieval.imports",
+    "read_drawn_marks": "shortcutscope.masks.drawn_marks",
     "compare": "shortcutscope.compare",
     "Comparison": "shortcutscope.facade",
     "review": "shortcutscope.review",
@@ -92,6 +94,7 @@ __all__ = [
     "Judging",
     "Labels",
     "LinearHead",
+    "Marks",
     "MaskSet",
     "Normalize",
     "Recording",
@@ -128,6 +131,7 @@ __all__ = [
     "open_dataset",
     "phantoms",
     "predict_logits",
+    "read_drawn_marks",
     "read_marks",
     "review",
     "review_order",
@@ -170,6 +174,7 @@ if TYPE_CHECKING:
         compare,
         review,
     )
+    from shortcutscope.masks.drawn_marks import read_drawn_marks
     from shortcutscope.masks.learning import Drawing
     from shortcutscope.masks.maskset import MaskSet
     from shortcutscope.models.frozen import frozen
@@ -183,6 +188,7 @@ if TYPE_CHECKING:
     from shortcutscope.report.preprocessing import draw_readings
     from shortcutscope.retrieval.hits import Hits
     from shortcutscope.retrieval.imports import read_marks
+    from shortcutscope.retrieval.marks import Marks
     from shortcutscope.retrieval.retrieval import Retrieval
     from shortcutscope.review.order import review_order
     from shortcutscope.scan.plan import Scanning

@@ -92,5 +92,5 @@ def boxes_of_mask(mask: Mask) -> list[tuple[float, float, float, float]]:
     parts, _ = label(mask, _TOUCHING)
     return [
         (float(columns.start), float(rows.start), float(columns.stop), float(rows.stop))
-        for rows, columns in find_objects(parts)
+        for rows, columns in filter(None, find_objects(parts))
     ]

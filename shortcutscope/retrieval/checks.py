@@ -34,7 +34,7 @@ def require_images(marks: Marks, images: ImageTable | None) -> None:
         raise InputError(
             'marks with boxes need the images: give them, or view="layers" to rank without the boxes'
         )
-    refuse_outside(marks.places, sizes_of(images, marks.places["sample_id"].unique()))
+    refuse_outside(marks.places, sizes_of(images, marks.places["sample_id"].unique().tolist()))
 
 
 def sizes_of(images: ImageTable, sample_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -64,9 +64,9 @@ def shows_more_than_input(images: ImageTable) -> bool:
         return False
     rows = images.rows[:LOOKED_AT]
     sizes = [stored_frame(images.source, int(row))[0] for row in rows]
-    return all(len(size) == IMAGE_AXES for size in sizes) and float(
-        np.median([np.prod(size) for size in sizes])
-    ) > np.prod(images.shape[1:])
+    if any(len(size) != IMAGE_AXES for size in sizes):
+        return False
+    return bool(np.median([np.prod(size) for size in sizes]) > np.prod(images.shape[1:]))
 
 
 def why_not_searched(

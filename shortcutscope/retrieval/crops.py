@@ -52,11 +52,12 @@ class Crops:
         if self.mined:
             text += " Nobody boxed them: look whether they show what you marked, and keep() those that do."
         rows = []
-        for kind, part in self.frame.groupby("kind"):
+        kinds, names = self.frame["kind"].to_numpy(), self.frame["sample_id"].astype(str).tolist()
+        for kind in range(len(self)):
             images = "".join(
-                f'<img src="{picture_uri(self.pictures[int(row)])}" title="{escape(str(name))}" '
+                f'<img src="{picture_uri(self.pictures[row])}" title="{escape(names[row])}" '
                 f'style="height:{HEIGHT}px;margin:2px" alt="">'
-                for row, name in list(part["sample_id"].items())[:SHOWN]
+                for row in np.flatnonzero(kinds == kind).tolist()[:SHOWN]
             )
             rows.append(f"<tr><th>{kind}</th><td>{images}</td></tr>")
         return f"<div><p>{text}</p><table>{''.join(rows)}</table></div>"
@@ -64,7 +65,8 @@ class Crops:
 
 def crops_of(kinds: Sequence[Kind], table: ImageTable, mined: bool) -> Crops:
     """Cut the patches out of the images of a table in the size of its files."""
-    rows, pictures = [], {}
+    rows: list[tuple[object, ...]] = []
+    pictures: dict[int, Picture] = {}
     ids = table.frame["sample_id"].astype(str).to_numpy()
     for number, kind in enumerate(kinds):
         for row, box in kind:

@@ -202,7 +202,8 @@ class Marks:
                 f"sample {name!r} is marked as free of it and has a box; leave out the box, or mark it as "
                 "a carrier"
             )
-        return places[current == 1].drop_duplicates().reset_index(drop=True)
+        kept: pd.DataFrame = places[current == 1].drop_duplicates().reset_index(drop=True)
+        return kept
 
 
 def marks_path(run: str | Path, finding: str) -> Path:

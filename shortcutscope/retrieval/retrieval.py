@@ -161,7 +161,7 @@ class Retrieval:
         self._images = images = None if images is None else images.keeping(running)
         self._asked: dict[str, str] = {}
         _ = self.known  # unknown ids are refused before anything is read
-        self._search = FileSearch(images, self._ids, scanned.samples["group"], view, running, seed)
+        self._search = FileSearch(images, self._ids.tolist(), scanned.samples["group"], view, running, seed)
         self._search.check(self.marks)
         names = layer_names(scanned, layers)
         self._views = read_views(scanned, names, images, cache=cache, running=running)

@@ -165,7 +165,7 @@ class FileSearch:
                 "no patch was found that the marked carriers have and the others lack; box a few to say where"
             )
             return Searched(notes=(note,))
-        notes = ()
+        notes: tuple[str, ...] = ()
         if found.mined:
             notes = (
                 "nobody boxed where it is: the detector looks for patches that the marked carriers have "
