@@ -15,8 +15,8 @@ from shortcutscope.audit.preprocessing.batch_norms import BatchNorms
 from shortcutscope.audit.preprocessing.performance import SMALLEST, Judge, Performance, lower_bounds
 from shortcutscope.audit.preprocessing.readings import (
     AS_GIVEN,
-    Images,
-    Reading,
+    ImagesReading,
+    ReadImages,
     differs,
     in_contrast_and_channels,
     in_geometry,
@@ -256,9 +256,9 @@ def compared_readings(
     """
     frame = table.frame
     judge = Judge(frame["label"].to_numpy(), frame["group"].to_numpy(), head.read_task, seed)
-    images = Images(table)
+    images = ReadImages(table)
     trial = _Trial(model, images, head, judge, batch_size, passes)
-    given = base = Reading()
+    given = base = ImagesReading()
     trial.run([given])
     if given.name not in trial.done:
         raise ModelError(f"the images cannot be judged as they are read: {trial.failed[given.name]}")
@@ -269,7 +269,7 @@ def compared_readings(
     return _check(trial, table, expected_auroc)
 
 
-def _values(images: Images, given: Reading) -> Iterator[Reading]:
+def _values(images: ReadImages, given: ImagesReading) -> Iterator[ImagesReading]:
     if images.linear is None:
         return
     seen = torch.stack([images.unit(i) for i in range(min(TRIED, len(images.table)))])
@@ -280,16 +280,16 @@ class _Trial:
     """Readings that were tried, within what they may cost."""
 
     def __init__(
-        self, model: nn.Module, images: Images, head: Head, judge: Judge, batch_size: int, passes: float
+        self, model: nn.Module, images: ReadImages, head: Head, judge: Judge, batch_size: int, passes: float
     ) -> None:
         self.model, self.images, self.head, self.judge = model, images, head, judge
         self.batch_size, self.left = batch_size, passes / len(images.table)
-        self.readings: dict[str, Reading] = {}
+        self.readings: dict[str, ImagesReading] = {}
         self.norms = BatchNorms(model)
         self.done: dict[str, Performance] = {}
         self.failed: dict[str, str] = {}
 
-    def run(self, readings: list[Reading], but: Reading | None = None) -> None:
+    def run(self, readings: list[ImagesReading], but: ImagesReading | None = None) -> None:
         """Try readings that differ from the base, as far as that can be paid."""
         few = range(min(3, len(self.images.table)))
         if but is not None:
@@ -311,7 +311,7 @@ class _Trial:
             else:
                 self.failed[name] = "the scores are not finite"
 
-    def _logits(self, readings: list[Reading]) -> dict[str, Tensor]:
+    def _logits(self, readings: list[ImagesReading]) -> dict[str, Tensor]:
         parts: dict[str, list[Tensor]] = {reading.name: [] for reading in readings}
         rows = range(len(self.images.table))
         device = device_of(self.model)
@@ -332,7 +332,7 @@ class _Trial:
                     del parts[reading.name]
         return {name: torch.cat(some) for name, some in parts.items()}
 
-    def leading(self, base: Reading) -> Reading:
+    def leading(self, base: ImagesReading) -> ImagesReading:
         """The first reading, where it leads the base by more than its standard error."""
         first = self.ranked()[0]
         gain, error = self.done[first].gain(self.done[base.name])
@@ -425,9 +425,9 @@ def _settled_head(
     """The head as `preflight` settles it, on the first reading whose scores can be used."""
     if head.settled:
         return head
-    images, labels = Images(table), data.frame["label"].tolist()
+    images, labels = ReadImages(table), data.frame["label"].tolist()
     refused: ModelError | None = None
-    for reading in (Reading(), *_values(images, Reading())):
+    for reading in (ImagesReading(), *_values(images, ImagesReading())):
         x = torch.stack([images.inputs(i, [reading])[0] for i in range(min(TRIED, len(table)))])
         some = (model, x.to(device_of(model)), head)
         try:

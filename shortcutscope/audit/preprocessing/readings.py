@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ImagesReading:
     """One way to read images.
 
     Attributes
@@ -85,15 +86,15 @@ class Reading:
     geometry: Values | None = None
     cost: float = 1.0
 
-    def changed(self, name: str, aspect: Aspect, **changes: Any) -> Reading:
-        """The same, with one more difference; one of the same aspect takes its place."""
+    def differing(self, name: str, aspect: Aspect) -> ImagesReading:
+        """The same, its difference in one more aspect named; one of the same aspect gives its place."""
         parts = [] if self.name == AS_GIVEN else self.name.split("; ")
         others = [part for part, old in zip(parts, self.aspects, strict=True) if old != aspect]
         aspects = (*(old for old in self.aspects if old != aspect), aspect)
-        return replace(self, name="; ".join([*others, name]), aspects=aspects, **changes)
+        return replace(self, name="; ".join([*others, name]), aspects=aspects)
 
 
-class Images:
+class ReadImages:
     """Images of some rows of a table, in any reading.
 
     Attributes
@@ -136,7 +137,7 @@ class Images:
         unit = (to_float(array, self.table.value_range) - self._low) / self._span
         return unit.flip(0) if self._order == "flipped" else unit
 
-    def inputs(self, i: int, readings: list[Reading]) -> list[Tensor]:
+    def inputs(self, i: int, readings: list[ImagesReading]) -> list[Tensor]:
         """Network inputs of image `i`, one for each reading."""
         if self.linear is None:
             return [self._before(i, reading) for reading in readings]
@@ -144,7 +145,7 @@ class Images:
         stored = self.stored(i) if any(reading.geometry for reading in readings) else own
         return [self._made(own, stored, reading) for reading in readings]
 
-    def _made(self, own: Tensor, stored: Tensor, reading: Reading) -> Tensor:
+    def _made(self, own: Tensor, stored: Tensor, reading: ImagesReading) -> Tensor:
         assert self.linear is not None
         unit = own if reading.geometry is None else reading.geometry(stored)
         unit = unit.expand(self.channels, *unit.shape[1:]) if unit.shape[0] == 1 else unit
@@ -152,7 +153,7 @@ class Images:
         unit = unit.flip(0) if reading.flip else unit
         return (reading.values or self.linear)(unit)
 
-    def _before(self, i: int, reading: Reading) -> Tensor:
+    def _before(self, i: int, reading: ImagesReading) -> Tensor:
         """Where the transform cannot be undone: what is done to an image before it."""
         image = self.table.image(i)
         image = 2 * self._low + self._span - image if reading.invert else image
@@ -207,7 +208,7 @@ def stored_source(source: ImageSource) -> ImageSource | None:
     return cast(ImageSource, replace(base, reading=reading))
 
 
-def in_values(images: Images, seen: Tensor, given: Reading) -> Iterator[Reading]:
+def in_values(images: ReadImages, seen: Tensor, given: ImagesReading) -> Iterator[ImagesReading]:
     """Readings with other values.
 
     Parameters
@@ -241,19 +242,19 @@ def in_values(images: Images, seen: Tensor, given: Reading) -> Iterator[Reading]
     }
     upright = ", not inverted" if images.inverted else ""
     for name, (scale, offset) in linear.items():
-        yield given.changed(name + upright, "values", values=Linear(scale, offset))
-    yield given.changed("each image with mean 0 and std 1", "values", values=_standardized)
-    yield given.changed("each image stretched to 0 to 1", "values", values=_stretched)
+        yield replace(given, values=Linear(scale, offset)).differing(name + upright, "values")
+    yield replace(given, values=_standardized).differing("each image with mean 0 and std 1", "values")
+    yield replace(given, values=_stretched).differing("each image stretched to 0 to 1", "values")
 
 
-def in_contrast_and_channels(images: Images, given: Reading) -> Iterator[Reading]:
+def in_contrast_and_channels(images: ReadImages, given: ImagesReading) -> Iterator[ImagesReading]:
     """Readings that are inverted, or have their channels in the opposite order."""
-    yield given.changed("inverted", "contrast", invert=not given.invert)
+    yield replace(given, invert=not given.invert).differing("inverted", "contrast")
     if images.channels == len(MEAN):
-        yield given.changed("blue channel first", "channels", flip=not given.flip)
+        yield replace(given, flip=not given.flip).differing("blue channel first", "channels")
 
 
-def in_geometry(images: Images, given: Reading) -> Iterator[Reading]:
+def in_geometry(images: ReadImages, given: ImagesReading) -> Iterator[ImagesReading]:
     """Readings with another crop, interpolation or size; the likeliest first."""
     if not images.can_reshape:
         return
@@ -271,18 +272,18 @@ def in_geometry(images: Images, given: Reading) -> Iterator[Reading]:
         "nearest pixel": lambda x: _resampled(x, here, "nearest", antialias=False),
     }
     for name, way in placed.items():
-        yield given.changed(name, "geometry", geometry=way, cost=1.0)
+        yield replace(given, geometry=way, cost=1.0).differing(name, "geometry")
     near = [s for s in SIZES if s not in here and height / FARTHEST <= s <= height * FARTHEST]
     for side in sorted(near, key=lambda s: abs(s / height - 1)):
         target = (side, round(side * width / height))
-        yield given.changed(
-            f"size {side}",
-            "geometry",
-            geometry=lambda x, target=target: _resampled(x, target),
+        other = replace(
+            given,
+            geometry=partial(_resampled, size=target),
             cost=side * target[1] / (height * width),
         )
+        yield other.differing(f"size {side}", "geometry")
     for name, way in resampled.items():
-        yield given.changed(name, "interpolation", geometry=way, cost=1.0)
+        yield replace(given, geometry=way, cost=1.0).differing(name, "interpolation")
 
 
 def _standardized(unit: Tensor) -> Tensor:

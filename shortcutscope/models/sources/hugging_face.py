@@ -52,7 +52,7 @@ def _folder(name: str, *needed: str) -> Path:
 def _factory(name: str) -> Factory:
     folder = _folder(name, "config.json")
 
-    def build(num_classes: int | None = None, **arguments: Any) -> Any:
+    def build(num_classes: int | None = None, **arguments: object) -> Any:
         if "trust_remote_code" in arguments:
             raise InputError("trust_remote_code: code that lies in a folder of a model is not run")
         _folder(name, *WEIGHTS)

@@ -54,7 +54,7 @@ def _building(name: str, own: Mapping[str, Any], names: tuple[str, ...] | None) 
     parameters = inspect.signature(make).parameters
     outputs = next((n for n in _OUTPUTS if n in parameters), _OUTPUTS[0])
 
-    def build(num_classes: int | None = None, **arguments: Any) -> Any:
+    def build(num_classes: int | None = None, **arguments: object) -> Any:
         given = {**own, **({} if num_classes is None else {outputs: num_classes}), **arguments}
         if "pretrained" in parameters and "pretrained" not in given:
             given["pretrained"] = False  # some would download unasked
