@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.retrieval.search import View
 
 #: Rows printed; the CSV file has all of them.
 _PRINTED = 10
@@ -116,7 +117,14 @@ def retrieve(
     if data is None and images is not None and len(images.shape) != IMAGE_AXES:
         images = None  # volumes and signals are ranked by the scan alone
     found = retrieval_of(
-        run, finding, marks=given, layers=chosen, images=images, seed=seed, running=how, view=view
+        run,
+        finding,
+        marks=given,
+        layers=chosen,
+        images=images,
+        seed=seed,
+        running=how,
+        view=cast("View", view),
     )
     hits = found.hits(k)
     hits.to_csv(csv, files if keep_paths else None)
