@@ -99,6 +99,6 @@ def _measured(
         labels = reference.frame["label"].to_numpy()
         finite = np.isfinite(carries)
         if len(np.unique(carries[finite])) == 2 and len(np.unique(labels[finite])) >= 2:
-            return measure(carries, labels, reference.frame["group"].to_numpy()), "training split"
+            return measure(carries, labels, audited.reference_groups), "training split"
     labels = samples["label"].to_numpy().astype(np.int64)
     return measure(values.audited, labels, samples["group"].to_numpy()), "audited data"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from shortcutscope.files import slug
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.partitions import is_the_label, merged
 from shortcutscope.probes.reading import entries, some
-from shortcutscope.types import JSON
+from shortcutscope.types import JSON, Ints
 
 Role = Literal["held-out", "training"]
 TRAINING = ("train", "training")
@@ -98,6 +99,12 @@ class AuditedData:
     warnings: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     associations: Mapping[str, JSON] = field(default_factory=dict)
+
+    @cached_property
+    def reference_groups(self) -> Ints:
+        """Patient of each training sample, as a number."""
+        assert self.reference is not None
+        return np.unique(self.reference.frame["group"].to_numpy(), return_inverse=True)[1]
 
 
 def audited_data(data: ImageTable, training: TrainingData) -> AuditedData:

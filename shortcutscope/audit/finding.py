@@ -101,7 +101,8 @@ class FindingRecord:
     def to_dict(self) -> Record:
         """The finding as it stands in ``findings.json``."""
         left_out = {"run"} if self.output is not None else {"run", "output"}
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        return values if self.reading is None else {**values, "reading": asdict(self.reading)}
 
     @property
     def concept(self) -> Concept:

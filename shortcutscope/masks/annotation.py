@@ -114,6 +114,7 @@ def annotate(
     running.require_only("annotate", *READ)
     refuse_diffuse(extent, concept.name)
     refuse_symmetric(concept)
+    data.require_one_label("the data")
     ids = scan.samples["sample_id"].astype(str).to_numpy()
     own = scan.rows_of(data.keeping(running))
     wanted = _rows(ids, None if samples is None else as_ids(samples, ids.tolist(), data.files))

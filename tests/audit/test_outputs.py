@@ -189,11 +189,20 @@ def test_training_samples_without_the_labels_are_refused(study, tmp_path):
 
 
 def test_stages_of_one_label_say_how_to_choose_one(study, audited):
-    _, _, held_out = study
+    held_out = study[2]
     with pytest.raises(InputError, match=r"audit\['Edema'\]"):
         audited.finding("tag")
     with pytest.raises(InputError, match="for_label"):
         held_out.require_one_label("the data")
+    network, train, _ = study
+    with pytest.raises(InputError, match="for_label"):
+        ss.train_classifier(network, train)
+    with pytest.raises(InputError, match="for_label"):
+        ss.debias(network, train, recipe="erm", audit=audited["Edema"]["tag"])
+    with pytest.raises(InputError, match=r"audit\['Edema'\]"):
+        ss.debias(network, train, recipe="erm", audit=audited)
+    with pytest.raises(InputError, match="of one"):
+        ss.compare(audited, network, held_out, model=network)
     assert audited["Edema"]["tag"].retrieve(k=5, images=held_out)
 
 

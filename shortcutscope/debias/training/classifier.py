@@ -103,6 +103,7 @@ def train_classifier(
     ModelError
         The loss became NaN or infinite.
     """
+    table.require_one_label("the training table")
     if len(table) < 2:
         raise InputError(f"the training table has {len(table)} samples; batch norm needs at least 2")
     if epochs < 1 or shifts < 0:
