@@ -21,7 +21,7 @@ from shortcutscope.files import read_json, write_atomically, write_json
 from shortcutscope.options import READING, Running
 from shortcutscope.probes.cav import CAV
 from shortcutscope.probes.concept import Concept
-from shortcutscope.retrieval.crops import Crops
+from shortcutscope.retrieval.detecting.crops import Crops
 from shortcutscope.retrieval.fusion import Fusion, fuse
 from shortcutscope.retrieval.hits import Hits, pictures_of
 from shortcutscope.retrieval.marks import Marks

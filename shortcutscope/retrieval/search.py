@@ -17,12 +17,12 @@ from shortcutscope.options import Running
 from shortcutscope.progress import progress_bar
 from shortcutscope.retrieval.borders import border_features
 from shortcutscope.retrieval.checks import require_images, shows_more_than_input, sizes_of, why_not_searched
-from shortcutscope.retrieval.crops import Crops, crops_of
-from shortcutscope.retrieval.detection import Detection, Kind, Where, detect
+from shortcutscope.retrieval.detecting.crops import Crops, crops_of
+from shortcutscope.retrieval.detecting.detection import Detection, Kind, Where, detect
+from shortcutscope.retrieval.detecting.working import Working, working_for
 from shortcutscope.retrieval.marked import Plain, rank_by_marked
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.retrieval.places import is_click
-from shortcutscope.retrieval.working import Working, working_for
 from shortcutscope.types import Floats
 
 View = Literal["auto", "layers", "places"]

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
-from shortcutscope.retrieval.energy import STRIDE, cells
+from shortcutscope.retrieval.detecting.energy import STRIDE, cells
 from shortcutscope.types import Floats
 
 #: Longest side of a template in cells; larger elements are looked for in a smaller picture.

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shortcutscope.retrieval.null import false_share, gumbel_law
+from shortcutscope.retrieval.detecting.null import false_share, gumbel_law
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from scipy.ndimage import maximum_filter
 
-from shortcutscope.retrieval.energy import blurred, normalized
-from shortcutscope.retrieval.templates import Box, Film
+from shortcutscope.retrieval.detecting.energy import blurred, normalized
+from shortcutscope.retrieval.detecting.templates import Box, Film
 from shortcutscope.types import Bools, Floats, Ints
 
 #: Height and width of a patch in pixels of the working image, and how many an image has at most.

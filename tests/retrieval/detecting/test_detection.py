@@ -4,7 +4,7 @@ from stamped import stamped
 
 from shortcutscope.data.file_images import in_file_size
 from shortcutscope.errors import InputError
-from shortcutscope.retrieval.detection import Where, detect
+from shortcutscope.retrieval.detecting.detection import Where, detect
 from shortcutscope.stats.metrics import auroc
 
 CARRIERS, OTHERS = list(range(8)), list(range(30, 38))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from shortcutscope.retrieval.null import FEWEST, gumbel_law
-from shortcutscope.retrieval.templates import Box, Film, Found, Template, fit_template, kinds_of
-from shortcutscope.retrieval.working import Working
+from shortcutscope.retrieval.detecting.null import FEWEST, gumbel_law
+from shortcutscope.retrieval.detecting.templates import Box, Film, Found, Template, fit_template, kinds_of
+from shortcutscope.retrieval.detecting.working import Working
 
 
 @dataclass(frozen=True, eq=False)

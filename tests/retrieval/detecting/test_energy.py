@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.ndimage import correlate
 
-from shortcutscope.retrieval.energy import ORIENTATIONS, cells, kernels, normalized, oriented
+from shortcutscope.retrieval.detecting.energy import ORIENTATIONS, cells, kernels, normalized, oriented
 
 
 def test_steered_filters_are_those_of_the_turned_derivative():

@@ -16,11 +16,11 @@ from shortcutscope.data.splits import grouped_folds
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.progress import progress_bar
-from shortcutscope.retrieval.detector import Detector, calibrated, fit_detector
-from shortcutscope.retrieval.mining import Candidates, compare, patches_of, recurring
+from shortcutscope.retrieval.detecting.detector import Detector, calibrated, fit_detector
+from shortcutscope.retrieval.detecting.mining import Candidates, compare, patches_of, recurring
+from shortcutscope.retrieval.detecting.templates import Box, Film, Found, kinds_of
+from shortcutscope.retrieval.detecting.working import MOST_PIXELS, working_for
 from shortcutscope.retrieval.places import EDGES
-from shortcutscope.retrieval.templates import Box, Film, Found, kinds_of
-from shortcutscope.retrieval.working import MOST_PIXELS, working_for
 from shortcutscope.types import Floats
 
 #: Images that the null of the scores is read from, and that of detectors of folds; images without marks that

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from shortcutscope.retrieval.working import SHORT, working_for
+from shortcutscope.retrieval.detecting.working import SHORT, working_for
 
 
 def test_large_boxes_are_searched_in_smaller_images_and_found_in_the_files_pixels():

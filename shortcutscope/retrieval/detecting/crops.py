@@ -12,7 +12,7 @@ from PIL import Image
 
 from shortcutscope.data.pictures import Picture, sample_picture
 from shortcutscope.data.table import ImageTable
-from shortcutscope.retrieval.detection import Kind
+from shortcutscope.retrieval.detecting.detection import Kind
 from shortcutscope.retrieval.hits import picture_uri
 from shortcutscope.retrieval.places import EDGES
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shortcutscope.retrieval.templates import Box
+from shortcutscope.retrieval.detecting.templates import Box
 
 #: Short side that a small element has in a working image, in pixels, and most pixels that such an image has.
 SHORT, MOST_PIXELS = 12.0, 512 * 512
