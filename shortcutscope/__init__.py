@@ -20,7 +20,7 @@ _MODULES = {
     "Attribution": "shortcutscope.attribution.attribute",
     "model_randomization": "shortcutscope.attribution.randomization",
     "Head": "shortcutscope.models.heads.head",
-    "Labels": "shortcutscope.data.labels",
+    "Labels": "shortcutscope.data.manifests.labels",
     "Scan": "shortcutscope.scan.scanner",
     "Concept": "shortcutscope.probes.concept",
     "audit": "shortcutscope.audit",
@@ -147,7 +147,7 @@ if TYPE_CHECKING:
     from shortcutscope.audit.audited_data import TrainingData
     from shortcutscope.audit.preprocessing.check import check_preprocessing
     from shortcutscope.compare.before_after import Comparing
-    from shortcutscope.data.labels import Labels
+    from shortcutscope.data.manifests.labels import Labels
     from shortcutscope.data.medical import open_dataset
     from shortcutscope.data.splits import grouped_folds, holdout
     from shortcutscope.data.table import ImageTable

@@ -57,7 +57,7 @@ LONG = ("test_notebooks.py", "test_real_input.py", "test_demo.py", "test_cli.py"
 #: Folders and files of a few CPU seconds and more, by ``--durations``; whatever is not here is of `-m quick`.
 NOT_QUICK = (
     "audit/test_beside.py",
-    "audit/test_rerun.py",
+    "audit/interventions/test_rerun.py",
     "benchmarks/suites/test_audit.py",
     "benchmarks/suites/test_device.py",
     "data/decoding/test_loading.py",

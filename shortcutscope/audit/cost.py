@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shortcutscope.audit.use_and_extent import ELSEWHERE_LAYERS, ELSEWHERE_SAMPLES, USE_SAMPLES
+from shortcutscope.audit.interventions.use_and_extent import ELSEWHERE_LAYERS, ELSEWHERE_SAMPLES, USE_SAMPLES
 from shortcutscope.errors import InputError
 from shortcutscope.machine import available_memory
 from shortcutscope.models.layers import Layer

@@ -19,16 +19,15 @@ from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.context import Context, ExamineSettings
 from shortcutscope.audit.doubtful_labels import samples_of_doubtful_label
 from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
-from shortcutscope.audit.held_fixed import besides, used_alone
+from shortcutscope.audit.interventions.held_fixed import besides, used_alone
+from shortcutscope.audit.interventions.use_and_extent import Case, measure_use_and_extent
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.subgroups import FILE as SUBGROUPS
-from shortcutscope.audit.use_and_extent import Case, measure_use_and_extent
 from shortcutscope.data.table import ImageTable
 from shortcutscope.files import slug, write_json
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.affected import Gallery, draw_galleries
 from shortcutscope.probes.association import Association
-from shortcutscope.probes.beside import HeldFixed
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import ProbeSettings
 from shortcutscope.probes.profile import (
@@ -39,6 +38,7 @@ from shortcutscope.probes.profile import (
     probe_layer,
     probe_rank,
 )
+from shortcutscope.probes.together.beside import HeldFixed
 from shortcutscope.probes.verdict import layer_weights, untestable
 from shortcutscope.processes import count, dealt, is_main, wait
 from shortcutscope.progress import progress_bar

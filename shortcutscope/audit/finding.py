@@ -15,10 +15,10 @@ from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame
 from shortcutscope.probes.affected import most_affected
 from shortcutscope.probes.association import Association
-from shortcutscope.probes.beside import describe
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.extent.measuring import Extent
 from shortcutscope.probes.reading import Reading
+from shortcutscope.probes.together.beside import describe
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import (
     Verdict,
@@ -59,8 +59,8 @@ class FindingRecord:
     same : tuple of str
         Concepts of other columns that part the audited samples alike, and share this verdict.
     beside : mapping
-        What it is beside the tested concepts that it goes with (see `shortcutscope.probes.beside`); empty
-        where it goes with none, or is not used.
+        What it is beside the tested concepts that it goes with (`shortcutscope.probes.together.beside`);
+        empty where it goes with none, or is not used.
     output : str, optional
         Of several labels the one whose output it is about.
     run : Path, optional

@@ -25,7 +25,7 @@ from shortcutscope.audit.measured import MOST_MEASURED, screened_measured
 from shortcutscope.audit.provenance import not_measured, performance
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.subgroups import subgroups_of
-from shortcutscope.data.labels import label_column, one_of
+from shortcutscope.data.manifests.labels import label_column, one_of
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, slug

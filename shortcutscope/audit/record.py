@@ -14,12 +14,12 @@ from shortcutscope.audit.conclusion import Conclusion, conclude_audit, conclude_
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.run_directory import FINDINGS, read_record
 from shortcutscope.audit.subgroups import read_subgroups, subgroup_frame
-from shortcutscope.data.labels import one_of
+from shortcutscope.data.manifests.labels import one_of
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, read_json
 from shortcutscope.models.heads.head import Head
-from shortcutscope.probes.beside import describe
+from shortcutscope.probes.together.beside import describe
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.types import Record

@@ -14,7 +14,7 @@ from shortcutscope.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from shortcutscope.data.labels import LabelChoice
+    from shortcutscope.data.manifests.labels import LabelChoice
     from shortcutscope.data.table import ImageTable
     from shortcutscope.models.heads.head import Head
 
@@ -182,7 +182,7 @@ def label_choice(options: DataOptions) -> LabelChoice:
     InputError
         For an option that only several labels have.
     """
-    from shortcutscope.data.labels import Labels
+    from shortcutscope.data.manifests.labels import Labels
 
     conventions: dict[str, Any] = {"uncertain": options.uncertain, "blank": options.blank}
     if options.labels_in_cells is not None:
@@ -309,8 +309,8 @@ def open_training_columns(
     InputError
         When the manifest cannot be read or lacks the label.
     """
-    from shortcutscope.data.labels import as_labels
     from shortcutscope.data.manifests.columns import Roles
+    from shortcutscope.data.manifests.labels import as_labels
     from shortcutscope.data.unread import unread_table
 
     made = unread_table(

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shortcutscope.machine import available_memory
-from shortcutscope.probes.beside import describe
+from shortcutscope.probes.together.beside import describe
 
 if TYPE_CHECKING:
     import pandas as pd

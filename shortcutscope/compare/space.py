@@ -18,10 +18,10 @@ from torch import nn
 
 from shortcutscope.audit.audited_data import TrainingData, audited_data
 from shortcutscope.audit.context import Context, ExamineSettings
+from shortcutscope.audit.interventions.use_and_extent import use_by_layer
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.stages import audit
-from shortcutscope.audit.use_and_extent import use_by_layer
 from shortcutscope.compare.estimate import Estimate, not_measurable, resample
 from shortcutscope.compare.setup import ComparisonSetup
 from shortcutscope.models.frozen import device_of, frozen

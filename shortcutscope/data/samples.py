@@ -20,9 +20,7 @@ from torch.utils.data import Dataset
 
 from shortcutscope.data import verification
 from shortcutscope.data.decoding.decoded import DecodedImages
-from shortcutscope.data.duplicates import one_group_a_picture
 from shortcutscope.data.geometry import Geometry
-from shortcutscope.data.labels import label_column, one_of
 from shortcutscope.data.manifests.columns import (
     ROLES,
     Roles,
@@ -31,6 +29,8 @@ from shortcutscope.data.manifests.columns import (
     require_columns,
     role_frame,
 )
+from shortcutscope.data.manifests.duplicates import one_group_a_picture
+from shortcutscope.data.manifests.labels import label_column, one_of
 from shortcutscope.data.privacy import without_folders
 from shortcutscope.data.properties.columns import columns_of
 from shortcutscope.data.readers.image import to_float
@@ -97,7 +97,7 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         :func:`shortcutscope.data.decoding.loading.worker_count`.
     labels
         Names of several labels a sample, each a column of 1, 0 and NaN (unknown), see
-        :func:`shortcutscope.data.labels.label_column`; the role ``label`` says nothing then.
+        :func:`shortcutscope.data.manifests.labels.label_column`; the role ``label`` says nothing then.
         :meth:`for_label` gives the samples with one of them as their label.
     label_notes
         How cells were read that say neither yes nor no.

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
-from shortcutscope.data.duplicates import one_row_a_file
-from shortcutscope.data.labels import LabelChoice, label_columns, read_label
 from shortcutscope.data.manifests.columns import Roles, as_text, require_columns, role_frame
+from shortcutscope.data.manifests.duplicates import one_row_a_file
 from shortcutscope.data.manifests.folders import class_folders
 from shortcutscope.data.manifests.image_names import default_id, file_key, local_names, refuse_missing
+from shortcutscope.data.manifests.labels import LabelChoice, label_columns, read_label
 from shortcutscope.data.manifests.manifest import read_manifest, trimmed
 from shortcutscope.data.manifests.missing import without_markers
 from shortcutscope.data.readers.dicom_window import Window
@@ -168,7 +168,7 @@ class ImageTable(SampleTable):
             Column of file names, below `root` or absolute.
         label
             Column of class numbers or class names. Several columns of 0 and 1, or
-            :class:`shortcutscope.data.labels.Labels`, for several labels a sample.
+            :class:`shortcutscope.data.manifests.labels.Labels`, for several labels a sample.
         sample_id, group, split, mask
             Columns of the ids, the patients, the split names and the mask files. None takes the column of
             that name where there is one. Without ids the samples get some that do not show the names

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shortcutscope.data.duplicates import one_row_a_file
-from shortcutscope.data.labels import LabelChoice, Labels, label_columns, read_label
 from shortcutscope.data.manifests.columns import Roles, as_text, role_frame
+from shortcutscope.data.manifests.duplicates import one_row_a_file
 from shortcutscope.data.manifests.image_names import default_id, file_key, local_names
+from shortcutscope.data.manifests.labels import LabelChoice, Labels, label_columns, read_label
 from shortcutscope.data.manifests.manifest import read_manifest, trimmed
 from shortcutscope.data.manifests.missing import without_markers
 from shortcutscope.data.readers.image import UnreadableImageError

@@ -1,8 +1,8 @@
 """Used concepts beside those that they go with: whose part of the head's margins is it?
 
-The rules are those of an audit (:mod:`shortcutscope.probes.beside`). What a concept changes with others held
-fixed is its coefficient in the regression of the head's margins on class, concept and others: for a linear
-head that is what the partial pattern makes of the margin.
+The rules are those of an audit (:mod:`shortcutscope.probes.together.beside`). What a concept changes with
+others held fixed is its coefficient in the regression of the head's margins on class, concept and others: for
+a linear head that is what the partial pattern makes of the margin.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shortcutscope.audit.held_fixed import may_be_held, same_column
+from shortcutscope.audit.interventions.held_fixed import may_be_held, same_column
 from shortcutscope.embeddings.scores import LinearScores
 from shortcutscope.options import Statistics
 from shortcutscope.probes.association import Association
-from shortcutscope.probes.beside import HeldFixed, UsedConcepts
 from shortcutscope.probes.blocks import Blocks
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import make_folds
-from shortcutscope.probes.held_fixed import PartialEffect, partial_effect, related_concepts
-from shortcutscope.probes.matched_cost import MOST_MATCHED, matched_cost
-from shortcutscope.probes.partial_patterns import pattern_cosine
+from shortcutscope.probes.together.beside import HeldFixed, UsedConcepts
+from shortcutscope.probes.together.held_fixed import PartialEffect, partial_effect, related_concepts
+from shortcutscope.probes.together.matched_cost import MOST_MATCHED, matched_cost
+from shortcutscope.probes.together.partial_patterns import pattern_cosine
 from shortcutscope.probes.usage import within_class_spread
 from shortcutscope.probes.verdict import VerdictRule
 from shortcutscope.types import Floats, Record
@@ -55,7 +55,7 @@ def besides(
     Returns
     -------
     dict
-        See `shortcutscope.audit.held_fixed.besides`.
+        See `shortcutscope.audit.interventions.held_fixed.besides`.
     """
     values = {c.name: c.values for c in concepts}
     effects = {

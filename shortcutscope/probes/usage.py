@@ -21,7 +21,7 @@ from torch import Tensor
 
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.alive import ROUNDING, size_of
-from shortcutscope.probes.held_fixed import centre_within, is_own, without_span
+from shortcutscope.probes.together.held_fixed import centre_within, is_own, without_span
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_weights, percentile_interval
 from shortcutscope.stats.metrics import flip_rate, robust_auroc, worst_group_accuracy

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import stats
 
 from shortcutscope.probes.association import Association
-from shortcutscope.probes.beside import describe
 from shortcutscope.probes.concept import PICTURE
+from shortcutscope.probes.together.beside import describe
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_intervals
 from shortcutscope.stats.metrics import (
     aligned_auroc,
@@ -173,7 +173,7 @@ def qualify_verdict(
     origin : str
         Of the concept.
     beside : mapping
-        Statement of `shortcutscope.probes.beside`; empty where the concept goes with no other.
+        Statement of `shortcutscope.probes.together.beside`; empty where the concept goes with no other.
 
     Returns
     -------

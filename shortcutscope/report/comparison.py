@@ -1,6 +1,6 @@
 """A comparison of networks as HTML: what got worse first, then metrics, layers, groups and all numbers.
 
-`summarize_comparison` makes plain data; the template and `comparison_figures` lay them out.
+`summarize_comparison` makes plain data; the template and `charts.comparison` lay them out.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from shortcutscope._version import __version__
 from shortcutscope.files import write_atomically
-from shortcutscope.report import comparison_figures as figures
 from shortcutscope.report import wording
+from shortcutscope.report.charts import comparison as figures
 from shortcutscope.report.environment import environment
 from shortcutscope.report.run_files import number
 from shortcutscope.types import JSON, Record

@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from shortcutscope.compare.result import FILE, ComparisonRecord
 from shortcutscope.files import write_atomically
-from shortcutscope.report import figures, subgroup_figures
+from shortcutscope.report import figures
+from shortcutscope.report.charts import subgroups as subgroup_figures
 from shortcutscope.report.comparison import render_comparison
 from shortcutscope.report.environment import environment
 from shortcutscope.report.gallery import read_gallery

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from shortcutscope.probes.beside import describe
+from shortcutscope.probes.together.beside import describe
 from shortcutscope.report.run_files import interval, mapping, number, texts
 from shortcutscope.types import JSON, Record
 

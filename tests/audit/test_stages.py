@@ -118,7 +118,7 @@ def test_naming_the_other_value_present_gives_the_same_verdict(planted, audited,
 
 def test_an_interrupted_audit_goes_on_and_ends_the_same(planted, audited, tmp_path, monkeypatch):
     model, train, held_out = planted
-    import shortcutscope.audit.use_and_extent as stage
+    import shortcutscope.audit.interventions.use_and_extent as stage
 
     original = stage.measure_extent
     monkeypatch.setattr(stage, "measure_extent", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -9,9 +9,9 @@ import pytest
 import shortcutscope as ss
 from shortcutscope.audit.subgroups import measure_subgroups
 from shortcutscope.files import write_json
+from shortcutscope.report.charts.subgroups import forest
 from shortcutscope.report.html import render
 from shortcutscope.report.run_files import read_run
-from shortcutscope.report.subgroup_figures import forest
 from shortcutscope.report.subgroups import MAX_CROSSED, MAX_DRAWN, summarize_subgroups
 
 N = 300

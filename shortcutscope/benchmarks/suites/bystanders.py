@@ -34,7 +34,7 @@ from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import PlantedSource, Planting, clean_twin, everywhere, plant
 from shortcutscope.probes.association import recorded
-from shortcutscope.probes.held_fixed import phi_within
+from shortcutscope.probes.together.held_fixed import phi_within
 from shortcutscope.probes.usage import within_class_spread
 from shortcutscope.probes.verdict import reach_verdict
 from shortcutscope.scan.batches import batches

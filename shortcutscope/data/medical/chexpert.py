@@ -9,9 +9,9 @@ from typing import Literal, Unpack, get_args
 
 import pandas as pd
 
-from shortcutscope.data.labels import LabelChoice
 from shortcutscope.data.manifests.columns import quoted, require_columns
 from shortcutscope.data.manifests.image_names import default_id
+from shortcutscope.data.manifests.labels import LabelChoice
 from shortcutscope.data.manifests.manifest import read_manifest
 from shortcutscope.data.medical.annotations import with_pacemakers
 from shortcutscope.data.medical.layout import DatasetLayout

@@ -10,7 +10,7 @@ from shortcutscope.benchmarks.suites import bystanders
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import artifact_mask
-from shortcutscope.probes.held_fixed import phi_within
+from shortcutscope.probes.together.held_fixed import phi_within
 
 
 def settings(tmp_path: Path, quick: bool = False) -> Settings:

@@ -3,7 +3,7 @@ from math import prod
 import numpy as np
 import pytest
 
-from shortcutscope.audit.use_and_extent import local_layers
+from shortcutscope.audit.interventions.use_and_extent import local_layers
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.extent.participation import participation_change, participation_ratio
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from shortcutscope.data.labels import label_column
 from shortcutscope.data.manifests.columns import as_text
+from shortcutscope.data.manifests.labels import label_column
 from shortcutscope.errors import InputError
 from shortcutscope.types import Ints
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from shortcutscope.probes.alive import alive
 from shortcutscope.probes.blocks import Blocks
-from shortcutscope.probes.held_fixed import centre_within
+from shortcutscope.probes.together.held_fixed import centre_within
 from shortcutscope.types import Array, Floats, Ints
 
 

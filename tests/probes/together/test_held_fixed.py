@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortcutscope.probes.blocks import Blocks
-from shortcutscope.probes.held_fixed import (
+from shortcutscope.probes.together.held_fixed import (
     MOST_SAMPLES,
     contrasting_samples,
     partial_effect,
     related_concepts,
     residual,
 )
-from shortcutscope.probes.partial_patterns import pattern_cosine
+from shortcutscope.probes.together.partial_patterns import pattern_cosine
 from shortcutscope.probes.usage import Projections, UseSamples, drawn_order, fit_projection, use_edits
 
 N, C = 800, 6

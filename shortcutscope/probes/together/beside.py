@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from shortcutscope.probes.held_fixed import PartialEffect
+from shortcutscope.probes.together.held_fixed import PartialEffect
 from shortcutscope.types import JSON, Record
 
 Statement = Literal["beyond", "explained by", "cannot be told apart from", "one thing with"]
@@ -39,7 +39,7 @@ class HeldFixed:
     Attributes
     ----------
     others, phi, differ, unknown
-        See `shortcutscope.probes.held_fixed.Others`.
+        See `shortcutscope.probes.together.held_fixed.Others`.
     partial
         In standard deviations of the logit within classes.
     """
@@ -68,8 +68,8 @@ class UsedConcepts:
     threshold
         Of use.
     cosine
-        Of the partial patterns of two concepts, see `shortcutscope.probes.partial_patterns`; asked for those
-        that both stand.
+        Of the partial patterns of two concepts, see `shortcutscope.probes.together.partial_patterns`; asked
+        for those that both stand.
     """
 
     alone: Mapping[str, float]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shortcutscope.probes.beside import HeldFixed, UsedConcepts, describe
-from shortcutscope.probes.held_fixed import PartialEffect
+from shortcutscope.probes.together.beside import HeldFixed, UsedConcepts, describe
+from shortcutscope.probes.together.held_fixed import PartialEffect
 
 
 def held(others, effect, error=0.02, differ=None, unknown=()):

@@ -16,11 +16,10 @@ import numpy as np
 from torch import Tensor
 
 from shortcutscope.audit.context import EARLY_LAYERS, Context
-from shortcutscope.audit.held_fixed import HeldCase, held_case
-from shortcutscope.audit.rerun import ConceptEdit, Look, Rerun, rerun
+from shortcutscope.audit.interventions.held_fixed import HeldCase, held_case
+from shortcutscope.audit.interventions.rerun import ConceptEdit, Look, Rerun, rerun
 from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer
-from shortcutscope.probes.beside import HeldFixed
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.probes.extent.cells import CELLS, CHANNELS
@@ -36,6 +35,7 @@ from shortcutscope.probes.extent.measuring import (
     why_unmapped,
 )
 from shortcutscope.probes.profile import pattern_vectors
+from shortcutscope.probes.together.beside import HeldFixed
 from shortcutscope.probes.usage import (
     EFFECT_THRESHOLD,
     Prefix,

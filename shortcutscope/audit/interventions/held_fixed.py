@@ -15,22 +15,22 @@ from torch import Tensor
 
 from shortcutscope.audit.context import Context
 from shortcutscope.audit.finding import use_statement
-from shortcutscope.audit.rerun import ConceptEdit
+from shortcutscope.audit.interventions.rerun import ConceptEdit
 from shortcutscope.models.heads.targets import margin
 from shortcutscope.probes.association import Association
-from shortcutscope.probes.beside import HeldFixed, UsedConcepts
 from shortcutscope.probes.blocks import Blocks
 from shortcutscope.probes.concept import PICTURE, Concept
 from shortcutscope.probes.crossfit import make_folds
-from shortcutscope.probes.held_fixed import (
+from shortcutscope.probes.together.beside import HeldFixed, UsedConcepts
+from shortcutscope.probes.together.held_fixed import (
     Others,
     PartialEffect,
     contrasting_samples,
     partial_effect,
     related_concepts,
 )
-from shortcutscope.probes.matched_cost import MOST_MATCHED, matched_cost
-from shortcutscope.probes.partial_patterns import pattern_cosine
+from shortcutscope.probes.together.matched_cost import MOST_MATCHED, matched_cost
+from shortcutscope.probes.together.partial_patterns import pattern_cosine
 from shortcutscope.probes.usage import (
     EFFECT_THRESHOLD,
     Prefix,
@@ -205,8 +205,8 @@ def besides(
     Returns
     -------
     dict
-        See `shortcutscope.probes.beside.UsedConcepts.statements`; and ``cost``, with those that are used as
-        well held fixed, None where none of them is.
+        See `shortcutscope.probes.together.beside.UsedConcepts.statements`; and ``cost``, with those that are
+        used as well held fixed, None where none of them is.
     """
     values = {c.name: c.values for c in concepts}
 

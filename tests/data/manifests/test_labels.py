@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from shortcutscope.data.labels import Labels, with_labels
+from shortcutscope.data.manifests.labels import Labels, with_labels
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 

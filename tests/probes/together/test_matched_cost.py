@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shortcutscope.probes.association import associate
-from shortcutscope.probes.matched_cost import matched_cost, matching_weights
+from shortcutscope.probes.together.matched_cost import matched_cost, matching_weights
 
 N = 2000
 LABELS = np.arange(N) % 2

@@ -1,0 +1,1 @@
+"""Concepts that occur together: whose part of the effect is it?"""
