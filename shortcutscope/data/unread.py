@@ -78,10 +78,9 @@ def unread_table(
         base = str(Path(Path(path).parent if root is None else root).absolute())
         names = local_names(as_text(frame[image], "image file"), base)
         keys = [file_key(name, base) for name in names]
-        of_frame = roles.of_frame(frame)
-        frame, rows, remarks = one_row_a_file(frame, keys, names, of_frame, labels=names_of_labels)
-        notes += remarks
-        names = [names[row] for row in rows]
+        in_frame = roles.of_frame(frame)
+        frame, rows, remarks = one_row_a_file(frame, keys, names, in_frame, labels=names_of_labels)
+        notes, names = [*notes, *remarks], [names[row] for row in rows]
         ids = [default_id(name, base) for name in names]
         source = UnreadFiles(names, base)
     else:

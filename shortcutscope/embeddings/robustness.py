@@ -86,11 +86,7 @@ def robustness_index(
     values, y = np.asarray(features, np.float64), np.asarray(labels)
     a = np.asarray(confounder, np.float64)
     patients = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    if values.ndim != 2 or {len(values)} != {len(y), len(a), len(patients)} or k < 1:
-        raise InputError(
-            f"features {values.shape}, labels {y.shape}, confounder {a.shape}, k={k}; needed are (N, d), "
-            "(N,), (N,) and k of at least 1"
-        )
+    _refuse_other_shapes(values, y, a, patients, k)
     rows_known = np.flatnonzero(np.isfinite(a))
     cells = _cells(y[rows_known], a[rows_known])
     n = min((len(cell) for cell in cells), default=0)
@@ -109,6 +105,14 @@ def robustness_index(
 
     interval = cluster_interval(index, patients, n_bootstrap, seed=seed, by="rows")
     return RobustnessIndex(float(same.sum()) / total, interval, n)
+
+
+def _refuse_other_shapes(features: Floats, labels: Array, confounder: Array, patients: Array, k: int) -> None:
+    if features.ndim != 2 or {len(features)} != {len(labels), len(confounder), len(patients)} or k < 1:
+        raise InputError(
+            f"features {features.shape}, labels {labels.shape}, confounder {confounder.shape}, k={k}; needed "
+            "are (N, d), (N,), (N,) and k of at least 1"
+        )
 
 
 def _counts(

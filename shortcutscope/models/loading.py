@@ -92,8 +92,8 @@ def load_model(
     published = _published(source, weights)
     factory = _factory(source, name, spec)
     weights = weights if weights is not None else _stored(source, name, spec)
-    kwargs = {**(arguments or {}), **(published or {})}
-    kwargs |= {} if num_classes is None else {"num_classes": num_classes}
+    classes = {} if num_classes is None else {"num_classes": num_classes}
+    kwargs = {**(arguments or {}), **(published or {}), **classes}
     if weights is not None and published is None:
         contents = read_checkpoint(weights, trust=trust)  # before building: cheaper to refuse
         model = _with_weights(factory, spec, contents, str(weights), weights_key, kwargs)

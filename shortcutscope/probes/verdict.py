@@ -252,12 +252,8 @@ def effects(
     }
     result: dict[str, Record] = {}
     for name, (needs, _) in measures.items():
-        needed = list(needs)
-        few = {group: patients[group] for group in needed if patients[group] < smallest}
-        size = min((int(member[group].sum()) for group in needed), default=0)
-        result[name] = {"value": None, "interval": None, "n": size}
-        if few or not needed:
-            result[name]["why"] = _too_few(few, association.positive, against=against, smallest=smallest)
+        sizes = {group: (int(member[group].sum()), patients[group]) for group in needs}
+        result[name] = _unmeasured(sizes, association.positive, against=against, smallest=smallest)
     measured = {name: measure for name, (_, measure) in measures.items() if "why" not in result[name]}
     if measured:
         intervals = cluster_intervals([*measured.values()], units, n_bootstrap, seed=seed)
@@ -288,6 +284,23 @@ def _aligned(concept: Floats, labels: Array, association: Association) -> tuple[
     a = concept[is_known].astype(int)
     against = bool(np.nan_to_num(association.phi) < 0)
     return is_known, y, 1 - a if against else a, against
+
+
+def _unmeasured(
+    sizes: Mapping[Group, tuple[int, int]], positive: int, *, against: bool, smallest: int
+) -> Record:
+    """The record of a figure before it is measured, with the reason where it will not be.
+
+    Parameters
+    ----------
+    sizes
+        Samples and patients of each group that it needs.
+    """
+    record: Record = {"value": None, "interval": None, "n": min((n for n, _ in sizes.values()), default=0)}
+    few = {group: patients for group, (_, patients) in sizes.items() if patients < smallest}
+    if few or not sizes:
+        record["why"] = _too_few(few, positive, against=against, smallest=smallest)
+    return record
 
 
 def _too_few(patients: Mapping[Group, int], positive: int, *, against: bool, smallest: int) -> str:

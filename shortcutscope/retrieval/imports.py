@@ -88,18 +88,14 @@ def read_marks(
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}; give the CSV, JSON or XML file that the tool wrote")
-    kind = path.suffix.lower()
-    if kind == ".json":
-        rows = _fiftyone(path, carrier)
-    elif kind == ".xml":
-        rows = _cvat(path, carrier)
-    elif kind in (".csv", ".tsv", ".parquet"):
-        return _table(path, SampleNames(sample_ids, files=files), column, id_column, carrier, who, when)
-    else:
+    kind, match = path.suffix.lower(), SampleNames(sample_ids, files=files)
+    if kind in (".csv", ".tsv", ".parquet"):
+        return _table(path, match, column, id_column, carrier, who, when)
+    if kind not in (".json", ".xml"):
         raise InputError(
             f"{path} is {kind or 'without ending'}; allowed are .csv, .tsv, .parquet, .json, .xml"
         )
-    match = SampleNames(sample_ids, files=files)
+    rows = _fiftyone(path, carrier) if kind == ".json" else _cvat(path, carrier)
     answers = [(match(name), value) for name, value in rows if value is not None]
     return Marks(_marks_of(answers, path, who, when))
 

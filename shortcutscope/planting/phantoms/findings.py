@@ -83,8 +83,7 @@ def findings(
     for row in range(n):
         now = stream(seed, "findings", row)
         truth = _drawn(now, names, prevalence, together)
-        chance = now.random(len(names))
-        labels[row] = np.select([chance < open_[0], chance < sum(open_)], [-1.0, np.nan], truth)
+        labels[row] = _partly_open(now, truth, open_)
         images[row] = np.clip(base.image(row).numpy()[0] + _signs(now, truth, strength, size), 0, 1)
     frame = base.frame.drop(columns="label")
     # Tables of two seeds have no sample and no patient in common.
@@ -98,6 +97,12 @@ def findings(
         value_range=(0, 1),
         transform=Normalize(0.45, 0.25),
     )
+
+
+def _partly_open(generator: np.random.Generator, truth: Floats, open_: tuple[float, float]) -> Floats:
+    """The labels of a sample, some of them uncertain or missing."""
+    chance = generator.random(len(truth))
+    return np.select([chance < open_[0], chance < sum(open_)], [-1.0, np.nan], truth)
 
 
 def _check(
