@@ -299,19 +299,13 @@ def compare(
     chosen = open_students(run, loaded, students)
     everything = origin.table()
     table = held_out_rows(everything)
-    train: ImageTable | None = None
-    if train_data is not None or origin.train_data is not None:
-        manifest = train_data or Path(str(origin.train_data))
-        train = training_rows(open_training_columns(manifest, origin.reading, table, origin.train_split))
-    elif len(table) < len(everything):
-        train = training_rows(everything)
     made = compared(
         found,
         chosen,
         table,
         model=loaded,
         concept=finding,
-        train=train,
+        train=_training_samples(train_data, origin, everything, table),
         present=present_choice(present),
         statistics=Statistics(seed=seed),
         running=running.reading(),
@@ -321,6 +315,16 @@ def compare(
     print_comparison(console, made)
     written = made.report(out or run / "comparison.html")
     console.print(f"report: {written}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _training_samples(
+    train_data: Path | None, origin: Origin, everything: ImageTable, held_out: ImageTable
+) -> ImageTable | None:
+    """Of a table of their own, or the training rows of the audited one."""
+    if train_data is not None or origin.train_data is not None:
+        manifest = train_data or Path(str(origin.train_data))
+        return training_rows(open_training_columns(manifest, origin.reading, held_out, origin.train_split))
+    return training_rows(everything) if len(held_out) < len(everything) else None
 
 
 def open_students(run: Path, model: Any, names: str | None) -> list[Student]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -95,16 +96,16 @@ def robustness_index(
         return RobustnessIndex(None, None, n, why)
     n = min(n, MOST_DRAWN)
     same, other = _counts(values, y, a, patients, [rows_known[cell] for cell in cells], (n, k, seed))
-    total = float(same.sum() + other.sum())
-    if not total:
+    if not (same + other).any():
         return RobustnessIndex(None, None, n, "no neighbour shares the class alone, or the value alone")
+    interval = cluster_interval(partial(_index, same, other), patients, n_bootstrap, seed=seed, by="rows")
+    return RobustnessIndex(float(_index(same, other, np.ones(len(y)))), interval, n)
 
-    def index(weights: Array) -> Floats:
-        mass = weights @ (same + other)
-        return np.asarray(weights @ same / np.where(mass > 0, mass, np.nan))
 
-    interval = cluster_interval(index, patients, n_bootstrap, seed=seed, by="rows")
-    return RobustnessIndex(float(same.sum()) / total, interval, n)
+def _index(same: Floats, other: Floats, weights: Array) -> Floats:
+    """SO / (SO + OS) with weights (..., N) of the samples."""
+    mass = weights @ (same + other)
+    return np.asarray(weights @ same / np.where(mass > 0, mass, np.nan))
 
 
 def _refuse_other_shapes(features: Floats, labels: Array, confounder: Array, patients: Array, k: int) -> None:

@@ -92,8 +92,7 @@ def load_model(
     published = _published(source, weights)
     factory = _factory(source, name, spec)
     weights = weights if weights is not None else _stored(source, name, spec)
-    classes = {} if num_classes is None else {"num_classes": num_classes}
-    kwargs = {**(arguments or {}), **(published or {}), **classes}
+    kwargs = _keywords(arguments, published, num_classes)
     if weights is not None and published is None:
         contents = read_checkpoint(weights, trust=trust)  # before building: cheaper to refuse
         model = _with_weights(factory, spec, contents, str(weights), weights_key, kwargs)
@@ -104,6 +103,13 @@ def load_model(
             _RANDOM[model] = _writes(model)
     _NAMES[model] = spec if published is None else f"{spec}@{weights}"
     return model
+
+
+def _keywords(
+    arguments: Mapping[str, object] | None, published: Mapping[str, object] | None, num_classes: int | None
+) -> Record:
+    classes = {} if num_classes is None else {"num_classes": num_classes}
+    return {**(arguments or {}), **(published or {}), **classes}
 
 
 def _refuse_key(weights_key: str | None, weights: str | Path | None) -> None:

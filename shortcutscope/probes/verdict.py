@@ -234,7 +234,6 @@ def effects(
     score, units = margins[is_known], groups[is_known]
     member: dict[Group, Bools] = {(c, t): (y == c) & (a == t) for c, t in (*CONFLICTING, *ALIGNED)}
     patients = {group: len(np.unique(units[inside])) for group, inside in member.items()}
-
     large = [group for group in member if patients[group] >= smallest]
     among = np.any([member[group] for group in large], axis=0) if large else np.zeros(len(y), bool)
     prediction = (score > 0).astype(int)

@@ -122,15 +122,21 @@ def chexpert(
     if views != "all":
         frame = frame[frame["Frontal/Lateral"].str.lower() == views]
     frame = _with_files(root, folder, frame, f"views={views!r}, uncertain={uncertain!r} and blank={blank!r}")
-    options.setdefault("mode", "L")
-    label: LabelChoice = targets
-    if isinstance(target, str):
-        label = "label"
-        options.setdefault("classes", [f"no {target}" if target != "No Finding" else "Finding", target])
-    table = ImageTable.from_frame(frame.reset_index(drop=True), root=folder, label=label, **options)
+    table = _table(frame.reset_index(drop=True), folder, target, options)
     table = table.replaced(notes=(*table.notes, _CONVENTION.format(_BLANK[blank], _UNCERTAIN[uncertain])))
     # The CSV names images of every view and label, so that some match none of a selection.
     return table if pacemakers is None else with_pacemakers(table, pacemakers, unmatched="ignore")
+
+
+def _table(
+    frame: pd.DataFrame, folder: Path, target: str | Sequence[str], options: TableOptions
+) -> ImageTable:
+    options.setdefault("mode", "L")
+    label: LabelChoice = list(target)
+    if isinstance(target, str):
+        label = "label"
+        options.setdefault("classes", [f"no {target}" if target != "No Finding" else "Finding", target])
+    return ImageTable.from_frame(frame, root=folder, label=label, **options)
 
 
 def _images(root: str | Path, tables: Path, demographics: str | Path | None) -> pd.DataFrame:

@@ -77,14 +77,14 @@ def findings(
     together, contrast = together or {}, contrast or {}
     _check(names, prevalence, together, contrast, open_)
     base = radiographs(n, size=size, seed=seed)
+    images = np.stack([base.image(row).numpy()[0] for row in range(n)])
     strength = [contrast.get(name, CONTRAST) for name in names]
     labels = np.empty((n, len(names)))
-    images = np.empty((n, size, size), np.float32)
     for row in range(n):
         now = stream(seed, "findings", row)
         truth = _drawn(now, names, prevalence, together)
         labels[row] = _partly_open(now, truth, open_)
-        images[row] = np.clip(base.image(row).numpy()[0] + _signs(now, truth, strength, size), 0, 1)
+        images[row] = np.clip(images[row] + _signs(now, truth, strength, size), 0, 1)
     frame = base.frame.drop(columns="label")
     # Tables of two seeds have no sample and no patient in common.
     for role in ("sample_id", "group"):
