@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from shortcutscope.data.manifests.labels import Labels
 from shortcutscope.data.table import ImageTable
@@ -41,12 +42,10 @@ def findings(
 ) -> ImageTable:
     """Make a table of phantoms with several labels a sample.
 
-    The first ``k`` images for a seed do not depend on `n`.
-
     Parameters
     ----------
     n
-        Number of images, at least 2.
+        Number of images, at least 2; the first ``k`` for a seed do not depend on it.
     names
         Of the labels, at most 16.
     size
@@ -65,9 +64,8 @@ def findings(
     Returns
     -------
     table
-        In memory, float32 in 0..1, shape (1, size, size), with the metadata of
-        :func:`shortcutscope.planting.phantoms.radiographs`, patients as groups, and the labels. Signs are
-        drawn by the truth, also of labels that are unknown.
+        In memory, float32 in 0..1, shape (1, size, size), with the metadata of `radiographs`, patients as
+        groups, and the labels. Signs are drawn by the truth, also of labels that are unknown.
 
     Raises
     ------
@@ -78,25 +76,25 @@ def findings(
     _check(names, prevalence, together, contrast, open_)
     base = radiographs(n, size=size, seed=seed)
     images = np.stack([base.image(row).numpy()[0] for row in range(n)])
-    strength = [contrast.get(name, CONTRAST) for name in names]
-    labels = np.empty((n, len(names)))
+    labels, strength = np.empty((n, len(names))), [contrast.get(name, CONTRAST) for name in names]
     for row in range(n):
         now = stream(seed, "findings", row)
         truth = _drawn(now, names, prevalence, together)
         labels[row] = _partly_open(now, truth, open_)
         images[row] = np.clip(images[row] + _signs(now, truth, strength, size), 0, 1)
-    frame = base.frame.drop(columns="label")
-    # Tables of two seeds have no sample and no patient in common.
-    for role in ("sample_id", "group"):
-        frame[role] = [f"{name}-{seed}" for name in frame[role]]
     return ImageTable.from_arrays(
         images,
-        frame,
+        _of_seed(base.frame.drop(columns="label"), seed),
         labels=labels,
         label=Labels(list(names)),
         value_range=(0, 1),
         transform=Normalize(0.45, 0.25),
     )
+
+
+def _of_seed(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """With names such that tables of two seeds have no sample and no patient in common."""
+    return frame.assign(**{role: frame[role].astype(str) + f"-{seed}" for role in ("sample_id", "group")})
 
 
 def _partly_open(generator: np.random.Generator, truth: Floats, open_: tuple[float, float]) -> Floats:
