@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Quantile of the null that ``null_high`` reports.
 NULL_QUANTILE = 0.95
 #: Bytes of permutations that are kept: as long as they are fewer, each is drawn once for all layers.
-MOST_KEPT = 1 << 26
+MOST_KEPT = 1 << 24
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import typer
 import shortcutscope as ss
 from shortcutscope import cli
 from shortcutscope.audit import examination as examine_module
-from shortcutscope.audit import use_and_extent as use_module
+from shortcutscope.audit.interventions import use_and_extent as use_module
 from shortcutscope.debias.student import MODEL, Student
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.masks.mask_files import read_mask, write_mask

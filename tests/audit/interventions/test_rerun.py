@@ -8,8 +8,8 @@ import torch
 
 import shortcutscope as ss
 from shortcutscope.attribution.hooks import visiting
-from shortcutscope.audit import use_and_extent
 from shortcutscope.audit.context import Context, ExamineSettings
+from shortcutscope.audit.interventions import use_and_extent
 from shortcutscope.audit.interventions.rerun import ConceptEdit, Look, rerun
 from shortcutscope.models.frozen import frozen
 from shortcutscope.planting.thin import thin_resnet18

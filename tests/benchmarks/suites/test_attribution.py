@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from shortcutscope.benchmarks import architectures
 from shortcutscope.benchmarks.architectures import ARCHITECTURES, Architecture, Prepared, prepare, zero_biases
+from shortcutscope.benchmarks.attributions import conservation
 from shortcutscope.benchmarks.attributions.propagation_costs import _Costs
 from shortcutscope.benchmarks.runner import Settings
-from shortcutscope.benchmarks.suites import attribution, conservation
+from shortcutscope.benchmarks.suites import attribution
 from shortcutscope.models.frozen import frozen
 
 SETTINGS = Settings(quick=False, seed=0, data=None, cache=Path("unused"), jobs=1)
