@@ -78,6 +78,7 @@ def test_search_notebook_finds_what_was_planted(tmp_path: Path) -> None:
     assert "ablating them removes" in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet_kernel")
 def test_mask_notebook_draws_the_letters_and_refuses_the_noise(tmp_path: Path) -> None:
     (path,) = (p for p in NOTEBOOKS if p.stem == "03_make_masks")

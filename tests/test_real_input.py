@@ -64,6 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return site_study(DATA, tmp_path_factory.mktemp("site"), size=SIZE, progress=False)
 
 
+@pytest.mark.slow
 @needs_data
 def test_natural_site_shortcut_with_either_site_named(site: Study, tmp_path: Path) -> None:
     code, audit = audited(site, tmp_path / "run")

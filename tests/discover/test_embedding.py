@@ -5,6 +5,7 @@ from shortcutscope.discover.embedding import embed
 from shortcutscope.errors import InputError
 
 
+@pytest.mark.slow
 def test_two_far_groups_stay_apart_and_the_layout_is_deterministic():
     generator = np.random.default_rng(0)
     group = np.arange(60) % 2

@@ -110,6 +110,7 @@ def test_an_interrupted_run_goes_on(problem, drawn, tmp_path):
         annotate(model, scanned, table, concept, some, drawing=Drawing(threshold=0.5), **options)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_one_that_was_not(problem, tmp_path, monkeypatch):
     model, scanned, table, concept = problem
     some = [str(name) for name in concept.sample_ids[::4]]
