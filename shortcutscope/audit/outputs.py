@@ -247,11 +247,11 @@ def named_concepts(
     elif not isinstance(request.concepts, Concept):
         asked = [request.concepts] if isinstance(request.concepts, str) else request.concepts
         request = replace(request, concepts=[x for x in asked if isinstance(x, Concept) or x not in labels])
-    with_data, refused = resolve_concepts(audited, request, columns=columns, may_be_none=len(labels) > 1)
-    clash = sorted({slug(concept.name) for concept in with_data} & {slug(name) for name in labels})
+    concepts, refused = resolve_concepts(audited, request, columns=columns, may_be_none=len(labels) > 1)
+    clash = sorted({slug(concept.name) for concept in concepts} & {slug(name) for name in labels})
     if clash:
         raise InputError(f"a concept and a label are both called {clash[0]!r}; rename the concept")
-    return with_data, unlikely | refused, list(outputs)
+    return concepts, unlikely | refused, list(outputs)
 
 
 def _screened(
@@ -266,14 +266,13 @@ def _screened(
             screened.append(output)
             continue
         own = replace(output.audited, table=_without_labels(output.audited.table, table))
-        selection, reasons, screen = screened_columns(own, seed=seed)
-        columns.append(selection)
+        likely, reasons, screen = screened_columns(own, seed=seed)
+        columns.append(likely)
         refused |= reasons
         screened.append(replace(output, screen=None if screen is None else screen.to_dict()))
-    in_turn = [column for some in zip(*map(_padded, columns), strict=False) for column in some if column]
-    with_data = list(dict.fromkeys(in_turn))[:MOST_COLUMNS]
-    others_refused = {name: reason for name, reason in refused.items() if name not in with_data}
-    return [name for name in table.metadata if name in with_data], others_refused, screened
+    selection = _in_turn(columns, MOST_COLUMNS)
+    others_refused = {name: reason for name, reason in refused.items() if name not in selection}
+    return [name for name in table.metadata if name in selection], others_refused, screened
 
 
 def screened_measured_outputs(
@@ -290,13 +289,14 @@ def screened_measured_outputs(
             refused |= reasons
             output = replace(output, measured=None if screen is None else screen.to_dict())
         screened.append(output)
+    selection = _in_turn(columns, MOST_MEASURED)
+    return selection, {name: why for name, why in refused.items() if name not in selection}, screened
+
+
+def _in_turn(columns: Sequence[Sequence[str]], most: int) -> list[str]:
+    """The columns of all labels, each label's first before any label's second."""
     in_turn = [column for some in zip_longest(*columns) for column in some if column]
-    with_data = list(dict.fromkeys(in_turn))[:MOST_MEASURED]
-    return with_data, {name: why for name, why in refused.items() if name not in with_data}, screened
-
-
-def _padded(columns: Sequence[str]) -> list[str]:
-    return [*columns, *[""] * (MOST_COLUMNS - len(columns))]
+    return list(dict.fromkeys(in_turn))[:most]
 
 
 def _without_labels(own: ImageTable, table: ImageTable) -> ImageTable:
