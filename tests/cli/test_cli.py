@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command_line import run
 
 from shortcutscope.benchmarks.runner import Suite
 from shortcutscope.cli import main
@@ -27,15 +28,6 @@ from shortcutscope.planting.study import MODEL, Study, write_study
 from shortcutscope.planting.thin import thin_resnet18
 
 QUICK = ["--permutations", "60", "--bootstrap", "20"]
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as leaving:
-        main([str(a) for a in arguments])
-    shown = capsys.readouterr()
-    return int(leaving.value.code or 0), shown.out, shown.err
 
 
 class Brightness(torch.nn.Module):

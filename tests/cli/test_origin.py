@@ -9,21 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import small_study
+from command_line import run
 from PIL import Image, ImageOps
 
 from shortcutscope.cli import main
 from shortcutscope.cli.origin import FILE
 
 AUDIT = ("--concepts", "tag", "--permutations", "50", "--bootstrap", "20", "--mean", "0.3", "--std", "0.25")
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a command."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as leaving:
-        main([str(a) for a in arguments])
-    shown = capsys.readouterr()
-    return int(leaving.value.code or 0), shown.out, shown.err
 
 
 @pytest.fixture(scope="module")

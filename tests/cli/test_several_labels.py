@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line import run
 from safetensors.torch import save_file
 from several_labels import FACTORY, LABELS, labelled, trained, write_files
 
@@ -18,15 +19,6 @@ from shortcutscope.errors import InputError
 
 COLUMNS = ("--label", ",".join(LABELS), "--group", "group", "--value-range", "0", "1")
 FEW = ("--permutations", "50", "--bootstrap", "20")
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a command."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as leaving:
-        main([str(a) for a in arguments])
-    shown = capsys.readouterr()
-    return int(leaving.value.code or 0), shown.out, shown.err
 
 
 @pytest.fixture(scope="module")
