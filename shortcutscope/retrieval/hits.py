@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -24,6 +24,7 @@ from shortcutscope.types import Floats
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.retrieval.marks import Marks
 
 #: Longest side of a picture in pixels, and how many a notebook shows.
 SIDE = 96
@@ -34,8 +35,25 @@ _COLUMNS = ("rank", "sample_id", "score", "mark")
 class TakesMarks(Protocol):
     """What ranks anew by what a person says of samples, as `shortcutscope.retrieval.retrieval.Retrieval`."""
 
-    def mark(self, answers: Mapping[str, bool | None], *, who: str = "", when: str = "") -> Any:
-        """Take answers: sample id to True or False, or None for one that is taken back."""
+    def mark(
+        self,
+        answers: Mapping[str, bool | None],
+        *,
+        boxes: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        who: str = "",
+        when: str = "",
+    ) -> Any:
+        """Take answers: sample id to True or False, or None for one that is taken back; and where."""
+        ...
+
+    @property
+    def images(self) -> ImageTable | None:
+        """The samples' images, where they were given."""
+        ...
+
+    @property
+    def marks(self) -> Marks:
+        """What was said so far."""
         ...
 
     @property

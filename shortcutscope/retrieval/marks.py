@@ -137,10 +137,14 @@ class Marks:
         answers: Mapping[str, bool | None],
         queries: Mapping[str, str] | None = None,
         *,
+        boxes: Mapping[str, Sequence[Sequence[float]]] | None = None,
         who: str = "",
         when: str = "",
     ) -> Marks:
-        """These marks and a further round of answers; None takes a mark back."""
+        """These marks and a further round of answers; None takes a mark back.
+
+        `boxes` of a carrier replace those that it had; none (an empty list) takes them away.
+        """
         reasons = queries or {}
         rows = [
             (
@@ -153,7 +157,11 @@ class Marks:
         ]
         new = pd.DataFrame(rows, columns=list(COLUMNS[:4])).assign(who=who, when=when)
         answers_now = new if self.answers.empty else pd.concat([self.answers, new], ignore_index=True)
-        return Marks(answers_now, _only(self.places, answers_now))
+        places, boxed = _only(self.places, answers_now), boxes or {}
+        if boxed:
+            others = places[~places["sample_id"].isin(list(boxed))]
+            places = pd.concat([others, _places(boxed)], ignore_index=True)
+        return Marks(answers_now, places)
 
     def followed_by(self, later: Marks) -> Marks:
         """These marks and later ones; what the later ones box anew replaces earlier boxes."""

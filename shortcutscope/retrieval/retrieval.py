@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from shortcutscope.data.table import ImageTable
 
+_T = TypeVar("_T")
 Query = Literal["both", "rank", "uncertainty", "random"]
 #: What is read of `Running`.
 READ = ("batch_size", "progress", *READING)
@@ -328,7 +329,19 @@ class Retrieval:
         self._asked.update(reasons)
         return list(reasons)
 
-    def mark(self, answers: Mapping[str, bool | None], *, who: str = "", when: str = "") -> Retrieval:
+    @property
+    def images(self) -> ImageTable | None:
+        """The samples' images, where they were given."""
+        return self._images
+
+    def mark(
+        self,
+        answers: Mapping[str, bool | None],
+        *,
+        boxes: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        who: str = "",
+        when: str = "",
+    ) -> Retrieval:
         """Take a round of answers and rank again.
 
         Parameters
@@ -336,6 +349,9 @@ class Retrieval:
         answers
             Sample id, or name of the image's file, to True (carries it), False (free of it) or None (takes a
             former mark back).
+        boxes
+            Where: the same names of carriers to boxes (x0, y0, x1, y1) or clicks (x, y) in pixels of the
+            file, in place of those that they had; a sample that is not in `answers` is thereby a carrier.
         who, when
             Kept as given; nothing is filled in.
 
@@ -347,15 +363,18 @@ class Retrieval:
         Raises
         ------
         InputError
-            For unknown ids; the marks are then as they were.
+            For unknown ids, and boxes outside their images; the marks are then as they were.
         """
-        if not answers:
+        places = dict(boxes or {})
+        answers = {**{name: True for name, several in places.items() if len(several)}, **answers}
+        if not answers and not places:
             return self
-        ids = as_ids(answers, self._ids.tolist(), self._files)
-        answers = dict(zip(ids, answers.values(), strict=True))
+        answers, places = (self._by_id(answers), self._by_id(places))
         before = self.marks
-        self.marks = before.after(answers, self._asked, who=who, when=when)
+        self.marks = before.after(answers, self._asked, boxes=places, who=who, when=when)
         try:
+            self.marks.aligned_to(self._ids)
+            self._search.check(self.marks)
             learnt = self._learn()
         except InputError:
             self.marks = before
@@ -368,6 +387,10 @@ class Retrieval:
         if self.path is not None:
             self.marks.save(self.path)
         return self
+
+    def _by_id(self, given: Mapping[str, _T]) -> dict[str, _T]:
+        ids = as_ids(given, self._ids.tolist(), self._files)
+        return dict(zip(ids, given.values(), strict=True))
 
     @property
     def order(self) -> Ints:

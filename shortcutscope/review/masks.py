@@ -10,6 +10,7 @@ from shortcutscope.masks.mask_files import MaskEntry
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.retrieval.hits import picture_uri
 from shortcutscope.retrieval.marks import Marks
+from shortcutscope.review.drawn import Boxes
 from shortcutscope.review.grid import review_grid
 from shortcutscope.review.mask_pictures import MaskPicture, mask_pictures
 from shortcutscope.review.order import Order, ordered
@@ -25,7 +26,8 @@ COUNT = 60
 #: Every answer that was given, in the folder of the masks; ``masks.json`` has those that count.
 ANSWERS = "reviews.csv"
 _WORDS = {
-    "keys": "Click to change; arrows move, a accept, r reject, u undo, m masks on and off",
+    "keys": "Click to change; arrows move, a accept, r reject, u undo, m masks on and off, z larger",
+    "enlarged": "a accept, r reject, u undo, m mask on and off, arrows to the next, Escape back",
     "samples": "masks",
     "button": "Keep these answers",
     "accept": "accepted",
@@ -133,8 +135,10 @@ class MaskReview:
         self._before = {name: masks.entry(name).accepted for name in ids}
         self._kept = dict(self._before)
 
-    def take(self, answers: dict[str, bool | None]) -> str:
+    def take(self, answers: dict[str, bool | None], boxes: Boxes | None = None) -> str:
         """Keep the answers; what was kept earlier and is no longer among them is taken back.
+
+        Boxes are not drawn on masks.
 
         Raises
         ------

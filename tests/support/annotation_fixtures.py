@@ -32,6 +32,7 @@ MODEL = """
     on: (name, f) => { (heard[name] ||= []).push(f); },
     off: (name, f) => { heard[name] = (heard[name] || []).filter((g) => g !== f); },
   };
+  model.told = (content) => (heard["msg:custom"] || []).forEach((f) => f(content));
   window.model = model;
 """
 
@@ -102,7 +103,7 @@ def open_grid(browser):
     complaints = []
 
     def opened(widget):
-        names = ["words", "items", "answers", "message", "opacity", "takes_back"]
+        names = ["words", "items", "answers", "boxes", "message", "opacity", "takes_back"]
         state = json.dumps({name: getattr(widget, name) for name in names})
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text))
