@@ -12,6 +12,7 @@ from scipy.ndimage import find_objects, label
 
 from shortcutscope.data.sample_names import SampleNames
 from shortcutscope.errors import InputError
+from shortcutscope.masks.fiftyone_marks import fiftyone_boxes, has_shapes
 from shortcutscope.masks.formats import FORMATS
 from shortcutscope.masks.mask_files import Mask
 from shortcutscope.masks.maskset import MaskSet
@@ -42,7 +43,7 @@ def read_drawn_marks(
     sample_ids
         Of the samples that can be marked.
     format
-        ``"coco"``, ``"cvat"`` or ``"labelme"``.
+        ``"coco"``, ``"cvat"``, ``"labelme"`` or ``"fiftyone"`` (``samples.json``).
     name
         The category or label to take; None for the only one.
     files
@@ -53,11 +54,14 @@ def read_drawn_marks(
     InputError
         For a file that cannot be read, images that are no samples, and a file without shapes.
     """
-    if format not in ("coco", "cvat", "labelme"):
-        raise InputError(f'format={format!r}; marks are read from "coco", "cvat" and "labelme"')
+    if format not in ("coco", "cvat", "labelme", "fiftyone"):
+        raise InputError(f'format={format!r}; marks are read from "coco", "cvat", "labelme" and "fiftyone"')
+    match = SampleNames(sample_ids, files=files)
+    if format == "fiftyone":
+        boxes = {match(image): several for image, several in fiftyone_boxes(Path(path), name).items()}
+        return Marks.of(list(boxes), boxes=boxes)
     with tempfile.TemporaryDirectory() as folder:
         masks: MaskSet = FORMATS[format].read(path, Path(folder) / "masks", name=name)
-        match = SampleNames(sample_ids, files=files)
         boxes = {
             match(entry.image): boxes_of_mask(masks.mask(entry.sample_id))
             for entry in masks.entries
@@ -80,6 +84,8 @@ def drawing_format(path: Path) -> str | None:
     try:
         if kind == ".json":
             content = json.loads(path.read_text(encoding="utf-8-sig"))
+            if has_shapes(content):
+                return "fiftyone"
             return "coco" if isinstance(content, dict) and "annotations" in content else None
         text = path.read_text(encoding="utf-8-sig")
     except ValueError:
