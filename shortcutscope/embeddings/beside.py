@@ -17,11 +17,10 @@ from shortcutscope.options import Statistics
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.blocks import Blocks
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.crossfit import make_folds
-from shortcutscope.probes.together.beside import HeldFixed, UsedConcepts
+from shortcutscope.probes.together import statements
+from shortcutscope.probes.together.beside import HeldFixed
 from shortcutscope.probes.together.held_fixed import PartialEffect, partial_effect, related_concepts
-from shortcutscope.probes.together.matched_cost import MOST_MATCHED, matched_cost
-from shortcutscope.probes.together.partial_patterns import pattern_cosine
+from shortcutscope.probes.together.statements import Represented, Resampling
 from shortcutscope.probes.usage import within_class_spread
 from shortcutscope.probes.verdict import VerdictRule
 from shortcutscope.types import Floats, Record
@@ -55,37 +54,22 @@ def besides(
     Returns
     -------
     dict
-        See `shortcutscope.audit.interventions.held_fixed.besides`.
+        See `shortcutscope.probes.together.statements.besides`.
     """
-    values = {c.name: c.values for c in concepts}
     effects = {
         c.name: held_fixed(scores, c, concepts, associations[c.name].positive)
         for c in concepts
         if c.name in alone
     }
-    held = {name: one for name, one in effects.items() if one is not None}
-
-    def cosine(a: str, b: str) -> float:
-        phi = dict(zip(held[a].others, held[a].phi, strict=True))[b]
-        pair = np.column_stack([values[a], values[b]])
-        halves = make_folds(scores.labels, scores.groups, pair, n_folds=2, seed=statistics.seed)
-        return float(np.sign(phi)) * pattern_cosine([Blocks.of(scores.features)], pair, scores.labels, halves)
-
-    statements = UsedConcepts(alone, held, threshold, cosine).statements()
-    for name, said in statements.items():
-        rivals = [values[other] for other in said["with"] if other in alone][:MOST_MATCHED]
-        said["cost"] = None
-        if rivals:
-            said["cost"] = matched_cost(
-                values[name],
-                np.column_stack(rivals),
-                (scores.labels, scores.groups, scores.margin(associations[name].positive)),
-                associations[name],
-                n_bootstrap=statistics.n_bootstrap,
-                seed=statistics.seed,
-                smallest=rule.smallest_cell,
-            )
-    return statements
+    return statements.besides(
+        Represented(scores.labels, scores.groups, lambda: [Blocks.of(scores.features)], scores.margin),
+        {c.name: c.values for c in concepts},
+        alone,
+        {name: one for name, one in effects.items() if one is not None},
+        associations,
+        threshold=threshold,
+        resampling=Resampling(statistics.n_bootstrap, statistics.seed, rule.smallest_cell),
+    )
 
 
 def held_fixed(

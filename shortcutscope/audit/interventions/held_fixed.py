@@ -21,7 +21,8 @@ from shortcutscope.probes.association import Association
 from shortcutscope.probes.blocks import Blocks
 from shortcutscope.probes.concept import PICTURE, Concept
 from shortcutscope.probes.crossfit import make_folds
-from shortcutscope.probes.together.beside import HeldFixed, UsedConcepts
+from shortcutscope.probes.together import statements
+from shortcutscope.probes.together.beside import HeldFixed
 from shortcutscope.probes.together.held_fixed import (
     Others,
     PartialEffect,
@@ -29,8 +30,7 @@ from shortcutscope.probes.together.held_fixed import (
     partial_effect,
     related_concepts,
 )
-from shortcutscope.probes.together.matched_cost import MOST_MATCHED, matched_cost
-from shortcutscope.probes.together.partial_patterns import pattern_cosine
+from shortcutscope.probes.together.statements import Represented, Resampling
 from shortcutscope.probes.usage import (
     EFFECT_THRESHOLD,
     Prefix,
@@ -38,7 +38,7 @@ from shortcutscope.probes.usage import (
     use_edits,
     within_class_spread,
 )
-from shortcutscope.types import JSON, Floats, Record
+from shortcutscope.types import JSON, Record
 
 #: Under which the effects are kept.
 STAGE = "held-fixed"
@@ -197,49 +197,20 @@ def besides(
         As examined.
     alone
         See `used_alone`.
-    held
-        Concept to its effect with others held fixed.
-    associations
-        With the label.
-
-    Returns
-    -------
-    dict
-        See `shortcutscope.probes.together.beside.UsedConcepts.statements`; and ``cost``, with those that are
-        used as well held fixed, None where none of them is.
+    held, associations
+        See `shortcutscope.probes.together.statements.besides`, whose statements these are.
     """
-    values = {c.name: c.values for c in concepts}
-
-    def cosine(a: str, b: str) -> float:
-        phi = dict(zip(held[a].others, held[a].phi, strict=True))[b]
-        return float(np.sign(phi)) * _cosine(context, np.column_stack([values[a], values[b]]))
-
-    threshold = EFFECT_THRESHOLD[context.audited.role]
-    statements = UsedConcepts(alone, held, threshold, cosine).statements()
-    for name, said in statements.items():
-        rivals = [values[other] for other in said["with"] if other in alone][:MOST_MATCHED]
-        said["cost"] = _cost(context, values[name], rivals, associations[name]) if rivals else None
-    return statements
-
-
-def _cost(context: Context, concept: Floats, rivals: Sequence[Floats], association: Association) -> Record:
-    settings, margins = context.settings, context.scan.margin(association.positive)
-    return matched_cost(
-        concept,
-        np.column_stack(rivals),
-        (context.labels, context.groups, margins),
-        association,
-        n_bootstrap=settings.n_bootstrap,
-        seed=settings.seed,
-        smallest=settings.verdict.smallest_cell,
-    )
-
-
-def _cosine(context: Context, pair: Floats) -> float:
-    labels, seed = context.labels, context.settings.seed
-    halves = make_folds(labels, context.groups, pair, n_folds=2, seed=seed)
 
     def layers() -> Iterator[Blocks]:
         return (Blocks.of(context.scan.feature_rows(layer)) for layer in context.scan.layers)
 
-    return pattern_cosine(layers(), pair, labels, halves)
+    settings = context.settings
+    return statements.besides(
+        Represented(context.labels, context.groups, layers, context.scan.margin),
+        {c.name: c.values for c in concepts},
+        alone,
+        held,
+        associations,
+        threshold=EFFECT_THRESHOLD[context.audited.role],
+        resampling=Resampling(settings.n_bootstrap, settings.seed, settings.verdict.smallest_cell),
+    )
