@@ -7,13 +7,16 @@ where it stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
+from shortcutscope.audit.appearance.contrast import FOLDER as CONTRASTS
+from shortcutscope.audit.appearance.contrast import Contrast
+from shortcutscope.audit.appearance.stage import Seen, with_appearance
 from shortcutscope.audit.associations import NO_ASSOCIATION, ConceptValues, association_if_any
 from shortcutscope.audit.audited_data import AuditedData
 from shortcutscope.audit.context import Context, ExamineSettings
@@ -55,6 +58,7 @@ class Examination:
     profile: pd.DataFrame
     concepts: pd.DataFrame
     galleries: dict[str, Gallery]
+    contrasts: Mapping[str, Contrast] = field(default_factory=dict)
 
 
 def examine(
@@ -78,7 +82,8 @@ def examine(
         Covering the samples of ``table`` (unknown where they say nothing).
     """
     context = Context.of(model, scan, table, audited, run, settings)
-    return examine_outputs(context, [Subject(context, concepts)])[0]
+    examined = examine_outputs(context, [Subject(context, concepts)])
+    return look_at(examined, [scan], context)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -459,6 +464,33 @@ def _concept_frame(scan: Scan, concepts: Mapping[str, Concept], scores: Mapping[
     return pd.DataFrame(columns)
 
 
+def look_at(examined: Sequence[Examination], scans: Sequence[Scan], whole: Context) -> list[Examination]:
+    """The same with what every finding looks like; the images are read once for all of them.
+
+    Parameters
+    ----------
+    examined, scans
+        Of every output.
+    whole
+        What the outputs share; of one output its own context.
+    """
+    with whole.run.stage("appearance"):
+        if not is_main():
+            return list(examined)
+        settings = whole.settings
+        looked = with_appearance(
+            [Seen(one.findings, one.concepts, scan) for one, scan in zip(examined, scans, strict=True)],
+            whole.table,
+            seed=settings.seed,
+            workers=settings.workers,
+            progress=settings.progress,
+        )
+    return [
+        replace(one, findings=seen.findings, contrasts=seen.contrasts)
+        for one, seen in zip(examined, looked, strict=True)
+    ]
+
+
 def write_examination(run: RunDirectory, examined: Examination, subgroups: JSON) -> None:
     """Write profile, concepts, subgroups, galleries and, last, the findings."""
     if is_main():
@@ -474,4 +506,6 @@ def write_examination(run: RunDirectory, examined: Examination, subgroups: JSON)
             captions=np.array(gallery.captions),
             kind=np.array(gallery.kind),
         )
+    for name, contrast in examined.contrasts.items():
+        run.write_arrays(f"{CONTRASTS}/{slug(name)}.npz", **contrast.arrays())
     run.finish([f.to_dict() for f in examined.findings])

@@ -61,6 +61,10 @@ class FindingRecord:
     beside : mapping
         What it is beside the tested concepts that it goes with (`shortcutscope.probes.together.beside`);
         empty where it goes with none, or is not used.
+    appearance : mapping
+        What its carriers look like beside others of their label
+        (`shortcutscope.discover.naming.appearance.Appearance`); empty where no carrier is known, and in runs
+        of earlier versions.
     output : str, optional
         Of several labels the one whose output it is about.
     run : Path, optional
@@ -89,6 +93,7 @@ class FindingRecord:
     reading: Reading | None = None
     same: tuple[str, ...] = ()
     beside: JSON = field(default_factory=dict)
+    appearance: JSON = field(default_factory=dict)
     output: str | None = None
     run: Path | None = field(default=None, repr=False, compare=False)
 
@@ -97,6 +102,16 @@ class FindingRecord:
         """AUROC points lost where the concept disagrees with the label; what findings are ranked by."""
         value = self.effect.get("auroc_gap", {}).get("value")
         return float("-inf") if value is None or value != value else float(value)
+
+    @property
+    def looks(self) -> str:
+        """What its carriers look like, ``"darker: mean grey 0.45 against 0.63"``; empty if nothing tells."""
+        return "; ".join(f"{name['word']}: {name['numbers']}" for name in self.appearance.get("names") or ())
+
+    @property
+    def title(self) -> str:
+        """Its name, and of one that nobody named what it looks like."""
+        return f"{self.name} ({self.looks})" if self.origin == "discovered" and self.looks else self.name
 
     def to_dict(self) -> Record:
         """The finding as it stands in ``findings.json``."""
@@ -149,7 +164,8 @@ class FindingRecord:
 
     def __repr__(self) -> str:
         of = "" if self.output is None else f" of {self.output}"
-        return f"Finding({self.name!r}{of}: {self.verdict}, {self.extent})"
+        looks = f", {self.looks}" if self.looks else ""
+        return f"Finding({self.name!r}{of}: {self.verdict}, {self.extent}{looks})"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import nn
 from shortcutscope.audit.audited_data import AuditedData, ConceptRequest, resolve_concepts
 from shortcutscope.audit.context import Context, ExamineSettings
 from shortcutscope.audit.discovery import MOST_COLUMNS, screened_columns
-from shortcutscope.audit.examination import Examination, Subject, examine_outputs, write_examination
+from shortcutscope.audit.examination import Examination, Subject, examine_outputs, look_at, write_examination
 from shortcutscope.audit.finding import FindingRecord, rank
 from shortcutscope.audit.identity import keep_identity_of_output
 from shortcutscope.audit.measured import MOST_MEASURED, screened_measured
@@ -368,6 +368,7 @@ def audit_outputs(
         replace(one, findings=[_named(f, output.name) for f in one.findings])
         for output, one in zip(with_data, examine_outputs(whole, subjects), strict=True)
     ]
+    examined = look_at(examined, [subject.context.scan for subject in subjects], whole)
     for subject, one in zip(subjects, examined, strict=True):
         own = subject.context
         with run.stage("subgroups"):

@@ -179,6 +179,7 @@ class AuditRecord:
             {
                 **({"output": f.output} if self.outputs else {}),
                 "finding": f.name,
+                "looks": f.looks or None,
                 "verdict": f.verdict,
                 "extent": f.extent,
                 "availability": f.encoded.get("auroc"),
@@ -231,7 +232,7 @@ class AuditRecord:
     def __repr__(self) -> str:
         concluded = self.conclusion
         lines = [
-            f"  {_of(f, self.outputs)}{f.name}: {f.verdict}, {f.extent}{_cost(f)}" for f in self.findings
+            f"  {_of(f, self.outputs)}{f.title}: {f.verdict}, {f.extent}{_cost(f)}" for f in self.findings
         ]
         remarks = [f"  {self.attribution.warning}"] if self.attribution.warning else []
         if self.head.changes:

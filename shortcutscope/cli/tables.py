@@ -82,7 +82,7 @@ def output_table(audit: Audit) -> Table:
             continue
         one = audit.outputs[name]
         used = [f for f in one.findings if f.verdict.startswith("encoded and used")]
-        shortcuts = ", ".join(f"{f.name} ({_measurements(f)[-1]})" for f in one.shortcuts)
+        shortcuts = ", ".join(f"{f.title} ({_measurements(f)[-1]})" for f in one.shortcuts)
         area = entry["performance"].get("auroc")
         row = [
             name,
@@ -105,7 +105,7 @@ def verdict_table(audit: Audit) -> Table:
         table.add_column(column, no_wrap=True)
     for finding in audit.findings:
         style = STYLES[finding.verdict]
-        row = [finding.name, finding.verdict, _extent(finding), *_measurements(finding)]
+        row = [finding.title, finding.verdict, _extent(finding), *_measurements(finding)]
         table.add_row(*(Text(text, style=style) for text in row))
     return table
 

@@ -12,7 +12,7 @@ FLAT = 0.01
 FEWEST = 8
 #: Sharpness and noise are measured on the middle of larger pictures, and volumes on this many slices.
 MIDDLE, SLICES = 1024, 16
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601-2
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601-2
 _DIGITS = 5
 
 
@@ -45,9 +45,9 @@ def picture_properties(image: Array, value_range: tuple[float, float]) -> dict[s
     if pixels.ndim == 4:
         depths = np.unique(np.linspace(0, pixels.shape[1] - 1, SLICES).astype(int))
         pixels = pixels[:, depths]
-    grey = np.tensordot(_LUMA, pixels, axes=1) if len(pixels) == 3 else pixels.mean(0)
-    top, bottom = _rim(grey, -2)
-    left, right = _rim(grey, -1)
+    grey = np.tensordot(LUMA, pixels, axes=1) if len(pixels) == 3 else pixels.mean(0)
+    top, bottom = rim(grey, -2)
+    left, right = rim(grey, -1)
     height, width = grey.shape[-2:]
     inside = (..., slice(top, height - bottom), slice(left, width - right))
     share = 1 - max(0, height - top - bottom) * max(0, width - left - right) / (height * width)
@@ -57,7 +57,7 @@ def picture_properties(image: Array, value_range: tuple[float, float]) -> dict[s
     return {name: round(float(value), _DIGITS) for name, value in values.items() if np.isfinite(value)}
 
 
-def _rim(grey: Floats, axis: int) -> tuple[int, int]:
+def rim(grey: Floats, axis: int) -> tuple[int, int]:
     """Constant rows (axis -2) or columns (axis -1) at either edge."""
     kept = grey.ndim + axis
     spread = grey.std(axis=tuple(k for k in range(grey.ndim) if k != kept))

@@ -1,0 +1,1 @@
+"""What findings look like: pictures of both sides, and the properties that name them."""

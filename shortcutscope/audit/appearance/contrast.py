@@ -1,0 +1,93 @@
+"""The contrast sheet of a finding: carriers beside others of their label, and the means of both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from shortcutscope.data.pictures import Kind
+from shortcutscope.disk import intact
+from shortcutscope.types import Floats, Record
+
+FOLDER = "contrast"
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """Pictures of both sides of a finding.
+
+    Attributes
+    ----------
+    carriers, others : ndarray
+        (K, H, W) or (K, H, W, 3) uint8: carriers, and beside each the nearest sample of its label without it;
+        black where there is none. Of volumes one slice, of signals traces.
+    carrier_ids, other_ids : tuple of str
+        Of these; ``""`` where there is none.
+    labels : ndarray
+        (K,) of each pair.
+    mean_carriers, mean_others : ndarray
+        (h, w) or (h, w, 3) of images and volumes, in shares of the value range; (leads, time) of signals.
+        Labels count alike on both sides. Of size 0 where one side is empty.
+    kind : str
+        ``"image"``, ``"volume"`` or ``"signal"``.
+    cut : str
+        Of volumes which slice: the one in which the means differ most.
+    """
+
+    carriers: npt.NDArray[np.uint8]
+    others: npt.NDArray[np.uint8]
+    carrier_ids: tuple[str, ...]
+    other_ids: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    mean_carriers: Floats
+    mean_others: Floats
+    kind: Kind = "image"
+    cut: str = ""
+
+    @property
+    def difference(self) -> Floats:
+        """Mean of the carriers less that of the others: (h, w), of colours their mean; (leads, time)."""
+        difference = self.mean_carriers.astype(np.float32) - self.mean_others.astype(np.float32)
+        return difference.mean(-1) if difference.ndim == 3 else difference
+
+    def arrays(self) -> Record:
+        """What is kept of it."""
+        return {
+            "carriers": self.carriers,
+            "others": self.others,
+            "carrier_ids": np.array(self.carrier_ids, np.str_),
+            "other_ids": np.array(self.other_ids, np.str_),
+            "labels": self.labels,
+            "mean_carriers": self.mean_carriers.astype(np.float16),
+            "mean_others": self.mean_others.astype(np.float16),
+            "kind": np.array(self.kind),
+            "cut": np.array(self.cut),
+        }
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read a contrast sheet that an audit wrote.
+
+        Raises
+        ------
+        InputError
+            When the file is damaged.
+        """
+        damaged = intact(path, "a contrast sheet", "delete it and run the same audit again")
+        with damaged, np.load(path, allow_pickle=False) as stored:
+            kind: Kind = stored["kind"].item()
+            return cls(
+                stored["carriers"],
+                stored["others"],
+                tuple(stored["carrier_ids"].tolist()),
+                tuple(stored["other_ids"].tolist()),
+                stored["labels"].astype(np.int64),
+                stored["mean_carriers"].astype(np.float32),
+                stored["mean_others"].astype(np.float32),
+                kind,
+                stored["cut"].item(),
+            )

@@ -1,0 +1,202 @@
+"""One pass over the samples that are looked at: properties, small pictures, and the sums of both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+
+from shortcutscope.data.axial import axial_first, knows_axial
+from shortcutscope.data.decoding.loading import loaded, worker_count
+from shortcutscope.data.pictures import KINDS, Kind, as_picture, trace_picture
+from shortcutscope.data.properties.files import file_properties
+from shortcutscope.data.properties.names import OF_FILES, WORDS
+from shortcutscope.data.properties.plain import plain_properties
+from shortcutscope.data.sources import PathSource, origin_of
+from shortcutscope.data.table import ImageTable
+from shortcutscope.progress import progress_bar
+from shortcutscope.types import Array, Floats, Ints
+
+#: Longest side of the means of images, and of volumes; slices of volumes, and moments of signals.
+SIDE, SIDE_OF_VOLUMES, SLICES, MOMENTS = 128, 96, 24, 480
+#: Longest side of a picture that is shown.
+SHOWN_SIDE = 160
+_BATCH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What is kept of one sample.
+
+    Attributes
+    ----------
+    properties
+        Of picture and file.
+    small
+        On the grid of the means, in shares of the value range.
+    shown
+        As a picture, of those that are shown and no volume.
+    """
+
+    properties: Mapping[str, float | str]
+    small: Floats
+    shown: Array | None
+
+
+class Looking(Dataset[Look]):
+    """The looks of a table's samples.
+
+    Parameters
+    ----------
+    table
+        The samples.
+    shown
+        Those of which a picture is kept.
+    """
+
+    def __init__(self, table: ImageTable, shown: Sequence[int]) -> None:
+        self.table, self.shown = table, frozenset(shown)
+        first = table.image(0)
+        self.kind: Kind = KINDS[first.ndim - 1]
+        self.axial = self.kind == "volume" and knows_axial(table)
+        self.grid = grid_of(tuple(self._turned(first).shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, row: int) -> Look:
+        table = self.table
+        image = table.image(row)
+        properties: dict[str, float | str] = {**_of_file(table, row)}
+        properties |= plain_properties(image.numpy(), table.value_range)
+        turned = self._turned(image)
+        return Look(properties, self._small(turned), self._picture(turned) if row in self.shown else None)
+
+    def _turned(self, image: Tensor) -> Tensor:
+        return torch.from_numpy(axial_first(image.numpy()).copy()) if self.axial else image
+
+    def _small(self, image: Tensor) -> Floats:
+        low, high = self.table.value_range
+        channels = image if image.shape[0] == 3 or self.kind == "signal" else image.mean(0, keepdim=True)
+        small = interpolate(channels[None].float(), self.grid, mode="area")[0]
+        return ((small - low) / (high - low)).numpy().astype(np.float32)
+
+    def _picture(self, image: Tensor) -> Array | None:
+        if self.kind == "volume":
+            return None
+        if self.kind == "signal":
+            return trace_picture(image.numpy(), MOMENTS)
+        picture = Image.fromarray(as_picture(image.numpy(), self.table.value_range))
+        picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+        return np.asarray(picture)
+
+
+def grid_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Grid of the means of samples of a shape, no finer than they are.
+
+    Examples
+    --------
+    >>> grid_of((1024, 512)), grid_of((64, 64)), grid_of((200, 512, 512)), grid_of((5000,))
+    ((128, 64), (64, 64), (24, 96, 96), (480,))
+    """
+    if len(shape) == 1:
+        return (min(shape[0], MOMENTS),)
+    longest = SIDE if len(shape) == 2 else SIDE_OF_VOLUMES
+    scale = min(1.0, longest / max(shape[-2:]))
+    plane = tuple(max(1, round(side * scale)) for side in shape[-2:])
+    return plane if len(shape) == 2 else (min(shape[0], SLICES), *plane)
+
+
+def _of_file(table: ImageTable, row: int) -> dict[str, float | str]:
+    """As the table's columns say, where the files were measured; else from the file's header."""
+    columns = [name for name in OF_FILES if name in table.frame.columns]
+    if columns:
+        values = {name: table.frame[name].iloc[row] for name in columns}
+        return {k: str(v) if k in WORDS else float(v) for k, v in values.items()}
+    source, number = origin_of(table.source, int(table.rows[row]))
+    return file_properties(source.path(number)) if isinstance(source, PathSource) else {}
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What one pass over samples gives.
+
+    Attributes
+    ----------
+    properties
+        Name to a value per sample, in their order.
+    sums
+        (findings, 2, *grid): the weighted sums of both sides.
+    shown
+        Sample to its picture, or its small volume.
+    kind, axial
+        What the samples are, and whether slices are axial.
+    """
+
+    properties: Mapping[str, Array]
+    sums: Floats
+    shown: Mapping[int, Array]
+    kind: Kind
+    axial: bool
+
+
+def look(
+    table: ImageTable,
+    rows: Ints,
+    weights: Floats,
+    shown: Sequence[int],
+    *,
+    workers: int | None,
+    progress: bool,
+) -> Looks:
+    """Read samples once.
+
+    Parameters
+    ----------
+    table
+        That they are of.
+    rows
+        Their numbers.
+    weights
+        (findings, 2, samples) of each in the means of both sides.
+    shown
+        Numbers of those that are shown, among `rows`.
+    workers, progress
+        How images are read.
+    """
+    looking = Looking(table, shown)
+    count = worker_count(table, workers, batch_size=_BATCH, stop=len(rows))
+    properties: list[Mapping[str, float | str]] = []
+    pictures: dict[int, Array] = {}
+    sums: Floats | None = None
+    batches = loaded(looking, rows.tolist(), list, batch_size=_BATCH, workers=count)
+    with progress_bar(total=len(rows), desc="looking", unit="image", progress=progress, leave=False) as bar:
+        for batch in batches:
+            done = len(properties)
+            stacked = np.stack([one.small for one in batch])
+            part = np.tensordot(weights[..., done : done + len(batch)], stacked, axes=1)
+            sums = part if sums is None else sums + part
+            for row, one in zip(rows[done : done + len(batch)].tolist(), batch, strict=True):
+                properties.append(one.properties)
+                if row in looking.shown:
+                    pictures[row] = one.shown if one.shown is not None else one.small
+            bar.update(len(batch))
+    assert sums is not None
+    return Looks(_columns(properties), sums, pictures, looking.kind, looking.axial)
+
+
+def _columns(properties: Sequence[Mapping[str, float | str]]) -> dict[str, Array]:
+    columns: dict[str, Array] = {}
+    for name in dict.fromkeys(name for one in properties for name in one):
+        raw = [one.get(name) for one in properties]
+        if any(isinstance(value, str) for value in raw):
+            columns[name] = np.array(raw, object)
+        else:
+            columns[name] = np.array([np.nan if value is None else value for value in raw], np.float64)
+    return columns

@@ -1,0 +1,1 @@
+"""What the carriers of a finding look like, in words and numbers."""
