@@ -17,9 +17,12 @@ from torch import nn
 
 from shortcutscope.allowed import check_options
 from shortcutscope.audit import stages
+from shortcutscope.audit.appearance.contrast import FOLDER as CONTRASTS
+from shortcutscope.audit.appearance.contrast import Contrast
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
 from shortcutscope.audit.record import AuditRecord
+from shortcutscope.audit.run_directory import read_record
 from shortcutscope.compare import before_after
 from shortcutscope.compare.result import ComparisonRecord
 from shortcutscope.data.table import ImageTable
@@ -28,10 +31,12 @@ from shortcutscope.discover.embedding import embed
 from shortcutscope.embeddings import stages as embedding_stages
 from shortcutscope.embeddings.result import EmbeddingsAuditRecord
 from shortcutscope.errors import InputError
+from shortcutscope.files import slug
 from shortcutscope.masks.annotation import AnnotateOptions, annotate_finding
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
+from shortcutscope.report.charts.contrast import draw_contrast
 from shortcutscope.report.comparison import render_comparison, write_comparison
 from shortcutscope.report.embedding import draw_embedding
 from shortcutscope.report.embeddings import draw_encoders, render_embeddings, write_embeddings
@@ -107,6 +112,26 @@ class Finding(FindingRecord):
             judging=judging,
             running=running,
         )
+
+    def plot_contrast(self) -> Figure:
+        """Draw carriers beside samples without it that are alike otherwise, and the means of both sides.
+
+        Labels count alike on both sides, so that the difference of the means is not the label's.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run, or whose run holds no such pictures.
+        """
+        path = self.home() / CONTRASTS / f"{slug(self.name)}.npz"
+        if not path.is_file():
+            raise InputError(
+                f"{path} is not there: no carrier of {self.name!r} is known, or the run is of an earlier "
+                "version, and the same audit into the same folder adds it"
+            )
+        classes = read_record(self.home()).get("data", {}).get("classes") or ()
+        title = f"{self.name} ({self.looks})" if self.looks else self.name
+        return draw_contrast(Contrast.open(path), title=title, classes=classes)
 
     def retrieval(self, *, marks: Marks | None = None, **options: Unpack[RetrievalOptions]) -> Retrieval:
         """The ranking of the audited samples by this finding, to be asked for queries and given marks.

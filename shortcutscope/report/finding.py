@@ -10,6 +10,7 @@ import pandas as pd
 
 from shortcutscope.data.pictures import KINDS
 from shortcutscope.report import wording
+from shortcutscope.report.contrast import classes_of, looks_of, summarize_appearance
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, texts
 from shortcutscope.types import JSON, Record
 
@@ -44,7 +45,7 @@ def summarize_finding(
     name, verdict = str(finding["name"]), str(finding.get("verdict"))
     kind, label = wording.VERDICTS.get(verdict, ("untestable", verdict))
     depths = _depths(files)
-    gallery = files.gallery(name)
+    gallery, contrast = files.gallery(name), files.contrast(name)
     return {
         "id": f"finding-{position}",
         "name": name,
@@ -69,6 +70,10 @@ def summarize_finding(
         "curves": _curves(files.profile, name),
         "extent": _extent(finding, zones, files),
         "gallery": None if gallery is None else str(gallery),
+        "looks": looks_of(finding),
+        "appearance": summarize_appearance(finding),
+        "contrast": None if contrast is None else str(contrast),
+        "classes": classes_of(files.run),
         "beside": wording.beside(finding),
         "notes": texts(finding.get("notes")),
     }

@@ -15,6 +15,7 @@ from shortcutscope.compare.result import FILE, ComparisonRecord
 from shortcutscope.files import write_atomically
 from shortcutscope.report import figures
 from shortcutscope.report.charts import subgroups as subgroup_figures
+from shortcutscope.report.charts.contrast import draw_sheet
 from shortcutscope.report.comparison import render_comparison
 from shortcutscope.report.environment import environment
 from shortcutscope.report.gallery import read_gallery
@@ -22,7 +23,7 @@ from shortcutscope.report.outputs import output_reports, summarize_outputs
 from shortcutscope.report.summary import summarize
 from shortcutscope.types import JSON, Record
 
-FINDING_FIGURES = ("availability", "use", "cell_map", "zones", "lit", "layer_maps", "gallery")
+FINDING_FIGURES = ("availability", "use", "cell_map", "zones", "lit", "layer_maps", "gallery", "contrast")
 
 # Fragments share the document of a notebook, so that each needs ids of its own.
 _serial = itertools.count(1)
@@ -131,6 +132,8 @@ def draw_finding(finding: JSON, uid: str) -> dict[str, Markup | Record | None]:
     markup: dict[str, Markup | Record | None] = dict.fromkeys(FINDING_FIGURES)
     if not finding["drawn"]:
         return markup
+    if finding["contrast"] is not None:
+        markup["contrast"] = draw_sheet(Path(finding["contrast"]), finding["classes"], f"{uid}-contrast")
     curves, extent, concept = finding["curves"], finding["extent"], finding["name"]
     if any(v is not None for v in curves["auroc"]):
         markup["availability"] = figures.availability_curve(finding, f"{uid}-availability")

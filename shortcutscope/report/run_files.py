@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from shortcutscope.audit.appearance.contrast import FOLDER as CONTRASTS
 from shortcutscope.audit.run_directory import read_record
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, read_json, slug
@@ -44,6 +45,11 @@ class RunFiles:
     def gallery(self, name: str) -> Path | None:
         """Pictures of a finding, or None where the audit drew none."""
         path = self.path / "gallery" / f"{slug(name)}.npz"
+        return path if path.is_file() else None
+
+    def contrast(self, name: str) -> Path | None:
+        """Contrast sheet of a finding, or None where the audit wrote none."""
+        path = self.path / CONTRASTS / f"{slug(name)}.npz"
         return path if path.is_file() else None
 
 

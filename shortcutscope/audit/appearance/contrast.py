@@ -49,6 +49,11 @@ class Contrast:
     cut: str = ""
 
     @property
+    def has_both(self) -> bool:
+        """Whether there are means of both sides."""
+        return bool(self.mean_carriers.size and self.mean_others.size)
+
+    @property
     def difference(self) -> Floats:
         """Mean of the carriers less that of the others: (h, w), of colours their mean; (leads, time)."""
         difference = self.mean_carriers.astype(np.float32) - self.mean_others.astype(np.float32)
