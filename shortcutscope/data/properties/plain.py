@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, uniform_filter, uniform_filter1d
+from scipy.ndimage import median_filter, uniform_filter, uniform_filter1d
 
 from shortcutscope.data.properties.pictures import FEWEST, LUMA, rim
 from shortcutscope.types import Array, Floats, Ints
@@ -23,6 +23,8 @@ MIDDLE, COARSE = 512, 256
 SLICES = 4
 #: Grey values that count as black and as white, in shares of the value range.
 BLACK, WHITE = 0.02, 0.98
+#: Least mean step from a border to what it surrounds, in shares of the value range.
+STEP = 0.05
 #: Frequencies, in cycles a pixel, from which on detail is fine, and from which on a pattern is looked for.
 FINE, PATTERN = 0.3, 0.08
 _EPS = 1e-6
@@ -64,21 +66,32 @@ def plain_properties(image: Array, value_range: tuple[float, float]) -> dict[str
 
 def _of_picture(pixels: Floats) -> dict[str, float]:
     grey = np.tensordot(LUMA, pixels, axes=1) if len(pixels) == 3 else pixels.mean(0)
-    top, bottom = rim(grey, -2)
-    left, right = rim(grey, -1)
-    height, width = grey.shape
-    inside = (slice(top, height - bottom), slice(left, width - right))
+    inside = (_within_border(grey, 0), _within_border(grey, 1))
     within = grey[inside]
-    share = 1 - within.size / grey.size
-    values = {"border": share}
+    values = {"border": 1 - within.size / grey.size}
     if min(within.shape) < FEWEST:
         return values
     coarse, detail = _coarser(within), _middle(within)
-    values |= {"border brightness": _rim_brightness(grey, inside)}
-    values |= _levels(within) | _light(coarse) | _detail(detail) | _patterns(detail) | _marks(coarse)
+    values |= {"border brightness": _border_brightness(grey, inside)}
+    values |= _levels(coarse) | _light(coarse) | _detail(detail) | _patterns(detail) | _marks(coarse)
     if len(pixels) == 3:
         values |= _colours(pixels[(slice(None), *inside)])
     return {name: float(value) for name, value in values.items() if np.isfinite(value)}
+
+
+def _within_border(grey: Floats, axis: int) -> slice:
+    """Rows (axis 0) or columns (axis 1) within constant ones that end in a step.
+
+    A picture that is black towards its edge, or too dark there to show anything, has no border.
+    """
+    lines = np.moveaxis(grey, axis, 0)
+    first, last = rim(grey, axis - 2)
+    stop = len(lines) - last
+    if first < stop and first and np.abs(lines[first : first + 2] - lines[first - 1]).mean() < STEP:
+        first = 0
+    if first < stop and last and np.abs(lines[stop - 2 : stop] - lines[stop]).mean() < STEP:
+        stop = len(lines)
+    return slice(first, stop)
 
 
 def _middle(grey: Floats) -> Floats:
@@ -98,69 +111,78 @@ def _coarser(grey: Floats) -> Floats:
     return means
 
 
-def _rim_brightness(grey: Floats, inside: tuple[slice, slice]) -> float:
-    """Mean of the constant rim, or without one of the outermost 4 %, less that of the rest."""
+def _border_brightness(grey: Floats, inside: tuple[slice, slice]) -> float:
+    """Mean of the border, or without one of the outermost 4 %, less that of the rest, by the contrast."""
     edge = np.ones(grey.shape, bool)
     if grey[inside].size == grey.size:
         width = max(1, round(0.04 * min(grey.shape)))
         inside = (slice(width, -width), slice(width, -width))
     edge[inside] = False
-    return float(grey[edge].mean() - grey[inside].mean())
+    return float(grey[edge].mean() - grey[inside].mean()) / (float(grey[inside].std()) + _EPS)
 
 
 def _levels(grey: Floats) -> dict[str, float]:
     dark, middle, bright = np.quantile(grey, [0.05, 0.5, 0.95])
     spread = float(grey.std())
-    fine = grey - uniform_filter(grey, max(3, round(0.08 * min(grey.shape))), mode="nearest")
+    near = uniform_filter(grey, max(3, round(0.03 * min(grey.shape))), mode="nearest")
+    black = grey < BLACK
     return {
         "mean grey": float(grey.mean(dtype=np.float64)),
         "darkest parts": float(dark),
         "brightest parts": float(bright),
         "midtones": float((middle - dark) / (bright - dark)) if bright > dark else np.nan,
         "contrast": spread,
-        "local contrast": float(fine.std()) / (spread + _EPS),
-        "black share": float((grey < BLACK).mean()),
+        "local contrast": _local_spread(near) / (spread + _EPS),
+        "black share": float(black.mean()),
         "white share": float((grey > WHITE).mean()),
     }
 
 
+def _local_spread(grey: Floats) -> float:
+    """Median, over what is not black throughout, of the standard deviation around a place."""
+    size = max(3, round(0.15 * min(grey.shape)))
+    mean = uniform_filter(grey, size, mode="nearest")
+    square = uniform_filter(grey * grey, size, mode="nearest")
+    spread = np.sqrt(np.maximum(square - mean * mean, 0))[::4, ::4]
+    shown = mean[::4, ::4] > 2 * BLACK
+    return float(np.median(spread[shown])) if shown.any() else 0.0
+
+
 def _light(grey: Floats) -> dict[str, float]:
-    """How the light falls: slopes from edge to edge, and the corners, in shares of the mean grey."""
+    """How the light falls: from edge to edge, and into the corners."""
     height, width = grey.shape
-    level = float(grey.mean()) + 0.02
+    spread = float(grey.std()) + _EPS
     y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
-    across = 2 * float(grey.mean(0) @ x) / float(x @ x)
-    down = 2 * float(grey.mean(1) @ y) / float(y @ y)
     radius = np.hypot(y[:, None], x) / np.sqrt(2)
-    corner, ring = radius > 0.85, (radius > 0.35) & (radius < 0.6)
+    corner, middle = radius > 0.75, radius < 0.5
     return {
-        "light from left to right": across / level,
-        "light from top to bottom": down / level,
-        "corners": float(grey[corner].mean() - grey[ring].mean()) / level,
+        "light from left to right": 2 * float(grey.mean(0) @ x) / float(x @ x) / spread,
+        "light from top to bottom": 2 * float(grey.mean(1) @ y) / float(y @ y) / spread,
+        "corners": float(grey[corner].mean() - grey[middle].mean()) / spread,
     }
 
 
 def _detail(grey: Floats) -> dict[str, float]:
+    soft = uniform_filter(grey, 3, mode="nearest")
+    shown = (soft > 2 * BLACK) & (soft < WHITE)  # nothing is to be seen where all is black or white
+    if shown.mean() < 0.05:
+        shown = np.ones_like(shown)
     spread = float(grey.std()) + _EPS
-    centre = grey[1:-1, 1:-1]
-    rows, columns = grey[:-2, 1:-1] + grey[2:, 1:-1], grey[1:-1, :-2] + grey[1:-1, 2:]
-    laplacian = rows + columns - 4 * centre
-    diagonal = (grey[:-1, :-1] - grey[1:, :-1] - grey[:-1, 1:] + grey[1:, 1:]) / 2
+    diagonal = np.abs(grey[:-1, :-1] - grey[1:, :-1] - grey[:-1, 1:] + grey[1:, 1:])[1:, 1:] / 2
     across, down = np.abs(np.diff(grey, axis=1)), np.abs(np.diff(grey, axis=0))
-    edges = _upper(across[::2, ::2]) + _upper(down[::2, ::2])
+    smooth = uniform_filter(soft, 3, mode="nearest")
+    slope = np.hypot(smooth[1:-1, 2:] - smooth[1:-1, :-2], smooth[2:, 1:-1] - smooth[:-2, 1:-1])
+    seen = shown[1:-1, 1:-1]
+    flat, steep = np.quantile(slope[seen][::3], [0.3, 0.9])
+    busy, calm = diagonal[seen & (slope >= steep)], diagonal[seen & (slope <= flat)]
+    rough = 4 * (soft - grey)[1:-1, 1:-1][seen]
     return {
-        "sharpness": float(np.log10(laplacian.var() / spread**2 + _EPS)),
-        "noise": float(np.median(np.abs(diagonal))) / 0.6745 / spread,
+        "sharpness": float(np.log10(float(rough.std()) / spread + _EPS)),
+        "noise": float(np.median(calm)) / 0.6745,
+        "evenness": float(np.log10((calm.mean() + 1e-3) / (busy.mean() + 1e-3))),
         "blur": max(_blur(grey, across, 1), _blur(grey, down, 0)),
-        "edges": edges / spread,
+        "edges": float(np.log10(steep / spread + _EPS)),
     }
-
-
-def _upper(steps: Floats) -> float:
-    """The 98 % quantile."""
-    flat = steps.ravel()
-    place = int(0.98 * (len(flat) - 1))
-    return float(np.partition(flat, place)[place])
 
 
 def _blur(grey: Floats, steps: Floats, axis: int) -> float:
@@ -181,47 +203,62 @@ class _Waves:
     fine
         Places of fine detail.
     rings
-        Places of about one frequency each, from `PATTERN` on.
+        Places of about one frequency each off the axes, from `PATTERN` on.
+    axes
+        Places along either axis, from `PATTERN` on, from low to high frequency.
     """
 
     window: Floats
     fine: Ints
     rings: tuple[Ints, ...]
+    axes: tuple[Ints, ...]
 
 
 @lru_cache(maxsize=16)
 def _waves(shape: tuple[int, int]) -> _Waves:
     height, width = shape
     window = (np.hanning(height)[:, None] * np.hanning(width)).astype(np.float32)
-    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)).ravel()
+    down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
+    radius = np.hypot(down, across)
+    off = (np.abs(down) > 2.5 / height) & (across > 2.5 / width)
     bounds = np.arange(PATTERN, 0.72, 0.04)
-    rings = (np.flatnonzero((radius >= low) & (radius < low + 0.04)) for low in bounds)
-    return _Waves(window, np.flatnonzero(radius > FINE), tuple(ring for ring in rings if len(ring)))
+    rings = (np.flatnonzero(off & (radius >= low) & (radius < low + 0.04)) for low in bounds)
+    places = np.arange(radius.size).reshape(radius.shape)
+    half = height // 2
+    along = (places[: half + 1, 0], places[0])
+    axes = (line[radius.ravel()[line] >= PATTERN] for line in along)
+    return _Waves(
+        window, np.flatnonzero(radius > FINE), tuple(ring for ring in rings if len(ring)), tuple(axes)
+    )
 
 
 def _patterns(grey: Floats) -> dict[str, float]:
-    spread = float(grey.std()) + _EPS
     waves = _waves(grey.shape)
     power = np.abs(np.fft.rfft2((grey - grey.mean()) * waves.window)) ** 2
     total = float(power.sum()) + _EPS
     logs = np.log10(power + 1e-12 * total).ravel()
-    levels = np.array([np.median(logs[ring]) for ring in waves.rings])
-    above = np.concatenate([logs[ring] - level for ring, level in zip(waves.rings, levels, strict=True)])
-    strongest = np.partition(above, -4)[-4:]
-    columns, rows = grey.mean(0), grey.mean(1)
-    wide = max(1.5, 0.02 * min(grey.shape))
+    above = [logs[ring] - np.median(logs[ring]) for ring in waves.rings]
+    above += [logs[line] - median_filter(logs[line], 9, mode="nearest") for line in waves.axes if len(line)]
+    flat = np.concatenate(above) if above else np.zeros(4)
     return {
         "fine detail": float(np.log10(power.ravel()[waves.fine].sum() / total + 1e-9)),
-        "repeating pattern": float(strongest.mean()),
-        "vertical stripes": float((columns - gaussian_filter(columns, wide)).std()) / spread,
-        "horizontal stripes": float((rows - gaussian_filter(rows, wide)).std()) / spread,
+        "repeating pattern": float(np.partition(flat, -4)[-4:].mean()),
+        "vertical stripes": _stripes(grey, 0),
+        "horizontal stripes": _stripes(grey, 1),
         "blocks": float(np.log10(_at_multiples(grey, 1) * _at_multiples(grey, 0)) / 2),
     }
 
 
+def _stripes(grey: Floats, axis: int) -> float:
+    """How rough the means along an axis are, beyond what they would be were every pixel rough by itself."""
+    alone = float(np.diff(grey, 2, axis=1 - axis).var()) / grey.shape[axis]
+    beyond = max(0.0, float(np.diff(grey.mean(axis), 2).var()) - alone)
+    return float(np.log10(np.sqrt(beyond) / (grey.std() + _EPS) + 1e-3))
+
+
 def _at_multiples(grey: Floats, axis: int) -> float:
     """Steps at every eighth pixel by those elsewhere, the best of the eight places to begin."""
-    steps = np.abs(np.diff(grey, axis=axis)).mean(1 - axis) + _EPS
+    steps = np.abs(np.diff(grey, 3, axis=axis)).mean(1 - axis) + _EPS
     if len(steps) < 24:
         return 1.0
     starts = steps[: len(steps) // 8 * 8].reshape(-1, 8).mean(0)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shortcutscope.discover.naming.ranking import PropertyScore, Ranking
-from shortcutscope.discover.naming.words import WORDS, shown, wording_of
+from shortcutscope.discover.naming.words import EVEN, NOISE, SPEAKS, TONE, WORDS, shown, wording_of
 from shortcutscope.types import Record
 
 #: AUROC within label from which a property is a name, and the level of its p value over all properties.
 LEAST, LEVEL = 0.65, 0.01
-#: Properties whose AUROC is lower by up to this are as good as the best.
-TIE = 0.03
+#: Properties whose AUROC exceeds .5 by less than the best one's, by up to this share of that, tell about as well.
+TIE = 0.15
+#: Tone comes first of those that tell about as well, where its effect is at least this share of the largest.
+TONE_FIRST = 0.4
 #: Names that are given at most.
 MOST = 3
 #: Properties that are listed.
@@ -124,7 +126,7 @@ def _why_none(ranking: Ranking, *, localized: bool) -> str:
         return "it is confined to a part of the image, which no property of the whole names: see the pictures"
     if ranking.p is None:
         return "no label has enough patients with it and without it to compare"
-    best = ranking.scores[0]
+    best = next(score for score in ranking.scores if wording_of(score.name).names)
     if ranking.p > LEVEL or best.strength < LEAST:
         words = wording_of(best.name)
         return (
@@ -135,20 +137,31 @@ def _why_none(ranking: Ranking, *, localized: bool) -> str:
 
 
 def telling(scores: Sequence[PropertyScore]) -> list[PropertyScore]:
-    """The best property and those that tell as well, one of each family, `MOST` at most.
+    """The best property and those that tell about as well, one of each family, `MOST` at most.
 
-    Of those that are as good the one with the largest effect comes first: where several tell without error,
-    they differ in by how much.
+    Of these the tone of the whole comes first, from which much else follows (what is clipped loses contrast),
+    and then the one with the largest effect: where several tell without error, they differ in by how much.
     """
-    limit = scores[0].strength - TIE
-    order = {name: k for k, name in enumerate(WORDS)}
-    families: dict[str, list[PropertyScore]] = {}
-    for score in scores:
-        if score.strength >= limit:
-            families.setdefault(wording_of(score.name).family, []).append(score)
+    naming = [score for score in scores if wording_of(score.name).names]
+    reach = max(score.strength for score in naming) - 0.5
+    families: dict[tuple[str, bool], list[PropertyScore]] = {}
+    for score in naming:
+        if score.strength >= 0.5 + (1 - TIE) * reach:
+            families.setdefault((wording_of(score.name).family, score.auroc > 0.5), []).append(score)
+    effects = {family: max(abs(s.effect) for s in members) for family, members in families.items()}
+    enough = TONE_FIRST * max(effects.values())
 
-    def best(members: Sequence[PropertyScore]) -> tuple[float, float]:
-        return max((round(s.strength, 2), abs(s.effect)) for s in members)
+    def order(family: tuple[str, bool]) -> tuple[bool, float]:
+        return family[0] in TONE and effects[family] >= enough, effects[family]
 
-    ranked = sorted(families.values(), key=best, reverse=True)
-    return [min(members, key=lambda s: order.get(s.name, len(order))) for members in ranked[:MOST]]
+    ranked = sorted(families, key=order, reverse=True)
+    even = any(score.name == EVEN and score.auroc > LEAST for score in scores)
+    return [_speaker(family, families[family], even=even) for family in ranked[:MOST]]
+
+
+def _speaker(family: tuple[str, bool], members: Sequence[PropertyScore], *, even: bool) -> PropertyScore:
+    """The property of a family that speaks for those that tell as well."""
+    by_name = {score.name: score for score in members}
+    if even and family[1] and NOISE in by_name:
+        return by_name[NOISE]
+    return by_name[next(name for name in (*SPEAKS.get(family, ()), *WORDS, *by_name) if name in by_name)]

@@ -60,7 +60,8 @@ class Ranking:
     scores
         Strongest first.
     p
-        Of the strongest, over all properties at once (max-T); None where nothing could be compared.
+        Of the strongest, over all properties that give names at once (max-T); None where nothing could be
+        compared.
     carriers, others
         Patients (images, where there are none) that were compared.
     """

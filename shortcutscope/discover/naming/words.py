@@ -24,6 +24,8 @@ class Wording:
         The property itself, where its own name does not say it.
     form
         A plain number, a share (shown in percent), or a whole number.
+    names
+        Whether it gives names; others follow from those that do, or say less, and are listed alone.
     """
 
     more: str
@@ -31,42 +33,54 @@ class Wording:
     family: str
     noun: str = ""
     form: Form = "number"
+    names: bool = True
 
 
 #: Of `shortcutscope.data.properties.plain` and `shortcutscope.data.properties.traces`, and of files.
-#: Within a family the plainest comes first.
+#: Within a family what explains the others comes first.
 WORDS: Mapping[str, Wording] = {
     "mean grey": Wording("brighter", "darker", "exposure"),
-    "midtones": Wording("lighter midtones", "darker midtones", "exposure"),
-    "darkest parts": Wording("lifted blacks", "deeper blacks", "exposure", "grey of the darkest parts"),
-    "brightest parts": Wording(
-        "brighter highlights", "dimmer highlights", "exposure", "grey of the brightest parts"
-    ),
-    "black share": Wording("more black", "less black", "exposure", "black pixels", "share"),
-    "white share": Wording("more white", "less white", "exposure", "white pixels", "share"),
     "contrast": Wording("more contrast", "less contrast", "contrast", "standard deviation of grey"),
     "local contrast": Wording("more local contrast", "less local contrast", "local contrast"),
-    "noise": Wording("noisier", "smoother", "noise", "noise by contrast"),
-    "fine detail": Wording("more fine detail", "less fine detail", "noise", "log share of fine detail"),
-    "sharpness": Wording("sharper", "blurred", "sharpness", "log sharpness"),
-    "blur": Wording("blurred", "sharper", "sharpness"),
-    "edges": Wording("harder edges", "softer edges", "sharpness", "steepness of edges"),
+    "sharpness": Wording("sharper", "blurred", "detail", "log sharpness"),
+    "noise": Wording("noisier", "smoother", "detail", "noise"),
     "repeating pattern": Wording("a repeating pattern", "less of a repeating pattern", "pattern"),
-    "vertical stripes": Wording("vertical stripes", "fewer vertical stripes", "pattern"),
-    "horizontal stripes": Wording("horizontal stripes", "fewer horizontal stripes", "pattern"),
+    "vertical stripes": Wording(
+        "vertical stripes", "fewer vertical stripes", "vertical stripes", "log roughness of columns"
+    ),
+    "horizontal stripes": Wording(
+        "horizontal stripes", "fewer horizontal stripes", "horizontal stripes", "log roughness of rows"
+    ),
     "blocks": Wording("blocks of 8 pixels", "fewer blocks of 8 pixels", "blocks", "log steps between blocks"),
     "light from left to right": Wording("brighter on the right", "brighter on the left", "light across"),
     "light from top to bottom": Wording("brighter at the bottom", "brighter at the top", "light down"),
     "corners": Wording("brighter corners", "darker corners", "corners", "corners less middle"),
     "border": Wording("more border", "less border", "border", "flat border", "share"),
-    "border brightness": Wording(
-        "a brighter border", "a darker border", "border", "border less the rest", "number"
+    "border brightness": Wording("a brighter border", "a darker border", "border", "border less the rest"),
+    "warmth": Wording("warmer colours", "cooler colours", "colour", "red less blue"),
+    "green": Wording("greener", "more magenta", "colour", "green less magenta"),
+    "saturation": Wording("more colour", "less colour", "colour", "saturation of colour"),
+    "midtones": Wording("lighter midtones", "darker midtones", "exposure", names=False),
+    "darkest parts": Wording(
+        "lifted blacks", "deeper blacks", "exposure", "grey of the darkest parts", names=False
     ),
-    "saturation": Wording("more colour", "less colour", "saturation", "saturation of colour"),
-    "warmth": Wording("warmer colours", "cooler colours", "tint", "red less blue"),
-    "green": Wording("greener", "more magenta", "tint", "green less magenta"),
-    "small bright marks": Wording("small bright marks", "fewer small bright marks", "bright marks"),
-    "small dark marks": Wording("small dark marks", "fewer small dark marks", "dark marks"),
+    "brightest parts": Wording(
+        "brighter highlights", "dimmer highlights", "exposure", "grey of the brightest parts", names=False
+    ),
+    "black share": Wording("more black", "less black", "exposure", "black pixels", "share", names=False),
+    "white share": Wording("more white", "less white", "exposure", "white pixels", "share", names=False),
+    "fine detail": Wording(
+        "more fine detail", "less fine detail", "detail", "log share of fine detail", names=False
+    ),
+    "evenness": Wording(
+        "even detail", "detail at edges", "detail", "log detail off edges by at edges", names=False
+    ),
+    "blur": Wording("blurred", "sharper", "detail", names=False),
+    "edges": Wording("harder edges", "softer edges", "detail", "steepness of edges", names=False),
+    "small bright marks": Wording(
+        "small bright marks", "fewer small bright marks", "bright marks", names=False
+    ),
+    "small dark marks": Wording("small dark marks", "fewer small dark marks", "dark marks", names=False),
     "file_width": Wording("wider files", "narrower files", "size", "width in pixels", "count"),
     "file_height": Wording("taller files", "shorter files", "size", "height in pixels", "count"),
     "file_aspect": Wording("wider shape", "taller shape", "shape", "width by height"),
@@ -88,6 +102,13 @@ WORDS: Mapping[str, Wording] = {
     "clipped share": Wording("cut off at the ends", "less cut off", "clipping", "samples cut off", "share"),
     "steepest slopes": Wording("steeper slopes", "gentler slopes", "slopes", "steepest slopes"),
 }
+#: Of properties of one family that tell as well, in one direction (True: carriers have more), which speaks
+#: for them; elsewhere the first of them in `WORDS` does.
+SPEAKS: Mapping[tuple[str, bool], tuple[str, ...]] = {("colour", False): ("saturation", "warmth", "green")}
+#: Families of the tone of the whole, which much else follows from.
+TONE = frozenset({"exposure", "contrast"})
+#: Noise speaks where detail is as fine off the edges as at them, and sharpness where it is not.
+EVEN, NOISE = "evenness", "noise"
 #: Between the name of a column of words and one of its levels.
 LEVEL = "="
 
