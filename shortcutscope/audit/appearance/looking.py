@@ -18,6 +18,7 @@ from shortcutscope.data.pictures import KINDS, Kind, as_picture, trace_picture
 from shortcutscope.data.properties.files import file_properties
 from shortcutscope.data.properties.names import OF_FILES, WORDS
 from shortcutscope.data.properties.plain import plain_properties
+from shortcutscope.data.properties.traces import trace_properties
 from shortcutscope.data.sources import PathSource, origin_of
 from shortcutscope.data.table import ImageTable
 from shortcutscope.progress import progress_bar
@@ -74,7 +75,8 @@ class Looking(Dataset[Look]):
         table = self.table
         image = table.image(row)
         properties: dict[str, float | str] = {**_of_file(table, row)}
-        properties |= plain_properties(image.numpy(), table.value_range)
+        measure = trace_properties if self.kind == "signal" else plain_properties
+        properties |= measure(image.numpy(), table.value_range)
         turned = self._turned(image)
         return Look(properties, self._small(turned), self._picture(turned) if row in self.shown else None)
 

@@ -39,7 +39,7 @@ from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import scan
 from shortcutscope.types import JSON, Array, Floats, Ints, Record
 
-IMAGES = 300
+IMAGES, QUICK_IMAGES = 300, 200
 CORRELATIONS = (0.9, 0.8)
 NOISE = (0.1, 0.2)
 NOTHING = 40
@@ -106,9 +106,8 @@ def run_case(case: Case, settings: Settings) -> Case:
         return _of_network(case, settings)
     pool = _pool(case["background"], settings)
     kind = case["kind"]
-    rng = np.random.default_rng(
-        [settings.seed, 77, *kind.encode(), round(100 * case["correlation"]), round(100 * case["swapped"]), case["draw"]]
-    )  # fmt: skip
+    shares = (round(100 * case[key]) for key in ("correlation", "swapped"))
+    rng = np.random.default_rng([settings.seed, 77, *kind.encode(), *shares, case["draw"]])
     carries = drawn_carriers(pool.labels, case["correlation"], rng)
     if kind == "nothing":
         properties = pool.grey
@@ -134,7 +133,7 @@ def drawn_carriers(labels: Ints, correlation: float, rng: np.random.Generator) -
 
 
 def swapped(carries: Floats, labels: Ints, share: float, rng: np.random.Generator) -> Floats:
-    """As a search would have it: of each label that share of the carriers is missed, and as many others taken."""
+    """As a search has it: of each label that share of the carriers is missed, and as many others taken."""
     values = carries.copy()
     for label in np.unique(labels):
         sides = [rng.permutation(np.flatnonzero((labels == label) & (carries == side))) for side in (1, 0)]
@@ -189,18 +188,19 @@ def duotone(picture: Floats, row: int) -> Floats:
 def _pool(background: str, settings: Settings) -> _Pool:
     place, _, detail = background.partition(" ")
     rng = np.random.default_rng([settings.seed, 3])
+    images = QUICK_IMAGES if settings.quick else IMAGES
     if place == "phantoms":
-        table = radiographs(IMAGES, size=int(detail), seed=4000 + settings.seed)
-        pictures = [_levels(table.image(row).numpy()) for row in range(IMAGES)]
+        table = radiographs(images, size=int(detail), seed=4000 + settings.seed)
+        pictures = [_levels(table.image(row).numpy()) for row in range(images)]
         return _Pool(pictures, table.frame["label"].to_numpy(), table.frame["group"].to_numpy())
     assert settings.data is not None
     if place == "mednist":
-        files = sorted((settings.data / "mednist" / detail).iterdir())[_FROM : _FROM + IMAGES]
+        files = sorted((settings.data / "mednist" / detail).iterdir())[_FROM : _FROM + images]
         pictures = [_read(file, None) for file in files]
         return _Pool(pictures, rng.permutation(np.arange(len(files)) % 2), np.arange(len(files)))
     folder = settings.data / "nih_cxr"
     frame = held_out_films(folder)
-    frame = frame.iloc[np.sort(rng.permutation(len(frame))[:IMAGES])]
+    frame = frame.iloc[np.sort(rng.permutation(len(frame))[:images])]
     pictures = [_read(folder / name, int(detail)) for name in frame["image"]]
     return _Pool(pictures, frame["label"].to_numpy(), frame["patient"].to_numpy())
 
@@ -225,7 +225,7 @@ def _levels(picture: Floats) -> Floats:
 
 def _of_network(case: Case, settings: Settings) -> Case:
     """Train with a plant, let discovery propose carriers, and name the first proposal."""
-    kind, seed = case["kind"], settings.seed
+    kind, seed = str(case["kind"]), settings.seed
     study = make_case(Recipe(case["background"], (kind,), seed, case["correlation"]), settings)
     table = plant(study.held_out, CATALOGUE[kind], correlation=case["correlation"], seed=seed + 1000)
     quiet = Running(progress=False)

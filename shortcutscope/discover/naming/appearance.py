@@ -11,9 +11,9 @@ from shortcutscope.types import Record
 
 #: AUROC within label from which a property is a name, and the level of its p value over all properties.
 LEAST, LEVEL = 0.65, 0.01
-#: Properties whose AUROC exceeds .5 by less than the best one's, by up to this share of that, tell about as well.
+#: Properties tell about as well whose AUROC is above .5 by up to this share less than that of the best one.
 TIE = 0.15
-#: Tone comes first of those that tell about as well, where its effect is at least this share of the largest.
+#: Tone comes first of those that tell about as well where its effect is at least this share of the largest.
 TONE_FIRST = 0.4
 #: Names that are given at most.
 MOST = 3

@@ -75,7 +75,6 @@ WORDS: Mapping[str, Wording] = {
     "evenness": Wording(
         "even detail", "detail at edges", "detail", "log detail off edges by at edges", names=False
     ),
-    "blur": Wording("blurred", "sharper", "detail", names=False),
     "edges": Wording("harder edges", "softer edges", "detail", "steepness of edges", names=False),
     "small bright marks": Wording(
         "small bright marks", "fewer small bright marks", "bright marks", names=False
