@@ -85,9 +85,10 @@ def read_contrast(path: Path, classes: Sequence[str]) -> Record:
     Returns
     -------
     dict
-        ``kind``, ``cut``, ``pairs`` (``label``, ``carrier``, ``other``, ``carrier_id``, ``other_id``), and
-        ``means``, None where one side is empty or of signals: ``carriers``, ``others``, ``difference``, and
-        ``top``, the difference that gets the full colour.
+        ``kind``, ``cut``, ``pairs`` (``label``, ``carrier``, ``other``, ``carrier_id``, ``other_id``),
+        ``patches`` (``carrier``, ``other``) of findings that are confined to a part of images, and ``means``,
+        None where one side is empty, or of signals: ``carriers``, ``others``, ``difference``, and ``top``,
+        the difference that gets the full colour.
 
     Raises
     ------
@@ -113,7 +114,19 @@ def read_contrast(path: Path, classes: Sequence[str]) -> Record:
             strict=True,
         )
     ]
-    return {"kind": contrast.kind, "cut": contrast.cut, "pairs": pairs, "means": _means(contrast)}
+    patches = [
+        {"carrier": data_uri(_enlarged(carrier)), "other": data_uri(_enlarged(other)) if other_id else None}
+        for carrier, other, other_id in zip(
+            contrast.carrier_patches, contrast.other_patches, contrast.other_ids, strict=False
+        )
+    ]
+    return {
+        "kind": contrast.kind,
+        "cut": contrast.cut,
+        "pairs": pairs,
+        "patches": patches,
+        "means": _means(contrast),
+    }
 
 
 def class_name(label: int, classes: Sequence[str]) -> str:

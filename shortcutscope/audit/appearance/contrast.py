@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +14,11 @@ from shortcutscope.disk import intact
 from shortcutscope.types import Floats, Record
 
 FOLDER = "contrast"
+
+
+def no_patches() -> npt.NDArray[np.uint8]:
+    """Of a finding that is not confined to a part of images."""
+    return np.zeros((0, 0, 0), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +41,9 @@ class Contrast:
         ``"image"``, ``"volume"`` or ``"signal"``.
     cut : str
         Of volumes which slice: the one in which the means differ most.
+    carrier_patches, other_patches : ndarray
+        (K, h, w) or (K, h, w, 3) uint8: of images with a finding that is confined to a part, that part of
+        each picture. Of size 0 elsewhere.
     """
 
     carriers: npt.NDArray[np.uint8]
@@ -47,6 +55,8 @@ class Contrast:
     mean_others: Floats
     kind: Kind = "image"
     cut: str = ""
+    carrier_patches: npt.NDArray[np.uint8] = field(default_factory=no_patches)
+    other_patches: npt.NDArray[np.uint8] = field(default_factory=no_patches)
 
     @property
     def has_both(self) -> bool:
@@ -71,6 +81,8 @@ class Contrast:
             "mean_others": self.mean_others.astype(np.float16),
             "kind": np.array(self.kind),
             "cut": np.array(self.cut),
+            "carrier_patches": self.carrier_patches,
+            "other_patches": self.other_patches,
         }
 
     @classmethod
@@ -95,4 +107,6 @@ class Contrast:
                 stored["mean_others"].astype(np.float32),
                 kind,
                 stored["cut"].item(),
+                stored["carrier_patches"],
+                stored["other_patches"],
             )

@@ -26,8 +26,8 @@ from shortcutscope.types import Array, Floats, Ints
 
 #: Longest side of the means of images, and of volumes; slices of volumes, and moments of signals.
 SIDE, SIDE_OF_VOLUMES, SLICES, MOMENTS = 128, 96, 24, 480
-#: Longest side of a picture that is shown.
-SHOWN_SIDE = 160
+#: Longest side of a picture that is shown, and of one of which a part is.
+SHOWN_SIDE, KEPT_SIDE = 160, 512
 _BATCH = 8
 
 
@@ -95,7 +95,7 @@ class Looking(Dataset[Look]):
         if self.kind == "signal":
             return trace_picture(image.numpy(), MOMENTS)
         picture = Image.fromarray(as_picture(image.numpy(), self.table.value_range))
-        picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+        picture.thumbnail((KEPT_SIDE, KEPT_SIDE), Image.Resampling.LANCZOS)
         return np.asarray(picture)
 
 

@@ -20,8 +20,8 @@ from shortcutscope.audit.appearance.choice import (
 )
 from shortcutscope.audit.appearance.contrast import Contrast
 from shortcutscope.audit.appearance.looking import Looks, look
+from shortcutscope.audit.appearance.sheet import contrast_sheet, part_of
 from shortcutscope.audit.finding import FindingRecord
-from shortcutscope.data.pictures import as_picture
 from shortcutscope.data.properties.names import OF_BOTH, OF_FILES
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.naming.appearance import appearance_of
@@ -187,11 +187,25 @@ class _Choice:
                 appearance = appearance_of(ranking, localized=finding.extent == "localized")
                 finding = replace(finding, appearance=appearance.to_dict())
             findings.append(finding)
-        contrasts = {
-            name: _contrast(seen, pairs, sums[k], weights[k], looks)
+        return Looked(findings, self.contrasts(looks, sums, weights))
+
+    def contrasts(self, looks: Looks, sums: Floats, weights: Floats) -> dict[str, Contrast]:
+        seen = self.seen
+        ids = seen.scan.samples["sample_id"].to_numpy().astype(str)
+        parts = {f.name: part_of(f.evidence) for f in seen.findings if f.extent == "localized"}
+        return {
+            name: contrast_sheet(
+                looks,
+                pairs,
+                sums[k],
+                weights[k],
+                labels=seen.labels,
+                ids=ids,
+                places=seen.whole,
+                part=parts.get(name),
+            )
             for k, (name, pairs) in enumerate(self.pairs.items())
         }
-        return Looked(findings, contrasts)
 
 
 def _shown(pairs: Mapping[str, Sequence[Pair]]) -> set[int]:
@@ -205,58 +219,3 @@ def _beyond(properties: Mapping[str, Array], finding: FindingRecord) -> Mapping[
         return properties
     family = wording_of(str(column)).family
     return {k: v for k, v in properties.items() if wording_of(k.partition(LEVEL)[0]).family != family}
-
-
-def _contrast(seen: Seen, pairs: Sequence[Pair], sums: Floats, weights: Floats, looks: Looks) -> Contrast:
-    ids = seen.scan.samples["sample_id"].to_numpy().astype(str)
-    means = [one if weight.any() else one[..., :0] for one, weight in zip(sums, weights, strict=True)]
-    plane, cut = None, ""
-    if looks.kind == "volume":
-        depth = sums.shape[2]
-        whole = all(weight.any() for weight in weights)
-        plane = int(np.abs(sums[0] - sums[1]).mean(0).mean((1, 2)).argmax()) if whole else depth // 2
-        means = [one[:, plane] for one in means]
-        cut = "axial slice" if looks.axial else "slice along the first axis"
-        cut += f", at {(plane + 0.5) / depth:.0%} of the depth"
-
-    def picture(row: int | None) -> Array | None:
-        return None if row is None else _flat(looks.shown[int(seen.whole[row])], plane)
-
-    shown = [(picture(pair.carrier), picture(pair.other)) for pair in pairs]
-    height, width = (max(x.shape[k] for pair in shown for x in pair if x is not None) for k in (0, 1))
-    colours = any(x.ndim == 3 for pair in shown for x in pair if x is not None)
-    mean_carriers, mean_others = (_channels_last(one, looks.kind) for one in means)
-    return Contrast(
-        np.stack([_on_canvas(carrier, height, width, colours=colours) for carrier, _ in shown]),
-        np.stack([_on_canvas(other, height, width, colours=colours) for _, other in shown]),
-        tuple(ids[p.carrier] for p in pairs),
-        tuple("" if p.other is None else ids[p.other] for p in pairs),
-        seen.labels[[p.carrier for p in pairs]].astype(np.int64),
-        mean_carriers,
-        mean_others,
-        looks.kind,
-        cut,
-    )
-
-
-def _flat(picture: Array, plane: int | None) -> Array:
-    """A picture, of a small volume its slice."""
-    return picture if plane is None else as_picture(picture[:, plane], (0.0, 1.0))
-
-
-def _on_canvas(picture: Array | None, height: int, width: int, *, colours: bool) -> Array:
-    """A picture in the middle of a black one."""
-    canvas = np.zeros((height, width, 3) if colours else (height, width), np.uint8)
-    if picture is not None:
-        if colours and picture.ndim == 2:
-            picture = picture[..., None]
-        top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
-        canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-    return canvas
-
-
-def _channels_last(mean: Floats, kind: str) -> Floats:
-    """(h, w) or (h, w, 3) of an image's mean; that of a signal stays (leads, time)."""
-    if kind == "signal" or not mean.size:
-        return mean if kind == "signal" else np.zeros((0, 0), np.float32)
-    return mean[0] if len(mean) == 1 else np.moveaxis(mean, 0, -1)

@@ -124,7 +124,7 @@ def wording_of(property_name: str) -> Wording:
         return WORDS[property_name]
     column, _, level = property_name.partition(LEVEL)
     noun = f"{column.replace('_', ' ')} {level}".strip()
-    return Wording(noun, f"less often {noun}", column, noun, "share")
+    return Wording(noun, f"less often {noun}", column, "share", "share")
 
 
 def shown(value: float, form: Form) -> str:

@@ -35,22 +35,25 @@ def draw_contrast(contrast: Contrast, *, title: str = "", classes: Sequence[str]
         Names of the labels.
     """
     n = len(contrast.carriers)
-    signals = contrast.kind == "signal"
-    wide, tall = (2.6, 1.0) if signals else (_SIZE, _SIZE * _aspect(contrast.carriers))
-    picture = Figure(figsize=(n * wide + 3.6, 2 * tall + 1.1), layout="constrained")
+    rows = [(contrast.carriers, "with it"), (contrast.others, "alike, without it")]
+    if contrast.carrier_patches.size:
+        rows += [(contrast.carrier_patches, "where it is read"), (contrast.other_patches, "without it")]
+    wide = 2.6 if contrast.kind == "signal" else _SIZE
+    heights = [1.0 if contrast.kind == "signal" else _SIZE * _aspect(pictures) for pictures, _ in rows]
+    picture = Figure(figsize=(n * wide + 3.6, sum(heights) + 1.1), layout="constrained")
     FigureCanvasAgg(picture)
     sheet, means = np.ravel(picture.subfigures(1, 2, squeeze=False, width_ratios=[n * wide, 3.6]))
-    axes = sheet.subplots(2, n, squeeze=False)
-    for k in range(n):
-        _show(axes[0, k], contrast.carriers[k])
-        axes[0, k].set_title(class_name(int(contrast.labels[k]), classes), fontsize=7.5, parse_math=False)
-        if contrast.other_ids[k]:
-            _show(axes[1, k], contrast.others[k])
-        else:
-            axes[1, k].text(0.5, 0.5, "none without it", ha="center", va="center", fontsize=7)
-            axes[1, k].set_axis_off()
-    for row, text in enumerate(("with it", "alike, without it")):
+    axes = sheet.subplots(len(rows), n, squeeze=False, height_ratios=heights)
+    for row, (pictures, text) in enumerate(rows):
+        for k in range(n):
+            if row % 2 and not contrast.other_ids[k]:
+                axes[row, k].text(0.5, 0.5, "none without it", ha="center", va="center", fontsize=7)
+                axes[row, k].set_axis_off()
+            else:
+                _show(axes[row, k], pictures[k])
         axes[row, 0].set_ylabel(text, fontsize=8)
+    for k in range(n):
+        axes[0, k].set_title(class_name(int(contrast.labels[k]), classes), fontsize=7.5, parse_math=False)
     _draw_means(means, contrast)
     if title:
         picture.suptitle(title, fontsize=9.5, x=0.01, ha="left", parse_math=False)
