@@ -89,7 +89,7 @@ def backgrounds(settings: Settings) -> list[str]:
     if settings.data is not None:
         mednist = [f"mednist {k}" for k in ("CXR", "HeadCT") if (settings.data / "mednist" / k).is_dir()]
         films = ["nih 128"] if _films(settings) is not None else []
-        places = [*films, *places[:1], *mednist, *places[1:]]
+        places = [*films, *places[:1], *mednist]
     return places
 
 
@@ -109,15 +109,13 @@ def run_case(case: Case, settings: Settings) -> Case:
     shares = (round(100 * case[key]) for key in ("correlation", "swapped"))
     rng = np.random.default_rng([settings.seed, 77, *kind.encode(), *shares, case["draw"]])
     carries = drawn_carriers(pool.labels, case["correlation"], rng)
-    if kind == "nothing":
-        properties = pool.grey
-    else:
-        colours = CHANGES[kind].colours
-        properties = (pool.coloured if colours else pool.grey).copy()
-        for row in np.flatnonzero(carries == 1).tolist():
-            picture = duotone(pool.pictures[row], row) if colours else pool.pictures[row]
-            measured = plain_properties(changed(picture, kind, rng), (0.0, 1.0))
-            properties.loc[row] = pd.Series(measured)
+    properties = pool.grey
+    if kind != "nothing":
+        before = pool.coloured if CHANGES[kind].colours else pool.grey
+        after = _changed(case["background"], kind, settings)
+        names = before.columns.union(after.columns)
+        properties = before.reindex(columns=names).copy()
+        properties[carries == 1] = after.reindex(columns=names)[carries == 1]
     values = swapped(carries, pool.labels, case["swapped"], rng)
     appearance = _named(properties, values, pool.labels, pool.groups)
     return _judged(appearance, CHANGES[kind].words if kind in CHANGES else frozenset())
@@ -221,6 +219,18 @@ def _read(file: Path, side: int | None) -> Floats:
 def _levels(picture: Floats) -> Floats:
     levels: Floats = ((255 * picture.clip(0, 1)).round() / 255).astype(np.float32)
     return levels
+
+
+@lru_cache(maxsize=2)
+def _changed(background: str, kind: str, settings: Settings) -> pd.DataFrame:
+    """What is measured of every picture of a background with a change."""
+    pool = _pool(background, settings)
+    measured = []
+    for row, picture in enumerate(pool.pictures):
+        rng = np.random.default_rng([settings.seed, 78, row, *kind.encode()])
+        own = duotone(picture, row) if CHANGES[kind].colours else picture
+        measured.append(plain_properties(changed(own, kind, rng), (0.0, 1.0)))
+    return pd.DataFrame(measured)
 
 
 def _of_network(case: Case, settings: Settings) -> Case:
