@@ -18,12 +18,6 @@ from shortcutscope.types import JSON, Array, Floats, Record
 SMALL = 64
 
 
-def looks_of(finding: JSON) -> str:
-    """``"darker: mean grey 0.46 against 0.63"``; empty where nothing tells, or nothing was looked at."""
-    names = [mapping(name) for name in mapping(finding.get("appearance")).get("names") or ()]
-    return "; ".join(f"{name.get('word')}: {name.get('numbers')}" for name in names)
-
-
 def summarize_appearance(finding: JSON) -> Record | None:
     """The names of a finding in words and figures; None where its carriers were not looked at.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from shortcutscope.data.pictures import KINDS
 from shortcutscope.report import wording
-from shortcutscope.report.contrast import classes_of, looks_of, summarize_appearance
+from shortcutscope.report.contrast import classes_of, summarize_appearance
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, texts
 from shortcutscope.types import JSON, Record
 
@@ -70,7 +70,7 @@ def summarize_finding(
         "curves": _curves(files.profile, name),
         "extent": _extent(finding, zones, files),
         "gallery": None if gallery is None else str(gallery),
-        "looks": looks_of(finding),
+        "looks": wording.looks(finding),
         "appearance": summarize_appearance(finding),
         "contrast": None if contrast is None else str(contrast),
         "classes": classes_of(files.run),

@@ -137,10 +137,27 @@ def plural(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def looks(finding: JSON) -> str:
+    """What carriers look like, ``"darker: mean grey 0.45 against 0.63"``; empty where that is not known."""
+    names = [mapping(name) for name in mapping(finding.get("appearance")).get("names") or ()]
+    return "; ".join(f"{name.get('word')}: {name.get('numbers')}" for name in names)
+
+
+def title(finding: JSON) -> str:
+    """The name of a finding, and of one that nobody named what it looks like in a word or two."""
+    names = [mapping(name) for name in mapping(finding.get("appearance")).get("names") or ()]
+    words = listed([str(name.get("word")) for name in names])
+    return (
+        f"{finding['name']} ({words})"
+        if words and finding.get("origin") == "discovered"
+        else str(finding["name"])
+    )
+
+
 def headline(findings: Sequence[JSON]) -> str:
     """What the audit found, in one or two sentences."""
     tested = [f for f in findings if f.get("verdict") != "not testable"]
-    shortcuts = [str(f["name"]) for f in tested if f.get("verdict") == "shortcut"]
+    shortcuts = [title(f) for f in tested if f.get("verdict") == "shortcut"]
     n_untested = len(findings) - len(tested)
     if not tested:
         text = "No concept could be tested on these data"
@@ -175,7 +192,7 @@ def _open(findings: Sequence[JSON]) -> str:
 
 def sentence(finding: JSON) -> str:
     """What the verdict on a concept means, in plain language."""
-    name = str(finding["name"])
+    name = title(finding)
     say = {
         "shortcut": _shortcut,
         "encoded and used, no cost measured": _without_cost,

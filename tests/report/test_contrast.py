@@ -8,9 +8,11 @@ import pytest
 import shortcutscope as ss
 from shortcutscope.audit.appearance.contrast import Contrast
 from shortcutscope.errors import InputError
+from shortcutscope.report import wording
 from shortcutscope.report.charts.contrast import draw_contrast, draw_sheet
-from shortcutscope.report.contrast import looks_of, read_contrast, summarize_appearance
+from shortcutscope.report.contrast import read_contrast, summarize_appearance
 from shortcutscope.report.html import render
+from shortcutscope.report.summary import summarize
 
 NAME = {"word": "darker", "numbers": "mean grey 0.45 against 0.63", "property": "mean grey", "auroc": 0.03}
 ROW = {"property": "mean grey", "auroc": 0.03, "effect": -2.0, "carriers": 0.45, "others": 0.63}
@@ -61,15 +63,12 @@ def test_a_sheet_is_pictures_in_pairs(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["image", "volume", "signal"])
 def test_it_is_a_figure_of_the_same(tmp_path, kind):
     patches = np.ones((3, 5, 5), np.uint8)
-    for contrast in (
-        sheet(kind),
-        sheet(kind, mean_others=np.zeros((0, 0))),
-        sheet(kind, carrier_patches=patches, other_patches=patches),
-    ):
-        figure = draw_contrast(contrast, title="$x$ & y", classes=["healthy"])
-        figure.savefig(tmp_path / "x.png", dpi=30)
-        axes = [ax for sub in figure.subfigs for ax in sub.axes]
-        assert axes[0].get_title() == "healthy"
+    one_side = {"mean_others": np.zeros((0, 0))} if kind == "volume" else {}
+    part = {"carrier_patches": patches, "other_patches": patches} if kind == "image" else {}
+    figure = draw_contrast(sheet(kind, **one_side, **part), title="$x$ & y", classes=["healthy"])
+    figure.savefig(tmp_path / "x.png", dpi=30)
+    axes = [ax for sub in figure.subfigs for ax in sub.axes]
+    assert axes[0].get_title() == "healthy"
 
 
 def test_one_side_alone_has_no_difference(tmp_path):
@@ -85,8 +84,10 @@ def test_a_damaged_sheet_is_refused_with_the_mend(tmp_path):
 
 
 def test_names_in_words_and_figures():
-    assert looks_of({"appearance": APPEARANCE}) == "darker: mean grey 0.45 against 0.63"
-    assert looks_of({}) == ""
+    assert wording.looks({"appearance": APPEARANCE}) == "darker: mean grey 0.45 against 0.63"
+    assert wording.looks({}) == ""
+    assert wording.title({"name": "x", "origin": "discovered", "appearance": APPEARANCE}) == "x (darker)"
+    assert wording.title({"name": "x", "origin": "metadata", "appearance": APPEARANCE}) == "x"
     assert summarize_appearance({}) is None
     said = summarize_appearance({"appearance": APPEARANCE})
     assert said["names"][0]["auroc"] == "0.97"
@@ -101,7 +102,7 @@ def test_names_in_words_and_figures():
 
 
 def test_the_page_and_the_audit_say_it_and_older_runs_open(run_dir, change_json):
-    assert 'data-test="looks"' not in render(run_dir)
+    assert {f["looks"] for f in summarize(run_dir)["findings"]} == {""}
     with pytest.raises(InputError, match="adds it"):
         ss.Audit.open(run_dir).findings[0].plot_contrast()
 
@@ -119,6 +120,6 @@ def test_the_page_and_the_audit_say_it_and_older_runs_open(run_dir, change_json)
     assert "c&lt;i&gt;" in page
     audit = ss.Audit.open(run_dir)
     assert "tag (darker: mean grey 0.45 against 0.63): shortcut" in repr(audit)
-    assert audit["tag"].looks == looks_of(json.loads((run_dir / "findings.json").read_text())[0])
+    assert audit["tag"].looks == wording.looks(json.loads((run_dir / "findings.json").read_text())[0])
     assert audit.to_frame()["looks"].iloc[0] == audit["tag"].looks
     audit["tag"].plot_contrast()

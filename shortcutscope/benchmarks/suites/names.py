@@ -1,8 +1,8 @@
 """Do findings get the right name? Changes of whole pictures are planted, and nothing is.
 
 The pictures are phantoms and, where the data are there, real ones; the changes are those of
-`shortcutscope.benchmarks.diffuse_changes`. *true*: the carriers are those that were planted; *noisy*: as many
-of them as of others, 10 or 20 %, are taken for the other side, as discovery does; *discovered*: a network is
+`shortcutscope.benchmarks.diffuse_changes`. *true*: the carriers are those that were planted; *noisy*: 10 or
+20 % of either side are taken for the other, as discovery does; *discovered*: a network is
 trained with the plant, discovery proposes carriers, and these are named. *nothing*: carriers are drawn, and
 nothing is planted. *films*: what an audit without concepts discovers in the real radiographs, where the
 exposure is known to be the shortcut.
@@ -78,7 +78,7 @@ def _planted(place: str, kind: str, correlation: float, share: float) -> Case:
         "kind": kind,
         "correlation": correlation,
         "carriers": carriers,
-        "swapped": share,
+        "flipped": share,
         "draw": 0,
     }
 
@@ -106,7 +106,7 @@ def run_case(case: Case, settings: Settings) -> Case:
         return _of_network(case, settings)
     pool = _pool(case["background"], settings)
     kind = case["kind"]
-    shares = (round(100 * case[key]) for key in ("correlation", "swapped"))
+    shares = (round(100 * case[key]) for key in ("correlation", "flipped"))
     rng = np.random.default_rng([settings.seed, 77, *kind.encode(), *shares, case["draw"]])
     carries = drawn_carriers(pool.labels, case["correlation"], rng)
     properties = pool.grey
@@ -116,7 +116,7 @@ def run_case(case: Case, settings: Settings) -> Case:
         names = before.columns.union(after.columns)
         properties = before.reindex(columns=names).copy()
         properties[carries == 1] = after.reindex(columns=names)[carries == 1]
-    values = swapped(carries, pool.labels, case["swapped"], rng)
+    values = flipped(carries, pool.labels, case["flipped"], rng)
     appearance = _named(properties, values, pool.labels, pool.groups)
     return _judged(appearance, CHANGES[kind].words if kind in CHANGES else frozenset())
 
@@ -130,13 +130,13 @@ def drawn_carriers(labels: Ints, correlation: float, rng: np.random.Generator) -
     return carries
 
 
-def swapped(carries: Floats, labels: Ints, share: float, rng: np.random.Generator) -> Floats:
-    """As a search has it: of each label that share of the carriers is missed, and as many others taken."""
+def flipped(carries: Floats, labels: Ints, share: float, rng: np.random.Generator) -> Floats:
+    """As a search has it: of each label that share of the carriers is missed, and of the others taken."""
     values = carries.copy()
     for label in np.unique(labels):
-        sides = [rng.permutation(np.flatnonzero((labels == label) & (carries == side))) for side in (1, 0)]
-        count = min(round(share * len(sides[0])), len(sides[1]))
-        values[sides[0][:count]], values[sides[1][:count]] = 0, 1
+        for side in (0, 1):
+            own = rng.permutation(np.flatnonzero((labels == label) & (carries == side)))
+            values[own[: round(share * len(own))]] = 1 - side
     return values
 
 
@@ -308,5 +308,5 @@ SUITE = Suite(
     cases=cases,
     run_case=run_case,
     summarize=summarize,
-    columns=("background", "kind", "correlation", "carriers", "swapped", "first", "named", "words"),
+    columns=("background", "kind", "correlation", "carriers", "flipped", "first", "named", "words"),
 )

@@ -19,7 +19,7 @@ def settings(tmp_path: Path, monkeypatch) -> Settings:
 
 
 def case(kind, **other):
-    plain = {"background": "phantoms 64", "correlation": 0.9, "carriers": "true", "swapped": 0.0, "draw": 0}
+    plain = {"background": "phantoms 64", "correlation": 0.9, "carriers": "true", "flipped": 0.0, "draw": 0}
     return {**plain, "kind": kind, **other}
 
 
@@ -44,12 +44,13 @@ def test_there_are_twenty_kinds_each_with_words_that_there_are():
             assert np.abs(after - picture).mean() > 0.003, kind
 
 
-def test_swapped_carriers_stay_as_many():
+def test_that_share_of_either_side_is_flipped():
     labels = np.arange(100) % 2
     carries = names.drawn_carriers(labels, 0.8, np.random.default_rng(0))
-    noisy = names.swapped(carries, labels, 0.2, np.random.default_rng(1))
-    assert noisy.sum() == carries.sum()
-    assert (noisy != carries).sum() == 20
+    noisy = names.flipped(carries, labels, 0.2, np.random.default_rng(1))
+    for label, side in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        own = (labels == label) & (carries == side)
+        assert (noisy[own] != side).sum() == round(0.2 * own.sum())
 
 
 def test_the_summary_tells_carriers_apart(settings):
