@@ -36,7 +36,7 @@ from shortcutscope.masks.annotation import AnnotateOptions, annotate_finding
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
-from shortcutscope.report.charts.contrast import draw_contrast
+from shortcutscope.report.charts.contrast import draw_contrast, render_finding
 from shortcutscope.report.comparison import render_comparison, write_comparison
 from shortcutscope.report.embedding import draw_embedding
 from shortcutscope.report.embeddings import draw_encoders, render_embeddings, write_embeddings
@@ -113,6 +113,14 @@ class Finding(FindingRecord):
             running=running,
         )
 
+    def _repr_html_(self) -> str:
+        """Name, verdict and what it looks like, with the contrast sheet where the run has one."""
+        return render_finding(self, None if self.run is None else self._sheet())
+
+    def _sheet(self) -> Path | None:
+        path = self.home() / CONTRASTS / f"{slug(self.name)}.npz"
+        return path if path.is_file() else None
+
     def plot_contrast(self) -> Figure:
         """Draw carriers beside samples without it that are alike otherwise, and the means of both sides.
 
@@ -123,11 +131,11 @@ class Finding(FindingRecord):
         InputError
             For a finding that was not read from a run, or whose run holds no such pictures.
         """
-        path = self.home() / CONTRASTS / f"{slug(self.name)}.npz"
-        if not path.is_file():
+        path = self._sheet()
+        if path is None:
             raise InputError(
-                f"{path} is not there: no carrier of {self.name!r} is known, or the run is of an earlier "
-                "version, and the same audit into the same folder adds it"
+                f"{self.home()} holds no pictures of {self.name!r}: no carrier of it is known, or the run is "
+                "of an earlier version, and the same audit into the same folder adds them"
             )
         classes = read_record(self.home()).get("data", {}).get("classes") or ()
         title = f"{self.name} ({self.looks})" if self.looks else self.name

@@ -103,7 +103,7 @@ def test_names_in_words_and_figures():
 
 def test_the_page_and_the_audit_say_it_and_older_runs_open(run_dir, change_json):
     assert {f["looks"] for f in summarize(run_dir)["findings"]} == {""}
-    with pytest.raises(InputError, match="adds it"):
+    with pytest.raises(InputError, match="adds them"):
         ss.Audit.open(run_dir).findings[0].plot_contrast()
 
     def name_first(findings):
@@ -122,4 +122,7 @@ def test_the_page_and_the_audit_say_it_and_older_runs_open(run_dir, change_json)
     assert "tag (darker: mean grey 0.45 against 0.63): shortcut" in repr(audit)
     assert audit["tag"].looks == wording.looks(json.loads((run_dir / "findings.json").read_text())[0])
     assert audit.to_frame()["looks"].iloc[0] == audit["tag"].looks
-    audit["tag"].plot_contrast()
+    html = audit["tag"]._repr_html_()
+    assert "<div>darker: mean grey" in html
+    assert "data:image/png" in html
+    assert "img" not in audit.findings[1]._repr_html_()

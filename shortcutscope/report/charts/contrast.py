@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from shortcutscope.audit.appearance.contrast import Contrast
+from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.report.contrast import class_name, coloured, read_contrast
 from shortcutscope.report.gallery import DIVERGING, shared_limit
 from shortcutscope.report.svg import BLUE, FONT_SIZE, MUTED, ORANGE, figure, restrain, to_svg
@@ -58,6 +61,21 @@ def draw_contrast(contrast: Contrast, *, title: str = "", classes: Sequence[str]
     if title:
         picture.suptitle(title, fontsize=9.5, x=0.01, ha="left", parse_math=False)
     return picture
+
+
+def render_finding(finding: FindingRecord, sheet: Path | None) -> str:
+    """A finding as HTML for a notebook: what it is, what it looks like, and its contrast sheet, if any."""
+    picture = ""
+    if sheet is not None:
+        buffer = io.BytesIO()
+        draw_contrast(Contrast.open(sheet)).savefig(buffer, dpi=100)
+        coded = base64.b64encode(buffer.getvalue()).decode()
+        picture = f'<img src="data:image/png;base64,{coded}" alt="contrast sheet" style="max-width:100%">'
+    looks = f"<div>{escape(finding.looks)}</div>" if finding.looks else ""
+    return (
+        f"<div><b>{escape(finding.name)}</b>: {escape(finding.verdict)}, {escape(finding.extent)}"
+        f"{looks}{picture}</div>"
+    )
 
 
 def _aspect(pictures: Array) -> float:
