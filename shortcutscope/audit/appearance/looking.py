@@ -66,6 +66,7 @@ class Looking(Dataset[Look]):
         first = table.image(0)
         self.kind: Kind = KINDS[first.ndim - 1]
         self.axial = self.kind == "volume" and knows_axial(table)
+        self.channels = first.shape[0] if first.shape[0] == 3 or self.kind == "signal" else 1
         self.grid = grid_of(tuple(self._turned(first).shape[1:]))
 
     def __len__(self) -> int:
@@ -85,8 +86,10 @@ class Looking(Dataset[Look]):
 
     def _small(self, image: Tensor) -> Floats:
         low, high = self.table.value_range
-        channels = image if image.shape[0] == 3 or self.kind == "signal" else image.mean(0, keepdim=True)
-        small = interpolate(channels[None].float(), self.grid, mode="area")[0]
+        channels = image.float()
+        if channels.shape[0] != self.channels:  # of other colours than the first
+            channels = channels.mean(0, keepdim=True).expand(self.channels, *channels.shape[1:])
+        small = interpolate(channels[None], self.grid, mode="area")[0]
         return ((small - low) / (high - low)).numpy().astype(np.float32)
 
     def _picture(self, image: Tensor) -> Array | None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import shortcutscope as ss
 from shortcutscope.audit.appearance.contrast import Contrast
@@ -160,3 +161,19 @@ def test_a_finding_of_a_files_column_is_not_named_after_it():
     assert "file_jpeg_quality" in [
         x["property"] for x in look(table, one).findings[0].appearance["properties"]
     ]
+
+
+def test_files_of_different_sizes_and_colours_are_laid_on_one_grid(tmp_path):
+    rng = np.random.default_rng(4)
+    for k in range(N):
+        height, width = rng.integers(20, 60, 2)
+        grey = rng.integers(0, 90, (height, width), np.uint8) + np.uint8(100 * CARRIES[k])
+        picture = Image.fromarray(grey)
+        (picture.convert("RGB") if k % 3 else picture).save(tmp_path / f"{k}.png")
+    frame = pd.DataFrame({"image": [f"{k}.png" for k in range(N)], "label": LABELS})
+    table = ss.ImageTable.from_frame(frame, root=tmp_path)
+    looked = look(table, seen(table, a=CARRIES))
+    assert looked.findings[0].looks.startswith("brighter")
+    sheet = looked.contrasts["a"]
+    assert sheet.carriers.shape == sheet.others.shape
+    assert abs(sheet.difference.mean() - 100 / 255) < 0.05
