@@ -19,11 +19,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shortcutscope.errors import InputError, ModelError, ShortcutscopeError, StaleRunError
-from shortcutscope.types import JSON
 
 if TYPE_CHECKING:
     import torch
     from torch.distributed import ProcessGroup
+
+    from shortcutscope.types import JSON
 
 Value = TypeVar("Value")
 

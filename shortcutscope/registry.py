@@ -74,7 +74,8 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, group: str, entries: Mapping[str, Entry], *, refuse: bool = True) -> None:
         self.kind = kind
         self.group = group
-        self._built_in = dict(entries)
+        #: What this package has.
+        self.built_in = dict(entries)
         self._refuse = refuse
         #: What other packages add under names that there are already, in a sentence each.
         self.clashes: list[str] = []
@@ -88,7 +89,7 @@ class Registry(Generic[T]):
         InputError
             When another package adds a name that there is already, where that is refused.
         """
-        entries = dict(self._built_in)
+        entries = dict(self.built_in)
         self.clashes = []
         for point in sorted(entry_points(group=self.group), key=lambda point: _origin(point) != _PACKAGE):
             if point.name in entries:
@@ -123,7 +124,7 @@ class Registry(Generic[T]):
         if name not in self.entries:
             raise InputError(f"there is no {self.kind} {name!r}; allowed are {', '.join(self)}")
         entry = self.entries[name]
-        if name in self._built_in:
+        if name in self.built_in:
             thing: T = entry.load()
             return thing
         try:
@@ -141,4 +142,6 @@ class Registry(Generic[T]):
 
 
 def _origin(point: EntryPoint) -> str:
+    if point.value.startswith(f"{_PACKAGE}."):
+        return _PACKAGE  # whose metadata need not be read for it
     return point.dist.name if point.dist is not None else point.value

@@ -15,7 +15,9 @@ import pytest
 import shortcutscope as ss
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "torchvision", "sklearn", "scipy", "pandas", "matplotlib", "captum", "zennit", "timm")
+HEAVY = (
+    "numpy", "torch", "torchvision", "sklearn", "scipy", "pandas", "matplotlib", "captum", "zennit", "timm",
+)  # fmt: skip
 
 
 def loaded_after(code: str) -> set[str]:
@@ -31,7 +33,7 @@ def test_import_loads_nothing_heavy() -> None:
 
 def test_a_table_is_there_without_what_statistics_need() -> None:
     loaded = loaded_after("import shortcutscope as ss\nss.ImageTable")
-    assert loaded.isdisjoint({"torchvision", "sklearn", "matplotlib", "captum", "zennit", "timm"})
+    assert loaded.isdisjoint({"torchvision", "scipy", "sklearn", "matplotlib", "captum", "zennit", "timm"})
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["audit", "--help"], ["bench", "--help"], ["--version"]])
@@ -42,6 +44,14 @@ def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
         "except SystemExit as leaving:\n    assert not leaving.code"
     )
     assert loaded_after(code) == set()
+
+
+def test_help_says_of_a_command_what_the_command_says() -> None:
+    from shortcutscope.cli import COMMANDS
+
+    for name, entry in COMMANDS.built_in.items():
+        assert entry.doc == (COMMANDS[name].__doc__ or "").partition("\n")[0], name
+        assert COMMANDS[name].__name__ == name
 
 
 ROOMS = ("audit", "compare", "debias")

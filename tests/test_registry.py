@@ -221,7 +221,7 @@ def test_another_packages_method_attributes(third_party):
 
 def test_another_packages_view_is_looked_at_last(third_party, monkeypatch):
     third_party(VIEWS, "view", "def view(seen):\n    yield 'thirdparty: all', seen.early")
-    monkeypatch.setattr(VIEWS, "_built_in", {})
+    monkeypatch.setattr(VIEWS, "built_in", {})
     assert list(view_scores(ViewInput(None, "early", None, []))) == [("thirdparty: all", "early")]
 
 

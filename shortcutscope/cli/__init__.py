@@ -1,8 +1,8 @@
 """The command line.
 
 Exit codes, so that an audit can gate a pipeline: 0 nothing found (and for commands that find nothing by
-nature), 2 at least one shortcut found, 3 it could not be decided, 1 error, 130 interrupted. Heavy modules are
-imported inside the commands: the help loads no torch.
+nature), 2 at least one shortcut found, 3 it could not be decided, 1 error, 130 interrupted. A command is
+imported when it is called, and what is heavy inside of it: the help loads neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from shortcutscope._version import __version__
-from shortcutscope.cli.auditing import FoundShortcutsError, NotDecidedError, audit
-from shortcutscope.cli.commands import demo, doctor, layers, report
-from shortcutscope.cli.debiasing import compare, debias
-from shortcutscope.cli.embeddings import embeddings
-from shortcutscope.cli.masking import annotate
-from shortcutscope.cli.retrieval import retrieve
-from shortcutscope.cli.running import INTERRUPTED, ended_alike, guarded
+from shortcutscope.cli.running import (
+    INTERRUPTED,
+    FoundShortcutsError,
+    NotDecidedError,
+    ended_alike,
+    guarded,
+)
 from shortcutscope.disk import explained
 from shortcutscope.errors import InputError, ShortcutscopeError
 from shortcutscope.processes import is_first, is_told_elsewhere, leave, started
@@ -30,42 +29,93 @@ from shortcutscope.registry import Entry, Registry
 
 NOTHING_FOUND, FAILED, FOUND, NOT_DECIDED = 0, 1, 2, 3
 
-app = typer.Typer(
-    name="shortcutscope",
-    help="Find out whether a trained medical-image model leans on shortcuts, where, and what they cost.",
-    epilog="Exit codes: 0 nothing found, 2 shortcuts found, 3 not decided, 1 error, 130 interrupted. "
-    "Not for clinical use.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-_BUILT_IN = (demo, layers, audit, embeddings, retrieve, annotate, debias, compare, report, doctor)
 #: Commands by name; those of the benchmarks, which nothing here knows, come as those of other packages do.
 COMMANDS = Registry[Callable[..., None]](
     "command",
     "shortcutscope.commands",
-    {command.__name__: Entry(command, (command.__doc__ or "").partition("\n")[0]) for command in _BUILT_IN},
+    {
+        "demo": Entry(
+            "shortcutscope.cli.commands:demo",
+            "Plant shortcuts in made-up radiographs, train, audit, draw masks, and unlearn one. "
+            "No data needed.",
+        ),
+        "layers": Entry(
+            "shortcutscope.cli.commands:layers", "List the layers of a model that an audit would scan."
+        ),
+        "audit": Entry(
+            "shortcutscope.cli.auditing:audit",
+            "Audit a trained model for shortcuts and write the report. "
+            "Exit code 2: found some, 3: not decided.",
+        ),
+        "embeddings": Entry(
+            "shortcutscope.cli.embeddings:embeddings",
+            "Audit features of encoders for shortcuts, without images. "
+            "Exit code 2: found some, 3: not decided.",
+        ),
+        "retrieve": Entry(
+            "shortcutscope.cli.retrieval:retrieve",
+            "Rank the samples that carry a finding, and take marks that were made elsewhere.",
+        ),
+        "annotate": Entry(
+            "shortcutscope.cli.masking:annotate",
+            "Draw a mask of a localized finding on every image that carries it.",
+        ),
+        "debias": Entry(
+            "shortcutscope.cli.debiasing:debias",
+            "Retrain the audited model so that it does without a shortcut; the students are kept in the run.",
+        ),
+        "compare": Entry(
+            "shortcutscope.cli.debiasing:compare",
+            "Compare the students of a run with the biased model: what got worse comes first.",
+        ),
+        "report": Entry("shortcutscope.cli.commands:report", "Write the report of a finished audit again."),
+        "doctor": Entry(
+            "shortcutscope.cli.commands:doctor",
+            "Show versions, devices and which optional extras are installed.",
+        ),
+    },
     refuse=False,
 )
 
 
-def _plugged(name: str) -> Callable[..., None]:
-    """A command; where it is another package's and cannot be loaded, one that says so: the others work."""
+def _command(name: str, given: Sequence[str]) -> Callable[..., None]:
+    """A command; one of this package that is not called is only described, since the help shows no more."""
+    entry = COMMANDS.entries[name]
+    if name not in given and name in COMMANDS.built_in:
+
+        def described() -> None:
+            raise NotImplementedError
+
+        described.__doc__ = entry.doc
+        return described
     try:
         return COMMANDS[name]
     except InputError as error:
         reason = str(error)
 
     def broken() -> None:
-        """Say why it cannot be loaded."""
+        """Say why it cannot be loaded."""  # the others work
         raise InputError(reason)
 
     return broken
 
 
-for _name in COMMANDS:
-    app.command(_name)(guarded(_plugged(_name)))
+def _app(given: Sequence[str]) -> typer.Typer:
+    """The commands, of which those are loaded that are among the arguments."""
+    app = typer.Typer(
+        name="shortcutscope",
+        help="Find out whether a trained medical-image model leans on shortcuts, where, and what they cost.",
+        epilog="Exit codes: 0 nothing found, 2 shortcuts found, 3 not decided, 1 error, 130 interrupted. "
+        "Not for clinical use.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    for name in COMMANDS:
+        app.command(name)(guarded(_command(name, given)))
+    app.callback()(_options)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -74,7 +124,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool,
@@ -95,6 +144,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if args is None else args)
     try:
         with ended_alike():
+            app = _app(given)
             for clash in COMMANDS.clashes:
                 typer.echo(f"left out: {clash}", err=True)
             app(given, prog_name="shortcutscope", obj=given)  # the run keeps the command that made it
@@ -138,6 +188,8 @@ def _leave(code: int) -> NoReturn:
 
 def _fail(error: BaseException, text: str) -> NoReturn:
     if not is_told_elsewhere(error):
+        from rich.console import Console
+
         console = Console(stderr=True)
         console.print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
     leave()  # before it is said, no process ends

@@ -36,18 +36,11 @@ from shortcutscope.cli.options import (
     expanded,
 )
 from shortcutscope.cli.origin import remember
+from shortcutscope.cli.running import FoundShortcutsError, NotDecidedError
 from shortcutscope.errors import InputError
 from shortcutscope.processes import is_main
 
 _ROLES = "What the samples are"
-
-
-class FoundShortcutsError(Exception):
-    """The audit ended well and found shortcuts: the command leaves with exit code 2."""
-
-
-class NotDecidedError(Exception):
-    """The audit ended well, but could not decide: the command leaves with exit code 3."""
 
 
 @expanded

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.auditing import FoundShortcutsError, NotDecidedError
 from shortcutscope.cli.inputs import concept_choice, present_choice
 from shortcutscope.cli.options import COLUMNS, Present, StatisticsOptions, expanded
+from shortcutscope.cli.running import FoundShortcutsError, NotDecidedError
 from shortcutscope.errors import InputError
 
 _ENCODERS = "Encoders"

@@ -23,6 +23,14 @@ SHARED, BY_ITSELF = ("audit",), ("debias",)
 INTERRUPTED = 130
 
 
+class FoundShortcutsError(Exception):
+    """The audit ended well and found shortcuts: the command leaves with exit code 2."""
+
+
+class NotDecidedError(Exception):
+    """The audit ended well, but could not decide: the command leaves with exit code 3."""
+
+
 #: Names of the options that were typed, of the command that runs.
 _TYPED: ContextVar[frozenset[str]] = ContextVar("typed", default=frozenset())
 

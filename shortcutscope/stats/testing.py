@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from shortcutscope.errors import InputError
 from shortcutscope.types import Bools, Floats, Ints
@@ -37,6 +36,8 @@ def benjamini_hochberg(p: npt.ArrayLike) -> Floats:
         raise InputError("benjamini_hochberg: p holds values outside [0, 1]")
     q = np.full(p.shape, np.nan)
     if tested.any():
+        from scipy import stats  # only here: options, which know the least of permutations, load this file
+
         q[tested] = stats.false_discovery_control(p[tested], method="bh")
     return q
 
@@ -158,6 +159,8 @@ def _upper_p(observed: float, null: Floats) -> float:
 
 
 def _tail(observed: float, null: Floats) -> float:
+    from scipy import stats
+
     n, centre, spread = len(null), float(null.mean()), float(null.std(ddof=1))
     if spread <= 1e-12 * max(1.0, abs(centre)):
         return 1.0  # a degenerate null says nothing about its tail
