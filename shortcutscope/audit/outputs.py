@@ -32,7 +32,7 @@ from shortcutscope.files import read_frame, slug
 from shortcutscope.models.heads.head import Head
 from shortcutscope.options import Statistics
 from shortcutscope.probes.concept import Concept
-from shortcutscope.processes import count
+from shortcutscope.processes import is_main, wait
 from shortcutscope.scan.choice import GRADIENT, NONE, AttributionChoice
 from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan
@@ -79,20 +79,6 @@ class OutputData:
     positives: int
     screen: Record | None = None
     measured: Record | None = None
-
-
-def require_one_process() -> None:
-    """Refuse several processes.
-
-    Raises
-    ------
-    InputError
-        Says what works.
-    """
-    if count() > 1:
-        raise InputError(
-            "an audit of several labels runs in one process: leave torchrun out, or audit one label at a time"
-        )
 
 
 def several_head(head: Head, labels: Sequence[str]) -> Head:
@@ -359,9 +345,11 @@ def audit_outputs(
     head = settings.output
     assert isinstance(head, Head)
     with_data = [output for output in outputs if output.audited is not None]
+    runs = [_own_run(run, output, head.of_label(output.name)) for output in with_data]
+    wait("outputs opened")  # all are looked at before anything is written into one
     subjects = []
-    for output in with_data:
-        context = _context(whole, output, head.of_label(output.name))
+    for output, own_run in zip(with_data, runs, strict=True):
+        context = _context(whole, output, head.of_label(output.name), own_run)
         others = [concept for concept in labels if concept.name != output.name]
         subjects.append(Subject(context, [*concepts, *others]))
     examined = [
@@ -380,22 +368,28 @@ def audit_outputs(
     _write_together(run, outputs, head, subjects, examined)
 
 
-def _context(whole: Context, output: OutputData, head: Head) -> Context:
-    """What the measurements of one output share, with a run of its own."""
-    audited, run = output.audited, whole.run
-    assert audited is not None
-    table, inputs = audited.table, run.record["inputs"]
+def _own_run(run: RunDirectory, output: OutputData, head: Head) -> RunDirectory:
+    """The run of one output, refused where its folder holds another."""
+    assert output.audited is not None
     own_inputs = {
-        "data": table.fingerprint(),
+        "data": output.audited.table.fingerprint(),
         "task": head.task,
         "head": head.to_json(),
         "label": output.name,
     }
-    own = RunDirectory(output_folder(run.path, output.name), {**inputs, **own_inputs})
+    return RunDirectory(output_folder(run.path, output.name), {**run.record["inputs"], **own_inputs})
+
+
+def _context(whole: Context, output: OutputData, head: Head, own: RunDirectory) -> Context:
+    """What the measurements of one output share, with a run of its own."""
+    audited, run = output.audited, whole.run
+    assert audited is not None
+    table = audited.table
     settings = replace(whole.settings, output=head)
     own.update({key: run.record[key] for key in _SHARED if key in run.record})
     view = whole.scan.output(own.path / "scan", label_column(output.name), head)
-    keep_identity_of_output(run, own, table, audited.reference)
+    if is_main():
+        keep_identity_of_output(run, own, table, audited.reference)
     if (run.path / FILES).exists():
         files = read_frame(run.path / FILES)
         own.write_frame(FILES, files[files["sample_id"].isin(set(table.frame["sample_id"]))])

@@ -41,7 +41,6 @@ from shortcutscope.audit.outputs import (
     outputs_of,
     refuse_same_folders,
     refuse_unfit,
-    require_one_process,
     screened_measured_outputs,
     several_head,
     several_scanning,
@@ -371,7 +370,6 @@ def _task_of_labels(
     labels = audited.table.labels
     refuse_unfit(request, statistics, training.associations)
     refuse_same_folders(labels)
-    require_one_process()
     outputs = outputs_of(audited)
     known = request.before_measuring(audited.table) if scanning.measure else request
     chosen, refused, outputs = named_concepts(audited, outputs, known, seed=statistics.seed)

@@ -15,6 +15,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.models.heads.head import Head, Output, as_head
 from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer
+from shortcutscope.processes import is_main
 from shortcutscope.scan.choice import AttributionChoice
 from shortcutscope.scan.pooling import ACTIVATION_STATS, CLASS_TOKEN, LRP_STATS, RELEVANCE_STATS
 from shortcutscope.scan.rows import StoredRows
@@ -84,7 +85,7 @@ class Scan:
         )
 
     def output(self, folder: Path, column: str, head: Head) -> Self:
-        """The scan as one of one output of several, kept as a view in a folder.
+        """The scan as one of one output of several, kept as a view in a folder (by the first process).
 
         Parameters
         ----------
@@ -97,7 +98,8 @@ class Scan:
         """
         assert isinstance(self._reader, ShardReader)
         reader = OutputReader(folder, self._reader, column, head)
-        reader.write()
+        if is_main():
+            reader.write()
         return self.of(reader)
 
     @property

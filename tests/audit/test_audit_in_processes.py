@@ -51,6 +51,18 @@ COMMON = textwrap.dedent(
             running=Running(batch_size=4, progress=False),
         )
 
+    def labelled(out):
+        return ss.audit(
+            small_study.tag_reader(),
+            ImageTable.from_csv("images.csv", mode="L", label=["label", "tag"]),
+            out,
+            concepts=["coin"],
+            head=ss.Head(labels={"label": 1, "tag": 0}),
+            scanning=Scanning("all", measure=False),
+            statistics=Statistics(n_permutations=50, n_bootstrap=50),
+            running=Running(batch_size=4, progress=False),
+        )
+
     def scanned(out, model=None):
         table = ImageTable.from_csv("images.csv", mode="L")
         running = Running(batch_size=4, progress=False)
@@ -77,6 +89,8 @@ SHARED = COMMON + textwrap.dedent(
     main([*{COMMAND}, "broken/images.csv", "--out", "refused"])
     """
 )
+#: An audit, and one of several labels, by all processes.
+FOUR = COMMON + 'audited("four")\nlabelled("labels-by-four")'
 #: A scan, of which one of two processes is killed.
 KILLED = COMMON + textwrap.dedent(
     """
@@ -114,6 +128,8 @@ def assert_same_run(one: Path, two: Path) -> None:
             first, second = ({k: v for k, v in x.items() if k not in CHANGING} for x in (first, second))
         alike(first, second, name)
     for name in ("profile.parquet", "concepts.parquet", "identity.parquet"):
+        if name == "concepts.parquet" and (one / "outputs").exists():  # those of several labels are of each
+            continue
         first, second = (pd.read_parquet(run / name) for run in (one, two))
         pd.testing.assert_frame_equal(first, second, rtol=0, atol=1e-6)
     assert_same_scan(one / "scan", two / "scan")
@@ -137,7 +153,7 @@ def assert_same_scan(one: Path, two: Path) -> None:
             np.testing.assert_allclose(
                 first.activation(layer, stat), second.activation(layer, stat), atol=1e-6
             )
-        for stat in ("sum", "max", "gradient"):
+        for stat in ("sum", "max", "gradient") if first.has_relevance else ():
             np.testing.assert_allclose(first.relevance(layer, stat), second.relevance(layer, stat), atol=1e-6)
     np.testing.assert_allclose(first.logits, second.logits, rtol=0, atol=1e-6)
 
@@ -217,6 +233,19 @@ def test_one_process_goes_on_where_two_were_killed(study):
     assert_same_scan(folder / "one" / "scan", killed)
     assert begun.items() <= shards(killed).items()
     assert not (killed / "part-001.json").exists()
+
+
+@pytest.mark.slow
+def test_four_processes_make_the_runs_of_one_also_of_several_labels(study):
+    folder, known = study
+    known["labelled"]("labels")
+    (folder / "four.py").write_text(FOUR)
+    ended = ranks.torchrun(["four.py"], folder, count=4)
+    assert ended.code == 0, ended.err
+    assert_same_run(folder / "one", folder / "four")
+    assert_same_run(folder / "labels", folder / "labels-by-four")
+    for output in ("label", "tag"):
+        assert_same_run(folder / "labels/outputs" / output, folder / "labels-by-four/outputs" / output)
 
 
 @pytest.mark.slow
