@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,13 +22,15 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.probes.extent.cells import cell_features
 from shortcutscope.probes.extent.measuring import ExtentFeatures, input_cells, mapped_layers
 from shortcutscope.probes.usage import Projection, Projections
-from shortcutscope.processes import count, gathered, own_share
+from shortcutscope.processes import count, gathered, own_share, rank, wait
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.resume import Resumption
 from shortcutscope.types import Bools, Floats, Ints
 
 #: Values of a layer's output that are edited at a time, as far as a batch does with them.
 AT_ONCE = 1 << 19
+
+_SEEN = ".seen-{}.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,19 +140,49 @@ def rerun(
     rows = rows.astype(np.int64)
     size = context.settings.batch_size
     if count() == 1:
+        for left in context.run.path.glob(_SEEN.format("*")):  # by processes that were killed
+            left.unlink()
         return _rerun(context, edits, looks, rows, size, what)
-    size = max(1, min(size, -(-len(rows) // count())))
-    batches = own_share(-(-len(rows) // size))
-    own = rows[batches.start * size : batches.stop * size]
+    own = rows[own_share(len(rows))]
+    # As many batches as are needed, and none that is nearly empty.
+    size = max(1, -(-len(own) // max(1, -(-len(own) // size))))
 
     def run_own() -> tuple[int, int, Rerun]:
+        _handed(context, rank()).unlink(missing_ok=True)
         if not len(own):
             return 0, 0, Rerun({})
         start, stop = int(own[0]), int(own[-1]) + 1
         some = [edit.within(start, stop) for edit in edits]
-        return start, stop, _rerun(context, some, [x.within(start, stop) for x in looks], own, size, what)
+        done = _rerun(context, some, [x.within(start, stop) for x in looks], own, size, what)
+        _hand_over(_handed(context, rank()), done.seen)
+        return start, stop, replace(done, seen={})
 
-    return _joined(edits, looks, gathered(run_own, what))
+    parts = gathered(run_own, what)
+    seen = [_received(_handed(context, k)) if looks else {} for k in range(count())]
+    wait(f"{what}: received")
+    _handed(context, rank()).unlink(missing_ok=True)
+    return _joined(
+        edits, looks, [(*of, replace(one, seen=x)) for (*of, one), x in zip(parts, seen, strict=True)]
+    )
+
+
+def _handed(context: Context, rank: int) -> Path:
+    """Where a process lays what it saw for the others: much, and cheaper on the disk than on the wire."""
+    return context.run.path / _SEEN.format(f"{rank:03d}")
+
+
+def _hand_over(file: Path, seen: Mapping[tuple[int, str], Floats]) -> None:
+    if seen:
+        with file.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **{f"{k} {name}": x for (k, name), x in seen.items()})
+
+
+def _received(file: Path) -> dict[tuple[int, str], Floats]:
+    if not file.exists():
+        return {}
+    with np.load(file, allow_pickle=False) as stored:
+        keys = [(key, key.partition(" ")) for key in stored.files]
+        return {(int(k), name): stored[key] for key, (k, _, name) in keys}
 
 
 def _joined(

@@ -44,7 +44,7 @@ from shortcutscope.probes.usage import (
     use_edits,
     use_result,
 )
-from shortcutscope.processes import dealt, from_main, gathered, wait
+from shortcutscope.processes import dealt, gathered, wait
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.types import JSON, Floats, Ints, Record
 
@@ -281,7 +281,7 @@ def measure_use_and_extent(
             done = Rerun({})
             if edits or looks:
                 done = rerun(context, edits, looks, what="taking concepts out")
-                from_main(partial(_keep_all, LAST, some, edits, done.logits), "effects")
+                _keep_shared(LAST, some, edits, done.logits)
         with context.run.stage("extent"):
             for k in dealt([1.0] * len(waiting)):
                 waiting[k].measure(done)
@@ -310,8 +310,10 @@ def _measure_elsewhere(context: Context, cases: Sequence[Case], held: Sequence[H
     beside = _fitted([case.edit for case in waiting], [1.0] * len(waiting))
     if edits or beside:
         done = rerun(context, [*edits, *beside], what="taking concepts out of each layer")
-        from_main(partial(_keep_all, ELSEWHERE, missing, edits, done.logits), "effects by layer")
-        from_main(partial(_keep_held, waiting, beside, done.logits), "effects with others held fixed")
+        _keep_shared(ELSEWHERE, missing, edits, done.logits)
+        own = dealt([1.0] * len(waiting))
+        held_edits = [beside[k] for k in own]
+        gathered(partial(_keep_held, [waiting[k] for k in own], held_edits, done.logits), "held fixed")
 
 
 def _keep_held(
@@ -351,6 +353,17 @@ def _fitted(fits: Sequence[Callable[[], ConceptEdit]], costs: Sequence[float]) -
     parts = gathered(lambda: [(k, fits[k]()) for k in own], "edits")
     found = dict(edit for part in parts for edit in part)
     return [found[k] for k in range(len(fits))]
+
+
+def _keep_shared(
+    stage: Stage,
+    cases: Sequence[Case],
+    edits: Sequence[ConceptEdit],
+    logits: Mapping[tuple[str, str], Tensor],
+) -> None:
+    """Keep the effects; of processes that share the work each measures those of some concepts."""
+    own = [cases[k] for k in dealt([1.0] * len(cases))]
+    gathered(partial(_keep_all, stage, own, edits, logits), stage)
 
 
 def _keep_all(
