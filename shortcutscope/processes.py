@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shortcutscope.errors import InputError, ModelError, ShortcutscopeError, StaleRunError
@@ -249,6 +250,38 @@ def require_same(facts: JSON, place: str) -> None:
                 f"process {number} of {count()} was given another {', '.join(names)} than process 0: call "
                 "the function in all of them with the same model, data and options"
             )
+
+
+def require_same_folder(folder: Path, place: str) -> None:
+    """Refuse processes that write into different folders; the main process's is there.
+
+    Raises
+    ------
+    InputError
+        Says what is needed.
+    """
+    if count() == 1:
+        return
+
+    def leave_word() -> str:
+        word = f".same.{os.getpid()}.tmp"  # as all is called that is cleared away when a process was killed
+        (folder / word).touch()
+        return word
+
+    name = from_main(leave_word, place)
+
+    def look() -> None:
+        if not (folder / name).exists():
+            raise InputError(
+                f"process {rank()} of {count()} was given the folder {folder}, which is not the one that "
+                "process 0 writes: give all of them the same, on a disk that all see"
+            )
+
+    try:
+        gathered(look, f"{place}: the same folder")
+    finally:
+        if is_main():
+            (folder / name).unlink(missing_ok=True)
 
 
 def share(n: int, rank: int, count: int) -> slice:

@@ -64,7 +64,14 @@ from shortcutscope.models.loading import has_random_weights, model_fingerprint
 from shortcutscope.models.mixed_precision import autocast_forward
 from shortcutscope.options import Recording, Running, Statistics
 from shortcutscope.probes.concept import Concept
-from shortcutscope.processes import from_main, is_main, require_same, together, wait
+from shortcutscope.processes import (
+    from_main,
+    is_main,
+    require_same,
+    require_same_folder,
+    together,
+    wait,
+)
 from shortcutscope.scan.choice import stored_name
 from shortcutscope.scan.plan import Plan, Scanning, make_plan
 from shortcutscope.scan.scanner import Scan, estimate, scan
@@ -176,7 +183,7 @@ def _audited(
             refuse_other_scan(path / "scan", plan.inputs)
     require_same({**inputs, **task.options()}, "audit")
     with locked(path) if is_main() else contextlib.nullcontext():
-        wait("locked")
+        require_same_folder(path, "locked")
         run = RunDirectory(path, inputs)
         wait("opened")
         _audit_in(run, task, plan)

@@ -107,9 +107,11 @@ def debias(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda if there is one.")] = None,
     making: ModelOptions,
     reading: DataOptions,
+    running: ReadingOptions,
     seed: Annotated[int, typer.Option(help="Seed of weights, samples and draws.")] = 0,
 ) -> None:
     """Retrain the audited model so that it does without a shortcut; the students are kept in the run."""
+    from shortcutscope.data.decoding.decoded import DecodedImages
     from shortcutscope.debias.options import Retraining, Shortcut, refuse_options
     from shortcutscope.debias.training.settings import Training
     from shortcutscope.debias.unlearn import debias as retrain
@@ -129,19 +131,33 @@ def debias(
     origin = origin_of(run, model, making, data, reading)
     loaded, reading = origin.network(), origin.reading
     loaded.to(device or own_device())
+    how = running.reading()
+    images = DecodedImages(how.cache, how.cache_gb)  # of all tables and for all recipes
     train = training_rows(origin.table()) if data is not None else known_training_rows(origin)
-    training = Training(epochs=epochs, batch_size=batch_size, lr=lr, precision=precision, seed=seed)  # type: ignore[arg-type]
+    train = train.keeping(how, images)
+
+    def held_out_of(path: Path | None) -> ImageTable | None:
+        return None if path is None else held_out_rows(open_table(path, reading)).keeping(how, images)
+
+    training = Training(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        precision=precision,  # type: ignore[arg-type]
+        workers=how.workers or 0,
+        seed=seed,
+    )
     shortcut = Shortcut(
         finding, concept, present_choice(present), masks=None if masks is None else MaskSet.open(masks)
     )
     given: DebiasOptions = {
         **cast("DebiasOptions", chosen),
         "audit": found,
-        "held_out": None if held_out is None else held_out_rows(open_table(held_out, reading)),
-        "test": None if test is None else held_out_rows(open_table(test, reading)),
+        "held_out": held_out_of(held_out),
+        "test": held_out_of(test),
         "training": Retraining(training, start),  # type: ignore[arg-type]
     }
-    clean_rows = None if clean is None else clean_table(clean, train, reading)
+    clean_rows = None if clean is None else clean_table(clean, train, reading).keeping(how, images)
     if retrieved:
         carried = found.finding(finding or only_shortcut(found).name)
         shortcut = replace(shortcut, concept=carried.label(loaded, train))

@@ -44,6 +44,7 @@ from shortcutscope.data.decoding.decoded import DecodedImages
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug, to_json
+from shortcutscope.locking import locked
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Head, Output, as_head
@@ -52,6 +53,7 @@ from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.options import READING, OptionGroup, Running, Statistics
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
+from shortcutscope.processes import alone
 from shortcutscope.progress import progress_bar
 from shortcutscope.types import Record
 
@@ -201,7 +203,8 @@ def _measure_all(
     about: list[Record] = []
     references: dict[str, dict[Key, Estimate]] = {}
     first: Space | None = None
-    with _workplace(out) as folder:
+    # One process compares, also where several were started: nothing here waits for the others.
+    with alone(), _workplace(out) as folder:
         bar = progress_bar(
             networks.items(), desc="comparing", unit="network", progress=course.running.progress
         )
@@ -380,7 +383,9 @@ def _workplace(out: str | Path | None) -> Iterator[Path]:
     path = Path(out)
     if path.is_file():
         raise InputError(f"out={path} is a file: give a folder")
-    yield path / "comparison"
+    folder = path / "comparison"
+    with locked(folder):
+        yield folder
 
 
 def _verdict_rows(name: str, table: str, space: Space, first: Space) -> Iterator[dict[str, Any]]:

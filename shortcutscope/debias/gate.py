@@ -18,6 +18,7 @@ from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import VerdictRule, untestable
+from shortcutscope.processes import alone
 from shortcutscope.stats.testing import MIN_FOR_TAIL
 
 
@@ -117,7 +118,8 @@ def gate(
     InputError
         When the concept cannot be tested on these samples.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    # Of processes that train together each has a folder of its own.
+    with alone(), tempfile.TemporaryDirectory() as folder:
         audit_result = audit(
             teacher,
             data,

@@ -22,7 +22,17 @@ from shortcutscope.models.heads.targets import predicted_class
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.outputs import first_float, pick
 from shortcutscope.options import READING, Running
-from shortcutscope.processes import count, from_main, is_main, own_share, rank, require_same, together, wait
+from shortcutscope.processes import (
+    count,
+    from_main,
+    is_main,
+    own_share,
+    rank,
+    require_same,
+    require_same_folder,
+    together,
+    wait,
+)
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.choice import AttributionChoice
@@ -239,6 +249,7 @@ def _opened(out: Path, plan: Plan, n: int) -> tuple[ShardWriter, list[range]]:
 
     writer = opened(0) if is_main() else None
     runs, shards = from_main(lambda: (writer.runs, writer.missing) if writer else ([], []), "store opened")
+    require_same_folder(out, "store opened")
     writer = writer or opened(rank())
     writer.take(shards[own_share(len(shards))])
     return writer, runs

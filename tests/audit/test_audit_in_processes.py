@@ -91,6 +91,23 @@ SHARED = COMMON + textwrap.dedent(
 )
 #: An audit, and one of several labels, by all processes.
 FOUR = COMMON + 'audited("four")\nlabelled("labels-by-four")'
+#: Scans into folders of their own, which are refused, and a comparison by one of the processes.
+APART = COMMON + textwrap.dedent(
+    """
+    from shortcutscope.errors import InputError
+
+    rank = os.environ["RANK"]
+    for work, name in ((scanned, "scan"), (audited, "audit")):
+        try:
+            work(f"{name}-apart-{rank}")
+        except InputError as error:
+            os.write(1, f"{error}\\n".encode())
+    if rank == "0":
+        table = ImageTable.from_csv("images.csv", mode="L")
+        model, running = small_study.tag_reader(), Running(batch_size=16, progress=False)
+        ss.compare(model, small_study.tag_reader(), table, concept="tag", out="compared", running=running)
+    """
+)
 #: A scan, of which one of two processes is killed.
 KILLED = COMMON + textwrap.dedent(
     """
@@ -256,6 +273,19 @@ def test_what_one_process_searches_all_test(study):
     ended = ranks.torchrun(["searching.py"], folder, count=3)
     assert ended.code == 0, ended.err
     assert_same_run(folder / "searched", folder / "searched-by-three")
+
+
+@pytest.mark.slow
+def test_processes_write_into_one_folder_and_what_one_of_them_compares_waits_for_none(study):
+    folder, _ = study
+    (folder / "apart.py").write_text(APART)
+    ended = ranks.torchrun(["apart.py"], folder)
+    assert ended.code == 0, ended.err
+    texts = ended.out.splitlines()
+    assert len(texts) == 4
+    assert all("process 1 of 2 was given the folder " in text for text in texts)
+    assert (folder / "compared" / "comparison.json").exists()
+    assert not (folder / "audit-apart-0").exists()
 
 
 @pytest.mark.slow

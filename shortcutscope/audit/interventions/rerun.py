@@ -18,6 +18,7 @@ from torch import Tensor
 from shortcutscope.attribution.slope import full_precision
 from shortcutscope.audit.context import Context
 from shortcutscope.errors import ModelError
+from shortcutscope.locking import temporary_beside
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.extent.cells import cell_features
 from shortcutscope.probes.extent.measuring import ExtentFeatures, input_cells, mapped_layers
@@ -29,8 +30,6 @@ from shortcutscope.types import Bools, Floats, Ints
 
 #: Values of a layer's output that are edited at a time, as far as a batch does with them.
 AT_ONCE = 1 << 19
-
-_SEEN = ".seen-{}.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,46 +139,44 @@ def rerun(
     rows = rows.astype(np.int64)
     size = context.settings.batch_size
     if count() == 1:
-        for left in context.run.path.glob(_SEEN.format("*")):  # by processes that were killed
-            left.unlink()
         return _rerun(context, edits, looks, rows, size, what)
     own = rows[own_share(len(rows))]
     # As many batches as are needed, and none that is nearly empty.
     size = max(1, -(-len(own) // max(1, -(-len(own) // size))))
 
-    def run_own() -> tuple[int, int, Rerun]:
-        _handed(context, rank()).unlink(missing_ok=True)
+    handed = temporary_beside(context.run.path / f"seen-{rank():03d}")
+
+    def run_own() -> tuple[int, int, str, Rerun]:
         if not len(own):
-            return 0, 0, Rerun({})
+            return 0, 0, "", Rerun({})
         start, stop = int(own[0]), int(own[-1]) + 1
         some = [edit.within(start, stop) for edit in edits]
         done = _rerun(context, some, [x.within(start, stop) for x in looks], own, size, what)
-        _hand_over(_handed(context, rank()), done.seen)
-        return start, stop, replace(done, seen={})
+        # There is much of it, which costs less on the disk than on the wire.
+        name = _hand_over(handed, done.seen)
+        return start, stop, name, replace(done, seen={})
 
-    parts = gathered(run_own, what)
-    seen = [_received(_handed(context, k)) if looks else {} for k in range(count())]
-    wait(f"{what}: received")
-    _handed(context, rank()).unlink(missing_ok=True)
-    return _joined(
-        edits, looks, [(*of, replace(one, seen=x)) for (*of, one), x in zip(parts, seen, strict=True)]
-    )
-
-
-def _handed(context: Context, rank: int) -> Path:
-    """Where a process lays what it saw for the others: much, and cheaper on the disk than on the wire."""
-    return context.run.path / _SEEN.format(f"{rank:03d}")
+    parts = []
+    try:
+        for start, stop, name, part in gathered(run_own, what):
+            seen = _received(context.run.path / name) if name else {}
+            parts.append((start, stop, replace(part, seen=seen)))
+        wait(f"{what}: received")
+    finally:
+        handed.unlink(missing_ok=True)
+    return _joined(edits, looks, parts)
 
 
-def _hand_over(file: Path, seen: Mapping[tuple[int, str], Floats]) -> None:
-    if seen:
-        with file.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **{f"{k} {name}": x for (k, name), x in seen.items()})
+def _hand_over(file: Path, seen: Mapping[tuple[int, str], Floats]) -> str:
+    """Lay what was seen where other processes find it, and give the name of the file; empty for none."""
+    if not seen:
+        return ""
+    with file.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **{f"{k} {name}": x for (k, name), x in seen.items()})
+    return file.name
 
 
 def _received(file: Path) -> dict[tuple[int, str], Floats]:
-    if not file.exists():
-        return {}
     with np.load(file, allow_pickle=False) as stored:
         keys = [(key, key.partition(" ")) for key in stored.files]
         return {(int(k), name): stored[key] for key, (k, _, name) in keys}

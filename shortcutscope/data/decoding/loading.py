@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -81,9 +81,22 @@ def loaded(
     pin_memory
         As of a DataLoader.
     """
+    sets = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    return loaded_sets(items, sets, collate, workers=workers, pin_memory=pin_memory)
+
+
+def loaded_sets(
+    items: Dataset[Item],
+    sets: Iterable[Sequence[int]],
+    collate: Callable[[Sequence[Item]], Batch],
+    *,
+    workers: int,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """As `loaded`, a batch of each set of rows."""
     loader: DataLoader[tuple[Batch, _Beside]] = DataLoader(
-        _Handing(items, rows),  # type: ignore[arg-type]  # the collate makes another type of it
-        batch_size=batch_size,
+        _Handing(items),  # type: ignore[arg-type]  # the collate makes another type of it
+        batch_sampler=sets,
         num_workers=workers,
         collate_fn=_Collate(collate),
         pin_memory=pin_memory,
@@ -105,15 +118,12 @@ class _Beside:
 class _Handing(Dataset[tuple[Item, list[Decoded]]]):
     """Items with what was decoded for them."""
 
-    def __init__(self, items: Dataset[Item], rows: Sequence[int]) -> None:
-        self.items, self.rows = items, rows
+    def __init__(self, items: Dataset[Item]) -> None:
+        self.items = items
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, k: int) -> tuple[Item, list[Decoded]]:
+    def __getitem__(self, row: int) -> tuple[Item, list[Decoded]]:
         with _one_thread():
-            return self.items[self.rows[k]], handed_over()
+            return self.items[row], handed_over()
 
 
 @contextlib.contextmanager

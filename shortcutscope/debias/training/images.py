@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from shortcutscope.data.decoding.loading import loaded_sets
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.training.randomness import ORDER, generator_of
 from shortcutscope.debias.training.settings import Training
@@ -57,18 +58,16 @@ class Images:
         if self._fit or not workers:
             yield from map(self.batch, rows)
             return
-        # Its own generator, since a loader otherwise draws from the global one.
-        yield from DataLoader(
-            self._items,
-            batch_sampler=(part.tolist() for part in rows),
-            num_workers=workers,
-            collate_fn=torch.stack,
-            generator=torch.Generator(),
-        )
+        sets = (part.tolist() for part in rows)
+        yield from loaded_sets(self._items, sets, _stack_of, workers=workers)
 
     @cached_property
     def _stack(self) -> Tensor:
         return _stacked(self._items, range(len(self._items)))
+
+
+def _stack_of(images: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(images))
 
 
 class _Items(Dataset[Tensor]):
