@@ -383,9 +383,9 @@ def _workplace(out: str | Path | None) -> Iterator[Path]:
     path = Path(out)
     if path.is_file():
         raise InputError(f"out={path} is a file: give a folder")
-    folder = path / "comparison"
-    with locked(folder):
-        yield folder
+    workplace = path / "comparison"
+    with locked(workplace):
+        yield workplace
 
 
 def _verdict_rows(name: str, table: str, space: Space, first: Space) -> Iterator[dict[str, Any]]:

@@ -145,6 +145,7 @@ def rerun(
     size = max(1, -(-len(own) // max(1, -(-len(own) // size))))
 
     handed = temporary_beside(context.run.path / f"seen-{rank():03d}")
+    mine: dict[tuple[int, str], Floats] = {}
 
     def run_own() -> tuple[int, int, str, Rerun]:
         if not len(own):
@@ -154,12 +155,13 @@ def rerun(
         done = _rerun(context, some, [x.within(start, stop) for x in looks], own, size, what)
         # There is much of it, which costs less on the disk than on the wire.
         name = _hand_over(handed, done.seen)
+        mine.update(done.seen)
         return start, stop, name, replace(done, seen={})
 
     parts = []
     try:
         for start, stop, name, part in gathered(run_own, what):
-            seen = _received(context.run.path / name) if name else {}
+            seen = mine if name == handed.name else _received(context.run.path / name) if name else {}
             parts.append((start, stop, replace(part, seen=seen)))
         wait(f"{what}: received")
     finally:

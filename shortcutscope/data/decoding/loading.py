@@ -81,13 +81,13 @@ def loaded(
     pin_memory
         As of a DataLoader.
     """
-    sets = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    sets = (list(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size))
     return loaded_sets(items, sets, collate, workers=workers, pin_memory=pin_memory)
 
 
 def loaded_sets(
     items: Dataset[Item],
-    sets: Iterable[Sequence[int]],
+    sets: Iterable[list[int]],
     collate: Callable[[Sequence[Item]], Batch],
     *,
     workers: int,
