@@ -34,6 +34,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.files import slug
 from shortcutscope.masks.annotation import AnnotateOptions, annotate_finding
 from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.masks.named import annotate_marked
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.report.charts.contrast import draw_contrast, render_finding
@@ -163,6 +164,7 @@ class Finding(FindingRecord):
         data: ImageTable,
         samples: Hits | Sequence[str] | None = None,
         *,
+        marks: Marks | None = None,
         out: str | Path | None = None,
         **options: Unpack[AnnotateOptions],
     ) -> MaskSet:
@@ -174,6 +176,8 @@ class Finding(FindingRecord):
             Those that were audited.
         samples
             Hits, or ids, of those whose masks are wanted; None for all.
+        marks
+            Of a person; with boxes on about ten images these say where, at the resolution of the files.
         out
             Folder of the masks; by default ``masks/<finding>`` in the run.
         **options
@@ -185,7 +189,9 @@ class Finding(FindingRecord):
             For a diffuse finding, one that was not read from a run, or another model.
         """
         ids = samples.ids if isinstance(samples, Hits) else samples
-        return annotate_finding(self, model, self._own(data), ids, out=out, **options)
+        if marks is None:
+            return annotate_finding(self, model, self._own(data), ids, out=out, **options)
+        return annotate_marked(self.home(), self.name, model, self._own(data), ids, marks, out, **options)
 
     def retrieve(
         self, k: int = 200, *, marks: Marks | None = None, **options: Unpack[RetrievalOptions]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from shortcutscope.cli.marking import MarkReading, marks_of
 from shortcutscope.cli.options import MODEL, DataOptions, KeepPaths, ModelOptions, ReadingOptions, expanded
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.disk import require_writable
@@ -21,7 +22,9 @@ _MASKS = "Masks"
 def annotate(
     *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
-    finding: Annotated[str, typer.Argument(help="Name of a localized finding of that run.")],
+    finding: Annotated[
+        str, typer.Argument(help="Name of a localized finding of that run, or with --marks a new one.")
+    ],
     model: Annotated[
         str | None,
         typer.Option(help="MODEL of the audit; default: what the run knows.", rich_help_panel=MODEL),
@@ -31,6 +34,25 @@ def annotate(
         Path | None, typer.Option(help="Folder of the masks; by default masks/FINDING in the run.")
     ] = None,
     making: ModelOptions,
+    marks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Marks, with x0, y0, x1, y1 (pixels of the file) on about ten images: CSV, TSV or Parquet; "
+            "COCO JSON, CVAT XML, or a folder of LabelMe.",
+            rich_help_panel=_MASKS,
+        ),
+    ] = None,
+    marks_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the answers; default: mark, value, answer, review or tags.",
+            rich_help_panel=_MASKS,
+        ),
+    ] = None,
+    carrier: Annotated[
+        str | None,
+        typer.Option(help="Word, tag or label that means 'carries it'.", rich_help_panel=_MASKS),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="fusion, or clarc (the plain recipe).", rich_help_panel=_MASKS)
     ] = "fusion",
@@ -53,12 +75,12 @@ def annotate(
     running: ReadingOptions,
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
-    """Draw a mask of a localized finding on every image that carries it."""
-    from shortcutscope.audit.record import AuditRecord
+    """Draw a mask of a localized finding, or of what was boxed, on every image that carries it."""
     from shortcutscope.data.stored_frame import file_source
-    from shortcutscope.masks.annotation import annotate_finding
+    from shortcutscope.masks.boxed.held_out import HeldOut
     from shortcutscope.masks.formats import FORMATS
     from shortcutscope.masks.learning import Drawing
+    from shortcutscope.masks.named import annotate_named, require_named
     from shortcutscope.review.order import review_order
 
     drawing = Drawing(cast(Any, method), cast(Any, threshold_choice(threshold)), seed=seed)
@@ -66,13 +88,18 @@ def annotate(
     placed = "sources" in signature(FORMATS[export_format].write).parameters
     if export is not None:
         require_writable(export.parent)
-    found = AuditRecord.open(run).finding(finding)
+    require_named(run, finding, marked=marks is not None)
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()
-    masks = annotate_finding(
-        found,
+    given = None
+    if marks is not None:
+        given = marks_of(marks, run, table.files, MarkReading(marks_column, carrier))
+    masks = annotate_named(
+        run,
+        finding,
         loaded,
         table,
+        marks=given,
         out=out,
         drawing=drawing,
         heat=heat,
@@ -81,6 +108,8 @@ def annotate(
     )
     console = Console()
     console.print(str(masks), markup=False, highlight=False)
+    if (checked := HeldOut.open(masks.folder)) is not None:
+        console.print(str(checked), markup=False, highlight=False)
     flagged = review_order(masks)
     if flagged:
         first = ", ".join(flagged[:10]) + (", ..." if len(flagged) > 10 else "")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shortcutscope.cli.inputs import layer_choice
+from shortcutscope.cli.marking import MarkReading, marks_of
 from shortcutscope.cli.options import DataOptions, KeepPaths, ModelOptions, ReadingOptions, expanded
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.disk import require_writable
@@ -78,10 +79,8 @@ def retrieve(
 ) -> None:
     """Rank the samples that carry a finding, and take marks that were made elsewhere."""
     from shortcutscope.discover.filters import IMAGE_AXES
-    from shortcutscope.masks.drawn_marks import drawing_format, read_drawn_marks
     from shortcutscope.retrieval.findings import retrieval_of
     from shortcutscope.retrieval.hits import refuse_other_csv
-    from shortcutscope.retrieval.imports import read_marks
 
     if csv.suffix.lower() != ".csv":
         raise InputError(f"--csv {str(csv)!r} must end in .csv")
@@ -103,16 +102,7 @@ def retrieve(
         raise InputError("--keep-paths: the run does not name its files; give --data, the DATA of the audit")
     given = None
     if marks is not None:
-        from shortcutscope.files import read_frame
-
-        samples = list(read_frame(_samples(run))["sample_id"].astype(str))
-        drawn = drawing_format(marks)
-        if drawn is None:
-            given = read_marks(
-                marks, samples, column=marks_column, carrier=carrier, who=who, when=when, files=files
-            )
-        else:
-            given = read_drawn_marks(marks, samples, format=drawn, name=carrier, files=files)
+        given = marks_of(marks, run, files, MarkReading(marks_column, carrier, who, when))
     chosen = layers if layers in ("early", "all", "auto") else layer_choice(layers)
     if data is None and images is not None and len(images.shape) != IMAGE_AXES:
         images = None  # volumes and signals are ranked by the scan alone
@@ -159,10 +149,3 @@ def files_of(run: Path, images: ImageTable | None) -> dict[str, str]:
         return {}
     frame = read_frame(kept)
     return dict(zip(frame["sample_id"].astype(str), frame["image"].astype(str), strict=True))
-
-
-def _samples(run: Path) -> Path:
-    path = run / "concepts.parquet"
-    if not path.exists():
-        raise InputError(f"{run} is no run directory of a finished audit: {path.name} is missing")
-    return path

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-import numpy as np
 import numpy.typing as npt
 from torch import nn
 
@@ -16,14 +15,14 @@ from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
 from shortcutscope.data.sample_geometry import image_name, mask_geometry
 from shortcutscope.data.sample_names import as_ids
 from shortcutscope.data.table import ImageTable
-from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
-from shortcutscope.files import slug, write_atomically
+from shortcutscope.files import slug
 from shortcutscope.masks.area_prior import AreaPrior
-from shortcutscope.masks.drawing import MaskPrediction
+from shortcutscope.masks.drawing import MaskPrediction, needs_review
+from shortcutscope.masks.heat import keep_heat
 from shortcutscope.masks.learning import CrossFitPredictors, Drawing, early_layers, fit_predictors
 from shortcutscope.masks.manifest import JOURNAL, MANIFEST
-from shortcutscope.masks.mask_files import Assessment, Kind, mask_file
+from shortcutscope.masks.mask_files import Assessment, Kind
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import PRIOR, MaskWriter
 from shortcutscope.models.fingerprint import model_fingerprint
@@ -36,8 +35,6 @@ from shortcutscope.scan.reading import Scan
 
 #: Of how masks are drawn: a folder of masks goes on only with the same.
 ALGORITHM = 2
-#: A mask below this confidence is flagged for review.
-UNSURE = 0.5
 METHODS = ("fusion", "clarc")
 #: What is read of `Running`.
 READ = ("device", "batch_size", "progress", *READING)
@@ -90,7 +87,7 @@ def annotate(
     drawing
         How masks are drawn.
     heat
-        Keep heat maps, too; :func:`heat_map` reads them.
+        Keep heat maps, too; `shortcutscope.masks.heat.heat_map` reads them.
     keep_paths
         Keep the names of the images' files, which exports then have; else images go by their ids there.
     extent
@@ -143,7 +140,7 @@ def annotate(
                 for row, drawn in _stream(model, own, fitted, wanted, frozenset(left), batch_size):
                     geometry = mask_geometry(own, row)
                     if heat:
-                        _keep_heat(Path(out), ids[row], geometry.to_source(drawn.heat))
+                        keep_heat(Path(out), ids[row], geometry.to_source(drawn.heat))
                     writer.append(
                         ids[row],
                         geometry.to_source(drawn.mask),
@@ -198,39 +195,6 @@ def _stream(
             at = [rows[int(place)] for place in places]
             drawn = predictor.predict(model, x, fitted.scores[at])
             yield from ((row, one) for row, one in zip(at, drawn, strict=True) if row in left)
-
-
-def needs_review(drawn: MaskPrediction, value: float) -> bool:
-    """Whether a person should look: the mask is in doubt, or contradicts what is known (1, 0 or NaN)."""
-    contradicts = bool(np.isfinite(value)) and bool(drawn.mask.any()) != (value == 1)
-    return contradicts or drawn.doubt is not None or drawn.confidence < UNSURE
-
-
-def heat_map(masks: MaskSet, sample_id: str) -> npt.NDArray[np.float32]:
-    """Heat map of a sample, 0 to 1, in its image's own size.
-
-    Raises
-    ------
-    InputError
-        When none was kept.
-    """
-    path = _heat_file(masks.folder, sample_id)
-    if not path.exists():
-        raise InputError(f"no heat map of {sample_id!r} was kept in {masks.folder}; annotate with heat=True")
-    damaged = intact(path, "a heat map", "delete it and annotate again")
-    with damaged, np.load(path, allow_pickle=False) as kept:
-        return np.asarray(kept["heat"], np.float32)
-
-
-def _keep_heat(folder: Path, sample_id: str, heat: npt.NDArray[Any]) -> None:
-    path = _heat_file(folder, sample_id)
-    path.parent.mkdir(exist_ok=True)
-    coded = heat.astype(np.float16)
-    write_atomically(path, lambda file: np.savez_compressed(file, heat=coded))
-
-
-def _heat_file(folder: Path, sample_id: str) -> Path:
-    return folder / "heat" / mask_file(sample_id, "volume")
 
 
 def annotate_finding(

@@ -22,6 +22,8 @@ from shortcutscope.types import Array, Floats
 
 #: Images that pass through the network at once while a predictor is fitted.
 BATCH = 64
+#: A mask below this confidence is flagged for review.
+UNSURE = 0.5
 #: What is said of samples that may carry the concept or not, and of masks whose place has no support.
 WHETHER, WHERE = "cannot tell whether it is there", "cannot tell where it is"
 #: Areas within this factor (as a logarithm) are never far apart.
@@ -50,6 +52,12 @@ class MaskPrediction:
     present: float
     confidence: float
     doubt: str | None = None
+
+
+def needs_review(drawn: MaskPrediction, value: float) -> bool:
+    """Whether a person should look: the mask is in doubt, or contradicts what is known (1, 0 or NaN)."""
+    contradicts = bool(np.isfinite(value)) and bool(drawn.mask.any()) != (value == 1)
+    return contradicts or drawn.doubt is not None or drawn.confidence < UNSURE
 
 
 @dataclass(frozen=True, eq=False)

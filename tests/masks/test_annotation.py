@@ -11,8 +11,9 @@ from PIL import Image
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.facade import Finding
-from shortcutscope.masks.annotation import annotate, annotate_finding, heat_map
+from shortcutscope.masks.annotation import annotate, annotate_finding
 from shortcutscope.masks.drawing import WHERE, WHETHER
+from shortcutscope.masks.heat import heat_map
 from shortcutscope.masks.learning import Drawing, balanced, early_layers
 from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.options import Running

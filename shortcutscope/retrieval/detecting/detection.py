@@ -18,7 +18,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.progress import progress_bar
 from shortcutscope.retrieval.detecting.detector import Detector, calibrated, fit_detector
 from shortcutscope.retrieval.detecting.mining import Candidates, compare, patches_of, recurring
-from shortcutscope.retrieval.detecting.templates import Box, Film, Found, kinds_of
+from shortcutscope.retrieval.detecting.templates import ROUNDS, Box, Film, Found, kinds_of
 from shortcutscope.retrieval.detecting.working import MOST_PIXELS, working_for
 from shortcutscope.retrieval.places import EDGES
 from shortcutscope.types import Floats
@@ -105,7 +105,7 @@ def detect(
     progress
         Whether to show a bar.
     """
-    search = _Search(images, where, np.asarray(groups), seed)
+    search = Search(images, where, np.asarray(groups), seed)
     total = len(search.compared) + len(search.taught) + len(images)
     with progress_bar(desc="searching images", progress=progress, total=total, unit="image") as bar:
         search.load(bar.update)
@@ -115,11 +115,18 @@ def detect(
         return search.run(kinds, bar.update)
 
 
-class _Search:
-    """Marks of a table in its working images."""
+class Search:
+    """Marks of a table in its working images; `rounds` of hard negatives teach its detectors."""
 
-    def __init__(self, table: ImageTable, where: Where, groups: npt.NDArray[np.generic], seed: int) -> None:
-        self.table, self.groups, self.seed = table, groups, seed
+    def __init__(
+        self,
+        table: ImageTable,
+        where: Where,
+        groups: npt.NDArray[np.generic],
+        seed: int,
+        rounds: int = ROUNDS,
+    ) -> None:
+        self.table, self.groups, self.seed, self.rounds = table, groups, seed, rounds
         generator = np.random.default_rng([seed, 2])
         self.mined = not where.boxes and where.kinds is None
         given = [*where.boxes] if where.boxes else list(where.carriers)
@@ -193,12 +200,8 @@ class _Search:
     def run(self, kinds: Sequence[Kind], step: Callable[[], object]) -> Detection:
         """Search all images."""
         folds = self.folds()
-        detectors = {ALL: self._fit(self.taught, kinds)}
-        for fold in sorted(set(folds.values())):
-            rows = [row for row in folds if folds[row] != fold]
-            # Where the others show nothing that recurs, their fold is scored as an image that shows nothing.
-            if own := self.kinds(rows):
-                detectors[fold] = self._fit(rows, own)
+        by_fold = self.kinds_by_fold(folds, kinds)
+        detectors = {fold: self.fit(self.without(folds, fold), own) for fold, own in by_fold.items()}
         places: list[list[Found] | None] = []
         maxima: dict[int, list[list[float]]] = {fold: [] for fold in detectors}
         position = {row: k for k, row in enumerate(self.null)}
@@ -235,6 +238,20 @@ class _Search:
         )
         return Detection(scores, edges, detectors[ALL], in_files, self.mined)
 
+    def without(self, folds: Mapping[int, int], fold: int) -> list[int]:
+        """Rows that the detector of a fold is taught by: all of them, or those of the other folds."""
+        return self.taught if fold == ALL else [row for row in folds if folds[row] != fold]
+
+    def kinds_by_fold(self, folds: Mapping[int, int], kinds: Sequence[Kind]) -> dict[int, Sequence[Kind]]:
+        """What each detector is taught by.
+
+        Where the others show nothing that recurs, there is no detector, and their fold is scored as an image
+        that shows nothing.
+        """
+        chosen: dict[int, Sequence[Kind]] = {ALL: kinds}
+        chosen |= {fold: self.kinds(self.without(folds, fold)) for fold in sorted(set(folds.values()))}
+        return {fold: own for fold, own in chosen.items() if own}
+
     def folds(self) -> dict[int, int]:
         """Row to its fold, of those that detectors are taught by."""
         rows = np.array(self.taught)
@@ -245,7 +262,8 @@ class _Search:
         numbers = grouped_folds(self.groups[rows], carries, count, self.seed)
         return dict(zip(rows.tolist(), numbers.tolist(), strict=True))
 
-    def _fit(self, rows: Sequence[int], kinds: Sequence[Kind]) -> Detector:
+    def fit(self, rows: Sequence[int], kinds: Sequence[Kind]) -> Detector:
+        """The detector that these rows teach, not yet in units of a null."""
         taken: dict[int, list[Box]] = {}
         for kind in kinds:
             for row, box in kind:
@@ -255,7 +273,14 @@ class _Search:
         # Carriers without boxes may show more than was mined: their other places are no negatives.
         negatives = rows if self.boxes else [row for row in rows if row not in set(self.carriers)]
         return fit_detector(
-            self.films, taken, negatives, self.working, self.seed, kinds=kinds, unsure=self.unsure
+            self.films,
+            taken,
+            negatives,
+            self.working,
+            self.seed,
+            kinds=kinds,
+            unsure=self.unsure,
+            rounds=self.rounds,
         )
 
 

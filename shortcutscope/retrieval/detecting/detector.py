@@ -9,7 +9,15 @@ import numpy as np
 from torch import Tensor
 
 from shortcutscope.retrieval.detecting.null import FEWEST, gumbel_law
-from shortcutscope.retrieval.detecting.templates import Box, Film, Found, Template, fit_template, kinds_of
+from shortcutscope.retrieval.detecting.templates import (
+    ROUNDS,
+    Box,
+    Film,
+    Found,
+    Template,
+    fit_template,
+    kinds_of,
+)
 from shortcutscope.retrieval.detecting.working import Working
 
 
@@ -59,6 +67,7 @@ def fit_detector(
     *,
     kinds: Sequence[Sequence[tuple[int, Box]]] | None = None,
     unsure: Iterable[int] = (),
+    rounds: int = ROUNDS,
 ) -> Detector:
     """Learn from boxes.
 
@@ -78,11 +87,14 @@ def fit_detector(
         Boxes that look alike; by default those of about the same size.
     unsure
         Negatives of which nobody said that they are free of it: places that look like a box are left out.
+    rounds
+        Of hard negatives.
     """
     known = [(row, box) for row in boxes for box in boxes[row]]
     groups = kinds_of(known) if kinds is None else kinds
+    doubtful = frozenset(unsure)
     templates = tuple(
-        fit_template(films, kind, boxes, negatives, np.random.default_rng([seed, number]), frozenset(unsure))
+        fit_template(films, kind, boxes, negatives, np.random.default_rng([seed, number]), doubtful, rounds)
         for number, kind in enumerate(groups)
     )
     return Detector(templates, working)

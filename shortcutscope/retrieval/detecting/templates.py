@@ -197,6 +197,7 @@ def fit_template(
     negatives: Sequence[int],
     generator: np.random.Generator,
     unsure: frozenset[int] = frozenset(),
+    rounds: int = ROUNDS,
 ) -> Template:
     """Learn a kind.
 
@@ -214,13 +215,15 @@ def fit_template(
         Chooses random places.
     unsure
         Negatives in which places that look like a crop are left out.
+    rounds
+        Of hard negatives.
     """
     template = _empty(films, boxes)
     learner = _Learner(films, template, boxes, taken, negatives, unsure)
     learner.add_random(generator)
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         template = learner.fit()
-        if turn < ROUNDS:
+        if turn < rounds:
             learner.add_hard(template)
     return template
 

@@ -1,0 +1,1 @@
+"""Masks of what a person boxed on a few images."""

@@ -1,0 +1,130 @@
+"""Which pixels of a place are the artifact: those unlike their surroundings as they are in the boxes.
+
+The contrast is chosen as that of a finding's masks (`masks.contrast`), in windows around the boxes and around
+the same places of other images. Where no contrast tells the two apart the whole place is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import binary_dilation
+from torch import Tensor
+
+from shortcutscope.masks.area_prior import grown
+from shortcutscope.masks.contrast import ContrastChoice, ImageStatistics, choose_contrast
+from shortcutscope.masks.drawing import outline
+from shortcutscope.masks.mask_files import Mask
+from shortcutscope.masks.thresholds import Threshold
+from shortcutscope.retrieval.detecting.templates import Box, window
+
+#: Margin of a window around a place, as a share of its shorter side, and the least in pixels.
+MARGIN, LEAST_MARGIN = 0.75, 3
+#: Expected intersection over union below which pixels are not told apart, and the whole place is drawn.
+LEAST_EXPECTED = 0.25
+#: Fewest boxes that pixels are learnt from.
+FEWEST = 3
+
+Region = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class PlacePixels:
+    """What tells the pixels of one kind of element.
+
+    Attributes
+    ----------
+    size
+        Height and width of the windows.
+    statistics, choice, threshold
+        As of a `MaskPredictor`; without a choice whole places are drawn.
+    """
+
+    size: tuple[int, int]
+    statistics: ImageStatistics | None = None
+    choice: ContrastChoice | None = None
+    threshold: Threshold = "otsu"
+
+    @classmethod
+    def fit(
+        cls, boxed: Sequence[tuple[Tensor, Box]], others: Sequence[Tensor], threshold: Threshold = "otsu"
+    ) -> PlacePixels:
+        """Learn from images ``(C, H, W)`` with the box of an element each, and from others."""
+        size = _window_size([box for _, box in boxed])
+        if len(boxed) < FEWEST or not others:
+            return cls(size)
+        inside = np.stack([_crop(image, box, size) for image, box in boxed])
+        pairs = [(others[k % len(others)], image, box) for k, (image, box) in enumerate(boxed)]
+        outside = np.stack([_crop(other, _moved(box, image, other), size) for other, image, box in pairs])
+        where = np.stack([_indicator(box, size) for _, box in boxed]).astype(np.float32)
+        statistics = ImageStatistics.fit(outside)
+        choice = choose_contrast(inside, outside, where, statistics, threshold)
+        if choice.expected < LEAST_EXPECTED:
+            return cls(size)
+        return cls(size, statistics, choice, threshold)
+
+    def mask(self, image: Tensor, box: Box) -> tuple[Mask, float]:
+        """Mask ``(H, W)`` of a place of an image ``(C, H, W)``, and how clearly it stands out, 0 to 1."""
+        mask = np.zeros(tuple(image.shape[1:]), np.bool_)
+        y0, y1, x0, x1 = _whole(box, mask.shape)
+        if self.statistics is None or self.choice is None:
+            mask[y0:y1, x0:x1] = True
+            return mask, 1.0
+        crop = _crop(image, box, self.size)[None]
+        contrast = self.choice.contrast.of(crop, self.statistics)[0]
+        region = binary_dilation(_indicator(box, self.size))
+        contour = outline(contrast, np.asarray(region, np.bool_), self.threshold)
+        drawn = grown(contour.mask, contour.region, self.choice.rim)
+        _paste(mask, drawn, box, self.size)
+        return mask, contour.separation
+
+
+def _window_size(boxes: Sequence[Box]) -> tuple[int, int]:
+    high, wide = (float(np.median([box[axis + 2] - box[axis] for box in boxes])) for axis in (1, 0))
+    margin = max(LEAST_MARGIN, round(MARGIN * min(high, wide)))
+    return round(high) + 2 * margin, round(wide) + 2 * margin
+
+
+def _corner(box: Box, size: tuple[int, int]) -> tuple[int, int]:
+    return round((box[1] + box[3] - size[0]) / 2), round((box[0] + box[2] - size[1]) / 2)
+
+
+def _crop(image: Tensor, box: Box, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Window ``(C, h, w)`` around a box, edges repeated."""
+    return window(image, *_corner(box, size), size).float().numpy()
+
+
+def _indicator(box: Box, size: tuple[int, int]) -> Mask:
+    top, left = _corner(box, size)
+    where = np.zeros(size, np.bool_)
+    y0, y1, x0, x1 = _rounded(box)
+    where[max(0, y0 - top) : max(0, y1 - top), max(0, x0 - left) : max(0, x1 - left)] = True
+    return where
+
+
+def _rounded(box: Box) -> Region:
+    return round(box[1]), round(box[3]), round(box[0]), round(box[2])
+
+
+def _whole(box: Box, size: tuple[int, ...]) -> Region:
+    y0, y1, x0, x1 = _rounded(box)
+    return max(0, y0), min(size[0], y1), max(0, x0), min(size[1], x1)
+
+
+def _moved(box: Box, image: Tensor, other: Tensor) -> Box:
+    """The same place of an image of another size."""
+    y, x = (other.shape[axis] / image.shape[axis] for axis in (1, 2))
+    middle_y, middle_x = (box[1] + box[3]) / 2 * y, (box[0] + box[2]) / 2 * x
+    half_y, half_x = (box[3] - box[1]) / 2, (box[2] - box[0]) / 2
+    return middle_x - half_x, middle_y - half_y, middle_x + half_x, middle_y + half_y
+
+
+def _paste(mask: Mask, drawn: Mask, box: Box, size: tuple[int, int]) -> None:
+    """Lay a window's mask into that of the image."""
+    top, left = _corner(box, size)
+    y0, x0 = max(0, top), max(0, left)
+    y1, x1 = min(mask.shape[0], top + size[0]), min(mask.shape[1], left + size[1])
+    mask[y0:y1, x0:x1] |= drawn[y0 - top : y1 - top, x0 - left : x1 - left]
