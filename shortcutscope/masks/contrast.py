@@ -212,6 +212,7 @@ def choose_contrast(
     evidence: Images,
     statistics: ImageStatistics,
     threshold: Threshold = "otsu",
+    bases: Sequence[str] = BASES,
 ) -> ContrastChoice:
     """The contrast, and the width of the region, in which carriers exceed the others most.
 
@@ -227,6 +228,8 @@ def choose_contrast(
         Of images without.
     threshold
         By which masks will be cut out.
+    bases
+        What pixels are compared with; only their surroundings where images are windows on moving things.
     """
     counts: dict[tuple[float, Contrast], tuple[int, int]] = {}
     clear: dict[tuple[float, Contrast], float] = {}
@@ -235,7 +238,7 @@ def choose_contrast(
         planes(others, leads=statistics.leads),
     )
     regions = {share: [region_of(values, share) for values in evidence] for share in REGIONS}
-    for plane, base in product(range(carrier_planes.shape[1]), BASES):
+    for plane, base in product(range(carrier_planes.shape[1]), bases):
         with_it, without = (
             compared(v[:, plane], base, statistics, plane) for v in (carrier_planes, other_planes)
         )

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from shortcutscope.masks.area_prior import grown
-from shortcutscope.masks.contrast import ContrastChoice, ImageStatistics, choose_contrast
+from shortcutscope.masks.contrast import WINDOWS, ContrastChoice, ImageStatistics, choose_contrast
 from shortcutscope.masks.drawing import outline
 from shortcutscope.masks.mask_files import Mask
 from shortcutscope.masks.thresholds import Threshold
 from shortcutscope.retrieval.detecting.templates import Box, window
 
-#: Margin of a window around a place, as a share of its shorter side, and the least in pixels.
-MARGIN, LEAST_MARGIN = 0.75, 3
+#: Margin of a window around a place, as a share of its shorter side, and the least in pixels: so wide that
+#: the local medians of a contrast, which are a share of the window, are about as wide as the element.
+MARGIN, LEAST_MARGIN = 1.5, 4
 #: Expected intersection over union below which pixels are not told apart, and the whole place is drawn.
 LEAST_EXPECTED = 0.25
 #: Fewest boxes that pixels are learnt from.
@@ -61,7 +61,7 @@ class PlacePixels:
         outside = np.stack([_crop(other, _moved(box, image, other), size) for other, image, box in pairs])
         where = np.stack([_indicator(box, size) for _, box in boxed]).astype(np.float32)
         statistics = ImageStatistics.fit(outside)
-        choice = choose_contrast(inside, outside, where, statistics, threshold)
+        choice = choose_contrast(inside, outside, where, statistics, threshold, tuple(WINDOWS))
         if choice.expected < LEAST_EXPECTED:
             return cls(size)
         return cls(size, statistics, choice, threshold)
@@ -75,8 +75,7 @@ class PlacePixels:
             return mask, 1.0
         crop = _crop(image, box, self.size)[None]
         contrast = self.choice.contrast.of(crop, self.statistics)[0]
-        region = binary_dilation(_indicator(box, self.size))
-        contour = outline(contrast, np.asarray(region, np.bool_), self.threshold)
+        contour = outline(contrast, _indicator(box, self.size), self.threshold)
         drawn = grown(contour.mask, contour.region, self.choice.rim)
         _paste(mask, drawn, box, self.size)
         return mask, contour.separation
