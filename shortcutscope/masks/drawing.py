@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from shortcutscope.masks.area_prior import AreaPrior, grown
 from shortcutscope.masks.contrast import ContrastChoice, ImageStatistics, choose_contrast, cut, separation
 from shortcutscope.masks.evidence import Evidence, Vectors, resized
+from shortcutscope.masks.exemplars import Exemplars, signal, voted
 from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.masks.mask_files import Maps, Mask
 from shortcutscope.masks.presence import Presence
 from shortcutscope.masks.thresholds import Threshold
 from shortcutscope.models.layers import Layer
 from shortcutscope.retrieval.signals import is_signal, pictured, whole_spans
-from shortcutscope.types import Array, Floats
+from shortcutscope.types import Array, Floats, Ints
 
 #: Images that pass through the network at once while a predictor is fitted.
 BATCH = 64
@@ -85,6 +86,8 @@ class MaskPredictor:
         What is ordinary of each measure, whoever carries the concept; predictors are compared in these units.
     prior
         Areas of masks that a person accepted; they count more.
+    exemplars
+        Masks of carriers, where these are alike; see `Exemplars`.
     """
 
     evidence: Evidence
@@ -97,6 +100,7 @@ class MaskPredictor:
     place: Presence | None = None
     units: Mapping[str, float] = field(default_factory=dict)
     prior: AreaPrior | None = None
+    exemplars: Exemplars | None = None
 
     @classmethod
     def fit(
@@ -131,10 +135,13 @@ class MaskPredictor:
         regions = [region_of(values, choice.share) for values in fusion]
         contrast = choice.contrast.of(array, statistics)
         outlines = [outline(v, r, threshold, leads=leads) for v, r in zip(contrast, regions, strict=True)]
+        exemplars = None if leads else _exemplars(contrast, fusion, outlines, np.flatnonzero(carriers))
+        outlines = [_as_voted(*of, exemplars) for of in zip(contrast, fusion, outlines, strict=True)]
         sizes = [
             int(contour.mask.sum()) for contour, carries in zip(outlines, carriers, strict=True) if carries
         ]
-        return cls(evidence, weights, statistics, choice, threshold, Areas.fit(sizes))
+        areas = Areas.fit(sizes)
+        return cls(evidence, weights, statistics, choice, threshold, areas, exemplars=exemplars)
 
     def features(self, model: nn.Module, images: Tensor) -> dict[str, Array]:
         """What tells carriers among images (N, C, *size), by name, (N,) each, in `units`."""
@@ -174,6 +181,7 @@ class MaskPredictor:
             outline(values, region_of(where, self.choice.share), self.threshold, leads=leads)
             for values, where in zip(contrast, fusion, strict=True)
         ]
+        outlines = [_as_voted(*of, self.exemplars) for of in zip(contrast, fusion, outlines, strict=True)]
         peaks = {name: _peaks(values) for name, values in maps.items()}
         features = {
             k: values / self.units.get(k, 1.0) for k, values in (peaks | _contour_features(outlines)).items()
@@ -278,10 +286,30 @@ class Outline:
 def outline(contrast: Maps, region: Mask, threshold: Threshold = "otsu", *, leads: bool = False) -> Outline:
     """Cut the mask of one image, or of a signal (leads, time), out of its region."""
     mask = cut(contrast, region, threshold)
-    mask = whole_spans(mask) if leads else mask
+    return _measured(contrast, region, whole_spans(mask) if leads else mask)
+
+
+def _measured(contrast: Maps, region: Mask, mask: Mask) -> Outline:
+    """A mask of one image in its region, and how far it stands out there."""
     rest = region & ~mask
     height = float(contrast[mask].mean() - contrast[rest].mean()) if mask.any() and rest.any() else 0.0
     return Outline(region, mask, max(height, 0.0), separation(contrast, region, mask))
+
+
+def _exemplars(contrast: Maps, fusion: Maps, outlines: Sequence[Outline], carriers: Ints) -> Exemplars | None:
+    """Of the masks (N, *size) of carriers, by row."""
+    signals = np.stack([signal(contrast[k], fusion[k], outlines[k].mask) for k in carriers])
+    masks = np.stack([outlines[k].mask for k in carriers])
+    return Exemplars.fit(signals, masks, np.array([outlines[k].separation for k in carriers]))
+
+
+def _as_voted(contrast: Maps, where: Maps, contour: Outline, exemplars: Exemplars | None) -> Outline:
+    """What is drawn of one image once the masks of other carriers have voted."""
+    if exemplars is None:
+        return contour
+    votes = exemplars.votes(signal(contrast, where, contour.mask))
+    region, mask = voted(contrast, contour.region, contour.mask, votes)
+    return _measured(contrast, region, mask)
 
 
 def heat_map(where: Maps, contrast: Maps, region: Mask) -> Maps:
