@@ -34,7 +34,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.files import slug
 from shortcutscope.masks.annotation import AnnotateOptions, annotate_finding
 from shortcutscope.masks.maskset import MaskSet
-from shortcutscope.masks.named import annotate_marked
+from shortcutscope.masks.named import annotate_marked, annotate_named
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.report.charts.contrast import draw_contrast, render_finding
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "Audit", "Comparison", "EmbeddingsAudit", "Finding", "audit", "audit_embeddings", "compare", "review"
+    "Audit", "Comparison", "EmbeddingsAudit", "Finding", "annotate", "audit", "audit_embeddings", "compare",
+    "review",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -191,7 +192,7 @@ class Finding(FindingRecord):
         ids = samples.ids if isinstance(samples, Hits) else samples
         if marks is None:
             return annotate_finding(self, model, self._own(data), ids, out=out, **options)
-        return annotate_marked(self.home(), self.name, model, self._own(data), ids, marks, out, **options)
+        return annotate_marked(self.home(), self, model, self._own(data), ids, marks, out, **options)
 
     def retrieve(
         self, k: int = 200, *, marks: Marks | None = None, **options: Unpack[RetrievalOptions]
@@ -354,6 +355,51 @@ def _embeddings_audit(record: EmbeddingsAuditRecord) -> EmbeddingsAudit:
 audit = _giving(stages.audit, lambda record: Audit.open(record.path))
 compare = _giving(before_after.compare, _comparison)
 audit_embeddings = _giving(embedding_stages.audit_embeddings, _embeddings_audit)
+
+
+def annotate(
+    run: str | Path,
+    name: str,
+    model: nn.Module,
+    data: ImageTable,
+    samples: Hits | Sequence[str] | None = None,
+    *,
+    marks: Marks | None = None,
+    out: str | Path | None = None,
+    **options: Unpack[AnnotateOptions],
+) -> MaskSet:
+    """Draw masks of a finding of a run, or of something that was not audited, by marks.
+
+    Parameters
+    ----------
+    run
+        Run directory of an audit.
+    name
+        Of a finding, or with marks a new one.
+    model, data
+        Those that were audited.
+    samples
+        Hits, or ids, of those whose masks are wanted; None for all.
+    marks
+        Of a person; with boxes on about ten images these say where, at the resolution of the files.
+    out
+        Folder of the masks; by default ``masks/<name>`` in the run.
+    **options
+        Of `shortcutscope.masks.annotation.annotate`, such as ``drawing`` and ``running``.
+
+    Raises
+    ------
+    InputError
+        For a name that is no finding and that there are no marks of, boxes outside their images or that do
+        not say where, a diffuse finding without boxes, or another model.
+
+    Examples
+    --------
+    >>> marks = ss.read_marks("marks.csv", ids)  # doctest: +SKIP
+    >>> masks = ss.annotate("runs/cxr", "stamps", model, data, marks=marks)  # doctest: +SKIP
+    """
+    ids = samples.ids if isinstance(samples, Hits) else samples
+    return annotate_named(run, name, model, data, ids, marks=marks, out=out, **options)
 
 
 class ReviewOptions(TypedDict, total=False):

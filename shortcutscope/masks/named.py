@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -17,10 +18,11 @@ from shortcutscope.errors import InputError
 from shortcutscope.files import slug
 from shortcutscope.masks.annotation import READ, AnnotateOptions, annotate, annotate_finding
 from shortcutscope.masks.boxed.annotating import Asked, annotate_boxed, boxes_in, refuse_boxes
+from shortcutscope.masks.boxed.rival import Rival
 from shortcutscope.masks.learning import Drawing
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.options import Running
-from shortcutscope.retrieval.findings import retrieval_of
+from shortcutscope.retrieval.findings import KNOWN, retrieval_of
 from shortcutscope.retrieval.marks import Marks, marks_path
 from shortcutscope.scan.reading import Scan
 
@@ -68,9 +70,7 @@ def annotate_named(
     finding = require_named(run, name, marked=marks is not None)
     if finding is not None and marks is None:
         return annotate_finding(finding, model, data, samples, out=out, **options)
-    return annotate_marked(
-        Path(run), name if finding is None else finding.name, model, data, samples, marks, out, **options
-    )
+    return annotate_marked(Path(run), finding or name, model, data, samples, marks, out, **options)
 
 
 def require_named(run: str | Path, name: str, *, marked: bool) -> FindingRecord | None:
@@ -96,7 +96,7 @@ def require_named(run: str | Path, name: str, *, marked: bool) -> FindingRecord 
 
 def annotate_marked(
     run: Path,
-    name: str,
+    named: str | FindingRecord,
     model: nn.Module,
     data: ImageTable,
     samples: Sequence[str] | None,
@@ -104,7 +104,12 @@ def annotate_marked(
     out: str | Path | None,
     **options: Unpack[AnnotateOptions],
 ) -> MaskSet:
-    """Draw the masks of something by marks; arguments as of `annotate_named`."""
+    """Draw the masks of a finding, or of something that was not audited, by marks.
+
+    Arguments are as of `annotate_named`.
+    """
+    finding = None if isinstance(named, str) else named
+    name = named if isinstance(named, str) else named.name
     running = options.get("running") or Running()
     running.require_only("annotate", *READ)
     refuse_other_model(run, model)
@@ -123,11 +128,31 @@ def annotate_marked(
     if boxes := boxes_in(joined, ids):
         refuse_boxes(joined, own, {ids[row]: several for row, several in boxes.items()})
         asked = _asked(name, ids, wanted, folder, options)
+        if finding is not None:
+            known = finding.concept.aligned_to(scan.samples["sample_id"]).values
+            rival = None if _hopeless(finding) else _rival(finding, model, scan, own, options)
+            asked = replace(asked, known=known if finding.origin in KNOWN else None, rival=rival)
         joined.save(path)
         return annotate_boxed(model, own, joined, asked, running)
     reading = Running(workers=running.workers, progress=running.progress)
     concept = retrieval_of(run, name, marks=joined, images=own, running=reading).to_concept()
     return annotate(model, scan, own, concept, wanted, out=folder, **options)
+
+
+def _hopeless(finding: FindingRecord) -> bool:
+    """Whether no evidence of a finding says where it is."""
+    reading = finding.concept.reading
+    unclear = reading is not None and reading.symmetric
+    return unclear or finding.extent == "diffuse" or finding.encoded.get("value") is False
+
+
+def _rival(
+    finding: FindingRecord, model: nn.Module, scan: Scan, data: ImageTable, options: AnnotateOptions
+) -> Rival:
+    def draw(samples: Sequence[str], folder: Path) -> MaskSet:
+        return annotate(model, scan, data, finding.concept, samples, out=folder, **options)
+
+    return Rival(draw)
 
 
 def _asked(

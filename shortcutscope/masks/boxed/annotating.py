@@ -15,11 +15,13 @@ from shortcutscope.data.sample_geometry import image_name
 from shortcutscope.data.stored_frame import stored_frame
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.masks.boxed.held_out import HeldOut, held_out
+from shortcutscope.masks.boxed.held_out import BOXES, EVIDENCE, HeldOut, held_out
 from shortcutscope.masks.boxed.learning import BoxedPredictor
-from shortcutscope.masks.drawing import MaskPrediction, needs_review
+from shortcutscope.masks.boxed.rival import Rival, compared
+from shortcutscope.masks.drawing import needs_review
 from shortcutscope.masks.heat import keep_heat
 from shortcutscope.masks.learning import Drawing
+from shortcutscope.masks.manifest import JOURNAL, MANIFEST
 from shortcutscope.masks.mask_files import Assessment, Mask
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
@@ -30,6 +32,7 @@ from shortcutscope.retrieval.checks import IMAGE_AXES, require_images, sizes_of,
 from shortcutscope.retrieval.detecting.detection import Where
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.retrieval.places import is_click, named_boxes
+from shortcutscope.types import Floats
 
 #: Of how masks are drawn from boxes: a folder goes on only with the same.
 ALGORITHM, METHOD = 1, "boxes"
@@ -51,6 +54,10 @@ class Asked:
         Threshold inside a place, and seed.
     heat, keep_paths
         As of `shortcutscope.masks.annotation.annotate`.
+    known
+        ``(N,)`` 1, 0 or NaN: what is known beside the marks of who carries it.
+    rival
+        The evidence of a finding; it draws the masks where it does better.
     """
 
     name: str
@@ -59,6 +66,8 @@ class Asked:
     drawing: Drawing
     heat: bool = False
     keep_paths: bool = False
+    known: Floats | None = None
+    rival: Rival | None = None
 
 
 def boxes_in(marks: Marks, ids: Sequence[str]) -> dict[int, list[tuple[float, ...]]]:
@@ -93,39 +102,100 @@ def annotate_boxed(
     StaleRunError
         When the folder holds masks that were made in another way.
     """
-    ids = data.frame["sample_id"].astype(str).tolist()
-    values = marks.aligned_to(ids)
-    boxes = boxes_in(marks, ids)
-    refuse_boxes(marks, data, {ids[row]: several for row, several in boxes.items()})
-    carriers, others = (np.flatnonzero(values == value).tolist() for value in (1, 0))
-    images = in_file_size(data).keeping(running)
-    told = {
+    work = _Boxed(data, marks, asked, running)
+    provenance = {
         "model": model_fingerprint(model),
         "algorithm": ALGORITHM,
         "marks": fingerprint(marks),
         **asdict(asked.drawing),
         "method": METHOD,
     }
-    with MaskWriter(asked.out, asked.name, told) as writer:
-        left = [row for row in asked.rows if not writer.done(ids[row])]
+    if asked.rival is not None and work.way(asked.rival) == EVIDENCE:
+        masks = asked.rival.draw([work.ids[row] for row in asked.rows], asked.out)
+        work.save_figures()
+        return masks
+    with MaskWriter(asked.out, asked.name, provenance) as writer:
+        left = [row for row in asked.rows if not writer.done(work.ids[row])]
         if left:
-            where = Where(boxes, carriers, others)
-            predictor = BoxedPredictor.fit(
-                images,
-                where,
-                data.frame["group"].to_numpy(),
-                threshold=asked.drawing.threshold,
-                seed=asked.drawing.seed,
-                progress=running.progress,
-            )
-            predictor.require_told_apart(asked.name)
+            work.learn()
             writer.begin()
-            _check(predictor, images, where).save(asked.out)
+            work.save_figures()
             with progress_bar(total=len(left), desc="masks", progress=running.progress) as bar:
                 for row in left:
-                    _append(writer, predictor.predict(images.image(row), row), data, row, values[row], asked)
+                    work.append(writer, row)
                     bar.update()
     return MaskSet.open(asked.out)
+
+
+class _Boxed:
+    """Boxes of a table's images, and what they teach, once it is needed."""
+
+    def __init__(self, data: ImageTable, marks: Marks, asked: Asked, running: Running) -> None:
+        self.data, self.asked, self.running = data, asked, running
+        self.ids = data.frame["sample_id"].astype(str).tolist()
+        values, boxes = marks.aligned_to(self.ids), boxes_in(marks, self.ids)
+        refuse_boxes(marks, data, {self.ids[row]: several for row, several in boxes.items()})
+        self.images = in_file_size(data).keeping(running)
+        self.known = values if asked.known is None else np.where(np.isnan(values), asked.known, values)
+        carriers, others = np.flatnonzero(self.known == 1), np.flatnonzero(values == 0)
+        self.where = Where(boxes, carriers.tolist(), others.tolist())
+        self.predictor: BoxedPredictor | None = None
+        self.figures: HeldOut | None = None
+
+    def learn(self) -> BoxedPredictor:
+        """What draws masks, and how it does on the marked images."""
+        if self.predictor is None:
+            drawing, groups = self.asked.drawing, self.data.frame["group"].to_numpy()
+            predictor = BoxedPredictor.fit(
+                self.images,
+                self.where,
+                groups,
+                threshold=drawing.threshold,
+                seed=drawing.seed,
+                progress=self.running.progress,
+            )
+            predictor.require_told_apart(self.asked.name)
+            self.predictor = predictor
+            self.figures = self.figures or held_out(
+                [(self._mask(predictor, row), several) for row, several in self.where.boxes.items()],
+                [self._mask(predictor, row) for row in self.where.others],
+                len(predictor.taught.null),
+            )
+        return self.predictor
+
+    def way(self, rival: Rival) -> str:
+        """What draws the masks: as a folder was begun, else what does better on the marked images."""
+        if any((self.asked.out / name).exists() for name in (MANIFEST, JOURNAL)):
+            self.figures = HeldOut.open(self.asked.out)
+            return BOXES if self.figures is None else self.figures.way
+        self.learn()
+        assert self.figures is not None
+        self.figures = compared(rival, self.figures, self.where, self.ids)
+        return self.figures.way
+
+    def save_figures(self) -> None:
+        """Keep them beside the masks."""
+        if self.figures is not None:
+            self.figures.save(self.asked.out)
+
+    def _mask(self, predictor: BoxedPredictor, row: int) -> Mask:
+        return predictor.predict(self.images.image(row), row).mask
+
+    def append(self, writer: MaskWriter, row: int) -> None:
+        """Draw a sample's mask."""
+        drawn, sample_id = self.learn().predict(self.images.image(row), row), self.ids[row]
+        if self.asked.heat:
+            keep_heat(self.asked.out, sample_id, drawn.heat)
+        _, orientation = stored_frame(self.data.source, int(self.data.rows[row]))
+        flagged = needs_review(drawn, float(self.known[row]))
+        writer.append(
+            sample_id,
+            drawn.mask,
+            image=image_name(self.data, row, keep_paths=self.asked.keep_paths),
+            kind="image",
+            orientation=orientation,
+            assessment=Assessment(drawn.confidence, flagged, drawn.doubt),
+        )
 
 
 def refuse_boxes(marks: Marks, data: ImageTable, boxes: Mapping[str, Sequence[Sequence[float]]]) -> None:
@@ -147,33 +217,3 @@ def fingerprint(marks: Marks) -> str:
     lines = [f"{name} {value:g}" for name, value in zip(current["sample_id"], current["value"], strict=True)]
     lines += sorted(f"{name} {box}" for name, box in named_boxes(marks.places))
     return sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _check(predictor: BoxedPredictor, images: ImageTable, where: Where) -> HeldOut:
-    """Masks of the marked images, each drawn without its own marks, against the boxes."""
-
-    def mask(row: int) -> Mask:
-        return predictor.predict(images.image(row), row).mask
-
-    return held_out(
-        [(mask(row), where.boxes[row]) for row in where.boxes],
-        [mask(row) for row in where.others],
-        len(predictor.taught.null),
-    )
-
-
-def _append(
-    writer: MaskWriter, drawn: MaskPrediction, data: ImageTable, row: int, value: float, asked: Asked
-) -> None:
-    sample_id = str(data.frame["sample_id"].iloc[row])
-    if asked.heat:
-        keep_heat(asked.out, sample_id, drawn.heat)
-    _, orientation = stored_frame(data.source, int(data.rows[row]))
-    writer.append(
-        sample_id,
-        drawn.mask,
-        image=image_name(data, row, keep_paths=asked.keep_paths),
-        kind="image",
-        orientation=orientation,
-        assessment=Assessment(drawn.confidence, needs_review(drawn, value), drawn.doubt),
-    )

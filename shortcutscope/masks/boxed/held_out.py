@@ -13,6 +13,8 @@ from shortcutscope.masks.mask_files import Mask
 
 #: Beside the masks.
 FILE = "held_out.json"
+#: What draws masks.
+BOXES, EVIDENCE = "boxes", "evidence"
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class HeldOut:
         Boxes, and those in which something is drawn.
     inside
         Mean share of a mask's area that lies in the boxes, over the carriers that got one.
-    unmarked_drawn
-        Expected share of images without it that get a mask, by the null.
     null
         Unmarked images that the null was read from.
+    way
+        What drew them: ``"boxes"``, or the ``"evidence"`` of a finding.
+    rival
+        What is said of the other way.
     """
 
     carriers: int
@@ -43,16 +47,21 @@ class HeldOut:
     elements_touched: int
     inside: float | None
     null: int
+    way: str = BOXES
+    rival: str = ""
 
-    def __str__(self) -> str:
-        text = (
-            f"checked on the marked images, each drawn without its own marks: {self.carriers_drawn} of "
-            f"{self.carriers} carriers got a mask"
-        )
+    def counts(self) -> str:
+        """The figures in words."""
+        text = f"{self.carriers_drawn} of {self.carriers} carriers got a mask"
         if self.others:
             text += f", {self.others_drawn} of {self.others} others did"
         text += f"; {self.elements_touched} of {self.elements} boxes are touched"
         return text if self.inside is None else f"{text}, {self.inside:.0%} of the drawn area lies in boxes"
+
+    def __str__(self) -> str:
+        drawn = "what the boxes taught" if self.way == BOXES else "the evidence of the finding"
+        text = f"checked on the marked images, each drawn without its own marks by {drawn}: {self.counts()}"
+        return f"{text}. {self.rival}" if self.rival else text
 
     def save(self, folder: Path) -> None:
         """Keep it beside the masks."""
