@@ -181,11 +181,12 @@ class MaskPredictor:
             outline(values, region_of(where, self.choice.share), self.threshold, leads=leads)
             for values, where in zip(contrast, fusion, strict=True)
         ]
-        outlines = [_as_voted(*of, self.exemplars) for of in zip(contrast, fusion, outlines, strict=True)]
         peaks = {name: _peaks(values) for name, values in maps.items()}
+        # Whether it is there is asked of the image alone: votes would draw it on any.
         features = {
             k: values / self.units.get(k, 1.0) for k, values in (peaks | _contour_features(outlines)).items()
         }
+        outlines = [_as_voted(*of, self.exemplars) for of in zip(contrast, fusion, outlines, strict=True)]
         return MaskEvidence(fusion, contrast, outlines, features)
 
     def predict(self, model: nn.Module, x: Tensor, score: Floats) -> list[MaskPrediction]:
