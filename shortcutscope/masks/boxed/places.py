@@ -19,7 +19,7 @@ from shortcutscope.retrieval.detecting.null import false_share
 from shortcutscope.retrieval.detecting.templates import Box, Film, Found
 
 #: Share of images without the artifact whose surest place may be drawn, and whose further places would be.
-ALARMS, COMPANIONS = 0.05, 0.2
+ALARMS, COMPANIONS = 0.02, 0.2
 
 
 @dataclass(frozen=True)
