@@ -182,11 +182,9 @@ class MaskPredictor:
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
-        # Whether it is there is asked of the image alone: votes would draw it on any.
         features = {
             k: values / self.units.get(k, 1.0) for k, values in (peaks | _contour_features(outlines)).items()
         }
-        outlines = [_as_voted(*of, self.exemplars) for of in zip(contrast, fusion, outlines, strict=True)]
         return MaskEvidence(fusion, contrast, outlines, features)
 
     def predict(self, model: nn.Module, x: Tensor, score: Floats) -> list[MaskPrediction]:
@@ -203,6 +201,8 @@ class MaskPredictor:
                 mask, sure = np.zeros_like(contour.mask), 1 - float(probability)
                 doubt = WHETHER if probability >= self.presence.absent else None
             else:
+                # Only now: whether it is there is asked of the image alone, and votes would draw it on any.
+                contour = _as_voted(look.contrast[k], look.fusion[k], contour, self.exemplars)
                 mask, sure = self._inside(look.contrast[k], contour)
                 if placed[k] <= self.place.limit:
                     doubt, sure = WHERE, sure * float(placed[k])
