@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, rankdata
 
+from shortcutscope.retrieval.presence import Presence, presence
 from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Floats
 
@@ -16,6 +17,10 @@ from shortcutscope.types import Floats
 NEARLY = 0.1
 #: Recoveries that count as perfect, so that no view outweighs all others without bound.
 PERFECT = 0.999
+#: Standard errors by which a detector that mined must recover marks worse than the best view to be left out.
+WORSE = 2.0
+#: AUROC above chance, and its spread, that views of natural artifacts have before anything is known.
+USUAL, SPREAD = 0.12, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +35,14 @@ class Fusion:
         View to the AUROC of held-out marked carriers against the other samples of their class.
     weights
         View to its share of the ranking; 0 for those that recover the marks worse than the best one.
+    presence
+        What the finds of a detector say that mined what it looks for; None without one.
     """
 
     scores: Floats
     recoveries: Mapping[str, float]
     weights: Mapping[str, float]
+    presence: Presence | None = None
 
     @property
     def carried_by(self) -> str:
@@ -43,18 +51,24 @@ class Fusion:
 
     def __str__(self) -> str:
         recovered = ", ".join(f"{name} {value:.2f}" for name, value in self.recoveries.items())
+        finds = "" if self.presence is None else f"; {self.presence}"
         used = {name: share for name, share in self.weights.items() if share > 0}
         if len(used) == 1:
-            return f"ranked by {self.carried_by} (held-out marks recovered with AUROC: {recovered})"
+            return f"ranked by {self.carried_by} (held-out marks recovered with AUROC: {recovered}{finds})"
         shares = ", ".join(f"{name} {share:.0%}" for name, share in used.items())
-        return f"ranked by {shares} (held-out marks recovered with AUROC: {recovered})"
+        return f"ranked by {shares} (held-out marks recovered with AUROC: {recovered}{finds})"
 
 
-def fuse(scores: Mapping[str, Floats], marks: Floats, labels: npt.ArrayLike) -> Fusion:
+def fuse(
+    scores: Mapping[str, Floats], marks: Floats, labels: npt.ArrayLike, mined: Mapping[str, int] | None = None
+) -> Fusion:
     """Choose, and join, rankings by out-of-fold evidence.
 
     Normal scores (van der Waerden 1952) of the views that recover held-out marks nearly as well as the best
-    are averaged, each weighing its separation of the two sides in standard deviations.
+    are averaged, each weighing its separation of the two sides in standard deviations. A detector that mined
+    what it looks for is left out only where it recovers marks plainly worse: ten marks say too little of
+    which is better, and both can be right, the detector where it found something and the others where it did
+    not. So log odds are added.
 
     Parameters
     ----------
@@ -64,28 +78,63 @@ def fuse(scores: Mapping[str, Floats], marks: Floats, labels: npt.ArrayLike) -> 
         ``(N,)`` 1, 0 or NaN.
     labels
         ``(N,)`` class.
+    mined
+        Views of detectors that mined what they look for to their number of kinds; their scores are in units
+        of the law of images without it.
     """
-    carriers = (np.asarray(marks) == 1).astype(float)
-    recovered = {
-        name: float(within_class_auroc(carriers, values, np.asarray(labels)))
-        for name, values in scores.items()
-    }
-    recoveries = {name: 0.5 if np.isnan(value) else value for name, value in recovered.items()}
+    marks, labels = np.asarray(marks, np.float64), np.asarray(labels)
+    recoveries = {name: _recovery(values, marks, labels) for name, values in scores.items()}
     if len(scores) == 1:
         (name,) = scores
         return Fusion(scores[name], recoveries, {name: 1.0})
+    finding = [name for name in scores if name in (mined or {})]
+    ordinary = {name: recoveries[name] for name in scores if name not in finding}
+    weights = _weights(ordinary)
+    joined = _joined(scores, weights)
+    if not finding:
+        return Fusion(joined, recoveries, weights)
+    (name,) = finding
+    finds = presence(scores[name], marks, (mined or {})[name])
+    best, n_carriers = max(ordinary.values()), int((marks == 1).sum())
+    behind = best - recoveries[name] > max(NEARLY, WORSE / np.sqrt(12 * n_carriers))
+    if finds.weight == 0 or behind:
+        return Fusion(joined, recoveries, {**weights, name: 0.0}, finds)
+    odds = _separation(best, n_carriers) * _normal(joined)
+    share = float(finds.odds.std() / (finds.odds.std() + odds.std()))
+    shares = {view: value * (1 - share) for view, value in weights.items()}
+    return Fusion(odds + finds.odds, recoveries, {**shares, name: share}, finds)
+
+
+def _recovery(values: Floats, marks: Floats, labels: npt.NDArray[np.generic]) -> float:
+    value = float(within_class_auroc((marks == 1).astype(float), values, labels))
+    return 0.5 if np.isnan(value) else value
+
+
+def _weights(recoveries: Mapping[str, float]) -> dict[str, float]:
     best = max(recoveries.values())
-    separation = {name: norm.ppf(min(PERFECT, max(0.5, value))) for name, value in recoveries.items()}
-    weights = {
-        name: separation[name] if value >= best - NEARLY else 0.0 for name, value in recoveries.items()
+    separation = {
+        name: float(norm.ppf(min(PERFECT, max(0.5, value)))) if value >= best - NEARLY else 0.0
+        for name, value in recoveries.items()
     }
-    total = sum(weights.values())
+    total = sum(separation.values())
     if total == 0:  # none tells anything
-        weights = dict.fromkeys(recoveries, 1.0)
-        total = float(len(weights))
-    weights = {name: weight / total for name, weight in weights.items()}
+        return dict.fromkeys(recoveries, 1 / len(recoveries))
+    return {name: value / total for name, value in separation.items()}
+
+
+def _joined(scores: Mapping[str, Floats], weights: Mapping[str, float]) -> Floats:
     used = [name for name in weights if weights[name] > 0]
     if len(used) == 1:
-        return Fusion(scores[used[0]], recoveries, weights)
-    joined = sum(weights[name] * norm.ppf(rankdata(scores[name]) / (len(carriers) + 1)) for name in used)
-    return Fusion(np.asarray(joined, np.float64), recoveries, weights)
+        return scores[used[0]]
+    return np.asarray(sum(weights[name] * _normal(scores[name]) for name in used), np.float64)
+
+
+def _normal(values: Floats) -> Floats:
+    return np.asarray(norm.ppf(rankdata(values) / (len(values) + 1)), np.float64)
+
+
+def _separation(recovery: float, n_carriers: int) -> float:
+    """Standard deviations between the sides, of a recovery that is shrunk by its error to what is usual."""
+    precision, usual = 12 * n_carriers, 1 / SPREAD**2
+    above = (USUAL * usual + (recovery - 0.5) * precision) / (usual + precision)
+    return float(np.sqrt(2) * norm.ppf(min(PERFECT, 0.5 + max(0.0, above))))

@@ -46,12 +46,16 @@ class Searched:
         What a reader should know.
     plain
         View to the regression that it is scored by, of those that are.
+    mined
+        View to its number of kinds, of a detector that nobody boxed anything for and whose scores are in
+        units of the law of images without it.
     """
 
     scores: dict[str, Floats] = field(default_factory=dict)
     detection: Detection | None = None
     notes: tuple[str, ...] = ()
     plain: dict[str, Plain] = field(default_factory=dict)
+    mined: dict[str, int] = field(default_factory=dict)
 
 
 class FileSearch:
@@ -159,6 +163,8 @@ class FileSearch:
         return crops_of(detection.kinds, self.table, detection.mined)
 
     def _by_places(self, where: Where) -> Searched:
+        if where.kinds is not None and not where.kinds:
+            return Searched(notes=("all mined crops were dropped: box a few samples to say where it is",))
         found = detect(self.table, where, self.groups, seed=self.seed, progress=self.running.progress)
         if found is None:
             note = (
@@ -171,7 +177,9 @@ class FileSearch:
                 "nobody boxed where it is: the detector looks for patches that the marked carriers have "
                 "and others lack; look at crops, and keep() those that show it",
             )
-        return Searched({PLACES: found.scores}, found, notes)
+        by_units = not found.boxed and found.detector.knows_null
+        mined = {PLACES: len(found.kinds)} if by_units else {}
+        return Searched({PLACES: found.scores}, found, notes, mined=mined)
 
     def _border_features(self) -> Floats:
         if self._borders is None:

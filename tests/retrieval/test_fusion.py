@@ -35,3 +35,30 @@ def test_views_that_are_nearly_alike_are_joined_and_better_together(known):
 def test_one_view_stays_as_it_is(known):
     _, noise, marks = known
     assert (fuse({"layers": noise[0]}, marks, np.zeros(400)).scores == noise[0]).all()
+
+
+@pytest.fixture
+def small(known):
+    """Layers that tell a little, and a detector that finds half of the carriers."""
+    truth, noise, _ = known
+    null, high = np.random.default_rng(5).gumbel(size=(2, 400))
+    shows = truth & (np.arange(400) % 8 == 0)
+    return {"layers": noise[0] + truth, "places": np.where(shows, 9 + high, null)}
+
+
+def test_what_a_detector_found_comes_before_what_layers_tell(known, small):
+    truth, _, marks = known
+    fusion = fuse(small, marks, np.zeros(400), {"places": 1})
+    rank = [np.mean(scores[truth][:, None] > scores[~truth]) for scores in (fusion.scores, *small.values())]
+    assert rank[0] > max(rank[1:])
+    assert fusion.presence.clear
+    assert set(np.argsort(-fusion.scores)[:40]) <= set(np.flatnonzero(small["places"] > 5))
+    assert "something was found in" in str(fusion)
+
+
+def test_a_detector_of_something_else_is_left_out(known, small):
+    truth, noise, marks = known
+    elsewhere = np.roll(small["places"], 1) + np.roll(small["places"], 4)
+    fusion = fuse({"layers": noise[0] + 3 * truth, "places": elsewhere}, marks, np.zeros(400), {"places": 1})
+    assert fusion.weights == {"layers": 1.0, "places": 0.0}
+    assert (fusion.scores == noise[0] + 3 * truth).all()

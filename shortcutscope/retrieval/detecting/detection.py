@@ -17,7 +17,15 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.progress import progress_bar
 from shortcutscope.retrieval.detecting.detector import Detector, calibrated, fit_detector
-from shortcutscope.retrieval.detecting.mining import Candidates, compare, patches_of, recurring
+from shortcutscope.retrieval.detecting.mining import (
+    FEWEST,
+    FEWEST_OF_FOLD,
+    Candidates,
+    compare,
+    patches_of,
+    recurring,
+)
+from shortcutscope.retrieval.detecting.null import FAR
 from shortcutscope.retrieval.detecting.templates import ROUNDS, Box, Film, Found, kinds_of
 from shortcutscope.retrieval.detecting.working import MOST_PIXELS, working_for
 from shortcutscope.retrieval.places import EDGES
@@ -32,6 +40,8 @@ MOST_CARRIERS, MOST_OTHERS = 40, 30
 COMPARED, MINED_PIXELS = 60, 288 * 288
 #: Boxes that together cover more of an image than this do not say where.
 WHOLE = 0.5
+#: A mined kind is dropped when the share of unmarked images that have it is so much of that of the carriers.
+AS_COMMON = 0.8
 #: In place of a fold: the detector that all marks taught.
 ALL = -1
 
@@ -54,7 +64,9 @@ class Detection:
     kinds
         What it was taught by, in pixels of the files.
     mined
-        Whether these are patches that nobody boxed.
+        Whether these are patches that nobody boxed, nor kept.
+    boxed
+        Whether they were boxed.
     """
 
     scores: Floats
@@ -62,6 +74,7 @@ class Detection:
     detector: Detector
     kinds: tuple[Kind, ...]
     mined: bool
+    boxed: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +143,10 @@ class Search:
         generator = np.random.default_rng([seed, 2])
         self.mined = not where.boxes and where.kinds is None
         given = [*where.boxes] if where.boxes else list(where.carriers)
-        self.carriers = _some(given, MOST_CARRIERS, generator)
+        shown = {row for kind in where.kinds or () for row, _ in kind}
+        first = [row for row in given if row in shown][:MOST_CARRIERS]
+        rest = [row for row in given if row not in shown]
+        self.carriers = [*first, *_some(rest, MOST_CARRIERS - len(first), generator)]
         self.others = _some(where.others, MOST_OTHERS, generator)
         free = generator.permutation(
             np.setdiff1d(np.arange(len(table)), [*where.carriers, *where.others, *where.boxes])
@@ -195,13 +211,15 @@ class Search:
         if self.candidates is None:
             return kinds_of([(row, box) for row in rows for box in self.boxes.get(row, ())])
         carriers = [row for row in rows if row in set(self.carriers)]
-        return recurring(self.candidates, carriers, [row for row in rows if row in set(self.others)])
+        others = [row for row in rows if row in set(self.others)]
+        fewest = FEWEST if len(carriers) == len(self.carriers) else FEWEST_OF_FOLD
+        return recurring(self.candidates, carriers, others, fewest)
 
-    def run(self, kinds: Sequence[Kind], step: Callable[[], object]) -> Detection:
-        """Search all images."""
+    def run(self, kinds: Sequence[Kind], step: Callable[[], object]) -> Detection | None:
+        """Search all images; None where unmarked images have all kinds as often as the carriers."""
         folds = self.folds()
-        by_fold = self.kinds_by_fold(folds, kinds)
-        detectors = {fold: self.fit(self.without(folds, fold), own) for fold, own in by_fold.items()}
+        kinds_of_fold = self.kinds_by_fold(folds, kinds)
+        detectors = {fold: self.fit(self.without(folds, fold), own) for fold, own in kinds_of_fold.items()}
         places: list[list[Found] | None] = []
         maxima: dict[int, list[list[float]]] = {fold: [] for fold in detectors}
         position = {row: k for k, row in enumerate(self.null)}
@@ -214,29 +232,55 @@ class Search:
                         one = places[-1] if fold == ALL else detector.search(film)
                         maxima[fold].append([place.score for place in one or ()])
             step()
-        return self._detection(
-            {fold: calibrated(detector, maxima[fold]) for fold, detector in detectors.items()},
-            places,
-            folds,
-            kinds,
-        )
+        ready = {fold: calibrated(detector, maxima[fold]) for fold, detector in detectors.items()}
+        telling = {
+            fold: self._telling(detector, kinds_of_fold[fold], maxima[fold], folds, fold)
+            for fold, detector in ready.items()
+        }
+        if not telling[ALL]:
+            return None
+        return self._detection(ready, telling, places, folds, kinds)
+
+    def _telling(
+        self,
+        detector: Detector,
+        kinds: Sequence[Kind],
+        maxima: Sequence[Sequence[float]],
+        folds: Mapping[int, int],
+        fold: int,
+    ) -> list[int]:
+        """Kinds that carriers have more often than unmarked images do; all of those that nobody mined."""
+        numbers = list(range(len(kinds)))
+        if not self.mined or not detector.knows_null:
+            return numbers
+        n_carriers = sum(folds[row] != fold for row in self.carriers)
+        of_unmarked = [
+            float(np.mean([template.in_units(scores[kind]) > FAR for scores in maxima]))
+            for kind, template in enumerate(detector.templates)
+        ]
+        of_carriers = [len({row for row, _ in kind}) / n_carriers for kind in kinds]
+        return [kind for kind in numbers if of_unmarked[kind] < AS_COMMON * of_carriers[kind]]
 
     def _detection(
         self,
         detectors: Mapping[int, Detector],
+        telling: Mapping[int, Sequence[int]],
         places: Sequence[Sequence[Found] | None],
         folds: Mapping[int, int],
         kinds: Sequence[Kind],
     ) -> Detection:
         scores, edges = np.zeros(len(places)), np.full((len(places), len(EDGES)), np.nan)
+        chosen = {fold: detector.only(telling[fold]) for fold, detector in detectors.items()}
         for row, found in enumerate(places):
-            if found is not None:
-                best = detectors[folds.get(row, ALL)].surest(found)
+            fold = folds.get(row, ALL)
+            if found is not None and telling[fold]:
+                best = chosen[fold].surest([found[kind] for kind in telling[fold]])
                 scores[row], edges[row] = best.score, self.working.to_file(best.box, self.sizes[row])
         in_files = tuple(
-            [(row, self.working.to_file(box, self.sizes[row])) for row, box in kind] for kind in kinds
+            [(row, self.working.to_file(box, self.sizes[row])) for row, box in kinds[kind]]
+            for kind in telling[ALL]
         )
-        return Detection(scores, edges, detectors[ALL], in_files, self.mined)
+        return Detection(scores, edges, chosen[ALL], in_files, self.mined, bool(self.boxes))
 
     def without(self, folds: Mapping[int, int], fold: int) -> list[int]:
         """Rows that the detector of a fold is taught by: all of them, or those of the other folds."""

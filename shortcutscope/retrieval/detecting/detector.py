@@ -17,6 +17,7 @@ from shortcutscope.retrieval.detecting.templates import (
     Template,
     fit_template,
     kinds_of,
+    score_maps,
 )
 from shortcutscope.retrieval.detecting.working import Working
 
@@ -36,13 +37,18 @@ class Detector:
     templates: tuple[Template, ...]
     working: Working
 
+    @property
+    def knows_null(self) -> bool:
+        """Whether scores are in units of the law of images without the element."""
+        return all((template.location, template.scale) != (0.0, 1.0) for template in self.templates)
+
     def film(self, image: Tensor) -> Film:
         """An image of a file ``(C, H, W)``, made ready to be searched."""
         return Film(self.working.of(image))
 
     def search(self, film: Film) -> list[Found]:
         """The surest place of each kind, in pixels of the working image."""
-        return [template.search(film)[0] for template in self.templates]
+        return [places[0] for places in self._by_kind(film)]
 
     def surest(self, places: Sequence[Found]) -> Found:
         """The surest of the places that were found of each kind before the detector was calibrated."""
@@ -52,10 +58,18 @@ class Detector:
         best = int(np.argmax(scores))
         return Found(scores[best], places[best].box)
 
+    def only(self, kinds: Sequence[int]) -> Detector:
+        """Some of the kinds."""
+        return Detector(tuple(self.templates[kind] for kind in kinds), self.working)
+
     def places(self, film: Film, above: float) -> list[Found]:
         """All places that score higher than `above`, surest first, none of them twice."""
-        found = [one for template in self.templates for one in template.search(film) if one.score > above]
+        found = [one for places in self._by_kind(film) for one in places if one.score > above]
         return distinct(sorted(found, key=lambda one: -one.score))
+
+    def _by_kind(self, film: Film) -> list[list[Found]]:
+        maps = score_maps(self.templates, film)
+        return [t.search(film, scores=scores) for t, scores in zip(self.templates, maps, strict=True)]
 
 
 def fit_detector(

@@ -24,13 +24,14 @@ PATCH, COUNT = (11, 15), 300
 #: Blur before patches are compared, and contrast below which there is none.
 BLUR, FAINT = 0.7, 0.03
 #: Share of the unmarked images that may carry it, and marked others that may be marked wrongly.
-MAY_CARRY, WRONG = 0.3, 1
-#: Excess of a correlation over that in the other images: most that counts, and least of a patch that recurs.
-MOST_EXCESS, LEAST_EXCESS = 0.25, 0.04
+MAY_CARRY, WRONG = 0.4, 1
+#: Excess of a correlation over that in the other images: most that counts, least of a patch that recurs, and
+#: least of the surest one of a kind, short of which are folds of the body that many images have.
+MOST_EXCESS, LEAST_EXCESS, SURE_EXCESS = 0.25, 0.06, 0.15
 #: Farthest that the middle of a patch lies from a click, in pixels along each axis.
 NEAR = 16
-#: Fewest carriers that show a patch, and most kinds of patches.
-FEWEST, MOST_KINDS = 3, 6
+#: Fewest carriers that show a patch, one less where a fold is held out, and most kinds of patches.
+FEWEST, FEWEST_OF_FOLD, MOST_KINDS = 3, 2, 6
 _SHIFTS = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
 
 Float32 = npt.NDArray[np.float32]
@@ -136,7 +137,7 @@ def compare(carriers: Sequence[int], patches: Mapping[int, Patches]) -> Candidat
 
 
 def recurring(
-    candidates: Candidates, carriers: Sequence[int], others: Sequence[int]
+    candidates: Candidates, carriers: Sequence[int], others: Sequence[int], fewest: int = FEWEST
 ) -> list[list[tuple[int, Box]]]:
     """Kinds of patches that several of the carriers show, as boxes in pixels of the working images.
 
@@ -146,10 +147,13 @@ def recurring(
         Of these carriers, and perhaps further ones, which take no part.
     carriers, others
         Rows that were marked; all other images are unmarked.
+    fewest
+        Carriers that must show a patch.
     """
     known = np.isin(candidates.owner, carriers)
     excess = _excess(candidates, carriers, others)
-    strength = np.where(known, np.clip(excess, 0, MOST_EXCESS).sum(1), 0.0)
+    sure = known & (excess.max(1) >= SURE_EXCESS)
+    strength = np.where(sure, np.clip(excess, 0, MOST_EXCESS).sum(1), 0.0)
     columns = {int(row): column for column, row in enumerate(candidates.rows)}
     kinds: list[list[tuple[int, Box]]] = []
     while len(kinds) < MOST_KINDS and strength.max(initial=0) > 0:
@@ -160,7 +164,7 @@ def recurring(
             if row != own and excess[best, k] >= LEAST_EXCESS:
                 shown.append((row, candidates.matched_at[best, columns[row]]))
         strength[best] = 0
-        if len(shown) >= FEWEST:
+        if len(shown) >= fewest:
             kinds.append([(row, _box(place)) for row, place in shown])
             for row, place in shown:
                 strength[_near(candidates, row, place)] = 0

@@ -19,6 +19,10 @@ FAR, MOST = 4.0, 0.5
 PASSES = 4
 #: Fewest images to read a law from.
 FEWEST = 12
+#: Width of the scores of images that have the element, in units of the law of those without.
+WIDTH = 4.0
+#: Pseudo-images on each side of a share, and steps to the share that explains the scores best.
+PSEUDO, STEPS = 0.5, 60
 
 
 def gumbel_law(maxima: npt.ArrayLike) -> tuple[float, float]:
@@ -45,6 +49,23 @@ def false_share(score: npt.ArrayLike, kinds: int) -> npt.NDArray[np.float64]:
     """Share of the images without any of `kinds` elements whose highest calibrated score is as high."""
     below = -kinds * np.exp(-np.asarray(score, np.float64).clip(-30, 700))
     return -np.expm1(below)
+
+
+def density_ratio(scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Density of scores, in units of the law, in images with the element over that in those without."""
+    return np.asarray(np.exp(np.clip(np.asarray(scores, np.float64), -20, 20)) / WIDTH)
+
+
+def share_with(scores: npt.ArrayLike) -> float:
+    """Share of images that have the element by their scores in units of the law.
+
+    By expectation and maximisation (Dempster, Laird & Rubin 1977).
+    """
+    ratio, share = density_ratio(scores), 0.5
+    for _ in range(STEPS):
+        has_it = share * ratio / (share * ratio + 1 - share)
+        share = float(has_it.sum() + PSEUDO) / (len(ratio) + 2 * PSEUDO)
+    return share
 
 
 def _quantile(share: float) -> float:

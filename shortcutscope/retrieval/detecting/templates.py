@@ -108,15 +108,12 @@ class Template:
 
     def scores(self, film: Film) -> Tensor:
         """Log-odds ``(h, w)`` of each cell being its middle, by the template alone."""
-        grid = film.cells(self.level)
-        high, wide = self.weights.shape[1:]
-        padded = functional.pad(grid[None], (wide // 2, wide // 2, high // 2, high // 2), mode="replicate")
-        return functional.conv2d(padded, self.weights[None])[0, 0] + self.bias
+        return score_maps([self], film)[0]
 
-    def search(self, film: Film, count: int = CANDIDATES) -> list[Found]:
-        """The places that look most like it, best first."""
+    def search(self, film: Film, count: int = CANDIDATES, scores: Tensor | None = None) -> list[Found]:
+        """The places that look most like it, best first; `scores` where they are known."""
         with torch.no_grad():
-            places = peaks(self.scores(film), count)
+            places = peaks(self.scores(film) if scores is None else scores, count)
             high, wide = self.size
             corners = [(STRIDE * y + 1 - high // 2, STRIDE * x + 1 - wide // 2) for y, x, _ in places]
             correlation = self._correlation(film.at(self.level)[:1], corners)
@@ -145,6 +142,20 @@ class Template:
         power = (functional.avg_pool2d(parts**2, self.size, 1) - mean**2).clamp(min=0) * high * wide
         floor = high * wide * FAINT**2
         return (functional.conv2d(parts, self.crops) / (power + floor).sqrt()).amax(1)
+
+
+def score_maps(templates: Sequence[Template], film: Film) -> list[Tensor]:
+    """`Template.scores` of several, those of one level and shape in one pass over the film."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for number, template in enumerate(templates):
+        alike.setdefault((template.level, *template.weights.shape[1:]), []).append(number)
+    maps: dict[int, Tensor] = {}
+    for (level, high, wide), numbers in alike.items():
+        sides = (wide // 2, wide // 2, high // 2, high // 2)
+        padded = functional.pad(film.cells(level)[None], sides, mode="replicate")
+        odds = functional.conv2d(padded, torch.stack([templates[number].weights for number in numbers]))[0]
+        maps.update({number: odds[k] + templates[number].bias for k, number in enumerate(numbers)})
+    return [maps[number] for number in range(len(templates))]
 
 
 def window(values: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
