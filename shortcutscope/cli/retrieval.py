@@ -18,6 +18,7 @@ from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.retrieval.retrieval import Retrieval
     from shortcutscope.retrieval.search import View
 
 #: Rows printed; the CSV file has all of them.
@@ -68,6 +69,13 @@ def retrieve(
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Rank by the scan alone; the images need not be there.")
     ] = False,
+    crops: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder: mined crops are written there, with a table to keep (1) or drop (0) them, which is "
+            "read the next time."
+        ),
+    ] = None,
     page: Annotated[Path | None, typer.Option(help="HTML file to write: pictures of the first 48.")] = None,
     queries: Annotated[
         int, typer.Option(help="Also name this many unmarked samples to look at next.", min=0)
@@ -89,9 +97,13 @@ def retrieve(
     origin = None if no_images else origin_of(run, None, ModelOptions(), data, reading)
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--page {str(page)!r} must end in .html")
+    if crops is not None and (origin is None or origin.data is None):
+        raise InputError("--crops shows pictures: give --data, the DATA of the audit")
+    if crops is not None and view == "layers":
+        raise InputError("--crops are of places in the images, which --view layers does not search")
     if page is not None and (origin is None or origin.data is None):
         raise InputError("--page shows pictures: give --data, the DATA of the audit")
-    for path in (csv, page):
+    for path in (csv, page, crops):
         if path is not None:
             require_writable(path.parent)
     refuse_other_csv(csv)
@@ -116,6 +128,7 @@ def retrieve(
         running=how,
         view=cast("View", view),
     )
+    told_of_crops = _with_crops(found, crops)
     hits = found.hits(k)
     hits.to_csv(csv, files if keep_paths else None)
     if page is not None:
@@ -133,9 +146,27 @@ def retrieve(
     if queries:
         named = ", ".join(found.next_queries(queries)) or "no sample is left that is not known"
         console.print(f"look at next: {named}", markup=False, highlight=False)
+    if told_of_crops:
+        console.print(told_of_crops, markup=False, highlight=False, soft_wrap=True)
     console.print(f"hits: {csv}", markup=False, highlight=False, soft_wrap=True)
     if page is not None:
         console.print(f"pictures: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _with_crops(retrieval: Retrieval, folder: Path | None) -> str:
+    """Take the crops that were kept in a folder, or write those that were mined; what was done, in words."""
+    from shortcutscope.retrieval.detecting.sheet import TABLE, is_answered, write_crops
+
+    if folder is None:
+        return ""
+    if is_answered(folder):
+        retrieval.take_crops(folder)
+        return f"crops: as {folder / TABLE} says"
+    crops = retrieval.crops
+    if crops is None or not crops.mined:
+        return "crops: nobody needs to look at any, since none were mined"
+    write_crops(crops, folder)
+    return f"crops: {folder}; write 1 or 0 into column keep of {TABLE}, and run the same command again"
 
 
 def files_of(run: Path, images: ImageTable | None) -> dict[str, str]:

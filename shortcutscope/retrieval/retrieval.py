@@ -7,9 +7,9 @@ ranked high, since such refinement drifts. The unmarked samples serve as weak ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import pandas as pd
@@ -17,21 +17,27 @@ import pandas as pd
 from shortcutscope.allowed import check_options
 from shortcutscope.data.sample_names import as_ids
 from shortcutscope.errors import InputError
-from shortcutscope.files import read_json, write_atomically, write_json
+from shortcutscope.files import write_atomically, write_json
 from shortcutscope.options import READING, Running
 from shortcutscope.probes.cav import CAV
 from shortcutscope.probes.concept import Concept
+from shortcutscope.retrieval.detecting.choice import kept_kinds
 from shortcutscope.retrieval.detecting.crops import Crops
-from shortcutscope.retrieval.fusion import Fusion, fuse
+from shortcutscope.retrieval.detecting.detection import Kind
+from shortcutscope.retrieval.detecting.sheet import read_kept
+from shortcutscope.retrieval.fusion import Fusion
 from shortcutscope.retrieval.hits import Hits, pictures_of
+from shortcutscope.retrieval.learning import Learning
 from shortcutscope.retrieval.marks import Marks
+from shortcutscope.retrieval.notes import notes_of
 from shortcutscope.retrieval.places import EDGES
 from shortcutscope.retrieval.progress import Advice, Drift, Precision, advise, drift, precision_at
-from shortcutscope.retrieval.ranking import MIN_MARKS, Ranking, choose_views
-from shortcutscope.retrieval.search import ALONE, FileSearch, Searched, View
-from shortcutscope.retrieval.views import INPUT, LayerChoice, candidates, layer_names, read_views, views_of
+from shortcutscope.retrieval.queries import QUERIES, Query, choose_queries
+from shortcutscope.retrieval.ranking import Ranking
+from shortcutscope.retrieval.saved import score_images
+from shortcutscope.retrieval.search import ALONE, FileSearch, View
+from shortcutscope.retrieval.views import LayerChoice, candidates, layer_names, read_views, views_of
 from shortcutscope.scan.reading import Scan
-from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Floats, Ints
 
 if TYPE_CHECKING:
@@ -40,10 +46,8 @@ if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
 
 _T = TypeVar("_T")
-Query = Literal["both", "rank", "uncertainty", "random"]
 #: What is read of `Running`.
 READ = ("batch_size", "progress", *READING)
-QUERIES = ("both", "rank", "uncertainty", "random")
 
 
 class RetrievalOptions(TypedDict, total=False):
@@ -60,28 +64,6 @@ class RetrievalOptions(TypedDict, total=False):
     seed: int
     running: Running | None
     view: View
-
-
-@dataclass(frozen=True, eq=False)
-class _Learnt:
-    """What the marks teach.
-
-    Attributes
-    ----------
-    ranking
-        By layers, and the filter bank on the images.
-    trusting
-        Whether it learnt from what was inferred.
-    searched
-        By what the images show at the resolution of their files.
-    fusion
-        Of both.
-    """
-
-    ranking: Ranking
-    trusting: bool
-    searched: Searched
-    fusion: Fusion
 
 
 class Retrieval:
@@ -156,7 +138,6 @@ class Retrieval:
         self._files = {} if images is None else images.files
         self.marks = marks.by_id(self._ids.tolist(), self._files)
         self._known = np.full(len(self._ids), np.nan) if known is None else np.asarray(known, np.float64)
-        self._inferred = None if inferred is None else np.asarray(inferred, np.float64)
         running = running or Running()
         running.require_only("retrieval", *READ)
         self._images = images = None if images is None else images.keeping(running)
@@ -165,10 +146,12 @@ class Retrieval:
         self._search = FileSearch(images, self._ids.tolist(), scanned.samples["group"], view, running, seed)
         self._search.check(self.marks)
         names = layer_names(scanned, layers)
-        self._views = read_views(scanned, names, images, cache=cache, running=running)
-        self._offered = candidates(scanned, self._views) if layers == "auto" else [self._views.names]
+        views = read_views(scanned, names, images, cache=cache, running=running)
+        offered = candidates(scanned, views) if layers == "auto" else [views.names]
+        given = None if inferred is None else np.asarray(inferred, np.float64)
+        self._learning = Learning(views, offered, scanned.samples, self._search, given, seed)
         self.drifts: list[Drift] = []
-        self._learnt = self._learn()
+        self._learnt = self._learning.learn(self.marks, self.known)
 
     @classmethod
     def from_marks(
@@ -209,7 +192,7 @@ class Retrieval:
     @property
     def values(self) -> Floats:
         """``(N,)`` 1, 0 or NaN that the ranking learns from: what is known, or was inferred if it helps."""
-        return self._values(self.rests_on_inference)
+        return self._learning.values(self.known, self.rests_on_inference)
 
     @property
     def scores(self) -> Floats:
@@ -219,9 +202,7 @@ class Retrieval:
     @property
     def recovery(self) -> float:
         """AUROC of held-out marked carriers against the other samples of their class, a lower bound."""
-        fusion = self._learnt.fusion
-        by_layers = fusion.carried_by == "layers"
-        return self._ranking.recovery if by_layers else fusion.recoveries[fusion.carried_by]
+        return self._learnt.recovery
 
     @property
     def fusion(self) -> Fusion:
@@ -247,24 +228,42 @@ class Retrieval:
         detection = self._learnt.searched.detection
         return None if detection is None else self._search.crops(detection)
 
-    def keep(self, kinds: Sequence[int]) -> Retrieval:
-        """Go on with some of the mined kinds of patches, by their numbers in :attr:`crops`; gives itself.
+    def keep(self, kinds: Sequence[int] = (), *, crops: Sequence[int] = ()) -> Retrieval:
+        """Go on with some of the mined patches; gives itself.
+
+        Parameters
+        ----------
+        kinds
+            Numbers of kinds in :attr:`crops`, all crops of which are kept.
+        crops
+            Numbers of single crops, the rows of ``crops.frame``, that are kept, too.
 
         Raises
         ------
         InputError
             Without mined patches, for numbers that there are not, and for none.
         """
-        detection = self._learnt.searched.detection
-        if detection is None or not (detection.mined or self._search.kept is not None):
-            raise InputError(
-                "keep() chooses among mined patches, and there are none: box a few in place of it"
-            )
-        known = range(len(detection.kinds))
-        if not len(kinds) or any(kind not in known for kind in kinds):
-            raise InputError(f"keep({list(kinds)}); allowed are some of {list(known)}")
-        self._search.kept = [detection.kinds[kind] for kind in kinds]
-        self._learnt = self._learn()
+        return self._search_for(kept_kinds(self._learnt.searched.detection, kinds, crops))
+
+    def drop(self, kinds: Sequence[int] = (), *, crops: Sequence[int] = ()) -> Retrieval:
+        """Go on without some of the mined patches; gives itself. The parameters are those of :meth:`keep`."""
+        return self._search_for(kept_kinds(self._learnt.searched.detection, kinds, crops, drop=True))
+
+    def take_crops(self, folder: str | Path) -> Retrieval:
+        """Go on with the crops that a person kept in the table of `write_crops`; gives itself.
+
+        Raises
+        ------
+        InputError
+            For a table without answers, or of other samples, and without images to search.
+        """
+        if self._images is None or self._search.view == "layers":
+            raise InputError('crops are searched for in the images: give them, and no view="layers"')
+        return self._search_for(read_kept(folder, self._ids.tolist()))
+
+    def _search_for(self, kinds: list[Kind]) -> Retrieval:
+        self._search.kept = kinds
+        self._learnt = self._learning.learn(self.marks, self.known)
         return self
 
     @property
@@ -324,7 +323,7 @@ class Retrieval:
             free &= np.isin(self._samples["label"].to_numpy(), self._ranking.classes)
         else:
             free &= np.isin(np.arange(len(free)), self.order[:within])
-        rows = _interleaved(self.scores, np.flatnonzero(free), n, by, [self.seed, self.marks.rounds])
+        rows = choose_queries(self.scores, np.flatnonzero(free), n, by, [self.seed, self.marks.rounds])
         reasons = {str(self._ids[row]): why for row, why in rows.items()}
         self._asked.update(reasons)
         return list(reasons)
@@ -375,7 +374,7 @@ class Retrieval:
         try:
             self.marks.aligned_to(self._ids)
             self._search.check(self.marks)
-            learnt = self._learn()
+            learnt = self._learning.learn(self.marks, self.known)
         except InputError:
             self.marks = before
             raise
@@ -426,17 +425,7 @@ class Retrieval:
         frame = self.to_frame().head(k)
         pictures = {} if self._images is None else pictures_of(self._images, frame["sample_id"])
         precision = self.precision_at(len(frame))
-        notes = [*self.notes, str(precision)]
-        notes += self._learnt.searched.notes
-        if len(self.fusion.recoveries) > 1:
-            notes.append(str(self.fusion))
-        if not self.rests_on_inference:
-            notes.append(str(self.advice))
-        elif (self.known == 1).sum() < MIN_MARKS:
-            notes.append("ranked by values that were inferred, not by marks: confirm some first")
-        else:
-            note = "learnt from inferred values, too: held-out marks are recovered no worse with them"
-            notes += [note, str(self.advice)]
+        notes = [*self.notes, str(precision), *notes_of(self._learnt, self.known, self._ids, self.advice)]
         return Hits(self.name, frame, tuple(notes), pictures, retrieval=self)
 
     def to_concept(self, *, confidence: float = 0.9) -> Concept:
@@ -462,14 +451,16 @@ class Retrieval:
     def score(self, model: nn.Module, data: ImageTable, running: Running | None = None) -> pd.Series[float]:
         """Scores of new images by sample id, by the view that carries the ranking.
 
-        See :func:`score_images` for the ranking by layers.
+        See :func:`shortcutscope.retrieval.saved.score_images` for the ranking by layers.
         """
         view, searched = self.fusion.carried_by, self._learnt.searched
         if view == "layers":
             return score_images(self.vector, self.views, model, data, running)
         running = running or Running()
         if view == ALONE:
-            scores = searched.plain[ALONE].score(views_of(model, data, self._alone, running).features)
+            scores = searched.plain[ALONE].score(
+                views_of(model, data, self._learning.alone, running).features
+            )
         else:
             scores = self._search.score(searched, view, data, running)
         return pd.Series(scores, index=pd.Index(data.frame["sample_id"].astype(str)), name="score")
@@ -477,8 +468,8 @@ class Retrieval:
     def save(self, folder: str | Path) -> Path:
         """Write the classifier by layers, its views, the marks and the ranking.
 
-        :func:`open_classifier` reads ``vector.safetensors`` and ``views.json`` again, and
-        :func:`score_images` scores images by them. A detector is not kept: the marks teach it again.
+        :func:`shortcutscope.retrieval.saved.open_classifier` reads ``vector.safetensors`` and ``views.json``
+        again, and `score_images` there scores images by them. A detector is not kept: the marks teach it.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -489,104 +480,9 @@ class Retrieval:
         write_json(folder / "views.json", {"name": self.name, "views": list(self.views)})
         return folder
 
-    def _values(self, with_inferred: bool) -> Floats:
-        marks = self.known
-        if self._inferred is None or not with_inferred:
-            return marks
-        return np.where(np.isnan(marks), self._inferred, marks)
-
-    @property
-    def _alone(self) -> list[str]:
-        """Views that the marked samples alone are told apart by: those of the network."""
-        return [name for name in self._views.names if name != INPUT] or [INPUT]
-
-    def _learn(self) -> _Learnt:
-        ranking, trusting = self._rank()
-        searched = self._search(self.marks, self._views.only(self._alone).features)
-        scores = {"layers": ranking.scores, **searched.scores}
-        if self._search.view == "places" and "places" in scores:
-            scores = {"places": scores["places"]}
-        return _Learnt(
-            ranking, trusting, searched, fuse(scores, self.known, self._samples["label"].to_numpy())
-        )
-
-    def _rank(self) -> tuple[Ranking, bool]:
-        """The ranking by layers, and whether it learnt from what was inferred."""
-        if self._inferred is None:
-            return self._by_layers(with_inferred=False), False
-        helped = self._by_layers(with_inferred=True)
-        if (self.known == 1).sum() < MIN_MARKS:
-            return helped, True
-        alone = self._by_layers(with_inferred=False)
-        trusting = self._recovers(helped) >= self._recovers(alone)
-        return (helped, True) if trusting else (alone, False)
-
-    def _by_layers(self, *, with_inferred: bool) -> Ranking:
-        labels, groups = self._samples["label"].to_numpy(), self._samples["group"].to_numpy()
-        values = self._values(with_inferred)
-        return choose_views(self._views, self._offered, values, labels, groups, seed=self.seed)
-
-    def _recovers(self, ranking: Ranking) -> float:
-        """Within-class AUROC of the marked carriers against all others, each scored without its own mark."""
-        marked = (self.known == 1).astype(float)
-        return float(within_class_auroc(marked, ranking.scores, self._samples["label"].to_numpy()))
-
     def __repr__(self) -> str:
         marks = self.known
         return (
             f"Retrieval({self.name!r}: {int((marks == 1).sum())} carriers and {int((marks == 0).sum())} "
             f"others marked among {len(marks)}, held-out marks recovered with AUROC {self.recovery:.2f})"
         )
-
-
-def score_images(
-    vector: CAV,
-    views: Sequence[str],
-    model: nn.Module,
-    data: ImageTable,
-    running: Running | None = None,
-) -> pd.Series[float]:
-    """Score new images by a saved classifier: a scan of the same layers of the same model.
-
-    Parameters
-    ----------
-    vector, views
-        Of a retrieval, or as :func:`open_classifier` reads them.
-    model
-        The network whose layers the views name; given back as it was.
-    data
-        New images.
-    running
-        How they are scanned.
-
-    Raises
-    ------
-    InputError
-        When a view has another width there: it is another model.
-    """
-    features = views_of(model, data, views, running)
-    scores = vector.score(features.features, features.quantity)
-    return pd.Series(scores, index=pd.Index(data.frame["sample_id"].astype(str)), name="score")
-
-
-def open_classifier(folder: str | Path) -> tuple[CAV, tuple[str, ...]]:
-    """Read the classifier and its views from what :meth:`Retrieval.save` wrote."""
-    folder = Path(folder)
-    return CAV.open(folder / "vector.safetensors"), tuple(read_json(folder / "views.json")["views"])
-
-
-def _interleaved(scores: Floats, free: Ints, n: int, by: Query, seed: list[int]) -> dict[int, str]:
-    """Rows to ask about, and which way of choosing chose each."""
-    ways = {
-        "rank": free[np.argsort(-scores[free], kind="stable")],
-        "uncertainty": free[np.argsort(np.abs(scores[free]), kind="stable")],
-        "random": np.random.default_rng(seed).permutation(free),
-    }
-    turns = ("rank", "rank", "uncertainty") if by == "both" else (by,)
-    queues = {way: iter(ways[way].tolist()) for way in turns}
-    reasons: dict[int, str] = {}
-    while len(reasons) < min(n, len(free)):
-        way = turns[len(reasons) % len(turns)]
-        row = next(r for r in queues[way] if r not in reasons)
-        reasons[row] = way
-    return reasons

@@ -5,7 +5,8 @@ from shortcutscope.errors import InputError
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.retrieval.marks import Marks
-from shortcutscope.retrieval.retrieval import Retrieval, open_classifier, score_images
+from shortcutscope.retrieval.retrieval import Retrieval
+from shortcutscope.retrieval.saved import open_classifier, score_images
 from shortcutscope.stats.metrics import auroc
 
 
@@ -89,7 +90,7 @@ def test_new_images_are_scored_as_the_scanned_ones_by_what_was_saved(planted, re
     again = score_images(
         vector, views, planted.model, planted.table.take(np.arange(40)), running=Running(progress=False)
     )
-    expected = vector.score(retrieval._views.features)[:40]
+    expected = vector.score(retrieval._learning.views.features)[:40]
     # The store keeps half precision.
     assert np.allclose(again.to_numpy(), expected, atol=0.02 * expected.std())
     assert list(again.index) == list(planted.ids[:40])

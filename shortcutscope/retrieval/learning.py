@@ -1,0 +1,114 @@
+"""What marks teach: rankings by layers and by the files' own pixels, and both together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from shortcutscope.retrieval.fusion import Fusion, fuse
+from shortcutscope.retrieval.marks import Marks
+from shortcutscope.retrieval.ranking import MIN_MARKS, Ranking, choose_views
+from shortcutscope.retrieval.search import FileSearch, Searched
+from shortcutscope.retrieval.views import INPUT, Views
+from shortcutscope.stats.metrics import within_class_auroc
+from shortcutscope.types import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """What the marks teach.
+
+    Attributes
+    ----------
+    ranking
+        By layers, and the filter bank on the images.
+    trusting
+        Whether it learnt from what was inferred.
+    searched
+        By what the images show at the resolution of their files.
+    fusion
+        Of both.
+    """
+
+    ranking: Ranking
+    trusting: bool
+    searched: Searched
+    fusion: Fusion
+
+    @property
+    def recovery(self) -> float:
+        """AUROC of held-out marked carriers against the other samples of their class, a lower bound."""
+        carrying = self.fusion.carried_by
+        return self.ranking.recovery if carrying == "layers" else self.fusion.recoveries[carrying]
+
+
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """The samples that marks are learnt from.
+
+    Attributes
+    ----------
+    views
+        What samples are ranked by.
+    offered
+        Sets of views to choose from.
+    samples
+        Table with label and group.
+    search
+        Of the images.
+    inferred
+        ``(N,)`` values that were inferred, or None.
+    seed
+        Of folds and draws.
+    """
+
+    views: Views
+    offered: Sequence[tuple[str, ...]]
+    samples: pd.DataFrame
+    search: FileSearch
+    inferred: Floats | None
+    seed: int
+
+    @property
+    def alone(self) -> list[str]:
+        """Views that the marked samples alone are told apart by: those of the network."""
+        return [name for name in self.views.names if name != INPUT] or [INPUT]
+
+    def values(self, known: Floats, with_inferred: bool) -> Floats:
+        """``(N,)`` what is known, and where nothing is, what was inferred."""
+        if self.inferred is None or not with_inferred:
+            return known
+        return np.where(np.isnan(known), self.inferred, known)
+
+    def learn(self, marks: Marks, known: Floats) -> Learnt:
+        """Learn from marks, and from values that are known without asking."""
+        ranking, trusting = self._rank(known)
+        searched = self.search(marks, self.views.only(self.alone).features)
+        scores = {"layers": ranking.scores, **searched.scores}
+        if self.search.view == "places" and "places" in scores:
+            scores = {"places": scores["places"]}
+        labels = self.samples["label"].to_numpy()
+        return Learnt(ranking, trusting, searched, fuse(scores, known, labels, searched.mined))
+
+    def _rank(self, known: Floats) -> tuple[Ranking, bool]:
+        """The ranking by layers, and whether it learnt from what was inferred."""
+        if self.inferred is None:
+            return self._by_layers(known), False
+        helped = self._by_layers(self.values(known, with_inferred=True))
+        if (known == 1).sum() < MIN_MARKS:
+            return helped, True
+        alone = self._by_layers(known)
+        trusting = self._recovers(known, helped) >= self._recovers(known, alone)
+        return (helped, True) if trusting else (alone, False)
+
+    def _by_layers(self, values: Floats) -> Ranking:
+        labels, groups = self.samples["label"].to_numpy(), self.samples["group"].to_numpy()
+        return choose_views(self.views, self.offered, values, labels, groups, seed=self.seed)
+
+    def _recovers(self, known: Floats, ranking: Ranking) -> float:
+        """Within-class AUROC of the marked carriers against all others, each scored without its own mark."""
+        marked = (known == 1).astype(float)
+        return float(within_class_auroc(marked, ranking.scores, self.samples["label"].to_numpy()))

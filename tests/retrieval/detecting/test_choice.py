@@ -1,0 +1,36 @@
+from types import SimpleNamespace
+
+import pytest
+
+from shortcutscope.errors import InputError
+from shortcutscope.retrieval.detecting.choice import kept_kinds
+
+A, B, C = ((row, (0.0, 0.0, 15.0, 11.0)) for row in range(3))
+
+
+@pytest.fixture
+def mined():
+    return SimpleNamespace(kinds=([A, B], [C]), boxed=False)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "crops", "kept", "dropped"),
+    [([0], [], [[A, B]], [[C]]), ([], [1, 2], [[B], [C]], [[A]]), ([1], [0], [[A], [C]], [[B]])],
+)
+def test_kinds_and_single_crops_are_kept_or_dropped(mined, kinds, crops, kept, dropped):
+    assert kept_kinds(mined, kinds, crops) == kept
+    assert kept_kinds(mined, kinds, crops, drop=True) == dropped
+
+
+def test_what_cannot_be_chosen(mined):
+    with pytest.raises(InputError, match=r"keep\(\[2\]\); allowed are some of \[0, 1\]"):
+        kept_kinds(mined, [2], [])
+    with pytest.raises(InputError, match=r"drop\(\[3\]\); allowed are some of \[0, 1, 2\]"):
+        kept_kinds(mined, [], [3], drop=True)
+    with pytest.raises(InputError, match="neither kinds nor crops"):
+        kept_kinds(mined, [], [])
+    with pytest.raises(InputError, match="leaves no crop"):
+        kept_kinds(mined, [0, 1], [], drop=True)
+    for nothing in (None, SimpleNamespace(kinds=([A],), boxed=True)):
+        with pytest.raises(InputError, match="there are none: box a few"):
+            kept_kinds(nothing, [0], [])
