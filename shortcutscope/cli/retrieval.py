@@ -109,6 +109,8 @@ def retrieve(
     refuse_other_csv(csv)
     how = running.reading()
     images = None if origin is None or origin.data is None else origin.table().keeping(how)
+    if crops is not None:
+        _check_crops(crops, run)
     files = files_of(run, images)
     if keep_paths and not files:
         raise InputError("--keep-paths: the run does not name its files; give --data, the DATA of the audit")
@@ -151,6 +153,17 @@ def retrieve(
     console.print(f"hits: {csv}", markup=False, highlight=False, soft_wrap=True)
     if page is not None:
         console.print(f"pictures: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_crops(folder: Path, run: Path) -> None:
+    """Refuse what is no folder of crops, or has answers that cannot be taken, before any search."""
+    from shortcutscope.files import read_frame
+    from shortcutscope.retrieval.detecting.sheet import is_answered, read_kept
+
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--crops {str(folder)!r} is a file; give a folder")
+    if is_answered(folder):
+        read_kept(folder, read_frame(_samples(run))["sample_id"].astype(str).tolist())
 
 
 def _with_crops(retrieval: Retrieval, folder: Path | None) -> str:

@@ -160,7 +160,7 @@ class FileSearch:
 
     def crops(self, detection: Detection) -> Crops:
         """Pictures of what the detector was taught by."""
-        return crops_of(detection.kinds, self.table, detection.mined)
+        return crops_of(detection, self.table)
 
     def _by_places(self, where: Where) -> Searched:
         if where.kinds is not None and not where.kinds:

@@ -108,6 +108,7 @@ def test_the_command_refuses(run, tmp_path, capsys):
         (["noise", "--csv", "x.txt"], "must end in .csv"),
         (["tag", "--csv", str(tmp_path / "x.csv")], "no finding 'tag'"),
         (["noise", "--csv", str(tmp_path / "x.csv"), "--marks", "none.csv"], "there is no file"),
+        (["noise", "--csv", str(tmp_path / "x.csv"), "--crops", str(tmp_path)], "--crops shows pictures"),
     ):
         with pytest.raises(SystemExit) as left:
             main(["retrieve", str(run), *words])

@@ -139,6 +139,15 @@ def test_images_that_lack_samples_and_unknown_layers(planted):
         Retrieval.from_marks(planted.scanned, planted.rare[:10], layers=["head"])
 
 
+def test_crops_are_of_images(planted, tmp_path):
+    found = Retrieval.from_marks(planted.scanned, planted.rare[:10])
+    with pytest.raises(InputError, match="crops are searched for in the images"):
+        found.take_crops(tmp_path)
+    for choose in (found.keep, found.drop):
+        with pytest.raises(InputError, match="there are none: box a few"):
+            choose([0])
+
+
 def test_inferred_values_stay_only_if_marks_that_were_held_out_are_recovered_no_worse(planted):
     marks = Marks.of(planted.rare[:10])
     right = Retrieval(planted.scanned, marks, inferred=planted.carries.astype(float))

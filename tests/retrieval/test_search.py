@@ -64,6 +64,11 @@ def test_crops_of_mined_patches_can_be_kept_and_dropped(made):
     kept = found(alone, layers)
     assert len(kept.detection.kinds) == 1
     assert kept.detection.kinds[0] == searched.detection.kinds[0]
+    assert (searched.mined, kept.mined) == ({"places": len(searched.detection.kinds)}, {"places": 1})
+    found.kept = []
+    dropped = found(alone, layers)
+    assert set(dropped.scores) == {"layers, by the marked alone", "borders"}
+    assert "all mined crops were dropped: box a few" in dropped.notes[0]
 
 
 def test_clicks_say_where_to_mine(made):

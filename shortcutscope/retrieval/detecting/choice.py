@@ -20,7 +20,7 @@ def kept_kinds(
     kinds, crops
         Numbers of kinds, and of single crops, counted through all kinds.
     drop
-        Whether these are left out, in place of the others.
+        Whether these are left out of those that are searched for.
 
     Raises
     ------
@@ -32,8 +32,9 @@ def kept_kinds(
         raise InputError(
             f"{verb}() chooses among mined patches, and there are none: box a few in place of it"
         )
-    numbered = _numbered(detection.kinds)
-    for given, count in ((kinds, len(detection.kinds)), (crops, len(numbered))):
+    offered = detection.kinds if drop else detection.offered
+    numbered = _numbered(offered)
+    for given, count in ((kinds, len(offered)), (crops, len(numbered))):
         if any(number not in range(count) for number in given):
             raise InputError(f"{verb}({list(given)}); allowed are some of {list(range(count))}")
     if not kinds and not crops:

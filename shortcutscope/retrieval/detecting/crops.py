@@ -12,7 +12,7 @@ from PIL import Image
 
 from shortcutscope.data.pictures import Picture, sample_picture
 from shortcutscope.data.table import ImageTable
-from shortcutscope.retrieval.detecting.detection import Kind
+from shortcutscope.retrieval.detecting.detection import Detection
 from shortcutscope.retrieval.hits import picture_uri
 from shortcutscope.retrieval.places import EDGES
 
@@ -27,7 +27,7 @@ class Crops:
     Attributes
     ----------
     frame
-        kind, sample_id, x0, y0, x1, y1 in pixels of the file.
+        kind, sample_id, x0, y0, x1, y1 in pixels of the file, searched (whether it is searched for now).
     pictures
         Row of the frame to ``(H, W)`` or ``(H, W, 3)`` uint8.
     mined
@@ -47,10 +47,17 @@ class Crops:
         kinds = ", ".join(f"{kind}: {count} crops" for kind, count in counts.items())
         return f"Crops({'mined' if self.mined else 'boxed'}; {kinds})"
 
+    def is_searched(self, kind: int) -> bool:
+        """Whether a kind is searched for, and not only offered."""
+        return bool(self.frame.loc[self.frame["kind"] == kind, "searched"].all())
+
     def _repr_html_(self) -> str:
         text = "Kinds of patches that the detector looks for."
         if self.mined:
-            text += " Nobody boxed them: look whether they show what you marked, and keep() those that do."
+            text += (
+                " Nobody boxed them: look whether they show what you marked, and keep() those that do. Those "
+                "in brackets are too rare to be searched for unless they are kept."
+            )
         rows = []
         kinds, names = self.frame["kind"].to_numpy(), self.frame["sample_id"].astype(str).tolist()
         for kind in range(len(self)):
@@ -59,20 +66,22 @@ class Crops:
                 f'style="height:{HEIGHT}px;margin:2px" alt="">'
                 for row in np.flatnonzero(kinds == kind).tolist()[:SHOWN]
             )
-            rows.append(f"<tr><th>{kind}</th><td>{images}</td></tr>")
+            name = kind if self.is_searched(kind) else f"({kind})"
+            rows.append(f"<tr><th>{name}</th><td>{images}</td></tr>")
         return f"<div><p>{text}</p><table>{''.join(rows)}</table></div>"
 
 
-def crops_of(kinds: Sequence[Kind], table: ImageTable, mined: bool) -> Crops:
+def crops_of(detection: Detection, table: ImageTable) -> Crops:
     """Cut the patches out of the images of a table in the size of its files."""
     rows: list[tuple[object, ...]] = []
     pictures: dict[int, Picture] = {}
     ids = table.frame["sample_id"].astype(str).to_numpy()
-    for number, kind in enumerate(kinds):
+    for number, kind in enumerate(detection.offered):
         for row, box in kind:
             pictures[len(rows)] = _crop(sample_picture(table.image(row).numpy(), table.value_range), box)
-            rows.append((number, ids[row], *box))
-    return Crops(pd.DataFrame(rows, columns=["kind", "sample_id", *EDGES]), pictures, mined)
+            rows.append((number, ids[row], *box, number < len(detection.kinds)))
+    frame = pd.DataFrame(rows, columns=["kind", "sample_id", *EDGES, "searched"])
+    return Crops(frame, pictures, detection.mined)
 
 
 def _crop(picture: Picture, box: Sequence[float]) -> Picture:

@@ -19,7 +19,9 @@ from shortcutscope.progress import progress_bar
 from shortcutscope.retrieval.detecting.detector import Detector, calibrated, fit_detector
 from shortcutscope.retrieval.detecting.mining import (
     FEWEST,
+    FEWEST_FURTHER,
     FEWEST_OF_FOLD,
+    MOST_FURTHER,
     Candidates,
     compare,
     patches_of,
@@ -67,6 +69,8 @@ class Detection:
         Whether these are patches that nobody boxed, nor kept.
     boxed
         Whether they were boxed.
+    further
+        Kinds that were mined, too, and are too rare to be searched for unless a person keeps them.
     """
 
     scores: Floats
@@ -75,6 +79,12 @@ class Detection:
     kinds: tuple[Kind, ...]
     mined: bool
     boxed: bool
+    further: tuple[Kind, ...] = ()
+
+    @property
+    def offered(self) -> tuple[Kind, ...]:
+        """Kinds to look at: those that are searched for, then the further ones."""
+        return (*self.kinds, *self.further)
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,11 +286,21 @@ class Search:
             if found is not None and telling[fold]:
                 best = chosen[fold].surest([found[kind] for kind in telling[fold]])
                 scores[row], edges[row] = best.score, self.working.to_file(best.box, self.sizes[row])
-        in_files = tuple(
-            [(row, self.working.to_file(box, self.sizes[row])) for row, box in kinds[kind]]
-            for kind in telling[ALL]
+        used = self._in_files([kinds[kind] for kind in telling[ALL]])
+        further = self._in_files(self._further(kinds))
+        return Detection(scores, edges, chosen[ALL], used, self.mined, bool(self.boxes), further)
+
+    def _further(self, kinds: Sequence[Kind]) -> list[Kind]:
+        if self.candidates is None:
+            return []
+        return recurring(
+            self.candidates, self.carriers, self.others, FEWEST_FURTHER, MOST_FURTHER, besides=kinds
         )
-        return Detection(scores, edges, chosen[ALL], in_files, self.mined, bool(self.boxes))
+
+    def _in_files(self, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
+        return tuple(
+            [(row, self.working.to_file(box, self.sizes[row])) for row, box in kind] for kind in kinds
+        )
 
     def without(self, folds: Mapping[int, int], fold: int) -> list[int]:
         """Rows that the detector of a fold is taught by: all of them, or those of the other folds."""

@@ -32,6 +32,8 @@ MOST_EXCESS, LEAST_EXCESS, SURE_EXCESS = 0.25, 0.06, 0.15
 NEAR = 16
 #: Fewest carriers that show a patch, one less where a fold is held out, and most kinds of patches.
 FEWEST, FEWEST_OF_FOLD, MOST_KINDS = 3, 2, 6
+#: Fewest carriers, and most kinds, of patches that are not searched for unless a person keeps them.
+FEWEST_FURTHER, MOST_FURTHER = 2, 8
 _SHIFTS = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
 
 Float32 = npt.NDArray[np.float32]
@@ -137,7 +139,12 @@ def compare(carriers: Sequence[int], patches: Mapping[int, Patches]) -> Candidat
 
 
 def recurring(
-    candidates: Candidates, carriers: Sequence[int], others: Sequence[int], fewest: int = FEWEST
+    candidates: Candidates,
+    carriers: Sequence[int],
+    others: Sequence[int],
+    fewest: int = FEWEST,
+    most: int = MOST_KINDS,
+    besides: Sequence[Sequence[tuple[int, Box]]] = (),
 ) -> list[list[tuple[int, Box]]]:
     """Kinds of patches that several of the carriers show, as boxes in pixels of the working images.
 
@@ -147,8 +154,10 @@ def recurring(
         Of these carriers, and perhaps further ones, which take no part.
     carriers, others
         Rows that were marked; all other images are unmarked.
-    fewest
-        Carriers that must show a patch.
+    fewest, most
+        Carriers that must show a patch, and how many kinds there are at most.
+    besides
+        Kinds that are known already.
     """
     known = np.isin(candidates.owner, carriers)
     excess = _excess(candidates, carriers, others)
@@ -156,7 +165,10 @@ def recurring(
     strength = np.where(sure, np.clip(excess, 0, MOST_EXCESS).sum(1), 0.0)
     columns = {int(row): column for column, row in enumerate(candidates.rows)}
     kinds: list[list[tuple[int, Box]]] = []
-    while len(kinds) < MOST_KINDS and strength.max(initial=0) > 0:
+    for row, (x0, y0, x1, y1) in (one for kind in besides for one in kind):
+        middle = np.array([(y0 + y1) // 2, (x0 + x1) // 2])
+        strength[_near(candidates, row, middle)] = 0
+    while len(kinds) < most and strength.max(initial=0) > 0:
         best = int(strength.argmax())
         own = int(candidates.owner[best])
         shown = [(own, candidates.at[best])]

@@ -18,7 +18,7 @@ from shortcutscope.retrieval.detecting.detection import Kind
 from shortcutscope.retrieval.places import EDGES
 
 TABLE, SHEET = "crops.csv", "crops.png"
-COLUMNS = ("crop", "kind", "sample_id", *EDGES, "keep")
+COLUMNS = ("crop", "kind", "sample_id", *EDGES, "searched", "keep")
 #: Answers, in lower case.
 YES, NO = ("1", "1.0", "yes", "y", "true", "x", "keep"), ("0", "0.0", "no", "n", "false", "drop")
 #: Pixels between pictures, of the line with a crop's number, and of the column with a kind's.
@@ -53,7 +53,7 @@ def is_answered(folder: str | Path) -> bool:
 
 
 def read_kept(folder: str | Path, sample_ids: Sequence[str]) -> list[Kind]:
-    """The crops that a person keeps: those with a yes, or where there are only noes, all others.
+    """The crops that a person keeps: those with a yes, or with noes alone, the others that were searched for.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def read_kept(folder: str | Path, sample_ids: Sequence[str]) -> list[Kind]:
     if unknown:
         raise InputError(f"{path} names samples that were not scanned, for example {unknown[:5]}")
     yes = frame["keep"] == 1
-    chosen = frame[yes if yes.any() else frame["keep"].isna()]
+    chosen = frame[yes if yes.any() else frame["keep"].isna() & (frame["searched"] == "True")]
     return [
         [
             (position[one["sample_id"]], (one["x0"], one["y0"], one["x1"], one["y1"]))
@@ -102,13 +102,17 @@ def sheet(crops: Crops) -> Image.Image:
     draw = ImageDraw.Draw(page)
     for kind, row in enumerate(rows):
         top, left = GAP + kind * (HEIGHT + LINE + GAP), MARGIN
-        draw.text((GAP, top + HEIGHT // 2 - 6), f"kind {kind}", fill="black")
+        draw.text((GAP, top + HEIGHT // 2 - 6), _name(crops, kind), fill="black")
         for number in row:
             picture = crops.pictures[number]
             page.paste(Image.fromarray(_colours(picture)), (left, top))
             draw.text((left + 2, top + HEIGHT + 1), str(number), fill="black")
             left += picture.shape[1] + GAP
     return page
+
+
+def _name(crops: Crops, kind: int) -> str:
+    return f"kind {kind}" if crops.is_searched(kind) else f"({kind})"
 
 
 def _colours(picture: Picture) -> Picture:

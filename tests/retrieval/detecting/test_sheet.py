@@ -14,6 +14,7 @@ IDS = ["a", "NA", "c"]
 def folder(tmp_path):
     boxes = [(0, "a", 1.0, 2.0, 16.0, 13.0), (0, "NA", 3, 4, 18, 15), (1, "c", 5, 6, 20, 17)]
     frame = pd.DataFrame(boxes, columns=["kind", "sample_id", "x0", "y0", "x1", "y1"])
+    frame["searched"] = frame["kind"] == 0
     grey, colours = np.full((HEIGHT, 80), 200, np.uint8), np.zeros((HEIGHT, 50, 3), np.uint8)
     return write_crops(Crops(frame, {0: grey, 1: grey, 2: colours}, True), tmp_path / "crops")
 
@@ -31,6 +32,8 @@ def test_crops_that_are_kept_come_back(folder):
     assert is_answered(folder)
     assert read_kept(folder, IDS) == [[(0, (1.0, 2.0, 16.0, 13.0))]]
     answer(folder, "", "no", "")
+    assert [[row for row, _ in kind] for kind in read_kept(folder, IDS)] == [[0]]
+    answer(folder, "yes", "", "x")
     assert [[row for row, _ in kind] for kind in read_kept(folder, IDS)] == [[0], [2]]
     answer(folder, "0", "0", "0")
     assert read_kept(folder, IDS) == []
