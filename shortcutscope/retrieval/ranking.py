@@ -151,7 +151,11 @@ class _Problem:
     def learnable(self) -> tuple[tuple[int, ...], float]:
         """The classes to learn in, and how well held-out marks are recovered there."""
         present, counts = np.unique(self.classes[self.marks == 1], return_counts=True)
-        enough = [int(c) for c, n in zip(present, counts, strict=True) if n >= MIN_IN_CLASS]
+        enough = [
+            int(c)
+            for c, n in zip(present, counts, strict=True)
+            if n >= MIN_IN_CLASS and self._in_several_folds(int(c))
+        ]
         if not enough:  # marks scattered over many classes are learnt from together
             together = tuple(int(c) for c in present)
             return together, self.recovery(together)
@@ -168,6 +172,10 @@ class _Problem:
             return 0.5
         scores = self._held_out(learnt)
         return float(np.mean([auroc(is_carrier[rows], scores[rows]) for rows in self._inside(learnt)]))
+
+    def _in_several_folds(self, label: int) -> bool:
+        """Whether marked carriers of a class are left when any fold is held out."""
+        return len(np.unique(self.folds[(self.classes == label) & (self.marks == 1)])) > 1
 
     def _inside(self, learnt: tuple[int, ...]) -> list[Bools]:
         carriers = self.marks == 1

@@ -64,3 +64,11 @@ def test_a_class_in_which_most_carry_it_is_not_learnt_in(made_up):
     common = np.flatnonzero(frame["carries"] & (frame["label"] == 1))
     marks[common[:10]] = 1
     assert rank(views, marks, frame["label"], frame["group"]).classes == (0,)
+
+
+def test_a_class_whose_marked_carriers_are_all_of_one_patient_is_not_learnt_in(made_up):
+    views, frame = made_up
+    marks, groups = marked(frame), frame["group"].astype(str).to_numpy()
+    common = np.flatnonzero(frame["carries"] & (frame["label"] == 1))[:3]
+    marks[common], groups[common] = 1, "one patient"
+    assert rank(views, marks, frame["label"], groups).classes == (0,)
