@@ -31,14 +31,10 @@ def marks_of(path: Path, run: Path, files: Mapping[str, str], reading: MarkReadi
     InputError
         For a run that is not finished, and a file that holds no marks of its samples.
     """
-    from shortcutscope.files import read_frame
     from shortcutscope.masks.drawn_marks import drawing_format, read_drawn_marks
     from shortcutscope.retrieval.imports import read_marks
 
-    kept = run / "concepts.parquet"
-    if not kept.exists():
-        raise InputError(f"{run} is no run directory of a finished audit: {kept.name} is missing")
-    samples = list(read_frame(kept)["sample_id"].astype(str))
+    samples = samples_of(run)
     drawn = drawing_format(path)
     if drawn is not None:
         return read_drawn_marks(path, samples, format=drawn, name=reading.carrier, files=files)
@@ -51,3 +47,19 @@ def marks_of(path: Path, run: Path, files: Mapping[str, str], reading: MarkReadi
         when=reading.when,
         files=files,
     )
+
+
+def samples_of(run: Path) -> list[str]:
+    """Ids of a finished audit's samples.
+
+    Raises
+    ------
+    InputError
+        For a run that is not finished.
+    """
+    from shortcutscope.files import read_frame
+
+    kept = run / "concepts.parquet"
+    if not kept.exists():
+        raise InputError(f"{run} is no run directory of a finished audit: {kept.name} is missing")
+    return list(read_frame(kept)["sample_id"].astype(str))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shortcutscope.cli.inputs import layer_choice
-from shortcutscope.cli.marking import MarkReading, marks_of
+from shortcutscope.cli.marking import MarkReading, marks_of, samples_of
 from shortcutscope.cli.options import DataOptions, KeepPaths, ModelOptions, ReadingOptions, expanded
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.disk import require_writable
@@ -157,13 +157,12 @@ def retrieve(
 
 def _check_crops(folder: Path, run: Path) -> None:
     """Refuse what is no folder of crops, or has answers that cannot be taken, before any search."""
-    from shortcutscope.files import read_frame
     from shortcutscope.retrieval.detecting.sheet import is_answered, read_kept
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--crops {str(folder)!r} is a file; give a folder")
     if is_answered(folder):
-        read_kept(folder, read_frame(_samples(run))["sample_id"].astype(str).tolist())
+        read_kept(folder, samples_of(run))
 
 
 def _with_crops(retrieval: Retrieval, folder: Path | None) -> str:
