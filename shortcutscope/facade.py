@@ -18,7 +18,7 @@ from torch import nn
 from shortcutscope.allowed import check_options
 from shortcutscope.audit import stages
 from shortcutscope.audit.appearance.contrast import FOLDER as CONTRASTS
-from shortcutscope.audit.appearance.contrast import Contrast
+from shortcutscope.audit.appearance.contrast import ContrastSheet
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
 from shortcutscope.audit.record import AuditRecord
@@ -141,7 +141,7 @@ class Finding(FindingRecord):
             )
         classes = read_record(self.home()).get("data", {}).get("classes") or ()
         title = f"{self.name} ({self.looks})" if self.looks else self.name
-        return draw_contrast(Contrast.open(path), title=title, classes=classes)
+        return draw_contrast(ContrastSheet.open(path), title=title, classes=classes)
 
     def retrieval(self, *, marks: Marks | None = None, **options: Unpack[RetrievalOptions]) -> Retrieval:
         """The ranking of the audited samples by this finding, to be asked for queries and given marks.

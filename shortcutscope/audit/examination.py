@@ -15,7 +15,7 @@ import pandas as pd
 from torch import nn
 
 from shortcutscope.audit.appearance.contrast import FOLDER as CONTRASTS
-from shortcutscope.audit.appearance.contrast import Contrast
+from shortcutscope.audit.appearance.contrast import ContrastSheet
 from shortcutscope.audit.appearance.stage import Seen, with_appearance
 from shortcutscope.audit.associations import NO_ASSOCIATION, ConceptValues, association_if_any
 from shortcutscope.audit.audited_data import AuditedData
@@ -58,7 +58,7 @@ class Examination:
     profile: pd.DataFrame
     concepts: pd.DataFrame
     galleries: dict[str, Gallery]
-    contrasts: Mapping[str, Contrast] = field(default_factory=dict)
+    contrasts: Mapping[str, ContrastSheet] = field(default_factory=dict)
 
 
 def examine(

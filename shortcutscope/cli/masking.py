@@ -77,7 +77,7 @@ def annotate(
 ) -> None:
     """Draw a mask of a localized finding, or of what was boxed, on every image that carries it."""
     from shortcutscope.data.stored_frame import file_source
-    from shortcutscope.masks.boxed.held_out import HeldOut
+    from shortcutscope.masks.boxed.held_out import HeldOutFigures
     from shortcutscope.masks.formats import FORMATS
     from shortcutscope.masks.learning import Drawing
     from shortcutscope.masks.named import annotate_named, require_named
@@ -108,7 +108,7 @@ def annotate(
     )
     console = Console()
     console.print(str(masks), markup=False, highlight=False)
-    if (checked := HeldOut.open(masks.folder)) is not None:
+    if (checked := HeldOutFigures.open(masks.folder)) is not None:
         console.print(str(checked), markup=False, highlight=False)
     flagged = review_order(masks)
     if flagged:

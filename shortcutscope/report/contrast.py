@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shortcutscope.audit.appearance.contrast import Contrast
+from shortcutscope.audit.appearance.contrast import ContrastSheet
 from shortcutscope.discover.naming.words import shown, wording_of
 from shortcutscope.report import wording
 from shortcutscope.report.gallery import DIVERGING, data_uri, shared_limit
@@ -89,7 +89,7 @@ def read_contrast(path: Path, classes: Sequence[str]) -> Record:
     InputError
         When the file is damaged.
     """
-    contrast = Contrast.open(path)
+    contrast = ContrastSheet.open(path)
     lossless = contrast.kind == "signal"
     pairs = [
         {
@@ -128,7 +128,7 @@ def class_name(label: int, classes: Sequence[str]) -> str:
     return classes[label] if 0 <= label < len(classes) else f"class {label}"
 
 
-def _means(contrast: Contrast) -> Record | None:
+def _means(contrast: ContrastSheet) -> Record | None:
     if contrast.kind == "signal" or not contrast.has_both:
         return None
     difference = contrast.difference

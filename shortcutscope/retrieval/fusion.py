@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, rankdata
 
-from shortcutscope.retrieval.presence import Presence, presence
+from shortcutscope.retrieval.presence import FindOdds, presence
 from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Floats
 
@@ -42,7 +42,7 @@ class Fusion:
     scores: Floats
     recoveries: Mapping[str, float]
     weights: Mapping[str, float]
-    presence: Presence | None = None
+    presence: FindOdds | None = None
 
     @property
     def carried_by(self) -> str:

@@ -22,7 +22,7 @@ CLEAR = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Presence:
+class FindOdds:
     """What the finds of a detector say.
 
     Attributes
@@ -53,7 +53,7 @@ class Presence:
         )
 
 
-def presence(scores: Floats, marks: Floats, kinds: int) -> Presence:
+def presence(scores: Floats, marks: Floats, kinds: int) -> FindOdds:
     """Log odds of being a carrier by what a detector found.
 
     With ``R`` the ratio of the densities of images with and without something, and the shares ``p`` of
@@ -77,4 +77,4 @@ def presence(scores: Floats, marks: Floats, kinds: int) -> Presence:
     error = p * (1 - p) / max(1, counts[0]) + q * (1 - q) / max(1, counts[1])
     weight = max(0.0, 1 - error / (p - q) ** 2) if p > q else 0.0
     odds = np.log((p * ratio + 1 - p) / (q * ratio + 1 - q)) + SLOPE * above.clip(0)
-    return Presence(weight * odds, p, q, weight)
+    return FindOdds(weight * odds, p, q, weight)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import shortcutscope as ss
-from shortcutscope.audit.appearance.contrast import Contrast
+from shortcutscope.audit.appearance.contrast import ContrastSheet
 from shortcutscope.errors import InputError
 from shortcutscope.report import wording
 from shortcutscope.report.charts.contrast import draw_contrast, draw_sheet
@@ -41,7 +41,7 @@ def sheet(kind="image", **other):
         "mean_others": rng.random(means),
         "kind": kind,
     }
-    return Contrast(**{**plain, **other})
+    return ContrastSheet(**{**plain, **other})
 
 
 def written(path, contrast):

@@ -6,7 +6,7 @@ import pytest
 from shortcutscope.retrieval.fusion import Fusion
 from shortcutscope.retrieval.learning import Learnt
 from shortcutscope.retrieval.notes import notes_of
-from shortcutscope.retrieval.presence import Presence
+from shortcutscope.retrieval.presence import FindOdds
 from shortcutscope.retrieval.progress import advise
 from shortcutscope.retrieval.search import Searched
 
@@ -20,7 +20,7 @@ def learnt(weight, share, trusting=False):
         scores,
         {"layers": 0.6, "places": 0.5},
         {"layers": 1 - share, "places": share},
-        Presence(scores, 0.4, 0.3, weight),
+        FindOdds(scores, 0.4, 0.3, weight),
     )
     return Learnt(SimpleNamespace(recovery=0.6), trusting, Searched({"places": scores}), fusion)
 

@@ -21,7 +21,7 @@ _BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class Pair:
+class NearestPair:
     """A carrier and the sample without it that is most like it otherwise.
 
     Attributes
@@ -131,7 +131,7 @@ class Neighbours:
         scaled = np.divide(features, spread, out=np.zeros_like(features), where=spread > 0)
         return cls(rows, scaled, labels[rows])
 
-    def pairs(self, value: Floats, carriers: Ints) -> list[Pair]:
+    def pairs(self, value: Floats, carriers: Ints) -> list[NearestPair]:
         """Each carrier with the sample of its label without the concept that is most like it otherwise.
 
         The concept's own direction, the difference of both sides within label, does not count.
@@ -151,13 +151,13 @@ class Neighbours:
             place = int(np.searchsorted(self.rows, carrier))
             candidates = np.flatnonzero(free & (self.labels == self.labels[place]))
             if not len(candidates):
-                pairs.append(Pair(carrier, None))
+                pairs.append(NearestPair(carrier, None))
                 continue
             distances = ((features[candidates] - features[place]) ** 2).sum(1)
             nearest = candidates[int(np.argmin(distances))]
             if len(candidates) > 1:
                 free[nearest] = False
-            pairs.append(Pair(carrier, int(self.rows[nearest])))
+            pairs.append(NearestPair(carrier, int(self.rows[nearest])))
         return pairs
 
     def _without(self, own: Floats) -> Floats:

@@ -22,7 +22,7 @@ def no_patches() -> npt.NDArray[np.uint8]:
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast:
+class ContrastSheet:
     """Pictures of both sides of a finding.
 
     Attributes

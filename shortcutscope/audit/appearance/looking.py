@@ -32,7 +32,7 @@ _BATCH = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class SampleLook:
     """What is kept of one sample.
 
     Attributes
@@ -50,7 +50,7 @@ class Look:
     shown: Array | None
 
 
-class Looking(Dataset[Look]):
+class Looking(Dataset[SampleLook]):
     """The looks of a table's samples.
 
     Parameters
@@ -72,14 +72,16 @@ class Looking(Dataset[Look]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, row: int) -> Look:
+    def __getitem__(self, row: int) -> SampleLook:
         table = self.table
         image = table.image(row)
         properties: dict[str, float | str] = {**_of_file(table, row)}
         measure = trace_properties if self.kind == "signal" else plain_properties
         properties |= measure(image.numpy(), table.value_range)
         turned = self._turned(image)
-        return Look(properties, self._small(turned), self._picture(turned) if row in self.shown else None)
+        return SampleLook(
+            properties, self._small(turned), self._picture(turned) if row in self.shown else None
+        )
 
     def _turned(self, image: Tensor) -> Tensor:
         return torch.from_numpy(axial_first(image.numpy()).copy()) if self.axial else image

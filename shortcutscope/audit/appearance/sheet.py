@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from shortcutscope.audit.appearance.choice import Pair
-from shortcutscope.audit.appearance.contrast import Contrast, no_patches
+from shortcutscope.audit.appearance.choice import NearestPair
+from shortcutscope.audit.appearance.contrast import ContrastSheet, no_patches
 from shortcutscope.audit.appearance.looking import SHOWN_SIDE, Looks
 from shortcutscope.data.pictures import as_picture
 from shortcutscope.types import JSON, Array, Floats, Ints
@@ -49,7 +49,7 @@ def _ends(lit: Array) -> tuple[float, float]:
 
 def contrast_sheet(
     looks: Looks,
-    pairs: Sequence[Pair],
+    pairs: Sequence[NearestPair],
     sums: Floats,
     weights: Floats,
     *,
@@ -57,7 +57,7 @@ def contrast_sheet(
     ids: Array,
     places: Ints,
     part: Part | None,
-) -> Contrast:
+) -> ContrastSheet:
     """The contrast sheet of one finding.
 
     Parameters
@@ -93,7 +93,7 @@ def contrast_sheet(
     if part is not None and looks.kind == "image":
         patches = _stacked([[_thumbnail(_cropped(x, part), looks.kind) for x in side] for side in sides])
     mean_carriers, mean_others = (_channels_last(one, looks.kind) for one in means)
-    return Contrast(
+    return ContrastSheet(
         small[0],
         small[1],
         tuple(ids[pair.carrier] for pair in pairs),

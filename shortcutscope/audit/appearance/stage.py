@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from shortcutscope.audit.appearance.choice import (
+    NearestPair,
     Neighbours,
-    Pair,
     looked_at,
     patients_in_turn,
     shown_carriers,
     side_weights,
 )
-from shortcutscope.audit.appearance.contrast import Contrast
+from shortcutscope.audit.appearance.contrast import ContrastSheet
 from shortcutscope.audit.appearance.looking import Looks, look
 from shortcutscope.audit.appearance.sheet import contrast_sheet, part_of
 from shortcutscope.audit.finding import FindingRecord
@@ -85,7 +85,7 @@ class Looked:
     """Findings with their appearance, and the contrast sheet of each by name."""
 
     findings: list[FindingRecord]
-    contrasts: Mapping[str, Contrast]
+    contrasts: Mapping[str, ContrastSheet]
 
 
 def with_appearance(
@@ -148,7 +148,7 @@ class _Choice:
 
     seen: Seen
     rows: Ints
-    pairs: Mapping[str, Sequence[Pair]]
+    pairs: Mapping[str, Sequence[NearestPair]]
 
     @classmethod
     def of(cls, seen: Seen, seed: int) -> Self:
@@ -189,7 +189,7 @@ class _Choice:
             findings.append(finding)
         return Looked(findings, self.contrasts(looks, sums, weights))
 
-    def contrasts(self, looks: Looks, sums: Floats, weights: Floats) -> dict[str, Contrast]:
+    def contrasts(self, looks: Looks, sums: Floats, weights: Floats) -> dict[str, ContrastSheet]:
         seen = self.seen
         ids = seen.scan.samples["sample_id"].to_numpy().astype(str)
         parts = {f.name: part_of(f.evidence) for f in seen.findings if f.extent == "localized"}
@@ -208,7 +208,7 @@ class _Choice:
         }
 
 
-def _shown(pairs: Mapping[str, Sequence[Pair]]) -> set[int]:
+def _shown(pairs: Mapping[str, Sequence[NearestPair]]) -> set[int]:
     return {row for own in pairs.values() for p in own for row in (p.carrier, p.other) if row is not None}
 
 

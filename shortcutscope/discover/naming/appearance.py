@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shortcutscope.discover.naming.ranking import PropertyScore, Ranking
+from shortcutscope.discover.naming.ranking import PropertyScore, RankedProperties
 from shortcutscope.discover.naming.words import EVEN, NOISE, SPEAKS, TONE, WORDS, shown, wording_of
 from shortcutscope.types import Record
 
@@ -63,7 +63,7 @@ class Appearance:
 
     names: tuple[Name, ...]
     why: str
-    ranking: Ranking
+    ranking: RankedProperties
 
     def to_dict(self) -> Record:
         """As it stands in ``findings.json``."""
@@ -105,7 +105,7 @@ def name_of(score: PropertyScore) -> Name:
     )
 
 
-def appearance_of(ranking: Ranking, *, localized: bool = False) -> Appearance:
+def appearance_of(ranking: RankedProperties, *, localized: bool = False) -> Appearance:
     """Name a finding by its ranked properties, where they tell.
 
     Parameters
@@ -121,7 +121,7 @@ def appearance_of(ranking: Ranking, *, localized: bool = False) -> Appearance:
     return Appearance(tuple(name_of(score) for score in telling(ranking.scores)), "", ranking)
 
 
-def _why_none(ranking: Ranking, *, localized: bool) -> str:
+def _why_none(ranking: RankedProperties, *, localized: bool) -> str:
     if localized:
         return "it is confined to a part of the image, which no property of the whole names: see the pictures"
     if ranking.p is None:

@@ -52,7 +52,7 @@ class PropertyScore:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankedProperties:
     """Properties by strength, and what chance reaches.
 
     Attributes
@@ -80,7 +80,7 @@ def rank_properties(
     *,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
-) -> Ranking:
+) -> RankedProperties:
     """Rank properties by how well they tell carriers from others of the same label.
 
     Patients count once a label and side, with the mean of their images. Chance is what the values reach when
@@ -112,12 +112,12 @@ def rank_properties(
     graded = not set(np.unique(values[known])) <= {0.0, 1.0}
     units = _units(_numbers(properties, known), values[known], labels[known], groups[known], graded=graded)
     if not len(units.values):
-        return Ranking((), None, 0, 0)
+        return RankedProperties((), None, 0, 0)
     ranks, target = _ranks(units), _target(units, graded=graded)
     variance = _chance_variance(units, ranks, target)
     looked_at = variance > 0
     if not looked_at.any():
-        return Ranking((), None, units.carriers, len(units.values) - units.carriers)
+        return RankedProperties((), None, units.carriers, len(units.values) - units.carriers)
     scale = np.sqrt(variance[looked_at])
     z = (target @ ranks)[looked_at] / scale
     generator = np.random.default_rng(seed)
@@ -134,7 +134,7 @@ def rank_properties(
         for name, a, one, column in zip(names, aurocs, z, columns.T, strict=True)
     ]
     scores.sort(key=lambda score: (-score.strength, -abs(score.effect)))
-    return Ranking(tuple(scores), p, units.carriers, len(units.values) - units.carriers)
+    return RankedProperties(tuple(scores), p, units.carriers, len(units.values) - units.carriers)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from shortcutscope.data.sample_geometry import image_name
 from shortcutscope.data.stored_frame import stored_frame
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.masks.boxed.held_out import BOXES, EVIDENCE, HeldOut, held_out
+from shortcutscope.masks.boxed.held_out import BOXES, EVIDENCE, HeldOutFigures, held_out
 from shortcutscope.masks.boxed.learning import BoxedPredictor
 from shortcutscope.masks.boxed.rival import Rival, compared
 from shortcutscope.masks.drawing import needs_review
@@ -140,7 +140,7 @@ class _Boxed:
         carriers, others = np.flatnonzero(self.known == 1), np.flatnonzero(values == 0)
         self.where = Where(boxes, carriers.tolist(), others.tolist())
         self.predictor: BoxedPredictor | None = None
-        self.figures: HeldOut | None = None
+        self.figures: HeldOutFigures | None = None
 
     def learn(self) -> BoxedPredictor:
         """What draws masks, and how it does on the marked images."""
@@ -166,7 +166,7 @@ class _Boxed:
     def way(self, rival: Rival) -> str:
         """What draws the masks: as a folder was begun, else what does better on the marked images."""
         if any((self.asked.out / name).exists() for name in (MANIFEST, JOURNAL)):
-            self.figures = HeldOut.open(self.asked.out)
+            self.figures = HeldOutFigures.open(self.asked.out)
             return BOXES if self.figures is None else self.figures.way
         self.learn()
         assert self.figures is not None

@@ -18,7 +18,7 @@ BOXES, EVIDENCE = "boxes", "evidence"
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutFigures:
     """Figures of marked images whose own marks took no part.
 
     Attributes
@@ -68,7 +68,7 @@ class HeldOut:
         write_json(folder / FILE, asdict(self))
 
     @classmethod
-    def open(cls, folder: Path) -> HeldOut | None:
+    def open(cls, folder: Path) -> HeldOutFigures | None:
         """What :meth:`save` kept; None where there is nothing."""
         path = folder / FILE
         return cls(**read_json(path)) if path.exists() else None
@@ -76,7 +76,7 @@ class HeldOut:
 
 def held_out(
     carriers: Sequence[tuple[Mask, Sequence[Sequence[float]]]], others: Sequence[Mask], null: int
-) -> HeldOut:
+) -> HeldOutFigures:
     """Count.
 
     Parameters
@@ -99,7 +99,7 @@ def held_out(
             elements += 1
         if mask.any():
             inside.append(float((mask & allowed).sum() / mask.sum()))
-    return HeldOut(
+    return HeldOutFigures(
         len(carriers),
         len(inside),
         len(others),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.boxed.held_out import EVIDENCE, HeldOut, held_out
+from shortcutscope.masks.boxed.held_out import EVIDENCE, HeldOutFigures, held_out
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.retrieval.detecting.detection import Where
 
@@ -31,8 +31,10 @@ class Rival:
 
     draw: Drawer
 
-    def check(self, boxes: Mapping[str, Sequence[Sequence[float]]], others: Sequence[str]) -> HeldOut | str:
-        """Figures of the marked images, as `HeldOut` has them; or why the evidence draws nothing."""
+    def check(
+        self, boxes: Mapping[str, Sequence[Sequence[float]]], others: Sequence[str]
+    ) -> HeldOutFigures | str:
+        """Figures of the marked images, as `HeldOutFigures` has them; or why the evidence draws nothing."""
         with tempfile.TemporaryDirectory() as folder:
             try:
                 masks = self.draw([*boxes, *others], Path(folder) / "masks")
@@ -42,7 +44,7 @@ class Rival:
             return held_out(carriers, [masks.mask(name) for name in others], 0)
 
 
-def quality(figures: HeldOut) -> float:
+def quality(figures: HeldOutFigures) -> float:
     """Harmonic mean of how much is found and how much of it is right, less what others got."""
     touched = figures.elements_touched / max(1, figures.elements)
     inside = figures.inside or 0.0
@@ -50,7 +52,7 @@ def quality(figures: HeldOut) -> float:
     return 2 * touched * inside / max(touched + inside, 1e-9) * (1 - false)
 
 
-def compared(rival: Rival, boxes: HeldOut, where: Where, ids: Sequence[str]) -> HeldOut:
+def compared(rival: Rival, boxes: HeldOutFigures, where: Where, ids: Sequence[str]) -> HeldOutFigures:
     """Figures of the better way, with a sentence on the other one."""
     named = {ids[row]: several for row, several in where.boxes.items()}
     evidence = rival.check(named, [ids[row] for row in where.others])

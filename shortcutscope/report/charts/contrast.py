@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
-from shortcutscope.audit.appearance.contrast import Contrast
+from shortcutscope.audit.appearance.contrast import ContrastSheet
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.report.contrast import class_name, coloured, read_contrast
 from shortcutscope.report.gallery import DIVERGING, shared_limit
@@ -25,7 +25,7 @@ MOST_LEADS = 4
 _SIZE = 1.25
 
 
-def draw_contrast(contrast: Contrast, *, title: str = "", classes: Sequence[str] = ()) -> Figure:
+def draw_contrast(contrast: ContrastSheet, *, title: str = "", classes: Sequence[str] = ()) -> Figure:
     """Draw a contrast sheet.
 
     Parameters
@@ -68,7 +68,7 @@ def render_finding(finding: FindingRecord, sheet: Path | None) -> str:
     picture = ""
     if sheet is not None:
         buffer = io.BytesIO()
-        draw_contrast(Contrast.open(sheet)).savefig(buffer, dpi=100)
+        draw_contrast(ContrastSheet.open(sheet)).savefig(buffer, dpi=100)
         coded = base64.b64encode(buffer.getvalue()).decode()
         picture = f'<img src="data:image/png;base64,{coded}" alt="contrast sheet" style="max-width:100%">'
     looks = f"<div>{escape(finding.looks)}</div>" if finding.looks else ""
@@ -89,7 +89,7 @@ def _show(ax: Axes, picture: Array) -> None:
         spine.set_visible(False)
 
 
-def _draw_means(means: SubFigure, contrast: Contrast) -> None:
+def _draw_means(means: SubFigure, contrast: ContrastSheet) -> None:
     if not contrast.has_both:
         ax = means.subplots()
         ax.text(
@@ -122,7 +122,7 @@ def _draw_means(means: SubFigure, contrast: Contrast) -> None:
     bar.ax.set_yticklabels([f"−{top:.2g}", "0", f"+{top:.2g}"], fontsize=7)
 
 
-def _traces(axes: Sequence[Axes], contrast: Contrast, size: float) -> None:
+def _traces(axes: Sequence[Axes], contrast: ContrastSheet, size: float) -> None:
     """Mean traces of the leads that differ most, carriers over others."""
     spread = np.abs(contrast.difference).mean(1)
     leads = np.sort(np.argsort(-spread, kind="stable")[: len(axes)])
@@ -141,7 +141,7 @@ def draw_sheet(path: Path, classes: Sequence[str], name: str) -> Record:
     bar: Markup | None = None
     if sheet["means"] is not None:
         bar = difference_bar(sheet["means"]["top"], name)
-    elif sheet["kind"] == "signal" and (contrast := Contrast.open(path)).has_both:
+    elif sheet["kind"] == "signal" and (contrast := ContrastSheet.open(path)).has_both:
         bar = mean_traces(contrast.mean_carriers, contrast.mean_others, name)
     return {**sheet, "bar": bar}
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import shortcutscope as ss
-from shortcutscope.audit.appearance.contrast import Contrast
+from shortcutscope.audit.appearance.contrast import ContrastSheet
 from shortcutscope.audit.appearance.sheet import part_of
 from shortcutscope.audit.appearance.stage import Seen, with_appearance
 from shortcutscope.audit.finding import FindingRecord
@@ -145,7 +145,7 @@ def test_colours_signals_and_volumes(tmp_path):
     assert "81%" in sheet.cut  # the middle of the seventh of eight slices
     assert sheet.carriers.mean() > sheet.others.mean() + 50
     np.savez(tmp_path / "x.npz", **sheet.arrays())
-    again = Contrast.open(tmp_path / "x.npz")
+    again = ContrastSheet.open(tmp_path / "x.npz")
     assert again.cut == sheet.cut
     assert (again.carriers == sheet.carriers).all()
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shortcutscope.discover.naming.appearance import Appearance, appearance_of, name_of
-from shortcutscope.discover.naming.ranking import PropertyScore, Ranking
+from shortcutscope.discover.naming.ranking import PropertyScore, RankedProperties
 from shortcutscope.discover.naming.words import WORDS, shown, wording_of
 
 
@@ -14,7 +14,7 @@ def score(name, auroc, effect=1.0):
 
 
 def named(*scores, p=0.001) -> Appearance:
-    return appearance_of(Ranking(tuple(sorted(scores, key=lambda s: -s.strength)), p, 50, 60))
+    return appearance_of(RankedProperties(tuple(sorted(scores, key=lambda s: -s.strength)), p, 50, 60))
 
 
 def words(appearance):
@@ -54,7 +54,7 @@ def test_nothing_is_named_where_nothing_tells(best, p):
 
 
 def test_what_is_confined_to_a_part_is_not_named():
-    ranking = Ranking((score("noise", 0.99),), 0.001, 50, 60)
+    ranking = RankedProperties((score("noise", 0.99),), 0.001, 50, 60)
     localized = appearance_of(ranking, localized=True)
     assert localized.names == ()
     assert "see the pictures" in localized.why

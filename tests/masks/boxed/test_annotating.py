@@ -8,7 +8,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.masks.boxed import rival
 from shortcutscope.masks.boxed.annotating import Asked, annotate_boxed
-from shortcutscope.masks.boxed.held_out import HeldOut
+from shortcutscope.masks.boxed.held_out import HeldOutFigures
 from shortcutscope.masks.heat import heat_map
 from shortcutscope.masks.learning import Drawing
 from shortcutscope.masks.maskset import MaskSet
@@ -65,7 +65,7 @@ def test_stamps_of_unmarked_images_are_drawn_at_the_size_of_the_files(made, draw
 
 
 def test_what_is_drawn_is_checked_on_the_marked_images_and_kept(made, drawn):
-    figures = HeldOut.open(drawn.folder)
+    figures = HeldOutFigures.open(drawn.folder)
     assert figures.carriers == 7
     assert figures.others == 8
     assert figures.carriers_drawn >= 6
@@ -136,6 +136,6 @@ def test_the_evidence_of_a_finding_draws_where_it_is_better(made, tmp_path, monk
     rows = asked(tmp_path / "m", [0, 60], rival=rival.Rival(draw))
     masks = annotate_boxed(MODEL, made.table, marks(made), rows, QUIET)
     assert masks.provenance["method"] == "fusion"
-    assert HeldOut.open(masks.folder).way == "evidence"
+    assert HeldOutFigures.open(masks.folder).way == "evidence"
     again = annotate_boxed(MODEL, made.table, marks(made), rows, QUIET)  # as it was begun
     assert again.entries == masks.entries

@@ -1,6 +1,6 @@
 import numpy as np
 
-from shortcutscope.masks.boxed.held_out import HeldOut, held_out
+from shortcutscope.masks.boxed.held_out import HeldOutFigures, held_out
 
 
 def test_counts_and_share_inside_the_boxes(tmp_path):
@@ -14,8 +14,8 @@ def test_counts_and_share_inside_the_boxes(tmp_path):
     assert figures.inside == 0.5
     assert "1 of 2 carriers got a mask, 1 of 2 others did; 1 of 3 boxes are touched, 50%" in str(figures)
     figures.save(tmp_path)
-    assert HeldOut.open(tmp_path) == figures
-    assert HeldOut.open(tmp_path / "elsewhere") is None
+    assert HeldOutFigures.open(tmp_path) == figures
+    assert HeldOutFigures.open(tmp_path / "elsewhere") is None
 
 
 def test_nothing_drawn_has_no_share():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shortcutscope.errors import InputError
-from shortcutscope.masks.boxed.held_out import HeldOut
+from shortcutscope.masks.boxed.held_out import HeldOutFigures
 from shortcutscope.masks.boxed.rival import MARGIN, Rival, compared, quality
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
@@ -32,7 +32,7 @@ def evidence(part, asked=None):
 
 
 def boxes(touched=2, inside=0.9):
-    return HeldOut(2, 2, 1, 0, 2, touched, inside, 40)
+    return HeldOutFigures(2, 2, 1, 0, 2, touched, inside, 40)
 
 
 def test_the_better_one_draws_and_both_are_told():
@@ -59,6 +59,8 @@ def test_an_evidence_that_draws_nothing_says_why():
     assert compared(Rival(draw), boxes(), WHERE, IDS).rival.endswith("nothing was drawn: too few")
 
 
-@pytest.mark.parametrize("worse", [boxes(touched=1), boxes(inside=0.5), HeldOut(2, 2, 1, 1, 2, 2, 0.9, 40)])
+@pytest.mark.parametrize(
+    "worse", [boxes(touched=1), boxes(inside=0.5), HeldOutFigures(2, 2, 1, 1, 2, 2, 0.9, 40)]
+)
 def test_less_found_less_right_and_false_masks_all_count(worse):
     assert quality(worse) < quality(boxes())
