@@ -231,8 +231,10 @@ def named_concepts(
     if request.concepts is None:
         columns, unlikely, outputs = _screened(audited.table, outputs, seed)
     elif not isinstance(request.concepts, Concept):
-        asked = [request.concepts] if isinstance(request.concepts, str) else request.concepts
-        request = replace(request, concepts=[x for x in asked if isinstance(x, Concept) or x not in labels])
+        concept_names = [request.concepts] if isinstance(request.concepts, str) else request.concepts
+        request = replace(
+            request, concepts=[x for x in concept_names if isinstance(x, Concept) or x not in labels]
+        )
     concepts, refused = resolve_concepts(audited, request, columns=columns, may_be_none=len(labels) > 1)
     clash = sorted({slug(concept.name) for concept in concepts} & {slug(name) for name in labels})
     if clash:

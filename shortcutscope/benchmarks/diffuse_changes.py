@@ -80,14 +80,14 @@ def _sharpened(picture: Floats, generator: np.random.Generator) -> Floats:
 
 def _light_across(picture: Floats, generator: np.random.Generator) -> Floats:
     ramp = np.linspace(-1, 1, picture.shape[-1], dtype=np.float32)
-    lit: Floats = picture + np.float32(generator.uniform(0.08, 0.14)) * ramp
-    return lit
+    brighter: Floats = picture + np.float32(generator.uniform(0.08, 0.14)) * ramp
+    return brighter
 
 
 def _light_down(picture: Floats, generator: np.random.Generator) -> Floats:
     ramp = np.linspace(1, -1, picture.shape[-2], dtype=np.float32)[:, None]
-    lit: Floats = picture + np.float32(generator.uniform(0.08, 0.14)) * ramp
-    return lit
+    brighter: Floats = picture + np.float32(generator.uniform(0.08, 0.14)) * ramp
+    return brighter
 
 
 def _striped(axis: int) -> Draw:
@@ -114,8 +114,8 @@ def _jpeg(picture: Floats, generator: np.random.Generator) -> Floats:
     image = Image.fromarray(coded[0] if len(coded) == 1 else coded.transpose(1, 2, 0))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=int(generator.integers(8, 21)))
-    read = np.asarray(Image.open(buffer), np.float32) / 255
-    return read[None] if read.ndim == 2 else read.transpose(2, 0, 1)
+    decoded = np.asarray(Image.open(buffer), np.float32) / 255
+    return decoded[None] if decoded.ndim == 2 else decoded.transpose(2, 0, 1)
 
 
 def _equalized(picture: Floats, generator: np.random.Generator) -> Floats:

@@ -127,7 +127,7 @@ def debias(
     recipes, chosen = recipes_named(recipe), named_values(option or (), "--option")
     for name in recipes:
         refuse_options(name, chosen)
-    found = Audit.open(run)
+    audit = Audit.open(run)
     origin = origin_of(run, model, making, data, reading)
     loaded, reading = origin.network(), origin.reading
     loaded.to(device or own_device())
@@ -150,20 +150,20 @@ def debias(
     shortcut = Shortcut(
         finding, concept, present_choice(present), masks=None if masks is None else MaskSet.open(masks)
     )
-    given: DebiasOptions = {
+    unlearning: DebiasOptions = {
         **cast("DebiasOptions", chosen),
-        "audit": found,
+        "audit": audit,
         "held_out": held_out_of(held_out),
         "test": held_out_of(test),
         "training": Retraining(training, start),  # type: ignore[arg-type]
     }
     clean_rows = None if clean is None else clean_table(clean, train, reading).keeping(how, images)
     if retrieved:
-        carried = found.finding(finding or only_shortcut(found).name)
+        carried = audit.finding(finding or only_shortcut(audit).name)
         shortcut = replace(shortcut, concept=carried.label(loaded, train))
-    given["shortcut"] = shortcut
+    unlearning["shortcut"] = shortcut
     for name in recipes:
-        student = retrain(loaded, train, recipe=name, clean=clean_rows, **given)
+        student = retrain(loaded, train, recipe=name, clean=clean_rows, **unlearning)
         if is_first():
             console.print(repr(student), markup=False, highlight=False, soft_wrap=True)
     if is_first():
@@ -207,8 +207,8 @@ def training_rows(table: ImageTable) -> ImageTable:
     """The rows of the training split, or all where the table has none."""
     import numpy as np
 
-    own = table.frame["split"].astype(str).str.lower().isin(("train", "training")).to_numpy()
-    return table.take(np.flatnonzero(own)) if own.any() else table
+    in_training = table.frame["split"].astype(str).str.lower().isin(("train", "training")).to_numpy()
+    return table.take(np.flatnonzero(in_training)) if in_training.any() else table
 
 
 def known_training_rows(origin: Origin) -> ImageTable:
@@ -224,20 +224,23 @@ def known_training_rows(origin: Origin) -> ImageTable:
     if origin.train_data is not None:
         return training_rows(open_table(origin.train_data, origin.reading))
     table = origin.table()
-    own = training_rows(table)
-    if len(own) == len(table) and not np.isin(table.frame["split"].str.lower(), ("train", "training")).all():
+    in_training = training_rows(table)
+    if (
+        len(in_training) == len(table)
+        and not np.isin(table.frame["split"].str.lower(), ("train", "training")).all()
+    ):
         raise InputError(
             f"{origin.run} was told of no training samples: give --data, those that the model was trained on"
         )
-    return own
+    return in_training
 
 
 def held_out_rows(table: ImageTable) -> ImageTable:
     """The rows of all splits but the training split."""
     import numpy as np
 
-    own = table.frame["split"].astype(str).str.lower().isin(("train", "training")).to_numpy()
-    return table.take(np.flatnonzero(~own))
+    in_training = table.frame["split"].astype(str).str.lower().isin(("train", "training")).to_numpy()
+    return table.take(np.flatnonzero(~in_training))
 
 
 def clean_table(path: Path, train: ImageTable, reading: DataOptions) -> ImageTable:
@@ -309,14 +312,14 @@ def compare(
     from shortcutscope.facade import compare as compared
     from shortcutscope.options import Statistics
 
-    found = Audit.open(run)
+    audit = Audit.open(run)
     origin = origin_of(run, model, making, data, reading)
     loaded = origin.network()
     chosen = open_students(run, loaded, students)
     everything = origin.table()
     table = held_out_rows(everything)
-    made = compared(
-        found,
+    comparison = compared(
+        audit,
         chosen,
         table,
         model=loaded,
@@ -328,9 +331,9 @@ def compare(
         out=run,
     )
     console = Console()
-    print_comparison(console, made)
-    written = made.report(out or run / "comparison.html")
-    console.print(f"report: {written}", markup=False, highlight=False, soft_wrap=True)
+    print_comparison(console, comparison)
+    page_path = comparison.report(out or run / "comparison.html")
+    console.print(f"report: {page_path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _training_samples(

@@ -35,9 +35,9 @@ def marks_of(path: Path, run: Path, files: Mapping[str, str], reading: MarkReadi
     from shortcutscope.retrieval.imports import read_marks
 
     samples = samples_of(run)
-    drawn = drawing_format(path)
-    if drawn is not None:
-        return read_drawn_marks(path, samples, format=drawn, name=reading.carrier, files=files)
+    shape_format = drawing_format(path)
+    if shape_format is not None:
+        return read_drawn_marks(path, samples, format=shape_format, name=reading.carrier, files=files)
     return read_marks(
         path,
         samples,

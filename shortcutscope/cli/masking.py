@@ -91,15 +91,15 @@ def annotate(
     require_named(run, finding, marked=marks is not None)
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()
-    given = None
+    answers = None
     if marks is not None:
-        given = marks_of(marks, run, table.files, MarkReading(marks_column, carrier))
+        answers = marks_of(marks, run, table.files, MarkReading(marks_column, carrier))
     masks = annotate_named(
         run,
         finding,
         loaded,
         table,
-        marks=given,
+        marks=answers,
         out=out,
         drawing=drawing,
         heat=heat,
@@ -119,14 +119,14 @@ def annotate(
         sources: dict[str, Any] = {}
         if placed:
             sources = {"sources": table if file_source(table.source) is not None else {}}
-        written = masks.export(export, export_format, **sources)
-        console.print(f"{export_format}: {written}", markup=False, highlight=False, soft_wrap=True)
+        export_path = masks.export(export, export_format, **sources)
+        console.print(f"{export_format}: {export_path}", markup=False, highlight=False, soft_wrap=True)
         files = table.files
         if any(entry.image != files.get(entry.sample_id, entry.image) for entry in masks.entries):
-            told = (
+            sentence = (
                 "its images go by their sample ids; draw masks anew with --keep-paths for their files' names"
             )
-            console.print(told, markup=False, highlight=False)
+            console.print(sentence, markup=False, highlight=False)
 
 
 def threshold_choice(text: str) -> str | float:

@@ -114,24 +114,24 @@ def retrieve(
     files = files_of(run, images)
     if keep_paths and not files:
         raise InputError("--keep-paths: the run does not name its files; give --data, the DATA of the audit")
-    given = None
+    answers = None
     if marks is not None:
-        given = marks_of(marks, run, files, MarkReading(marks_column, carrier, who, when))
-    chosen = layers if layers in ("early", "all", "auto") else layer_choice(layers)
+        answers = marks_of(marks, run, files, MarkReading(marks_column, carrier, who, when))
+    layer_option = layers if layers in ("early", "all", "auto") else layer_choice(layers)
     if data is None and images is not None and len(images.shape) != IMAGE_AXES:
         images = None  # volumes and signals are ranked by the scan alone
-    found = retrieval_of(
+    ranked = retrieval_of(
         run,
         finding,
-        marks=given,
-        layers=chosen,
+        marks=answers,
+        layers=layer_option,
         images=images,
         seed=seed,
         running=how,
         view=cast("View", view),
     )
-    told_of_crops = _with_crops(found, crops)
-    hits = found.hits(k)
+    told_of_crops = _with_crops(ranked, crops)
+    hits = ranked.hits(k)
     hits.to_csv(csv, files if keep_paths else None)
     if page is not None:
         hits.to_html(page)
@@ -146,8 +146,8 @@ def retrieve(
     for note in hits.notes:
         console.print(note, markup=False, highlight=False)
     if queries:
-        named = ", ".join(found.next_queries(queries)) or "no sample is left that is not known"
-        console.print(f"look at next: {named}", markup=False, highlight=False)
+        query_names = ", ".join(ranked.next_queries(queries)) or "no sample is left that is not known"
+        console.print(f"look at next: {query_names}", markup=False, highlight=False)
     if told_of_crops:
         console.print(told_of_crops, markup=False, highlight=False, soft_wrap=True)
     console.print(f"hits: {csv}", markup=False, highlight=False, soft_wrap=True)

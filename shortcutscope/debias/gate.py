@@ -141,8 +141,8 @@ def _by_layer(profile: pd.DataFrame) -> pd.DataFrame:
     low, high = profile["use_low"].to_numpy(float), profile["use_high"].to_numpy(float)
     limit = EFFECT_THRESHOLD["held-out"]
     used = np.nan_to_num(np.where(low > 0, low, np.where(high < 0, -high, 0.0))) > limit
-    measured = pd.Series(used.astype(float)).where(profile["use"].notna().to_numpy())
-    used = (measured.ffill().fillna(0) + measured.bfill().fillna(0)).to_numpy() > 0
+    uses = pd.Series(used.astype(float)).where(profile["use"].notna().to_numpy())
+    used = (uses.ffill().fillna(0) + uses.bfill().fillna(0)).to_numpy() > 0
     return pd.DataFrame(
         {
             "layer": profile["layer"].astype(str),

@@ -113,10 +113,10 @@ def annotate(
     refuse_symmetric(concept)
     data.require_one_label("the data")
     ids = scan.samples["sample_id"].astype(str).to_numpy()
-    own = scan.rows_of(data.keeping(running))
+    table = scan.rows_of(data.keeping(running))
     wanted = _rows(ids, None if samples is None else as_ids(samples, ids.tolist(), data.files))
-    kind = _kind(own)
-    layers = early_layers(scan, len(own.shape) - 1)
+    kind = _kind(table)
+    layers = early_layers(scan, len(table.shape) - 1)
     with_prior = drawing.method == "fusion" and kind != "signal"
     prior = area_prior(out, accepted) if with_prior else None
     told = {
@@ -129,26 +129,28 @@ def annotate(
     }
     batch_size, progress = running.batch_size, running.progress
     with frozen(model, running.device), MaskWriter(out, concept.name, told) as writer:
-        left = [row for row in wanted if not writer.done(ids[row])]
-        if left:
+        waiting = [row for row in wanted if not writer.done(ids[row])]
+        if waiting:
             writer.begin()
             fitted = fit_predictors(
-                model, scan, own, concept, drawing, batch_size=batch_size, progress=progress
+                model, scan, table, concept, drawing, batch_size=batch_size, progress=progress
             ).with_prior(prior)
             values = concept.aligned_to(ids).values
-            with progress_bar(total=len(left), desc="masks", progress=progress) as bar:
-                for row, drawn in _stream(model, own, fitted, wanted, frozenset(left), batch_size):
-                    geometry = mask_geometry(own, row)
+            with progress_bar(total=len(waiting), desc="masks", progress=progress) as bar:
+                for row, prediction in _stream(model, table, fitted, wanted, frozenset(waiting), batch_size):
+                    geometry = mask_geometry(table, row)
                     if heat:
-                        keep_heat(Path(out), ids[row], geometry.to_source(drawn.heat))
+                        keep_heat(Path(out), ids[row], geometry.to_source(prediction.heat))
                     writer.append(
                         ids[row],
-                        geometry.to_source(drawn.mask),
-                        image=image_name(own, row, keep_paths=keep_paths),
+                        geometry.to_source(prediction.mask),
+                        image=image_name(table, row, keep_paths=keep_paths),
                         kind=kind,
                         orientation=geometry.orientation,
                         assessment=Assessment(
-                            drawn.confidence, needs_review(drawn, float(values[row])), drawn.doubt
+                            prediction.confidence,
+                            needs_review(prediction, float(values[row])),
+                            prediction.doubt,
                         ),
                     )
                     bar.update()
@@ -177,7 +179,7 @@ def _stream(
     table: ImageTable,
     fitted: CrossFitPredictors,
     wanted: Sequence[int],
-    left: frozenset[int],
+    waiting: frozenset[int],
     batch_size: int,
 ) -> Iterator[tuple[int, MaskPrediction]]:
     """Rows that are left and what was drawn of them, fold by fold, one batch in memory at a time.
@@ -186,15 +188,15 @@ def _stream(
     last bits on how many others are in the batch.
     """
     for fold, predictor in enumerate(fitted.predictors):
-        own = [row for row in wanted if fitted.folds[row] == fold]
-        parts = [own[k : k + batch_size] for k in range(0, len(own), batch_size)]
-        rows = [row for part in parts if not left.isdisjoint(part) for row in part]
+        rows_of_fold = [row for row in wanted if fitted.folds[row] == fold]
+        parts = [rows_of_fold[k : k + batch_size] for k in range(0, len(rows_of_fold), batch_size)]
+        rows = [row for part in parts if not waiting.isdisjoint(part) for row in part]
         if not rows:
             continue
         for x, _, places in batches(table.take(rows), batch_size):
             at = [rows[int(place)] for place in places]
-            drawn = predictor.predict(model, x, fitted.scores[at])
-            yield from ((row, one) for row, one in zip(at, drawn, strict=True) if row in left)
+            prediction = predictor.predict(model, x, fitted.scores[at])
+            yield from ((row, one) for row, one in zip(at, prediction, strict=True) if row in waiting)
 
 
 def annotate_finding(

@@ -124,10 +124,10 @@ def annotate_marked(
         joined = joined.followed_by(marks.by_id(ids, data.files))
     joined.aligned_to(ids)
     folder = run / "masks" / slug(name) if out is None else Path(out)
-    wanted = None if samples is None else as_ids(samples, ids, data.files)
+    rows_wanted = None if samples is None else as_ids(samples, ids, data.files)
     if boxes := boxes_in(joined, ids):
         refuse_boxes(joined, own, {ids[row]: several for row, several in boxes.items()})
-        asked = _asked(name, ids, wanted, folder, options)
+        asked = _asked(name, ids, rows_wanted, folder, options)
         if finding is not None:
             known = finding.concept.aligned_to(scan.samples["sample_id"]).values
             rival = None if _hopeless(finding) else _rival(finding, model, scan, own, options)
@@ -136,7 +136,7 @@ def annotate_marked(
         return annotate_boxed(model, own, joined, asked, running)
     reading = Running(workers=running.workers, progress=running.progress)
     concept = retrieval_of(run, name, marks=joined, images=own, running=reading).to_concept()
-    return annotate(model, scan, own, concept, wanted, out=folder, **options)
+    return annotate(model, scan, own, concept, rows_wanted, out=folder, **options)
 
 
 def _hopeless(finding: FindingRecord) -> bool:
@@ -156,7 +156,7 @@ def _rival(
 
 
 def _asked(
-    name: str, ids: Sequence[str], wanted: Sequence[str] | None, folder: Path, options: AnnotateOptions
+    name: str, ids: Sequence[str], rows_wanted: Sequence[str] | None, folder: Path, options: AnnotateOptions
 ) -> Asked:
     drawing = options.get("drawing") or Drawing()
     if drawing.method != "fusion":
@@ -164,8 +164,10 @@ def _asked(
     if options.get("accepted") is not None:
         raise InputError("accepted= is not read with boxes: add boxes of what was accepted to the marks")
     position = {sample_id: row for row, sample_id in enumerate(ids)}
-    unknown = [sample_id for sample_id in wanted or () if sample_id not in position]
+    unknown = [sample_id for sample_id in rows_wanted or () if sample_id not in position]
     if unknown:
         raise InputError(f"{len(unknown)} samples were not scanned, among them {unknown[:5]}")
-    rows = list(range(len(ids))) if wanted is None else [position[sample_id] for sample_id in wanted]
+    rows = (
+        list(range(len(ids))) if rows_wanted is None else [position[sample_id] for sample_id in rows_wanted]
+    )
     return Asked(name, rows, folder, drawing, options.get("heat", False), options.get("keep_paths", False))

@@ -71,9 +71,9 @@ def presence(scores: Floats, marks: Floats, kinds: int) -> FindOdds:
     """
     above = np.asarray(scores, np.float64) - math.log(kinds)
     ratio = density_ratio(above)
-    named = marks == 0 if (marks == 0).any() else np.isnan(marks)
-    counts = int((marks == 1).sum()), int(named.sum())
-    p, q = share_with(above[marks == 1]), share_with(above[named])
+    free = marks == 0 if (marks == 0).any() else np.isnan(marks)
+    counts = int((marks == 1).sum()), int(free.sum())
+    p, q = share_with(above[marks == 1]), share_with(above[free])
     error = p * (1 - p) / max(1, counts[0]) + q * (1 - q) / max(1, counts[1])
     weight = max(0.0, 1 - error / (p - q) ** 2) if p > q else 0.0
     odds = np.log((p * ratio + 1 - p) / (q * ratio + 1 - q)) + SLOPE * above.clip(0)

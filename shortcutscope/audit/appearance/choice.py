@@ -90,9 +90,9 @@ def shown_carriers(value: Floats, scores: Floats, labels: Ints, order: Ints) -> 
     of_labels = []
     for label in np.unique(labels[value == 1]):
         members = order[(labels[order] == label) & (value[order] == 1)]
-        own = np.nan_to_num(scores[members], nan=-np.inf)
+        member_scores = np.nan_to_num(scores[members], nan=-np.inf)
         enough = max(SHOWN, int(np.ceil(SUREST * len(members))))
-        sure = set(members[np.argsort(-own, kind="stable")[:enough]].tolist())
+        sure = set(members[np.argsort(-member_scores, kind="stable")[:enough]].tolist())
         of_labels.append([int(row) for row in members if int(row) in sure][:SHOWN])
     in_turn = [rows[k] for k in range(SHOWN) for rows in of_labels if k < len(rows)]
     return np.array(sorted(in_turn[:SHOWN], key=lambda row: int(labels[row])), dtype=np.int64)
@@ -123,9 +123,9 @@ class Neighbours:
         parts = []
         for start in range(0, stored.shape[0], _BLOCK):
             stop = min(start + _BLOCK, stored.shape[0])
-            own = rows[(rows >= start) & (rows < stop)]
-            if len(own):
-                parts.append(np.asarray(stored.read(start, stop), np.float32)[own - start])
+            inside = rows[(rows >= start) & (rows < stop)]
+            if len(inside):
+                parts.append(np.asarray(stored.read(start, stop), np.float32)[inside - start])
         features = np.concatenate(parts)
         spread = features.std(0)
         scaled = np.divide(features, spread, out=np.zeros_like(features), where=spread > 0)
@@ -143,9 +143,9 @@ class Neighbours:
         carriers
             Numbers of samples, among `rows`.
         """
-        own = value[self.rows]
-        features = self._without(own)
-        free = own == 0
+        values_here = value[self.rows]
+        features = self._without(values_here)
+        free = values_here == 0
         pairs = []
         for carrier in carriers.tolist():
             place = int(np.searchsorted(self.rows, carrier))
@@ -160,10 +160,10 @@ class Neighbours:
             pairs.append(NearestPair(carrier, int(self.rows[nearest])))
         return pairs
 
-    def _without(self, own: Floats) -> Floats:
+    def _without(self, values_here: Floats) -> Floats:
         direction = np.zeros(self.features.shape[1], np.float32)
         for label in np.unique(self.labels):
-            ones, zeros = ((self.labels == label) & (own == side) for side in (1, 0))
+            ones, zeros = ((self.labels == label) & (values_here == side) for side in (1, 0))
             if ones.any() and zeros.any():
                 weight = ones.sum() * zeros.sum() / (ones.sum() + zeros.sum())
                 direction += weight * (self.features[ones].mean(0) - self.features[zeros].mean(0))
@@ -180,8 +180,8 @@ def side_weights(value: Floats, labels: Ints, rows: Ints) -> tuple[Floats, Float
 
     Labels that lack one of the sides do not count; where all do, every sample counts alike.
     """
-    own, of = value[rows], labels[rows]
-    sides: list[Bools] = [own == 1, own == 0]
+    values_here, of = value[rows], labels[rows]
+    sides: list[Bools] = [values_here == 1, values_here == 0]
     weights = [np.zeros(len(rows)), np.zeros(len(rows))]
     for label in np.unique(of):
         n = [int((side & (of == label)).sum()) for side in sides]

@@ -125,8 +125,8 @@ def drawn_carriers(labels: Ints, correlation: float, rng: np.random.Generator) -
     """Carriers: that share of label 1, and of label 0 one less that share."""
     carries = np.zeros(len(labels))
     for label, share in ((0, 1 - correlation), (1, correlation)):
-        own = rng.permutation(np.flatnonzero(labels == label))
-        carries[own[: round(share * len(own))]] = 1
+        of_side = rng.permutation(np.flatnonzero(labels == label))
+        carries[of_side[: round(share * len(of_side))]] = 1
     return carries
 
 
@@ -135,8 +135,8 @@ def flipped(carries: Floats, labels: Ints, share: float, rng: np.random.Generato
     values = carries.copy()
     for label in np.unique(labels):
         for side in (0, 1):
-            own = rng.permutation(np.flatnonzero((labels == label) & (carries == side)))
-            values[own[: round(share * len(own))]] = 1 - side
+            of_side = rng.permutation(np.flatnonzero((labels == label) & (carries == side)))
+            values[of_side[: round(share * len(of_side))]] = 1 - side
     return values
 
 
@@ -228,8 +228,8 @@ def _changed(background: str, kind: str, settings: Settings) -> pd.DataFrame:
     measured = []
     for row, picture in enumerate(pool.pictures):
         rng = np.random.default_rng([settings.seed, 78, row, *kind.encode()])
-        own = duotone(picture, row) if CHANGES[kind].colours else picture
-        measured.append(plain_properties(changed(own, kind, rng), (0.0, 1.0)))
+        of_side = duotone(picture, row) if CHANGES[kind].colours else picture
+        measured.append(plain_properties(changed(of_side, kind, rng), (0.0, 1.0)))
     return pd.DataFrame(measured)
 
 

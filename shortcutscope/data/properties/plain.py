@@ -151,8 +151,8 @@ def _local_spread(grey: Floats) -> float:
     square = uniform_filter(grey * grey, size, mode="nearest")
     mean, square = mean[::2, ::2], square[::2, ::2]
     spread = np.sqrt(np.maximum(square - mean * mean, 0))
-    shown = mean > 2 * BLACK
-    return float(np.median(spread[shown])) if shown.any() else 0.0
+    visible = mean > 2 * BLACK
+    return float(np.median(spread[visible])) if visible.any() else 0.0
 
 
 def _light(grey: Floats) -> dict[str, float]:
@@ -171,17 +171,17 @@ def _light(grey: Floats) -> dict[str, float]:
 
 def _detail(grey: Floats) -> dict[str, float]:
     soft = uniform_filter(grey, 3, mode="nearest")
-    shown = (soft > 2 * BLACK) & (soft < WHITE)  # nothing is to be seen where all is black or white
-    if shown.mean() < 0.05:
-        shown = np.ones_like(shown)
+    visible = (soft > 2 * BLACK) & (soft < WHITE)  # nothing is to be seen where all is black or white
+    if visible.mean() < 0.05:
+        visible = np.ones_like(visible)
     spread = float(grey.std()) + _EPS
     diagonal = np.abs(grey[:-1, :-1] - grey[1:, :-1] - grey[:-1, 1:] + grey[1:, 1:])[1:, 1:] / 2
     smooth = uniform_filter(soft, 3, mode="nearest")
     slope = np.hypot(smooth[1:-1, 2:] - smooth[1:-1, :-2], smooth[2:, 1:-1] - smooth[:-2, 1:-1])
-    seen = shown[1:-1, 1:-1]
-    flat, steep = _quantiles(slope[seen][::4], 0.3, 0.9)
-    busy, calm = diagonal[seen & (slope >= steep)], diagonal[seen & (slope <= flat)]
-    rough = 4 * (soft - grey)[1:-1, 1:-1][seen]
+    inner = visible[1:-1, 1:-1]
+    flat, steep = _quantiles(slope[inner][::4], 0.3, 0.9)
+    busy, calm = diagonal[inner & (slope >= steep)], diagonal[inner & (slope <= flat)]
+    rough = 4 * (soft - grey)[1:-1, 1:-1][inner]
     return {
         "sharpness": float(np.log10(float(rough.std()) / spread + _EPS)),
         "noise": float(np.median(calm)) / 0.6745,

@@ -108,9 +108,11 @@ def rank_properties(
     >>> ranking.scores[0].auroc
     0.0
     """
-    known = np.isfinite(values)
-    graded = not set(np.unique(values[known])) <= {0.0, 1.0}
-    units = _units(_numbers(properties, known), values[known], labels[known], groups[known], graded=graded)
+    finite = np.isfinite(values)
+    graded = not set(np.unique(values[finite])) <= {0.0, 1.0}
+    units = _units(
+        _numbers(properties, finite), values[finite], labels[finite], groups[finite], graded=graded
+    )
     if not len(units.values):
         return RankedProperties((), None, 0, 0)
     ranks, target = _ranks(units), _target(units, graded=graded)
@@ -159,11 +161,11 @@ class _Units:
         return int((self.values > 0.5).sum())
 
 
-def _numbers(properties: Mapping[str, Array], known: Array) -> dict[str, Floats]:
+def _numbers(properties: Mapping[str, Array], finite: Array) -> dict[str, Floats]:
     """Numbers as they are, words as an indicator per level."""
     columns: dict[str, Floats] = {}
     for name, raw in properties.items():
-        column = np.asarray(raw)[known]
+        column = np.asarray(raw)[finite]
         if column.dtype.kind in "fiub":
             columns[name] = column.astype(np.float64)
             continue
@@ -202,10 +204,10 @@ def _ranks(units: _Units) -> Floats:
     for label in np.unique(units.labels):
         rows = np.flatnonzero(units.labels == label)
         for k, column in enumerate(units.columns[rows].T):
-            known = np.isfinite(column)
-            if known.sum() > 1:
-                order = rankdata(column[known])
-                ranks[rows[known], k] = (order - order.mean()) / known.sum()
+            finite = np.isfinite(column)
+            if finite.sum() > 1:
+                order = rankdata(column[finite])
+                ranks[rows[finite], k] = (order - order.mean()) / finite.sum()
     return ranks
 
 
@@ -246,8 +248,8 @@ def _aurocs(units: _Units, ranks: Floats, target: Floats, *, graded: bool) -> Fl
     statistic, weight = np.zeros(ranks.shape[1]), np.zeros(ranks.shape[1])
     for label in np.unique(units.labels):
         rows = units.labels == label
-        known, carry = np.isfinite(units.columns[rows]), units.values[rows][:, None]
-        ones, n = (known * carry).sum(0), known.sum(0)
+        finite, carry = np.isfinite(units.columns[rows]), units.values[rows][:, None]
+        ones, n = (finite * carry).sum(0), finite.sum(0)
         statistic += (ranks[rows] * carry).sum(0)
         weight += np.divide(ones * (n - ones), n, out=np.zeros(len(n)), where=n > 0)
     aurocs: Floats = 0.5 + np.divide(statistic, weight, out=np.zeros(len(weight)), where=weight > 0)

@@ -115,13 +115,13 @@ def annotate_boxed(
         work.save_figures()
         return masks
     with MaskWriter(asked.out, asked.name, provenance) as writer:
-        left = [row for row in asked.rows if not writer.done(work.ids[row])]
-        if left:
+        waiting = [row for row in asked.rows if not writer.done(work.ids[row])]
+        if waiting:
             work.learn()
             writer.begin()
             work.save_figures()
-            with progress_bar(total=len(left), desc="masks", progress=running.progress) as bar:
-                for row in left:
+            with progress_bar(total=len(waiting), desc="masks", progress=running.progress) as bar:
+                for row in waiting:
                     work.append(writer, row)
                     bar.update()
     return MaskSet.open(asked.out)

@@ -152,10 +152,10 @@ class Search:
         self.table, self.groups, self.seed, self.rounds = table, groups, seed, rounds
         generator = np.random.default_rng([seed, 2])
         self.mined = not where.boxes and where.kinds is None
-        given = [*where.boxes] if where.boxes else list(where.carriers)
+        starting = [*where.boxes] if where.boxes else list(where.carriers)
         shown = {row for kind in where.kinds or () for row, _ in kind}
-        first = [row for row in given if row in shown][:MOST_CARRIERS]
-        rest = [row for row in given if row not in shown]
+        first = [row for row in starting if row in shown][:MOST_CARRIERS]
+        rest = [row for row in starting if row not in shown]
         self.carriers = [*first, *_some(rest, MOST_CARRIERS - len(first), generator)]
         self.others = _some(where.others, MOST_OTHERS, generator)
         free = generator.permutation(

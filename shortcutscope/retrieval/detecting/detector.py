@@ -64,8 +64,8 @@ class Detector:
 
     def places(self, film: Film, above: float) -> list[Found]:
         """All places that score higher than `above`, surest first, none of them twice."""
-        found = [one for places in self._by_kind(film) for one in places if one.score > above]
-        return distinct(sorted(found, key=lambda one: -one.score))
+        sure = [one for places in self._by_kind(film) for one in places if one.score > above]
+        return distinct(sorted(sure, key=lambda one: -one.score))
 
     def _by_kind(self, film: Film) -> list[list[Found]]:
         maps = score_maps(self.templates, film)
@@ -104,8 +104,8 @@ def fit_detector(
     rounds
         Of hard negatives.
     """
-    known = [(row, box) for row in boxes for box in boxes[row]]
-    groups = kinds_of(known) if kinds is None else kinds
+    boxed_places = [(row, box) for row in boxes for box in boxes[row]]
+    groups = kinds_of(boxed_places) if kinds is None else kinds
     doubtful = frozenset(unsure)
     templates = tuple(
         fit_template(films, kind, boxes, negatives, np.random.default_rng([seed, number]), doubtful, rounds)
@@ -130,10 +130,10 @@ def calibrated(detector: Detector, maxima: Sequence[Sequence[float]]) -> Detecto
     return Detector(tuple(templates), detector.working)
 
 
-def distinct(found: Iterable[Found]) -> list[Found]:
+def distinct(sure: Iterable[Found]) -> list[Found]:
     """Places of which none has its middle inside a surer one."""
     kept: list[Found] = []
-    for one in found:
+    for one in sure:
         x, y = (one.box[0] + one.box[2]) / 2, (one.box[1] + one.box[3]) / 2
         if not any(k.box[0] <= x < k.box[2] and k.box[1] <= y < k.box[3] for k in kept):
             kept.append(one)

@@ -62,10 +62,12 @@ class Patches:
         """Those around some points (x, y, ...); all of them without points."""
         if not clicks:
             return self
-        own, moved = _around(self.at, clicks), _around(self.shifted_at, clicks)
-        if not own.any():
+        owner_row, moved = _around(self.at, clicks), _around(self.shifted_at, clicks)
+        if not owner_row.any():
             return self
-        return Patches(self.at[own], self.vectors[own], self.shifted_at[moved], self.shifted[moved])
+        return Patches(
+            self.at[owner_row], self.vectors[owner_row], self.shifted_at[moved], self.shifted[moved]
+        )
 
 
 def _around(at: Ints, clicks: Sequence[Sequence[float]]) -> Bools:
@@ -159,9 +161,9 @@ def recurring(
     besides
         Kinds that are known already.
     """
-    known = np.isin(candidates.owner, carriers)
+    of_carriers = np.isin(candidates.owner, carriers)
     excess = _excess(candidates, carriers, others)
-    sure = known & (excess.max(1) >= SURE_EXCESS)
+    sure = of_carriers & (excess.max(1) >= SURE_EXCESS)
     strength = np.where(sure, np.clip(excess, 0, MOST_EXCESS).sum(1), 0.0)
     columns = {int(row): column for column, row in enumerate(candidates.rows)}
     kinds: list[list[tuple[int, Box]]] = []
@@ -170,10 +172,10 @@ def recurring(
         strength[_near(candidates, row, middle)] = 0
     while len(kinds) < most and strength.max(initial=0) > 0:
         best = int(strength.argmax())
-        own = int(candidates.owner[best])
-        shown = [(own, candidates.at[best])]
+        owner_row = int(candidates.owner[best])
+        shown = [(owner_row, candidates.at[best])]
         for k, row in enumerate(carriers):
-            if row != own and excess[best, k] >= LEAST_EXCESS:
+            if row != owner_row and excess[best, k] >= LEAST_EXCESS:
                 shown.append((row, candidates.matched_at[best, columns[row]]))
         strength[best] = 0
         if len(shown) >= fewest:
