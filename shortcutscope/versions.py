@@ -24,3 +24,5 @@ SUBGROUPS = 1
 MEASURING = {"probe": 3, "usage": 3, "usage-last": 3, "rank": 3, "extent": 3}
 #: Of ``embeddings.json``.
 EMBEDDINGS_FORMAT = 1
+#: Of the results of interventions on the pixels, ``pixels/<finding>.json``.
+PIXELS_FORMAT = 1

@@ -1,0 +1,439 @@
+"""From a network, images and a concept to the word: is the concept confirmed on the pixels?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from shortcutscope.data.pictures import KINDS, sample_picture
+from shortcutscope.data.table import ImageTable
+from shortcutscope.errors import InputError
+from shortcutscope.masks.maskset import MaskSet
+from shortcutscope.models.frozen import device_of, frozen
+from shortcutscope.models.heads.head import Head, Output, as_head
+from shortcutscope.models.preflight import preflight
+from shortcutscope.options import READING, Running, Statistics
+from shortcutscope.pixels.choice import Candidate
+from shortcutscope.pixels.decision import decide
+from shortcutscope.pixels.effects import DIRECTIONS, Changes, Direction, Response, Scale, response
+from shortcutscope.pixels.erasing import Erasing, Trial
+from shortcutscope.pixels.fills import fill_of
+from shortcutscope.pixels.levelled import Levelled, Levelling
+from shortcutscope.pixels.margins import Margins
+from shortcutscope.pixels.masks import ImageMasks, image_masks
+from shortcutscope.pixels.options import Intervening
+from shortcutscope.pixels.result import PixelTest, Way
+from shortcutscope.pixels.samples import Samples
+from shortcutscope.pixels.scaled_images import ScaledImages
+from shortcutscope.pixels.transferring import Choice, Transferring
+from shortcutscope.pixels.transfers import TRANSFERS
+from shortcutscope.probes.association import Association, associate
+from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.usage import within_class_spread
+from shortcutscope.types import Array, Floats, Ints, Record
+
+#: What is read of `Running` and of `Statistics`.
+READ, COUNTED = ("device", "batch_size", "progress", *READING), ("n_bootstrap", "seed", "positive")
+#: Below this association it is not known which way the concept should push.
+SMALLEST_PHI = 0.1
+#: Longest side of a picture that is kept.
+SIDE = 256
+
+#: Keeps what a part of the work gave, by name, so that an interrupted test goes on.
+Keeping = Callable[[str, Callable[[], Any]], Any]
+
+
+class InterveneOptions(TypedDict, total=False):
+    """The options of `intervene` that a finding takes, too."""
+
+    intervening: Intervening | None
+    statistics: Statistics | None
+    running: Running | None
+
+
+def intervene(
+    model: nn.Module,
+    data: ImageTable,
+    concept: Concept | str,
+    *,
+    masks: MaskSet | str | Path | ImageMasks | None = None,
+    association: Association | None = None,
+    head: Output = None,
+    intervening: Intervening | None = None,
+    statistics: Statistics | None = None,
+    running: Running | None = None,
+    keeping: Keeping | None = None,
+) -> PixelTest:
+    """Take a concept out of the pixels, put it into them, and see whether the network's output follows.
+
+    It works on the image before the transform, so for any transform. With masks the carriers' masks are
+    filled, and what they hold is inserted into other images; without, images of each side are moved to the
+    other by the transfer that makes them most alike (`shortcutscope.pixels.transfers`). Each is compared with
+    the same done to images in which it should change nothing.
+
+    Parameters
+    ----------
+    model
+        The network; given back as it was.
+    data
+        Images, with carriers and others.
+    concept
+        Which samples carry it; or the name of a column.
+    masks
+        Of the carriers, in their images' own geometry; or a function from a row to the mask of its image
+        before the transform.
+    association
+        With the label; by default that in `data`. It says towards which label the concept should push.
+    head
+        Which scores are read, as in `audit`.
+    intervening
+        What is done, and to how many images.
+    statistics
+        Of it ``n_bootstrap``, ``seed`` and ``positive`` are read.
+    running
+        Device, batch size, bars, and how images are read.
+    keeping
+        Keeps what parts of the work gave.
+
+    Raises
+    ------
+    InputError
+        Several labels, masks of other samples, a way that cannot be done to these images.
+
+    Examples
+    --------
+    >>> ss.intervene(model, data, "ruler", masks="runs/derm/masks/ruler")  # doctest: +SKIP
+    PixelTest('ruler': confirmed, erase by convolution)
+    """
+    data.require_one_label("the data")
+    intervening = intervening or Intervening()
+    statistics, running = statistics or Statistics(), running or Running()
+    running.require_only("an intervention", *READ)
+    statistics.require_only("an intervention", *COUNTED)
+    data = data.keeping(running)
+    concept = _concept(concept, data).aligned_to(data.frame["sample_id"])
+    samples = _samples(concept, data)
+    drawn = masks if masks is None or callable(masks) else image_masks(masks, data)
+    way = _way(intervening, drawn)
+    association = association or _association(samples, statistics)
+    with frozen(model, running.device) as borrowed:
+        images = ScaledImages.of(data)
+        settled = _settled(borrowed, data, as_head(head), running.batch_size)
+        margins = Margins(borrowed, images, settled, association.positive, running.batch_size)
+        work = _Work(samples, margins, association, intervening, statistics, keeping or _computed)
+        return work.erase(concept, drawn) if way == "erase" else work.transfer(concept, progress=running.progress)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One intervention."""
+
+    samples: Samples
+    margins: Margins
+    association: Association
+    intervening: Intervening
+    statistics: Statistics
+    keeping: Keeping
+
+    def erase(self, concept: Concept, masks: ImageMasks | None) -> PixelTest:
+        """Fill masks, and insert what they hold."""
+        assert masks is not None
+        images, how, seed = self.margins.images, self.intervening.fill, self.statistics.seed
+        fill = fill_of(how, images, self.samples.of(0).tolist())
+        erasing = Erasing(images, self.samples, masks, fill, self.intervening.per_label, seed)
+        if (why := erasing.untested()) is not None:
+            return self._result(concept, "erase", how, [], [why])
+        trials = {d: self._kept(f"erase {how} {d}", lambda d=d: erasing.trial(d, self.margins)) for d in DIRECTIONS}
+        scale, notes = self._scale(trials)
+        responses = [self._response(d, trial, scale) for d, trial in trials.items()]
+        result = self._result(
+            concept,
+            "erase",
+            how,
+            responses,
+            [],
+            notes=notes,
+            levelled=self._levelled(trials),
+            within_labels=bool(self.samples.both_sides(3)),
+        )
+        some = ((d, erasing.before_after(d, self.intervening.pictures)) for d in DIRECTIONS)
+        return replace(result, samples=self._table(trials, scale), pictures=self._pictures(some))
+
+    def transfer(self, concept: Concept, *, progress: bool) -> PixelTest:
+        """Choose a transfer, and move images of both sides."""
+        images, only, seed = self.margins.images, self.intervening.transfer, self.statistics.seed
+        if only is not None and images.dims not in TRANSFERS[only].dims:
+            raise InputError(f"transfer={only!r} cannot be done to {KINDS[images.dims]}s")
+        transferring = Transferring(images, self.samples, self.intervening.per_label, seed)
+        if (why := transferring.untested()) is not None:
+            return self._result(concept, "transfer", only or "none", [], [why])
+        choice = self._choice(transferring, only, progress=progress)
+        chosen = choice.named(only)
+        told: Record = {"candidates": [c.to_dict() for c in choice.candidates]}
+        if (why := choice.untested(chosen)) is not None:
+            return self._result(concept, "transfer", chosen.name, [], [why], **told)
+        before = self._before(transferring.rows)
+        arrived = [d for d in DIRECTIONS if chosen.arrived(d)]
+        trials = {
+            d: self._kept(
+                f"transfer {chosen.name} {d}",
+                lambda d=d: transferring.trial(d, chosen.name, self.margins, before),
+            )
+            for d in DIRECTIONS
+        }
+        scale, notes = self._scale(trials)
+        levelled = self._levelled(trials) if len(arrived) == len(DIRECTIONS) else []
+        if TRANSFERS[chosen.name].of_levels and images.dims > 1:
+            levelled = [self._exposure(transferring, before), *levelled]
+        result = self._result(
+            concept,
+            "transfer",
+            chosen.name,
+            [self._response(d, trials[d], scale) for d in arrived],
+            [_not_arrived(d, chosen) for d in DIRECTIONS if d not in arrived],
+            notes=[*notes, *_measured(choice)],
+            levelled=levelled,
+            within_labels=transferring.sides[0].within_labels,
+            **told,
+        )
+        some = ((d, transferring.before_after(d, chosen.name, self.intervening.pictures)) for d in arrived)
+        return replace(result, samples=self._table(trials, scale), pictures=self._pictures(some))
+
+    def _choice(self, transferring: Transferring, only: str | None, *, progress: bool) -> Choice:
+        def compute() -> Record:
+            choice = transferring.choice(only, progress=progress)
+            return {"candidates": [c.to_dict() for c in choice.candidates], "separation": choice.separation}
+
+        kept = self.keeping(f"choice {only or 'of all'}", compute)
+        return Choice([Candidate.from_dict(c) for c in kept["candidates"]], kept["separation"])
+
+    def _kept(self, name: str, compute: Callable[[], Trial]) -> Trial:
+        def values() -> Record:
+            trial = compute()
+            return {"own": asdict(trial.own), "null": asdict(trial.null), "null_of": trial.null_of}
+
+        kept = self.keeping(name, values)
+        own, null = (
+            Changes(np.asarray(kept[k]["rows"], int), *(np.asarray(kept[k][x], float) for x in ("before", "after")))
+            for k in ("own", "null")
+        )
+        return Trial(own, null, kept["null_of"])
+
+    def _before(self, rows: Ints) -> Floats:
+        """Margins (N,) of images as they are; NaN of those that are not edited."""
+        before = np.full(len(self.samples.labels), np.nan)
+        values = self.keeping("as they are", lambda: self.margins(self.margins.images.each(rows.tolist())))
+        before[rows] = values
+        return before
+
+    @cached_property
+    def _sign(self) -> int:
+        phi = float(np.nan_to_num(self.association.phi))
+        return 0 if abs(phi) < SMALLEST_PHI else int(np.sign(phi))
+
+    def _scale(self, trials: dict[Direction, Trial]) -> tuple[Scale, list[str]]:
+        """What changes are measured in; of a concept that goes with no label the way it pushes is measured."""
+        every = [x for trial in trials.values() for x in (trial.own, trial.null)]
+        rows, first = np.unique(np.concatenate([x.rows for x in every]), return_index=True)
+        before = np.concatenate([x.before for x in every])[first]
+        spread = within_class_spread(before, self.samples.labels[rows])
+        scale = Scale(self.samples.labels, self.samples.groups, spread, self._sign or 1)
+        if self._sign:
+            return scale, []
+        pushes = sum(response(d, t.own, t.null, scale, n_bootstrap=1).excess for d, t in trials.items())
+        note = (
+            f"it goes with no label in these data (phi {self.association.phi:+.2f}): effects are in the "
+            "direction in which the output moves"
+        )
+        return replace(scale, sign=1 if pushes >= 0 else -1), [note]
+
+    def _response(self, direction: Direction, trial: Trial, scale: Scale) -> Response:
+        n_bootstrap, seed = self.statistics.n_bootstrap, self.statistics.seed
+        return response(
+            direction, trial.own, trial.null, scale, null_of=trial.null_of, n_bootstrap=n_bootstrap, seed=seed
+        )
+
+    def _levelling(self, rows: Ints) -> Levelling:
+        n_bootstrap, seed = self.statistics.n_bootstrap, self.statistics.seed
+        return Levelling(self.margins.images, self.samples, rows, self.association.positive, n_bootstrap, seed)
+
+    def _levelled(self, trials: dict[Direction, Trial]) -> list[Levelled]:
+        before, after = (np.full(len(self.samples.labels), np.nan) for _ in range(2))
+        for trial in trials.values():
+            before[trial.own.rows], after[trial.own.rows] = trial.own.before, trial.own.after
+        rows = np.flatnonzero(np.isfinite(after))
+        return [self._levelling(rows).sides(before, after)]
+
+    def _exposure(self, transferring: Transferring, before: Floats) -> Levelled:
+        levelling = self._levelling(transferring.rows)
+        kept = self.keeping(
+            "exposure", lambda: levelling.exposure(self.margins, before, dark=transferring.dark).to_dict()
+        )
+        return Levelled.from_dict(kept)
+
+    def _table(self, trials: dict[Direction, Trial], scale: Scale) -> pd.DataFrame:
+        frame, parts = self.margins.images.table.frame, []
+        for direction, trial in trials.items():
+            turn = scale.sign * (1 if direction == "with" else -1) / scale.spread
+            own, labels = trial.own, self.samples.labels
+            null_rows, null_moved, _ = trial.null.by_image()
+            null = pd.Series(turn * null_moved).groupby(labels[null_rows])
+            label = labels[own.rows]
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "sample_id": frame["sample_id"].to_numpy()[own.rows],
+                        "label": label,
+                        "direction": direction,
+                        "before": own.before,
+                        "after": own.after,
+                        "change": turn * (own.after - own.before),
+                        "flips": (own.before > 0) != (own.after > 0),
+                        "null": pd.Series(label).map(null.mean()).to_numpy(),
+                        "null_sd": pd.Series(label).map(null.std()).to_numpy(),
+                    }
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+    def _pictures(
+        self, some: Iterator[tuple[Direction, Iterator[tuple[int, Floats, Floats]]]]
+    ) -> dict[str, Array]:
+        """Pictures of eight bits, of one size each."""
+        images = self.margins.images
+        value_range = images.table.value_range
+        pairs, ids, directions = [], [], []
+        for direction, edits in some:
+            for row, before, after in edits:
+                both = [sample_picture(images.original(x).numpy(), value_range) for x in (before, after)]
+                pairs.append([_small(picture) for picture in both])
+                ids.append(str(images.table.frame["sample_id"].iloc[row]))
+                directions.append(direction)
+        if not pairs:
+            return {}
+        size = np.max([p[0].shape[:2] for p in pairs], axis=0)
+        before, after = (np.stack([_padded(p[k], size) for p in pairs]) for k in (0, 1))
+        return {
+            "before": before,
+            "after": after,
+            "sample_ids": np.array(ids),
+            "directions": np.array(directions),
+            "kind": np.array(KINDS[images.dims]),
+        }
+
+    def _result(
+        self,
+        concept: Concept,
+        way: Way,
+        how: str,
+        responses: list[Response],
+        untested: list[str],
+        *,
+        notes: Sequence[str] = (),
+        levelled: Sequence[Levelled] = (),
+        candidates: Sequence[Record] = (),
+        within_labels: bool = True,
+    ) -> PixelTest:
+        word, reason = decide(responses, untested, within_labels=within_labels)
+        carries = self.samples.carries
+        counts = {"known": int(np.isfinite(carries).sum()), "carriers": int((carries == 1).sum())}
+        settings = {
+            **asdict(self.intervening),
+            "n_bootstrap": self.statistics.n_bootstrap,
+            "seed": self.statistics.seed,
+            "positive": self.association.positive,
+            "phi": self.association.phi,
+        }
+        return PixelTest(
+            concept.name, word, reason, way, how, responses, levelled, candidates, settings, counts, notes
+        )
+
+
+def _not_arrived(direction: Direction, chosen: Candidate) -> str:
+    done = {"without": "taking it out of images", "with": "putting it into images"}[direction]
+    return (
+        f"{done} could not be tested: a new probe still tells them from real ones (AUROC "
+        f"{chosen.left_of(direction):.2f} after {chosen.name})"
+    )
+
+
+def _measured(choice: Choice) -> list[str]:
+    return [f"plain features of the image show the concept with an AUROC of {choice.separation:.2f} within labels"]
+
+
+def _computed(_name: str, compute: Callable[[], Any]) -> Any:
+    return compute()
+
+
+def _concept(concept: Concept | str, data: ImageTable) -> Concept:
+    if isinstance(concept, Concept):
+        return concept
+    read = Concept.from_column(data.frame, concept)
+    if len(read) != 1:
+        names = ", ".join(repr(one.name) for one in read)
+        raise InputError(f"column {concept!r} has {len(read)} levels ({names}): give one of Concept.from_column")
+    return read[0]
+
+
+def _samples(concept: Concept, data: ImageTable) -> Samples:
+    groups = np.unique(data.frame["group"].to_numpy(), return_inverse=True)[1]
+    return Samples(np.asarray(concept.values, float), data.frame["label"].to_numpy().astype(np.int64), groups)
+
+
+def _way(intervening: Intervening, masks: ImageMasks | None) -> Way:
+    if intervening.way == "erase" and masks is None:
+        raise InputError("way='erase' needs masks=: draw them with finding.annotate(model, data), or import them")
+    if intervening.way != "auto":
+        return intervening.way
+    return "transfer" if masks is None or intervening.transfer is not None else "erase"
+
+
+def _association(samples: Samples, statistics: Statistics) -> Association:
+    return associate(
+        samples.carries,
+        samples.labels,
+        samples.groups,
+        positive=statistics.positive,
+        n_bootstrap=statistics.n_bootstrap,
+        seed=statistics.seed,
+    )
+
+
+def _settled(model: nn.Module, data: ImageTable, head: Head, batch_size: int) -> Head:
+    """The scores that are read, compared with the model on the first images."""
+    from shortcutscope.models.memory_format import MemoryFormat
+    from shortcutscope.scan.batches import batches, on_device
+
+    if head.settled:
+        return head
+    batch = next(batches(data, 64, workers=0))
+    seen = preflight(
+        model,
+        on_device(batch, device_of(model), MemoryFormat()),
+        head,
+        labels=data.frame["label"].to_numpy(),
+        classes=data.classes,
+        batch_size=batch_size,
+        autocast=None,
+    )
+    return seen.head
+
+
+def _small(picture: Array) -> Array:
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(image.convert("RGB")) if picture.ndim == 3 else np.asarray(image)
+
+
+def _padded(picture: Array, size: Array) -> Array:
+    missing = [(0, int(side - now)) for side, now in zip(size, picture.shape[:2], strict=True)]
+    return np.pad(picture, [*missing, *((0, 0),) * (picture.ndim - 2)])

@@ -1,0 +1,87 @@
+"""Transfers by name: each moves an image of one side to the other as far as one property goes.
+
+A transfer takes an image (C, *spatial) from 0 to 1, what is known of its own side and of the other, and a
+generator, and gives the image moved. Another package adds one by an entry point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from shortcutscope.pixels.transfers import levels, places, spectrum, texture
+from shortcutscope.pixels.transfers.measures import foreground
+from shortcutscope.pixels.transfers.side import Side
+from shortcutscope.registry import Entry, Registry
+from shortcutscope.types import Floats
+
+__all__ = ["TRANSFERS", "Move", "Side", "Transfer", "moved"]
+
+Move = Callable[[Floats, Side, Side, np.random.Generator], Floats]
+#: Axes of signals, images and volumes.
+_ALL, _PICTURES = (1, 2, 3), (2, 3)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One of them.
+
+    Attributes
+    ----------
+    move
+        Moves an image.
+    words
+        What it changes, for a sentence.
+    dims
+        Spatial axes of what it can be done to.
+    same_size
+        Needs images of one size.
+    of_levels
+        Changes nothing but grey levels.
+    """
+
+    move: Move
+    words: str
+    dims: tuple[int, ...] = _ALL
+    same_size: bool = False
+    of_levels: bool = False
+
+
+TRANSFERS = Registry[Transfer](
+    "transfer",
+    "shortcutscope.transfers",
+    {
+        "exposure": Entry(
+            Transfer(levels.exposure, "the exposure (one gamma)", _PICTURES, of_levels=True), "one gamma"
+        ),
+        "offset": Entry(Transfer(levels.offset, "the grey level", of_levels=True), "a constant"),
+        "contrast": Entry(Transfer(levels.contrast, "the contrast", of_levels=True), "a gain"),
+        "affine": Entry(
+            Transfer(levels.affine, "grey level and contrast", of_levels=True), "a gain and a constant"
+        ),
+        "histogram": Entry(Transfer(levels.histogram, "the histogram", of_levels=True), "all grey levels"),
+        "low frequencies": Entry(
+            Transfer(spectrum.low_frequencies, "low frequencies", same_size=True), "their amplitudes"
+        ),
+        "all frequencies": Entry(
+            Transfer(spectrum.all_frequencies, "the spectrum by radius", same_size=True), "amplitudes by radius"
+        ),
+        "periodic": Entry(
+            Transfer(spectrum.periodic, "a periodic pattern", same_size=True), "frequencies that stand out"
+        ),
+        "noise": Entry(Transfer(texture.noise_level, "the noise"), "more white noise, or less"),
+        "sharpness": Entry(Transfer(texture.sharpness_level, "the sharpness"), "a blur, or its inverse"),
+        "field": Entry(
+            Transfer(places.field, "a smooth field", _PICTURES, same_size=True), "ratio of the mean images"
+        ),
+        "frame": Entry(Transfer(places.frame, "a frame around the picture", (2,)), "a flat rim"),
+    },
+)
+
+
+def moved(name: str, image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:
+    """An image moved to the other side, from 0 to 1; a black background stays black."""
+    out = np.clip(TRANSFERS[name].move(image, own, other, rng), 0, 1).astype(np.float32)
+    return np.where(foreground(image), out, image) if own.dark else out
