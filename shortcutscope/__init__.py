@@ -72,6 +72,9 @@ _MODULES = {
     "Judging": "shortcutscope.discover.circuits",
     "Shortcut": "shortcutscope.debias.options",
     "Retraining": "shortcutscope.debias.options",
+    "intervene": "shortcutscope.pixels.intervening",
+    "Intervening": "shortcutscope.pixels.options",
+    "PixelTest": "shortcutscope.pixels.result",
 }
 
 #: Names that are modules themselves; the first three are called like functions.
@@ -92,12 +95,14 @@ __all__ = [
     "Hits",
     "ImageTable",
     "InputError",
+    "Intervening",
     "Judging",
     "Labels",
     "LinearHead",
     "Marks",
     "MaskSet",
     "Normalize",
+    "PixelTest",
     "Recording",
     "Retraining",
     "Retrieval",
@@ -127,6 +132,7 @@ __all__ = [
     "grouped_folds",
     "holdout",
     "input_masks",
+    "intervene",
     "load_model",
     "model_preprocessing",
     "model_randomization",
@@ -185,6 +191,9 @@ if TYPE_CHECKING:
     from shortcutscope.models.layers import find_layers
     from shortcutscope.models.loading import load_model, model_preprocessing
     from shortcutscope.options import Recording, Running, Statistics
+    from shortcutscope.pixels.intervening import intervene
+    from shortcutscope.pixels.options import Intervening
+    from shortcutscope.pixels.result import PixelTest
     from shortcutscope.probes.concept import Concept
     from shortcutscope.report.circuit import draw_circuit
     from shortcutscope.report.overlay import draw_areas, draw_overlays

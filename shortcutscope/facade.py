@@ -36,6 +36,9 @@ from shortcutscope.masks.annotation import AnnotateOptions, annotate_finding
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.named import annotate_marked, annotate_named
 from shortcutscope.options import Running
+from shortcutscope.pixels.intervening import InterveneOptions
+from shortcutscope.pixels.of_findings import intervene_on_finding, open_pixel_test
+from shortcutscope.pixels.result import PixelTest
 from shortcutscope.probes.concept import Concept
 from shortcutscope.report.charts.contrast import draw_contrast, render_finding
 from shortcutscope.report.comparison import render_comparison, write_comparison
@@ -193,6 +196,42 @@ class Finding(FindingRecord):
         if marks is None:
             return annotate_finding(self, model, self._own(data), ids, out=out, **options)
         return annotate_marked(self.home(), self, model, self._own(data), ids, marks, out, **options)
+
+    def intervene(
+        self,
+        model: nn.Module,
+        data: ImageTable,
+        *,
+        masks: MaskSet | str | Path | None = None,
+        out: str | Path | None = None,
+        **options: Unpack[InterveneOptions],
+    ) -> PixelTest:
+        """Take it out of the pixels, put it into them, and see whether the output follows; kept in the run.
+
+        Parameters
+        ----------
+        model, data
+            Those that were audited.
+        masks
+            Of its carriers; by default those that :meth:`annotate` drew in the run. Without masks images of
+            each side are moved to the other by the transfer that makes them most alike.
+        out
+            Folder of the result; by default ``pixels`` in the run, and then the findings say it, too.
+        **options
+            Of `shortcutscope.pixels.intervening.intervene`: ``intervening``, ``statistics``, ``running``.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run, another model or other data, and a localized one
+            without masks.
+        """
+        return intervene_on_finding(self, model, self._own(data), masks=masks, out=out, **options)
+
+    @property
+    def pixel_test(self) -> PixelTest | None:
+        """What :meth:`intervene` kept in the run; None where there is nothing."""
+        return open_pixel_test(self)
 
     def retrieve(
         self, k: int = 200, *, marks: Marks | None = None, **options: Unpack[RetrievalOptions]

@@ -67,6 +67,9 @@ class FindingRecord:
         of earlier versions.
     output : str, optional
         Of several labels the one whose output it is about.
+    pixels : mapping
+        What an intervention on the pixels said (`shortcutscope.pixels`): word, reason, and the response to
+        each direction; empty where there was none.
     run : Path, optional
         The run directory that it was read from; no part of ``findings.json``.
     """
@@ -95,6 +98,7 @@ class FindingRecord:
     beside: JSON = field(default_factory=dict)
     appearance: JSON = field(default_factory=dict)
     output: str | None = None
+    pixels: JSON = field(default_factory=dict)
     run: Path | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -115,7 +119,11 @@ class FindingRecord:
 
     def to_dict(self) -> Record:
         """The finding as it stands in ``findings.json``."""
-        left_out = {"run"} if self.output is not None else {"run", "output"}
+        left_out = {
+            "run",
+            *(() if self.output is not None else ("output",)),
+            *(() if self.pixels else ("pixels",)),
+        }
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
         return values if self.reading is None else {**values, "reading": asdict(self.reading)}
 
@@ -165,7 +173,8 @@ class FindingRecord:
     def __repr__(self) -> str:
         of = "" if self.output is None else f" of {self.output}"
         looks = f", {self.looks}" if self.looks else ""
-        return f"Finding({self.name!r}{of}: {self.verdict}, {self.extent}{looks})"
+        seen = f", {self.pixels['word']} on the pixels" if self.pixels else ""
+        return f"Finding({self.name!r}{of}: {self.verdict}, {self.extent}{looks}{seen})"
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,7 @@ class AuditRecord:
                 "auroc_gap": f.effect.get("auroc_gap", {}).get("value"),
                 "smallest_group": f.effect.get("auroc_gap", {}).get("n"),
                 "beside": describe(f.beside) or None,
+                "pixels": f.pixels.get("word"),
                 "reason": f.reason,
             }
             for f in self.findings
@@ -232,7 +233,8 @@ class AuditRecord:
     def __repr__(self) -> str:
         concluded = self.conclusion
         lines = [
-            f"  {_of(f, self.outputs)}{f.title}: {f.verdict}, {f.extent}{_cost(f)}" for f in self.findings
+            f"  {_of(f, self.outputs)}{f.title}: {f.verdict}, {f.extent}{_cost(f)}{_pixels(f)}"
+            for f in self.findings
         ]
         remarks = [f"  {self.attribution.warning}"] if self.attribution.warning else []
         if self.head.changes:
@@ -244,6 +246,10 @@ class AuditRecord:
 
 def _of(finding: FindingRecord, outputs: Mapping[str, object]) -> str:
     return f"{finding.output}, " if outputs and finding.output else ""
+
+
+def _pixels(finding: FindingRecord) -> str:
+    return f", {finding.pixels['word']} on the pixels" if finding.pixels else ""
 
 
 def _cost(finding: FindingRecord) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from shortcutscope.audit.pixel_results import with_pixels
 from shortcutscope.disk import intact, require_writable
 from shortcutscope.errors import InputError
 from shortcutscope.files import (
@@ -111,7 +112,8 @@ class RunDirectory:
     def finish(self, findings: list[Record]) -> None:
         """Write the findings, by which the run is finished, and what ``run.json`` says of them."""
         if is_main():
-            write_json(self.path / FINDINGS, findings)
+            kept = with_pixels(self.path, findings, self.record.get("outputs") or ())
+            write_json(self.path / FINDINGS, kept)
         self._finished = False
         self.update()
         self._finished = True

@@ -12,8 +12,8 @@ from shortcutscope.errors import InputError
 
 SUITES = (
     "scan", "audit", "device", "attribution", "faithfulness", "extent", "nulls", "bystanders", "retrieval",
-    "discovery", "circuits", "masks", "geometry", "debias", "distillation", "columns", "labels", "embeddings",
-    "names",
+    "discovery", "circuits", "masks", "pixels", "geometry", "debias", "distillation", "columns", "labels",
+    "embeddings", "names",
 )  # fmt: skip
 PROTOCOLS = ("boland", "pahde", "spurbreast", "saab", "simba")
 

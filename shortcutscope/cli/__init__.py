@@ -60,6 +60,10 @@ COMMANDS = Registry[Callable[..., None]](
             "shortcutscope.cli.masking:annotate",
             "Draw a mask of a localized finding on every image that carries it.",
         ),
+        "pixels": Entry(
+            "shortcutscope.cli.pixels:pixels",
+            "Take a finding out of the images and put it into others: does the output follow?",
+        ),
         "debias": Entry(
             "shortcutscope.cli.debiasing:debias",
             "Retrain the audited model so that it does without a shortcut; the students are kept in the run.",

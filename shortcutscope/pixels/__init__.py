@@ -1,1 +1,1 @@
-"""Interventions on the image: a concept is taken out of the pixels, or put into them, and the output is read."""
+"""Interventions on the image: a concept is taken out of pixels, or put into them, and the output read."""

@@ -1,14 +1,14 @@
 """Which transfer stands for a diffuse concept of unknown kind.
 
-Of the candidates that close most of the gap that a cross-fitted probe on the input sees between the sides, the
-one is taken that leaves a *new* probe least to tell moved images from real ones of the other side; among those
-that leave about as little, the one that changes the pixels least. The network has no say in it.
+Of the candidates that close most of the gap that a cross-fitted probe on the input sees between the sides,
+the one is taken that leaves a *new* probe least to tell moved images from real ones of the other side; among
+those that leave about as little, the one that changes the pixels least. The network has no say in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -45,6 +45,9 @@ class Candidate:
         AUROC within labels of a new probe, of moved images against real ones of the other side.
     moved
         Root mean square of the change of a pixel, in shares of the value range.
+    reached_without, reached_with
+        Of a concept that is a measured property of the picture: AUROC within labels of the property itself,
+        of moved images against real ones of the other side. None of any other concept.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Candidate:
     left_without: float
     left_with: float
     moved: float
+    reached_without: float | None = None
+    reached_with: float | None = None
 
     @property
     def closed(self) -> float:
@@ -65,8 +70,13 @@ class Candidate:
         return float(np.mean(np.abs(np.array([self.left_without, self.left_with]) - 0.5)))
 
     def arrived(self, direction: Direction) -> bool:
-        """Whether moved images can pass for those of the other side."""
-        return self.left_of(direction) <= ARRIVED
+        """Whether moved images can pass for those of the other side; of a property, by the property alone."""
+        reached = self.reached_of(direction)
+        return self.left_of(direction) <= ARRIVED if reached is None else 1 - ARRIVED <= reached <= ARRIVED
+
+    def reached_of(self, direction: Direction) -> float | None:
+        """AUROC of the property of a direction."""
+        return self.reached_without if direction == "without" else self.reached_with
 
     def left_of(self, direction: Direction) -> float:
         """AUROC of the new probe of a direction."""
@@ -91,8 +101,12 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
     >>> best([gamma, shift, Candidate("noise", .1, .1, .9, .9, .01)]).name
     'shift'
     """
-    most = min(max(c.closed for c in candidates), 1.0)
-    close = [c for c in candidates if c.closed >= CLOSES * most]
+    # What does not bring a measured property to the other side is no transfer of it.
+    able = [c for c in candidates if c.arrived("without") and c.arrived("with")]
+    of_property = [c for c in able if c.reached_with is not None]
+    able = of_property or list(candidates)
+    most = min(max(c.closed for c in able), 1.0)
+    close = [c for c in able if c.closed >= CLOSES * most]
     least = min(c.left for c in close)
     return min((c for c in close if c.left <= least + AS_GOOD), key=lambda c: c.moved)
 
@@ -114,7 +128,12 @@ class Sides:
 
     @classmethod
     def of(
-        cls, samples: Samples, rows: Ints, images: Callable[[Ints], Callable[[], Iterable[Floats]]], *, dark: bool
+        cls,
+        samples: Samples,
+        rows: Ints,
+        images: Callable[[Ints], Callable[[], Iterable[Floats]]],
+        *,
+        dark: bool,
     ) -> Sides:
         """Of some samples.
 
@@ -154,6 +173,7 @@ def candidates(
     sides: Sequence[Sides],
     names: Sequence[str],
     *,
+    measure: Callable[[Floats], float] | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> tuple[list[Candidate], float]:
@@ -167,6 +187,8 @@ def candidates(
         Of each half, what the *other* half shows.
     names
         Of the transfers to try.
+    measure
+        Of a concept that is a measured property of the picture, what measures it.
     seed
         Of what is drawn within a transfer.
     progress
@@ -181,16 +203,25 @@ def candidates(
     features = np.array([input_features(image) for image in images])
     probes = probe.fitted(features)
     base = probe.scores(probes, features)
+    real = None if measure is None else np.array([measure(image) for image in images])
     tried = []
     for name in progress_bar(names, desc="transfers", progress=progress):
         rng = np.random.default_rng([seed, len(name)])
-        changed, square = np.empty_like(features), 0.0
+        changed, square, reached = np.empty_like(features), 0.0, np.full(len(images), np.nan)
         for i, image in enumerate(images):
             own, other = sides[folds[i]].pair(int(samples.labels[i]), int(samples.carries[i]))
             new = moved(name, image, own, other, rng)
             changed[i] = input_features(new)
+            reached[i] = np.nan if measure is None else measure(new)
             square += float(((new - image) ** 2).mean()) / len(images)
-        tried.append(_candidate(name, samples, probe, (features, changed), (base, probe.scores(probes, changed)), square))
+        scores = base, probe.scores(probes, changed)
+        one = _candidate(name, samples, probe, (features, changed), scores, square)
+        if real is not None:
+            ends = [
+                within_labels(samples, np.where(samples.carries == side, reached, real)) for side in (1, 0)
+            ]
+            one = replace(one, reached_without=ends[0], reached_with=ends[1])
+        tried.append(one)
     return tried, within_labels(samples, base)
 
 
@@ -211,7 +242,8 @@ def _candidate(
         side: _mean((after - before) * (-1 if side else 1), carries == side, weights) / gap for side in (0, 1)
     }
     left = {
-        side: probe.separation(np.where((carries == side)[:, None], features[1], features[0])) for side in (0, 1)
+        side: probe.separation(np.where((carries == side)[:, None], features[1], features[0]))
+        for side in (0, 1)
     }
     return Candidate(name, closed[1], closed[0], left[1], left[0], float(np.sqrt(square)))
 
@@ -222,6 +254,4 @@ def _mean(values: Floats, member: Floats, weights: Floats) -> float:
 
 def possible(dims: int, *, same_size: bool) -> list[str]:
     """Transfers that can be done to images of so many axes, of one size or not."""
-    return [
-        name for name, one in TRANSFERS.items() if dims in one.dims and (same_size or not one.same_size)
-    ]
+    return [name for name, one in TRANSFERS.items() if dims in one.dims and (same_size or not one.same_size)]

@@ -34,9 +34,9 @@ def decide(
     Parameters
     ----------
     responses
-        Of the directions that could be tested.
+        Of the directions that were tested. One in doubt confirms and refutes nothing.
     untested
-        Why the others could not.
+        Why others were not.
     within_labels
         False where no label has images with and without the concept: what was changed may then hold part of
         the label, which allows no more than "supported".
@@ -48,14 +48,17 @@ def decide(
     """
     if not responses:
         return "could not be tested", "; ".join(untested)
-    texts = [_text(r) for r in responses]
-    followed = [exceeds(r) for r in responses]
-    reason = f"{'; '.join(texts)}{''.join(f'; {text}' for text in untested)}"
-    if not any(followed):
-        if any(reverses(r) for r in responses):
+    sure = [r for r in responses if not r.doubt]
+    reason = "; ".join([*map(_text, responses), *untested])
+    if not sure:
+        if all(exceeds(r) for r in responses):
+            return "supported", f"edited images can still be told from real ones: {reason}"
+        return "could not be tested", f"edited images can still be told from real ones: {reason}"
+    if not any(exceeds(r) for r in sure):
+        if any(reverses(r) for r in sure):
             return "not confirmed", f"the output follows, but away from the concept's label: {reason}"
         return "not confirmed", reason
-    if not all(followed):
+    if not all(exceeds(r) for r in sure):
         return "supported", f"in one direction only: {reason}"
     if not within_labels:
         return "supported", (
@@ -71,4 +74,5 @@ def _text(response: Response) -> str:
         f"{_DONE[response.direction]}, it moves the output by {response.effect:+.2f} standard deviations "
         f"(null {response.null:+.2f}; beyond it {response.excess:+.2f}, {low:+.2f} to {high:+.2f}) and flips "
         f"{response.flips:.0%} of the predictions (null {response.null_flips:.0%})"
+        + (f", but {response.doubt}" if response.doubt else "")
     )

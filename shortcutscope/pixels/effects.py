@@ -1,13 +1,13 @@
 """How far an intervention moves the output beyond what it does to images that it should not move.
 
-Changes are in standard deviations of the margin within a label, towards the label that the concept goes with:
-positive where the network relies on the concept as its association has it. Flips lie beside them, never alone:
-they depend on how many images are near the threshold.
+Changes are in standard deviations of the margin within a label, towards the label that the concept goes
+with: positive where the network relies on the concept as its association has it. Flips lie beside them, never
+alone: they depend on how many images are near the threshold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, Self
 
@@ -93,6 +93,8 @@ class Response:
         Class to ``effect``, ``null``, ``n`` and ``flips``.
     null_of
         What the null is.
+    doubt
+        Why the edited images cannot stand for real ones; empty where they can.
     """
 
     direction: Direction
@@ -111,6 +113,7 @@ class Response:
     n_null: int
     by_class: Mapping[str, Record] = field(default_factory=dict)
     null_of: str = ""
+    doubt: str = ""
 
     def to_dict(self) -> Record:
         """As JSON values."""
@@ -119,7 +122,8 @@ class Response:
     @classmethod
     def from_dict(cls, values: JSON) -> Self:
         """From JSON values."""
-        return cls(**{k: tuple(v) if k.endswith("interval") else v for k, v in values.items()})
+        entries: Record = {k: _pair(v) if k.endswith("interval") else v for k, v in values.items()}
+        return cls(**entries)
 
 
 def response(
@@ -165,9 +169,7 @@ def response(
     draws = np.concatenate(
         [np.ones((1, len(all_rows))), cluster_weights(scale.groups[all_rows], n_bootstrap, seed)]
     )
-    weight, null_weight = (
-        draws[:, np.searchsorted(all_rows, r)] for r in (rows[kept], null_rows[null_kept])
-    )
+    weight, null_weight = (draws[:, np.searchsorted(all_rows, r)] for r in (rows[kept], null_rows[null_kept]))
     shares = {k: float((labels[kept] == k).mean()) for k in shared}
 
     def over_labels(values: Floats, classes: Ints, weights: Floats) -> Floats:
@@ -217,3 +219,9 @@ def _with_interval(values: Floats) -> tuple[float, tuple[float, float]]:
 
 def _mean(values: Array) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+def _pair(ends: Sequence[float | None]) -> tuple[float, float]:
+    """Both ends of an interval, null as NaN."""
+    low, high = (float("nan") if end is None else float(end) for end in ends)
+    return low, high

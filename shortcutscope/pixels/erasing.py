@@ -118,8 +118,10 @@ class Erasing:
         """Do it, and its null."""
         return self._without(margins) if direction == "without" else self._with(margins)
 
-    def before_after(self, direction: Direction, count: int) -> Iterator[tuple[int, Floats, Floats]]:
-        """Some rows with their images before and after."""
+    def before_after(
+        self, direction: Direction, count: int | None = None
+    ) -> Iterator[tuple[int, Floats, Floats]]:
+        """Rows with their images before and after; of some of them, drawn at random."""
         rng = np.random.default_rng([self.seed, 4])
         if direction == "without":
             for row in rng.permutation([*self.own_masks])[:count].tolist():
@@ -184,7 +186,6 @@ class Erasing:
     def _as_they_are(self, margins: Margins, rows: Ints) -> Floats:
         unique, member = np.unique(rows, return_inverse=True)
         return margins(self.images.each(unique.tolist()))[member]
-
 
 
 def _fitted(mask: Bools, image: Floats) -> Bools:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -29,10 +29,11 @@ from shortcutscope.pixels.levelled import Levelled, Levelling
 from shortcutscope.pixels.margins import Margins
 from shortcutscope.pixels.masks import ImageMasks, image_masks
 from shortcutscope.pixels.options import Intervening
+from shortcutscope.pixels.pairs import refuse_used, write_pairs
 from shortcutscope.pixels.result import PixelTest, Way
 from shortcutscope.pixels.samples import Samples
 from shortcutscope.pixels.scaled_images import ScaledImages
-from shortcutscope.pixels.transferring import Choice, Transferring
+from shortcutscope.pixels.transferring import Choice, Transferring, property_measure
 from shortcutscope.pixels.transfers import TRANSFERS
 from shortcutscope.probes.association import Association, associate
 from shortcutscope.probes.concept import Concept
@@ -46,6 +47,8 @@ SMALLEST_PHI = 0.1
 #: Longest side of a picture that is kept.
 SIDE = 256
 
+#: Rows, with their images before and after.
+Edits = Iterator[tuple[int, Floats, Floats]]
 #: Keeps what a part of the work gave, by name, so that an interrupted test goes on.
 Keeping = Callable[[str, Callable[[], Any]], Any]
 
@@ -56,6 +59,7 @@ class InterveneOptions(TypedDict, total=False):
     intervening: Intervening | None
     statistics: Statistics | None
     running: Running | None
+    pairs: str | Path | None
 
 
 def intervene(
@@ -69,6 +73,7 @@ def intervene(
     intervening: Intervening | None = None,
     statistics: Statistics | None = None,
     running: Running | None = None,
+    pairs: str | Path | None = None,
     keeping: Keeping | None = None,
 ) -> PixelTest:
     """Take a concept out of the pixels, put it into them, and see whether the network's output follows.
@@ -99,6 +104,8 @@ def intervene(
         Of it ``n_bootstrap``, ``seed`` and ``positive`` are read.
     running
         Device, batch size, bars, and how images are read.
+    pairs
+        A new folder for all images that were edited, before and after, see `shortcutscope.pixels.pairs`.
     keeping
         Keeps what parts of the work gave.
 
@@ -123,12 +130,19 @@ def intervene(
     drawn = masks if masks is None or callable(masks) else image_masks(masks, data)
     way = _way(intervening, drawn)
     association = association or _association(samples, statistics)
+    if pairs is not None:
+        refuse_used(Path(pairs))
     with frozen(model, running.device) as borrowed:
         images = ScaledImages.of(data)
         settled = _settled(borrowed, data, as_head(head), running.batch_size)
         margins = Margins(borrowed, images, settled, association.positive, running.batch_size)
-        work = _Work(samples, margins, association, intervening, statistics, keeping or _computed)
-        return work.erase(concept, drawn) if way == "erase" else work.transfer(concept, progress=running.progress)
+        folder = None if pairs is None else Path(pairs)
+        work = _Work(samples, margins, association, intervening, statistics, keeping or _computed, folder)
+        return (
+            work.erase(concept, drawn)
+            if way == "erase"
+            else work.transfer(concept, progress=running.progress)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +155,7 @@ class _Work:
     intervening: Intervening
     statistics: Statistics
     keeping: Keeping
+    pairs: Path | None = None
 
     def erase(self, concept: Concept, masks: ImageMasks | None) -> PixelTest:
         """Fill masks, and insert what they hold."""
@@ -150,7 +165,9 @@ class _Work:
         erasing = Erasing(images, self.samples, masks, fill, self.intervening.per_label, seed)
         if (why := erasing.untested()) is not None:
             return self._result(concept, "erase", how, [], [why])
-        trials = {d: self._kept(f"erase {how} {d}", lambda d=d: erasing.trial(d, self.margins)) for d in DIRECTIONS}
+        trials = {
+            d: self._kept(f"erase {how} {d}", partial(erasing.trial, d, self.margins)) for d in DIRECTIONS
+        }
         scale, notes = self._scale(trials)
         responses = [self._response(d, trial, scale) for d, trial in trials.items()]
         result = self._result(
@@ -163,6 +180,7 @@ class _Work:
             levelled=self._levelled(trials),
             within_labels=bool(self.samples.both_sides(3)),
         )
+        self._write_pairs(concept, ((d, erasing.before_after(d)) for d in DIRECTIONS))
         some = ((d, erasing.before_after(d, self.intervening.pictures)) for d in DIRECTIONS)
         return replace(result, samples=self._table(trials, scale), pictures=self._pictures(some))
 
@@ -171,7 +189,10 @@ class _Work:
         images, only, seed = self.margins.images, self.intervening.transfer, self.statistics.seed
         if only is not None and images.dims not in TRANSFERS[only].dims:
             raise InputError(f"transfer={only!r} cannot be done to {KINDS[images.dims]}s")
-        transferring = Transferring(images, self.samples, self.intervening.per_label, seed)
+        column = None if concept.reading is None else concept.reading.column
+        transferring = Transferring(
+            images, self.samples, self.intervening.per_label, seed, property_measure(column)
+        )
         if (why := transferring.untested()) is not None:
             return self._result(concept, "transfer", only or "none", [], [why])
         choice = self._choice(transferring, only, progress=progress)
@@ -180,30 +201,31 @@ class _Work:
         if (why := choice.untested(chosen)) is not None:
             return self._result(concept, "transfer", chosen.name, [], [why], **told)
         before = self._before(transferring.rows)
-        arrived = [d for d in DIRECTIONS if chosen.arrived(d)]
         trials = {
             d: self._kept(
                 f"transfer {chosen.name} {d}",
-                lambda d=d: transferring.trial(d, chosen.name, self.margins, before),
+                partial(transferring.trial, d, chosen.name, self.margins, before),
             )
             for d in DIRECTIONS
         }
         scale, notes = self._scale(trials)
-        levelled = self._levelled(trials) if len(arrived) == len(DIRECTIONS) else []
+        arrived = all(chosen.arrived(d) for d in DIRECTIONS)
+        levelled = self._levelled(trials) if arrived else []
         if TRANSFERS[chosen.name].of_levels and images.dims > 1:
-            levelled = [self._exposure(transferring, before), *levelled]
+            levelled = [self._exposure(), *levelled]
         result = self._result(
             concept,
             "transfer",
             chosen.name,
-            [self._response(d, trials[d], scale) for d in arrived],
-            [_not_arrived(d, chosen) for d in DIRECTIONS if d not in arrived],
+            [replace(self._response(d, trials[d], scale), doubt=_doubt(d, chosen)) for d in DIRECTIONS],
+            [],
             notes=[*notes, *_measured(choice)],
             levelled=levelled,
             within_labels=transferring.sides[0].within_labels,
             **told,
         )
-        some = ((d, transferring.before_after(d, chosen.name, self.intervening.pictures)) for d in arrived)
+        self._write_pairs(concept, ((d, transferring.before_after(d, chosen.name)) for d in DIRECTIONS))
+        some = ((d, transferring.before_after(d, chosen.name, self.intervening.pictures)) for d in DIRECTIONS)
         return replace(result, samples=self._table(trials, scale), pictures=self._pictures(some))
 
     def _choice(self, transferring: Transferring, only: str | None, *, progress: bool) -> Choice:
@@ -221,7 +243,10 @@ class _Work:
 
         kept = self.keeping(name, values)
         own, null = (
-            Changes(np.asarray(kept[k]["rows"], int), *(np.asarray(kept[k][x], float) for x in ("before", "after")))
+            Changes(
+                np.asarray(kept[k]["rows"], int),
+                *(np.asarray(kept[k][x], float) for x in ("before", "after")),
+            )
             for k in ("own", "null")
         )
         return Trial(own, null, kept["null_of"])
@@ -239,7 +264,7 @@ class _Work:
         return 0 if abs(phi) < SMALLEST_PHI else int(np.sign(phi))
 
     def _scale(self, trials: dict[Direction, Trial]) -> tuple[Scale, list[str]]:
-        """What changes are measured in; of a concept that goes with no label the way it pushes is measured."""
+        """What changes are measured in; of a concept without an association the way it pushes is measured."""
         every = [x for trial in trials.values() for x in (trial.own, trial.null)]
         rows, first = np.unique(np.concatenate([x.rows for x in every]), return_index=True)
         before = np.concatenate([x.before for x in every])[first]
@@ -262,7 +287,9 @@ class _Work:
 
     def _levelling(self, rows: Ints) -> Levelling:
         n_bootstrap, seed = self.statistics.n_bootstrap, self.statistics.seed
-        return Levelling(self.margins.images, self.samples, rows, self.association.positive, n_bootstrap, seed)
+        return Levelling(
+            self.margins.images, self.samples, rows, self.association.positive, n_bootstrap, seed
+        )
 
     def _levelled(self, trials: dict[Direction, Trial]) -> list[Levelled]:
         before, after = (np.full(len(self.samples.labels), np.nan) for _ in range(2))
@@ -271,12 +298,19 @@ class _Work:
         rows = np.flatnonzero(np.isfinite(after))
         return [self._levelling(rows).sides(before, after)]
 
-    def _exposure(self, transferring: Transferring, before: Floats) -> Levelled:
-        levelling = self._levelling(transferring.rows)
-        kept = self.keeping(
-            "exposure", lambda: levelling.exposure(self.margins, before, dark=transferring.dark).to_dict()
-        )
-        return Levelled.from_dict(kept)
+    def _exposure(self) -> Levelled:
+        """Of all samples, or of a draw as large as two sides, whether the concept is known of them or not."""
+        labels, rng = self.samples.labels, np.random.default_rng([self.statistics.seed, 7])
+        most = 2 * self.intervening.per_label
+        some = [rng.permutation(np.flatnonzero(labels == k))[:most] for k in np.unique(labels)]
+        rows = np.sort(np.concatenate(some))
+
+        def compute() -> Record:
+            before = np.full(len(labels), np.nan)
+            before[rows] = self.margins(self.margins.images.each(rows.tolist()))
+            return self._levelling(rows).exposure(self.margins, before).to_dict()
+
+        return Levelled.from_dict(self.keeping("exposure", compute))
 
     def _table(self, trials: dict[Direction, Trial], scale: Scale) -> pd.DataFrame:
         frame, parts = self.margins.images.table.frame, []
@@ -303,9 +337,7 @@ class _Work:
             )
         return pd.concat(parts, ignore_index=True)
 
-    def _pictures(
-        self, some: Iterator[tuple[Direction, Iterator[tuple[int, Floats, Floats]]]]
-    ) -> dict[str, Array]:
+    def _pictures(self, some: Iterator[tuple[Direction, Edits]]) -> dict[str, Array]:
         """Pictures of eight bits, of one size each."""
         images = self.margins.images
         value_range = images.table.value_range
@@ -327,6 +359,12 @@ class _Work:
             "directions": np.array(directions),
             "kind": np.array(KINDS[images.dims]),
         }
+
+    def _write_pairs(self, concept: Concept, some: Iterator[tuple[Direction, Edits]]) -> None:
+        """Write all edited images, where that is asked for."""
+        if self.pairs is not None:
+            every = ((row, d, before, after) for d, edits in some for row, before, after in edits)
+            write_pairs(self.pairs, self.margins.images, concept.name, every)
 
     def _result(
         self,
@@ -356,16 +394,22 @@ class _Work:
         )
 
 
-def _not_arrived(direction: Direction, chosen: Candidate) -> str:
-    done = {"without": "taking it out of images", "with": "putting it into images"}[direction]
+def _doubt(direction: Direction, chosen: Candidate) -> str:
+    """Why moved images of a direction cannot stand for real ones."""
+    if chosen.arrived(direction):
+        return ""
+    if (reached := chosen.reached_of(direction)) is not None:
+        return f"they keep the property of their own side (AUROC {reached:.2f} after {chosen.name})"
+    left = chosen.left_of(direction)
     return (
-        f"{done} could not be tested: a new probe still tells them from real ones (AUROC "
-        f"{chosen.left_of(direction):.2f} after {chosen.name})"
+        f"they did not arrive: a new probe tells them from real ones (AUROC {left:.2f} after {chosen.name})"
     )
 
 
 def _measured(choice: Choice) -> list[str]:
-    return [f"plain features of the image show the concept with an AUROC of {choice.separation:.2f} within labels"]
+    return [
+        f"plain features of the image show the concept with an AUROC of {choice.separation:.2f} within labels"
+    ]
 
 
 def _computed(_name: str, compute: Callable[[], Any]) -> Any:
@@ -378,7 +422,9 @@ def _concept(concept: Concept | str, data: ImageTable) -> Concept:
     read = Concept.from_column(data.frame, concept)
     if len(read) != 1:
         names = ", ".join(repr(one.name) for one in read)
-        raise InputError(f"column {concept!r} has {len(read)} levels ({names}): give one of Concept.from_column")
+        raise InputError(
+            f"column {concept!r} has {len(read)} levels ({names}): give one of Concept.from_column"
+        )
     return read[0]
 
 
@@ -389,7 +435,9 @@ def _samples(concept: Concept, data: ImageTable) -> Samples:
 
 def _way(intervening: Intervening, masks: ImageMasks | None) -> Way:
     if intervening.way == "erase" and masks is None:
-        raise InputError("way='erase' needs masks=: draw them with finding.annotate(model, data), or import them")
+        raise InputError(
+            "way='erase' needs masks=: draw them with finding.annotate(model, data), or import them"
+        )
     if intervening.way != "auto":
         return intervening.way
     return "transfer" if masks is None or intervening.transfer is not None else "erase"

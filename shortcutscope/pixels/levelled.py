@@ -1,4 +1,4 @@
-"""The network on images that are all alike in the concept: all without it, all with it, all at one exposure."""
+"""The network on images that are alike in a concept: all without it, all with it, all at one exposure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Levelling:
     Attributes
     ----------
     images, samples, rows
-        The samples of known concept.
+        Of the table.
     positive
         The class.
     n_bootstrap, seed
@@ -81,9 +81,9 @@ class Levelling:
     n_bootstrap: int = 300
     seed: int = 0
 
-    def exposure(self, margins: Margins, before: Floats, *, dark: bool) -> Levelled:
+    def exposure(self, margins: Margins, before: Floats) -> Levelled:
         """One gamma an image, to the mean grey of all, and of the darker and the brighter half."""
-        grey = np.array([float(grey_levels(x, dark).mean()) for x in self.images.each(self.rows.tolist())])
+        grey = np.array([float(grey_levels(x).mean()) for x in self.images.each(self.rows.tolist())])
         middle = float(np.median(grey))
         values = {
             "dark": float(grey[grey <= middle].mean()),
@@ -91,10 +91,12 @@ class Levelling:
             "bright": float(grey[grey >= middle].mean()),
         }
         after = {
-            state: margins(with_mean(x, value, dark=dark) for x in self.images.each(self.rows.tolist()))
+            state: margins(with_mean(x, value) for x in self.images.each(self.rows.tolist()))
             for state, value in values.items()
         }
-        return self._figures("mean grey", {"as they are": before[self.rows], **after}, ("dark", "bright"), values)
+        return self._figures(
+            "mean grey", {"as they are": before[self.rows], **after}, ("dark", "bright"), values
+        )
 
     def sides(self, before: Floats, after: Floats) -> Levelled:
         """All without the concept, and all with it, from margins (N,) of images moved to the other side."""
@@ -118,7 +120,8 @@ class Levelling:
             return value, cluster_interval(statistic, groups, self.n_bootstrap, seed=self.seed, by="rows")  # type: ignore[arg-type]
 
         areas = {
-            state: figure(lambda w, scores=scores: auroc(truth, scores, w)) for state, scores in states.items()
+            state: figure(lambda w, scores=scores: auroc(truth, scores, w))
+            for state, scores in states.items()
         }
         differ = (states[between[0]] > 0) != (states[between[1]] > 0)
         flips = figure(lambda w: (w @ differ) / w.sum(-1))

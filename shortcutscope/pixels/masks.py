@@ -44,7 +44,9 @@ def image_masks(masks: MaskSet | str | Path, table: ImageTable) -> ImageMasks:
         files = table.files
         ids = as_ids((files.get(name, name) for name in ids), kept.sample_ids)
     if not any(name in kept for name in ids):
-        raise InputError(f"none of the {len(kept)} masks in {kept.folder} is of one of these {len(ids)} samples")
+        raise InputError(
+            f"none of the {len(kept)} masks in {kept.folder} is of one of these {len(ids)} samples"
+        )
     untransformed = table.with_transform(None)
 
     def mask(row: int) -> Bools | None:

@@ -20,8 +20,6 @@ from shortcutscope.pixels.levelled import Levelled
 from shortcutscope.types import Record
 from shortcutscope.versions import PIXELS_FORMAT
 
-#: Folder of a run that holds them.
-FOLDER = "pixels"
 Way = Literal["erase", "transfer"]
 Pictures = Mapping[str, "np.ndarray[Any, Any]"]
 
@@ -105,6 +103,7 @@ class PixelTest:
             "settings": self.settings,
             "counts": self.counts,
             "notes": list(self.notes),
+            "summary": self.summary(),
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -136,7 +135,7 @@ class PixelTest:
             A file that is missing, damaged, or of another format.
         """
         path = Path(path)
-        values = read_object(path)
+        values = {k: v for k, v in read_object(path).items() if k != "summary"}
         stored = values.pop("format", None)
         if stored != PIXELS_FORMAT:
             raise InputError(
@@ -165,7 +164,9 @@ class PixelTest:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        table = self.to_frame().drop(columns=["null_of"], errors="ignore").round(3).to_html(border=0, index=False)
+        table = (
+            self.to_frame().drop(columns=["null_of"], errors="ignore").round(3).to_html(border=0, index=False)
+        )
         lines = "".join(f"<p>{escape(text)}</p>" for text in (self.reason, *map(described, self.levelled)))
         return f"<div><b>{escape(self.concept)}: {escape(self.word)}</b>{lines}{table}</div>"
 
@@ -173,7 +174,9 @@ class PixelTest:
 def described(levelled: Levelled) -> str:
     """What an image brought to one value comes to, in a sentence."""
     value, (low, high) = levelled.flips
-    areas = ", ".join(f"{state} {area:.2f} ({a:.2f} to {b:.2f})" for state, (area, (a, b)) in levelled.auroc.items())
+    areas = ", ".join(
+        f"{state} {area:.2f} ({a:.2f} to {b:.2f})" for state, (area, (a, b)) in levelled.auroc.items()
+    )
     one, other = levelled.between
     return (
         f"{levelled.what} brought to one value in {levelled.n} images: AUROC {areas}; {value:.0%} "

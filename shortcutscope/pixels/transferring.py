@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from shortcutscope.data.properties.names import OF_PICTURES
+from shortcutscope.data.properties.pictures import picture_properties
 from shortcutscope.pixels.choice import (
     Candidate,
     Sides,
@@ -81,12 +83,15 @@ class Transferring:
         Most images of each label and side.
     seed
         Of all draws.
+    measure
+        Of a concept that is a measured property of the picture, what measures it.
     """
 
     images: ScaledImages
     samples: Samples
     per_label: int = 200
     seed: int = 0
+    measure: Callable[[Floats], float] | None = None
 
     def untested(self) -> str | None:
         """Why nothing can be tested, or None."""
@@ -142,12 +147,17 @@ class Transferring:
         images = list(copies.values())
         sides = [
             Sides.of(
-                few, np.flatnonzero(folds != k), lambda some: lambda: [images[i] for i in some], dark=self.dark
+                few,
+                np.flatnonzero(folds != k),
+                lambda some: lambda: [images[i] for i in some],
+                dark=self.dark,
             )
             for k in (0, 1)
         ]
         names = possible(self.images.dims, same_size=self.same_size) if only is None else [only]
-        tried, separation = candidates(few, images, folds, sides, names, seed=self.seed, progress=progress)
+        tried, separation = candidates(
+            few, images, folds, sides, names, measure=self.measure, seed=self.seed, progress=progress
+        )
         return Choice(tried, separation)
 
     @cached_property
@@ -169,11 +179,13 @@ class Transferring:
 
     def _pair(self, row: int) -> tuple[Side, Side]:
         s = self.samples
-        return self.sides[self.folds[row]].pair(int(s.labels[row]), int(s.carries[row]))
+        sides: Sides = self.sides[int(self.folds[row])]
+        return sides.pair(int(s.labels[row]), int(s.carries[row]))
 
     def of_direction(self, direction: Direction) -> Ints:
         """The rows that are moved in a direction."""
-        return self.rows[self.samples.carries[self.rows] == (1 if direction == "without" else 0)]
+        wanted = 1 if direction == "without" else 0
+        return np.intersect1d(self.rows, self.samples.of(wanted))
 
     def trial(self, direction: Direction, name: str, margins: Margins, before: Floats) -> Trial:
         """Move the images of one side, and do the null.
@@ -188,9 +200,7 @@ class Transferring:
         pairs = self._null_pairs(rows)
         null = margins(self._as_another(name, i, j) for i, j in pairs)
         takers = np.array([i for i, _ in pairs], int)
-        return Trial(
-            Changes(rows, before[rows], after), Changes(takers, before[takers], null), NULL_OF
-        )
+        return Trial(Changes(rows, before[rows], after), Changes(takers, before[takers], null), NULL_OF)
 
     def _null_pairs(self, rows: Ints) -> list[tuple[int, int]]:
         rng = np.random.default_rng([self.seed, 4])
@@ -199,7 +209,9 @@ class Transferring:
             own = rows[self.samples.labels[rows] == label]
             if len(own) > 1:
                 shift = rng.integers(1, len(own), len(own))
-                pairs += list(zip(own.tolist(), own[(np.arange(len(own)) + shift) % len(own)].tolist(), strict=True))
+                pairs += list(
+                    zip(own.tolist(), own[(np.arange(len(own)) + shift) % len(own)].tolist(), strict=True)
+                )
         return pairs
 
     def _as_another(self, name: str, row: int, other: int) -> Floats:
@@ -207,9 +219,30 @@ class Transferring:
         rng = np.random.default_rng([self.seed, 5, row])
         return moved(name, image, side_of(image, dark=self.dark), side_of(theirs, dark=self.dark), rng)
 
-    def before_after(self, direction: Direction, name: str, count: int) -> Iterator[tuple[int, Floats, Floats]]:
-        """Some rows with their images before and after."""
+    def before_after(
+        self, direction: Direction, name: str, count: int | None = None
+    ) -> Iterator[tuple[int, Floats, Floats]]:
+        """Rows with their images before and after; of some of them, drawn at random."""
         rng = np.random.default_rng([self.seed, 6])
         for row in rng.permutation(self.of_direction(direction))[:count].tolist():
             yield row, self.images[row], self.moved(name, row)
 
+
+def property_measure(column: str | None) -> Callable[[Floats], float] | None:
+    """What measures a column that was measured of the pictures; None of any other column.
+
+    Examples
+    --------
+    >>> property_measure("picture_mean_grey")(np.full((1, 9, 9), 0.5, np.float32))
+    0.5
+    >>> property_measure("sex") is None
+    True
+    """
+    if column not in OF_PICTURES:
+        return None
+
+    def measure(image: Floats) -> float:
+        # Nothing is measured of a picture that is all rim.
+        return picture_properties(image, (0.0, 1.0)).get(str(column), 0.0)
+
+    return measure

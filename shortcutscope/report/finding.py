@@ -11,6 +11,7 @@ import pandas as pd
 from shortcutscope.data.pictures import KINDS
 from shortcutscope.report import wording
 from shortcutscope.report.contrast import classes_of, summarize_appearance
+from shortcutscope.report.pixels import summarize_pixels
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, texts
 from shortcutscope.types import JSON, Record
 
@@ -75,6 +76,7 @@ def summarize_finding(
         "contrast": None if contrast is None else str(contrast),
         "classes": classes_of(files.run),
         "beside": wording.beside(finding),
+        "pixels": summarize_pixels(finding, files.pixel_pictures(name)),
         "notes": texts(finding.get("notes")),
     }
 

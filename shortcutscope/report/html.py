@@ -20,10 +20,13 @@ from shortcutscope.report.comparison import render_comparison
 from shortcutscope.report.environment import environment
 from shortcutscope.report.gallery import read_gallery
 from shortcutscope.report.outputs import output_reports, summarize_outputs
+from shortcutscope.report.pixels import read_pairs
 from shortcutscope.report.summary import summarize
 from shortcutscope.types import JSON, Record
 
-FINDING_FIGURES = ("availability", "use", "cell_map", "zones", "lit", "layer_maps", "gallery", "contrast")
+FINDING_FIGURES = (
+    *("availability", "use", "cell_map", "zones", "lit", "layer_maps", "gallery", "contrast", "pixels"),
+)
 
 # Fragments share the document of a notebook, so that each needs ids of its own.
 _serial = itertools.count(1)
@@ -127,9 +130,9 @@ def draw(report: JSON, uid: str) -> Record:
     }
 
 
-def draw_finding(finding: JSON, uid: str) -> dict[str, Markup | Record | None]:
+def draw_finding(finding: JSON, uid: str) -> dict[str, Markup | Record | list[Record] | None]:
     """Figures of one finding; what was not measured is not drawn."""
-    markup: dict[str, Markup | Record | None] = dict.fromkeys(FINDING_FIGURES)
+    markup: dict[str, Markup | Record | list[Record] | None] = dict.fromkeys(FINDING_FIGURES)
     if not finding["drawn"]:
         return markup
     if finding["contrast"] is not None:
@@ -150,4 +153,6 @@ def draw_finding(finding: JSON, uid: str) -> dict[str, Markup | Record | None]:
         top = gallery["top"]
         bar = None if top is None else figures.relevance_bar(top, f"{uid}-relevance")
         markup["gallery"] = {**gallery, "bar": bar}
+    if finding["pixels"] and finding["pixels"]["pictures"]:
+        markup["pixels"] = read_pairs(Path(finding["pixels"]["pictures"]))
     return markup

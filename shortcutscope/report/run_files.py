@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from shortcutscope.audit.appearance.contrast import FOLDER as CONTRASTS
+from shortcutscope.audit.pixel_results import pixel_file
 from shortcutscope.audit.run_directory import read_record
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, read_json, slug
@@ -50,6 +51,11 @@ class RunFiles:
     def contrast(self, name: str) -> Path | None:
         """Contrast sheet of a finding, or None where the audit wrote none."""
         path = self.path / CONTRASTS / f"{slug(name)}.npz"
+        return path if path.is_file() else None
+
+    def pixel_pictures(self, name: str) -> Path | None:
+        """Pictures of an intervention on a finding, or None where there was none."""
+        path = pixel_file(self.path, name).with_suffix(".npz")
         return path if path.is_file() else None
 
 

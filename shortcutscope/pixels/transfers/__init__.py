@@ -66,7 +66,8 @@ TRANSFERS = Registry[Transfer](
             Transfer(spectrum.low_frequencies, "low frequencies", same_size=True), "their amplitudes"
         ),
         "all frequencies": Entry(
-            Transfer(spectrum.all_frequencies, "the spectrum by radius", same_size=True), "amplitudes by radius"
+            Transfer(spectrum.all_frequencies, "the spectrum by radius", same_size=True),
+            "amplitudes by radius",
         ),
         "periodic": Entry(
             Transfer(spectrum.periodic, "a periodic pattern", same_size=True), "frequencies that stand out"

@@ -16,9 +16,9 @@ _DARKEST = 1e-4
 _FLAT = 1e-6
 
 
-def with_mean(image: Floats, target: float, *, dark: bool = False) -> Floats:
+def with_mean(image: Floats, target: float) -> Floats:
     """One gamma that gives an image this mean grey value, or comes as near as it can."""
-    values = np.clip(grey_levels(image, dark), _DARKEST, 1).astype(np.float64)
+    values = np.clip(grey_levels(image), _DARKEST, 1).astype(np.float64)
 
     def beyond(log_gamma: float) -> float:
         return float((values ** np.exp(log_gamma)).mean()) - target
@@ -36,9 +36,9 @@ def with_mean(image: Floats, target: float, *, dark: bool = False) -> Floats:
 
 def exposure(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:
     """One gamma gives the mean grey value that an image of the other side has in its place."""
-    mean = grey_levels(image, own.dark).mean(keepdims=True)
-    target = matched(mean.ravel(), own.means.mean(1)[:, None], other.means.mean(1)[:, None])
-    return with_mean(image, float(np.clip(target[0], 0.02, 0.98)), dark=own.dark)
+    mean = grey_levels(image).mean()
+    target = matched(np.array([mean]), own.brightness, other.brightness)
+    return with_mean(image, float(np.clip(target[0], 0.02, 0.98)))
 
 
 def offset(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:

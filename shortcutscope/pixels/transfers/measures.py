@@ -42,8 +42,8 @@ def foreground(image: Floats) -> Bools:
     return lit
 
 
-def grey_levels(image: Floats, dark: bool) -> Floats:
-    """Grey values (C, n) that count, at most `_MOST_VALUES` of them."""
+def grey_levels(image: Floats, dark: bool = False) -> Floats:
+    """Grey values (C, n), at most `_MOST_VALUES` of them; without a dark background where there is one."""
     values = image[:, foreground(image)] if dark else image.reshape(len(image), -1)
     values = values if values.shape[1] else image.reshape(len(image), -1)
     return values[:, :: -(-values.shape[1] // _MOST_VALUES)]

@@ -33,25 +33,22 @@ class Side:
     images
         Gives them anew.
     dark
-        The background of the images is black and stays so: grey levels are those of the rest.
+        The background of the images is black and stays so: means and deviations are those of the rest.
     """
 
     images: Callable[[], Iterable[Floats]] = field(repr=False)
     dark: bool = False
 
-    def _values(self, image: Floats) -> Floats:
-        """Grey values (C, n) that count."""
-        return grey_levels(image, self.dark)
+    @cached_property
+    def _levels(self) -> tuple[Floats, Floats]:
+        """Means and deviations (n, C) of the images."""
+        values = [grey_levels(image, self.dark) for image in self.images()]
+        return np.array([v.mean(1) for v in values]), np.array([v.std(1) for v in values])
 
     @cached_property
-    def _levels(self) -> tuple[Floats, Floats, Floats]:
-        """Means (n, C), deviations (n, C) and quantiles (n, C, q) of the images."""
-        parts = []
-        for image in self.images():
-            values = self._values(image)
-            parts.append((values.mean(1), values.std(1), np.quantile(values, QUANTILES, axis=1).T))
-        means, deviations, quantiles = (np.array(part) for part in zip(*parts, strict=True))
-        return means, deviations, quantiles
+    def brightness(self) -> Floats:
+        """Mean grey value of each image (n, 1), its background with it."""
+        return np.array([[grey_levels(image).mean()] for image in self.images()])
 
     @property
     def means(self) -> Floats:
@@ -66,7 +63,8 @@ class Side:
     @cached_property
     def quantiles(self) -> Floats:
         """Grey values (C, q) at `QUANTILES`, in the mean over images."""
-        return np.asarray(self._levels[2].mean(0))
+        every = [np.quantile(grey_levels(image), QUANTILES, axis=1).T for image in self.images()]
+        return np.asarray(np.mean(every, axis=0))
 
     @cached_property
     def amplitude(self) -> Floats:
@@ -131,7 +129,7 @@ def side_of(image: Floats, *, dark: bool = False) -> Side:
     return Side(lambda: (image,), dark)
 
 
-def has_dark_background(images: Iterable[Floats], least: float = 0.05) -> bool:
+def has_dark_background(images: Iterable[Floats], least: float = 0.15) -> bool:
     """Whether images have a black background: in the mean so much of them is (nearly) black."""
     return float(np.mean([1 - foreground(image).mean() for image in images])) >= least
 

@@ -51,8 +51,8 @@ def periodic(image: Floats, own: Side, other: Side, rng: np.random.Generator) ->
 def filtered(image: Floats, gain: Floats) -> Floats:
     """An image whose spectrum is multiplied; its mean stays."""
     axes = tuple(range(1, image.ndim))
-    gain = gain.copy()
-    gain[(slice(None), *(0,) * (image.ndim - 1))] = 1
+    gain = np.array(gain, order="C")
+    gain.reshape(len(gain), -1)[:, 0] = 1
     return np.fft.ifftn(np.fft.fftn(image, axes=axes) * gain, axes=axes).real.astype(np.float32)
 
 

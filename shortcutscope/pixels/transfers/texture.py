@@ -31,10 +31,13 @@ def noise_level(image: Floats, own: Side, other: Side, rng: np.random.Generator)
 
     out = image
     for weight in _WEIGHTS:
-        out = denoise_tv_chambolle(image, weight=weight, max_num_iter=20, channel_axis=0)
+        out = np.asarray(
+            denoise_tv_chambolle(image, weight=weight, max_num_iter=20, channel_axis=0),  # type: ignore[no-untyped-call]
+            np.float32,
+        )
         if noise(out) <= goal:
             break
-    return out.astype(np.float32)
+    return out
 
 
 def sharpness_level(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:
