@@ -1,4 +1,4 @@
-"""What an intervention on the pixels said of a finding, as plain data, and its pictures of before and after."""
+"""What an intervention on the pixels said of a finding, as plain data, and its pictures."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def _levelled(values: JSON) -> Record:
     low, high = (wording.percent(x) for x in interval(ends) or (None, None))
     return {
         "text": f"With {values.get('what')} brought to one value in {wording.count(values.get('n'))} images, "
-        f"AUROC is {', '.join(areas)}; {wording.percent(number(flips))} ({low} to {high}) of the predictions differ "
-        f"between {one} and {other}."
+        f"AUROC is {', '.join(areas)}; {wording.percent(number(flips))} ({low} to {high}) of the predictions "
+        f"differ between {one} and {other}."
     }
 
 
