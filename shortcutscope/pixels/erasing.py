@@ -26,6 +26,8 @@ from shortcutscope.types import Bools, Floats, Ints
 
 #: Fewest pairs of a mask and an image that a label's null is made of.
 NULL_PAIRS = 40
+#: Other places of an image that is looked at alone.
+ALONE = 20
 #: Tries for a place that no mask of the image's own is in.
 _TRIES = 20
 
@@ -101,6 +103,24 @@ class Erasing:
         if others < FEWEST:
             return f"{others} images do not carry it, and {FEWEST} are needed"
         return None
+
+    def alone(self, margins: Margins) -> Trial:
+        """Erase where too few carry it for a test: each beside the same fill at other places of itself."""
+        rng = np.random.default_rng([self.seed, 5])
+        own = [*self.own_masks]
+        pairs = []
+        for row, mask in self.own_masks.items():
+            places = (_elsewhere(mask, rng, leads=self.images.dims == 1) for _ in range(ALONE))
+            pairs += [(row, place) for place in places if place is not None]
+        erased = margins(self.erased(row, self.own_masks[row]) for row in own)
+        edited = margins(self.erased(row, mask) for row, mask in pairs)
+        null_rows = np.array([row for row, _ in pairs], int)
+        before = self._as_they_are(margins, np.concatenate([np.array(own, int), null_rows]))
+        return Trial(
+            Changes(np.array(own, int), before[: len(own)], erased),
+            Changes(null_rows, before[len(own) :], edited),
+            NULL_ELSEWHERE,
+        )
 
     def erased(self, row: int, mask: Bools) -> Floats:
         """An image with a mask of any size filled."""

@@ -164,7 +164,11 @@ class _Work:
         fill = fill_of(how, images, self.samples.of(0).tolist())
         erasing = Erasing(images, self.samples, masks, fill, self.intervening.per_label, seed)
         if (why := erasing.untested()) is not None:
-            return self._result(concept, "erase", how, [], [why])
+            result = self._result(concept, "erase", how, [], [why])
+            if not erasing.own_masks:
+                return result
+            trial = erasing.alone(self.margins)
+            return replace(result, samples=self._table({"without": trial}, None))
         trials = {
             d: self._kept(f"erase {how} {d}", partial(erasing.trial, d, self.margins)) for d in DIRECTIONS
         }
@@ -312,29 +316,30 @@ class _Work:
 
         return Levelled.from_dict(self.keeping("exposure", compute))
 
-    def _table(self, trials: dict[Direction, Trial], scale: Scale) -> pd.DataFrame:
-        frame, parts = self.margins.images.table.frame, []
+    def _table(self, trials: dict[Direction, Trial], scale: Scale | None) -> pd.DataFrame:
+        """A row an image; without a scale in logits, beside the null of the image itself."""
+        frame, labels, parts = self.margins.images.table.frame, self.samples.labels, []
         for direction, trial in trials.items():
-            turn = scale.sign * (1 if direction == "with" else -1) / scale.spread
-            own, labels = trial.own, self.samples.labels
-            null_rows, null_moved, _ = trial.null.by_image()
-            null = pd.Series(turn * null_moved).groupby(labels[null_rows])
-            label = labels[own.rows]
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "sample_id": frame["sample_id"].to_numpy()[own.rows],
-                        "label": label,
-                        "direction": direction,
-                        "before": own.before,
-                        "after": own.after,
-                        "change": turn * (own.after - own.before),
-                        "flips": (own.before > 0) != (own.after > 0),
-                        "null": pd.Series(label).map(null.mean()).to_numpy(),
-                        "null_sd": pd.Series(label).map(null.std()).to_numpy(),
-                    }
-                )
+            turn = np.nan if scale is None else scale.sign * (1 if direction == "with" else -1) / scale.spread
+            own, null = trial.own, trial.null
+            # Of images alone there is no label to compare with, and the null is the image's own.
+            by, at = (null.rows, own.rows) if scale is None else (labels[null.rows], labels[own.rows])
+            shifts = pd.Series(null.after - null.before).groupby(by)
+            part = pd.DataFrame(
+                {
+                    "sample_id": frame["sample_id"].to_numpy()[own.rows],
+                    "label": labels[own.rows],
+                    "direction": direction,
+                    "before": own.before,
+                    "after": own.after,
+                    "shift": own.after - own.before,
+                    "null": pd.Series(at).map(shifts.mean()).to_numpy(),
+                    "null_sd": pd.Series(at).map(shifts.std()).to_numpy(),
+                    "change": turn * (own.after - own.before),
+                    "flips": (own.before > 0) != (own.after > 0),
+                }
             )
+            parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
     def _pictures(self, some: Iterator[tuple[Direction, Edits]]) -> dict[str, Array]:
@@ -444,6 +449,10 @@ def _way(intervening: Intervening, masks: ImageMasks | None) -> Way:
 
 
 def _association(samples: Samples, statistics: Statistics) -> Association:
+    if len(samples.classes) < 2:  # of few images it is not known which way the concept should push
+        positive = 1 if statistics.positive is None else statistics.positive
+        unknown = float("nan")
+        return Association(unknown, (unknown, unknown), unknown, positive, {}, None)
     return associate(
         samples.carries,
         samples.labels,

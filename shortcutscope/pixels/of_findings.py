@@ -28,6 +28,7 @@ from shortcutscope.pixels.intervening import InterveneOptions, intervene
 from shortcutscope.pixels.options import Intervening
 from shortcutscope.pixels.result import PixelTest
 from shortcutscope.probes.association import recorded
+from shortcutscope.scan.reading import Scan
 from shortcutscope.types import JSON
 
 #: Of what is measured: kept parts of another number are measured anew.
@@ -69,6 +70,9 @@ def intervene_on_finding(
     refuse_other_model(run, model)
     data = data.keeping(options.get("running"))
     refuse_other_data(run, data)
+    scanned = Scan.open(run / "scan")
+    # The audited samples in their order; those with the same picture are of one patient.
+    data = scanned.rows_of(data).with_columns(group=scanned.samples["group"].to_numpy())
     intervening = options.get("intervening") or Intervening()
     drawn = _masks(finding, run, masks, intervening)
     folder = run / FOLDER if out is None else Path(out)

@@ -49,8 +49,10 @@ class PixelTest:
         What it depends on, how many samples, and what to know besides.
     samples : DataFrame
         A row an image that was edited: ``sample_id``, ``label``, ``direction``, ``before`` and ``after``
-        (margins), ``change`` (standard deviations within a label, towards the concept's label), ``flips``,
-        and ``null`` (the mean and ``null_sd`` the deviation of the null's changes in its label).
+        (margins), ``shift`` (their difference) beside the mean ``null`` and deviation ``null_sd`` of the
+        null's shifts in its label, ``change`` (the shift in standard deviations within a label, towards the
+        concept's label), and ``flips``. Where too few images have masks for a test they are here all the
+        same, each with the same fill at other places of itself as the null, and without ``change``.
     pictures : mapping
         ``before``, ``after`` (K, H, W) or (K, H, W, 3) uint8, ``sample_ids``, ``directions`` and ``kind``.
     """
@@ -76,7 +78,18 @@ class PixelTest:
 
     def summary(self) -> Record:
         """What ``findings.json`` says of it."""
-        kept = ("effect", "null", "excess", "excess_interval", "z", "flips", "null_flips", "n", "n_groups")
+        kept = (
+            "effect",
+            "null",
+            "excess",
+            "excess_interval",
+            "z",
+            "flips",
+            "null_flips",
+            "n",
+            "n_groups",
+            "doubt",
+        )
         return {
             "word": self.word,
             "reason": self.reason,
@@ -175,7 +188,7 @@ def described(levelled: Levelled) -> str:
     """What an image brought to one value comes to, in a sentence."""
     value, (low, high) = levelled.flips
     areas = ", ".join(
-        f"{state} {area:.2f} ({a:.2f} to {b:.2f})" for state, (area, (a, b)) in levelled.auroc.items()
+        f"{area:.2f} {state} ({a:.2f} to {b:.2f})" for state, (area, (a, b)) in levelled.auroc.items()
     )
     one, other = levelled.between
     return (

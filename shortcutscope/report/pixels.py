@@ -19,6 +19,7 @@ WORDS = {
     "not confirmed": ("no", "Not confirmed on the pixels"),
     "could not be tested": ("untestable", "Could not be tested on the pixels"),
 }
+_STATES = {"dark": "when all are dark", "bright": "when all are bright", "one value": "at one value"}
 _DIRECTIONS = {"without": "Taken out of images that carry it", "with": "Put into images that do not"}
 
 
@@ -57,6 +58,7 @@ def summarize_pixels(finding: JSON, pictures: Path | None) -> Record | None:
 
 
 def _direction(name: str, values: JSON) -> Record:
+    doubt = str(values.get("doubt") or "")
     excess, z = number(values.get("excess")), number(values.get("z"))
     flips, null_flips = number(values.get("flips")), number(values.get("null_flips"))
     ends = wording.between(interval(values.get("excess_interval")))
@@ -70,24 +72,27 @@ def _direction(name: str, values: JSON) -> Record:
         "flips": wording.percent(flips),
         "null_flips": wording.percent(null_flips),
         "n": wording.count(values.get("n")),
+        "doubt": doubt,
         "short": f"{name[0].lower()}{name[1:]}: {wording.decimal(excess)} standard deviations beyond the null"
         + (f" ({ends})" if ends else "")
-        + f", {wording.percent(flips)} flip (null {wording.percent(null_flips)})",
+        + f", {wording.percent(flips)} flip (null {wording.percent(null_flips)})"
+        + (", in doubt" if doubt else ""),
     }
 
 
 def _levelled(values: JSON) -> Record:
     areas = [
-        f"{state} {wording.decimal(number(area))} ({wording.between(interval(ends))})"
+        f"{wording.decimal(number(area))} {_STATES.get(state, state)} ({wording.between(interval(ends))})"
         for state, (area, ends) in mapping(values.get("auroc")).items()
     ]
     flips, ends = values["flips"]
     one, other = texts(values.get("between"))
     low, high = (wording.percent(x) for x in interval(ends) or (None, None))
+    what, n = str(values.get("what")).capitalize(), wording.count(values.get("n"))
+    differ = f"{wording.percent(number(flips))} ({low} to {high})"
     return {
-        "text": f"With {values.get('what')} brought to one value in {wording.count(values.get('n'))} images, "
-        f"AUROC is {', '.join(areas)}; {wording.percent(number(flips))} ({low} to {high}) of the predictions "
-        f"differ between {one} and {other}."
+        "text": f"{what} brought to one value in {n} images: AUROC {', '.join(areas)}; {differ} of the "
+        f"predictions differ between {one} and {other}."
     }
 
 

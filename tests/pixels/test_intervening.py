@@ -220,3 +220,13 @@ def test_what_cannot_be_done_is_refused():
         ss.Intervening(way="erase", transfer="noise")
     with pytest.raises(InputError, match="does not read it"):
         ss.intervene(tag_reader(), data, "tag", running=ss.Running(precision="bf16"))
+
+
+def test_a_single_image_is_compared_with_its_own_other_places():
+    data = table().take([np.flatnonzero(table().frame["tag"] == 1)[0]])
+    concept = ss.Concept("tag", np.ones(1), "marked", sample_ids=data.frame["sample_id"].to_numpy())
+    test = ss.intervene(tag_reader(), data, concept, masks=mask_of(data), **QUIET)
+    assert test.word == "could not be tested"
+    (row,) = test.samples.to_dict("records")
+    assert row["shift"] < row["null"] - 3 * row["null_sd"]
+    assert np.isnan(row["change"])

@@ -27,19 +27,23 @@ def field(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Fl
 
 
 def frame(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:
-    """A flat frame is filled by the mirrored picture, or one of the other side's frames is laid over it."""
-    theirs = [rim for rim in other.rims if FRAME < rim.area < LARGEST_FRAME]
-    framed = [FRAME < rim.area < LARGEST_FRAME for rim in own.rims]
-    if len(theirs) / max(len(other.rims), 1) < np.mean(framed):
-        rim = rim_of(image)
-        return _mirrored(image, rim) if FRAME < rim.area < LARGEST_FRAME else image.copy()
-    if not theirs:
-        return image.copy()
-    rim = theirs[int(rng.integers(len(theirs)))]
-    rows, columns = _inside(image, rim)
-    out = np.full_like(image, rim.grey)
-    out[:, rows, columns] = image[:, rows, columns]
+    """The rim of an image of the other side, drawn at random, in place of its own, which is filled by a mirror.
+
+    Where that image has no frame, there is none.
+    """
+    target, mine = other.rims[int(rng.integers(len(other.rims)))], rim_of(image)
+    out = _mirrored(image, mine) if is_frame(mine) else image.copy()
+    if is_frame(target):
+        rows, columns = _inside(image, target)
+        inner = out[:, rows, columns].copy()
+        out[:] = target.grey
+        out[:, rows, columns] = inner
     return out
+
+
+def is_frame(rim: Rim) -> bool:
+    """Whether a rim is a frame: neither a line nor most of the picture."""
+    return FRAME < rim.area < LARGEST_FRAME
 
 
 def _inside(image: Floats, rim: Rim) -> tuple[slice, slice]:
