@@ -12,9 +12,12 @@ from sklearn.preprocessing import StandardScaler
 from shortcutscope.pixels.samples import Samples
 from shortcutscope.pixels.scaled_images import onto
 from shortcutscope.pixels.transfers.measures import bands, noise, rim_of, sharpness
+from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.types import Floats, Ints
 
+#: Halvings of the patients over which a new probe's AUROC is averaged: with few samples one varies much.
+SPLITS = 3
 #: Inverse of the probe's penalty on standardized features.
 _PENALTY = 0.05
 #: Cells of the thumbnail along each axis, by the number of axes.
@@ -81,8 +84,13 @@ class InputProbe:
         return scores
 
     def separation(self, features: Floats) -> float:
-        """AUROC within labels of a probe that is fitted anew."""
-        return within_labels(self.samples, self.scores(self.fitted(features), features))
+        """AUROC within labels of a probe that is fitted anew, in the mean over `SPLITS` halvings."""
+        s, areas = self.samples, []
+        for seed in range(SPLITS):
+            folds = self.folds if not seed else make_folds(s.labels, s.groups, s.carries, 2, seed)
+            probe = InputProbe(s, folds)
+            areas.append(within_labels(s, probe.scores(probe.fitted(features), features)))
+        return float(np.mean(areas))
 
     def _fit(self, features: Floats, rows: Floats) -> Pipeline:
         probe = make_pipeline(

@@ -42,8 +42,8 @@ from shortcutscope.types import Array, Floats, Ints, Record
 
 #: What is read of `Running` and of `Statistics`.
 READ, COUNTED = ("device", "batch_size", "progress", *READING), ("n_bootstrap", "seed", "positive")
-#: Below this association it is not known which way the concept should push.
-SMALLEST_PHI = 0.1
+#: Below this association, or above this p value, it is not known which way the concept should push.
+SMALLEST_PHI, LEVEL = 0.1, 0.05
 #: Longest side of a picture that is kept.
 SIDE = 256
 
@@ -264,8 +264,8 @@ class _Work:
 
     @cached_property
     def _sign(self) -> int:
-        phi = float(np.nan_to_num(self.association.phi))
-        return 0 if abs(phi) < SMALLEST_PHI else int(np.sign(phi))
+        phi, p = float(np.nan_to_num(self.association.phi)), self.association.p
+        return int(np.sign(phi)) if abs(phi) >= SMALLEST_PHI and p <= LEVEL else 0
 
     def _scale(self, trials: dict[Direction, Trial]) -> tuple[Scale, list[str]]:
         """What changes are measured in; of a concept without an association the way it pushes is measured."""
@@ -278,7 +278,7 @@ class _Work:
             return scale, []
         pushes = sum(response(d, t.own, t.null, scale, n_bootstrap=1).excess for d, t in trials.items())
         note = (
-            f"it goes with no label in these data (phi {self.association.phi:+.2f}): effects are in the "
+            f"it is not associated with the label (phi {self.association.phi:+.2f}): effects are in the "
             "direction in which the output moves"
         )
         return replace(scale, sign=1 if pushes >= 0 else -1), [note]

@@ -31,7 +31,7 @@ from shortcutscope.types import Floats, Ints
 #: Most images of each label and side on copies of which a transfer is chosen.
 CHOSEN_ON = 60
 #: Below this AUROC within labels the probe on the input does not see the concept.
-SEEN = 0.65
+SEEN = 0.75
 #: What the best transfer must close of the probe's gap.
 LEAST_CLOSED = 0.5
 NULL_OF = "the same transfer to another image of the same side and label"

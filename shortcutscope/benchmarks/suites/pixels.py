@@ -41,7 +41,7 @@ REGIMES: dict[str, tuple[float | None, float]] = {
     "idle": (None, 0.95),
     "unused": (None, 0.5),
 }
-HELD_OUT = 400
+HELD_OUT = 800
 #: By how much the output follows the clean twin where a network relies on an artifact.
 RELIED_ON = 0.3
 _WIDER = 2

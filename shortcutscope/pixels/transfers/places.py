@@ -27,7 +27,7 @@ def field(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Fl
 
 
 def frame(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:
-    """The rim of an image of the other side, drawn at random, in place of its own, which is filled by a mirror.
+    """The rim of an image of the other side, drawn at random, in place of its own, which is mirrored over.
 
     Where that image has no frame, there is none.
     """

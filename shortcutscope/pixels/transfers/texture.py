@@ -26,7 +26,7 @@ def noise_level(image: Floats, own: Side, other: Side, rng: np.random.Generator)
     goal = float(np.exp(matched(mine[0], its_side, others)[0]))
     if goal >= now:
         more = np.sqrt(goal**2 - now**2)
-        return image + (rng.standard_normal(image.shape) * more).astype(np.float32)
+        return np.asarray(image + rng.standard_normal(image.shape) * more, np.float32)
     from skimage.restoration import denoise_tv_chambolle
 
     out = image
