@@ -22,6 +22,8 @@ SPLITS = 3
 _PENALTY = 0.05
 #: Cells of the thumbnail along each axis, by the number of axes.
 _CELLS = {1: (16,), 2: (8, 8), 3: (4, 4, 4)}
+#: Bands of frequency.
+_BANDS = 13
 _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 
 
@@ -40,20 +42,21 @@ def input_features(image: Floats) -> Floats:
 
 
 def _spectrum(grey: Floats) -> Floats:
-    """Logarithms of mean and peak power in bands of frequency, in the mean over channels."""
-    order, starts = _band_starts(grey.shape[1:])
+    """Logarithms of mean and peak power in bands of frequency, mean of channels; 0 of an empty band."""
     axes = tuple(range(1, grey.ndim))
     power = np.abs(np.fft.fftn(grey, axes=axes)).astype(np.float64) ** 2
-    logs = np.log(power + 1e-6).reshape(len(grey), -1).mean(0)[order]
-    mean = np.add.reduceat(logs, starts) / np.diff(starts, append=len(logs))
-    return np.concatenate([mean, np.maximum.reduceat(logs, starts) - mean])
+    logs = np.log(power + 1e-6).reshape(len(grey), -1).mean(0)
+    mean, peak = np.zeros(_BANDS), np.zeros(_BANDS)
+    for k, member in enumerate(_members(grey.shape[1:])):
+        if len(member):
+            mean[k], peak[k] = logs[member].mean(), logs[member].max() - logs[member].mean()
+    return np.concatenate([mean, peak])
 
 
 @lru_cache(maxsize=8)
-def _band_starts(shape: tuple[int, ...]) -> tuple[Ints, Ints]:
-    number = bands(shape, 13).ravel()
-    order = np.argsort(number, kind="stable")
-    return order, np.flatnonzero(np.diff(number[order], prepend=-1))
+def _members(shape: tuple[int, ...]) -> list[Ints]:
+    number = bands(shape, _BANDS).ravel()
+    return [np.flatnonzero(number == k + 1) for k in range(_BANDS)]
 
 
 class InputProbe:

@@ -230,3 +230,22 @@ def test_a_single_image_is_compared_with_its_own_other_places():
     (row,) = test.samples.to_dict("records")
     assert row["shift"] < row["null"] - 3 * row["null_sd"]
     assert np.isnan(row["change"])
+
+
+def test_images_of_several_sizes_are_moved_as_far_as_that_goes():
+    rng = np.random.default_rng(0)
+    label = np.arange(80) % 2
+    dark = np.where(rng.random(80) < 0.75, label, 1 - label)
+    sizes = [(20 + k % 3, 24 - k % 2) for k in range(80)]
+    images = [
+        torch.tensor(rng.normal(0.6 - 0.2 * d, 0.1, (1, *size)).clip(0, 1), dtype=torch.float32)
+        for d, size in zip(dark, sizes, strict=True)
+    ]
+
+    def resized(x):
+        return nn.functional.interpolate(x[None], (16, 16))[0]
+
+    data = ss.ImageTable.from_dataset(images, pd.DataFrame({"label": label, "dark": dark}), transform=resized)
+    test = ss.intervene(Reader(lambda x: -x.mean((1, 2, 3))), data, "dark", **QUIET)
+    assert test.confirmed
+    assert {"field", "periodic"}.isdisjoint(c["name"] for c in test.candidates)

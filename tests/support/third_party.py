@@ -17,10 +17,11 @@ from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.discover.views import VIEWS
 from shortcutscope.masks.formats import FORMATS
 from shortcutscope.models.sources import SOURCES
+from shortcutscope.pixels.transfers import TRANSFERS
 from shortcutscope.registry import Registry
 
 #: Every registry of the package.
-REGISTRIES = (METHODS, COMMANDS, DATASETS, FORMATS, RECIPES, SOURCES, VIEWS)
+REGISTRIES = (METHODS, COMMANDS, DATASETS, FORMATS, RECIPES, SOURCES, TRANSFERS, VIEWS)
 
 
 def forget() -> None:

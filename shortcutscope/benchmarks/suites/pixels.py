@@ -45,6 +45,8 @@ HELD_OUT = 800
 #: By how much the output follows the clean twin where a network relies on an artifact.
 RELIED_ON = 0.3
 _WIDER = 2
+#: The bars: share of confirmed among what is relied on, and among what is not, and agreement with the twin.
+MOST, FALSE, AGREEMENT = 0.9, 0.05, 0.9
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -146,20 +148,29 @@ def summarize(finished: list[Case]) -> Record:
     idle = [c for c in own if c["regime"] != "used" and abs(c["relied_on"]) < RELIED_ON]
     rows = [d for c in own for d in c["directions"].values()]
     wide = [c for c in finished if c["masks"] == "wide"]
+    effects, flips = (_correlation(rows, f"measured_{x}", f"true_{x}") for x in ("effect", "flips"))
     summary: Record = {
         "relied_on": _words(relied),
         "not_relied_on": _words(idle),
         "by_regime": {name: _words([c for c in own if c["regime"] == name]) for name in REGIMES},
         "directions": len(rows),
-        "effects_correlate": _correlation(rows, "measured_effect", "true_effect"),
-        "flips_correlate": _correlation(rows, "measured_flips", "true_flips"),
+        "effects_correlate": effects,
+        "flips_correlate": flips,
         "wide_masks": {name: _words([c for c in wide if c["regime"] == name]) for name in ("used", "idle")},
+        "bars_met": _share(relied) >= MOST
+        and _share(idle) <= FALSE
+        and min(effects or 0.0, flips or 0.0) >= AGREEMENT,
     }
     return summary
 
 
-def _words(cases_: Sequence[Case]) -> Record:
-    words = [c["word"] for c in cases_]
+def _share(finished: Sequence[Case]) -> float:
+    """Of cases that are confirmed; of none, none."""
+    return sum(c["word"] == "confirmed" for c in finished) / max(len(finished), 1)
+
+
+def _words(finished: Sequence[Case]) -> Record:
+    words = [c["word"] for c in finished]
     return {"networks": len(words), **{word: words.count(word) for word in sorted(set(words))}}
 
 
