@@ -36,7 +36,7 @@ def with_pixels(run: Path, findings: Sequence[Record], outputs: Sequence[JSON] =
 
 
 def _with_its_own(run: Path, finding: Record) -> Record:
-    path = pixel_file(run, str(finding["name"]))
+    path = pixel_file(run, str(finding.get("name")))
     if not path.exists():
         return finding
     stored, sizes = read_object(path), finding.get("n_samples") or {}

@@ -13,6 +13,8 @@ from shortcutscope.types import Floats
 _SMOOTH = 0.08
 #: A picture has a frame from this share of its area on, and none that is larger than this.
 FRAME, LARGEST_FRAME = 0.03, 0.7
+#: Width of the line where frame and picture meet, as a share of a side.
+SEAM = 0.015
 
 
 def field(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:
@@ -54,7 +56,9 @@ def _inside(image: Floats, rim: Rim) -> tuple[slice, slice]:
 
 
 def _mirrored(image: Floats, rim: Rim) -> Floats:
-    rows, columns = _inside(image, rim)
+    # The line where frame and picture meet is half of each, and goes with the frame.
+    seam = [side + SEAM * (side > 0) for side in rim[:4]]
+    rows, columns = _inside(image, Rim(*seam, rim.grey))
     inner = image[:, rows, columns]
     height, width = image.shape[-2:]
     pads = ((0, 0), (rows.start, height - rows.stop), (columns.start, width - columns.stop))
