@@ -103,6 +103,8 @@ NOT_QUICK = (
     "models/test_frozen.py",
     "models/test_layers.py",
     "performance",
+    "pixels/test_intervening.py",
+    "pixels/test_of_findings.py",
     "planting/phantoms",
     "probes/test_cells.py",
     "report",

@@ -13,6 +13,7 @@ from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.pixels.pairs import MANIFEST
 
+FEW = ss.Intervening(per_label=24, pictures=1)
 QUIET = {"running": ss.Running(progress=False), "statistics": ss.Statistics(n_bootstrap=60)}
 
 
@@ -92,13 +93,13 @@ def test_a_diffuse_concept_is_transferred(bright):
         if bright
         else (lambda x: middle_of(x - x.mean((2, 3), True) + 0.4))
     )
-    test = ss.intervene(Reader(read), data, "glow", **QUIET)
+    test = ss.intervene(Reader(read), data, "glow", intervening=FEW, **QUIET)
     assert test.way == "transfer"
     assert test.how in ("exposure", "offset", "affine", "histogram"), pd.DataFrame(test.candidates)
     assert test.word == ("confirmed" if bright else "not confirmed")
     exposure = test.levelled[0]
     assert exposure.what == "mean grey"
-    assert exposure.n == len(data)
+    assert exposure.n == 4 * FEW.per_label  # twice as many of each label
 
 
 def test_signals_are_erased_and_moved():
@@ -119,7 +120,7 @@ def test_signals_are_erased_and_moved():
     data = ss.ImageTable.from_arrays(
         noisy.clip(-2, 2).astype(np.float32), data.frame[["label", "tag"]], dims=1, value_range=(-2, 2)
     )
-    test = ss.intervene(Reader(lambda x: 5 * x.std((1, 2))), data, "tag", **QUIET)
+    test = ss.intervene(Reader(lambda x: 5 * x.std((1, 2))), data, "tag", intervening=FEW, **QUIET)
     assert test.word in ("confirmed", "supported")
     with pytest.raises(InputError, match="cannot be done to signals"):
         ss.intervene(model, data, "tag", intervening=ss.Intervening(transfer="frame"), **QUIET)
@@ -158,7 +159,7 @@ def test_what_is_too_little_is_said():
     assert "10 are needed" in few.reason
     one_patient = data.with_columns(group=np.where(data.frame["tag"] == 1, "a", data.frame["sample_id"]))
     assert "1 patients" in ss.intervene(tag_reader(), one_patient, "tag", masks=mask_of(data), **QUIET).reason
-    coin = ss.intervene(tag_reader(), data, "coin", **QUIET)
+    coin = ss.intervene(tag_reader(), data.take(np.arange(60)), "coin", intervening=FEW, **QUIET)
     assert coin.word == "could not be tested"
     assert "plain features of the image do not show" in coin.reason
 
@@ -246,6 +247,6 @@ def test_images_of_several_sizes_are_moved_as_far_as_that_goes():
         return nn.functional.interpolate(x[None], (16, 16))[0]
 
     data = ss.ImageTable.from_dataset(images, pd.DataFrame({"label": label, "dark": dark}), transform=resized)
-    test = ss.intervene(Reader(lambda x: -x.mean((1, 2, 3))), data, "dark", **QUIET)
+    test = ss.intervene(Reader(lambda x: -x.mean((1, 2, 3))), data, "dark", intervening=FEW, **QUIET)
     assert test.confirmed
     assert {"field", "periodic"}.isdisjoint(c["name"] for c in test.candidates)

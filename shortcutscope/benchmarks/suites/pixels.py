@@ -166,7 +166,8 @@ def summarize(finished: list[Case]) -> Record:
 
 def _share(finished: Sequence[Case]) -> float:
     """Of cases that are confirmed; of none, none."""
-    return sum(c["word"] == "confirmed" for c in finished) / max(len(finished), 1)
+    words = [c["word"] for c in finished]
+    return words.count("confirmed") / max(len(words), 1)
 
 
 def _words(finished: Sequence[Case]) -> Record:

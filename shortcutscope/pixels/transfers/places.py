@@ -57,8 +57,8 @@ def _inside(image: Floats, rim: Rim) -> tuple[slice, slice]:
 
 def _mirrored(image: Floats, rim: Rim) -> Floats:
     # The line where frame and picture meet is half of each, and goes with the frame.
-    seam = [side + SEAM * (side > 0) for side in rim[:4]]
-    rows, columns = _inside(image, Rim(*seam, rim.grey))
+    top, bottom, left, right = (side + SEAM * (side > 0) for side in rim[:4])
+    rows, columns = _inside(image, Rim(top, bottom, left, right, rim.grey))
     inner = image[:, rows, columns]
     height, width = image.shape[-2:]
     pads = ((0, 0), (rows.start, height - rows.stop), (columns.start, width - columns.stop))
