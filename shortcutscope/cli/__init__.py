@@ -58,7 +58,7 @@ COMMANDS = Registry[Callable[..., None]](
         ),
         "annotate": Entry(
             "shortcutscope.cli.masking:annotate",
-            "Draw a mask of a localized finding on every image that carries it.",
+            "Draw a mask of a localized finding, or of what was boxed, on every image that carries it.",
         ),
         "pixels": Entry(
             "shortcutscope.cli.pixels:pixels",
