@@ -176,5 +176,5 @@ CHANGES: Mapping[str, Change] = {
 
 def changed(picture: Floats, kind: str, generator: np.random.Generator) -> Floats:
     """A picture (C, H, W) in 0..1 with a change, clipped and in 256 levels as a file has them."""
-    drawn = CHANGES[kind].draw(picture, generator)
-    return ((np.clip(drawn, 0, 1) * 255).round() / 255).astype(np.float32)
+    altered = CHANGES[kind].draw(picture, generator)
+    return ((np.clip(altered, 0, 1) * 255).round() / 255).astype(np.float32)

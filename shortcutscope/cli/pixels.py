@@ -67,9 +67,9 @@ def pixels(
 
     console = Console()
     intervening = Intervening(cast(Any, way), fill, transfer, per_label)
-    found = Audit.open(run).finding(finding)
+    record = Audit.open(run).finding(finding)
     origin = origin_of(run, model, making, data, reading)
-    test = found.intervene(
+    test = record.intervene(
         origin.network(),
         origin.table(),
         masks=masks,

@@ -74,10 +74,10 @@ def _share(shape: JSON) -> Box:
 
 
 def _size(sample: JSON, path: Path) -> tuple[float, float]:
-    known = sample.get("metadata") or {}
-    if not known.get("width") or not known.get("height"):
+    metadata = sample.get("metadata") or {}
+    if not metadata.get("width") or not metadata.get("height"):
         raise InputError(
             f"{path} does not say how large {sample['filepath']!r} is, and its boxes are shares of that: "
             "call dataset.compute_metadata() and export again"
         )
-    return float(known["width"]), float(known["height"])
+    return float(metadata["width"]), float(metadata["height"])

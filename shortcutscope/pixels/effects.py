@@ -164,13 +164,14 @@ def response(
     shared = [k for k in np.unique(labels) if (null_labels == k).sum() >= FEWEST_OF_NULL]
     if not shared:
         labels, null_labels, shared = np.zeros_like(labels), np.zeros_like(null_labels), [0]
-    kept, null_kept = np.isin(labels, shared), np.isin(null_labels, shared)
+    in_shared, null_kept = np.isin(labels, shared), np.isin(null_labels, shared)
     all_rows = np.unique(np.concatenate([rows, null_rows]))
     draws = np.concatenate(
         [np.ones((1, len(all_rows))), cluster_weights(scale.groups[all_rows], n_bootstrap, seed)]
     )
-    weight, null_weight = (draws[:, np.searchsorted(all_rows, r)] for r in (rows[kept], null_rows[null_kept]))
-    shares = {k: float((labels[kept] == k).mean()) for k in shared}
+    weight = draws[:, np.searchsorted(all_rows, rows[in_shared])]
+    null_weight = draws[:, np.searchsorted(all_rows, null_rows[null_kept])]
+    shares = {k: float((labels[in_shared] == k).mean()) for k in shared}
 
     def over_labels(values: Floats, classes: Ints, weights: Floats) -> Floats:
         total = np.zeros(len(weights))
@@ -180,9 +181,9 @@ def response(
                 total += share * (weights[:, member] @ values[member]) / weights[:, member].sum(1)
         return total
 
-    effect = over_labels(turn * moved[kept], labels[kept], weight)
+    effect = over_labels(turn * moved[in_shared], labels[in_shared], weight)
     expected = over_labels(turn * null_moved[null_kept], null_labels[null_kept], null_weight)
-    flips = over_labels(flipped[kept], labels[kept], weight)
+    flips = over_labels(flipped[in_shared], labels[in_shared], weight)
     null_flips = over_labels(null_flipped[null_kept], null_labels[null_kept], null_weight)
     excess = effect - expected
     deviation = float(np.nanstd(excess[1:]))

@@ -37,7 +37,7 @@ NULL_WITH = "the same, cut from another image that does not carry it"
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class ChangesWithNull:
     """One direction: what was done, and what its null did.
 
     Attributes
@@ -104,7 +104,7 @@ class Erasing:
             return f"{others} images do not carry it, and {FEWEST} are needed"
         return None
 
-    def alone(self, margins: Margins) -> Trial:
+    def alone(self, margins: Margins) -> ChangesWithNull:
         """Erase where too few carry it for a test: each beside the same fill at other places of itself."""
         rng = np.random.default_rng([self.seed, 5])
         own = [*self.own_masks]
@@ -116,7 +116,7 @@ class Erasing:
         edited = margins(self.erased(row, mask) for row, mask in pairs)
         null_rows = np.array([row for row, _ in pairs], int)
         before = self._as_they_are(margins, np.concatenate([np.array(own, int), null_rows]))
-        return Trial(
+        return ChangesWithNull(
             Changes(np.array(own, int), before[: len(own)], erased),
             Changes(null_rows, before[len(own) :], edited),
             NULL_ELSEWHERE,
@@ -134,7 +134,7 @@ class Erasing:
         more = np.where(place, given - self.fill(given, place), 0).astype(np.float32)
         return np.clip(image + onto(more, image.shape[1:]), 0, 1)
 
-    def trial(self, direction: Direction, margins: Margins) -> Trial:
+    def trial(self, direction: Direction, margins: Margins) -> ChangesWithNull:
         """Do it, and its null."""
         return self._without(margins) if direction == "without" else self._with(margins)
 
@@ -152,14 +152,14 @@ class Erasing:
             row, giver = int(rows[k]), int(givers[k])
             yield row, self.images[row], self.inserted(row, giver, self.own_masks[giver])
 
-    def _without(self, margins: Margins) -> Trial:
+    def _without(self, margins: Margins) -> ChangesWithNull:
         own = [*self.own_masks]
         erased = margins(self.erased(row, self.own_masks[row]) for row in own)
         pairs, null_of = self._null_pairs()
         edited = margins(self.erased(row, mask) for row, mask in pairs)
         null_rows = np.array([row for row, _ in pairs], int)
         before = self._as_they_are(margins, np.concatenate([own, null_rows]))
-        return Trial(
+        return ChangesWithNull(
             Changes(np.array(own), before[: len(own)], erased),
             Changes(null_rows, before[len(own) :], edited),
             null_of,
@@ -195,13 +195,13 @@ class Erasing:
         shift = rng.integers(1, len(every), len(rows))
         return rows, givers, every[(np.searchsorted(every, rows) + shift) % len(every)]
 
-    def _with(self, margins: Margins) -> Trial:
+    def _with(self, margins: Margins) -> ChangesWithNull:
         rows, givers, silent = self._pairs
         masks = [self.own_masks[int(g)] for g in givers]
         put = margins(self.inserted(int(j), int(i), m) for j, i, m in zip(rows, givers, masks, strict=True))
         null = margins(self.inserted(int(j), int(i), m) for j, i, m in zip(rows, silent, masks, strict=True))
         before = self._as_they_are(margins, rows)
-        return Trial(Changes(rows, before, put), Changes(rows, before, null), NULL_WITH)
+        return ChangesWithNull(Changes(rows, before, put), Changes(rows, before, null), NULL_WITH)
 
     def _as_they_are(self, margins: Margins, rows: Ints) -> Floats:
         unique, member = np.unique(rows, return_inverse=True)

@@ -30,19 +30,19 @@ def by_convolution(image: Floats, mask: Bools) -> Floats:
     Each pixel of the mask is the weighted mean of what lies around it outside of the mask, from the narrowest
     Gaussian that reaches so far.
     """
-    out, left = image.copy(), _by_channel(mask, image)
-    known = ~left
+    out, to_fill = image.copy(), _by_channel(mask, image)
+    known = ~to_fill
     axes = tuple(range(1, image.ndim))
     sigma = NARROWEST
-    while left.any() and known.any():
-        near = _around(left, int(np.ceil(4 * sigma)))
+    while to_fill.any() and known.any():
+        near = _around(to_fill, int(np.ceil(4 * sigma)))
         is_known = known[near].astype(np.float32)
         weight = gaussian_filter(is_known, sigma, axes=axes, mode="nearest", truncate=4)
         value = gaussian_filter(image[near] * is_known, sigma, axes=axes, mode="nearest", truncate=4)
         widest = sigma > 2 * max(image.shape[1:])
-        now = left[near] & (weight > (0 if widest else LEAST_WEIGHT))
+        now = to_fill[near] & (weight > (0 if widest else LEAST_WEIGHT))
         out[near][now] = value[now] / weight[now]
-        left[near] &= ~now
+        to_fill[near] &= ~now
         if widest:
             break
         sigma *= 2

@@ -82,8 +82,8 @@ class InputProbe:
         """Each sample's score by the probe that did not see it."""
         scores = np.zeros(len(features))
         for k, probe in enumerate(probes):
-            own = self.folds == k
-            scores[own] = probe.decision_function(features[own])
+            inside = self.folds == k
+            scores[inside] = probe.decision_function(features[inside])
         return scores
 
     def separation(self, features: Floats) -> float:

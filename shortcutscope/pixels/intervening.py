@@ -23,7 +23,7 @@ from shortcutscope.options import READING, Running, Statistics
 from shortcutscope.pixels.choice import Candidate
 from shortcutscope.pixels.decision import decide
 from shortcutscope.pixels.effects import DIRECTIONS, Changes, Direction, Response, Scale, response
-from shortcutscope.pixels.erasing import Erasing, Trial
+from shortcutscope.pixels.erasing import ChangesWithNull, Erasing
 from shortcutscope.pixels.fills import fill_of
 from shortcutscope.pixels.levelled import Levelled, Levelling
 from shortcutscope.pixels.margins import Margins
@@ -237,23 +237,23 @@ class _Work:
             choice = transferring.choice(only, progress=progress)
             return {"candidates": [c.to_dict() for c in choice.candidates], "separation": choice.separation}
 
-        kept = self.keeping(f"choice {only or 'of all'}", compute)
-        return Choice([Candidate.from_dict(c) for c in kept["candidates"]], kept["separation"])
+        stored = self.keeping(f"choice {only or 'of all'}", compute)
+        return Choice([Candidate.from_dict(c) for c in stored["candidates"]], stored["separation"])
 
-    def _kept(self, name: str, compute: Callable[[], Trial]) -> Trial:
+    def _kept(self, name: str, compute: Callable[[], ChangesWithNull]) -> ChangesWithNull:
         def values() -> Record:
             trial = compute()
             return {"own": asdict(trial.own), "null": asdict(trial.null), "null_of": trial.null_of}
 
-        kept = self.keeping(name, values)
+        stored = self.keeping(name, values)
         own, null = (
             Changes(
-                np.asarray(kept[k]["rows"], int),
-                *(np.asarray(kept[k][x], float) for x in ("before", "after")),
+                np.asarray(stored[k]["rows"], int),
+                *(np.asarray(stored[k][x], float) for x in ("before", "after")),
             )
             for k in ("own", "null")
         )
-        return Trial(own, null, kept["null_of"])
+        return ChangesWithNull(own, null, stored["null_of"])
 
     def _before(self, rows: Ints) -> Floats:
         """Margins (N,) of images as they are; NaN of those that are not edited."""
@@ -267,7 +267,7 @@ class _Work:
         phi, p = float(np.nan_to_num(self.association.phi)), self.association.p
         return int(np.sign(phi)) if abs(phi) >= SMALLEST_PHI and p <= LEVEL else 0
 
-    def _scale(self, trials: dict[Direction, Trial]) -> tuple[Scale, list[str]]:
+    def _scale(self, trials: dict[Direction, ChangesWithNull]) -> tuple[Scale, list[str]]:
         """What changes are measured in; of a concept without an association the way it pushes is measured."""
         every = [x for trial in trials.values() for x in (trial.own, trial.null)]
         rows, first = np.unique(np.concatenate([x.rows for x in every]), return_index=True)
@@ -283,7 +283,7 @@ class _Work:
         )
         return replace(scale, sign=1 if pushes >= 0 else -1), [note]
 
-    def _response(self, direction: Direction, trial: Trial, scale: Scale) -> Response:
+    def _response(self, direction: Direction, trial: ChangesWithNull, scale: Scale) -> Response:
         n_bootstrap, seed = self.statistics.n_bootstrap, self.statistics.seed
         return response(
             direction, trial.own, trial.null, scale, null_of=trial.null_of, n_bootstrap=n_bootstrap, seed=seed
@@ -295,7 +295,7 @@ class _Work:
             self.margins.images, self.samples, rows, self.association.positive, n_bootstrap, seed
         )
 
-    def _levelled(self, trials: dict[Direction, Trial]) -> list[Levelled]:
+    def _levelled(self, trials: dict[Direction, ChangesWithNull]) -> list[Levelled]:
         before, after = (np.full(len(self.samples.labels), np.nan) for _ in range(2))
         for trial in trials.values():
             before[trial.own.rows], after[trial.own.rows] = trial.own.before, trial.own.after
@@ -316,7 +316,7 @@ class _Work:
 
         return Levelled.from_dict(self.keeping("exposure", compute))
 
-    def _table(self, trials: dict[Direction, Trial], scale: Scale | None) -> pd.DataFrame:
+    def _table(self, trials: dict[Direction, ChangesWithNull], scale: Scale | None) -> pd.DataFrame:
         """A row an image; without a scale in logits, beside the null of the image itself."""
         frame, labels, parts = self.margins.images.table.frame, self.samples.labels, []
         for direction, trial in trials.items():
@@ -405,9 +405,9 @@ def _doubt(direction: Direction, chosen: Candidate) -> str:
         return ""
     if (reached := chosen.reached_of(direction)) is not None:
         return f"they keep the property of their own side (AUROC {reached:.2f} after {chosen.name})"
-    left = chosen.left_of(direction)
+    auroc = chosen.left_of(direction)
     return (
-        f"they did not arrive: a new probe tells them from real ones (AUROC {left:.2f} after {chosen.name})"
+        f"they did not arrive: a new probe tells them from real ones (AUROC {auroc:.2f} after {chosen.name})"
     )
 
 
@@ -424,13 +424,13 @@ def _computed(_name: str, compute: Callable[[], Any]) -> Any:
 def _concept(concept: Concept | str, data: ImageTable) -> Concept:
     if isinstance(concept, Concept):
         return concept
-    read = Concept.from_column(data.frame, concept)
-    if len(read) != 1:
-        names = ", ".join(repr(one.name) for one in read)
+    concept_read = Concept.from_column(data.frame, concept)
+    if len(concept_read) != 1:
+        names = ", ".join(repr(one.name) for one in concept_read)
         raise InputError(
-            f"column {concept!r} has {len(read)} levels ({names}): give one of Concept.from_column"
+            f"column {concept!r} has {len(concept_read)} levels ({names}): give one of Concept.from_column"
         )
-    return read[0]
+    return concept_read[0]
 
 
 def _samples(concept: Concept, data: ImageTable) -> Samples:

@@ -38,21 +38,24 @@ def image_masks(masks: MaskSet | str | Path, table: ImageTable) -> ImageMasks:
     InputError
         When none of the masks is of a sample of this table, or the folder holds no masks.
     """
-    kept = masks if isinstance(masks, MaskSet) else MaskSet.open(masks)
+    mask_set = masks if isinstance(masks, MaskSet) else MaskSet.open(masks)
     ids = table.frame["sample_id"].astype(str).tolist()
-    if set(ids).isdisjoint(kept.sample_ids):  # masks that go by their images' names
+    if set(ids).isdisjoint(mask_set.sample_ids):  # masks that go by their images' names
         files = table.files
-        ids = as_ids((files.get(name, name) for name in ids), kept.sample_ids)
-    if not any(name in kept for name in ids):
+        ids = as_ids((files.get(name, name) for name in ids), mask_set.sample_ids)
+    if not any(name in mask_set for name in ids):
         raise InputError(
-            f"none of the {len(kept)} masks in {kept.folder} is of one of these {len(ids)} samples"
+            f"none of the {len(mask_set)} masks in {mask_set.folder} is of one of these {len(ids)} samples"
         )
     untransformed = table.with_transform(None)
 
     def mask(row: int) -> Bools | None:
-        if ids[row] not in kept or kept.entry(ids[row]).accepted is False or kept.entry(ids[row]).empty:
+        if ids[row] not in mask_set:
             return None
-        return usable(mask_geometry(untransformed, row).from_source(kept.mask(ids[row])))
+        entry = mask_set.entry(ids[row])
+        if entry.accepted is False or entry.empty:
+            return None
+        return usable(mask_geometry(untransformed, row).from_source(mask_set.mask(ids[row])))
 
     return mask
 

@@ -70,11 +70,11 @@ def intervene_on_finding(
     refuse_other_model(run, model)
     data = data.keeping(options.get("running"))
     refuse_other_data(run, data)
-    scanned = Scan.open(run / "scan")
+    whole_scan = Scan.open(run / "scan")
     # The audited samples in their order; those with the same picture are of one patient.
-    data = scanned.rows_of(data).with_columns(group=scanned.samples["group"].to_numpy())
+    data = whole_scan.rows_of(data).with_columns(group=whole_scan.samples["group"].to_numpy())
     intervening = options.get("intervening") or Intervening()
-    drawn = _masks(finding, run, masks, intervening)
+    mask_set = _masks(finding, run, masks, intervening)
     folder = run / FOLDER if out is None else Path(out)
     require_writable(folder)
     association = recorded(finding.association)
@@ -88,7 +88,7 @@ def intervene_on_finding(
         "concept": finding.concept.fingerprint(),
         "intervening": {k: v for k, v in asdict(intervening).items() if k != "pictures"},
         "seed": statistics.seed,
-        "masks": None if drawn is None else _digest(drawn),
+        "masks": None if mask_set is None else _digest(mask_set),
         "algorithm": ALGORITHM,
         "association": None if association is None else (association.phi, association.positive),
     }
@@ -96,7 +96,7 @@ def intervene_on_finding(
         model,
         data,
         finding.concept,
-        masks=drawn,
+        masks=mask_set,
         association=association,
         head=Head.from_json(read_record(run).get("head")),
         keeping=_keeping(run, finding.name, depends),
@@ -127,22 +127,22 @@ def _masks(
     """The masks that are used, refused before any work where there are none and there should be."""
     if intervening.way == "transfer" or (intervening.way == "auto" and intervening.transfer is not None):
         return None
-    kept = run / "masks" / slug(finding.name)
-    if masks is None and (kept / MANIFEST).exists():
-        masks = kept
+    mask_folder = run / "masks" / slug(finding.name)
+    if masks is None and (mask_folder / MANIFEST).exists():
+        masks = mask_folder
     if masks is None:
         if intervening.way == "erase" or finding.extent == "localized":
             raise InputError(
-                f"{finding.name!r} needs masks to be erased, and there are none in {kept}: draw them "
+                f"{finding.name!r} needs masks to be erased, and there are none in {mask_folder}: draw them "
                 f"(finding.annotate(model, data), shortcutscope annotate {run} {finding.name!r}), give "
                 "masks= (--masks) from elsewhere, or way='transfer' (--way transfer) to move whole images"
             )
         return None
     refuse_symmetric(finding.concept)
-    drawn = masks if isinstance(masks, MaskSet) else MaskSet.open(masks)
-    if not drawn.complete:
-        raise InputError(f"the masks in {drawn.folder} are not finished; make them to the end first")
-    return drawn
+    mask_set = masks if isinstance(masks, MaskSet) else MaskSet.open(masks)
+    if not mask_set.complete:
+        raise InputError(f"the masks in {mask_set.folder} are not finished; make them to the end first")
+    return mask_set
 
 
 def _digest(masks: MaskSet) -> str:

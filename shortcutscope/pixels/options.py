@@ -52,8 +52,8 @@ class Intervening(OptionGroup):
         allowed = {"way": WAYS, "fill": FILLS, "transfer": (None, *TRANSFERS)}
         for name, values in allowed.items():
             if (value := getattr(self, name)) not in values:
-                shown = ", ".join(str(v) for v in values if v is not None)
-                raise InputError(f"{name}={value!r}; allowed are {shown}")
+                allowed_text = ", ".join(str(v) for v in values if v is not None)
+                raise InputError(f"{name}={value!r}; allowed are {allowed_text}")
         for name, fewest in (("per_label", 10), ("pictures", 0)):
             if getattr(self, name) < fewest:
                 raise InputError(f"{name}={getattr(self, name)}; it must be {fewest} or more")

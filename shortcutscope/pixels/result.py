@@ -78,7 +78,7 @@ class PixelTest:
 
     def summary(self) -> Record:
         """What ``findings.json`` says of it."""
-        kept = (
+        texts = (
             "effect",
             "null",
             "excess",
@@ -96,7 +96,7 @@ class PixelTest:
             "way": self.way,
             "how": self.how,
             "directions": {
-                r.direction: {k: v for k, v in r.to_dict().items() if k in kept} for r in self.responses
+                r.direction: {k: v for k, v in r.to_dict().items() if k in texts} for r in self.responses
             },
             "levelled": [x.to_dict() for x in self.levelled],
         }

@@ -19,7 +19,7 @@ from shortcutscope.pixels.choice import (
 )
 from shortcutscope.pixels.decision import FEWEST
 from shortcutscope.pixels.effects import Changes, Direction
-from shortcutscope.pixels.erasing import Trial
+from shortcutscope.pixels.erasing import ChangesWithNull
 from shortcutscope.pixels.margins import Margins
 from shortcutscope.pixels.samples import Samples
 from shortcutscope.pixels.scaled_images import ScaledImages
@@ -184,10 +184,10 @@ class Transferring:
 
     def of_direction(self, direction: Direction) -> Ints:
         """The rows that are moved in a direction."""
-        wanted = 1 if direction == "without" else 0
-        return np.intersect1d(self.rows, self.samples.of(wanted))
+        side_value = 1 if direction == "without" else 0
+        return np.intersect1d(self.rows, self.samples.of(side_value))
 
-    def trial(self, direction: Direction, name: str, margins: Margins, before: Floats) -> Trial:
+    def trial(self, direction: Direction, name: str, margins: Margins, before: Floats) -> ChangesWithNull:
         """Move the images of one side, and do the null.
 
         Parameters
@@ -200,7 +200,9 @@ class Transferring:
         pairs = self._null_pairs(rows)
         null = margins(self._as_another(name, i, j) for i, j in pairs)
         takers = np.array([i for i, _ in pairs], int)
-        return Trial(Changes(rows, before[rows], after), Changes(takers, before[takers], null), NULL_OF)
+        return ChangesWithNull(
+            Changes(rows, before[rows], after), Changes(takers, before[takers], null), NULL_OF
+        )
 
     def _null_pairs(self, rows: Ints) -> list[tuple[int, int]]:
         rng = np.random.default_rng([self.seed, 4])

@@ -33,26 +33,26 @@ def summarize_pixels(finding: JSON, pictures: Path | None) -> Record | None:
     pictures
         Where its pictures lie.
     """
-    said = mapping(finding.get("pixels"))
-    word = str(said.get("word") or "")
+    record = mapping(finding.get("pixels"))
+    word = str(record.get("word") or "")
     if word not in WORDS:
         return None
     kind, label = WORDS[word]
     directions = [
-        _direction(name, mapping(mapping(said.get("directions")).get(key)))
+        _direction(name, mapping(mapping(record.get("directions")).get(key)))
         for key, name in _DIRECTIONS.items()
-        if mapping(said.get("directions")).get(key)
+        if mapping(record.get("directions")).get(key)
     ]
-    done = "filling its masks" if said.get("way") == "erase" else "moving whole images"
+    done = "filling its masks" if record.get("way") == "erase" else "moving whole images"
     return {
         "word": word,
         "kind": kind,
         "label": label,
-        "how": f"by {done} ({said.get('how')})",
-        "reason": str(said.get("reason") or ""),
+        "how": f"by {done} ({record.get('how')})",
+        "reason": str(record.get("reason") or ""),
         "short": "; ".join(row["short"] for row in directions),
         "directions": directions,
-        "levelled": [_levelled(mapping(x)) for x in said.get("levelled") or []],
+        "levelled": [_levelled(mapping(x)) for x in record.get("levelled") or []],
         "pictures": None if pictures is None else str(pictures),
     }
 

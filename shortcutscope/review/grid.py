@@ -153,10 +153,10 @@ def _widget_class(instead: str) -> type[AnyWidget]:
                 return
             if content.get("type") == "submit":
                 self.submit()
-            asked = content.get("id")
-            known = any(item["id"] == asked for item in self.items)
-            if content.get("type") == "picture" and known and self.larger is not None:
-                self.send({"type": "picture", "id": asked, "src": self.larger(str(asked))})
+            sample_id = content.get("id")
+            is_item = any(item["id"] == sample_id for item in self.items)
+            if content.get("type") == "picture" and is_item and self.larger is not None:
+                self.send({"type": "picture", "id": sample_id, "src": self.larger(str(sample_id))})
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             bundle = super()._repr_mimebundle_(**options)

@@ -143,16 +143,16 @@ def _relied_on(table: ImageTable, kind: str, before: Floats, twins: dict[str, Fl
 
 def summarize(finished: list[Case]) -> Record:
     """Shares confirmed by what the network relies on, and agreement with the clean twin."""
-    own = [c for c in finished if c["masks"] != "wide"]
-    relied = [c for c in own if c["regime"] == "used" and c["relied_on"] >= RELIED_ON]
-    idle = [c for c in own if c["regime"] != "used" and abs(c["relied_on"]) < RELIED_ON]
-    rows = [d for c in own for d in c["directions"].values()]
+    exact_masks = [c for c in finished if c["masks"] != "wide"]
+    relied = [c for c in exact_masks if c["regime"] == "used" and c["relied_on"] >= RELIED_ON]
+    idle = [c for c in exact_masks if c["regime"] != "used" and abs(c["relied_on"]) < RELIED_ON]
+    rows = [d for c in exact_masks for d in c["directions"].values()]
     wide = [c for c in finished if c["masks"] == "wide"]
     effects, flips = (_correlation(rows, f"measured_{x}", f"true_{x}") for x in ("effect", "flips"))
     summary: Record = {
         "relied_on": _words(relied),
         "not_relied_on": _words(idle),
-        "by_regime": {name: _words([c for c in own if c["regime"] == name]) for name in REGIMES},
+        "by_regime": {name: _words([c for c in exact_masks if c["regime"] == name]) for name in REGIMES},
         "directions": len(rows),
         "effects_correlate": effects,
         "flips_correlate": flips,

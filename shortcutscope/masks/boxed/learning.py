@@ -131,9 +131,9 @@ class BoxedPredictor:
 def _pixels(
     images: ImageTable, where: Where, taught: Taught, threshold: Threshold
 ) -> dict[int, list[PlacePixels]]:
-    shown = {row for kind in taught.kinds[ALL] for row, _ in kind}
+    rows_shown = {row for kind in taught.kinds[ALL] for row, _ in kind}
     compared = [*where.others, *taught.null][:COMPARED]
-    pictures = {row: images.image(row).float() for row in {*shown, *compared}}
+    pictures = {row: images.image(row).float() for row in {*rows_shown, *compared}}
 
     def of(fold: int, kind: Sequence[tuple[int, tuple[float, float, float, float]]]) -> PlacePixels:
         boxed = [(pictures[row], box) for row, box in kind]

@@ -76,8 +76,8 @@ class PlacePixels:
         crop = _crop(image, box, self.size)[None]
         contrast = self.choice.contrast.of(crop, self.statistics)[0]
         contour = outline(contrast, _indicator(box, self.size), self.threshold)
-        drawn = grown(contour.mask, contour.region, self.choice.rim)
-        _paste(mask, drawn, box, self.size)
+        strokes = grown(contour.mask, contour.region, self.choice.rim)
+        _paste(mask, strokes, box, self.size)
         return mask, contour.separation
 
 
@@ -121,9 +121,9 @@ def _moved(box: Box, image: Tensor, other: Tensor) -> Box:
     return middle_x - half_x, middle_y - half_y, middle_x + half_x, middle_y + half_y
 
 
-def _paste(mask: Mask, drawn: Mask, box: Box, size: tuple[int, int]) -> None:
+def _paste(mask: Mask, strokes: Mask, box: Box, size: tuple[int, int]) -> None:
     """Lay a window's mask into that of the image."""
     top, left = _corner(box, size)
     y0, x0 = max(0, top), max(0, left)
     y1, x1 = min(mask.shape[0], top + size[0]), min(mask.shape[1], left + size[1])
-    mask[y0:y1, x0:x1] |= drawn[y0 - top : y1 - top, x0 - left : x1 - left]
+    mask[y0:y1, x0:x1] |= strokes[y0 - top : y1 - top, x0 - left : x1 - left]

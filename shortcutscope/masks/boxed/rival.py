@@ -54,8 +54,8 @@ def quality(figures: HeldOutFigures) -> float:
 
 def compared(rival: Rival, boxes: HeldOutFigures, where: Where, ids: Sequence[str]) -> HeldOutFigures:
     """Figures of the better way, with a sentence on the other one."""
-    named = {ids[row]: several for row, several in where.boxes.items()}
-    evidence = rival.check(named, [ids[row] for row in where.others])
+    by_name = {ids[row]: several for row, several in where.boxes.items()}
+    evidence = rival.check(by_name, [ids[row] for row in where.others])
     if isinstance(evidence, str):
         return replace(boxes, rival=f"By the evidence of the finding nothing was drawn: {evidence}")
     if quality(evidence) > quality(boxes) + MARGIN:
