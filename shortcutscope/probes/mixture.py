@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from skimage.filters import threshold_otsu
 
 from shortcutscope.errors import InputError
@@ -51,9 +50,10 @@ class Mixture:
 
     def responsibility(self, scores: Floats, codes: Ints) -> Floats:
         """Probability ``(N,)`` of group 1 under the mixture as it is, for the expectation step."""
-        log = np.asarray(stats.norm.logpdf(scores[:, None], self.means, self.spreads))
-        share = np.clip(self.shares[codes], 1e-6, 1 - 1e-6)
-        odds = log[:, 1] - log[:, 0] + np.log(share) - np.log1p(-share)
+        first, second = (np.square((scores - m) / s) for m, s in zip(self.means, self.spreads, strict=True))
+        share = np.clip(self.shares, 1e-6, 1 - 1e-6)
+        prior = np.log(share) - np.log1p(-share) + np.log(self.spreads[0] / self.spreads[1])
+        odds = (first - second) / 2 + prior[codes]
         return np.asarray(1 / (1 + np.exp(-np.clip(odds, -500, 500))))
 
 
