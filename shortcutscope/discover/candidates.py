@@ -126,14 +126,16 @@ def judge(view: str, scores: npt.ArrayLike, samples: SampleInfo) -> list[Shortcu
     if not np.isfinite(values).all() or np.ptp(values) <= ROUNDING * np.abs(values).max(initial=0.0):
         return []
     candidates = []
+    codes = np.unique(samples.labels, return_inverse=True)[1]
     for label, margin in samples.margins.items():
         member = samples.labels == label
         upward = values[member].mean() >= values[~member].mean()
         turned = (values - values.mean()) / values.std() * (1 if upward else -1)
         if _correlation_t(turned, margin, samples.labels) < SCREEN_T:
             continue
-        candidate = _candidate(view, label, turned, margin, samples)
-        if candidate is not None:
+        mixture = two_groups(turned, codes, samples.seed)
+        candidate = candidate_of(view, label, turned, mixture, samples)
+        if candidate is not None and candidate.t >= SMALLEST_T:
             candidates.append(candidate)
     return candidates
 
@@ -203,19 +205,17 @@ def two_groups(scores: Floats, codes: Ints, seed: int = 0) -> Mixture:
     return max(fits, key=lambda mixture: _log_likelihood(mixture, scores, codes))
 
 
-def _candidate(
-    view: str, label: int, scores: Floats, margin: Floats, samples: SampleInfo
+def candidate_of(
+    view: str, label: int, scores: Floats, mixture: Mixture, samples: SampleInfo
 ) -> ShortcutCandidate | None:
+    """A score with its two groups, judged; None where too few samples are against the association."""
     classes, codes = np.unique(samples.labels, return_inverse=True)
-    mixture = two_groups(scores, codes, samples.seed)
     carriers = mixture.posterior(scores) > 0.5
     member = samples.labels == label
     conflicting = np.count_nonzero(carriers != member)
     if min(conflicting, len(scores) - conflicting) < FEWEST_CONFLICTING or not 0 < carriers.mean() < 1:
         return None
-    gap, t = logit_gap(margin, carriers, samples.labels, samples.groups)
-    if t < SMALLEST_T:
-        return None
+    gap, t = logit_gap(samples.margins[label], carriers, samples.labels, samples.groups)
     return ShortcutCandidate(
         view,
         label,
