@@ -189,9 +189,7 @@ def agreement(a: Array, b: Array, labels: Ints) -> float:
 
 def two_groups(scores: Floats, codes: Ints, seed: int = 0) -> Mixture:
     """The likeliest two groups, started from Otsu's threshold over all samples and within each class."""
-    rows = np.arange(len(scores))
-    if len(rows) > MOST_FITTED:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_FITTED, replace=False))
+    rows = fitted_rows(len(scores), seed)
     scores, codes = scores[rows], codes[rows]
     parts = [scores, *(scores[codes == code] for code in np.unique(codes))]
     fits = []
@@ -203,6 +201,13 @@ def two_groups(scores: Floats, codes: Ints, seed: int = 0) -> Mixture:
             start = float(scores[~above].mean()), float(scores[above].mean())
             fits.append(fit_mixture(scores, codes, start))
     return max(fits, key=lambda mixture: _log_likelihood(mixture, scores, codes))
+
+
+def fitted_rows(n: int, seed: int) -> Ints:
+    """The samples, of n, that two groups are fitted on: all, or as many as are enough."""
+    if n <= MOST_FITTED:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, MOST_FITTED, replace=False))
 
 
 def candidate_of(

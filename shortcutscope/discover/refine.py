@@ -14,7 +14,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shortcutscope.discover.candidates import SampleInfo, ShortcutCandidate, candidate_of, two_groups
+from shortcutscope.discover.candidates import (
+    SampleInfo,
+    ShortcutCandidate,
+    candidate_of,
+    fitted_rows,
+    two_groups,
+)
 from shortcutscope.probes.alive import ROUNDING
 from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.probes.mixture import Mixture, fit_mixture
@@ -54,9 +60,11 @@ def refine(
     codes = np.unique(samples.labels, return_inverse=True)[1]
     groups = [two_groups(c.scores, codes, samples.seed).posterior(c.scores) for c in candidates]
     members = np.stack(groups, axis=1)
+    rows = fitted_rows(len(early), samples.seed)
     for _ in range(rounds):
         scores = _standard(cross_fitted_scores(early, members, samples.labels, samples.folds))
-        mixtures = [_regrouped(s, m, codes) for s, m in zip(scores.T, members.T, strict=True)]
+        pairs = zip(scores[rows].T, members[rows].T, strict=True)
+        mixtures = [_regrouped(s, m, codes[rows]) for s, m in pairs]
         for k, mixture in enumerate(mixtures):
             if mixture is not None:
                 members[:, k] = mixture.posterior(scores[:, k])
