@@ -18,6 +18,8 @@ DECODED = 1
 SCANNING = 1
 #: How the masks of a finding are drawn.
 DRAWING = 1
+#: How shortcuts are searched that nobody named.
+SEARCHING = 2
 #: Of ``subgroups.json``.
 SUBGROUPS = 1
 #: Stages of an audit whose measurements are kept by concept or layer; of those not named here, 1.

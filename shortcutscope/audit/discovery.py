@@ -21,6 +21,7 @@ from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.partitions import is_the_label
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import JSON, Array, Record
+from shortcutscope.versions import SEARCHING
 
 RECORD, VALUES = "discovery.json", "discovered.parquet"
 #: Metadata columns that are tested when none was asked for: of more, those that go with the label most.
@@ -57,7 +58,12 @@ def discovered_concepts(
         How images are read.
     """
     record = run.path / RECORD
-    depends = {"seed": seed, "samples": len(table), "attribution": str(scan.attribution)}
+    depends = {
+        "seed": seed,
+        "samples": len(table),
+        "attribution": str(scan.attribution),
+        "number": SEARCHING,
+    }
     stored = read_object(record) if record.exists() else {}
     if stored.get("depends") != depends:
         discovery = discover(scan, table, seed=seed, running=running)

@@ -210,7 +210,7 @@ def leaving(command, capsys):
     app.callback()(lambda: None)
     app.command("wait")(cli.guarded(command))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "app", app)
+        patch.setattr(cli, "_app", lambda _: app)
         with pytest.raises(SystemExit) as left:
             cli.main(["wait"])
     return left.value.code, capsys.readouterr().err

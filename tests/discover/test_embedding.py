@@ -18,6 +18,7 @@ def test_two_far_groups_stay_apart_and_the_layout_is_deterministic():
     np.testing.assert_array_equal(embed(vectors, seed=1)[1], points)
 
 
+@pytest.mark.slow
 def test_of_many_samples_a_draw_is_laid_out():
     vectors = np.random.default_rng(0).normal(size=(80, 4))
     rows, points = embed(vectors, most=30)

@@ -95,6 +95,7 @@ def test_information_v_and_auroc_are_those_of_their_definitions():
     assert screen.columns["auroc"][0] == pytest.approx(auroc(frame["label"], frame["age"]))
 
 
+@pytest.mark.slow
 def test_the_metadata_alone_score_what_their_correlation_allows():
     frame = breast_study(2, 0.9, n=300, n_columns=4)
     train = frame["group"].str[1:].astype(int) < 200

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from shortcutscope.benchmarks.runner import Settings
 from shortcutscope.benchmarks.suites import audit as bench
 
@@ -18,6 +20,7 @@ def test_cases_are_audits_of_four_sizes_and_a_comparison():
     assert [c["samples"] for c in bench.cases(SETTINGS)] == [250, 200, 75, 200, 200]
 
 
+@pytest.mark.slow
 def test_a_small_audit_is_measured_and_decodes_every_image_once(monkeypatch):
     monkeypatch.setattr(bench, "in_process", lambda work, *arguments: work(*arguments))
     case = {"model": "thin_resnet18", "samples": 96, "input": 32, "encoded": 1, "others": 0, "bar": 1e9}

@@ -23,6 +23,7 @@ def test_the_small_version_on_an_accelerator():
     assert measured["same_verdicts"]
 
 
+@pytest.mark.slow
 def test_all_of_it_runs_on_a_processor_with_a_thin_network(monkeypatch):
     monkeypatch.setattr(bench, "_network", lambda *_: thin_resnet18(width=4, in_channels=3).eval())
     case = {"samples": 240, "masks": 4, "clean": 48, "compared": 160, "steps": 2, "input": 32}
