@@ -32,6 +32,9 @@ LARGEST_SEPARATION = 6.0
 FEWEST = 2
 #: Fewest samples against the association, all classes together.
 FEWEST_CONFLICTING = 8
+#: Of the samples that a set would have outside another one by chance, the share that a part of it has at
+#: most, and how many there must be for that to mean anything.
+PART, EXPECTED_OUTSIDE = 0.25, 5.0
 #: Samples that the two groups are fitted on; all are assigned.
 MOST_FITTED = 10_000
 
@@ -185,6 +188,17 @@ def agreement(a: Array, b: Array, labels: Ints) -> float:
     x, y = _centred(a, labels), _centred(b, labels)
     size = float(np.sqrt((x @ x) * (y @ y)))
     return abs(float(x @ y)) / size if size else 0.0
+
+
+def lies_within(members: Bools, others: Bools, labels: Ints) -> bool:
+    """Whether a set of samples is a part of another: it has hardly any of those that are not in the other.
+
+    How many it would have by chance, of as many members in each class, says whether that means anything: in
+    a class nearly all of which is in the other set, every set is.
+    """
+    expected = sum(members[labels == k].sum() * (~others[labels == k]).mean() for k in np.unique(labels))
+    outside = np.count_nonzero(members & ~others)
+    return bool(expected >= EXPECTED_OUTSIDE and outside <= PART * expected)
 
 
 def two_groups(scores: Floats, codes: Ints, seed: int = 0) -> Mixture:

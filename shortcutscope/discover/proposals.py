@@ -16,6 +16,7 @@ from shortcutscope.discover.candidates import (
     distinct,
     family,
     judge,
+    lies_within,
     logit_gap,
 )
 from shortcutscope.discover.confirm import CONFIRMED_T, HeldOut, confirm
@@ -293,16 +294,21 @@ def _with_concepts(
     looked_at: int,
 ) -> Iterable[Proposal]:
     """Each proposal with its concept, or with the reason why it makes none."""
-    accepted: list[tuple[str, Floats]] = []
+    accepted: list[tuple[str, HeldOut]] = []
     strata = samples.labels
     for proposal, result in zip(proposals, held_out, strict=True):
         if result.failure:
             yield replace(proposal, dropped=result.failure)
             continue
-        alike = (n for n, s in accepted if agreement(s, result.scores, samples.labels) >= SAME_DIRECTION)
-        twin = next(alike, None)
+        labels = samples.labels
+        alike = (n for n, one in accepted if agreement(one.scores, result.scores, labels) >= SAME_DIRECTION)
+        parts = (n for n, one in accepted if lies_within(result.carriers, one.carriers, labels))
+        twin, whole = next(alike, None), next(parts, None)
         if twin is not None:
             yield replace(proposal, dropped=f"is the same direction as {twin}")
+            continue
+        if whole is not None:
+            yield replace(proposal, dropped=f"is a part of {whole}: hardly any other sample carries it")
             continue
         _, t = logit_gap(samples.margins[proposal.label], result.carriers, strata, samples.groups)
         if accepted and t < SMALLEST_T:
@@ -311,7 +317,7 @@ def _with_concepts(
             yield replace(proposal, dropped=why)
             continue
         strata = np.unique(np.stack([strata, result.carriers]), axis=1, return_inverse=True)[1].ravel()
-        accepted.append((proposal.name, result.scores))
+        accepted.append((proposal.name, result))
         shares = ", ".join(f"{share:.0%} of class {label}" for label, share in proposal.shares.items())
         others = len(proposal.views) - 1
         more = f" and {others} other view{'s' if others > 1 else ''}" if others else ""

@@ -9,6 +9,7 @@ from shortcutscope.discover.candidates import (
     bimodality,
     distinct,
     judge,
+    lies_within,
     likelihood_gain,
     logit_gap,
     two_groups,
@@ -108,3 +109,17 @@ def test_bimodality_is_a_share_of_variance_that_scale_does_not_change(seed):
     value = bimodality(scores, side, labels)
     assert 0 <= value <= 1
     assert bimodality(-3 * scores + 5, side, labels) == pytest.approx(value)
+
+
+def test_a_set_lies_within_another_where_it_avoids_the_rest():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 200)
+    whole = rng.random(400) < np.where(labels == 1, 0.9, 0.1)
+    part = whole & (rng.random(400) < 0.5)
+    other = rng.random(400) < np.where(labels == 1, 0.5, 0.05)
+    assert lies_within(part, whole, labels)
+    assert not lies_within(other, whole, labels), "as many are outside as chance puts there"
+    assert not lies_within(whole, part, labels)
+    few = np.zeros(400, bool)
+    few[np.flatnonzero(whole & (labels == 1))[:20]] = True
+    assert not lies_within(few, whole, labels), "chance would put two outside, which says nothing"
