@@ -124,7 +124,7 @@ def test_boxes_that_are_not_told_apart_draw_nothing(made, tmp_path):
 
 @pytest.mark.slow
 def test_the_evidence_of_a_finding_draws_where_it_is_better(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(rival, "MARGIN", -1.0)
+    monkeypatch.setattr(rival, "MARGIN", -2.0)
 
     def draw(samples, folder):
         with MaskWriter(folder, "stamps", {"method": "fusion"}) as writer:
