@@ -38,10 +38,9 @@ def picture_properties(image: Array, value_range: tuple[float, float]) -> dict[s
     >>> picture_properties(picture, (0.0, 1.0))["picture_border"]
     0.25
     """
-    if image.ndim not in (3, 4) or not np.isfinite(image).all():
+    pixels = in_shares(image, value_range)
+    if pixels is None:
         return {}
-    low, high = value_range
-    pixels = (np.asarray(image, np.float32) - np.float32(low)) / np.float32(high - low)
     if pixels.ndim == 4:
         depths = np.unique(np.linspace(0, pixels.shape[1] - 1, SLICES).astype(int))
         pixels = pixels[:, depths]
@@ -55,6 +54,14 @@ def picture_properties(image: Array, value_range: tuple[float, float]) -> dict[s
     if len(pixels) == 3 and values.keys() > {"picture_border"}:
         values |= _of_colours(pixels[inside])
     return {name: round(float(value), _DIGITS) for name, value in values.items() if np.isfinite(value)}
+
+
+def in_shares(image: Array, value_range: tuple[float, float]) -> Floats | None:
+    """Pixels in shares of the value range; None for signals, and where a value is not finite."""
+    if image.ndim not in (3, 4) or not np.isfinite(image).all():
+        return None
+    low, high = value_range
+    return np.asarray((np.asarray(image, np.float32) - np.float32(low)) / np.float32(high - low))
 
 
 def rim(grey: Floats, axis: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import median_filter, uniform_filter
 
-from shortcutscope.data.properties.pictures import FEWEST, LUMA, rim
+from shortcutscope.data.properties.pictures import FEWEST, LUMA, in_shares, rim
 from shortcutscope.types import Array, Floats, Ints
 
 #: Detail is measured on the middle of larger pictures, and what is large on a coarser one.
@@ -51,10 +51,9 @@ def plain_properties(image: Array, value_range: tuple[float, float]) -> dict[str
     >>> round(plain_properties(picture, (0.0, 1.0))["mean grey"], 1)
     0.5
     """
-    if image.ndim not in (3, 4) or not np.isfinite(image).all():
+    pixels = in_shares(image, value_range)
+    if pixels is None:
         return {}
-    low, high = value_range
-    pixels = (np.asarray(image, np.float32) - np.float32(low)) / np.float32(high - low)
     if pixels.ndim == 3:
         return _of_picture(pixels)
     depth = pixels.shape[1]
