@@ -17,7 +17,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug
 from shortcutscope.masks.annotation import READ, AnnotateOptions, annotate, annotate_finding
-from shortcutscope.masks.boxed.annotating import Asked, annotate_boxed, boxes_in, refuse_boxes
+from shortcutscope.masks.boxed.annotating import Asked, annotate_boxed, refuse_boxes
 from shortcutscope.masks.boxed.rival import Rival
 from shortcutscope.masks.learning import Drawing
 from shortcutscope.masks.maskset import MaskSet
@@ -125,7 +125,7 @@ def annotate_marked(
     joined.aligned_to(ids)
     folder = run / "masks" / slug(name) if out is None else Path(out)
     rows_wanted = None if samples is None else as_ids(samples, ids, data.files)
-    if boxes := boxes_in(joined, ids):
+    if boxes := joined.areas(ids):
         refuse_boxes(joined, own, {ids[row]: several for row, several in boxes.items()})
         asked = _asked(name, ids, rows_wanted, folder, options)
         if finding is not None:

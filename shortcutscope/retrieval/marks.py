@@ -12,7 +12,7 @@ import pandas as pd
 from shortcutscope.data.sample_names import as_ids
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug, write_atomically
-from shortcutscope.retrieval.places import EDGES, boxes_of, has_places, no_places, read_places
+from shortcutscope.retrieval.places import EDGES, boxes_of, has_places, is_click, no_places, read_places
 from shortcutscope.types import Array, Floats, Record
 
 #: ``round`` 0 are the marks that one begins with; answers to queries follow. ``query`` says how a sample was
@@ -183,6 +183,13 @@ class Marks:
     def boxes(self, sample_ids: Sequence[str] | Array) -> dict[int, list[tuple[float, ...]]]:
         """Number of a sample among `sample_ids` to its boxes (x0, y0, x1, y1); a click has no size."""
         return boxes_of(self.places, [str(i) for i in sample_ids])
+
+    def areas(self, sample_ids: Sequence[str] | Array) -> dict[int, list[tuple[float, ...]]]:
+        """As :meth:`boxes`, without clicks."""
+        boxes = {
+            row: [b for b in several if not is_click(b)] for row, several in self.boxes(sample_ids).items()
+        }
+        return {row: several for row, several in boxes.items() if several}
 
     def aligned_to(self, sample_ids: Sequence[str] | Array) -> Floats:
         """``(N,)`` 1, 0 or NaN of these samples.

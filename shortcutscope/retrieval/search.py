@@ -22,7 +22,6 @@ from shortcutscope.retrieval.detecting.detection import Detection, Kind, Where, 
 from shortcutscope.retrieval.detecting.working import Working, working_for
 from shortcutscope.retrieval.marked import Plain, rank_by_marked
 from shortcutscope.retrieval.marks import Marks
-from shortcutscope.retrieval.places import is_click
 from shortcutscope.types import Floats
 
 View = Literal["auto", "layers", "places"]
@@ -123,10 +122,7 @@ class FileSearch:
         values = marks.aligned_to(self.ids)
         if self.view == "layers" or self.images is None or np.count_nonzero(values == 1) < FEWEST:
             return Searched()
-        boxes = {
-            row: [b for b in several if not is_click(b)] for row, several in marks.boxes(self.ids).items()
-        }
-        boxes = {row: several for row, several in boxes.items() if several}
+        boxes = marks.areas(self.ids)
         if boxes and self.kept is None:
             sizes = sizes_of(self.images, [self.ids[row] for row in boxes])
             reason = why_not_searched({self.ids[row]: boxes[row] for row in boxes}, sizes)

@@ -31,7 +31,7 @@ from shortcutscope.progress import progress_bar
 from shortcutscope.retrieval.checks import IMAGE_AXES, require_images, sizes_of, why_not_searched
 from shortcutscope.retrieval.detecting.detection import Where
 from shortcutscope.retrieval.marks import Marks
-from shortcutscope.retrieval.places import is_click, named_boxes
+from shortcutscope.retrieval.places import named_boxes
 from shortcutscope.types import Floats
 
 #: Of how masks are drawn from boxes: a folder goes on only with the same.
@@ -68,12 +68,6 @@ class Asked:
     keep_paths: bool = False
     known: Floats | None = None
     rival: Rival | None = None
-
-
-def boxes_in(marks: Marks, ids: Sequence[str]) -> dict[int, list[tuple[float, ...]]]:
-    """Number of a sample to its boxes; clicks are none."""
-    boxes = {row: [box for box in several if not is_click(box)] for row, several in marks.boxes(ids).items()}
-    return {row: several for row, several in boxes.items() if several}
 
 
 def annotate_boxed(
@@ -133,7 +127,7 @@ class _Boxed:
     def __init__(self, data: ImageTable, marks: Marks, asked: Asked, running: Running) -> None:
         self.data, self.asked, self.running = data, asked, running
         self.ids = data.frame["sample_id"].astype(str).tolist()
-        values, boxes = marks.aligned_to(self.ids), boxes_in(marks, self.ids)
+        values, boxes = marks.aligned_to(self.ids), marks.areas(self.ids)
         refuse_boxes(marks, data, {self.ids[row]: several for row, several in boxes.items()})
         self.images = in_file_size(data).keeping(running)
         self.known = values if asked.known is None else np.where(np.isnan(values), asked.known, values)
