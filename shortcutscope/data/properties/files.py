@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
@@ -91,7 +92,7 @@ def _of_picture(path: Path) -> dict[str, Value]:
         image = opened_picture(file)
         if image is None:
             return {"file_format": "TIFF"}
-        exif: Mapping[int, Any] = image.getexif()
+        exif = _exif(image, file)
         values: dict[str, Value] = {
             "file_width": float(image.width),
             "file_height": float(image.height),
@@ -111,6 +112,26 @@ def _of_picture(path: Path) -> dict[str, Value]:
         }
     )
     return values | _year([exif.get(_DATE)])
+
+
+def _exif(image: Image.Image, file: IO[bytes]) -> Mapping[int, Any]:
+    """EXIF tags; Pillow decodes a PNG without any, to see whether they are written behind the pixels."""
+    if image.format == "PNG" and "exif" not in image.info and not _goes_on_behind_pixels(file):
+        return Image.Image.getexif(image)
+    return image.getexif()
+
+
+def _goes_on_behind_pixels(file: IO[bytes]) -> bool:
+    """Whether a PNG has anything between its last pixels and its end."""
+    place, pixels, more = file.tell(), False, False
+    file.seek(8)
+    while not more and len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        more = pixels and kind not in (b"IDAT", b"IEND")
+        pixels |= kind == b"IDAT"
+        file.seek(length + 4, 1)
+    file.seek(place)
+    return more
 
 
 def _codec(image: Image.Image) -> str:

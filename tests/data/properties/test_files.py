@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from shortcutscope.data.properties.files import file_properties
 from shortcutscope.data.properties.names import OF_FILES
@@ -59,6 +59,33 @@ def test_exif_names_the_device_and_of_the_date_the_year(tmp_path):
     assert values["file_software"] == "Photo Shop"
     assert values["file_year"] == 2017
     assert not any("Jane" in str(value) or "03" in str(value) for value in values.values())
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_exif_of_a_png_is_read_before_and_behind_its_pixels(tmp_path, behind):
+    exif = Image.Exif()
+    exif[0x010F] = "Canon"
+    path = tmp_path / "a.png"
+    Image.fromarray(COLOURS).save(path, exif=exif)
+    if behind:
+        data = path.read_bytes()
+        start = data.index(b"eXIf") - 4
+        stop = start + 12 + int.from_bytes(data[start : start + 4])
+        end = data.index(b"IEND") - 4
+        path.write_bytes(data[:start] + data[stop:end] + data[start:stop] + data[end:])
+    assert file_properties(path)["file_manufacturer"] == "Canon"
+
+
+def test_no_pixel_of_a_png_is_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.fromarray(COLOURS).save(path)
+
+    def load(self):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    assert file_properties(path)["file_codec"] == "PNG"
+
 
 
 def test_dicom_tells_of_the_device_and_nothing_of_the_patient(tmp_path):
