@@ -63,6 +63,7 @@ class Looking(Dataset[SampleLook]):
 
     def __init__(self, table: ImageTable, shown: Sequence[int]) -> None:
         self.table, self.shown = table, frozenset(shown)
+        self._of_files = _measured_of_files(table)
         first = table.image(0)
         self.kind: Kind = KINDS[first.ndim - 1]
         self.axial = self.kind == "volume" and knows_axial(table)
@@ -75,13 +76,21 @@ class Looking(Dataset[SampleLook]):
     def __getitem__(self, row: int) -> SampleLook:
         table = self.table
         image = table.image(row)
-        properties: dict[str, float | str] = {**_of_file(table, row)}
+        properties: dict[str, float | str] = {**self._of_file(row)}
         measure = trace_properties if self.kind == "signal" else plain_properties
         properties |= measure(image.numpy(), table.value_range)
         turned = self._turned(image)
         return SampleLook(
             properties, self._small(turned), self._picture(turned) if row in self.shown else None
         )
+
+    def _of_file(self, row: int) -> Mapping[str, float | str]:
+        """As the table's columns say, where the files were measured; else from the file's header."""
+        if self._of_files:
+            return {name: values[row] for name, values in self._of_files.items()}
+        table = self.table
+        source, number = origin_of(table.source, int(table.rows[row]))
+        return file_properties(source.path(number)) if isinstance(source, PathSource) else {}
 
     def _turned(self, image: Tensor) -> Tensor:
         return torch.from_numpy(axial_first(image.numpy()).copy()) if self.axial else image
@@ -120,14 +129,10 @@ def grid_of(shape: tuple[int, ...]) -> tuple[int, ...]:
     return plane if len(shape) == 2 else (min(shape[0], SLICES), *plane)
 
 
-def _of_file(table: ImageTable, row: int) -> dict[str, float | str]:
-    """As the table's columns say, where the files were measured; else from the file's header."""
-    columns = [name for name in OF_FILES if name in table.frame.columns]
-    if columns:
-        values = {name: table.frame[name].iloc[row] for name in columns}
-        return {k: str(v) if k in WORDS else float(v) for k, v in values.items()}
-    source, number = origin_of(table.source, int(table.rows[row]))
-    return file_properties(source.path(number)) if isinstance(source, PathSource) else {}
+def _measured_of_files(table: ImageTable) -> dict[str, list[float | str]]:
+    """Column to a value per row, of those that were measured of files."""
+    columns = {name: table.frame[name].tolist() for name in OF_FILES if name in table.frame.columns}
+    return {k: [str(x) if k in WORDS else float(x) for x in values] for k, values in columns.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ that a picture of less contrast is not called less noisy, too.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,7 +16,7 @@ import numpy as np
 from scipy.ndimage import median_filter, uniform_filter
 
 from shortcutscope.data.properties.pictures import FEWEST, LUMA, in_shares, rim
-from shortcutscope.types import Array, Floats, Ints
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: Detail is measured on the middle of larger pictures, and what is large on a coarser one.
 MIDDLE, COARSE = 256, 128
@@ -72,10 +73,12 @@ def _of_picture(pixels: Floats) -> dict[str, float]:
         return values
     coarse, detail = _coarser(within), _middle(within)
     values |= {"border brightness": _border_brightness(grey, inside)}
-    values |= _levels(coarse) | _light(coarse) | _detail(detail) | _patterns(detail) | _marks(coarse)
+    spreads = [float(grey.std()) for grey in (coarse, detail)]
+    values |= _levels(coarse, spreads[0]) | _light(coarse, spreads[0]) | _marks(coarse, spreads[0])
+    values |= _detail(detail, spreads[1]) | _patterns(detail, spreads[1])
     if len(pixels) == 3:
         values |= _colours(pixels[(slice(None), *inside)])
-    return {name: float(value) for name, value in values.items() if np.isfinite(value)}
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 
 
 def _within_border(grey: Floats, axis: int) -> slice:
@@ -120,9 +123,8 @@ def _border_brightness(grey: Floats, inside: tuple[slice, slice]) -> float:
     return float(grey[edge].mean() - grey[inside].mean()) / (float(grey[inside].std()) + _EPS)
 
 
-def _levels(grey: Floats) -> dict[str, float]:
+def _levels(grey: Floats, spread: float) -> dict[str, float]:
     dark, middle, bright = _quantiles(grey[::2, ::2].ravel(), 0.05, 0.5, 0.95)
-    spread = float(grey.std())
     near = uniform_filter(grey, max(3, round(0.03 * min(grey.shape))), mode="nearest")
     black = grey < BLACK
     return {
@@ -151,29 +153,50 @@ def _local_spread(grey: Floats) -> float:
     mean, square = mean[::2, ::2], square[::2, ::2]
     spread = np.sqrt(np.maximum(square - mean * mean, 0))
     visible = mean > 2 * BLACK
-    return float(np.median(spread[visible])) if visible.any() else 0.0
+    return _median(spread[visible]) if visible.any() else 0.0
 
 
-def _light(grey: Floats) -> dict[str, float]:
-    """How the light falls: from edge to edge, and into the corners."""
-    height, width = grey.shape
-    spread = float(grey.std()) + _EPS
-    y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
+def _median(values: Floats) -> float:
+    """As `numpy.median`, for values that are finite."""
+    last = len(values) // 2
+    first = last if len(values) % 2 else last - 1
+    ordered = np.partition(values, (first, last))
+    return float((ordered[first] + ordered[last]) / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where pixels of pictures of one shape are, from -1 to 1; which are in the corners, and in the middle."""
+
+    y: Floats
+    x: Floats
+    corner: Bools
+    middle: Bools
+
+
+@lru_cache(maxsize=16)
+def _places(shape: tuple[int, int]) -> _Places:
+    y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
     radius = np.hypot(y[:, None], x) / np.sqrt(2)
-    corner, middle = radius > 0.75, radius < 0.5
+    return _Places(y, x, radius > 0.75, radius < 0.5)
+
+
+def _light(grey: Floats, spread: float) -> dict[str, float]:
+    """How the light falls: from edge to edge, and into the corners."""
+    at, spread = _places(grey.shape), spread + _EPS
     return {
-        "light from left to right": 2 * float(grey.mean(0) @ x) / float(x @ x) / spread,
-        "light from top to bottom": 2 * float(grey.mean(1) @ y) / float(y @ y) / spread,
-        "corners": float(grey[corner].mean() - grey[middle].mean()) / spread,
+        "light from left to right": 2 * float(grey.mean(0) @ at.x) / float(at.x @ at.x) / spread,
+        "light from top to bottom": 2 * float(grey.mean(1) @ at.y) / float(at.y @ at.y) / spread,
+        "corners": float(grey[at.corner].mean() - grey[at.middle].mean()) / spread,
     }
 
 
-def _detail(grey: Floats) -> dict[str, float]:
+def _detail(grey: Floats, spread: float) -> dict[str, float]:
     soft = uniform_filter(grey, 3, mode="nearest")
     visible = (soft > 2 * BLACK) & (soft < WHITE)  # nothing is to be seen where all is black or white
     if visible.mean() < 0.05:
         visible = np.ones_like(visible)
-    spread = float(grey.std()) + _EPS
+    spread += _EPS
     diagonal = np.abs(grey[:-1, :-1] - grey[1:, :-1] - grey[:-1, 1:] + grey[1:, 1:])[1:, 1:] / 2
     smooth = uniform_filter(soft, 3, mode="nearest")
     slope = np.hypot(smooth[1:-1, 2:] - smooth[1:-1, :-2], smooth[2:, 1:-1] - smooth[:-2, 1:-1])
@@ -183,7 +206,7 @@ def _detail(grey: Floats) -> dict[str, float]:
     rough = 4 * (soft - grey)[1:-1, 1:-1][inner]
     return {
         "sharpness": float(np.log10(float(rough.std()) / spread + _EPS)),
-        "noise": float(np.median(calm)) / 0.6745,
+        "noise": _median(calm) / 0.6745,
         "evenness": float(np.log10((calm.mean() + 1e-3) / (busy.mean() + 1e-3))),
         "edges": float(np.log10(steep / spread + _EPS)),
     }
@@ -200,14 +223,19 @@ class _Waves:
     fine
         Places of fine detail.
     rings
-        Places of about one frequency each off the axes, from `PATTERN` on.
+        Places of about one frequency each off the axes, from `PATTERN` on, one ring after the other.
+    of_rings, in_rings
+        Of these, on a grid of a row a ring: where each belongs; and where the median of each ring is once its
+        row is sorted, what is empty last.
     axes
         Places along either axis, from `PATTERN` on, from low to high frequency.
     """
 
     window: Floats
     fine: Ints
-    rings: tuple[Ints, ...]
+    rings: Ints
+    in_rings: tuple[Ints, Ints]
+    medians: Ints
     axes: tuple[Ints, ...]
 
 
@@ -219,38 +247,60 @@ def _waves(shape: tuple[int, int]) -> _Waves:
     radius = np.hypot(down, across)
     off = (np.abs(down) > 2.5 / height) & (across > 2.5 / width)
     bounds = np.arange(PATTERN, 0.72, 0.04)
-    rings = (np.flatnonzero(off & (radius >= low) & (radius < low + 0.04)) for low in bounds)
+    found = (np.flatnonzero(off & (radius >= low) & (radius < low + 0.04)) for low in bounds)
+    rings = [ring for ring in found if len(ring)]
+    sizes = np.array([len(ring) for ring in rings], int)
+    row = np.repeat(np.arange(len(rings)), sizes)
+    column = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     places = np.arange(radius.size).reshape(radius.shape)
     half = height // 2
     along = (places[: half + 1, 0], places[0])
     axes = (line[radius.ravel()[line] >= PATTERN] for line in along)
     return _Waves(
-        window, np.flatnonzero(radius > FINE), tuple(ring for ring in rings if len(ring)), tuple(axes)
+        window,
+        np.flatnonzero(radius > FINE),
+        np.concatenate([*rings, np.empty(0, int)]),
+        (row, column),
+        (sizes - 1) // 2,
+        tuple(axes),
     )
 
 
-def _patterns(grey: Floats) -> dict[str, float]:
+def _above_median(logs: Floats, waves: _Waves) -> Floats:
+    """What is at the places of the rings, less the median of the ring."""
+    values, (row, column) = logs[waves.rings], waves.in_rings
+    if not len(values):
+        return values
+    grid = np.full((len(waves.medians), column.max() + 1), np.inf, logs.dtype)
+    grid[row, column] = values
+    grid.sort(axis=1)
+    medians = grid[np.arange(len(grid)), waves.medians]
+    return np.asarray(values - medians[row])
+
+
+def _patterns(grey: Floats, spread: float) -> dict[str, float]:
     waves = _waves(grey.shape)
     power = np.abs(np.fft.rfft2((grey - grey.mean()) * waves.window)) ** 2
     total = float(power.sum()) + _EPS
     logs = np.log10(power + 1e-12 * total).ravel()
-    above = [logs[ring] - _quantiles(logs[ring], 0.5)[0] for ring in waves.rings]
+    above = [_above_median(logs, waves)]
     above += [logs[line] - median_filter(logs[line], 9, mode="nearest") for line in waves.axes if len(line)]
-    flat = np.concatenate(above) if above else np.zeros(4)
+    flat = np.concatenate(above) if len(above) > 1 or len(above[0]) else np.zeros(4)
     return {
         "fine detail": float(np.log10(power.ravel()[waves.fine].sum() / total + 1e-9)),
         "repeating pattern": float(np.partition(flat, -4)[-4:].mean()),
-        "vertical stripes": _stripes(grey, 0),
-        "horizontal stripes": _stripes(grey, 1),
+        "vertical stripes": _stripes(grey, 0, spread),
+        "horizontal stripes": _stripes(grey, 1, spread),
         "blocks": float(np.log10(_at_multiples(grey, 1) * _at_multiples(grey, 0)) / 2),
     }
 
 
-def _stripes(grey: Floats, axis: int) -> float:
+def _stripes(grey: Floats, axis: int, spread: float) -> float:
     """How rough the means along an axis are, beyond what they would be were every pixel rough by itself."""
+    contrast = np.float32(spread) + np.float32(_EPS)
     alone = float(np.diff(grey, 2, axis=1 - axis).var()) / grey.shape[axis]
     beyond = max(0.0, float(np.diff(grey.mean(axis), 2).var()) - alone)
-    return float(np.log10(np.sqrt(beyond) / (grey.std() + _EPS) + 1e-3))
+    return float(np.log10(np.sqrt(beyond) / contrast + 1e-3))
 
 
 def _at_multiples(grey: Floats, axis: int) -> float:
@@ -262,8 +312,8 @@ def _at_multiples(grey: Floats, axis: int) -> float:
     return float(7 * starts.max() / (starts.sum() - starts.max()))
 
 
-def _marks(grey: Floats) -> dict[str, float]:
-    spread = float(grey.std()) + _EPS
+def _marks(grey: Floats, spread: float) -> dict[str, float]:
+    spread += _EPS
     above = (grey - uniform_filter(grey, max(3, round(0.12 * min(grey.shape))), mode="nearest")).ravel()
     few = max(4, grey.size // 200)
     ordered = np.partition(above, (few, len(above) - few))

@@ -17,6 +17,7 @@ FEWEST = 3
 #: A level of a column of words that fewer share on both sides is not looked at.
 RAREST = 0.05
 PERMUTATIONS = 999
+_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,7 @@ def rank_properties(
         return RankedProperties((), None, units.carriers, len(units.values) - units.carriers)
     scale = np.sqrt(variance[looked_at])
     z = (target @ ranks)[looked_at] / scale
-    generator = np.random.default_rng(seed)
-    most = np.array(
-        [np.abs(_shuffled(target, units.labels, generator) @ ranks)[looked_at] / scale
-         for _ in range(permutations)]
-    ).max(1)  # fmt: skip
+    most = _most_by_chance(target, units.labels, ranks[:, looked_at] / scale, permutations, seed)
     p = (1 + int((most >= np.abs(z).max() - 1e-9).sum())) / (1 + permutations)
     aurocs = _aurocs(units, ranks, target, graded=graded)[looked_at]
     names = [name for name, use in zip(units.names, looked_at, strict=True) if use]
@@ -231,12 +228,18 @@ def _chance_variance(units: _Units, ranks: Floats, target: Floats) -> Floats:
     return variance
 
 
-def _shuffled(target: Floats, labels: Ints, generator: np.random.Generator) -> Floats:
-    shuffled = target.copy()
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        shuffled[rows] = target[generator.permutation(rows)]
-    return shuffled
+def _most_by_chance(target: Floats, labels: Ints, scaled: Floats, permutations: int, seed: int) -> Floats:
+    """Of each shuffle of the target within label the largest |z| over all properties."""
+    generator = np.random.default_rng(seed)
+    of_labels = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    most = np.empty(permutations)
+    for start in range(0, permutations, _AT_ONCE):
+        shuffled = np.tile(target, (min(_AT_ONCE, permutations - start), 1))
+        for one in shuffled:
+            for rows in of_labels:
+                one[rows] = target[generator.permutation(rows)]
+        most[start : start + len(shuffled)] = np.abs(shuffled @ scaled).max(1)
+    return most
 
 
 def _aurocs(units: _Units, ranks: Floats, target: Floats, *, graded: bool) -> Floats:
