@@ -6,7 +6,6 @@ A localized mark is often one direction; a diffuse shortcut can sit in many.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,9 +17,14 @@ from shortcutscope.probes.blocks import Blocks, FeatureRows
 from shortcutscope.probes.crossfit import same_known
 from shortcutscope.probes.extent.cells import chance_deviation
 from shortcutscope.probes.ridge import PENALTY, Ridge, cross_fitted_ridge
-from shortcutscope.stats.bootstrap import cluster_interval
-from shortcutscope.stats.metrics import resampled_auroc
-from shortcutscope.types import Array, Floats, Ints
+from shortcutscope.stats.bootstrap import (
+    MIN_CLUSTERS,
+    cluster_interval,
+    cluster_weights,
+    percentile_interval,
+)
+from shortcutscope.stats.metrics import resampled_auroc, within_class_auroc
+from shortcutscope.types import Floats, Ints
 
 #: Below this AUROC a concept counts as unreadable, however narrow its interval.
 CHANCE = 0.55
@@ -155,25 +159,31 @@ class _Erased:
 
     def rank(self, scores: Floats) -> tuple[int | None, Floats]:
         """From scores ``(n, k)`` after 0, 1, ... erased directions."""
-        areas, once = np.empty(scores.shape[1]), np.ones((1, len(scores)), np.int32)
-        for erased, column in enumerate(scores.T):
-            statistic = resampled_auroc(self.concept, column, self.labels)
-            areas[erased] = area = float(statistic(once)[0])
+        areas = np.atleast_1d(within_class_auroc(self.concept, scores, self.labels))
+        for erased, area in enumerate(areas.tolist()):
             if math.isnan(area):
                 return None, areas[1:1]
-            if area < CHANCE or self._reaches_chance(area, statistic):
+            if area < CHANCE or self._reaches_chance(area, scores[:, erased]):
                 return erased, areas[1 : erased + 1]
         return None, areas[1:]
 
-    def _reaches_chance(self, area: float, statistic: Callable[[Array], Floats]) -> bool:
+    def _reaches_chance(self, area: float, scores: Floats) -> bool:
         if area - CERTAIN * self._deviation > 0.5:
             return False
-        # The first resamples tell where the interval ends far from chance.
-        for n in sorted({min(FIRST_LOOK, self.n_bootstrap), self.n_bootstrap}):
-            low, high = cluster_interval(statistic, self.groups, n=n, seed=self.seed, by="rows")
-            if n < self.n_bootstrap and low - 0.5 > high - low:
+        statistic = resampled_auroc(self.concept, scores, self.labels)
+        if self._first_look is not None:
+            low, high = percentile_interval(statistic(self._first_look))
+            if low - 0.5 > high - low:
                 return False
+        low, _ = cluster_interval(statistic, self.groups, n=self.n_bootstrap, seed=self.seed, by="rows")
         return low <= 0.5  # False for NaN: without an interval the AUROC alone decides
+
+    @cached_property
+    def _first_look(self) -> Ints | None:
+        """The first resamples, which tell where the interval ends far from chance."""
+        if self.n_bootstrap <= FIRST_LOOK or len(np.unique(self.groups)) < MIN_CLUSTERS:
+            return None
+        return cluster_weights(self.groups, FIRST_LOOK, self.seed)
 
     @cached_property
     def _deviation(self) -> float:

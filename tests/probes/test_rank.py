@@ -8,7 +8,7 @@ from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.probes.rank import _Erased, _erased_in_turn, effective_ranks
 from shortcutscope.probes.ridge import cross_fitted_ridge
 from shortcutscope.stats.bootstrap import cluster_interval
-from shortcutscope.stats.metrics import within_class_auroc
+from shortcutscope.stats.metrics import resampled_auroc, within_class_auroc
 
 
 def effective_rank(features, concept, labels, folds, max_directions=16, **how):
@@ -133,11 +133,11 @@ def test_ranks_of_many_concepts_are_those_of_each_with_every_interval(seed, clus
 def test_an_interval_is_measured_only_where_it_could_reach_chance(monkeypatch):
     calls = []
 
-    def interval(*args, **kwargs):
+    def resampled(*args):
         calls.append(1)
-        return cluster_interval(*args, **kwargs)
+        return resampled_auroc(*args)
 
-    monkeypatch.setattr("shortcutscope.probes.rank.cluster_interval", interval)
+    monkeypatch.setattr("shortcutscope.probes.rank.resampled_auroc", resampled)
     features, concept, labels, folds = concept_in(1)
     assert effective_rank(features, concept, labels, folds)[0] == 1
     assert not calls  # readable beyond doubt, then below the limit
