@@ -166,7 +166,7 @@ def _median(values: Floats) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Where pixels of pictures of one shape are, from -1 to 1; which are in the corners, and in the middle."""
+    """Places of the pixels of one shape, from -1 to 1; which are in the corners, and in the middle."""
 
     y: Floats
     x: Floats
