@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from shortcutscope.attribution.slope import full_precision
 from shortcutscope.audit.context import Context
+from shortcutscope.audit.interventions.handing_over import Place, laid_down, picked_up
 from shortcutscope.errors import ModelError
 from shortcutscope.locking import temporary_beside
 from shortcutscope.models.layers import Layer
@@ -97,12 +97,13 @@ class Rerun:
     looks
         What was looked at.
     seen
-        A look's position, or -1 for all of them together, and a layer (empty for the input) to what was seen.
+        A look's position, or -1 for all of them together, and a layer (empty for the input) to what was seen,
+        of runs of the samples one after the other: as many as there were processes.
     """
 
     logits: dict[tuple[str, str], Tensor]
     looks: Sequence[Look] = ()
-    seen: Mapping[tuple[int, str], Floats] = field(default_factory=dict)
+    seen: Mapping[tuple[int, str], Sequence[Floats]] = field(default_factory=dict)
 
     def features(self, concept: str) -> ExtentFeatures | None:
         """What a concept's extent is read from, in the order of `Look.rows`; None where nobody looked."""
@@ -111,10 +112,10 @@ class Rerun:
             return None
         rows = np.searchsorted(_union(self.looks), self.looks[position].rows)
         shared = {
-            name: np.moveaxis(values[rows], -1, 1) for (k, name), values in self.seen.items() if k == -1
+            name: np.moveaxis(_taken(parts, rows), -1, 1) for (k, name), parts in self.seen.items() if k == -1
         }
         inputs = shared.pop("", None)
-        along = {name: values for (k, name), values in self.seen.items() if k == position}
+        along = {name: np.concatenate(parts) for (k, name), parts in self.seen.items() if k == position}
         return ExtentFeatures(inputs, shared, along)
 
 
@@ -145,43 +146,28 @@ def rerun(
     size = max(1, -(-len(own) // max(1, -(-len(own) // size))))
 
     handed = temporary_beside(context.run.path / f"seen-{rank():03d}")
-    mine: dict[tuple[int, str], Floats] = {}
+    mine: dict[tuple[int, str], Sequence[Floats]] = {}
 
-    def run_own() -> tuple[int, int, str, Rerun]:
+    def run_own() -> tuple[int, int, str, dict[tuple[int, str], Place], Rerun]:
         if not len(own):
-            return 0, 0, "", Rerun({})
+            return 0, 0, "", {}, Rerun({})
         start, stop = int(own[0]), int(own[-1]) + 1
         some = [edit.within(start, stop) for edit in edits]
         done = _rerun(context, some, [x.within(start, stop) for x in looks], own, size, what)
         # There is much of it, which costs less on the disk than on the wire.
-        name = _hand_over(handed, done.seen)
+        places = laid_down(handed, {key: part for key, (part,) in done.seen.items()}) if done.seen else {}
         mine.update(done.seen)
-        return start, stop, name, replace(done, seen={})
+        return start, stop, handed.name, places, replace(done, seen={})
 
     parts = []
     try:
-        for start, stop, name, part in gathered(run_own, what):
-            seen = mine if name == handed.name else _received(context.run.path / name) if name else {}
-            parts.append((start, stop, replace(part, seen=seen)))
+        for start, stop, name, places, part in gathered(run_own, what):
+            theirs = {key: [one] for key, one in picked_up(context.run.path / name, places).items()}
+            parts.append((start, stop, replace(part, seen=mine if name == handed.name else theirs)))
         wait(f"{what}: received")
     finally:
         handed.unlink(missing_ok=True)
     return _joined(edits, looks, parts)
-
-
-def _hand_over(file: Path, seen: Mapping[tuple[int, str], Floats]) -> str:
-    """Lay what was seen where other processes find it, and give the name of the file; empty for none."""
-    if not seen:
-        return ""
-    with file.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **{f"{k} {name}": x for (k, name), x in seen.items()})
-    return file.name
-
-
-def _received(file: Path) -> dict[tuple[int, str], Floats]:
-    with np.load(file, allow_pickle=False) as stored:
-        keys = [(key, key.partition(" ")) for key in stored.files]
-        return {(int(k), name): stored[key] for key, (k, _, name) in keys}
 
 
 def _joined(
@@ -197,7 +183,16 @@ def _joined(
             logits[key] = scores[torch.from_numpy(np.argsort(np.concatenate(places)))]
     seen = [part.seen for _, _, part in parts]
     keys = dict.fromkeys(key for one in seen for key in one)
-    return Rerun(logits, looks, {key: np.concatenate([x[key] for x in seen if key in x]) for key in keys})
+    return Rerun(logits, looks, {key: [one for x in seen if key in x for one in x[key]] for key in keys})
+
+
+def _taken(parts: Sequence[Floats], rows: Ints) -> Floats:
+    """Rows, in rising order, of arrays one after the other."""
+    ends = np.cumsum([len(part) for part in parts])
+    own = np.split(rows, np.searchsorted(rows, ends[:-1]))
+    starts = ends - [len(part) for part in parts]
+    taken = [part[some - start] for part, some, start in zip(parts, own, starts, strict=True)]
+    return taken[0] if len(taken) == 1 else np.concatenate(taken)
 
 
 def _union(looks: Sequence[Look]) -> Ints:
@@ -358,9 +353,9 @@ class _Seen:
             self._parts.setdefault(key, []).append(part.reshape(values.shape).numpy())
         self._batch = {}
 
-    def collected(self) -> dict[tuple[int, str], Floats]:
+    def collected(self) -> dict[tuple[int, str], Sequence[Floats]]:
         """As `Rerun.seen`."""
-        return {key: np.concatenate(parts) for key, parts in self._parts.items()}
+        return {key: [np.concatenate(parts)] for key, parts in self._parts.items()}
 
 
 def _features_last(cells: Tensor) -> Tensor:
