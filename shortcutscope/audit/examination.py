@@ -475,8 +475,6 @@ def look_at(examined: Sequence[Examination], scans: Sequence[Scan], whole: Conte
         What the outputs share; of one output its own context.
     """
     with whole.run.stage("appearance"):
-        if not is_main():
-            return list(examined)
         settings = whole.settings
         looked = with_appearance(
             [Seen(one.findings, one.concepts, scan) for one, scan in zip(examined, scans, strict=True)],

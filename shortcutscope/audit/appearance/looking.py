@@ -21,6 +21,7 @@ from shortcutscope.data.properties.plain import plain_properties
 from shortcutscope.data.properties.traces import trace_properties
 from shortcutscope.data.sources import PathSource, origin_of
 from shortcutscope.data.table import ImageTable
+from shortcutscope.processes import gathered, own_share
 from shortcutscope.progress import progress_bar
 from shortcutscope.types import Array, Floats, Ints
 
@@ -167,7 +168,7 @@ def look(
     workers: int | None,
     progress: bool,
 ) -> Looks:
-    """Read samples once.
+    """Read samples once; processes that share the work read some of them each.
 
     Parameters
     ----------
@@ -183,24 +184,47 @@ def look(
         How images are read.
     """
     looking = Looking(table, shown)
-    count = worker_count(table, workers, batch_size=_BATCH, stop=len(rows))
+    verified = own_share(len(table))  # of which this process has decoded the images before
+    own = (rows >= verified.start) & (rows < verified.stop)
+    parts = gathered(
+        lambda: _taken_in(looking, rows[own], weights[..., own], workers=workers, progress=progress),
+        "looking",
+    )
+    return Looks(
+        _columns([one for part in parts for one in part.properties]),
+        np.sum([part.sums for part in parts if part.properties], axis=0),
+        {row: picture for part in parts for row, picture in part.pictures.items()},
+        looking.kind,
+        looking.axial,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What one process took in: the properties of its samples, and as `Looks`."""
+
+    properties: list[Mapping[str, float | str]]
+    sums: Floats
+    pictures: dict[int, Array]
+
+
+def _taken_in(looking: Looking, rows: Ints, weights: Floats, *, workers: int | None, progress: bool) -> _Part:
+    count = worker_count(looking.table, workers, batch_size=_BATCH, stop=len(rows))
     properties: list[Mapping[str, float | str]] = []
     pictures: dict[int, Array] = {}
-    sums: Floats | None = None
+    sums: Floats = np.zeros(())
     batches = loaded(looking, rows.tolist(), list, batch_size=_BATCH, workers=count)
     with progress_bar(total=len(rows), desc="looking", unit="image", progress=progress, leave=False) as bar:
         for batch in batches:
             done = len(properties)
             stacked = np.stack([one.small for one in batch])
-            part = np.tensordot(weights[..., done : done + len(batch)], stacked, axes=1)
-            sums = part if sums is None else sums + part
+            sums = sums + np.tensordot(weights[..., done : done + len(batch)], stacked, axes=1)
             for row, one in zip(rows[done : done + len(batch)].tolist(), batch, strict=True):
                 properties.append(one.properties)
                 if row in looking.shown:
                     pictures[row] = one.shown if one.shown is not None else one.small
             bar.update(len(batch))
-    assert sums is not None
-    return Looks(_columns(properties), sums, pictures, looking.kind, looking.axial)
+    return _Part(properties, sums, pictures)
 
 
 def _columns(properties: Sequence[Mapping[str, float | str]]) -> dict[str, Array]:

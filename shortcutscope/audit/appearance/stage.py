@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.naming.appearance import appearance_of
 from shortcutscope.discover.naming.ranking import rank_properties
 from shortcutscope.discover.naming.words import LEVEL, wording_of
+from shortcutscope.processes import dealt, gathered, is_main
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import Array, Floats, Ints
 
@@ -93,7 +94,8 @@ def with_appearance(
 ) -> list[Looked]:
     """Findings with what their carriers look like beside others of their label.
 
-    Findings of which no carrier is known stay as they are.
+    Findings of which no carrier is known stay as they are. Of processes that share the work the main one
+    alone has the contrast sheets, which it writes.
 
     Parameters
     ----------
@@ -179,15 +181,21 @@ class _Choice:
         seen = self.seen
         labels, groups = seen.labels[own.rows], seen.groups[own.rows]
         properties = {name: column[own.places] for name, column in looks.properties.items()}
-        findings = []
-        for finding in seen.findings:
-            if finding.name in self.pairs:
-                value = seen.values[finding.name][own.rows]
-                ranking = rank_properties(_beyond(properties, finding), value, labels, groups, seed=seed)
-                appearance = appearance_of(ranking, localized=finding.extent == "localized")
-                finding = replace(finding, appearance=appearance.to_dict())
-            findings.append(finding)
-        return Looked(findings, self.contrasts(looks, sums, weights))
+        named = [finding for finding in seen.findings if finding.name in self.pairs]
+
+        def appearance(finding: FindingRecord) -> dict[str, Any]:
+            value = seen.values[finding.name][own.rows]
+            ranking = rank_properties(_beyond(properties, finding), value, labels, groups, seed=seed)
+            return appearance_of(ranking, localized=finding.extent == "localized").to_dict()
+
+        dealt_out = dealt([1.0] * len(named))
+        parts = gathered(lambda: {named[k].name: appearance(named[k]) for k in dealt_out}, "names")
+        appearances = {name: one for part in parts for name, one in part.items()}
+        findings = [
+            replace(finding, appearance=appearances[finding.name]) if finding.name in appearances else finding
+            for finding in seen.findings
+        ]
+        return Looked(findings, self.contrasts(looks, sums, weights) if is_main() else {})
 
     def contrasts(self, looks: Looks, sums: Floats, weights: Floats) -> dict[str, ContrastSheet]:
         seen = self.seen
