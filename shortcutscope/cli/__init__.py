@@ -2,7 +2,8 @@
 
 Exit codes, so that an audit can gate a pipeline: 0 nothing found (and for commands that find nothing by
 nature), 2 at least one shortcut found, 3 it could not be decided, 1 error, 130 interrupted. A command is
-imported when it is called, and what is heavy inside of it: the help loads neither torch nor numpy.
+imported when it is called, and what is heavy inside of it: the help loads neither torch nor numpy, and that
+of the commands together not even rich, which costs more than all else that it needs.
 """
 
 from __future__ import annotations
@@ -114,10 +115,12 @@ def _app(given: Sequence[str]) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
+        rich_markup_mode="rich" if set(given) - {"--help"} else None,
     )
     for name in COMMANDS:
-        app.command(name)(guarded(_command(name, given)))
+        command = _command(name, given)
+        # As a short one the text is wrapped, and not cut, where rich does not lay it out.
+        app.command(name, short_help=command.__doc__)(guarded(command))
     app.callback()(_options)
     return app
 
