@@ -72,7 +72,8 @@ class _Group:
         self.told: BaseException | None = None
         group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
         assert not isinstance(group, int)  # as which it is given to processes outside of it
-        self._group: ProcessGroup = group
+        self._group: ProcessGroup | None = group
+        atexit.register(self.end)  # before the end of the group that it is part of, if that began here
 
     def exchange(self, own: _Outcome, error: Exception | None = None) -> list[Any]:
         """The values of all, by rank; the first error of them is raised, of this process as it was."""
@@ -86,6 +87,7 @@ class _Group:
                 f"one of the {self.count} processes ended without a word, or was not heard of for "
                 f"{LONGEST_WAIT}; run the same command again, it goes on from there"
             )
+            traceback.clear_frames(lost.__traceback__)  # which would keep the group's threads, see `end`
             raise self.told from lost
         for rank, outcome in enumerate(outcomes):
             if outcome.error is not None:
@@ -98,6 +100,15 @@ class _Group:
         if len(places) > 1:
             raise RuntimeError(f"the processes went different ways: {sorted(places)}")
         return [outcome.value for outcome in outcomes]
+
+    def end(self) -> None:
+        """Let go of the threads that exchange: such as run on while Python ends may abort it."""
+        from torch import distributed
+
+        group, self._group = self._group, None
+        if group is not None and distributed.is_initialized():
+            with contextlib.suppress(ValueError):  # gone with the group that it was part of
+                distributed.destroy_process_group(group)
 
     def fail(self, error: Exception) -> None:
         """Raise an error of this process in all of them, unless they know of it."""
@@ -329,6 +340,11 @@ def _begin() -> None:
     if accelerated and own_device().index < torch.cuda.device_count():
         torch.cuda.set_device(own_device())  # what "cuda" means in this process
     distributed.init_process_group("cpu:gloo,cuda:nccl" if accelerated else "gloo")
+    end_at_exit()
+
+
+def end_at_exit() -> None:
+    """Have torch's process group, which was begun just now, end as this process does."""
     atexit.register(_end)
 
 

@@ -12,8 +12,18 @@ from shortcutscope.errors import InputError
 
 SCRIPT = textwrap.dedent(
     """
+    import atexit
     import os
     import warnings
+    from pathlib import Path
+
+    def count_threads():
+        tasks = Path("/proc/self/task").glob("*/comm")
+        Path("exchanging").write_text(str(sum("gloo" in task.read_text() for task in tasks)))
+
+    if os.environ["RANK"] == "0":
+        atexit.register(count_threads)  # the first to be registered is the last to run
+
     from shortcutscope import processes
     from shortcutscope.errors import InputError, ModelError
     from shortcutscope.processes import from_main, gathered, is_main, rank, together, wait
@@ -82,6 +92,8 @@ def test_what_is_exchanged_and_errors_end_all(tmp_path):
     # One ended for reasons of its own, for which the other does not wait.
     assert (first.code, second.code) == (1, 5)
     assert "LostProcessError: one of the 2 processes ended without a word" in first.err
+    # No thread runs on while Python ends, which it may abort.
+    assert (tmp_path / "exchanging").read_text() == "0"
 
 
 def test_alone_nothing_is_shared(monkeypatch):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DistributedType, broadcast
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from shortcutscope.errors import InputError
 from shortcutscope.models.frozen import device_of
-from shortcutscope.processes import share
+from shortcutscope.processes import end_at_exit, share
 
 _REPLICATED = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
 
@@ -37,6 +37,7 @@ class Processes:
 
     def __init__(self, model: nn.Module) -> None:
         device = device_of(model)
+        began_before = distributed.is_available() and distributed.is_initialized()
         self._accelerator = Accelerator(
             cpu=device.type == "cpu" and not torch.accelerator.is_available(),
             # An objective may leave a part of the model out of its loss, or take one in later on.
@@ -48,6 +49,8 @@ class Processes:
                 f"accelerate is set up for {kind}; training needs whole copies of the model (plain "
                 "torchrun, or accelerate launch without DeepSpeed and FSDP)"
             )
+        if not began_before and distributed.is_available() and distributed.is_initialized():
+            end_at_exit()
         self.index: int = self._accelerator.process_index
         self.count: int = self._accelerator.num_processes
         self.main: bool = self._accelerator.is_main_process
