@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,8 @@ from shortcutscope.versions import SEARCHING
 RECORD, VALUES = "discovery.json", "discovered.parquet"
 #: Metadata columns that are tested when none was asked for: of more, those that go with the label most.
 MOST_COLUMNS = 20
+#: What is told of a search in ``run.json``.
+SAID = ("looked_at", "proposals", "dropped", "notes")
 #: Agreement, within class, from which a proposal is a concept that is tested anyway.
 SAME_SAMPLES = 0.5
 
@@ -57,45 +59,48 @@ def discovered_concepts(
     running
         How images are read.
     """
-    record = run.path / RECORD
-    depends = {
-        "seed": seed,
-        "samples": len(table),
-        "attribution": str(scan.attribution),
-        "number": SEARCHING,
-    }
-    stored = read_object(record) if record.exists() else {}
-    if stored.get("depends") != depends:
+
+    def searched() -> tuple[list[Concept], Record]:
         discovery = discover(scan, table, seed=seed, running=running)
-        run.write_frame(VALUES, _values(discovery, scan))
-        stored = {"depends": depends, **_described(discovery)}
-        write_json(record, stored)  # last, so that it stands for both
-    with intact(record, "a record of a search", "delete it and run the same audit again"):
-        proposed = _reopened(stored, read_frame(run.path / VALUES))
+        return [p.concept for p in discovery.proposals if p.concept], described(discovery)
+
+    stored, proposed = kept_search(run, scan, search_depends(scan, seed), searched)
     labels = scan.samples["label"].to_numpy().astype(np.int64)
     aligned = [c.aligned_to(scan.samples["sample_id"]) for c in others]
-    concepts = []
-    same = {}
-    for concept in proposed:
-        twin = _twin(concept, aligned, labels)
-        if twin is None:
-            concepts.append(concept)
-        else:
-            same[concept.name] = f"names the same samples as {twin.name}, which is tested"
-    kept = {key: stored[key] for key in ("looked_at", "proposals", "dropped", "notes")}
-    run.update({"discovery": {**kept, "same": same}})
-    return concepts
+    twins = {concept.name: twin(concept, aligned, labels) for concept in proposed}
+    same = {name: named_already(other) for name, other in twins.items() if other is not None}
+    run.update({"discovery": {**{key: stored[key] for key in SAID}, "same": same}})
+    return [concept for concept in proposed if concept.name not in same]
 
 
-def _values(discovery: Discovery, scan: Scan) -> pd.DataFrame:
+def search_depends(scan: Scan, seed: int) -> Record:
+    """What a search depends on, beside what its run belongs to."""
+    return {"seed": seed, "samples": len(scan), "attribution": str(scan.attribution), "number": SEARCHING}
+
+
+def kept_search(
+    run: RunDirectory, scan: Scan, depends: Record, search: Callable[[], tuple[list[Concept], Record]]
+) -> tuple[JSON, list[Concept]]:
+    """What a search said and the concepts that it proposed: those kept in the run, else of a new one."""
+    record = run.path / RECORD
+    stored: JSON = read_object(record) if record.exists() else {}
+    if stored.get("depends") != depends:
+        concepts, said = search()
+        run.write_frame(VALUES, _values(concepts, scan))
+        stored = {"depends": depends, **said}
+        write_json(record, stored)  # last, so that it stands for both
+    with intact(record, "a record of a search", "delete it and run the same audit again"):
+        return stored, _reopened(stored, read_frame(run.path / VALUES))
+
+
+def _values(concepts: Sequence[Concept], scan: Scan) -> pd.DataFrame:
     columns: Record = {"sample_id": scan.samples["sample_id"].to_numpy()}
-    for proposal in discovery.proposals:
-        assert proposal.concept is not None
-        columns[proposal.name] = pd.Series(proposal.concept.values).astype("Int8")
+    columns |= {concept.name: pd.Series(concept.values).astype("Int8") for concept in concepts}
     return pd.DataFrame(columns)
 
 
-def _described(discovery: Discovery) -> Record:
+def described(discovery: Discovery) -> Record:
+    """What a run keeps of a search."""
     return {
         "looked_at": discovery.looked_at,
         "proposals": [
@@ -122,7 +127,13 @@ def _reopened(stored: JSON, values: pd.DataFrame) -> list[Concept]:
     ]
 
 
-def _twin(concept: Concept, concepts: Sequence[Concept], labels: Array) -> Concept | None:
+def named_already(other: Concept) -> str:
+    """Why a proposal is not tested beside a concept."""
+    return f"names the same samples as {other.name}, which is tested"
+
+
+def twin(concept: Concept, concepts: Sequence[Concept], labels: Array) -> Concept | None:
+    """The first of some concepts that names the samples of a proposal; None if none does."""
     for other in concepts:
         both = concept.known & other.known
         if both.any() and agreement(concept.values[both], other.values[both], labels[both]) >= SAME_SAMPLES:

@@ -6,7 +6,7 @@ of the answer to "Pneumonia" beyond the disease is a shortcut like any other, of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -22,6 +22,7 @@ from shortcutscope.audit.examination import Examination, Subject, examine_output
 from shortcutscope.audit.finding import FindingRecord, rank
 from shortcutscope.audit.identity import keep_identity_of_output
 from shortcutscope.audit.measured import MOST_MEASURED, screened_measured
+from shortcutscope.audit.outputs_discovery import discovered_at_outputs
 from shortcutscope.audit.provenance import not_measured, performance
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.subgroups import subgroups_of
@@ -30,9 +31,9 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, slug
 from shortcutscope.models.heads.head import Head
-from shortcutscope.options import Statistics
+from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
-from shortcutscope.processes import is_main, wait
+from shortcutscope.processes import from_main, is_main, wait
 from shortcutscope.scan.choice import GRADIENT, NONE, AttributionChoice
 from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan
@@ -48,10 +49,6 @@ _SHARED = (
     "version", "command", "environment", "model", "seed", "device", "attribution", "memory_format",
     "layer_choice", "layers", "refused_columns",
 )  # fmt: skip
-NOT_SEARCHED = (
-    "several labels: nothing was looked for that nobody named. An audit of one label alone does that "
-    "(label='...', discover=True)"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +121,7 @@ def attribution_of(scanned: Scan) -> AttributionChoice:
     return AttributionChoice(GRADIENT, NONE, ONE_SCORE)
 
 
-def refuse_unfit(request: ConceptRequest, statistics: Statistics, associations: object) -> None:
+def refuse_unfit(statistics: Statistics, associations: object) -> None:
     """Refuse what an audit of several labels cannot do.
 
     Raises
@@ -132,8 +129,6 @@ def refuse_unfit(request: ConceptRequest, statistics: Statistics, associations: 
     InputError
         Says what does it.
     """
-    if request.discover:
-        raise InputError(f"discover=True (--discover): {NOT_SEARCHED}")
     if statistics.positive not in (None, 1):
         raise InputError(
             f"positive={statistics.positive}: with several labels effects refer to having each; leave it out"
@@ -320,7 +315,7 @@ def audit_outputs(
     run: RunDirectory,
     outputs: Sequence[OutputData],
     concepts: Sequence[Concept],
-    labels: Sequence[Concept],
+    searching: Running | None,
     audited: AuditedData,
     settings: ExamineSettings,
 ) -> None:
@@ -336,8 +331,10 @@ def audit_outputs(
         Of all outputs.
     outputs
         The labels.
-    concepts, labels
-        Tested at every output, and at every output but the label's own.
+    concepts
+        Tested at every output, beside the labels of the others.
+    searching
+        How images are read to look for what nobody named; None for no search.
     audited
         All samples.
     settings
@@ -349,11 +346,11 @@ def audit_outputs(
     with_data = [output for output in outputs if output.audited is not None]
     runs = [_own_run(run, output, head.of_label(output.name)) for output in with_data]
     wait("outputs opened")  # all are looked at before anything is written into one
-    subjects = []
-    for output, own_run in zip(with_data, runs, strict=True):
-        context = _context(whole, output, head.of_label(output.name), own_run)
-        others = [concept for concept in labels if concept.name != output.name]
-        subjects.append(Subject(context, [*concepts, *others]))
+    contexts = {
+        output.name: _context(whole, output, head.of_label(output.name), own_run)
+        for output, own_run in zip(with_data, runs, strict=True)
+    }
+    subjects = _subjects(whole, contexts, concepts, label_concepts(audited), searching)
     examined = [
         replace(one, findings=[_named(f, output.name) for f in one.findings])
         for output, one in zip(with_data, examine_outputs(whole, subjects), strict=True)
@@ -368,6 +365,26 @@ def audit_outputs(
         own.run.record["stages"] = run.record["stages"]
         write_examination(own.run, one, subgroups)
     _write_together(run, outputs, head, subjects, examined)
+
+
+def _subjects(
+    whole: Context,
+    contexts: Mapping[str, Context],
+    concepts: Sequence[Concept],
+    labels: Sequence[Concept],
+    searching: Running | None,
+) -> list[Subject]:
+    """Each output with its concepts: those of all, what was found for it, and the labels of the others."""
+    discovered: dict[str, list[Concept]] = {}
+    if searching is not None:
+        with whole.run.stage("discover"):
+            discovered = from_main(
+                lambda: discovered_at_outputs(whole, contexts, concepts, labels, searching), "discover"
+            )
+    return [
+        Subject(context, [*concepts, *discovered.get(name, ()), *(c for c in labels if c.name != name)])
+        for name, context in contexts.items()
+    ]
 
 
 def _own_run(run: RunDirectory, output: OutputData, head: Head) -> RunDirectory:
@@ -408,7 +425,7 @@ def _context(whole: Context, output: OutputData, head: Head, own: RunDirectory) 
             "head": head.to_json(),
             "data": data,
             "warnings": run.record["warnings"],
-            "assumptions": [*audited.assumptions, NOT_SEARCHED],
+            "assumptions": list(audited.assumptions),
             "attribution": view.attribution.to_json(),
             "not_measured": {**not_measured(view), **_not_measured_elsewhere()},
             "performance": performance(view),

@@ -32,11 +32,9 @@ from shortcutscope.audit.examination import examine, write_examination
 from shortcutscope.audit.identity import keep_identity
 from shortcutscope.audit.measured import MOST_MEASURED, measured_data, screened_measured
 from shortcutscope.audit.outputs import (
-    NOT_SEARCHED,
     OutputData,
     attribution_of,
     audit_outputs,
-    label_concepts,
     named_concepts,
     outputs_of,
     refuse_same_folders,
@@ -375,14 +373,14 @@ def _task_of_labels(
 ) -> _Task:
     """As `_task`, of several labels a sample."""
     labels = audited.table.labels
-    refuse_unfit(request, statistics, training.associations)
+    refuse_unfit(statistics, training.associations)
     refuse_same_folders(labels)
     outputs = outputs_of(audited)
     known = request.before_measuring(audited.table) if scanning.measure else request
     chosen, refused, outputs = named_concepts(audited, outputs, known, seed=statistics.seed)
     return _Task(
         model,
-        replace(audited, assumptions=(*audited.assumptions, *audited.table.label_notes, NOT_SEARCHED)),
+        replace(audited, assumptions=(*audited.assumptions, *audited.table.label_notes)),
         chosen,
         several_head(head, labels),
         several_scanning(scanning),
@@ -391,6 +389,7 @@ def _task_of_labels(
         record or Recording(),
         labels=np.empty(0, np.int64),
         fingerprint=model_fingerprint(model),
+        discovering=request.concepts is None if request.discover is None else request.discover,
         outputs=outputs,
         request=request,
         noted={"refused_columns": refused},
@@ -426,7 +425,7 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
         scanned = scan(model, table, path / "scan", plan=plan)
     _note_scan(run, scanned, several=bool(task.outputs))
     concepts = list(task.concepts)
-    if task.discovering:
+    if task.discovering and not task.outputs:
         with run.stage("discover"):
             concepts += from_main(
                 lambda: discovered_concepts(
@@ -445,8 +444,8 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
             if audited.table is not table:
                 audited = replace(audited, table=table)
                 outputs = outputs_of(audited, outputs)
-            labels = label_concepts(audited)
-            audit_outputs(borrowed, scanned, run, outputs, concepts, labels, audited, settings)
+            searching = running if task.discovering else None
+            audit_outputs(borrowed, scanned, run, outputs, concepts, searching, audited, settings)
             return
         examined = examine(borrowed, scanned, table, concepts, audited, run, settings)
     with run.stage("subgroups"):

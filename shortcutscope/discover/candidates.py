@@ -185,9 +185,14 @@ def agreement(a: Array, b: Array, labels: Ints) -> float:
     Two sets that both follow the label have much in common because of it; what is asked is whether they make
     the same exceptions.
     """
+    return abs(correlation_within(a, b, labels))
+
+
+def correlation_within(a: Array, b: Array, labels: Ints) -> float:
+    """Correlation of two scores, or sets of samples, within class; 0 where one does not vary."""
     x, y = _centred(a, labels), _centred(b, labels)
     size = float(np.sqrt((x @ x) * (y @ y)))
-    return abs(float(x @ y)) / size if size else 0.0
+    return float(x @ y) / size if size else 0.0
 
 
 def lies_within(members: Bools, others: Bools, labels: Ints) -> bool:
@@ -290,9 +295,7 @@ def logit_gap(margin: Floats, side: Bools, labels: Ints, groups: Array) -> tuple
 
 
 def _correlation_t(scores: Floats, margin: Floats, labels: Ints) -> float:
-    a, b = _centred(scores, labels), _centred(margin, labels)
-    size = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / size * len(a) ** 0.5 if size else 0.0
+    return correlation_within(scores, margin, labels) * float(np.sqrt(len(scores)))
 
 
 def _centred(values: Array, labels: Ints) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.filters import image_bank, refusal
 from shortcutscope.options import Running
 from shortcutscope.scan.reading import Scan
-from shortcutscope.types import Floats
+from shortcutscope.types import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,10 @@ class EarlyFeatures:
     values: Floats
     n_bank: int
     note: str = ""
+
+    def take(self, rows: Ints) -> EarlyFeatures:
+        """Of some samples."""
+        return replace(self, values=self.values[rows])
 
 
 def early_features(scan: Scan, table: ImageTable, running: Running) -> EarlyFeatures:

@@ -20,7 +20,7 @@ from shortcutscope.discover.candidates import (
     logit_gap,
 )
 from shortcutscope.discover.confirm import CONFIRMED_T, HeldOut, confirm
-from shortcutscope.discover.early import early_features
+from shortcutscope.discover.early import EarlyFeatures, early_features
 from shortcutscope.discover.refine import refine
 from shortcutscope.discover.views import ViewInput, view_scores
 from shortcutscope.errors import InputError
@@ -154,6 +154,7 @@ def discover(
     neurons: bool = False,
     seed: int = 0,
     running: Running | None = None,
+    early: EarlyFeatures | None = None,
 ) -> Discovery:
     """Look for shortcuts in the images, the activations and the relevances of a scan.
 
@@ -171,12 +172,15 @@ def discover(
         Of components, clusters and folds.
     running
         Batch size, workers and bars of reading the images once.
+    early
+        What `early_features` gives, where the images were read already.
 
     Raises
     ------
     InputError
-        When `scan` is not of `table`.
+        When `scan` is not of `table`, and for a scan of several labels: `discover_outputs` searches those.
     """
+    scan.require_one_label("discover()")
     if scan.samples["sample_id"].tolist() != table.frame["sample_id"].tolist():
         raise InputError("the scan is not of this table: their sample ids differ; scan the table first")
     samples = _sample_info(scan, seed)
@@ -184,7 +188,7 @@ def discover(
     if reason:
         return Discovery([], [], (reason,), 0)
     running = running or Running()
-    early = early_features(scan, table, running)
+    early = early_features(scan, table, running) if early is None else early
     notes: list[str] = []
     candidates, looked_at = _candidates(ViewInput(scan, early, samples, notes, neurons, running.progress))
     proposals, twins = _refined(candidates, early.values, samples)

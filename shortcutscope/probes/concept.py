@@ -338,9 +338,10 @@ class Concept:
         Raises
         ------
         InputError
-            For unknown or contradictory ids, fewer than five marks, marks that cannot be told from the
-            other samples, or too few confident samples.
+            For a scan of several labels, unknown or contradictory ids, fewer than five marks, marks that
+            cannot be told from the other samples, or too few confident samples.
         """
+        scan.require_one_label("a concept from marks")
         names = _first_half(scan) if layers is None else list(layers)
         result = propagate_marks(
             [scan.features(layer) for layer in names],

@@ -12,6 +12,7 @@ from shortcutscope.audit.run_directory import read_record
 from shortcutscope.report import wording
 from shortcutscope.report.attribution import summarize_attribution
 from shortcutscope.report.run_files import mapping, number, read_run, texts
+from shortcutscope.report.search import summarize_search
 from shortcutscope.report.summary import facts_of, provenance_of, sentence_case, title_of
 from shortcutscope.types import JSON, Record
 
@@ -41,7 +42,8 @@ def summarize_outputs(run_dir: str | Path, beside: Path | None = None) -> Record
     -------
     dict
         ``title``, ``headline``, ``undecided``, ``facts``, ``warnings``, ``assumptions``, ``outputs`` (one
-        a label), ``concepts`` (each with a cell per output), ``legend``, ``attribution``, ``provenance``.
+        a label), ``concepts`` (each with a cell per output), ``legend``, ``search``, ``attribution``,
+        ``provenance``.
 
     Raises
     ------
@@ -65,6 +67,7 @@ def summarize_outputs(run_dir: str | Path, beside: Path | None = None) -> Record
         "outputs": outputs,
         "concepts": _concepts(files.findings, [entry["name"] for entry in outputs]),
         "legend": _legend(),
+        "search": _search(run, files.findings),
         "attribution": attribution,
         "provenance": provenance_of(run),
     }
@@ -96,6 +99,7 @@ def _concepts(findings: Sequence[JSON], outputs: Sequence[str]) -> list[Record]:
     concepts = [
         {
             "name": name,
+            "title": wording.title(next(iter(by_output.values()))),
             "is_label": all(f.get("origin") == LABEL for f in by_output.values()),
             "shortcuts": sum(f.get("verdict") == "shortcut" for f in by_output.values()),
             "cells": [_cell(name, output, by_output) for output in outputs],
@@ -123,6 +127,16 @@ def _cell(name: str, output: str, by_output: Mapping[str, JSON]) -> Record | Non
     }
 
 
+def _search(run: JSON, findings: Sequence[JSON]) -> Record:
+    """What was looked for unnamed, with what came of a proposal at each of its outputs."""
+    verdicts: dict[str, list[str]] = {}
+    for finding in findings:
+        label = wording.VERDICTS[str(finding["verdict"])][1]
+        verdicts.setdefault(str(finding["name"]), []).append(f"{finding.get('output')}: {label}")
+    told = {name: "; ".join(outcomes) for name, outcomes in verdicts.items()}
+    return summarize_search({"discovery": run.get("discovery")}, told)
+
+
 def _legend() -> list[dict[str, str]]:
     """Icons and what they mean; some verdicts share one."""
     labels: dict[str, list[str]] = {}
@@ -139,7 +153,7 @@ def _headline(findings: Sequence[JSON], n_outputs: int) -> str:
     concerned = {str(f.get("output")) for f in shortcuts}
     off_target = sum(f.get("origin") == LABEL for f in shortcuts)
     text = f"{wording.plural(len(shortcuts), 'shortcut')} at {len(concerned)} of {of}"
-    named = wording.listed([f"{f['name']} for {f.get('output')}" for f in shortcuts[:3]])
+    named = wording.listed([f"{wording.title(f)} for {f.get('output')}" for f in shortcuts[:3]])
     more = f" and {len(shortcuts) - 3} more" if len(shortcuts) > 3 else ""
     off = (
         f" {off_target} of them {'is' if off_target == 1 else 'are'} off-target: the label of another output."

@@ -110,8 +110,8 @@ class Retrieval:
     Raises
     ------
     InputError
-        For too few or unknown marks, layers that were not scanned, images that lack samples, and boxes
-        without images or outside them.
+        For a scan of several labels, too few or unknown marks, layers that were not scanned, images that lack
+        samples, and boxes without images or outside them.
     """
 
     def __init__(
@@ -132,6 +132,7 @@ class Retrieval:
         view: View = "auto",
     ) -> None:
         check_options({"seed": seed})
+        scanned.require_one_label("a retrieval")
         self.name, self.seed, self.path, self.notes = name, seed, path, tuple(notes)
         self._samples = scanned.samples
         self._ids = scanned.samples["sample_id"].astype(str).to_numpy()

@@ -112,8 +112,29 @@ class Scan:
 
     @property
     def remarks(self) -> JSON:
-        """How it came to be, which no row depends on: attribution, memory_format, layer_choice."""
+        """How it came to be, which no row depends on: attribution, memory_format, layer_choice, labels."""
         return self._reader.remarks
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of several labels a sample, each a column of `samples`; empty where there is one label."""
+        return tuple(self.remarks.get("labels") or ())
+
+    def require_one_label(self, what: str) -> None:
+        """Refuse a scan of several labels, in which no sample has a class, where a stage works on one.
+
+        Raises
+        ------
+        InputError
+            Names them, and how to choose.
+        """
+        if self.labels:
+            raise InputError(
+                f"{what} works on the classes of one label, and the scan in {self.path} is of "
+                f"{len(self.labels)} ({', '.join(self.labels)}): give that of one output, "
+                f"audit[{self.labels[0]!r}].scan of the run that it belongs to, or scan "
+                f"data.for_label({self.labels[0]!r})"
+            )
 
     def layer(self, name: str | Layer) -> Layer:
         """The layer of that name.

@@ -235,8 +235,13 @@ def _write(model: nn.Module, table: ImageTable, plan: Plan, out: Path) -> Scan:
         if is_main():
             writer.take_parts()
             # Also for a finished scan: metadata may have changed, which no statistic depends on.
-            remarks = {"attribution": plan.attribution.to_json(), "memory_format": str(plan.memory_format)}
-            writer.finish(_samples(table, writer, plan.task), {**remarks, "layer_choice": plan.layer_choice})
+            remarks = {
+                "attribution": plan.attribution.to_json(),
+                "memory_format": str(plan.memory_format),
+                "layer_choice": plan.layer_choice,
+                "labels": list(table.labels),
+            }
+            writer.finish(_samples(table, writer, plan.task), remarks)
         wait("scan finished")
     return Scan.open(out)
 

@@ -119,7 +119,7 @@ class OutputReader:
     @property
     def remarks(self) -> Record:
         """Of the scan; why there is no relevance, where that is so because there are several outputs."""
-        remarks = self.whole.remarks
+        remarks = {**self.whole.remarks, "labels": []}
         choice = AttributionChoice.from_json(remarks.get("attribution"))
         if self._explained or choice.used == NONE:
             return remarks

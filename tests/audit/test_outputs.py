@@ -108,6 +108,54 @@ def test_unknown_labels_are_left_out_of_their_output_alone(study, tmp_path):
     assert any("Edema" in text for text in edema.run["assumptions"])
 
 
+@pytest.fixture(scope="module")
+def searched(study, tmp_path_factory):
+    network = study[0]
+    out = tmp_path_factory.mktemp("searched") / "run"
+    return ss.audit(network, labelled(400, 0.9, 5), out, concepts=["coin"], discover=True, **QUICK)
+
+
+def test_what_nobody_named_is_found_at_its_output(study, searched):
+    tag = searched["Edema"]["discovered 2"]
+    assert (tag.verdict, tag.output, tag.origin) == ("shortcut", "Edema", "discovered")
+    truth = labelled(400, 0.9, 5).frame.set_index("sample_id")["tag"]
+    known = tag.concept.known
+    ids = tag.concept.sample_ids[known]
+    assert np.mean(tag.concept.values[known] == truth[ids]) > 0.95
+    search = searched.run["discovery"]
+    outputs = {p["name"]: p["outputs"] for p in search["proposals"]}["discovered 2"]
+    assert outputs[0] == "Edema"
+    assert {f.output for f in searched.shortcuts if f.name == "discovered 2"} == {"Edema"}
+    # What shows another output's label is left to that label.
+    assert "Mass" in searched["Pleural Effusion"].run["discovery"]["same"]["discovered 1"]
+    assert "discovered 1" not in {f.name for f in searched.findings}
+    assert search["looked_at"] == sum(one.run["discovery"]["looked_at"] for one in searched.outputs.values())
+    page = summarize_outputs(searched.path)
+    outcomes = {row["name"]: row["outcome"] for row in page["search"]["proposals"]}
+    assert "Edema: Shortcut" in outcomes["discovered 2"]
+    (row,) = [row for row in page["concepts"] if row["name"] == "discovered 2"]
+    assert [cell is not None for cell in row["cells"]] == [name in outputs for name in LABELS]
+
+
+@pytest.mark.slow
+def test_a_search_is_kept(study, searched, monkeypatch):
+    before = (searched.path / "findings.json").read_text()
+    monkeypatch.setattr("shortcutscope.audit.outputs_discovery.discover_outputs", None)
+    table = labelled(400, 0.9, 5)
+    ss.audit(study[0], table, searched.path, concepts=["coin"], discover=True, **QUICK)
+    assert (searched.path / "findings.json").read_text() == before
+
+
+@pytest.mark.slow
+def test_a_proposal_is_left_to_the_column_that_names_its_samples(study, searched, tmp_path):
+    audit = ss.audit(
+        study[0], labelled(400, 0.9, 5), tmp_path / "run", concepts=["tag"], discover=True, **QUICK
+    )
+    assert "tag" in audit.run["discovery"]["same"]["discovered 2"]
+    assert "tag" in audit["Edema"].run["discovery"]["same"]["discovered 2"]
+    assert "discovered 2" not in {f.name for f in audit.findings}
+
+
 def test_it_goes_on_and_is_refused_for_other_inputs(study, audited):
     network, train, held_out = study
     before = (audited.path / "findings.json").read_text()
@@ -154,7 +202,6 @@ def test_relevance_of_every_output_is_its_own(study, tmp_path):
         ({"head": ss.Head(labels={"Edema": 0, "Mass": 0})}, "tied to one output"),
         ({"head": ss.Head(labels={"Edema": "efusion"})}, "names 0 of the model's outputs"),
         ({"head": ss.Head(task="multiclass")}, "exclude each other"),
-        ({"discover": True}, "one label alone"),
         ({"statistics": ss.Statistics(positive=0)}, "leave it out"),
         ({"scanning": ss.Scanning(attribution="lrp")}, "every"),
         ({"concepts": ["Edem"]}, "Edem"),
