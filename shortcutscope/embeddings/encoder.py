@@ -23,14 +23,15 @@ from shortcutscope.audit.finding import (
 )
 from shortcutscope.audit.provenance import performance
 from shortcutscope.embeddings.beside import besides
+from shortcutscope.embeddings.means import difference_of_means, larger_p
 from shortcutscope.embeddings.scores import FEATURES, LinearScores
 from shortcutscope.options import Statistics
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
-from shortcutscope.probes.crossfit import ProbeSettings, availability, make_folds
+from shortcutscope.probes.crossfit import Permutations, ProbeSettings, availability, make_folds
 from shortcutscope.probes.usage import EFFECT_THRESHOLD, UseResult, UseSamples, use_result
 from shortcutscope.probes.verdict import VerdictRule
-from shortcutscope.stats.testing import benjamini_hochberg
+from shortcutscope.stats.testing import benjamini_hochberg, permutation_p
 from shortcutscope.types import JSON, Floats, Ints, Record
 
 #: There is nowhere in a vector that a concept could be confined to.
@@ -137,14 +138,18 @@ def examine_encoder(
         if tested.reasons[c.name] is not None
     ]
     findings += [
-        conclude(
-            scores,
-            concept,
-            measured,
-            role,
-            tested.rule,
-            n_bootstrap=statistics.n_bootstrap,
-            seed=statistics.seed,
+        _with_both(
+            conclude(
+                scores,
+                concept,
+                measured,
+                role,
+                tested.rule,
+                n_bootstrap=statistics.n_bootstrap,
+                seed=statistics.seed,
+            ),
+            measured.probe,
+            tested.rule.level,
         )
         for concept, measured in _measured(scores, tested, statistics, role)
     ]
@@ -199,17 +204,28 @@ def _measured(
 
 
 def _probe(scores: LinearScores, concepts: Sequence[Concept], statistics: Statistics) -> list[Record]:
-    """Availability of each concept, as `over_layers` gives it."""
+    """Availability of each concept, as `over_layers` gives it, by a probe and by the difference of means.
+
+    The p value is that of the one which is the further from chance, and allows for there being two.
+    """
     settings = ProbeSettings(
         n_permutations=statistics.n_permutations, n_bootstrap=statistics.n_bootstrap, seed=statistics.seed
     )
     values = np.column_stack([c.values for c in concepts])
-    folds = make_folds(scores.labels, scores.groups, values, settings.n_folds, settings.seed)
-    table = availability(
-        scores.features, concepts, scores.labels, scores.groups, folds, settings=settings
-    ).table
-    rows = table.rename(columns={"low": "auroc_low", "high": "auroc_high"}).to_dict("records")
-    return [{"rows": [{**row, "layer": FEATURES}], "p": row["p"], "layer": FEATURES} for row in rows]
+    labels, groups = scores.labels, np.unique(scores.groups, return_inverse=True)[1]
+    folds = make_folds(labels, groups, values, settings.n_folds, settings.seed)
+    permutations = Permutations(values, labels, groups, settings.n_permutations, settings.seed)
+    known = availability(
+        scores.features, concepts, labels, groups, folds, settings=settings, permutations=permutations
+    )
+    rows = known.table.rename(columns={"low": "auroc_low", "high": "auroc_high"}).to_dict("records")
+    probes = []
+    for k, row in enumerate(rows):
+        means = difference_of_means(scores.features, values[:, k], labels, permutations, k)
+        p = larger_p((row["auroc"], known.null[:, k]), means)
+        told = {"p_probe": row["p"], "p_means": float(permutation_p(*means))}
+        probes.append({"rows": [{**row, "layer": FEATURES}], "p": p, "layer": FEATURES, **told})
+    return probes
 
 
 def _use(scores: LinearScores, concept: Concept, positive: int, statistics: Statistics) -> Record:
@@ -242,6 +258,20 @@ def class_pattern(features: Floats, concept: Floats, labels: Ints) -> Floats:
         for c in np.unique(labels)
     ]
     return np.asarray(np.mean(differences, axis=0))
+
+
+def _with_both(finding: FindingRecord, probe: JSON, level: float) -> FindingRecord:
+    """A finding with the p values of both tests of what is encoded, and what it means if they differ."""
+    both = {key: probe[key] for key in ("p_probe", "p_means")}
+    finding = replace(finding, encoded={**finding.encoded, **both})
+    if not finding.encoded["value"] or probe["p_probe"] <= level:
+        return finding
+    area = finding.encoded["auroc"]
+    text = (
+        f"the means of carriers and others differ (p {probe['p_means']:.2g}), by too little for a probe to "
+        f"tell other patients' carriers by it (AUROC {area:.2f})"
+    )
+    return replace(finding, reason=f"{finding.reason}; {text}")
 
 
 def _reworded(finding: FindingRecord) -> FindingRecord:
