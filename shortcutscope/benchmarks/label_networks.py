@@ -88,14 +88,27 @@ class LabelPlan:
         return {(leaning, sign), *carried} - set(self.guilty())
 
 
-def label_case(plan: LabelPlan, cache: Path) -> tuple[nn.Module, ImageTable, ImageTable]:
-    """The network, its training samples, and held-out ones in which nothing planted goes with a label."""
+def label_case(
+    plan: LabelPlan, cache: Path, *, planted: bool = False
+) -> tuple[nn.Module, ImageTable, ImageTable]:
+    """The network, its training samples, and held-out ones.
+
+    Parameters
+    ----------
+    plan
+        What is planted.
+    cache
+        Where the network is kept.
+    planted
+        Whether what is planted goes with its labels in the held-out samples as in training, or with none.
+    """
     sign, leaning = plan.off_target
     contrast = {sign: PLAIN * CONTRAST, leaning: FAINT * CONTRAST, plan.tagged: FAINT * CONTRAST}
     contrast |= dict.fromkeys(plan.noisy[:2], FAINT * CONTRAST)
-    tables = []
-    for n, agree, together in ((plan.n_train, PLANTED, OFF_TARGET), (plan.n_held_out, 0.5, 0.5)):
-        seed = 1000 * plan.seed + (0 if agree == PLANTED else 500)
+    tables: list[ImageTable] = []
+    held_out_agree = (PLANTED, OFF_TARGET) if planted else (0.5, 0.5)
+    for n, (agree, together) in ((plan.n_train, (PLANTED, OFF_TARGET)), (plan.n_held_out, held_out_agree)):
+        seed = 1000 * plan.seed + (500 if tables else 0)
         table = findings(
             n, size=SIDE, together={sign: (leaning, together)}, contrast=contrast, open_=OPEN, seed=seed
         )

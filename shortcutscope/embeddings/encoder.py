@@ -23,7 +23,7 @@ from shortcutscope.audit.finding import (
 )
 from shortcutscope.audit.provenance import performance
 from shortcutscope.embeddings.beside import besides
-from shortcutscope.embeddings.means import difference_of_means, larger_p
+from shortcutscope.embeddings.means import means_p
 from shortcutscope.embeddings.scores import FEATURES, LinearScores
 from shortcutscope.options import Statistics
 from shortcutscope.probes.association import Association
@@ -31,7 +31,7 @@ from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import Permutations, ProbeSettings, availability, make_folds
 from shortcutscope.probes.usage import EFFECT_THRESHOLD, UseResult, UseSamples, use_result
 from shortcutscope.probes.verdict import VerdictRule
-from shortcutscope.stats.testing import benjamini_hochberg, permutation_p
+from shortcutscope.stats.testing import benjamini_hochberg
 from shortcutscope.types import JSON, Floats, Ints, Record
 
 #: There is nowhere in a vector that a concept could be confined to.
@@ -206,7 +206,8 @@ def _measured(
 def _probe(scores: LinearScores, concepts: Sequence[Concept], statistics: Statistics) -> list[Record]:
     """Availability of each concept, as `over_layers` gives it, by a probe and by the difference of means.
 
-    The p value is that of the one which is the further from chance, and allows for there being two.
+    The p value is twice the smaller one of the two (Bonferroni): where features follow one another, the null
+    of the second one has a long tail, so that no common null serves both.
     """
     settings = ProbeSettings(
         n_permutations=statistics.n_permutations, n_bootstrap=statistics.n_bootstrap, seed=statistics.seed
@@ -215,15 +216,15 @@ def _probe(scores: LinearScores, concepts: Sequence[Concept], statistics: Statis
     labels, groups = scores.labels, np.unique(scores.groups, return_inverse=True)[1]
     folds = make_folds(labels, groups, values, settings.n_folds, settings.seed)
     permutations = Permutations(values, labels, groups, settings.n_permutations, settings.seed)
-    known = availability(
+    table = availability(
         scores.features, concepts, labels, groups, folds, settings=settings, permutations=permutations
-    )
-    rows = known.table.rename(columns={"low": "auroc_low", "high": "auroc_high"}).to_dict("records")
+    ).table
+    rows = table.rename(columns={"low": "auroc_low", "high": "auroc_high"}).to_dict("records")
     probes = []
     for k, row in enumerate(rows):
-        means = difference_of_means(scores.features, values[:, k], labels, permutations, k)
-        p = larger_p((row["auroc"], known.null[:, k]), means)
-        told = {"p_probe": row["p"], "p_means": float(permutation_p(*means))}
+        by_means = means_p(scores.features, values[:, k], labels, permutations, k)
+        p = float(np.fmin(1.0, 2 * np.fmin(row["p"], by_means)))
+        told = {"p_probe": row["p"], "p_means": by_means}
         probes.append({"rows": [{**row, "layer": FEATURES}], "p": p, "layer": FEATURES, **told})
     return probes
 

@@ -18,10 +18,8 @@ from shortcutscope.types import Array, Floats, Ints
 FEATURES_AT_ONCE = 256
 
 
-def difference_of_means(
-    features: Floats, values: Floats, labels: Ints, permutations: Permutations, k: int
-) -> tuple[float, Floats]:
-    """How much the means of carriers and others differ within the classes, and how much by chance.
+def means_p(features: Floats, values: Floats, labels: Ints, permutations: Permutations, k: int) -> float:
+    """P value of the difference of the means of carriers and others within the classes.
 
     Parameters
     ----------
@@ -36,40 +34,13 @@ def difference_of_means(
 
     Returns
     -------
-    observed : float
-        See `squared_differences`; NaN where no class has both kinds.
-    null : array (n,)
-        The same of the permutations.
+    float
+        NaN where no class has both kinds.
     """
     known = np.isfinite(values)
     targets = np.vstack([values[known] == 1, permutations.of(k)[:, known]])
     statistics = squared_differences(features[known], targets, labels[known])
-    return float(statistics[0]), statistics[1:]
-
-
-def larger_p(one: tuple[float, Floats], other: tuple[float, Floats]) -> float:
-    """P value of the larger of two statistics, each in standard deviations of its null.
-
-    Parameters
-    ----------
-    one, other
-        Observed value and null (n,), of the same permutations.
-
-    Returns
-    -------
-    float
-        The null of the larger one is the larger one of each permutation, so that having two costs little
-        where they mostly agree. That of one where the other cannot be had.
-    """
-    observed, nulls = [], []
-    for value, null in (one, other):
-        spread = null.std() if len(null) else 0.0
-        if np.isfinite(value) and np.isfinite(spread) and spread > 0:
-            observed.append((value - null.mean()) / spread)
-            nulls.append((null - null.mean()) / spread)
-    if not observed:
-        return float(permutation_p(*one))
-    return float(permutation_p(max(observed), np.max(nulls, axis=0)))
+    return float(permutation_p(statistics[0], statistics[1:]))
 
 
 def squared_differences(features: Floats, targets: Array, labels: Ints) -> Floats:

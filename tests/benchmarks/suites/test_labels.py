@@ -32,8 +32,14 @@ def test_the_summary_counts_planted_and_innocent_pairs():
         return {"group": "named", "planted": planted, "innocent": 100, "accused": accused}
 
     summary = labels.summarize(
-        [case("shortcut", []), case("not encoded", [["coin", "Mass"]]), {"group": "cost", "ratio": 2.0}]
+        [
+            case("shortcut", []),
+            case("not encoded", [["coin", "Mass"]]),
+            {"group": "cost", "ratio": 2.0},
+            {**case("shortcut", []), "group": "discovered"},
+        ]
     )
+    assert summary["discovered"] == {"networks": 1, "pairs": 2, "named": 1.0, "accused": 0}
     assert summary["tag, one"] == {"pairs": 2, "named": 0.5}
     assert summary["off-target"]["named"] == 1
     assert summary["innocent"] == {"pairs": 200, "accused": 1, "share": pytest.approx(0.005)}
