@@ -39,6 +39,12 @@ BASES = ("difference", "deviation", *WINDOWS)
 SIGNS = {"brighter": 1, "darker": -1, "either": 0}
 #: A contrast of either sign has to explain this much more than the better single sign.
 EITHER_GAIN = 1.25
+#: Values of others that one in ten exceed, and one in ten fall short of; beyond them pixels are unusual.
+UNUSUAL = 0.1
+#: Width in pixels of the ring around a region that its pixels are compared with.
+RING = 3
+#: Both signs are looked at where the rarer change is at least so much of the other.
+BOTH = 0.25
 #: A ring around the masks belongs to them from this share of their own contrast on.
 FADING = 0.15
 #: Most rings that are added.
@@ -238,6 +244,12 @@ def choose_contrast(
         planes(others, leads=statistics.leads),
     )
     regions = {share: [region_of(values, share) for values in evidence] for share in REGIONS}
+    allowed = []
+    for plane in range(carrier_planes.shape[1]):
+        here, usually = (
+            compared(v[:, plane], "deviation", statistics, plane) for v in (carrier_planes, other_planes)
+        )
+        allowed.append(signs_of(here, usually, regions[min(REGIONS)]))
     for plane, base in product(range(carrier_planes.shape[1]), bases):
         with_it, without = (
             compared(v[:, plane], base, statistics, plane) for v in (carrier_planes, other_planes)
@@ -245,7 +257,7 @@ def choose_contrast(
         for share, where in regions.items():
             inside = [v[r] for v, r in zip(with_it, where, strict=True)]
             outside = [without[k % len(without)][r] for k, r in enumerate(where)]
-            for sign in SIGNS:
+            for sign in allowed[plane]:
                 contrast = Contrast(base, sign, plane)
                 pairs = [
                     (contrast.signed(a), contrast.signed(b)) for a, b in zip(inside, outside, strict=True)
@@ -268,6 +280,42 @@ def choose_contrast(
     wide = compared(carrier_planes[clearest, contrast.plane], "wide", statistics, contrast.plane)
     rim = soft_rim(wide, [masks[k] for k in clearest])
     return ContrastChoice(contrast, share, expected[best], rim)
+
+
+def signs_of(carriers: Images, others: Images, where: Sequence[Mask]) -> tuple[str, ...]:
+    """Which signs a change may have, by what is usual at the very pixels.
+
+    Beside something bright all is dark, though nothing was changed there, and a contrast of either sign
+    with the surroundings would draw it. So either sign is looked at only where carriers have more unusual
+    pixels than others on both sides.
+
+    Parameters
+    ----------
+    carriers, others
+        (N, *size) and (M, *size), deviation from what is usual; each is taken from that right beside the
+        region.
+    where
+        Regions of the carriers.
+    """
+    inside = np.concatenate([_beside(values, r) for values, r in zip(carriers, where, strict=True)])
+    outside = np.concatenate([_beside(others[k % len(others)], r) for k, r in enumerate(where)])
+    if not inside.size:
+        return tuple(SIGNS)
+    low, high = np.quantile(outside, (UNUSUAL, 1 - UNUSUAL))
+    more = {
+        "brighter": float((inside > high).mean() - (outside > high).mean()),
+        "darker": float((inside < low).mean() - (outside < low).mean()),
+    }
+    most = max(more.values())
+    if most <= 0 or min(more.values()) >= BOTH * most:
+        return tuple(SIGNS)
+    return (max(more, key=lambda sign: more[sign]),)
+
+
+def _beside(values: Array, region: Mask) -> Array:
+    """Values of a region from what is ordinary right beside it: images differ in exposure, too."""
+    ring = binary_dilation(region, iterations=RING) & ~region
+    return np.asarray(values[region] - (np.median(values[ring]) if ring.any() else 0.0), np.float32)
 
 
 def separation(contrast: Images, region: Mask, mask: Mask) -> float:

@@ -11,6 +11,7 @@ from shortcutscope.masks.contrast import (
     choose_contrast,
     cut,
     separation,
+    signs_of,
     soft_rim,
 )
 
@@ -75,6 +76,33 @@ def test_the_sign_of_an_artifact_is_found(height, sign):
     masks = [cut(v, binary_dilation(m, iterations=3)) for v, m in zip(values, truth, strict=True)]
     overlap = [(a & b).sum() / (a | b).sum() for a, b in zip(masks, truth, strict=True)]
     assert np.mean(overlap) > 0.8
+
+
+def test_gaps_beside_bright_marks_are_not_taken_for_dark_ones():
+    plain, others = images(40, 1), images(40, 3)
+    truth = np.zeros((40, 32, 32), bool)
+    truth[:, 8:20:2, 8:20] = True  # in a narrow window half is bright and half is not
+    hatched = np.where(truth[:, None], plain + 0.8, plain).astype(np.float32)
+    statistics, where = ImageStatistics.fit(others), np.zeros((40, 32, 32), np.float32)
+    where[:, 6:22, 6:22] = 1
+    choice = choose_contrast(hatched, others, where, statistics)
+    assert choice.contrast.sign == "brighter"
+    values = choice.contrast.of(hatched, statistics)
+    inside = where[0] > 0
+    assert (cut(values[0], inside) & truth[0]).sum() > 0.8 * truth[0].sum()
+    assert (cut(values[0], inside) & ~truth[0]).sum() < 0.2 * truth[0].sum()
+
+
+def test_signs_are_those_of_unusual_pixels():
+    others = np.random.default_rng(0).standard_normal((60, 8, 8)).astype(np.float32)
+    where = [np.ones((8, 8), bool)] * 60
+    changed = others.copy()
+    changed[:, :2] = 3
+    assert signs_of(changed, others[::-1], where) == ("brighter",)
+    assert signs_of(-changed, others[::-1], where) == ("darker",)
+    changed[::2] *= -1  # black letters in some images, white ones in the others
+    assert "either" in signs_of(changed, others[::-1], where)
+    assert "either" in signs_of(others, others, where)
 
 
 def test_colour_is_a_plane_of_its_own():
