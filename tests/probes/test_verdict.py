@@ -179,7 +179,9 @@ def cells(lit, low, high):
         (cells(0.0, 0.0, 0.1), {}, 0.62, "undetermined"),
         (cells(0.05, 0.0, 0.1), {"present=1": 0.2, "present=0": 0.1}, 0.95, "undetermined"),
         (cells(0.05, 0.0, 0.1), {"present=1": 0.2, "present=0": -0.1}, 0.95, "localized"),
-        (cells(1.0, 0.9, 1.0), {"present=1": -0.2, "present=0": 0.0}, 0.95, "undetermined"),
+        (cells(0.05, 0.0, 0.1), {"present=1": 0.2, "present=0": float("nan")}, 0.95, "localized"),
+        (cells(1.0, 0.9, 1.0), {"present=1": -0.2, "present=0": -0.1}, 0.95, "undetermined"),
+        (cells(1.0, 0.9, 1.0), {"present=1": -0.2, "present=0": 0.0}, 0.95, "diffuse"),
     ],
 )
 def test_extent_is_decided_by_both_witnesses(map_, participation, auroc, verdict):

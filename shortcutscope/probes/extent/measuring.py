@@ -8,7 +8,7 @@ value of the concept is called present.
 
 The participation ratio is the second witness: the share of the positions over which the response to
 the concept's activation vector spreads, in samples of one value compared with those of the other. It
-is read in both directions. Where the witnesses disagree the verdict is undetermined.
+is read in both directions. Where both contradict the map the verdict is undetermined.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ExtentRule:
         Availability from which dark cells mean something: a concept that is hardly encoded at all leaves
         every cell dark, be it localized or diffuse.
     disagreement : float
-        Change of the participation ratio that counts as a statement of the second witness.
+        Change of the participation ratio, in either direction, from which the second witness contradicts.
     smallest_side, smallest_witness : int
         Samples that each value needs for a cell map, and for the participation ratio to be heard.
     smallest_cells : int
@@ -124,8 +124,8 @@ def decide(
         verdict, contradiction = "localized", 1.0
     else:
         return "undetermined", f"{share}: between localized and diffuse"
-    spoken = [v for v in participation.values() if abs(v) >= rule.disagreement]
-    if spoken and all(v * contradiction > 0 for v in spoken):
+    # What is spread is so whichever value is called present; of a thing in one place one direction may err.
+    if participation and all(v * contradiction >= rule.disagreement for v in participation.values()):
         return "undetermined", f"{share}, which says {verdict}, but the participation ratio says otherwise"
     return verdict, share
 
