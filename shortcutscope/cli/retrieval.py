@@ -109,8 +109,7 @@ def retrieve(
     refuse_other_csv(csv)
     how = running.reading()
     images = None if origin is None or origin.data is None else origin.table().keeping(how)
-    if crops is not None:
-        _check_crops(crops, run)
+    answered = crops is not None and _check_crops(crops, run)
     files = files_of(run, images)
     if keep_paths and not files:
         raise InputError("--keep-paths: the run does not name its files; give --data, the DATA of the audit")
@@ -129,8 +128,9 @@ def retrieve(
         seed=seed,
         running=how,
         view=cast("View", view),
+        crops=crops if answered else None,
     )
-    told_of_crops = _with_crops(ranked, crops)
+    told_of_crops = "" if crops is None else _told_of_crops(ranked, crops, answered=answered)
     hits = ranked.hits(k)
     hits.to_csv(csv, files if keep_paths else None)
     if page is not None:
@@ -155,24 +155,23 @@ def retrieve(
         console.print(f"pictures: {page}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _check_crops(folder: Path, run: Path) -> None:
-    """Refuse what is no folder of crops, or has answers that cannot be taken, before any search."""
+def _check_crops(folder: Path, run: Path) -> bool:
+    """Whether a folder of crops has answers; what is no such folder, or has others, is refused."""
     from shortcutscope.retrieval.detecting.sheet import is_answered, read_kept
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--crops {str(folder)!r} is a file; give a folder")
-    if is_answered(folder):
+    answered = is_answered(folder)
+    if answered:
         read_kept(folder, samples_of(run))
+    return answered
 
 
-def _with_crops(retrieval: Retrieval, folder: Path | None) -> str:
-    """Take the crops that were kept in a folder, or write those that were mined; what was done, in words."""
-    from shortcutscope.retrieval.detecting.sheet import TABLE, is_answered, write_crops
+def _told_of_crops(retrieval: Retrieval, folder: Path, *, answered: bool) -> str:
+    """Write crops that were mined, unless those that were kept are searched for; what was done, in words."""
+    from shortcutscope.retrieval.detecting.sheet import TABLE, write_crops
 
-    if folder is None:
-        return ""
-    if is_answered(folder):
-        retrieval.take_crops(folder)
+    if answered:
         return f"crops: as {folder / TABLE} says"
     crops = retrieval.crops
     if crops is None or not crops.mined:

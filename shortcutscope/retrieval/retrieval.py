@@ -64,6 +64,7 @@ class RetrievalOptions(TypedDict, total=False):
     seed: int
     running: Running | None
     view: View
+    crops: str | Path | None
 
 
 class Retrieval:
@@ -106,6 +107,8 @@ class Retrieval:
         patches that the marked carriers have and others lack, and borders are looked at, too. The ranking
         that recovers held-out marks best is taken, or those that do so nearly alike together. ``"layers"``
         or ``"places"`` for one of them.
+    crops
+        Folder of mined crops whose table a person filled: these are searched for, see :meth:`take_crops`.
 
     Raises
     ------
@@ -130,6 +133,7 @@ class Retrieval:
         seed: int = 0,
         running: Running | None = None,
         view: View = "auto",
+        crops: str | Path | None = None,
     ) -> None:
         check_options({"seed": seed})
         scanned.require_one_label("a retrieval")
@@ -146,6 +150,8 @@ class Retrieval:
         _ = self.known  # unknown ids are refused before anything is read
         self._search = FileSearch(images, self._ids.tolist(), scanned.samples["group"], view, running, seed)
         self._search.check(self.marks)
+        if crops is not None:
+            self._search.kept = self._kept_in(crops)
         names = layer_names(scanned, layers)
         views = read_views(scanned, names, images, cache=cache, running=running)
         offered = candidates(scanned, views) if layers == "auto" else [views.names]
@@ -258,9 +264,12 @@ class Retrieval:
         InputError
             For a table without answers, or of other samples, and without images to search.
         """
+        return self._search_for(self._kept_in(folder))
+
+    def _kept_in(self, folder: str | Path) -> list[Kind]:
         if self._images is None or self._search.view == "layers":
             raise InputError('crops are searched for in the images: give them, and no view="layers"')
-        return self._search_for(read_kept(folder, self._ids.tolist()))
+        return read_kept(folder, self._ids.tolist())
 
     def _search_for(self, kinds: list[Kind]) -> Retrieval:
         self._search.kept = kinds

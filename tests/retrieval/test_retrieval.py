@@ -4,9 +4,11 @@ import pytest
 from shortcutscope.errors import InputError
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
+from shortcutscope.retrieval import retrieval as retrieving
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.retrieval.retrieval import Retrieval
 from shortcutscope.retrieval.saved import open_classifier, score_images
+from shortcutscope.retrieval.search import FileSearch, Searched
 from shortcutscope.stats.metrics import auroc
 
 
@@ -146,6 +148,22 @@ def test_crops_are_of_images(planted, tmp_path):
     for choose in (found.keep, found.drop):
         with pytest.raises(InputError, match="there are none: box a few"):
             choose([0])
+
+
+def test_crops_that_were_kept_are_searched_for_at_once(planted, tmp_path, monkeypatch):
+    kinds, searches = [[(0, (1.0, 1.0, 9.0, 9.0))]], []
+
+    def searched(search, marks, layers):
+        searches.append(search.kept)
+        return Searched()
+
+    monkeypatch.setattr(retrieving, "read_kept", lambda folder, ids: kinds)
+    monkeypatch.setattr(FileSearch, "__call__", searched)
+    options = {"images": planted.table, "running": Running(progress=False), "crops": tmp_path}
+    Retrieval.from_marks(planted.scanned, planted.rare[:10], **options)
+    assert searches == [kinds]
+    with pytest.raises(InputError, match="crops are searched for in the images"):
+        Retrieval.from_marks(planted.scanned, planted.rare[:10], crops=tmp_path)
 
 
 def test_inferred_values_stay_only_if_marks_that_were_held_out_are_recovered_no_worse(planted):
