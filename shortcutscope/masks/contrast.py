@@ -44,7 +44,7 @@ UNUSUAL = 0.1
 #: Width in pixels of the ring around a region that its pixels are compared with.
 RING = 3
 #: Both signs are looked at where the rarer change is at least so much of the other.
-BOTH = 0.25
+BOTH = 0.5
 #: A ring around the masks belongs to them from this share of their own contrast on.
 FADING = 0.15
 #: Most rings that are added.
@@ -249,7 +249,7 @@ def choose_contrast(
         here, usually = (
             compared(v[:, plane], "deviation", statistics, plane) for v in (carrier_planes, other_planes)
         )
-        allowed.append(signs_of(here, usually, regions[min(REGIONS)]))
+        allowed.append(signs_of(here, usually, regions[max(REGIONS)]))
     for plane, base in product(range(carrier_planes.shape[1]), bases):
         with_it, without = (
             compared(v[:, plane], base, statistics, plane) for v in (carrier_planes, other_planes)
