@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import singledispatch, wraps
+from functools import cached_property, singledispatch, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypedDict, TypeVar, Unpack
 
@@ -40,11 +40,12 @@ from shortcutscope.pixels.intervening import InterveneOptions
 from shortcutscope.pixels.of_findings import intervene_on_finding, open_pixel_test
 from shortcutscope.pixels.result import PixelTest
 from shortcutscope.probes.concept import Concept
-from shortcutscope.report.charts.contrast import draw_contrast, render_finding
-from shortcutscope.report.comparison import render_comparison, write_comparison
+from shortcutscope.report.charts.contrast import draw_contrast
+from shortcutscope.report.comparison import write_comparison
 from shortcutscope.report.embedding import draw_embedding
-from shortcutscope.report.embeddings import draw_encoders, render_embeddings, write_embeddings
-from shortcutscope.report.html import render_fragment, write_report
+from shortcutscope.report.embeddings import draw_encoders, write_embeddings
+from shortcutscope.report.html import write_report
+from shortcutscope.report.notebook import show_comparison, show_embeddings, show_finding, show_run
 from shortcutscope.retrieval.findings import retrieval_of
 from shortcutscope.retrieval.hits import Hits
 from shortcutscope.retrieval.marks import Marks
@@ -119,8 +120,7 @@ class Finding(FindingRecord):
         )
 
     def _repr_html_(self) -> str:
-        """Name, verdict and what it looks like, with the contrast sheet where the run has one."""
-        return render_finding(self, None if self.run is None else self._sheet())
+        return show_finding(self)
 
     def _sheet(self) -> Path | None:
         path = self.home() / CONTRASTS / f"{slug(self.name)}.npz"
@@ -344,7 +344,7 @@ class Audit(AuditRecord):
         return write_report(self.path, Path(path) if path else None)
 
     def _repr_html_(self) -> str:
-        return render_fragment(self.path)
+        return show_run(self.path, repr(self))
 
 
 class Comparison(ComparisonRecord):
@@ -354,8 +354,12 @@ class Comparison(ComparisonRecord):
         """Write one self-contained HTML file."""
         return write_comparison(self, Path(path))
 
+    @cached_property
+    def _shown(self) -> str:
+        return show_comparison(self, repr(self))
+
     def _repr_html_(self) -> str:
-        return render_comparison(self, page=False)
+        return self._shown
 
 
 class EmbeddingsAudit(EmbeddingsAuditRecord):
@@ -369,8 +373,12 @@ class EmbeddingsAudit(EmbeddingsAuditRecord):
         """Write one self-contained HTML file."""
         return write_embeddings(self, Path(path))
 
+    @cached_property
+    def _shown(self) -> str:
+        return show_embeddings(self, repr(self))
+
     def _repr_html_(self) -> str:
-        return render_embeddings(self, page=False)
+        return self._shown
 
 
 def _giving(run: Callable[P, Record], result: Callable[[Record], Result]) -> Callable[P, Result]:

@@ -26,6 +26,7 @@ ROOMS = [
         "processes",
         "machine",
         "progress",
+        "show",
     ),
     *(
         "stats",

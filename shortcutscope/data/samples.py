@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -41,6 +40,8 @@ from shortcutscope.data.stored_frame import file_name
 from shortcutscope.data.transform import Transform, fingerprint_of
 from shortcutscope.errors import InputError
 from shortcutscope.options import Running
+from shortcutscope.show import parts
+from shortcutscope.show.isolation import sheet
 from shortcutscope.types import Floats, Ints
 
 _SHOWN = 5
@@ -536,11 +537,12 @@ class SampleTable(Dataset[tuple[Tensor, int, int]]):
         return f"{type(self).__name__}({', '.join(f'{name}: {value}' for name, value in self._facts())})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in self._facts()
+        facts = [(name, value) for name, value in self._facts() if name != "note"]
+        told = [value for name, value in self._facts() if name == "note"]
+        head = parts.table(self.frame.head(_SHOWN), more=max(0, len(self) - _SHOWN))
+        return sheet(
+            parts.heading(type(self).__name__), parts.facts(facts), parts.notes(told), head, plain=repr(self)
         )
-        head = self.frame.head(_SHOWN).to_html(border=0, index=False)
-        return f"<div><b>{type(self).__name__}</b><table>{rows}</table>{head}</div>"
 
     def _facts(self) -> list[tuple[str, str]]:
         counts = self.frame["label"].value_counts().sort_index()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 
 from safetensors.torch import load_file, save
@@ -17,6 +16,8 @@ from shortcutscope.errors import InputError
 from shortcutscope.files import read_object, slug, write_atomically, write_json
 from shortcutscope.models.copying import copied
 from shortcutscope.models.fingerprint import model_fingerprint
+from shortcutscope.show import parts
+from shortcutscope.show.isolation import sheet
 from shortcutscope.types import JSON, Record
 
 MODEL, EDITS, METRICS = "model.safetensors", "edits.safetensors", "metrics.json"
@@ -129,15 +130,25 @@ class Student:
         return "\n".join([f"Student({self.recipe!r}{where})", *(f"  {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        facts = {"steps": self.record.get("steps"), "biased samples": self.record.get("n_train")}
-        facts |= {"clean samples": self.record.get("n_clean"), "saved in": self.path}
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-            for name, value in facts.items()
-            if value is not None
+        facts = {
+            "steps": self.record.get("steps"),
+            "biased samples": self.record.get("n_train"),
+            "clean samples": self.record.get("n_clean"),
+            "saved in": self.path,
+        }
+        plain_details = {
+            name.replace("_", " "): f"{value:.3g}" if isinstance(value, float) else value
+            for name, value in self.details.items()
+            if isinstance(value, int | float | str)
+        }
+        return sheet(
+            parts.heading(f"Student: {self.recipe}"),
+            parts.facts(facts),
+            parts.notes(self.notes),
+            parts.curves(self.history, "step"),
+            parts.facts(plain_details),
+            plain=repr(self),
         )
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        return f"<b>Student: {escape(self.recipe)}</b><table>{rows}</table><ul>{notes}</ul>"
 
 
 def version() -> str:

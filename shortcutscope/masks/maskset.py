@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Unpack
 
@@ -22,11 +21,16 @@ from shortcutscope.errors import InputError
 from shortcutscope.masks.formats import FORMATS, ExportOptions
 from shortcutscope.masks.manifest import JOURNAL, MANIFEST, read_journal, read_manifest, write_manifest
 from shortcutscope.masks.mask_files import Mask, MaskEntry, read_mask
-from shortcutscope.types import JSON, Floats, Ints
+from shortcutscope.masks.silhouettes import silhouette
+from shortcutscope.show import parts
+from shortcutscope.show.isolation import sheet
+from shortcutscope.types import JSON, Array, Floats, Ints
 
 __all__ = ["MaskEntry", "MaskSet"]
 
 _SHOWN = 8
+#: Masks whose mean is shown.
+_AVERAGED = 64
 _MEAN_SIDE = 64
 
 
@@ -331,13 +335,30 @@ class MaskSet:
         return f"MaskSet({self.name!r}: {', '.join(f'{name}: {value}' for name, value in self._facts())})"
 
     def _repr_html_(self) -> str:
-        facts = [*self._facts(), *((name, str(value)) for name, value in self.provenance.items())]
-        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts)
         frame = replace(self, entries=self.entries[:_SHOWN]).to_frame()
-        head = frame[["sample_id", "size", "share", "confidence", "flagged", "accepted"]].to_html(
-            border=0, index=False
+        columns = ["sample_id", "size", "share", "confidence", "flagged", "accepted"]
+        provenance = parts.facts({name.replace("_", " "): value for name, value in self.provenance.items()})
+        return sheet(
+            parts.heading(f"Masks of {self.name}"),
+            parts.facts(self._facts()),
+            parts.pictures(self._silhouettes()),
+            parts.table(frame[columns], more=len(self) - len(frame)),
+            f"<details><summary>How they were drawn</summary>{provenance}</details>" if provenance else "",
+            plain=repr(self),
         )
-        return f"<div><b>{escape(self.name)}</b><table>{rows}</table>{head}</div>"
+
+    def _silhouettes(self) -> list[tuple[Array | None, str]]:
+        """Where masks lie, and the first of them; the images that they are of are not in the set."""
+        drawn = [entry for entry in self.entries if not entry.empty and entry.kind != "signal"]
+        if len({len(entry.size) for entry in drawn}) != 1:
+            return []
+        # As many as are read in a moment, evenly spread.
+        where = replace(self, entries=tuple(drawn[:: -(-len(drawn) // _AVERAGED)])).mean_mask()
+        shown: list[tuple[Array | None, str]] = [(silhouette(where / where.max()), "where they lie")]
+        for entry in drawn[:_SHOWN]:
+            confidence = "" if entry.confidence is None else f"\nconfidence {entry.confidence:.2f}"
+            shown.append((silhouette(self.mask(entry.sample_id)), f"{entry.sample_id}{confidence}"))
+        return shown
 
 
 def _turn(entry: MaskEntry) -> Orientation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,6 +16,8 @@ from shortcutscope.files import read_frame, read_object, slug, write_atomically,
 from shortcutscope.pixels.decision import Word
 from shortcutscope.pixels.effects import Response
 from shortcutscope.pixels.levelled import Levelled
+from shortcutscope.show import parts
+from shortcutscope.show.isolation import sheet
 from shortcutscope.types import Record
 from shortcutscope.versions import PIXELS_FORMAT
 
@@ -177,11 +178,13 @@ class PixelTest:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        table = (
-            self.to_frame().drop(columns=["null_of"], errors="ignore").round(3).to_html(border=0, index=False)
+        return sheet(
+            parts.heading(f"{self.concept}, on the pixels: {self.word}", self.reason),
+            parts.facts({"way": self.way, "by": self.how}),
+            parts.notes([*map(described, self.levelled), *self.notes]),
+            parts.table(self.to_frame().drop(columns=["null_of"], errors="ignore")),
+            plain=repr(self),
         )
-        lines = "".join(f"<p>{escape(text)}</p>" for text in (self.reason, *map(described, self.levelled)))
-        return f"<div><b>{escape(self.concept)}: {escape(self.word)}</b>{lines}{table}</div>"
 
 
 def described(levelled: Levelled) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,15 +62,13 @@ DRAWN = ("overall", "concept", "twins", "relevance")
 #: Networks whose layers are drawn; the table of all numbers has the others.
 MAX_LAYER_FIGURES = 12
 
-_serial = itertools.count(1)
-
 
 def render_comparison(comparison: ComparisonRecord, *, page: bool = True, inside: bool = False) -> str:
     """The comparison as a page that loads nothing from anywhere, or as an element for a notebook.
 
-    With `inside` it is part of the report of an audit, whose script it shares.
+    With `inside` it is part of the report of an audit, whose script and sheet it shares.
     """
-    uid = "ssc" if page else f"ssc{next(_serial)}"
+    uid = "ssc"  # beside the "ss" of the report that it may be part of
     report = summarize_comparison(comparison)
     template = environment().get_template("comparison.html")
     markup = draw_comparison(report, uid)

@@ -6,7 +6,6 @@ Everything is escaped by default: names of concepts, files and samples are other
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 from markupsafe import Markup
@@ -28,9 +27,6 @@ FINDING_FIGURES = (
     *("availability", "use", "cell_map", "zones", "lit", "layer_maps", "gallery", "contrast", "pixels"),
 )
 
-# Fragments share the document of a notebook, so that each needs ids of its own.
-_serial = itertools.count(1)
-
 
 def render(run_dir: str | Path) -> str:
     """The report of a run as one HTML page that loads nothing from anywhere.
@@ -44,8 +40,8 @@ def render(run_dir: str | Path) -> str:
 
 
 def render_fragment(run_dir: str | Path) -> str:
-    """The same report as an element for a notebook, with styles that reach nothing else."""
-    return _render("fragment.html", run_dir, uid=f"ss{next(_serial)}", page=False)
+    """The same report without its script, for the shadow root of a notebook's element."""
+    return _render("fragment.html", run_dir, uid="ss", page=False)
 
 
 def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:

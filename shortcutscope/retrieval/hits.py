@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +17,8 @@ from shortcutscope.data.pictures import SLICES, Picture, kind_of, sample_picture
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame, read_object, write_atomically, write_json
+from shortcutscope.show import parts
+from shortcutscope.show.isolation import page, sheet
 from shortcutscope.types import Floats
 
 if TYPE_CHECKING:
@@ -132,12 +131,8 @@ class Hits:
 
     def to_html(self, path: str | Path) -> Path:
         """Write a page of the pictures and scores, to look at while the table is marked."""
-        page = (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(self.name)}</title>'
-            f'<body style="font:14px system-ui,sans-serif;margin:24px">{self._repr_html_()}</body></html>\n'
-        )
-        path = Path(path)
-        write_atomically(path, lambda file: file.write(page.encode()))
+        path, content = Path(path), page(self.name, *self._parts()).encode()
+        write_atomically(path, lambda file: file.write(content))
         return path
 
     def save(self, folder: str | Path) -> Path:
@@ -171,22 +166,21 @@ class Hits:
             return cls(record["name"], frame, tuple(record["notes"]), images)
 
     def _repr_html_(self) -> str:
-        rows = list(self.frame.head(SHOWN).itertuples())
-        cells = "".join(self._cell(row) for row in rows)
-        more = f" The first {len(rows)} are shown." if len(rows) < len(self) else ""
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        return (
-            f"<div><p><b>{escape(self.name)}</b>: {len(self)} samples, best first.{more}</p>"
-            f"<ul>{notes}</ul>"
-            f'<div style="display:flex;flex-wrap:wrap;gap:8px">{cells}</div></div>'
-        )
+        return sheet(parts.heading(self.name), *self._parts(), plain=repr(self))
 
-    def _cell(self, row: Any) -> str:
-        picture = self.pictures.get(str(row.sample_id))
-        tag = "" if picture is None else f'<img src="{picture_uri(picture)}" alt="" style="display:block">'
-        word = MARKED.get(row.mark, "")
-        caption = f"{row.rank}. {escape(str(row.sample_id))}<br>{row.score:.2f} {word}"
-        return f'<figure style="margin:0">{tag}<figcaption>{caption}</figcaption></figure>'
+    def _parts(self) -> list[str]:
+        rows = list(self.frame.head(SHOWN).itertuples())
+        more = f" The first {len(rows)} are shown." if len(rows) < len(self) else ""
+        cells = [(self.pictures.get(str(row.sample_id)), _caption(row)) for row in rows]
+        return [
+            f"<p>{len(self)} samples, best first.{more}</p>",
+            parts.notes(self.notes),
+            parts.pictures(cells),
+        ]
+
+
+def _caption(row: Any) -> str:
+    return f"{row.rank}. {row.sample_id}\n{row.score:.2f} {MARKED.get(row.mark, '')}"
 
 
 def refuse_other_csv(path: Path) -> None:
@@ -245,10 +239,3 @@ def pictures_of(table: ImageTable, sample_ids: Iterable[str], side: int = SIDE) 
         thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
         pictures[name] = np.asarray(thumbnail)
     return pictures
-
-
-def picture_uri(picture: Picture) -> str:
-    """A picture as a data URI, without loss: noise can be the very thing to see."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -12,8 +12,9 @@ from shortcutscope.data.file_images import in_file_size
 from shortcutscope.data.pictures import Picture, as_picture
 from shortcutscope.errors import InputError
 from shortcutscope.retrieval.checks import sizes_of
-from shortcutscope.retrieval.hits import Hits, TakesMarks, picture_uri
+from shortcutscope.retrieval.hits import Hits, TakesMarks
 from shortcutscope.retrieval.places import named_boxes
+from shortcutscope.show.parts import picture_uri
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from shortcutscope.data.pictures import Picture
 from shortcutscope.errors import InputError
-from shortcutscope.retrieval.hits import SIDE, Hits, picture_uri
+from shortcutscope.retrieval.hits import SIDE, Hits
 from shortcutscope.retrieval.places import EDGES
 from shortcutscope.review.drawn import Boxes
 from shortcutscope.review.file_pictures import FilePictures
 from shortcutscope.review.grid import review_grid
+from shortcutscope.show.parts import picture_uri
 from shortcutscope.types import Record
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, get_args
 from shortcutscope.errors import InputError
 from shortcutscope.masks.mask_files import MaskEntry
 from shortcutscope.masks.maskset import MaskSet
-from shortcutscope.retrieval.hits import picture_uri
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.review.drawn import Boxes
 from shortcutscope.review.grid import review_grid
 from shortcutscope.review.mask_pictures import MaskPicture, mask_pictures
 from shortcutscope.review.order import Order, ordered
+from shortcutscope.show.parts import picture_uri
 from shortcutscope.types import Record
 
 if TYPE_CHECKING:

@@ -21,10 +21,12 @@ from shortcutscope.scan.pooling import ACTIVATION_STATS, CLASS_TOKEN, LRP_STATS,
 from shortcutscope.scan.rows import StoredRows
 from shortcutscope.scan.store import ShardReader
 from shortcutscope.scan.view import VIEW, OutputReader
+from shortcutscope.show import parts
+from shortcutscope.show.isolation import sheet
 from shortcutscope.types import JSON, Floats, Ints, Record
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scan:
     """A scan on disk. Statistics are read when asked for, one layer at a time.
 
@@ -109,6 +111,35 @@ class Scan:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        names = ", ".join(layer.name for layer in self.layers)
+        return (
+            f"Scan({str(self.path)!r}: {len(self)} samples, {self.task}; {len(self.layers)} layers: {names})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {
+                "layer": layer.name,
+                "kind": layer.kind,
+                "layout": layer.layout,
+                "shape": " x ".join(map(str, layer.shape)),
+                "depth": layer.depth,
+            }
+            for layer in self.layers
+        ]
+        facts = {
+            "samples": len(self),
+            "layers": len(self.layers),
+            "outputs": self.logits.shape[1],
+            "task": self.task,
+            "explained": self.target,
+            "relevance": self.attribution,
+        }
+        return sheet(
+            parts.heading("Scan"), parts.facts(facts), parts.table(pd.DataFrame(rows)), plain=repr(self)
+        )
 
     @property
     def remarks(self) -> JSON:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from shortcutscope.report.html import render_fragment, write_report
+from shortcutscope.facade import Audit
+from shortcutscope.report.html import write_report
 
+#: How JupyterLab shows HTML: as text of an element, and its scripts made anew so that they run.
+INSERT = """
+  (cells) => {
+    const place = document.querySelector("#cells");
+    place.innerHTML = cells;
+    for (const script of place.querySelectorAll("script")) {
+      const again = document.createElement("script");
+      again.textContent = script.textContent;
+      script.replaceWith(again);
+    }
+  }
+"""
 TABS = ["findings", "network", "numbers", "provenance", "reading"]
 
 
@@ -136,26 +151,48 @@ def test_without_scripts_everything_is_shown(browser, report):
     context.close()
 
 
-def test_two_fragments_in_a_dark_notebook(browser, finished_run):
-    """Each works by itself, follows the notebook's theme, and leaves the notebook's own text alone."""
+@pytest.mark.parametrize("way", ["parsed", "inserted"])
+def test_two_fragments_in_a_dark_notebook(browser, finished_run, way):
+    """Each works by itself, follows the notebook's theme, and neither it nor the notebook styles the other.
+
+    nbconvert's page is parsed with its cells; JupyterLab inserts them later and runs their scripts anew.
+    """
     context = browser.new_context(color_scheme="light", offline=True)
     page = context.new_page()
     cells = "".join(
-        f'<div class="jp-RenderedHTMLCommon">{render_fragment(finished_run)}</div>' for _ in range(2)
+        f'<div class="jp-RenderedHTMLCommon">{Audit.open(finished_run)._repr_html_()}</div>' for _ in range(2)
     )
     notebook = (
-        "<!doctype html><style>body { color: rgb(1, 2, 3) } h1 { font-size: 40px }</style>"
-        f'<body data-jp-theme-light="false"><h1 id="own">mine</h1>{cells}</body>'
+        "<!doctype html><style>body { color: rgb(1, 2, 3) } h1 { font-size: 40px } "
+        ".jp-RenderedHTMLCommon dt { float: left; width: 20% }</style>"
+        '<body data-jp-theme-light="false"><h1 id="own">mine</h1><div id="cells">{}</div></body>'
     )
-    page.set_content(notebook)
+    if way == "parsed":
+        page.set_content(notebook.replace("{}", cells))
+    else:
+        page.set_content(notebook.replace("{}", ""))
+        page.evaluate(INSERT, cells)
     first, second = part(page, "report").nth(0), part(page, "report").nth(1)
     second.locator("[data-test=tab-network]").click()
     assert second.locator("[data-test=panel-network]").is_visible()
     assert first.locator("[data-test=panel-findings]").is_visible()
     assert first.evaluate("element => getComputedStyle(element).backgroundColor") == "rgb(20, 23, 27)"
+    assert first.locator("dt").first.evaluate("element => getComputedStyle(element).float") == "none"
     own = page.locator("#own").evaluate("e => [getComputedStyle(e).color, getComputedStyle(e).fontSize]")
     assert own == ["rgb(1, 2, 3)", "40px"]
+    assert not page.locator("pre", has_text="Audit(").first.is_visible()
     context.close()
+
+
+def test_without_a_shadow_root_the_text_is_shown(browser, finished_run):
+    """GitHub takes templates and scripts out of a notebook."""
+    html = Audit.open(finished_run)._repr_html_()
+    bare = re.sub(r"<template.*</template>", "", html, flags=re.DOTALL)
+    bare = re.sub(r"<(script|style).*?</\1>", "", bare, flags=re.DOTALL)
+    page = browser.new_page()
+    page.set_content(bare)
+    assert page.inner_text("body").startswith("Audit(")
+    page.close()
 
 
 def test_on_paper_everything_is_shown(browser, report):

@@ -107,12 +107,12 @@ def test_the_page_loads_nothing_and_names_are_text(tmp_path):
     assert len(ids) == len(set(ids))
 
 
-def test_two_fragments_share_a_document():
+def test_a_notebook_shows_it_isolated_and_renders_it_once():
     made = comparison()
-    first, second = made._repr_html_(), made._repr_html_()
-    assert "<html" not in first
-    known = [set(re.findall(r' id="([^"]+)"', text)) for text in (first, second)]
-    assert not known[0] & known[1]
+    shown = made._repr_html_()
+    assert shown.startswith('<div class="ss-host"')
+    assert "<html" not in shown
+    assert made._repr_html_() is shown
 
 
 def test_what_was_not_measured_is_listed_with_its_reason():

@@ -29,6 +29,8 @@ from shortcutscope.models.heads.head import Head, Output, as_head
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.preflight import TRIED, preflight
 from shortcutscope.options import READING, Running
+from shortcutscope.show import parts
+from shortcutscope.show.isolation import sheet
 from shortcutscope.types import Array, Record
 
 #: Labelled images that are read; fewest of each of two classes.
@@ -149,8 +151,14 @@ class PreprocessingCheck:
         return "\n".join([head, *(f"  {text}" for text in sentences), listing.to_string(index=False)])
 
     def _repr_html_(self) -> str:
-        sentences = "".join(f"<p>{text}</p>" for text in self.warnings)
-        return sentences + str(self.readings.round(3).to_html(index=False))
+        return sheet(
+            parts.heading(
+                "How the images are read", f"AUROC {self.auroc:.3f} as given, on {self.n_images} images"
+            ),
+            parts.notes(self.warnings or ("No reading that was tried is better.",)),
+            parts.table(self.readings),
+            plain=repr(self),
+        )
 
 
 def check_preprocessing(

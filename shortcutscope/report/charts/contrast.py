@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from shortcutscope.audit.appearance.contrast import ContrastSheet
-from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.report.contrast import class_name, coloured, read_contrast
 from shortcutscope.report.gallery import DIVERGING, shared_limit
 from shortcutscope.report.svg import BLUE, FONT_SIZE, MUTED, ORANGE, figure, restrain, to_svg
@@ -61,21 +58,6 @@ def draw_contrast(contrast: ContrastSheet, *, title: str = "", classes: Sequence
     if title:
         picture.suptitle(title, fontsize=9.5, x=0.01, ha="left", parse_math=False)
     return picture
-
-
-def render_finding(finding: FindingRecord, sheet: Path | None) -> str:
-    """A finding as HTML for a notebook: what it is, what it looks like, and its contrast sheet, if any."""
-    picture = ""
-    if sheet is not None:
-        buffer = io.BytesIO()
-        draw_contrast(ContrastSheet.open(sheet)).savefig(buffer, dpi=100)
-        coded = base64.b64encode(buffer.getvalue()).decode()
-        picture = f'<img src="data:image/png;base64,{coded}" alt="contrast sheet" style="max-width:100%">'
-    looks = f"<div>{escape(finding.looks)}</div>" if finding.looks else ""
-    return (
-        f"<div><b>{escape(finding.name)}</b>: {escape(finding.verdict)}, {escape(finding.extent)}"
-        f"{looks}{picture}</div>"
-    )
 
 
 def _aspect(pictures: Array) -> float:

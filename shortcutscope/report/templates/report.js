@@ -105,7 +105,10 @@
     });
   };
 
-  for (const root of document.querySelectorAll(".ss-report:not([data-ss-ready])")) {
+  // On a page of its own, or in the shadow roots of a notebook.
+  const trees = [document, ...[...document.querySelectorAll(".ss-host")].map((host) => host.shadowRoot)];
+  const waiting = trees.flatMap((tree) => (tree ? [...tree.querySelectorAll(".ss-report:not([data-ss-ready])")] : []));
+  for (const root of waiting) {
     root.dataset.ssReady = "";
     window.shortcutscopeReports = (window.shortcutscopeReports || 0) + 1;
     const showPanel = setUpTabs(root, window.shortcutscopeReports);

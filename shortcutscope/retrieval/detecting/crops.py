@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import pandas as pd
@@ -13,8 +12,9 @@ from PIL import Image
 from shortcutscope.data.pictures import Picture, sample_picture
 from shortcutscope.data.table import ImageTable
 from shortcutscope.retrieval.detecting.detection import Detection
-from shortcutscope.retrieval.hits import picture_uri
 from shortcutscope.retrieval.places import EDGES
+from shortcutscope.show import parts
+from shortcutscope.show.isolation import sheet
 
 #: Margin around a box as a share of its longer side, height of a crop as it is shown, and most of a kind.
 MARGIN, HEIGHT, SHOWN = 0.5, 64, 12
@@ -58,17 +58,13 @@ class Crops:
                 " Nobody boxed them: look whether they show what you marked, and keep() those that do. Those "
                 "in brackets are too rare to be searched for unless they are kept."
             )
-        rows = []
+        shown = [parts.heading("Crops"), f"<p>{text}</p>"]
         kinds, names = self.frame["kind"].to_numpy(), self.frame["sample_id"].astype(str).tolist()
         for kind in range(len(self)):
-            images = "".join(
-                f'<img src="{picture_uri(self.pictures[row])}" title="{escape(names[row])}" '
-                f'style="height:{HEIGHT}px;margin:2px" alt="">'
-                for row in np.flatnonzero(kinds == kind).tolist()[:SHOWN]
-            )
-            name = kind if self.is_searched(kind) else f"({kind})"
-            rows.append(f"<tr><th>{name}</th><td>{images}</td></tr>")
-        return f"<div><p>{text}</p><table>{''.join(rows)}</table></div>"
+            rows = np.flatnonzero(kinds == kind).tolist()[:SHOWN]
+            shown.append(f"<h4>{kind if self.is_searched(kind) else f'({kind})'}</h4>")
+            shown.append(parts.pictures([(self.pictures[row], names[row]) for row in rows], height=HEIGHT))
+        return sheet(*shown, plain=repr(self))
 
 
 def crops_of(detection: Detection, table: ImageTable) -> Crops:
