@@ -6,7 +6,7 @@ come after them. The classes here are those records, with what users do with the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, singledispatch, wraps
 from pathlib import Path
@@ -31,7 +31,7 @@ from shortcutscope.discover.embedding import embed
 from shortcutscope.embeddings import stages as embedding_stages
 from shortcutscope.embeddings.result import EmbeddingsAuditRecord
 from shortcutscope.errors import InputError
-from shortcutscope.files import slug
+from shortcutscope.files import read_frame, slug
 from shortcutscope.masks.annotation import AnnotateOptions, annotate_finding
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.named import annotate_marked, annotate_named
@@ -41,6 +41,7 @@ from shortcutscope.pixels.of_findings import intervene_on_finding, open_pixel_te
 from shortcutscope.pixels.result import PixelTest
 from shortcutscope.probes.concept import Concept
 from shortcutscope.report.charts.contrast import draw_contrast
+from shortcutscope.report.charts.plots import draw_costs, draw_depth, draw_metric
 from shortcutscope.report.comparison import write_comparison
 from shortcutscope.report.embedding import draw_embedding
 from shortcutscope.report.embeddings import draw_encoders, write_embeddings
@@ -57,6 +58,7 @@ from shortcutscope.scan.reading import Scan
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -121,6 +123,21 @@ class Finding(FindingRecord):
 
     def _repr_html_(self) -> str:
         return show_finding(self)
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw over the depth of the network how well it is read, and how far the output depends on it.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default on a figure of its own.
+
+        Raises
+        ------
+        InputError
+            For a finding that was not read from a run, and one of which nothing was measured.
+        """
+        return draw_depth(read_frame(self.home() / "profile.parquet"), self.name, ax)
 
     def _sheet(self) -> Path | None:
         path = self.home() / CONTRASTS / f"{slug(self.name)}.npz"
@@ -310,8 +327,44 @@ class Audit(AuditRecord):
         """The findings whose verdict is ``shortcut``."""
         return tuple(f for f in self.findings if f.verdict == "shortcut")
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a finding of that name, or of several labels an output of it."""
+        return name in self.outputs or any(name == f.name or name in f.same for f in self.findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        """Findings, those that cost most first."""
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        """Number of findings."""
+        return len(self.findings)
+
+    def __bool__(self) -> bool:
+        """An audit is one, also without findings."""
+        return True
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw what each concept costs: AUROC where it agrees with the label, and where it does not.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default on a figure of its own.
+
+        Examples
+        --------
+        >>> ss.Audit.open("runs/derm").plot().savefig("costs.png")  # doctest: +SKIP
+        """
+        return draw_costs(self.findings, ax)
+
     def map(
-        self, finding: str | None = None, layer: str | None = None, *, by: str = "relevance", seed: int = 0
+        self,
+        finding: str | None = None,
+        layer: str | None = None,
+        *,
+        by: str = "relevance",
+        seed: int = 0,
+        ax: Axes | None = None,
     ) -> Figure:
         """Draw the samples laid out by UMAP, for the eye alone.
 
@@ -325,6 +378,8 @@ class Audit(AuditRecord):
             ``"relevance"`` or ``"activation"`` of the layer.
         seed
             Of the layout.
+        ax
+            Where to draw; by default on a figure of its own.
         """
         if by not in ("relevance", "activation"):
             raise InputError(f"by={by!r}; allowed are 'relevance' and 'activation'")
@@ -337,7 +392,7 @@ class Audit(AuditRecord):
         title = f"{by} at {place.name}" + (f": {shown.name}" if shown else "")
         labels = scanned.samples["label"].to_numpy()[rows]
         classes = self.run.get("data", {}).get("classes") or ()
-        return draw_embedding(points, labels, values, classes=classes, title=title)
+        return draw_embedding(points, labels, values, classes=classes, title=title, ax=ax)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report, one self-contained HTML file (by default ``report.html`` in the run)."""
@@ -349,6 +404,27 @@ class Audit(AuditRecord):
 
 class Comparison(ComparisonRecord):
     """What changed from the biased network to each of the others. Attributes: see `ComparisonRecord`."""
+
+    def plot(
+        self, metric: str = "balanced_auroc", *, table: str | None = None, ax: Axes | None = None
+    ) -> Figure:
+        """Draw a metric of every network with its interval.
+
+        Parameters
+        ----------
+        metric
+            One of ``self.frame["metric"]``.
+        table
+            Samples that it was measured on; by default the main ones.
+        ax
+            Where to draw; by default on a figure of its own.
+
+        Raises
+        ------
+        InputError
+            For a metric that was not measured on them.
+        """
+        return draw_metric(self, metric, table, ax)
 
     def report(self, path: str | Path) -> Path:
         """Write one self-contained HTML file."""
@@ -365,9 +441,9 @@ class Comparison(ComparisonRecord):
 class EmbeddingsAudit(EmbeddingsAuditRecord):
     """An audit of embeddings, and what can be seen of it. Attributes: see `EmbeddingsAuditRecord`."""
 
-    def plot(self) -> Figure:
+    def plot(self, ax: Axes | None = None) -> Figure:
         """Draw encoders by concepts: how well each is encoded, and the verdicts."""
-        return draw_encoders(self)
+        return draw_encoders(self, ax)
 
     def report(self, path: str | Path) -> Path:
         """Write one self-contained HTML file."""

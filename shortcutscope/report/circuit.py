@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from shortcutscope.discover.circuits import Circuit
 from shortcutscope.discover.circuits.edges import strongest_nodes
 from shortcutscope.errors import InputError
+from shortcutscope.report.charts.axes import figure_of, own_axes
 
 #: Okabe and Ito's blue and vermilion: told apart with any colour vision.
 BLUE, VERMILION = "#0072B2", "#D55E00"
@@ -50,18 +50,13 @@ def draw_circuit(circuit: Circuit, *, ax: Axes | None = None, channels: int = 5)
         raise InputError(f"channels={channels} of {len(circuit.nodes)} nodes: there is nothing to draw")
     nodes = _strongest(circuit, channels)
     layers = list(dict.fromkeys(nodes["layer"]))
-    if ax is None:
-        picture = Figure(figsize=(1.5 + 1.35 * len(layers), 1.6 + 0.62 * channels), layout="constrained")
-        FigureCanvasAgg(picture)
-        ax = picture.subplots()
+    ax = own_axes(ax, 1.5 + 1.35 * len(layers), 1.6 + 0.62 * channels)
     places = _places(nodes, layers)
     _draw_edges(ax, circuit.edges, places)
     _draw_nodes(ax, nodes, places)
     _label_layers(ax, circuit, nodes, layers)
     _finish(ax, circuit, layers, channels)
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    return figure
+    return figure_of(ax)
 
 
 def _strongest(circuit: Circuit, channels: int) -> pd.DataFrame:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shortcutscope.report.charts.axes import figure_of, own_axes
 from shortcutscope.types import Array
 
 #: Okabe and Ito (2008), told apart with any colour vision.
@@ -23,6 +24,7 @@ def draw_embedding(
     *,
     classes: Sequence[str] = (),
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw points (n, 2) of samples.
 
@@ -38,10 +40,10 @@ def draw_embedding(
         Names of the classes.
     title
         Above the picture.
+    ax
+        Where to draw; by default on a figure of its own.
     """
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    ax = figure.subplots()
+    ax = own_axes(ax, 6.4, 4.6)
     concept = np.full(len(points), np.nan) if values is None else np.asarray(values, float)
     sides = {WITHOUT: concept == 0, WITH: concept == 1, UNKNOWN: np.isnan(concept)}
     for k, label in enumerate(np.unique(labels)):
@@ -65,4 +67,4 @@ def draw_embedding(
     ax.annotate(
         "neighbours mean something, distances nothing", (0.01, 0.01), xycoords="axes fraction", fontsize=6.5
     )
-    return figure
+    return figure_of(ax)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -22,6 +22,7 @@ from shortcutscope.embeddings.encoder import EncoderRecord
 from shortcutscope.embeddings.result import EmbeddingsAuditRecord
 from shortcutscope.files import write_atomically
 from shortcutscope.report import wording
+from shortcutscope.report.charts.axes import figure_of, own_axes
 from shortcutscope.report.environment import environment
 from shortcutscope.report.figures import AVAILABILITY
 from shortcutscope.report.run_files import interval, mapping, number
@@ -87,16 +88,14 @@ def summarize_embeddings(record: EmbeddingsAuditRecord) -> Record:
     }
 
 
-def draw_encoders(record: EmbeddingsAuditRecord) -> Figure:
+def draw_encoders(record: EmbeddingsAuditRecord, ax: Axes | None = None) -> Figure:
     """Encoders by concepts: colour and number say how well a concept is encoded, the letter what came of it.
 
     S shortcut, U used without cost or association, E encoded and not used, nothing for what is not encoded.
     """
     letters = {"shortcut": "S", "used": "U", "encoded": "E", "absent": "", "untestable": "?"}
     concepts = _concepts(record)
-    figure = Figure(figsize=(2.2 + 1.1 * len(record), 1.2 + 0.36 * len(concepts)), layout="constrained")
-    FigureCanvasAgg(figure)
-    ax = figure.subplots()
+    ax = own_axes(ax, 2.2 + 1.1 * len(record), 1.2 + 0.36 * len(concepts))
     values: Array = np.full((len(concepts), len(record)), np.nan)
     for column, encoder in enumerate(record):
         for finding in encoder.findings:
@@ -111,7 +110,7 @@ def draw_encoders(record: EmbeddingsAuditRecord) -> Figure:
     ax.set_xticks(range(len(record)), [encoder.name for encoder in record])
     ax.set_yticks(range(len(concepts)), concepts)
     ax.set_title("encoded (AUROC); S shortcut, U used, E encoded, not used", size=8)
-    return figure
+    return figure_of(ax)
 
 
 def _concepts(record: EmbeddingsAuditRecord) -> list[str]:

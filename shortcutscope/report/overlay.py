@@ -16,6 +16,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import PercentFormatter
 
 from shortcutscope.errors import InputError
+from shortcutscope.report.charts.axes import ShownFigure
 from shortcutscope.review.mask_pictures import MaskPicture, mask_pictures
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def draw_overlays(
     rows, columns = -(-len(names) // columns), min(columns, len(names))
     signals = any(masks.entry(name).kind == "signal" for name in names)
     inches = INCHES * (SIGNAL_FACTOR if signals else 1)
-    figure = Figure(figsize=(inches * columns + 0.7, (inches + CAPTION) * rows + 0.3), layout="constrained")
+    figure = ShownFigure(inches * columns + 0.7, (inches + CAPTION) * rows + 0.3)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -111,7 +112,7 @@ def draw_areas(masks: MaskSet, bins: int = 20) -> Figure:
         When all masks are empty, or they differ in their number of axes.
     """
     mean = masks.mean_mask()
-    figure = Figure(figsize=(6.4, 2.7), layout="constrained")
+    figure = ShownFigure(6.4, 2.7)
     left, right = figure.subplots(1, 2, width_ratios=[1.3, 1])
     _draw_histogram(left, masks, bins)
     _draw_mean(right, masks, mean if mean.ndim == 2 else mean.mean(0))

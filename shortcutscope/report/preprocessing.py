@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from shortcutscope.audit.preprocessing.check import PreprocessingCheck
 from shortcutscope.audit.preprocessing.readings import AS_GIVEN
 from shortcutscope.report import wording
+from shortcutscope.report.charts.axes import figure_of, own_axes
 from shortcutscope.report.circuit import BLUE, FONT_SIZE, INK, MUTED, VERMILION
 from shortcutscope.report.run_files import mapping, number
 from shortcutscope.types import JSON, Record
@@ -27,10 +27,7 @@ def draw_readings(check: PreprocessingCheck, *, ax: Axes | None = None) -> Figur
         Where to draw; by default on a figure of its own.
     """
     frame = check.readings
-    if ax is None:
-        picture = Figure(figsize=(7.0, 0.9 + 0.22 * len(frame)), layout="constrained")
-        FigureCanvasAgg(picture)
-        ax = picture.subplots()
+    ax = own_axes(ax, 7.0, 0.9 + 0.22 * len(frame))
     if all(map(math.isfinite, check.interval)):
         ax.axvspan(*check.interval, color=MUTED, alpha=0.15, lw=0)
     ax.axvline(check.auroc, color=MUTED, lw=0.8)
@@ -46,9 +43,7 @@ def draw_readings(check: PreprocessingCheck, *, ax: Axes | None = None) -> Figur
     ax.set_xlabel(f"AUROC on {check.n_images} images; orange: better than as given", fontsize=FONT_SIZE)
     ax.tick_params(axis="x", labelsize=FONT_SIZE)
     ax.spines[["top", "right"]].set_visible(False)
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    return figure
+    return figure_of(ax)
 
 
 def summarize_preprocessing(run: JSON) -> Record:

@@ -7,6 +7,7 @@ import pytest
 
 from shortcutscope.compare.estimate import Estimate, not_measurable, paired_rows
 from shortcutscope.compare.result import tidy
+from shortcutscope.errors import InputError
 from shortcutscope.facade import Comparison
 from shortcutscope.report.comparison import (
     render_comparison,
@@ -138,3 +139,13 @@ def test_networks_with_other_layers_are_drawn(layers):
 
 def test_signs():
     assert [signed(v) for v in (0.1, -0.1, 0.0, 1e-9, None)] == ["+0.100", "−0.100", "0.000", "0.000", "–"]
+
+
+def test_it_draws_a_metric_of_every_network():
+    made = comparison()
+    axes = made.plot("robust_auroc").axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [n["name"] for n in made.networks]
+    with pytest.raises(
+        InputError, match=r"'nothing' was not measured on 'data'; measured were .*robust_auroc on"
+    ):
+        made.plot("nothing")

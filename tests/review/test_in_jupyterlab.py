@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 
-import nbformat
 import pytest
+from jupyterlab_server import jupyterlab, write_notebook
 
 pytest.importorskip("anywidget", reason="the extra jupyter is not installed")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
@@ -37,25 +34,9 @@ PATIENCE = 90_000  # milliseconds, for a machine with other work
 @pytest.fixture
 def lab(tmp_path):
     """Address of a JupyterLab that serves a notebook with the grid."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.strip())])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, tmp_path / "grid.ipynb")
-    settings = {
-        "ip": "127.0.0.1", "port": "0", "IdentityProvider.token": "", "ServerApp.root_dir": str(tmp_path),
-        "LabApp.news_url": "", "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--log-level=INFO"]
-    server = subprocess.Popen(
-        [*command, *(f"--{name}={value}" for name, value in settings.items())],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    address = None
-    while address is None and (line := server.stderr.readline()):
-        address = re.search(r"http://127\.0\.0\.1:\d+/", line)
-    yield address[0] + "lab/tree/grid.ipynb"
-    server.terminate()
-    server.communicate(timeout=30)
+    write_notebook(tmp_path / "grid.ipynb", [CELL.strip()])
+    with jupyterlab(tmp_path) as address:
+        yield address + "lab/tree/grid.ipynb"
 
 
 @pytest.mark.slow

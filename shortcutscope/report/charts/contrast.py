@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from shortcutscope.audit.appearance.contrast import ContrastSheet
+from shortcutscope.report.charts.axes import ShownFigure
 from shortcutscope.report.contrast import class_name, coloured, read_contrast
 from shortcutscope.report.gallery import DIVERGING, shared_limit
 from shortcutscope.report.svg import BLUE, FONT_SIZE, MUTED, ORANGE, figure, restrain, to_svg
@@ -40,8 +40,7 @@ def draw_contrast(contrast: ContrastSheet, *, title: str = "", classes: Sequence
         rows += [(contrast.carrier_patches, "where it is read"), (contrast.other_patches, "without it")]
     wide = 2.6 if contrast.kind == "signal" else _SIZE
     heights = [1.0 if contrast.kind == "signal" else _SIZE * _aspect(pictures) for pictures, _ in rows]
-    picture = Figure(figsize=(n * wide + 3.6, sum(heights) + 1.1), layout="constrained")
-    FigureCanvasAgg(picture)
+    picture = ShownFigure(n * wide + 3.6, sum(heights) + 1.1)
     sheet, means = np.ravel(picture.subfigures(1, 2, squeeze=False, width_ratios=[n * wide, 3.6]))
     axes = sheet.subplots(len(rows), n, squeeze=False, height_ratios=heights)
     for row, (pictures, text) in enumerate(rows):
