@@ -44,7 +44,9 @@ def table(frame: pd.DataFrame, *, more: int = 0) -> str:
     if frame.empty:
         return ""
     # Places of numbers that carry nothing hide those that do; a missing value is a gap, not a word.
-    rows = frame.to_html(border=0, index=False, na_rep="", float_format=lambda value: f"{value:.3g}")
+    rows = frame.where(frame.notna(), np.nan).to_html(
+        border=0, index=False, na_rep="", float_format=lambda value: f"{value:.3g}"
+    )
     rest = f'<p class="muted">and {more} more</p>' if more > 0 else ""
     return f'<div class="scroll">{rows}</div>{rest}'
 

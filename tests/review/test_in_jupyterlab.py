@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from jupyterlab_server import jupyterlab, write_notebook
+from lab_server import jupyterlab, write_notebook
 
 pytest.importorskip("anywidget", reason="the extra jupyter is not installed")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
