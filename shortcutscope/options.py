@@ -133,8 +133,11 @@ class Recording(OptionGroup):
         Name of the model; by default its class.
     command
         The command line that the run was started with.
+    name
+        What reports call the model; by default ``model_spec``.
     """
 
     keep_paths: bool = False
     model_spec: str | None = None
     command: str | None = None
+    name: str | None = None

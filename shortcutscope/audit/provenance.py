@@ -16,6 +16,7 @@ from shortcutscope.audit.scored import ScoredSamples
 from shortcutscope.data.table import ImageTable
 from shortcutscope.models.loading import load_report
 from shortcutscope.models.preprocessing import Preprocessing
+from shortcutscope.options import Recording
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.metrics import auroc, expected_calibration_error
 
@@ -61,8 +62,7 @@ def describe(
     run: RunDirectory,
     model: nn.Module,
     audited: AuditedData,
-    spec: str,
-    command: str | None,
+    record: Recording,
     fingerprint: str,
 ) -> None:
     """Keep software, model and data of an audit in its run."""
@@ -75,7 +75,8 @@ def describe(
         "interpreter": "notebook" if "ipykernel" in sys.modules else "script",
     }
     network = {
-        "spec": spec,
+        "name": record.name,
+        "spec": record.model_spec,
         "class": type(model).__qualname__,
         "fingerprint": fingerprint,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -92,7 +93,7 @@ def describe(
     run.update(
         {
             "version": __version__,
-            "command": command or "shortcutscope.audit(...)",
+            "command": record.command or "shortcutscope.audit(...)",
             "environment": environment,
             "model": network,
             "data": data,

@@ -305,7 +305,8 @@ class _Task:
         if not record.keep_paths:
             spec = redacted_command([spec])[0]
             command = None if command is None else redacted_line(command)
-        describe(run, self.model, self.audited, spec=spec, command=command, fingerprint=self.fingerprint)
+        said = replace(record, model_spec=spec, command=command)
+        describe(run, self.model, self.audited, said, self.fingerprint)
 
 
 def _task(

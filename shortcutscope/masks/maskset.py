@@ -316,7 +316,8 @@ class MaskSet:
 
     # Showing
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def facts(self) -> list[tuple[str, str]]:
+        """How many masks, of them empty, flagged, accepted and rejected, and their median area."""
         count = {
             "masks": len(self),
             "empty": sum(entry.empty for entry in self.entries),
@@ -332,7 +333,7 @@ class MaskSet:
         return facts if self.complete else [*facts, ("state", "unfinished")]
 
     def __repr__(self) -> str:
-        return f"MaskSet({self.name!r}: {', '.join(f'{name}: {value}' for name, value in self._facts())})"
+        return f"MaskSet({self.name!r}: {', '.join(f'{name}: {value}' for name, value in self.facts())})"
 
     def _repr_html_(self) -> str:
         frame = replace(self, entries=self.entries[:_SHOWN]).to_frame()
@@ -340,21 +341,21 @@ class MaskSet:
         provenance = parts.facts({name.replace("_", " "): value for name, value in self.provenance.items()})
         return sheet(
             parts.heading(f"Masks of {self.name}"),
-            parts.facts(self._facts()),
-            parts.pictures(self._silhouettes()),
+            parts.facts(self.facts()),
+            parts.pictures(self.silhouettes()),
             parts.table(frame[columns], more=len(self) - len(frame)),
             f"<details><summary>How they were drawn</summary>{provenance}</details>" if provenance else "",
             plain=repr(self),
         )
 
-    def _silhouettes(self) -> list[tuple[Array | None, str]]:
-        """Where masks lie, and the first of them; the images that they are of are not in the set."""
+    def silhouettes(self) -> list[tuple[Array, str]]:
+        """Pictures, with captions, of where masks lie and of the first of them; the set has no images."""
         drawn = [entry for entry in self.entries if not entry.empty and entry.kind != "signal"]
         if len({len(entry.size) for entry in drawn}) != 1:
             return []
         # As many as are read in a moment, evenly spread.
         where = replace(self, entries=tuple(drawn[:: -(-len(drawn) // _AVERAGED)])).mean_mask()
-        shown: list[tuple[Array | None, str]] = [(silhouette(where / where.max()), "where they lie")]
+        shown: list[tuple[Array, str]] = [(silhouette(where / where.max()), "where they lie")]
         for entry in drawn[:_SHOWN]:
             confidence = "" if entry.confidence is None else f"\nconfidence {entry.confidence:.2f}"
             shown.append((silhouette(self.mask(entry.sample_id)), f"{entry.sample_id}{confidence}"))

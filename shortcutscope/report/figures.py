@@ -33,7 +33,7 @@ from shortcutscope.types import JSON, Array, Bools, Floats
 
 AVAILABILITY = matplotlib.colormaps["cividis"]
 DIVERGING = matplotlib.colormaps["PuOr_r"]
-SMALL = FONT_SIZE - 1
+SMALL = FONT_SIZE - 0.25  # eleven pixels
 #: More cells than this carry no number: it could not be read.
 MAX_NUMBERED = 400
 MAX_LAYER_MAPS = 9

@@ -10,6 +10,7 @@ import pandas as pd
 
 from shortcutscope.data.pictures import KINDS
 from shortcutscope.report import wording
+from shortcutscope.report.cards import column_of, place_of
 from shortcutscope.report.contrast import classes_of, summarize_appearance
 from shortcutscope.report.pixels import summarize_pixels
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, texts
@@ -50,6 +51,7 @@ def summarize_finding(
     return {
         "id": f"finding-{position}",
         "name": name,
+        "column": column_of(finding),
         "origin": wording.origin(str(finding.get("origin") or "")),
         "description": str(finding.get("description") or ""),
         "verdict": verdict,
@@ -74,6 +76,7 @@ def summarize_finding(
         "looks": wording.looks(finding),
         "appearance": summarize_appearance(finding),
         "contrast": None if contrast is None else str(contrast),
+        "place": place_of(finding),
         "classes": classes_of(files.run),
         "beside": wording.beside(finding),
         "pixels": summarize_pixels(finding, files.pixel_pictures(name)),

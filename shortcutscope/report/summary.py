@@ -10,10 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shortcutscope.audit.conclusion import conclude_audit
+from shortcutscope.compare.result import FILE as COMPARISON
+from shortcutscope.files import read_json
 from shortcutscope.models.heads.head import Head
 from shortcutscope.report import wording
 from shortcutscope.report.attribution import summarize_attribution
+from shortcutscope.report.cards import advice, arrange, next_steps
 from shortcutscope.report.finding import summarize_finding
+from shortcutscope.report.masks import summarize_masks
 from shortcutscope.report.preprocessing import summarize_preprocessing
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, read_run, texts
 from shortcutscope.report.search import summarize_search
@@ -48,9 +52,6 @@ PROFILE_COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("weight", "weight", 2),
 )
 
-#: Cards shown at once; more of them are folded away, shortcuts never.
-MAX_CARDS = 12
-
 
 def summarize(run_dir: str | Path) -> Record:
     """Everything a report says about a run.
@@ -65,8 +66,9 @@ def summarize(run_dir: str | Path) -> Record:
     dict
         Plain data: ``title``, ``headline``, ``undecided``, ``facts``, ``warnings``, ``assumptions``,
         ``performance``,
-        ``attribution`` (see `summarize_attribution`), ``findings`` (see `summarize_finding`), ``cards`` and
-        ``folded`` (the strip), ``zones``, ``heatmaps``, ``effects``, ``power``, ``profile``, ``refused``,
+        ``attribution`` (see `summarize_attribution`), ``findings`` (see `summarize_finding`), ``cards``,
+        ``folded``, ``lines`` and ``rest`` (see `arrange`), ``advice``, ``steps``, ``masks`` (see
+        `summarize_masks`), ``zones``, ``heatmaps``, ``effects``, ``power``, ``profile``, ``refused``,
         ``preprocessing`` (see `summarize_preprocessing`), ``search`` (see `summarize_search`), ``subgroups``
         (see `summarize_subgroups`), ``provenance``.
 
@@ -83,12 +85,12 @@ def summarize(run_dir: str | Path) -> Record:
     for finding in findings[MAX_DRAWN:]:
         finding["drawn"] = False
     concluded = conclude_audit(files.findings, run)
-    headline = wording.headline(files.findings)
+    headline, masks = wording.headline(files.findings), summarize_masks(files.path)
     return {
         "title": title_of(run),
         "headline": f"Not decided. {headline}" if concluded.outcome == "not decided" else headline,
         "undecided": [sentence_case(text) for text in concluded.undecided],
-        "facts": [*facts_of(run), {"label": "Relevance", "value": attribution["label"]}],
+        "facts": facts_of(run),
         "attribution": attribution,
         "created": str(run.get("created") or ""),
         "version": str(run.get("version") or ""),
@@ -98,7 +100,15 @@ def summarize(run_dir: str | Path) -> Record:
         ],
         "performance": _performance(run),
         "findings": findings,
-        **_strip(findings),
+        **arrange(findings),
+        "advice": advice(files.findings, concluded.undecided),
+        "steps": next_steps(
+            files.findings,
+            concluded.undecided,
+            masked=[entry["name"] for entry in masks],
+            compared=_compared(files.path),
+        ),
+        "masks": masks,
         "drawn_note": _cap(min(len(findings), MAX_DRAWN), len(findings), "concepts", "the tables have all"),
         "zones": zones,
         "heatmaps": _heatmaps(files, findings),
@@ -115,14 +125,10 @@ def summarize(run_dir: str | Path) -> Record:
     }
 
 
-def _strip(findings: Sequence[JSON]) -> Record:
-    """Cards that are shown at once, the rest, and what the rest holds."""
-    shortcuts = sum(f["kind"] == "shortcut" for f in findings)
-    n_cards = max(MAX_CARDS, shortcuts)
-    folded = findings[n_cards:]
-    kinds = dict.fromkeys(f["label"] for f in folded)
-    rest = wording.listed([f"{sum(f['label'] == k for f in folded)} {k.lower()}" for k in kinds])
-    return {"cards": findings[:n_cards], "folded": folded, "folded_text": f"{len(folded)} more: {rest}"}
+def _compared(run: Path) -> list[str]:
+    """The concept by which networks were compared in this run."""
+    path = run / COMPARISON
+    return [str(mapping(read_json(path)).get("concept"))] if path.exists() else []
 
 
 def extent_zones(run: JSON) -> dict[str, float] | None:
@@ -137,14 +143,16 @@ def extent_zones(run: JSON) -> dict[str, float] | None:
 
 
 def title_of(run: JSON) -> str:
-    """What was audited, by name."""
+    """What was audited, by the name that was given it, else by that of its source without its modules."""
     model = mapping(run.get("model"))
-    return str(model.get("spec") or model.get("class") or "model")
+    spec = str(model.get("spec") or model.get("class") or "model")
+    module, colon, factory = spec.partition(":")
+    return str(model.get("name") or (factory if colon and "." in module else spec))
 
 
 def facts_of(run: JSON) -> list[dict[str, str]]:
     """The line under the title: what was audited, at a glance."""
-    model, data = mapping(run.get("model")), mapping(run.get("data"))
+    data = mapping(run.get("data"))
     classes = texts(data.get("classes"))
     groups = number(data.get("n_groups"))
     facts = [
@@ -158,8 +166,6 @@ def facts_of(run: JSON) -> list[dict[str, str]]:
             if classes
             else wording.MISSING,
         ),
-        ("Parameters", wording.count(model.get("parameters"))),
-        ("Layers scanned", str(len(run.get("layers") or []))),
         ("Date", str(run.get("created") or wording.MISSING)[:10]),
     ]
     return [{"label": label, "value": value} for label, value in facts if value != wording.MISSING]
@@ -277,7 +283,10 @@ def provenance_of(run: JSON) -> Record:
         ("Created", run.get("created")),
         ("Device", run.get("device")),
         ("Seed", run.get("seed")),
+        ("Model", model.get("spec")),
         ("Model class", model.get("class")),
+        ("Parameters", wording.count(model.get("parameters"))),
+        ("Layers scanned", len(run.get("layers") or [])),
         ("Scores", _scores(run)),
         ("Transform", data.get("transform")),
         ("Value range", f"{value_range[0]:g} to {value_range[1]:g}" if value_range else None),
@@ -286,7 +295,7 @@ def provenance_of(run: JSON) -> Record:
     seconds = {name: number(stage.get("seconds")) for name, stage in stages.items()}
     return {
         "command": str(run.get("command") or ""),
-        "made": [{"label": k, "value": str(v)} for k, v in facts if v not in (None, "")],
+        "made": [{"label": k, "value": str(v)} for k, v in facts if v not in (None, "", wording.MISSING)],
         "fingerprints": [
             {"label": label, "short": str(value)[:12], "full": str(value)}
             for label, value in (("Model", model.get("fingerprint")), ("Data", data.get("fingerprint")))

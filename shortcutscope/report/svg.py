@@ -30,7 +30,7 @@ _VARIABLES = {
     BLUE: "--ss-blue",
     ORANGE: "--ss-orange",
 }
-FONT_SIZE = 8.0
+FONT_SIZE = 8.5
 #: A point of the drawing in CSS pixels.
 PIXELS_PER_POINT = 96 / 72
 

@@ -149,3 +149,11 @@ def test_it_draws_a_metric_of_every_network():
         InputError, match=r"'nothing' was not measured on 'data'; measured were .*robust_auroc on"
     ):
         made.plot("nothing")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_rule_of_axe_is_broken(browser, tmp_path, scheme):
+    pytest.importorskip("axe_playwright_python", reason="axe is not installed")
+    from axe_rules import broken_rules
+
+    assert broken_rules(browser, write_comparison(comparison(), tmp_path / "after.html"), scheme)[0] == []

@@ -166,5 +166,18 @@ def test_many_concepts_are_capped_with_a_note(run_dir, change_json):
     assert report["heatmaps"]["note"].startswith("Showing the first 30 of 44 tested concepts")
     assert sum(f["drawn"] for f in report["findings"]) == MAX_DRAWN - 1  # one of them is not testable
     assert len(report["profile"]["rows"]) == MAX_PROFILE_ROWS
-    assert report["folded_text"] == "33 more: 33 not encoded"
-    assert len(report["cards"]) + len(report["folded"]) == 45
+    assert len(report["cards"]) == 3
+    assert [line["kind"] for line in report["lines"]] == ["absent", "untestable"]
+    assert "room 39" in report["lines"][0]["text"]
+    assert len(report["rest"]) == 42
+
+
+def test_more_cards_than_fit_are_folded_shortcuts_never(run_dir, change_json):
+    def many(findings):
+        template = next(f for f in findings if f["name"] == "sex")
+        findings += [{**template, "name": f"sex {i}"} for i in range(40)]
+
+    change_json(run_dir / "findings.json", many)
+    report = summarize(run_dir)
+    assert report["folded_text"] == "31 more: 31 encoded, not used"
+    assert len(report["cards"]) + len(report["folded"]) == 43

@@ -58,10 +58,18 @@
         event.preventDefault();
         showPanel("findings");
         const finding = root.querySelector(`[data-ss-finding="${link.dataset.ssOpen}"]`);
-        finding.open = true;
+        for (let part = finding; part; part = part.parentElement.closest("details")) part.open = true;
         finding.scrollIntoView({ block: "start" });
         finding.querySelector("summary").focus({ preventScroll: true });
       });
+    }
+  };
+
+  // A click takes a command to the clipboard, where the browser allows it; it is selected in any case.
+  const setUpCopying = (root) => {
+    for (const code of root.querySelectorAll("[data-ss-copy]")) {
+      code.title = "Click to copy";
+      code.addEventListener("click", () => navigator.clipboard?.writeText(code.textContent).catch(() => {}));
     }
   };
 
@@ -114,6 +122,7 @@
     const showPanel = setUpTabs(root, window.shortcutscopeReports);
     setUpCards(root, showPanel);
     own(root, "[data-ss-sortable]").forEach(setUpSorting);
+    setUpCopying(root);
     setUpPrinting(root);
   }
 })();
