@@ -8,6 +8,7 @@ of the commands together not even rich, which costs more than all else that it n
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -61,6 +62,10 @@ COMMANDS = Registry[Callable[..., None]](
             "shortcutscope.cli.masking:annotate",
             "Draw a mask of a localized finding, or of what was boxed, on every image that carries it.",
         ),
+        "export": Entry(
+            "shortcutscope.cli.exporting:export",
+            "Write a run's masks for other tools, in several formats at once.",
+        ),
         "pixels": Entry(
             "shortcutscope.cli.pixels:pixels",
             "Take a finding out of the images and put it into others: does the output follow?",
@@ -113,16 +118,28 @@ def _app(given: Sequence[str]) -> typer.Typer:
         epilog="Exit codes: 0 nothing found, 2 shortcuts found, 3 not decided, 1 error, 130 interrupted. "
         "Not for clinical use.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich" if set(given) - {"--help"} else None,
     )
     for name in COMMANDS:
-        command = _command(name, given)
+        command, shown = _command(name, given), _epilog(name) if name in given else None
         # As a short one the text is wrapped, and not cut, where rich does not lay it out.
-        app.command(name, short_help=command.__doc__)(guarded(command))
+        app.command(name, short_help=command.__doc__, epilog=shown)(guarded(command))
     app.callback()(_options)
     return app
+
+
+def _epilog(name: str) -> str | None:
+    from shortcutscope.cli.examples import epilog
+
+    return epilog(name)
+
+
+def _completed() -> list[str]:
+    """Words that a shell asks to complete, so that their command is loaded with its options."""
+    asked = os.environ.get("_SHORTCUTSCOPE_COMPLETE")
+    words = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    return words.split() if asked else []
 
 
 def _print_version(wanted: bool) -> None:
@@ -151,7 +168,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if args is None else args)
     try:
         with ended_alike():
-            app = _app(given)
+            app = _app([*given, *_completed()])
             for clash in COMMANDS.clashes:
                 typer.echo(f"left out: {clash}", err=True)
             app(given, prog_name="shortcutscope", obj=given)  # the run keeps the command that made it

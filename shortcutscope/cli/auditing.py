@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from shortcutscope.cli.config import take_config, write_config
 from shortcutscope.cli.inputs import (
     concept_choice,
     head_of,
@@ -34,8 +35,9 @@ from shortcutscope.cli.options import (
     RunningOptions,
     StatisticsOptions,
     expanded,
+    one_of,
 )
-from shortcutscope.cli.origin import remember
+from shortcutscope.cli.origin import kept_options, remember
 from shortcutscope.cli.running import FoundShortcutsError, NotDecidedError
 from shortcutscope.errors import InputError
 from shortcutscope.processes import is_main
@@ -79,7 +81,12 @@ def audit(
         str, typer.Option(help="Explained logit: predicted, label or a class.", rich_help_panel=MODEL)
     ] = "predicted",
     task: Annotated[
-        str, typer.Option(help="auto, multiclass, binary or multilabel.", rich_help_panel=MODEL)
+        str,
+        typer.Option(
+            help="What the classes are to each other.",
+            rich_help_panel=MODEL,
+            **one_of("auto", "multiclass", "binary", "multilabel"),
+        ),
     ] = "auto",
     head: HeadOptions,
     positive: Annotated[
@@ -98,7 +105,12 @@ def audit(
     ] = False,
     reading: DataOptions,
     on_unreadable: Annotated[
-        str, typer.Option(help="raise, or skip and count.", rich_help_panel=IMAGES)
+        str,
+        typer.Option(
+            help="Stop at an unreadable image, or skip and count it.",
+            rich_help_panel=IMAGES,
+            **one_of("raise", "skip"),
+        ),
     ] = "raise",
     train_data: Annotated[
         Path | None,
@@ -127,7 +139,30 @@ def audit(
     ] = None,
     statistics: StatisticsOptions,
     running: RunningOptions,
+    name: Annotated[
+        str | None, typer.Option(help="What the report calls the model.", rich_help_panel=MODEL)
+    ] = None,
     keep_paths: KeepPaths = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of options, as every run writes one (audit.toml); what is typed counts more.",
+            callback=take_config,
+            is_eager=True,
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show errors alone.", rich_help_panel=RUNNING)
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Say of each verdict why.", rich_help_panel=RUNNING),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the verdicts as JSON and nothing else.", rich_help_panel=RUNNING),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what it would cost; write nothing.", rich_help_panel=RUNNING),
@@ -136,13 +171,15 @@ def audit(
     """Audit a trained model for shortcuts and write the report. Exit code 2: found some, 3: not decided."""
     from shortcutscope.audit.audited_data import ConceptRequest, TrainingData, require_auroc
     from shortcutscope.audit.stages import estimate_audit
-    from shortcutscope.cli.tables import print_estimate, print_verdicts
+    from shortcutscope.cli.tables import print_estimate, print_json, print_reasons, print_verdicts
     from shortcutscope.facade import audit as run_audit
     from shortcutscope.options import Recording
     from shortcutscope.report.html import compared
     from shortcutscope.scan.choice import from_stored
     from shortcutscope.scan.plan import Scanning
 
+    if quiet + verbose + as_json > 1:
+        raise InputError("--quiet, --verbose and --json exclude each other: give one of them")
     if train_data and trained_on_these:
         raise InputError(
             "--train-data names other samples than DATA, --trained-on-these says they are the same"
@@ -164,7 +201,8 @@ def audit(
     scores = replace(head_of(head), task=cast(Any, task))  # one of four words: looked up by the head
     chosen, meant = concept_choice(concepts), present_choice(present)
     counting, how = statistics.group(positive), running.group(on_unreadable)
-    console = Console(quiet=not is_main())
+    how = replace(how, progress=how.progress and not (quiet or as_json))
+    console = Console(quiet=quiet or as_json or not is_main())
     if dry_run:
         cost = estimate_audit(
             loaded,
@@ -190,7 +228,7 @@ def audit(
         scanning=scanning,
         statistics=counting,
         running=how,
-        record=Recording(keep_paths, model, shlex.join(["shortcutscope", *context.obj])),
+        record=Recording(keep_paths, model, shlex.join(["shortcutscope", *context.obj]), name),
     )
     if not is_main():  # of several processes the first one writes and shows
         return
@@ -198,8 +236,13 @@ def audit(
     remember(out, model, making, data, reading, **roles)
     for name, one in done.outputs.items():
         remember(one.path, model, making, data, replace(reading, only_label=name), **roles)
+    write_config(out, kept_options(context, data, making))
     written = done.report()
     print_verdicts(console, done, written)
+    if verbose:
+        print_reasons(console, done)
+    if as_json:
+        print_json(done, written)
     if done.shortcuts:
         raise FoundShortcutsError
     if done.undecided:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
+from shortcutscope.cli.exporting import NAMES, format_of, takes_sources, write_masks
 from shortcutscope.cli.marking import MarkReading, marks_of
-from shortcutscope.cli.options import MODEL, DataOptions, KeepPaths, ModelOptions, ReadingOptions, expanded
+from shortcutscope.cli.options import (
+    MODEL,
+    DataOptions,
+    KeepPaths,
+    ModelOptions,
+    ReadingOptions,
+    expanded,
+    one_of,
+)
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
@@ -54,7 +62,8 @@ def annotate(
         typer.Option(help="Word, tag or label that means 'carries it'.", rich_help_panel=_MASKS),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="fusion, or clarc (the plain recipe).", rich_help_panel=_MASKS)
+        str,
+        typer.Option(help="clarc is the plain recipe.", rich_help_panel=_MASKS, **one_of("fusion", "clarc")),
     ] = "fusion",
     threshold: Annotated[
         str,
@@ -67,27 +76,33 @@ def annotate(
         Path | None, typer.Option(help="Also write the masks for another tool.", rich_help_panel=_MASKS)
     ] = None,
     export_format: Annotated[
-        str,
-        typer.Option("--format", help="coco, cvat, labelme, png, npz, nifti, ...", rich_help_panel=_MASKS),
-    ] = "coco",
+        str | None,
+        typer.Option(
+            "--format",
+            help="Format of --export; default: by its name, else coco.",
+            rich_help_panel=_MASKS,
+            **one_of(*NAMES),
+        ),
+    ] = None,
     keep_paths: KeepPaths = False,
     reading: DataOptions,
     running: ReadingOptions,
     seed: Annotated[int, typer.Option(help="Seed of folds and draws.")] = 0,
 ) -> None:
     """Draw a mask of a localized finding, or of what was boxed, on every image that carries it."""
-    from shortcutscope.data.stored_frame import file_source
     from shortcutscope.masks.boxed.held_out import HeldOutFigures
-    from shortcutscope.masks.formats import FORMATS
     from shortcutscope.masks.learning import Drawing
     from shortcutscope.masks.named import annotate_named, require_named
     from shortcutscope.review.order import review_order
 
     drawing = Drawing(cast(Any, method), cast(Any, threshold_choice(threshold)), seed=seed)
     # A mask lies in the space of its image's file where the format knows of one; refused before the work.
-    placed = "sources" in signature(FORMATS[export_format].write).parameters
+    chosen = export_format
     if export is not None:
+        chosen = export_format or (format_of(export) if export.suffix else "coco")
         require_writable(export.parent)
+    if chosen is not None:
+        takes_sources(chosen)
     require_named(run, finding, marked=marks is not None)
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()
@@ -116,11 +131,8 @@ def annotate(
         console.print(f"look at first: {first}", markup=False, highlight=False)
     console.print(f"masks: {masks.folder}", markup=False, highlight=False, soft_wrap=True)
     if export is not None:
-        sources: dict[str, Any] = {}
-        if placed:
-            sources = {"sources": table if file_source(table.source) is not None else {}}
-        export_path = masks.export(export, export_format, **sources)
-        console.print(f"{export_format}: {export_path}", markup=False, highlight=False, soft_wrap=True)
+        export_path = write_masks(masks, str(chosen), export, table)
+        console.print(f"{chosen}: {export_path}", markup=False, highlight=False, soft_wrap=True)
         files = table.files
         if any(entry.image != files.get(entry.sample_id, entry.image) for entry in masks.entries):
             sentence = (

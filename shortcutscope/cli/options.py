@@ -17,6 +17,20 @@ import typer
 if TYPE_CHECKING:
     from shortcutscope.options import Running, Statistics
 
+
+def one_of(*words: str) -> dict[str, Any]:
+    """What an option of few words shows in its help, and gives to a shell that completes it.
+
+    The words themselves are looked up where all options are, so that Python says the same.
+
+    Examples
+    --------
+    >>> one_of("fp32", "bf16")["metavar"]
+    'fp32|bf16'
+    """
+    return {"metavar": "|".join(words), "autocompletion": lambda: list(words)}
+
+
 COLUMNS, IMAGES, MODEL = "Columns of a manifest", "Images", "Model"
 STATISTICS, RUNNING = "Statistics", "Running"
 DATA_SET = "Data set, where DATA is NAME:ROOT"
@@ -78,8 +92,9 @@ class HeadOptions:
     link: Annotated[
         str,
         typer.Option(
-            help="What MODEL makes of its logits: identity, sigmoid or softmax; auto finds out.",
+            help="What MODEL makes of its logits; auto finds out.",
             rich_help_panel=MODEL,
+            **one_of("auto", "identity", "sigmoid", "softmax"),
         ),
     ] = "auto"
 
@@ -107,14 +122,17 @@ class DataOptions:
     uncertain: Annotated[
         str,
         typer.Option(
-            help="Of several labels -1 or 'uncertain': ignore (unknown), positive or negative.",
+            help="Of several labels -1 or 'uncertain'; ignored ones are unknown.",
             rich_help_panel=COLUMNS,
+            **one_of("ignore", "positive", "negative"),
         ),
     ] = "ignore"
     blank: Annotated[
         str,
         typer.Option(
-            help="Of several labels an empty cell: ignore (unknown) or negative.", rich_help_panel=COLUMNS
+            help="Of several labels an empty cell; ignored ones are unknown.",
+            rich_help_panel=COLUMNS,
+            **one_of("ignore", "negative"),
         ),
     ] = "ignore"
     only_label: Annotated[
@@ -159,7 +177,9 @@ class DataOptions:
             rich_help_panel=IMAGES,
         ),
     ] = None
-    mode: Annotated[str | None, typer.Option(help="L or RGB.", rich_help_panel=IMAGES)] = None
+    mode: Annotated[
+        str | None, typer.Option(help="Colours.", rich_help_panel=IMAGES, **one_of("L", "RGB"))
+    ] = None
     value_range: Annotated[
         tuple[float, float] | None,
         typer.Option(help="Lowest and highest value; default: 0 1.", rich_help_panel=IMAGES),
@@ -250,7 +270,9 @@ class RunningOptions(ReadingOptions):
         str | None, typer.Option(help="Default: cuda where there is one.", rich_help_panel=RUNNING)
     ] = None
     batch_size: Annotated[int, typer.Option(help="Images per batch.", rich_help_panel=RUNNING)] = 64
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.", rich_help_panel=RUNNING)] = "fp32"
+    precision: Annotated[
+        str, typer.Option(help="Of the network.", rich_help_panel=RUNNING, **one_of("fp32", "bf16"))
+    ] = "fp32"
 
     def group(self, on_unreadable: str) -> Running:
         """The same as Python takes it."""

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import typer
+
 from shortcutscope.cli.inputs import (
     MANIFESTS,
     OF_MANIFESTS,
@@ -98,6 +100,15 @@ def remember(
         **{name: str(_absolute(value)) if isinstance(value, Path) else value for name, value in more.items()},
     }
     write_json(run / FILE, told)
+
+
+def kept_options(context: typer.Context, data: Path, making: ModelOptions) -> dict[str, Any]:
+    """What was typed, or came from a file, of a command's options, with paths that hold from anywhere."""
+    chosen = {str(name): value for name, value in context.params.items() if typed(str(name))}
+    chosen["data"] = _absolute_data(data)
+    if making.weights is not None:
+        chosen["weights"] = _absolute_weights(making.weights)
+    return {name: _absolute(value) if isinstance(value, Path) else value for name, value in chosen.items()}
 
 
 def origin_of(

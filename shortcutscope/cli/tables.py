@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shortcutscope.files import to_json
 from shortcutscope.machine import available_memory
 from shortcutscope.probes.together.beside import describe
 
@@ -127,6 +129,30 @@ def _measurements(finding: FindingRecord) -> list[str]:
     )
     cost = f"{gap['value']:.2f} (n {gap.get('n', '?')})" if gap.get("value") is not None else "-"
     return [*("-" if value is None else f"{value:.2f}" for value in values), cost]
+
+
+def print_reasons(console: Console, audit: Audit) -> None:
+    """Print why each verdict is what it is, and what the reader should know besides."""
+    for finding in audit.findings:
+        of = f"{finding.output}, " if audit.outputs and finding.output else ""
+        console.print(f"{of}{finding.title}: {finding.reason}", markup=False, highlight=False)
+        for note in finding.notes:
+            console.print(f"  {note}", markup=False, highlight=False)
+
+
+def print_json(audit: Audit, report: Path) -> None:
+    """Print outcome, exit code and a row a finding as one JSON object on standard output."""
+    concluded = audit.conclusion
+    content = {
+        "outcome": concluded.outcome,
+        "exit_code": 2 if audit.shortcuts else concluded.exit_code,
+        "undecided": list(concluded.undecided),
+        "assumption": concluded.assumption,
+        "run": str(audit.path),
+        "report": str(report),
+        "findings": to_json(audit.to_frame().to_dict("records")),
+    }
+    print(json.dumps(content, ensure_ascii=False, allow_nan=False))
 
 
 def print_embeddings(console: Console, audit: EmbeddingsAudit, report: Path) -> None:
