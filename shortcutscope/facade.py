@@ -23,6 +23,7 @@ from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.run_directory import read_record
+from shortcutscope.audit.seal import changed_files, seal
 from shortcutscope.compare import before_after
 from shortcutscope.compare.result import ComparisonRecord
 from shortcutscope.data.table import ImageTable
@@ -31,7 +32,7 @@ from shortcutscope.discover.embedding import embed
 from shortcutscope.embeddings import stages as embedding_stages
 from shortcutscope.embeddings.result import EmbeddingsAuditRecord
 from shortcutscope.errors import InputError
-from shortcutscope.files import read_frame, slug
+from shortcutscope.files import read_frame, slug, write_atomically
 from shortcutscope.masks.annotation import AnnotateOptions, annotate_finding
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.named import annotate_marked, annotate_named
@@ -40,6 +41,9 @@ from shortcutscope.pixels.intervening import InterveneOptions
 from shortcutscope.pixels.of_findings import intervene_on_finding, open_pixel_test
 from shortcutscope.pixels.result import PixelTest
 from shortcutscope.probes.concept import Concept
+from shortcutscope.processes import is_main
+from shortcutscope.record.content import content_of
+from shortcutscope.record.formats import FORMATS
 from shortcutscope.report.charts.contrast import draw_contrast
 from shortcutscope.report.charts.plots import draw_costs, draw_depth, draw_metric
 from shortcutscope.report.comparison import write_comparison
@@ -398,6 +402,52 @@ class Audit(AuditRecord):
         """Write the report, one self-contained HTML file (by default ``report.html`` in the run)."""
         return write_report(self.path, Path(path) if path else None)
 
+    def record(self, format: str, path: str | Path | None = None) -> str:
+        """What was found, as a record that other tools read; every figure is that of ``findings.json``.
+
+        Parameters
+        ----------
+        format
+            See :data:`shortcutscope.record.formats.FORMATS`: ``"junit"``, ``"cyclonedx"``, ``"modelcard"``,
+            ``"huggingface"`` or ``"markdown"``.
+        path
+            File to write; None for none.
+
+        Returns
+        -------
+        str
+            The text.
+
+        Raises
+        ------
+        InputError
+            For an unknown format.
+
+        Examples
+        --------
+        >>> ss.Audit.open("runs/derm").record("junit", "shortcuts.xml")  # doctest: +SKIP
+        """
+        text = FORMATS[format](content_of(self))
+        if path is not None:
+            write_atomically(Path(path), lambda file: file.write(text.encode()))
+        return text
+
+    def changed_files(self, digest: str | None = None) -> list[str]:
+        """What of the run is not as the audit left it, in words; empty where all is.
+
+        Parameters
+        ----------
+        digest
+            SHA-256 of its ``SHA256SUMS``, as a record of the run has it.
+
+        Raises
+        ------
+        InputError
+            When the run has no checksums.
+        """
+        own = changed_files(self.path, digest)
+        return own + [f"{name}: {x}" for name, one in self.outputs.items() for x in changed_files(one.path)]
+
     def _repr_html_(self) -> str:
         return show_run(self.path, repr(self))
 
@@ -475,7 +525,16 @@ def _embeddings_audit(record: EmbeddingsAuditRecord) -> EmbeddingsAudit:
     return EmbeddingsAudit(**{f.name: getattr(record, f.name) for f in fields(record)})
 
 
-audit = _giving(stages.audit, lambda record: Audit.open(record.path))
+def _sealed(record: AuditRecord) -> Audit:
+    """The audit with what can be done with it; from now on its results are not changed unseen."""
+    done = Audit.open(record.path)
+    if is_main():
+        for folder in (*(one.path for one in done.outputs.values()), done.path):
+            seal(folder)
+    return done
+
+
+audit = _giving(stages.audit, _sealed)
 compare = _giving(before_after.compare, _comparison)
 audit_embeddings = _giving(embedding_stages.audit_embeddings, _embeddings_audit)
 

@@ -20,7 +20,7 @@ settings.load_profile("patient")
 
 
 #: Fixtures that several rooms share, in tests/support.
-pytest_plugins = ["annotation_fixtures", "third_party"]
+pytest_plugins = ["annotation_fixtures", "finished_runs", "third_party"]
 
 
 @pytest.fixture(scope="session")

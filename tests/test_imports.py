@@ -40,7 +40,18 @@ ROOMS = [
         "probes",
         "discover",
     ),
-    *("audit", "retrieval", "masks", "pixels", "review", "debias", "compare", "embeddings", "report"),
+    *(
+        "audit",
+        "retrieval",
+        "masks",
+        "pixels",
+        "review",
+        "debias",
+        "compare",
+        "embeddings",
+        "report",
+        "record",
+    ),
     *("facade", "cli", "benchmarks"),
 ]
 #: The doors of the house open every room.

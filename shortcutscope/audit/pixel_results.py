@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from shortcutscope.audit.seal import FILE as SUMS
+from shortcutscope.audit.seal import seal
 from shortcutscope.files import read_json, read_object, slug, write_json
 from shortcutscope.locking import locked
 from shortcutscope.types import JSON, Record
@@ -52,3 +54,5 @@ def say_in_findings(run: Path, outputs: Sequence[JSON] = ()) -> None:
     path = run / _FINDINGS
     with locked(run):
         write_json(path, with_pixels(run, read_json(path), outputs))
+        if (run / SUMS).exists():
+            seal(run)

@@ -79,6 +79,15 @@ COMMANDS = Registry[Callable[..., None]](
             "Compare the students of a run with the biased model: what got worse comes first.",
         ),
         "report": Entry("shortcutscope.cli.commands:report", "Write the report of a finished audit again."),
+        "record": Entry(
+            "shortcutscope.cli.recording:record",
+            "Write what an audit found as a record for other tools: JUnit, CycloneDX, model cards, "
+            "hazard lines.",
+        ),
+        "verify": Entry(
+            "shortcutscope.cli.recording:verify",
+            "Say whether a run is as its audit left it; exit code 1 where it is not.",
+        ),
         "doctor": Entry(
             "shortcutscope.cli.commands:doctor",
             "Show versions, devices and which optional extras are installed.",
