@@ -151,7 +151,9 @@ def _concept(finding: FindingRecord, *, several: bool) -> ConceptLine:
     name = f"{finding.output}: {finding.name}" if several and finding.output else finding.name
     entry = vars(finding)
     shortcut = finding.verdict == "shortcut"
-    cause = f"The model goes by {finding.name}, too, not by what the label is about alone, and errs where they part."
+    cause = (
+        f"The model goes by {finding.name}, not by what the label is about alone, and errs where they part."
+    )
     control = (
         f"Retrain without {finding.name} and audit again; until then no use where it may occur otherwise."
     )
