@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shortcutscope.debias.training.settings import Augmentation
 
-__all__ = ["augmented", "shifted", "strongly_changed"]
+__all__ = ["augmented", "shifted", "strongly_changed", "symmetric"]
 
 #: Largest shift in pixels of ``"shifts"``.
 SHIFTS = 2
@@ -37,6 +37,8 @@ def augmented(images: Tensor, kind: Augmentation, generator: torch.Generator, pa
     """
     if kind == "shifts":
         return shifted(images, SHIFTS, generator)
+    if kind == "symmetries":
+        return symmetric(images, generator, part, n)
     return strongly_changed(images, generator, part, n) if kind == "strong" else images
 
 
@@ -49,6 +51,35 @@ def shifted(batch: Tensor, shifts: int, generator: torch.Generator) -> Tensor:
     for axis, start in enumerate(torch.randint(0, 2 * shifts + 1, (axes,), generator=generator).tolist()):
         padded = padded.narrow(axis + 2, start, batch.shape[axis + 2])
     return padded
+
+
+def symmetric(
+    images: Tensor, generator: torch.Generator, part: slice | None = None, n: int | None = None
+) -> Tensor:
+    """Mirror every sample (N, C, *spatial), turn it by right angles, and roll it about its edges.
+
+    Pictures are turned by right angles where they are square, else by half a turn, which mirroring along all
+    axes is; signals and volumes are mirrored and rolled alone.
+
+    Parameters
+    ----------
+    images, generator, part, n
+        As in :func:`augmented`; without `part` the batch is whole.
+    """
+    n = len(images) if n is None else n
+    part = slice(0, n) if part is None else part
+    spatial = images.shape[2:]
+    shares = torch.rand(n, 2 * len(spatial) + 1, generator=generator)[part]
+    square = len(spatial) == 2 and spatial[0] == spatial[1]
+    out = torch.empty_like(images)
+    for i, (image, drawn) in enumerate(zip(images, shares.tolist(), strict=True)):
+        mirrored = [axis + 1 for axis in range(len(spatial)) if drawn[axis] < 0.5]
+        moved = image.flip(mirrored) if mirrored else image
+        if square and drawn[-1] < 0.5:  # with both mirrors these are all eight symmetries
+            moved = moved.transpose(1, 2)
+        amounts = [int(drawn[len(spatial) + axis] * side) for axis, side in enumerate(spatial)]
+        out[i] = moved.roll(amounts, [axis + 1 for axis in range(len(spatial))]) if spatial else moved
+    return out
 
 
 def strongly_changed(

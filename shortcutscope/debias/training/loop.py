@@ -38,7 +38,7 @@ from shortcutscope.debias.training.randomness import (
     derived_seed,
     generator_of,
 )
-from shortcutscope.debias.training.selection import Best, Score, validate
+from shortcutscope.debias.training.selection import RULES, Best, Score, validate
 from shortcutscope.debias.training.settings import Training
 from shortcutscope.debias.training.step import Step, set_training_mode
 from shortcutscope.errors import InputError, ModelError
@@ -51,6 +51,8 @@ from shortcutscope.types import Record
 __all__ = ["CHECKPOINT", "TrainingLoop"]
 
 CHECKPOINT = "checkpoint.safetensors"
+#: Of SGD.
+MOMENTUM = 0.9
 
 
 class TrainingLoop:
@@ -114,9 +116,7 @@ class TrainingLoop:
         example = self._input(torch.cat([self._images.example] * 2))
         self._format = choose_memory_format(model, example, *objective.networks(), training=True)
         self.notes += [f"trained in {self._format}"] if self._format.reason else []
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=training.peak("fresh"), weight_decay=training.weight_decay
-        )
+        self._optimizer = _optimizer_of(training, self._parameters)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
         self._average = None if training.ema is None else MovingAverage(model, training.ema)
         self._terms = Terms(self._processes.total)
@@ -240,7 +240,11 @@ class TrainingLoop:
         set_training_mode(self._step)
         patience = self._training.patience
         self._stopped = patience is not None and self._best.since >= patience
-        return {"validation_loss": score.loss, "validation_worst_class": score.worst_class}
+        return {
+            "validation_loss": score.loss,
+            "validation_accuracy": score.accuracy,
+            "validation_worst_class": score.worst_class,
+        }
 
     def _choose(self) -> None:
         """Put those weights into the model that the rule of selection names."""
@@ -250,10 +254,9 @@ class TrainingLoop:
         if self._training.select != "last":
             restore(self._step, self._best.tensors)
             self.selected = self._best.step
-            what = "least cross-entropy" if self._training.select == "loss" else "best worst-class accuracy"
             self.notes.append(
-                f"the weights after step {self.selected} of {self._steps} were chosen, of the {what} on the "
-                "validation samples"
+                f"the weights after step {self.selected} of {self._steps} were chosen, of the "
+                f"{RULES[self._training.select]} on the validation samples"
             )
         elif self._average is not None:
             restore(self._step.model, self._average.tensors)
@@ -352,3 +355,10 @@ class TrainingLoop:
             "objective": [type(objective).__qualname__, settings_digest(objective)],
             "processes": self._processes.count,
         }
+
+
+def _optimizer_of(training: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    lr, decay = training.peak("fresh"), training.weight_decay
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=MOMENTUM, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)

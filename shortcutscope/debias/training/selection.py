@@ -13,7 +13,14 @@ from shortcutscope.debias.training.checkpoint import Tensors
 from shortcutscope.debias.training.settings import Select
 from shortcutscope.models.heads.targets import find_logits
 
-__all__ = ["Best", "Score", "validate"]
+__all__ = ["RULES", "Best", "Score", "validate"]
+
+#: What is the best by each rule, in words.
+RULES: dict[Select, str] = {
+    "loss": "least cross-entropy",
+    "accuracy": "best accuracy",
+    "worst-class": "best worst-class accuracy",
+}
 
 
 @dataclass(frozen=True)
@@ -24,16 +31,21 @@ class Score:
     ----------
     loss
         Mean cross-entropy.
+    accuracy
+        Over all samples.
     worst_class
         Least accuracy over the classes that occur.
     """
 
     loss: float
+    accuracy: float
     worst_class: float
 
     def key(self, select: Select) -> tuple[float, float]:
-        """Smaller is better; classes equally well recognised are told apart by the loss."""
-        return (self.loss, 0.0) if select == "loss" else (-self.worst_class, self.loss)
+        """Smaller is better; what is recognised equally well is told apart by the loss."""
+        if select == "loss":
+            return self.loss, 0.0
+        return -(self.accuracy if select == "accuracy" else self.worst_class), self.loss
 
 
 @dataclass
@@ -97,4 +109,5 @@ def validate(
         sums[2] += torch.bincount(target, minlength=classes)
     loss, correct, count = total(sums).cpu()
     accuracies = correct[count > 0] / count[count > 0]
-    return Score(float(loss[0]) / len(labels), float(accuracies.min()))
+    n = len(labels)
+    return Score(float(loss[0]) / n, float(correct.sum()) / n, float(accuracies.min()))

@@ -9,20 +9,34 @@ from typing import Literal, get_args
 from shortcutscope.errors import InputError
 from shortcutscope.types import Record
 
-__all__ = ["RATES", "Augmentation", "Precision", "Select", "Start", "Training"]
+__all__ = ["RATES", "Augmentation", "Optimizer", "Precision", "Schedule", "Select", "Start", "Training"]
 
 Precision = Literal["bf16", "fp16", "fp32"]
-Augmentation = Literal["none", "shifts", "strong"]
-Select = Literal["last", "loss", "worst-class"]
+Augmentation = Literal["none", "shifts", "strong", "symmetries"]
+Select = Literal["last", "loss", "accuracy", "worst-class"]
+Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["cosine", "exponential"]
 #: Where a training begins: new weights, or those of the biased network.
 Start = Literal["fresh", "model"]
 
 #: Peak learning rates of AdamW by where a training begins. What a network has learnt is kept by small steps:
 #: a tenth of what new weights need, as pretrained networks are commonly fine-tuned.
 RATES: dict[Start, float] = {"fresh": 3e-3, "model": 3e-4}
+#: What is left of an exponential schedule's learning rate after an epoch.
+FALL = 0.95
 
 #: What may differ between a training and its resumption: none of it changes the weights.
 _WITHOUT_EFFECT = ("checkpoint_every", "workers")
+
+
+#: Options that are one of some words.
+_WORDS = {
+    "precision": Precision,
+    "augmentation": Augmentation,
+    "select": Select,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+}
 
 
 @dataclass(frozen=True)
@@ -38,11 +52,16 @@ class Training:
     batch_size
         Samples per step, over all processes.
     lr
-        Peak learning rate of AdamW; None is the one of `RATES` for where the training begins.
+        Peak learning rate; None is the one of `RATES` for where the training begins, which are AdamW's.
     weight_decay
-        Decoupled, of AdamW.
+        Decoupled, of AdamW; of SGD a part of the gradient.
+    optimizer
+        ``"adamw"``, or ``"sgd"`` with a momentum of .9, whose learning rate has to be given.
+    schedule
+        ``"cosine"``: the learning rate rises, then falls to zero along half a cosine. ``"exponential"``: it
+        rises, then falls to `FALL` of itself with every epoch of `epochs`.
     warmup
-        Share of the steps in which the learning rate rises; after it, it falls along a cosine.
+        Share of the steps in which the learning rate rises.
     clip_norm
         Largest norm of the gradient; None does not clip.
     precision
@@ -50,11 +69,14 @@ class Training:
         ``"fp32"`` leaves the model's own precision alone.
     augmentation
         ``"none"``, ``"shifts"`` (by up to two pixels), or ``"strong"`` for few samples: every sample is
-        turned, scaled, shifted, brightened and made noisy in its own way.
+        turned, scaled, shifted, brightened and made noisy in its own way. ``"symmetries"`` is for images in
+        which place and direction say nothing of the label, as in microscopy: every sample is mirrored, turned
+        by right angles and rolled about its edges by any amount.
     select
-        Which weights are returned: the ``"last"``, those of least cross-entropy (``"loss"``) or of best
-        worst-class accuracy on the validation samples. Worst-class accuracy finds nearly the model that
-        worst-group accuracy would, and needs no labels of the shortcut (Yang et al. 2023, "Change is hard").
+        Which weights are returned: the ``"last"``, those of least cross-entropy (``"loss"``), of best
+        accuracy or of best worst-class accuracy on the validation samples. Worst-class accuracy finds nearly
+        the model that worst-group accuracy would, and needs no labels of the shortcut (Yang et al. 2023,
+        "Change is hard").
     patience
         Stop after this many validations without a better one; None never stops early.
     validate_every
@@ -83,6 +105,8 @@ class Training:
     batch_size: int = 64
     lr: float | None = None
     weight_decay: float = 1e-3
+    optimizer: Optimizer = "adamw"
+    schedule: Schedule = "cosine"
     warmup: float = 0.2
     clip_norm: float | None = None
     precision: Precision = "bf16"
@@ -109,9 +133,10 @@ class Training:
         for name in ("steps", "patience", "validate_every", "checkpoint_every", "log_every"):
             value = getattr(self, name)
             self._check(name, value is None or value >= 1, "1 or more, or None")
-        for name, allowed in (("precision", Precision), ("augmentation", Augmentation), ("select", Select)):
+        for name, allowed in _WORDS.items():
             choices = get_args(allowed)
             self._check(name, getattr(self, name) in choices, "one of " + ", ".join(map(repr, choices)))
+        self._check("lr", self.optimizer == "adamw" or self.lr is not None, "given for optimizer='sgd'")
         if self.patience is not None and self.select == "last":
             raise InputError(
                 f"patience={self.patience} needs a rule of what is better: select='loss' or 'worst-class'"
@@ -124,11 +149,13 @@ class Training:
         return max(1, round(self.epochs * max(1, n_samples // self.batch_size)))
 
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate of a step, counted from 0: a linear rise, then half a cosine down to zero."""
+        """Learning rate of a step, counted from 0: a linear rise, then as `schedule` says."""
         lr = self.peak("fresh")
         rising = max(1, round(self.warmup * steps))
         if step < rising:
             return lr * (step + 1) / rising
+        if self.schedule == "exponential":
+            return lr * FALL ** int(self.epochs * step / steps)
         return lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
     def peak(self, start: Start) -> float:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from shortcutscope.debias.training.augmentation import SHIFT, augmented, shifted, strongly_changed
+from shortcutscope.debias.training.augmentation import SHIFT, augmented, shifted, strongly_changed, symmetric
 
 
 def drawn(seed=0):
@@ -22,7 +22,7 @@ def test_shifts_move_by_at_most_the_given_number_of_pixels():
     assert shifted(batch, 0, generator) is batch
 
 
-@pytest.mark.parametrize("kind", ["none", "shifts", "strong"])
+@pytest.mark.parametrize("kind", ["none", "shifts", "strong", "symmetries"])
 @pytest.mark.parametrize("shape", [(2, 40), (3, 16, 12), (1, 8, 8, 8), (7,)])
 def test_shares_of_a_batch_are_changed_as_the_whole_batch_is(kind, shape):
     images = torch.randn(6, *shape, generator=drawn(1))
@@ -63,3 +63,21 @@ def test_oblong_images_are_turned_and_not_sheared():
 def test_a_constant_image_stays_what_it_is():
     images = torch.full((3, 1, 8, 8), 0.4)
     torch.testing.assert_close(strongly_changed(images, drawn()), images)
+
+
+def test_symmetries_are_the_eight_of_a_square_and_all_rolls():
+    """Of a picture with one bright pixel and another beside it, each pair of neighbours is reached."""
+    image = torch.zeros(1, 4, 4)
+    image[0, 1, 1], image[0, 1, 2] = 1, 2
+    changed = symmetric(image.expand(3000, 1, 4, 4), drawn())
+    assert (changed.flatten(1).sort(1).values == image.flatten().sort().values).all()
+    ones, twos = (changed.flatten(1) == value for value in (1, 2))
+    pairs = {(int(a), int(b)) for a, b in zip(ones.float().argmax(1), twos.float().argmax(1), strict=True)}
+    assert len(pairs) == 16 * 4
+
+
+def test_symmetries_keep_the_axes_of_oblong_pictures():
+    image = torch.arange(6 * 9.0).reshape(1, 1, 6, 9).expand(20, 1, 6, 9)
+    changed = symmetric(image, drawn())
+    steps = (changed[:, 0, 0, 1:] - changed[:, 0, 0, :-1]).abs()
+    assert ((steps == 1) | (steps == 8)).all()
