@@ -253,5 +253,9 @@ def _mean(values: Floats, member: Floats, weights: Floats) -> float:
 
 
 def possible(dims: int, *, same_size: bool) -> list[str]:
-    """Transfers that can be done to images of so many axes, of one size or not."""
-    return [name for name, one in TRANSFERS.items() if dims in one.dims and (same_size or not one.same_size)]
+    """Transfers that are tried on images of so many axes, of one size or not."""
+    return [
+        name
+        for name, one in TRANSFERS.items()
+        if dims in one.dims and (same_size or not one.same_size) and not one.by_name
+    ]

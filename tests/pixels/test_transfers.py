@@ -52,7 +52,7 @@ def test_the_measure_arrives_on_the_other_side(name):
 @pytest.mark.parametrize("name", list(TRANSFERS))
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 32, 40), (1, 12, 16, 16), (4, 128)])
 def test_every_transfer_keeps_shape_and_range(name, shape):
-    if name not in possible(len(shape) - 1, same_size=True):
+    if len(shape) - 1 not in TRANSFERS[name].dims:
         return
     images = smooth(12, shape)
     other = (images[6:] * 0.7).astype(np.float32)
@@ -130,3 +130,14 @@ def test_of_a_measured_property_only_what_moves_it_counts():
     assert best([blind, seen]).name == "seen"
     assert seen.arrived("with")
     assert not blind.arrived("without")
+
+
+def test_the_background_alone_takes_another_level():
+    rng = np.random.default_rng(1)
+    image = np.full((3, 32, 32), 0.2, np.float32) + rng.normal(0, 0.02, (3, 32, 32)).astype(np.float32)
+    image[:, 8:20, 8:20] = 0.9
+    other = np.full((3, 32, 32), 0.6, np.float32)
+    new = moved("background", image, side([image]), side([other]), RNG)
+    assert np.median(new[:, :6]) == pytest.approx(0.6, abs=0.02)
+    assert np.abs(new[:, 10:18, 10:18] - 0.9).max() < 0.01
+    assert "background" not in possible(2, same_size=True)

@@ -40,6 +40,8 @@ class Transfer:
         Needs images of one size.
     of_levels
         Changes nothing but grey levels.
+    by_name
+        Is done where it is asked for, and not tried by itself: it suits few kinds of images.
     """
 
     move: Move
@@ -47,6 +49,7 @@ class Transfer:
     dims: tuple[int, ...] = _ALL
     same_size: bool = False
     of_levels: bool = False
+    by_name: bool = False
 
 
 TRANSFERS = Registry[Transfer](
@@ -76,6 +79,10 @@ TRANSFERS = Registry[Transfer](
         "sharpness": Entry(Transfer(texture.sharpness_level, "the sharpness"), "a blur, or its inverse"),
         "field": Entry(
             Transfer(places.field, "a smooth field", _PICTURES, same_size=True), "ratio of the mean images"
+        ),
+        "background": Entry(
+            Transfer(levels.background, "the level of an even background", _PICTURES, by_name=True),
+            "its median, what stands out of it stays",
         ),
         "frame": Entry(Transfer(places.frame, "a frame around the picture", (2,)), "a flat rim"),
     },

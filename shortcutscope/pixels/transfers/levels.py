@@ -1,9 +1,11 @@
-"""Transfers of grey levels: exposure, offset, contrast, both, and the whole histogram."""
+"""Transfers of grey levels: exposure, offset, contrast, both, the histogram, and the background alone."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 from scipy.optimize import brentq
+from scipy.special import expit
 
 from shortcutscope.pixels.transfers.measures import QUANTILES, grey_levels
 from shortcutscope.pixels.transfers.side import Side, matched
@@ -12,6 +14,9 @@ from shortcutscope.types import Floats
 #: Logarithms of the smallest and largest gamma.
 _GAMMAS = (-2.5, 2.5)
 _DARKEST = 1e-4
+#: What is farther from the median than so many spreads is no background; of a normal distribution the spread
+#: is so many median distances; and no spread is smaller than this.
+_FAR, _NORMAL, _LEAST_SPREAD = 4.0, 1.4826, 1e-3
 #: Deviation of a channel without contrast.
 _FLAT = 1e-6
 
@@ -74,3 +79,18 @@ def histogram(image: Floats, own: Side, other: Side, rng: np.random.Generator) -
 
 def _per_channel(values: Floats, image: Floats) -> Floats:
     return values.reshape(-1, *(1,) * (image.ndim - 1)).astype(np.float32)
+
+
+def background(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:
+    """The level of the background is that of an image of the other side, drawn at random; the rest stays.
+
+    Background is what lies near an image's own median, after smoothing, in robust spreads; its edge is soft.
+    """
+    axes = tuple(range(1, image.ndim))
+    columns = (-1, *(1,) * len(axes))
+    level = np.median(image, axis=axes).reshape(columns)
+    target = other.medians[int(rng.integers(len(other.medians)))].reshape(columns)
+    far = np.abs(uniform_filter(image, 3, axes=axes, mode="nearest") - level)
+    spread = _NORMAL * np.median(far, axis=axes).reshape(columns) + _LEAST_SPREAD
+    inside = expit(2 * (_FAR - (far / spread).max(0)))
+    return np.asarray(image + inside * (target - level), np.float32)

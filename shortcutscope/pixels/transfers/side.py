@@ -67,6 +67,11 @@ class Side:
         return np.asarray(np.mean(every, axis=0))
 
     @cached_property
+    def medians(self) -> Floats:
+        """Median grey value of each image and channel (n, C)."""
+        return np.array([np.median(image.reshape(len(image), -1), axis=1) for image in self.images()])
+
+    @cached_property
     def amplitude(self) -> Floats:
         """Mean amplitude of the spectrum, (C, *spatial)."""
         return _mean_of(amplitude(image) for image in self.images())
