@@ -131,6 +131,8 @@ class RecipeOptions(TypedDict, total=False):
     warmup: float
     p_label: float
     share: float | None
+    transfer: str | None
+    twins: int
     # what the features tell
     method: Method
     hidden: int

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from shortcutscope.allowed import check_types
 from shortcutscope.debias.baselines.adversarial import adversarial
 from shortcutscope.debias.baselines.artifact_augmentation import artifact_augmentation
+from shortcutscope.debias.baselines.counterfactual import counterfactual_augmentation
 from shortcutscope.debias.baselines.early_readout import dedier
 from shortcutscope.debias.baselines.erm import clean_only, erm, finetune, pooled
 from shortcutscope.debias.baselines.failure import lff
@@ -198,6 +199,12 @@ _ALL = (
         "after Pahde et al. 2025",
         artifact_augmentation,
         "masks",
+    ),
+    _recipe(
+        "counterfactual-augmentation",
+        "each image beside twins with one property (exposure, noise, ...) of others, and its own label",
+        "after Kaushik et al. 2020",
+        counterfactual_augmentation,
     ),
     _recipe(
         "dann",

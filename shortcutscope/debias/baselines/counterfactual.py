@@ -1,0 +1,245 @@
+"""Each image beside twins that have one property of other images, and keep the label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from shortcutscope.allowed import Number
+from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.budget import budget, train
+from shortcutscope.debias.groups import balanced_weights, training_groups
+from shortcutscope.debias.objective import CrossEntropy
+from shortcutscope.debias.problem import DebiasProblem, Outcome
+from shortcutscope.errors import InputError
+from shortcutscope.pixels.samples import Samples
+from shortcutscope.pixels.scaled_images import ScaledImages
+from shortcutscope.pixels.transferring import Transferring, property_measure
+from shortcutscope.pixels.transfers import TRANSFERS, moved
+from shortcutscope.pixels.transfers.side import has_dark_background, side_of
+from shortcutscope.probes.concept import Concept
+from shortcutscope.types import Ints
+
+#: Images of which it is looked whether their background is black.
+_LOOKED_AT = 32
+
+
+@dataclass(frozen=True, eq=False)
+class TwinSource:
+    """A table's images, and behind them their twins.
+
+    Attributes
+    ----------
+    table
+        The samples, N of them.
+    transfer
+        Name of what moves an image.
+    donors
+        (N * twins,) row of the image whose property a twin has; twin `i` is of row ``i % N``.
+    seed
+        Of what a transfer draws.
+    """
+
+    table: ImageTable
+    transfer: str
+    donors: Ints
+    seed: int
+
+    @cached_property
+    def _images(self) -> ScaledImages:
+        return ScaledImages.of(self.table)
+
+    @cached_property
+    def _dark(self) -> bool:
+        rows = np.unique(np.linspace(0, len(self.table) - 1, _LOOKED_AT).astype(int))
+        return has_dark_background(self._images.viewed(rows.tolist()))
+
+    def __len__(self) -> int:
+        return len(self.table) + len(self.donors)
+
+    def read(self, i: int) -> Tensor:
+        """Image `i` before the transform, (C, *spatial) in the table's value range."""
+        n = len(self.table)
+        if i < n:
+            return self.table.image(i)
+        image, given = self._images[i % n], self._images[int(self.donors[i - n])]
+        own, other = side_of(image, dark=self._dark), side_of(given, dark=self._dark)
+        twin = moved(self.transfer, image, own, other, np.random.default_rng([self.seed, i]))
+        return self._images.original(twin)
+
+    def identity(self, i: int) -> str:
+        """As the table's own images say, with the transfer and the donor."""
+        n = len(self.table)
+        identity = self._identity(i % n)
+        if i < n:
+            return identity
+        return f"{identity}|{self.transfer} of {self._identity(int(self.donors[i - n]))}|{self.seed}"
+
+    def _identity(self, row: int) -> str:
+        return self.table.source.identity(int(self.table.rows[row]))
+
+
+def counterfactual_augmentation(
+    problem: DebiasProblem,
+    *,
+    transfer: str | None = None,
+    twins: Annotated[int, Number(1)] = 4,
+    share: Annotated[float, Number(0, 1, whole=False, above=True)] = 0.5,
+    balanced: bool = False,
+) -> Outcome:
+    """Cross-entropy on images and their twins: the same images with one property of others.
+
+    A share of what is drawn are twins, the rest images as they are. The images whose property a twin gets are
+    drawn from all samples, so that among twins it tells nothing of the label: also at 100 % correlation,
+    and where nobody knows which samples carry the shortcut. Counterfactually augmented data (Kaushik,
+    Hovy, Lipton 2020, "Learning the difference that makes a difference") with twins that are computed
+    (as Yang & Soatto 2020, "FDA", for the amplitudes of low frequencies) instead of written or generated.
+
+    Parameters
+    ----------
+    problem
+        With `carries`, unless `transfer` is given. Clean samples are not used.
+    transfer
+        A name of ``shortcutscope.pixels.transfers.TRANSFERS``, such as ``"exposure"`` or ``"noise"``: what
+        the shortcut is made of. By default the one that makes carriers and others most alike, chosen as a
+        test on the pixels chooses it.
+    twins
+        Of each image. They are made as they are read.
+    share
+        Of twins among what is drawn; with 1 no image is seen as it is, but with the property of another.
+    balanced
+        Draw images, and twins by their originals, so that every group of label and concept comes equally
+        often; needs `carries`.
+
+    Raises
+    ------
+    InputError
+        For a transfer that does not exist or cannot be done to these images; without one, where no transfer
+        makes carriers and others alike; with `balanced`, without concept labels or with an empty group.
+    """
+    groups = training_groups(problem, "counterfactual-augmentation, balanced,") if balanced else None
+    images = ScaledImages.of(problem.train)
+    if transfer is not None:
+        TRANSFERS[transfer]  # refuses what does not exist, and says what there is
+        if images.dims not in TRANSFERS[transfer].dims:
+            kinds = {1: "signals", 2: "images", 3: "volumes"}
+            raise InputError(f"transfer={transfer!r} cannot be done to {kinds[images.dims]}")
+        _require_one_size(problem.train, transfer)
+        why = f"each twin has {TRANSFERS[transfer].words} of another training image"
+    else:
+        transfer, why = _chosen(problem, images)
+    table = with_twins(problem.train, transfer, twins, problem.seed)
+    each = torch.ones(len(problem.train)) if groups is None else balanced_weights(groups)
+    draws = torch.cat([(1 - share) * each, share * each.repeat(twins) / twins])
+    outcome = train(
+        problem,
+        CrossEntropy(draws=draws),
+        "counterfactual-augmentation",
+        table=table,
+        training=budget(problem),
+    )
+    notes = [*(groups.notes if groups else ()), f"{share:.0%} of the samples drawn are twins: {why}"]
+    details: dict[str, object] = {"transfer": transfer, "twins": twins, "share": share, "balanced": balanced}
+    return outcome.with_notes(notes, details)
+
+
+def with_twins(table: ImageTable, transfer: str, twins: int, seed: int) -> ImageTable:
+    """The samples, and behind them so many twins of each, see `TwinSource`.
+
+    Parameters
+    ----------
+    table
+        N samples.
+    transfer
+        Name of what moves an image.
+    twins
+        Of each.
+    seed
+        Of whose property they get.
+
+    Returns
+    -------
+    ImageTable
+        N * (1 + twins) samples with the roles; a twin is of its original's label and patient.
+    """
+    n = len(table)
+    donors = _donors(n, twins, seed)
+    roles = ["sample_id", "label", "group", "split"]
+    frame = table.frame[roles]
+    ids = frame["sample_id"].astype(str)
+    copies = [frame.assign(sample_id=ids + f" twin {k + 1}") for k in range(twins)]
+    return ImageTable(
+        pd.concat([frame.assign(sample_id=ids), *copies], ignore_index=True),
+        TwinSource(table, transfer, donors, seed),
+        value_range=table.value_range,
+        transform=table.transform,
+        classes=table.classes,
+        has_groups=table.has_groups,
+        workers=table.workers,
+    )
+
+
+def _donors(n: int, twins: int, seed: int) -> Ints:
+    """(n * twins,) rows, none its own: every image gives as often as it gets."""
+    rng = np.random.default_rng([seed, 2])
+    shifts = rng.permutation(np.arange(1, n))[:twins] if n > twins else rng.integers(1, max(2, n), twins)
+    order = rng.permutation(n)
+    place = np.argsort(order)
+    donors: Ints = np.concatenate([order[(place + shift) % n] for shift in shifts])
+    return donors
+
+
+def _require_one_size(table: ImageTable, transfer: str) -> None:
+    """Refuse images of several sizes for a transfer that needs one."""
+    if not TRANSFERS[transfer].same_size:
+        return
+    rows = np.unique(np.linspace(0, len(table) - 1, _LOOKED_AT).astype(int))
+    shapes = sorted({tuple(table.image(int(row)).shape) for row in rows})
+    if len(shapes) > 1:
+        able = ", ".join(repr(name) for name, one in TRANSFERS.items() if not one.same_size)
+        raise InputError(
+            f"transfer={transfer!r} needs images of one size, and there are {shapes[0]} and {shapes[-1]}: "
+            f"read them with size=, or take one of {able}"
+        )
+
+
+def _chosen(problem: DebiasProblem, images: ScaledImages) -> tuple[str, str]:
+    """The transfer that makes carriers and others most alike, and why it was taken."""
+    if problem.carries is None:
+        raise InputError(
+            "counterfactual-augmentation has to know what the shortcut is made of: give transfer=, one of "
+            f"{', '.join(map(repr, TRANSFERS))}; or which training samples carry it (concept=), by which one "
+            "is chosen"
+        )
+    groups = np.unique(problem.train.frame["group"].to_numpy(), return_inverse=True)[1]
+    labels = problem.train.frame["label"].to_numpy().astype(np.int64)
+    column = problem.concept
+    if isinstance(column, Concept):
+        column = None if column.reading is None else column.reading.column
+    transferring = Transferring(
+        images,
+        Samples(problem.carries, labels, groups),
+        seed=problem.seed,
+        measure=property_measure(column),
+    )
+    why = transferring.untested()
+    if why is None:
+        choice = transferring.choice(progress=problem.progress)
+        chosen = choice.named(None)
+        why = choice.untested(chosen)
+        if why is None:
+            words = TRANSFERS[chosen.name].words
+            return chosen.name, (
+                f"each twin has {words} of another training image, since moving that ({chosen.name!r}) "
+                f"closes {chosen.closed:.0%} of what tells carriers from others in plain features of images"
+            )
+    raise InputError(
+        f"counterfactual-augmentation: {why}. Name what the shortcut is made of as transfer=, one of "
+        f"{', '.join(map(repr, TRANSFERS))}, or choose another recipe"
+    )
