@@ -15,7 +15,7 @@ SUITES = (
     "discovery", "circuits", "masks", "pixels", "geometry", "debias", "distillation", "columns", "labels",
     "embeddings", "names",
 )  # fmt: skip
-PROTOCOLS = ("boland", "pahde", "spurbreast", "saab", "simba")
+PROTOCOLS = ("boland", "pahde", "spurbreast", "saab", "simba", "squares")
 
 
 def bench(
