@@ -117,7 +117,8 @@ def origin_of(
     """What was typed, completed by what the run was made from.
 
     Of another MODEL, weights and arguments are not taken over; of another DATA its columns are where it is of
-    the same kind, and how images are read is in any case: it is checked against what was audited.
+    the same kind, and how images are read is in any case: it is checked against what was audited. Another
+    manifest's images are looked for beside it, then below the root of the run's.
 
     Raises
     ------
@@ -142,9 +143,25 @@ def origin_of(
         more = {name: kept.get(name) for name in ("train_split", "audit_split", "train_data")}
         made = _completed(making, kept["making"]) if own_model else making
         read = _completed(reading, {k: v for k, v in kept["reading"].items() if k not in left})
+        if not own_data and same_kind and not typed("root"):
+            read = _below_known_root(read, Path(str(typed_data)), kept["reading"].get("root"))
     spec = model or kept["model"]
     read = resolved(read, spec, made.weights)
     return Origin(run, spec, made, typed_data or kept["data"], read, **(more if own_data else {}))
+
+
+def _below_known_root(reading: DataOptions, manifest: Path, root: str | None) -> DataOptions:
+    """Another manifest's images below the run's root, where they do not lie beside the manifest."""
+    if root is None or manifest.suffix.lower() not in MANIFESTS or not manifest.exists():
+        return reading
+    from shortcutscope.data.manifests.manifest import read_manifest
+
+    frame = read_manifest(manifest, [reading.image])
+    if reading.image not in frame.columns or not len(frame):
+        return reading
+    first = str(frame[reading.image].iloc[0])
+    beside, below = (folder / first for folder in (manifest.parent, Path(root)))
+    return replace(reading, root=Path(root)) if below.exists() and not beside.exists() else reading
 
 
 def _completed(given: _Bundle, kept: dict[str, Any]) -> _Bundle:

@@ -13,7 +13,8 @@ from command_line import run
 from PIL import Image, ImageOps
 
 from shortcutscope.cli import main
-from shortcutscope.cli.origin import FILE
+from shortcutscope.cli.options import DataOptions, ModelOptions
+from shortcutscope.cli.origin import FILE, origin_of
 
 AUDIT = ("--concepts", "tag", "--permutations", "50", "--bootstrap", "20", "--mean", "0.3", "--std", "0.25")
 
@@ -211,3 +212,23 @@ def test_r11_a_folder_that_cannot_be_made_is_refused_first(made, capsys, tmp_pat
         (tmp_path / "locked").mkdir(mode=0o500)
         code, _, err = run(capsys, "audit", *data, "--out", tmp_path / "locked" / "run")
         assert (code, "access" in err) == (1, True)
+
+
+def test_another_manifest_is_read_below_the_root_of_the_run(study, tmp_path):
+    path = study / "run" / FILE
+    kept = json.loads(path.read_text())
+    kept["reading"]["root"] = str(study)
+    path.write_text(json.dumps(kept))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    manifest = elsewhere / "train.csv"
+    shutil.copy(study / "images.csv", manifest)
+
+    def root():
+        return origin_of(study / "run", None, ModelOptions(), manifest, DataOptions()).reading.root
+
+    assert root() == study
+    first = elsewhere / pd.read_csv(manifest)["image"][0]
+    first.parent.mkdir(exist_ok=True)
+    shutil.copy(study / pd.read_csv(manifest)["image"][0], first)
+    assert root() is None  # beside the manifest, they are meant
