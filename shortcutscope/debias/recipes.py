@@ -202,7 +202,7 @@ _ALL = (
     ),
     _recipe(
         "counterfactual-augmentation",
-        "each image beside twins with one property (exposure, noise, ...) of others, and its own label",
+        "twins of each image with one property (exposure, noise, ...) of others, and its own label",
         "after Kaushik et al. 2020",
         counterfactual_augmentation,
     ),

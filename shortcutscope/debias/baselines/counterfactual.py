@@ -1,4 +1,4 @@
-"""Each image beside twins that have one property of other images, and keep the label."""
+"""Twins of each image, which have one property of other images and keep the label."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shortcutscope.errors import InputError
 from shortcutscope.pixels.samples import Samples
 from shortcutscope.pixels.scaled_images import ScaledImages
 from shortcutscope.pixels.transferring import Transferring, property_measure
-from shortcutscope.pixels.transfers import TRANSFERS, moved
+from shortcutscope.pixels.transfers import TRANSFERS, moved, require_possible
 from shortcutscope.pixels.transfers.side import has_dark_background, side_of
 from shortcutscope.probes.concept import Concept
 from shortcutscope.types import Ints
@@ -90,16 +90,16 @@ def counterfactual_augmentation(
     *,
     transfer: str | None = None,
     twins: Annotated[int, Number(1)] = 4,
-    share: Annotated[float, Number(0, 1, whole=False, above=True)] = 0.5,
+    share: Annotated[float, Number(0, 1, whole=False, above=True)] = 1.0,
     balanced: bool = False,
 ) -> Outcome:
     """Cross-entropy on images and their twins: the same images with one property of others.
 
-    A share of what is drawn are twins, the rest images as they are. The images whose property a twin gets are
-    drawn from all samples, so that among twins it tells nothing of the label: also at 100 % correlation,
-    and where nobody knows which samples carry the shortcut. Counterfactually augmented data (Kaushik,
-    Hovy, Lipton 2020, "Learning the difference that makes a difference") with twins that are computed
-    (as Yang & Soatto 2020, "FDA", for the amplitudes of low frequencies) instead of written or generated.
+    The images whose property a twin gets are drawn from all samples, so that it tells nothing of the label:
+    also at 100 % correlation, and where nobody knows which samples carry the shortcut. Counterfactually
+    augmented data (Kaushik, Hovy, Lipton 2020, "Learning the difference that makes a difference") with twins
+    that are computed (as Yang & Soatto 2020, "FDA", for the amplitudes of low frequencies) instead of written
+    or generated.
 
     Parameters
     ----------
@@ -112,7 +112,8 @@ def counterfactual_augmentation(
     twins
         Of each image. They are made as they are read.
     share
-        Of twins among what is drawn; with 1 no image is seen as it is, but with the property of another.
+        Of twins among what is drawn. With 1 no image is seen as it is, but each with the property of others:
+        nothing of the correlation is left. Below it the images as they are still teach the shortcut.
     balanced
         Draw images, and twins by their originals, so that every group of label and concept comes equally
         often; needs `carries`.
@@ -126,10 +127,7 @@ def counterfactual_augmentation(
     groups = training_groups(problem, "counterfactual-augmentation, balanced,") if balanced else None
     images = ScaledImages.of(problem.train)
     if transfer is not None:
-        TRANSFERS[transfer]  # refuses what does not exist, and says what there is
-        if images.dims not in TRANSFERS[transfer].dims:
-            kinds = {1: "signals", 2: "images", 3: "volumes"}
-            raise InputError(f"transfer={transfer!r} cannot be done to {kinds[images.dims]}")
+        require_possible(transfer, images.dims)
         _require_one_size(problem.train, transfer)
         why = f"each twin has {TRANSFERS[transfer].words} of another training image"
     else:

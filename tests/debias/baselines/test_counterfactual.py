@@ -64,7 +64,7 @@ def test_the_transform_is_that_of_the_table() -> None:
 
 def test_runs_and_says_what_was_done(problem) -> None:
     outcome = counterfactual_augmentation(
-        replace(problem, carries=None, clean=None), transfer="noise", twins=2
+        replace(problem, carries=None, clean=None), transfer="noise", twins=2, share=0.5
     )
     assert outcome.steps == 2
     assert outcome.details == {"transfer": "noise", "twins": 2, "share": 0.5, "balanced": False}
@@ -90,7 +90,7 @@ def test_balanced_draws_every_group_alike_among_images_and_twins(problem, monkey
     monkeypatch.setattr(
         module, "train", lambda *args, **rest: given.update(of=args[1]) or original(*args, **rest)
     )
-    counterfactual_augmentation(problem, transfer="noise", twins=2, balanced=True)
+    counterfactual_augmentation(problem, transfer="noise", twins=2, share=0.5, balanced=True)
     n = len(problem.train)
     draws = given["of"].draws().numpy()
     index = 2 * problem.train.frame["label"].to_numpy() + problem.carries.astype(int)
