@@ -188,7 +188,10 @@ def print_embeddings(console: Console, audit: EmbeddingsAudit, report: Path) -> 
 
 
 #: Metrics of the printed comparison, in this order.
-COMPARED = ("robust_auroc", "worst_group_accuracy", "balanced_auroc", "delta_tpr", "flip_rate", "ece")
+COMPARED = (
+    "robust_auroc", "worst_group_accuracy", "balanced_auroc", "delta_tpr", "flip_rate", "pixel_flip_rate",
+    "levelled_auroc", "ece",
+)  # fmt: skip
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:

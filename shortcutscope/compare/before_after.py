@@ -22,6 +22,7 @@ from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
 from shortcutscope.compare.networks import BEFORE, After, biased_network, check_networks, named_networks
+from shortcutscope.compare.on_pixels import LevelledImages, confirmed_transfer
 from shortcutscope.compare.paired import (
     CarrierMasks,
     MaskOf,
@@ -77,6 +78,10 @@ class Comparing(OptionGroup):
     ----------
     twins
         Whether to count the predictions that the artifact alone flips, where it is planted.
+    transfer
+        What the concept is made of in the pixels, a name of ``shortcutscope.pixels.transfers.TRANSFERS``: the
+        networks are shown images that are alike in it. By default what a test on the pixels moved, where the
+        audit's finding has one that was confirmed or supported.
     masks
         Masks of the artifact in the size of the images, for the relevance inside them: a MaskSet, or a
         function from a sample's id to its mask or None. By default those of planted artifacts.
@@ -92,6 +97,7 @@ class Comparing(OptionGroup):
     """
 
     twins: bool = True
+    transfer: str | None = None
     masks: MaskSet | MaskOf | None = None
     attribution: str = "gradient_x_input"
     refit: bool = True
@@ -179,6 +185,8 @@ def compare(
         for name, table in question.tables.items():
             planted = isinstance(table.source, PlantedSource)
             refuse_other_data(before.path, table, f"the samples of {name!r}", others=planted)
+    if comparing.transfer is None:
+        comparing = replace(comparing, transfer=confirmed_transfer(finding))
     course = _course(question, networks, asked, comparing, statistics, running, _associations(before, train))
     rows, about = _measure_all(course, networks, out)
     made = ComparisonRecord(
@@ -268,12 +276,21 @@ def _course(
         samples,
         drawn,
         twins if comparing.twins else None,
+        _levelled(question, comparing.transfer, seed),
         heads[BEFORE].read_task,
         heads,
         comparing,
         statistics,
         running,
         TrainingData(question.train, associations),
+    )
+
+
+def _levelled(question: ComparisonSetup, transfer: str | None, seed: int) -> LevelledImages | None:
+    if transfer is None:
+        return None
+    return LevelledImages.of(
+        question.tables[question.main], question.concept[question.main], transfer, seed=seed
     )
 
 
@@ -287,6 +304,8 @@ class _Course:
         Per table.
     twins
         Per table without and with the artifact on all samples, where it is planted; None where not asked for.
+    levelled
+        Images of the main table that are alike in what the concept is made of; None where that is not known.
     heads
         How the scores of each network are read.
     training
@@ -297,6 +316,7 @@ class _Course:
     samples: Mapping[str, ComparedSamples]
     masks: Mapping[str, CarrierMasks]
     twins: Mapping[str, tuple[ImageTable, ImageTable] | None] | None
+    levelled: LevelledImages | None
     task: str
     heads: Mapping[str, Head]
     comparing: Comparing
@@ -314,6 +334,7 @@ class _Course:
             "main": question.main,
             "others": [c.name for c in question.others],
             "attribution": self.comparing.attribution,
+            "transfer": self.comparing.transfer,
             "n_bootstrap": self.statistics.n_bootstrap,
             "seed": self.statistics.seed,
             "refit": self.comparing.refit,
@@ -360,6 +381,9 @@ class _Course:
                 output=head,
                 batch_size=self.running.batch_size,
             )
+            if name == self.question.main and self.levelled is not None:
+                size = self.running.batch_size
+                yield from self.levelled.estimates(borrowed, head, samples, batch_size=size)
         if name == self.question.main:
             yield from subgroups(samples, scores, self.question.others, table.frame["sample_id"])
 

@@ -43,8 +43,8 @@ class Estimate:
     Attributes
     ----------
     part
-        What it is about: ``"overall"``, ``"concept"``, ``"group"``, ``"twins"``, ``"relevance"``,
-        ``"layer"`` or ``"subgroup"``.
+        What it is about: ``"overall"``, ``"concept"``, ``"group"``, ``"twins"``, ``"pixels"``,
+        ``"relevance"``, ``"layer"`` or ``"subgroup"``.
     metric, detail
         Its name, and which group, layer or subgroup it is about.
     goal

@@ -60,6 +60,17 @@ class Levelled:
         return cls(**{**values, "auroc": figures, "flips": low, "between": tuple(values["between"])})
 
 
+def grey_values(images: ScaledImages, rows: Ints) -> dict[str, float]:
+    """Mean grey of the darker half of the images, of all of them, and of the brighter half."""
+    grey = np.array([float(grey_levels(x).mean()) for x in images.each(rows.tolist())])
+    middle = float(np.median(grey))
+    return {
+        "dark": float(grey[grey <= middle].mean()),
+        "one value": float(grey.mean()),
+        "bright": float(grey[grey >= middle].mean()),
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Levelling:
     """Rows whose images are brought to one value.
@@ -83,13 +94,7 @@ class Levelling:
 
     def exposure(self, margins: Margins, before: Floats) -> Levelled:
         """One gamma an image, to the mean grey of all, and of the darker and the brighter half."""
-        grey = np.array([float(grey_levels(x).mean()) for x in self.images.each(self.rows.tolist())])
-        middle = float(np.median(grey))
-        values = {
-            "dark": float(grey[grey <= middle].mean()),
-            "one value": float(grey.mean()),
-            "bright": float(grey[grey >= middle].mean()),
-        }
+        values = grey_values(self.images, self.rows)
         after = {
             state: margins(with_mean(x, value) for x in self.images.each(self.rows.tolist()))
             for state, value in values.items()

@@ -42,6 +42,12 @@ METRICS: Mapping[str, tuple[str, str]] = {
         "Flip rate on twins",
         "predictions that differ between the same image without and with the artifact; lower is better",
     ),
+    "pixel_flip_rate": (
+        "Flip rate on the pixels",
+        "predictions that differ between all images at one end of the concept and at the other; lower is "
+        "better",
+    ),
+    "levelled_auroc": ("Levelled AUROC", "of images that are alike in the concept; higher is better"),
     "artifact_relevance": ("Artifact relevance", "share of relevance inside the mask; lower is better"),
     "use": ("Use U", "change of the logit when the concept is taken out of the layer; best at zero"),
     "availability": ("Availability", "AUROC of the concept read from the layer; neither is better"),
@@ -55,10 +61,12 @@ OVERVIEW = (
     "delta_tpr",
     "ece",
     "flip_rate",
+    "pixel_flip_rate",
+    "levelled_auroc",
     "artifact_relevance",
 )
 #: Parts whose metrics have a figure.
-DRAWN = ("overall", "concept", "twins", "relevance")
+DRAWN = ("overall", "concept", "twins", "pixels", "relevance")
 #: Networks whose layers are drawn; the table of all numbers has the others.
 MAX_LAYER_FIGURES = 12
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shortcutscope.data.pictures import KINDS
+from shortcutscope.errors import InputError
 from shortcutscope.pixels.transfers import levels, places, spectrum, texture
 from shortcutscope.pixels.transfers.measures import foreground
 from shortcutscope.pixels.transfers.side import Side
 from shortcutscope.registry import Entry, Registry
 from shortcutscope.types import Floats
 
-__all__ = ["TRANSFERS", "Move", "Side", "Transfer", "moved"]
+__all__ = ["TRANSFERS", "Move", "Side", "Transfer", "moved", "require_possible"]
 
 Move = Callable[[Floats, Side, Side, np.random.Generator], Floats]
 #: Axes of signals, images and volumes.
@@ -87,6 +89,19 @@ TRANSFERS = Registry[Transfer](
         "frame": Entry(Transfer(places.frame, "a frame around the picture", (2,)), "a flat rim"),
     },
 )
+
+
+def require_possible(name: str, dims: int) -> None:
+    """Refuse a transfer that does not exist, or cannot be done to images of so many axes.
+
+    Raises
+    ------
+    InputError
+        Says what there is.
+    """
+    if dims not in TRANSFERS[name].dims:
+        able = ", ".join(repr(other) for other, one in TRANSFERS.items() if dims in one.dims)
+        raise InputError(f"transfer={name!r} cannot be done to {KINDS[dims]}s; allowed are {able}")
 
 
 def moved(name: str, image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:
