@@ -2,8 +2,9 @@
 
 Nothing found is a statement only where something could have been found. It is none where the association of
 a used concept with the label in the training data is not known, where what goes with the label most could not
-be tested, where the data are too few to tell what a used concept costs, or where the network responds to a
-property of the pictures that may be the acquisition's or the disease's.
+be tested, where the data are too few to tell what a used concept costs, where a used concept may be
+what the label should say, or where the network responds to a property of the pictures that may be the
+acquisition's or the disease's. What was seen on the pixels counts.
 """
 
 from __future__ import annotations
@@ -64,9 +65,12 @@ def conclude_audit(findings: Sequence[JSON], run: JSON) -> Conclusion:
     """
     undecided = [
         *_confounded(findings, run),
+        *_used_on_pixels(findings),
+        *_label_itself(findings),
         *_unknown_association(findings),
         *_open_cost(findings),
         *_picture_properties(findings),
+        *_unconfirmed(findings),
         *_nothing_tested(findings),
     ]
     any_shortcut = any(f.get("verdict") == "shortcut" for f in findings)
@@ -195,6 +199,61 @@ def _open_cost(findings: Sequence[JSON]) -> list[str]:
         f"the output depends on {_listed(wide)}, which goes with the label, but whether that costs anything "
         f"is open: the interval of the cost holds 0 and more than {SMALLEST_COST:.2f}. Audit more samples in "
         "which the two disagree"
+    ]
+
+
+def _used_on_pixels(findings: Sequence[JSON]) -> list[str]:
+    properties, others = (
+        [_with_flips(f) for f in findings if f.get("verdict") == verdict]
+        for verdict in ("used on the pixels, a picture property", "used on the pixels")
+    )
+    undecided = []
+    if properties:
+        undecided.append(
+            f"the network uses {_listed(properties)}, of the pictures themselves, confirmed on the pixels, "
+            "and that goes with the label: what remains to be judged is whether it comes from the "
+            "acquisition or from the disease. Judge it by what is known of scanner and exposure"
+        )
+    if others:
+        undecided.append(
+            f"the network uses {_listed(others)}, which goes with the label, confirmed on the pixels, though "
+            "in its layers that did not show: what it costs remains to be judged"
+        )
+    return undecided
+
+
+def _with_flips(finding: JSON) -> str:
+    """A name with the share of predictions that flip on the pixels, the larger of both directions."""
+    directions = ((finding.get("pixels") or {}).get("directions") or {}).values()
+    flips = max((d["flips"] for d in directions if d.get("flips") is not None), default=None)
+    return finding["name"] if flips is None else f"{finding['name']} ({flips:.0%} of the predictions flip)"
+
+
+def _label_itself(findings: Sequence[JSON]) -> list[str]:
+    names = [f["name"] for f in findings if f.get("verdict") == "encoded and used, may be the label"]
+    if not names:
+        return []
+    samples = {s for f in findings if f["name"] in names for s in f["samples"].get("doubtful_label", ())}
+    return [
+        f"check these labels first: {_listed(names)} may be what the label should say, or where images come "
+        f"from, and no shortcut. Read the labels of the {len(samples)} samples that go against it "
+        "(doubtful_label in findings.json), and audit again with right ones"
+    ]
+
+
+def _unconfirmed(findings: Sequence[JSON]) -> list[str]:
+    names = [
+        f["name"]
+        for f in findings
+        if f.get("verdict") in ("shortcut", "encoded and used, a picture property")
+        and (f.get("pixels") or {}).get("word") == "not confirmed"
+    ]
+    if not names:
+        return []
+    return [
+        f"by its layers the network uses {_listed(names)}, which was not confirmed on the pixels: it may "
+        "follow something that occurs with it, or the change did not reach what it follows. Look at the "
+        "pictures of before and after"
     ]
 
 

@@ -24,6 +24,7 @@ from shortcutscope.audit.doubtful_labels import samples_of_doubtful_label
 from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
 from shortcutscope.audit.interventions.held_fixed import besides, used_alone
 from shortcutscope.audit.interventions.use_and_extent import Case, measure_use_and_extent
+from shortcutscope.audit.other_kinds import other_kinds
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.subgroups import FILE as SUBGROUPS
 from shortcutscope.data.table import ImageTable
@@ -248,6 +249,7 @@ def _examined(subject: Subject, known: _Known, scores: Mapping[str, Floats]) -> 
         alone = used_alone(context, subject.testable, known.encoded, known.use)
         beside = besides(context, subject.testable, alone, known.held, measured_with)
         doubtful = samples_of_doubtful_label(context, subject.testable, alone, measured_with)
+        kinds = other_kinds(context, subject.testable, alone, measured_with)
     measurements = {
         name: Measurements(
             association=association,
@@ -261,6 +263,7 @@ def _examined(subject: Subject, known: _Known, scores: Mapping[str, Floats]) -> 
             weights=weights[name],
             beside=beside.get(name, {}),
             doubtful=doubtful.get(name, ()),
+            other_kind=kinds.get(name),
         )
         for (name, (association, source)), q_value in zip(
             subject.associations.items(), q_associated, strict=True

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from shortcutscope.audit.audited_data import Role
+from shortcutscope.audit.other_kinds import OtherKind
 from shortcutscope.audit.scored import ScoredSamples
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame
@@ -21,6 +22,7 @@ from shortcutscope.probes.reading import Reading
 from shortcutscope.probes.together.beside import describe
 from shortcutscope.probes.usage import EFFECT_THRESHOLD
 from shortcutscope.probes.verdict import (
+    CONCERN,
     Verdict,
     VerdictRule,
     effects,
@@ -43,7 +45,7 @@ class FindingRecord:
     name, origin, description : str
         The concept, and where it comes from (metadata, file, picture, planted, marked, score, discovered).
     verdict, reason : str
-        ``shortcut``, or what is missing for one.
+        ``shortcut``, or what is missing for one; an intervention on the pixels can change both.
     extent, extent_reason : str
         ``localized``, ``diffuse`` or ``undetermined``.
     extent_statistic, extent_interval : float, tuple
@@ -68,8 +70,8 @@ class FindingRecord:
     output : str, optional
         Of several labels the one whose output it is about.
     pixels : mapping
-        What an intervention on the pixels said (`shortcutscope.pixels`): word, reason, and the response to
-        each direction; empty where there was none.
+        What an intervention on the pixels said (`shortcutscope.pixels`): word, reason, the response to each
+        direction, and the verdict ``by_layers`` alone; empty where there was none.
     run : Path, optional
         The run directory that it was read from; no part of ``findings.json``.
     """
@@ -100,6 +102,12 @@ class FindingRecord:
     output: str | None = None
     pixels: JSON = field(default_factory=dict)
     run: Path | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def statement(self) -> str:
+        """The verdict and, where it was tested there, the word on the pixels."""
+        word = self.pixels.get("word")
+        return f"{self.verdict}, {word} on the pixels" if word else self.verdict
 
     @property
     def cost(self) -> float:
@@ -173,8 +181,7 @@ class FindingRecord:
     def __repr__(self) -> str:
         of = "" if self.output is None else f" of {self.output}"
         looks = f", {self.looks}" if self.looks else ""
-        seen = f", {self.pixels['word']} on the pixels" if self.pixels else ""
-        return f"Finding({self.name!r}{of}: {self.verdict}, {self.extent}{looks}{seen})"
+        return f"Finding({self.name!r}{of}: {self.statement}, {self.extent}{looks})"
 
 
 @dataclass(frozen=True)
@@ -197,6 +204,9 @@ class Measurements:
         What it is beside others, see `FindingRecord`.
     doubtful : sequence of str
         Samples that go against it and may be mislabelled, where they are half of all that do.
+    other_kind : OtherKind or None
+        Of a discovered concept, how far its carriers are another kind of image; None where that was not
+        asked.
     """
 
     association: Association
@@ -210,6 +220,12 @@ class Measurements:
     weights: Mapping[str, float]
     beside: JSON = field(default_factory=dict)
     doubtful: Sequence[str] = ()
+    other_kind: OtherKind | None = None
+
+    @property
+    def against(self) -> Sequence[str]:
+        """Samples that go against what may be the label, in the order of reading; else empty."""
+        return self.doubtful or (self.other_kind["against"] if self.other_kind else ())
 
 
 def untested(
@@ -281,12 +297,12 @@ def conclude(
             concept, scan.samples["label"].to_numpy(), scan.samples["group"].to_numpy(), association
         ),
         power=power((used["interval"][0], used["interval"][1]), used["threshold"]),
-        evidence=_evidence(mapped),
+        evidence=_evidence(mapped, measurements.other_kind),
         samples={
             "most_affected": [str(i) for i in affected],
-            **({"doubtful_label": list(measurements.doubtful)} if measurements.doubtful else {}),
+            **({"doubtful_label": list(measurements.against)} if measurements.against else {}),
         },
-        notes=(*concept.notes, *_notes_beside(measurements.beside), *_notes_on_labels(measurements.doubtful)),
+        notes=(*concept.notes, *_notes_beside(measurements.beside), *_notes_on_labels(measurements)),
         reading=concept.reading,
         same=concept.same,
         beside=measurements.beside,
@@ -305,8 +321,14 @@ def _verdict(
         associated=associated,
         cost=cost,
     )
+    kind = measurements.other_kind
     return qualify_verdict(
-        verdict, reason, effect=used["effect"], origin=concept.origin, beside=measurements.beside
+        verdict,
+        reason,
+        effect=used["effect"],
+        origin=concept.origin,
+        beside=measurements.beside,
+        another_kind=kind["figures"] if kind and kind["figures"]["is_another"] else None,
     )
 
 
@@ -321,13 +343,18 @@ def _notes_beside(beside: JSON) -> list[str]:
     return notes
 
 
-def _notes_on_labels(doubtful: Sequence[str]) -> list[str]:
-    if not doubtful:
+def _notes_on_labels(measurements: Measurements) -> list[str]:
+    names = measurements.against
+    if not names:
         return []
-    shown = ", ".join(doubtful[:MOST_AFFECTED]) + (", ..." if len(doubtful) > MOST_AFFECTED else "")
+    shown = ", ".join(names[:MOST_AFFECTED]) + (", ..." if len(names) > MOST_AFFECTED else "")
+    why = (
+        "most samples that go against it have a label that a classifier on the last layer takes for wrong"
+        if measurements.doubtful
+        else "its carriers are another kind of image"
+    )
     return [
-        "it may be what the label should say: most samples that go against it have a label that a classifier "
-        f"on the last layer takes for wrong. Read the labels of these {len(doubtful)} first: {shown}"
+        f"it may be what the label should say: {why}. Read the labels of these {len(names)} first: {shown}"
     ]
 
 
@@ -357,11 +384,12 @@ def _costs(
     return costs
 
 
-def _evidence(mapped: JSON) -> Record:
+def _evidence(mapped: JSON, other_kind: OtherKind | None) -> Record:
     return {
         "cell_map": mapped.get("cell_map"),
         "participation": mapped.get("participation", {}),
         "layers": mapped.get("layers", {}),
+        **({"kind_of_image": other_kind["figures"]} if other_kind else {}),
     }
 
 
@@ -422,17 +450,7 @@ def sample_counts(concept: Concept, labels: Array, groups: Array, association: A
 
 def rank(findings: Sequence[FindingRecord]) -> list[FindingRecord]:
     """Shortcuts first, then the other verdicts in order of concern, each by cost."""
-    concern = (
-        "shortcut",
-        "encoded and used, no cost measured",
-        "encoded and used, a picture property",
-        "encoded and used, not associated",
-        "explained by another concept",
-        "encoded, not used",
-        "not testable",
-        "not encoded",
-    )
-    return sorted(findings, key=lambda f: (concern.index(f.verdict), -f.cost, f.name))
+    return sorted(findings, key=lambda f: (CONCERN.index(f.verdict), -f.cost, f.name))
 
 
 def _number(value: float | None) -> float:

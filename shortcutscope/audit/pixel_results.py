@@ -1,4 +1,13 @@
-"""What was seen of findings on the pixels: kept beside them, and said in ``findings.json``."""
+"""What was seen of findings on the pixels: kept beside them, and said by the verdict.
+
+Layers say that a network responds to a concept, or that it does not; an intervention on the image is the
+plainer evidence. So where it is confirmed that the network follows the pixels,
+
+- a property of the pictures is used, and what remains open is only where it comes from;
+- a concept that goes with the label is used, also where the layers did not show it.
+
+A verdict is never milder for what was not confirmed: masks and transfers may miss what the network follows.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +18,7 @@ from shortcutscope.audit.seal import FILE as SUMS
 from shortcutscope.audit.seal import seal
 from shortcutscope.files import read_json, read_object, slug, write_json
 from shortcutscope.locking import locked
+from shortcutscope.probes.verdict import CONCERN
 from shortcutscope.types import JSON, Record
 
 #: Folder of a run that holds a file a finding.
@@ -29,12 +39,13 @@ def with_pixels(run: Path, findings: Sequence[Record], outputs: Sequence[JSON] =
     run
         The run directory.
     findings
-        Entries of ``findings.json``.
+        Entries of ``findings.json``, by rank.
     outputs
         Of several labels, the entry ``outputs`` of ``run.json``: each output has a run of its own.
     """
     homes = {entry["name"]: run / entry["folder"] for entry in outputs if entry.get("folder")}
-    return [_with_its_own(homes.get(finding.get("output"), run), finding) for finding in findings]
+    concluded = [_with_its_own(homes.get(finding.get("output"), run), finding) for finding in findings]
+    return sorted(concluded, key=lambda finding: CONCERN.index(finding["verdict"]))
 
 
 def _with_its_own(run: Path, finding: Record) -> Record:
@@ -46,7 +57,34 @@ def _with_its_own(run: Path, finding: Record) -> Record:
     same = stored.get("concept") == finding["name"] and all(
         sizes.get(name) == counts.get(name) for name in ("known", "carriers")
     )
-    return {**finding, "pixels": stored["summary"]} if same else finding
+    return _concluded(finding, stored["summary"]) if same else finding
+
+
+def _concluded(finding: Record, summary: Record) -> Record:
+    """A finding with its intervention, by which its verdict may change; that of the layers stays in it."""
+    own = {key: finding[key] for key in ("verdict", "reason")}
+    by_layers = (finding.get("pixels") or {}).get("by_layers") or own
+    changed = _used(by_layers, finding, summary) if summary["word"] == "confirmed" else None
+    return {**finding, **(changed or by_layers), "pixels": {**summary, "by_layers": by_layers}}
+
+
+def _used(by_layers: Record, finding: Record, summary: Record) -> Record | None:
+    """Verdict and reason of what was confirmed on the pixels; None where those of the layers hold."""
+    verdict, seen = by_layers["verdict"], summary["reason"]
+    if verdict == "encoded and used, a picture property":
+        reason = (
+            "the network uses this property of the pictures, which is associated with the label, confirmed on "
+            f"the pixels: {seen}. Whether it comes from the acquisition or from the disease remains to be judged"
+        )
+        return {"verdict": "used on the pixels, a picture property", "reason": reason}
+    associated = (finding.get("association") or {}).get("value")
+    if verdict in ("encoded, not used", "not encoded") and associated:
+        reason = (
+            f"it is associated with the label, and confirmed on the pixels: {seen}. Of the layers it was said: "
+            f"{by_layers['reason']}"
+        )
+        return {"verdict": "used on the pixels", "reason": reason}
+    return None
 
 
 def say_in_findings(run: Path, outputs: Sequence[JSON] = ()) -> None:

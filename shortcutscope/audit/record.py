@@ -233,8 +233,7 @@ class AuditRecord:
     def __repr__(self) -> str:
         concluded = self.conclusion
         lines = [
-            f"  {_of(f, self.outputs)}{f.title}: {f.verdict}, {f.extent}{_cost(f)}{_pixels(f)}"
-            for f in self.findings
+            f"  {_of(f, self.outputs)}{f.title}: {f.statement}, {f.extent}{_cost(f)}" for f in self.findings
         ]
         remarks = [f"  {self.attribution.warning}"] if self.attribution.warning else []
         if self.head.changes:
@@ -246,10 +245,6 @@ class AuditRecord:
 
 def _of(finding: FindingRecord, outputs: Mapping[str, object]) -> str:
     return f"{finding.output}, " if outputs and finding.output else ""
-
-
-def _pixels(finding: FindingRecord) -> str:
-    return f", {finding.pixels['word']} on the pixels" if finding.pixels else ""
 
 
 def _cost(finding: FindingRecord) -> str:

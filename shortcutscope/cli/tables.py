@@ -27,6 +27,9 @@ _WORST = 10
 # The verdict is always written out: colour only helps those who see it.
 STYLES = {
     "shortcut": "bold red",
+    "used on the pixels, a picture property": "bold yellow",
+    "used on the pixels": "bold yellow",
+    "encoded and used, may be the label": "yellow",
     "encoded and used, no cost measured": "yellow",
     "encoded and used, a picture property": "yellow",
     "encoded and used, not associated": "yellow",
@@ -83,7 +86,7 @@ def output_table(audit: Audit) -> Table:
             table.add_row(name, size, "-", "-", "-", f"not audited: {audit.not_audited[name]}", style="dim")
             continue
         one = audit.outputs[name]
-        used = [f for f in one.findings if f.verdict.startswith("encoded and used")]
+        used = [f for f in one.findings if f.verdict.startswith(("encoded and used", "used"))]
         shortcuts = ", ".join(f"{f.title} ({_measurements(f)[-1]})" for f in one.shortcuts)
         area = entry["performance"].get("auroc")
         row = [
@@ -107,13 +110,13 @@ def verdict_table(audit: Audit) -> Table:
         table.add_column(column, no_wrap=True)
     for finding in audit.findings:
         style = STYLES[finding.verdict]
-        row = [finding.title, finding.verdict, _extent(finding), *_measurements(finding)]
+        row = [finding.title, finding.statement, _extent(finding), *_measurements(finding)]
         table.add_row(*(Text(text, style=style) for text in row))
     return table
 
 
 def _extent(finding: Finding) -> str:
-    return finding.extent if finding.verdict.startswith(("shortcut", "encoded", "explained")) else "-"
+    return finding.extent if finding.verdict.startswith(("shortcut", "encoded", "explained", "used")) else "-"
 
 
 def _measurements(finding: FindingRecord) -> list[str]:

@@ -63,6 +63,9 @@ __all__ = ["Comparing", "compare"]
 #: Verdicts that say that the output follows the concept, the graver one first.
 GRAVE = (
     "shortcut",
+    "used on the pixels, a picture property",
+    "used on the pixels",
+    "encoded and used, may be the label",
     "encoded and used, no cost measured",
     "encoded and used, a picture property",
     "encoded and used, not associated",

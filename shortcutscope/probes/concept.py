@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Origin of concepts that are computed from the pixels.
 PICTURE = "picture"
+#: Origin of what nobody named, and a search proposed.
+DISCOVERED = "discovered"
 
 
 @dataclass(frozen=True, eq=False)

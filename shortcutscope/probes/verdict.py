@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy import stats
@@ -27,14 +27,19 @@ from shortcutscope.types import JSON, Array, Bools, Floats, Ints, Record
 
 Verdict = Literal[
     "shortcut",
+    "used on the pixels, a picture property",
+    "used on the pixels",
+    "encoded and used, may be the label",
     "encoded and used, no cost measured",
-    "encoded and used, not associated",
     "encoded and used, a picture property",
+    "encoded and used, not associated",
     "explained by another concept",
     "encoded, not used",
-    "not encoded",
     "not testable",
+    "not encoded",
 ]
+#: In order of concern, the gravest first.
+CONCERN: tuple[Verdict, ...] = get_args(Verdict)
 #: A group of samples: 1 for the positive class, and 1 for what goes with it.
 Group = tuple[int, int]
 CONFLICTING: tuple[Group, ...] = ((1, 0), (0, 1))
@@ -160,9 +165,15 @@ def reach_verdict(
 
 
 def qualify_verdict(
-    verdict: Verdict, reason: str, *, effect: float, origin: str, beside: JSON
+    verdict: Verdict,
+    reason: str,
+    *,
+    effect: float,
+    origin: str,
+    beside: JSON,
+    another_kind: JSON | None = None,
 ) -> tuple[Verdict, str]:
-    """What remains of a verdict beside other concepts, and where it is about a property of the pictures.
+    """What remains of a verdict beside other concepts, and where it is about the pictures as such.
 
     Parameters
     ----------
@@ -174,12 +185,16 @@ def qualify_verdict(
         Of the concept.
     beside : mapping
         Statement of `shortcutscope.probes.together.beside`; empty where the concept goes with no other.
+    another_kind : mapping, optional
+        ``shape`` and ``texture``, AUROC, where the carriers of a discovered concept are another kind of image
+        (`shortcutscope.discover.kinds_of_images`).
 
     Returns
     -------
     verdict, reason
         An explained concept is no shortcut, whatever it was alone, and nor is one that is used the other way
         with others held fixed. What cannot be told apart stays one, together with the other, and says so.
+        Another kind of image that nobody named may be what the label should say.
     """
     if not verdict.startswith(("shortcut", "encoded and used")):
         return verdict, reason
@@ -196,6 +211,15 @@ def qualify_verdict(
         reason = (
             "the network responds to a picture property that is associated with the label; acquisition or "
             "disease cannot be told from these data"
+        )
+    if verdict in ("shortcut", "encoded and used, no cost measured") and another_kind:
+        verdict = "encoded and used, may be the label"
+        reason = (
+            "check these labels first: carriers differ from the others in the shape of what is pictured and "
+            f"in its texture alike, in all of the image (AUROC {another_kind['shape']:.2f} and "
+            f"{another_kind['texture']:.2f} within labels), so that they are another kind of image rather "
+            "than images to which something was added or done; it may be what the label should say, or "
+            "where images come from"
         )
     clause = describe(beside)
     return verdict, f"{reason}; {clause}" if clause else reason

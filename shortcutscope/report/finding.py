@@ -45,7 +45,7 @@ def summarize_finding(
         Rank, for anchors.
     """
     name, verdict = str(finding["name"]), str(finding.get("verdict"))
-    kind, label = wording.VERDICTS.get(verdict, ("untestable", verdict))
+    kind, label = wording.verdict_label(finding)
     depths = _depths(files)
     gallery, contrast = files.gallery(name), files.contrast(name)
     return {

@@ -17,6 +17,9 @@ MISSING = "–"
 #: Verdict to (key for colour and icon, label on the card).
 VERDICTS: Mapping[str, tuple[str, str]] = {
     "shortcut": ("shortcut", "Shortcut"),
+    "used on the pixels, a picture property": ("used", "Used on the pixels, a picture property"),
+    "used on the pixels": ("used", "Used on the pixels"),
+    "encoded and used, may be the label": ("used", "Check these labels first"),
     "encoded and used, no cost measured": ("used", "Used, no cost measured"),
     "encoded and used, a picture property": ("used", "Used, a picture property"),
     "encoded and used, not associated": ("used", "Used, not associated"),
@@ -154,16 +157,30 @@ def title(finding: JSON) -> str:
     )
 
 
+def _with_word(finding: JSON) -> str:
+    """The title of a finding with its word on the pixels."""
+    word = on_pixels(finding)
+    return f"{title(finding)} ({word})" if word else title(finding)
+
+
+def verdict_label(finding: JSON) -> tuple[str, str]:
+    """Key for colour and icon of a finding, and its verdict in words with what was seen on the pixels."""
+    verdict, word = str(finding.get("verdict")), on_pixels(finding)
+    kind, label = VERDICTS.get(verdict, ("untestable", verdict))
+    return kind, f"{label}, {word}" if word and not verdict.startswith("used on the pixels") else label
+
+
 def headline(findings: Sequence[JSON]) -> str:
     """What the audit found, in one or two sentences."""
     tested = [f for f in findings if f.get("verdict") != "not testable"]
-    shortcuts = [title(f) for f in tested if f.get("verdict") == "shortcut"]
+    shortcuts = [_with_word(f) for f in tested if f.get("verdict") == "shortcut"]
     n_untested = len(findings) - len(tested)
     if not tested:
         text = "No concept could be tested on these data"
     elif not shortcuts:
         text = f"None of the {plural(len(tested), 'tested concept')} is a shortcut of this model"
         text = "The tested concept is no shortcut of this model" if len(tested) == 1 else text
+        text += _judged(tested)
     else:
         verb, noun = ("is a", "shortcut") if len(shortcuts) == 1 else ("are", "shortcuts")
         names = listed(shortcuts) if len(shortcuts) <= 4 else f"{listed(shortcuts[:3])} and others"
@@ -174,6 +191,16 @@ def headline(findings: Sequence[JSON]) -> str:
         )
         text = f"{of[0].upper()}{of[1:]} {verb} {noun}: {names}{_open(tested)}"
     return f"{text}." + (f" {n_untested} more could not be tested." if n_untested and tested else "")
+
+
+def _judged(findings: Sequence[JSON]) -> str:
+    """What a person must judge where no shortcut is called one, as the rest of a sentence."""
+    used = [title(f) for f in findings if str(f.get("verdict")).startswith("used on the pixels")]
+    labels = [title(f) for f in findings if f.get("verdict") == "encoded and used, may be the label"]
+    text = f", but on the pixels it uses {listed(used)}: a person must judge that" if used else ""
+    verb = "it may" if len(labels) == 1 else "they may"
+    more = f"; check the labels that go against {listed(labels)} first: {verb} be what the label should say"
+    return text + (more if labels else "")
 
 
 def _open(findings: Sequence[JSON]) -> str:
@@ -195,6 +222,9 @@ def sentence(finding: JSON) -> str:
     name = title(finding)
     say = {
         "shortcut": _shortcut,
+        "used on the pixels, a picture property": _property_on_pixels,
+        "used on the pixels": _on_pixels,
+        "encoded and used, may be the label": _label_itself,
         "encoded and used, no cost measured": _without_cost,
         "encoded and used, a picture property": _property,
         "encoded and used, not associated": _used,
@@ -244,6 +274,50 @@ def _property(name: str, finding: JSON) -> str:
         f"The network responds to {name}, a picture property that is associated with the label; acquisition "
         "or disease cannot be told from these data."
     )
+
+
+def _property_on_pixels(name: str, finding: JSON) -> str:
+    return (
+        f"The network uses {name}, a picture property that is associated with the label: with the pixels "
+        f"changed, {_flips(finding)}. Whether it comes from how images were taken or from the disease is for "
+        "a person to judge."
+    )
+
+
+def _on_pixels(name: str, finding: JSON) -> str:
+    return (
+        f"The network uses {name}, which goes with the label: with the pixels changed, {_flips(finding)}. In "
+        "its layers that did not show; what it costs is for a person to judge."
+    )
+
+
+def _flips(finding: JSON) -> str:
+    """How many predictions change on the pixels, at most of both directions, as the rest of a sentence."""
+    directions = [mapping(x) for x in mapping(mapping(finding.get("pixels")).get("directions")).values()]
+    pairs = [
+        (flips, number(x.get("null_flips")))
+        for x in directions
+        if (flips := number(x.get("flips"))) is not None
+    ]
+    if not pairs:
+        return "its output follows"
+    flips, null = max(pairs, key=lambda pair: pair[0])
+    return f"{percent(flips)} of its predictions flip ({percent(null)} in the null)"
+
+
+def _label_itself(name: str, finding: JSON) -> str:
+    against = texts(mapping(finding.get("samples")).get("doubtful_label"))
+    which = f" of the {plural(len(against), 'sample')} that go against it" if against else ""
+    return (
+        f"Check the labels{which} first: {name} is another kind of image, in shape and in texture, and may "
+        "be what the label should say, or where images come from. No shortcut is claimed."
+    )
+
+
+def on_pixels(finding: JSON) -> str:
+    """The word of an intervention as a clause, ``"confirmed on the pixels"``; empty where there was none."""
+    word = str(mapping(finding.get("pixels")).get("word") or "")
+    return f"{word} on the pixels" if word else ""
 
 
 def _explained(name: str, finding: JSON) -> str:
