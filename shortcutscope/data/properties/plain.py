@@ -3,7 +3,8 @@
 Those of `shortcutscope.data.properties.pictures` are screened for association with the label in every audit.
 These are not: they only put into words what carriers of a finding have in common, and more columns to screen
 would cost the verdicts power. Values that grow with the picture's contrast are measured in units of it, so
-that a picture of less contrast is not called less noisy, too.
+that a picture of less contrast is not called less noisy, too. Levels and detail are those of what is
+pictured: how much of it is empty background is a property of its own, and would else say how bright it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import median_filter, uniform_filter
 
+from shortcutscope.data.properties.background import in_size, pictured_part
 from shortcutscope.data.properties.pictures import FEWEST, LUMA, in_shares, rim
 from shortcutscope.types import Array, Bools, Floats, Ints
 
@@ -72,10 +74,16 @@ def _of_picture(pixels: Floats) -> dict[str, float]:
     if min(within.shape) < FEWEST:
         return values
     coarse, detail = _coarser(within), _middle(within)
-    values |= {"border brightness": _border_brightness(grey, inside)}
+    filled = pictured_part(coarse)
+    if filled is None and within.size < grey.size:  # the border may be what tells the background
+        whole = pictured_part(_coarser(grey))
+        filled = None if whole is None else in_size(in_size(whole, grey.shape)[inside], coarse.shape)
+    fine = None if filled is None else _middle(in_size(filled, within.shape))
+    empty = 0.0 if filled is None or filled.all() else 1 - filled.mean() * within.size / grey.size
+    values |= {"border brightness": _border_brightness(grey, inside), "empty background": empty}
     spreads = [float(grey.std()) for grey in (coarse, detail)]
-    values |= _levels(coarse, spreads[0]) | _light(coarse, spreads[0]) | _marks(coarse, spreads[0])
-    values |= _detail(detail, spreads[1]) | _patterns(detail, spreads[1])
+    values |= _levels(coarse, spreads[0], filled) | _light(coarse, spreads[0]) | _marks(coarse, spreads[0])
+    values |= _detail(detail, spreads[1], fine) | _patterns(detail, spreads[1])
     if len(pixels) == 3:
         values |= _colours(pixels[(slice(None), *inside)])
     return {name: float(value) for name, value in values.items() if math.isfinite(value)}
@@ -96,7 +104,7 @@ def _within_border(grey: Floats, axis: int) -> slice:
     return slice(first, stop)
 
 
-def _middle(grey: Floats) -> Floats:
+def _middle(grey: Array) -> Array:
     height, width = (min(side, MIDDLE) for side in grey.shape)
     top, left = (grey.shape[0] - height) // 2, (grey.shape[1] - width) // 2
     return grey[top : top + height, left : left + width]
@@ -123,17 +131,22 @@ def _border_brightness(grey: Floats, inside: tuple[slice, slice]) -> float:
     return float(grey[edge].mean() - grey[inside].mean()) / (float(grey[inside].std()) + _EPS)
 
 
-def _levels(grey: Floats, spread: float) -> dict[str, float]:
-    dark, middle, bright = _quantiles(grey[::2, ::2].ravel(), 0.05, 0.5, 0.95)
+def _levels(grey: Floats, spread: float, filled: Bools | None) -> dict[str, float]:
+    """Of what is pictured; `filled` None is all of it."""
+    some, pictured = grey[::2, ::2].ravel(), grey
+    if filled is not None and filled.any():
+        some = pictured = grey[filled]
+        spread = float(pictured.std())
+    dark, middle, bright = _quantiles(some, 0.05, 0.5, 0.95)
     near = uniform_filter(grey, max(3, round(0.03 * min(grey.shape))), mode="nearest")
     black = grey < BLACK
     return {
-        "mean grey": float(grey.mean(dtype=np.float64)),
+        "mean grey": float(pictured.mean(dtype=np.float64)),
         "darkest parts": float(dark),
         "brightest parts": float(bright),
         "midtones": float((middle - dark) / (bright - dark)) if bright > dark else np.nan,
         "contrast": spread,
-        "local contrast": _local_spread(near) / (spread + _EPS),
+        "local contrast": _local_spread(near, filled) / (spread + _EPS),
         "black share": float(black.mean()),
         "white share": float((grey > WHITE).mean()),
     }
@@ -145,14 +158,16 @@ def _quantiles(values: Floats, *shares: float) -> list[float]:
     return [float(ordered[place]) for place in places]
 
 
-def _local_spread(grey: Floats) -> float:
-    """Median, over what is not black throughout, of the standard deviation around a place."""
+def _local_spread(grey: Floats, filled: Bools | None) -> float:
+    """Median, over what is pictured and not black throughout, of the standard deviation around a place."""
     size = max(3, round(0.15 * min(grey.shape)))
     mean = uniform_filter(grey, size, mode="nearest")
     square = uniform_filter(grey * grey, size, mode="nearest")
     mean, square = mean[::2, ::2], square[::2, ::2]
     spread = np.sqrt(np.maximum(square - mean * mean, 0))
     visible = mean > 2 * BLACK
+    if filled is not None:
+        visible &= filled[::2, ::2]
     return _median(spread[visible]) if visible.any() else 0.0
 
 
@@ -191,9 +206,13 @@ def _light(grey: Floats, spread: float) -> dict[str, float]:
     }
 
 
-def _detail(grey: Floats, spread: float) -> dict[str, float]:
+def _detail(grey: Floats, spread: float, filled: Bools | None) -> dict[str, float]:
+    """Of what is pictured, as `_levels`."""
     soft = uniform_filter(grey, 3, mode="nearest")
     visible = (soft > 2 * BLACK) & (soft < WHITE)  # nothing is to be seen where all is black or white
+    if filled is not None and filled.any():
+        visible &= filled
+        spread = float(grey[filled].std())
     if visible.mean() < 0.05:
         visible = np.ones_like(visible)
     spread += _EPS

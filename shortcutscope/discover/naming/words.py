@@ -57,6 +57,9 @@ WORDS: Mapping[str, Wording] = {
     "corners": Wording("brighter corners", "darker corners", "corners", "corners less middle"),
     "border": Wording("more border", "less border", "border", "flat border", "share"),
     "border brightness": Wording("a brighter border", "a darker border", "border", "border less the rest"),
+    "empty background": Wording(
+        "more empty background", "less empty background", "border", "empty background", "share"
+    ),
     "warmth": Wording("warmer colours", "cooler colours", "colour", "red less blue"),
     "green": Wording("greener", "more magenta", "colour", "green less magenta"),
     "saturation": Wording("more colour", "less colour", "colour", "saturation of colour"),

@@ -103,3 +103,30 @@ def test_flat_and_small_pictures_give_finite_numbers(image):
 def test_signals_and_what_is_not_finite_give_nothing():
     assert plain_properties(np.zeros((12, 500)), UNIT) == {}
     assert plain_properties(np.full((1, 32, 32), np.nan), UNIT) == {}
+
+
+@pytest.fixture(scope="module")
+def organ(picture):
+    """The same picture within a disc on a black background."""
+    disc = np.hypot(*np.indices((96, 96)) - 47.5) < 36
+    return np.where(disc, picture, 0.0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "prop", "sign"),
+    [
+        (lambda p: 0.7 * p, "mean grey", -1),
+        (lambda p: np.clip(p, 0, 1) ** 1.4, "mean grey", -1),
+        (lambda p: p + 0.1, "mean grey", 1),
+        (lambda p: p + np.linspace(-0.1, 0.1, 96, dtype=np.float32), "light from left to right", 1),
+        (lambda p: np.where(np.hypot(*np.indices((96, 96)) - 47.5) < 30, p, 0.0), "empty background", 1),
+    ],
+)
+def test_on_a_black_background_the_picture_is_measured_not_the_background(organ, change, prop, sign):
+    before, after = plain_properties(organ, UNIT), plain_properties(change(organ).astype(np.float32), UNIT)
+    assert sign * (after[prop] - before[prop]) > 0.08
+    assert before["empty background"] == pytest.approx(1 - np.pi * 38**2 / 96**2, abs=0.05)
+    if prop == "mean grey":
+        assert after["empty background"] == pytest.approx(before["empty background"], abs=0.05)
+    if prop == "empty background":
+        assert after["mean grey"] == pytest.approx(before["mean grey"], abs=0.02)
