@@ -70,6 +70,10 @@ class Scale:
     spread: float
     sign: int
 
+    def turn(self, direction: Direction) -> float:
+        """What a change of a direction is multiplied by, so that it is towards the concept's label."""
+        return self.sign * (1 if direction == "with" else -1) / self.spread
+
 
 @dataclass(frozen=True)
 class Response:
@@ -157,46 +161,14 @@ def response(
         Labels without `FEWEST_OF_NULL` images of the null take no part, unless none has as many: then labels
         are pooled.
     """
-    turn = scale.sign * (1 if direction == "with" else -1) / scale.spread
+    turn = scale.turn(direction)
     rows, moved, flipped = own.by_image()
     null_rows, null_moved, null_flipped = null.by_image()
-    labels, null_labels = scale.labels[rows], scale.labels[null_rows]
-    shared = [k for k in np.unique(labels) if (null_labels == k).sum() >= FEWEST_OF_NULL]
-    if not shared:
-        labels, null_labels, shared = np.zeros_like(labels), np.zeros_like(null_labels), [0]
-    in_shared, null_kept = np.isin(labels, shared), np.isin(null_labels, shared)
-    all_rows = np.unique(np.concatenate([rows, null_rows]))
-    draws = np.concatenate(
-        [np.ones((1, len(all_rows))), cluster_weights(scale.groups[all_rows], n_bootstrap, seed)]
-    )
-    weight = draws[:, np.searchsorted(all_rows, rows[in_shared])]
-    null_weight = draws[:, np.searchsorted(all_rows, null_rows[null_kept])]
-    shares = {k: float((labels[in_shared] == k).mean()) for k in shared}
-
-    def over_labels(values: Floats, classes: Ints, weights: Floats) -> Floats:
-        total = np.zeros(len(weights))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            for k, share in shares.items():
-                member = classes == k
-                total += share * (weights[:, member] @ values[member]) / weights[:, member].sum(1)
-        return total
-
-    effect = over_labels(turn * moved[in_shared], labels[in_shared], weight)
-    expected = over_labels(turn * null_moved[null_kept], null_labels[null_kept], null_weight)
-    flips = over_labels(flipped[in_shared], labels[in_shared], weight)
-    null_flips = over_labels(null_flipped[null_kept], null_labels[null_kept], null_weight)
+    means = _MeansOverLabels.of(rows, null_rows, scale, n_bootstrap, seed)
+    effect, flips = means.own(turn * moved), means.own(flipped)
+    expected, null_flips = means.null(turn * null_moved), means.null(null_flipped)
     excess = effect - expected
     deviation = float(np.nanstd(excess[1:]))
-    by_class = {
-        str(k): {
-            "effect": float(turn * moved[member].mean()),
-            "null": _mean(turn * null_moved[scale.labels[null_rows] == k]),
-            "flips": float(flipped[member].mean()),
-            "n": int(member.sum()),
-        }
-        for k in np.unique(scale.labels[rows])
-        if (member := scale.labels[rows] == k).any()
-    }
     return Response(
         direction,
         *_with_interval(effect),
@@ -208,9 +180,76 @@ def response(
         len(rows),
         len(np.unique(scale.groups[rows])),
         len(null_rows),
-        by_class,
+        _by_class(scale.labels[rows], turn * moved, flipped, scale.labels[null_rows], turn * null_moved),
         null_of,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _MeansOverLabels:
+    """Means of images and of those of the null, label by label, in the images themselves and in resamples.
+
+    Attributes
+    ----------
+    shares
+        Label to its share among the images; labels of too few images of the null are left out.
+    labels, null_labels
+        Of either; all 0 where no label has enough, and labels are pooled.
+    weights, null_weights
+        (1 + resamples, n) how often each image is drawn, first once each.
+    """
+
+    shares: Mapping[int, float]
+    labels: Ints
+    null_labels: Ints
+    weights: Floats
+    null_weights: Floats
+
+    @classmethod
+    def of(cls, rows: Ints, null_rows: Ints, scale: Scale, n_bootstrap: int, seed: int) -> Self:
+        """Of images in rows of the table; whole patients are drawn again."""
+        labels, null_labels = scale.labels[rows], scale.labels[null_rows]
+        shared = [k for k in np.unique(labels) if (null_labels == k).sum() >= FEWEST_OF_NULL]
+        if not shared:
+            labels, null_labels, shared = np.zeros_like(labels), np.zeros_like(null_labels), [0]
+        every = np.unique(np.concatenate([rows, null_rows]))
+        draws = np.concatenate(
+            [np.ones((1, len(every))), cluster_weights(scale.groups[every], n_bootstrap, seed)]
+        )
+        kept = np.isin(labels, shared)
+        shares = {k: float((labels[kept] == k).mean()) for k in shared}
+        weights, null_weights = (draws[:, np.searchsorted(every, some)] for some in (rows, null_rows))
+        return cls(shares, labels, null_labels, weights, null_weights)
+
+    def own(self, values: Floats) -> Floats:
+        """Means (1 + resamples,) of a value of each image."""
+        return self._means(values, self.labels, self.weights)
+
+    def null(self, values: Floats) -> Floats:
+        """The same of images of the null, by the shares that labels have among the others."""
+        return self._means(values, self.null_labels, self.null_weights)
+
+    def _means(self, values: Floats, labels: Ints, weights: Floats) -> Floats:
+        total = np.zeros(len(weights))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for k, share in self.shares.items():
+                member = labels == k
+                total += share * (weights[:, member] @ values[member]) / weights[:, member].sum(1)
+        return total
+
+
+def _by_class(
+    labels: Ints, effects: Floats, flipped: Floats, null_labels: Ints, null_effects: Floats
+) -> dict[str, Record]:
+    return {
+        str(k): {
+            "effect": float(effects[labels == k].mean()),
+            "null": _mean(null_effects[null_labels == k]),
+            "flips": float(flipped[labels == k].mean()),
+            "n": int((labels == k).sum()),
+        }
+        for k in np.unique(labels)
+    }
 
 
 def _with_interval(values: Floats) -> tuple[float, tuple[float, float]]:

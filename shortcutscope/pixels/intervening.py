@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from shortcutscope.data.pictures import KINDS, sample_picture
+from shortcutscope.data.pictures import KINDS
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.masks.maskset import MaskSet
-from shortcutscope.models.frozen import device_of, frozen
-from shortcutscope.models.heads.head import Head, Output, as_head
-from shortcutscope.models.preflight import preflight
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.heads.head import Output, as_head
 from shortcutscope.options import READING, Running, Statistics
 from shortcutscope.pixels.choice import Candidate
 from shortcutscope.pixels.decision import decide
+from shortcutscope.pixels.edited_images import Edits, edited_pictures, edited_table
 from shortcutscope.pixels.effects import DIRECTIONS, Changes, Direction, Response, Scale, response
 from shortcutscope.pixels.erasing import ChangesWithNull, Erasing
 from shortcutscope.pixels.fills import fill_of
@@ -33,22 +33,18 @@ from shortcutscope.pixels.pairs import refuse_used, write_pairs
 from shortcutscope.pixels.result import PixelTest, Way
 from shortcutscope.pixels.samples import Samples
 from shortcutscope.pixels.scaled_images import ScaledImages
+from shortcutscope.pixels.subject import association_of, concept_of, samples_of, settled_head, way_of
 from shortcutscope.pixels.transferring import Choice, Transferring, property_measure
 from shortcutscope.pixels.transfers import TRANSFERS
-from shortcutscope.probes.association import Association, associate
+from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.usage import within_class_spread
-from shortcutscope.types import Array, Floats, Ints, Record
+from shortcutscope.types import Floats, Ints, Record
 
 #: What is read of `Running` and of `Statistics`.
 READ, COUNTED = ("device", "batch_size", "progress", *READING), ("n_bootstrap", "seed", "positive")
 #: Below this association, or above this p value, it is not known which way the concept should push.
 SMALLEST_PHI, LEVEL = 0.1, 0.05
-#: Longest side of a picture that is kept.
-SIDE = 256
-
-#: Rows, with their images before and after.
-Edits = Iterator[tuple[int, Floats, Floats]]
 #: Keeps what a part of the work gave, by name, so that an interrupted test goes on.
 Keeping = Callable[[str, Callable[[], Any]], Any]
 
@@ -125,16 +121,16 @@ def intervene(
     running.require_only("an intervention", *READ)
     statistics.require_only("an intervention", *COUNTED)
     data = data.keeping(running)
-    concept = _concept(concept, data).aligned_to(data.frame["sample_id"])
-    samples = _samples(concept, data)
+    concept = concept_of(concept, data).aligned_to(data.frame["sample_id"])
+    samples = samples_of(concept, data)
     drawn = masks if masks is None or callable(masks) else image_masks(masks, data)
-    way = _way(intervening, drawn)
-    association = association or _association(samples, statistics)
+    way = way_of(intervening, drawn)
+    association = association or association_of(samples, statistics)
     if pairs is not None:
         refuse_used(Path(pairs))
     with frozen(model, running.device) as borrowed:
         images = ScaledImages.of(data)
-        settled = _settled(borrowed, data, as_head(head), running.batch_size)
+        settled = settled_head(borrowed, data, as_head(head), running.batch_size)
         margins = Margins(borrowed, images, settled, association.positive, running.batch_size)
         folder = None if pairs is None else Path(pairs)
         work = _Work(samples, margins, association, intervening, statistics, keeping or _computed, folder)
@@ -186,7 +182,7 @@ class _Work:
         )
         self._write_pairs(concept, ((d, erasing.before_after(d)) for d in DIRECTIONS))
         some = ((d, erasing.before_after(d, self.intervening.pictures)) for d in DIRECTIONS)
-        return replace(result, samples=self._table(trials, scale), pictures=self._pictures(some))
+        return replace(result, samples=self._table(trials, scale), pictures=edited_pictures(images, some))
 
     def transfer(self, concept: Concept, *, progress: bool) -> PixelTest:
         """Choose a transfer, and move images of both sides."""
@@ -230,7 +226,7 @@ class _Work:
         )
         self._write_pairs(concept, ((d, transferring.before_after(d, chosen.name)) for d in DIRECTIONS))
         some = ((d, transferring.before_after(d, chosen.name, self.intervening.pictures)) for d in DIRECTIONS)
-        return replace(result, samples=self._table(trials, scale), pictures=self._pictures(some))
+        return replace(result, samples=self._table(trials, scale), pictures=edited_pictures(images, some))
 
     def _choice(self, transferring: Transferring, only: str | None, *, progress: bool) -> Choice:
         def compute() -> Record:
@@ -317,53 +313,8 @@ class _Work:
         return Levelled.from_dict(self.keeping("exposure", compute))
 
     def _table(self, trials: dict[Direction, ChangesWithNull], scale: Scale | None) -> pd.DataFrame:
-        """A row an image; without a scale in logits, beside the null of the image itself."""
-        frame, labels, parts = self.margins.images.table.frame, self.samples.labels, []
-        for direction, trial in trials.items():
-            turn = np.nan if scale is None else scale.sign * (1 if direction == "with" else -1) / scale.spread
-            own, null = trial.own, trial.null
-            # Of images alone there is no label to compare with, and the null is the image's own.
-            by, at = (null.rows, own.rows) if scale is None else (labels[null.rows], labels[own.rows])
-            shifts = pd.Series(null.after - null.before).groupby(by)
-            part = pd.DataFrame(
-                {
-                    "sample_id": frame["sample_id"].to_numpy()[own.rows],
-                    "label": labels[own.rows],
-                    "direction": direction,
-                    "before": own.before,
-                    "after": own.after,
-                    "shift": own.after - own.before,
-                    "null": pd.Series(at).map(shifts.mean()).to_numpy(),
-                    "null_sd": pd.Series(at).map(shifts.std()).to_numpy(),
-                    "change": turn * (own.after - own.before),
-                    "flips": (own.before > 0) != (own.after > 0),
-                }
-            )
-            parts.append(part)
-        return pd.concat(parts, ignore_index=True)
-
-    def _pictures(self, some: Iterator[tuple[Direction, Edits]]) -> dict[str, Array]:
-        """Pictures of eight bits, of one size each."""
-        images = self.margins.images
-        value_range = images.table.value_range
-        pairs, ids, directions = [], [], []
-        for direction, edits in some:
-            for row, before, after in edits:
-                both = [sample_picture(images.original(x).numpy(), value_range) for x in (before, after)]
-                pairs.append([_small(picture) for picture in both])
-                ids.append(str(images.table.frame["sample_id"].iloc[row]))
-                directions.append(direction)
-        if not pairs:
-            return {}
-        size = np.max([p[0].shape[:2] for p in pairs], axis=0)
-        before, after = (np.stack([_padded(p[k], size) for p in pairs]) for k in (0, 1))
-        return {
-            "before": before,
-            "after": after,
-            "sample_ids": np.array(ids),
-            "directions": np.array(directions),
-            "kind": np.array(KINDS[images.dims]),
-        }
+        sample_ids = self.margins.images.table.frame["sample_id"].to_numpy()
+        return edited_table(trials, sample_ids, self.samples.labels, scale)
 
     def _write_pairs(self, concept: Concept, some: Iterator[tuple[Direction, Edits]]) -> None:
         """Write all edited images, where that is asked for."""
@@ -419,78 +370,3 @@ def _measured(choice: Choice) -> list[str]:
 
 def _computed(_name: str, compute: Callable[[], Any]) -> Any:
     return compute()
-
-
-def _concept(concept: Concept | str, data: ImageTable) -> Concept:
-    if isinstance(concept, Concept):
-        return concept
-    concept_read = Concept.from_column(data.frame, concept)
-    if len(concept_read) != 1:
-        names = ", ".join(repr(one.name) for one in concept_read)
-        raise InputError(
-            f"column {concept!r} has {len(concept_read)} levels ({names}): give one of Concept.from_column"
-        )
-    return concept_read[0]
-
-
-def _samples(concept: Concept, data: ImageTable) -> Samples:
-    groups = np.unique(data.frame["group"].to_numpy(), return_inverse=True)[1]
-    return Samples(np.asarray(concept.values, float), data.frame["label"].to_numpy().astype(np.int64), groups)
-
-
-def _way(intervening: Intervening, masks: ImageMasks | None) -> Way:
-    if intervening.way == "erase" and masks is None:
-        raise InputError(
-            "way='erase' needs masks=: draw them with finding.annotate(model, data), or import them"
-        )
-    if intervening.way != "auto":
-        return intervening.way
-    return "transfer" if masks is None or intervening.transfer is not None else "erase"
-
-
-def _association(samples: Samples, statistics: Statistics) -> Association:
-    if len(samples.classes) < 2:  # of few images it is not known which way the concept should push
-        positive = 1 if statistics.positive is None else statistics.positive
-        unknown = float("nan")
-        return Association(unknown, (unknown, unknown), unknown, positive, {}, None)
-    return associate(
-        samples.carries,
-        samples.labels,
-        samples.groups,
-        positive=statistics.positive,
-        n_bootstrap=statistics.n_bootstrap,
-        seed=statistics.seed,
-    )
-
-
-def _settled(model: nn.Module, data: ImageTable, head: Head, batch_size: int) -> Head:
-    """The scores that are read, compared with the model on the first images."""
-    from shortcutscope.models.memory_format import MemoryFormat
-    from shortcutscope.scan.batches import batches, on_device
-
-    if head.settled:
-        return head
-    batch = next(batches(data, 64, workers=0))
-    seen = preflight(
-        model,
-        on_device(batch, device_of(model), MemoryFormat()),
-        head,
-        labels=data.frame["label"].to_numpy(),
-        classes=data.classes,
-        batch_size=batch_size,
-        autocast=None,
-    )
-    return seen.head
-
-
-def _small(picture: Array) -> Array:
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return np.asarray(image.convert("RGB")) if picture.ndim == 3 else np.asarray(image)
-
-
-def _padded(picture: Array, size: Array) -> Array:
-    missing = [(0, int(side - now)) for side, now in zip(size, picture.shape[:2], strict=True)]
-    return np.pad(picture, [*missing, *((0, 0),) * (picture.ndim - 2)])
