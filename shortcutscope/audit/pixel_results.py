@@ -73,15 +73,16 @@ def _used(by_layers: Record, finding: Record, summary: Record) -> Record | None:
     verdict, seen = by_layers["verdict"], summary["reason"]
     if verdict == "encoded and used, a picture property":
         reason = (
-            "the network uses this property of the pictures, which is associated with the label, confirmed on "
-            f"the pixels: {seen}. Whether it comes from the acquisition or from the disease remains to be judged"
+            "the network uses this property of the pictures, which is associated with the label, confirmed "
+            f"on the pixels: {seen}. Whether it comes from the acquisition or from the disease remains to be "
+            "judged"
         )
         return {"verdict": "used on the pixels, a picture property", "reason": reason}
     associated = (finding.get("association") or {}).get("value")
     if verdict in ("encoded, not used", "not encoded") and associated:
         reason = (
-            f"it is associated with the label, and confirmed on the pixels: {seen}. Of the layers it was said: "
-            f"{by_layers['reason']}"
+            f"it is associated with the label, and confirmed on the pixels: {seen}. Of the layers it was "
+            f"said: {by_layers['reason']}"
         )
         return {"verdict": "used on the pixels", "reason": reason}
     return None

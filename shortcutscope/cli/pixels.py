@@ -81,4 +81,7 @@ def pixels(
     )
     console.print(str(test), markup=False, highlight=False)
     if out is None:
-        console.print(f"report:  {Audit.open(run).report()}", markup=False, highlight=False, soft_wrap=True)
+        audit = Audit.open(run)
+        said = f"{finding}: {audit.finding(finding).statement}; the audit: {audit.conclusion.outcome}"
+        console.print(said, style="bold", markup=False, highlight=False)
+        console.print(f"report:  {audit.report()}", markup=False, highlight=False, soft_wrap=True)

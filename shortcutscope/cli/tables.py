@@ -68,7 +68,7 @@ def print_verdicts(console: Console, audit: Audit, report: Path) -> None:
     console.print(f"{told} among {len(audit.findings)} {of}{open_}", style="bold", highlight=False)
     console.print(f"assumed: {concluded.assumption}", markup=False, highlight=False)
     if concluded.exit_code == 3:
-        console.print("exit code 3: nothing was found, but it could not be decided", highlight=False)
+        console.print("exit code 3: no shortcut is claimed, but it could not be decided", highlight=False)
     console.print(f"relevance: {audit.attribution}", markup=False, highlight=False)
     console.print(f"report:  {report}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"results: {audit.path}", markup=False, highlight=False, soft_wrap=True)

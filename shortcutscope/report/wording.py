@@ -180,7 +180,7 @@ def headline(findings: Sequence[JSON]) -> str:
     elif not shortcuts:
         text = f"None of the {plural(len(tested), 'tested concept')} is a shortcut of this model"
         text = "The tested concept is no shortcut of this model" if len(tested) == 1 else text
-        text += _judged(tested)
+        text = _judged(tested) or text
     else:
         verb, noun = ("is a", "shortcut") if len(shortcuts) == 1 else ("are", "shortcuts")
         names = listed(shortcuts) if len(shortcuts) <= 4 else f"{listed(shortcuts[:3])} and others"
@@ -194,13 +194,21 @@ def headline(findings: Sequence[JSON]) -> str:
 
 
 def _judged(findings: Sequence[JSON]) -> str:
-    """What a person must judge where no shortcut is called one, as the rest of a sentence."""
+    """What a person must judge where nothing is called a shortcut; empty where there is nothing to judge."""
     used = [title(f) for f in findings if str(f.get("verdict")).startswith("used on the pixels")]
     labels = [title(f) for f in findings if f.get("verdict") == "encoded and used, may be the label"]
-    text = f", but on the pixels it uses {listed(used)}: a person must judge that" if used else ""
-    verb = "it may" if len(labels) == 1 else "they may"
-    more = f"; check the labels that go against {listed(labels)} first: {verb} be what the label should say"
-    return text + (more if labels else "")
+    texts = []
+    if used:
+        what = "that is a shortcut" if len(used) == 1 else "these are shortcuts"
+        texts.append(
+            f"The model uses {listed(used)}, confirmed on the pixels; whether {what} is for a person to judge"
+        )
+    if labels:
+        them = "it" if len(labels) == 1 else "one of them"
+        texts.append(
+            f"Check the labels that go against {listed(labels)} first: {them} may be the right label"
+        )
+    return ". ".join(texts)
 
 
 def _open(findings: Sequence[JSON]) -> str:

@@ -1,6 +1,7 @@
 """What an audit as a whole concludes, and how the command line ends."""
 
 import importlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -142,3 +143,28 @@ def test_u16_the_command_ends_with_the_code_of_the_conclusion(findings, code, mo
     assert "assumed: " in " ".join(said.split())
     if code == 3:
         assert said.startswith("not decided: the label is determined by width")
+
+
+def test_s5_labels_to_check_first_are_no_shortcut_and_not_decided():
+    suspect = replace(
+        finding("discovered 1", "encoded and used, may be the label"), samples={"doubtful_label": ["a", "b"]}
+    )
+    concluded = conclude_audit([suspect], NO_SCREEN)
+    assert (concluded.outcome, concluded.exit_code) == ("not decided", 3)
+    assert concluded.undecided[0].startswith("check these labels first: discovered 1 may be")
+    assert "the 2 samples" in concluded.undecided[0]
+    assert conclude_audit([suspect, finding("tag", "shortcut")], NO_SCREEN).exit_code == 2
+
+
+def test_what_was_seen_on_the_pixels_is_in_the_conclusion():
+    seen = {"word": "confirmed", "directions": {"without": {"flips": 0.51}, "with": {"flips": 0.31}}}
+    used = replace(finding("grey", "used on the pixels, a picture property"), pixels=seen)
+    concluded = conclude_audit([used], NO_SCREEN)
+    assert (concluded.outcome, concluded.exit_code) == ("not decided", 3)
+    assert "the network uses grey (51% of the predictions flip)" in concluded.undecided[0]
+    assert "remains to be judged" in concluded.undecided[0]
+    assert conclude_audit([finding("frame", "used on the pixels")], NO_SCREEN).exit_code == 3
+    open_ = replace(finding("tag", "shortcut"), pixels={"word": "not confirmed"})
+    concluded = conclude_audit([open_], NO_SCREEN)
+    assert concluded.exit_code == 2
+    assert "not confirmed on the pixels" in concluded.undecided[0]

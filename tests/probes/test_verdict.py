@@ -91,6 +91,23 @@ def test_a_verdict_beside_others_and_on_pictures(verdict, statement, effect, ori
     )
 
 
+@pytest.mark.parametrize(
+    ("verdict", "beside", "qualified"),
+    [
+        ("shortcut", {}, "encoded and used, may be the label"),
+        ("encoded and used, no cost measured", {}, "encoded and used, may be the label"),
+        ("encoded, not used", {}, "encoded, not used"),
+    ],
+)
+def test_s5_another_kind_of_image_may_be_the_label(verdict, beside, qualified):
+    kind = {"shape": 0.96, "texture": 0.94}
+    said, reason = qualify_verdict(
+        verdict, "because", effect=0.5, origin="discovered", beside=beside, another_kind=kind
+    )
+    assert said == qualified
+    assert reason.startswith("check these labels first") == (said != verdict)
+
+
 def test_untestable_concepts_say_why():
     aligned = Y.astype(float)
     assert "no conflicting samples" in untestable(aligned, Y, GROUPS, RULE)
