@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from shortcutscope.audit.audited_data import TrainingData
 from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.audit.record import AuditRecord
+from shortcutscope.compare.choosing import choice_among
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
 from shortcutscope.compare.networks import BEFORE, After, biased_network, check_networks, named_networks
 from shortcutscope.compare.on_pixels import LevelledImages, confirmed_transfer
@@ -191,14 +192,14 @@ def compare(
     if comparing.transfer is None:
         comparing = replace(comparing, transfer=confirmed_transfer(finding))
     course = _course(question, networks, asked, comparing, statistics, running, _associations(before, train))
-    rows, about = _measure_all(course, networks, out)
+    rows, about, choice = _measure_all(course, networks, out)
     made = ComparisonRecord(
         question.name,
         tidy(rows),
         tuple(to_json(about)),
         tuple(to_json([_describe_table(course.samples[t]) for t in question.tables])),
         to_json(course.settings()),
-        question.notes,
+        (*question.notes, *filter(None, [choice])),
     )
     if out is not None:
         made.save(Path(out) / FILE)
@@ -207,12 +208,13 @@ def compare(
 
 def _measure_all(
     course: _Course, networks: Mapping[str, nn.Module], out: str | Path | None
-) -> tuple[list[Record], list[Record]]:
-    """The rows of all networks, each beside the biased one, and what is known of each."""
+) -> tuple[list[Record], list[Record], str]:
+    """The rows of all networks, each beside the biased one; what is known of each; which is the best."""
     question = course.question
     rows: list[Record] = []
     about: list[Record] = []
     references: dict[str, dict[Key, Estimate]] = {}
+    students: dict[str, dict[Key, Estimate]] = {}
     first: Space | None = None
     # One process compares, also where several were started: nothing here waits for the others.
     with alone(), _workplace(out) as folder:
@@ -230,7 +232,11 @@ def _measure_all(
             about.append(_describe(name, network, question, space, renamed))
             if name == BEFORE:
                 references = {place: {e.key: e for e in some} for place, some in measured.items()}
-    return rows, about
+            else:
+                students[name] = {e.key: e for e in measured[question.main]}
+    n = course.samples[question.main].n_conflicting
+    choice = choice_among(students, n)
+    return rows, about, "" if choice is None else choice.text(n)
 
 
 def _associations(

@@ -115,6 +115,12 @@ class ComparedSamples:
         """``(N,)`` 1 for the positive class."""
         return np.asarray(self.labels == self.positive, np.float64)
 
+    @property
+    def n_conflicting(self) -> int:
+        """Samples in which the concept goes against the label."""
+        finite = np.isfinite(self.aligned)
+        return int((self.aligned[finite] != self.truth[finite]).sum())
+
     def class_name(self, label: int) -> str:
         """Of a label."""
         name = self.classes[label] if label < len(self.classes) else str(label)
