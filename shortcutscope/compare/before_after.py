@@ -23,7 +23,7 @@ from shortcutscope.audit.record import AuditRecord
 from shortcutscope.compare.choosing import choice_among
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
 from shortcutscope.compare.networks import BEFORE, After, biased_network, check_networks, named_networks
-from shortcutscope.compare.on_pixels import LevelledImages, confirmed_transfer
+from shortcutscope.compare.on_pixels import LevelledImages
 from shortcutscope.compare.paired import (
     CarrierMasks,
     MaskOf,
@@ -53,6 +53,7 @@ from shortcutscope.models.heads.head import Head, Output, as_head
 from shortcutscope.models.layers import LayerChoice
 from shortcutscope.models.loading import model_fingerprint
 from shortcutscope.options import READING, OptionGroup, Running, Statistics
+from shortcutscope.pixels.of_findings import confirmed_transfer
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
 from shortcutscope.processes import alone

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.compare.estimate import Estimate, not_measurable
 from shortcutscope.compare.performance import ComparedSamples
 from shortcutscope.data.table import ImageTable
@@ -24,18 +23,10 @@ from shortcutscope.probes.concept import Concept
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.types import Floats, Ints
 
-__all__ = ["LevelledImages", "confirmed_transfer"]
+__all__ = ["LevelledImages"]
 
 #: From a row to its image in a state.
 _State = Callable[[int], Floats]
-
-
-def confirmed_transfer(finding: FindingRecord | None) -> str | None:
-    """The transfer by which a finding was seen on the pixels, or None."""
-    seen = {} if finding is None else finding.pixels
-    if seen.get("way") != "transfer" or seen.get("word") not in ("confirmed", "supported"):
-        return None
-    return str(seen["how"]) if seen["how"] in TRANSFERS else None
 
 
 def _at_grey(images: ScaledImages, value: float) -> _State:

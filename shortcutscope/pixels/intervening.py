@@ -12,9 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from shortcutscope.data.pictures import KINDS
 from shortcutscope.data.table import ImageTable
-from shortcutscope.errors import InputError
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Output, as_head
@@ -35,7 +33,7 @@ from shortcutscope.pixels.samples import Samples
 from shortcutscope.pixels.scaled_images import ScaledImages
 from shortcutscope.pixels.subject import association_of, concept_of, samples_of, settled_head, way_of
 from shortcutscope.pixels.transferring import Choice, Transferring, property_measure
-from shortcutscope.pixels.transfers import TRANSFERS
+from shortcutscope.pixels.transfers import TRANSFERS, require_possible
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.usage import within_class_spread
@@ -187,8 +185,8 @@ class _Work:
     def transfer(self, concept: Concept, *, progress: bool) -> PixelTest:
         """Choose a transfer, and move images of both sides."""
         images, only, seed = self.margins.images, self.intervening.transfer, self.statistics.seed
-        if only is not None and images.dims not in TRANSFERS[only].dims:
-            raise InputError(f"transfer={only!r} cannot be done to {KINDS[images.dims]}s")
+        if only is not None:
+            require_possible(only, images.dims)
         column = None if concept.reading is None else concept.reading.column
         transferring = Transferring(
             images, self.samples, self.intervening.per_label, seed, property_measure(column)

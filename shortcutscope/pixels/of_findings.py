@@ -27,6 +27,7 @@ from shortcutscope.options import Statistics
 from shortcutscope.pixels.intervening import InterveneOptions, intervene
 from shortcutscope.pixels.options import Intervening
 from shortcutscope.pixels.result import PixelTest
+from shortcutscope.pixels.transfers import TRANSFERS
 from shortcutscope.probes.association import recorded
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import JSON
@@ -112,6 +113,14 @@ def open_pixel_test(finding: FindingRecord) -> PixelTest | None:
     """What is kept of a finding; None where there was no intervention."""
     path = pixel_file(finding.home(), finding.name)
     return PixelTest.open(path) if path.exists() else None
+
+
+def confirmed_transfer(finding: FindingRecord | None) -> str | None:
+    """The transfer by which a finding was seen on the pixels, or None."""
+    seen = {} if finding is None else finding.pixels
+    if seen.get("way") != "transfer" or seen.get("word") not in ("confirmed", "supported"):
+        return None
+    return str(seen["how"]) if seen["how"] in TRANSFERS else None
 
 
 def _say(run: Path, finding: FindingRecord) -> None:

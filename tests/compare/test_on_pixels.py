@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 import shortcutscope as ss
-from shortcutscope.compare.on_pixels import LevelledImages, confirmed_transfer
+from shortcutscope.compare.on_pixels import LevelledImages
 from shortcutscope.compare.performance import ComparedSamples
 from shortcutscope.errors import InputError
 from shortcutscope.models.heads.head import Head
+from shortcutscope.pixels.of_findings import confirmed_transfer
 from shortcutscope.probes.concept import Concept
 
 N = 120

@@ -87,7 +87,6 @@ def test_no_pixel_of_a_png_is_decoded(tmp_path, monkeypatch):
     assert file_properties(path)["file_codec"] == "PNG"
 
 
-
 def test_dicom_tells_of_the_device_and_nothing_of_the_patient(tmp_path):
     pydicom = pytest.importorskip("pydicom")
     from pydicom.uid import ExplicitVRLittleEndian
