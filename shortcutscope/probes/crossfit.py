@@ -250,12 +250,13 @@ def availability(
     rows: list[dict[str, float]] = [{} for _ in range(values.shape[1])]
     for positions, is_known in same_known(values):
         ridge = cross_fitted_ridge(blocks, codes, numbers, is_known, PENALTY)
-        result = ridge.scores(np.nan_to_num(values[:, positions]))
-        scores[:, positions] = result.plain
+        known = _Known(values[np.ix_(is_known, positions)], codes[is_known], units[is_known], is_known)
+        observed = known.observed(ridge.scores(np.nan_to_num(values[:, positions])), settings)
+        for k, (row, plain) in zip(positions, observed, strict=True):
+            rows[k], scores[:, k] = row, plain
+        del known, observed  # nothing of every sample lies in memory beside the permutations but the scores
         null[:, positions] = _null(ridge, permutations, positions, codes, is_known)
-        known = _Known(values[is_known][:, positions], codes[is_known], units[is_known], is_known)
-        for k, row in zip(positions, known.rows(result, null[:, positions], settings), strict=True):
-            rows[k] = row
+    rows = [{**row, **_against(row["auroc"], null[:, k])} for k, row in enumerate(rows)]
     index = _names(concepts) if names is None else list(names)
     return Availability(pd.DataFrame(rows, index=pd.Index(index)), scores, null)
 
@@ -280,35 +281,44 @@ def _null(
     return np.concatenate(areas).reshape(len(positions), n).T
 
 
+def _against(observed: float, null: Floats) -> dict[str, float]:
+    """What a row of the table says of the permutations."""
+    return {
+        "null_mean": float(null.mean()) if len(null) else float("nan"),
+        "null_high": float(np.quantile(null, NULL_QUANTILE)) if len(null) else float("nan"),
+        "p": permutation_p(observed, null),
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """Concepts ``(n, K)`` against their permutations, at the ``n`` samples at which they are known."""
+    """Concepts ``(n, K)`` at the ``n`` samples at which they are known."""
 
     concepts: Floats
     labels: Ints
     groups: Ints
     known: Bools
 
-    def rows(self, scores: RidgeScores, null: Floats, settings: ProbeSettings) -> Iterator[dict[str, float]]:
-        """The rows of the table, from out-of-fold scores ``(N, K)`` and the null ``(n_permutations, K)``."""
-        residual, plain = scores.residual[self.known], scores.plain[self.known]
+    def observed(
+        self, scores: RidgeScores, settings: ProbeSettings
+    ) -> Iterator[tuple[dict[str, float], Floats]]:
+        """Of each concept the row of the table but for the null, and its scores of all samples."""
+        residual, plain = scores.residual, scores.plain
+        if not self.known.all():
+            residual, plain = residual[self.known], plain[self.known]
         intervals = [(float("nan"), float("nan"))] * self.concepts.shape[1]
         if settings.n_bootstrap >= 1 and len(residual):
             columns = zip(self.concepts.T, residual.T, strict=True)
             statistics = [resampled_auroc(*column, self.labels) for column in columns]
             intervals = cluster_intervals(statistics, self.groups, n=settings.n_bootstrap, seed=settings.seed)
         for k, (low, high) in enumerate(intervals):
-            observed = float(within_class_auroc(self.concepts[:, k], residual[:, k], self.labels))
-            own = null[:, k]
-            yield {
-                "auroc": observed,
+            row = {
+                "auroc": float(within_class_auroc(self.concepts[:, k], residual[:, k], self.labels)),
                 "low": low,
                 "high": high,
                 "auroc_overall": auroc(self.concepts[:, k], plain[:, k]),
-                "null_mean": float(own.mean()) if len(own) else float("nan"),
-                "null_high": float(np.quantile(own, NULL_QUANTILE)) if len(own) else float("nan"),
-                "p": permutation_p(observed, own),
             }
+            yield row, scores.plain[:, k]
 
 
 def _columns(concepts: Any) -> Floats:
