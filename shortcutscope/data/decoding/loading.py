@@ -130,6 +130,9 @@ class _Handing(Dataset[tuple[Item, list[Decoded]]]):
 def _one_thread() -> Iterator[None]:
     """As in a worker process: a mean over an image depends in its last bits on how many threads take it."""
     threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
     torch.set_num_threads(1)
     try:
         yield
