@@ -225,9 +225,10 @@ def _rerun(
                 for which, places in queues[layer.name].batch(start, start + len(x), size):
                     edit = queues[layer.name].projections.edit(which)
                     scores.append(network.go_on(layer, edit, places - start))
-                    taken.append((layer, len(places)))
-            _share_out(queues, taken, scores)
-            seen.end()
+                    taken.append(layer)
+            on_host = _on_host([*scores, *seen.batch.values()])
+            _share_out(queues, taken, on_host[: len(scores)])
+            seen.end(on_host[len(scores) :])
             progress.update(len(x))
     logits = {key: part for queue in queues.values() for key, part in queue.results().items()}
     return Rerun(logits, looks, seen.collected())
@@ -281,14 +282,18 @@ class _Queue:
         return {(edit.concept, self.layer.name): part for edit, part in zip(self._edits, parts, strict=True)}
 
 
-def _share_out(
-    queues: Mapping[str, _Queue], taken: Sequence[tuple[Layer, int]], scores: Sequence[Tensor]
-) -> None:
-    """Give the layers the scores of a batch, which come from the device in one piece."""
-    if not scores:
-        return
-    on_host = torch.cat(list(scores)).cpu()
-    for (layer, _), part in zip(taken, torch.split(on_host, [n for _, n in taken]), strict=True):
+def _on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """All that a batch gave, which comes from the device in one piece: waiting for it once is enough."""
+    if not tensors:
+        return []
+    flat = torch.cat([one.reshape(-1) for one in tensors]).cpu()
+    parts = torch.split(flat, [one.numel() for one in tensors])
+    return [part.reshape(one.shape).to(one.dtype) for part, one in zip(parts, tensors, strict=True)]
+
+
+def _share_out(queues: Mapping[str, _Queue], taken: Sequence[Layer], scores: Sequence[Tensor]) -> None:
+    """Give the layers the scores of a batch."""
+    for layer, part in zip(taken, scores, strict=True):
         if not bool(torch.isfinite(part).all()):
             raise ModelError(
                 f"the activations of layer {layer.name!r} cannot be edited: they hardly vary over the "
@@ -312,14 +317,14 @@ class _Seen:
             for look in looks
         ]
         self._parts: dict[tuple[int, str], list[Floats]] = {}
-        self._batch: dict[tuple[int, str], Tensor] = {}
+        self.batch: dict[tuple[int, str], Tensor] = {}
         self._all = torch.empty(0, dtype=torch.int64)
         self._own: list[Tensor] = []
         self._spans: list[slice] = []
 
     def begin(self, start: int, x: Tensor) -> None:
         """A batch, which begins at this place."""
-        self._batch = {}
+        self.batch = {}
         places = (self._union, *self._places)
         of_batch = [np.searchsorted(one, (start, start + len(x))) for one in places]
         local = [one[first:last] - start for one, (first, last) in zip(places, of_batch, strict=True)]
@@ -328,7 +333,7 @@ class _Seen:
         self._spans = [slice(int(first), int(last)) for first, last in of_batch[1:]]
         on_input = input_cells(x[self._all]) if len(self._all) else None
         if on_input is not None:
-            self._batch[-1, ""] = _features_last(on_input)
+            self.batch[-1, ""] = _features_last(on_input)
 
     def see(self, layer: Layer, values: Tensor) -> None:
         """A layer's output in the batch."""
@@ -337,21 +342,17 @@ class _Seen:
 
     def _look(self, layer: Layer, values: Tensor) -> None:
         if layer.name in self._mapped and len(self._all):
-            self._batch[-1, layer.name] = _features_last(cell_features(values[self._all]))
+            self.batch[-1, layer.name] = _features_last(cell_features(values[self._all]))
         for k, (vectors, own, span) in enumerate(zip(self._vectors, self._own, self._spans, strict=True)):
             if layer.name in vectors and len(own):
                 along = values[own].flatten(2)
-                self._batch[k, layer.name] = torch.bmm(vectors[layer.name][span, None], along)[:, 0]
+                self.batch[k, layer.name] = torch.bmm(vectors[layer.name][span, None], along)[:, 0]
 
-    def end(self) -> None:
-        """Bring what the batch gave to the host, in one piece."""
-        if not self._batch:
-            return
-        flat = torch.cat([values.reshape(-1) for values in self._batch.values()]).cpu()
-        parts = torch.split(flat, [values.numel() for values in self._batch.values()])
-        for (key, values), part in zip(self._batch.items(), parts, strict=True):
-            self._parts.setdefault(key, []).append(part.reshape(values.shape).numpy())
-        self._batch = {}
+    def end(self, on_host: Sequence[Tensor]) -> None:
+        """Keep what the batch gave, which is on the host by now."""
+        for key, values in zip(self.batch, on_host, strict=True):
+            self._parts.setdefault(key, []).append(values.numpy())
+        self.batch = {}
 
     def collected(self) -> dict[tuple[int, str], Sequence[Floats]]:
         """As `Rerun.seen`."""
