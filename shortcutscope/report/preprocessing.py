@@ -55,7 +55,8 @@ def summarize_preprocessing(run: JSON) -> Record:
         return {"note": note, "rows": []}
     note = (
         f"On {wording.count(kept.get('n_images'))} labelled images. A reading is called better where its "
-        "gain is at least 0.02, and beyond chance for all readings at once or borne out by the batch norms."
+        "gain is at least 0.02, and beyond chance for all readings at once or borne out by the batch norms, "
+        "without such by the likelihood of the labels."
     )
     rows = [
         {

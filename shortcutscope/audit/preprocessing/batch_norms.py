@@ -32,6 +32,11 @@ class BatchNorms:
         self._norms: list[Any] = [m for m in norms if not m.training]
         self._sums: dict[str, dict[int, Tensor]] = {}
 
+    @property
+    def known(self) -> bool:
+        """Whether there are any."""
+        return bool(self._norms)
+
     @contextmanager
     def listening(self, name: str) -> Iterator[None]:
         """Count what goes in during the passes of one reading."""

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from shortcutscope.audit.audited_data import require_auroc
 from shortcutscope.audit.preprocessing.batch_norms import BatchNorms
-from shortcutscope.audit.preprocessing.performance import SMALLEST, Judge, Performance, lower_bounds
+from shortcutscope.audit.preprocessing.performance import (
+    SMALLEST,
+    Judge,
+    Performance,
+    likelihood_bounds,
+    lower_bounds,
+)
 from shortcutscope.audit.preprocessing.readings import (
     AS_GIVEN,
     ImagesReading,
@@ -59,8 +65,8 @@ class PreprocessingCheck:
     readings : DataFrame
         ``reading``, ``auroc`` (of several classes their mean), ``difference`` to the given reading,
         ``at_least`` (a bound below the difference that holds for all readings at once), ``norms`` (distance
-        from what the batch norms saw in training; NaN without such), ``better``, ``auroc <class>`` where
-        there are several; best first.
+        from what the batch norms saw in training; NaN without such), ``log_loss`` of the labels, ``better``,
+        ``auroc <class>`` where there are several; best first.
     n_images, n_patients
         On which they were compared.
     interval
@@ -105,11 +111,12 @@ class PreprocessingCheck:
             )
         if self.better:
             best = self.readings.set_index("reading").loc[self.better[0]]
-            beyond = (
-                f"at least {best['at_least']:.3f} more"
-                if best["at_least"] > 0
-                else "whose inputs are also nearer to those that its batch norms saw in training"
-            )
+            if best["at_least"] > 0:
+                beyond = f"at least {best['at_least']:.3f} more"
+            elif np.isnan(best["norms"]):
+                beyond = "in which its labels are likelier, too, beyond chance"
+            else:
+                beyond = "whose inputs are also nearer to those that its batch norms saw in training"
             said.append(
                 "the images may not be read as the model was trained: on "
                 f"{images} its AUROC is {self.auroc:.2f} as they are read, and {best['auroc']:.2f} with "
@@ -175,8 +182,9 @@ def check_preprocessing(
 
     Tried are other values (0 to 1, -1 to 1, 0 to 255, mean and deviation of ImageNet, ...), the channels in
     the opposite order, inverted greys, another crop, another interpolation and other sizes; where one leads,
-    the next ones start from it. A reading is called better where its gain in AUROC is beyond chance, for all
-    readings at once, and is 0.02 or more.
+    the next ones start from it. A reading is called better where its gain in AUROC is 0.02 or more, and is
+    beyond chance, for all readings at once, or is borne out: by the network's batch norms, without such by a
+    gain in the likelihood of the labels that is beyond chance.
 
     Parameters
     ----------
@@ -341,10 +349,15 @@ class _Trial:
         return {name: torch.cat(some) for name, some in parts.items()}
 
     def leading(self, base: ImagesReading) -> ImagesReading:
-        """The first reading, where it leads the base by more than its standard error."""
+        """The first reading, where it leads the base by more than its standard error.
+
+        Without batch norms also where it makes the labels likelier.
+        """
         first = self.ranked()[0]
-        gain, error = self.done[first].gain(self.done[base.name])
-        return self.readings[first] if gain > LEADING * error else base
+        gains = [self.done[first].gain(self.done[base.name])]
+        if not self.norms.known:
+            gains.append(self.done[first].likelihood_gain(self.done[base.name]))
+        return self.readings[first] if any(gain > LEADING * error for gain, error in gains) else base
 
     def fits_norms(self, name: str) -> bool:
         """Whether the batch norms say that another reading than the given one is that of training."""
@@ -354,26 +367,38 @@ class _Trial:
     def ranked(self) -> list[str]:
         """Readings by their AUROC; those that are no worse than the best beyond two errors come first.
 
-        Of these the ones that fit the batch norms are first, the ones with fewest differences, and those of
-        another interpolation last.
+        Of these the ones that fit the batch norms are first, without batch norms those that make labels as
+        likely as the best of them does; then the ones with fewest differences, and those of another
+        interpolation last.
         """
         best = max(self.done, key=lambda name: self.done[name].auroc)
         gains = {name: self.done[best].gain(self.done[name]) for name in self.done}
         even = [name for name, (gain, error) in gains.items() if gain <= EVEN * error]
-        distances = {name: self.norms.distance(name) for name in even}
-        fitting = max(FAR, ALIKE * min(distances.values()))
+        fits = self._fitting(even)
         rest = sorted(set(self.done) - set(even), key=lambda name: gains[name][0])
 
         def order(name: str) -> tuple[bool, int, bool, float]:
             aspects = self.readings[name].aspects
-            return distances[name] > fitting, len(aspects), "interpolation" in aspects, gains[name][0]
+            return name not in fits, len(aspects), "interpolation" in aspects, gains[name][0]
 
         return [*sorted(even, key=order), *rest]
+
+    def _fitting(self, names: list[str]) -> set[str]:
+        """Those of some readings that are nearest to training, by the batch norms or by the labels."""
+        if self.norms.known:
+            distances = {name: self.norms.distance(name) for name in names}
+            fitting = max(FAR, ALIKE * min(distances.values()))
+            return {name for name, distance in distances.items() if distance <= fitting}
+        likeliest = self.done[min(names, key=lambda name: self.done[name].loss)]
+        losses = {name: likeliest.likelihood_gain(self.done[name]) for name in names}
+        return {name for name, (gain, error) in losses.items() if gain <= EVEN * error}
 
 
 def _check(trial: _Trial, table: ImageTable, expected_auroc: float | None) -> PreprocessingCheck:
     given = trial.done[AS_GIVEN]
-    bounds = lower_bounds({name: p for name, p in trial.done.items() if name != AS_GIVEN}, given)
+    others = {name: p for name, p in trial.done.items() if name != AS_GIVEN}
+    bounds = lower_bounds(others, given)
+    likelier = {} if trial.norms.known else likelihood_bounds(others, given)
     rows = []
     for name in trial.ranked():
         performance = trial.done[name]
@@ -383,9 +408,10 @@ def _check(trial: _Trial, table: ImageTable, expected_auroc: float | None) -> Pr
             if len(performance.by_class) > 1
             else {}
         )
-        better = name != AS_GIVEN and difference >= SMALLEST and (bound > 0 or trial.fits_norms(name))
+        borne_out = trial.fits_norms(name) or likelier.get(name, 0.0) > 0
+        better = name != AS_GIVEN and difference >= SMALLEST and (bound > 0 or borne_out)
         row = {"reading": name, "auroc": performance.auroc, "difference": difference, "at_least": bound}
-        row["norms"] = trial.norms.distance(name)
+        row |= {"norms": trial.norms.distance(name), "log_loss": performance.loss}
         rows.append({**row, "better": better, **by_class})
     return PreprocessingCheck(
         pd.DataFrame(rows),

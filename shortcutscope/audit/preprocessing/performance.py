@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -20,7 +20,7 @@ SMALLEST = 0.02
 
 @dataclass(frozen=True)
 class Performance:
-    """AUROC of one reading.
+    """AUROC of one reading, and how likely it makes the labels.
 
     Attributes
     ----------
@@ -28,10 +28,14 @@ class Performance:
         Of each class against the others; of two classes of the second one.
     resampled : (RESAMPLES,)
         Their mean on resampled patients.
+    loss, resampled_loss
+        Mean negative log likelihood of the labels, each class against the others, and on the same resamples.
     """
 
     by_class: dict[int, float]
     resampled: Floats
+    loss: float = float("nan")
+    resampled_loss: Floats = field(default_factory=lambda: np.full(RESAMPLES, np.nan))
 
     @property
     def auroc(self) -> float:
@@ -46,6 +50,10 @@ class Performance:
         """Difference to another reading on the same images, and its standard error."""
         error = float(np.nanstd(self.resampled - over.resampled))
         return self.auroc - over.auroc, error
+
+    def likelihood_gain(self, over: Performance) -> tuple[float, float]:
+        """By how much its loss is smaller than another reading's, and the standard error of that."""
+        return over.loss - self.loss, float(np.nanstd(over.resampled_loss - self.resampled_loss))
 
 
 class Judge:
@@ -71,13 +79,16 @@ class Judge:
         """Of logits (N, K)."""
         allowed = [c for c in self.classes if c < class_count(logits, self.task)]
         every = np.ones((1, len(self.labels)))
-        by_class, resampled = {}, []
+        by_class, resampled, losses = {}, [], []
         for c in allowed:
             scores = margin(logits, self.task, c).double().numpy()
             of_class = (self.labels == c).astype(float)
             by_class[c] = float(weighted_auroc(of_class, scores, every)[0])
             resampled.append(weighted_auroc(of_class, scores, self._weights))
-        return Performance(by_class, np.mean(resampled, axis=0))
+            losses.append(np.logaddexp(0, np.where(of_class == 1, -scores, scores)))
+        loss = np.mean(losses, axis=0)
+        resampled_loss = self._weights @ loss / self._weights.sum(axis=1)
+        return Performance(by_class, np.mean(resampled, axis=0), float(loss.mean()), resampled_loss)
 
 
 def lower_bounds(others: dict[str, Performance], given: Performance) -> dict[str, float]:
@@ -87,10 +98,20 @@ def lower_bounds(others: dict[str, Performance], given: Performance) -> dict[str
     compared: where none is better, one of them is called so with probability `LEVEL`.
     """
     gains = {name: performance.gain(given) for name, performance in others.items()}
+    return _bounds(gains, {name: p.resampled - given.resampled for name, p in others.items()})
+
+
+def likelihood_bounds(others: dict[str, Performance], given: Performance) -> dict[str, float]:
+    """The same of the gains in log likelihood."""
+    gains = {name: performance.likelihood_gain(given) for name, performance in others.items()}
+    return _bounds(gains, {name: given.resampled_loss - p.resampled_loss for name, p in others.items()})
+
+
+def _bounds(gains: dict[str, tuple[float, float]], resampled: dict[str, Floats]) -> dict[str, float]:
     noise = []
     for name, (gain, error) in gains.items():
         if error > 0:
-            resamples = others[name].resampled - given.resampled
+            resamples = resampled[name]
             noise.append((np.where(np.isnan(resamples), gain, resamples) - gain) / error)
     if not noise:
         return {name: gain for name, (gain, _) in gains.items()}

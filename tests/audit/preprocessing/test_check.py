@@ -12,7 +12,12 @@ from torch import Tensor, nn
 import shortcutscope as ss
 from shortcutscope.audit.preprocessing.batch_norms import BatchNorms
 from shortcutscope.audit.preprocessing.check import PreprocessingCheck, affordable_images, chosen_images
-from shortcutscope.audit.preprocessing.performance import Judge, lower_bounds
+from shortcutscope.audit.preprocessing.performance import (
+    Judge,
+    Performance,
+    likelihood_bounds,
+    lower_bounds,
+)
 from shortcutscope.models.frozen import frozen
 
 
@@ -69,6 +74,43 @@ def test_a_wrong_one_is_named_with_the_right_one_first(wrong: object, right: str
     assert again.warnings == check.warnings
     assert repr(again) == repr(check)
     assert "<table" in check._repr_html_()
+
+
+class Unnormed(Brightness):
+    """The same without anything that remembers its training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.Identity()  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = 12 * ((x[:, :1] - 0.5) * 4).clamp(-2, 2).mean((1, 2, 3))
+        return torch.stack([-score, score], 1)
+
+
+def test_without_batch_norms_readings_that_are_even_are_ranked_by_the_likelihood_of_the_labels() -> None:
+    check = ss.check_preprocessing(Unnormed(), table(80, transform=lambda x: 2 * x), n_images=80)
+    rows = check.readings.set_index("reading")
+    assert rows.index[0] == "values 0 to 1"
+    assert abs(rows["difference"]["values 0 to 1"]) < 0.02
+    assert rows["log_loss"]["values 0 to 1"] < rows["log_loss"]["as given"] / 2
+    assert check.better == (), "its AUROC is no better"
+
+
+def test_likelihoods_tell_what_areas_leave_open() -> None:
+    rng = np.random.default_rng(0)
+    labels, groups = np.arange(100) % 2, np.arange(100)
+    judge = Judge(labels, groups, "multiclass", 0)
+
+    def performance(scores: np.ndarray) -> Performance:
+        return judge.performance(torch.from_numpy(np.stack([-scores / 2, scores / 2], 1)))
+
+    right = 4 * labels - 2 + 1.5 * rng.standard_normal(100)
+    wrong = right + 3 + 0.6 * rng.standard_normal(100)
+    others = {"right": performance(right)}
+    assert lower_bounds(others, performance(wrong))["right"] < 0 < others["right"].gain(performance(wrong))[0]
+    assert likelihood_bounds(others, performance(wrong))["right"] > 0
+    assert likelihood_bounds({"wrong": performance(wrong)}, performance(right))["wrong"] < 0
 
 
 def test_an_auroc_that_is_expected_and_not_met() -> None:
