@@ -34,7 +34,8 @@ def folder(tmp_path_factory):
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, "weights.safetensors")
         with pytest.raises(SystemExit) as leaving:
             main(["audit", FACTORY, "val.csv", "--weights", "weights.safetensors", "--out", "run",
-                  "--concepts", "tag", "--train-data", "train.csv", *COLUMNS, *FEW])  # fmt: skip
+                  "--concepts", "tag", "--train-data", "train.csv", "--discover",
+                  *COLUMNS, *FEW])  # fmt: skip
     assert leaving.value.code in (0, 2, 3)
     return folder
 
@@ -46,6 +47,9 @@ def test_the_audit_says_what_each_output_uses(folder):
         assert page.exists()
         assert os.path.relpath(page, folder / "run") in top
     assert top.count('data-test="cell"') == 3 * 3
+    search = json.loads((folder / "run" / "discovery.json").read_text())
+    assert set(search["by_output"]) == set(LABELS)
+    assert 'data-test="search"' in top
     findings = json.loads((folder / "run" / "findings.json").read_text())
     assert {f["output"] for f in findings} == set(LABELS)
 
