@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from shortcutscope.data.table import ImageTable
+from shortcutscope.masks.boxed.limits import ALARMS, limit_of
 from shortcutscope.masks.boxed.pixels import PlacePixels
 from shortcutscope.masks.boxed.places import Places, places_of
 from shortcutscope.masks.drawing import WHETHER, MaskPrediction
@@ -26,6 +28,7 @@ DOUBT = 0.2
 COMPARED = 20
 #: Fewest marked others that carriers are compared with; with fewer, unmarked images stand for them.
 FEWEST_OTHERS = 5
+_NONE = float("-inf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,7 @@ class BoxedPredictor:
             {row: predictor.places(images.image(row), row).score for row in rows}
             for rows in (where.boxes, where.others)
         ]
+        # A copy, whose limits follow from these scores.
         return replace(predictor, carriers=measured[0], others=measured[1])
 
     def require_told_apart(self, name: str) -> None:
@@ -89,7 +93,19 @@ class BoxedPredictor:
         """What the image ``(C, H, W)`` of a row shows."""
         fold = self.taught.fold(row)
         detector = self.taught.detectors[fold]
-        return places_of(detector, detector.film(image), self.most[fold])
+        return places_of(detector, detector.film(image), self.most[fold], self._limits.get(fold, _NONE))
+
+    @cached_property
+    def _limits(self) -> Mapping[int, float]:
+        """By fold the limit of what has it; a fold's by the carriers of the others."""
+        of_others = {
+            fold: [score for row, score in self.carriers.items() if self.taught.fold(row) != fold]
+            for fold in self.taught.kinds
+        }
+        return {
+            fold: limit_of(self.taught.null_scores, np.array(scores), len(self.taught.kinds[fold]))
+            for fold, scores in of_others.items()
+        }
 
     def predict(self, image: Tensor, row: int) -> MaskPrediction:
         """Mask of the image ``(C, H, W)`` of a row, in the size of its file."""
@@ -115,7 +131,8 @@ class BoxedPredictor:
         missed = (1 + int((carriers <= places.score).sum())) / (1 + len(carriers))
         as_low = len(carriers) > 0 and places.score >= carriers.min()
         sure = places.false / (places.false + missed)
-        return sure, WHETHER if as_low and places.false <= DOUBT else None
+        doubtful = places.false <= ALARMS or (as_low and places.false <= DOUBT)
+        return sure, WHETHER if doubtful else None
 
     def _parts(self, places: Places, image: Tensor, row: int) -> list[tuple[Mask, float]]:
         """Mask of each place, and how sure it is."""

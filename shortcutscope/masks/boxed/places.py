@@ -1,7 +1,8 @@
 """Which places of an image are drawn: the surest one by its null, and further ones as boxed images show them.
 
 The highest score of an image without the element follows a known law (`retrieval.detecting.null`). An image
-whose surest place is higher than all but a few of these has it. Of such an image less is asked of the next
+whose surest place is higher than all but a few of these, and than what unmarked images show that is no chance
+(`limits`), has it. Of such an image less is asked of the next
 place, since elements come together: letters beside a marker, the word below the initials. But no more
 places of a kind are drawn than any boxed image shows of it.
 """
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shortcutscope.masks.boxed.limits import ALARMS
 from shortcutscope.retrieval.detecting.detector import Detector
 from shortcutscope.retrieval.detecting.null import false_share
 from shortcutscope.retrieval.detecting.templates import Box, Film, Found
 
-#: Share of images without the artifact whose surest place may be drawn, and whose further places would be.
-ALARMS, COMPANIONS = 0.02, 0.2
+#: Share of images without the artifact whose further places would be drawn.
+COMPANIONS = 0.2
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Places:
         return bool(self.drawn)
 
 
-def places_of(detector: Detector, film: Film, most: Sequence[int]) -> Places:
+def places_of(detector: Detector, film: Film, most: Sequence[int], limit: float = float("-inf")) -> Places:
     """Search an image.
 
     Parameters
@@ -76,6 +78,8 @@ def places_of(detector: Detector, film: Film, most: Sequence[int]) -> Places:
         The image.
     most
         Of each kind how many elements an image has at most.
+    limit
+        Score that the surest place has to exceed, beside that of chance, see `limits.limit_of`.
     """
     candidates = [
         (place, kind) for kind, template in enumerate(detector.templates) for place in template.search(film)
@@ -83,7 +87,7 @@ def places_of(detector: Detector, film: Film, most: Sequence[int]) -> Places:
     candidates.sort(key=lambda one: -one[0].score)
     best = candidates[0][0].score
     false = float(false_share(best, len(detector.templates)))
-    if false > ALARMS:
+    if false > ALARMS or best <= limit:
         return Places(best, false, ())
     return Places(best, false, _drawn(candidates, most, len(detector.templates)))
 

@@ -51,6 +51,11 @@ def false_share(score: npt.ArrayLike, kinds: int) -> npt.NDArray[np.float64]:
     return -np.expm1(below)
 
 
+def score_at(share: float, kinds: int) -> float:
+    """The calibrated score that this share of the images without any of `kinds` elements exceeds."""
+    return -math.log(-math.log1p(-share) / kinds)
+
+
 def density_ratio(scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Density of scores, in units of the law, in images with the element over that in those without."""
     return np.asarray(np.exp(np.clip(np.asarray(scores, np.float64), -20, 20)) / WIDTH)

@@ -2,7 +2,8 @@
 
 import torch
 
-from shortcutscope.masks.boxed.places import ALARMS, COMPANIONS, places_of
+from shortcutscope.masks.boxed.limits import ALARMS
+from shortcutscope.masks.boxed.places import COMPANIONS, places_of
 from shortcutscope.retrieval.detecting.detector import Detector
 from shortcutscope.retrieval.detecting.null import false_share
 from shortcutscope.retrieval.detecting.templates import Film, Found
@@ -31,6 +32,7 @@ def test_nothing_is_drawn_that_images_without_it_show_as_often() -> None:
     assert not low.present
     assert low.false > ALARMS
     assert places_of(detector(Shown((5.0, NEAR))), FILM, [1]).present
+    assert not places_of(detector(Shown((5.0, NEAR))), FILM, [1], limit=6.0).present
     # With more kinds chance comes higher.
     several = [Shown((4.1, NEAR)), *(Shown((-1.0, FAR)) for _ in range(4))]
     assert places_of(detector(several[0]), FILM, [1]).present
