@@ -17,6 +17,7 @@ from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.masks.mask_files import Maps, Mask
 from shortcutscope.masks.presence import Presence
 from shortcutscope.masks.thresholds import Threshold
+from shortcutscope.masks.usual_place import UsualPlace
 from shortcutscope.models.layers import Layer
 from shortcutscope.retrieval.signals import is_signal, pictured, whole_spans
 from shortcutscope.types import Array, Floats, Ints
@@ -88,6 +89,8 @@ class MaskPredictor:
         Areas of masks that a person accepted; they count more.
     exemplars
         Masks of carriers, where these are alike; see `Exemplars`.
+    usual
+        Where carriers have more evidence than others.
     """
 
     evidence: Evidence
@@ -101,6 +104,7 @@ class MaskPredictor:
     units: Mapping[str, float] = field(default_factory=dict)
     prior: AreaPrior | None = None
     exemplars: Exemplars | None = None
+    usual: UsualPlace | None = None
 
     @classmethod
     def fit(
@@ -141,7 +145,8 @@ class MaskPredictor:
             int(contour.mask.sum()) for contour, carries in zip(outlines, carriers, strict=True) if carries
         ]
         areas = Areas.fit(sizes)
-        return cls(evidence, weights, statistics, choice, threshold, areas, exemplars=exemplars)
+        usual = UsualPlace.fit(fusion[carriers], fusion[others])
+        return cls(evidence, weights, statistics, choice, threshold, areas, exemplars=exemplars, usual=usual)
 
     def features(self, model: nn.Module, images: Tensor) -> dict[str, Array]:
         """What tells carriers among images (N, C, *size), by name, (N,) each, in `units`."""
@@ -182,9 +187,9 @@ class MaskPredictor:
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
-        features = {
-            k: values / self.units.get(k, 1.0) for k, values in (peaks | _contour_features(outlines)).items()
-        }
+        in_place = {} if self.usual is None else self.usual.features(fusion, contrast)
+        measured = peaks | _contour_features(outlines) | in_place
+        features = {k: values / self.units.get(k, 1.0) for k, values in measured.items()}
         return MaskEvidence(fusion, contrast, outlines, features)
 
     def predict(self, model: nn.Module, x: Tensor, score: Floats) -> list[MaskPrediction]:
