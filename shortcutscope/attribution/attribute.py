@@ -76,7 +76,7 @@ class Attribution:
     head: Head = field(default_factory=Head, repr=False)
 
     def maps(self) -> Tensor:
-        """Relevance of the positions, (N, *grid), summed over channels; (N,) for a vector.
+        """Relevance of the positions, ``(N, *grid)``, summed over channels; (N,) for a vector.
 
         Warns where a transformer's prefix tokens hold all of it, and where a map is zero everywhere.
         """
@@ -101,7 +101,7 @@ class Attribution:
         return maps
 
     def on_pixels(self) -> Tensor:
-        """The maps on the grid of the image, (N, *size)."""
+        """The maps on the grid of the image, ``(N, *size)``."""
         return on_pixels(self.maps(), self.size)
 
     def prefix_share(self) -> Tensor:

@@ -344,8 +344,9 @@ class ImageTable(SampleTable):
 
         Parameters
         ----------
-        images : (N, H, W), (N, C, H, W) or (N, C, *spatial)
-            Not copied. Signals (N, C, L) need ``dims=1``, volumes (N, D, H, W) ``dims=3``.
+        images
+            ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, C, *spatial)``, not copied. Signals
+            (N, C, L) need ``dims=1``, volumes (N, D, H, W) ``dims=3``.
         frame
             One row per image, or just the labels.
         labels : (N,) or (N, L)
@@ -353,8 +354,8 @@ class ImageTable(SampleTable):
             `label`.
         label, sample_id, group, split
             Columns, as in :meth:`from_frame`. Without ids the row numbers are the ids.
-        masks : (N, *spatial)
-            Annotation masks, inside where not zero.
+        masks
+            Annotation masks ``(N, *spatial)``, inside where not zero.
         **options
             See :class:`TableOptions`.
 

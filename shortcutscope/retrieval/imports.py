@@ -53,9 +53,8 @@ def read_marks(
     """Read marks that were made elsewhere.
 
     - CSV, TSV, Parquet (also as Renumics Spotlight writes them): a column of ids and one of answers, and
-    where
-      it is, if marked: boxes ``x0, y0, x1, y1`` in pixels of the file (several rows are several boxes), or
-      clicks ``x, y``;
+      where it is, if marked: boxes ``x0, y0, x1, y1`` in pixels of the file (several rows are several
+      boxes), or clicks ``x, y``;
     - JSON of FiftyOne's dataset export (``samples.json``): each sample's ``tags``;
     - XML of "CVAT for images 1.1": each image's ``tag`` elements.
 
