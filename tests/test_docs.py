@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,3 +68,37 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     for page in ("api.html", "_made/command_line.html", "_made/05_nih_films.html"):
         assert (tmp_path / "site" / page).is_file()
+
+
+BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands_of(text: str) -> Iterator[list[str]]:
+    """Words of every shortcutscope command in the shell blocks of a page."""
+    for block in BLOCK.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"&&|\|\|", line.split("  #")[0]):
+                words = shlex.split(part, comments=True)
+                if words and words[0] == "shortcutscope":
+                    yield words[1:]
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if "_made" not in p.parts], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+def test_every_command_of_a_page_is_one_that_there_is(page: Path) -> None:
+    from typer.main import get_command
+
+    from shortcutscope.cli import COMMANDS, _app
+
+    app = get_command(_app(list(COMMANDS)))
+    for words in commands_of(page.read_text()):
+        name = words[0]
+        options = {o for p in app.params for o in p.opts} | {"--help"}
+        if not name.startswith("-"):
+            assert name in app.commands, words  # type: ignore[attr-defined]
+            parameters = app.commands[name].params  # type: ignore[attr-defined]
+            options |= {option for p in parameters for option in (*p.opts, *p.secondary_opts)}
+        given = [word.partition("=")[0] for word in (w.strip("[]") for w in words) if word.startswith("--")]
+        assert set(given) <= options, words

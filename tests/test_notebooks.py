@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import shortcutscope as ss
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 DATA = Path(os.environ.get("SHORTCUTSCOPE_DATA") or Path(__file__).parents[2] / "shared" / "data")
 TIMEOUT = 600  # seconds for one cell, also on a busy machine
@@ -115,3 +117,45 @@ def test_audit_notebook_on_real_radiographs(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("SHORTCUTSCOPE_DATA", str(DATA.resolve()))
     (path,) = (p for p in NOTEBOOKS if p.stem == "01_audit_a_model")
     assert "shortcut - " in execute(path, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quiet_kernel")
+def test_film_notebook_confirms_the_exposure_on_the_pixels(tmp_path: Path) -> None:
+    (path,) = (p for p in NOTEBOOKS if p.stem == "05_nih_films")
+    text = execute(path, tmp_path)
+    assert "picture_mean_grey high - encoded and used, a picture property" in text
+    assert "confirmed - taken out" in text
+    assert "report.html" in text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quiet_kernel")
+@pytest.mark.parametrize(
+    ("stem", "file", "said"),
+    [
+        ("02_find_and_mark", "pneumoniamnist.npz", "highest among the samples that nobody marked"),
+        ("03_make_masks", "pneumoniamnist.npz", "equal to the pixel: True"),
+        ("04_debias", "pneumoniamnist.npz", "report.html"),
+        ("05_nih_films", "nih_cxr", "confirmed - taken out"),
+    ],
+)
+def test_notebook_runs_on_real_images(
+    stem: str, file: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (DATA / file).exists():
+        pytest.skip(f"no real images: set SHORTCUTSCOPE_DATA to a folder with {file}")
+    monkeypatch.setenv("SHORTCUTSCOPE_DATA", str(DATA.resolve()))
+    (path,) = (p for p in NOTEBOOKS if p.stem == stem)
+    assert said in execute(path, tmp_path)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_uses_public_names_alone(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    assert not re.search(
+        r"shortcutscope\.\w|from shortcutscope", code.replace("import shortcutscope as ss", "")
+    )
+    names = set(re.findall(r"\bss\.(\w+)", code))
+    assert names <= set(ss.__all__), names - set(ss.__all__)

@@ -244,7 +244,9 @@ def _logits(
     composite: Composite | None = None,
 ) -> Tensor:
     if model.training:
-        raise ModelError("the model is in training mode; lend it out: `with frozen(model): ...`")
+        raise ModelError(
+            "the model is in training mode: call model.eval(), or scan it within `with frozen(model): ...`"
+        )
     mixed = torch.autocast(x.device.type, dtype=autocast, enabled=autocast is not None)
     with mixed, propagation(composite):
         result = model(x.detach().clone())  # a copy, since a model may normalise its input in place
