@@ -1,4 +1,4 @@
-"""Checksums of what an audit found, so that a later change of any of it is seen.
+"""Checksums of what an audit changes, so that a later change of any of it is seen.
 
 The file is what ``sha256sum --check`` reads. Who keeps its own digest elsewhere, as records of a run do, also
 sees whether it was made anew.
@@ -51,24 +51,24 @@ def changed_files(run: Path, digest: str | None = None) -> list[str]:
             f"{run} has no {FILE}: it is no finished run, or one of an earlier version; the same audit into "
             "the same folder adds it"
         )
-    found = []
+    changes = []
     if digest is not None and checksum(path) != digest:
-        found.append(f"{FILE}: its digest is {checksum(path)}, not {digest}: {_MEND}")
+        changes.append(f"{FILE}: its digest is {checksum(path)}, not {digest}: {_MEND}")
     sums = _read(path)
     for name, expected in sums.items():
         file = inside(run, name)
         if not file.is_file():
-            found.append(f"{name} is missing: {_MEND}")
+            changes.append(f"{name} is missing: {_MEND}")
         elif checksum(file) != expected:
-            found.append(f"{name}: {_MEND}")
-    found += [
+            changes.append(f"{name}: {_MEND}")
+    changes += [
         f"{name} was added: it is no part of the audit" for name in _sealed_files(run) if name not in sums
     ]
     try:
         Scan.open(run / "scan")
     except InputError as error:
-        found.append(str(error))
-    return found
+        changes.append(str(error))
+    return changes
 
 
 def _sealed_files(run: Path) -> list[str]:

@@ -350,16 +350,16 @@ class MaskSet:
 
     def silhouettes(self) -> list[tuple[Array, str]]:
         """Pictures, with captions, of where masks lie and of the first of them; the set has no images."""
-        drawn = [entry for entry in self.entries if not entry.empty and entry.kind != "signal"]
-        if len({len(entry.size) for entry in drawn}) != 1:
+        entries = [entry for entry in self.entries if not entry.empty and entry.kind != "signal"]
+        if len({len(entry.size) for entry in entries}) != 1:
             return []
         # As many as are read in a moment, evenly spread.
-        where = replace(self, entries=tuple(drawn[:: -(-len(drawn) // _AVERAGED)])).mean_mask()
-        shown: list[tuple[Array, str]] = [(silhouette(where / where.max()), "where they lie")]
-        for entry in drawn[:_SHOWN]:
+        where = replace(self, entries=tuple(entries[:: -(-len(entries) // _AVERAGED)])).mean_mask()
+        pictures: list[tuple[Array, str]] = [(silhouette(where / where.max()), "where they lie")]
+        for entry in entries[:_SHOWN]:
             confidence = "" if entry.confidence is None else f"\nconfidence {entry.confidence:.2f}"
-            shown.append((silhouette(self.mask(entry.sample_id)), f"{entry.sample_id}{confidence}"))
-        return shown
+            pictures.append((silhouette(self.mask(entry.sample_id)), f"{entry.sample_id}{confidence}"))
+        return pictures
 
 
 def _turn(entry: MaskEntry) -> Orientation:

@@ -22,7 +22,7 @@ OF_GROUPS = ("auroc", "sensitivity", "specificity")
 
 
 @dataclass(frozen=True)
-class Figure:
+class RunFigure:
     """A figure of a run.
 
     Attributes
@@ -62,7 +62,7 @@ class ConceptLine:
     verdict: str
     sentence: str
     reason: str
-    figures: tuple[Figure, ...]
+    figures: tuple[RunFigure, ...]
     cause: str = ""
     control: str = ""
 
@@ -110,7 +110,7 @@ class RunContent:
     headline: str
     advice: tuple[str, ...]
     concepts: tuple[ConceptLine, ...]
-    figures: tuple[Figure, ...]
+    figures: tuple[RunFigure, ...]
     undecided: tuple[str, ...]
     limitations: tuple[str, ...]
     samples: int
@@ -168,7 +168,7 @@ def _concept(finding: FindingRecord, *, several: bool) -> ConceptLine:
     )
 
 
-def _of_finding(finding: FindingRecord, part: str) -> Iterator[Figure]:
+def _of_finding(finding: FindingRecord, part: str) -> Iterator[RunFigure]:
     for name in EFFECTS:
         yield from _figure(name, mapping(finding.effect).get(name), "value", part)
     yield from _figure("concept_auroc", finding.encoded, "auroc", part)
@@ -176,14 +176,14 @@ def _of_finding(finding: FindingRecord, part: str) -> Iterator[Figure]:
     yield from _figure("association_phi", finding.association, "phi", part)
 
 
-def _figure(name: str, entry: object, key: str, part: str | None) -> Iterator[Figure]:
+def _figure(name: str, entry: object, key: str, part: str | None) -> Iterator[RunFigure]:
     value, ends = number(mapping(entry).get(key)), interval(mapping(entry).get("interval"))
     if value is not None:
         low, high = ends or (None, None)
-        yield Figure(name, value, low, high, part)
+        yield RunFigure(name, value, low, high, part)
 
 
-def _figures(audit: AuditRecord) -> Iterator[Figure]:
+def _figures(audit: AuditRecord) -> Iterator[RunFigure]:
     """Figures of all samples, of several labels for each output, and of the subgroups of one column."""
     parts = audit.outputs.items() if audit.outputs else ((None, audit),)
     for output, one in parts:
@@ -191,11 +191,11 @@ def _figures(audit: AuditRecord) -> Iterator[Figure]:
         for name in PERFORMANCE:
             value = number(mapping(one.run.get("performance")).get(name))
             if value is not None:
-                yield Figure(name, value, part=output)
+                yield RunFigure(name, value, part=output)
         yield from _subgroups(one, of)
 
 
-def _subgroups(audit: AuditRecord, of: str) -> Iterator[Figure]:
+def _subgroups(audit: AuditRecord, of: str) -> Iterator[RunFigure]:
     if not (audit.path / "subgroups.json").exists():
         return
     rows: list[JSON] = [{str(k): v for k, v in row.items()} for row in audit.subgroups().to_dict("records")]
@@ -205,4 +205,4 @@ def _subgroups(audit: AuditRecord, of: str) -> Iterator[Figure]:
         for name in OF_GROUPS:
             value, low, high = (number(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
             if value is not None:
-                yield Figure(name, value, low, high, part=f"{of}{row['group']}")
+                yield RunFigure(name, value, low, high, part=f"{of}{row['group']}")

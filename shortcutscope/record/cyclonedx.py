@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 
-from shortcutscope.record.content import Figure, RunContent
+from shortcutscope.record.content import RunContent, RunFigure
 from shortcutscope.types import Record
 
 _SOURCE = "shortcutscope"
@@ -65,7 +65,7 @@ def cyclonedx(content: RunContent) -> str:
     return json.dumps(bill, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _metric(figure: Figure) -> Record:
+def _metric(figure: RunFigure) -> Record:
     entry: Record = {"type": figure.name, "value": repr(figure.value)}
     if figure.part is not None:
         entry["slice"] = figure.part

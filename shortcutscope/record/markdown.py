@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from shortcutscope.record.content import Figure, RunContent
+from shortcutscope.record.content import RunContent, RunFigure
 
 
 def modelcard(content: RunContent) -> str:
@@ -39,7 +39,7 @@ def modelcard(content: RunContent) -> str:
         "### Subgroups",
         "",
         *_table(
-            ("Part", "Figure", "Value (95 %)"),
+            ("Part", "RunFigure", "Value (95 %)"),
             [(f.part or "all", f.name, _shown([f], f.name)) for f in content.figures],
         ),
         "",
@@ -89,7 +89,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |", *body]
 
 
-def _shown(figures: Sequence[Figure], name: str) -> str:
+def _shown(figures: Sequence[RunFigure], name: str) -> str:
     """The first figure of a name with its interval, as it is: readers round, records do not."""
     figure = next((f for f in figures if f.name == name), None)
     if figure is None:

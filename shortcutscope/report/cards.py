@@ -66,9 +66,9 @@ def _lines(findings: Sequence[JSON]) -> list[Record]:
     """One line for each kind, columns in the order of their first finding, with their values in brackets."""
     lines = []
     for kind in IN_A_LINE:
-        own = [f for f in findings if f["kind"] == kind]
+        of_kind = [f for f in findings if f["kind"] == kind]
         columns: dict[str, list[JSON]] = {}
-        for finding in own:
+        for finding in of_kind:
             columns.setdefault(finding["column"] or finding["name"], []).append(finding)
         names = [
             f"{name} ({', '.join(map(_level, group))})" if len(group) > 1 else str(group[0]["name"])
@@ -102,19 +102,19 @@ def advice(findings: Sequence[JSON], undecided: Sequence[str]) -> list[str]:
     robust, aligned = (mapping(effect.get(key)) for key in ("robust_auroc", "aligned_auroc"))
     low, high, n = number(robust.get("value")), number(aligned.get("value")), number(robust.get("n"))
     name = wording.title(worst)
-    told = []
+    sentences = []
     if low is not None and high is not None:
         size = f" ({wording.count(n)} images in the smallest group)" if n is not None else ""
-        told.append(
+        sentences.append(
             f"Where {name} contradicts the label, the model ranks a positive case above a negative one in "
             f"{wording.percent(low)} of pairs; where it agrees, in {wording.percent(high)}{size}."
         )
     others = wording.listed([wording.title(f) for f in shortcuts[:4]])
-    told.append(
+    sentences.append(
         f"Do not rely on it where {others} may occur otherwise than in its training images, such as at "
         "another site, until it was retrained and audited again."
     )
-    return told
+    return sentences
 
 
 def next_steps(

@@ -13,12 +13,12 @@ from shortcutscope.show.palette import palette
 @cache
 def environment() -> Environment:
     """Jinja with escaping always on; a name that a template misspells is an error, not an empty string."""
-    made = Environment(
+    jinja = Environment(
         loader=PackageLoader("shortcutscope", "report/templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["palette"] = lambda selector: Markup(palette(selector))
-    return made
+    jinja.globals["palette"] = lambda selector: Markup(palette(selector))
+    return jinja

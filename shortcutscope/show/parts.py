@@ -28,8 +28,8 @@ def facts(entries: Mapping[str, object] | Iterable[tuple[str, object]]) -> str:
     '<dl><div><dt>masks</dt><dd>3</dd></div></dl>'
     """
     rows = entries.items() if isinstance(entries, Mapping) else entries
-    shown = [(name, str(value)) for name, value in rows if value is not None and str(value)]
-    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in shown)
+    filled = [(name, str(value)) for name, value in rows if value is not None and str(value)]
+    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in filled)
     return f"<dl>{cells}</dl>" if cells else ""
 
 

@@ -58,13 +58,13 @@ class Crops:
                 " Nobody boxed them: look whether they show what you marked, and keep() those that do. Those "
                 "in brackets are too rare to be searched for unless they are kept."
             )
-        shown = [parts.heading("Crops"), f"<p>{text}</p>"]
+        sections = [parts.heading("Crops"), f"<p>{text}</p>"]
         kinds, names = self.frame["kind"].to_numpy(), self.frame["sample_id"].astype(str).tolist()
         for kind in range(len(self)):
             rows = np.flatnonzero(kinds == kind).tolist()[:SHOWN]
-            shown.append(f"<h4>{kind if self.is_searched(kind) else f'({kind})'}</h4>")
-            shown.append(parts.pictures([(self.pictures[row], names[row]) for row in rows], height=HEIGHT))
-        return sheet(*shown, plain=repr(self))
+            sections.append(f"<h4>{kind if self.is_searched(kind) else f'({kind})'}</h4>")
+            sections.append(parts.pictures([(self.pictures[row], names[row]) for row in rows], height=HEIGHT))
+        return sheet(*sections, plain=repr(self))
 
 
 def crops_of(detection: Detection, table: ImageTable) -> Crops:
