@@ -10,7 +10,7 @@ import numpy as np
 from shortcutscope.compare.estimate import Estimate
 from shortcutscope.stats.bootstrap import percentile_interval
 
-__all__ = ["Choice", "choice_among"]
+__all__ = ["StudentChoice", "choice_among"]
 
 #: Metrics that say how a network does without the shortcut, that which is measurable first.
 BY = (("concept", "robust_auroc"), ("concept", "worst_group_accuracy"))
@@ -20,7 +20,7 @@ _WIDE = 1.96
 ALIKE = 20
 
 
-class Choice(NamedTuple):
+class StudentChoice(NamedTuple):
     """The better one of the two best students.
 
     Attributes
@@ -64,7 +64,9 @@ class Choice(NamedTuple):
         return f"{cannot}; about {self.more} more of them would settle it"
 
 
-def choice_among(students: Mapping[str, Mapping[tuple[str, str, str], Estimate]], n: int) -> Choice | None:
+def choice_among(
+    students: Mapping[str, Mapping[tuple[str, str, str], Estimate]], n: int
+) -> StudentChoice | None:
     """Compare the two best of several networks on the same resamples of the patients.
 
     The best of several is taken for its luck, too: where the interval against the next best holds zero,
@@ -79,26 +81,26 @@ def choice_among(students: Mapping[str, Mapping[tuple[str, str, str], Estimate]]
 
     Returns
     -------
-    Choice or None
+    StudentChoice or None
         None for fewer than two networks, and where nothing is measurable.
     """
     for part, metric in BY:
-        known = {
+        measured_of = {
             name: estimates[part, metric, ""]
             for name, estimates in students.items()
             if (part, metric, "") in estimates and not np.isnan(estimates[part, metric, ""].value)
         }
-        if len(known) < 2:
+        if len(measured_of) < 2:
             continue
-        best, second, *_ = sorted(known, key=lambda name: -known[name].value)
-        first, other = known[best], known[second]
+        best, second, *_ = sorted(measured_of, key=lambda name: -measured_of[name].value)
+        first, other = measured_of[best], measured_of[second]
         if not len(first.resampled) or len(first.resampled) != len(other.resampled):
             continue
         differences = first.resampled - other.resampled
         low, high = percentile_interval(differences)
         difference = first.value - other.value
         decided = low > 0
-        return Choice(
+        return StudentChoice(
             best, second, metric, difference, (low, high), decided, _more(differences, difference, n, decided)
         )
     return None

@@ -107,11 +107,11 @@ class LevelledImages:
         if self.untested:
             yield not_measurable("pixels", "pixel_flip_rate", self.untested, self.detail)
             return
-        read = Margins(model, self.images, head, samples.positive, batch_size)
+        margins_of = Margins(model, self.images, head, samples.positive, batch_size)
         margins = {}
         for name, image in self.states.items():
             margins[name] = np.full(len(samples.labels), np.nan)
-            margins[name][self.rows] = read(image(int(row)) for row in self.rows)
+            margins[name][self.rows] = margins_of(image(int(row)) for row in self.rows)
         within = np.isin(np.arange(len(samples.labels)), self.rows)
         first, *_, last = margins
         differ = ((margins[first] > 0) != (margins[last] > 0)).astype(np.float64)
@@ -124,13 +124,13 @@ class LevelledImages:
             note=f"{self.detail}: {first} against {last}, {len(self.rows)} images",
         )
         # Of three states the one in the middle says what is left without the property.
-        judged = [name for name in margins if name not in (first, last)] or [first, last]
+        states = [name for name in margins if name not in (first, last)] or [first, last]
         yield samples.estimate(
             "pixels",
             "levelled_auroc",
             "high",
-            lambda w, k: np.min([auroc(samples.truth[k], margins[name][k], w) for name in judged], axis=0),
+            lambda w, k: np.min([auroc(samples.truth[k], margins[name][k], w) for name in states], axis=0),
             within,
             why="one class only",
-            note=judged[0] if len(judged) == 1 else "the lower of both ends",
+            note=states[0] if len(states) == 1 else "the lower of both ends",
         )

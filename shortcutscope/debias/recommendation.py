@@ -80,23 +80,7 @@ def recommend(problem: DebiasProblem, finding: FindingRecord | None = None) -> R
     n_clean = 0 if problem.clean is None else len(problem.clean)
     rare = _conflicting(problem)
     if n_clean:
-        few = " (few: more of them would help most)" if n_clean < FEW_CLEAN else ""
-        amount = f"{n_clean} clean samples{few}"
-        if "balanced-finetune" not in undefined:
-            why = (
-                f"{amount} to fine-tune on, and {rare} samples that go against the {extent}shortcut are "
-                f"known "
-                "and can be weighed: no teacher is needed"
-            )
-            return Recommendation("balanced-finetune", {}, why, _EXPECTS["balanced"], undefined)
-        gone = (
-            "no training sample goes against the shortcut, so that recipes by group are not defined and "
-            "where the teacher begins is chosen on the clean samples"
-            if problem.carries is not None
-            else "nobody knows which training samples carry the shortcut"
-        )
-        why = f"{amount} make a teacher; {gone}"
-        return Recommendation("clean-distillation", {}, why, _EXPECTS["clean"], undefined)
+        return _with_clean(problem, n_clean, rare, extent, undefined)
     transfer = confirmed_transfer(finding)
     if transfer is not None:
         why = (
@@ -114,7 +98,31 @@ def recommend(problem: DebiasProblem, finding: FindingRecord | None = None) -> R
     raise InputError(
         "nothing can be recommended without "
         + ", ".join(NEEDS[need] for need in ("clean", "groups", "masks"))
+        + "; or test the finding on the pixels first (finding.intervene, shortcutscope pixels): what moves "
+        "the output there can be given to all images"
     )
+
+
+def _with_clean(
+    problem: DebiasProblem, n_clean: int, rare: int, extent: str, undefined: Mapping[str, str]
+) -> Recommendation:
+    """What is recommended where there are clean samples."""
+    few = " (few: more of them would help most)" if n_clean < FEW_CLEAN else ""
+    amount = f"{n_clean} clean samples{few}"
+    if "balanced-finetune" not in undefined:
+        why = (
+            f"{amount} to fine-tune on, and {rare} samples that go against the {extent}shortcut are known "
+            "and can be weighed: no teacher is needed"
+        )
+        return Recommendation("balanced-finetune", {}, why, _EXPECTS["balanced"], undefined)
+    gone = (
+        "no training sample goes against the shortcut, so that recipes by group are not defined and "
+        "where the teacher begins is chosen on the clean samples"
+        if problem.carries is not None
+        else "nobody knows which training samples carry the shortcut"
+    )
+    why = f"{amount} make a teacher; {gone}"
+    return Recommendation("clean-distillation", {}, why, _EXPECTS["clean"], undefined)
 
 
 def _conflicting(problem: DebiasProblem) -> int:

@@ -117,10 +117,10 @@ def open_pixel_test(finding: FindingRecord) -> PixelTest | None:
 
 def confirmed_transfer(finding: FindingRecord | None) -> str | None:
     """The transfer by which a finding was seen on the pixels, or None."""
-    seen = {} if finding is None else finding.pixels
-    if seen.get("way") != "transfer" or seen.get("word") not in ("confirmed", "supported"):
+    test = {} if finding is None else finding.pixels
+    if test.get("way") != "transfer" or test.get("word") not in ("confirmed", "supported"):
         return None
-    return str(seen["how"]) if seen["how"] in TRANSFERS else None
+    return str(test["how"]) if test["how"] in TRANSFERS else None
 
 
 def _say(run: Path, finding: FindingRecord) -> None:

@@ -68,9 +68,9 @@ class TwinSource:
         n = len(self.table)
         if i < n:
             return self.table.image(i)
-        image, given = self._images[i % n], self._images[int(self.donors[i - n])]
-        own, other = side_of(image, dark=self._dark), side_of(given, dark=self._dark)
-        twin = moved(self.transfer, image, own, other, np.random.default_rng([self.seed, i]))
+        image, donor = self._images[i % n], self._images[int(self.donors[i - n])]
+        sides = side_of(image, dark=self._dark), side_of(donor, dark=self._dark)
+        twin = moved(self.transfer, image, *sides, np.random.default_rng([self.seed, i]))
         return self._images.original(twin)
 
     def identity(self, i: int) -> str:
@@ -229,13 +229,13 @@ def _chosen(problem: DebiasProblem, images: ScaledImages) -> tuple[str, str]:
     why = transferring.untested()
     if why is None:
         choice = transferring.choice(progress=problem.progress)
-        chosen = choice.named(None)
-        why = choice.untested(chosen)
+        best = choice.named(None)
+        why = choice.untested(best)
         if why is None:
-            words = TRANSFERS[chosen.name].words
-            return chosen.name, (
-                f"each twin has {words} of another training image, since moving that ({chosen.name!r}) "
-                f"closes {chosen.closed:.0%} of what tells carriers from others in plain features of images"
+            words = TRANSFERS[best.name].words
+            return best.name, (
+                f"each twin has {words} of another training image, since moving that ({best.name!r}) "
+                f"closes {best.closed:.0%} of what tells carriers from others in plain features of images"
             )
     raise InputError(
         f"counterfactual-augmentation: {why}. Name what the shortcut is made of as transfer=, one of "

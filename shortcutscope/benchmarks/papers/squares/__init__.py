@@ -125,7 +125,7 @@ def draw(finished: Sequence[Case]) -> Figure:
     panels = []
     for poisoning in SHARES:
         members = [case for case in finished if case["poisoning"] == poisoning]
-        own = [
+        here = [
             Dot(_name(row), series, float(value["mean"]), value["low"], value["high"])
             for row in summarize(members)["rows"]
             for series, value in (("average group", row["average"]), ("worst group", row["worst"]))
@@ -133,10 +133,10 @@ def draw(finished: Sequence[Case]) -> Figure:
         published = [
             Dot(f"{recipe} ({labels}, published)", "average group in the paper", figures[poisoning])
             for recipe, labels, figures in RIVALS
-            if poisoning in figures and f"{recipe} ({labels}, published)" in {dot.row for dot in own}
+            if poisoning in figures and f"{recipe} ({labels}, published)" in {dot.row for dot in here}
         ]
-        if own:
-            panels.append(Panel(poisoning, [*own, *published]))
+        if here:
+            panels.append(Panel(poisoning, [*here, *published]))
     return dots(panels, "accuracy, %", limits=(0, 100), lines=(50,))
 
 

@@ -84,10 +84,10 @@ def _above(cases: Sequence[Case], poisoning: str, labels: str) -> Claim:
 
 
 def _discovered(cases: Sequence[Case], poisoning: str) -> Claim:
-    true, own = (_mean(cases, OURS, labels, "ours") for labels in ("truth", "discovered"))
+    true, discovered = (_mean(cases, OURS, labels, "ours") for labels in ("truth", "discovered"))
     return Claim(
         f"{poisoning}: with discovered groups {OURS} is within 3 points of true ones",
         "symmetric: RR-ClArC 86.8 with labels by SpRAy, 79.6 with true ones",
-        "" if true is None or own is None else f"{own[0] - true[0]:+.1f}",
-        None if true is None or own is None else own[0] >= true[0] - 3,
+        "" if true is None or discovered is None else f"{discovered[0] - true[0]:+.1f}",
+        None if true is None or discovered is None else discovered[0] >= true[0] - 3,
     )

@@ -142,8 +142,8 @@ class Networks:
         )
         if recipe == "dfr":  # fits the last layer on group-balanced subsets of all that is known
             both = joined(cohort.train, cohort.validation)
-            known = [carries_of(part, labels) for part in (cohort.train, cohort.validation)]
-            return replace(problem, clean=both, clean_carries=np.concatenate(known))
+            concept = [carries_of(part, labels) for part in (cohort.train, cohort.validation)]
+            return replace(problem, clean=both, clean_carries=np.concatenate(concept))
         if schedule == "published":
             # GroupDRO is a training of its own; the others correct the biased network.
             fresh = recipe == "group-dro"
