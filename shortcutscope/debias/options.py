@@ -108,6 +108,7 @@ class RecipeOptions(TypedDict, total=False):
     temperature: float
     reverse: bool
     along: float
+    directions: int
     clean_share: float
     teacher: Teacher | nn.Module | Literal["specialist"] | None
     teacher_start: TeacherStart

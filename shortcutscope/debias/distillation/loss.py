@@ -29,6 +29,8 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.progress import progress_bar
 
 _STATISTICS_ROWS = 256
+#: Forms that compare features at their positions.
+OF_FEATURES = ("features", "relevant")
 
 
 class Distill(Objective):
@@ -52,6 +54,8 @@ class Distill(Objective):
         (N,) relative frequency with which each row is drawn; None for all alike.
     subspaces
         Directions of the shortcut by the teacher's layer, (k, C), for `Distillation.along`.
+    relevant
+        Directions that are compared by the teacher's layer, (k, C), for ``form="relevant"``.
     cached
         The teacher's outputs for every row, see `teacher_outputs`; None runs it at every step.
     """
@@ -67,6 +71,7 @@ class Distill(Objective):
         label_weights: Tensor | None = None,
         draws: Tensor | None = None,
         subspaces: Mapping[str, Tensor] | None = None,
+        relevant: Mapping[str, Tensor] | None = None,
         cached: Cached | None = None,
         n_classes: int = 2,
     ) -> None:
@@ -80,14 +85,16 @@ class Distill(Objective):
         if options.form == "probes":
             for pair in self.pairs:
                 self.matches.append(nn.Linear(2 * pair.student.channels, n_classes))
-        elif options.form == "features" and self.pairs:
+        elif options.form in OF_FEATURES and self.pairs:
             if example is None:
                 raise InputError("features are compared in units of their spread: give example=, some inputs")
             outputs = _layer_outputs(teacher, example[:_STATISTICS_ROWS], self.pairs)
             for pair in self.pairs:
-                space = (subspaces or {}).get(pair.teacher.name)
-                scale = channel_scale(outputs[pair.teacher.name])
-                self.matches.append(FeatureMatch(pair, scale, space, options.along))
+                name = pair.teacher.name
+                space, within = ((spaces or {}).get(name) for spaces in (subspaces, relevant))
+                self.matches.append(
+                    FeatureMatch(pair, channel_scale(outputs[name]), space, options.along, within)
+                )
 
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
         o = self.options
@@ -167,7 +174,7 @@ def teacher_outputs(
 
 def cache_bytes(n_samples: int, pairs: Sequence[Pair], options: Distillation) -> int:
     """What `teacher_outputs` would keep of the layers."""
-    if options.form != "features":
+    if options.form not in OF_FEATURES:
         return sum(4 * n_samples * max(2 * p.teacher.channels, _positions(common_grid(p))) for p in pairs)
     return sum(2 * n_samples * p.teacher.channels * _positions(common_grid(p)) for p in pairs)
 

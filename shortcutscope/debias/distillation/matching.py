@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer
 
-Form = Literal["probes", "features", "attention", "cka"]
-FORMS: tuple[Form, ...] = ("probes", "features", "attention", "cka")
+Form = Literal["probes", "features", "relevant", "attention", "cka"]
+FORMS: tuple[Form, ...] = ("probes", "features", "relevant", "attention", "cka")
 
 #: Maps are compared in at most so many cells along each axis. It costs a fraction of comparing all positions.
 CELLS = 8
@@ -143,23 +143,37 @@ class FeatureMatch(nn.Module):
         The difference is split into its part along them and the rest.
     along
         Weight of the part along the subspace; 0 matches the complement alone, 1 is plain matching.
+    within
+        (k, C) orthonormal directions among the teacher's standardised channels: nothing else is compared.
     """
 
     scale: Tensor
     subspace: Tensor | None
+    within: Tensor | None
 
-    def __init__(self, pair: Pair, scale: Tensor, subspace: Tensor | None = None, along: float = 1.0) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        scale: Tensor,
+        subspace: Tensor | None = None,
+        along: float = 1.0,
+        within: Tensor | None = None,
+    ) -> None:
         super().__init__()
         wide, narrow = pair.teacher.channels, pair.student.channels
         self.adapter = None if wide == narrow else nn.Linear(narrow, wide)
         self.along = along
         self.register_buffer("scale", scale.float())
         self.register_buffer("subspace", None if subspace is None else subspace.float())
+        self.register_buffer("within", None if within is None else within.float())
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar of (N, C, *grid) and (N, D, *grid) on the same grid."""
         values = student if self.adapter is None else self.adapter(student.movedim(1, -1)).movedim(-1, 1)
         values, teacher = values * self._per_channel(values), teacher * self._per_channel(teacher)
+        if self.within is not None:
+            difference = (values - teacher).movedim(1, -1)
+            return (difference @ self.within.T.to(difference.dtype)).float().pow(2).mean()
         if self.subspace is None:
             return F.mse_loss(values, teacher.to(values.dtype)).float()
         difference = (values - teacher).movedim(1, -1)

@@ -30,6 +30,7 @@ class DistillationChoices(TypedDict, total=False):
     reverse: bool
     layers: str | Sequence[str] | Mapping[str, float] | None
     along: float
+    directions: int
     clean_share: float
     start: Start | Literal["teacher"] | None
     teacher_start: TeacherStart
@@ -43,8 +44,9 @@ class Distillation:
     Attributes
     ----------
     form
-        What is compared at intermediate layers: ``"probes"``, ``"features"``, ``"attention"``, ``"cka"``;
-        None distils the logits alone.
+        What is compared at intermediate layers: ``"probes"``, ``"features"``, ``"relevant"`` (features in the
+        directions that the teacher's relevance uses), ``"attention"``, ``"cka"``; None distils the logits
+        alone.
     labels
         Whose cross-entropy is added: ``"none"``; ``"clean"``, that of the clean samples, so that the biased
         labels never reach the student; ``"plain"``, of all samples; ``"group-balanced"``, of all with the
@@ -68,7 +70,10 @@ class Distillation:
         ``"audit"``, by what the audit says of the biased network; ``"uniform"`` over all blocks;
         ``"last"``; names; or weights by name.
     along
-        Of ``form="features"`` with directions of the shortcut: weight of the difference along them.
+        Of ``form="features"`` with directions of the shortcut: weight of the difference along them. Of
+        ``form="relevant"``: 0 takes the shortcut's own directions out of those that are compared, 1 does not.
+    directions
+        Of ``form="relevant"``: how many are compared at each layer.
     cache
         Keep the teacher's outputs for all samples; None does where no augmentation changes the images and
         they fit.
@@ -83,6 +88,7 @@ class Distillation:
     reverse: bool = False
     layers: Literal["audit", "uniform", "last"] | Sequence[str] | Mapping[str, float] = "audit"
     along: float = 1.0
+    directions: int = 8
     clean_share: float = 0.0
     start: Start | Literal["teacher"] | None = None
     teacher_start: TeacherStart = "model"
@@ -96,6 +102,10 @@ class Distillation:
         """Raise `InputError` for an option out of range."""
         if self.form is not None and self.form not in FORMS:
             raise InputError(f"form={self.form!r}; allowed are {', '.join(FORMS)} and None")
+        if self.directions < 1:
+            raise InputError(f"directions={self.directions}; it must be 1 or more")
+        if self.form == "relevant" and self.along not in (0, 1):
+            raise InputError(f"along={self.along}; with form='relevant' it is 0 or 1")
         if self.labels not in LABELS:
             raise InputError(f"labels={self.labels!r}; allowed are {', '.join(LABELS)}")
         if not 0 <= self.clean_share < 1 or (self.labels == "clean" and not self.clean_share):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.debias.budget import budget, fit_student
-from shortcutscope.debias.distillation.loss import Distill, cache_bytes, teacher_outputs
+from shortcutscope.debias.distillation.loss import OF_FEATURES, Distill, cache_bytes, teacher_outputs
 from shortcutscope.debias.distillation.matching import Pair, pair_layers
 from shortcutscope.debias.distillation.options import (
     Distillation,
@@ -30,6 +30,7 @@ from shortcutscope.debias.distillation.options import (
     select_layers,
     student_layers,
 )
+from shortcutscope.debias.distillation.relevant import relevant_directions
 from shortcutscope.debias.distillation.teacher_start import StartChoice, teacher_start
 from shortcutscope.debias.gate import TeacherGate, gate, require_testable
 from shortcutscope.debias.problem import DebiasProblem, Outcome
@@ -203,12 +204,17 @@ def objective_for(
         cached = teacher_outputs(teacher, samples.table, pairs, options, probes, progress=problem.progress)
         notes.append("the teacher's outputs were computed once and kept")
     subspaces: dict[str, Tensor] = {}
-    if options.form == "features" and options.along != 1:
+    if options.form in OF_FEATURES and options.along != 1:
         subspaces, without = _subspaces(teacher, pairs, samples)
         if without:
             notes.append(f"no class has both values of the concept: {', '.join(without)} matched as a whole")
     rows = np.random.default_rng(problem.seed).permutation(len(samples.table))[:EXAMPLES]
     example = torch.stack([samples.table[int(row)][0] for row in rows]).to(problem.device)
+    relevant = None
+    if options.form == "relevant" and pairs:
+        layers = _unique([p.teacher for p in pairs])
+        relevant = relevant_directions(teacher, example, layers, options.directions, subspaces)
+        subspaces = {}
     return Distill(
         teacher,
         pairs,
@@ -218,6 +224,7 @@ def objective_for(
         label_weights=samples.label_weights,
         draws=samples.draws,
         subspaces=subspaces,
+        relevant=relevant,
         cached=cached,
         n_classes=max(2, count_scores(teacher, example[:2])),
     )
