@@ -263,13 +263,12 @@ def choose_contrast(
                     (contrast.signed(a), contrast.signed(b)) for a, b in zip(inside, outside, strict=True)
                 ]
                 counts[share, contrast] = _exceeding(pairs, threshold)
-                if statistics.leads:
-                    separations = [eta(a, a > threshold_of(a, threshold)) for a, _ in pairs]
-                    clear[share, contrast] = float(np.mean(separations))
+                separations = [eta(a, a > threshold_of(a, threshold)) for a, _ in pairs]
+                clear[share, contrast] = float(np.mean(separations))
     expected = _expected_quality(counts)
     best = max(
         expected,
-        key=lambda way: expected[way] * clear.get(way, 1.0) / (EITHER_GAIN if way[1].sign == "either" else 1),
+        key=lambda way: expected[way] * clear[way] / (EITHER_GAIN if way[1].sign == "either" else 1),
     )
     share, contrast = best
     values = contrast.of(carriers, statistics)
