@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shortcutscope.cli.tables import STYLES
+from shortcutscope.probes.verdict import CONCERN
 from shortcutscope.report import run_files, wording
 
 
@@ -125,3 +127,29 @@ def test_decimals_keep_their_value_and_never_say_minus_zero(value):
 def test_p_is_never_zero(p):
     text = wording.p_value(p)
     assert text.startswith("<") or float(text) > 0
+
+
+def test_every_verdict_has_its_words_everywhere():
+    assert set(wording.VERDICTS) == set(CONCERN) == set(STYLES)
+    for verdict in CONCERN:
+        assert wording.sentence({"name": "tag", "verdict": verdict})
+
+
+def test_what_was_seen_on_the_pixels_is_said_beyond_the_card():
+    seen = {"word": "confirmed", "directions": {"without": {"flips": 0.51, "null_flips": 0.06}}}
+    tag = {"name": "tag", "verdict": "shortcut", "pixels": seen}
+    assert wording.verdict_label(tag) == ("shortcut", "Shortcut, confirmed on the pixels")
+    assert "tag (confirmed on the pixels)" in wording.headline([tag])
+    grey = {"name": "grey", "verdict": "used on the pixels, a picture property", "pixels": seen}
+    assert wording.headline([grey]).startswith("The model uses grey, confirmed on the pixels")
+    assert "51\u00a0% of its predictions flip (6\u00a0% in the null)" in wording.sentence(grey)
+
+
+def test_s5_labels_to_check_come_before_the_word_shortcut():
+    suspect = {
+        "name": "d",
+        "verdict": "encoded and used, may be the label",
+        "samples": {"doubtful_label": ["a"]},
+    }
+    assert wording.headline([suspect]).startswith("Check the labels that go against d first")
+    assert wording.sentence(suspect).startswith("Check the labels of the 1 sample that go against it first")
