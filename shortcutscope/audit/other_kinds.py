@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import TypedDict
 
 import numpy as np
 
 from shortcutscope.audit.context import Context
-from shortcutscope.discover.kinds_of_images import QuartersOfImages
+from shortcutscope.discover.kinds_of_images import Quarters, QuartersOfImages, quarters_of
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import DISCOVERED, Concept
 from shortcutscope.probes.usage import first_drawn
@@ -67,10 +67,11 @@ def other_kinds(
         and alone[c.name] * associations[c.name].phi > 0
         and abs(associations[c.name].phi) >= smallest
     ]
+    read = cache(lambda row: quarters_of(context.table.image(row).numpy(), context.table.value_range))
     result: dict[str, OtherKind] = {}
     for concept in suspects:
         figures = context.run.cached(
-            STAGE, concept.name, context.depends(concept), partial(_figures, context, concept)
+            STAGE, concept.name, context.depends(concept), partial(_figures, context, concept, read)
         )
         if figures:
             is_another = bool(figures["is_another"])
@@ -79,11 +80,10 @@ def other_kinds(
     return result
 
 
-def _figures(context: Context, concept: Concept) -> Record:
+def _figures(context: Context, concept: Concept, read: Callable[[int], Quarters | None]) -> Record:
     """Of a draw of the samples; empty where they are no pictures."""
     rows = _drawn(context, concept.values)
-    images = (context.table.image(int(row)).numpy() for row in rows)
-    quarters = QuartersOfImages.of(images, context.table.value_range)
+    quarters = QuartersOfImages.of(read(int(row)) for row in rows)
     if quarters is None:
         return {}
     labels, groups = context.labels[rows], context.groups[rows]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from shortcutscope.discover.kinds_of_images import KindOfImage, QuartersOfImages
+from shortcutscope.discover.kinds_of_images import KindOfImage, QuartersOfImages, quarters_of
 
 N, SIDE = 160, 48
 UNIT = (0.0, 1.0)
@@ -39,7 +39,9 @@ def pictures(change):
     [("kind", True), ("noise", False), ("darker", False), ("tag", False), ("nothing", False)],
 )
 def test_only_another_kind_shows_in_shape_and_texture(change, another):
-    kind = QuartersOfImages.of(pictures(change), UNIT).kind(CARRIES, LABELS, np.arange(N))
+    kind = QuartersOfImages.of(quarters_of(image, UNIT) for image in pictures(change)).kind(
+        CARRIES, LABELS, np.arange(N)
+    )
     assert kind.is_another is another
     assert kind.to_dict()["is_another"] is another
     if change == "noise":
@@ -47,6 +49,15 @@ def test_only_another_kind_shows_in_shape_and_texture(change, another):
 
 
 def test_what_is_no_picture_is_not_read():
-    assert QuartersOfImages.of([np.zeros((1, 100), np.float32)], UNIT) is None
-    assert QuartersOfImages.of([np.zeros((1, 16, 16), np.float32)], UNIT) is None
+    assert quarters_of(np.zeros((1, 100), np.float32), UNIT) is None
+    assert quarters_of(np.zeros((1, 16, 16), np.float32), UNIT) is None
+    assert QuartersOfImages.of([None]) is None
     assert not KindOfImage(1.0, 0.6).is_another
+
+
+def test_large_pictures_are_read_coarsely():
+    picture = next(iter(pictures("nothing")))
+    large = np.kron(picture, np.ones((1, 8, 8), np.float32))  # 384 pixels, read as 128
+    shape, texture = quarters_of(large, UNIT)
+    np.testing.assert_allclose(shape, quarters_of(picture, UNIT)[0], atol=0.35)
+    assert texture.shape == (4, 18)
