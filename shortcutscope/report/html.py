@@ -13,6 +13,7 @@ from markupsafe import Markup
 from shortcutscope.compare.result import FILE, ComparisonRecord
 from shortcutscope.files import write_atomically
 from shortcutscope.report import figures
+from shortcutscope.report.cards import IN_A_LINE
 from shortcutscope.report.charts import subgroups as subgroup_figures
 from shortcutscope.report.charts.contrast import draw_sheet
 from shortcutscope.report.comparison import render_comparison
@@ -131,7 +132,7 @@ def draw_finding(finding: JSON, uid: str) -> dict[str, Markup | Record | list[Re
     markup: dict[str, Markup | Record | list[Record] | None] = dict.fromkeys(FINDING_FIGURES)
     if not finding["drawn"]:
         return markup
-    if finding["contrast"] is not None:
+    if finding["contrast"] is not None and finding["kind"] not in IN_A_LINE:
         markup["contrast"] = draw_sheet(Path(finding["contrast"]), finding["classes"], f"{uid}-contrast")
     curves, extent, concept = finding["curves"], finding["extent"], finding["name"]
     if any(v is not None for v in curves["auroc"]):
