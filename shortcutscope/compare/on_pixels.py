@@ -78,7 +78,9 @@ class LevelledImages:
         if TRANSFERS[transfer].of_levels and images.dims > 1:
             rows = np.arange(len(table))
             greys = grey_values(images, rows).values()
-            return cls(images, rows, {f"all at {x:.2f}": _at_grey(images, x) for x in greys}, "mean grey")
+            return cls(
+                images, rows, {f"all at mean grey {x:.2f}": _at_grey(images, x) for x in greys}, "mean grey"
+            )
         if (why := moving.untested()) is not None:
             return cls(images, moving.rows, {}, transfer, why)
 
@@ -121,7 +123,7 @@ class LevelledImages:
             "low",
             lambda w, k: w @ differ[k] / w.sum(1),
             within,
-            note=f"{self.detail}: {first} against {last}, {len(self.rows)} images",
+            note=f"{first} against {last}",
         )
         # Of three states the one in the middle says what is left without the property.
         states = [name for name in margins if name not in (first, last)] or [first, last]

@@ -117,6 +117,15 @@ def advice(findings: Sequence[JSON], undecided: Sequence[str]) -> list[str]:
     return sentences
 
 
+#: Verdicts of what somebody should go on with.
+WORTH_STEPS = (
+    "shortcut",
+    "used on the pixels, a picture property",
+    "used on the pixels",
+    "encoded and used, a picture property",
+)
+
+
 def next_steps(
     findings: Sequence[JSON],
     undecided: Sequence[str],
@@ -135,7 +144,7 @@ def next_steps(
         Findings that the run has masks of, and a comparison by.
     """
     steps = []
-    for finding in [f for f in findings if f.get("verdict") == "shortcut"][:2]:
+    for finding in [f for f in findings if f.get("verdict") in WORTH_STEPS][:2]:
         name = shlex.quote(str(finding["name"]))
         title = wording.title(finding)
         steps.append(_step(f"Look at the images that carry {title}", f"retrieve RUN {name} --page hits.html"))
@@ -144,17 +153,23 @@ def next_steps(
         if not finding.get("pixels"):
             steps.append(_step(f"Take {title} out of the images and see", f"pixels RUN {name}"))
         if finding["name"] not in compared:
-            steps.append(
-                _step(
-                    f"Retrain without {title}",
-                    f"debias RUN --finding {name} --data TRAIN.csv --clean CLEAN.csv",
-                )
-            )
+            retrain = f"debias RUN --finding {name} --data TRAIN.csv {_how_to_unlearn(finding)}"
+            steps.append(_step(f"Retrain without {title}", retrain))
             steps.append(_step("Compare before and after", f"compare RUN --finding {name} --data TEST.csv"))
-    steps += [{"text": text, "command": ""} for text in undecided]
+    if not steps:  # what could not be decided stands above
+        steps += [{"text": text[:1].upper() + text[1:], "command": ""} for text in undecided]
     if not findings or not steps:
         steps.append(_step("Look for what nobody named", "audit MODEL DATA --discover --out RUN2"))
     return steps
+
+
+def _how_to_unlearn(finding: JSON) -> str:
+    """Options of the recipe that fits: by what the test on the pixels moved, or else by clean samples."""
+    pixels = mapping(finding.get("pixels"))
+    if pixels.get("way") == "transfer" and pixels.get("word") in ("confirmed", "supported"):
+        moved = shlex.quote(f"transfer={pixels.get('how')}")
+        return f"--recipe counterfactual-augmentation --option {moved}"
+    return "--clean CLEAN.csv"
 
 
 def _step(text: str, command: str) -> dict[str, str]:

@@ -62,7 +62,7 @@ def test_what_answers_to_the_grey_level_flips_and_what_does_not_keeps_its_word(t
     assert figures["does not"]["pixel_flip_rate"].value == 0
     assert figures["does not"]["levelled_auroc"].value > 0.99
     assert len(figures["follows"]["pixel_flip_rate"].resampled) == 50
-    assert "mean grey: all at 0.4" in figures["follows"]["pixel_flip_rate"].note
+    assert "all at mean grey 0.4" in figures["follows"]["pixel_flip_rate"].note
 
 
 def test_another_transfer_shows_all_without_and_all_with(table):

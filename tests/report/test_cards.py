@@ -39,6 +39,11 @@ def test_steps_name_what_the_run_has_not_done_yet():
         "shortcutscope retrieve RUN 'a tag' --page hits.html", "shortcutscope annotate RUN 'a tag'",
         "shortcutscope pixels RUN 'a tag'",
     ]  # fmt: skip
+    seen = {"word": "confirmed", "way": "transfer", "how": "low frequencies"}
+    by_pixels = [step["command"] for step in next_steps([{**tag, "pixels": seen}], ())]
+    assert "--recipe counterfactual-augmentation --option 'transfer=low frequencies'" in by_pixels[2]
+    first, *_ = next_steps([], ["more images"])
+    assert first == {"text": "More images", "command": ""}
     done = next_steps([{**tag, "pixels": {"word": "confirmed"}}], (), ["a tag"], ["a tag"])
     assert len(done) == 1
     assert "in 20\xa0% of pairs; where it agrees, in 90\xa0% (31 images" in advice([tag], ())[0]
