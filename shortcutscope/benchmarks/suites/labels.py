@@ -135,7 +135,7 @@ def _discovered(plan: LabelPlan, network: nn.Module, held_out: ImageTable, out: 
         ],
         "innocent": len(others),
         "accused": [[f.name, *pair] for pair, f in others.items() if f.verdict == "shortcut"],
-        "seconds": seconds,
+        "audit_s": seconds,
     }
 
 
