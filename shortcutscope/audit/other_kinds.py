@@ -17,6 +17,8 @@ from shortcutscope.types import Floats, Ints, Record
 
 #: Under which the figures are kept.
 STAGE = "other-kinds"
+#: Of what is measured: kept figures of another number are measured anew.
+NUMBER = 2
 #: Samples of each label with the concept, and without, that are looked at.
 MOST_OF_CELL = 200
 #: Samples that are named, at most.
@@ -70,9 +72,8 @@ def other_kinds(
     read = cache(lambda row: quarters_of(context.table.image(row).numpy(), context.table.value_range))
     result: dict[str, OtherKind] = {}
     for concept in suspects:
-        figures = context.run.cached(
-            STAGE, concept.name, context.depends(concept), partial(_figures, context, concept, read)
-        )
+        depends = {**context.depends(concept), "number": NUMBER}
+        figures = context.run.cached(STAGE, concept.name, depends, partial(_figures, context, concept, read))
         if figures:
             is_another = bool(figures["is_another"])
             against = _against(context, concept, associations[concept.name]) if is_another else []
