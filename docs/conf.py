@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from command_line import command_line_page
+from command_pages import command_line_page
 from sphinx.application import Sphinx
 
 import shortcutscope

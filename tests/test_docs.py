@@ -49,7 +49,7 @@ def test_the_reference_has_every_name_and_every_name_that_it_has_is_there() -> N
 def test_the_page_on_the_command_line_has_every_command_and_option() -> None:
     sys.path.insert(0, str(ROOT / "docs"))
     try:
-        page = importlib.import_module("command_line").command_line_page()
+        page = importlib.import_module("command_pages").command_line_page()
     finally:
         sys.path.remove(str(ROOT / "docs"))
     from shortcutscope.cli import COMMANDS
