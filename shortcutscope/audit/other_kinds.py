@@ -18,7 +18,7 @@ from shortcutscope.types import Floats, Ints, Record
 #: Under which the figures are kept.
 STAGE = "other-kinds"
 #: Of what is measured: kept figures of another number are measured anew.
-NUMBER = 1
+NUMBER = 3
 #: Samples of each label with the concept, and without, that are looked at.
 MOST_OF_CELL = 200
 #: Samples that are named, at most.

@@ -111,7 +111,9 @@ def quarters_of(image: Array, value_range: tuple[float, float]) -> Quarters | No
     blurred = [grey, *(gaussian_filter(grey, band * side, mode="nearest") for band in BANDS)]
     middle = tuple(slice(int(n * RIM), n - int(n * RIM)) for n in grey.shape)
     levels = [values[middle] for values in blurred]
-    points = _by_quarter(_means(levels[-1], QUARTERS * POINTS), POINTS)
+    # Cut out first, so that a frame does not run into the middle.
+    smooth = gaussian_filter(grey[middle], BANDS[-1] * side, mode="nearest")
+    points = _by_quarter(_means(smooth, QUARTERS * POINTS), POINTS)
     shape = (points - points.mean(1, keepdims=True)) / (points.std(1, keepdims=True) + 10 * _SMALLEST)
     bands = [
         np.log(np.sqrt(_means((fine - coarse) ** 2, QUARTERS * CELLS)) + _SMALLEST)
