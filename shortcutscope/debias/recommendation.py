@@ -87,7 +87,8 @@ def recommend(problem: DebiasProblem, finding: FindingRecord | None = None) -> R
             f"the test on the pixels says what the shortcut is made of ({transfer}), so that every image can "
             "be given that of another; no clean samples and no groups are needed"
         )
-        options = {"transfer": transfer}
+        # Where it is known who carries it, that is taken of whose twins least is left of it.
+        options = {} if problem.carries is not None else {"transfer": transfer}
         return Recommendation("counterfactual-augmentation", options, why, _EXPECTS["twins"], undefined)
     if "group-balanced" not in undefined:
         why = f"there is no clean sample, but {rare} samples are known to go against the {extent}shortcut"

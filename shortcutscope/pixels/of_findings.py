@@ -117,7 +117,10 @@ def open_pixel_test(finding: FindingRecord) -> PixelTest | None:
 
 def confirmed_transfer(finding: FindingRecord | None) -> str | None:
     """The transfer by which a finding was seen on the pixels, or None."""
-    test = {} if finding is None else finding.pixels
+    if finding is None:
+        return None
+    stored = None if finding.pixels or finding.run is None else open_pixel_test(finding)
+    test = finding.pixels if stored is None else stored.summary()
     if test.get("way") != "transfer" or test.get("word") not in ("confirmed", "supported"):
         return None
     return str(test["how"]) if test["how"] in TRANSFERS else None

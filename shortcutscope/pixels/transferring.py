@@ -122,7 +122,8 @@ class Transferring:
         return has_dark_background(self.images.viewed(self.rows[:: max(1, len(self.rows) // 32)].tolist()))
 
     @cached_property
-    def _copies(self) -> dict[int, Floats]:
+    def copies(self) -> dict[int, Floats]:
+        """Small copies of some images of each label and side, by row, on which a transfer is chosen."""
         rng = np.random.default_rng([self.seed, 2])
         some = [
             rng.permutation(rows)[:CHOSEN_ON]
@@ -136,11 +137,11 @@ class Transferring:
     @cached_property
     def same_size(self) -> bool:
         """All images have one size."""
-        return len({image.shape for image in self._copies.values()}) == 1
+        return len({image.shape for image in self.copies.values()}) == 1
 
     def choice(self, only: str | None = None, *, progress: bool = False) -> Choice:
         """Try all transfers, or one, on copies of some images."""
-        copies, s = self._copies, self.samples
+        copies, s = self.copies, self.samples
         rows = np.array([*copies])
         few = Samples(s.carries[rows], s.labels[rows], s.groups[rows])
         folds = self.folds[rows]

@@ -89,7 +89,7 @@ def test_the_transfer_is_that_of_the_test_on_the_pixels():
     assert confirmed_transfer(SimpleNamespace(pixels=seen | {"word": "not confirmed"})) is None
     erased = {"way": "erase", "word": "confirmed", "how": "convolution"}
     assert confirmed_transfer(SimpleNamespace(pixels=erased)) is None
-    assert confirmed_transfer(SimpleNamespace(pixels={})) is None
+    assert confirmed_transfer(SimpleNamespace(pixels={}, run=None)) is None
     assert confirmed_transfer(None) is None
 
 

@@ -375,7 +375,9 @@ def test_the_recommendation_follows_what_is_at_hand(problem, finding) -> None:
     seen = {"way": "transfer", "word": "confirmed", "how": "exposure"}
     on_pixels = replace(finding, verdict="used on the pixels, a picture property", pixels=seen)
     by_pixels = recommend(replace(problem, clean=None), on_pixels)
-    assert (by_pixels.recipe, by_pixels.options) == ("counterfactual-augmentation", {"transfer": "exposure"})
+    assert (by_pixels.recipe, by_pixels.options) == ("counterfactual-augmentation", {})
+    unknown = recommend(replace(problem, clean=None, carries=None), on_pixels)
+    assert unknown.options == {"transfer": "exposure"}
     with pytest.raises(InputError, match="nothing can be recommended"):
         advice(replace(problem, clean=None, carries=None))
     unused = replace(finding, verdict="encoded, not used", reason="effect .03")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from shortcutscope.allowed import Number
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.baselines.twin_choice import TwinCandidate, TwinChoice, twin_choice
 from shortcutscope.debias.budget import budget, train
 from shortcutscope.debias.groups import balanced_weights, training_groups
 from shortcutscope.debias.objective import CrossEntropy
@@ -20,10 +21,9 @@ from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.pixels.samples import Samples
 from shortcutscope.pixels.scaled_images import ScaledImages
-from shortcutscope.pixels.transferring import Transferring, property_measure
+from shortcutscope.pixels.transferring import Transferring
 from shortcutscope.pixels.transfers import TRANSFERS, moved, require_possible
 from shortcutscope.pixels.transfers.side import has_dark_background, side_of
-from shortcutscope.probes.concept import Concept
 from shortcutscope.types import Ints
 
 #: Images of which it is looked whether their background is black.
@@ -107,8 +107,8 @@ def counterfactual_augmentation(
         With `carries`, unless `transfer` is given. Clean samples are not used.
     transfer
         A name of ``shortcutscope.pixels.transfers.TRANSFERS``, such as ``"exposure"`` or ``"noise"``: what
-        the shortcut is made of. By default the one that makes carriers and others most alike, chosen as a
-        test on the pixels chooses it.
+        the shortcut is made of. By default the one of whose twins plain features of the image tell least
+        whose original carried the shortcut, see `shortcutscope.debias.baselines.twin_choice`.
     twins
         Of each image. They are made as they are read.
     share
@@ -122,16 +122,17 @@ def counterfactual_augmentation(
     ------
     InputError
         For a transfer that does not exist or cannot be done to these images; without one, where no transfer
-        makes carriers and others alike; with `balanced`, without concept labels or with an empty group.
+        takes anything of the concept away; with `balanced`, without concept labels or with an empty group.
     """
     groups = training_groups(problem, "counterfactual-augmentation, balanced,") if balanced else None
     images = ScaledImages.of(problem.train)
     if transfer is not None:
         require_possible(transfer, images.dims)
         _require_one_size(problem.train, transfer)
-        why = f"each twin has {TRANSFERS[transfer].words} of another training image"
+        remarks = _named(problem, images, transfer)
     else:
         transfer, why = _chosen(problem, images)
+        remarks = [why]
     table = with_twins(problem.train, transfer, twins, problem.seed)
     each = torch.ones(len(problem.train)) if groups is None else balanced_weights(groups)
     draws = torch.cat([(1 - share) * each, share * each.repeat(twins) / twins])
@@ -142,7 +143,7 @@ def counterfactual_augmentation(
         table=table,
         training=budget(problem),
     )
-    notes = [*(groups.notes if groups else ()), f"{share:.0%} of the samples drawn are twins: {why}"]
+    notes = [*(groups.notes if groups else ()), f"{share:.0%} of the samples drawn are twins", *remarks]
     details: dict[str, object] = {"transfer": transfer, "twins": twins, "share": share, "balanced": balanced}
     return outcome.with_notes(notes, details)
 
@@ -208,36 +209,58 @@ def _require_one_size(table: ImageTable, transfer: str) -> None:
 
 
 def _chosen(problem: DebiasProblem, images: ScaledImages) -> tuple[str, str]:
-    """The transfer that makes carriers and others most alike, and why it was taken."""
+    """The transfer whose twins show least of the concept, and why it was taken."""
     if problem.carries is None:
         raise InputError(
             "counterfactual-augmentation has to know what the shortcut is made of: give transfer=, one of "
             f"{', '.join(map(repr, TRANSFERS))}; or which training samples carry it (concept=), by which one "
             "is chosen"
         )
-    groups = np.unique(problem.train.frame["group"].to_numpy(), return_inverse=True)[1]
-    labels = problem.train.frame["label"].to_numpy().astype(np.int64)
-    column = problem.concept
-    if isinstance(column, Concept):
-        column = None if column.reading is None else column.reading.column
-    transferring = Transferring(
-        images,
-        Samples(problem.carries, labels, groups),
-        seed=problem.seed,
-        measure=property_measure(column),
-    )
+    transferring = _transferring(problem, images)
     why = transferring.untested()
     if why is None:
-        choice = transferring.choice(progress=problem.progress)
-        best = choice.named(None)
-        why = choice.untested(best)
+        choice = twin_choice(transferring, progress=problem.progress)
+        why = choice.refusal()
         if why is None:
-            words = TRANSFERS[best.name].words
-            return best.name, (
-                f"each twin has {words} of another training image, since moving that ({best.name!r}) "
-                f"closes {best.closed:.0%} of what tells carriers from others in plain features of images"
-            )
+            return choice.best.name, _why(choice, choice.best)
     raise InputError(
         f"counterfactual-augmentation: {why}. Name what the shortcut is made of as transfer=, one of "
         f"{', '.join(map(repr, TRANSFERS))}, or choose another recipe"
     )
+
+
+def _named(problem: DebiasProblem, images: ScaledImages, transfer: str) -> list[str]:
+    """What is to be said of a transfer that was asked for; a doubt where another takes more away."""
+    notes = [f"each twin has {TRANSFERS[transfer].words} of another training image"]
+    if problem.carries is None:
+        return notes
+    transferring = _transferring(problem, images)
+    if transferring.untested() is not None:
+        return notes
+    choice = twin_choice(transferring, progress=problem.progress)
+    candidate = choice.named(transfer)
+    if candidate is None or not choice.within_labels:
+        return notes
+    notes = [_why(choice, candidate)]
+    if choice.best.left < candidate.left - choice.error(candidate.left):
+        notes.append(
+            f"the shortcut may be learnt from what {transfer!r} leaves of it; {choice.best.name!r} leaves an "
+            f"AUROC of {choice.best.left:.2f}"
+        )
+    return notes
+
+
+def _why(choice: TwinChoice, candidate: TwinCandidate) -> str:
+    return (
+        f"each twin has {TRANSFERS[candidate.name].words} of another training image, after which plain "
+        f"features tell whose original carried the concept with an AUROC of {candidate.left:.2f} "
+        f"({choice.separation:.2f} as they are)"
+    )
+
+
+def _transferring(problem: DebiasProblem, images: ScaledImages) -> Transferring:
+    frame = problem.train.frame
+    groups = np.unique(frame["group"].to_numpy(), return_inverse=True)[1]
+    labels = frame["label"].to_numpy().astype(np.int64)
+    assert problem.carries is not None
+    return Transferring(images, Samples(problem.carries, labels, groups), seed=problem.seed)
