@@ -45,7 +45,12 @@ def with_pixels(run: Path, findings: Sequence[Record], outputs: Sequence[JSON] =
     """
     homes = {entry["name"]: run / entry["folder"] for entry in outputs if entry.get("folder")}
     concluded = [_with_its_own(homes.get(finding.get("output"), run), finding) for finding in findings]
-    return sorted(concluded, key=lambda finding: CONCERN.index(finding["verdict"]))
+    return sorted(concluded, key=_concern)
+
+
+def _concern(finding: Record) -> int:
+    verdict = finding.get("verdict")
+    return CONCERN.index(verdict) if verdict in CONCERN else len(CONCERN)
 
 
 def _with_its_own(run: Path, finding: Record) -> Record:

@@ -24,7 +24,7 @@ Edits = Iterator[tuple[int, Floats, Floats]]
 def edited_table(
     trials: Mapping[Direction, ChangesWithNull], sample_ids: Array, labels: Ints, scale: Scale | None
 ) -> pd.DataFrame:
-    """A row an image and direction, see `shortcutscope.pixels.result.PixelTest.samples`.
+    """A row an image and direction, see `shortcutscope.pixels.result.PixelTest`.
 
     Parameters
     ----------

@@ -201,7 +201,10 @@ def marked_scan(n=800, strength=3.0, seed=0, in_class=(0.05, 0.95)):
     ]
     samples = pd.DataFrame({"sample_id": [f"s{k}" for k in range(n)], "label": labels})
     samples["group"] = samples["sample_id"]
-    return SimpleNamespace(layers=layers, samples=samples, features=features.__getitem__), truth
+    scan = SimpleNamespace(
+        layers=layers, samples=samples, features=features.__getitem__, require_one_label=lambda what: None
+    )
+    return scan, truth
 
 
 def marks(scan, truth, label, n=10, seed=0):
