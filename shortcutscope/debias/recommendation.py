@@ -84,8 +84,8 @@ def recommend(problem: DebiasProblem, finding: FindingRecord | None = None) -> R
     transfer = confirmed_transfer(finding)
     if transfer is not None:
         why = (
-            f"the test on the pixels says what the shortcut is made of ({transfer}), so that every image can "
-            "be given that of another; no clean samples and no groups are needed"
+            "the test on the pixels changed it in whole images, and the output followed: so every image can "
+            "be given that of another; no clean samples are needed"
         )
         # Where it is known who carries it, that is taken of whose twins least is left of it.
         options = {} if problem.carries is not None else {"transfer": transfer}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from model_states import model_state
-from tagged_images import network, tagged
+from tagged_images import OPTIONS, network, tagged
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias import teacher
@@ -59,7 +59,7 @@ class TestRecipe:
         assert not lacking(recipe, problem)
         before, state = model_fingerprint(problem.model), model_state(problem.model)
         draws = torch.get_rng_state()
-        students = [recipe(problem).model for _ in range(2)]
+        students = [recipe(problem, **OPTIONS.get(name, {})).model for _ in range(2)]
         assert torch.equal(torch.get_rng_state(), draws)
         assert model_fingerprint(problem.model) == before
         assert model_state(problem.model) == state

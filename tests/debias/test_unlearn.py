@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from grouped import grouped
+from tagged_images import OPTIONS
 
 import shortcutscope as ss
 from shortcutscope.data.table import ImageTable
@@ -246,8 +247,7 @@ def test_m19_no_recipe_throws_the_model_away_without_a_word(tables, small_networ
             initial=lambda seed, seen=seen, name=name: seen.append(name) or small_network(seed),
             training=QUICK.but(lr=1e-9), progress=False,
         )  # fmt: skip
-        options = {"transfer": "offset"} if name == "counterfactual-augmentation" else {}
-        outcome = recipe(given, **options)
+        outcome = recipe(given, **OPTIONS.get(name, {}))
         own = dict(outcome.model.named_parameters())
         kept = [torch.allclose(own[n], v, atol=1e-5) for n, v in given.model.named_parameters()]
         assert not seen, name

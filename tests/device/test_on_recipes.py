@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from pretend_device import DEVICE, generators
-from tagged_images import network, tagged
+from tagged_images import OPTIONS, network, tagged
 
 from shortcutscope.debias import teacher
 from shortcutscope.debias.problem import DebiasProblem
@@ -50,7 +50,7 @@ def problem() -> DebiasProblem:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_student_scores_as_the_cpus_does(name: str, problem: DebiasProblem) -> None:
     there = replace(problem, model=network(7).eval().to(DEVICE))
-    students = [RECIPES[name](one).model for one in (problem, there)]
+    students = [RECIPES[name](one, **OPTIONS.get(name, {})).model for one in (problem, there)]
     assert [device_of(student).type for student in students] == ["cpu", DEVICE.type]
     x = torch.stack([problem.train[k][0] for k in range(8)])
     with torch.no_grad():

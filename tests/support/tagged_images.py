@@ -9,6 +9,9 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.thin import ThinResNet
 
+#: Options of recipes that have to be told what a tag cannot tell them.
+OPTIONS = {"counterfactual-augmentation": {"transfer": "offset"}}
+
 
 def network(seed: int) -> ThinResNet:
     with seeded(seed):
