@@ -31,6 +31,9 @@ from shortcutscope.processes import dealt, gathered, is_main
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import Array, Floats, Ints
 
+#: Verdict of findings that are not looked at: of twenty concepts at fourteen outputs it is that of most.
+NOT_LOOKED_AT = "not encoded"
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:
@@ -68,8 +71,8 @@ class Seen:
 
     @cached_property
     def values(self) -> dict[str, Floats]:
-        """Of the findings that a sample is known to carry."""
-        names = [f.name for f in self.findings if f.name in self.concepts]
+        """Of the findings that a sample is known to carry; what is not encoded is not looked at."""
+        names = [f.name for f in self.findings if f.verdict != NOT_LOOKED_AT and f.name in self.concepts]
         values = {name: self.concepts[name].to_numpy(float, na_value=np.nan) for name in names}
         return {name: value for name, value in values.items() if (value == 1).any()}
 
