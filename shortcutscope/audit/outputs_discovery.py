@@ -47,8 +47,8 @@ def discovered_at_outputs(
 
     def searched() -> tuple[list[Concept], Record]:
         views = {name: context.scan for name, context in outputs.items()}
-        found = discover_outputs(scan, whole.table, views, seed=seed, running=running)
-        return [proposal.concept for proposal in found.proposals], _described(found)
+        search = discover_outputs(scan, whole.table, views, seed=seed, running=running)
+        return [proposal.concept for proposal in search.proposals], _described(search)
 
     depends = {**search_depends(scan, seed), "outputs": list(outputs)}
     stored, proposed = kept_search(whole.run, scan, depends, searched)
@@ -86,7 +86,7 @@ def _twin(concept: Concept, others: Sequence[Concept], context: Context) -> Conc
     return twin(context.aligned(concept), aligned, context.labels)
 
 
-def _described(found: OutputsDiscovery) -> Record:
+def _described(search: OutputsDiscovery) -> Record:
     proposals = [
         {
             **shared.strongest.to_dict(),
@@ -94,12 +94,12 @@ def _described(found: OutputsDiscovery) -> Record:
             "outputs": list(shared.outputs),
             "description": shared.concept.description,
         }
-        for shared in found.proposals
+        for shared in search.proposals
     ]
-    by_output = {name: described(one) for name, one in found.by_output.items()}
-    notes = list(dict.fromkeys(note for one in found.by_output.values() for note in one.notes))
+    by_output = {name: described(one) for name, one in search.by_output.items()}
+    notes = list(dict.fromkeys(note for one in search.by_output.values() for note in one.notes))
     return {
-        "looked_at": found.looked_at,
+        "looked_at": search.looked_at,
         "proposals": proposals,
         "dropped": [],
         "notes": notes,

@@ -97,12 +97,12 @@ def annotate(
 
     drawing = Drawing(cast(Any, method), cast(Any, threshold_choice(threshold)), seed=seed)
     # A mask lies in the space of its image's file where the format knows of one; refused before the work.
-    chosen = export_format
+    file_format = export_format
     if export is not None:
-        chosen = export_format or (format_of(export) if export.suffix else "coco")
+        file_format = export_format or (format_of(export) if export.suffix else "coco")
         require_writable(export.parent)
-    if chosen is not None:
-        takes_sources(chosen)
+    if file_format is not None:
+        takes_sources(file_format)
     require_named(run, finding, marked=marks is not None)
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()
@@ -131,8 +131,8 @@ def annotate(
         console.print(f"look at first: {first}", markup=False, highlight=False)
     console.print(f"masks: {masks.folder}", markup=False, highlight=False, soft_wrap=True)
     if export is not None:
-        export_path = write_masks(masks, str(chosen), export, table)
-        console.print(f"{chosen}: {export_path}", markup=False, highlight=False, soft_wrap=True)
+        export_path = write_masks(masks, str(file_format), export, table)
+        console.print(f"{file_format}: {export_path}", markup=False, highlight=False, soft_wrap=True)
         files = table.files
         if any(entry.image != files.get(entry.sample_id, entry.image) for entry in masks.entries):
             sentence = (

@@ -104,11 +104,11 @@ def remember(
 
 def kept_options(context: typer.Context, data: Path, making: ModelOptions) -> dict[str, Any]:
     """What was typed, or came from a file, of a command's options, with paths that hold from anywhere."""
-    chosen = {str(name): value for name, value in context.params.items() if typed(str(name))}
-    chosen["data"] = _absolute_data(data)
+    options = {str(name): value for name, value in context.params.items() if typed(str(name))}
+    options["data"] = _absolute_data(data)
     if making.weights is not None:
-        chosen["weights"] = _absolute_weights(making.weights)
-    return {name: _absolute(value) if isinstance(value, Path) else value for name, value in chosen.items()}
+        options["weights"] = _absolute_weights(making.weights)
+    return {name: _absolute(value) if isinstance(value, Path) else value for name, value in options.items()}
 
 
 def origin_of(

@@ -48,9 +48,9 @@ def verify(
     from shortcutscope.facade import Audit
 
     audit = Audit.open(run)
-    found = audit.changed_files(sha256)
-    if found:
-        raise InputError(f"{run} is not as its audit left it:\n  " + "\n  ".join(found))
+    changed = audit.changed_files(sha256)
+    if changed:
+        raise InputError(f"{run} is not as its audit left it:\n  " + "\n  ".join(changed))
     from shortcutscope.audit.seal import FILE
 
     typer.echo(f"{run} is as its audit left it\n{FILE}: {checksum(run / FILE)}")

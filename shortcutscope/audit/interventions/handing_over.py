@@ -15,7 +15,7 @@ Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
-class Place:
+class FileRange:
     """Where an array lies in a file.
 
     Attributes
@@ -31,17 +31,17 @@ class Place:
     dtype: str
 
 
-def laid_down(file: Path, arrays: Mapping[Key, Array]) -> dict[Key, Place]:
+def laid_down(file: Path, arrays: Mapping[Key, Array]) -> dict[Key, FileRange]:
     """Write arrays one after the other, as they lie in memory."""
     places = {}
     with file.open("wb") as stream:
         for key, array in arrays.items():
-            places[key] = Place(stream.tell(), array.shape, array.dtype.str)
+            places[key] = FileRange(stream.tell(), array.shape, array.dtype.str)
             stream.write(np.ascontiguousarray(array).data)
     return places
 
 
-def picked_up(file: Path, places: Mapping[Key, Place]) -> dict[Key, Array]:
+def picked_up(file: Path, places: Mapping[Key, FileRange]) -> dict[Key, Array]:
     """The arrays of a file; what is not looked at is not read."""
     return {
         key: np.memmap(file, place.dtype, "r", place.offset, place.shape)

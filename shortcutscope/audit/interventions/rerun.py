@@ -16,7 +16,7 @@ from torch import Tensor
 
 from shortcutscope.attribution.slope import full_precision
 from shortcutscope.audit.context import Context
-from shortcutscope.audit.interventions.handing_over import Place, laid_down, picked_up
+from shortcutscope.audit.interventions.handing_over import FileRange, laid_down, picked_up
 from shortcutscope.errors import ModelError
 from shortcutscope.locking import temporary_beside
 from shortcutscope.models.layers import Layer
@@ -148,7 +148,7 @@ def rerun(
     handed = temporary_beside(context.run.path / f"seen-{rank():03d}")
     mine: dict[tuple[int, str], Sequence[Floats]] = {}
 
-    def run_own() -> tuple[int, int, str, dict[tuple[int, str], Place], Rerun]:
+    def run_own() -> tuple[int, int, str, dict[tuple[int, str], FileRange], Rerun]:
         if not len(own):
             return 0, 0, "", {}, Rerun({})
         start, stop = int(own[0]), int(own[-1]) + 1
