@@ -17,6 +17,23 @@ from shortcutscope.probes.usage import first_drawn
 MOST_SAMPLES = 10_000
 
 
+def used_with_label(
+    context: Context,
+    concepts: Sequence[Concept],
+    alone: Mapping[str, float],
+    associations: Mapping[str, Association],
+) -> list[Concept]:
+    """Those whose effect `alone` has the direction of their association with the label."""
+    smallest = context.settings.verdict.smallest_phi
+    return [
+        c
+        for c in concepts
+        if c.name in alone
+        and alone[c.name] * associations[c.name].phi > 0
+        and abs(associations[c.name].phi) >= smallest
+    ]
+
+
 def samples_of_doubtful_label(
     context: Context,
     concepts: Sequence[Concept],
@@ -39,14 +56,7 @@ def samples_of_doubtful_label(
     dict
         Concept to sample ids; only of those with which at least half of all such samples may be mislabelled.
     """
-    smallest = context.settings.verdict.smallest_phi
-    suspects = [
-        c
-        for c in concepts
-        if c.name in alone
-        and alone[c.name] * associations[c.name].phi > 0
-        and abs(associations[c.name].phi) >= smallest
-    ]
+    suspects = used_with_label(context, concepts, alone, associations)
     if not suspects:
         return {}
     rows = first_drawn(np.arange(len(context.scan)), context.order, MOST_SAMPLES)

@@ -9,6 +9,7 @@ from typing import TypedDict
 import numpy as np
 
 from shortcutscope.audit.context import Context
+from shortcutscope.audit.doubtful_labels import used_with_label
 from shortcutscope.discover.kinds_of_images import Quarters, QuartersOfImages, quarters_of
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import DISCOVERED, Concept
@@ -60,15 +61,8 @@ def other_kinds(
         Concept to its figures; only of pictures. A concept that a person named is not asked about: what its
         column means is known.
     """
-    smallest = context.settings.verdict.smallest_phi
-    suspects = [
-        c
-        for c in concepts
-        if c.origin == DISCOVERED
-        and c.name in alone
-        and alone[c.name] * associations[c.name].phi > 0
-        and abs(associations[c.name].phi) >= smallest
-    ]
+    discovered = [c for c in concepts if c.origin == DISCOVERED]
+    suspects = used_with_label(context, discovered, alone, associations)
     read = cache(lambda row: quarters_of(context.table.image(row).numpy(), context.table.value_range))
     result: dict[str, OtherKind] = {}
     for concept in suspects:
