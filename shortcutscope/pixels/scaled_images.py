@@ -24,6 +24,12 @@ VIEWED = {1: 4096, 2: 256, 3: 48}
 _LOOKED_AT = 32
 
 
+def rows_over(table: ImageTable) -> list[int]:
+    """Some rows, spread over a table, whose images say what all are like."""
+    rows: list[int] = np.unique(np.linspace(0, len(table) - 1, _LOOKED_AT).astype(int)).tolist()
+    return rows
+
+
 @dataclass(frozen=True, eq=False)
 class ScaledImages:
     """Images (C, *spatial) by row, from 0 to 1 of the table's value range.
@@ -45,9 +51,8 @@ class ScaledImages:
     @classmethod
     def of(cls, table: ImageTable) -> ScaledImages:
         """Look at some images, spread over the table, for whether they have colours."""
-        rows = np.unique(np.linspace(0, len(table) - 1, _LOOKED_AT).astype(int))
         first = table.image(0)
-        grey = first.ndim > 2 and all(bool((x == x[:1]).all()) for x in (table.image(int(i)) for i in rows))
+        grey = first.ndim > 2 and all(bool((x == x[:1]).all()) for x in map(table.image, rows_over(table)))
         return cls(table, int(first.shape[0]), grey)
 
     @property

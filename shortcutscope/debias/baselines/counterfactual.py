@@ -20,14 +20,11 @@ from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.pixels.samples import Samples
-from shortcutscope.pixels.scaled_images import ScaledImages
+from shortcutscope.pixels.scaled_images import ScaledImages, rows_over
 from shortcutscope.pixels.transferring import Transferring
 from shortcutscope.pixels.transfers import TRANSFERS, moved, require_possible
 from shortcutscope.pixels.transfers.side import has_dark_background, side_of
 from shortcutscope.types import Ints
-
-#: Images of which it is looked whether their background is black.
-_LOOKED_AT = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +54,7 @@ class TwinSource:
 
     @cached_property
     def _dark(self) -> bool:
-        rows = np.unique(np.linspace(0, len(self.table) - 1, _LOOKED_AT).astype(int))
-        return has_dark_background(self._images.viewed(rows.tolist()))
+        return has_dark_background(self._images.viewed(rows_over(self.table)))
 
     def __len__(self) -> int:
         return len(self.table) + len(self.donors)
@@ -198,8 +194,7 @@ def _require_one_size(table: ImageTable, transfer: str) -> None:
     """Refuse images of several sizes for a transfer that needs one."""
     if not TRANSFERS[transfer].same_size:
         return
-    rows = np.unique(np.linspace(0, len(table) - 1, _LOOKED_AT).astype(int))
-    shapes = sorted({tuple(table.image(int(row)).shape) for row in rows})
+    shapes = sorted({tuple(table.image(row).shape) for row in rows_over(table)})
     if len(shapes) > 1:
         able = ", ".join(repr(name) for name, one in TRANSFERS.items() if not one.same_size)
         raise InputError(
