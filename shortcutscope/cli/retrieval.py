@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -12,12 +13,13 @@ from rich.table import Table
 from shortcutscope.cli.inputs import layer_choice
 from shortcutscope.cli.marking import MarkReading, marks_of, samples_of
 from shortcutscope.cli.options import DataOptions, KeepPaths, ModelOptions, ReadingOptions, expanded
-from shortcutscope.cli.origin import origin_of
+from shortcutscope.cli.origin import Origin, origin_of
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 
 if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
+    from shortcutscope.retrieval.representation import FeatureSource
     from shortcutscope.retrieval.retrieval import Retrieval
     from shortcutscope.retrieval.search import View
 
@@ -57,7 +59,9 @@ def retrieve(
     when: Annotated[str, typer.Option(help="When, kept with the marks.")] = "",
     view: Annotated[
         str,
-        typer.Option(help="Rank by layers, by places in the images, or auto: by what recovers marks best."),
+        typer.Option(
+            help="Rank by layers, by places in the images, by features, or auto: by what recovers marks best."
+        ),
     ] = "auto",
     layers: Annotated[
         str, typer.Option(help="early, all, auto (chosen by the marks) or comma-separated names.")
@@ -75,6 +79,16 @@ def retrieve(
             help="Folder: mined crops are written there, with a table to keep (1) or drop (0) them, which is "
             "read the next time."
         ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Another representation to rank by, too: a model (timm:NAME, FILE.py:factory, ...) "
+            "or a file of features (npz, parquet) with sample ids."
+        ),
+    ] = None,
+    features_weights: Annotated[
+        Path | None, typer.Option(help="Safetensors file, checkpoint or published weights of --features.")
     ] = None,
     page: Annotated[Path | None, typer.Option(help="HTML file to write: pictures of the first 48.")] = None,
     queries: Annotated[
@@ -116,6 +130,7 @@ def retrieve(
     answers = None
     if marks is not None:
         answers = marks_of(marks, run, files, MarkReading(marks_column, carrier, who, when))
+    beside = None if features is None else _features(features, features_weights, origin)
     layer_option = layers if layers in ("early", "all", "auto") else layer_choice(layers)
     if data is None and images is not None and len(images.shape) != IMAGE_AXES:
         images = None  # volumes and signals are ranked by the scan alone
@@ -129,6 +144,7 @@ def retrieve(
         running=how,
         view=cast("View", view),
         crops=crops if answered else None,
+        features=beside,
     )
     told_of_crops = "" if crops is None else _told_of_crops(ranked, crops, answered=answered)
     hits = ranked.hits(k)
@@ -153,6 +169,28 @@ def retrieve(
     console.print(f"hits: {csv}", markup=False, highlight=False, soft_wrap=True)
     if page is not None:
         console.print(f"pictures: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _features(features: str, weights: Path | None, origin: Origin | None) -> FeatureSource:
+    """A file of features, or an encoder, with the images as the source of its weights reads them."""
+    from shortcutscope.cli.inputs import open_model, published
+    from shortcutscope.models.loading import own_preprocessing
+
+    if Path(features).suffix in (".npz", ".npy", ".parquet"):
+        if weights is not None:
+            raise InputError(f"--features-weights: {features!r} is a file of features, and no model")
+        return features
+    if origin is None or origin.data is None:
+        raise InputError("--features MODEL has to be shown the images: give --data, the DATA of the audit")
+    encoder = open_model(features, ModelOptions(weights=weights))
+    if own_preprocessing(encoder) is None:
+        return encoder
+    choice = published(weights)
+    name = f"{features}@{choice}" if choice else features
+    reading = replace(
+        origin.reading, preprocessing=name, size=None, mode=None, mean=None, std=None, value_range=None
+    )
+    return encoder, replace(origin, reading=reading).table()
 
 
 def _check_crops(folder: Path, run: Path) -> bool:

@@ -20,12 +20,12 @@ from shortcutscope.audit.audited_data import (
     resolve_concepts,
 )
 from shortcutscope.audit.discovery import screened_columns
+from shortcutscope.data.features import Features, duplicates
 from shortcutscope.data.manifests.columns import Roles
 from shortcutscope.data.splits import assert_splits_apart
 from shortcutscope.embeddings.before_after import corrected_features
 from shortcutscope.embeddings.corrections import CORRECTIONS
 from shortcutscope.embeddings.encoder import EncoderRecord, TestedConcepts, examine_encoder
-from shortcutscope.embeddings.features import Features, duplicates
 from shortcutscope.embeddings.heads import FoldHeads, LinearHead, fit_heads, given_head, head_of_training
 from shortcutscope.embeddings.result import EmbeddingsAuditRecord, correction_frame
 from shortcutscope.embeddings.scores import LinearScores

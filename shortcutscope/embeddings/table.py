@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from shortcutscope.data.features import Features
 from shortcutscope.data.manifests.columns import Roles, quoted, role_frame
 from shortcutscope.data.manifests.manifest import read_manifest, trimmed
 from shortcutscope.data.manifests.missing import without_markers
 from shortcutscope.data.sources import ArraySource
 from shortcutscope.data.table import ImageTable
-from shortcutscope.embeddings.features import Features
 from shortcutscope.errors import InputError
 from shortcutscope.types import Ints
 
@@ -104,16 +104,10 @@ def matched(features: Features, samples: LabelledTable, wanted: ImageTable, name
     """
     ids = wanted.frame["sample_id"].tolist()
     if features.ids is not None and samples.has_ids:
-        position = {key: row for row, key in enumerate(features.ids)}
-        missing = [key for key in ids if key not in position]
-        if missing:
-            raise InputError(
-                f"encoder {name!r} has no features of {len(missing)} of {len(ids)} samples, among them "
-                f"{quoted(missing)} (its ids: {quoted(features.ids)}); embed them, or take them off the table"
-            )
+        rows = features.rows_of(ids, name)
         spare = len(features.ids) - len(ids)
         more = f"; {spare} further rows were left out" if spare else ""
-        return np.array([position[key] for key in ids]), f"rows were matched by sample_id{more}"
+        return rows, f"rows were matched by sample_id{more}"
     n = len(samples.table)
     if features.shape[0] != n:
         which = "the table" if features.ids is not None else "the features"

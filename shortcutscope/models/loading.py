@@ -199,6 +199,20 @@ def comes_with_preprocessing(spec: str, weights: str | Path | None) -> bool:
     return _published(source, weights) is not None or SOURCES[source].has_weights(name)
 
 
+def own_preprocessing(model: nn.Module) -> Preprocessing | None:
+    """How the source of a model's weights reads images; None where the weights are not the source's own.
+
+    Raises
+    ------
+    InputError
+        The weights are, and how images are read for them is not known.
+    """
+    name, _, weights = _NAMES.get(model, "").partition("@")
+    if not name or not comes_with_preprocessing(name, weights or None):
+        return None
+    return model_preprocessing(model)
+
+
 #: Networks that were built here without weights, and how often theirs had been written to then.
 _RANDOM: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 

@@ -11,6 +11,7 @@ import pandas as pd
 from shortcutscope.retrieval.fusion import Fusion, fuse
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.retrieval.ranking import MIN_MARKS, Ranking, choose_views
+from shortcutscope.retrieval.representation import FEATURES, Representation
 from shortcutscope.retrieval.search import FileSearch, Searched
 from shortcutscope.retrieval.views import INPUT, Views
 from shortcutscope.stats.metrics import within_class_auroc
@@ -30,19 +31,23 @@ class Learnt:
     searched
         By what the images show at the resolution of their files.
     fusion
-        Of both.
+        Of all.
+    beside
+        By a representation of the user's choice; None without one.
     """
 
     ranking: Ranking
     trusting: bool
     searched: Searched
     fusion: Fusion
+    beside: Ranking | None = None
 
     @property
     def recovery(self) -> float:
         """AUROC of held-out marked carriers against the other samples of their class, a lower bound."""
         carrying = self.fusion.carried_by
-        return self.ranking.recovery if carrying == "layers" else self.fusion.recoveries[carrying]
+        of_layers = {"layers": self.ranking, FEATURES: self.beside}.get(carrying)
+        return self.fusion.recoveries[carrying] if of_layers is None else of_layers.recovery
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,8 @@ class Learning:
         ``(N,)`` values that were inferred, or None.
     seed
         Of folds and draws.
+    representation
+        Another one to rank by, or None.
     """
 
     views: Views
@@ -71,6 +78,7 @@ class Learning:
     search: FileSearch
     inferred: Floats | None
     seed: int
+    representation: Representation | None = None
 
     @property
     def alone(self) -> list[str]:
@@ -88,10 +96,16 @@ class Learning:
         ranking, trusting = self._rank(known)
         searched = self.search(marks, self.views.only(self.alone).features)
         scores = {"layers": ranking.scores, **searched.scores}
-        if self.search.view == "places" and "places" in scores:
-            scores = {"places": scores["places"]}
+        beside = None
+        if self.representation is not None:
+            values = self.values(known, trusting)
+            beside = self._ranked(self.representation.views, self.representation.offered, values)
+            scores[FEATURES] = beside.scores
+        if self.search.view in ("places", FEATURES) and self.search.view in scores:
+            scores = {self.search.view: scores[self.search.view]}
         labels = self.samples["label"].to_numpy()
-        return Learnt(ranking, trusting, searched, fuse(scores, known, labels, searched.mined))
+        fusion = fuse(scores, known, labels, searched.mined)
+        return Learnt(ranking, trusting, searched, fusion, beside)
 
     def _rank(self, known: Floats) -> tuple[Ranking, bool]:
         """The ranking by layers, and whether it learnt from what was inferred."""
@@ -105,8 +119,11 @@ class Learning:
         return (helped, True) if trusting else (alone, False)
 
     def _by_layers(self, values: Floats) -> Ranking:
+        return self._ranked(self.views, self.offered, values)
+
+    def _ranked(self, views: Views, offered: Sequence[tuple[str, ...]], values: Floats) -> Ranking:
         labels, groups = self.samples["label"].to_numpy(), self.samples["group"].to_numpy()
-        return choose_views(self.views, self.offered, values, labels, groups, seed=self.seed)
+        return choose_views(views, offered, values, labels, groups, seed=self.seed)
 
     def _recovers(self, known: Floats, ranking: Ranking) -> float:
         """Within-class AUROC of the marked carriers against all others, each scored without its own mark."""

@@ -34,6 +34,7 @@ from shortcutscope.retrieval.places import EDGES
 from shortcutscope.retrieval.progress import Advice, Drift, Precision, advise, drift, precision_at
 from shortcutscope.retrieval.queries import QUERIES, Query, choose_queries
 from shortcutscope.retrieval.ranking import Ranking
+from shortcutscope.retrieval.representation import FEATURES, FeatureSource, Representation
 from shortcutscope.retrieval.saved import score_images
 from shortcutscope.retrieval.search import ALONE, FileSearch, View
 from shortcutscope.retrieval.views import LayerChoice, candidates, layer_names, read_views, views_of
@@ -65,6 +66,7 @@ class RetrievalOptions(TypedDict, total=False):
     running: Running | None
     view: View
     crops: str | Path | None
+    features: FeatureSource | None
 
 
 class Retrieval:
@@ -105,16 +107,20 @@ class Retrieval:
         ``"auto"``: where marks have boxes, a detector that they teach searches the images at the resolution
         of their files; where they have none and the files show more than the model's input, it searches for
         patches that the marked carriers have and others lack, and borders are looked at, too. The ranking
-        that recovers held-out marks best is taken, or those that do so nearly alike together. ``"layers"``
-        or ``"places"`` for one of them.
+        that recovers held-out marks best is taken, or those that do so nearly alike together. ``"layers"``,
+        ``"places"`` or ``"features"`` for one of them.
     crops
         Folder of mined crops whose table a person filled: these are searched for, see :meth:`take_crops`.
+    features
+        Another representation to rank by beside the network's, such as a foundation model: a network, which
+        is shown the images; a pair of a network and the table that it reads; or its features ``(N, d)``, an
+        array in the order of the scan, or a DataFrame, npz or Parquet file with sample ids.
 
     Raises
     ------
     InputError
-        For a scan of several labels, too few or unknown marks, layers that were not scanned, images that lack
-        samples, and boxes without images or outside them.
+        For a scan of several labels, too few or unknown marks, layers that were not scanned, images or
+        features that lack samples, and boxes without images or outside them.
     """
 
     def __init__(
@@ -134,6 +140,7 @@ class Retrieval:
         running: Running | None = None,
         view: View = "auto",
         crops: str | Path | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
         check_options({"seed": seed})
         scanned.require_one_label("a retrieval")
@@ -150,15 +157,29 @@ class Retrieval:
         _ = self.known  # unknown ids are refused before anything is read
         self._search = FileSearch(images, self._ids.tolist(), scanned.samples["group"], view, running, seed)
         self._search.check(self.marks)
+        representation = self._representation(features, view, cache, running)
         if crops is not None:
             self._search.kept = self._kept_in(crops)
         names = layer_names(scanned, layers)
         views = read_views(scanned, names, images, cache=cache, running=running)
         offered = candidates(scanned, views) if layers == "auto" else [views.names]
         given = None if inferred is None else np.asarray(inferred, np.float64)
-        self._learning = Learning(views, offered, scanned.samples, self._search, given, seed)
+        self._learning = Learning(views, offered, scanned.samples, self._search, given, seed, representation)
         self.drifts: list[Drift] = []
         self._learnt = self._learning.learn(self.marks, self.known)
+
+    def _representation(
+        self, source: FeatureSource | None, view: View, cache: Path | None, running: Running
+    ) -> Representation | None:
+        if source is None:
+            if view == FEATURES:
+                raise InputError('view="features" ranks by another representation: give features=')
+            return None
+        if view in ("layers", "places"):
+            raise InputError(f'view={view!r} does not rank by features=; take view="auto" or "features"')
+        made = Representation.of(source, self._ids.tolist(), self._images, cache=cache, running=running)
+        self.notes = (*self.notes, *made.notes)
+        return made
 
     @classmethod
     def from_marks(
@@ -464,6 +485,9 @@ class Retrieval:
         See :func:`shortcutscope.retrieval.saved.score_images` for the ranking by layers.
         """
         view, searched = self.fusion.carried_by, self._learnt.searched
+        beside, representation = self._learnt.beside, self._learning.representation
+        if view == FEATURES and beside is not None and representation is not None:
+            return representation.score(beside, data, running)
         if view == "layers":
             return score_images(self.vector, self.views, model, data, running)
         running = running or Running()

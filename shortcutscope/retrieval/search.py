@@ -24,8 +24,8 @@ from shortcutscope.retrieval.marked import Plain, rank_by_marked
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.types import Floats
 
-View = Literal["auto", "layers", "places"]
-VIEWS = ("auto", "layers", "places")
+View = Literal["auto", "layers", "places", "features"]
+VIEWS = ("auto", "layers", "places", "features")
 PLACES, BORDERS, ALONE = "places", "borders", "layers, by the marked alone"
 #: Fewest carriers to search by; images that the range of grey is read from.
 FEWEST, SOME = 5, 10
@@ -94,9 +94,14 @@ class FileSearch:
         self._table: ImageTable | None = None
         self._grey: Working | None = None
 
+    @property
+    def searches(self) -> bool:
+        """Whether the view that is asked for looks at the images."""
+        return self.view in ("auto", "places")
+
     def check(self, marks: Marks) -> None:
         """Refuse places that cannot be searched for, before anything is read."""
-        if self.view != "layers":
+        if self.searches:
             require_images(marks, self.images)
 
     @property
@@ -120,7 +125,7 @@ class FileSearch:
             ``(N, D)`` features of the network's layers.
         """
         values = marks.aligned_to(self.ids)
-        if self.view == "layers" or self.images is None or np.count_nonzero(values == 1) < FEWEST:
+        if not self.searches or self.images is None or np.count_nonzero(values == 1) < FEWEST:
             return Searched()
         boxes = marks.areas(self.ids)
         if boxes and self.kept is None:

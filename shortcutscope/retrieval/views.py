@@ -6,33 +6,29 @@ with the label; the filter bank sees it whatever the network makes of it, but ne
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from shortcutscope.discover.filters import IMAGE_AXES, image_bank
 from shortcutscope.errors import InputError
-from shortcutscope.files import write_atomically
 from shortcutscope.options import Running
 from shortcutscope.processes import alone
+from shortcutscope.retrieval.kept import Blocks, kept
 from shortcutscope.scan.plan import Scanning
 from shortcutscope.scan.scanner import Scan, scan
-from shortcutscope.types import Floats
 
 if TYPE_CHECKING:
     from torch import nn
 
     from shortcutscope.data.table import ImageTable
 
-Float32 = npt.NDArray[np.float32]
 LayerChoice = Literal["early", "all", "auto"] | Sequence[str]
 
 #: Name of the filter bank's view, beside the names of layers.
@@ -49,7 +45,7 @@ class Views:
         Name to ``(N, D)``: a layer's ``[mean, max, std]``, or the filter bank under ``"input"``.
     """
 
-    blocks: dict[str, Float32]
+    blocks: Blocks
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,7 +58,7 @@ class Views:
         return tuple(block.shape[1] for block in self.blocks.values())
 
     @property
-    def features(self) -> Float32:
+    def features(self) -> npt.NDArray[np.float32]:
         """All blocks side by side."""
         return np.concatenate(list(self.blocks.values()), axis=1)
 
@@ -107,15 +103,11 @@ def read_views(
     """
     blocks = {name: np.asarray(scanned.features(name), np.float32) for name in layers}
     ids = [str(i) for i in scanned.samples["sample_id"]]
-    bank = _kept_bank(cache, ids)
-    in_order = None if images is None else _in_order(images, ids)
-    if bank is None and in_order is not None and len(in_order.shape) == IMAGE_AXES:
-        bank = np.asarray(_bank_of(in_order, running or Running()), np.float32)
-        if cache is not None:
-            payload = save({"bank": bank}, metadata={"samples": _digest(ids), "sha256": _checksum(bank)})
-            write_atomically(_bank_file(cache), lambda file: file.write(payload))
-    if bank is not None:
-        blocks[INPUT] = bank
+    in_order = None if images is None else ordered(images, ids)
+    pictures = None if in_order is None or len(in_order.shape) != IMAGE_AXES else in_order
+    file = None if cache is None else cache / f"{INPUT}.safetensors"
+    make = None if pictures is None else partial(_bank_of, pictures, running or Running())
+    blocks |= kept(file, ids, make)
     if not blocks:
         raise InputError("there is nothing to rank by; name scanned layers, or give the images")
     return Views(blocks)
@@ -140,14 +132,14 @@ def views_of(
     running = running or Running()
     table = table.keeping(running)  # read by the scan, and for the bank
     layers = [name for name in names if name != INPUT]
-    blocks: dict[str, Float32] = {}
+    blocks: Blocks = {}
     if layers:
         with alone(), tempfile.TemporaryDirectory() as folder:
             scanning = Scanning(layers, relevance=False)
             new_scan = scan(model, table, Path(folder) / "scan", scanning=scanning, running=running)
             blocks = {name: np.asarray(new_scan.features(name), np.float32) for name in layers}
     if INPUT in names:
-        blocks[INPUT] = np.asarray(_bank_of(table, running), np.float32)
+        blocks |= _bank_of(table, running)
     return Views(blocks).only(names)
 
 
@@ -182,7 +174,14 @@ def candidates(scanned: Scan, views: Views) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(names for names in offered if names))
 
 
-def _in_order(images: ImageTable, ids: list[str]) -> ImageTable:
+def ordered(images: ImageTable, ids: Sequence[str]) -> ImageTable:
+    """The images of some samples, in their order.
+
+    Raises
+    ------
+    InputError
+        When some are missing.
+    """
     position = {str(name): k for k, name in enumerate(images.frame["sample_id"])}
     missing = [name for name in ids if name not in position]
     if missing:
@@ -193,35 +192,8 @@ def _in_order(images: ImageTable, ids: list[str]) -> ImageTable:
     return images.take([position[name] for name in ids])
 
 
-def _bank_of(table: ImageTable, running: Running) -> Floats:
-    return image_bank(
+def _bank_of(table: ImageTable, running: Running) -> Blocks:
+    bank = image_bank(
         table, batch_size=running.batch_size, workers=running.workers, progress=running.progress
-    ).values
-
-
-def _kept_bank(cache: Path | None, ids: list[str]) -> Float32 | None:
-    """The bank of these samples that is kept, if any; one that is damaged is made again."""
-    if cache is None or not _bank_file(cache).exists():
-        return None
-    from safetensors import safe_open
-
-    try:
-        with safe_open(_bank_file(cache), framework="numpy") as file:
-            metadata = file.metadata() or {}
-        bank: Float32 = load_file(_bank_file(cache))["bank"]
-    except (OSError, KeyError, SafetensorError):
-        return None
-    matches = metadata.get("samples") == _digest(ids) and metadata.get("sha256") == _checksum(bank)
-    return bank if matches else None
-
-
-def _checksum(bank: Float32) -> str:
-    return hashlib.sha256(np.ascontiguousarray(bank).data).hexdigest()
-
-
-def _bank_file(cache: Path) -> Path:
-    return cache / "input.safetensors"
-
-
-def _digest(ids: list[str]) -> str:
-    return hashlib.sha256("\0".join(ids).encode()).hexdigest()
+    )
+    return {INPUT: np.asarray(bank.values, np.float32)}

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shortcutscope.data.features import Features
 from shortcutscope.data.manifests.columns import Roles
-from shortcutscope.embeddings.features import Features
 from shortcutscope.embeddings.table import labelled_table, matched, own_columns
 from shortcutscope.errors import InputError
 

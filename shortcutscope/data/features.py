@@ -16,7 +16,7 @@ import torch
 
 from shortcutscope.data.manifests.columns import as_text, check_unique, quoted
 from shortcutscope.errors import InputError
-from shortcutscope.types import Array, Floats, Record
+from shortcutscope.types import Array, Floats, Ints, Record
 
 #: What the features are called in an npz, and the ids there and in a Parquet file.
 FEATURE_NAMES = ("features", "embeddings", "embedding", "feats", "X", "x")
@@ -89,6 +89,31 @@ class Features:
     def shape(self) -> tuple[int, int]:
         """(N, d)."""
         return self.values.shape[0], self.values.shape[1]
+
+    def rows_of(self, ids: Sequence[str], name: str = "features") -> Ints:
+        """Row of each of some samples, by the ids.
+
+        Parameters
+        ----------
+        ids
+            Of the samples.
+        name
+            Of the encoder, for errors.
+
+        Raises
+        ------
+        InputError
+            Where samples are missing.
+        """
+        position = {key: row for row, key in enumerate(self.ids or ())}
+        missing = [key for key in ids if key not in position]
+        if missing:
+            raise InputError(
+                f"encoder {name!r} has no features of {len(missing)} of {len(ids)} samples, among them "
+                f"{quoted(missing)} (its ids: {quoted(self.ids or ())}); embed them, or take them off the "
+                "table"
+            )
+        return np.array([position[key] for key in ids], np.intp)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of ids and values."""

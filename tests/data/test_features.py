@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from shortcutscope.embeddings.features import Features, duplicates
+from shortcutscope.data.features import Features, duplicates
 from shortcutscope.errors import InputError
 
 X = np.arange(24, dtype=np.float32).reshape(6, 4)
