@@ -42,6 +42,8 @@ SMALLEST_GAIN = 0.08
 SMALLEST_ODDS = 100
 #: Correlation, within class, of two proposals' out-of-fold scores from which they are one direction.
 SAME_DIRECTION = 0.8
+#: Correlation, within class, from which a stronger proposal's part is taken out of a weaker one.
+SHARED = 0.2
 MOST = 10
 #: Smaller data hold no groups that could be told from chance.
 FEWEST_SAMPLES, FEWEST_PATIENTS = 40, 8
@@ -194,6 +196,7 @@ def discover(
     proposals, twins = _refined(candidates, early.values, samples)
     needed = max(SMALLEST_GAIN, float(np.log(SMALLEST_ODDS * max(looked_at, 1))) / len(table))
     doubted = [p if p.dropped else replace(p, dropped=_doubt(p.candidate, needed)) for p in proposals]
+    doubted = _told_apart(doubted, early.values, samples, needed)
     clear = [p for p in doubted if not p.dropped]
     held_out = confirm([p.candidate for p in clear], early.values, samples)
     ids = scan.samples["sample_id"].to_numpy()
@@ -265,6 +268,22 @@ def _refined(
         for weak in members[1:]
     ]
     return named, twins
+
+
+def _told_apart(
+    proposals: Sequence[Proposal], early: Floats, samples: SampleInfo, gain: float
+) -> list[Proposal]:
+    """Proposals less what stronger ones explain of them, where two clear groups are left without it."""
+    told: list[Proposal] = []
+    for proposal in proposals:
+        stronger = [] if proposal.dropped else [p for p in told if not p.dropped]
+        shared = [p for p in stronger if agreement(p.scores, proposal.scores, samples.labels) >= SHARED]
+        if shared:
+            (own,) = refine([proposal.candidate], early, samples, beside=[p.seeds for p in shared])
+            if own is not None and not _doubt(own, gain):
+                proposal = replace(proposal, candidate=own)
+        told.append(proposal)
+    return told
 
 
 def _proposal(

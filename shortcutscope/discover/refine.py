@@ -24,7 +24,7 @@ from shortcutscope.discover.candidates import (
 from shortcutscope.probes.alive import ROUNDING
 from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.probes.mixture import Mixture, fit_mixture
-from shortcutscope.types import Array, Floats, Ints
+from shortcutscope.types import Array, Bools, Floats, Ints
 
 #: How often groups are learnt and looked for again. By the fourth round planted shortcuts stand apart; with
 #: more rounds features of the task, too, move towards two groups.
@@ -34,7 +34,12 @@ FEWEST = 2
 
 
 def refine(
-    candidates: Sequence[ShortcutCandidate], early: Array, samples: SampleInfo, rounds: int = ROUNDS
+    candidates: Sequence[ShortcutCandidate],
+    early: Array,
+    samples: SampleInfo,
+    rounds: int = ROUNDS,
+    *,
+    beside: Sequence[Bools] = (),
 ) -> list[ShortcutCandidate | None]:
     """Candidates by scores of other patients' samples, None where two groups are lost on the way.
 
@@ -48,6 +53,9 @@ def refine(
         Labels, patients and margins.
     rounds
         How often groups are learnt and looked for again, 1 or more.
+    beside
+        Carriers (N,) of what is known already: its part is taken out of all scores before two groups are
+        looked for, so that "this or that" becomes "that".
 
     Returns
     -------
@@ -58,11 +66,13 @@ def refine(
     if not candidates:
         return []
     codes = np.unique(samples.labels, return_inverse=True)[1]
-    groups = [two_groups(c.scores, codes, samples.seed).posterior(c.scores) for c in candidates]
+    scores = _without(np.stack([c.scores for c in candidates], axis=1), beside, samples.labels)
+    groups = [two_groups(column, codes, samples.seed).posterior(column) for column in scores.T]
     members = np.stack(groups, axis=1)
     rows = fitted_rows(len(early), samples.seed)
     for _ in range(rounds):
-        scores = _standard(cross_fitted_scores(early, members, samples.labels, samples.folds))
+        told = cross_fitted_scores(early, members, samples.labels, samples.folds)
+        scores = _standard(_without(told, beside, samples.labels))
         pairs = zip(scores[rows].T, members[rows].T, strict=True)
         mixtures = [_regrouped(s, m, codes[rows]) for s, m in pairs]
         for k, mixture in enumerate(mixtures):
@@ -72,6 +82,19 @@ def refine(
         None if mixture is None else candidate_of(candidate.view, candidate.label, column, mixture, samples)
         for candidate, column, mixture in zip(candidates, scores.T, mixtures, strict=True)
     ]
+
+
+def _without(scores: Floats, beside: Sequence[Bools], labels: Ints) -> Floats:
+    """Scores less what carriers of others explain of them within class."""
+    if not beside:
+        return scores
+    carriers = np.stack([np.asarray(b, np.float64) for b in beside], axis=1)
+    inside = np.concatenate([carriers, scores], axis=1)
+    for label in np.unique(labels):
+        inside[labels == label] -= inside[labels == label].mean(0)
+    k = carriers.shape[1]
+    slopes = np.linalg.lstsq(inside[:, :k], inside[:, k:], rcond=None)[0]
+    return np.asarray(scores - (carriers - carriers.mean(0)) @ slopes)
 
 
 def _standard(scores: Floats) -> Floats:

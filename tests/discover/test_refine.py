@@ -62,3 +62,16 @@ def test_features_that_say_nothing_lose_the_groups_and_nothing_is_refined_to_not
     (refined,) = refine([candidate("filters: a", scores, samples)], np.ones_like(early), samples)
     assert refined is None
     assert refine([], early, samples) == []
+
+
+def test_this_or_that_becomes_that_beside_this():
+    samples, carriers, early, generator = standing()
+    n = len(carriers)
+    known = generator.random(n) < np.array([0.2, 0.8])[samples.labels]
+    early[:, 5:8] += 2.2 * known[:, None]
+    either = candidate("filters: a", 3.0 * (carriers + known) + generator.standard_normal(n), samples)
+    (alone,) = refine([either], early, samples)
+    (beside,) = refine([either], early, samples, beside=[known])
+    assert within_class_auroc(known, alone.scores, samples.labels) > 0.7
+    assert within_class_auroc(known, beside.scores, samples.labels) == pytest.approx(0.5, abs=0.1)
+    assert within_class_auroc(carriers, beside.scores, samples.labels) > 0.95
