@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from shortcutscope.record.content import RunContent
+from shortcutscope.record.outcomes import outcomes
 
 #: What XML 1.0 cannot hold, in whatever name.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -16,40 +18,32 @@ def junit(content: RunContent) -> str:
 
     What could not be decided of the audit as a whole is a skipped test of its own.
     """
-    concepts = content.concepts
-    undecided = content.undecided or (() if concepts else ("no concept was tested",))
+    tests = outcomes(content)
     suite = ElementTree.Element(
         "testsuite",
         name=_text(f"shortcuts of {content.model}"),
-        tests=str(len(concepts) + len(undecided)),
-        failures=str(sum(line.failed for line in concepts)),
+        tests=str(len(tests)),
+        failures=str(sum(test.state == "failed" for test in tests)),
         errors="0",
-        skipped=str(sum(line.skipped for line in concepts) + len(undecided)),
+        skipped=str(sum(test.state == "skipped" for test in tests)),
     )
     _properties(suite, {"model": content.fingerprint, "run": content.digest, "version": content.version})
-    for line in concepts:
-        case = ElementTree.SubElement(suite, "testcase", classname="shortcuts", name=_text(line.name))
-        figures = {}
-        for figure in line.figures:
-            figures[figure.name] = repr(figure.value)
-            if figure.low is not None:
-                figures |= {f"{figure.name}_low": repr(figure.low), f"{figure.name}_high": repr(figure.high)}
-        _properties(case, {"verdict": line.verdict, **figures})
-        if line.failed:
-            failure = ElementTree.SubElement(case, "failure", type="shortcut", message=_text(line.sentence))
-            failure.text = _text(line.reason)
-        elif line.skipped:
-            ElementTree.SubElement(case, "skipped", message=_text(line.reason))
-    for text in undecided:
-        case = ElementTree.SubElement(suite, "testcase", classname="shortcuts", name="audit")
-        ElementTree.SubElement(case, "skipped", message=_text(text))
+    for test in tests:
+        case = ElementTree.SubElement(suite, "testcase", classname="shortcuts", name=_text(test.name))
+        if test.properties:
+            _properties(case, dict(test.properties))
+        if test.state == "failed":
+            failure = ElementTree.SubElement(case, "failure", type="shortcut", message=_text(test.message))
+            failure.text = _text(test.detail)
+        elif test.state == "skipped":
+            ElementTree.SubElement(case, "skipped", message=_text(test.message))
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def _properties(element: ElementTree.Element, values: dict[str, str | None]) -> None:
+def _properties(element: ElementTree.Element, values: Mapping[str, str | None]) -> None:
     listing = ElementTree.SubElement(element, "properties")
     for name, value in values.items():
         if value:

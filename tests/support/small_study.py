@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 from torch import nn
+
+import shortcutscope as ss
 
 SIDE = 24
 FACTORY = "small_study:tag_reader"
@@ -75,3 +78,29 @@ def write_files(folder: Path, n: int = 160, n_train: int = 0) -> Path:
     path = folder / "images.csv"
     pd.concat(parts).to_csv(path, index=False)
     return path
+
+
+def audit(folder: Path, **options: Any) -> Any:
+    """The audit of a tag that is a shortcut, a coin that is none, and one too near the label to be tested."""
+    tables = []
+    for n, seed, agree in ((120, 0, 0.5), (60, 1, 0.95)):
+        images, frame = pictures(n, seed=seed, agree=agree)
+        frame["twin"] = np.where(np.arange(n) < 3, 1 - frame["label"], frame["label"])
+        tables.append(
+            ss.ImageTable.from_arrays(
+                images[:, None],
+                frame.drop(columns="image"),
+                sample_id="sample_id",
+                transform=ss.Normalize(0.3, 0.25),
+            )
+        )
+    return ss.audit(
+        tag_reader(),
+        tables[0],
+        out=folder,
+        concepts=["tag", "coin", "twin"],
+        train=tables[1],
+        statistics=ss.Statistics(50, 20),
+        running=ss.Running(progress=False),
+        **options,
+    )
