@@ -413,6 +413,7 @@ def _associated(association: Association, source: str) -> Record:
         "source": source,
         "positive": association.positive,
         "carriers_by_class": association.carriers_by_class,
+        "positives_by_value": association.positives_by_value,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,8 @@ class Association:
     conflicting : int
         Samples that go against the association (carriers outside the class, others inside it, or the
         other way round where phi is negative); None where it was measured elsewhere.
+    positives_by_value : dict
+        Share of ``positive`` among samples without (``"0"``) and with it; empty of earlier versions.
     """
 
     phi: float
@@ -40,6 +42,7 @@ class Association:
     positive: int
     carriers_by_class: dict[str, float]
     conflicting: int | None
+    positives_by_value: dict[str, float] = field(default_factory=dict)
 
 
 def recorded(values: JSON) -> Association | None:
@@ -56,6 +59,7 @@ def recorded(values: JSON) -> Association | None:
         positive=int(values["positive"]),
         carriers_by_class=dict(values["carriers_by_class"]),
         conflicting=None,
+        positives_by_value=dict(values.get("positives_by_value") or {}),
     )
 
 
@@ -133,4 +137,5 @@ def associate(
         positive=positive,
         carriers_by_class={str(int(c)): float(t[y == c].mean()) for c in classes},
         conflicting=int((t != member).sum() if np.nan_to_num(phi) >= 0 else (t == member).sum()),
+        positives_by_value={str(int(v)): float(member[t == v].mean()) for v in np.unique(t)},
     )

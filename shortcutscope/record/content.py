@@ -9,6 +9,7 @@ from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.seal import FILE as SUMS
 from shortcutscope.disk import checksum
+from shortcutscope.probes.reading import level_text
 from shortcutscope.report import wording
 from shortcutscope.report.cards import advice
 from shortcutscope.report.run_files import interval, mapping, number, texts
@@ -78,6 +79,32 @@ class ConceptLine:
 
 
 @dataclass(frozen=True)
+class SubgroupPair:
+    """The samples without a concept and those with it.
+
+    Attributes
+    ----------
+    concept, task
+        Names of the concept, and of what the network is to tell.
+    groups
+        Names of the two.
+    prevalence
+        Share of the positive class in each, where the association was measured.
+    source
+        Where that was: ``training split``, ``audited data``, ``earlier audit``.
+    figures
+        Of the audited samples, ``part`` is one of ``groups``.
+    """
+
+    concept: str
+    task: str
+    groups: tuple[str, str]
+    prevalence: tuple[float, float]
+    source: str
+    figures: tuple[RunFigure, ...]
+
+
+@dataclass(frozen=True)
 class RunContent:
     """What is to be recorded of a run.
 
@@ -93,6 +120,8 @@ class RunContent:
         Those that cost most first.
     figures
         Of all samples, and of the subgroups.
+    pairs
+        The two sides of each concept whose subgroups were measured.
     undecided
         What could not be decided.
     limitations
@@ -111,6 +140,7 @@ class RunContent:
     advice: tuple[str, ...]
     concepts: tuple[ConceptLine, ...]
     figures: tuple[RunFigure, ...]
+    pairs: tuple[SubgroupPair, ...]
     undecided: tuple[str, ...]
     limitations: tuple[str, ...]
     samples: int
@@ -139,6 +169,7 @@ def content_of(audit: AuditRecord) -> RunContent:
         advice=tuple(advice(entries, concluded.undecided)),
         concepts=tuple(_concept(finding, several=bool(audit.outputs)) for finding in audit.findings),
         figures=tuple(_figures(audit)),
+        pairs=tuple(_pairs(audit)),
         undecided=tuple(concluded.undecided),
         limitations=tuple(dict.fromkeys(sentence_case(text) for text in limitations if text)),
         samples=int(data.get("n_samples") or 0),
@@ -196,13 +227,52 @@ def _figures(audit: AuditRecord) -> Iterator[RunFigure]:
 
 
 def _subgroups(audit: AuditRecord, of: str) -> Iterator[RunFigure]:
+    for row in _rows(audit):
+        yield from _of_group(row, f"{of}{row['group']}")
+
+
+def _rows(audit: AuditRecord) -> list[JSON]:
+    """The subgroups of single columns; none of an earlier version's run."""
     if not (audit.path / "subgroups.json").exists():
-        return
+        return []
     rows: list[JSON] = [{str(k): v for k, v in row.items()} for row in audit.subgroups().to_dict("records")]
-    for row in rows:
-        if " x " in str(row["columns"]):
-            continue
-        for name in OF_GROUPS:
-            value, low, high = (number(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
-            if value is not None:
-                yield RunFigure(name, value, low, high, part=f"{of}{row['group']}")
+    return [row for row in rows if " x " not in str(row["columns"])]
+
+
+def _of_group(row: JSON, part: str) -> Iterator[RunFigure]:
+    for name in OF_GROUPS:
+        value, low, high = (number(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+        if value is not None:
+            yield RunFigure(name, value, low, high, part=part)
+
+
+def _pairs(audit: AuditRecord) -> Iterator[SubgroupPair]:
+    for output, one in audit.outputs.items() if audit.outputs else ((None, audit),):
+        rows, classes = _rows(one), texts(mapping(one.run.get("data")).get("classes"))
+        for finding in one.findings:
+            shares = mapping(finding.association.get("positives_by_value"))
+            without, carrying = number(shares.get("0")), number(shares.get("1"))
+            if without is None or carrying is None:
+                continue
+            positive = int(finding.association["positive"])
+            named = classes[positive] if positive < len(classes) else f"class {positive}"
+            groups = _sides(finding)
+            own = [row for row in rows if row["group"] in groups and row["positive"] == positive]
+            figures = tuple(figure for row in own for figure in _of_group(row, str(row["group"])))
+            if len({figure.part for figure in figures}) == 2:
+                source = str(finding.association.get("source") or "")
+                yield SubgroupPair(
+                    finding.name, output or named, groups, (without, carrying), source, figures
+                )
+
+
+def _sides(finding: FindingRecord) -> tuple[str, str]:
+    """What the subgroups without and with a concept are called, where these are two."""
+    reading = finding.reading
+    if reading is None:
+        return f"without {finding.name}", f"with {finding.name}"
+    absent, present = (
+        " or ".join(level_text(level, reading.kind) for level in levels)
+        for levels in (reading.absent, reading.present)
+    )
+    return f"{reading.column}={absent}", f"{reading.column}={present}"

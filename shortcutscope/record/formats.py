@@ -18,6 +18,7 @@ FORMATS = Registry[Callable[[RunContent], str]](
         "cyclonedx": Entry(f"{_HERE}.cyclonedx:cyclonedx", "CycloneDX 1.6, the model with its model card"),
         "modelcard": Entry(f"{_HERE}.markdown:modelcard", "a section of a model card, in Markdown"),
         "huggingface": Entry(f"{_HERE}.huggingface:huggingface", "the same with Hugging Face's metadata"),
+        "fda": Entry(f"{_HERE}.fda:fda", "CSV of subgroups for the FDA's bias.myti.Report"),
         "markdown": Entry(f"{_HERE}.markdown:hazards", "limitations and hazards for a risk file"),
     },
 )

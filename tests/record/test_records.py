@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 
+import pandas as pd
 import pytest
+import small_study
 from command_line import run
 
 import shortcutscope as ss
@@ -13,6 +15,7 @@ from shortcutscope.audit.seal import FILE, changed_files, seal
 from shortcutscope.disk import checksum
 from shortcutscope.errors import InputError
 from shortcutscope.record.content import EFFECTS
+from shortcutscope.record.fda import COLUMNS
 
 EVIL = 'a | b <script>"\x00&\n# x'
 
@@ -178,3 +181,29 @@ def test_records_on_the_command_line(finished_run, tmp_path, capsys):
         "# Limitations and hazards"
     )
     assert run(capsys, "record", finished_run, "--format", "junit", *files)[0] == 1
+
+
+def test_fda_has_the_subgroups_of_a_concept_as_wide_as_the_run_has_them(tmp_path):
+    audit = small_study.audit(tmp_path / "run")
+    audit.record("fda", tmp_path / "bias.csv")
+    table = pd.read_csv(tmp_path / "bias.csv")
+    assert list(table.columns) == list(COLUMNS)
+    assert set(table["Subgroup"]) == {
+        f"{name}={value}" for name in ("tag", "coin", "twin") for value in (0, 1)
+    }
+    groups = audit.subgroups().set_index("group")
+    for row in table.to_dict("records"):
+        own, metric = groups.loc[row["Subgroup"]], row["Metric"].lower()
+        assert row["Mean"] == own[metric]
+        assert 2 * 1.96 * row["Std"] / 5 == pytest.approx(own[f"{metric}_high"] - own[f"{metric}_low"])
+    tag = table[table["Subgroup"] == "tag=1"].iloc[0]
+    assert (tag["Positive-associated"], tag["Mitigation"]) == ("tag=1", "No Mitigation")
+    assert tag["Prevalence Source"] == "training split"
+    frame = small_study.pictures(60, seed=1, agree=0.95)[1]
+    share = frame.groupby("tag")["label"].mean()
+    assert tag["Training Prevalence Difference"] == pytest.approx(100 * (share[1] - share[0]))
+
+
+def test_fda_of_a_run_without_subgroups_says_how_to_get_them(audit):
+    with pytest.raises(InputError, match="same audit into the same folder"):
+        audit.record("fda")
