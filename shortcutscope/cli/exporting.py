@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ENDINGS = {".json": "coco", ".xml": "cvat", ".npz": "npz", ".csv": "csv"}
 #: Name of what a format writes, where only a folder was given.
 _NAMES = {"coco": "coco.json", "cvat": "cvat.xml", "npz": "masks.npz", "csv": "intervals.csv"}
-NAMES = ("png", "coco", "cvat", "labelme", "nifti", "dicom-seg", "npz", "csv")
+NAMES = ("png", "coco", "cvat", "labelme", "fiftyone", "nifti", "dicom-seg", "npz", "csv")
 
 
 def export(

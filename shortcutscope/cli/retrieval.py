@@ -39,6 +39,10 @@ def retrieve(
         ),
     ],
     k: Annotated[int, typer.Option(help="Length of the list.", min=1)] = 200,
+    fiftyone: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write the hits to as a FiftyOne data set; --keep-paths names images."),
+    ] = None,
     marks: Annotated[
         Path | None,
         typer.Option(
@@ -117,7 +121,7 @@ def retrieve(
         raise InputError("--crops are of places in the images, which --view layers does not search")
     if page is not None and (origin is None or origin.data is None):
         raise InputError("--page shows pictures: give --data, the DATA of the audit")
-    for path in (csv, page, crops):
+    for path in (csv, page, crops, fiftyone):
         if path is not None:
             require_writable(path.parent)
     refuse_other_csv(csv)
@@ -167,6 +171,9 @@ def retrieve(
     if told_of_crops:
         console.print(told_of_crops, markup=False, highlight=False, soft_wrap=True)
     console.print(f"hits: {csv}", markup=False, highlight=False, soft_wrap=True)
+    if fiftyone is not None:
+        hits.to_fiftyone(fiftyone, files if keep_paths else None)
+        console.print(f"FiftyOne: {fiftyone}", markup=False, highlight=False, soft_wrap=True)
     if page is not None:
         console.print(f"pictures: {page}", markup=False, highlight=False, soft_wrap=True)
 

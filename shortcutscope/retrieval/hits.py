@@ -16,7 +16,8 @@ from shortcutscope.data.axial import axial_first, knows_axial
 from shortcutscope.data.pictures import SLICES, Picture, kind_of, sample_picture, slices_picture
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
-from shortcutscope.files import read_frame, read_object, write_atomically, write_json
+from shortcutscope.files import read_frame, read_object, to_json, write_atomically, write_json
+from shortcutscope.retrieval.places import EDGES
 from shortcutscope.show import parts
 from shortcutscope.show.isolation import page, sheet
 from shortcutscope.types import Floats
@@ -128,6 +129,30 @@ class Hits:
         path, text = Path(path), frame.to_csv(index=False)
         write_atomically(path, lambda file: file.write(text.encode()))
         return path
+
+    def to_fiftyone(self, folder: str | Path, files: Mapping[str, str] | None = None) -> Path:
+        """Write a data set for FiftyOne, in which the hits are labels with rank, score and mark.
+
+        Parameters
+        ----------
+        folder
+            The folder, read by ``fiftyone.Dataset.from_dir(folder, dataset_type=FiftyOneDataset,
+            rel_dir=...)``, where the last is the folder of the images.
+        files
+            Sample id to the name of its image, such as ``table.files``; without it a sample's id is its name.
+
+        Examples
+        --------
+        >>> hits.to_fiftyone("hits", table.files)  # doctest: +SKIP
+        """
+        from shortcutscope.data.fiftyone import Sample, classifications, write_dataset
+
+        columns = self.frame.columns.intersection(["rank", "score", "mark", *EDGES])
+        samples = []
+        for name, row in zip(self.ids, self.frame[columns].to_dict("records"), strict=True):
+            label = classifications(self.name, name, **to_json(row))
+            samples.append(Sample(name, (files or {}).get(name, name), {"hits": label}))
+        return write_dataset(Path(folder), f"hits of {self.name}", samples, {"notes": list(self.notes)})
 
     def to_html(self, path: str | Path) -> Path:
         """Write a page of the pictures and scores, to look at while the table is marked."""

@@ -19,7 +19,7 @@ SHAPES = {"image": (9, 14), "volume": (4, 6, 5), "signal": (3, 40)}
 NEEDS_SOURCES = {"dicom-seg"}
 #: The kinds of masks that the others hold.
 HOLDS = {
-    **{name: {"image"} for name in ("png", "coco", "cvat", "labelme")},
+    **{name: {"image"} for name in ("png", "coco", "cvat", "labelme", "fiftyone")},
     "nifti": {"image", "volume"},
     "npz": {"image", "volume", "signal"},
     "csv": {"signal"},

@@ -48,6 +48,7 @@ FORMATS = Registry[MaskFormat](
         "coco": Entry(f"{_HERE}.coco:FORMAT", "COCO's JSON", "masks"),
         "cvat": Entry(f"{_HERE}.cvat:FORMAT", 'XML of "CVAT for images 1.1"'),
         "labelme": Entry(f"{_HERE}.labelme:FORMAT", "LabelMe's JSON, a file an image"),
+        "fiftyone": Entry(f"{_HERE}.fiftyone:FORMAT", "a folder as FiftyOne imports it"),
         "nifti": Entry(f"{_HERE}.nifti:FORMAT", "a NIfTI file a mask", "medical"),
         "dicom-seg": Entry(f"{_HERE}.dicom_seg:FORMAT", "DICOM Segmentation objects", "medical"),
         "npz": Entry(f"{_HERE}.npz:FORMAT", "one file with an array a sample"),
