@@ -75,6 +75,9 @@ _MODULES = {
     "intervene": "shortcutscope.pixels.intervening",
     "Intervening": "shortcutscope.pixels.options",
     "PixelTest": "shortcutscope.pixels.result",
+    "log_mlflow": "shortcutscope.tracking.loggers",
+    "log_wandb": "shortcutscope.tracking.loggers",
+    "lightning_callback": "shortcutscope.tracking.lightning",
 }
 
 #: Names that are modules themselves; the first three are called like functions.
@@ -133,7 +136,10 @@ __all__ = [
     "holdout",
     "input_masks",
     "intervene",
+    "lightning_callback",
     "load_model",
+    "log_mlflow",
+    "log_wandb",
     "model_preprocessing",
     "model_randomization",
     "open_dataset",
@@ -206,6 +212,8 @@ if TYPE_CHECKING:
     from shortcutscope.scan.plan import Scanning
     from shortcutscope.scan.predictions import predict_logits
     from shortcutscope.scan.scanner import Scan
+    from shortcutscope.tracking.lightning import lightning_callback
+    from shortcutscope.tracking.loggers import log_mlflow, log_wandb
 
 
 def __getattr__(name: str) -> Any:

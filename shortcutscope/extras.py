@@ -35,3 +35,17 @@ def require(module: str, extra: str, purpose: str) -> Any:
         raise MissingExtraError(
             f'{purpose} needs {module.split(".")[0]}: pip install "shortcutscope[{extra}]"'
         ) from error
+
+
+def require_package(module: str, purpose: str) -> Any:
+    """Import a package of the user's that no extra of this package brings.
+
+    Raises
+    ------
+    MissingExtraError
+        When it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(f"{purpose} needs {module}: pip install {module.split('.')[0]}") from error

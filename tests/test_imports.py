@@ -52,7 +52,7 @@ ROOMS = [
         "report",
         "record",
     ),
-    *("facade", "cli", "benchmarks"),
+    *("facade", "tracking", "cli", "benchmarks"),
 ]
 #: The doors of the house open every room.
 DOORS = {"shortcutscope", "shortcutscope.__main__"}

@@ -1,0 +1,1 @@
+"""Audits in the tools that experiments are tracked with: MLflow, Weights & Biases, Lightning."""
