@@ -3,12 +3,14 @@
 import ast
 import io
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import shortcutscope
-from shortcutscope.progress import progress_bar
+from shortcutscope import progress
+from shortcutscope.progress import Total, plain_lines, progress_bar, stage, total_progress
 
 SOURCES = sorted(Path(shortcutscope.__file__).parent.rglob("*.py"))
 
@@ -27,7 +29,7 @@ def test_s8_every_bar_is_made_in_one_place():
 
 
 @pytest.mark.parametrize(
-    ("stream", "progress", "notebook", "shown"),
+    ("stream", "wanted", "notebook", "shown"),
     [
         (Terminal, True, False, True),
         (Terminal, False, False, False),
@@ -36,10 +38,66 @@ def test_s8_every_bar_is_made_in_one_place():
         (io.StringIO, False, True, False),
     ],
 )
-def test_u9_bars_are_for_terminals_and_notebooks(monkeypatch, stream, progress, notebook, shown):
+def test_u9_bars_are_for_terminals_and_notebooks(monkeypatch, stream, wanted, notebook, shown):
     monkeypatch.setattr(sys, "stderr", stream())
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     if notebook:
         monkeypatch.setitem(sys.modules, "ipykernel", io)
-    assert list(progress_bar(range(3), desc="counting", progress=progress)) == [0, 1, 2]
+    assert list(progress_bar(range(3), desc="counting", progress=wanted)) == [0, 1, 2]
     assert ("counting" in sys.stderr.getvalue()) == shown
+
+
+def test_one_total_moves_by_the_bars_of_its_stages_and_never_back():
+    total = Total({"read": 1.0, "use, extent": 3.0}, None, lines=False)
+    total.enter("read")
+    part = total.part()
+    part.at(0.5)
+    assert 0 < total.share < 0.25
+    part.at(0.1)
+    before = total.share
+    total.leave("read")
+    total.enter("use")
+    assert total.share == pytest.approx(0.25)
+    total.part().at(1.0)
+    total.leave("use")
+    total.enter("extent")  # takes turns with use
+    half = total.share
+    assert before < 0.25 < half < 1
+    total.part().at(1.0)
+    assert half < total.share < 1
+    total.leave("extent")
+    total.enter("unknown")
+    total.part().at(1.0)
+    assert total.share < 1
+
+
+def test_the_time_left_is_that_of_the_weight_left(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    total = Total({"read": 1.0, "scan": 3.0}, None, lines=False)
+    total.enter("read")
+    assert total.seconds_left is None
+    now[0] = 20.0
+    total.leave("read")
+    total.enter("scan")
+    assert total.seconds_left == pytest.approx(60)
+
+
+@pytest.mark.parametrize(("lines", "stream"), [(True, io.StringIO), (False, io.StringIO), (True, Terminal)])
+def test_bars_of_stages_are_one_on_terminals_and_lines_in_pipes_where_wanted(monkeypatch, lines, stream):
+    monkeypatch.setattr(sys, "stderr", stream())
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    with (
+        plain_lines() if lines else nullcontext(),
+        total_progress({"read": 1.0, "scan": 3.0}, progress=True),
+        total_progress({"within": 1.0}, progress=True),
+    ):
+        for name in ("read", "scan"):
+            with stage(name):
+                assert list(progress_bar(range(3), desc="bar of it", progress=True)) == [0, 1, 2]
+    text = sys.stderr.getvalue()
+    assert "bar of it" not in text
+    if stream is Terminal:
+        assert "scan" in text
+    else:
+        assert text == ("read: 0 % of all done\nscan: 25 % of all done\n" if lines else "")

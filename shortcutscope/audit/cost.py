@@ -24,6 +24,8 @@ BYTES_RANKED, BYTES_PER_SAMPLE = 64 * 2**20, 200
 EDITED, EDITED_LAST = 4 * ELSEWHERE_SAMPLES, 4 * USE_SAMPLES[True]
 #: Images, maps, and cells of a map, of the extent of one concept.
 EXTENT_IMAGES, EXTENT_MAPS, EXTENT_CELLS = 480, 10, 256
+#: Concepts that are discovered, or measured of files and pictures, most often.
+LIKELY_MORE = 3
 #: Directions of the effective rank of a concept at a layer, at most, and resamples of an interval.
 RANK_DIRECTIONS, RESAMPLES = 17, 300
 
@@ -115,6 +117,28 @@ def audit_cost(
     if checked[0]:
         stages["preprocessing"] = checked[0] * scan.reading + checked[1] * scan.forward
     return AuditEstimate(scan, stages, k, statistics_bytes(n, scan.layers, k, n_permutations))
+
+
+def stage_weights(n_samples: int, n_layers: int, n_concepts: int, *, discovering: bool) -> dict[str, float]:
+    """What the stages of an audit cost relative to each other, in passes of an image, in their order.
+
+    Known before anything is measured: the time that is told to be left rests on what was done so far, too.
+    """
+    n, k = float(n_samples), float(n_concepts)
+    edited = EDITED * min(n_layers - 1, ELSEWHERE_LAYERS) + EDITED_LAST
+    return {
+        "verify": 0.5 * n,
+        "preprocessing": 0.1 * n,
+        "scan": 2.5 * n,
+        **({"discover": 5.0 * n} if discovering else {}),
+        "probe": 0.02 * n * n_layers * (1 + 0.3 * k),
+        "usage, extent": 0.2 * k * min(edited, n * min(n_layers, ELSEWHERE_LAYERS))
+        + 0.5 * k * min(n, EXTENT_IMAGES),
+        "rank": 0.01 * n * n_layers * k,
+        "gallery": 10.0 * k,
+        "appearance": 1.2 * n,
+        "subgroups": 0.1 * n,
+    }
 
 
 def features(layer: Layer) -> int:

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from shortcutscope import progress
+from shortcutscope._version import __version__
 from shortcutscope.audit.pixel_results import with_pixels
 from shortcutscope.disk import intact, require_writable
 from shortcutscope.errors import InputError
@@ -37,6 +39,8 @@ from shortcutscope.types import JSON, Array, Record
 from shortcutscope.versions import MEASURING, RUN_FORMAT
 
 RECORD, FINDINGS = "run.json", "findings.json"
+#: What was done when, for people.
+LOG = "log.txt"
 
 
 def read_record(folder: Path) -> Record:
@@ -89,6 +93,7 @@ class RunDirectory:
         self.record: Record = {}
         inputs = to_json(inputs)
         self._finished = (self.path / FINDINGS).exists()
+        self._unwritten: list[str] = []
         if (self.path / RECORD).exists():
             self.record = read_record(self.path)
             refuse_other_inputs(self.path, self.record.get("inputs", {}), inputs)
@@ -116,13 +121,38 @@ class RunDirectory:
             write_json(self.path / FINDINGS, kept)
         self._finished = False
         self.update()
+        self.log(f"finished, findings: {len(findings)}")
         self._finished = True
 
     def warn(self, text: str) -> None:
         """Keep a warning once, for the report."""
         if text not in self.record["warnings"]:
             self.record["warnings"].append(text)
+            self.log(f"warning: {text}")
             self.update()
+
+    @contextlib.contextmanager
+    def logged(self) -> Iterator[None]:
+        """Log the beginning and the end of what is done in the run, whatever the end is."""
+        self.log(f"begins, shortcutscope {__version__}")
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.log("interrupted")
+            raise
+        except Exception as error:
+            self.log(f"ended by {type(error).__name__}")  # its text may name files
+            raise
+
+    def log(self, text: str) -> None:
+        """Add a line to the run's log, which begins with ``run.json``; a run that is finished gets none."""
+        if self._finished or not is_main():
+            return
+        self._unwritten.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(text.split())}\n")
+        if (self.path / RECORD).exists():
+            with (self.path / LOG).open("a", encoding="utf-8") as file:
+                file.writelines(self._unwritten)
+            self._unwritten.clear()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -132,7 +162,8 @@ class RunDirectory:
         state = "interrupted"
         self.mark(name, "running", before)
         try:
-            yield
+            with progress.stage(name):
+                yield
             state = "done"
         finally:
             self.mark(name, state, before + time.perf_counter() - start)
@@ -140,6 +171,7 @@ class RunDirectory:
     def mark(self, name: str, state: str, seconds: float) -> None:
         """Record the state of a stage and the time it took so far."""
         self.record["stages"][name] = {"state": state, "seconds": round(seconds, 2)}
+        self.log(f"{name}: {state}" + ("" if state == "running" else f", {seconds:.1f} s"))
         self.update()
 
     def cached(self, stage: str, name: str, depends: JSON, compute: Callable[[], Any]) -> Any:

@@ -16,8 +16,8 @@ from shortcutscope.scan.reading import Scan
 FILE = "SHA256SUMS"
 #: What is written later, has checksums of its own, or says where the data are.
 _NOT_SEALED = (
-    FILE, "report.html", "origin.json", "audit.toml", "masks", "students", "comparison", "comparison.json",
-    "pixels", "marks", "outputs",
+    FILE, "log.txt", "report.html", "origin.json", "audit.toml", "masks", "students", "comparison",
+    "comparison.json", "pixels", "marks", "outputs",
 )  # fmt: skip
 _MEND = "it was changed since: run the same audit again, which computes and writes it anew"
 

@@ -26,7 +26,14 @@ from shortcutscope.audit.audited_data import (
     resolve_concepts,
 )
 from shortcutscope.audit.context import ExamineSettings
-from shortcutscope.audit.cost import AuditEstimate, audit_cost, require_memory, statistics_bytes
+from shortcutscope.audit.cost import (
+    LIKELY_MORE,
+    AuditEstimate,
+    audit_cost,
+    require_memory,
+    stage_weights,
+    statistics_bytes,
+)
 from shortcutscope.audit.discovery import discovered_concepts, screened_columns
 from shortcutscope.audit.examination import examine, write_examination
 from shortcutscope.audit.identity import keep_identity
@@ -70,6 +77,7 @@ from shortcutscope.processes import (
     together,
     wait,
 )
+from shortcutscope.progress import stage, total_progress
 from shortcutscope.scan.choice import stored_name
 from shortcutscope.scan.plan import Plan, Scanning, make_plan
 from shortcutscope.scan.scanner import Scan, estimate, scan
@@ -184,7 +192,14 @@ def _audited(
         require_same_folder(path, "locked")
         run = RunDirectory(path, inputs)
         wait("opened")
-        _audit_in(run, task, plan)
+        weights = stage_weights(
+            len(task.audited.table),
+            len(plan.layers) if plan is not None else 1,
+            len(task.concepts) + len(task.outputs) + LIKELY_MORE * task.discovering,
+            discovering=task.discovering,
+        )
+        with run.logged(), total_progress(weights, progress=running.progress):
+            _audit_in(run, task, plan)
         wait("finished")
         return AuditRecord.open(path)
 
@@ -403,12 +418,13 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
     path, skipping = run.path, running.on_unreadable == "skip"
     # Nothing is written before all images have been read: who mends one that is broken starts afresh.
     started = time.perf_counter()
-    table = task.audited.table.verify(
-        running.on_unreadable,
-        workers=running.workers,
-        progress=running.progress,
-        measure=task.scanning.measure,
-    )
+    with stage("verify"):
+        table = task.audited.table.verify(
+            running.on_unreadable,
+            workers=running.workers,
+            progress=running.progress,
+            measure=task.scanning.measure,
+        )
     task = task.measured(table)
     audited = task.audited
     if plan is None or skipping:

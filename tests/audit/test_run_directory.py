@@ -136,3 +136,30 @@ def test_arrays_of_a_piece_lie_beside_it_and_are_made_again_with_it(tmp_path):
     beside.unlink()
     run.cached_with_arrays("probe", "layer1", {"seed": 0}, compute)
     assert len(made) == 2
+
+
+def test_the_log_says_what_was_done_and_how_it_ended(tmp_path):
+    run = RunDirectory(tmp_path / "run", {"model": "a"})
+
+    def interrupted():
+        with run.logged():
+            run.log("before there is a run")
+            assert not (tmp_path / "run" / "log.txt").exists()
+            run.update({})
+            run.warn("two\nlines")
+            with run.stage("scan"):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    run = RunDirectory(tmp_path / "run", {"model": "a"})
+    with run.logged():
+        run.finish([])
+        run.log("a finished run gets none")
+    lines = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    words = [line.split(" ", 2)[2] for line in lines]
+    assert words[0].startswith("begins, shortcutscope ")
+    assert [word.split(",")[0] for word in words] == [
+        "begins", "before there is a run", "warning: two lines", "scan: running", "scan: interrupted",
+        "interrupted", "begins", "finished",
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,19 @@ def test_a_shell_completes_commands_options_and_words(capsys, monkeypatch):
         code, out, err = run(capsys)
         assert code == 0, err
         assert expected in out.split()
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_in_a_pipe_stages_are_lines_unless_quiet(folder, capsys, monkeypatch, tmp_path, quiet):
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    words = ("audit", "--config", "audit.toml", "--out", tmp_path / "run", *(["-q"] if quiet else []))
+    _, _, err = run(capsys, *words)
+    lines = err.splitlines()
+    assert [line.partition(":")[0] for line in lines[:3]] == (
+        [] if quiet else ["verify", "preprocessing", "scan"]
+    )
+    assert not any("|" in line for line in lines)
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "scan: done, " in log
+    assert log.splitlines()[-1].endswith("finished, findings: 1")
