@@ -409,7 +409,7 @@ class Audit(AuditRecord):
         ----------
         format
             See :data:`shortcutscope.record.formats.FORMATS`: ``"junit"``, ``"cyclonedx"``, ``"modelcard"``,
-            ``"huggingface"`` or ``"markdown"``.
+            ``"huggingface"``, ``"fda"``, ``"methods"`` or ``"markdown"``.
         path
             File to write; None for none.
 
@@ -431,6 +431,15 @@ class Audit(AuditRecord):
         if path is not None:
             write_atomically(Path(path), lambda file: file.write(text.encode()))
         return text
+
+    def methods(self) -> str:
+        """Text for a methods section: how the run was made, in sentences with its figures, and references.
+
+        Examples
+        --------
+        >>> print(ss.Audit.open("runs/derm").methods())  # doctest: +SKIP
+        """
+        return self.record("methods")
 
     def changed_files(self, digest: str | None = None) -> list[str]:
         """What of the run is not as the audit left it, in words; empty where all is.

@@ -11,7 +11,7 @@ from shortcutscope.cli.options import one_of
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
 
-FORMATS = ("junit", "cyclonedx", "modelcard", "huggingface", "fda", "markdown")
+FORMATS = ("junit", "cyclonedx", "modelcard", "huggingface", "fda", "methods", "markdown")
 
 
 def record(

@@ -12,6 +12,7 @@ from shortcutscope.disk import checksum
 from shortcutscope.probes.reading import level_text
 from shortcutscope.report import wording
 from shortcutscope.report.cards import advice
+from shortcutscope.report.methods import Methods, methods_of
 from shortcutscope.report.run_files import interval, mapping, number, texts
 from shortcutscope.report.summary import sentence_case, title_of
 from shortcutscope.types import JSON
@@ -130,6 +131,8 @@ class RunContent:
         How many were audited; None where patients are not known.
     digest
         SHA-256 of the run's checksums; None of a run without.
+    methods
+        How the run was made, in sentences.
     """
 
     model: str
@@ -146,6 +149,7 @@ class RunContent:
     samples: int
     patients: int | None
     digest: str | None
+    methods: Methods
 
 
 def content_of(audit: AuditRecord) -> RunContent:
@@ -175,6 +179,7 @@ def content_of(audit: AuditRecord) -> RunContent:
         samples=int(data.get("n_samples") or 0),
         patients=None if patients is None else int(patients),
         digest=checksum(sums) if sums.is_file() else None,
+        methods=methods_of(run, entries, title_of(run)),
     )
 
 

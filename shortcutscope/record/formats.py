@@ -19,6 +19,7 @@ FORMATS = Registry[Callable[[RunContent], str]](
         "modelcard": Entry(f"{_HERE}.markdown:modelcard", "a section of a model card, in Markdown"),
         "huggingface": Entry(f"{_HERE}.huggingface:huggingface", "the same with Hugging Face's metadata"),
         "fda": Entry(f"{_HERE}.fda:fda", "CSV of subgroups for the FDA's bias.myti.Report"),
+        "methods": Entry(f"{_HERE}.markdown:methods", "text for a methods section, with references"),
         "markdown": Entry(f"{_HERE}.markdown:hazards", "limitations and hazards for a risk file"),
     },
 )

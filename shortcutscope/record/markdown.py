@@ -77,6 +77,11 @@ def hazards(content: RunContent) -> str:
     return "\n".join(lines) + "\n"
 
 
+def methods(content: RunContent) -> str:
+    """Write how the run was made, in complete sentences for a methods section, with references."""
+    return str(content.methods)
+
+
 def _run(content: RunContent) -> list[str]:
     digest = f", run `{content.digest}`" if content.digest else ""
     return ["", f"Model `{content.fingerprint}`{digest}."] if content.fingerprint else []

@@ -18,6 +18,7 @@ from shortcutscope.report.attribution import summarize_attribution
 from shortcutscope.report.cards import advice, arrange, next_steps
 from shortcutscope.report.finding import summarize_finding
 from shortcutscope.report.masks import summarize_masks
+from shortcutscope.report.methods import methods_of
 from shortcutscope.report.preprocessing import summarize_preprocessing
 from shortcutscope.report.run_files import RunFiles, interval, mapping, number, read_run, texts
 from shortcutscope.report.search import summarize_search
@@ -70,7 +71,7 @@ def summarize(run_dir: str | Path) -> Record:
         ``folded``, ``lines`` and ``rest`` (see `arrange`), ``advice``, ``steps``, ``masks`` (see
         `summarize_masks`), ``zones``, ``heatmaps``, ``effects``, ``power``, ``profile``, ``refused``,
         ``preprocessing`` (see `summarize_preprocessing`), ``search`` (see `summarize_search`), ``subgroups``
-        (see `summarize_subgroups`), ``provenance``.
+        (see `summarize_subgroups`), ``provenance``, ``methods`` (text).
 
     Raises
     ------
@@ -122,6 +123,7 @@ def summarize(run_dir: str | Path) -> Record:
         "search": summarize_search(run, {f["name"]: f["label"] for f in findings}),
         "subgroups": summarize_subgroups(files),
         "provenance": provenance_of(run),
+        "methods": str(methods_of(run, files.findings, title_of(run))),
     }
 
 
