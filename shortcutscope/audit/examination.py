@@ -33,6 +33,7 @@ from shortcutscope.models.layers import Layer
 from shortcutscope.probes.affected import Gallery, draw_galleries
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.concept_relevance import ConceptRelevance
 from shortcutscope.probes.crossfit import ProbeSettings
 from shortcutscope.probes.profile import (
     ProbeDesign,
@@ -270,25 +271,30 @@ def _examined(subject: Subject, known: _Known, scores: Mapping[str, Floats]) -> 
         )
     }
     findings = _findings(context, subject.concepts, aligned, subject.reasons, measurements)
-    galleries = _galleries(context, findings, known.use)
+    galleries = _galleries(context, findings, known, aligned)
     profile = assemble(known.probes, known.use, known.extents, known.ranks, weights)
     return Examination(findings, profile, _concept_frame(context.scan, aligned, scores), galleries)
 
 
 def _galleries(
-    context: Context, findings: Sequence[FindingRecord], use: Mapping[str, JSON]
+    context: Context, findings: Sequence[FindingRecord], known: _Known, aligned: Mapping[str, Concept]
 ) -> dict[str, Gallery]:
     """Pictures of what the encoded concepts move most; drawn by the main process alone."""
     settings, decision = context.settings, context.scan.layers[-1].name
     with context.run.stage("gallery"):
         # Of several outputs only of what moves them: there would be pictures of every concept for each.
         statement = "used" if context.whole else "encoded"
-        uses = {f.name: use[f.name][decision] for f in findings if getattr(f, statement).get("value")}
+        uses = {f.name: known.use[f.name][decision] for f in findings if getattr(f, statement).get("value")}
         if not is_main():
             return {}
-        return draw_galleries(
+        galleries = draw_galleries(
             context.model, context.table, context.scan, uses, count=settings.gallery, output=settings.output
         )
+        own = ConceptRelevance(context.model, context.table, context.scan, settings.output)
+        return {
+            name: own.added_to(gallery, aligned[name].values, known.probes[name]["rows"])
+            for name, gallery in galleries.items()
+        }
 
 
 def _findings(
@@ -506,6 +512,9 @@ def write_examination(run: RunDirectory, examined: Examination, subgroups: JSON)
             sample_ids=np.array(gallery.sample_ids),
             captions=np.array(gallery.captions),
             kind=np.array(gallery.kind),
+            concept_maps=gallery.concept_maps,
+            concept_layer=np.array(gallery.concept_layer),
+            no_concept_maps=np.array(gallery.no_concept_maps),
         )
     for name, contrast in examined.contrasts.items():
         run.write_arrays(f"{CONTRASTS}/{slug(name)}.npz", **contrast.arrays())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import numpy as np
@@ -47,6 +47,9 @@ class Gallery:
     sample_ids, captions : list of str
     kind : str
         ``"image"``, ``"volume"`` or ``"signal"``.
+    concept_maps : ndarray
+        Of images the same as ``maps``, but from the concept's direction at ``concept_layer`` instead of from
+        the output; of size 0 where there are none, with the reason in ``no_concept_maps``.
     """
 
     images: npt.NDArray[np.uint8]
@@ -54,6 +57,9 @@ class Gallery:
     sample_ids: list[str]
     captions: list[str]
     kind: Kind = "image"
+    concept_maps: Floats = field(default_factory=lambda: np.zeros((0, 0, 0), np.float16))
+    concept_layer: str = ""
+    no_concept_maps: str = ""
 
 
 def most_affected(record: JSON, count: int) -> tuple[Ints, Floats]:

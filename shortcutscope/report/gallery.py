@@ -30,13 +30,15 @@ def read_gallery(path: Path) -> Record:
     ----------
     path : Path
         An npz with ``images`` uint8 (K, H, W) or (K, H, W, 3), ``maps`` (K, h, w), ``sample_ids`` and
-        ``captions`` (K,), and ``kind``: image, volume or signal, whose maps are by lead and time.
+        ``captions`` (K,), and ``kind``: image, volume or signal, whose maps are by lead and time. Of images
+        also ``concept_maps``, ``concept_layer`` and ``no_concept_maps``, which earlier versions lack.
 
     Returns
     -------
     dict
-        ``kind``, ``pictures`` (``sample``, ``caption``, ``image``, ``overlay``), ``top`` (relevance at the
-        ends of the scale), ``note``. Without relevance ``top`` is None and so is every ``overlay``.
+        ``kind``, ``pictures`` (``sample``, ``caption``, ``image``, ``overlay``, ``concept``), ``top``
+        (relevance at the ends of the scale), ``note``. Without relevance ``top`` is None and so is every
+        ``overlay``. ``concept_layer`` says where ``concept`` starts, ``no_concept_maps`` why it is None.
 
     Raises
     ------
@@ -48,6 +50,11 @@ def read_gallery(path: Path) -> Record:
         images, maps = stored["images"], stored["maps"].astype(np.float32)
         samples, captions = stored["sample_ids"].astype(str), stored["captions"].astype(str)
         kind = str(stored["kind"]) if "kind" in stored else "image"
+        own = stored["concept_maps"].astype(np.float32) if "concept_maps" in stored else np.zeros(0)
+        own_layer, why = (
+            str(stored[name]) if name in stored else "" for name in ("concept_layer", "no_concept_maps")
+        )
+    own_top = shared_limit(own)
     maps = np.nan_to_num(maps)
     top = shared_limit(maps) if maps.size else None
     of_signals = kind == "signal"
@@ -60,13 +67,21 @@ def read_gallery(path: Path) -> Record:
             "overlay": None
             if top is None
             else data_uri(draw(fit(images[i], side), maps[i], top), lossless=of_signals),
+            "concept": data_uri(overlay(fit(images[i], side), own[i], own_top)) if own.size else None,
         }
         for i in range(min(len(images), MAX_PICTURES))
     ]
     note = (
         "" if len(pictures) == len(images) else f"Showing the first {len(pictures)} of {len(images)} samples."
     )
-    return {"kind": kind, "pictures": pictures, "top": top, "note": note}
+    return {
+        "kind": kind,
+        "pictures": pictures,
+        "top": top,
+        "note": note,
+        "concept_layer": own_layer,
+        "no_concept_maps": why,
+    }
 
 
 def shared_limit(maps: Array) -> float:
