@@ -36,6 +36,11 @@ def test_a_table_is_there_without_what_statistics_need() -> None:
     assert loaded.isdisjoint({"torchvision", "scipy", "sklearn", "matplotlib", "captum", "zennit", "timm"})
 
 
+def test_an_audit_is_there_without_numba_which_maps_alone_need() -> None:
+    code = "import shortcutscope.facade, sys\nassert not {'numba', 'umap', 'pynndescent'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["audit", "--help"], ["bench", "--help"], ["--version"]])
 def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
     code = (
@@ -89,6 +94,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
 def test_version_is_that_of_the_distribution_and_the_citation() -> None:
     assert importlib.metadata.version("shortcutscope") == ss.__version__
     assert f"version: {ss.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{ss.__version__}] - " in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_ci_runs_the_command_that_the_readme_gives() -> None:
