@@ -14,6 +14,7 @@ from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.baselines.adversarial import Method
+from shortcutscope.debias.baselines.disagreement import By
 from shortcutscope.debias.clarc.clarc import Classifier, Refit, Trained
 from shortcutscope.debias.clarc.erasure import On
 from shortcutscope.debias.clarc.rrr import BatchNorm, Slope
@@ -120,6 +121,16 @@ class RecipeOptions(TypedDict, total=False):
     # the last layer, groups, and what is hard
     c: float | Sequence[float]
     n_subsets: int
+    gamma: float | Sequence[float]
+    penalty: float | Sequence[float]
+    penalties: Sequence[float]
+    sizes: Sequence[int]
+    by: By | None
+    samples: int
+    head_steps: int
+    head_lr: float
+    dropout: float
+    held_out_share: float
     adjustment: float
     eta: float
     weight_decay: float | None
@@ -139,6 +150,7 @@ class RecipeOptions(TypedDict, total=False):
     hidden: int
     weight: float | None
     balanced: bool
+    rebalanced: bool
     # directions and pixels
     C: float
     classifier: Classifier

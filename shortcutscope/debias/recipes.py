@@ -9,13 +9,16 @@ from typing import Any, get_type_hints
 
 from shortcutscope.allowed import check_types
 from shortcutscope.debias.baselines.adversarial import adversarial
+from shortcutscope.debias.baselines.afr import afr
 from shortcutscope.debias.baselines.artifact_augmentation import artifact_augmentation
 from shortcutscope.debias.baselines.counterfactual import counterfactual_augmentation
+from shortcutscope.debias.baselines.disagreement import selective_finetuning
 from shortcutscope.debias.baselines.early_readout import dedier
 from shortcutscope.debias.baselines.erm import clean_only, erm, finetune, pooled
 from shortcutscope.debias.baselines.failure import lff
 from shortcutscope.debias.baselines.group_dro import group_dro
 from shortcutscope.debias.baselines.last_layer import dfr
+from shortcutscope.debias.baselines.loss_sampling import evals
 from shortcutscope.debias.baselines.mixing import lisa, mixup
 from shortcutscope.debias.baselines.reweighing import (
     balanced_finetune,
@@ -222,12 +225,38 @@ _ALL = (
         method="confusion",
     ),
     _recipe(
+        "balanced-dann",
+        "rebalancing with disentanglement: groups drawn alike, features that do not tell the shortcut",
+        "after Mueller & Berens 2026",
+        adversarial,
+        "groups conflicting",
+        rebalanced=True,
+    ),
+    _recipe(
         "dfr",
         "the last layer refitted on the clean subset",
         "Kirichenko et al. 2023",
         dfr,
         "clean",
         only_model=True,
+    ),
+    _recipe(
+        "afr",
+        "the last layer refitted on held-out samples, those of low probability weighing more",
+        "Qiu et al. 2023",
+        afr,
+    ),
+    _recipe(
+        "self",
+        "the last layer fine-tuned on held-out samples that a weaker network sees differently",
+        "LaBonte et al. 2023",
+        selective_finetuning,
+    ),
+    _recipe(
+        "evals",
+        "the last layer refitted on samples of large and small loss, chosen by inferred environments",
+        "Ghaznavi et al. 2024",
+        evals,
     ),
     _recipe(
         "dedier",

@@ -61,6 +61,8 @@ class Adversarial(Objective):
     balanced
         Weigh the adversary's samples so that every (label, concept) group counts alike: it then cannot tell
         the concept from the label alone, and the network need not unlearn the label.
+    rebalanced
+        Draw every group alike, for the labels as well as for the adversary.
     hidden
         Width of the adversary.
     seed
@@ -75,6 +77,7 @@ class Adversarial(Objective):
         method: Method = "reversal",
         weight: float = 1.0,
         balanced: bool = False,
+        rebalanced: bool = False,
         hidden: int = 64,
         seed: int = 0,
     ) -> None:
@@ -83,7 +86,9 @@ class Adversarial(Objective):
         with seeded(seed):
             self.adversary = nn.Sequential(nn.Linear(layer.channels, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         mask = torch.from_numpy(groups.known).float()
-        self._weights = mask * balanced_weights(groups) if balanced else mask
+        self._draws = balanced_weights(groups) if rebalanced else None
+        # Where every group is drawn alike, weights would balance it twice.
+        self._weights = mask * balanced_weights(groups) if balanced and not rebalanced else mask
         self._carries = torch.from_numpy(groups.carries).nan_to_num().float()
 
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
@@ -102,6 +107,9 @@ class Adversarial(Objective):
         losses = F.binary_cross_entropy_with_logits(answers[:, 0].float(), carries, reduction="none")
         terms["adversary"] = _mean(losses, weights)
         return terms
+
+    def draws(self) -> Tensor | None:  # noqa: D102
+        return self._draws
 
     def _answer(self, parameters: Mapping[str, Tensor], features: Tensor) -> Tensor:
         answers: Tensor = torch.func.functional_call(self.adversary, dict(parameters), (features,))
@@ -125,6 +133,7 @@ def adversarial(
     weight: Positive | None = None,
     layer: str | None = None,
     balanced: bool = False,
+    rebalanced: bool = False,
     hidden: Count = 64,
 ) -> Outcome:
     """Adversarial unlearning of the concept (Ganin et al. 2016, DANN; Dinsdale et al. 2021, confusion).
@@ -144,16 +153,20 @@ def adversarial(
         Whose features the adversary sees; None for the last block before the scores.
     balanced
         Weigh every (label, concept) group alike for the adversary; then no group may be empty.
+    rebalanced
+        Draw every group alike, for the labels as well as for the adversary: rebalancing together with
+        disentanglement (after Mueller & Berens 2026). Then no group may be empty.
     hidden
         Width of the adversary.
 
     Raises
     ------
     InputError
-        Without concept labels; when the known ones are all alike; `balanced` with an empty group.
+        Without concept labels; when the known ones are all alike; `balanced` or `rebalanced` with an empty
+        group.
     """
     factor = 1.0 if weight is None else weight
-    groups = training_groups(problem, "adversarial", filled=balanced)
+    groups = training_groups(problem, "adversarial", filled=balanced or rebalanced)
     without, carrying = groups.counts.reshape(-1, 2).sum(0)
     if not without or not carrying:
         raise InputError(
@@ -162,8 +175,9 @@ def adversarial(
         )
     block = last_block(problem, layer)
     objective = Adversarial(
-        block, groups, method=method, weight=factor, balanced=balanced, hidden=hidden, seed=problem.seed
-    )
+        block, groups, method=method, weight=factor, balanced=balanced, rebalanced=rebalanced, hidden=hidden,
+        seed=problem.seed,
+    )  # fmt: skip
     unknown = int((~groups.known).sum())
     notes = (f"{unknown} samples of unknown concept do not count for the adversary",) if unknown else ()
     outcome = train(problem, objective, f"adversarial, {method}")

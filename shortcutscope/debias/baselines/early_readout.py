@@ -20,7 +20,7 @@ from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.teacher import train_teacher
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
-from shortcutscope.models.heads.targets import count_scores, find_logits
+from shortcutscope.models.heads.targets import count_scores, find_logits, two_scores
 from shortcutscope.models.layers import Layer, find_layers
 from shortcutscope.models.seeding import seeded
 
@@ -102,7 +102,7 @@ class EarlyReadout(Objective):
 @torch.no_grad()
 def readout_weights(early: Tensor, labels: Tensor, alpha: float, beta: float) -> Tensor:
     """exp(beta m^alpha) where the readout's logits (N, K) or (N, 1) err by the margin m, else 1; (N,)."""
-    probabilities = _two_sided(early.float()).softmax(1)
+    probabilities = two_scores(early.float()).softmax(1)
     top = probabilities.topk(2, dim=1)
     margin = top.values[:, 0] - top.values[:, 1]
     wrong = top.indices[:, 0] != labels
@@ -111,15 +111,10 @@ def readout_weights(early: Tensor, labels: Tensor, alpha: float, beta: float) ->
 
 def distillation_losses(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of every sample (N,) (Hinton et al. 2015), of (N, K) or (N, 1) logits."""
-    student = (_two_sided(logits.float()) / temperature).log_softmax(1)
-    teacher = (_two_sided(teacher_logits.float()) / temperature).log_softmax(1)
+    student = (two_scores(logits.float()) / temperature).log_softmax(1)
+    teacher = (two_scores(teacher_logits.float()) / temperature).log_softmax(1)
     divergence = nn.functional.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
     return temperature**2 * divergence
-
-
-def _two_sided(logits: Tensor) -> Tensor:
-    """The logit z of a binary task as the two scores 0 and z."""
-    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
 
 
 def dedier(

@@ -23,7 +23,7 @@ from shortcutscope.debias.teacher import require_clean
 from shortcutscope.errors import InputError
 from shortcutscope.models.copying import copied
 from shortcutscope.models.frozen import frozen
-from shortcutscope.models.heads.targets import find_logits
+from shortcutscope.models.heads.targets import find_logits, two_scores
 from shortcutscope.models.seeding import seeded
 from shortcutscope.probes.alive import alive, size_of
 from shortcutscope.scan.batches import batches
@@ -64,7 +64,7 @@ def dfr(
         raise InputError("c is empty; give a penalty, or several")
     clean = require_clean(problem)
     labels = clean.frame["label"].to_numpy(dtype=np.int64)
-    index, notes = _clean_groups(labels, problem.clean_carries)
+    index, notes = clean_groups(labels, problem.clean_carries)
     name = last_linear(problem.model, problem.example())
     _require_labels(labels, problem.model.get_submodule(name))
     features = last_features(problem.model, clean, name, problem.training.batch_size)
@@ -151,8 +151,7 @@ def _choose(
             weight, bias, _ = fit_last(
                 features[train], labels[train], index[train], c, min(n_subsets, 5), seed
             )
-            logits = torch.from_numpy(features[validation] @ weight.T + bias)
-            logits = torch.cat([0 * logits, logits], 1) if logits.shape[1] == 1 else logits
+            logits = two_scores(torch.from_numpy(features[validation] @ weight.T + bias))
             right = logits.argmax(1).numpy() == labels[validation]
             worst = min(right[index[validation] == group].mean() for group in np.unique(index[validation]))
             loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels[validation]))
@@ -161,7 +160,7 @@ def _choose(
     return penalties[best], ()
 
 
-def _clean_groups(labels: Ints, carries: Floats | None) -> tuple[Ints, tuple[str, ...]]:
+def clean_groups(labels: Ints, carries: Floats | None) -> tuple[Ints, tuple[str, ...]]:
     """Group of every clean sample, -1 where it takes no part, and what is to be said of that."""
     if carries is None:
         return labels, ("the concept of the clean samples is not given: subsets balance the classes",)
@@ -215,9 +214,9 @@ def last_linear(model: nn.Module, example: Tensor) -> str:
         if output.numel() == logits.numel() and torch.equal(output.reshape(logits.shape), logits):
             return name
     raise InputError(
-        f"dfr fits the last layer again, which must be an nn.Linear that gives the scores; that of "
-        f"{type(model).__name__} is not (linear layers: {', '.join(outputs) or 'none'}). Fine-tune on the "
-        "clean subset instead (finetune)"
+        f"the last layer is to be fitted again, which must be an nn.Linear that gives the scores; that of "
+        f"{type(model).__name__} is not (linear layers: {', '.join(outputs) or 'none'}). Choose a recipe "
+        "that trains the whole network, such as finetune"
     )
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from torch import Tensor, nn
 
 from shortcutscope.errors import InputError
+from shortcutscope.models.heads.targets import two_scores
 from shortcutscope.models.layers import Layer
 
 Form = Literal["probes", "features", "relevant", "attention", "cka"]
@@ -105,14 +106,10 @@ def kl(student: Tensor, teacher: Tensor, temperature: float, *, reverse: bool = 
 
     Hinton et al. 2015; `reverse` takes KL(p_student || p_teacher).
     """
-    s, t = (F.log_softmax(_two(z).float() / temperature, dim=1) for z in (student, teacher))
+    s, t = (F.log_softmax(two_scores(z).float() / temperature, dim=1) for z in (student, teacher))
     first, second = (s, t) if reverse else (t, s)
     # kl_div(input, target) is KL(target || input).
     return F.kl_div(second, first, reduction="batchmean", log_target=True) * temperature**2
-
-
-def _two(logits: Tensor) -> Tensor:
-    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
 
 
 def attention(values: Tensor) -> Tensor:

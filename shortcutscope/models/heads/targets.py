@@ -138,6 +138,11 @@ def select_target(
     return logits.gather(1, classes.unsqueeze(1)).squeeze(1), classes
 
 
+def two_scores(logits: Tensor) -> Tensor:
+    """(N, max(K, 2)) scores: the one score z of a binary task becomes the two scores 0 and z."""
+    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+
+
 def margin(logits: Tensor, task: str = "auto", positive: int = 1) -> Tensor:
     """By how much the model prefers class `positive`, in logits, shape (N,).
 

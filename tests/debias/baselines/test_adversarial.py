@@ -118,3 +118,14 @@ def test_refuses(problem, labels) -> None:
         adversarial(replace(problem, carries=np.ones(96)))
     with pytest.raises(InputError, match="'label 0 with the concept'"):
         adversarial(replace(problem, carries=labels.astype(float)), balanced=True)
+
+
+def test_rebalanced_draws_every_group_alike_and_weighs_none(problem) -> None:
+    layer = last_block(problem)
+    groups = group_by(problem.train.frame["label"].to_numpy(), problem.carries)
+    objective = Adversarial(layer, groups, balanced=True, rebalanced=True)
+    draws = objective.draws()
+    shares = [float(draws[groups.index == k].sum() / draws.sum()) for k in range(4)]
+    assert shares == pytest.approx([0.25] * 4)
+    assert objective._weights.unique().tolist() == [1.0]
+    assert Adversarial(layer, groups).draws() is None
