@@ -11,6 +11,8 @@ import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from torch import Tensor, nn
 
 from shortcutscope.attribution.hooks import visiting
+from shortcutscope.debias.callables import SampleLosses, name_of
+from shortcutscope.errors import InputError
 from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.layers import Layer
 
@@ -53,6 +55,30 @@ class Objective(nn.Module, ABC):
 
     #: False where the loss needs the images as they are, for example beside cached outputs of a teacher.
     allows_augmentation: bool = True
+    #: Whether the label's losses are those of `losses`, so that the user's own can take their place.
+    takes_loss: bool = False
+    #: Loss of every sample (N,) from scores (N, K) and classes (N,).
+    losses: SampleLosses
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses = cross_entropies
+
+    def take_loss(self, losses: SampleLosses) -> None:
+        """Learn labels by the user's loss instead of the cross-entropy.
+
+        Raises
+        ------
+        InputError
+            When the loss of this objective is its own.
+        """
+        if not self.takes_loss:
+            raise InputError(
+                f"loss={name_of(losses)}: {type(self).__name__} has a loss of its own; leave loss out, or "
+                "choose a recipe that learns labels by cross-entropy, such as 'erm', 'finetune' or "
+                "'group-balanced'"
+            )
+        self.losses = losses
 
     @abstractmethod
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -104,13 +130,15 @@ class CrossEntropy(Objective):
         (N,) relative frequency with which each row is drawn; None for all alike.
     """
 
+    takes_loss = True
+
     def __init__(self, weights: Tensor | None = None, draws: Tensor | None = None) -> None:
         super().__init__()
         self._weights, self._draws = weights, draws
 
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
-        weights = None if self._weights is None else at(self._weights, batch)
-        return {"ce": cross_entropy(find_logits(model(batch.images)), batch.labels, weights)}
+        losses = self.losses(find_logits(model(batch.images)), batch.labels)
+        return {"ce": (losses if self._weights is None else losses * at(self._weights, batch)).mean()}
 
     def draws(self) -> Tensor | None:  # noqa: D102
         return self._draws

@@ -36,7 +36,7 @@ from shortcutscope.debias.groups import has_conflicting
 from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.samples import CLEAN_SHARE
 from shortcutscope.debias.segmentation import spatial_specificity
-from shortcutscope.debias.training.settings import Start
+from shortcutscope.debias.training.settings import Start, Training
 from shortcutscope.errors import InputError
 from shortcutscope.registry import Entry, Registry
 from shortcutscope.types import JSON, Record
@@ -49,6 +49,15 @@ NEEDS = {
     "masks": "masks of the artifact on training images (masks=, true or drawn by annotate)",
     "annotations": "masks of what the label is about on training images (the table's mask column)",
 }
+
+
+#: Why a recipe refuses an option of `Training` that is the user's own.
+_WHY = {
+    "loss": "its loss is its own",
+    "augmentation": "it needs the images as they are, since it knows something of their pixels",
+}
+_ALL_OWN = frozenset({"optimizer", "schedule", "augmentation", "loss", "callbacks"})
+_NO_STEPS = " ".join(sorted(_ALL_OWN))
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,9 @@ class Recipe:
         Options that make it this recipe.
     only_model
         Whether it can begin from the biased network alone.
+    refuses
+        Options of `Training` that may not be the user's own functions: its loss is its own, it needs the
+        images as they are, or it takes no steps.
     """
 
     name: str
@@ -82,6 +94,7 @@ class Recipe:
     trains: bool = True
     fixed: tuple[tuple[str, Any], ...] = ()
     only_model: bool = False
+    refuses: frozenset[str] = frozenset()
 
     def starting(self, start: Start) -> Record:
         """The options by which it begins where it is asked to.
@@ -133,9 +146,27 @@ class Recipe:
             own = {name: chosen[name] for name in DistillationChoices.__annotations__ if name in chosen}
             Distillation().but(**own).check()
 
+    def check_training(self, training: Training) -> None:
+        """Refuse functions of the user's own that the recipe cannot use.
+
+        Raises
+        ------
+        InputError
+            Names the option.
+        """
+        for name in training.own:
+            if name not in self.refuses:
+                continue
+            why = "it takes no steps of an optimizer" if self.refuses == _ALL_OWN else _WHY[name]
+            raise InputError(
+                f"recipe {self.name!r} cannot use {name}={training.said()[name]}: {why}; leave it out, or "
+                "choose one that learns labels by steps of its own, such as 'erm' or 'group-balanced'"
+            )
+
     def __call__(self, problem: DebiasProblem, **options: object) -> Outcome:
         """Run it."""
         self.check(options)
+        self.check_training(problem.training)
         return self.run(problem, **{**dict(self.fixed), **options})
 
 
@@ -148,10 +179,11 @@ def _recipe(
     *,
     trains: bool = True,
     only_model: bool = False,
+    refuses: str = "",
     **fixed: object,
 ) -> Recipe:
     needed, options = frozenset(needs.split()), tuple(fixed.items())
-    return Recipe(name, summary, source, run, needed, trains, options, only_model)
+    return Recipe(name, summary, source, run, needed, trains, options, only_model, frozenset(refuses.split()))
 
 
 _ALL = (
@@ -193,7 +225,7 @@ _ALL = (
     ),
     _recipe("group-dro", "the worst group's loss", "Sagawa et al. 2020", group_dro, "groups conflicting"),
     _recipe("jtt", "the errors of a short first stage weigh more", "Liu et al. 2021", jtt),
-    _recipe("lff", "what a biased network finds hard weighs more", "Nam et al. 2020", lff),
+    _recipe("lff", "what a biased network finds hard weighs more", "Nam et al. 2020", lff, refuses="loss"),
     _recipe("mixup", "mixed images and labels", "Zhang et al. 2018", mixup),
     _recipe("lisa", "mixed within a label or a group", "Yao et al. 2022", lisa, "groups conflicting"),
     _recipe(
@@ -239,24 +271,28 @@ _ALL = (
         dfr,
         "clean",
         only_model=True,
+        refuses=_NO_STEPS,
     ),
     _recipe(
         "afr",
         "the last layer refitted on held-out samples, those of low probability weighing more",
         "Qiu et al. 2023",
         afr,
+        refuses="loss",
     ),
     _recipe(
         "self",
         "the last layer fine-tuned on held-out samples that a weaker network sees differently",
         "LaBonte et al. 2023",
         selective_finetuning,
+        refuses="loss",
     ),
     _recipe(
         "evals",
         "the last layer refitted on samples of large and small loss, chosen by inferred environments",
         "Ghaznavi et al. 2024",
         evals,
+        refuses="loss",
     ),
     _recipe(
         "dedier",
@@ -264,6 +300,7 @@ _ALL = (
         "Tiwari et al. 2024",
         dedier,
         "clean",
+        refuses="loss",
         teacher="specialist",
     ),
     _recipe(
@@ -272,9 +309,15 @@ _ALL = (
         "Ross et al. 2017",
         rrr,
         "masks",
+        refuses="loss augmentation",
     ),
     _recipe(
-        "rr-clarc", "no gradient along the shortcut's direction", "Dreyer et al. 2024", rr_clarc, "groups"
+        "rr-clarc",
+        "no gradient along the shortcut's direction",
+        "Dreyer et al. 2024",
+        rr_clarc,
+        "groups",
+        refuses="loss",
     ),
     _recipe(
         "p-clarc",
@@ -283,6 +326,7 @@ _ALL = (
         p_clarc,
         "groups",
         trains=False,
+        refuses=_NO_STEPS,
     ),
     _recipe(
         "reactive-p-clarc",
@@ -291,14 +335,24 @@ _ALL = (
         reactive_p_clarc,
         "groups",
         trains=False,
+        refuses=_NO_STEPS,
     ),
-    _recipe("leace", "the concept erased at a layer", "Belrose et al. 2023", leace, "groups", trains=False),
+    _recipe(
+        "leace",
+        "the concept erased at a layer",
+        "Belrose et al. 2023",
+        leace,
+        "groups",
+        trains=False,
+        refuses=_NO_STEPS,
+    ),
     _recipe(
         "segmentation",
         "supervised by masks of what the label is about",
         "Saab et al. 2022",
         spatial_specificity,
         "annotations",
+        refuses="loss augmentation",
         supervision="segmentation",
     ),
     _recipe(
@@ -307,6 +361,7 @@ _ALL = (
         "Hinton et al. 2015",
         distil,
         "clean",
+        refuses="loss",
         form=None,
     ),
     _recipe(
@@ -315,6 +370,7 @@ _ALL = (
         "after Boland et al. 2025",
         distil,
         "clean",
+        refuses="loss",
         form="probes",
         layers="uniform",
     ),
@@ -324,6 +380,7 @@ _ALL = (
         "after Boland et al. 2025",
         distil,
         "clean",
+        refuses="loss",
         form="features",
         layers="audit",
         labels="clean",
@@ -336,6 +393,7 @@ _ALL = (
         "after Hinton et al. 2015",
         distil,
         "clean",
+        refuses="loss",
         form=None,
         labels="clean",
         clean_share=CLEAN_SHARE,
@@ -348,6 +406,7 @@ _ALL = (
         "after Hinton et al. 2015 and Sagawa et al. 2020",
         distil,
         "clean groups conflicting",
+        refuses="loss",
         form=None,
         labels="group-balanced",
         clean_share=CLEAN_SHARE,
@@ -359,6 +418,7 @@ _ALL = (
         "after Boland et al. 2025 and Sagawa et al. 2020",
         distil,
         "clean groups conflicting",
+        refuses="loss",
         form="features",
         layers="audit",
         labels="group-balanced",

@@ -89,13 +89,17 @@ class Ensemble(nn.Module):
 def teacher_training(n_clean: int, base: Training, start: Start = "model") -> Training:
     """How a teacher is trained on so many samples, where nothing else is asked for.
 
-    Its learning rate is never above the one of `base` for a training that begins so.
+    Its learning rate is never above the one of `base` for a training that begins so. Functions of the user's
+    own (optimizer, augmentation, loss) are used as they are.
     """
+    augmentation = base.augmentation
+    if not callable(augmentation):
+        augmentation = "strong" if n_clean < FEW else "shifts"
     return base.but(
         steps=max(MIN_STEPS, round(12 * n_clean / BATCH_SIZE)),
         batch_size=min(BATCH_SIZE, n_clean),
-        lr=min(LR, base.peak(start)),
-        augmentation="strong" if n_clean < FEW else "shifts",
+        lr=None if base.has_own_rate else min(LR, base.peak(start)),
+        augmentation=augmentation,
         select="last",
         seed=base.seed + 1,
     )

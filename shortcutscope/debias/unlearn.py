@@ -150,6 +150,7 @@ def debias(
         recipe, options = advice.recipe, cast("RecipeOptions", {**advice.options, **options})
     chosen = RECIPES[recipe]
     chosen.check(options)
+    chosen.check_training(plan.training)
     begins = chosen.starting(start)
     require(chosen, problem)
     _require_used(plan.initial, problem)
@@ -158,6 +159,8 @@ def debias(
         require_writable(folder)
     outcome = _run(chosen, problem.with_out(folder), head, folder, {**begins, **options})
     record = _record(problem, chosen, options, outcome, known or found, head)
+    if plan.training.own:
+        notes.append(f"trained with what you gave: {_given(plan.training)}")
     if start == "fresh":
         notes.append("begun with new weights (start='fresh'): what the network had learnt was not used")
     student = Student(recipe, outcome.model, (*notes, *outcome.notes), record, outcome.history, folder)
@@ -184,6 +187,14 @@ def _run(recipe: Recipe, problem: DebiasProblem, head: Head, folder: Path | None
     return outcome
 
 
+def _given(training: Training) -> str:
+    """The user's own functions, by name."""
+    said = training.said()
+    return ", ".join(
+        f"{name}={', '.join(said[name]) if name == 'callbacks' else said[name]}" for name in training.own
+    )
+
+
 def _record(
     problem: DebiasProblem,
     recipe: Recipe,
@@ -198,7 +209,8 @@ def _record(
         "version": version(),
         "options": {key: repr(value) if callable(value) else value for key, value in options.items()},
         "start": start if start == "fresh" else dict(recipe.fixed).get("start", start),
-        "lr": problem.training.peak(start),
+        "lr": None if problem.training.has_own_rate else problem.training.peak(start),
+        "training": problem.training.said(),
         "steps": outcome.steps,
         "n_train": len(problem.train),
         "n_clean": 0 if clean is None else len(clean),

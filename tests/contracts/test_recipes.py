@@ -21,6 +21,52 @@ SIDE = 32
 TRAINING = Training(steps=2, batch_size=16, augmentation="none", precision="fp32")
 
 
+#: Recipes that take steps of an optimizer only where they begin with new weights.
+LAST_LAYER = ("afr", "self", "evals")
+
+
+def _schedule(calls: list) -> object:
+    def schedule(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        calls.append(1)
+        return torch.optim.lr_scheduler.ConstantLR(optimizer)
+
+    return schedule
+
+
+def _optimizer(calls: list) -> object:
+    def optimizer(parameters: list) -> torch.optim.Optimizer:
+        calls.append(1)
+        return torch.optim.SGD(parameters, lr=0.01)
+
+    return optimizer
+
+
+def _loss(calls: list) -> object:
+    def loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return torch.nn.functional.cross_entropy(scores, labels, reduction="none")
+
+    return loss
+
+
+def _transform(calls: list) -> object:
+    def transform(images: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return images
+
+    return transform
+
+
+#: What a user may bring to a training, each of which notes that it was used.
+COUNTED = {
+    "optimizer": _optimizer,
+    "schedule": _schedule,
+    "loss": _loss,
+    "augmentation": _transform,
+    "callbacks": lambda calls: (calls.append,),
+}
+
+
 @pytest.fixture(autouse=True)
 def short_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teacher, "MIN_STEPS", 2)
@@ -78,6 +124,23 @@ class TestRecipe:
         assert recipe.needs <= set(NEEDS)
         with pytest.raises(InputError, match=f"recipe '{name}' takes no option 'colour'"):
             recipe(problem, colour="red")
+
+    @pytest.mark.parametrize("part", ["optimizer", "schedule", "augmentation", "loss", "callbacks"])
+    def test_it_uses_what_the_user_brings_or_says_that_it_cannot(self, name, part, problem):
+        recipe, calls = RECIPES[name], []
+        own = replace(problem, training=TRAINING.but(**{part: COUNTED[part](calls)}))
+        options = OPTIONS.get(name, {})
+        if part in recipe.refuses:
+            with pytest.raises(InputError, match=f"recipe '{name}' cannot use {part}="):
+                recipe(own, **options)
+            assert not calls
+            return
+        if name in LAST_LAYER:
+            with pytest.raises(InputError, match=r"start='fresh'"):
+                recipe(own, **options)
+            own = replace(own, start="fresh")
+        recipe(own, **options)
+        assert calls
 
     def test_it_says_what_it_lacks(self, name, problem):
         bare = replace(

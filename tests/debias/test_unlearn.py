@@ -45,6 +45,16 @@ def run(tables, small_network, **changes):
     return ss.debias(small_network(7).eval(), tables["train"], **given)
 
 
+def test_the_record_names_what_the_user_brought(tables, small_network, tmp_path) -> None:
+    own = QUICK.but(optimizer=torch.optim.RAdam, loss=torch.nn.CrossEntropyLoss(reduction="none"))
+    student = run(tables, small_network, recipe="erm", training=own, out=tmp_path)
+    assert student.record["training"]["optimizer"] == "torch.optim.radam.RAdam"
+    assert any("what you gave: optimizer=torch.optim.radam.RAdam, loss=torch." in n for n in student.notes)
+    assert Student.open(tmp_path / "erm", small_network(1)).record["training"] == student.record["training"]
+    with pytest.raises(InputError, match="cannot use loss="):
+        run(tables, small_network, recipe="logit-distillation", clean=tables["clean"], training=own)
+
+
 def test_s8_an_audit_of_another_network_is_refused(tables, small_network, finding, tmp_path) -> None:
     write_json(tmp_path / "run.json", {"model": {"fingerprint": model_fingerprint(small_network(8))}})
     of_another = replace(finding, run=tmp_path)
@@ -235,7 +245,7 @@ def test_m19_no_recipe_throws_the_model_away_without_a_word(tables, small_networ
     corner = torch.zeros(32, 32, dtype=torch.bool)
     corner[:6, :6] = True
     for name, recipe in RECIPES.items():
-        if not recipe.trains or name in ("dfr", "segmentation"):
+        if not recipe.trains or name in ("dfr", "afr", "self", "evals", "segmentation"):
             continue
         seen: list[str] = []
         given = DebiasProblem(

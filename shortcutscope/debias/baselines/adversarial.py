@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from shortcutscope.allowed import Count, Positive
 from shortcutscope.debias.budget import train
 from shortcutscope.debias.groups import Groups, balanced_weights, training_groups
-from shortcutscope.debias.objective import Batch, Objective, at, cross_entropy, forward_with_layers
+from shortcutscope.debias.objective import Batch, Objective, at, forward_with_layers
 from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import Layer, find_layers
@@ -69,6 +69,8 @@ class Adversarial(Objective):
         Of its weights.
     """
 
+    takes_loss = True
+
     def __init__(
         self,
         layer: Layer,
@@ -96,7 +98,7 @@ class Adversarial(Objective):
         values = outputs[self.layer.name]
         features = (values.flatten(2).mean(2) if values.dim() > 2 else values).float()
         carries, weights = at(self._carries, batch), at(self._weights, batch)
-        terms = {"ce": cross_entropy(logits, batch.labels)}
+        terms = {"ce": self.losses(logits, batch.labels).mean()}
         if self.method == "reversal":
             strength = self.weight * reversal_strength(batch.progress)
             answers = self.adversary(Reversal.apply(features, strength))

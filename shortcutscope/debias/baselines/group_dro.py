@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 from shortcutscope.allowed import NotNegative, Positive
 from shortcutscope.debias.budget import budget, train
 from shortcutscope.debias.groups import Groups, balanced_weights, training_groups
-from shortcutscope.debias.objective import Batch, Objective, at, cross_entropies
+from shortcutscope.debias.objective import Batch, Objective, at
 from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.models.heads.targets import find_logits
 
@@ -32,6 +32,7 @@ class GroupDRO(Objective):
         for groups that generalise badly because they are small.
     """
 
+    takes_loss = True
     q: Tensor
     _adjustment: Tensor
 
@@ -49,7 +50,7 @@ class GroupDRO(Objective):
         return self._draws
 
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
-        losses = cross_entropies(find_logits(model(batch.images)), batch.labels)
+        losses = self.losses(find_logits(model(batch.images)), batch.labels)
         index = at(self._index, batch)
         member = (index == torch.arange(len(self.q), device=index.device).unsqueeze(1)).to(losses.dtype)
         sums, sizes = member @ losses, member.sum(1)

@@ -105,6 +105,12 @@ def held_out_head(problem: DebiasProblem, recipe: str, share: float = HELD_OUT_S
         When the last layer is no ``nn.Linear``, or a class has fewer than two held-out samples.
     """
     fresh = problem.start == "fresh"
+    if problem.training.own and not fresh:
+        raise InputError(
+            f"recipe {recipe!r} refits the last layer of the model as it is and takes no steps of an "
+            f"optimizer, so {problem.training.own[0]}= means nothing; leave it out, or train a network first "
+            "(start='fresh')"
+        )
     network = problem.network() if fresh else problem.model
     name = last_linear(network, problem.example())
     rest, table, notes = _split(problem, share)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from shortcutscope.allowed import Positive, Share
 from shortcutscope.debias.budget import train
+from shortcutscope.debias.callables import SampleLosses
 from shortcutscope.debias.groups import Groups, balanced_weights, training_groups
-from shortcutscope.debias.objective import Batch, Objective, cross_entropies
+from shortcutscope.debias.objective import Batch, Objective
 from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.models.heads.targets import find_logits
 
@@ -25,6 +26,8 @@ class Mixup(Objective):
     per batch, as in the authors' code.
     """
 
+    takes_loss = True
+
     def __init__(self, alpha: float = 0.2) -> None:
         super().__init__()
         self.alpha = alpha
@@ -32,7 +35,7 @@ class Mixup(Objective):
     def terms(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
         share = _beta(self.alpha, 1, batch.generator).expand(len(batch.rows))
         partners = torch.randperm(len(batch.rows), generator=batch.generator)
-        return {"ce_mixed": mixed_cross_entropy(model, batch, partners, share)}
+        return {"ce_mixed": mixed_losses(self.losses, model, batch, partners, share)}
 
 
 class Lisa(Objective):
@@ -53,6 +56,8 @@ class Lisa(Objective):
         Probability of intra-label mixing.
     """
 
+    takes_loss = True
+
     def __init__(self, groups: Groups, *, alpha: float = 2.0, p_label: float = 0.5) -> None:
         super().__init__()
         self.alpha, self.p_label = alpha, p_label
@@ -69,7 +74,7 @@ class Lisa(Objective):
         strategy: Strategy = "label" if first else "concept"
         partners = lisa_partners(self._labels[batch.rows], self._index[batch.rows], strategy, generator)
         share = _beta(self.alpha, len(batch.rows), generator)
-        return {"ce_mixed": mixed_cross_entropy(model, batch, partners, share)}
+        return {"ce_mixed": mixed_losses(self.losses, model, batch, partners, share)}
 
 
 def lisa_partners(labels: Tensor, index: Tensor, strategy: Strategy, generator: torch.Generator) -> Tensor:
@@ -95,14 +100,16 @@ def lisa_partners(labels: Tensor, index: Tensor, strategy: Strategy, generator: 
     return torch.multinomial(fits.float(), 1, generator=generator).flatten()
 
 
-def mixed_cross_entropy(model: nn.Module, batch: Batch, partners: Tensor, share: Tensor) -> Tensor:
-    """Mean cross-entropy of mixed samples against the labels of both, by `share` (N,) of the first."""
+def mixed_losses(
+    losses: SampleLosses, model: nn.Module, batch: Batch, partners: Tensor, share: Tensor
+) -> Tensor:
+    """Mean loss of mixed samples against the labels of both, by `share` (N,) of the first."""
     device = batch.images.device
     share, partners = share.to(device), partners.to(device)
     along = share.to(batch.images.dtype).reshape(-1, *[1] * (batch.images.dim() - 1))
     mixed = along * batch.images + (1 - along) * batch.images[partners]
     logits = find_logits(model(mixed))
-    first, second = (cross_entropies(logits, labels) for labels in (batch.labels, batch.labels[partners]))
+    first, second = (losses(logits, labels) for labels in (batch.labels, batch.labels[partners]))
     return (share.to(first.dtype) * first + (1 - share).to(first.dtype) * second).mean()
 
 

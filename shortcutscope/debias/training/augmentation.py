@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone reads)
 from torch import Tensor
 
+from shortcutscope.debias.callables import Transform, transformed
 from shortcutscope.debias.training.settings import Augmentation
 
 __all__ = ["augmented", "shifted", "strongly_changed", "symmetric"]
@@ -20,7 +21,9 @@ DEGREES, SCALE, SHIFT = 10.0, 0.1, 0.08
 CONTRAST, BRIGHTNESS, NOISE = 0.2, 0.2, 0.05
 
 
-def augmented(images: Tensor, kind: Augmentation, generator: torch.Generator, part: slice, n: int) -> Tensor:
+def augmented(
+    images: Tensor, kind: Augmentation | Transform, generator: torch.Generator, part: slice, n: int
+) -> Tensor:
     """One process's share of an augmented batch.
 
     Parameters
@@ -35,6 +38,8 @@ def augmented(images: Tensor, kind: Augmentation, generator: torch.Generator, pa
     part, n
         Which rows of the whole batch these are, and how many it has.
     """
+    if callable(kind):
+        return transformed(kind, images)
     if kind == "shifts":
         return shifted(images, SHIFTS, generator)
     if kind == "symmetries":

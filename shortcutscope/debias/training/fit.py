@@ -53,7 +53,7 @@ def fit(
     name: str = "train",
     progress: bool = True,
 ) -> Fitted:
-    """Train a model in place, by AdamW with a linear warm-up and a cosine.
+    """Train a model in place, as `training` says: by default AdamW with a linear warm-up and a cosine.
 
     Started by ``torchrun`` or ``accelerate launch``, every process takes its share of each batch, and they
     end with the same model. (Each has batch norm of its own share, and an objective sees its own share.)

@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.objective import Batch, Objective
+from shortcutscope.debias.callables import (
+    Epoch,
+    ends,
+    name_of,
+    try_losses,
+    try_transform,
+)
+from shortcutscope.debias.objective import Batch, Objective, cross_entropies
 from shortcutscope.debias.training.augmentation import augmented
 from shortcutscope.debias.training.averaging import MovingAverage
 from shortcutscope.debias.training.checkpoint import (
@@ -38,11 +45,14 @@ from shortcutscope.debias.training.randomness import (
     derived_seed,
     generator_of,
 )
+from shortcutscope.debias.training.rate import LearningRate, load_moments, moments_of, optimizer_of
 from shortcutscope.debias.training.selection import RULES, Best, Score, validate
 from shortcutscope.debias.training.settings import Training
 from shortcutscope.debias.training.step import Step, set_training_mode
 from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.failures import model_errors
+from shortcutscope.models.frozen import frozen
+from shortcutscope.models.heads.targets import find_logits
 from shortcutscope.models.memory_format import choose_memory_format
 from shortcutscope.models.seeding import seeded
 from shortcutscope.progress import progress_bar
@@ -51,8 +61,6 @@ from shortcutscope.types import Record
 __all__ = ["CHECKPOINT", "TrainingLoop"]
 
 CHECKPOINT = "checkpoint.safetensors"
-#: Of SGD.
-MOMENTUM = 0.9
 
 
 class TrainingLoop:
@@ -85,11 +93,9 @@ class TrainingLoop:
     ) -> None:
         self.notes: list[str] = []
         if not objective.allows_augmentation and training.augmentation != "none":
-            self.notes.append(
-                f"trained without augmentation ({training.augmentation!r} was asked for): "
-                f"{type(objective).__name__} needs the images as they are"
-            )
-            training = training.but(augmentation="none")
+            training = self._unaugmented(objective, training)
+        if training.loss is not None:
+            objective.take_loss(training.loss)
         require_samples(table, training, validation)
         if out is not None and out.is_file():
             raise InputError(f"out={out} is a file: give a folder for checkpoints and logs")
@@ -116,7 +122,11 @@ class TrainingLoop:
         example = self._input(torch.cat([self._images.example] * 2))
         self._format = choose_memory_format(model, example, *objective.networks(), training=True)
         self.notes += [f"trained in {self._format}"] if self._format.reason else []
-        self._optimizer = _optimizer_of(training, self._parameters)
+        self._try(example)
+        self._optimizer = optimizer_of(training, self._parameters)
+        self._rate = LearningRate(training, self._optimizer)
+        self._scores: dict[str, float] = {}
+        self._ended_by: str | None = None
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
         self._average = None if training.ema is None else MovingAverage(model, training.ema)
         self._terms = Terms(self._processes.total)
@@ -163,6 +173,8 @@ class TrainingLoop:
             scores: dict[str, float] = {}
             if self._held_out is not None and (last or self.done % validate_every == 0):
                 scores = self._validated()
+            if self._training.callbacks and (last or self.done % self._order.steps_per_epoch == 0):
+                self._call_back(scores)
             last = last or self._stopped
             if last or scores or self.done % log_every == 0:
                 self._note(scores, bar)
@@ -179,6 +191,7 @@ class TrainingLoop:
         part = processes.share(len(whole))
         rows = whole[part]
         generator = generator_of(seed, AUGMENTATION, step)
+        torch.manual_seed(derived_seed(seed, AUGMENTATION, step, processes.index))  # of the user's transform
         inputs = augmented(self._input(images), self._training.augmentation, generator, part, len(whole))
         batch = Batch(
             self._format(inputs),
@@ -193,8 +206,7 @@ class TrainingLoop:
         self._terms.add(step + 1, terms, share)
         if self._device.type == "cpu" and processes.count == 1:
             self._terms.settle()  # costs nothing here, and spares the weights
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._training.rate(step, self._steps)
+        self._rate.before(step, self._steps)
         # The processes' gradients are averaged; one with more samples counts for more.
         loss = functools.reduce(torch.add, terms.values()) * (share * processes.count)
         self._optimizer.zero_grad()
@@ -204,14 +216,26 @@ class TrainingLoop:
             nn.utils.clip_grad_norm_(self._parameters, self._training.clip_norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        self._rate.after()
         self.done += 1
         if self._average is not None:
             self._average.update(self.done)
 
     def _note(self, scores: Mapping[str, float], bar: Any) -> None:
-        row = {"lr": self._training.rate(self.done - 1, self._steps), **self._terms.means(), **scores}
+        row = {"lr": self._rate.value, **self._terms.means(), **scores}
         self.log.add({"step": self.done, **row})
         bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()}, refresh=False)
+
+    def _call_back(self, scores: dict[str, float]) -> None:
+        """Tell the user's callbacks of an epoch, and stop where one says so."""
+        self._scores = scores or self._scores
+        number = math.ceil(self.done / self._order.steps_per_epoch)
+        epoch = Epoch(number, self.done, self._steps, self._rate.value, self._step.model, self._scores)
+        ended_by = ends(self._training.callbacks, epoch)
+        set_training_mode(self._step)
+        one = torch.tensor([float(ended_by is not None)], device=self._device)
+        if float(self._processes.total(one)) > 0:
+            self._stopped, self._ended_by = True, ended_by or "that of another process"
 
     # Choosing weights
 
@@ -230,6 +254,7 @@ class TrainingLoop:
                 batch_size=self._training.batch_size,
                 share=self._processes.share(len(labels)),
                 total=self._processes.total,
+                losses=self._training.loss or cross_entropies,
             )
             if not math.isfinite(score.loss):
                 raise NonFiniteLossError(self.done, "validation loss", score.loss)
@@ -260,7 +285,10 @@ class TrainingLoop:
             )
         elif self._average is not None:
             restore(self._step.model, self._average.tensors)
-        if self._stopped:
+        if self._ended_by is not None:
+            ended_by = f"by the callback {self._ended_by}"
+            self.notes.append(f"stopped after step {self.done} of {self._steps} {ended_by}")
+        elif self._stopped:
             self.notes.append(
                 f"stopped after step {self.done} of {self._steps}: {self._best.since} validations in a row "
                 "were no better"
@@ -281,12 +309,17 @@ class TrainingLoop:
         best = self._best
         tensors = prefixed("weights", self._good) | prefixed("best", best.tensors)
         tensors |= prefixed("average", self._average.tensors if self._average else {})
-        for index, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= prefixed(f"moments/{index}", moments)
+        moments = moments_of(self._optimizer)
+        if moments is None:
+            self._note_no_checkpoints()
+            return
+        tensors |= moments[0]
         state = {
+            "numbers": moments[1],
             "identity": self._identity,
             "step": self.done,
             "stopped": self._stopped,
+            "ended_by": self._ended_by,
             "history": self.log.rows,
             "terms": self._terms.settled,
             "best": {"step": best.step, "since": best.since},
@@ -303,17 +336,13 @@ class TrainingLoop:
             return Log(folder)
         tensors, state = checkpoint
         self.done, self._stopped = state["step"], state["stopped"]
+        self._ended_by = state.get("ended_by")
         restore(self._step, with_prefix("weights", tensors))
         self._good, self._good_step = snapshot(self._step), self.done
         if self._average is not None:
             self._average.load(with_prefix("average", tensors))
-        moments = {i: with_prefix(f"moments/{i}", tensors) for i in range(len(self._parameters))}
-        self._optimizer.load_state_dict(
-            {
-                "state": {index: checkpoint for index, checkpoint in moments.items() if checkpoint},
-                "param_groups": self._optimizer.state_dict()["param_groups"],
-            }
-        )
+        load_moments(self._optimizer, tensors, state.get("numbers", {}), len(self._parameters))
+        self._rate.catch_up(self.done)
         self._scaler.load_state_dict(state["scaler"])
         score = None if state["score"] is None else Score(**state["score"])
         self._best = Best(**state["best"], score=score, tensors=with_prefix("best", tensors))
@@ -321,14 +350,48 @@ class TrainingLoop:
         self.notes.append(f"gone on from a checkpoint after step {self.done}")
         return Log(folder, state["history"])
 
+    def _note_no_checkpoints(self) -> None:
+        """Where the user's optimizer remembers what a checkpoint cannot hold."""
+        name = type(self._optimizer).__name__
+        note = f"no checkpoints: {name} remembers more than numbers and tensors; interrupted, it begins anew"
+        if note not in self.notes:
+            self.notes.append(note)
+
     def _give_up(self, reason: str, cause: Exception | None = None) -> NoReturn:
         """Restore the last good weights and say what happened."""
         restore(self._step, self._good)
         where = "" if self._out is None or not self._good_step else f", as in {self._out / CHECKPOINT}"
         raise ModelError(
-            f"{reason}. Lower the learning rate (now {self._training.lr:g}), or check the images and the "
+            f"{reason}. Lower the learning rate (now {self._rate.value:g}), or check the images and the "
             f"initial weights for NaN. The model has its weights of step {self._good_step} back{where}"
         ) from cause
+
+    # What the user brings
+
+    def _unaugmented(self, objective: Objective, training: Training) -> Training:
+        """For objectives that need the images as they are."""
+        name, who = name_of(training.augmentation), type(objective).__name__
+        if callable(training.augmentation):
+            raise InputError(
+                f"augmentation={name}: {who} needs the images as they are, since it knows something of their "
+                "pixels; leave augmentation out, or choose another recipe"
+            )
+        self.notes.append(
+            f"trained without augmentation ({name!r} was asked for): {who} needs the images as they are"
+        )
+        return training.but(augmentation="none")
+
+    def _try(self, example: Tensor) -> None:
+        """Refuse a transform or a loss of the user's that cannot be used."""
+        training = self._training
+        if callable(training.augmentation):
+            with seeded(training.seed):
+                try_transform(training.augmentation, example)
+        if training.loss is not None:
+            model = self._step.model
+            with frozen(model), torch.no_grad():
+                logits = find_logits(model(example))
+            try_losses(training.loss, logits, self._labels[[0, 0]].to(self._device))
 
     # Samples
 
@@ -355,10 +418,3 @@ class TrainingLoop:
             "objective": [type(objective).__qualname__, settings_digest(objective)],
             "processes": self._processes.count,
         }
-
-
-def _optimizer_of(training: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    lr, decay = training.peak("fresh"), training.weight_decay
-    if training.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=MOMENTUM, weight_decay=decay)
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)

@@ -17,7 +17,7 @@ __all__ = ["RULES", "Best", "Score", "validate"]
 
 #: What is the best by each rule, in words.
 RULES: dict[Select, str] = {
-    "loss": "least cross-entropy",
+    "loss": "least loss",
     "accuracy": "best accuracy",
     "worst-class": "best worst-class accuracy",
 }
@@ -30,7 +30,7 @@ class Score:
     Attributes
     ----------
     loss
-        Mean cross-entropy.
+        Mean loss: the cross-entropy, or the user's own.
     accuracy
         Over all samples.
     worst_class
@@ -81,6 +81,7 @@ def validate(
     batch_size: int,
     share: slice,
     total: Callable[[Tensor], Tensor],
+    losses: Callable[[Tensor, Tensor], Tensor] = cross_entropies,
 ) -> Score:
     """Score a model, which is in evaluation mode, on one process's share of the samples and sum over all.
 
@@ -94,6 +95,8 @@ def validate(
         Rows that this process scores.
     total
         Sums a tensor over all processes.
+    losses
+        Of samples, from scores and classes.
     """
     anchor = next(model.parameters())
     classes = int(labels.max()) + 1
@@ -104,7 +107,7 @@ def validate(
         target = labels[rows].to(anchor.device)
         logits = find_logits(model(images(rows)))
         predicted = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
-        sums[0, 0] += cross_entropies(logits, target).sum()
+        sums[0, 0] += losses(logits, target).sum()
         sums[1] += torch.bincount(target[predicted == target], minlength=classes)
         sums[2] += torch.bincount(target, minlength=classes)
     loss, correct, count = total(sums).cpu()

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
+from shortcutscope.debias.callables import (
+    Callback,
+    OptimizerMaker,
+    SampleLosses,
+    ScheduleMaker,
+    Transform,
+    name_of,
+    source_digest,
+)
 from shortcutscope.errors import InputError
 from shortcutscope.types import Record
 
@@ -28,6 +37,14 @@ FALL = 0.95
 #: What may differ between a training and its resumption: none of it changes the weights.
 _WITHOUT_EFFECT = ("checkpoint_every", "workers")
 
+
+#: Options that may be the user's own function, what it has to be, and what is used where nothing is said.
+_OWN = {
+    "optimizer": "a function from parameters to a torch.optim.Optimizer (of each training its own)",
+    "schedule": "a function from an optimizer to its torch.optim.lr_scheduler.LRScheduler",
+    "augmentation": "a function from a batch of images to another",
+    "loss": "a function from scores (N, K) and classes (N,) to the losses of the samples (N,)",
+}
 
 #: Options that are one of some words.
 _WORDS = {
@@ -52,14 +69,20 @@ class Training:
     batch_size
         Samples per step, over all processes.
     lr
-        Peak learning rate; None is the one of `RATES` for where the training begins, which are AdamW's.
+        Peak learning rate; None is the one of `RATES` for where the training begins, which are AdamW's. Left
+        out where `optimizer` is a function, which knows its own.
     weight_decay
         Decoupled, of AdamW; of SGD a part of the gradient.
     optimizer
-        ``"adamw"``, or ``"sgd"`` with a momentum of .9, whose learning rate has to be given.
+        ``"adamw"``, or ``"sgd"`` with a momentum of .9, whose learning rate has to be given. Or the user's
+        own: a function from a list of parameters to a ``torch.optim.Optimizer``, whose learning rates are
+        the peaks of the schedule; or a class of optimizers, which is given `lr` and, where it takes one,
+        `weight_decay`.
     schedule
         ``"cosine"``: the learning rate rises, then falls to zero along half a cosine. ``"exponential"``: it
-        rises, then falls to `FALL` of itself with every epoch of `epochs`.
+        rises, then falls to `FALL` of itself with every epoch of `epochs`. Or the user's own: a function
+        from the optimizer to a ``torch.optim.lr_scheduler.LRScheduler``, which then makes a step after every
+        step of the optimizer; `warmup` has no effect on it.
     warmup
         Share of the steps in which the learning rate rises.
     clip_norm
@@ -71,7 +94,16 @@ class Training:
         ``"none"``, ``"shifts"`` (by up to two pixels), or ``"strong"`` for few samples: every sample is
         turned, scaled, shifted, brightened and made noisy in its own way. ``"symmetries"`` is for images in
         which place and direction say nothing of the label, as in microscopy: every sample is mirrored, turned
-        by right angles and rolled about its edges by any amount.
+        by right angles and rolled about its edges by any amount. Or the user's own: a function from a batch
+        of inputs (N, C, *spatial), on the model's device, to as many; torch's generator is seeded for every
+        step.
+    loss
+        The user's own, of every sample: a function from scores (N, K) and classes (N,) to losses (N,), such
+        as ``torch.nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1)``. None is the cross-entropy.
+        Recipes whose loss is their own refuse it.
+    callbacks
+        Functions that are called after every epoch, see `shortcutscope.debias.callables.Callback`: one
+        that returns True ends the training.
     select
         Which weights are returned: the ``"last"``, those of least cross-entropy (``"loss"``), of best
         accuracy or of best worst-class accuracy on the validation samples. Worst-class accuracy finds nearly
@@ -105,12 +137,14 @@ class Training:
     batch_size: int = 64
     lr: float | None = None
     weight_decay: float = 1e-3
-    optimizer: Optimizer = "adamw"
-    schedule: Schedule = "cosine"
+    optimizer: Optimizer | OptimizerMaker = "adamw"
+    schedule: Schedule | ScheduleMaker = "cosine"
     warmup: float = 0.2
     clip_norm: float | None = None
     precision: Precision = "bf16"
-    augmentation: Augmentation = "shifts"
+    augmentation: Augmentation | Transform = "shifts"
+    loss: SampleLosses | None = None
+    callbacks: tuple[Callback, ...] = ()
     select: Select = "last"
     patience: int | None = None
     validate_every: int | None = None
@@ -133,10 +167,9 @@ class Training:
         for name in ("steps", "patience", "validate_every", "checkpoint_every", "log_every"):
             value = getattr(self, name)
             self._check(name, value is None or value >= 1, "1 or more, or None")
-        for name, allowed in _WORDS.items():
-            choices = get_args(allowed)
-            self._check(name, getattr(self, name) in choices, "one of " + ", ".join(map(repr, choices)))
-        self._check("lr", self.optimizer == "adamw" or self.lr is not None, "given for optimizer='sgd'")
+        self._check_choices()
+        self._check("lr", self.optimizer != "sgd" or self.lr is not None, "given for optimizer='sgd'")
+        self._check("lr", self.lr is None or not self.has_own_rate, "left out where optimizer is a function")
         if self.patience is not None and self.select == "last":
             raise InputError(
                 f"patience={self.patience} needs a rule of what is better: select='loss' or 'worst-class'"
@@ -150,21 +183,40 @@ class Training:
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step, counted from 0: a linear rise, then as `schedule` says."""
-        lr = self.peak("fresh")
+        return self.peak("fresh") * self.factor(step, steps)
+
+    def factor(self, step: int, steps: int) -> float:
+        """Share of the peak learning rate that a step has."""
         rising = max(1, round(self.warmup * steps))
         if step < rising:
-            return lr * (step + 1) / rising
+            return (step + 1) / rising
         if self.schedule == "exponential":
-            return lr * FALL ** int(self.epochs * step / steps)
-        return lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+            return FALL ** int(self.epochs * step / steps)
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+    @property
+    def has_own_rate(self) -> bool:
+        """Whether the user's optimizer knows its learning rates by itself: a function, and no class."""
+        return callable(self.optimizer) and not isinstance(self.optimizer, type)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Names of the options that are the user's own functions."""
+        functions = tuple(name for name in _OWN if callable(getattr(self, name)))
+        return functions + (("callbacks",) if self.callbacks else ())
+
+    def said(self) -> Record:
+        """What is used, by name, for the record."""
+        names = {name: name_of(getattr(self, name) or "cross-entropy") for name in _OWN}
+        return {**names, "callbacks": [name_of(callback) for callback in self.callbacks]}
 
     def peak(self, start: Start) -> float:
         """The peak learning rate of a training that begins so."""
         return RATES[start] if self.lr is None else self.lr
 
     def beginning(self, start: Start) -> Training:
-        """The same, with the learning rate for where it begins."""
-        return replace(self, lr=self.peak(start))
+        """The same, with the learning rate for where it begins, unless the optimizer knows its own."""
+        return self if self.has_own_rate else replace(self, lr=self.peak(start))
 
     def but(self, **changes: object) -> Training:
         """The same, but for these."""
@@ -172,7 +224,19 @@ class Training:
 
     def identity(self) -> Record:
         """What the trained weights depend on."""
-        return {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _WITHOUT_EFFECT}
+        own = {name: source_digest(getattr(self, name)) for name in self.own if name != "callbacks"}
+        return {**values, **self.said(), "own": own}
+
+    def _check_choices(self) -> None:
+        for name, allowed in _WORDS.items():
+            value, choices = getattr(self, name), get_args(allowed)
+            fits = value in choices if isinstance(value, str) else name in _OWN and callable(value)
+            own = f", or {_OWN[name]}" if name in _OWN else ""
+            self._check(name, fits, "one of " + ", ".join(map(repr, choices)) + own)
+        self._check("loss", self.loss is None or callable(self.loss), f"None, or {_OWN['loss']}")
+        listed = isinstance(self.callbacks, tuple) and all(map(callable, self.callbacks))
+        self._check("callbacks", listed, "a tuple of functions, each called with an Epoch")
 
     def _check(self, name: str, holds: bool, allowed: str) -> None:
         # NaN compares false with everything, and is refused along.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from shortcutscope.debias.baselines.mixing import Mixup, lisa, lisa_partners, mixed_cross_entropy, mixup
+from shortcutscope.debias.baselines.mixing import Mixup, lisa, lisa_partners, mixed_losses, mixup
 from shortcutscope.debias.objective import Batch, cross_entropies
 from shortcutscope.errors import InputError
 
@@ -30,7 +30,9 @@ def test_mixed_loss_follows_a_loop(n_scores: int) -> None:
         z = model((t * images[i] + (1 - t) * images[j])[None])
         own, other = cross_entropies(z, labels[[i]]), cross_entropies(z, labels[[j]])
         losses.append(t * own + (1 - t) * other)
-    assert torch.allclose(mixed_cross_entropy(model, batch, partners, share), torch.cat(losses).mean())
+    assert torch.allclose(
+        mixed_losses(cross_entropies, model, batch, partners, share), torch.cat(losses).mean()
+    )
 
 
 def test_mixup_draws_from_the_batchs_generator_alone() -> None:
