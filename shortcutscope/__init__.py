@@ -67,7 +67,7 @@ _MODULES = {
     "Recording": "shortcutscope.options",
     "Scanning": "shortcutscope.scan.plan",
     "TrainingData": "shortcutscope.audit.audited_data",
-    "Comparing": "shortcutscope.compare.before_after",
+    "Comparing": "shortcutscope.compare.options",
     "Drawing": "shortcutscope.masks.learning",
     "Judging": "shortcutscope.discover.circuits",
     "Shortcut": "shortcutscope.debias.options",
@@ -160,7 +160,7 @@ if TYPE_CHECKING:
     from shortcutscope.attribution.randomization import model_randomization
     from shortcutscope.audit.audited_data import TrainingData
     from shortcutscope.audit.preprocessing.check import check_preprocessing
-    from shortcutscope.compare.before_after import Comparing
+    from shortcutscope.compare.options import Comparing
     from shortcutscope.data.manifests.labels import Labels
     from shortcutscope.data.medical import open_dataset
     from shortcutscope.data.splits import grouped_folds, holdout

@@ -10,23 +10,24 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from shortcutscope.audit.audited_data import TrainingData
 from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.compare.choosing import choice_among
+from shortcutscope.compare.describing import describe_network, describe_table, verdict_rows
+from shortcutscope.compare.development import apart_from_development, students_of
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
 from shortcutscope.compare.networks import BEFORE, After, biased_network, check_networks, named_networks
 from shortcutscope.compare.on_pixels import LevelledImages
+from shortcutscope.compare.options import Comparing
 from shortcutscope.compare.paired import (
     CarrierMasks,
-    MaskOf,
     artifact_relevance,
     select_masks,
     twin_flips,
@@ -39,6 +40,7 @@ from shortcutscope.compare.performance import (
     performance,
     subgroups,
 )
+from shortcutscope.compare.replacements import Search, search_replacements
 from shortcutscope.compare.result import FILE, ComparisonRecord, tidy
 from shortcutscope.compare.setup import ComparisonSetup, comparison_setup
 from shortcutscope.compare.space import Space, matching_layers, measure_space
@@ -47,12 +49,9 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.files import slug, to_json
 from shortcutscope.locking import locked
-from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Head, Output, as_head
-from shortcutscope.models.layers import LayerChoice
-from shortcutscope.models.loading import model_fingerprint
-from shortcutscope.options import READING, OptionGroup, Running, Statistics
+from shortcutscope.options import READING, Running, Statistics
 from shortcutscope.pixels.of_findings import confirmed_transfer
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
@@ -60,54 +59,7 @@ from shortcutscope.processes import alone
 from shortcutscope.progress import progress_bar
 from shortcutscope.types import Record
 
-__all__ = ["Comparing", "compare"]
-
-#: Verdicts that say that the output follows the concept, the graver one first.
-GRAVE = (
-    "shortcut",
-    "used on the pixels, a picture property",
-    "used on the pixels",
-    "encoded and used, may be the label",
-    "encoded and used, no cost measured",
-    "encoded and used, a picture property",
-    "encoded and used, not associated",
-    "explained by another concept",
-)
-
-
-@dataclass(frozen=True)
-class Comparing(OptionGroup):
-    """What a comparison measures.
-
-    Attributes
-    ----------
-    twins
-        Whether to count the predictions that the artifact alone flips, where it is planted.
-    transfer
-        What the concept is made of in the pixels, a name of ``shortcutscope.pixels.transfers.TRANSFERS``: the
-        networks are shown images that are alike in it. By default what a test on the pixels moved, where the
-        audit's finding has one that was confirmed or supported.
-    masks
-        Masks of the artifact in the size of the images, for the relevance inside them: a MaskSet, or a
-        function from a sample's id to its mask or None. By default those of planted artifacts.
-    attribution
-        Method of that relevance, see `shortcutscope.attribution.attribute.attribute`.
-    refit
-        Whether to audit every network in its own latent space: availability, use, verdicts.
-    others
-        Whether to follow every other metadata column, or which: accuracy and AUROC of its subgroups, and the
-        verdict on it.
-    layers
-        Of these audits, as in `shortcutscope.audit.stages.audit`.
-    """
-
-    twins: bool = True
-    transfer: str | None = None
-    masks: MaskSet | MaskOf | None = None
-    attribution: str = "gradient_x_input"
-    refit: bool = True
-    others: bool | Sequence[str | Concept] = True
-    layers: LayerChoice = "blocks"
+__all__ = ["compare"]
 
 
 def compare(
@@ -183,6 +135,7 @@ def compare(
         present=present,
         known=[f.name for f in before.findings] if isinstance(before, AuditRecord) else (),
     )
+    question, development = apart_from_development(question, students_of(after))
     images = DecodedImages(running.cache, running.cache_gb)  # of all tables and for all networks
     tables = {name: table.keeping(running, images) for name, table in question.tables.items()}
     question = replace(question, tables=tables)
@@ -193,14 +146,20 @@ def compare(
     if comparing.transfer is None:
         comparing = replace(comparing, transfer=confirmed_transfer(finding))
     course = _course(question, networks, asked, comparing, statistics, running, _associations(before, train))
-    rows, about, choice = _measure_all(course, networks, out)
+    rows, about, choice, searches = _measure_all(course, networks, out, _known_concepts(before, comparing))
     made = ComparisonRecord(
         question.name,
         tidy(rows),
         tuple(to_json(about)),
-        tuple(to_json([_describe_table(course.samples[t]) for t in question.tables])),
+        tuple(to_json([describe_table(course.samples[t]) for t in question.tables])),
         to_json(course.settings()),
-        (*question.notes, *filter(None, [choice])),
+        (
+            *question.notes,
+            *filter(None, [choice]),
+            *[text for name, s in searches.items() for text in s.sentences(name)],
+        ),
+        tuple(to_json([asdict(r) | {"text": r.text()} for s in searches.values() for r in s.found])),
+        tuple(to_json(list(development))),
     )
     if out is not None:
         made.save(Path(out) / FILE)
@@ -208,15 +167,20 @@ def compare(
 
 
 def _measure_all(
-    course: _Course, networks: Mapping[str, nn.Module], out: str | Path | None
-) -> tuple[list[Record], list[Record], str]:
-    """The rows of all networks, each beside the biased one; what is known of each; which is the best."""
+    course: _Course,
+    networks: Mapping[str, nn.Module],
+    out: str | Path | None,
+    findings: Sequence[Concept],
+) -> tuple[list[Record], list[Record], str, dict[str, Search]]:
+    """The rows of all networks, each beside the biased one; what is known of each; the best; replacements."""
     question = course.question
     rows: list[Record] = []
     about: list[Record] = []
     references: dict[str, dict[Key, Estimate]] = {}
     students: dict[str, dict[Key, Estimate]] = {}
     first: Space | None = None
+    spaces: dict[str, Space] = {}
+    searches: dict[str, Search] = {}
     # One process compares, also where several were started: nothing here waits for the others.
     with alone(), _workplace(out) as folder:
         bar = progress_bar(
@@ -225,19 +189,33 @@ def _measure_all(
         for name, network in bar:
             measured, space = course.measure(name, network, folder / slug(name))
             first = first or space
+            spaces |= {} if space is None else {name: space}
             renamed = matching_layers(first.layers, space.layers) if space and first else {}
             for place, estimates in measured.items():
                 rows += paired_rows(name, place, estimates, references.get(place), renamed)
             if space is not None and first is not None:
-                rows += _verdict_rows(name, question.main, space, first)
-            about.append(_describe(name, network, question, space, renamed))
+                rows += verdict_rows(name, question.main, space, first)
+            about.append(describe_network(name, network, question, space, renamed))
             if name == BEFORE:
                 references = {place: {e.key: e for e in some} for place, some in measured.items()}
             else:
                 students[name] = {e.key: e for e in measured[question.main]}
+        if course.comparing.replacements and spaces:
+            folders = {name: folder / slug(name) for name in spaces}
+            searches = search_replacements(
+                question, networks, spaces, folders, findings,
+                train=course.training, statistics=course.statistics, running=course.running,
+            )  # fmt: skip
     n = course.samples[question.main].n_conflicting
     choice = choice_among(students, n)
-    return rows, about, "" if choice is None else choice.text(n)
+    return rows, about, "" if choice is None else choice.text(n), searches
+
+
+def _known_concepts(before: nn.Module | AuditRecord, comparing: Comparing) -> list[Concept]:
+    """Findings of the audit, which may take the place of the one that is unlearnt."""
+    if not isinstance(before, AuditRecord) or not comparing.replacements:
+        return []
+    return [f.concept for f in before.findings if f.verdict != "not testable"]
 
 
 def _associations(
@@ -348,6 +326,7 @@ class _Course:
             "n_bootstrap": self.statistics.n_bootstrap,
             "seed": self.statistics.seed,
             "refit": self.comparing.refit,
+            "replacements": self.comparing.refit and self.comparing.replacements,
         }
 
     def measure(
@@ -420,53 +399,3 @@ def _workplace(out: str | Path | None) -> Iterator[Path]:
     workplace = path / "comparison"
     with locked(workplace):
         yield workplace
-
-
-def _verdict_rows(name: str, table: str, space: Space, first: Space) -> Iterator[dict[str, Any]]:
-    """The verdict on every concept; worse where the output follows it now and did not before."""
-    nan = float("nan")
-    for finding in space.audit.findings:
-        old, new = first.audit.finding(finding.name).verdict, finding.verdict
-        tested = "not testable" not in (old, new)
-        gravity = [GRAVE.index(v) if v in GRAVE else len(GRAVE) for v in (old, new)]
-        better = None if not tested or gravity[0] == gravity[1] else gravity[1] > gravity[0]
-        row = dict.fromkeys(("value", "low", "high", "change", "change_low", "change_high"), nan)
-        note = new if old == new or space is first else f"{old} → {new}"
-        yield {
-            "network": name, "table": table, "metric": "verdict", **row, "better": better,
-            "part": "verdict", "detail": finding.name, "note": note,
-        }  # fmt: skip
-
-
-def _describe(
-    name: str, network: nn.Module, question: ComparisonSetup, space: Space | None, renamed: Mapping[str, str]
-) -> dict[str, Any]:
-    finding = None if space is None else space.audit.finding(question.name)
-    layers = [] if space is None else list(zip(space.layers, space.depths, strict=True))
-    return {
-        "name": name,
-        "class": type(network).__qualname__,
-        "fingerprint": model_fingerprint(network),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "verdict": None if finding is None else finding.verdict,
-        "reason": None if finding is None else finding.reason,
-        "extent": None if finding is None else finding.extent,
-        "layers": [{"name": n, "depth": d, "before": renamed.get(n)} for n, d in layers],
-    }
-
-
-def _describe_table(samples: ComparedSamples) -> dict[str, Any]:
-    cells = {
-        f"{samples.class_name(int(y))}, {'with' if t else 'without'} {samples.concept}": int(
-            ((samples.labels == y) & (samples.carries == t)).sum()
-        )
-        for y in np.unique(samples.labels)
-        for t in (0, 1)
-    }
-    return {
-        "name": samples.name,
-        "n_samples": len(samples.labels),
-        "n_groups": len(np.unique(samples.groups)),
-        "unknown": int(np.isnan(samples.carries).sum()),
-        "groups": cells,
-    }

@@ -45,6 +45,11 @@ class ComparisonRecord:
         What was asked for.
     notes
         Choices that a reader must know.
+    replacements
+        Concepts that a student uses more than the biased network did, as
+        `shortcutscope.compare.replacements.Replacement` describes them, those of the largest change first.
+    development
+        Tables that hold samples which guided a correction, see `shortcutscope.compare.development`.
     """
 
     concept: str
@@ -53,6 +58,8 @@ class ComparisonRecord:
     tables: tuple[Record, ...]
     settings: JSON = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    replacements: tuple[Record, ...] = ()
+    development: tuple[Record, ...] = ()
 
     @property
     def worse(self) -> pd.DataFrame:
@@ -86,6 +93,8 @@ class ComparisonRecord:
             "tables": list(self.tables),
             "settings": dict(self.settings),
             "notes": list(self.notes),
+            "replacements": list(self.replacements),
+            "development": list(self.development),
         }
 
     def save(self, path: str | Path) -> Path:
@@ -112,7 +121,14 @@ class ComparisonRecord:
             networks = tuple({k: v for k, v in n.items() if k != "rows"} for n in content["networks"])
             notes = tuple(content["notes"])
             return cls(
-                content["concept"], tidy(rows), networks, tuple(content["tables"]), content["settings"], notes
+                content["concept"],
+                tidy(rows),
+                networks,
+                tuple(content["tables"]),
+                content["settings"],
+                notes,
+                tuple(content.get("replacements", ())),
+                tuple(content.get("development", ())),
             )
 
     def __repr__(self) -> str:
@@ -126,6 +142,8 @@ class ComparisonRecord:
             lines.append(f"  worse: {row['network']}, {row['table']}: {what} {how}")
         if len(worse) > _SHOWN:
             lines.append(f"  worse: {len(worse) - _SHOWN} more, see .worse")
+        lines += [f"  development data: {one['text']}" for one in self.development]
+        lines += [f"  replacement: {one['text']}" for one in self.replacements]
         for network in self.networks:
             lines.append(f"  {network['name']}: {network['verdict'] or 'not audited'}")
         return "\n".join(lines)

@@ -7,8 +7,8 @@ on the data alone, so that two networks are compared on the same patients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from shortcutscope.scan.plan import Scanning, autocast_dtype
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.bootstrap import cluster_weights
 from shortcutscope.stats.metrics import within_class_auroc
-from shortcutscope.types import Floats, Ints
+from shortcutscope.types import JSON, Floats
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,39 @@ def measure_space(
     aligned = [c.aligned_to(scan.samples["sample_id"]) for c in testable]
     concept = setup.concept[setup.main].aligned_to(scan.samples["sample_id"])
     estimates = _availability(scan, concept, aligned, n_bootstrap=n_bootstrap, seed=seed)
+    space = Space(record, names, depths, ())
+    with space_context(model, space, setup, folder, train, statistics, running) as context:
+        estimates += _use(context, concept, setup.positive)
+    return replace(space, estimates=tuple(estimates))
+
+
+@contextmanager
+def space_context(
+    model: nn.Module,
+    space: Space,
+    setup: ComparisonSetup,
+    folder: Path,
+    train: TrainingData,
+    statistics: Statistics,
+    running: Running,
+) -> Iterator[Context]:
+    """What measurements in a network's own space share, with the network lent out.
+
+    Parameters
+    ----------
+    space
+        Its audit in `folder`; the others are those of `measure_space`.
+    """
+    scan, table = space.audit.scan, setup.tables[setup.main]
     with frozen(model, running.device) as network, _as_scanned(network, running):
-        context = Context.of(
+        yield Context.of(
             network,
             scan,
             scan.rows_of(table),
             audited_data(table, TrainingData.of(train)),
-            RunDirectory(folder, record.run["inputs"]),
+            RunDirectory(folder, space.audit.run["inputs"]),
             ExamineSettings.of(replace(statistics, positive=setup.positive), running, scan.head),
         )
-        estimates += _use(context, concept, setup.positive)
-    return Space(record, names, depths, tuple(estimates))
 
 
 def _as_scanned(model: nn.Module, running: Running) -> AbstractContextManager[None]:
@@ -164,20 +186,24 @@ def _availability(
 
 def _use(context: Context, concept: Concept, positive: int) -> list[Estimate]:
     """Effect on the logit of taking the concept out of each layer, with the resamples of its interval."""
-    scan, labels, groups, settings = context.scan, context.labels, context.groups, context.settings
-    spread = within_class_spread(scan.margin(positive).astype(np.float64), labels)
-    estimates = []
-    for name, record in use_by_layer(context, concept, positive).items():
-        rows, change = np.asarray(record["samples"], np.int64), np.asarray(record["change"], np.float64)
-        if not len(rows):
-            estimates.append(not_measurable("layer", "use", "too few samples in each half", name))
-            continue
-        t, y, units = concept.values[rows], labels[rows], groups[rows]
+    effects = use_by_layer(context, concept, positive)
+    return [use_estimate(context, concept, record, positive, name) for name, record in effects.items()]
 
-        def effect(w: Floats, t: Floats = t, y: Ints = y, change: Floats = change) -> Floats:
-            return np.asarray(class_contrast(change / spread, t, y, w), np.float64)
 
-        weights = cluster_weights(units, settings.n_bootstrap, settings.seed)
-        value, resampled = resample(effect, weights, len(np.unique(units)))
-        estimates.append(Estimate("layer", "use", "zero", value, resampled, name))
-    return estimates
+def use_estimate(
+    context: Context, concept: Concept, record: JSON, positive: int, detail: str = ""
+) -> Estimate:
+    """What `use_by_layer` says of a layer, with its resamples."""
+    labels, groups, settings = context.labels, context.groups, context.settings
+    rows, change = np.asarray(record["samples"], np.int64), np.asarray(record["change"], np.float64)
+    if not len(rows):
+        return not_measurable("layer", "use", "too few samples in each half", detail)
+    spread = within_class_spread(context.scan.margin(positive).astype(np.float64), labels)
+    t, y, units = concept.values[rows], labels[rows], groups[rows]
+
+    def effect(w: Floats) -> Floats:
+        return np.asarray(class_contrast(change / spread, t, y, w), np.float64)
+
+    weights = cluster_weights(units, settings.n_bootstrap, settings.seed)
+    value, resampled = resample(effect, weights, len(np.unique(units)))
+    return Estimate("layer", "use", "zero", value, resampled, detail)

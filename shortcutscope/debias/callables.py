@@ -76,7 +76,7 @@ def name_of(thing: object) -> str:
         given = [*map(repr, thing.args), *(f"{key}={value!r}" for key, value in thing.keywords.items())]
         return f"{name_of(thing.func)}({', '.join(given)})"
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}.{named.__qualname__}"  # type: ignore[attr-defined]
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def source_digest(thing: object) -> str:

@@ -115,6 +115,11 @@ class Recipe:
         return {"start": start} if "start" in self.options else {}
 
     @property
+    def fits_validation(self) -> bool:
+        """Whether the validation samples are learnt from, and not only chosen by."""
+        return self.run in (afr, selective_finetuning, evals)
+
+    @property
     def options(self) -> tuple[str, ...]:
         """Names of the options that it takes."""
         parameters = inspect.signature(self.run).parameters.values()

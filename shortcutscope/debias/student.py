@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -13,7 +14,7 @@ from shortcutscope._version import __version__
 from shortcutscope.debias.clarc.projection import Projected
 from shortcutscope.disk import checksum, inside, intact
 from shortcutscope.errors import InputError
-from shortcutscope.files import read_object, slug, write_atomically, write_json
+from shortcutscope.files import read_frame, read_object, slug, write_atomically, write_frame, write_json
 from shortcutscope.models.copying import copied
 from shortcutscope.models.fingerprint import model_fingerprint
 from shortcutscope.show import parts
@@ -21,6 +22,7 @@ from shortcutscope.show.isolation import sheet
 from shortcutscope.types import JSON, Record
 
 MODEL, EDITS, METRICS = "model.safetensors", "edits.safetensors", "metrics.json"
+GUIDED = "guided.parquet"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +44,10 @@ class Student:
         One row per logged step of the last training.
     path
         Where it was saved; None if it was not.
+    guided
+        Samples that it was trained on and that guided it: ``role`` (``"train"``, ``"clean"``, ``"held_out"``,
+        ``"validation"``), ``sample_id`` and ``group``, which is missing where patients are not known. None
+        where that was not recorded.
     """
 
     recipe: str
@@ -50,9 +56,11 @@ class Student:
     record: JSON = field(default_factory=dict)
     history: tuple[Mapping[str, float], ...] = ()
     path: Path | None = None
+    guided: pd.DataFrame | None = None
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``model.safetensors``, or ``edits.safetensors`` of a wrapper, and ``metrics.json``.
+        """Write ``model.safetensors`` (of a wrapper ``edits.safetensors``), ``guided.parquet``,
+        ``metrics.json``.
 
         The metrics are written last: a folder without them is not whole.
         """
@@ -64,10 +72,12 @@ class Student:
         else:
             tensors = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
             write_atomically(weights_file, lambda file: file.write(save(tensors)))
+        checksums = {weights_file.name: checksum(weights_file)}
+        if self.guided is not None:
+            write_frame(folder / GUIDED, self.guided)
+            checksums[GUIDED] = checksum(folder / GUIDED)
         about = {"recipe": self.recipe, "notes": list(self.notes), "history": list(self.history)}
-        write_json(
-            folder / METRICS, {**self.record, **about, "sha256": {weights_file.name: checksum(weights_file)}}
-        )
+        write_json(folder / METRICS, {**self.record, **about, "sha256": checksums})
         return folder
 
     def _tensors(self) -> Record:
@@ -94,7 +104,8 @@ class Student:
         """
         folder = Path(folder)
         record = read_object(folder / METRICS)
-        for name, digest in dict(record.pop("sha256", None) or {}).items():
+        checksums = dict(record.pop("sha256", None) or {})
+        for name, digest in checksums.items():
             if not inside(folder, name).exists() or checksum(folder / name) != digest:
                 raise InputError(
                     f"{folder / name} is missing or damaged: its checksum is not that of {METRICS}. Run the "
@@ -118,7 +129,8 @@ class Student:
             network.eval()
         with intact(folder / METRICS, "a student's record", "run the same debias command again"):
             notes, history = tuple(record.pop("notes", ())), tuple(record.pop("history", ()))
-            return cls(record.pop("recipe"), network, notes, record, history, folder)
+            guided = read_frame(folder / GUIDED) if GUIDED in checksums else None
+            return cls(record.pop("recipe"), network, notes, record, history, folder, guided)
 
     @property
     def details(self) -> Record:

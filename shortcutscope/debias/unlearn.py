@@ -17,6 +17,8 @@ from shortcutscope.audit.record import AuditRecord
 from shortcutscope.data.apart import assert_tables_apart, shared_rows
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
+from shortcutscope.debias.distillation.recipe import distil
+from shortcutscope.debias.guided import guided_by
 from shortcutscope.debias.options import (
     DebiasOptions,
     RecipeOptions,
@@ -163,7 +165,9 @@ def debias(
         notes.append(f"trained with what you gave: {_given(plan.training)}")
     if start == "fresh":
         notes.append("begun with new weights (start='fresh'): what the network had learnt was not used")
-    student = Student(recipe, outcome.model, (*notes, *outcome.notes), record, outcome.history, folder)
+    guided = guided_by(problem, teacher=chosen.run is distil, fits_validation=chosen.fits_validation)
+    all_notes = (*notes, *outcome.notes)
+    student = Student(recipe, outcome.model, all_notes, record, outcome.history, folder, guided)
     if folder is not None and is_first():
         student.save(folder)
     return student

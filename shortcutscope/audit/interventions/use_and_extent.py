@@ -339,6 +339,24 @@ def use_by_layer(context: Context, concept: Concept, positive: int) -> dict[str,
     return case.use()
 
 
+def use_of_all(context: Context, concepts: Sequence[Concept], positive: int) -> dict[str, Record]:
+    """Use of several concepts at the decision layer, in one pass; what an audit measured is not measured
+    again.
+
+    Returns
+    -------
+    dict
+        Name of a concept to its ``effect``, ``samples``, ``change`` and so on.
+    """
+    last = context.scan.layers[-1]
+    cases = [Case(context, concept, positive, encoded=True) for concept in concepts]
+    missing = [case for case in cases if not case.kept(LAST)]
+    if missing:
+        edits = _edits(missing, [last])
+        _keep_all(LAST, missing, edits, rerun(context, edits, what="taking concepts out").logits)
+    return {case.name: case.kept(LAST)[last.name] for case in cases}
+
+
 def _edits(cases: Sequence[Case], layers: Sequence[Layer]) -> list[ConceptEdit]:
     """What takes each concept out of each layer; processes that share the work fit some of them each."""
     wanted = [(case, layer) for layer in layers for case in cases]

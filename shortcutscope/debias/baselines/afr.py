@@ -114,7 +114,7 @@ def fit_towards(head: HeldOutHead, weights: Tensor, penalty: float) -> tuple[Ten
         torch.autograd.backward(loss)
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
 
 

@@ -109,9 +109,8 @@ def largest_of_classes(costs: Tensor, labels: Tensor, samples: int) -> Tensor:
     rows
         Ascending.
     """
-    classes, counts = labels.unique(return_counts=True)
-    each = min(max(1, samples // len(classes)), int(counts.min()))
-    rows = [torch.nonzero(labels == label)[:, 0] for label in classes]
+    rows = [torch.nonzero(labels == label)[:, 0] for label in sorted(set(labels.tolist()))]
+    each = min(max(1, samples // len(rows)), *map(len, rows))
     return (
         torch.cat([of[costs[of].argsort(descending=True, stable=True)[:each]] for of in rows]).sort().values
     )

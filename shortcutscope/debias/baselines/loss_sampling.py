@@ -110,7 +110,7 @@ def environments(logits: Tensor, labels: Tensor) -> Tensor:
 def losses_at_both_ends(losses: Tensor, labels: Tensor, size: int) -> Bools:
     """(N,) where a sample is one of the `size` largest or smallest losses of its class."""
     chosen = np.zeros(len(losses), dtype=bool)
-    for label in labels.unique():
+    for label in set(labels.tolist()):
         rows = torch.nonzero(labels == label)[:, 0]
         order = rows[losses[rows].argsort(stable=True)].numpy()
         chosen[order[:size]] = chosen[order[len(order) - size :]] = True
