@@ -304,10 +304,15 @@ def compare(
     making: ModelOptions,
     reading: DataOptions,
     running: ReadingOptions,
+    replacements: Annotated[
+        bool,
+        typer.Option(help="Search the students for shortcuts that took the place of the old one."),
+    ] = True,
     seed: Annotated[int, typer.Option(help="Seed of resamples and draws.")] = 0,
 ) -> None:
     """Compare the students of a run with the biased model: what got worse comes first."""
     from shortcutscope.cli.tables import print_comparison
+    from shortcutscope.compare.options import Comparing
     from shortcutscope.facade import Audit
     from shortcutscope.facade import compare as compared
     from shortcutscope.options import Statistics
@@ -326,6 +331,7 @@ def compare(
         concept=finding,
         train=_training_samples(train_data, origin, everything, table),
         present=present_choice(present),
+        comparing=Comparing(replacements=replacements),
         statistics=Statistics(seed=seed),
         running=running.reading(),
         out=run,

@@ -207,9 +207,16 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         how = row["note"] if row["part"] == "verdict" else f"{row['change']:+.3f}"
         line = f"worse: {row['network']}, {row['table']}: {what} {how}"
         console.print(line, style="yellow", markup=False, highlight=False)
+    for one in comparison.development:
+        console.print(f"development data: {one['text']}", style="yellow", markup=False, highlight=False)
+    for one in comparison.replacements:
+        console.print(f"replacement: {one['text']}", style="yellow", markup=False, highlight=False)
     for samples in comparison.tables:
         console.print(comparison_table(comparison, samples["name"]))
+    said = {one["text"] for one in comparison.development}
     for note in comparison.notes:
+        if note in said:
+            continue
         console.print(note, markup=False, highlight=False)
 
 

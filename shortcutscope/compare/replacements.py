@@ -74,10 +74,10 @@ class Replacement:
     def text(self) -> str:
         """In a sentence."""
         what = f" ({self.description})" if self.origin == "discovered" and self.description else ""
+        use = f"use of {self.before:+.2f} before, {self.after:+.2f} after"
         return (
-            f"{self.student}: {self.concept}{what}: use of {self.before:+.2f} before, {self.after:+.2f} after, "
-            f"{self.kind} (change {self.change:+.2f}, {self.change_interval[0]:+.2f} to "
-            f"{self.change_interval[1]:+.2f}; q {self.q:.2g})"
+            f"{self.student}, {self.concept}{what}: {use}, {self.kind} (change {self.change:+.2f}, "
+            f"{self.change_interval[0]:+.2f} to {self.change_interval[1]:+.2f}; q {self.q:.2g})"
         )
 
 

@@ -109,8 +109,9 @@ def summarize_comparison(comparison: ComparisonRecord) -> Record:
     Returns
     -------
     dict
-        ``title``, ``headline``, ``facts``, ``notes``, ``worse``, ``chance``, ``overview``, ``metrics``,
-        ``layers``, ``groups``, ``subgroups``, ``verdicts``, ``missing`` and ``rows``.
+        ``title``, ``headline``, ``facts``, ``notes``, ``worse``, ``development``, ``replacements``,
+        ``chance``, ``overview``, ``metrics``, ``layers``, ``groups``, ``subgroups``, ``verdicts``,
+        ``missing`` and ``rows``.
     """
     rows = _rows(comparison)
     changed = [row for row in rows if not row["first"]]
@@ -125,6 +126,8 @@ def summarize_comparison(comparison: ComparisonRecord) -> Record:
         "notes": [text[:1].upper() + text[1:] + "." for text in comparison.notes],
         "main": main,
         "worse": [row for row in rows if row["better"] is False],
+        "development": [one["text"][:1].upper() + one["text"][1:] + "." for one in comparison.development],
+        "replacements": [_replacement(one) for one in comparison.replacements],
         "chance": _chance(comparison),
         "overview": _overview(comparison, rows),
         "metrics": _metrics(comparison, rows),
@@ -190,6 +193,20 @@ def _rows(comparison: ComparisonRecord) -> list[Record]:
     return rows
 
 
+def _replacement(found: JSON) -> Record:
+    """A concept that took the place of the old one, with its texts."""
+    return {
+        **found,
+        "before_text": signed(found["before"], 2),
+        "after_text": signed(found["after"], 2),
+        "change_text": signed(found["change"], 2),
+        "before_interval_text": wording.between(tuple(found["before_interval"])),
+        "after_interval_text": wording.between(tuple(found["after_interval"])),
+        "change_interval_text": wording.between(tuple(found["change_interval"])),
+        "q_text": f"{found['q']:.2g}",
+    }
+
+
 def signed(value: float | None, places: int = 3) -> str:
     """A change with its sign.
 
@@ -240,6 +257,9 @@ def _headline(comparison: ComparisonRecord, rows: Sequence[JSON]) -> str:
             f"Robust AUROC{where}: {old} before, {best['short_text']} with {best['network']}"
             + (f", the best of {len(new)}." if len(new) > 1 else ".")
         )
+    if comparison.replacements:
+        names = list(dict.fromkeys(f"{r['concept']} ({r['student']})" for r in comparison.replacements))
+        sentences.append(f"May have taken its place: {wording.listed(names)}.")
     of = f"{comparison.compared} tested changes"
     sentences.append(f"{worse} of {of} {'is' if worse == 1 else 'are'} for the worse." if worse else
                 f"None of {of} is for the worse.")  # fmt: skip
