@@ -34,9 +34,10 @@ class Recommendation:
     options
         That differ from the recipe's own.
     why
-        In words.
-    expects
-        What the project's benchmark measured of it in a like setting.
+        Why for this data: what is at hand, in words.
+    rests_on
+        What was measured elsewhere of it, in the project's benchmark: on other data, and no promise for
+        these.
     undefined
         Recipe -> what it would need that is not there.
     """
@@ -44,11 +45,21 @@ class Recommendation:
     recipe: str
     options: Mapping[str, object] = field(default_factory=dict)
     why: str = ""
-    expects: str = ""
+    rests_on: str = ""
     undefined: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return "\n".join(filter(None, (f"{self.recipe}: {self.why}", self.expects)))
+        return "\n".join((f"{self.recipe} is recommended.", *self.reasons))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why for this data, and apart from that what it rests on."""
+        elsewhere = f"What it rests on, measured on other data and not on yours: {self.rests_on}."
+        return (f"Why for this data: {self.why}.", *((elsewhere,) if self.rests_on else ()))
+
+    def to_dict(self) -> dict[str, str]:
+        """Both reasons, for the record."""
+        return {"recipe": self.recipe, "why_for_this_data": self.why, "rests_on": self.rests_on}
 
 
 def recommend(problem: DebiasProblem, finding: FindingRecord | None = None) -> Recommendation:

@@ -148,6 +148,11 @@ class Student:
             "clean samples": self.record.get("n_clean"),
             "saved in": self.path,
         }
+        advice = self.record.get("recommendation") or {}
+        reasons = {
+            "why for this data": advice.get("why_for_this_data"),
+            "what it rests on, measured on other data": advice.get("rests_on"),
+        }
         plain_details = {
             name.replace("_", " "): f"{value:.3g}" if isinstance(value, float) else value
             for name, value in self.details.items()
@@ -156,6 +161,7 @@ class Student:
         return sheet(
             parts.heading(f"Student: {self.recipe}"),
             parts.facts(facts),
+            parts.facts(reasons),
             parts.notes(self.notes),
             parts.curves(self.history, "step"),
             parts.facts(plain_details),

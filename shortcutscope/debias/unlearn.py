@@ -146,9 +146,10 @@ def debias(
         seed=seed,
         progress=running.progress,
     )
+    advice = None
     if recipe == "recommended":
         advice = recommend(problem, found)
-        notes += [f"recommended: {advice.why}", *filter(None, [advice.expects])]
+        notes += [f"{advice.recipe} was recommended", *advice.reasons]
         recipe, options = advice.recipe, cast("RecipeOptions", {**advice.options, **options})
     chosen = RECIPES[recipe]
     chosen.check(options)
@@ -161,6 +162,7 @@ def debias(
         require_writable(folder)
     outcome = _run(chosen, problem.with_out(folder), head, folder, {**begins, **options})
     record = _record(problem, chosen, options, outcome, known or found, head)
+    record |= {} if advice is None else {"recommendation": advice.to_dict()}
     if plan.training.own:
         notes.append(f"trained with what you gave: {_given(plan.training)}")
     if start == "fresh":

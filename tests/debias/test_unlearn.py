@@ -405,4 +405,14 @@ def test_a_recommended_recipe_can_be_run(problem) -> None:
 def test_the_recommended_recipe_says_why(tables, small_network, finding) -> None:
     student = run(tables, small_network, clean=tables["clean"], audit=finding)
     assert student.recipe == "balanced-finetune"
-    assert any(note.startswith("recommended: 32 clean samples") for note in student.notes)
+    assert any(note.startswith("Why for this data: 32 clean samples") for note in student.notes)
+    (rests_on,) = [note for note in student.notes if "measured on other data and not on yours" in note]
+    assert "clean samples beside 1,440" in rests_on
+    advice = student.record["recommendation"]
+    assert advice["recipe"] == student.recipe
+    assert advice["why_for_this_data"].startswith("32 clean samples")
+    assert "benchmark" in advice["rests_on"]
+    assert "benchmark" not in advice["why_for_this_data"]
+    page = student._repr_html_()
+    assert "why for this data" in page
+    assert "measured on other data" in page

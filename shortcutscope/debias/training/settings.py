@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, get_args
 
 from shortcutscope.debias.callables import (
@@ -143,8 +143,8 @@ class Training:
     clip_norm: float | None = None
     precision: Precision = "bf16"
     augmentation: Augmentation | Transform = "shifts"
-    loss: SampleLosses | None = None
-    callbacks: tuple[Callback, ...] = ()
+    loss: SampleLosses | None = field(default=None, repr=False)
+    callbacks: tuple[Callback, ...] = field(default=(), repr=False)
     select: Select = "last"
     patience: int | None = None
     validate_every: int | None = None
