@@ -45,6 +45,8 @@ _MODULES = {
     "read_drawn_marks": "shortcutscope.masks.drawn_marks",
     "compare": "shortcutscope.compare",
     "Comparison": "shortcutscope.facade",
+    "amplification_curve": "shortcutscope.facade",
+    "Amplification": "shortcutscope.facade",
     "review": "shortcutscope.review",
     "MaskSet": "shortcutscope.masks.maskset",
     "debias": "shortcutscope.debias",
@@ -84,6 +86,7 @@ _MODULES = {
 _WHOLE = ("audit", "compare", "debias", "review", "phantoms")
 
 __all__ = [
+    "Amplification",
     "Attribution",
     "Audit",
     "Circuit",
@@ -118,6 +121,7 @@ __all__ = [
     "Training",
     "TrainingData",
     "__version__",
+    "amplification_curve",
     "annotate",
     "attribute",
     "audit",

@@ -24,7 +24,8 @@ from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.run_directory import read_record
 from shortcutscope.audit.seal import changed_files, seal
-from shortcutscope.compare import before_after
+from shortcutscope.compare import amplification, before_after
+from shortcutscope.compare.amplification import AmplificationRecord
 from shortcutscope.compare.result import ComparisonRecord
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.circuits import Circuit, Judging, Searching, find_circuit
@@ -45,7 +46,7 @@ from shortcutscope.processes import is_main
 from shortcutscope.record.content import content_of
 from shortcutscope.record.formats import FORMATS
 from shortcutscope.report.charts.contrast import draw_contrast
-from shortcutscope.report.charts.plots import draw_costs, draw_depth, draw_metric
+from shortcutscope.report.charts.plots import draw_amplification, draw_costs, draw_depth, draw_metric
 from shortcutscope.report.comparison import write_comparison
 from shortcutscope.report.embedding import draw_embedding
 from shortcutscope.report.embeddings import draw_encoders, write_embeddings
@@ -66,8 +67,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "Audit", "Comparison", "EmbeddingsAudit", "Finding", "annotate", "audit", "audit_embeddings", "compare",
-    "review",
+    "Amplification", "Audit", "Comparison", "EmbeddingsAudit", "Finding", "amplification_curve", "annotate",
+    "audit", "audit_embeddings", "compare", "review",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -516,6 +517,20 @@ class EmbeddingsAudit(EmbeddingsAuditRecord):
         return self._shown
 
 
+class Amplification(AmplificationRecord):
+    """How networks do that were trained at growing correlations. Attributes: see `AmplificationRecord`."""
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """Draw accuracy where the concept goes against the label, and where it agrees with it.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default on a figure of its own.
+        """
+        return draw_amplification(self, ax)
+
+
 def _giving(run: Callable[P, Record], result: Callable[[Record], Result]) -> Callable[P, Result]:
     """A stage whose record comes with what can be done with it."""
 
@@ -528,6 +543,10 @@ def _giving(run: Callable[P, Record], result: Callable[[Record], Result]) -> Cal
 
 def _comparison(record: ComparisonRecord) -> Comparison:
     return Comparison(**{f.name: getattr(record, f.name) for f in fields(record)})
+
+
+def _amplification(record: AmplificationRecord) -> Amplification:
+    return Amplification(**{f.name: getattr(record, f.name) for f in fields(record)})
 
 
 def _embeddings_audit(record: EmbeddingsAuditRecord) -> EmbeddingsAudit:
@@ -545,6 +564,7 @@ def _sealed(record: AuditRecord) -> Audit:
 
 audit = _giving(stages.audit, _sealed)
 compare = _giving(before_after.compare, _comparison)
+amplification_curve = _giving(amplification.amplification_curve, _amplification)
 audit_embeddings = _giving(embedding_stages.audit_embeddings, _embeddings_audit)
 
 

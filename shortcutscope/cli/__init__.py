@@ -74,6 +74,10 @@ COMMANDS = Registry[Callable[..., None]](
             "shortcutscope.cli.debiasing:debias",
             "Retrain the audited model so that it does without a shortcut; the students are kept in the run.",
         ),
+        "amplify": Entry(
+            "shortcutscope.cli.amplifying:amplify",
+            "Train at growing correlations of a shortcut with the label, and judge where it conflicts.",
+        ),
         "compare": Entry(
             "shortcutscope.cli.debiasing:compare",
             "Compare the students of a run with the biased model: what got worse comes first.",

@@ -28,6 +28,9 @@ EXAMPLES: Final = {
     "pixels": ["shortcutscope pixels runs/derm ruler"],
     "debias": ["shortcutscope debias runs/derm --finding ruler --data train.csv --clean clean.csv"],
     "compare": ["shortcutscope compare runs/derm --finding ruler --data test.csv"],
+    "amplify": [
+        "shortcutscope amplify runs/derm --finding ruler --data train.csv --test test.csv --start fresh"
+    ],
     "report": ["shortcutscope report runs/derm"],
     "record": [
         "shortcutscope record runs/derm --format junit --out shortcuts.xml",

@@ -174,3 +174,19 @@ def test_the_findings_there_are_answer_an_unknown_one(
     assert text.count("\n") == 1
     assert said in text
     assert re.search(r"(there are|findings are) '?white_tint", text)
+
+
+def test_amplify_draws_a_curve_or_says_which_group_is_too_small(
+    study: Study, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["amplify", run, *options(study), "--data", study.manifest, "--finding", "white_tint"]
+    few = ["--test", study.manifest.parent / "test.csv", "--epochs", "1", "--batch-size", "16"]
+    assert typed(*words, *few) == 1
+    assert "samples of class" in (error := capsys.readouterr().err)
+    assert "Give more training samples" in error
+    assert typed(*words, *few, "--correlations", ".9,much") == 1
+    assert "give shares from .5 to 1" in capsys.readouterr().err
+    assert typed(*words, *few, "--correlations", ".9,1", "--lr", "1e-3") == 0
+    assert "100% correlation" in capsys.readouterr().out
+    assert (run / "amplification.json").exists()
+    assert (run / "amplification.png").stat().st_size > 5000

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from shortcutscope.audit.finding import FindingRecord
+from shortcutscope.compare.amplification import AmplificationRecord
 from shortcutscope.compare.result import ComparisonRecord
 from shortcutscope.errors import InputError
 from shortcutscope.report import wording
@@ -146,6 +147,35 @@ def draw_metric(
     ax.set_ylim(len(names) - 0.4, -0.6)
     label, hint = METRICS.get(metric, (metric, ""))
     _finish(ax, f"{label} on {table}" + (f": {hint}" if hint else ""))
+    return figure_of(ax)
+
+
+def draw_amplification(curve: AmplificationRecord, ax: Axes | None = None) -> Figure:
+    """Accuracy against and with the label over the correlation of the training data, with 95 % intervals.
+
+    Parameters
+    ----------
+    curve
+        Of networks that were trained at each.
+    ax
+        Where to draw; by default on a figure of its own.
+    """
+    ax = own_axes(ax, 5.6, 3.4)
+    lines = (
+        ("aligned_accuracy", MUTED, "s", f"{curve.concept} agrees with the label"),
+        ("conflicting_accuracy", BLUE, "o", f"{curve.concept} goes against the label"),
+    )
+    for metric, colour, marker, label in lines:
+        own = curve.frame[curve.frame["metric"].eq(metric)].sort_values("correlation")
+        x, y = 100 * own["correlation"].to_numpy(), own["value"].to_numpy()
+        ax.fill_between(x, own["low"].to_numpy(), own["high"].to_numpy(), color=colour, alpha=0.15, lw=0)
+        ax.plot(x, y, marker, ls="-", color=colour, ms=5, lw=1.4, label=label)
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_ylabel("accuracy, mean over classes", fontsize=FONT_SIZE)
+    legend = ax.legend(fontsize=FONT_SIZE, frameon=False, loc="lower left")
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    _finish(ax, f"training samples in which {curve.concept} agrees with the label (%)")
     return figure_of(ax)
 
 
