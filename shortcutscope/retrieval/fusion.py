@@ -13,8 +13,8 @@ from shortcutscope.retrieval.presence import FindOdds, presence
 from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Floats
 
-#: A view takes part when it recovers held-out marks nearly as well as the best one.
-NEARLY = 0.1
+#: A view takes part when it is expected to tell carriers nearly as well as the best one.
+NEARLY = 0.05
 #: Recoveries that count as perfect, so that no view outweighs all others without bound.
 PERFECT = 0.999
 #: Standard errors by which a detector that mined must recover marks worse than the best view to be left out.
@@ -60,12 +60,17 @@ class Fusion:
 
 
 def fuse(
-    scores: Mapping[str, Floats], marks: Floats, labels: npt.ArrayLike, mined: Mapping[str, int] | None = None
+    scores: Mapping[str, Floats],
+    marks: Floats,
+    labels: npt.ArrayLike,
+    mined: Mapping[str, int] | None = None,
+    usual: Mapping[str, float] | None = None,
 ) -> Fusion:
     """Choose, and join, rankings by out-of-fold evidence.
 
-    Normal scores (van der Waerden 1952) of the views that recover held-out marks nearly as well as the best
-    are averaged, each weighing its separation of the two sides in standard deviations. A detector that mined
+    How well a view recovers held-out marks is shrunk by its error towards what is usual. Normal scores (van
+    der Waerden 1952) of the views that are nearly as good as the best are averaged, each weighing its
+    separation of the two sides in standard deviations. A detector that mined
     what it looks for is left out only where it recovers marks plainly worse: ten marks say too little of
     which is better, and both can be right, the detector where it found something and the others where it did
     not. So log odds are added.
@@ -81,25 +86,32 @@ def fuse(
     mined
         Views of detectors that mined what they look for to their number of kinds; their scores are in units
         of the law of images without it.
+    usual
+        AUROC above chance that a view usually has, where it is not that of most.
     """
     marks, labels = np.asarray(marks, np.float64), np.asarray(labels)
     recoveries = {name: _recovery(values, marks, labels) for name, values in scores.items()}
     if len(scores) == 1:
         (name,) = scores
         return Fusion(scores[name], recoveries, {name: 1.0})
+    n_carriers = int((marks == 1).sum())
     finding = [name for name in scores if name in (mined or {})]
-    ordinary = {name: recoveries[name] for name in scores if name not in finding}
+    ordinary = {
+        name: _expected(recoveries[name], n_carriers, (usual or {}).get(name, USUAL))
+        for name in scores
+        if name not in finding
+    }
     weights = _weights(ordinary)
     joined = _joined(scores, weights)
     if not finding:
         return Fusion(joined, recoveries, weights)
     (name,) = finding
     finds = presence(scores[name], marks, (mined or {})[name])
-    best, n_carriers = max(ordinary.values()), int((marks == 1).sum())
+    best = max(recoveries[view] for view in ordinary)
     behind = best - recoveries[name] > max(NEARLY, WORSE / np.sqrt(12 * n_carriers))
     if finds.weight == 0 or behind:
         return Fusion(joined, recoveries, {**weights, name: 0.0}, finds)
-    odds = _separation(best, n_carriers) * _normal(joined)
+    odds = _separation(max(ordinary.values())) * _normal(joined)
     share = float(finds.odds.std() / (finds.odds.std() + odds.std()))
     shares = {view: value * (1 - share) for view, value in weights.items()}
     return Fusion(odds + finds.odds, recoveries, {**shares, name: share}, finds)
@@ -110,15 +122,20 @@ def _recovery(values: Floats, marks: Floats, labels: npt.NDArray[np.generic]) ->
     return 0.5 if np.isnan(value) else value
 
 
-def _weights(recoveries: Mapping[str, float]) -> dict[str, float]:
-    best = max(recoveries.values())
+def _expected(recovery: float, n_carriers: int, usual: float) -> float:
+    """AUROC of a recovery that is shrunk by its error to what is usual."""
+    precision, before = 12 * n_carriers, 1 / SPREAD**2
+    return 0.5 + (usual * before + (recovery - 0.5) * precision) / (before + precision)
+
+
+def _weights(expected: Mapping[str, float]) -> dict[str, float]:
+    best = max(expected.values())
     separation = {
-        name: float(norm.ppf(min(PERFECT, max(0.5, value)))) if value >= best - NEARLY else 0.0
-        for name, value in recoveries.items()
+        name: _separation(value) if value >= best - NEARLY else 0.0 for name, value in expected.items()
     }
     total = sum(separation.values())
     if total == 0:  # none tells anything
-        return dict.fromkeys(recoveries, 1 / len(recoveries))
+        return dict.fromkeys(expected, 1 / len(expected))
     return {name: value / total for name, value in separation.items()}
 
 
@@ -133,8 +150,6 @@ def _normal(values: Floats) -> Floats:
     return np.asarray(norm.ppf(rankdata(values) / (len(values) + 1)), np.float64)
 
 
-def _separation(recovery: float, n_carriers: int) -> float:
-    """Standard deviations between the sides, of a recovery that is shrunk by its error to what is usual."""
-    precision, usual = 12 * n_carriers, 1 / SPREAD**2
-    above = (USUAL * usual + (recovery - 0.5) * precision) / (usual + precision)
-    return float(np.sqrt(2) * norm.ppf(min(PERFECT, 0.5 + max(0.0, above))))
+def _separation(expected: float) -> float:
+    """Standard deviations between the two sides."""
+    return float(np.sqrt(2) * norm.ppf(min(PERFECT, max(0.5, expected))))

@@ -12,10 +12,13 @@ from shortcutscope.retrieval.fusion import Fusion, fuse
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.retrieval.ranking import MIN_MARKS, Ranking, choose_views
 from shortcutscope.retrieval.representation import FEATURES, Representation
-from shortcutscope.retrieval.search import FileSearch, Searched
+from shortcutscope.retrieval.search import PICTURE, FileSearch, Searched
 from shortcutscope.retrieval.views import INPUT, Views
 from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Floats
+
+#: AUROC above chance that pictures as a whole have on natural artifacts, where layers have half of it.
+USUAL_OF_PICTURE = 0.22
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +107,7 @@ class Learning:
         if self.search.view in ("places", FEATURES) and self.search.view in scores:
             scores = {self.search.view: scores[self.search.view]}
         labels = self.samples["label"].to_numpy()
-        fusion = fuse(scores, known, labels, searched.mined)
+        fusion = fuse(scores, known, labels, searched.mined, {PICTURE: USUAL_OF_PICTURE})
         return Learnt(ranking, trusting, searched, fusion, beside)
 
     def _rank(self, known: Floats) -> tuple[Ranking, bool]:

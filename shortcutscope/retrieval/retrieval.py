@@ -36,7 +36,7 @@ from shortcutscope.retrieval.queries import QUERIES, Query, choose_queries
 from shortcutscope.retrieval.ranking import Ranking
 from shortcutscope.retrieval.representation import FEATURES, FeatureSource, Representation
 from shortcutscope.retrieval.saved import score_images
-from shortcutscope.retrieval.search import ALONE, FileSearch, View
+from shortcutscope.retrieval.search import PICTURE, FileSearch, View
 from shortcutscope.retrieval.views import LayerChoice, candidates, layer_names, read_views, views_of
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import Floats, Ints
@@ -491,12 +491,11 @@ class Retrieval:
         if view == "layers":
             return score_images(self.vector, self.views, model, data, running)
         running = running or Running()
-        if view == ALONE:
-            scores = searched.plain[ALONE].score(
-                views_of(model, data, self._learning.alone, running).features
-            )
+        if view == PICTURE:
+            layers = views_of(model, data, self._learning.alone, running).features
+            scores = self._search.score_pictures(searched, layers, data, running)
         else:
-            scores = self._search.score(searched, view, data, running)
+            scores = self._search.score_places(searched, data, running)
         return pd.Series(scores, index=pd.Index(data.frame["sample_id"].astype(str)), name="score")
 
     def save(self, folder: str | Path) -> Path:

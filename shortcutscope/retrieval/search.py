@@ -1,4 +1,4 @@
-"""What is ranked by beside the layers: places in the images as large as in their files, and borders."""
+"""What is ranked by beside the layers: places in the images as large as in their files, borders and lines."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from shortcutscope.progress import progress_bar
 from shortcutscope.retrieval.borders import border_features
 from shortcutscope.retrieval.checks import require_images, shows_more_than_input, sizes_of, why_not_searched
 from shortcutscope.retrieval.detecting.crops import Crops, crops_of
-from shortcutscope.retrieval.detecting.detection import Detection, Kind, Where, detect
+from shortcutscope.retrieval.detecting.detection import MINED_PIXELS, Detection, Kind, Where, detect
 from shortcutscope.retrieval.detecting.working import Working, working_for
+from shortcutscope.retrieval.lines.figures import line_features
 from shortcutscope.retrieval.marked import Plain, rank_by_marked
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.types import Floats
 
 View = Literal["auto", "layers", "places", "features"]
 VIEWS = ("auto", "layers", "places", "features")
-PLACES, BORDERS, ALONE = "places", "borders", "layers, by the marked alone"
+PLACES, PICTURE = "places", "layers, borders and lines"
 #: Fewest carriers to search by; images that the range of grey is read from.
 FEWEST, SOME = 5, 10
+#: What reads the figures of a picture; their total variance beside that of the layers.
+FIGURES = ((border_features, 1.0), (line_features, 2.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +46,8 @@ class Searched:
         Where; None where nothing was searched for, or nothing found that recurs.
     notes
         What a reader should know.
-    plain
-        View to the regression that it is scored by, of those that are.
+    picture
+        What pictures as a whole are scored by, where they are.
     mined
         View to its number of kinds, of a detector that nobody boxed anything for and whose scores are in
         units of the law of images without it.
@@ -53,7 +56,7 @@ class Searched:
     scores: dict[str, Floats] = field(default_factory=dict)
     detection: Detection | None = None
     notes: tuple[str, ...] = ()
-    plain: dict[str, Plain] = field(default_factory=dict)
+    picture: Plain | None = None
     mined: dict[str, int] = field(default_factory=dict)
 
 
@@ -90,7 +93,7 @@ class FileSearch:
         self.view, self.seed, self.running, self.images = view, seed, running, images
         self.ids, self.groups = [str(name) for name in sample_ids], np.asarray(groups)
         self.kept: list[Kind] | None = None
-        self._borders: Floats | None = None
+        self._figures: list[Floats] | None = None
         self._table: ImageTable | None = None
         self._grey: Working | None = None
 
@@ -115,7 +118,7 @@ class FileSearch:
         return self._table
 
     def __call__(self, marks: Marks, layers: npt.NDArray[np.float32]) -> Searched:
-        """Rank by places, and where nobody boxed any also by borders and by the marked samples alone.
+        """Rank by places, and where nobody boxed any also by the picture as a whole.
 
         Parameters
         ----------
@@ -141,18 +144,27 @@ class FileSearch:
         searched = self._by_places(Where({}, carriers, others, self.kept, clicks))
         if self.view == "places":
             return searched
-        plain = {
-            name: rank_by_marked(features, values, self.groups, seed=self.seed)
-            for name, features in {ALONE: layers, BORDERS: self._border_features()}.items()
-        }
-        scores = {name: one.scores for name, one in plain.items()}
-        return replace(searched, scores={**searched.scores, **scores}, plain=plain)
+        picture = rank_by_marked(self._blocks(layers), values, self.groups, seed=self.seed)
+        return replace(searched, scores={**searched.scores, PICTURE: picture.scores}, picture=picture)
 
-    def score(self, searched: Searched, view: str, data: ImageTable, running: Running) -> Floats:
-        """Scores ``(M,)`` of new images by places or by borders."""
+    def _blocks(self, layers: npt.NDArray[np.float32]) -> list[tuple[npt.ArrayLike, float]]:
+        """What the picture as a whole is told apart by, and how much each counts."""
+        if self._figures is None:
+            self._figures = self._figures_of(self.table, self.running)
+        shares = [share for _, share in FIGURES]
+        return [(layers, 1.0), *zip(self._figures, shares, strict=True)]
+
+    def score_pictures(
+        self, searched: Searched, layers: npt.NDArray[np.float32], data: ImageTable, running: Running
+    ) -> Floats:
+        """Scores ``(M,)`` of new images as a whole, with the features ``(M, D)`` of their layers."""
+        assert searched.picture is not None
+        figures = self._figures_of(in_file_size(data), running)
+        return searched.picture.score(np.hstack([layers, *figures]))
+
+    def score_places(self, searched: Searched, data: ImageTable, running: Running) -> Floats:
+        """Scores ``(M,)`` of new images by places."""
         table = in_file_size(data)
-        if view == BORDERS:
-            return searched.plain[BORDERS].score(self._borders_of(table, running))
         assert searched.detection is not None
         detector = searched.detection.detector
         bar = progress_bar(range(len(table)), desc="searching images", progress=running.progress)
@@ -182,15 +194,16 @@ class FileSearch:
         mined = {PLACES: len(found.kinds)} if by_units else {}
         return Searched({PLACES: found.scores}, found, notes, mined=mined)
 
-    def _border_features(self) -> Floats:
-        if self._borders is None:
-            self._borders = self._borders_of(self.table, self.running)
-        return self._borders
-
-    def _borders_of(self, table: ImageTable, running: Running) -> Floats:
+    def _figures_of(self, table: ImageTable, running: Running) -> list[Floats]:
+        """Figures ``(N, D)`` of each kind, read in one pass."""
         if self._grey is None:
             some = [self.table.image(row) for row in range(min(SOME, len(self.table)))]
-            self._grey = replace(working_for(some, []), factor=1.0, colours=False)
-        bar = progress_bar(range(len(table)), desc="reading borders", progress=running.progress)
+            self._grey = replace(working_for(some, [], MINED_PIXELS), colours=False)
+        figures: list[list[Floats]] = [[] for _ in FIGURES]
+        bar = progress_bar(range(len(table)), desc="reading borders and lines", progress=running.progress)
         with torch.no_grad():
-            return np.stack([border_features(self._grey.of(table.image(row))) for row in bar])
+            for row in bar:
+                grey = self._grey.of(table.image(row))
+                for (read, _), rows in zip(FIGURES, figures, strict=True):
+                    rows.append(read(grey))
+        return [np.stack(rows) for rows in figures]

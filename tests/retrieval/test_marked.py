@@ -17,7 +17,7 @@ def made(n_others):
 def test_ten_marks_rank_the_others_also_where_no_others_are_marked():
     for n_others in (10, 0):
         truth, features, marks = made(n_others)
-        plain = rank_by_marked(features, marks, np.arange(200))
+        plain = rank_by_marked([(features, 1.0)], marks, np.arange(200))
         free = np.isnan(marks)
         assert auroc(truth[free].astype(float), plain.scores[free]) > 0.85
         assert np.allclose(plain.score(features)[free], plain.scores[free]) == (n_others > 0)
@@ -27,7 +27,7 @@ def test_marked_samples_are_scored_without_their_marks():
     _, features, marks = made(10)
     features[:20] = np.random.default_rng(1).normal(size=(20, 30))  # what is marked shows nothing
     features[60:70] = np.random.default_rng(2).normal(size=(10, 30))
-    plain = rank_by_marked(features, marks, np.arange(200))
+    plain = rank_by_marked([(features, 1.0)], marks, np.arange(200))
     marked = ~np.isnan(marks)
     assert abs(auroc(marks[marked], plain.scores[marked]) - 0.5) < 0.3
     assert auroc(marks[marked], plain.score(features)[marked]) > 0.9

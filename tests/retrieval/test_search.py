@@ -56,7 +56,7 @@ def test_crops_of_mined_patches_can_be_kept_and_dropped(made):
     found = search(made)
     layers = np.random.default_rng(0).normal(size=(48, 6)).astype(np.float32)
     searched = found(alone, layers)
-    assert set(searched.scores) == {"places", "layers, by the marked alone", "borders"}
+    assert set(searched.scores) == {"places", "layers, borders and lines"}
     crops = found.crops(searched.detection)
     assert crops.mined
     assert "keep()" in crops._repr_html_()
@@ -67,7 +67,7 @@ def test_crops_of_mined_patches_can_be_kept_and_dropped(made):
     assert (searched.mined, kept.mined) == ({"places": len(searched.detection.kinds)}, {"places": 1})
     found.kept = []
     dropped = found(alone, layers)
-    assert set(dropped.scores) == {"layers, by the marked alone", "borders"}
+    assert set(dropped.scores) == {"layers, borders and lines"}
     assert "all mined crops were dropped: box a few" in dropped.notes[0]
 
 

@@ -1,0 +1,1 @@
+"""Long thin things: wires, tubes, catheters."""
