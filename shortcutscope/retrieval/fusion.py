@@ -14,7 +14,7 @@ from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Floats
 
 #: A view takes part when it is expected to tell carriers nearly as well as the best one.
-NEARLY = 0.05
+NEARLY = 0.03
 #: Recoveries that count as perfect, so that no view outweighs all others without bound.
 PERFECT = 0.999
 #: Standard errors by which a detector that mined must recover marks worse than the best view to be left out.
