@@ -243,10 +243,10 @@ class Retrieval:
 
         None where no place was searched for.
         """
-        detection = self._learnt.searched.detection
-        if detection is None:
+        places = self._learnt.places
+        if places is None:
             return None
-        frame = pd.DataFrame(detection.places, columns=list(EDGES))
+        frame = pd.DataFrame(places, columns=list(EDGES))
         frame.insert(0, "sample_id", self._ids)
         return frame
 
@@ -444,8 +444,8 @@ class Retrieval:
         frame = self._samples[["sample_id", "label", "group", "split"]].copy()
         frame.insert(1, "score", self.scores)
         frame.insert(2, "mark", self.known)
-        if self._learnt.searched.detection is not None:
-            frame[list(EDGES)] = self._learnt.searched.detection.places.round(1)
+        if self._learnt.places is not None:
+            frame[list(EDGES)] = self._learnt.places.round(1)
         frame = frame.iloc[self.order].reset_index(drop=True)
         frame.insert(0, "rank", np.arange(1, len(frame) + 1))
         return frame

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from shortcutscope.data.file_images import in_file_size
 from shortcutscope.data.table import ImageTable
@@ -21,8 +22,10 @@ from shortcutscope.retrieval.detecting.crops import Crops, crops_of
 from shortcutscope.retrieval.detecting.detection import MINED_PIXELS, Detection, Kind, Where, detect
 from shortcutscope.retrieval.detecting.working import Working, working_for
 from shortcutscope.retrieval.lines.figures import line_features
+from shortcutscope.retrieval.lines.teaching import LineSearch, teach_lines
 from shortcutscope.retrieval.marked import Plain, rank_by_marked
 from shortcutscope.retrieval.marks import Marks
+from shortcutscope.retrieval.places import EDGES
 from shortcutscope.types import Floats
 
 View = Literal["auto", "layers", "places", "features"]
@@ -32,6 +35,30 @@ PLACES, PICTURE = "places", "layers, borders and lines"
 FEWEST, SOME = 5, 10
 #: What reads the figures of a picture; their total variance beside that of the layers.
 FIGURES = ((border_features, 1.0), (line_features, 2.0))
+
+
+@dataclass(frozen=True, eq=False)
+class RatedLines:
+    """Lines of all samples, rated by those that were boxed.
+
+    Attributes
+    ----------
+    search
+        What rates them.
+    scores
+        ``(N,)`` large for carriers.
+    places
+        ``(N, 4)`` around the surest line of each, in pixels of its file.
+    """
+
+    search: LineSearch
+    scores: Floats
+    places: Floats
+
+    @property
+    def scaled(self) -> Floats:
+        """``(N,)`` scores in standard deviations."""
+        return _scaled(self.scores, self.scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +75,8 @@ class Searched:
         What a reader should know.
     picture
         What pictures as a whole are scored by, where they are.
+    lines
+        What rates their lines, where boxes hold some; counts as much as the rest of the picture.
     mined
         View to its number of kinds, of a detector that nobody boxed anything for and whose scores are in
         units of the law of images without it.
@@ -57,6 +86,7 @@ class Searched:
     detection: Detection | None = None
     notes: tuple[str, ...] = ()
     picture: Plain | None = None
+    lines: RatedLines | None = None
     mined: dict[str, int] = field(default_factory=dict)
 
 
@@ -136,7 +166,10 @@ class FileSearch:
             reason = why_not_searched({self.ids[row]: boxes[row] for row in boxes}, sizes)
             if reason:
                 return Searched(notes=(f"{reason}: ranked by layers alone",))
-            return self._by_places(Where(boxes, [*boxes], np.flatnonzero(values == 0).tolist()))
+            others = np.flatnonzero(values == 0).tolist()
+            searched = self._by_places(Where(boxes, [*boxes], others))
+            lines = None if self.view == "places" else self._rated(boxes, others)
+            return searched if lines is None else self._with_picture(searched, layers, values, lines)
         if self.view != "places" and self.kept is None and not shows_more_than_input(self.images):
             return Searched()
         carriers, others = (np.flatnonzero(values == value).tolist() for value in (1, 0))
@@ -144,8 +177,40 @@ class FileSearch:
         searched = self._by_places(Where({}, carriers, others, self.kept, clicks))
         if self.view == "places":
             return searched
+        return self._with_picture(searched, layers, values)
+
+    def _with_picture(
+        self,
+        searched: Searched,
+        layers: npt.NDArray[np.float32],
+        values: Floats,
+        lines: RatedLines | None = None,
+    ) -> Searched:
+        """Add what the picture as a whole tells, and the lines that were boxed."""
         picture = rank_by_marked(self._blocks(layers), values, self.groups, seed=self.seed)
-        return replace(searched, scores={**searched.scores, PICTURE: picture.scores}, picture=picture)
+        scores = picture.scores if lines is None else _scaled(picture.scores, picture.scores) + lines.scaled
+        scores_of = {**searched.scores, PICTURE: scores}
+        return replace(searched, scores=scores_of, picture=picture, lines=lines)
+
+    def _rated(
+        self, boxes: Mapping[int, Sequence[Sequence[float]]], others: Sequence[int]
+    ) -> RatedLines | None:
+        """Lines of all pictures, rated by those that were boxed; None where the boxes hold too few."""
+        inside = {row: [self.grey.to_working(box) for box in several] for row, several in boxes.items()}
+        search = teach_lines(self._grey_picture, inside, others, self.groups, seed=self.seed)
+        if search is None:
+            return None
+        bar = progress_bar(range(len(self.table)), desc="rating lines", progress=self.running.progress)
+        found = [search.search(self._grey_picture(row), row) for row in bar]
+        sizes = sizes_of(self.table, self.ids)
+        places = [
+            (np.nan,) * len(EDGES) if box is None else self.grey.to_file(box, sizes[name])
+            for (_, box), name in zip(found, self.ids, strict=True)
+        ]
+        return RatedLines(search, np.array([score for score, _ in found]), np.array(places))
+
+    def _grey_picture(self, row: int) -> Tensor:
+        return self.grey.of(self.table.image(row))
 
     def _blocks(self, layers: npt.NDArray[np.float32]) -> list[tuple[npt.ArrayLike, float]]:
         """What the picture as a whole is told apart by, and how much each counts."""
@@ -159,8 +224,13 @@ class FileSearch:
     ) -> Floats:
         """Scores ``(M,)`` of new images as a whole, with the features ``(M, D)`` of their layers."""
         assert searched.picture is not None
-        figures = self._figures_of(in_file_size(data), running)
-        return searched.picture.score(np.hstack([layers, *figures]))
+        table = in_file_size(data)
+        scores = searched.picture.score(np.hstack([layers, *self._figures_of(table, running)]))
+        if searched.lines is None:
+            return scores
+        rated = [searched.lines.search.search(self.grey.of(table.image(row)))[0] for row in range(len(table))]
+        scores = _scaled(scores, searched.picture.scores)
+        return scores + _scaled(np.array(rated), searched.lines.scores)
 
     def score_places(self, searched: Searched, data: ImageTable, running: Running) -> Floats:
         """Scores ``(M,)`` of new images by places."""
@@ -194,16 +264,25 @@ class FileSearch:
         mined = {PLACES: len(found.kinds)} if by_units else {}
         return Searched({PLACES: found.scores}, found, notes, mined=mined)
 
-    def _figures_of(self, table: ImageTable, running: Running) -> list[Floats]:
-        """Figures ``(N, D)`` of each kind, read in one pass."""
+    @property
+    def grey(self) -> Working:
+        """What makes the pictures that are looked at as a whole."""
         if self._grey is None:
             some = [self.table.image(row) for row in range(min(SOME, len(self.table)))]
             self._grey = replace(working_for(some, [], MINED_PIXELS), colours=False)
+        return self._grey
+
+    def _figures_of(self, table: ImageTable, running: Running) -> list[Floats]:
+        """Figures ``(N, D)`` of each kind, read in one pass."""
         figures: list[list[Floats]] = [[] for _ in FIGURES]
         bar = progress_bar(range(len(table)), desc="reading borders and lines", progress=running.progress)
         with torch.no_grad():
             for row in bar:
-                grey = self._grey.of(table.image(row))
+                grey = self.grey.of(table.image(row))
                 for (read, _), rows in zip(FIGURES, figures, strict=True):
                     rows.append(read(grey))
         return [np.stack(rows) for rows in figures]
+
+
+def _scaled(scores: Floats, reference: Floats) -> Floats:
+    return (scores - reference.mean()) / max(float(reference.std()), 1e-9)
