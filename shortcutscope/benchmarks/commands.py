@@ -27,6 +27,9 @@ def bench(
     data: Annotated[
         Path | None, typer.Option(help="Folder with pneumoniamnist.npz.", envvar="SHORTCUTSCOPE_DATA")
     ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Of debias: from pretrained networks of full width. Hours.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
     figure: Annotated[
@@ -42,6 +45,8 @@ def bench(
         raise InputError(f"no suite {suite!r}; there are {', '.join(SUITES)}")
     if quick and full:
         raise InputError("--quick and --full exclude each other; leave both out for the default size")
+    if pretrained and suite != "debias":
+        raise InputError(f"--pretrained belongs to the suite 'debias', not to {suite!r}; leave it out")
     if data is not None and not data.is_dir():
         raise InputError(f"--data {str(data)!r} is no folder; leave it out to run on phantoms alone")
 
@@ -49,7 +54,8 @@ def bench(
     from shortcutscope.files import write_atomically
     from shortcutscope.machine import default_cache, default_jobs
 
-    selected = importlib.import_module(f"shortcutscope.benchmarks.suites.{suite}").SUITE
+    module = "debias_pretrained" if pretrained else suite
+    selected = importlib.import_module(f"shortcutscope.benchmarks.suites.{module}").SUITE
     if figure is not None and selected.draw is None:
         raise InputError(f"{suite} has no figure; leave --figure out")
     settings = Settings(

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +25,7 @@ from shortcutscope.benchmarks.debias_heads import head_cohort
 from shortcutscope.benchmarks.kept import kept_network
 from shortcutscope.benchmarks.runner import Case, Settings
 from shortcutscope.benchmarks.suites.retrieval import retrieve_planted
+from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.distillation.teacher_start import StartChoice, TeacherStart, teacher_start
 from shortcutscope.debias.gate import TeacherGate, gate
 from shortcutscope.debias.objective import CrossEntropy
@@ -106,9 +106,12 @@ class NetworkStore:
 
     def __init__(self, spec: CaseSpec, settings: Settings) -> None:
         self.spec, self.settings = spec, settings
-        s = spec
-        self.cohort = cohort_of(s.task, s.kind, s.seed, s.correlation, s.clean_fraction, settings)
-        self.training = TRAININGS.get(s.network, TRAINING).but(seed=s.seed)
+        self.cohort = self._cohort()
+        self.training = TRAININGS.get(spec.network, TRAINING).but(seed=spec.seed)
+
+    def _cohort(self) -> Cohort:
+        s = self.spec
+        return cohort_of(s.task, s.kind, s.seed, s.correlation, s.clean_fraction, self.settings)
 
     def initial(self, seed: int) -> nn.Module:
         """A network that was not trained."""
@@ -126,7 +129,7 @@ class NetworkStore:
             "oracle", self.cohort.unbiased.fingerprint(), lambda: self._erm(self.cohort.unbiased)
         )
 
-    def _erm(self, table: Any) -> nn.Module:
+    def _erm(self, table: ImageTable) -> nn.Module:
         network = self.initial(self.spec.seed)
         return fit(network, table, CrossEntropy(), self.training, progress=False).model
 
@@ -236,18 +239,22 @@ class NetworkStore:
 
     def judge(self, model: nn.Module) -> dict[str, float]:
         """What a network is held to, on the test samples and their twins."""
-        cohort, kind = self.cohort, self.spec.kind
-        logits = predict_logits(model, cohort.test).numpy()
-        margin = logits[:, 1] - logits[:, 0]
-        y, a = cohort.test.frame["label"].to_numpy(), cohort.test.frame[kind].to_numpy()
+        cohort = self.cohort
         without, with_ = (predict_logits(model, t).argmax(1) for t in (cohort.without, cohort.with_))
+        return {**self.on_test(model), "flip_rate": float((without != with_).float().mean())}
+
+    def on_test(self, model: nn.Module) -> dict[str, float]:
+        """What a network is held to, on the test samples alone."""
+        test = self.cohort.test
+        logits = predict_logits(model, test).numpy()
+        margin = logits[:, 1] - logits[:, 0]
+        y, a = test.frame["label"].to_numpy(), test.frame[self.spec.kind].to_numpy()
         return {
             "robust_auroc": float(robust_auroc(y, a, margin)),
             "worst_group": float(worst_group_accuracy(y, a, (margin > 0).astype(int))),
             "balanced_auroc": float(balanced_auroc(y, a, margin)),
             "delta_tpr": float(delta_tpr(y, a, (margin > 0).astype(int))),
             "accuracy": float(((margin > 0) == (y == 1)).mean()),
-            "flip_rate": float((without != with_).float().mean()),
         }
 
     def judged(self, name: str, model: Callable[[], nn.Module], inputs: str) -> dict[str, float]:

@@ -92,9 +92,9 @@ def make_case(recipe: Recipe, settings: Settings, *, n_held_out: int = 800) -> C
     return Case(_trained(recipe, train, settings.cache), train, held_out)
 
 
-def sample_pool(task: str, settings: Settings) -> ImageTable:
-    """All samples of a task, made once."""
-    return _pool(task, settings.cache, settings.data)
+def sample_pool(task: str, settings: Settings, side: int = SIDE) -> ImageTable:
+    """All samples of a task, made once at each side of the images."""
+    return _pool(task, settings.cache, settings.data, side)
 
 
 def split_pool(pool: ImageTable, seed: int, n_train: int, n_held_out: int) -> tuple[ImageTable, ImageTable]:
@@ -129,19 +129,20 @@ def _trained(recipe: Recipe, train: ImageTable, cache: Path) -> nn.Module:
 
 
 @lru_cache(maxsize=2)
-def _pool(task: str, cache: Path, data: Path | None) -> ImageTable:
+def _pool(task: str, cache: Path, data: Path | None, side: int) -> ImageTable:
     """All samples of a task as an in-memory table, made once and kept as npz."""
     if task == "pneumonia" and data is None:
         raise ValueError("task 'pneumonia' needs the folder with pneumoniamnist.npz")
     makers: dict[str, Callable[[], ImageTable]] = {
-        "phantom": lambda: radiographs(POOL_SIZE, size=SIDE, seed=101),
-        "phantom-faint": lambda: radiographs(POOL_SIZE, size=SIDE, difficulty=1.5, seed=202),
+        "phantom": lambda: radiographs(POOL_SIZE, size=side, seed=101),
+        "phantom-faint": lambda: radiographs(POOL_SIZE, size=side, difficulty=1.5, seed=202),
     }
-    path = cache / "pools" / f"{task}-{VERSION}.npz"
+    name = task if side == SIDE else f"{task}-{side}"
+    path = cache / "pools" / f"{name}-{VERSION}.npz"
     if not path.exists():
         if task == "pneumonia":
             assert data is not None
-            images, frame = _pneumonia(data / "pneumoniamnist.npz")
+            images, frame = _pneumonia(data / "pneumoniamnist.npz", side)
         else:
             table = makers[task]()
             images = np.stack([table.image(i).numpy()[0] for i in range(len(table))])
@@ -156,13 +157,13 @@ def _pool(task: str, cache: Path, data: Path | None) -> ImageTable:
     return ImageTable.from_arrays(images, frame, value_range=(0, 1), transform=Normalize(0.45, 0.25))
 
 
-def _pneumonia(path: Path) -> tuple[Array, pd.DataFrame]:
-    """PneumoniaMNIST's official training and validation images at 64 px, with acquisition noise.
+def _pneumonia(path: Path, side: int) -> tuple[Array, pd.DataFrame]:
+    """PneumoniaMNIST's official training and validation images, enlarged and with acquisition noise.
 
     The official test split is shifted and is left out. Enlarged images are smooth beyond what any
     detector gives, so noise of a standard deviation between .01 and .022 is added.
     """
-    table = ImageTable.from_medmnist(path, splits=("train", "val"), size=SIDE)
+    table = ImageTable.from_medmnist(path, splits=("train", "val"), size=side)
     images = np.stack([table.image(i).numpy()[0] for i in range(len(table))])
     generator = np.random.default_rng(303)
     level = generator.uniform(0.01, 0.022, (len(images), 1, 1))
