@@ -258,6 +258,9 @@ def test_bench_runs_a_suite_and_writes_its_result(
     code, _, err = run(capsys, "bench", "extent", "--data", tmp_path / "nowhere")
     assert code == 1
     assert "is no folder" in err
+    code, _, err = run(capsys, "bench", "extent", "--pretrained")
+    assert code == 1
+    assert "--pretrained belongs to the suite 'debias'" in re.sub(r"[\s│]+", " ", err)
 
 
 # What DATA may be
