@@ -25,8 +25,11 @@ from shortcutscope.debias.training.settings import Start
 #: Images of a side at which networks of full width have positions left in their last layer.
 SIZE = CohortSize(side=96, n_train=800, n_held_out=600, mode="RGB")
 QUICK_SIZE = CohortSize(side=64, n_train=200, n_held_out=120, mode="RGB")
-#: Four passes in small batches; the learning rates are those of where a training begins.
+#: Four passes in small batches; students have the learning rates of where they begin.
 TRAINING = Training(epochs=4, batch_size=32)
+#: At which the pretrained network was fine-tuned to what is mended, whatever students are trained at. With
+#: another one, `shortcutscope.benchmarks.debias_networks.VERSION` is another.
+LR = 3e-4
 
 
 class PretrainedStore(NetworkStore):
@@ -55,7 +58,7 @@ class PretrainedStore(NetworkStore):
         return replace(self.problem(audited=False), start=start)
 
     def _erm(self, table: ImageTable) -> nn.Module:
-        training = self.training.beginning("model")
+        training = self.training.but(lr=LR)
         return fit(self.pretrained(), table, CrossEntropy(), training, progress=False).model
 
     def judge(self, model: nn.Module) -> dict[str, float]:
