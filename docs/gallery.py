@@ -70,8 +70,9 @@ ENTRIES = (
     Entry(
         "circuit",
         "The channels that carry it",
-        "Found by relevance, tested by ablation: what taking them out changes against channels drawn by chance.",
-        'ss.draw_circuit(audit["tag"].circuit(model, test, edges=False, judging=ss.Judging(samples=100, draws=20)))',
+        "Found by relevance, tested by ablation: what taking them out changes, against others.",
+        "few = ss.Judging(samples=100)\n"
+        'ss.draw_circuit(audit["tag"].circuit(model, test, edges=False, judging=few))',
     ),
     Entry(
         "masks",
@@ -108,10 +109,10 @@ def page() -> str:
     parts = [
         "# Gallery",
         "",
-        "What results draw of themselves. Each picture was drawn by the code above it, one after the other, and all are drawn anew by "
-        "`python docs/gallery.py`.",
-        "In a notebook the last line shows the figure; elsewhere `.savefig(path)` writes it, and `ax=` draws it beside others where a "
-        "figure is one plot.",
+        "What results draw of themselves. Each picture was drawn by the code above it, one after the other, "
+        "and all are drawn anew by `python docs/gallery.py`.",
+        "In a notebook the last line shows the figure; elsewhere `.savefig(path)` writes it, and `ax=` draws "
+        "it beside others where a figure is one plot.",
         "",
         "```python",
         STUDY.replace('out / "run"', '"runs/gallery"').strip(),

@@ -8,7 +8,16 @@ class ShortcutscopeError(Exception):
 
 
 class InputError(ShortcutscopeError, ValueError):
-    """Data, a column, an option or a file that cannot be used as given."""
+    """Data, a column, an option or a file that cannot be used as given.
+
+    Examples
+    --------
+    >>> try:
+    ...     ss.Statistics(n_permutations=-1)
+    ... except ss.InputError as error:
+    ...     print("refused")
+    refused
+    """
 
 
 class StaleRunError(InputError):

@@ -80,6 +80,21 @@ class Finding(FindingRecord):
     """The verdict on one concept, and what can be done about it. Attributes: see `FindingRecord`.
 
     A table of several labels is taken for the one whose output the finding is about.
+
+    Examples
+    --------
+    >>> finding = audit["tag"]
+    >>> finding.plot().savefig("depth.png")
+    >>> finding.plot_contrast().savefig("carriers.png")
+    >>> ranked = finding.retrieval(running=quiet)
+    >>> finding.retrieve(3, running=quiet).name
+    'tag'
+    >>> finding.pixel_test is None
+    True
+    >>> circuit = finding.circuit(model, data, edges=False, running=quiet)
+    >>> masks = finding.annotate(model, data)  # doctest: +SKIP
+    >>> test = finding.intervene(model, data, masks=masks)  # doctest: +SKIP
+    >>> carriers = finding.label(model, others)  # doctest: +SKIP
     """
 
     def _own(self, data: ImageTable) -> ImageTable:
@@ -315,7 +330,18 @@ class Finding(FindingRecord):
 
 @dataclass(frozen=True, repr=False)
 class Audit(AuditRecord):
-    """A finished audit, and what can be seen of it. Attributes: see `AuditRecord`."""
+    """A finished audit, and what can be seen of it. Attributes: see `AuditRecord`.
+
+    Examples
+    --------
+    >>> audit = ss.Audit.open("run")
+    >>> len(audit), "tag" in audit, [finding.name for finding in audit.shortcuts]
+    (3, True, ['tag'])
+    >>> audit.finding("coin").verdict, audit.changed_files()
+    ('not encoded', [])
+    >>> page = audit.report("report.html")
+    >>> figure = audit.map("tag")  # doctest: +SKIP
+    """
 
     findings: tuple[Finding, ...]
 
@@ -463,7 +489,14 @@ class Audit(AuditRecord):
 
 
 class Comparison(ComparisonRecord):
-    """What changed from the biased network to each of the others. Attributes: see `ComparisonRecord`."""
+    """What changed from the biased network to each of the others. Attributes: see `ComparisonRecord`.
+
+    Examples
+    --------
+    >>> compared = ss.compare(audit, student, test, model=model, concept="tag")  # doctest: +SKIP
+    >>> compared.plot("balanced_auroc").savefig("before_after.png")  # doctest: +SKIP
+    >>> compared.report("before_after.html")  # doctest: +SKIP
+    """
 
     def plot(
         self, metric: str = "balanced_auroc", *, table: str | None = None, ax: Axes | None = None
@@ -499,7 +532,14 @@ class Comparison(ComparisonRecord):
 
 
 class EmbeddingsAudit(EmbeddingsAuditRecord):
-    """An audit of embeddings, and what can be seen of it. Attributes: see `EmbeddingsAuditRecord`."""
+    """An audit of embeddings, and what can be seen of it. Attributes: see `EmbeddingsAuditRecord`.
+
+    Examples
+    --------
+    >>> embeddings = ss.audit_embeddings("features.npz", "samples.csv", label="label")  # doctest: +SKIP
+    >>> embeddings.plot().savefig("encoders.png")  # doctest: +SKIP
+    >>> embeddings.report("encoders.html")  # doctest: +SKIP
+    """
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw encoders by concepts: how well each is encoded, and the verdicts."""
@@ -636,6 +676,11 @@ def review(what: Hits | MaskSet, *data: ImageTable, **options: Unpack[ReviewOpti
     ------
     InputError
         For anything else.
+
+    Examples
+    --------
+    >>> ss.review(finding.retrieve(60, images=data))  # doctest: +SKIP
+    >>> ss.review(masks, data)  # doctest: +SKIP
     """
     raise InputError(f"what can be reviewed are Hits and a MaskSet, not {type(what).__name__}")
 

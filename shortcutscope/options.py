@@ -72,6 +72,11 @@ class Running(OptionGroup):
     ------
     InputError
         A value that is not allowed, or a device that is not there.
+
+    Examples
+    --------
+    >>> ss.Running(batch_size=16, progress=False).batch_size
+    16
     """
 
     device: str | torch.device | None = None
@@ -108,6 +113,11 @@ class Statistics(OptionGroup):
     ------
     InputError
         A value that is not allowed.
+
+    Examples
+    --------
+    >>> ss.Statistics(n_permutations=500, operating="youden").n_permutations
+    500
     """
 
     n_permutations: int = 200
@@ -135,6 +145,11 @@ class Recording(OptionGroup):
         The command line that the run was started with.
     name
         What reports call the model; by default ``model_spec``.
+
+    Examples
+    --------
+    >>> ss.Recording(name="Chest net 3").name
+    'Chest net 3'
     """
 
     keep_paths: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -58,6 +60,29 @@ def test_the_page_on_the_command_line_has_every_command_and_option() -> None:
         assert f"\n## {name}\n" in page
     assert "`--permutations" in page
     assert "shortcutscope export runs/derm/masks/ruler --format png --format coco" in page
+
+
+def gallery() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gallery", ROOT / "docs" / "gallery.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gallery"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_gallery_has_the_code_that_drew_its_pictures() -> None:
+    made = gallery()
+    assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == made.page()
+    names = {f"{entry.name}.png" for entry in made.ENTRIES}
+    assert names == {path.name for path in (ROOT / "docs" / "gallery").iterdir()}
+
+
+@pytest.mark.slow
+def test_the_gallery_is_drawn_by_its_code(tmp_path: Path) -> None:
+    made = gallery()
+    made.draw(tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == {entry.name for entry in made.ENTRIES}
 
 
 @pytest.mark.slow

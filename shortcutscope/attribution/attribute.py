@@ -61,6 +61,14 @@ class Attribution:
         What nobody said of the model's scores, in words.
     head
         Which scores were explained.
+
+    Examples
+    --------
+    >>> explained = ss.attribute(model, images, method="gradient_x_input")
+    >>> explained.maps().shape, explained.on_pixels().shape
+    (torch.Size([4, 24, 24]), torch.Size([4, 24, 24]))
+    >>> explained.method, explained.reason
+    ('gradient_x_input', None)
     """
 
     relevance: Tensor
@@ -105,7 +113,12 @@ class Attribution:
         return on_pixels(self.maps(), self.size)
 
     def prefix_share(self) -> Tensor:
-        """(N,) share of the absolute relevance on tokens that have no place in the image."""
+        """(N,) share of the absolute relevance on tokens that have no place in the image.
+
+        Examples
+        --------
+        >>> ss.attribute(vit, images, layer="blocks.11").prefix_share()  # doctest: +SKIP
+        """
         if self.layer is None:
             return self.relevance.new_zeros(len(self.relevance))
         return prefix_share(self.layer, self.relevance)
@@ -189,6 +202,12 @@ def attribute(
         Unknown method, option, layer or class; a wrong number of labels or targets; all before any work.
     ModelError
         The model gives no gradient, or NaN; with `strict`, the checks fail.
+
+    Examples
+    --------
+    >>> found = ss.attribute(model, images, method="lrp")
+    >>> found.relevance.shape, found.checks.passed
+    (torch.Size([4, 1, 24, 24]), True)
     """
     explainer = make_method(method, options)
     _require_batch(x, labels, target, batch_size)

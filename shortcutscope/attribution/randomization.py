@@ -120,6 +120,10 @@ def model_randomization(
         A model without parameters.
     ModelError
         The method gives no map of the model as it is.
+
+    Examples
+    --------
+    >>> randomized = ss.model_randomization(model, images, "gradient_x_input", progress=False)
     """
     explained, cascade = explained or Explained(), cascade or Cascade()
     question: Record = {**options, "x": x, "method": method, "layer": layer, "check": False}

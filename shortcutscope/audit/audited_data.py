@@ -59,6 +59,12 @@ class TrainingData:
     ------
     InputError
         An AUROC that is none.
+
+    Examples
+    --------
+    >>> known = ss.TrainingData(expected_auroc=0.9)
+    >>> ss.TrainingData.of(known) is known
+    True
     """
 
     table: ImageTable | None = None

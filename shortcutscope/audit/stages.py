@@ -151,6 +151,13 @@ def audit(
     ------
     InputError, ModelError, StaleRunError
         Before any long work, with what was given, what is allowed and what to do.
+
+    Examples
+    --------
+    >>> how = {"train": train, "statistics": few, "running": quiet}
+    >>> audit = ss.audit(model, data, "runs/net", concepts=["tag"], **how)
+    >>> audit["tag"].verdict, audit["tag"].extent
+    ('shortcut', 'localized')
     """
     request = ConceptRequest(concepts, present or {}, discover)
     running = running or Running()

@@ -116,6 +116,10 @@ def compare(
     ------
     InputError, ModelError, StaleRunError
         Before any long work, with what was given, what is allowed and what to do.
+
+    Examples
+    --------
+    >>> ss.compare(audit, student, test, model=model, concept="tag")  # doctest: +SKIP
     """
     comparing, statistics = comparing or Comparing(), statistics or Statistics()
     running = running or Running()

@@ -41,6 +41,11 @@ class Comparing(OptionGroup):
     replacements
         Whether to search every student for shortcuts that took the place of the old one; with `refit`. It
         costs a search of the student's scan and two further passes over some of the samples.
+
+    Examples
+    --------
+    >>> ss.Comparing(refit=False, others=["coin"]).refit
+    False
     """
 
     twins: bool = True

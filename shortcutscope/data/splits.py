@@ -47,6 +47,12 @@ def grouped_folds(groups: npt.ArrayLike, strata: npt.ArrayLike, n_folds: int, se
     ------
     InputError
         For fewer groups than folds, or inputs of different lengths.
+
+    Examples
+    --------
+    >>> folds = ss.grouped_folds(["a", "a", "b", "c", "d", "e"], [0, 0, 1, 0, 1, 1], n_folds=2, seed=0)
+    >>> sorted(set(folds.tolist())), bool(folds[0] == folds[1])
+    ([0, 1], True)
     """
     # With scipy.stats it takes longer to import than all else that a table needs.
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
@@ -130,6 +136,12 @@ def holdout(groups: npt.ArrayLike, strata: npt.ArrayLike, fraction: float, seed:
     ------
     InputError
         For a fraction outside (0, 1), or a single group.
+
+    Examples
+    --------
+    >>> held = ss.holdout(["a", "a", "b", "c", "d", "e"], [0, 0, 1, 0, 1, 1], fraction=0.4, seed=0)
+    >>> held.shape, bool(held[0] == held[1])
+    ((6,), True)
     """
     if not 0 < fraction < 1:
         raise InputError(f"fraction must lie between 0 and 1, not {fraction}")

@@ -87,6 +87,17 @@ class ImageTable(SampleTable):
     :meth:`from_dataset` or :meth:`from_arrays`; what a table can do is in
     :class:`shortcutscope.data.samples.SampleTable`. It is a map-style torch Dataset of
     (model input, label, row), holds no image that lies in a file, and is cheap to pickle.
+
+    Examples
+    --------
+    >>> table = ss.ImageTable.from_arrays(rng.random((4, 1, 8, 8)), labels=[0, 1, 0, 1])
+    >>> len(table), table.shape
+    (4, (1, 8, 8))
+    >>> table = ss.ImageTable.from_csv("images.csv", label="benign", size=224)  # doctest: +SKIP
+    >>> table = ss.ImageTable.from_frame(frame, image="path")  # doctest: +SKIP
+    >>> table = ss.ImageTable.from_folder("images", size=224)  # doctest: +SKIP
+    >>> table = ss.ImageTable.from_medmnist("pneumoniamnist.npz", splits=("test",))  # doctest: +SKIP
+    >>> table = ss.ImageTable.from_dataset(dataset, frame)  # doctest: +SKIP
     """
 
     @classmethod

@@ -39,6 +39,11 @@ class Normalize:
     ------
     InputError
         When a deviation is not positive, or mean and std differ in length.
+
+    Examples
+    --------
+    >>> ss.Normalize(0.5, 0.25)(torch.ones(1, 2, 2)).unique()
+    tensor([2.])
     """
 
     mean: tuple[float, ...]

@@ -57,6 +57,11 @@ class Shortcut(OptionGroup):
         The same of the clean samples; by default their column, where they have it.
     masks
         Masks of the artifact on training images: a `MaskSet`, or a function from a row of the training table.
+
+    Examples
+    --------
+    >>> ss.Shortcut(concept="tag").concept
+    'tag'
     """
 
     finding: str | None = None
@@ -89,6 +94,11 @@ class Retraining(OptionGroup):
     ------
     InputError
         Another start.
+
+    Examples
+    --------
+    >>> ss.Retraining(training=ss.Training(epochs=2), start="fresh").start
+    'fresh'
     """
 
     training: Training = field(default_factory=Training)

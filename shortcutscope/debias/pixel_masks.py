@@ -25,6 +25,12 @@ def input_masks(masks: MaskSet, table: ImageTable) -> InputMasks:
     ------
     InputError
         When none of the masks is of a sample of this table.
+
+    Examples
+    --------
+    >>> student = ss.debias(
+    ...     model, train, shortcut=ss.Shortcut(concept="tag", masks=ss.input_masks(masks, train))
+    ... )  # doctest: +SKIP
     """
     ids = table.frame["sample_id"].astype(str).tolist()
     if set(ids).isdisjoint(masks.sample_ids):  # masks that go by their images' names

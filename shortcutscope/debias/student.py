@@ -48,6 +48,13 @@ class Student:
         Samples that it was trained on and that guided it: ``role`` (``"train"``, ``"clean"``, ``"held_out"``,
         ``"validation"``), ``sample_id`` and ``group``, which is missing where patients are not known. None
         where that was not recorded.
+
+    Examples
+    --------
+    >>> student = ss.debias(model, train, audit=audit["tag"], recipe="group-balanced-ce")  # doctest: +SKIP
+    >>> student.details  # doctest: +SKIP
+    >>> ss.Student.open(student.save("student"), make_network()).recipe  # doctest: +SKIP
+    'group-balanced-ce'
     """
 
     recipe: str

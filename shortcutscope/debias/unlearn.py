@@ -106,6 +106,10 @@ def debias(
         out of range.
     ModelError
         When the loss becomes NaN or infinite.
+
+    Examples
+    --------
+    >>> student = ss.debias(model, train, clean=clean, audit=audit["tag"])  # doctest: +SKIP
     """
     shortcut, running = shortcut or Shortcut(), running or Running()
     running.require_only("debias", "progress")
@@ -241,6 +245,10 @@ def distill(
 
     The same as `debias` with a recipe of distillation; `options` are those of `debias` and
     `shortcutscope.debias.distillation.options.Distillation`.
+
+    Examples
+    --------
+    >>> student = ss.distill(model, train, clean=clean, audit=audit["tag"])  # doctest: +SKIP
     """
     return debias(model, train, recipe=recipe, clean=clean, **options)
 

@@ -36,6 +36,13 @@ class LinearHead:
         (K, d) a row per class; a single row scores class 1 of two.
     bias
         (K,)
+
+    Examples
+    --------
+    >>> head = ss.LinearHead(np.array([[-1.0, 0.0], [1.0, 0.0]]), np.zeros(2))
+    >>> head.logits(np.array([[2.0, 5.0]]))
+    array([[-2.,  2.]])
+    >>> head.require_fit(2, np.array([0, 1]), "ours")
     """
 
     weight: Floats

@@ -60,6 +60,11 @@ class Correcting:
     ------
     InputError
         Another method, or no neighbours.
+
+    Examples
+    --------
+    >>> ss.Correcting(methods=["leace"]).k
+    10
     """
 
     methods: Sequence[str] = tuple(CORRECTIONS)

@@ -53,6 +53,10 @@ def read_drawn_marks(
     ------
     InputError
         For a file that cannot be read, images that are no samples, and a file without shapes.
+
+    Examples
+    --------
+    >>> marks = ss.read_drawn_marks("boxes.json", sample_ids, format="coco")  # doctest: +SKIP
     """
     if format not in ("coco", "cvat", "labelme", "fiftyone"):
         raise InputError(f'format={format!r}; marks are read from "coco", "cvat", "labelme" and "fiftyone"')

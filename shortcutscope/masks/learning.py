@@ -58,6 +58,11 @@ class Drawing(OptionGroup):
     ------
     InputError
         A value that is not allowed.
+
+    Examples
+    --------
+    >>> ss.Drawing(threshold="otsu", n_folds=5).n_folds
+    5
     """
 
     method: Method = "fusion"

@@ -57,6 +57,21 @@ class MaskSet:
         ``"displayed"`` or ``"stored"``: in which the masks are given.
     max_pixels
         Most pixels that a mask may have.
+
+    Examples
+    --------
+    >>> masks = ss.MaskSet.open("masks")
+    >>> masks.sample_ids, masks.size("a"), masks.entry("a").area
+    (['a', 'b'], (6, 8), 4)
+    >>> int(masks.mask("a").sum()), masks.areas().shape, masks.mean_mask().shape
+    (4, (2,), (6, 8))
+    >>> carriers = masks.where(lambda entry: not entry.empty).take(["a"])
+    >>> counts, edges = masks.area_histogram(bins=4)
+    >>> upright, rows, facts = masks.in_frame("displayed"), masks.to_frame(), masks.facts()
+    >>> pictures = masks.silhouettes()
+    >>> folder = masks.export("png", format="png")
+    >>> edited = masks.corrected("png", "edited", format="png")
+    >>> accepted = masks.reviewed({"a": True})
     """
 
     folder: Path

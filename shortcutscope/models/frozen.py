@@ -62,6 +62,13 @@ def frozen(model: nn.Module, device: torch.device | str | None = None) -> Iterat
     ModelError
         A model that could not be given back, see `require_restorable`; nothing is changed then. Or something
         of it could not be restored: everything else is, and the error names what is not.
+
+    Examples
+    --------
+    >>> with ss.frozen(model) as borrowed:
+    ...     scores = borrowed(images)
+    >>> scores.requires_grad
+    False
     """
     require_restorable(model)
     state = _ModelState.of(model)

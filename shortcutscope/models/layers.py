@@ -147,6 +147,11 @@ def find_layers(
     ModelError
         A named module runs more than once, never, or without effect on the scores; the model returns NaN,
         or is compiled, scripted or wrapped.
+
+    Examples
+    --------
+    >>> [(layer.name, layer.grid) for layer in ss.find_layers(model, images)]
+    [('blocks.0.2', (8, 8)), ('blocks.1.1', (8, 8))]
     """
     return choose_layers(model, example, layers, layouts=layouts, output=output).layers
 

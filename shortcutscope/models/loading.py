@@ -87,6 +87,10 @@ def load_model(
     ------
     InputError
         Unknown spec, a factory that fails, or a checkpoint that cannot be read or does not fit.
+
+    Examples
+    --------
+    >>> network = ss.load_model("torchvision:resnet18", "net.safetensors", num_classes=2)  # doctest: +SKIP
     """
     source, name = _split(spec)
     published = _published(source, weights)

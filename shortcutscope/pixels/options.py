@@ -39,6 +39,11 @@ class Intervening(OptionGroup):
     ------
     InputError
         A value that is not allowed.
+
+    Examples
+    --------
+    >>> ss.Intervening(way="erase", per_label=40).per_label
+    40
     """
 
     way: Literal["auto", "erase", "transfer"] = "auto"

@@ -56,6 +56,13 @@ class PixelTest:
         same, each with the same fill at other places of itself as the null, and without ``change``.
     pictures : mapping
         ``before``, ``after`` (K, H, W) or (K, H, W, 3) uint8, ``sample_ids``, ``directions`` and ``kind``.
+
+    Examples
+    --------
+    >>> test = audit["tag"].intervene(model, data, masks=masks)  # doctest: +SKIP
+    >>> test.confirmed, test.summary()["word"], test.to_frame()  # doctest: +SKIP
+    >>> ss.PixelTest.open(test.save("pixels")).to_dict() == test.to_dict()  # doctest: +SKIP
+    True
     """
 
     concept: str

@@ -64,6 +64,19 @@ class Concept:
     ------
     InputError
         For values other than 0, 1 and NaN, ids that repeat, or different lengths.
+
+    Examples
+    --------
+    >>> [concept] = ss.Concept.from_column(data.frame, "tag")
+    >>> concept.n_carriers, int(concept.known.sum())
+    (70, 120)
+    >>> concept.swapped().n_carriers, concept.take(np.arange(10)).n_carriers
+    (50, 6)
+    >>> concept.aligned_to(["s0-0001", "elsewhere"]).values
+    array([ 0., nan])
+    >>> len(concept.fingerprint())
+    64
+    >>> mine = ss.Concept.from_marks(scan, carriers, others, name="corner")  # doctest: +SKIP
     """
 
     name: str
@@ -394,6 +407,12 @@ class Concept:
         ------
         InputError
             When the scores do not fall into two groups, or one of them is too small.
+
+        Examples
+        --------
+        >>> scores = np.concatenate([rng.normal(0, 1, 60), rng.normal(8, 1, 60)])
+        >>> ss.Concept.from_scores("bright", scores, data.frame["sample_id"].to_numpy()).n_carriers
+        60
         """
         scores = np.asarray(scores, np.float64)
         codes = np.zeros(len(scores), np.intp)

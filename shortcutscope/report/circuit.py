@@ -45,6 +45,11 @@ def draw_circuit(circuit: Circuit, *, ax: Axes | None = None, channels: int = 5)
     ------
     InputError
         A circuit without nodes, or fewer channels than 1.
+
+    Examples
+    --------
+    >>> circuit = audit["tag"].circuit(model, data, edges=False, running=quiet)
+    >>> ss.draw_circuit(circuit).savefig("circuit.png")
     """
     if channels < 1 or not len(circuit.nodes):
         raise InputError(f"channels={channels} of {len(circuit.nodes)} nodes: there is nothing to draw")

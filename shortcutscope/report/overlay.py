@@ -65,6 +65,10 @@ def draw_overlays(
     InputError
         When there is nothing to draw, or too much for one figure; for samples without a mask or image, and
         masks of another size than their image.
+
+    Examples
+    --------
+    >>> ss.draw_overlays(masks, data).savefig("masks.png")  # doctest: +SKIP
     """
     if columns < 1:
         raise InputError(f"columns must be at least 1, not {columns}")
@@ -110,6 +114,10 @@ def draw_areas(masks: MaskSet, bins: int = 20) -> Figure:
     ------
     InputError
         When all masks are empty, or they differ in their number of axes.
+
+    Examples
+    --------
+    >>> ss.draw_areas(ss.MaskSet.open("masks")).savefig("areas.png")
     """
     mean = masks.mean_mask()
     figure = ShownFigure(6.4, 2.7)

@@ -25,6 +25,10 @@ def draw_readings(check: PreprocessingCheck, *, ax: Axes | None = None) -> Figur
         As `shortcutscope.check_preprocessing` gives it.
     ax
         Where to draw; by default on a figure of its own.
+
+    Examples
+    --------
+    >>> ss.draw_readings(ss.check_preprocessing(model, data)).savefig("readings.png")  # doctest: +SKIP
     """
     frame = check.readings
     ax = own_axes(ax, 7.0, 0.9 + 0.22 * len(frame))

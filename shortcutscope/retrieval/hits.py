@@ -78,6 +78,15 @@ class Hits:
         Sample id to ``(H, W)`` or ``(H, W, 3)`` uint8; empty where no images were given.
     retrieval
         What marks go back to; None for hits read from the disk.
+
+    Examples
+    --------
+    >>> hits = audit["tag"].retrieve(3, running=quiet)
+    >>> len(hits.ids), hits.scores.shape, list(hits.to_frame()["rank"])
+    (3, (3,), [1, 2, 3])
+    >>> table, page = hits.to_csv("hits.csv"), hits.to_html("hits.html")
+    >>> ss.Hits.open(hits.save("hits")).ids == hits.ids
+    True
     """
 
     name: str

@@ -83,6 +83,10 @@ def read_marks(
     InputError
         For a file that cannot be read, ids that are no samples or not of one sample, or words that are
         neither yes nor no.
+
+    Examples
+    --------
+    >>> marks = ss.read_marks("marks.csv", list(data.frame["sample_id"]), carrier="yes")  # doctest: +SKIP
     """
     path = Path(path)
     if not path.is_file():

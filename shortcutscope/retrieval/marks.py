@@ -44,6 +44,18 @@ class Marks:
     InputError
         For missing columns, values other than 0, 1, True, False and missing (taken back), boxes that are
         none, and boxes of samples that are marked as free of it.
+
+    Examples
+    --------
+    >>> marks = ss.Marks.of(["s0-0003"], ["s0-0004"], boxes={"s0-0003": [(1, 1, 7, 7)]})
+    >>> later = marks.after({"s0-0004": True, "s0-0005": False}, who="M. K.")
+    >>> later.aligned_to(["s0-0003", "s0-0004", "s0-0005", "s0-0006"])
+    array([ 1.,  1.,  0., nan])
+    >>> later.boxes(["s0-0003"]), later.areas(["s0-0003"]) == later.boxes(["s0-0003"])
+    ({0: [(1.0, 1.0, 7.0, 7.0)]}, True)
+    >>> said, rounds = later.current, later.rounds
+    >>> joined = marks.followed_by(later).by_id(list(data.frame["sample_id"]))
+    >>> again = ss.Marks.open(later.save("marks"))
     """
 
     def __init__(self, answers: pd.DataFrame | None = None, places: pd.DataFrame | None = None) -> None:

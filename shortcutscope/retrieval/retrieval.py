@@ -121,6 +121,22 @@ class Retrieval:
     InputError
         For a scan of several labels, too few or unknown marks, layers that were not scanned, images or
         features that lack samples, and boxes without images or outside them.
+
+    Examples
+    --------
+    >>> ranked = ss.Retrieval.from_concept(scan, audit["tag"].concept, running=quiet)
+    >>> ranked.values.shape, ranked.scores.shape, len(ranked.order)
+    ((120,), (120,), 120)
+    >>> ranked.precision_at(10), ranked.next_queries(2)  # doctest: +SKIP
+    >>> known, recovery, fusion, views = ranked.known, ranked.recovery, ranked.fusion, ranked.views
+    >>> advice, drift, places, crops = ranked.advice, ranked.drift, ranked.places, ranked.crops
+    >>> inferred, vector, images_ = ranked.rests_on_inference, ranked.vector, ranked.images
+    >>> hits, table = ranked.hits(5), ranked.to_frame()
+    >>> folder = ranked.save("corner")
+    >>> ranked = ranked.mark({"s0-0003": True, "s0-0004": False}, who="M. K.")
+    >>> concept, scores = ranked.to_concept(), ranked.score(model, others)  # doctest: +SKIP
+    >>> searched = ss.Retrieval.from_marks(scan, carriers, images=data)  # doctest: +SKIP
+    >>> searched.keep([0]), searched.drop(crops=[3]), searched.take_crops("crops")  # doctest: +SKIP
     """
 
     def __init__(

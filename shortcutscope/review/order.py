@@ -34,7 +34,13 @@ def ordered(entries: Iterable[MaskEntry], order: Order | None = "benefit") -> li
 
 
 def review_order(masks: MaskSet) -> list[str]:
-    """Ids of the flagged masks that nobody looked at, in the order ``"benefit"`` of :func:`ordered`."""
+    """Ids of the flagged masks that nobody looked at, in the order ``"benefit"`` of :func:`ordered`.
+
+    Examples
+    --------
+    >>> ss.review_order(ss.MaskSet.open("masks"))
+    ['a', 'b']
+    """
     pending = (entry for entry in masks.entries if entry.flagged and entry.accepted is None)
     return [entry.sample_id for entry in ordered(pending)]
 

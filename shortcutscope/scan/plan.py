@@ -88,6 +88,11 @@ class Scanning(OptionGroup):
     ------
     InputError
         A size that is too small, an unknown attribution, or one without relevance.
+
+    Examples
+    --------
+    >>> ss.Scanning(layers=["blocks.1.1"], attribution="lrp", strict=True).strict
+    True
     """
 
     layers: LayerChoice = "blocks"

@@ -52,6 +52,11 @@ def predict_logits(
         An empty table, or a batch size below 1.
     ModelError
         The model returns NaN or infinite scores.
+
+    Examples
+    --------
+    >>> ss.predict_logits(model, data).shape
+    torch.Size([120, 2])
     """
     if len(table) == 0 or batch_size < 1:
         raise InputError(

@@ -47,6 +47,24 @@ class Scan:
         What was explained: ``"predicted"``, ``"label"``, ``"every"``, or a class.
     attribution
         How: the attribution that was used, what was asked for, why they differ, and the check's figures.
+
+    Examples
+    --------
+    >>> scan = ss.Scan.open("run/scan")
+    >>> [layer.name for layer in scan.layers], scan.layer("blocks.1.1").channels
+    (['blocks.0.2', 'blocks.1.1'], 4)
+    >>> scan.activation("blocks.1.1").shape, scan.features("blocks.1.1").shape
+    ((120, 4), (120, 12))
+    >>> scan.relevance("blocks.1.1").shape, scan.gradient("blocks.1.1").shape, scan.margin().shape
+    ((120, 4), (120, 4), (120,))
+    >>> scan.has_relevance, scan.has_gradient, scan.head.task, scan.remarks
+    (True, True, 'auto', ())
+    >>> rows = scan.feature_rows("blocks.1.1"), scan.activation_rows("blocks.1.1")
+    >>> slopes = scan.gradient_rows("blocks.1.1")
+    >>> scan.verify()
+    >>> scan.require_one_label("a retrieval")
+    >>> scan.labels, len(scan.rows_of(data))
+    ((), 120)
     """
 
     path: Path

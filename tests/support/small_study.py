@@ -80,26 +80,27 @@ def write_files(folder: Path, n: int = 160, n_train: int = 0) -> Path:
     return path
 
 
-def audit(folder: Path, **options: Any) -> Any:
-    """The audit of a tag that is a shortcut, a coin that is none, and one too near the label to be tested."""
-    tables = []
+def tables() -> tuple[ss.ImageTable, ss.ImageTable]:
+    """To audit, and trained on: a tag, a coin, and one too near the label to be tested."""
+    made = []
     for n, seed, agree in ((120, 0, 0.5), (60, 1, 0.95)):
         images, frame = pictures(n, seed=seed, agree=agree)
         frame["twin"] = np.where(np.arange(n) < 3, 1 - frame["label"], frame["label"])
-        tables.append(
-            ss.ImageTable.from_arrays(
-                images[:, None],
-                frame.drop(columns="image"),
-                sample_id="sample_id",
-                transform=ss.Normalize(0.3, 0.25),
-            )
-        )
+        frame = frame.drop(columns="image")
+        how = {"sample_id": "sample_id", "transform": ss.Normalize(0.3, 0.25)}
+        made.append(ss.ImageTable.from_arrays(images[:, None], frame, **how))
+    return made[0], made[1]
+
+
+def audit(folder: Path, **options: Any) -> Any:
+    """The audit of a tag that is a shortcut, a coin that is none, and one too near the label to be tested."""
+    data, train = tables()
     return ss.audit(
         tag_reader(),
-        tables[0],
+        data,
         out=folder,
         concepts=["tag", "coin", "twin"],
-        train=tables[1],
+        train=train,
         statistics=ss.Statistics(50, 20),
         running=ss.Running(progress=False),
         **options,

@@ -81,7 +81,13 @@ class Labels:
         _refuse_alike(listed)
 
     def names_of(self, found: Sequence[str] | None) -> tuple[str, ...]:
-        """Names of the labels, of cells those that were `found` where nobody named them."""
+        """Names of the labels, of cells those that were `found` where nobody named them.
+
+        Examples
+        --------
+        >>> ss.Labels(["Edema", "Effusion"]).names_of(None)
+        ('Edema', 'Effusion')
+        """
         if not isinstance(self.columns, str):
             return tuple(map(str, self.columns))
         return tuple(map(str, self.names if self.names is not None else found or ()))

@@ -54,6 +54,10 @@ def open_dataset(name: str, root: str | Path, **options: object) -> ImageTable:
     ------
     InputError
         For an unknown name or option, and when the folder is not laid out as expected.
+
+    Examples
+    --------
+    >>> films = ss.open_dataset("chexpert", "/data/chexpert", label="Cardiomegaly")  # doctest: +SKIP
     """
     opening = DATASETS[name]
     options_of_set = [

@@ -102,6 +102,10 @@ def train_classifier(
         An option out of range, fewer than two samples, nothing to train, or a label without a logit.
     ModelError
         The loss became NaN or infinite.
+
+    Examples
+    --------
+    >>> trained = ss.train_classifier(ss.phantoms.thin_resnet18(), data, epochs=1, progress=False)
     """
     table.require_one_label("the training table")
     if len(table) < 2:

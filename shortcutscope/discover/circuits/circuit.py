@@ -64,6 +64,14 @@ class Circuit:
         On samples on which no channel was chosen; None where it was not asked for.
     notes
         What a reader must know.
+
+    Examples
+    --------
+    >>> circuit = audit["tag"].circuit(model, data, edges=False, running=quiet)
+    >>> circuit.concept, list(circuit.to_frame().columns)[:2]
+    ('tag', ['layer', 'channel'])
+    >>> ablation = circuit.ablated
+    >>> again = ss.Circuit.open(circuit.save("circuit.json"))
     """
 
     concept: str

@@ -45,6 +45,11 @@ class Judging(OptionGroup):
     ------
     InputError
         A number of draws below 1.
+
+    Examples
+    --------
+    >>> ss.Judging(samples=200, draws=10).draws
+    10
     """
 
     positive: int | None = None

@@ -52,8 +52,11 @@ class Head:
     Examples
     --------
     >>> import shortcutscope as ss
-    >>> ss.Head(label="Pneumonia", names=("Effusion", "Pneumonia"), task="multilabel").index
-    1
+    >>> head = ss.Head(label="Pneumonia", names=("Effusion", "Pneumonia"), task="multilabel", outputs=2)
+    >>> head.index, head.label_name, head.read_task, head.place("Effusion", "label")
+    (1, 'Pneumonia', 'binary', 0)
+    >>> ss.Head.from_json(head.to_json()).same_as(head)
+    True
     """
 
     part: str | int | None = None
