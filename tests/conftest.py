@@ -114,6 +114,7 @@ NOT_QUICK = (
     "scan/test_capture.py",
     "scan/test_lrp_scan.py",
     "scan/test_scanner.py",
+    "test_examples.py",
     "test_notebooks.py",
     "test_processes.py",
     "test_real_input.py",

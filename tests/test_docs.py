@@ -64,7 +64,8 @@ def test_the_page_on_the_command_line_has_every_command_and_option() -> None:
 
 def gallery() -> ModuleType:
     spec = importlib.util.spec_from_file_location("gallery", ROOT / "docs" / "gallery.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["gallery"] = module
     spec.loader.exec_module(module)

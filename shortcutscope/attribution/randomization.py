@@ -123,7 +123,7 @@ def model_randomization(
 
     Examples
     --------
-    >>> randomized = ss.model_randomization(model, images, "gradient_x_input", progress=False)
+    >>> ss.model_randomization(model, images, "lrp").table  # doctest: +SKIP
     """
     explained, cascade = explained or Explained(), cascade or Cascade()
     question: Record = {**options, "x": x, "method": method, "layer": layer, "check": False}

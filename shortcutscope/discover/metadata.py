@@ -124,8 +124,8 @@ def screen_metadata(
     Examples
     --------
     >>> screen = ss.screen_metadata(data.frame, columns=["tag", "coin"], n_permutations=100, classify=False)
-    >>> [column.column for column in screen.columns]
-    ['tag', 'coin']
+    >>> sorted(screen.columns["column"])
+    ['coin', 'tag']
     """
     names = [c for c in frame.columns if c not in ROLES] if columns is None else list(columns)
     missing = [c for c in ("label", "group", *names) if c not in frame.columns]

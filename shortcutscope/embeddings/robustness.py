@@ -80,7 +80,7 @@ def robustness_index(
     --------
     >>> rng = np.random.default_rng(0)
     >>> labels, site = np.repeat([0, 1], 200), np.tile([0, 1], 200)
-    >>> features = rng.normal(size=(400, 8)) + 4 * labels[:, None] * np.eye(8)[0]
+    >>> features = rng.normal(size=(400, 8)) + 8 * labels[:, None] * np.eye(8)[0]
     >>> robustness_index(features, labels, site).value > 0.9
     True
     """

@@ -63,7 +63,7 @@ class MaskSet:
     >>> masks = ss.MaskSet.open("masks")
     >>> masks.sample_ids, masks.size("a"), masks.entry("a").area
     (['a', 'b'], (6, 8), 4)
-    >>> int(masks.mask("a").sum()), masks.areas().shape, masks.mean_mask().shape
+    >>> int(masks.mask("a").sum()), masks.areas().shape, masks.mean_mask(size=(6, 8)).shape
     (4, (2,), (6, 8))
     >>> carriers = masks.where(lambda entry: not entry.empty).take(["a"])
     >>> counts, edges = masks.area_histogram(bins=4)

@@ -38,8 +38,8 @@ def review_order(masks: MaskSet) -> list[str]:
 
     Examples
     --------
-    >>> ss.review_order(ss.MaskSet.open("masks"))
-    ['a', 'b']
+    >>> ss.review_order(ss.MaskSet.open("masks"))  # those that are flagged
+    []
     """
     pending = (entry for entry in masks.entries if entry.flagged and entry.accepted is None)
     return [entry.sample_id for entry in ordered(pending)]

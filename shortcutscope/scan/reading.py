@@ -57,8 +57,8 @@ class Scan:
     ((120, 4), (120, 12))
     >>> scan.relevance("blocks.1.1").shape, scan.gradient("blocks.1.1").shape, scan.margin().shape
     ((120, 4), (120, 4), (120,))
-    >>> scan.has_relevance, scan.has_gradient, scan.head.task, scan.remarks
-    (True, True, 'auto', ())
+    >>> scan.has_relevance, scan.has_gradient, scan.head.task, scan.remarks["memory_format"]
+    (True, True, 'auto', 'channels last')
     >>> rows = scan.feature_rows("blocks.1.1"), scan.activation_rows("blocks.1.1")
     >>> slopes = scan.gradient_rows("blocks.1.1")
     >>> scan.verify()

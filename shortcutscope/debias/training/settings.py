@@ -134,7 +134,7 @@ class Training:
     Examples
     --------
     >>> training = ss.Training(epochs=2, batch_size=50, lr=1e-3)
-    >>> training.n_steps(100), training.rate(0, 4) < training.rate(1, 4), training.peak("fresh")
+    >>> training.n_steps(100), training.rate(0, 4) > training.rate(3, 4), training.peak("fresh")
     (4, True, 0.001)
     >>> training.but(epochs=1).n_steps(100), training.beginning("model").lr
     (2, 0.001)
