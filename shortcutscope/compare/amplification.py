@@ -293,8 +293,8 @@ def _require_enough(
     there = ", ".join(f"{n} of {name}" for name, n in counts.items())
     instead = f", or correlations from {min(rest):g} on, for which there are enough" if rest else ""
     raise InputError(
-        f"tables of all correlations from {points[0]:g} to {points[-1]:g} could have {least} samples of class "
-        f"{label}, and {FEWEST} are needed; there are {there}. Give more training samples of the "
+        f"tables of all correlations from {points[0]:g} to {points[-1]:g} could have {least} samples of "
+        f"class {label}, and {FEWEST} are needed; there are {there}. Give more samples of the "
         f"smallest of these groups{instead}"
     )
 

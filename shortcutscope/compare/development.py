@@ -97,7 +97,8 @@ def _shared(table_name: str, table: ImageTable, name: str, student: Student) -> 
     if guided is None:
         return []
     found = []
-    for role, part in guided.groupby("role", sort=False):
+    for role in map(str, guided["role"].unique()):
+        part = guided[guided["role"] == role]
         rows = _rows(table, part)
         if not rows.any():
             continue
@@ -107,7 +108,7 @@ def _shared(table_name: str, table: ImageTable, name: str, student: Student) -> 
                 f"was trained on, or of their patients ({role} samples); what is "
                 "judged on must not be trained on: give held-out samples of other patients"
             )
-        found.append(_Shared(name, str(role), rows))
+        found.append(_Shared(name, role, rows))
     return found
 
 

@@ -183,7 +183,7 @@ def test_amplify_draws_a_curve_or_says_which_group_is_too_small(
     few = ["--test", study.manifest.parent / "test.csv", "--epochs", "1", "--batch-size", "16"]
     assert typed(*words, *few) == 1
     assert "samples of class" in (error := capsys.readouterr().err)
-    assert "Give more training samples" in error
+    assert "Give more samples" in error
     assert typed(*words, *few, "--correlations", ".9,much") == 1
     assert "give shares from .5 to 1" in capsys.readouterr().err
     assert typed(*words, *few, "--correlations", ".9,1", "--lr", "1e-3") == 0
