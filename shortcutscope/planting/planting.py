@@ -18,6 +18,7 @@ from torch import Tensor
 from shortcutscope.data.sources import ImageSource, as_array
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
+from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.artifacts.artifact import Artifact, Extent, generator_for
 from shortcutscope.types import Array
 
@@ -118,7 +119,7 @@ class PlantedSource:
 
 def plant(
     table: ImageTable,
-    artifact: Artifact,
+    artifact: Artifact | str,
     *,
     correlation: float = 0.95,
     prevalence: Mapping[int, float] | None = None,
@@ -134,7 +135,8 @@ def plant(
         Any table of two-dimensional images, for an artifact of signals one of signals; also with other
         artifacts planted.
     artifact
-        What is planted, see :func:`shortcutscope.planting.artifacts.get_artifact`.
+        What is planted: a name of the catalogue, or see
+        :func:`shortcutscope.planting.artifacts.get_artifact`.
     correlation
         r from .5 (unrelated to the label) to 1: of the class `positive` the share r carries the artifact,
         of every other class the share 1 - r.
@@ -163,6 +165,7 @@ def plant(
             f"correlation is {correlation}; allowed are .5 (unrelated) to 1. For carriers that are mostly of "
             "the other class give prevalence={label: share}, or another positive class"
         )
+    artifact = _artifact(artifact)
     shares = _shares(table, correlation, prevalence or {}, positive)
     column = column or artifact.name
     labels = table.frame["label"].to_numpy()
@@ -175,7 +178,12 @@ def plant(
 
 
 def plant_in(
-    table: ImageTable, artifact: Artifact, carries: npt.ArrayLike, *, column: str | None = None, seed: int = 0
+    table: ImageTable,
+    artifact: Artifact | str,
+    carries: npt.ArrayLike,
+    *,
+    column: str | None = None,
+    seed: int = 0,
 ) -> ImageTable:
     """Plant an artifact in given samples, also of several labels.
 
@@ -186,6 +194,7 @@ def plant_in(
     table, artifact, column, seed
         As in :func:`plant`.
     """
+    artifact = _artifact(artifact)
     carries = np.asarray(carries).astype(np.int64)
     column = _new_column(table, column or artifact.name)
     planting = Planting(column, artifact, seed, _carriers(table, carries))
@@ -194,6 +203,10 @@ def plant_in(
     _assert_same_kind(artifact, first)
     artifact.apply(first, sample_id="", value_range=table.value_range)
     return _with_plantings(table, (*_plantings(table), planting)).with_columns(**{column: carries})
+
+
+def _artifact(given: Artifact | str) -> Artifact:
+    return get_artifact(given) if isinstance(given, str) else given
 
 
 def clean_twin(table: ImageTable, column: str | None = None) -> ImageTable:
@@ -258,7 +271,7 @@ def artifact_mask(table: ImageTable, i: int, column: str | None = None) -> Tenso
 
 def triad(
     table: ImageTable,
-    artifact: Artifact,
+    artifact: Artifact | str,
     *,
     correlation: float = 0.95,
     positive: int = 1,

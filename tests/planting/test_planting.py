@@ -298,3 +298,10 @@ def test_a_table_that_lists_an_image_twice_is_refused(table):
     frame = table.frame.iloc[:4].assign(sample_id=list("abcd"))
     doubled = ImageTable(frame, table.source, rows=[0, 1, 1, 2])
     refused("lists an image twice", plant, doubled, get_artifact("tag"))
+
+
+def test_an_artifact_goes_by_its_name_too(table):
+    by_name, given = plant(table, "tag", seed=3), plant(table, get_artifact("tag"), seed=3)
+    assert by_name.fingerprint() == given.fingerprint()
+    with pytest.raises(InputError, match="the catalogue has"):
+        plant(table, "taggg")
