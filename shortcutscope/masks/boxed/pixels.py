@@ -39,11 +39,15 @@ class PlacePixels:
     ----------
     size
         Height and width of the windows.
+    element
+        Height and width of a box: places are found a little larger, and where a whole one is drawn it has
+        this size.
     statistics, choice, threshold
         As of a `MaskPredictor`; without a choice whole places are drawn.
     """
 
     size: tuple[int, int]
+    element: tuple[float, float]
     statistics: ImageStatistics | None = None
     choice: ContrastChoice | None = None
     threshold: Threshold = "otsu"
@@ -53,9 +57,10 @@ class PlacePixels:
         cls, boxed: Sequence[tuple[Tensor, Box]], others: Sequence[Tensor], threshold: Threshold = "otsu"
     ) -> PlacePixels:
         """Learn from images ``(C, H, W)`` with the box of an element each, and from others."""
-        size = _window_size([box for _, box in boxed])
+        element = _median_size([box for _, box in boxed])
+        size = _window_size(element)
         if len(boxed) < FEWEST or not others:
-            return cls(size)
+            return cls(size, element)
         inside = np.stack([_crop(image, box, size) for image, box in boxed])
         pairs = [(others[k % len(others)], image, box) for k, (image, box) in enumerate(boxed)]
         outside = np.stack([_crop(other, _moved(box, image, other), size) for other, image, box in pairs])
@@ -63,14 +68,14 @@ class PlacePixels:
         statistics = ImageStatistics.fit(outside)
         choice = choose_contrast(inside, outside, where, statistics, threshold, tuple(WINDOWS))
         if choice.expected < LEAST_EXPECTED:
-            return cls(size)
-        return cls(size, statistics, choice, threshold)
+            return cls(size, element)
+        return cls(size, element, statistics, choice, threshold)
 
     def mask(self, image: Tensor, box: Box) -> tuple[Mask, float]:
         """Mask ``(H, W)`` of a place of an image ``(C, H, W)``, and how clearly it stands out, 0 to 1."""
         mask = np.zeros(tuple(image.shape[1:]), np.bool_)
-        y0, y1, x0, x1 = _whole(box, mask.shape)
         if self.statistics is None or self.choice is None:
+            y0, y1, x0, x1 = _whole(_resized(box, self.element), mask.shape)
             mask[y0:y1, x0:x1] = True
             return mask, 1.0
         crop = _crop(image, box, self.size)[None]
@@ -81,10 +86,20 @@ class PlacePixels:
         return mask, contour.separation
 
 
-def _window_size(boxes: Sequence[Box]) -> tuple[int, int]:
+def _median_size(boxes: Sequence[Box]) -> tuple[float, float]:
     high, wide = (float(np.median([box[axis + 2] - box[axis] for box in boxes])) for axis in (1, 0))
-    margin = max(LEAST_MARGIN, round(MARGIN * min(high, wide)))
-    return round(high) + 2 * margin, round(wide) + 2 * margin
+    return high, wide
+
+
+def _window_size(element: tuple[float, float]) -> tuple[int, int]:
+    margin = max(LEAST_MARGIN, round(MARGIN * min(element)))
+    return round(element[0]) + 2 * margin, round(element[1]) + 2 * margin
+
+
+def _resized(box: Box, size: tuple[float, float]) -> Box:
+    """A box of this height and width around the same middle."""
+    top, left = round((box[1] + box[3] - size[0]) / 2), round((box[0] + box[2] - size[1]) / 2)
+    return left, top, left + size[1], top + size[0]
 
 
 def _corner(box: Box, size: tuple[int, int]) -> tuple[int, int]:

@@ -44,10 +44,12 @@ def test_strokes_are_drawn_and_not_the_paper_between_them():
 def test_whole_places_are_drawn_where_boxes_are_too_few():
     generator = np.random.default_rng(0)
     pixels = PlacePixels.fit(boxed(generator, [(5, 5), (30, 40)]), others(generator))
-    mask, clear = pixels.mask(torch.zeros(1, SIDE, SIDE), (60.0, 2.0, 70.0, 6.0))
-    assert mask.sum() == 4 * 4
-    assert mask[2:6, 60:].all()
+    mask, clear = pixels.mask(torch.zeros(1, SIDE, SIDE), (20.0, 10.0, 37.0, 23.0))  # found a little larger
+    assert mask.sum() == 9 * 13
+    assert mask[12:21, 22:35].all()
     assert clear == 1
+    mask, _ = pixels.mask(torch.zeros(1, SIDE, SIDE), (56.0, 2.0, 64.0, 13.0))  # cut off at the edge
+    assert mask.sum() == 9 * 10
 
 
 def test_others_may_be_of_another_size():

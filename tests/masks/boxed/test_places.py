@@ -40,7 +40,7 @@ def test_nothing_is_drawn_that_images_without_it_show_as_often() -> None:
 
 
 def test_a_further_kind_needs_less_and_a_further_one_of_a_kind_as_much() -> None:
-    companion = 1.6
+    companion = 2.4
     assert false_share(companion, 1) < COMPANIONS
     both = places_of(detector(Shown((6.0, NEAR)), Shown((companion, FAR))), FILM, [1, 1])
     assert [place.kind for place in both.drawn] == [0, 1]
