@@ -16,16 +16,7 @@ from shortcutscope.models.loading import model_fingerprint
 __all__ = ["describe_network", "describe_table", "verdict_rows"]
 
 #: Verdicts that say that the output follows the concept, the graver one first.
-GRAVE = (
-    "shortcut",
-    "used on the pixels, a picture property",
-    "used on the pixels",
-    "encoded and used, may be the label",
-    "encoded and used, no cost measured",
-    "encoded and used, a picture property",
-    "encoded and used, not associated",
-    "explained by another concept",
-)
+GRAVE = CONCERN[: CONCERN.index("encoded, not used")]
 
 
 def verdict_rows(name: str, table: str, space: Space, first: Space) -> Iterator[dict[str, Any]]:
