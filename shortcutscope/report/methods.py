@@ -141,7 +141,7 @@ def _network(run: JSON, cite: Cite) -> Iterator[str]:
     """How images went through it, and what was recorded."""
     layers = [str(mapping(layer).get("name")) for layer in run.get("layers") or ()]
     transform = mapping(run.get("data")).get("transform")
-    if transform:
+    if transform not in (None, "", "None"):
         yield f"Inputs were preprocessed by {transform}."
     if layers:
         ends = f" ({layers[0]} to {layers[-1]})" if len(layers) > 1 else f" ({layers[0]})"

@@ -66,11 +66,12 @@ def test_signals_and_several_outputs_are_called_what_they_are(audit):
     run["identity"]["image_shape"] = [12, 5000]
     run["outputs"] = [{"name": f"finding {k}"} for k in range(14)]
     run["attribution"]["used"] = "lrp"
-    run["data"]["n_groups"] = 90
+    run["data"] |= {"n_groups": 90, "transform": "None"}
     text = str(methods_of(run, [], "ECG net"))
     assert "120 signals of 90 patients" in text
     assert "Each of the 14 outputs (finding 0, finding 1" in text
     assert "resamples of patients" in text
+    assert "preprocessed" not in text
     assert "Bach S" in text
 
 
