@@ -13,7 +13,7 @@ from shortcutscope.errors import InputError
 SUITES = (
     "scan", "audit", "device", "attribution", "faithfulness", "extent", "nulls", "bystanders", "retrieval",
     "discovery", "circuits", "masks", "pixels", "geometry", "debias", "distillation", "columns", "labels",
-    "wrong_labels", "embeddings", "names",
+    "wrong_labels", "embeddings", "names", "selection",
 )  # fmt: skip
 PROTOCOLS = ("boland", "pahde", "spurbreast", "saab", "simba", "squares")
 

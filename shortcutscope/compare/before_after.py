@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from shortcutscope.audit.audited_data import TrainingData
 from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.audit.record import AuditRecord
-from shortcutscope.compare.choosing import choice_among
+from shortcutscope.compare.choosing import Sides, choice_among
 from shortcutscope.compare.describing import describe_network, describe_table, verdict_rows
 from shortcutscope.compare.development import apart_from_development, students_of
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
@@ -57,7 +57,7 @@ from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
 from shortcutscope.processes import alone
 from shortcutscope.progress import progress_bar
-from shortcutscope.types import Record
+from shortcutscope.types import Floats, Record
 
 __all__ = ["compare"]
 
@@ -181,7 +181,7 @@ def _measure_all(
     rows: list[Record] = []
     about: list[Record] = []
     references: dict[str, dict[Key, Estimate]] = {}
-    students: dict[str, dict[Key, Estimate]] = {}
+    margins: dict[str, Floats] = {}
     first: Space | None = None
     spaces: dict[str, Space] = {}
     searches: dict[str, Search] = {}
@@ -191,7 +191,7 @@ def _measure_all(
             networks.items(), desc="comparing", unit="network", progress=course.running.progress
         )
         for name, network in bar:
-            measured, space = course.measure(name, network, folder / slug(name))
+            measured, space, margin = course.measure(name, network, folder / slug(name))
             first = first or space
             spaces |= {} if space is None else {name: space}
             renamed = matching_layers(first.layers, space.layers) if space and first else {}
@@ -203,16 +203,17 @@ def _measure_all(
             if name == BEFORE:
                 references = {place: {e.key: e for e in some} for place, some in measured.items()}
             else:
-                students[name] = {e.key: e for e in measured[question.main]}
+                margins[name] = margin
         if course.comparing.replacements and spaces:
             folders = {name: folder / slug(name) for name in spaces}
             searches = search_replacements(
                 question, networks, spaces, folders, findings,
                 train=course.training, statistics=course.statistics, running=course.running,
             )  # fmt: skip
-    n = course.samples[question.main].n_conflicting
-    choice = choice_among(students, n)
-    return rows, about, "" if choice is None else choice.text(n), searches
+    main = course.samples[question.main]
+    sides = Sides.of(main.truth, main.aligned, main.groups)
+    choice = choice_among(margins, sides)
+    return rows, about, "" if choice is None else choice.text(sides.n_conflicting), searches
 
 
 def _known_concepts(before: nn.Module | AuditRecord, comparing: Comparing) -> list[Concept]:
@@ -335,8 +336,8 @@ class _Course:
 
     def measure(
         self, name: str, network: nn.Module, folder: Path
-    ) -> tuple[dict[str, list[Estimate]], Space | None]:
-        """All estimates per table, and the network's own space."""
+    ) -> tuple[dict[str, list[Estimate]], Space | None, Floats]:
+        """All estimates per table, the network's own space, and its margins on the main table."""
         question, space, head = self.question, None, self.heads[name]
         if self.comparing.refit:
             space = measure_space(
@@ -353,7 +354,8 @@ class _Course:
         measured = {place: list(self._on(network, head, place, seen)) for place in question.tables}
         if space is not None:
             measured[question.main] += space.estimates
-        return measured, space
+        logits = self._logits(network, head, question.tables[question.main], seen)
+        return measured, space, NetworkScores.of(logits, self.task, question.positive).margin
 
     def _on(self, network: nn.Module, head: Head, name: str, seen: dict[str, Tensor]) -> Iterator[Estimate]:
         table, samples = self.question.tables[name], self.samples[name]

@@ -29,7 +29,7 @@ import pandas as pd
 from shortcutscope.benchmarks.debias_networks import NetworkStore, store_of
 from shortcutscope.benchmarks.models import tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.compare.choosing import Sides, choose_by_separation, separations
+from shortcutscope.compare.choosing import Sides, choice_among, smoothed_accuracies
 from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.files import read_frame, write_frame
 from shortcutscope.scan.predictions import predict_logits
@@ -69,8 +69,8 @@ def run_case(case: Case, settings: Settings) -> Case:
         "worst_group": {n: float(worst_group_accuracy(labels, carries, m > 0)) for n, m in margins.items()},
         "robust": {n: float(robust_auroc(labels, carries, m)) for n, m in margins.items()},
     }
-    distance = separations(margins, Sides.of(labels, carries, np.arange(len(labels))))
-    rows = [_draw(margins, labels, carries, case, k, truth, distance) for k in range(DRAWS)]
+    smoothed = smoothed_accuracies(margins, Sides.of(labels, carries, np.arange(len(labels))))
+    rows = [_draw(margins, labels, carries, case, k, truth, smoothed) for k in range(DRAWS)]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
@@ -81,18 +81,18 @@ def _draw(
     case: Case,
     k: int,
     truth: dict[str, dict[str, float]],
-    distance: dict[str, float],
+    smoothed: dict[str, float],
 ) -> dict[str, float]:
     rng = np.random.default_rng([case["seed"], case["conflicting"], k])
     rows = _validation_rows(labels, carries, case["conflicting"], rng)
     y, a = labels[rows], carries[rows]
     some = {name: values[rows] for name, values in margins.items()}
-    choice = choose_by_separation(some, Sides.of(y, a, rows))
+    choice = choice_among(some, Sides.of(y, a, rows))
     assert choice is not None
     accuracies = {name: _group_accuracies(values, y, a) for name, values in some.items()}
     rival = max(STUDENTS, key=lambda name: (min(accuracies[name]), np.mean(accuracies[name]), rng.random()))
     low, high = choice.interval
-    true_difference = distance[choice.best] - distance[choice.next_best]
+    true_difference = smoothed[choice.best] - smoothed[choice.next_best]
     regrets = {f"regret_{key}": max(of.values()) - of[choice.best] for key, of in truth.items()}
     regrets |= {f"regret_{key}_rival": max(of.values()) - of[rival] for key, of in truth.items()}
     return {
