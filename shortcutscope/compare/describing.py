@@ -12,6 +12,7 @@ from shortcutscope.compare.performance import ComparedSamples
 from shortcutscope.compare.setup import ComparisonSetup
 from shortcutscope.compare.space import Space
 from shortcutscope.models.loading import model_fingerprint
+from shortcutscope.probes.verdict import CONCERN
 
 __all__ = ["describe_network", "describe_table", "verdict_rows"]
 
