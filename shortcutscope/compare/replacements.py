@@ -77,7 +77,7 @@ class Replacement:
         use = f"use of {self.before:+.2f} before, {self.after:+.2f} after"
         return (
             f"{self.student}, {self.concept}{what}: {use}, {self.kind} (change {self.change:+.2f}, "
-            f"{self.change_interval[0]:+.2f} to {self.change_interval[1]:+.2f}; q {self.q:.2g})"
+            f"{self.change_interval[0]:+.2f} to {self.change_interval[1]:+.2f}; {_q(self.q)})"
         )
 
 
@@ -221,3 +221,7 @@ def _judged(
             )
         )  # fmt: skip
     return sorted(found, key=lambda r: -r.change)
+
+
+def _q(q: float) -> str:
+    return f"q {q:.2g}" if q >= 0.001 else "q < 0.001"

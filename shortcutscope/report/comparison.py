@@ -117,13 +117,14 @@ def summarize_comparison(comparison: ComparisonRecord) -> Record:
     changed = [row for row in rows if not row["first"]]
     main = comparison.settings.get("main")
     missing = [row for row in rows if row["note"].startswith("not measurable")]
+    said = {one["text"] for one in comparison.development}
     return {
         "version": __version__,
         "title": f"Before and after, by {comparison.concept}",
         "concept": comparison.concept,
         "headline": _headline(comparison, rows),
         "facts": _facts(comparison),
-        "notes": [text[:1].upper() + text[1:] + "." for text in comparison.notes],
+        "notes": [text[:1].upper() + text[1:] + "." for text in comparison.notes if text not in said],
         "main": main,
         "worse": [row for row in rows if row["better"] is False],
         "development": [one["text"][:1].upper() + one["text"][1:] + "." for one in comparison.development],
@@ -203,7 +204,7 @@ def _replacement(found: JSON) -> Record:
         "before_interval_text": wording.between(tuple(found["before_interval"])),
         "after_interval_text": wording.between(tuple(found["after_interval"])),
         "change_interval_text": wording.between(tuple(found["change_interval"])),
-        "q_text": f"{found['q']:.2g}",
+        "q_text": f"{found['q']:.2g}" if found["q"] >= 0.001 else "< 0.001",
     }
 
 
