@@ -165,7 +165,9 @@ class FileSearch:
             sizes = sizes_of(self.images, [self.ids[row] for row in boxes])
             reason = why_not_searched({self.ids[row]: boxes[row] for row in boxes}, sizes)
             if reason:
-                return Searched(notes=(f"{reason}: ranked by layers alone",))
+                searched = Searched(notes=(f"{reason}: no place is searched for",))
+                whole = self.view != "places" and shows_more_than_input(self.images)
+                return self._with_picture(searched, layers, values) if whole else searched
             others = np.flatnonzero(values == 0).tolist()
             searched = self._by_places(Where(boxes, [*boxes], others))
             lines = None if self.view == "places" else self._rated(boxes, others)

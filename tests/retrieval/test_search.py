@@ -39,10 +39,12 @@ def test_boxes_are_checked_before_anything_is_read(made):
         search(made, "all")
 
 
-def test_boxes_that_do_not_say_where_fall_back_to_the_layers(made):
-    layers = np.zeros((48, 3), np.float32)
+def test_boxes_that_do_not_say_where_leave_the_picture_as_a_whole(made):
+    layers = np.random.default_rng(0).normal(size=(48, 3)).astype(np.float32)
     searched = search(made)(marks(made, (0, 0, 90, 90)), layers)
-    assert not searched.scores
+    assert set(searched.scores) == {"layers, borders and lines"}
+    assert searched.detection is None
+    assert not search(made, "places")(marks(made, (0, 0, 90, 90)), layers).scores
     assert "cover 88% of their images" in searched.notes[0]
     sizes = {"a": (100, 100), "b": (100, 100), "c": (100, 100)}
     assert "too few" in why_not_searched({"a": [(0, 0, 9, 9)]}, sizes)
