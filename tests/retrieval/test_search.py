@@ -1,13 +1,17 @@
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
 from stamped import stamped
 
 from shortcutscope.data.file_images import in_file_size
+from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.options import Running
 from shortcutscope.retrieval.checks import shows_more_than_input, why_not_searched
 from shortcutscope.retrieval.marks import Marks
 from shortcutscope.retrieval.search import FileSearch
+from shortcutscope.stats.metrics import auroc
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +96,37 @@ def test_clicks_say_where_to_mine(made):
 def test_files_that_show_no_more_than_the_input_are_not_searched_without_boxes(made):
     assert shows_more_than_input(made.table)
     assert not shows_more_than_input(in_file_size(made.table))
+
+
+def wired(n=40, side=96):
+    """Smooth pictures, half of which have a thin line across, with two boxes along it."""
+    generator = np.random.default_rng(0)
+    images = 0.5 + 1.2 * gaussian_filter(generator.normal(size=(n, side, side)), (0, 4, 4))
+    y, x = np.mgrid[:side, :side]
+    boxes = []
+    for row in range(n):
+        start, slope = generator.uniform(20, 60), generator.uniform(-0.2, 0.2)
+        if row < n // 2:
+            images[row] += 0.25 * np.exp(-((y - start - slope * x) ** 2) / 1.5)
+        halves = [(start + slope * left, start + slope * (left + side // 2), left) for left in (0, side // 2)]
+        boxes.append([(left, min(a, b) - 3, left + side // 2, max(a, b) + 4) for a, b, left in halves])
+    frame = pd.DataFrame({"sample_id": [f"s{row}" for row in range(n)], "label": np.arange(n) % 2})
+    pixels = (255 * images.clip(0, 1)).astype(np.uint8)
+    return ImageTable.from_arrays(pixels, frame, size=side // 2), boxes
+
+
+def test_boxed_lines_rank_beside_the_picture_and_new_pictures_score_alike():
+    table, boxes = wired()
+    ids = table.frame["sample_id"].tolist()
+    given = Marks.of(ids[:7], ids[20:27], {ids[row]: boxes[row] for row in range(7)})
+    quiet = Running(progress=False)
+    found = FileSearch(table, ids, table.frame["group"], "auto", quiet, 0)
+    layers = np.random.default_rng(1).normal(size=(40, 5)).astype(np.float32)
+    searched = found(given, layers)
+    free = np.r_[7:20, 27:40]
+    carries = (np.arange(40) < 20).astype(float)
+    assert auroc(carries[free], searched.lines.scores[free]) > 0.9
+    assert searched.lines.places.shape == (40, 4)
+    assert np.nanmax(searched.lines.places) <= 96
+    again = found.score_pictures(searched, layers, table, quiet)
+    assert np.allclose(again[free], searched.scores["layers, borders and lines"][free])
