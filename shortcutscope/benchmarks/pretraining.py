@@ -16,8 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
-import torchvision
 from torch import nn
 
 from shortcutscope.benchmarks.kept import kept_network
@@ -25,6 +23,7 @@ from shortcutscope.benchmarks.runner import Settings
 from shortcutscope.data.table import ImageTable, Normalize
 from shortcutscope.debias.objective import CrossEntropy
 from shortcutscope.debias.training.fit import Training, fit
+from shortcutscope.models.loading import load_model
 from shortcutscope.models.seeding import seeded
 from shortcutscope.planting.phantoms import breast_mri
 from shortcutscope.types import Array, Record
@@ -43,27 +42,21 @@ TRAININGS = {"vit_tiny": TRAINING.but(epochs=10, lr=5e-4), "densenet121": TRAINI
 Architecture = Callable[[int, int, int], nn.Module]
 
 
-def _resnet18(side: int, n_classes: int, seed: int) -> nn.Module:
-    with seeded(seed):
-        return torchvision.models.resnet18(num_classes=n_classes)
+def _network(spec: str, *, sized: bool = False) -> Architecture:
+    """Of a name that `load_model` takes; `sized` for those that have to be told the images' side."""
 
+    def make(side: int, n_classes: int, seed: int) -> nn.Module:
+        with seeded(seed):
+            return load_model(spec, num_classes=n_classes, arguments={"img_size": side} if sized else None)
 
-def _densenet121(side: int, n_classes: int, seed: int) -> nn.Module:
-    with seeded(seed):
-        return torchvision.models.densenet121(num_classes=n_classes)
-
-
-def _vit_tiny(side: int, n_classes: int, seed: int) -> nn.Module:
-    with seeded(seed):
-        network: nn.Module = timm.create_model("vit_tiny_patch16_224", img_size=side, num_classes=n_classes)
-    return network
+    return make
 
 
 #: Full-width networks of three channels.
 ARCHITECTURES: dict[str, Architecture] = {
-    "resnet18": _resnet18,
-    "vit_tiny": _vit_tiny,
-    "densenet121": _densenet121,
+    "resnet18": _network("torchvision:resnet18"),
+    "vit_tiny": _network("timm:vit_tiny_patch16_224", sized=True),
+    "densenet121": _network("torchvision:densenet121"),
 }
 
 

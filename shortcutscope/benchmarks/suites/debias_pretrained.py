@@ -24,13 +24,14 @@ from shortcutscope.benchmarks.pretraining import ARCHITECTURES
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.recommendation import recommend
+from shortcutscope.debias.training.settings import Start
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.types import Record
 
 #: A tag, noise, and the exposure.
 KINDS = ("tag", "noise", "brightness")
 #: What a student begins as, and with which share of clean samples.
-STUDENTS = (("model", 0.1), ("fresh", 0.1), ("model", 0.02))
+STUDENTS: tuple[tuple[Start, float], ...] = (("model", 0.1), ("fresh", 0.1), ("model", 0.02))
 FULL_STUDENTS = (*STUDENTS, ("fresh", 0.02))
 CORRELATION = 0.95
 #: Smallest way in AUROC, or accuracy, of which a share is given.
@@ -53,7 +54,7 @@ def cases(settings: Settings) -> list[Case]:
     n_seeds = 1 if settings.quick else 3 if settings.full else 2
     task = tasks(settings)[1 if settings.quick else 0]
     students = FULL_STUDENTS if settings.full else STUDENTS
-    rows = [("biased", None, 0.1), ("reference", None, 0.1)]
+    rows: list[tuple[str, Start | None, float]] = [("biased", None, 0.1), ("reference", None, 0.1)]
     rows += [("recommended", start, fraction) for start, fraction in students]
     return [
         {
@@ -80,10 +81,11 @@ def run_case(case: Case, settings: Settings) -> Case:
     inputs = store.cohort.biased.fingerprint()
     biased = store.judged("biased", store.biased, inputs)
     reference = store.judged("reference", store.oracle, inputs)
-    if case["method"] in ("biased", "reference"):
-        metrics, about = (biased if case["method"] == "biased" else reference), {}
-    else:
+    about: Case = {}
+    if case["method"] == "recommended":
         metrics, about = _student(case, store)
+    else:
+        metrics = biased if case["method"] == "biased" else reference
     gaps = {
         f"gap_{short}": (metrics[name] - biased[name]) / (reference[name] - biased[name])
         for short, name in (("robust", "robust_auroc"), ("worst_group", "worst_group"))
