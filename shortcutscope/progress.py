@@ -53,7 +53,7 @@ class Total:
         self._stages: list[str] = []
         self._bar, self._lines = bar, lines
         self._began = time.monotonic()
-        self._told = self._drawn = 0.0
+        self._told = self._drawn = self._before = 0.0
 
     @property
     def share(self) -> float:
@@ -64,7 +64,8 @@ class Total:
     def seconds_left(self) -> float | None:
         """None as long as too little is done to tell."""
         share, elapsed = self.share, time.monotonic() - self._began
-        return None if elapsed < _EARLY or share < _FEW else elapsed * (1 - share) / share
+        own = share - self._before
+        return None if elapsed < _EARLY or own < _FEW else elapsed * (1 - share) / own
 
     def enter(self, stage: str) -> None:
         """A stage begins; those before it are over."""
@@ -82,6 +83,13 @@ class Total:
         """What comes next of the stage that runs."""
         place = next((self._places[name] for name in reversed(self._stages) if name in self._places), None)
         return Part(self, place, 0.0 if place is None else self._done[place])
+
+    def begin(self, share: float) -> Part:
+        """What comes next of the stage that runs, of which an earlier run did so much."""
+        part, done = self.part(), self.share
+        part.at(share)
+        self._before += self.share - done
+        return part
 
     def move(self, place: int | None, share: float) -> None:
         """So much of a stage is done; it never goes back."""
@@ -216,7 +224,8 @@ def progress_bar(
     whole = _TOTAL.get()
     if whole is not None:
         of = len(items) if total is None and isinstance(items, Sized) else total
-        return _PartBar(items, total=total, initial=initial, part=whole.part(), of=of)
+        part = whole.begin(initial / of if of else 0.0)
+        return _PartBar(items, total=total, initial=initial, part=part, of=of)
     disable = not progress or not is_main() or _hidden()
     return tqdm(items, desc=desc, total=total, unit=unit, initial=initial, leave=leave, disable=disable)
 

@@ -83,6 +83,17 @@ def test_the_time_left_is_that_of_the_weight_left(monkeypatch):
     assert total.seconds_left == pytest.approx(60)
 
 
+def test_what_an_earlier_run_did_says_nothing_of_the_pace(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    total = Total({"scan": 1.0}, None, lines=False)
+    total.enter("scan")
+    part = total.begin(0.5)  # 45 % of all, as a bar is nine tenths of its stage
+    now[0] = 20.0
+    part.at(0.6)
+    assert total.seconds_left == pytest.approx(20 * 0.46 / 0.09)
+
+
 @pytest.mark.parametrize(("lines", "stream"), [(True, io.StringIO), (False, io.StringIO), (True, Terminal)])
 def test_bars_of_stages_are_one_on_terminals_and_lines_in_pipes_where_wanted(monkeypatch, lines, stream):
     monkeypatch.setattr(sys, "stderr", stream())
