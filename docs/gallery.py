@@ -77,7 +77,7 @@ ENTRIES = (
     Entry(
         "masks",
         "Masks on their images",
-        "Drawn for a localized finding without any marks, the surest first.",
+        "Drawn for a localized finding, without marks by anybody.",
         'masks = audit["tag"].annotate(model, test)\n'
         "carriers = [entry.sample_id for entry in masks.entries if not entry.empty][:6]\n"
         "ss.draw_overlays(masks, test, carriers)",
