@@ -71,7 +71,7 @@ ENTRIES = (
         "circuit",
         "The channels that carry it",
         "Found by relevance, tested by ablation: what taking them out changes, against others.",
-        "few = ss.Judging(samples=100)\n"
+        "few = ss.Judging(samples=100, draws=20)\n"
         'ss.draw_circuit(audit["tag"].circuit(model, test, edges=False, judging=few))',
     ),
     Entry(
