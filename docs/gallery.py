@@ -97,7 +97,8 @@ ENTRIES = (
     Entry(
         "comparison",
         "Before and after",
-        "A student that was trained on the same images with all groups of class and concept weighted alike.",
+        "A student that was trained on the same images with all groups of class and concept weighted alike; "
+        "on so few it gains nothing.",
         'student = ss.debias(model, train, audit=audit["tag"], recipe="group-balanced-ce")\n'
         'ss.compare(audit, student, test, model=model, concept="tag").plot()',
     ),
