@@ -204,7 +204,7 @@ def _replacement(found: JSON) -> Record:
         "before_interval_text": wording.between(tuple(found["before_interval"])),
         "after_interval_text": wording.between(tuple(found["after_interval"])),
         "change_interval_text": wording.between(tuple(found["change_interval"])),
-        "q_text": f"{found['q']:.2g}" if found["q"] >= 0.001 else "< 0.001",
+        "q_text": wording.p_value(found["q"]),
     }
 
 

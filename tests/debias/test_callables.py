@@ -163,6 +163,14 @@ class TestCallbacks:
         trained(problem, training, validation=tables["held_out"])
         assert set(scores[-1]) == {"validation_loss", "validation_accuracy", "validation_worst_class"}
 
+    def test_one_that_ends_before_a_validation_leaves_weights_that_were_scored(self, problem, tables) -> None:
+        training = BASE.but(
+            steps=40, select="loss", validate_every=30, callbacks=(lambda epoch: epoch.number == 1,)
+        )
+        result = trained(problem, training, validation=tables["held_out"])
+        assert (result.steps, result.selected_step) == (6, 6)
+        assert "validation_loss" in result.history[-1]
+
     def test_another_answer_is_refused(self, problem) -> None:
         with pytest.raises(InputError, match=r"returned 0.5; return True to end the training"):
             trained(problem, BASE.but(callbacks=(lambda epoch: 0.5,)))

@@ -13,13 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.callables import (
-    Epoch,
-    ends,
-    name_of,
-    try_losses,
-    try_transform,
-)
+from shortcutscope.debias.callables import Epoch, ends, name_of, try_losses, try_transform
 from shortcutscope.debias.objective import Batch, Objective, cross_entropies
 from shortcutscope.debias.training.augmentation import augmented
 from shortcutscope.debias.training.averaging import MovingAverage
@@ -174,7 +168,7 @@ class TrainingLoop:
             if self._held_out is not None and (last or self.done % validate_every == 0):
                 scores = self._validated()
             if self._training.callbacks and (last or self.done % self._order.steps_per_epoch == 0):
-                self._call_back(scores)
+                scores = self._call_back(scores)
             last = last or self._stopped
             if last or scores or self.done % log_every == 0:
                 self._note(scores, bar)
@@ -226,8 +220,8 @@ class TrainingLoop:
         self.log.add({"step": self.done, **row})
         bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()}, refresh=False)
 
-    def _call_back(self, scores: dict[str, float]) -> None:
-        """Tell the user's callbacks of an epoch, and stop where one says so."""
+    def _call_back(self, scores: dict[str, float]) -> dict[str, float]:
+        """Tell the user's callbacks of an epoch, and stop where one says so; scores of the last weights."""
         self._scores = scores or self._scores
         number = math.ceil(self.done / self._order.steps_per_epoch)
         epoch = Epoch(number, self.done, self._steps, self._rate.value, self._step.model, self._scores)
@@ -235,7 +229,10 @@ class TrainingLoop:
         set_training_mode(self._step)
         one = torch.tensor([float(ended_by is not None)], device=self._device)
         if float(self._processes.total(one)) > 0:
+            if self._held_out is not None and not scores:
+                scores = self._validated()  # the last weights may be the best ones
             self._stopped, self._ended_by = True, ended_by or "that of another process"
+        return scores
 
     # Choosing weights
 
@@ -254,7 +251,7 @@ class TrainingLoop:
                 batch_size=self._training.batch_size,
                 share=self._processes.share(len(labels)),
                 total=self._processes.total,
-                losses=self._training.loss or cross_entropies,
+                losses=cross_entropies if self._training.loss is None else self._training.loss,
             )
             if not math.isfinite(score.loss):
                 raise NonFiniteLossError(self.done, "validation loss", score.loss)
