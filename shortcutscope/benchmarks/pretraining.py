@@ -30,6 +30,7 @@ from shortcutscope.types import Array, Record
 
 VERSION = 1
 TURNS = 4
+PHANTOMS, WITH_FILMS = "phantoms of breasts", "MedNIST and NIH films"
 #: Patients of the phantoms, with a dozen images each.
 PHANTOM_PATIENTS = 250
 #: Images drawn from every class of MedNIST.
@@ -104,10 +105,17 @@ def training_of(architecture: str, settings: Settings) -> Training:
     return training.but(steps=4) if settings.quick else training
 
 
+def pretraining_source(data: Path | None) -> str:
+    """Which images a data folder gives the pretraining."""
+    if data is None or not (data / "mednist" / "CXR").is_dir():
+        return PHANTOMS
+    return WITH_FILMS if (data / "nih_cxr" / "images.csv").exists() else "MedNIST"
+
+
 @lru_cache(maxsize=1)
 def pretraining_images(side: int, data: Path | None, quick: bool) -> ImageTable:
     """What is pretrained on: the label is class and turn."""
-    if data is not None and (data / "mednist").is_dir():
+    if data is not None and pretraining_source(data) != PHANTOMS:
         images, classes = _real(side, data, 8 if quick else PER_CLASS)
     else:
         table = breast_mri(n_patients=28 if quick else PHANTOM_PATIENTS, size=side, feature="none", seed=404)
@@ -129,7 +137,7 @@ def _real(side: int, data: Path, per_class: int) -> tuple[Array, Array]:
     rows = np.sort(np.concatenate([order[labels[order] == k][:per_class] for k in np.unique(labels)]))
     images = [table.image(int(row)).numpy()[0] for row in rows]
     classes = list(labels[rows])
-    if (data / "nih_cxr" / "images.csv").exists():
+    if pretraining_source(data) == WITH_FILMS:
         films = ImageTable.from_csv(data / "nih_cxr" / "images.csv", image="image", label="label", **options)
         chest = (table.classes or ()).index("CXR")
         taken = range(min(len(films), 2 * per_class))

@@ -20,7 +20,7 @@ import numpy as np
 from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.models import tasks
 from shortcutscope.benchmarks.pretrained_networks import PretrainedStore, store_of
-from shortcutscope.benchmarks.pretraining import ARCHITECTURES
+from shortcutscope.benchmarks.pretraining import ARCHITECTURES, pretraining_source
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.recommendation import recommend
@@ -60,6 +60,7 @@ def cases(settings: Settings) -> list[Case]:
         {
             "task": task,
             "network": network,
+            "pretrained_on": pretraining_source(settings.data),
             "kind": kind,
             "group": get_artifact(kind).extent,
             "seed": seed,

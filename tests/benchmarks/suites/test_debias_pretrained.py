@@ -101,6 +101,18 @@ def test_what_is_pretrained_on_is_class_and_turn() -> None:
     assert by_turn[0] * by_turn[2] < 0
 
 
+def test_a_case_says_what_was_pretrained_on(tmp_path: Path) -> None:
+    def source() -> set[str]:
+        return {c["pretrained_on"] for c in suite.cases(settings(data=tmp_path))}
+
+    assert source() == {pretraining.PHANTOMS}
+    (tmp_path / "mednist" / "CXR").mkdir(parents=True)
+    assert source() == {"MedNIST"}
+    (tmp_path / "nih_cxr").mkdir()
+    (tmp_path / "nih_cxr" / "images.csv").touch()
+    assert source() == {pretraining.WITH_FILMS}
+
+
 def test_students_are_held_against_the_biased_network_and_the_reference(thin: None, tmp_path: Path) -> None:
     chosen = settings(tmp_path, quick=True)
     listed = suite.cases(chosen)
