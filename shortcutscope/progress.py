@@ -79,12 +79,12 @@ class Total:
         self.part().at(1.0)
         self._stages.remove(stage)
 
-    def part(self) -> Part:
+    def part(self) -> StagePart:
         """What comes next of the stage that runs."""
         place = next((self._places[name] for name in reversed(self._stages) if name in self._places), None)
-        return Part(self, place, 0.0 if place is None else self._done[place])
+        return StagePart(self, place, 0.0 if place is None else self._done[place])
 
-    def begin(self, share: float) -> Part:
+    def begin(self, share: float) -> StagePart:
         """What comes next of the stage that runs, of which an earlier run did so much."""
         part, done = self.part(), self.share
         part.at(share)
@@ -116,7 +116,7 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Part:
+class StagePart:
     """A bar of one stage, by which the total moves from where the stage was."""
 
     total: Total
@@ -131,7 +131,7 @@ class Part:
 class _PartBar(tqdm):  # type: ignore[misc]
     """A bar that is not shown, and moves the total."""
 
-    def __init__(self, *args: Any, part: Part, of: int | None, initial: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, part: StagePart, of: int | None, initial: int, **kwargs: Any) -> None:
         super().__init__(*args, initial=initial, disable=True, **kwargs)
         self._part, self._of, self._count = part, of, initial
 

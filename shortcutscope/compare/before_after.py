@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from shortcutscope.audit.audited_data import TrainingData
 from shortcutscope.audit.identity import refuse_other_data
 from shortcutscope.audit.record import AuditRecord
-from shortcutscope.compare.choosing import Sides, choice_among
+from shortcutscope.compare.choosing import GroupSides, choice_among
 from shortcutscope.compare.describing import describe_network, describe_table, verdict_rows
 from shortcutscope.compare.development import apart_from_development, students_of
 from shortcutscope.compare.estimate import Estimate, Key, paired_rows
@@ -40,7 +40,7 @@ from shortcutscope.compare.performance import (
     performance,
     subgroups,
 )
-from shortcutscope.compare.replacements import Search, search_replacements
+from shortcutscope.compare.replacements import ReplacementSearch, search_replacements
 from shortcutscope.compare.result import FILE, ComparisonRecord, tidy
 from shortcutscope.compare.setup import ComparisonSetup, comparison_setup
 from shortcutscope.compare.space import Space, matching_layers, measure_space
@@ -175,7 +175,7 @@ def _measure_all(
     networks: Mapping[str, nn.Module],
     out: str | Path | None,
     findings: Sequence[Concept],
-) -> tuple[list[Record], list[Record], str, dict[str, Search]]:
+) -> tuple[list[Record], list[Record], str, dict[str, ReplacementSearch]]:
     """The rows of all networks, each beside the biased one; what is known of each; the best; replacements."""
     question = course.question
     rows: list[Record] = []
@@ -184,7 +184,7 @@ def _measure_all(
     margins: dict[str, Floats] = {}
     first: Space | None = None
     spaces: dict[str, Space] = {}
-    searches: dict[str, Search] = {}
+    searches: dict[str, ReplacementSearch] = {}
     # One process compares, also where several were started: nothing here waits for the others.
     with alone(), _workplace(out) as folder:
         bar = progress_bar(
@@ -211,7 +211,7 @@ def _measure_all(
                 train=course.training, statistics=course.statistics, running=course.running,
             )  # fmt: skip
     main = course.samples[question.main]
-    sides = Sides.of(main.truth, main.aligned, main.groups)
+    sides = GroupSides.of(main.truth, main.aligned, main.groups)
     choice = choice_among(margins, sides)
     return rows, about, "" if choice is None else choice.text(sides.n_conflicting), searches
 

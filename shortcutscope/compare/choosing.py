@@ -12,7 +12,7 @@ from scipy import stats
 
 from shortcutscope.types import Floats, Ints
 
-__all__ = ["Sides", "StudentChoice", "choice_among", "smoothed_accuracies"]
+__all__ = ["GroupSides", "StudentChoice", "choice_among", "smoothed_accuracies"]
 
 #: Standard errors of an interval of 95 %.
 _WIDE = 1.96
@@ -25,7 +25,7 @@ PRIOR_SAMPLES, PRIOR_DIFFERENCE = 1.0, 0.35
 
 
 @dataclass(frozen=True, eq=False)
-class Sides:
+class GroupSides:
     """The four groups of label and concept that a choice rests on, a patient counting once in each.
 
     Attributes
@@ -41,7 +41,7 @@ class Sides:
     side: Ints
 
     @classmethod
-    def of(cls, truth: npt.ArrayLike, aligned: npt.ArrayLike, groups: npt.ArrayLike) -> Sides:
+    def of(cls, truth: npt.ArrayLike, aligned: npt.ArrayLike, groups: npt.ArrayLike) -> GroupSides:
         """From labels, the concept and patients.
 
         Parameters
@@ -123,7 +123,7 @@ class StudentChoice(NamedTuple):
         return f"{cannot}; about {self.more} more of them would settle it"
 
 
-def choice_among(margins: Mapping[str, npt.ArrayLike], sides: Sides) -> StudentChoice | None:
+def choice_among(margins: Mapping[str, npt.ArrayLike], sides: GroupSides) -> StudentChoice | None:
     """Compare the two best of several networks on the same samples, also where few go against the shortcut.
 
     Networks are ranked by their smoothed group accuracy, see `smoothed_accuracies`. The best of several is
@@ -157,7 +157,7 @@ def choice_among(margins: Mapping[str, npt.ArrayLike], sides: Sides) -> StudentC
     return StudentChoice(best, second, difference, interval, decided, more)
 
 
-def smoothed_accuracies(margins: Mapping[str, npt.ArrayLike], sides: Sides) -> dict[str, float]:
+def smoothed_accuracies(margins: Mapping[str, npt.ArrayLike], sides: GroupSides) -> dict[str, float]:
     """Accuracy of every network, the mean over the four groups, in which a margin counts by its size.
 
     A sample counts Phi(margin towards its class / s) instead of 1 or 0, s being the standard deviation of the
@@ -167,7 +167,7 @@ def smoothed_accuracies(margins: Mapping[str, npt.ArrayLike], sides: Sides) -> d
     return {name: sides.over_groups(values) for name, values in _smoothed(margins, sides).items()}
 
 
-def _smoothed(margins: Mapping[str, npt.ArrayLike], sides: Sides) -> dict[str, Floats]:
+def _smoothed(margins: Mapping[str, npt.ArrayLike], sides: GroupSides) -> dict[str, Floats]:
     """(U,) share of each patient's samples that is right, smoothed."""
     towards = np.where(np.isin(sides.side, (1, 3)), 1.0, -1.0)
     right = {}
@@ -180,14 +180,14 @@ def _smoothed(margins: Mapping[str, npt.ArrayLike], sides: Sides) -> dict[str, F
     return right
 
 
-def _spread(values: Floats, sides: Sides) -> float:
+def _spread(values: Floats, sides: GroupSides) -> float:
     """Standard deviation of (U,) values within the groups."""
     parts = [values[sides.side == k] for k in range(4)]
     deviations = sum(float(((part - part.mean()) ** 2).sum()) for part in parts)
     return float(np.sqrt(deviations / max(1, len(values) - 4)))
 
 
-def _error(differences: Floats, sides: Sides) -> float:
+def _error(differences: Floats, sides: GroupSides) -> float:
     """Standard error of the mean over the groups of (U,) differences."""
     variance = 0.0
     for k in range(4):

@@ -26,7 +26,7 @@ from shortcutscope.probes.verdict import VerdictRule, untestable
 from shortcutscope.stats.bootstrap import percentile_interval
 from shortcutscope.stats.testing import benjamini_hochberg
 
-__all__ = ["Replacement", "Search", "search_replacements"]
+__all__ = ["Replacement", "ReplacementSearch", "search_replacements"]
 
 Kind = Literal["new", "stronger"]
 #: Share of false findings among those that are listed.
@@ -82,7 +82,7 @@ class Replacement:
 
 
 @dataclass(frozen=True)
-class Search:
+class ReplacementSearch:
     """What was looked for in a student.
 
     Attributes
@@ -117,7 +117,7 @@ def search_replacements(
     train: TrainingData,
     statistics: Statistics,
     running: Running,
-) -> dict[str, Search]:
+) -> dict[str, ReplacementSearch]:
     """Look in every student for what took the place of the concept that was unlearnt.
 
     Candidates are the other columns, the findings of the audit that are known of these samples, and what a
@@ -149,7 +149,7 @@ def search_replacements(
                 used = use_of_all(context, candidates, setup.positive)
                 pairs.append([use_estimate(context, c, used[c.name], setup.positive) for c in candidates])
         judged = _judged(name, candidates, *pairs) if candidates else []
-        results[name] = Search(tuple(judged), tuple(c.name for c in candidates), notes)
+        results[name] = ReplacementSearch(tuple(judged), tuple(c.name for c in candidates), notes)
     return results
 
 

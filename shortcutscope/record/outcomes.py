@@ -9,7 +9,7 @@ from shortcutscope.record.content import ConceptLine, RunContent
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConceptTest:
     """What a test says.
 
     Attributes
@@ -31,26 +31,26 @@ class Outcome:
     properties: tuple[tuple[str, str], ...] = ()
 
 
-def outcomes(content: RunContent) -> tuple[Outcome, ...]:
+def outcomes(content: RunContent) -> tuple[ConceptTest, ...]:
     """The tests of a run: its concepts in their order, then what could not be decided."""
     undecided = content.undecided or (() if content.concepts else ("no concept was tested",))
     several = len(undecided) > 1
     return (
         *(_outcome(line) for line in content.concepts),
         *(
-            Outcome(f"audit ({k})" if several else "audit", "skipped", text)
+            ConceptTest(f"audit ({k})" if several else "audit", "skipped", text)
             for k, text in enumerate(undecided, 1)
         ),
     )
 
 
-def _outcome(line: ConceptLine) -> Outcome:
+def _outcome(line: ConceptLine) -> ConceptTest:
     properties = _properties(line)
     if line.failed:
-        return Outcome(line.name, "failed", line.sentence, line.reason, properties)
+        return ConceptTest(line.name, "failed", line.sentence, line.reason, properties)
     if line.skipped:
-        return Outcome(line.name, "skipped", line.reason, properties=properties)
-    return Outcome(line.name, "passed", properties=properties)
+        return ConceptTest(line.name, "skipped", line.reason, properties=properties)
+    return ConceptTest(line.name, "passed", properties=properties)
 
 
 def _properties(line: ConceptLine) -> tuple[tuple[str, str], ...]:

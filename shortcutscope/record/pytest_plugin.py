@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from shortcutscope.record.outcomes import Outcome
+    from shortcutscope.record.outcomes import ConceptTest
 
 MARKER = "shortcuts"
 
@@ -23,7 +23,7 @@ class AuditedRun:
     """A run as it was given, and its tests."""
 
     path: str
-    tests: tuple[Outcome, ...]
+    tests: tuple[ConceptTest, ...]
 
 
 _RUNS = pytest.StashKey[tuple[AuditedRun, ...]]()
@@ -96,7 +96,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
 class RunCollector(pytest.Collector):
     """A run, whose concepts are tests."""
 
-    def __init__(self, *, tests: tuple[Outcome, ...], **kwargs: Any) -> None:
+    def __init__(self, *, tests: tuple[ConceptTest, ...], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tests = tests
 
@@ -122,7 +122,7 @@ class ShortcutFoundError(Exception):
 class ConceptItem(pytest.Item):
     """A concept of an audit."""
 
-    def __init__(self, *, test: Outcome, **kwargs: Any) -> None:
+    def __init__(self, *, test: ConceptTest, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.test = test
         self.user_properties.extend(test.properties)

@@ -9,7 +9,7 @@ from scipy import stats
 from shortcutscope.compare.choosing import (
     PRIOR_DIFFERENCE,
     PRIOR_SAMPLES,
-    Sides,
+    GroupSides,
     choice_among,
     smoothed_accuracies,
 )
@@ -34,7 +34,7 @@ def test_smoothed_accuracy_is_the_mean_over_groups_of_margins_in_units_of_their_
     groups = [(truth == y) & (aligned == a) for y in (0, 1) for a in (0, 1)]
     spread = np.sqrt(sum(((margin[g] - margin[g].mean()) ** 2).sum() for g in groups) / (len(truth) - 4))
     expected = np.mean([stats.norm.cdf((2 * truth[g] - 1) * margin[g] / spread).mean() for g in groups])
-    sides = Sides.of(truth, aligned, np.arange(len(truth)))
+    sides = GroupSides.of(truth, aligned, np.arange(len(truth)))
     assert smoothed_accuracies({"a": margin}, sides)["a"] == pytest.approx(expected)
     assert smoothed_accuracies({"a": 100 * margin}, sides)["a"] == pytest.approx(expected)
 
@@ -42,7 +42,7 @@ def test_smoothed_accuracy_is_the_mean_over_groups_of_margins_in_units_of_their_
 def test_a_patient_counts_once_in_a_group_and_the_unknown_not_at_all():
     truth = np.array([1, 1, 1, 0, 0, 0, 1, 1, 0])
     aligned = np.array([1, 1, 0, 0, 0, 1, 0, np.nan, 0])
-    sides = Sides.of(truth, aligned, list("aabccbdee"))
+    sides = GroupSides.of(truth, aligned, list("aabccbdee"))
     assert sides.unit[7] == -1
     assert sides.unit[0] == sides.unit[1]
     assert np.bincount(sides.side, minlength=4).tolist() == [1, 2, 2, 1]
@@ -57,7 +57,7 @@ def test_a_clear_difference_is_decided_and_the_interval_is_that_of_the_formula()
         "a": network(truth, aligned, shared, rng, 1.0, 1.5),
         "c": network(truth, aligned, shared, rng, 0.5, 2.5),
     }
-    sides = Sides.of(truth, aligned, np.arange(len(truth)))
+    sides = GroupSides.of(truth, aligned, np.arange(len(truth)))
     choice = choice_among(margins, sides)
     assert (choice.best, choice.next_best, choice.decided, choice.more) == ("b", "a", True, 0)
     assert choice.text(80).startswith("'b' is better than 'a' (smoothed group accuracy higher by 0.")
@@ -92,7 +92,7 @@ def test_what_cannot_be_told_says_how_many_more_would():
         "a": network(truth, aligned, shared, rng, 1.0, 0.6),
         "b": network(truth, aligned, shared, rng, 1.2, 0.6),
     }
-    choice = choice_among(margins, Sides.of(truth, aligned, np.arange(len(truth))))
+    choice = choice_among(margins, GroupSides.of(truth, aligned, np.arange(len(truth))))
     assert not choice.decided
     text = choice.text(8)
     assert "cannot be told apart with 8 samples" in text
@@ -103,7 +103,7 @@ def test_what_cannot_be_told_says_how_many_more_would():
 def test_networks_that_do_alike_are_called_so():
     truth, aligned, shared, rng = drawn(8)
     one = network(truth, aligned, shared, rng, 1.0, 0.6)
-    choice = choice_among({"a": one, "b": one + 1e-4}, Sides.of(truth, aligned, np.arange(len(truth))))
+    choice = choice_among({"a": one, "b": one + 1e-4}, GroupSides.of(truth, aligned, np.arange(len(truth))))
     assert choice.more is None
     assert "take the simpler one" in choice.text(8)
 
@@ -111,9 +111,9 @@ def test_networks_that_do_alike_are_called_so():
 def test_one_network_and_a_group_without_samples_give_nothing():
     truth, aligned, shared, rng = drawn(8)
     one = network(truth, aligned, shared, rng, 1.0, 0.6)
-    sides = Sides.of(truth, aligned, np.arange(len(truth)))
+    sides = GroupSides.of(truth, aligned, np.arange(len(truth)))
     assert choice_among({"a": one}, sides) is None
-    without = Sides.of(truth, truth, np.arange(len(truth)))
+    without = GroupSides.of(truth, truth, np.arange(len(truth)))
     assert choice_among({"a": one, "b": 2 * one}, without) is None
 
 
@@ -122,13 +122,13 @@ def test_the_interval_holds_the_difference_of_two_networks_that_differ_everywher
     big = drawn(40_000, 40_000, seed=99)
     worth = smoothed_accuracies(
         {"a": network(*big, 1.0, 0.8), "b": network(*big, 0.8, 0.5)},
-        Sides.of(big[0], big[1], np.arange(80_000)),
+        GroupSides.of(big[0], big[1], np.arange(80_000)),
     )
     held = 0
     for seed in range(200):
         sample = drawn(n, 100, seed=seed)
         margins = {"a": network(*sample, 1.0, 0.8), "b": network(*sample, 0.8, 0.5)}
-        choice = choice_among(margins, Sides.of(sample[0], sample[1], np.arange(len(sample[0]))))
+        choice = choice_among(margins, GroupSides.of(sample[0], sample[1], np.arange(len(sample[0]))))
         low, high = choice.interval
         held += low <= worth[choice.best] - worth[choice.next_best] <= high
     assert 0.84 <= held / 200 <= 0.97

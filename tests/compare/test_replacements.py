@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import shortcutscope as ss
-from shortcutscope.compare.replacements import Replacement, Search
+from shortcutscope.compare.replacements import Replacement, ReplacementSearch
 from shortcutscope.debias.training.classifier import Optimizing, train_classifier
 from shortcutscope.facade import Comparison, compare
 from shortcutscope.planting.thin import thin_resnet18
@@ -82,7 +82,7 @@ def test_it_is_found_without_a_column_and_can_be_switched_off(study):
 
 
 def test_a_search_says_how_much_it_looked_at():
-    nothing = Search((), ("age",), ("no patients",))
+    nothing = ReplacementSearch((), ("age",), ("no patients",))
     assert nothing.sentences("erm") == [
         "erm: of 1 concepts that were looked at, none took the place of what was unlearnt",
         "erm: no patients",

@@ -29,7 +29,7 @@ import pandas as pd
 from shortcutscope.benchmarks.debias_networks import NetworkStore, store_of
 from shortcutscope.benchmarks.models import tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
-from shortcutscope.compare.choosing import Sides, choice_among, smoothed_accuracies
+from shortcutscope.compare.choosing import GroupSides, choice_among, smoothed_accuracies
 from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.files import read_frame, write_frame
 from shortcutscope.scan.predictions import predict_logits
@@ -71,7 +71,7 @@ def run_case(case: Case, settings: Settings) -> Case:
         "worst_group": {n: float(worst_group_accuracy(labels, carries, m > 0)) for n, m in margins.items()},
         "robust": {n: float(robust_auroc(labels, carries, m)) for n, m in margins.items()},
     }
-    smoothed = smoothed_accuracies(margins, Sides.of(labels, carries, np.arange(len(labels))))
+    smoothed = smoothed_accuracies(margins, GroupSides.of(labels, carries, np.arange(len(labels))))
     rows = [_draw(margins, labels, carries, case, k, truth, smoothed) for k in range(DRAWS)]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
@@ -89,7 +89,7 @@ def _draw(
     rows = _validation_rows(labels, carries, case["conflicting"], rng)
     y, a = labels[rows], carries[rows]
     some = {name: values[rows] for name, values in margins.items()}
-    choice = choice_among(some, Sides.of(y, a, rows))
+    choice = choice_among(some, GroupSides.of(y, a, rows))
     assert choice is not None
     accuracies = {name: _group_accuracies(values, y, a) for name, values in some.items()}
     rival = max(STUDENTS, key=lambda name: (min(accuracies[name]), np.mean(accuracies[name]), rng.random()))
