@@ -209,7 +209,10 @@ class FileSearch:
             (np.nan,) * len(EDGES) if box is None else self.grey.to_file(box, sizes[name])
             for (_, box), name in zip(found, self.ids, strict=True)
         ]
-        return RatedLines(search, np.array([score for score, _ in found]), np.array(places))
+        scores = np.array([score for score, _ in found])
+        without = np.array([box is None for _, box in found])
+        scores[without] = scores[~without].min(initial=0.0)
+        return RatedLines(search, scores, np.array(places))
 
     def _grey_picture(self, row: int) -> Tensor:
         return self.grey.of(self.table.image(row))
@@ -232,7 +235,8 @@ class FileSearch:
             return scores
         rated = [searched.lines.search.search(self.grey.of(table.image(row)))[0] for row in range(len(table))]
         scores = _scaled(scores, searched.picture.scores)
-        return scores + _scaled(np.array(rated), searched.lines.scores)
+        lowest = searched.lines.scores.min()
+        return scores + _scaled(np.maximum(rated, lowest), searched.lines.scores)
 
     def score_places(self, searched: Searched, data: ImageTable, running: Running) -> Floats:
         """Scores ``(M,)`` of new images by places."""
