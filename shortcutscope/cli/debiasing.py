@@ -99,7 +99,7 @@ def debias(
     lr: Annotated[
         float | None,
         typer.Option(
-            help="Peak learning rate; default: 3e-4 from the model, 3e-3 from new weights.",
+            help="Peak learning rate; default: 3e-4 from the model, 3e-3 from new ones (transformers: 3e-4).",
             rich_help_panel=_TRAINING,
         ),
     ] = None,

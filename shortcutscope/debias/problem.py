@@ -100,7 +100,10 @@ class DebiasProblem:
 
     def schedule(self, start: Start | None = None) -> Training:
         """The budget, with the learning rate for where a training begins; None is `start`."""
-        return self.training.beginning(start or self.start)
+        start = start or self.start
+        if self.training.lr is None and start == "fresh" and self.initial is not None:
+            return self.training.beginning(start, self.initial(self.seed))
+        return self.training.beginning(start, self.model)
 
     def network(self, start: Start | None = None) -> nn.Module:
         """A network of one's own to train, on the model's device, with all parameters trainable."""

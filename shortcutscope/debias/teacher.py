@@ -132,7 +132,7 @@ def train_teacher(
         Without clean samples, or with a class that has none.
     """
     clean = require_clean(problem)
-    plan = training or teacher_training(len(clean), problem.training, start)
+    plan = training or teacher_training(len(clean), problem.schedule(start), start)
     model = problem.network(start)
     notes: list[str] = []
     if schedule == "probe-then-fine-tune":

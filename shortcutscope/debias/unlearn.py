@@ -219,7 +219,7 @@ def _record(
         "version": version(),
         "options": {key: repr(value) if callable(value) else value for key, value in options.items()},
         "start": start if start == "fresh" else dict(recipe.fixed).get("start", start),
-        "lr": None if problem.training.has_own_rate else problem.training.peak(start),
+        "lr": None if problem.training.has_own_rate else problem.schedule(start).lr,
         "training": problem.training.said(),
         "steps": outcome.steps,
         "n_train": len(problem.train),

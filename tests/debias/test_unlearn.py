@@ -11,6 +11,7 @@ import pytest
 import torch
 from grouped import grouped
 from tagged_images import OPTIONS
+from torch import nn
 
 import shortcutscope as ss
 from shortcutscope.data.table import ImageTable
@@ -20,7 +21,7 @@ from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.student import Student
 from shortcutscope.debias.teacher import teacher_training
-from shortcutscope.debias.training.settings import RATES, Training
+from shortcutscope.debias.training.settings import RATES, RATES_OF_LAYER_NORM, Training, default_rate
 from shortcutscope.debias.unlearn import _concept, _values, require
 from shortcutscope.errors import InputError
 from shortcutscope.facade import Finding
@@ -279,6 +280,27 @@ def test_m19_the_learning_rate_is_that_of_where_a_training_begins(tables, small_
         assert max(row["lr"] for row in student.history) == pytest.approx(RATES[start])
     assert teacher_training(32, Training(lr=1e-5)).lr == 1e-5
     assert teacher_training(32, Training(), "fresh").lr == 1e-3
+
+
+def test_new_weights_of_a_transformer_are_trained_by_smaller_steps() -> None:
+    convolutions = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.LazyLinear(2))
+    transformer = nn.Sequential(nn.Linear(4, 4), nn.TransformerEncoderLayer(4, 2), nn.Linear(4, 2))
+    mixed = nn.Sequential(convolutions, nn.LayerNorm(2))
+    assert default_rate("fresh", transformer) == RATES_OF_LAYER_NORM["fresh"] < RATES["fresh"]
+    assert default_rate("model", transformer) == RATES["model"]
+    for network in (convolutions, mixed, nn.Linear(2, 2), None):
+        assert default_rate("fresh", network) == RATES["fresh"]
+    assert Training(lr=0.01).peak("fresh", transformer) == 0.01
+
+
+def test_the_rate_is_that_of_the_network_that_is_trained(tables, small_network) -> None:
+    small = DebiasProblem(model=small_network(0), train=tables["train"])
+    other = replace(
+        small, initial=lambda seed: nn.Sequential(nn.Flatten(), nn.LazyLinear(2), nn.LayerNorm(2))
+    )
+    assert small.schedule("fresh").lr == RATES["fresh"]
+    assert other.schedule("fresh").lr == RATES_OF_LAYER_NORM["fresh"]
+    assert other.schedule("model").lr == RATES["model"]
 
 
 @pytest.mark.parametrize("start", ["modle", "teacher", "", None])

@@ -104,7 +104,7 @@ def _student(case: Case, store: PretrainedStore) -> tuple[dict[str, float], Case
     outcome = recipe(problem, **recipe.starting(case["start"]))
     about: Case = {
         "recipe": name,
-        "lr": problem.training.peak(case["start"]),
+        "lr": problem.schedule(case["start"]).lr,
         "n_clean": 0 if problem.clean is None else len(problem.clean),
         "steps": outcome.steps,
         "notes": list(outcome.notes),

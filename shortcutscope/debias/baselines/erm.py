@@ -69,7 +69,7 @@ def finetune(problem: DebiasProblem, *, training: Training | None = None) -> Out
 
 def _on_clean(problem: DebiasProblem, start: Start, training: Training | None, name: str) -> Outcome:
     clean = require_clean(problem)
-    schedule = training or teacher_training(len(clean), problem.training, start)
+    schedule = training or teacher_training(len(clean), problem.schedule(start), start)
     model = problem.network(start)
     outcome = train(
         problem, CrossEntropy(), name, table=clean, model=model, training=schedule, validate=False

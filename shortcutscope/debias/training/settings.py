@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal, get_args
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from shortcutscope.debias.callables import (
     Callback,
     OptimizerMaker,
@@ -18,7 +21,18 @@ from shortcutscope.debias.callables import (
 from shortcutscope.errors import InputError
 from shortcutscope.types import Record
 
-__all__ = ["RATES", "Augmentation", "Optimizer", "Precision", "Schedule", "Select", "Start", "Training"]
+__all__ = [
+    "RATES",
+    "RATES_OF_LAYER_NORM",
+    "Augmentation",
+    "Optimizer",
+    "Precision",
+    "Schedule",
+    "Select",
+    "Start",
+    "Training",
+    "default_rate",
+]
 
 Precision = Literal["bf16", "fp16", "fp32"]
 Augmentation = Literal["none", "shifts", "strong", "symmetries"]
@@ -31,6 +45,9 @@ Start = Literal["fresh", "model"]
 #: Peak learning rates of AdamW by where a training begins. What a network has learnt is kept by small steps:
 #: a tenth of what new weights need, as pretrained networks are commonly fine-tuned.
 RATES: dict[Start, float] = {"fresh": 3e-3, "model": 3e-4}
+#: The same of networks with layer norm instead of batch norm, such as transformers: new weights of a ViT
+#: learn next to nothing at 3e-3 (docs/debiasing.md, pretrained networks).
+RATES_OF_LAYER_NORM: dict[Start, float] = {"fresh": 3e-4, "model": 3e-4}
 #: What is left of an exponential schedule's learning rate after an epoch.
 FALL = 0.95
 
@@ -56,6 +73,17 @@ _WORDS = {
 }
 
 
+def default_rate(start: Start, network: nn.Module | None = None) -> float:
+    """The peak learning rate of AdamW where none was given, by where a training begins and by the network.
+
+    A network that is not known counts as one with batch norm.
+    """
+    modules = [] if network is None else list(network.modules())
+    by_batch = any(isinstance(module, _BatchNorm) for module in modules)
+    by_layer = any(isinstance(module, nn.LayerNorm) for module in modules)
+    return (RATES_OF_LAYER_NORM if by_layer and not by_batch else RATES)[start]
+
+
 @dataclass(frozen=True)
 class Training:
     """How a network is trained; the same for every recipe that is compared.
@@ -69,8 +97,8 @@ class Training:
     batch_size
         Samples per step, over all processes.
     lr
-        Peak learning rate; None is the one of `RATES` for where the training begins, which are AdamW's. Left
-        out where `optimizer` is a function, which knows its own.
+        Peak learning rate; None is that of `default_rate`, for where a training begins and for the network, which
+        is AdamW's. Left out where `optimizer` is a function, which knows its own.
     weight_decay
         Decoupled, of AdamW; of SGD a part of the gradient.
     optimizer
@@ -220,13 +248,13 @@ class Training:
         names = {name: name_of(getattr(self, name) or "cross-entropy") for name in _OWN}
         return {**names, "callbacks": [name_of(callback) for callback in self.callbacks]}
 
-    def peak(self, start: Start) -> float:
-        """The peak learning rate of a training that begins so."""
-        return RATES[start] if self.lr is None else self.lr
+    def peak(self, start: Start, network: nn.Module | None = None) -> float:
+        """The peak learning rate of a training that begins so, of this network."""
+        return default_rate(start, network) if self.lr is None else self.lr
 
-    def beginning(self, start: Start) -> Training:
+    def beginning(self, start: Start, network: nn.Module | None = None) -> Training:
         """The same, with the learning rate for where it begins, unless the optimizer knows its own."""
-        return self if self.has_own_rate else replace(self, lr=self.peak(start))
+        return self if self.has_own_rate else replace(self, lr=self.peak(start, network))
 
     def but(self, **changes: object) -> Training:
         """The same, but for these."""
