@@ -97,8 +97,8 @@ class Training:
     batch_size
         Samples per step, over all processes.
     lr
-        Peak learning rate; None is that of `default_rate`, for where a training begins and for the network, which
-        is AdamW's. Left out where `optimizer` is a function, which knows its own.
+        Peak learning rate; None is that of `default_rate`, which is AdamW's, for where a training begins and
+        for the network. Left out where `optimizer` is a function, which knows its own.
     weight_decay
         Decoupled, of AdamW; of SGD a part of the gradient.
     optimizer
