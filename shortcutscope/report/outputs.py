@@ -11,6 +11,7 @@ from shortcutscope.audit.record import AuditRecord
 from shortcutscope.audit.run_directory import read_record
 from shortcutscope.report import wording
 from shortcutscope.report.attribution import summarize_attribution
+from shortcutscope.report.methods import methods_of
 from shortcutscope.report.run_files import mapping, number, read_run, texts
 from shortcutscope.report.search import summarize_search
 from shortcutscope.report.summary import facts_of, provenance_of, sentence_case, title_of
@@ -43,7 +44,7 @@ def summarize_outputs(run_dir: str | Path, beside: Path | None = None) -> Record
     dict
         ``title``, ``headline``, ``undecided``, ``facts``, ``warnings``, ``assumptions``, ``outputs`` (one
         a label), ``concepts`` (each with a cell per output), ``legend``, ``search``, ``attribution``,
-        ``provenance``.
+        ``provenance``, ``methods`` (text).
 
     Raises
     ------
@@ -70,6 +71,7 @@ def summarize_outputs(run_dir: str | Path, beside: Path | None = None) -> Record
         "search": _search(run, files.findings),
         "attribution": attribution,
         "provenance": provenance_of(run),
+        "methods": str(methods_of(run, files.findings, title_of(run))),
     }
 
 
