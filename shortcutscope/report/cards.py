@@ -147,13 +147,19 @@ def next_steps(
     for finding in [f for f in findings if f.get("verdict") in WORTH_STEPS][:2]:
         name = shlex.quote(str(finding["name"]))
         title = wording.title(finding)
-        steps.append(_step(f"Look at the images that carry {title}", f"retrieve RUN {name} --page hits.html"))
+        steps.append(
+            _step(
+                f"Look at the images that carry {title}",
+                f"retrieve RUN {name} --csv hits.csv --page hits.html",
+            )
+        )
         if finding.get("extent") == "localized" and finding["name"] not in masked:
             steps.append(_step(f"Draw masks of {title}", f"annotate RUN {name}"))
         if not finding.get("pixels"):
             steps.append(_step(f"Take {title} out of the images and see", f"pixels RUN {name}"))
         if finding["name"] not in compared:
-            retrain = f"debias RUN --finding {name} --data TRAIN.csv {_how_to_unlearn(finding)}"
+            clean = "" if _has_twins(finding) else " --clean CLEAN.csv"
+            retrain = f"debias RUN --finding {name} --data TRAIN.csv{clean}"
             steps.append(_step(f"Retrain without {title}", retrain))
             steps.append(_step("Compare before and after", f"compare RUN --finding {name} --data TEST.csv"))
     if not steps:  # what could not be decided stands above
@@ -163,13 +169,10 @@ def next_steps(
     return steps
 
 
-def _how_to_unlearn(finding: JSON) -> str:
-    """Options of the recipe that fits: by what the test on the pixels moved, or else by clean samples."""
+def _has_twins(finding: JSON) -> bool:
+    """Whether images can be given what others have of it, so that no clean samples are needed."""
     pixels = mapping(finding.get("pixels"))
-    if pixels.get("way") == "transfer" and pixels.get("word") in ("confirmed", "supported"):
-        moved = shlex.quote(f"transfer={pixels.get('how')}")
-        return f"--recipe counterfactual-augmentation --option {moved}"
-    return "--clean CLEAN.csv"
+    return pixels.get("way") == "transfer" and pixels.get("word") in ("confirmed", "supported")
 
 
 def _step(text: str, command: str) -> dict[str, str]:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
+import pytest
+from typer.main import get_command
+
+from shortcutscope.cli import COMMANDS, _app
 from shortcutscope.masks.manifest import MANIFEST
 from shortcutscope.masks.maskset import MaskSet
 from shortcutscope.masks.writer import MaskWriter
@@ -36,12 +42,13 @@ def test_steps_name_what_the_run_has_not_done_yet():
     tag = {"name": "a tag", "verdict": "shortcut", "extent": "localized", "effect": effect}
     commands = [step["command"] for step in next_steps([tag], ())]
     assert commands[:3] == [
-        "shortcutscope retrieve RUN 'a tag' --page hits.html", "shortcutscope annotate RUN 'a tag'",
+        "shortcutscope retrieve RUN 'a tag' --csv hits.csv --page hits.html",
+        "shortcutscope annotate RUN 'a tag'",
         "shortcutscope pixels RUN 'a tag'",
-    ]  # fmt: skip
+    ]
     seen = {"word": "confirmed", "way": "transfer", "how": "low frequencies"}
     by_pixels = [step["command"] for step in next_steps([{**tag, "pixels": seen}], ())]
-    assert "--recipe counterfactual-augmentation --option 'transfer=low frequencies'" in by_pixels[2]
+    assert by_pixels[2] == "shortcutscope debias RUN --finding 'a tag' --data TRAIN.csv"
     first, *_ = next_steps([], ["more images"])
     assert first == {"text": "More images", "command": ""}
     done = next_steps([{**tag, "pixels": {"word": "confirmed"}}], (), ["a tag"], ["a tag"])
@@ -63,3 +70,13 @@ def test_masks_are_on_the_page_and_a_damaged_set_says_so(run_dir):
     assert len(MaskSet.open(run_dir / "masks" / "tag").silhouettes()) == 2
     (run_dir / "masks" / "tag" / MANIFEST).write_text("{")
     assert summarize_masks(run_dir)[0]["text"]
+
+
+@pytest.mark.parametrize("pixels", [{}, {"word": "confirmed", "way": "transfer", "how": "one gamma"}])
+def test_steps_can_be_run_as_they_stand(pixels):
+    app = get_command(_app(list(COMMANDS)))
+    tag = {"name": "a tag", "verdict": "shortcut", "extent": "localized", "pixels": pixels}
+    for step in [*next_steps([tag], ()), *next_steps([], ())]:
+        _, name, *words = shlex.split(step["command"])
+        command = app.commands[name]
+        command.make_context(name, [w.removeprefix("RUN") or "." for w in words], resilient_parsing=False)
