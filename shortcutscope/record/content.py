@@ -232,8 +232,16 @@ def _figures(audit: AuditRecord) -> Iterator[RunFigure]:
 
 
 def _subgroups(audit: AuditRecord, of: str) -> Iterator[RunFigure]:
-    for row in _rows(audit):
-        yield from _of_group(row, f"{of}{row['group']}")
+    rows = _rows(audit)
+    several = len({row["positive"] for row in rows}) > 1
+    for row in rows:
+        against_rest = f"{_class_name(audit, int(row['positive']))}: " if several else ""
+        yield from _of_group(row, f"{of}{against_rest}{row['group']}")
+
+
+def _class_name(audit: AuditRecord, positive: int) -> str:
+    classes = texts(mapping(audit.run.get("data")).get("classes"))
+    return classes[positive] if positive < len(classes) else f"class {positive}"
 
 
 def _rows(audit: AuditRecord) -> list[JSON]:
@@ -253,21 +261,25 @@ def _of_group(row: JSON, part: str) -> Iterator[RunFigure]:
 
 def _pairs(audit: AuditRecord) -> Iterator[SubgroupPair]:
     for output, one in audit.outputs.items() if audit.outputs else ((None, audit),):
-        rows, classes = _rows(one), texts(mapping(one.run.get("data")).get("classes"))
+        rows = _rows(one)
         for finding in one.findings:
             shares = mapping(finding.association.get("positives_by_value"))
             without, carrying = number(shares.get("0")), number(shares.get("1"))
             if without is None or carrying is None:
                 continue
             positive = int(finding.association["positive"])
-            named = classes[positive] if positive < len(classes) else f"class {positive}"
             groups = _sides(finding)
             own = [row for row in rows if row["group"] in groups and row["positive"] == positive]
             figures = tuple(figure for row in own for figure in _of_group(row, str(row["group"])))
             if len({figure.part for figure in figures}) == 2:
                 source = str(finding.association.get("source") or "")
                 yield SubgroupPair(
-                    finding.name, output or named, groups, (without, carrying), source, figures
+                    finding.name,
+                    output or _class_name(one, positive),
+                    groups,
+                    (without, carrying),
+                    source,
+                    figures,
                 )
 
 

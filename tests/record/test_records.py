@@ -14,6 +14,7 @@ import shortcutscope as ss
 from shortcutscope.audit.seal import FILE, changed_files, seal
 from shortcutscope.disk import checksum
 from shortcutscope.errors import InputError
+from shortcutscope.record import content
 from shortcutscope.record.content import EFFECTS
 from shortcutscope.record.fda import COLUMNS
 
@@ -207,3 +208,14 @@ def test_fda_has_the_subgroups_of_a_concept_as_wide_as_the_run_has_them(tmp_path
 def test_fda_of_a_run_without_subgroups_says_how_to_get_them(audit):
     with pytest.raises(InputError, match="same audit into the same folder"):
         audit.record("fda")
+
+
+def test_subgroups_of_several_classes_say_which_class_is_told_from_the_rest(tmp_path, monkeypatch):
+    audit = small_study.audit(tmp_path / "run")
+    rows = audit.subgroups()
+    both = pd.concat([rows, rows.assign(positive=1 - rows["positive"])], ignore_index=True)
+    monkeypatch.setattr(type(audit), "subgroups", lambda self: both)
+    parts = [figure.part for figure in content._figures(audit) if figure.part and "coin" in figure.part]
+    assert {part.partition(": ")[0] for part in parts} == {"class 0", "class 1"}
+    named = [(figure.name, figure.part) for figure in content._figures(audit)]
+    assert len(set(named)) == len(named)
