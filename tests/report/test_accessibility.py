@@ -21,9 +21,10 @@ def test_no_rule_is_broken_by_the_report(browser, finished_run, tmp_path, scheme
     assert smallest >= 11
 
 
-def test_no_rule_is_broken_by_the_hits(browser, tmp_path):
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_rule_is_broken_by_the_hits(browser, tmp_path, scheme):
     frame = pd.DataFrame(
         {"rank": [1, 2], "sample_id": ["a", "b"], "score": [0.9, 0.5], "mark": [1.0, np.nan]}
     )
     hits = Hits("tag", frame, ("a note",), {"a": np.zeros((8, 8), np.uint8)})
-    assert broken_rules(browser, hits.to_html(tmp_path / "hits.html"), "light")[0] == []
+    assert broken_rules(browser, hits.to_html(tmp_path / "hits.html"), scheme)[0] == []
