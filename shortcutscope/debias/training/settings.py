@@ -123,8 +123,8 @@ class Training:
         turned, scaled, shifted, brightened and made noisy in its own way. ``"symmetries"`` is for images in
         which place and direction say nothing of the label, as in microscopy: every sample is mirrored, turned
         by right angles and rolled about its edges by any amount. Or the user's own: a function from a batch
-        of inputs (N, C, *spatial), on the model's device, to as many; torch's generator is seeded for every
-        step.
+        of inputs ``(N, C, *spatial)``, on the model's device, to as many; torch's generator is seeded for
+        every step.
     loss
         The user's own, of every sample: a function from scores (N, K) and classes (N,) to losses (N,), such
         as ``torch.nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1)``. None is the cross-entropy.
