@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -43,12 +43,15 @@ class Representation:
         Where a model was given.
     notes
         What a reader should know.
+    reading
+        The table that came with the encoder: new images are shown to it as that gives them.
     """
 
     views: Views
     offered: Sequence[tuple[str, ...]]
     encoder: nn.Module | None = None
     notes: tuple[str, ...] = ()
+    reading: ImageTable | None = None
 
     @classmethod
     def of(
@@ -86,7 +89,8 @@ class Representation:
         ids = [str(name) for name in sample_ids]
         if isinstance(source, tuple):
             encoder, table = source
-            return cls._by_encoder(encoder, table, ids, cache, running or Running(), ())
+            made = cls._by_encoder(encoder, table, ids, cache, running or Running(), ())
+            return replace(made, reading=table)
         if not isinstance(source, nn.Module):
             return cls(Views({FEATURES: _matched(source, ids)}), [(FEATURES,)])
         if images is None:
@@ -107,7 +111,8 @@ class Representation:
         notes: tuple[str, ...],
     ) -> Representation:
         table = ordered(table, ids)
-        of = [*ids, model_fingerprint(encoder), table.transform_fingerprint()]
+        reading = repr((table.shape, table.value_range))
+        of = [*ids, model_fingerprint(encoder), table.transform_fingerprint(), reading]
         file = None if cache is None else cache / f"{FEATURES}.safetensors"
         views = Views(kept(file, of, partial(blocks_of, encoder, table, running)))
         n_early = (len(views.names) + 1) // 2
@@ -120,17 +125,30 @@ class Representation:
         Raises
         ------
         InputError
-            Of features that were given as numbers: those of new images are not known.
+            Of features that were given as numbers: those of new images are not known. For images that cannot
+        be shown as the others were.
         """
         if self.encoder is None:
             raise InputError(
                 "the ranking is carried by features that were given as numbers, and those of new images are "
                 'not known: give features= as a model, or rank with view="layers"'
             )
-        table, _ = as_read_by(self.encoder, data)
+        table = self._shown(self.encoder, data)
         views = Views(blocks_of(self.encoder, table, running or Running())).only(ranking.views)
         scores = ranking.vector.score(views.features, views.quantity)
         return pd.Series(scores, index=pd.Index(data.frame["sample_id"].astype(str)), name="score")
+
+    def _shown(self, encoder: nn.Module, data: ImageTable) -> ImageTable:
+        """New images as the encoder read the others."""
+        if self.reading is None:
+            return as_read_by(encoder, data)[0]
+        new, before = ((t.image(0).shape[0], t.value_range) for t in (data, self.reading))
+        if new != before:
+            raise InputError(
+                f"the encoder was shown images of (channels, range of values) {before}, and the new ones are "
+                f"{new}: open them as the table of features= was opened"
+            )
+        return data.with_transform(self.reading.transform)
 
 
 def _matched(source: FeatureSource, ids: list[str]) -> npt.NDArray[np.float32]:

@@ -89,6 +89,12 @@ def test_an_encoder_reads_a_table_of_its_own(planted):
     own = ranked(planted, (encoder, bright), view="features")
     same = ranked(planted, encoder, images=planted.table, view="features")
     assert not np.allclose(own.scores, same.scores)
+    # New images are shown to it as those were, whatever the audited network is shown.
+    few = planted.table.take(range(9))
+    expected = own.score(planted.model, bright.take(range(9)))
+    np.testing.assert_array_equal(own.score(planted.model, few), expected)
+    with pytest.raises(InputError, match="open them as the table of features="):
+        own.score(planted.model, few.replaced(value_range=(0.0, 2.0)))
 
 
 @pytest.mark.parametrize(
