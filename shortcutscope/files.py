@@ -117,6 +117,12 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def json_file(path: str | Path, name: str) -> Path:
+    """A JSON file that goes by its path, or by the folder that it has its usual name in."""
+    goal = Path(path)
+    return goal if goal.suffix == ".json" else goal / name
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

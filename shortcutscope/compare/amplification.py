@@ -23,7 +23,7 @@ from shortcutscope.debias.scores import of_initial, reading, trained_head
 from shortcutscope.debias.training.fit import Training
 from shortcutscope.disk import intact, require_writable
 from shortcutscope.errors import InputError
-from shortcutscope.files import read_json, to_json, write_json
+from shortcutscope.files import json_file, read_json, to_json, write_json
 from shortcutscope.models.heads.head import Output
 from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
@@ -68,7 +68,7 @@ class AmplificationRecord:
 
     def save(self, path: str | Path) -> Path:
         """Write ``amplification.json``, whole or not at all, to a file or into a folder."""
-        goal = _file(path)
+        goal = json_file(path, FILE)
         content = {"format": FORMAT, "concept": self.concept, "rows": self.frame.to_dict("records")}
         write_json(goal, {**content, "settings": dict(self.settings), "notes": list(self.notes)})
         return goal
@@ -82,7 +82,7 @@ class AmplificationRecord:
         InputError
             When there is none, or it is not one of this version.
         """
-        goal = _file(path)
+        goal = json_file(path, FILE)
         content = read_json(goal)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"{goal} is no amplification curve of format {FORMAT}: draw it again")
@@ -366,8 +366,3 @@ def _tidy(rows: Sequence[JSON]) -> pd.DataFrame:
     numeric = ["correlation", "value", "low", "high"]
     frame[numeric] = frame[numeric].astype(np.float64)
     return frame
-
-
-def _file(path: str | Path) -> Path:
-    goal = Path(path)
-    return goal if goal.suffix == ".json" else goal / FILE

@@ -13,7 +13,7 @@ import pandas as pd
 from shortcutscope.compare.estimate import COLUMNS
 from shortcutscope.disk import intact
 from shortcutscope.errors import InputError
-from shortcutscope.files import read_json, write_json
+from shortcutscope.files import json_file, read_json, write_json
 from shortcutscope.types import JSON, Record
 
 FORMAT = 1
@@ -99,7 +99,7 @@ class ComparisonRecord:
 
     def save(self, path: str | Path) -> Path:
         """Write ``comparison.json``, whole or not at all, to a file or into a folder."""
-        goal = _file(path)
+        goal = json_file(path, FILE)
         write_json(goal, self.to_dict())
         return goal
 
@@ -112,7 +112,7 @@ class ComparisonRecord:
         InputError
             When there is none, or it is not one of this version.
         """
-        goal = _file(path)
+        goal = json_file(path, FILE)
         content = read_json(goal)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"{goal} is no comparison of format {FORMAT}: compare the networks again")
@@ -162,8 +162,3 @@ def tidy(rows: Sequence[JSON]) -> pd.DataFrame:
 
 def _size(values: pd.Series[float]) -> pd.Series[float]:
     return values.abs()
-
-
-def _file(path: str | Path) -> Path:
-    goal = Path(path)
-    return goal if goal.suffix == ".json" else goal / FILE
