@@ -20,7 +20,7 @@ from scipy import stats
 from torch import Tensor
 
 from shortcutscope.models.layers import Layer
-from shortcutscope.probes.alive import ROUNDING, size_of
+from shortcutscope.probes.alive import ROUNDING, size_of, without_rounding
 from shortcutscope.probes.together.held_fixed import centre_within, is_own, without_span
 from shortcutscope.scan.reading import Scan
 from shortcutscope.stats.bootstrap import MIN_CLUSTERS, cluster_weights, percentile_interval
@@ -357,6 +357,7 @@ def use_result(
     if not len(rows):
         nan = float("nan")
         return UseResult(nan, (nan, nan), nan, nan, (nan, nan), (nan, nan), np.empty(0, int), np.empty(0))
+    edited = without_rounding(edited, float(np.sqrt(np.mean(margins**2))))
     before, change = margins[rows], margins[rows] - edited
     spread = within_class_spread(margins, labels)
     t, y, groups = concept[rows], labels[rows], samples.groups[rows]

@@ -160,6 +160,18 @@ def test_each_sample_is_given_its_own_projection():
         torch.testing.assert_close(alone[..., 1], slow, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("level", [0.0, 4.2])
+def test_logits_that_only_rounding_tells_apart_have_no_ranks(level):
+    margins = 3 * CONCEPT - 1.5
+    samples = UseSamples(CONCEPT, LABELS, GROUPS, margins, HALVES)
+    digits = level + 1e-7 * (2 * LABELS - 1)  # the order in which a processor adds may go with anything
+    result = use_result(samples, np.arange(N), digits)
+    assert result.robust_auroc[1] == 0.5
+    assert result.worst_group[1] == 0.0  # all are called one class, not each its own
+    told_apart = use_result(samples, np.arange(N), level + 1e-3 * (2 * LABELS - 1))
+    assert told_apart.robust_auroc[1] == 1.0
+
+
 def test_samples_of_several_concepts_are_mostly_the_same_ones():
     other = np.random.default_rng(9).integers(0, 2, N).astype(float)
     one, two = (
