@@ -68,6 +68,7 @@ _MODULES = {
     "Statistics": "shortcutscope.options",
     "Recording": "shortcutscope.options",
     "Scanning": "shortcutscope.scan.plan",
+    "TextNaming": "shortcutscope.models.texts",
     "TrainingData": "shortcutscope.audit.audited_data",
     "Comparing": "shortcutscope.compare.options",
     "Drawing": "shortcutscope.masks.learning",
@@ -118,6 +119,7 @@ __all__ = [
     "Shortcut",
     "Statistics",
     "Student",
+    "TextNaming",
     "Training",
     "TrainingData",
     "__version__",
@@ -200,6 +202,7 @@ if TYPE_CHECKING:
     from shortcutscope.models.heads.head import Head
     from shortcutscope.models.layers import find_layers
     from shortcutscope.models.loading import load_model, model_preprocessing
+    from shortcutscope.models.texts import TextNaming
     from shortcutscope.options import Recording, Running, Statistics
     from shortcutscope.pixels.intervening import intervene
     from shortcutscope.pixels.options import Intervening

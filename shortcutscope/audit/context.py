@@ -19,6 +19,7 @@ from shortcutscope.models.frozen import device_of
 from shortcutscope.models.heads.head import Head, Output
 from shortcutscope.models.layers import Layer
 from shortcutscope.models.memory_format import MemoryFormat
+from shortcutscope.models.texts import TextReader
 from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.extent.measuring import ExtentRule
@@ -35,7 +36,13 @@ EARLY_LAYERS = 3
 
 @dataclass(frozen=True)
 class ExamineSettings:
-    """How the concepts of an audit are examined."""
+    """How the concepts of an audit are examined.
+
+    Attributes
+    ----------
+    texts
+        By which findings are named, too: no measurement depends on it.
+    """
 
     n_permutations: int = 200
     n_bootstrap: int = 300
@@ -49,9 +56,12 @@ class ExamineSettings:
     progress: bool = True
     verdict: VerdictRule = field(default_factory=VerdictRule)
     extent: ExtentRule = field(default_factory=ExtentRule)
+    texts: TextReader | None = None
 
     @classmethod
-    def of(cls, statistics: Statistics, running: Running, head: Head) -> Self:
+    def of(
+        cls, statistics: Statistics, running: Running, head: Head, texts: TextReader | None = None
+    ) -> Self:
         """From the options of an audit, and the scores that its scan read."""
         return cls(
             n_permutations=statistics.n_permutations,
@@ -63,16 +73,22 @@ class ExamineSettings:
             workers=running.workers,
             output=head,
             progress=running.progress,
+            texts=texts,
         )
 
     def to_dict(self, role: Role) -> Record:
         """What the report shows of the settings, thresholds included."""
-        return {**asdict(self), "use_threshold": EFFECT_THRESHOLD[role], "role": role}
+        return {**self._plain(), "use_threshold": EFFECT_THRESHOLD[role], "role": role}
 
     def depends(self) -> Record:
         """What measurements depend on; kept results with other values are not used."""
         of_the_run = ("progress", "batch_size", "workers", "gallery", "operating")
-        return {k: v for k, v in asdict(self).items() if k not in of_the_run}
+        return {k: v for k, v in self._plain().items() if k not in of_the_run}
+
+    def _plain(self) -> Record:
+        plain = asdict(replace(self, texts=None))
+        del plain["texts"]
+        return plain
 
 
 @dataclass(frozen=True)

@@ -488,6 +488,7 @@ def look_at(examined: Sequence[Examination], scans: Sequence[Scan], whole: Conte
         looked = with_appearance(
             [Seen(one.findings, one.concepts, scan) for one, scan in zip(examined, scans, strict=True)],
             whole.table,
+            texts=settings.texts,
             seed=settings.seed,
             workers=settings.workers,
             progress=settings.progress,

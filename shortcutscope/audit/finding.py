@@ -12,6 +12,7 @@ import numpy as np
 from shortcutscope.audit.audited_data import Role
 from shortcutscope.audit.other_kinds import OtherKind
 from shortcutscope.audit.scored import ScoredSamples
+from shortcutscope.discover.naming.texts import looks_of
 from shortcutscope.errors import InputError
 from shortcutscope.files import read_frame
 from shortcutscope.probes.affected import most_affected
@@ -117,8 +118,11 @@ class FindingRecord:
 
     @property
     def looks(self) -> str:
-        """What its carriers look like, ``"darker: mean grey 0.45 against 0.63"``; empty if nothing tells."""
-        return "; ".join(f"{name['word']}: {name['numbers']}" for name in self.appearance.get("names") or ())
+        """What its carriers look like, ``"darker: mean grey 0.45 against 0.63"``; empty if nothing tells.
+
+        Where no property of the picture tells, the texts that do (`shortcutscope.models.texts.TextNaming`).
+        """
+        return looks_of(self.appearance)
 
     @property
     def title(self) -> str:

@@ -67,6 +67,7 @@ from shortcutscope.models.frozen import frozen
 from shortcutscope.models.heads.head import Head, Output, as_head
 from shortcutscope.models.loading import has_random_weights, model_fingerprint
 from shortcutscope.models.mixed_precision import autocast_forward
+from shortcutscope.models.texts import TextReader
 from shortcutscope.options import Recording, Running, Statistics
 from shortcutscope.probes.concept import Concept
 from shortcutscope.processes import (
@@ -79,7 +80,7 @@ from shortcutscope.processes import (
 )
 from shortcutscope.progress import stage, total_progress
 from shortcutscope.scan.choice import stored_name
-from shortcutscope.scan.plan import Plan, Scanning, make_plan
+from shortcutscope.scan.plan import OF_AUDITS, Plan, Scanning, make_plan
 from shortcutscope.scan.scanner import Scan, estimate, scan
 from shortcutscope.scan.store import refuse_other_scan, require_free_space
 
@@ -180,7 +181,7 @@ def _audited(
     """An audit by all processes that share it."""
     images = DecodedImages(running.cache, running.cache_gb)
     kept = data.keeping(running, images)
-    task = _task(model, kept, request, train, head, scanning, statistics, running, record)
+    task = _task(model, kept, request, train, head, scanning, statistics, running, record).with_texts()
     path = Path(out) if out is not None else Path("runs") / f"{type(model).__name__}-{task.fingerprint[:8]}"
     plan = task.plan(task.audited.table, skip=running.on_unreadable == "skip")
     inputs = task.inputs()
@@ -227,6 +228,8 @@ class _Task:
         What the run keeps beside the results.
     expected_auroc
         What the model should reach.
+    texts
+        By which findings are named, too.
     """
 
     model: nn.Module
@@ -244,6 +247,30 @@ class _Task:
     request: ConceptRequest = field(default_factory=ConceptRequest)
     noted: Mapping[str, Any] = field(default_factory=dict)
     expected_auroc: float | None = None
+    texts: TextReader | None = None
+
+    def with_texts(self) -> _Task:
+        """With the texts as their model reads them.
+
+        Raises
+        ------
+        InputError, ModelError
+            For samples that are no pictures, and a model that fails on a picture or on the texts.
+        """
+        naming = self.scanning.texts
+        if naming is None:
+            return self
+        shape = tuple(self.audited.table.image(0).shape)
+        if len(shape) != 3:
+            raise InputError(
+                f"texts= names findings in pictures (C, H, W), and the samples are {shape}: leave it out"
+            )
+        about = {
+            "model": model_fingerprint(naming.model),
+            "texts": list(naming.texts),
+            "templates": list(naming.templates),
+        }
+        return replace(self, texts=naming.reader(), noted={**self.noted, "texts": about})
 
     @property
     def n_concepts(self) -> int:
@@ -344,7 +371,7 @@ def _task(
 ) -> _Task:
     """What an audit, or its estimate, is asked for; refused where it cannot be done."""
     statistics, scanning = statistics or Statistics(), scanning or Scanning()
-    scanning.require_only("an audit", "layers", "target", "attribution", "strict", "layouts", "measure")
+    scanning.require_only("an audit", "layers", "target", "attribution", "strict", "layouts", *OF_AUDITS)
     assert_splits_apart(data.frame)
     training = TrainingData.of(train)
     audited = audited_data(data, training)
@@ -438,7 +465,7 @@ def _audit_in(run: RunDirectory, task: _Task, plan: Plan | None) -> None:
         plan = task.plan(table)
         assert plan is not None
         refuse_other_scan(path / "scan", plan.inputs)
-    settings = ExamineSettings.of(statistics, running, plan.head)
+    settings = ExamineSettings.of(statistics, running, plan.head, task.texts)
     _note_beginning(run, task, table, plan)
     run.mark("verify", "done", time.perf_counter() - started)
     with run.stage("preprocessing"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -42,7 +42,11 @@ from shortcutscope.cli.running import FoundShortcutsError, NotDecidedError
 from shortcutscope.errors import InputError
 from shortcutscope.processes import is_main
 
+if TYPE_CHECKING:
+    from shortcutscope.models.texts import TextNaming
+
 _ROLES = "What the samples are"
+_NAMES = "Names"
 
 
 @expanded
@@ -133,6 +137,20 @@ def audit(
             rich_help_panel=IMAGES,
         ),
     ] = True,
+    text_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a CLIP-like model of transformers, by which findings are named, too.",
+            rich_help_panel=_NAMES,
+        ),
+    ] = None,
+    texts: Annotated[
+        str | None,
+        typer.Option(
+            help="What it chooses from, comma-separated (a ruler,hair); default: a list of artifacts.",
+            rich_help_panel=_NAMES,
+        ),
+    ] = None,
     expected_auroc: Annotated[
         float | None,
         typer.Option(help="What the model should reach on such images.", rich_help_panel=_ROLES),
@@ -198,6 +216,7 @@ def audit(
         from_stored(attribution),
         strict=strict,
         measure=measure,
+        texts=text_naming(text_model, texts),
     )
     scores = replace(head_of(head), task=cast(Any, task))  # one of four words: looked up by the head
     chosen, meant = concept_choice(concepts), present_choice(present)
@@ -249,3 +268,21 @@ def audit(
         raise FoundShortcutsError
     if done.undecided:
         raise NotDecidedError
+
+
+def text_naming(folder: Path | None, texts: str | None) -> TextNaming | None:
+    """The texts to name findings by; None where no model was given.
+
+    Raises
+    ------
+    InputError
+        Texts without a model that reads them, and a folder that holds none.
+    """
+    from shortcutscope.models.texts import TEXTS, TextNaming
+
+    if folder is None:
+        if texts is not None:
+            raise InputError("--texts needs a model that reads them: give its folder with --text-model")
+        return None
+    chosen = TEXTS if texts is None else [text.strip() for text in texts.split(",") if text.strip()]
+    return TextNaming.open(folder, chosen)

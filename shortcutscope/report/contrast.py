@@ -25,7 +25,8 @@ def summarize_appearance(finding: JSON) -> Record | None:
     -------
     dict or None
         ``names`` (``word``, ``numbers``, ``auroc``), ``why`` there are none, ``counts``, and ``properties``:
-        a row for each of the best (``property``, ``word``, ``carriers``, ``others``, ``auroc``).
+        a row for each of the best (``property``, ``word``, ``carriers``, ``others``, ``auroc``); ``text``,
+        the names of a model of images and texts (``names``, ``auroc``, ``margin``, ``why``), or None.
     """
     appearance = mapping(finding.get("appearance"))
     if not appearance:
@@ -45,6 +46,19 @@ def summarize_appearance(finding: JSON) -> Record | None:
         "why": str(appearance.get("why") or ""),
         "counts": counts if carriers and others else "",
         "properties": [_row(mapping(row)) for row in appearance.get("properties") or ()],
+        "text": _by_text(mapping(appearance.get("text"))),
+    }
+
+
+def _by_text(text: JSON) -> Record | None:
+    if not text:
+        return None
+    told = [mapping(row) for row in text.get("texts") or ()]
+    return {
+        "names": texts(text.get("names")),
+        "auroc": wording.decimal(number(told[0].get("auroc")) if told else None),
+        "margin": wording.decimal(number(text.get("margin"))),
+        "why": str(text.get("why") or ""),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from shortcutscope.discover.naming.texts import looks_of, words_of
 from shortcutscope.probes.together.beside import describe
 from shortcutscope.report.run_files import interval, mapping, number, texts
 from shortcutscope.types import JSON, Record
@@ -142,14 +143,12 @@ def plural(n: int, noun: str) -> str:
 
 def looks(finding: JSON) -> str:
     """What carriers look like, ``"darker: mean grey 0.45 against 0.63"``; empty where that is not known."""
-    names = [mapping(name) for name in mapping(finding.get("appearance")).get("names") or ()]
-    return "; ".join(f"{name.get('word')}: {name.get('numbers')}" for name in names)
+    return looks_of(mapping(finding.get("appearance")))
 
 
 def title(finding: JSON) -> str:
     """The name of a finding, and of one that nobody named what it looks like in a word or two."""
-    names = [mapping(name) for name in mapping(finding.get("appearance")).get("names") or ()]
-    words = listed([str(name.get("word")) for name in names])
+    words = listed(words_of(mapping(finding.get("appearance"))))
     return (
         f"{finding['name']} ({words})"
         if words and finding.get("origin") == "discovered"

@@ -23,6 +23,7 @@ from shortcutscope.models.heads.targets import Target, class_count, resolve_task
 from shortcutscope.models.layers import Layer, LayerChoice, choose_layers
 from shortcutscope.models.memory_format import MemoryFormat, choose_memory_format
 from shortcutscope.models.preflight import AGAIN, TRIED, preflight
+from shortcutscope.models.texts import TextNaming
 from shortcutscope.options import OptionGroup, Running
 from shortcutscope.processes import count
 from shortcutscope.scan.batches import Batch, batches, on_device, run_batch, targets_of
@@ -49,6 +50,9 @@ FEWEST_SHARDS = 10
 #: First images that are scanned for trial, and those on which LRP is checked, at most.
 FIRST = 2
 CHECKED_SAMPLES = 4
+
+#: What of `Scanning` an audit reads, and a scan alone does not.
+OF_AUDITS = ("measure", "texts")
 
 #: Columns that the scan adds to the table of samples.
 ADDED_COLUMNS = ("prediction", "target")
@@ -83,6 +87,8 @@ class Scanning(OptionGroup):
     measure
         Of an audit: whether columns are measured of files and pictures
         (`shortcutscope.data.samples.SampleTable.measured`), and tested like others.
+    texts
+        Of an audit: texts to name findings by, and the model that reads them, see `TextNaming`.
 
     Raises
     ------
@@ -104,6 +110,7 @@ class Scanning(OptionGroup):
     channels_last: bool = True
     shard_rows: int = 4096
     measure: bool = True
+    texts: TextNaming | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -36,7 +36,7 @@ from shortcutscope.processes import (
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches, on_device
 from shortcutscope.scan.choice import AttributionChoice
-from shortcutscope.scan.plan import Plan, Scanning, make_plan
+from shortcutscope.scan.plan import OF_AUDITS, Plan, Scanning, make_plan
 from shortcutscope.scan.reading import Scan
 from shortcutscope.scan.store import ShardWriter, require_free_space
 
@@ -168,7 +168,7 @@ def _settled(
     with together(), frozen(model, running.device) as borrowed:
         if plan is None:
             scanning = scanning or Scanning()
-            scanning.require_only("a scan", *(f.name for f in fields(Scanning) if f.name != "measure"))
+            scanning.require_only("a scan", *(f.name for f in fields(Scanning) if f.name not in OF_AUDITS))
             plan = make_plan(borrowed, data, scanning, running, head)
         else:
             plan.require_made_for(borrowed, data)

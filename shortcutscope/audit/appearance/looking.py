@@ -21,6 +21,7 @@ from shortcutscope.data.properties.plain import plain_properties
 from shortcutscope.data.properties.traces import trace_properties
 from shortcutscope.data.sources import PathSource, origin_of
 from shortcutscope.data.table import ImageTable
+from shortcutscope.models.texts import TextReader
 from shortcutscope.processes import gathered, own_share
 from shortcutscope.progress import progress_bar
 from shortcutscope.types import Array, Floats, Ints
@@ -44,11 +45,14 @@ class SampleLook:
         On the grid of the means, in shares of the value range.
     shown
         As a picture, of those that are shown and no volume.
+    prepared
+        As a model of images and texts reads it; None without one.
     """
 
     properties: Mapping[str, float | str]
     small: Floats
     shown: Array | None
+    prepared: Tensor | None = None
 
 
 class Looking(Dataset[SampleLook]):
@@ -60,10 +64,12 @@ class Looking(Dataset[SampleLook]):
         The samples.
     shown
         Those of which a picture is kept.
+    texts
+        By which findings are named, too.
     """
 
-    def __init__(self, table: ImageTable, shown: Sequence[int]) -> None:
-        self.table, self.shown = table, frozenset(shown)
+    def __init__(self, table: ImageTable, shown: Sequence[int], texts: TextReader | None = None) -> None:
+        self.table, self.shown, self.texts = table, frozenset(shown), texts
         self._of_files = _measured_of_files(table)
         first = table.image(0)
         self.kind: Kind = KINDS[first.ndim - 1]
@@ -82,7 +88,10 @@ class Looking(Dataset[SampleLook]):
         properties |= measure(image.numpy(), table.value_range)
         turned = self._turned(image)
         return SampleLook(
-            properties, self._small(turned), self._picture(turned) if row in self.shown else None
+            properties,
+            self._small(turned),
+            self._picture(turned) if row in self.shown else None,
+            self._prepared(image),
         )
 
     def _of_file(self, row: int) -> Mapping[str, float | str]:
@@ -103,6 +112,12 @@ class Looking(Dataset[SampleLook]):
             channels = channels.mean(0, keepdim=True).expand(self.channels, *channels.shape[1:])
         small = interpolate(channels[None], self.grid, mode="area")[0]
         return ((small - low) / (high - low)).numpy().astype(np.float32)
+
+    def _prepared(self, image: Tensor) -> Tensor | None:
+        if self.texts is None:
+            return None
+        picture = Image.fromarray(as_picture(image.numpy(), self.table.value_range))
+        return self.texts.naming.prepared(picture.convert("RGB"))
 
     def _picture(self, image: Tensor) -> Array | None:
         if self.kind == "volume":
@@ -150,6 +165,8 @@ class Looks:
         Sample to its picture, or its small volume.
     kind, axial
         What the samples are, and whether slices are axial.
+    nearness
+        Text to how near each sample is to it; empty without texts.
     """
 
     properties: Mapping[str, Array]
@@ -157,6 +174,7 @@ class Looks:
     shown: Mapping[int, Array]
     kind: Kind
     axial: bool
+    nearness: Mapping[str, Array]
 
 
 def look(
@@ -165,6 +183,7 @@ def look(
     weights: Floats,
     shown: Sequence[int],
     *,
+    texts: TextReader | None = None,
     workers: int | None,
     progress: bool,
 ) -> Looks:
@@ -180,10 +199,12 @@ def look(
         (findings, 2, samples) of each in the means of both sides.
     shown
         Numbers of those that are shown, among `rows`.
+    texts
+        By which findings are named, too.
     workers, progress
         How images are read.
     """
-    looking = Looking(table, shown)
+    looking = Looking(table, shown, texts)
     verified = own_share(len(table))  # of which this process has decoded the images before
     own = (rows >= verified.start) & (rows < verified.stop)
     parts = gathered(
@@ -196,6 +217,7 @@ def look(
         {row: picture for part in parts for row, picture in part.pictures.items()},
         looking.kind,
         looking.axial,
+        _columns([one for part in parts for one in part.nearness]),
     )
 
 
@@ -206,12 +228,14 @@ class _Part:
     properties: list[Mapping[str, float | str]]
     sums: Floats
     pictures: dict[int, Array]
+    nearness: list[Mapping[str, float | str]]
 
 
 def _taken_in(looking: Looking, rows: Ints, weights: Floats, *, workers: int | None, progress: bool) -> _Part:
     count = worker_count(looking.table, workers, batch_size=_BATCH, stop=len(rows))
     properties: list[Mapping[str, float | str]] = []
     pictures: dict[int, Array] = {}
+    nearness: list[Mapping[str, float | str]] = []
     sums: Floats = np.zeros(())
     batches = loaded(looking, rows.tolist(), list, batch_size=_BATCH, workers=count)
     with progress_bar(total=len(rows), desc="looking", unit="image", progress=progress, leave=False) as bar:
@@ -223,8 +247,16 @@ def _taken_in(looking: Looking, rows: Ints, weights: Floats, *, workers: int | N
                 properties.append(one.properties)
                 if row in looking.shown:
                     pictures[row] = one.shown if one.shown is not None else one.small
+            nearness += _nearness(looking.texts, batch)
             bar.update(len(batch))
-    return _Part(properties, sums, pictures)
+    return _Part(properties, sums, pictures, nearness)
+
+
+def _nearness(texts: TextReader | None, batch: Sequence[SampleLook]) -> list[dict[str, float | str]]:
+    if texts is None:
+        return []
+    rows = texts.nearness(torch.stack([one.prepared for one in batch if one.prepared is not None]))
+    return [dict(zip(texts.naming.texts, row.tolist(), strict=True)) for row in rows]
 
 
 def _columns(properties: Sequence[Mapping[str, float | str]]) -> dict[str, Array]:

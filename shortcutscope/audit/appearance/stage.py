@@ -26,7 +26,9 @@ from shortcutscope.data.properties.names import OF_BOTH, OF_FILES
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.naming.appearance import appearance_of
 from shortcutscope.discover.naming.ranking import rank_properties
+from shortcutscope.discover.naming.texts import text_name_of
 from shortcutscope.discover.naming.words import LEVEL, wording_of
+from shortcutscope.models.texts import TextReader
 from shortcutscope.processes import dealt, gathered, is_main
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import Array, Floats, Ints
@@ -93,7 +95,13 @@ class Looked:
 
 
 def with_appearance(
-    outputs: Sequence[Seen], table: ImageTable, *, seed: int, workers: int | None, progress: bool
+    outputs: Sequence[Seen],
+    table: ImageTable,
+    *,
+    texts: TextReader | None = None,
+    seed: int,
+    workers: int | None,
+    progress: bool,
 ) -> list[Looked]:
     """Findings with what their carriers look like beside others of their label.
 
@@ -106,6 +114,8 @@ def with_appearance(
         The findings of each output; of an audit of one label there is one.
     table
         All audited samples.
+    texts
+        By which findings are named, too.
     seed
         Of the choice of samples, and of chance.
     workers, progress
@@ -118,7 +128,7 @@ def with_appearance(
     own = [_own(choice.seen, rows) for choice in choices]
     weights = [choice.weights(of, len(rows)) for choice, of in zip(choices, own, strict=True)]
     shown = sorted({int(choice.seen.whole[row]) for choice in choices for row in choice.shown})
-    looks = look(table, rows, np.concatenate(weights), shown, workers=workers, progress=progress)
+    looks = look(table, rows, np.concatenate(weights), shown, texts=texts, workers=workers, progress=progress)
     starts = np.cumsum([0, *(len(one) for one in weights)])
     return [
         choice.looked(looks, looks.sums[start : start + len(one)], one, of, seed)
@@ -184,12 +194,17 @@ class _Choice:
         seen = self.seen
         labels, groups = seen.labels[own.rows], seen.groups[own.rows]
         properties = {name: column[own.places] for name, column in looks.properties.items()}
+        nearness = {text: column[own.places] for text, column in looks.nearness.items()}
         named = [finding for finding in seen.findings if finding.name in self.pairs]
 
         def appearance(finding: FindingRecord) -> dict[str, Any]:
             value = seen.values[finding.name][own.rows]
             ranking = rank_properties(_beyond(properties, finding), value, labels, groups, seed=seed)
-            return appearance_of(ranking, localized=finding.extent == "localized").to_dict()
+            seen_as = appearance_of(ranking, localized=finding.extent == "localized").to_dict()
+            if nearness:
+                by_text = rank_properties(nearness, value, labels, groups, seed=seed)
+                seen_as["text"] = text_name_of(by_text).to_dict()
+            return seen_as
 
         dealt_out = dealt([1.0] * len(named))
         parts = gathered(lambda: {named[k].name: appearance(named[k]) for k in dealt_out}, "names")

@@ -37,6 +37,8 @@ class PropertyScore:
         Of the rank statistic, in standard deviations of chance.
     carriers, others
         Means of the property, the labels weighted alike on both sides.
+    p
+        Over all properties at once.
     """
 
     name: str
@@ -45,6 +47,7 @@ class PropertyScore:
     z: float
     carriers: float
     others: float
+    p: float = float("nan")
 
     @property
     def strength(self) -> float:
@@ -124,16 +127,18 @@ def rank_properties(
     scale = np.sqrt(variance[looked_at])
     z = (target @ ranks)[looked_at] / scale
     most = _most_by_chance(target, units.labels, ranks[:, looked_at] / scale, permutations, seed)
-    p = (1 + int((most >= np.abs(z).max() - 1e-9).sum())) / (1 + permutations)
+    p = (1 + (most >= np.abs(z)[:, None] - 1e-9).sum(1)) / (1 + permutations)
     aurocs = _aurocs(units, ranks, target, graded=graded)[looked_at]
     names = [name for name, use in zip(units.names, looked_at, strict=True) if use]
     columns = units.columns[:, looked_at]
     scores = [
-        PropertyScore(name, round(float(a), 9), *_means(column, units, graded=graded, z=float(one)))
-        for name, a, one, column in zip(names, aurocs, z, columns.T, strict=True)
+        PropertyScore(
+            name, round(float(a), 9), *_means(column, units, graded=graded, z=float(one)), float(own)
+        )
+        for name, a, one, own, column in zip(names, aurocs, z, p, columns.T, strict=True)
     ]
     scores.sort(key=lambda score: (-score.strength, -abs(score.effect)))
-    return RankedProperties(tuple(scores), p, units.carriers, len(units.values) - units.carriers)
+    return RankedProperties(tuple(scores), float(p.min()), units.carriers, len(units.values) - units.carriers)
 
 
 @dataclass(frozen=True)

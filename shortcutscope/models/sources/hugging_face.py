@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shortcutscope.errors import InputError
 from shortcutscope.extras import require
+from shortcutscope.models.failures import first_line
 from shortcutscope.models.preprocessing import MEND, Preprocessing, require_same
 from shortcutscope.models.sources.source import Factory, ModelSource
 
@@ -77,6 +78,31 @@ def _factory(name: str) -> Factory:
     return build
 
 
+def open_image_text_model(name: str) -> tuple[nn.Module, Callable[..., Any]]:
+    """A model of images and texts, such as CLIP or SigLIP, and its processor, from the folder alone.
+
+    Raises
+    ------
+    InputError
+        No folder that ``save_pretrained`` wrote, without its processor, or with pickled weights.
+    """
+    folder = _folder(name, *WEIGHTS)
+    transformers = _transformers()
+    try:
+        with _quiet():
+            processor = transformers.AutoProcessor.from_pretrained(str(folder), **_LOCAL)
+            model, report = transformers.AutoModel.from_pretrained(
+                str(folder), **_LOCAL, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
+    except Exception as error:  # another library's code
+        raise InputError(
+            f"{folder} cannot be opened as a model of images and texts: {first_line(error)}. Give the folder "
+            "into which save_pretrained() wrote the model and its processor"
+        ) from error
+    _require_all(folder, report, "model of images and texts")
+    return model, processor
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No bars and no advice of transformers while it loads: what matters is checked here."""
@@ -92,14 +118,14 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _require_all(folder: Path, report: Mapping[str, Any]) -> None:
-    """Refuse a folder whose weights are not all of the classifier: the others would be random."""
+def _require_all(folder: Path, report: Mapping[str, Any], kind: str = "...ForImageClassification") -> None:
+    """Refuse a folder whose weights are not all of the network: the others would be random."""
     lacking = [*map(str, report["missing_keys"]), *(str(key[0]) for key in report["mismatched_keys"])]
     if lacking:
         raise InputError(
-            f"{folder} lacks {len(lacking)} weights of the classifier, such as {sorted(lacking)[0]}, which "
+            f"{folder} lacks {len(lacking)} weights of the network, such as {sorted(lacking)[0]}, which "
             "would be random: it was saved without its last layer, or as another kind of model. Give the "
-            "folder of a trained ...ForImageClassification"
+            f"folder of a trained {kind}"
         )
 
 

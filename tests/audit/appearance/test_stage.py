@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import image_text_model
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,3 +178,26 @@ def test_files_of_different_sizes_and_colours_are_laid_on_one_grid(tmp_path):
     sheet = looked.contrasts["a"]
     assert sheet.carriers.shape == sheet.others.shape
     assert abs(sheet.difference.mean() - 100 / 255) < 0.05
+
+
+def text_naming():
+    return ss.TextNaming(
+        image_text_model.SeesBrightness(),
+        image_text_model.tokenize,
+        list(image_text_model.TEXTS),
+        image_text_model.prepare,
+    )
+
+
+def test_texts_name_what_is_localized_and_each_image_is_read_once():
+    pictures = 0.3 + 0.1 * np.random.default_rng(0).random((N, 1, 40, 32), dtype=np.float32)
+    pictures[CARRIES == 1, :, :7, :7] = 0.9
+    table = ss.ImageTable.from_arrays(pictures, LABELS)
+    one, texts = seen(table, extent="localized", a=CARRIES, b=LABELS), text_naming().reader()
+    looked = with_appearance([one], table, texts=texts, seed=0, workers=0, progress=False)[0]
+    named, label = looked.findings
+    assert named.looks == "like “a tag in the corner”"
+    assert named.title == "a (like “a tag in the corner”)"
+    assert named.appearance["text"]["margin"] > 0.2
+    assert label.appearance["text"]["why"] == "no label has enough patients with it and without it to compare"
+    assert "text" not in look(table, one).findings[0].appearance

@@ -81,7 +81,7 @@ def test_others_are_refused_and_not_guessed(name: str, tmp_path: Path) -> None:
 def test_a_folder_without_all_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     backbone = transformers.ViTModel.from_pretrained(folder)
     backbone.save_pretrained(tmp_path)
-    with pytest.raises(ss.InputError, match=r"lacks \d+ weights of the classifier, such as classifier"):
+    with pytest.raises(ss.InputError, match=r"lacks \d+ weights of the network, such as classifier"):
         ss.load_model(f"hf:{tmp_path}")
 
 
