@@ -232,21 +232,9 @@ def _ends(numbers: Mapping[str, float | None], prefix: str) -> tuple[float, floa
 
 def _headline(comparison: ComparisonRecord, rows: Sequence[JSON]) -> str:
     """Whether the shortcut is gone, what that gained, and how many things got worse."""
-    first, others = comparison.networks[0], comparison.networks[1:]
     worse = len(comparison.worse)
-    sentences = []
-    if first["verdict"] is not None:
-        remaining = [n["name"] for n in others if n["verdict"] == "shortcut"]
-        rid = [n["name"] for n in others if n["verdict"] not in ("shortcut", "not testable")]
-        if first["verdict"] == "shortcut":
-            if rid:
-                sentences.append(f"{comparison.concept} is no shortcut of {wording.listed(rid)} any more.")
-            if remaining:
-                sentences.append(f"{comparison.concept} is still a shortcut of {wording.listed(remaining)}.")
-        else:
-            sentences.append(f"{comparison.concept} was not called a shortcut before: {first['verdict']}.")
-            if remaining:
-                sentences.append(f"It is one of {wording.listed(remaining)}.")
+    on_pixels = _flips_on_pixels(comparison, rows)
+    sentences = [*on_pixels, *_verdicts(comparison, pixels=bool(on_pixels))]
     main = comparison.settings.get("main")
     robust = [r for r in rows if _is_main(r, main, "robust_auroc") and r["value"] is not None]
     new = [r for r in robust if not r["first"]]
@@ -265,6 +253,41 @@ def _headline(comparison: ComparisonRecord, rows: Sequence[JSON]) -> str:
     sentences.append(f"{worse} of {of} {'is' if worse == 1 else 'are'} for the worse." if worse else
                 f"None of {of} is for the worse.")  # fmt: skip
     return " ".join(sentences)
+
+
+def _verdicts(comparison: ComparisonRecord, *, pixels: bool) -> list[str]:
+    """What the networks' own audits say of the concept, before and after."""
+    first, others = comparison.networks[0], comparison.networks[1:]
+    if first["verdict"] is None:
+        return []
+    concept = comparison.concept
+    remaining = wording.listed([n["name"] for n in others if n["verdict"] == "shortcut"])
+    rid = wording.listed([n["name"] for n in others if n["verdict"] not in ("shortcut", "not testable")])
+    if first["verdict"] == "shortcut":
+        gone = f"{concept} is no shortcut of {rid} any more." if rid else ""
+        still = f"{concept} is still a shortcut of {remaining}." if remaining else ""
+        return [sentence for sentence in (gone, still) if sentence]
+    before = f"{concept} was not called a shortcut before: {first['verdict']}."
+    if pixels:  # which these audits do not look at
+        before = f"Without the pixels the verdict on it was: {first['verdict']}."
+    return [before, *([f"It is one of {remaining}."] if remaining else [])]
+
+
+def _flips_on_pixels(comparison: ComparisonRecord, rows: Sequence[JSON]) -> list[str]:
+    """How many predictions follow the concept when it alone is moved in the images."""
+    flips = [r for r in rows if r["metric"] == "pixel_flip_rate" and r["value"] is not None]
+    before = next((r for r in flips if r["first"]), None)
+    after = [f"{_percent(r)} with {r['network']}" for r in flips if not r["first"]]
+    if before is None or not after:
+        return []
+    return [
+        f"On the pixels {_percent(before)} of the predictions followed {comparison.concept} before, "
+        f"{wording.listed(after)}."
+    ]
+
+
+def _percent(row: JSON) -> str:
+    return f"{100 * float(row['value']):.0f} %"
 
 
 def _chance(comparison: ComparisonRecord) -> str:

@@ -1,6 +1,7 @@
 """The page of a comparison: what it says, what stands first, and that it loads nothing."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from shortcutscope.compare.estimate import Estimate, not_measurable, paired_rows
 from shortcutscope.compare.result import tidy
 from shortcutscope.errors import InputError
 from shortcutscope.facade import Comparison
+from shortcutscope.report.comparison import _headline as headline
 from shortcutscope.report.comparison import (
     render_comparison,
     signed,
@@ -157,3 +159,29 @@ def test_no_rule_of_axe_is_broken(browser, tmp_path, scheme):
     from axe_rules import broken_rules
 
     assert broken_rules(browser, write_comparison(comparison(), tmp_path / "after.html"), scheme)[0] == []
+
+
+def test_the_headline_says_first_what_follows_the_concept_on_the_pixels():
+    networks = [
+        {"name": "before", "verdict": "encoded and used, a picture property"},
+        {"name": "student", "verdict": "encoded and used, not associated"},
+    ]
+    compared = SimpleNamespace(
+        concept="dark",
+        networks=networks,
+        worse=(),
+        settings={},
+        tables=("data",),
+        replacements=(),
+        compared=9,
+    )
+    flips = [
+        {"metric": "pixel_flip_rate", "value": value, "first": value > 0.3, "network": name, "table": "data"}
+        for name, value in (("before", 0.472), ("student", 0.098))
+    ]
+    told = headline(compared, flips)
+    assert told.startswith(
+        "On the pixels 47 % of the predictions followed dark before, 10 % with student. Without"
+    )
+    assert "was not called a shortcut" not in told
+    assert headline(compared, []).startswith("dark was not called a shortcut before: encoded and used, a")
