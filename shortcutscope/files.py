@@ -12,7 +12,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -151,6 +151,34 @@ def read_object(path: Path) -> Record:
             f"{path} holds {type(value).__name__}, not an object: delete it and run the stage again"
         )
     return value
+
+
+@contextlib.contextmanager
+def stored_result(path: str | Path, name: str, *, format: int, what: str, mend: str) -> Iterator[Record]:
+    """The content of a result's JSON file; whatever is raised while it is taken apart is said to be damage.
+
+    Parameters
+    ----------
+    path, name
+        The file, or its folder and its usual name.
+    format
+        That this version reads.
+    what
+        It should be, with its article: ``"a comparison"``.
+    mend
+        What to do where it is not, as a whole clause.
+
+    Raises
+    ------
+    InputError
+        When there is none, or it is another thing or of another version.
+    """
+    goal = json_file(path, name)
+    content = read_json(goal)
+    if not isinstance(content, dict) or content.get("format") != format:
+        raise InputError(f"{goal} is not {what} of format {format}: {mend}")
+    with intact(goal, what, mend):
+        yield content
 
 
 def read_frame(path: Path) -> pd.DataFrame:

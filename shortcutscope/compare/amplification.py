@@ -21,9 +21,9 @@ from shortcutscope.debias.options import Retraining
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.scores import of_initial, reading, trained_head
 from shortcutscope.debias.training.fit import Training
-from shortcutscope.disk import intact, require_writable
+from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
-from shortcutscope.files import json_file, read_json, to_json, write_json
+from shortcutscope.files import json_file, stored_result, to_json, write_json
 from shortcutscope.models.heads.head import Output
 from shortcutscope.options import Running, Statistics
 from shortcutscope.probes.concept import Concept
@@ -82,11 +82,8 @@ class AmplificationRecord:
         InputError
             When there is none, or it is not one of this version.
         """
-        goal = json_file(path, FILE)
-        content = read_json(goal)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise InputError(f"{goal} is no amplification curve of format {FORMAT}: draw it again")
-        with intact(goal, "an amplification curve", "draw it again"):
+        what = "an amplification curve"
+        with stored_result(path, FILE, format=FORMAT, what=what, mend="draw it again") as content:
             frame = _tidy(content["rows"])
             return cls(content["concept"], frame, content["settings"], tuple(content["notes"]))
 

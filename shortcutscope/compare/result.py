@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 
 from shortcutscope.compare.estimate import COLUMNS
-from shortcutscope.disk import intact
-from shortcutscope.errors import InputError
-from shortcutscope.files import json_file, read_json, write_json
+from shortcutscope.files import json_file, stored_result, write_json
 from shortcutscope.types import JSON, Record
 
 FORMAT = 1
@@ -112,11 +110,8 @@ class ComparisonRecord:
         InputError
             When there is none, or it is not one of this version.
         """
-        goal = json_file(path, FILE)
-        content = read_json(goal)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise InputError(f"{goal} is no comparison of format {FORMAT}: compare the networks again")
-        with intact(goal, "a comparison", "compare the networks again"):
+        mend = "compare the networks again"
+        with stored_result(path, FILE, format=FORMAT, what="a comparison", mend=mend) as content:
             rows = [{"network": n["name"], **row} for n in content["networks"] for row in n["rows"]]
             networks = tuple({k: v for k, v in n.items() if k != "rows"} for n in content["networks"])
             notes = tuple(content["notes"])

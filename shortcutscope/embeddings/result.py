@@ -11,11 +11,10 @@ import pandas as pd
 
 from shortcutscope.audit.conclusion import Conclusion, Outcome, conclude_audit
 from shortcutscope.audit.finding import FindingRecord
-from shortcutscope.disk import intact
 from shortcutscope.embeddings.before_after import COLUMNS
 from shortcutscope.embeddings.encoder import EncoderRecord
 from shortcutscope.errors import InputError
-from shortcutscope.files import read_object, write_json
+from shortcutscope.files import stored_result, write_json
 from shortcutscope.types import JSON, Record
 from shortcutscope.versions import EMBEDDINGS_FORMAT
 
@@ -135,11 +134,8 @@ class EmbeddingsAuditRecord:
         InputError
             When there is none, or it is not one of this version.
         """
-        goal = Path(folder) / FILE
-        content = read_object(goal)
-        if content.get("format") != EMBEDDINGS_FORMAT:
-            raise InputError(f"{goal} is no audit of embeddings of format {EMBEDDINGS_FORMAT}: run it again")
-        with intact(goal, "an audit of embeddings", "run it again"):
+        what, mend = "an audit of embeddings", "run it again"
+        with stored_result(folder, FILE, format=EMBEDDINGS_FORMAT, what=what, mend=mend) as content:
             encoders = tuple(_encoder(entry) for entry in content["encoders"])
             return cls(encoders, correction_frame(content["corrections"]), content["run"])
 

@@ -280,7 +280,7 @@ def test_a_result_is_a_container_and_comes_back_from_disk(
     with pytest.raises(InputError, match=r"no encoder 'uni'; there are leans, stands"):
         again["uni"]
     (tmp_path / "embeddings.json").write_text('{"format": 99}')
-    with pytest.raises(InputError, match="no audit of embeddings of format"):
+    with pytest.raises(InputError, match="not an audit of embeddings of format"):
         ss.EmbeddingsAudit.open(tmp_path)
 
 
