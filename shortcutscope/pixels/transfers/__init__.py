@@ -13,7 +13,7 @@ import numpy as np
 
 from shortcutscope.data.pictures import KINDS
 from shortcutscope.errors import InputError
-from shortcutscope.pixels.transfers import levels, places, spectrum, texture
+from shortcutscope.pixels.transfers import border, levels, places, spectrum, texture
 from shortcutscope.pixels.transfers.measures import foreground
 from shortcutscope.pixels.transfers.side import Side
 from shortcutscope.registry import Entry, Registry
@@ -87,6 +87,9 @@ TRANSFERS = Registry[Transfer](
             "its median, what stands out of it stays",
         ),
         "frame": Entry(Transfer(places.frame, "a frame around the picture", (2,)), "a flat rim"),
+        "border": Entry(
+            Transfer(border.border, "the border (collimation)", (2,)), "even, along lines that may be tilted"
+        ),
     },
 )
 

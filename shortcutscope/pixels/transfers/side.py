@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from shortcutscope.pixels.transfers.edges import Edge, border_of
 from shortcutscope.pixels.transfers.measures import (
     QUANTILES,
     Rim,
@@ -95,6 +96,11 @@ class Side:
     def rims(self) -> list[Rim]:
         """The flat rims of the images."""
         return [rim_of(image) for image in self.images()]
+
+    @cached_property
+    def borders(self) -> list[tuple[Edge, ...]]:
+        """The borders of the images along top, right, bottom and left."""
+        return [border_of(image) for image in self.images()]
 
 
 def matched(value: Floats, own: Floats, other: Floats) -> Floats:
