@@ -57,7 +57,10 @@ def debias(
             rich_help_panel=_SAMPLES,
         ),
     ] = None,
-    finding: Annotated[str | None, typer.Option(help="Which shortcut, of several.")] = None,
+    finding: Annotated[
+        list[str] | None,
+        typer.Option(help="Which shortcut, of several; given twice, both are unlearnt together."),
+    ] = None,
     recipe: Annotated[
         str, typer.Option(help="recommended, all, or names; list shows them.", rich_help_panel=_RECIPE)
     ] = "recommended",
@@ -159,8 +162,10 @@ def debias(
     }
     clean_rows = None if clean is None else clean_table(clean, train, reading).keeping(how, images)
     if retrieved:
-        carried = audit.finding(finding or only_shortcut(audit).name)
-        shortcut = replace(shortcut, concept=carried.label(loaded, train))
+        findings = [audit.finding(name) for name in finding or [only_shortcut(audit).name]]
+        labelled = {one.name: one.label(loaded, train) for one in findings}
+        concepts = labelled if len(findings) > 1 else labelled[findings[0].name]
+        shortcut = replace(shortcut, concept=concepts)
     unlearning["shortcut"] = shortcut
     for name in recipes:
         student = retrain(loaded, train, recipe=name, clean=clean_rows, **unlearning)

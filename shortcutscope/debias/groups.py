@@ -1,8 +1,9 @@
-"""Groups of samples by label and concept, the weights that follow from them, and groups that are empty."""
+"""Groups of samples by label and concepts, the weights that follow from them, and groups that are empty."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from shortcutscope.types import Bools, Floats, Ints
 
 @dataclass(frozen=True)
 class Groups:
-    """The group (label, concept) of every row of a table.
+    """The group (label, concept, or all concepts that are unlearnt together) of every row of a table.
 
     Attributes
     ----------
@@ -27,13 +28,22 @@ class Groups:
     classes
         Labels that occur, ascending.
     index
-        (N,) int64, ``2 * position of the label in classes + carries``; -1 where the concept is not known.
+        (N,) int64, ``states * position of the label in classes + carries``, of several concepts their bits,
+        the first one's lowest; -1 where a concept is not known.
+    concepts
+        What the groups are by, for their names.
     """
 
     labels: Ints
     carries: Floats
     classes: tuple[int, ...]
     index: Ints
+    concepts: tuple[str, ...] = ("the concept",)
+
+    @property
+    def states(self) -> int:
+        """Groups of one label."""
+        return 1 << len(self.concepts)
 
     @property
     def known(self) -> Bools:
@@ -43,14 +53,19 @@ class Groups:
     @property
     def counts(self) -> Ints:
         """(G,) samples of each group."""
-        return np.bincount(self.index[self.known], minlength=2 * len(self.classes)).astype(np.int64)
+        size = self.states * len(self.classes)
+        return np.bincount(self.index[self.known], minlength=size).astype(np.int64)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Each group in words."""
         return tuple(
-            f"label {label} {how} the concept" for label in self.classes for how in ("without", "with")
+            f"label {label} {how}" for label in self.classes for how in map(self._how, range(self.states))
         )
+
+    def _how(self, state: int) -> str:
+        names = enumerate(self.concepts)
+        return ", ".join(f"{'with' if state >> k & 1 else 'without'} {name}" for k, name in names)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -68,8 +83,10 @@ class Groups:
         return torch.from_numpy(self.index)
 
 
-def group_by(labels: npt.ArrayLike, carries: npt.ArrayLike) -> Groups:
-    """Groups from labels (N,) and a concept (N,) of 1, 0 and NaN.
+def group_by(
+    labels: npt.ArrayLike, carries: npt.ArrayLike, beside: Mapping[str, Floats] | None = None
+) -> Groups:
+    """Groups from labels (N,) and a concept (N,) of 1, 0 and NaN; with others, by the crossing of all.
 
     Raises
     ------
@@ -87,8 +104,11 @@ def group_by(labels: npt.ArrayLike, carries: npt.ArrayLike) -> Groups:
             f"carries holds {wrong}; allowed are 1 (carries the concept), 0 (does not) and NaN (not known)"
         )
     classes, position = np.unique(y, return_inverse=True)
-    index = np.where(finite, 2 * position + np.nan_to_num(a), -1).astype(np.int64)
-    return Groups(y, a, tuple(int(label) for label in classes), index)
+    every = np.stack([a, *(beside or {}).values()])
+    concepts = ("the concept", *(beside or {}))
+    code = (np.nan_to_num(every).T @ (1 << np.arange(len(every)))) + position * (1 << len(every))
+    index = np.where(np.isfinite(every).all(0), code, -1).astype(np.int64)
+    return Groups(y, a, tuple(int(label) for label in classes), index, concepts)
 
 
 def training_groups(problem: DebiasProblem, recipe: str, *, filled: bool = True) -> Groups:
@@ -114,7 +134,7 @@ def training_groups(problem: DebiasProblem, recipe: str, *, filled: bool = True)
             "NaN per sample, for instance as retrieved from a few marked examples, or choose a recipe "
             "without concept labels (dfr, jtt, lff, distillation)"
         )
-    groups = group_by(problem.train.frame["label"].to_numpy(), problem.carries)
+    groups = _of(problem, problem.carries)
     if filled:
         require_filled(groups, recipe)
     return groups
@@ -124,7 +144,12 @@ def has_conflicting(problem: DebiasProblem) -> bool:
     """Whether every group of label and shortcut is known to have a training sample."""
     if problem.carries is None:
         return False
-    return bool((group_by(problem.train.frame["label"].to_numpy(), problem.carries).counts > 0).all())
+    return bool((_of(problem, problem.carries).counts > 0).all())
+
+
+def _of(problem: DebiasProblem, carries: Floats) -> Groups:
+    groups = group_by(problem.train.frame["label"].to_numpy(), carries, problem.beside)
+    return replace(groups, concepts=problem.names) if problem.beside else groups
 
 
 def require_filled(groups: Groups, recipe: str) -> None:
@@ -152,7 +177,7 @@ def reweighing_weights(groups: Groups) -> Tensor:
     reweighing: under these weights label and concept are independent, with their own frequencies.
     Probabilities are over the samples whose concept is known.
     """
-    joint = groups.counts.reshape(len(groups.classes), 2) / groups.counts.sum()
+    joint = groups.counts.reshape(len(groups.classes), groups.states) / groups.counts.sum()
     independent = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     return _per_sample(groups, (independent / joint).ravel())
 
@@ -165,7 +190,7 @@ def balanced_weights(groups: Groups, draws: Tensor | None = None) -> Tensor:
     """
     often = np.ones(len(groups.index)) if draws is None else draws.numpy().astype(np.float64)
     grouped = groups.known
-    counts = np.bincount(groups.index[grouped], often[grouped], minlength=2 * len(groups.classes))
+    counts = np.bincount(groups.index[grouped], often[grouped], minlength=groups.states * len(groups.classes))
     return _per_sample(groups, counts.sum() / (len(counts) * counts))
 
 

@@ -46,11 +46,13 @@ class Shortcut(OptionGroup):
     Attributes
     ----------
     finding
-        Of an audit with several shortcuts, which one.
+        Of an audit with several shortcuts, which one; or several, which are unlearnt together (by the recipes
+        that can: twins of images with the property of each, groups by the crossing of all).
     concept
         Which training samples carry the shortcut: the name of a finding of the audit, read from its column of
         the training samples exactly as the audit read it; a column of theirs; or a `Concept` by sample id,
-        for example `Finding.label` of them. By default the finding's column, where they have it.
+        for example `Finding.label` of them. By default the finding's column, where they have it. Of several
+        findings a mapping from the finding's name.
     present
         Column to the value that means that the artifact is there, where its words do not tell.
     clean_concept
@@ -64,11 +66,16 @@ class Shortcut(OptionGroup):
     'tag'
     """
 
-    finding: str | None = None
-    concept: str | Concept | None = None
+    finding: str | Sequence[str] | None = None
+    concept: str | Concept | Mapping[str, str | Concept] | None = None
     present: Mapping[str, Any] | None = None
     clean_concept: Concept | None = None
     masks: MaskSet | InputMasks | None = None
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Names of the findings; empty where none is named."""
+        return (self.finding,) if isinstance(self.finding, str) else tuple(self.finding or ())
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ class RecipeOptions(TypedDict, total=False):
     warmup: float
     p_label: float
     share: float | None
-    transfer: str | None
+    transfer: str | Sequence[str] | None
     twins: int
     # what the features tell
     method: Method

@@ -39,6 +39,8 @@ class DebiasProblem:
         (N,) the concept of every row of `train`: 1, 0, or NaN where it is not known.
     clean_carries
         (M,) the same of `clean`; None where nobody looked.
+    beside
+        Of further findings that are unlearnt with it, by name: (N,) as `carries`.
     masks
         From a row of `train` to the artifact's pixels in the model's input, (*spatial) bool; None where
         the row has no mask.
@@ -69,6 +71,7 @@ class DebiasProblem:
     clean: ImageTable | None = None
     carries: Floats | None = None
     clean_carries: Floats | None = None
+    beside: Mapping[str, Floats] = field(default_factory=dict)
     masks: Callable[[int], Tensor | None] | None = None
     layers: Mapping[str, float] | None = None
     validation: ImageTable | None = None
@@ -84,6 +87,12 @@ class DebiasProblem:
 
     def __post_init__(self) -> None:
         check_options({"start": str(self.start)})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is unlearnt."""
+        first = self.concept.name if isinstance(self.concept, Concept) else self.concept
+        return (first or "the concept", *self.beside)
 
     @property
     def device(self) -> torch.device:

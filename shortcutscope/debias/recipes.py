@@ -32,7 +32,6 @@ from shortcutscope.debias.clarc.erasure import leace
 from shortcutscope.debias.clarc.rrr import rrr
 from shortcutscope.debias.distillation.options import Distillation, DistillationChoices
 from shortcutscope.debias.distillation.recipe import distil
-from shortcutscope.debias.groups import has_conflicting
 from shortcutscope.debias.problem import DebiasProblem, Outcome
 from shortcutscope.debias.samples import CLEAN_SHARE
 from shortcutscope.debias.segmentation import spatial_specificity
@@ -40,16 +39,6 @@ from shortcutscope.debias.training.settings import Start, Training
 from shortcutscope.errors import InputError
 from shortcutscope.registry import Entry, Registry
 from shortcutscope.types import JSON, Record
-
-#: What a recipe may need, and where to have it from.
-NEEDS = {
-    "clean": "a few samples in which the shortcut tells nothing of the label (clean=)",
-    "groups": "which training samples carry the shortcut (concept=, true or retrieved from a few marks)",
-    "conflicting": "training samples that carry the shortcut against the correlation",
-    "masks": "masks of the artifact on training images (masks=, true or drawn by annotate)",
-    "annotations": "masks of what the label is about on training images (the table's mask column)",
-}
-
 
 #: Why a recipe refuses an option of `Training` that is the user's own.
 _WHY = {
@@ -71,7 +60,7 @@ class Recipe:
     summary, source
         What it does, in a line, and the paper.
     needs
-        Keys of `NEEDS`.
+        Keys of `shortcutscope.debias.needs.NEEDS`.
     trains
         False where the network's weights stay as they are.
     run
@@ -84,6 +73,8 @@ class Recipe:
     refuses
         Options of `Training` that may not be the user's own functions: its loss is its own, it needs the
         images as they are, or it takes no steps.
+    several
+        Whether it unlearns several findings at once.
     """
 
     name: str
@@ -95,6 +86,7 @@ class Recipe:
     fixed: tuple[tuple[str, Any], ...] = ()
     only_model: bool = False
     refuses: frozenset[str] = frozenset()
+    several: bool = False
 
     def starting(self, start: Start) -> Record:
         """The options by which it begins where it is asked to.
@@ -185,10 +177,13 @@ def _recipe(
     trains: bool = True,
     only_model: bool = False,
     refuses: str = "",
+    several: bool = False,
     **fixed: object,
 ) -> Recipe:
     needed, options = frozenset(needs.split()), tuple(fixed.items())
-    return Recipe(name, summary, source, run, needed, trains, options, only_model, frozenset(refuses.split()))
+    return Recipe(
+        name, summary, source, run, needed, trains, options, only_model, frozenset(refuses.split()), several
+    )
 
 
 _ALL = (
@@ -206,6 +201,7 @@ _ALL = (
         "Kamiran & Calders 2012",
         reweighing,
         "groups conflicting",
+        several=True,
     ),
     _recipe(
         "group-balanced",
@@ -213,6 +209,7 @@ _ALL = (
         "Idrissi et al. 2022",
         group_balanced,
         "groups conflicting",
+        several=True,
     ),
     _recipe(
         "group-balanced-ce",
@@ -220,6 +217,7 @@ _ALL = (
         "Sagawa et al. 2020",
         group_balanced_ce,
         "groups conflicting",
+        several=True,
     ),
     _recipe(
         "balanced-finetune",
@@ -228,7 +226,14 @@ _ALL = (
         balanced_finetune,
         "clean groups conflicting",
     ),
-    _recipe("group-dro", "the worst group's loss", "Sagawa et al. 2020", group_dro, "groups conflicting"),
+    _recipe(
+        "group-dro",
+        "the worst group's loss",
+        "Sagawa et al. 2020",
+        group_dro,
+        "groups conflicting",
+        several=True,
+    ),
     _recipe("jtt", "the errors of a short first stage weigh more", "Liu et al. 2021", jtt),
     _recipe("lff", "what a biased network finds hard weighs more", "Nam et al. 2020", lff, refuses="loss"),
     _recipe("mixup", "mixed images and labels", "Zhang et al. 2018", mixup),
@@ -242,9 +247,10 @@ _ALL = (
     ),
     _recipe(
         "counterfactual-augmentation",
-        "twins of each image with one property (exposure, noise, ...) of others, and its own label",
+        "twins of each image with properties (exposure, noise, ...) of others, and its own label",
         "after Kaushik et al. 2020",
         counterfactual_augmentation,
+        several=True,
     ),
     _recipe(
         "dann",
@@ -436,15 +442,3 @@ _ALL = (
 RECIPES = Registry[Recipe](
     "recipe", "shortcutscope.recipes", {recipe.name: Entry(recipe, recipe.summary) for recipe in _ALL}
 )
-
-
-def lacking(recipe: Recipe, problem: DebiasProblem) -> list[str]:
-    """Which of a recipe's needs the problem does not meet, as keys of `NEEDS`."""
-    has = {
-        "clean": problem.clean is not None and len(problem.clean) > 0,
-        "groups": problem.carries is not None,
-        "conflicting": problem.carries is None or has_conflicting(problem),
-        "masks": problem.masks is not None,
-        "annotations": problem.train.masks is not None,
-    }
-    return sorted(need for need in recipe.needs if not has[need])

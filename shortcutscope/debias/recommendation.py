@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shortcutscope.debias.groups import group_by
+from shortcutscope.debias.needs import NEEDS, lacking
 from shortcutscope.debias.problem import DebiasProblem
-from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
+from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.errors import InputError
 from shortcutscope.pixels.of_findings import confirmed_transfer
 
@@ -62,31 +63,35 @@ class Recommendation:
         return {"recipe": self.recipe, "why_for_this_data": self.why, "rests_on": self.rests_on}
 
 
-def recommend(problem: DebiasProblem, finding: FindingRecord | None = None) -> Recommendation:
+def recommend(problem: DebiasProblem, *findings: FindingRecord | None) -> Recommendation:
     """Choose among the recipes whose needs are met.
 
     Parameters
     ----------
     problem
         What is at hand: clean samples, concept labels, masks, layers.
-    finding
-        What the audit says of the shortcut.
+    *findings
+        What the audit says of the shortcut, or of all that are unlearnt together.
 
     Raises
     ------
     InputError
         When the audit does not call it a shortcut, or nothing is at hand that a recipe could use.
     """
-    if finding is not None and finding.verdict not in USED:
-        raise InputError(
-            f"{finding.name!r} is no shortcut ({finding.verdict}: {finding.reason}); nothing is recommended. "
-            "Name a recipe, if it is to be unlearnt all the same"
-        )
+    for one in findings:
+        if one is not None and one.verdict not in USED:
+            raise InputError(
+                f"{one.name!r} is no shortcut ({one.verdict}: {one.reason}); nothing is recommended. "
+                "Name a recipe, if it is to be unlearnt all the same"
+            )
+    finding = findings[0] if findings else None
     undefined = {
         name: "; ".join(NEEDS[need] for need in missing)
         for name, recipe in RECIPES.items()
         if (missing := lacking(recipe, problem))
     }
+    if problem.beside:
+        return _of_several(problem, findings, undefined)
     extent = f"{finding.extent} " if finding is not None and finding.extent != "undetermined" else ""
     n_clean = 0 if problem.clean is None else len(problem.clean)
     rare = _conflicting(problem)
@@ -112,6 +117,26 @@ def recommend(problem: DebiasProblem, finding: FindingRecord | None = None) -> R
         + ", ".join(NEEDS[need] for need in ("clean", "groups", "masks"))
         + "; or test the finding on the pixels first (finding.intervene, shortcutscope pixels): what moves "
         "the output there can be given to all images"
+    )
+
+
+def _of_several(
+    problem: DebiasProblem, findings: Sequence[FindingRecord | None], undefined: Mapping[str, str]
+) -> Recommendation:
+    """What is recommended for findings that are unlearnt together; clean samples are not asked for."""
+    if any(confirmed_transfer(finding) for finding in findings):
+        why = (
+            "the output followed a change of whole images on the pixels: so every image can be given such a "
+            f"property of another for each of {len(problem.names)} findings; no clean samples are needed"
+        )
+        return Recommendation("counterfactual-augmentation", {}, why, _EXPECTS["twins"], undefined)
+    if "group-balanced" not in undefined:
+        why = f"every group of label and {len(problem.names)} findings has samples that can be weighed"
+        return Recommendation("group-balanced", {}, why, _EXPECTS["groups"], undefined)
+    raise InputError(
+        f"nothing can be recommended for {len(problem.names)} findings together: no test on the pixels moved "
+        "one of them (finding.intervene, shortcutscope pixels), and groups of label and all findings are "
+        "empty. Give one finding"
     )
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Unpack, cast
 
 import numpy as np
 from torch import nn
 
 from shortcutscope.audit.finding import FindingRecord
 from shortcutscope.audit.identity import refuse_other_data, refuse_other_model
-from shortcutscope.audit.naming import finding_named, frames_with, over, read_again, read_anew
 from shortcutscope.audit.record import AuditRecord
 from shortcutscope.data.apart import assert_tables_apart, shared_rows
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias.agreement import refuse_strange_samples
+from shortcutscope.debias.carriers import carried, values_of
 from shortcutscope.debias.distillation.recipe import distil
 from shortcutscope.debias.guided import guided_by
+from shortcutscope.debias.needs import require
 from shortcutscope.debias.options import (
     DebiasOptions,
     RecipeOptions,
@@ -28,7 +29,7 @@ from shortcutscope.debias.options import (
 )
 from shortcutscope.debias.pixel_masks import InputMasks, input_masks
 from shortcutscope.debias.problem import DebiasProblem, Outcome
-from shortcutscope.debias.recipes import NEEDS, RECIPES, Recipe, lacking
+from shortcutscope.debias.recipes import RECIPES, Recipe
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.scores import of_initial, reading, released, trained_head
 from shortcutscope.debias.student import Student, student_folder, version
@@ -44,7 +45,7 @@ from shortcutscope.options import Running
 from shortcutscope.planting.planting import PlantedSource
 from shortcutscope.probes.concept import Concept
 from shortcutscope.processes import is_first
-from shortcutscope.types import JSON, Floats, Record
+from shortcutscope.types import JSON, Record
 
 
 def debias(
@@ -116,7 +117,8 @@ def debias(
     plan = training if isinstance(training, Retraining) else Retraining(training or Training())
     start, seed, validation, masks = plan.start, plan.training.seed, plan.validation, shortcut.masks
     refuse_options(recipe, options)
-    found, findings = _findings_of(audit, shortcut.finding)
+    chosen_findings, findings = _findings_of(audit, shortcut.findings)
+    found = chosen_findings[0] if chosen_findings else None
     judged = {"clean": clean, "held_out": held_out, "validation": validation, "test": test}
     for name, table in {"train": train, **judged}.items():
         if table is not None:
@@ -127,21 +129,22 @@ def debias(
     biased, notes = _without(train, clean)
     _require_apart(biased, clean, {"test": test, "held_out": held_out, "validation": validation})
     tables = [table for table in (biased, clean, held_out) if table is not None]
-    known = _concept(shortcut.concept, found, tables, findings, shortcut.present)
+    known, beside = carried(shortcut, chosen_findings, tables, findings)
     if found is not None and found.run is not None:
-        refuse_strange_samples(found.run, model, biased, _values(known, biased))
+        refuse_strange_samples(found.run, model, biased, values_of(known, biased))
     head, told = trained_head(model, [biased, *filter(None, [clean])], head, found.run if found else None)
     notes += told
     problem = DebiasProblem(
         model=model,
         train=biased,
         clean=clean,
-        carries=_values(known, biased),
-        clean_carries=_values(shortcut.clean_concept or known, clean),
+        carries=values_of(known, biased),
+        clean_carries=values_of(shortcut.clean_concept or known, clean),
+        beside=beside,
         masks=_input_masks(masks, biased, train),
         layers=dict(found.layers) if found and found.layers else None,
         validation=validation,
-        judged_on=held_out if _values(known, held_out) is not None else None,
+        judged_on=held_out if values_of(known, held_out) is not None else None,
         concept=known,
         positive=int(found.association.get("positive", 1)) if found else 1,
         start=start,
@@ -152,7 +155,7 @@ def debias(
     )
     advice = None
     if recipe == "recommended":
-        advice = recommend(problem, found)
+        advice = recommend(problem, *chosen_findings)
         notes += [f"{advice.recipe} was recommended", *advice.reasons]
         recipe, options = advice.recipe, cast("RecipeOptions", {**advice.options, **options})
     chosen = RECIPES[recipe]
@@ -225,6 +228,7 @@ def _record(
         "n_train": len(problem.train),
         "n_clean": 0 if clean is None else len(clean),
         "concept": None if concept is None else concept.name,
+        **({"beside": list(problem.beside)} if problem.beside else {}),
         "base": model_fingerprint(problem.model),
         "data": problem.train.fingerprint(),
         "head": head.to_json(),
@@ -253,24 +257,6 @@ def distill(
     return debias(model, train, recipe=recipe, clean=clean, **options)
 
 
-def require(recipe: Recipe, problem: DebiasProblem) -> None:
-    """Refuse a recipe whose needs are not met.
-
-    Raises
-    ------
-    InputError
-        Names what is missing and where to have it from.
-    """
-    missing = lacking(recipe, problem)
-    if missing:
-        raise InputError(
-            f"recipe {recipe.name!r} needs "
-            + "; and ".join(NEEDS[need] for need in missing)
-            + ". Give them, or "
-            "choose another recipe: recipe='recommended' takes what there is into account"
-        )
-
-
 def _require_used(initial: Callable[[int], nn.Module] | None, problem: DebiasProblem) -> None:
     """Refuse networks of another architecture where students begin from the model.
 
@@ -290,14 +276,22 @@ def _require_used(initial: Callable[[int], nn.Module] | None, problem: DebiasPro
 
 
 def _findings_of(
-    audit: AuditRecord | FindingRecord | str | Path | None, name: str | None
-) -> tuple[FindingRecord | None, tuple[FindingRecord, ...]]:
-    """The finding to unlearn, and all of its audit."""
+    audit: AuditRecord | FindingRecord | str | Path | None, names: Sequence[str]
+) -> tuple[tuple[FindingRecord, ...], tuple[FindingRecord, ...]]:
+    """The findings to unlearn, and all of their audit."""
     if audit is None or isinstance(audit, FindingRecord):
-        return audit, () if audit is None else (audit,)
+        if len(names) > 1:
+            raise InputError("several findings are of one audit: give audit=, the audit or its run directory")
+        return (() if audit is None else (audit,),) * 2
     opened = audit if isinstance(audit, AuditRecord) else AuditRecord.open(audit)
     opened.require_one_output("unlearning")
-    return opened.finding(name) if name is not None else only_shortcut(opened), opened.findings
+    chosen = [opened.finding(name) for name in names] or [only_shortcut(opened)]
+    for k, finding in enumerate(chosen):
+        if finding.name in [other.name for other in chosen[:k]]:
+            raise InputError(
+                f"the finding {finding.name!r} is given twice ({', '.join(names)}): give each once"
+            )
+    return tuple(chosen), opened.findings
 
 
 def only_shortcut(audit: AuditRecord) -> FindingRecord:
@@ -343,63 +337,6 @@ def _require_apart(train: ImageTable, clean: ImageTable | None, others: dict[str
             where = f"in the {what} samples and in {role}"
             mend = "what is judged on must not be trained on; take them out of one of the two"
             assert_tables_apart(trained, table, where, mend)
-
-
-def _concept(
-    concept: str | Concept | None,
-    found: FindingRecord | None,
-    tables: Sequence[ImageTable],
-    findings: Sequence[FindingRecord] = (),
-    present: Mapping[str, Any] | None = None,
-) -> Concept | None:
-    """The concept of all tables' samples, or None where no column of the training samples holds it.
-
-    What an audit read is read from the tables exactly as the audit did; a column that none of its findings
-    was read from is read from all tables together.
-
-    Raises
-    ------
-    InputError
-        For a concept of other samples, a column that is asked for and is not there, or holds several, and a
-        column that holds what the audit did not know.
-    """
-    present = present or {}
-    if isinstance(concept, Concept):
-        frames = frames_with(concept.reading, tables)
-        if concept.reading is not None and concept.reading.column in frames[0]:
-            return over(concept, frames)
-        if not set(concept.sample_ids) & set(frames[0]["sample_id"]):
-            raise InputError(
-                f"the concept {concept.name!r} says nothing of the train samples: its ids are others. Use "
-                "finding.label(model, train) for values of new samples"
-            )
-        return concept
-    source = found if concept is None else finding_named(concept, findings)
-    frames = frames_with(None if source is None else source.reading, tables)
-    if source is not None and source.reading is not None and source.reading.column not in present:
-        again = read_again(source, frames)
-        if again is None and concept is not None:
-            raise InputError(
-                f"the training samples have no column {source.reading.column!r}, from which {source.name!r} "
-                f"was read ({source.reading}); they have {', '.join(tables[0].metadata) or 'none'}"
-            )
-        return again
-    name = concept if concept is not None else source.name if source is not None else None
-    if source is not None and source.reading is not None:
-        name = source.reading.column  # the user says anew which value is present
-    if name is None or (concept is None and name not in frames[0]):
-        return None
-    return read_anew(name, frames, known=[finding.name for finding in findings], present=present)
-
-
-def _values(concept: Concept | None, table: ImageTable | None) -> Floats | None:
-    """(N,) the concept of a table's rows, or None where it is known of none."""
-    if concept is None or table is None:
-        return None
-    if not set(concept.sample_ids) & set(table.frame["sample_id"]):
-        return None
-    values = concept.aligned_to(table.frame["sample_id"]).values
-    return values if np.isfinite(values).any() else None
 
 
 def _input_masks(

@@ -34,7 +34,7 @@ def input_features(image: Floats) -> Floats:
     cells = tuple(min(n, side) for n, side in zip(_CELLS[image.ndim - 1], image.shape[1:], strict=True))
     parts = [np.array(levels), np.asarray(onto(grey, cells)).ravel(), _spectrum(grey)]
     if image.ndim == 3:
-        parts.append(np.array(rim_of(grey)[:4]))
+        parts.append(np.array(rim_of(grey)))
     if image.ndim > 2 and len(image) > 1:
         flat = image.reshape(len(image), -1)
         parts += [flat.mean(1), flat.std(1)]

@@ -10,7 +10,7 @@ from shortcutscope.audit.finding import untested
 from shortcutscope.audit.naming import finding_named, read_anew
 from shortcutscope.compare.setup import comparison_setup
 from shortcutscope.data.table import ImageTable
-from shortcutscope.debias.unlearn import _concept
+from shortcutscope.debias.carriers import concept_over
 from shortcutscope.errors import InputError
 from shortcutscope.facade import Finding
 from shortcutscope.probes.concept import Concept
@@ -46,7 +46,7 @@ def test_c2_debias_takes_the_concept_as_the_audit_read_it(audited):
     assert found.name == "ring=present"
     train = table("t", ring=ring(0.2))
     for asked in (None, "ring=present", "ring"):
-        concept = _concept(asked, found, [train], [found])
+        concept = concept_over(asked, found, [train], [found])
         assert concept.name == "ring=present"
         np.testing.assert_array_equal(concept.values, (train.frame["ring"] == "present").to_numpy(float))
 
@@ -56,30 +56,30 @@ def test_c2_debias_refuses_what_the_audit_did_not_know(audited):
     with pytest.raises(
         InputError, match=r"holds 'circle' in \d+ of 60 rows, which the concept does not know"
     ):
-        _concept(None, found, [table("t", ring=np.where(np.arange(N) < 9, "circle", "absent"))], [found])
+        concept_over(None, found, [table("t", ring=np.where(np.arange(N) < 9, "circle", "absent"))], [found])
     with pytest.raises(InputError, match="holds numbers here"):
-        _concept(None, found, [table("t", ring=np.arange(N) % 2)], [found])
+        concept_over(None, found, [table("t", ring=np.arange(N) % 2)], [found])
     with pytest.raises(InputError, match="none of the 60 samples carries 'ring=present'"):
-        _concept(None, found, [table("t", ring=["absent"] * N)], [found])
-    assert _concept(None, found, [table("t", tag=np.arange(N) % 2)], [found]) is None
+        concept_over(None, found, [table("t", ring=["absent"] * N)], [found])
+    assert concept_over(None, found, [table("t", tag=np.arange(N) % 2)], [found]) is None
     with pytest.raises(InputError, match=r"have no column 'ring', from which 'ring=present' was read"):
-        _concept("ring", found, [table("t", tag=np.arange(N) % 2)], [found])
+        concept_over("ring", found, [table("t", tag=np.arange(N) % 2)], [found])
 
 
 def test_c3_debias_takes_no_column_for_another(audited):
     train = table("t", tag=np.arange(N) // 2 % 2, ring=ring(0.3))
     with pytest.raises(InputError, match=r"no column 'tag_of_the_left_hand'.*Did you mean 'tag'"):
-        _concept("tag_of_the_left_hand", None, [train])
+        concept_over("tag_of_the_left_hand", None, [train])
     with pytest.raises(InputError, match="no column 'tagg'"):
         read_anew("tagg", [train.frame], present={})
-    assert _concept("tag", None, [train]).name == "tag"
-    assert _concept("ring=absent", None, [train]).n_carriers == (train.frame["ring"] == "absent").sum()
+    assert concept_over("tag", None, [train]).name == "tag"
+    assert concept_over("ring=absent", None, [train]).n_carriers == (train.frame["ring"] == "absent").sum()
 
 
 def test_c3_debias_keeps_the_cuts_of_the_audit(audited):
     found = finding_of(audited, "age")
     train = table("t", age=np.linspace(50, 90, N))
-    concept = _concept("age high", found, [train], [found])
+    concept = concept_over("age high", found, [train], [found])
     age = train.frame["age"].to_numpy()
     low, high = found.reading.cuts
     assert (high, low) == pytest.approx((60, 40), abs=2)
@@ -92,7 +92,7 @@ def test_c2_another_finding_of_the_audit_may_be_named(audited):
     assert finding_named("age", [tag, found]) is found
     assert finding_named("age high", [tag, found]) is found
     assert finding_named("ring", [tag, found]) is None
-    concept = _concept("age", tag, [table("t", age=np.linspace(50, 90, N))], [tag, found])
+    concept = concept_over("age", tag, [table("t", age=np.linspace(50, 90, N))], [tag, found])
     assert concept.reading == found.reading
 
 

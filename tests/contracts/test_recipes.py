@@ -11,8 +11,9 @@ from tagged_images import OPTIONS, network, tagged
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias import teacher
+from shortcutscope.debias.needs import NEEDS, lacking
 from shortcutscope.debias.problem import DebiasProblem
-from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
+from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.training.settings import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint

@@ -15,14 +15,15 @@ from torch import nn
 
 import shortcutscope as ss
 from shortcutscope.data.table import ImageTable
+from shortcutscope.debias.carriers import concept_over, values_of
 from shortcutscope.debias.clarc.projection import Projected
+from shortcutscope.debias.needs import NEEDS, lacking, require
 from shortcutscope.debias.problem import DebiasProblem
-from shortcutscope.debias.recipes import NEEDS, RECIPES, lacking
+from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.student import Student
 from shortcutscope.debias.teacher import teacher_training
 from shortcutscope.debias.training.settings import RATES, RATES_OF_LAYER_NORM, Training, default_rate
-from shortcutscope.debias.unlearn import _concept, _values, require
 from shortcutscope.errors import InputError
 from shortcutscope.facade import Finding
 from shortcutscope.files import write_json
@@ -206,23 +207,23 @@ def test_which_value_is_the_carriers_does_not_depend_on_one_table(tables, small_
     clean = tables["clean"].take(np.argsort(1 - tables["clean"].frame["tag"].to_numpy(), kind="stable")[:22])
     train, held_out = worded(tables["train"]), worded(tables["held_out"])
     with pytest.raises(InputError, match="say which of 'marked' and 'plain'"):
-        _concept("mark", None, [train, worded(clean), held_out])
-    concept = _concept("mark", None, [train, worded(clean), held_out], present={"mark": "marked"})
+        concept_over("mark", None, [train, worded(clean), held_out])
+    concept = concept_over("mark", None, [train, worded(clean), held_out], present={"mark": "marked"})
     assert concept is not None
     for table in (train, worded(clean), held_out):
-        agrees = _values(concept, table) == table.frame["tag"].to_numpy()
+        agrees = values_of(concept, table) == table.frame["tag"].to_numpy()
         assert agrees.all() or not agrees.any()
-    same = {bool((_values(concept, t) == t.frame["tag"]).all()) for t in (train, worded(clean), held_out)}
+    same = {bool((values_of(concept, t) == t.frame["tag"]).all()) for t in (train, worded(clean), held_out)}
     assert len(same) == 1
 
 
 def test_a_finding_of_one_level_of_a_column_is_found_in_it(tables) -> None:
     train = tables["train"].with_columns(ward=np.array(["A", "B", "C"])[np.arange(96) % 3])
-    concept = _concept("ward=B", None, [train])
+    concept = concept_over("ward=B", None, [train])
     assert concept is not None
-    np.testing.assert_array_equal(_values(concept, train), (train.frame["ward"] == "B").to_numpy(float))
+    np.testing.assert_array_equal(values_of(concept, train), (train.frame["ward"] == "B").to_numpy(float))
     with pytest.raises(InputError, match="several concepts"):
-        _concept("ward", None, [train])
+        concept_over("ward", None, [train])
 
 
 def test_m19_the_model_is_fine_tuned_unless_a_fresh_start_is_asked_for(tables, small_network) -> None:

@@ -26,8 +26,9 @@ from shortcutscope.benchmarks.papers.protocol import NOT_FOUND, Claim, Protocol
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.medical import open_dataset
 from shortcutscope.debias.distillation.recipe import distil
+from shortcutscope.debias.needs import lacking
 from shortcutscope.debias.problem import DebiasProblem
-from shortcutscope.debias.recipes import RECIPES, lacking
+from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.teacher import train_teacher
 from shortcutscope.errors import InputError
 from shortcutscope.models.layers import find_layers

@@ -26,7 +26,8 @@ from shortcutscope.benchmarks.figures.intervals import mean_with_interval
 from shortcutscope.benchmarks.models import tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.debias.distillation.recipe import distil
-from shortcutscope.debias.recipes import RECIPES, lacking
+from shortcutscope.debias.needs import lacking
+from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.errors import InputError
 from shortcutscope.planting.artifacts import get_artifact

@@ -9,37 +9,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from shortcutscope.debias.baselines.twins import in_order, twin_of
 from shortcutscope.pixels.choice import possible
 from shortcutscope.pixels.input_probe import InputProbe, input_features
 from shortcutscope.pixels.samples import Samples
 from shortcutscope.pixels.transferring import SEEN, Transferring
-from shortcutscope.pixels.transfers import moved
-from shortcutscope.pixels.transfers.side import side_of
 from shortcutscope.progress import progress_bar
+from shortcutscope.types import Floats, Ints
 
-__all__ = ["TwinCandidate", "TwinChoice", "twin_choice"]
+__all__ = ["TwinCandidate", "TwinChoice", "TwinTrials"]
 
 
 @dataclass(frozen=True)
 class TwinCandidate:
-    """A transfer, tried on copies of some images.
+    """Transfers, tried together on copies of some images; mostly one.
 
     Attributes
     ----------
-    name
-        Of the transfer.
+    transfers
+        Their names, in the order in which they are done.
     left
         AUROC within labels with which a new probe tells the twins of carriers from those of others.
     moved
         Root of the mean squared change of the pixels.
     """
 
-    name: str
+    transfers: tuple[str, ...]
     left: float
     moved: float
+
+    @property
+    def name(self) -> str:
+        """Of all of them."""
+        return " and ".join(self.transfers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +80,6 @@ class TwinChoice:
         """Standard error of an AUROC on so many images, about."""
         return float(np.sqrt(max(area * (1 - area), 0.25 / self.n) / (self.n / 2)))
 
-    def named(self, name: str) -> TwinCandidate | None:
-        """The candidate of a name, if it was tried."""
-        return next((one for one in self.candidates if one.name == name), None)
-
     def refusal(self) -> str | None:
         """Why no transfer can be taken, or None."""
         if not self.separation >= SEEN:
@@ -95,23 +97,67 @@ class TwinChoice:
         return None
 
 
-def twin_choice(transferring: Transferring, *, progress: bool = False) -> TwinChoice:
-    """Try all transfers on copies of some images, each with the property of another of them."""
-    rows = np.array([*transferring.copies])
-    copies, samples = [transferring.copies[int(row)] for row in rows], transferring.samples
-    few = Samples(samples.carries[rows], samples.labels[rows], samples.groups[rows])
-    probe = InputProbe(few, transferring.folds[rows])
-    donors = np.random.default_rng([transferring.seed, 7]).permutation(len(rows))
-    sides = [side_of(image, dark=transferring.dark) for image in copies]
-    names = possible(transferring.images.dims, same_size=transferring.same_size)
-    tried = []
-    for name in progress_bar(names, desc="twins", progress=progress):
+@dataclass(frozen=True, eq=False)
+class TwinTrials:
+    """Copies of some images, whose twins are made and probed.
+
+    Attributes
+    ----------
+    transferring
+        The images, and who carries the concept.
+    """
+
+    transferring: Transferring
+
+    def choice(self, given: Sequence[str] = (), *, progress: bool = False) -> TwinChoice:
+        """Try every transfer; of twins that have other properties already, each beside these, and none more.
+
+        Parameters
+        ----------
+        given
+            Transfers that the twins have in any case.
+        progress
+            Show a bar.
+        """
+        names = possible(self.transferring.images.dims, same_size=self.transferring.same_size)
+        sets = [(*given, name) for name in names if name not in given]
+        tried = [
+            self.candidate(transfers)
+            for transfers in progress_bar(
+                [tuple(given)] * bool(given) + sets, desc="twins", progress=progress
+            )
+        ]
+        as_they_are = self._probe.separation(np.array([input_features(image) for image in self._copies]))
+        return TwinChoice(tried, as_they_are, len(self._copies), bool(self._few.both_sides(1)))
+
+    def candidate(self, transfers: Sequence[str]) -> TwinCandidate:
+        """Twins with the properties of other copies, each of another one."""
+        transfers, n, seed = in_order(transfers), len(self._copies), self.transferring.seed
+        orders = [
+            np.random.default_rng([seed, 7, *[k] * bool(k)]).permutation(n) for k in range(len(transfers))
+        ]
         features, square = [], 0.0
-        for i, image in enumerate(copies):
-            rng = np.random.default_rng([transferring.seed, 8, i])
-            twin = moved(name, image, sides[i], sides[int(donors[i])], rng)
+        for i, image in enumerate(self._copies):
+            donors = [self._copies[int(order[i])] for order in orders]
+            rng = np.random.default_rng([seed, 8, i])
+            twin = twin_of(image, donors, transfers, rng, dark=self.transferring.dark)
             features.append(input_features(twin))
-            square += float(((twin - image) ** 2).mean()) / len(copies)
-        tried.append(TwinCandidate(name, probe.separation(np.array(features)), float(np.sqrt(square))))
-    as_they_are = np.array([input_features(image) for image in copies])
-    return TwinChoice(tried, probe.separation(as_they_are), len(rows), bool(few.both_sides(1)))
+            square += float(((twin - image) ** 2).mean()) / n
+        return TwinCandidate(transfers, self._probe.separation(np.array(features)), float(np.sqrt(square)))
+
+    @cached_property
+    def _rows(self) -> Ints:
+        return np.array([*self.transferring.copies])
+
+    @cached_property
+    def _copies(self) -> list[Floats]:
+        return [*self.transferring.copies.values()]
+
+    @cached_property
+    def _few(self) -> Samples:
+        samples, rows = self.transferring.samples, self._rows
+        return Samples(samples.carries[rows], samples.labels[rows], samples.groups[rows])
+
+    @cached_property
+    def _probe(self) -> InputProbe:
+        return InputProbe(self._few, self.transferring.folds[self._rows])

@@ -13,7 +13,7 @@ import numpy as np
 
 from shortcutscope.data.pictures import KINDS
 from shortcutscope.errors import InputError
-from shortcutscope.pixels.transfers import border, levels, places, spectrum, texture
+from shortcutscope.pixels.transfers import frame, levels, places, spectrum, texture
 from shortcutscope.pixels.transfers.measures import foreground
 from shortcutscope.pixels.transfers.side import Side
 from shortcutscope.registry import Entry, Registry
@@ -86,9 +86,8 @@ TRANSFERS = Registry[Transfer](
             Transfer(levels.background, "the level of an even background", _PICTURES, by_name=True),
             "its median, what stands out of it stays",
         ),
-        "frame": Entry(Transfer(places.frame, "a frame around the picture", (2,)), "a flat rim"),
-        "border": Entry(
-            Transfer(border.border, "the border (collimation)", (2,)), "even, along lines that may be tilted"
+        "frame": Entry(
+            Transfer(frame.frame, "the frame around the picture (collimation)", (2,)), "even, tilted or not"
         ),
     },
 )

@@ -1,4 +1,4 @@
-"""The border that collimation leaves in a picture: even, along straight lines that may be tilted."""
+"""The frame around a picture, such as collimation leaves: even, along straight lines that may be tilted."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ from typing import NamedTuple
 import numpy as np
 from skimage.measure import label
 
-from shortcutscope.pixels.transfers.measures import BLACK
+from shortcutscope.pixels.transfers.measures import BLACK, FLAT
 from shortcutscope.types import Bools, Floats
 
-#: Most of a side that is border, and the steepest line, in pixels a pixel.
+#: Most of a side that is frame, and the steepest line, in pixels a pixel.
 DEEPEST, STEEPEST = 0.45, 0.25
-#: What is not even and smaller than this share of the picture lies in the border: a stamp, a letter.
+#: What is not even and smaller than this share of the picture lies in the frame: a stamp, a letter.
 STAMP = 0.01
-#: Share of an edge's pixels that have its level, where it is the edge of a border.
-_OF_EDGE = 0.5
+#: Of a normal distribution the spread is so many median distances; noise differs by so many spreads at most.
+_NORMAL, _NOISE = 1.4826, 3.0
 #: Turns of a picture (quarters) by which its top, right, bottom and left lie on top.
 TURNS = range(4)
 
 
+class _Level(NamedTuple):
+    """The grey value of an even edge, and what differs from it by noise."""
+
+    grey: float
+    within: float
+
+
 class Edge(NamedTuple):
-    """The border along one side, as shares of the other side: its depth at both ends, and its grey value."""
+    """The frame along one side, as shares of the other side: its depth at both ends, and its grey value."""
 
     first: float
     last: float
@@ -34,29 +41,29 @@ class Edge(NamedTuple):
         return (low + high) / 2 if low >= 0 else max(high, 0) ** 2 / max(2 * (high - low), 1e-9)
 
 
-def border_of(image: Floats) -> tuple[Edge, ...]:
-    """The border of a picture (C, H, W) along its top, right, bottom and left; all 0 where there is none."""
+def frame_of(image: Floats) -> tuple[Edge, ...]:
+    """The frame of a picture (C, H, W) along its top, right, bottom and left; all 0 where there is none."""
     grey = image.mean(0)
     levels = [_level(np.rot90(grey, turn)[0]) for turn in TURNS]
     even = np.zeros(grey.shape, bool)
-    for level in levels:
-        if level is not None:
-            even |= np.abs(grey - level) <= BLACK
+    for level in filter(None, levels):
+        even |= np.abs(grey - level.grey) <= level.within
     pictured = _large_parts(~even)
     return tuple(_edge(np.rot90(pictured, turn), level) for turn, level in zip(TURNS, levels, strict=True))
 
 
 def depths(edge: Edge, shape: tuple[int, ...]) -> Floats:
-    """How far inside the border, below its line, each pixel (H, W) is; negative in the picture."""
+    """How far inside the frame, below its line, each pixel (H, W) is; negative in the picture."""
     height, width = shape
     line = np.linspace(edge.first, edge.last, width) * height
     return np.asarray(line - 0.5 - np.arange(height)[:, None], np.float32)
 
 
-def _level(line: Floats) -> float | None:
-    """The level of an edge, where it is even."""
-    level = float(np.median(line))
-    return level if (np.abs(line - level) <= BLACK).mean() >= _OF_EDGE else None
+def _level(line: Floats) -> _Level | None:
+    """The level of an edge; None where most of it is not even."""
+    grey = float(np.median(line))
+    spread = _NORMAL * float(np.median(np.abs(line - grey)))
+    return _Level(grey, BLACK + _NOISE * spread) if spread <= FLAT else None
 
 
 def _large_parts(member: Bools) -> Bools:
@@ -66,7 +73,7 @@ def _large_parts(member: Bools) -> Bools:
     return np.asarray(large[parts])
 
 
-def _edge(pictured: Bools, level: float | None) -> Edge:
+def _edge(pictured: Bools, level: _Level | None) -> Edge:
     """The line of largest area above all that is pictured, along the top."""
     height, width = pictured.shape
     if level is None or not pictured.any():
@@ -74,8 +81,8 @@ def _edge(pictured: Bools, level: float | None) -> Edge:
     places = np.flatnonzero(pictured.any(0))
     depths = pictured[:, places].argmax(0)
     first, last = _highest_line(places.astype(float), depths.astype(float), width)
-    edge = Edge(first / height, last / height, level)
-    return edge if 0 < edge.area and max(first, last) <= DEEPEST * height else Edge(0, 0, 0)
+    edge = Edge(first / height, last / height, level.grey)
+    return edge if edge.area > 0 and max(first, last) <= DEEPEST * height else Edge(0, 0, 0)
 
 
 def _highest_line(x: Floats, y: Floats, width: int) -> tuple[float, float]:

@@ -22,18 +22,12 @@ _CORNER = 0.72
 
 
 class Rim(NamedTuple):
-    """Flat rows and columns at the edges of a picture, as shares of its sides, and their grey value."""
+    """Flat rows and columns at the edges of a picture, as shares of its sides."""
 
     top: float
     bottom: float
     left: float
     right: float
-    grey: float
-
-    @property
-    def area(self) -> float:
-        """Share of the picture."""
-        return 1 - max(0.0, 1 - self.top - self.bottom) * max(0.0, 1 - self.left - self.right)
 
 
 def foreground(image: Floats) -> Bools:
@@ -91,14 +85,12 @@ def bands(shape: tuple[int, ...], count: int) -> Ints:
 def rim_of(image: Floats) -> Rim:
     """The flat rim of a picture (C, H, W); that of anything else is empty."""
     if image.ndim != 3:
-        return Rim(0, 0, 0, 0, 0)
+        return Rim(0, 0, 0, 0)
     grey = image.mean(0)
     rows, columns = grey.std(1) < FLAT, grey.std(0) < FLAT
     if rows.all() or columns.all():
-        return Rim(0, 0, 0, 0, 0)
+        return Rim(0, 0, 0, 0)
     top, bottom = int(np.argmin(rows)), int(np.argmin(rows[::-1]))
     left, right = int(np.argmin(columns)), int(np.argmin(columns[::-1]))
     height, width = grey.shape
-    lines = [*grey[:top], *grey[height - bottom :], *grey.T[:left], *grey.T[width - right :]]
-    level = float(np.mean([line.mean() for line in lines])) if lines else 0.0
-    return Rim(top / height, bottom / height, left / width, right / width, level)
+    return Rim(top / height, bottom / height, left / width, right / width)

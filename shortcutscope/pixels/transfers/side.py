@@ -8,15 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from shortcutscope.pixels.transfers.edges import Edge, border_of
+from shortcutscope.pixels.transfers.edges import Edge, frame_of
 from shortcutscope.pixels.transfers.measures import (
     QUANTILES,
-    Rim,
     amplitude,
     foreground,
     grey_levels,
     noise,
-    rim_of,
     sharpness,
 )
 from shortcutscope.types import Floats
@@ -93,14 +91,9 @@ class Side:
         return np.array([sharpness(image) for image in self.images()])
 
     @cached_property
-    def rims(self) -> list[Rim]:
-        """The flat rims of the images."""
-        return [rim_of(image) for image in self.images()]
-
-    @cached_property
-    def borders(self) -> list[tuple[Edge, ...]]:
-        """The borders of the images along top, right, bottom and left."""
-        return [border_of(image) for image in self.images()]
+    def frames(self) -> list[tuple[Edge, ...]]:
+        """The frames around the images along top, right, bottom and left."""
+        return [frame_of(image) for image in self.images()]
 
 
 def matched(value: Floats, own: Floats, other: Floats) -> Floats:

@@ -1,29 +1,29 @@
-"""A transfer of the border that collimation leaves."""
+"""A transfer of the frame around a picture, such as collimation leaves."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from shortcutscope.pixels.transfers.edges import TURNS, Edge, border_of, depths
+from shortcutscope.pixels.transfers.edges import TURNS, Edge, depths, frame_of
 from shortcutscope.pixels.transfers.side import Side
 from shortcutscope.types import Floats
 
-#: Width of the line where border and picture meet, in shares of the shorter side.
+#: Width of the line where frame and picture meet, in shares of the shorter side.
 _SEAM = 0.012
 
 
-def border(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:
-    """The border of an image of the other side, drawn at random, in place of its own, which is mirrored over.
+def frame(image: Floats, own: Side, other: Side, rng: np.random.Generator) -> Floats:
+    """The frame of an image of the other side, drawn at random, in place of its own, which is mirrored over.
 
-    Where that image has no border, there is none.
+    Where that image has no frame, there is none.
     """
-    target = other.borders[int(rng.integers(len(other.borders)))]
-    return with_border(without_border(image, border_of(image)), target)
+    target = other.frames[int(rng.integers(len(other.frames)))]
+    return with_frame(without_frame(image, frame_of(image)), target)
 
 
-def without_border(image: Floats, edges: tuple[Edge, ...]) -> Floats:
-    """The picture mirrored over its border, at the nearest pixel of the picture."""
+def without_frame(image: Floats, edges: tuple[Edge, ...]) -> Floats:
+    """The picture mirrored over its frame, at the nearest pixel of the picture."""
     shape = image.shape[1:]
     seam = _SEAM * min(shape)
     covered = np.zeros(shape, bool)
@@ -40,8 +40,8 @@ def without_border(image: Floats, edges: tuple[Edge, ...]) -> Floats:
     return np.asarray(np.where(covered, image[:, rows, columns], image))
 
 
-def with_border(image: Floats, edges: tuple[Edge, ...]) -> Floats:
-    """The picture with a border laid over it; a pixel on its line is partly of each."""
+def with_frame(image: Floats, edges: tuple[Edge, ...]) -> Floats:
+    """The picture with a frame laid over it; a pixel on its line is partly of each."""
     out = image.copy()
     for turn, edge in zip(TURNS, edges, strict=True):
         if edge.area > 0:
