@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shortcutscope.debias.groups import has_conflicting
+from shortcutscope.debias.groups import has_conflicting, training_groups
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.recipes import RECIPES, Recipe
 from shortcutscope.errors import InputError
@@ -44,6 +44,8 @@ def require(recipe: Recipe, problem: DebiasProblem) -> None:
             f"({', '.join(problem.names)}): take one of {able}, or give one finding"
         )
     missing = lacking(recipe, problem)
+    if problem.beside and "conflicting" in missing:
+        training_groups(problem, recipe.name)  # names the groups that are empty
     if missing:
         raise InputError(
             f"recipe {recipe.name!r} needs "

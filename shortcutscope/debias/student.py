@@ -32,7 +32,7 @@ class Student:
     Attributes
     ----------
     recipe
-        Its name.
+        Its name, and of how many findings, where several were unlearnt together.
     model
         The network, in evaluation mode. Of recipes that train nothing it is a wrapper around the biased
         network, whose ``remove()`` gives that one back.

@@ -164,7 +164,8 @@ def debias(
     begins = chosen.starting(start)
     require(chosen, problem)
     _require_used(plan.initial, problem)
-    folder = _folder(out, found, recipe)
+    name = recipe if not beside else f"{recipe}, {len(chosen_findings)} findings"
+    folder = _folder(out, found, name)
     if folder is not None:
         require_writable(folder)
     outcome = _run(chosen, problem.with_out(folder), head, folder, {**begins, **options})
@@ -176,7 +177,7 @@ def debias(
         notes.append("begun with new weights (start='fresh'): what the network had learnt was not used")
     guided = guided_by(problem, teacher=chosen.run is distil, fits_validation=chosen.fits_validation)
     all_notes = (*notes, *outcome.notes)
-    student = Student(recipe, outcome.model, all_notes, record, outcome.history, folder, guided)
+    student = Student(name, outcome.model, all_notes, record, outcome.history, folder, guided)
     if folder is not None and is_first():
         student.save(folder)
     return student

@@ -55,7 +55,7 @@ def run(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.eval(),
         study.table(),
         out,
-        concepts=["white_tint"],
+        concepts=["white_tint", "picture_contrast"],
         statistics=Statistics(n_permutations=50, n_bootstrap=30),
         running=Running(progress=False),
     )
@@ -133,6 +133,41 @@ def test_carriers_among_the_training_images_can_be_retrieved(study: Study, run: 
     train = frame[frame["split"] == "train"]
     truth = train.groupby(["label", "white_tint"]).size().to_numpy()
     assert np.abs(np.array(list(record["details"]["groups"].values())) - truth).max() <= 5
+
+
+def test_two_findings_are_unlearnt_together(study: Study, run: Path, capsys) -> None:
+    words = ["debias", run, *options(study), "--data", study.manifest, "--epochs", 1]
+    both = ["--finding", "white_tint", "--finding", "picture_contrast high"]
+    twins = ["--recipe", "counterfactual-augmentation"]
+    assert typed(*words, *both, *twins) == 0
+    record = json.loads(
+        (run / "students" / "counterfactual-augmentation-2-findings" / "metrics.json").read_text()
+    )
+    assert (record["concept"], record["beside"]) == ("white_tint", ["picture_contrast high"])
+    text = capsys.readouterr().out
+    assert "whose original carried white_tint with" in text
+    assert "whose original carried picture_contrast high with" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--finding", "white_tint", "--finding", "white_tint"], "'white_tint' is given twice"),
+        (["--finding", "white_tint", "--finding", "nope"], "no finding 'nope'"),
+        (["--recipe", "dfr"], "recipe 'dfr' unlearns one finding, and 2 were given (white_tint, picture_con"),
+        (["--concept", "white_tint"], "give it for each, concept={'picture_contrast high': ...}"),
+        (["--recipe", "group-balanced"], "no training sample is of the group 'label 0 with white_tint, "),
+        ([], "'picture_contrast high' is no shortcut"),
+        (["--recipe", "counterfactual-augmentation", "--option", "transfer=noise,noise"], "each once"),
+    ],
+)
+def test_what_cannot_be_unlearnt_together_is_refused_before_training(
+    study: Study, run: Path, capsys, words, said
+) -> None:
+    both = [] if "--finding" in words else ["--finding", "white_tint", "--finding", "picture_contrast high"]
+    given = ["debias", run, *options(study), "--data", study.manifest, "--epochs", 10_000]
+    assert typed(*given, *both, *words) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_the_recipes_are_listed(study: Study, run: Path, capsys) -> None:

@@ -35,6 +35,36 @@ def test_a_group_is_a_label_and_the_concept_and_unknown_is_none() -> None:
     assert group_by([0, 1], [0, 1]).notes == ()
 
 
+def test_several_concepts_are_crossed() -> None:
+    groups = group_by([0, 0, 3, 3, 3], [0, 1, 1, 1, 0], {"frame": np.array([0.0, 0, 1, NAN, 1])})
+    assert groups.index.tolist() == [0, 1, 7, -1, 6]
+    assert groups.counts.tolist() == [1, 1, 0, 0, 0, 0, 1, 1]
+    assert groups.names[6] == "label 3 without the concept, with frame"
+
+
+def test_reweighing_makes_the_label_independent_of_the_crossing() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    first, second = ((rng.random(400) < 0.3 + 0.4 * labels).astype(float) for _ in range(2))
+    groups = group_by(labels, first, {"second": second})
+    weights = reweighing_weights(groups).numpy()
+    for state in range(4):
+        inside = first + 2 * second == state
+        assert np.average(labels[inside], weights=weights[inside]) == pytest.approx(labels.mean(), rel=1e-5)
+    by_group = np.bincount(groups.index, balanced_weights(groups).numpy())
+    assert by_group == pytest.approx([50] * 8)
+
+
+def test_a_crossing_with_an_empty_group_is_named(problem, labels) -> None:
+    carries = np.arange(len(labels)) % 2 * 1.0
+    crossed = replace(problem, carries=carries, concept="tag", beside={"frame": labels.astype(float)})
+    with pytest.raises(InputError, match="'label 0 without tag, with frame' or 'label 0 with tag, with fr"):
+        training_groups(crossed, "reweighing")
+    spread = np.arange(len(labels)) // np.array([[4], [8]]) % 2 * 1.0
+    student = group_balanced(replace(crossed, carries=spread[0], beside={"frame": spread[1]}))
+    assert next(iter(student.details["groups"])) == "label 0 without tag, without frame"
+
+
 def test_reweighing_is_what_one_computes_by_hand() -> None:
     # 6 of label 0 (5 without), 4 of label 1 (3 with): P(y=0)P(a=0)/P(0,0) = .6 * .6 / .5.
     labels = [0] * 6 + [1] * 4

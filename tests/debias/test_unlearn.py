@@ -419,6 +419,24 @@ def test_the_recommendation_follows_what_is_at_hand(problem, finding) -> None:
         advice(problem, unused)
 
 
+def test_for_several_findings_a_recipe_is_recommended_that_takes_them(problem, finding) -> None:
+    half = np.arange(len(problem.train)) // 2 % 2 * 1.0
+    two = replace(problem, concept="tag", carries=half, beside={"wire": np.arange(len(half)) // 4 % 2 * 1.0})
+    wire = replace(finding, name="wire")
+    assert recommend(two, finding, wire).recipe == "group-balanced"
+    seen = replace(wire, pixels={"way": "transfer", "word": "confirmed", "how": "exposure"})
+    assert recommend(two, finding, seen).recipe == "counterfactual-augmentation"
+    with pytest.raises(InputError, match="'wire' is no shortcut"):
+        recommend(two, finding, replace(wire, verdict="encoded, not used"))
+    with pytest.raises(InputError, match="nothing can be recommended for 2 findings together"):
+        recommend(replace(two, beside={"wire": half}), finding, wire)
+
+
+def test_several_findings_are_of_one_audit(tables, small_network, finding) -> None:
+    with pytest.raises(InputError, match="several findings are of one audit"):
+        run(tables, small_network, audit=finding, finding=["tag", "wire"], recipe="reweighing")
+
+
 def test_a_recommended_recipe_can_be_run(problem) -> None:
     for given in (problem, problem.with_out(None)):
         chosen = recommend(given)

@@ -72,7 +72,7 @@ class TwinChoice:
     @property
     def best(self) -> TwinCandidate:
         """The gentlest of those that leave as little as any, but for a standard error."""
-        least = min(one.left for one in self.candidates)
+        least = max(0.5, min(one.left for one in self.candidates))  # below chance is chance
         alike = [one for one in self.candidates if one.left <= least + self.error(least)]
         return min(alike, key=lambda one: one.moved)
 

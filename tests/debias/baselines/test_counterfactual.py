@@ -41,6 +41,38 @@ def test_the_transfer_is_chosen_by_who_carries_it(problem) -> None:
     assert outcome.details["transfer"] in ("exposure", "offset", "affine", "histogram")
 
 
+def _framed_and_tinted(n: int = 160) -> tuple[ImageTable, np.ndarray, np.ndarray]:
+    """Pictures of which some are brighter, and others framed."""
+    rng = np.random.default_rng(2)
+    labels = np.arange(n) % 2
+    bright, framed = ((rng.random(n) < 0.3 + 0.4 * labels).astype(float) for _ in range(2))
+    grey = np.where(bright == 1, 0.7, 0.4)
+    images = rng.normal(grey[:, None, None, None], 0.05, (n, 1, 32, 32)).clip(0.05, 1).astype(np.float32)
+    images[framed == 1, :, :4] = 0
+    return ImageTable.from_arrays(images, labels=labels), bright, framed
+
+
+def test_of_several_findings_each_gets_a_transfer_beside_the_others(problem) -> None:
+    train, bright, framed = _framed_and_tinted()
+    two = replace(problem, train=train, carries=bright, concept="bright", beside={"framed": framed})
+    outcome = counterfactual_augmentation(replace(two, clean=None), twins=1)
+    assert outcome.details["transfer"].startswith("frame, ")
+    named = counterfactual_augmentation(two, transfer="exposure,frame", twins=1)
+    assert named.details["transfer"] == "frame, exposure"
+    assert "of another training image and the exposure (one gamma) of another" in named.notes[1]
+    assert [note.split(" with an AUROC")[0].split("carried ")[-1] for note in outcome.notes[-2:]] == [
+        "bright", "framed",
+    ]  # fmt: skip
+
+
+def test_a_finding_that_no_transfer_takes_away_is_named(problem) -> None:
+    train, bright, _ = _framed_and_tinted()
+    random = (np.random.default_rng(5).random(len(bright)) < 0.5).astype(float)
+    two = replace(problem, train=train, carries=bright, concept="bright", beside={"discovered 1": random})
+    with pytest.raises(InputError, match=r"for 'discovered 1': plain features.*leave this finding out"):
+        counterfactual_augmentation(replace(two, clean=None))
+
+
 def test_balanced_draws_every_group_alike_among_images_and_twins(problem, monkeypatch) -> None:
     given = {}
     original = module.train

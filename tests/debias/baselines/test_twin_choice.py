@@ -20,6 +20,10 @@ def test_of_those_that_leave_as_little_the_gentlest_is_taken() -> None:
     assert choice.refusal() is None
 
 
+def test_less_than_chance_is_no_better_than_chance() -> None:
+    assert _choice({"exposure": (0.5, 0.1), "histogram": (0.41, 0.2)}).best.name == "exposure"
+
+
 def test_what_leaves_most_of_it_is_refused_where_labels_have_both() -> None:
     left = {"frame": (0.98, 0.2)}
     assert "no transfer takes the concept away" in _choice(left).refusal()
@@ -40,4 +44,16 @@ def test_a_shortcut_of_the_whole_histogram_is_not_left_to_a_constant() -> None:
     left = {one.name: one.left for one in choice.candidates}
     assert choice.separation > 0.95
     assert left["histogram"] < left["offset"]
-    assert choice.best.left <= min(left.values()) + 0.06
+    assert choice.best.left <= max(0.5, min(left.values())) + 0.06
+
+
+def test_beside_what_twins_have_already_nothing_more_is_one_of_the_choices() -> None:
+    rng = np.random.default_rng(0)
+    labels, carries = np.arange(80) % 2, np.arange(80) // 2 % 2 * 1.0
+    images = rng.normal(0.4 + 0.2 * carries[:, None, None, None], 0.05, (80, 1, 16, 16)).clip(0, 1)
+    table = ImageTable.from_arrays(images.astype(np.float32), labels=labels)
+    trials = TwinTrials(Transferring(ScaledImages.of(table), Samples(carries, labels, np.arange(80))))
+    choice = trials.choice(["histogram"])
+    assert choice.candidates[0].transfers == ("histogram",)
+    assert all("histogram" in one.transfers for one in choice.candidates)
+    assert ("frame", "histogram") in [one.transfers for one in choice.candidates]
