@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from shortcutscope.data.table import ImageTable
     from shortcutscope.debias.options import DebiasOptions
     from shortcutscope.debias.student import Student
+    from shortcutscope.facade import Audit, Comparison
 
 _SAMPLES, _RECIPE, _TRAINING = "Samples", "Recipe", "Training"
 
@@ -343,8 +345,21 @@ def compare(
     )
     console = Console()
     print_comparison(console, comparison)
+    if hint := _mending_of_both(audit, run, comparison):
+        console.print(hint, markup=False, highlight=False, soft_wrap=True)
     page_path = comparison.report(out or run / "comparison.html")
     console.print(f"report: {page_path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _mending_of_both(audit: Audit, run: Path, comparison: Comparison) -> str | None:
+    """How to unlearn what took the place of a finding together with it; None where it is no finding."""
+    names = [finding.name for finding in audit.findings]
+    found = dict.fromkeys(one["concept"] for one in comparison.replacements if one["concept"] in names)
+    if not found or comparison.concept not in names:
+        return None
+    tests = "".join(f"shortcutscope pixels {quote(str(run))} {quote(name)}; " for name in found)
+    both = " ".join(f"--finding {quote(name)}" for name in (comparison.concept, *found))
+    return f"to unlearn them together: {tests}shortcutscope debias {quote(str(run))} {both}"
 
 
 def _training_samples(

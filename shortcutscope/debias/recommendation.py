@@ -82,7 +82,8 @@ def recommend(problem: DebiasProblem, *findings: FindingRecord | None) -> Recomm
         if one is not None and one.verdict not in USED:
             raise InputError(
                 f"{one.name!r} is no shortcut ({one.verdict}: {one.reason}); nothing is recommended. "
-                "Name a recipe, if it is to be unlearnt all the same"
+                "Test it on the pixels (finding.intervene, shortcutscope pixels), or name a recipe, if it is "
+                "to be unlearnt all the same"
             )
     finding = findings[0] if findings else None
     undefined = {

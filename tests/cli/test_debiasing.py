@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 
 from shortcutscope.audit.stages import audit
 from shortcutscope.cli import main
+from shortcutscope.cli.debiasing import _mending_of_both
 from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.training.classifier import train_classifier
 from shortcutscope.facade import Comparison
@@ -147,6 +149,19 @@ def test_two_findings_are_unlearnt_together(study: Study, run: Path, capsys) -> 
     text = capsys.readouterr().out
     assert "whose original carried white_tint with" in text
     assert "whose original carried picture_contrast high with" in text
+
+
+def test_what_took_the_place_of_a_finding_is_said_to_be_mended_with_it() -> None:
+    audit = SimpleNamespace(findings=[SimpleNamespace(name=n) for n in ("grey high", "border!=0", "sex")])
+    replacements = ({"concept": "border!=0"}, {"concept": "discovered 1 in the student"})
+    comparison = SimpleNamespace(concept="grey high", replacements=replacements)
+    assert _mending_of_both(audit, Path("run"), comparison) == (
+        "to unlearn them together: shortcutscope pixels run 'border!=0'; shortcutscope debias run "
+        "--finding 'grey high' --finding 'border!=0'"
+    )
+    assert _mending_of_both(audit, Path("run"), SimpleNamespace(concept="sex", replacements=())) is None
+    found = SimpleNamespace(concept="tag", replacements=replacements)
+    assert _mending_of_both(audit, Path("run"), found) is None
 
 
 @pytest.mark.parametrize(
