@@ -55,13 +55,13 @@ def carried(
             f"concept= says who carries one finding, and {len(chosen)} are to be unlearnt: give it for each, "
             f"concept={{{names[-1]!r}: ...}}; on the command line leave it out"
         )
+    each: list[tuple[FindingRecord | None, str | Concept | None]] = [
+        (finding, said.get(finding.name) if isinstance(said, Mapping) else said) for finding in chosen
+    ]
     every = [
-        concept_over(
-            said.get(finding.name) if isinstance(said, Mapping) else said,
-            finding, tables, findings, shortcut.present,
-        )
-        for finding in chosen
-    ] or [concept_over(said, None, tables, findings, shortcut.present)]  # fmt: skip
+        concept_over(own, finding, tables, findings, shortcut.present)
+        for finding, own in each or [(None, None if isinstance(said, Mapping) else said)]
+    ]
     values = [values_of(concept, tables[0]) for concept in every]
     for finding, known in zip(chosen, values, strict=False):
         if known is None and len(chosen) > 1:

@@ -33,7 +33,7 @@ from shortcutscope.scan.reading import Scan
 from shortcutscope.types import JSON
 
 #: Of what is measured: kept parts of another number are measured anew.
-ALGORITHM = 1
+ALGORITHM = 2
 STAGE = "pixels"
 
 

@@ -76,7 +76,7 @@ class TwinSource:
         return has_dark_background(self._images.viewed(rows_over(self.table)))
 
     def __len__(self) -> int:
-        return len(self.table) + self.donors.shape[1]
+        return len(self.table) + int(self.donors.shape[1])
 
     def read(self, i: int) -> Tensor:
         """Image `i` before the transform, (C, *spatial) in the table's value range."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from skimage.measure import label
+from scipy.ndimage import label
 
 from shortcutscope.pixels.transfers.measures import BLACK, FLAT
 from shortcutscope.types import Bools, Floats
@@ -67,7 +67,7 @@ def _level(line: Floats) -> _Level | None:
 
 
 def _large_parts(member: Bools) -> Bools:
-    parts = label(member, connectivity=1)
+    parts, _ = label(member)
     large = np.bincount(parts.ravel()) >= STAMP * member.size
     large[0] = False
     return np.asarray(large[parts])
