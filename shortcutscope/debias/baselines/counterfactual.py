@@ -125,17 +125,17 @@ def _chosen(problem: DebiasProblem, images: ScaledImages) -> tuple[tuple[str, ..
             "is chosen"
         )
     transfers: tuple[str, ...] = ()
-    chosen: dict[str, tuple[TwinTrials, TwinChoice]] = {}
-    for name, trials in _trials(problem, images).items():
+    chosen: list[tuple[str, TwinTrials, TwinChoice]] = []
+    for name, trials in _trials(problem, images):
         if (why := trials.transferring.untested()) is None:
             choice = trials.choice(transfers, progress=problem.progress)
             why = choice.refusal()
         if why is not None:
             raise _refused(problem, name, why)
         transfers = choice.best.transfers
-        chosen[name] = trials, choice
+        chosen.append((name, trials, choice))
     notes = [_words(transfers)]
-    for name, (trials, choice) in chosen.items():
+    for name, trials, choice in chosen:
         together = choice.best if choice.best.transfers == transfers else trials.candidate(transfers)
         if (why := replace(choice, candidates=[together]).refusal()) is not None:
             raise _refused(problem, name, f"beside what the others take, {why}")
@@ -155,7 +155,7 @@ def _refused(problem: DebiasProblem, name: str, why: str) -> InputError:
 def _named(problem: DebiasProblem, images: ScaledImages, transfers: tuple[str, ...]) -> list[str]:
     """What is to be said of transfers that were asked for; a doubt where another takes more away."""
     notes = [_words(transfers)]
-    for name, trials in _trials(problem, images).items():
+    for name, trials in _trials(problem, images):
         if trials.transferring.untested() is not None:
             continue
         choice, candidate = trials.choice(progress=problem.progress), trials.candidate(transfers)
@@ -182,15 +182,15 @@ def _left(name: str, choice: TwinChoice, candidate: TwinCandidate) -> str:
     )
 
 
-def _trials(problem: DebiasProblem, images: ScaledImages) -> dict[str, TwinTrials]:
+def _trials(problem: DebiasProblem, images: ScaledImages) -> list[tuple[str, TwinTrials]]:
     """Of each finding that is to be unlearnt."""
     if problem.carries is None:
-        return {}
+        return []
     frame = problem.train.frame
     groups = np.unique(frame["group"].to_numpy(), return_inverse=True)[1]
     labels = frame["label"].to_numpy().astype(np.int64)
     every = zip(problem.names, (problem.carries, *problem.beside.values()), strict=True)
-    return {
-        name: TwinTrials(Transferring(images, Samples(carries, labels, groups), seed=problem.seed))
+    return [
+        (name, TwinTrials(Transferring(images, Samples(carries, labels, groups), seed=problem.seed)))
         for name, carries in every
-    }
+    ]
