@@ -10,21 +10,26 @@ from rich.console import Console
 
 from shortcutscope.cli.debiasing import held_out_rows, known_training_rows, training_rows
 from shortcutscope.cli.inputs import open_table, present_choice
-from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, Present, ReadingOptions, expanded
+from shortcutscope.cli.options import (
+    DataOptions,
+    ModelOfRun,
+    ModelOptions,
+    Present,
+    ReadingOptions,
+    TrainingOptions,
+    expanded,
+)
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.errors import InputError
 
-_SAMPLES, _TRAINING = "Samples", "Training"
+_SAMPLES = "Samples"
 
 
 @expanded
 def amplify(
     *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="MODEL of the audit; default: what the run knows.", rich_help_panel=MODEL),
-    ] = None,
+    model: ModelOfRun = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -43,23 +48,7 @@ def amplify(
     correlations: Annotated[
         str, typer.Option(help="Shares of the class that carry it, comma-separated, from .5 to 1.")
     ] = ".5,.6,.7,.8,.9,1",
-    start: Annotated[
-        str,
-        typer.Option(
-            help="Where trainings begin: model (fine-tune it), or fresh (new weights).",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = "model",
-    epochs: Annotated[float, typer.Option(help="Passes over each table.", rich_help_panel=_TRAINING)] = 5,
-    batch_size: Annotated[int, typer.Option(help="Samples per step.", rich_help_panel=_TRAINING)] = 64,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Peak learning rate; default: 3e-4 from the model, 3e-3 from new weights.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda if there is one.")] = None,
+    training: TrainingOptions,
     making: ModelOptions,
     reading: DataOptions,
     running: ReadingOptions,
@@ -67,8 +56,6 @@ def amplify(
 ) -> None:
     """Train at growing correlations of a shortcut with the label, and judge where it conflicts."""
     from shortcutscope.data.decoding.decoded import DecodedImages
-    from shortcutscope.debias.options import Retraining
-    from shortcutscope.debias.training.settings import Training
     from shortcutscope.facade import Audit, amplification_curve
     from shortcutscope.options import Running, Statistics
     from shortcutscope.processes import own_device
@@ -77,7 +64,7 @@ def amplify(
     audit = Audit.open(run)
     origin = origin_of(run, model, making, data, reading)
     loaded = origin.network()
-    loaded.to(device or own_device())
+    loaded.to(training.device or own_device())
     how = running.reading()
     images = DecodedImages(how.cache, how.cache_gb)
     train = training_rows(origin.table()) if data is not None else known_training_rows(origin)
@@ -88,7 +75,6 @@ def amplify(
     )
     if finding is None and not audit.shortcuts:
         raise InputError("the audit found no shortcut; say with --finding whose correlation is to grow")
-    training = Training(epochs=epochs, batch_size=batch_size, lr=lr, workers=how.workers or 0, seed=seed)
     curve = amplification_curve(
         loaded,
         train.keeping(how, images),
@@ -96,7 +82,7 @@ def amplify(
         concept=audit.shortcuts[0] if finding is None else audit.finding(finding),
         present=present_choice(present),
         correlations=shares,
-        training=Retraining(training, start),  # type: ignore[arg-type]
+        training=training.group(how.workers, seed),
         head=audit.head,
         statistics=Statistics(seed=seed),
         running=Running(progress=how.progress),

@@ -11,7 +11,15 @@ import typer
 from rich.console import Console
 
 from shortcutscope.cli.inputs import named_values, open_table, open_training_columns, present_choice
-from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, Present, ReadingOptions, expanded
+from shortcutscope.cli.options import (
+    DataOptions,
+    ModelOfRun,
+    ModelOptions,
+    Present,
+    ReadingOptions,
+    TrainingOptions,
+    expanded,
+)
 from shortcutscope.cli.origin import Origin, origin_of
 from shortcutscope.errors import InputError
 
@@ -21,17 +29,14 @@ if TYPE_CHECKING:
     from shortcutscope.debias.student import Student
     from shortcutscope.facade import Audit, Comparison
 
-_SAMPLES, _RECIPE, _TRAINING = "Samples", "Recipe", "Training"
+_SAMPLES, _RECIPE = "Samples", "Recipe"
 
 
 @expanded
 def debias(
     *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="MODEL of the audit; default: what the run knows.", rich_help_panel=MODEL),
-    ] = None,
+    model: ModelOfRun = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -92,24 +97,7 @@ def debias(
             help="Option of the recipe, such as temperature=2 or layers=uniform.", rich_help_panel=_RECIPE
         ),
     ] = None,
-    start: Annotated[
-        str,
-        typer.Option(
-            help="Where students begin: model (fine-tune it), or fresh (new weights).",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = "model",
-    epochs: Annotated[float, typer.Option(help="Passes over the samples.", rich_help_panel=_TRAINING)] = 5,
-    batch_size: Annotated[int, typer.Option(help="Samples per step.", rich_help_panel=_TRAINING)] = 64,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Peak learning rate; default: 3e-4 from the model, 3e-3 from new ones (transformers: 3e-4).",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    precision: Annotated[str, typer.Option(help="bf16, fp16 or fp32.", rich_help_panel=_TRAINING)] = "bf16",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda if there is one.")] = None,
+    training: TrainingOptions,
     making: ModelOptions,
     reading: DataOptions,
     running: ReadingOptions,
@@ -117,8 +105,7 @@ def debias(
 ) -> None:
     """Retrain the audited model so that it does without a shortcut; the students are kept in the run."""
     from shortcutscope.data.decoding.decoded import DecodedImages
-    from shortcutscope.debias.options import Retraining, Shortcut, refuse_options
-    from shortcutscope.debias.training.settings import Training
+    from shortcutscope.debias.options import Shortcut, refuse_options
     from shortcutscope.debias.unlearn import debias as retrain
     from shortcutscope.debias.unlearn import only_shortcut
     from shortcutscope.facade import Audit
@@ -135,7 +122,7 @@ def debias(
     audit = Audit.open(run)
     origin = origin_of(run, model, making, data, reading)
     loaded, reading = origin.network(), origin.reading
-    loaded.to(device or own_device())
+    loaded.to(training.device or own_device())
     how = running.reading()
     images = DecodedImages(how.cache, how.cache_gb)  # of all tables and for all recipes
     train = training_rows(origin.table()) if data is not None else known_training_rows(origin)
@@ -144,14 +131,6 @@ def debias(
     def held_out_of(path: Path | None) -> ImageTable | None:
         return None if path is None else held_out_rows(open_table(path, reading)).keeping(how, images)
 
-    training = Training(
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        precision=precision,  # type: ignore[arg-type]
-        workers=how.workers or 0,
-        seed=seed,
-    )
     shortcut = Shortcut(
         finding, concept, present_choice(present), masks=None if masks is None else MaskSet.open(masks)
     )
@@ -160,7 +139,7 @@ def debias(
         "audit": audit,
         "held_out": held_out_of(held_out),
         "test": held_out_of(test),
-        "training": Retraining(training, start),  # type: ignore[arg-type]
+        "training": training.group(how.workers, seed),
     }
     clean_rows = None if clean is None else clean_table(clean, train, reading).keeping(how, images)
     if retrieved:
@@ -283,10 +262,7 @@ def clean_table(path: Path, train: ImageTable, reading: DataOptions) -> ImageTab
 def compare(
     *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit, with students.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="MODEL of the audit; default: what the run knows.", rich_help_panel=MODEL),
-    ] = None,
+    model: ModelOfRun = None,
     data: Annotated[
         Path | None,
         typer.Option(help="DATA of held-out samples; default: the audited ones.", rich_help_panel=_SAMPLES),

@@ -11,9 +11,9 @@ from rich.console import Console
 from shortcutscope.cli.exporting import NAMES, format_of, takes_sources, write_masks
 from shortcutscope.cli.marking import MarkReading, marks_of
 from shortcutscope.cli.options import (
-    MODEL,
     DataOptions,
     KeepPaths,
+    ModelOfRun,
     ModelOptions,
     ReadingOptions,
     expanded,
@@ -33,10 +33,7 @@ def annotate(
     finding: Annotated[
         str, typer.Argument(help="Name of a localized finding of that run, or with --marks a new one.")
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(help="MODEL of the audit; default: what the run knows.", rich_help_panel=MODEL),
-    ] = None,
+    model: ModelOfRun = None,
     data: Annotated[Path | None, typer.Option(help="DATA of the audit; default: what the run knows.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the masks; by default masks/FINDING in the run.")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 import typer
 
 if TYPE_CHECKING:
+    from shortcutscope.debias.options import Retraining
     from shortcutscope.options import Running, Statistics
 
 
@@ -32,7 +33,7 @@ def one_of(*words: str) -> dict[str, Any]:
 
 
 COLUMNS, IMAGES, MODEL = "Columns of a manifest", "Images", "Model"
-STATISTICS, RUNNING = "Statistics", "Running"
+STATISTICS, RUNNING, TRAINING = "Statistics", "Running", "Training"
 DATA_SET = "Data set, where DATA is NAME:ROOT"
 
 
@@ -292,6 +293,57 @@ def default_device() -> str | None:
     device = own_device()
     return None if device.type == "cpu" else str(device) if started() > 1 else device.type
 
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How networks are trained again."""
+
+    start: Annotated[
+        str,
+        typer.Option(
+            help="Where students begin: model (fine-tune it), or fresh (new weights).",
+            rich_help_panel=TRAINING,
+            **one_of("model", "fresh"),
+        ),
+    ] = "model"
+    epochs: Annotated[float, typer.Option(help="Passes over the samples.", rich_help_panel=TRAINING)] = 5
+    batch_size: Annotated[int, typer.Option(help="Samples per step.", rich_help_panel=TRAINING)] = 64
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Peak learning rate; default: 3e-4 from the model, 3e-3 from new ones (transformers: 3e-4).",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+    precision: Annotated[
+        str,
+        typer.Option(help="Of the steps.", rich_help_panel=TRAINING, **one_of("bf16", "fp16", "fp32")),
+    ] = "bf16"
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, ...; default: cuda if there is one.", rich_help_panel=TRAINING),
+    ] = None
+
+    def group(self, workers: int | None, seed: int) -> Retraining:
+        """The same as Python takes it."""
+        from shortcutscope.debias.options import Retraining
+        from shortcutscope.debias.training.settings import Training
+
+        training = Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            precision=cast(Any, self.precision),  # one of three words: looked up by the group
+            workers=workers or 0,
+            seed=seed,
+        )
+        return Retraining(training, cast(Any, self.start))
+
+
+#: The network of a run.
+ModelOfRun = Annotated[
+    str | None, typer.Option(help="MODEL of the audit; default: what the run knows.", rich_help_panel=MODEL)
+]
 
 #: Whether names of files may be written.
 KeepPaths = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from shortcutscope.cli.options import MODEL, DataOptions, ModelOptions, ReadingOptions, expanded
+from shortcutscope.cli.options import DataOptions, ModelOfRun, ModelOptions, ReadingOptions, expanded
 from shortcutscope.cli.origin import origin_of
 
 _PIXELS = "Pixels"
@@ -19,10 +19,7 @@ def pixels(
     *,
     run: Annotated[Path, typer.Argument(help="Run directory of an audit.")],
     finding: Annotated[str, typer.Argument(help="Name of a finding of that run.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="MODEL of the audit; default: what the run knows.", rich_help_panel=MODEL),
-    ] = None,
+    model: ModelOfRun = None,
     data: Annotated[Path | None, typer.Option(help="DATA of the audit; default: what the run knows.")] = None,
     masks: Annotated[
         Path | None,
