@@ -119,6 +119,11 @@ class SampleInfo:
         """(N,) folds of whole patients, the same for all that is read off out of fold."""
         return make_folds(self.labels, self.groups, seed=self.seed)
 
+    def take(self, rows: Ints) -> SampleInfo:
+        """Of some samples, with folds of their own."""
+        margins = {label: margin[rows] for label, margin in self.margins.items()}
+        return SampleInfo(self.labels[rows], self.groups[rows], margins, self.seed)
+
 
 def judge(view: str, scores: npt.ArrayLike, samples: SampleInfo) -> list[ShortcutCandidate]:
     """Candidates of a score, one for each class whose logit it moves; none for most scores.

@@ -15,7 +15,8 @@ import numpy as np
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.candidates import correlation_within
 from shortcutscope.discover.early import early_features
-from shortcutscope.discover.proposals import Discovery, Proposal, discover
+from shortcutscope.discover.proposal import Proposal
+from shortcutscope.discover.proposals import Discovery, discover
 from shortcutscope.errors import InputError
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept

@@ -40,6 +40,7 @@ def refine(
     rounds: int = ROUNDS,
     *,
     beside: Sequence[Bools] = (),
+    members: Floats | None = None,
 ) -> list[ShortcutCandidate | None]:
     """Candidates by scores of other patients' samples, None where two groups are lost on the way.
 
@@ -56,6 +57,9 @@ def refine(
     beside
         Carriers (N,) of what is known already: its part is taken out of all scores before two groups are
         looked for, so that "this or that" becomes "that".
+    members
+        (N, K) the groups that each candidate starts from, 1, 0, or NaN where it cannot be said; by default
+        those of its scores.
 
     Returns
     -------
@@ -66,9 +70,12 @@ def refine(
     if not candidates:
         return []
     codes = np.unique(samples.labels, return_inverse=True)[1]
-    scores = _without(np.stack([c.scores for c in candidates], axis=1), beside, samples.labels)
-    groups = [two_groups(column, codes, samples.seed).posterior(column) for column in scores.T]
-    members = np.stack(groups, axis=1)
+    if members is None:
+        scores = _without(np.stack([c.scores for c in candidates], axis=1), beside, samples.labels)
+        groups = [two_groups(column, codes, samples.seed).posterior(column) for column in scores.T]
+        members = np.stack(groups, axis=1)
+    else:
+        members = members.copy()
     rows = fitted_rows(len(early), samples.seed)
     for _ in range(rounds):
         told = cross_fitted_scores(early, members, samples.labels, samples.folds)
@@ -104,7 +111,9 @@ def _standard(scores: Floats) -> Floats:
 
 def _regrouped(scores: Floats, members: Floats, codes: Ints) -> Mixture | None:
     """Two groups of new scores, started from those that were learnt; None where there are none."""
-    if not FEWEST <= members.sum() <= len(members) - FEWEST:
+    known = np.isfinite(members)
+    sure = members[known]
+    if not FEWEST <= sure.sum() <= len(sure) - FEWEST:
         return None
-    start = float(np.average(scores, weights=1 - members)), float(np.average(scores, weights=members))
-    return fit_mixture(scores, codes, start) if start[0] < start[1] else None
+    low, high = (float(np.average(scores[known], weights=w)) for w in (1 - sure, sure))
+    return fit_mixture(scores, codes, (low, high)) if low < high else None

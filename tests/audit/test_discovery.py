@@ -8,7 +8,8 @@ from shortcutscope.audit.discovery import MOST_COLUMNS, discovered_concepts, scr
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.candidates import ShortcutCandidate
-from shortcutscope.discover.proposals import Discovery, Proposal
+from shortcutscope.discover.proposal import Proposal
+from shortcutscope.discover.proposals import Discovery
 from shortcutscope.files import read_json
 from shortcutscope.options import Running
 from shortcutscope.planting.thin import thin_resnet18

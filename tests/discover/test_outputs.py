@@ -9,7 +9,8 @@ from shortcutscope.data.manifests.labels import label_column
 from shortcutscope.discover import outputs as search
 from shortcutscope.discover.candidates import ShortcutCandidate
 from shortcutscope.discover.outputs import discover_outputs
-from shortcutscope.discover.proposals import Discovery, Proposal, discover
+from shortcutscope.discover.proposal import Proposal
+from shortcutscope.discover.proposals import Discovery, discover
 from shortcutscope.probes.concept import Concept
 from shortcutscope.scan.scanner import scan
 

@@ -22,7 +22,8 @@ from shortcutscope.audit.stages import audit
 from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
-from shortcutscope.discover.proposals import Proposal, discover
+from shortcutscope.discover.proposal import Proposal
+from shortcutscope.discover.proposals import discover
 from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import CATALOGUE
 from shortcutscope.planting.planting import plant

@@ -9,8 +9,8 @@ from skimage.filters import threshold_otsu
 
 from shortcutscope.discover.neurons import outlier_scores, profile_neurons
 from shortcutscope.discover.views import ViewInput
-from shortcutscope.discover.views.filters import BANK_COMPONENTS
-from shortcutscope.discover.views.parts import at_depths, component_scores, member_views, read_off
+from shortcutscope.discover.views.filters import input_components
+from shortcutscope.discover.views.parts import at_depths, member_views, read_off
 from shortcutscope.models.layers import Layer
 from shortcutscope.progress import progress_bar
 from shortcutscope.types import Floats
@@ -25,11 +25,8 @@ def activation_view(inputs: ViewInput) -> Iterator[tuple[str, Floats]]:
     Samples on which outlying neurons are active are a view only on request (`neurons`): beside planted
     shortcuts they told carriers no better than neurons drawn at random.
     """
-    early, first = inputs.early, inputs.scan.layers[0].name
-    if not early.n_bank:
-        count = BANK_COMPONENTS[-1]
-        name = f"activation: {first}, "
-        yield from component_scores(name, early.values, count, inputs.samples, skewed=True)
+    if not inputs.early.n_bank:
+        yield from input_components(inputs.scan, inputs.early, inputs.samples)
     layers = at_depths(inputs.scan.layers, ACTIVATION_DEPTHS)
     for layer in progress_bar(
         layers, desc="activations", unit="layer", progress=inputs.progress, leave=False
