@@ -34,22 +34,19 @@ class HeldOut:
     Attributes
     ----------
     scores
-        (N,) out of fold, larger for carriers.
+        (N,) out of fold, larger for carriers; NaN for samples in which it was not looked for.
     carriers
         (N,) the upper of their two groups.
     values
         (N,) 1, 0 or NaN where it cannot be said.
     failure
         Why the candidate is not confirmed; empty if it is.
-    rows
-        The samples that it was read in; None for all. Of the others scores and values are NaN.
     """
 
     scores: Floats
     carriers: Bools
     values: Floats
     failure: str = ""
-    rows: Ints | None = None
 
 
 def confirm(candidates: Sequence[ShortcutCandidate], early: Array, samples: SampleInfo) -> list[HeldOut]:

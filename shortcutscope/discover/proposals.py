@@ -103,8 +103,7 @@ def discover(
     at = next((k for k, (_, h) in enumerate(confirmed) if not h.failure), None)
     if at is not None:
         second = search_beside(confirmed[at], scan, early, samples, len(proposals) + 1)
-        # What stands alone is purer than what the first search made of the same, which comes after it.
-        confirmed[at + 1 :] = [*second.everywhere, *confirmed[at + 1 :], *second.free]
+        confirmed[at + 1 :] = second.merged(confirmed[at + 1 :], confirmed[at][1].carriers, samples.labels)
         dropped += second.dropped
         looked_at += second.looked_at
     ids = scan.samples["sample_id"].to_numpy()
@@ -152,16 +151,17 @@ def _repeated(
     strata: Ints,
 ) -> str:
     """Why a proposal says nothing beyond accepted ones, in the samples that it was read in; else empty."""
-    rows = np.arange(len(strata)) if result.rows is None else result.rows
-    labels, carriers, scores = samples.labels[rows], result.carriers[rows], result.scores[rows]
+    labels, known = samples.labels, np.isfinite(result.scores)
     for name, one in accepted:
-        if agreement(one.scores[rows], scores, labels) >= SAME_DIRECTION:
+        both = known & np.isfinite(one.scores)
+        if agreement(one.scores[both], result.scores[both], labels[both]) >= SAME_DIRECTION:
             return f"is the same direction as {name}"
     for name, one in accepted:
-        if lies_within(carriers, one.carriers[rows], labels):
+        both = known & np.isfinite(one.scores)
+        if lies_within(result.carriers[both], one.carriers[both], labels[both]):
             return f"is a part of {name}: hardly any other sample carries it"
-    margin = samples.margins[proposal.label][rows]
-    _, t = logit_gap(margin, carriers, strata[rows], samples.groups[rows])
+    margin = samples.margins[proposal.label][known]
+    _, t = logit_gap(margin, result.carriers[known], strata[known], samples.groups[known])
     if accepted and t < SMALLEST_T:
         names = ", ".join(name for name, _ in accepted)
         return f"is explained by {names}: beside it, the logits do not differ (t {t:.1f})"

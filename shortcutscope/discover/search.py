@@ -48,7 +48,11 @@ class Search:
 
 
 def search(
-    views: Iterable[tuple[str, Floats]], early: Floats, samples: SampleInfo, first_number: int = 1
+    views: Iterable[tuple[str, Floats]],
+    early: Floats,
+    samples: SampleInfo,
+    first_number: int = 1,
+    separation: float = CLEAR_SEPARATION,
 ) -> Search:
     """Judge, refine and judge anew what the views show.
 
@@ -62,6 +66,8 @@ def search(
         Labels, patients and margins.
     first_number
         Of the first proposal's name.
+    separation
+        That the two groups of a proposal must have.
     """
     candidates: list[ShortcutCandidate] = []
     looked_at = 0
@@ -71,7 +77,7 @@ def search(
             candidates += judge(view, column, samples)
     proposals, twins = _refined(candidates, early, samples, first_number)
     gain = needed_gain(looked_at, len(early))
-    judged = [p if p.dropped else replace(p, dropped=doubt(p.candidate, gain)) for p in proposals]
+    judged = [p if p.dropped else replace(p, dropped=doubt(p.candidate, gain, separation)) for p in proposals]
     return Search(judged, twins, looked_at)
 
 
@@ -129,14 +135,14 @@ def _proposal(
     return Proposal("", candidate, tuple(dict.fromkeys(c.view for c in members)), dropped=dropped)
 
 
-def doubt(candidate: ShortcutCandidate, gain: float) -> str:
+def doubt(candidate: ShortcutCandidate, gain: float, separation: float = CLEAR_SEPARATION) -> str:
     """Why a candidate is no shortcut's score; empty where nothing speaks against it."""
     if candidate.phi <= 0:
         return "its carriers do not go with the class that they are taken for"
-    if candidate.separation < CLEAR_SEPARATION:
+    if candidate.separation < separation:
         return (
             f"its two groups run into each other (separation {candidate.separation:.2f}, needed "
-            f"{CLEAR_SEPARATION:g}): its scores differ from one sample to the next by degrees, as features "
+            f"{separation:g}): its scores differ from one sample to the next by degrees, as features "
             "of the task do"
         )
     if candidate.gain < gain:

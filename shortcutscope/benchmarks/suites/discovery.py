@@ -6,12 +6,17 @@ which there is nothing to find. Each proposal is tested by an audit as any other
 calls shortcuts have survived. Proposals are judged by how well they tell carriers from non-carriers *within*
 a class, averaged over the classes: over all samples, the label alone has an AUROC of .95 for a shortcut at
 95 %. Beside it stands what the model's own logit reaches.
+
+Of two kinds at once the network may rely on one alone, or on the second only where the first one is absent.
+So each kind is taken out of and put into every image, the other kind left as it is, and the change of the
+logit says in which samples it is relied on. What is relied on nowhere is no shortcut, and need not be found;
+the other figures are of all samples.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +29,16 @@ from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.proposal import Proposal
 from shortcutscope.discover.proposals import discover
+from shortcutscope.models.heads.targets import margin
 from shortcutscope.options import Running, Statistics
 from shortcutscope.planting.artifacts import CATALOGUE
-from shortcutscope.planting.planting import plant
+from shortcutscope.planting.planting import clean_twin, everywhere, plant
 from shortcutscope.probes.concept import Concept
+from shortcutscope.probes.usage import within_class_spread
+from shortcutscope.scan.predictions import predict_logits
 from shortcutscope.scan.scanner import scan
 from shortcutscope.stats.metrics import within_class_auroc
-from shortcutscope.types import Record
+from shortcutscope.types import Bools, Floats, Ints, Record
 
 STRONG, WEAK = 0.95, 0.8
 SEEDS = 3
@@ -41,6 +49,9 @@ QUICK_KINDS = ("tag", "noise", "brightness", "tube")
 FOUND = 0.9
 #: How many proposals a person is expected to look at.
 LOOKED_AT = 3
+#: Change of the logit by a kind, in standard deviations within class, from which it is relied on: the audit's
+#: threshold of use.
+RELIED_ON = 0.2
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -75,7 +86,7 @@ def run_case(case: Case, settings: Settings) -> Case:
     with tempfile.TemporaryDirectory() as folder:
         new_scan = scan(study.model, table, Path(folder) / "scan", running=Running(progress=False))
         discovery = discover(new_scan, table, seed=seed, running=Running(progress=False))
-        labels, margin = new_scan.samples["label"].to_numpy(), new_scan.margin(1)
+        labels, before = new_scan.samples["label"].to_numpy(), new_scan.margin(1)
         proposed = [p.concept for p in discovery.proposals if p.concept is not None]
         shortcuts = _tested(study.model, table, proposed, Path(folder) / "run", seed)
     first = discovery.proposals[:LOOKED_AT]
@@ -83,12 +94,15 @@ def run_case(case: Case, settings: Settings) -> Case:
     each = {k: [_auroc(p, carriers, labels) for p in first] for k, carriers in truth.items()}
     best = {k: int(np.argmax(values)) if values else None for k, values in each.items()}
     aurocs = list(each.values())
+    effects = {kind: _effects(study.model, table, kind, kinds, before) for kind in kinds}
     return {
+        **_of_what_is_relied_on(first, truth, labels, effects),
+        "effects": {kind: [e for e, _ in parts] for kind, parts in effects.items()},
         # Of two shortcuts at once, the first proposal can show one, and the first three must show both.
         "first_auroc": max((a[0] if a else 0.5 for a in aurocs), default=None),
         "best_of_three_auroc": min((max(a, default=0.5) for a in aurocs), default=None),
         "logit_auroc": min(
-            (float(within_class_auroc(t, margin, labels)) for t in truth.values()), default=None
+            (float(within_class_auroc(t, before, labels)) for t in truth.values()), default=None
         ),
         "found_apart": len(set(best.values())) == len(kinds) if len(kinds) > 1 else None,
         "survived": len(shortcuts),
@@ -123,10 +137,44 @@ def _tested(
     return [names.index(finding.name) for finding in done.shortcuts]
 
 
-def _auroc(proposal: Proposal, carriers: Any, labels: Any) -> float:
-    """Within-class AUROC; the carriers of a kind are planted in class 1."""
+def _auroc(proposal: Proposal, carriers: Floats, labels: Ints, rows: Bools | None = None) -> float:
+    """Within-class AUROC, of some samples; the carriers of a kind are planted in class 1."""
     scores = proposal.scores if proposal.label == 1 else -proposal.scores
-    return float(within_class_auroc(carriers, scores, labels))
+    among = np.ones(len(labels), bool) if rows is None else rows
+    return float(within_class_auroc(carriers[among], scores[among], labels[among]))
+
+
+def _effects(
+    model: nn.Module, table: ImageTable, kind: str, kinds: Sequence[str], before: Floats
+) -> list[tuple[float, Bools]]:
+    """What a kind does to the logit, in samples without the other kind and with it; and which those are."""
+    twins = everywhere(table, kind), clean_twin(table, kind)
+    added, removed = (margin(predict_logits(model, twin)).double().numpy() for twin in twins)
+    change = (added - removed) / within_class_spread(before, table.frame["label"].to_numpy())
+    others = [table.frame[name].to_numpy() for name in kinds if name != kind]
+    codes = np.zeros(len(table)) if not others else np.clip(np.sum(others, axis=0), 0, 1)
+    return [(float(change[codes == code].mean()), codes == code) for code in np.unique(codes)]
+
+
+def _of_what_is_relied_on(
+    first: Sequence[Proposal],
+    truth: Mapping[str, Floats],
+    labels: Ints,
+    effects: Mapping[str, Sequence[tuple[float, Bools]]],
+) -> Record:
+    """Kinds that the network relies on, and how well the proposals tell them where it does."""
+    places = {
+        kind: np.any([rows for effect, rows in parts if effect >= RELIED_ON], axis=0)
+        for kind, parts in effects.items()
+        if any(effect >= RELIED_ON for effect, _ in parts)
+    }
+    each = {k: [_auroc(p, truth[k], labels, rows) for p in first] for k, rows in places.items()}
+    best = {k: int(np.argmax(values)) for k, values in each.items() if values}
+    return {
+        "relied_on": list(places),
+        "relied_auroc": min((max(values, default=0.5) for values in each.values()), default=None),
+        "relied_apart": len(set(best.values())) == len(places),
+    }
 
 
 def summarize(finished: list[Case]) -> Record:
@@ -150,7 +198,15 @@ def summarize(finished: list[Case]) -> Record:
     pairs = [c for c in finished if len(c["kinds"]) > 1]
     if pairs:
         apart = (bool(c["found_apart"]) and c["best_of_three_auroc"] >= FOUND for c in pairs)
-        summary["two_at_once"] = {"models": len(pairs), "found_apart": _share(apart)}
+        relied = [
+            c["relied_apart"] and (c["relied_auroc"] is None or c["relied_auroc"] >= FOUND) for c in pairs
+        ]
+        summary["two_at_once"] = {
+            "models": len(pairs),
+            "found_apart": _share(apart),
+            "rely_on_both": sum(len(c["relied_on"]) == len(c["kinds"]) for c in pairs),
+            "relied_on_found_apart": _share(relied),
+        }
     unbiased = [c for c in finished if not c["kinds"]]
     if unbiased:
         summary["unbiased"] = {
