@@ -120,9 +120,10 @@ class SampleInfo:
         return make_folds(self.labels, self.groups, seed=self.seed)
 
     def take(self, rows: Ints) -> SampleInfo:
-        """Of some samples, with folds of their own."""
-        margins = {label: margin[rows] for label, margin in self.margins.items()}
-        return SampleInfo(self.labels[rows], self.groups[rows], margins, self.seed)
+        """Of some samples and the classes that they have, with folds of their own."""
+        labels = self.labels[rows]
+        margins = {label: margin[rows] for label, margin in self.margins.items() if label in labels}
+        return SampleInfo(labels, self.groups[rows], margins, self.seed)
 
 
 def judge(view: str, scores: npt.ArrayLike, samples: SampleInfo) -> list[ShortcutCandidate]:

@@ -123,3 +123,14 @@ def test_a_set_lies_within_another_where_it_avoids_the_rest():
     few = np.zeros(400, bool)
     few[np.flatnonzero(whole & (labels == 1))[:20]] = True
     assert not lies_within(few, whole, labels), "chance would put two outside, which says nothing"
+
+
+def test_some_samples_keep_the_margins_of_their_classes():
+    labels = np.array([0, 1, 2, 0, 1, 2] * 4)
+    margins = {k: np.arange(24.0) + k for k in range(3)}
+    samples = SampleInfo(labels, np.arange(24), margins, seed=3)
+    some = samples.take(np.flatnonzero(labels < 2))
+    assert set(some.margins) == {0, 1}
+    np.testing.assert_array_equal(some.margins[1], margins[1][labels < 2])
+    assert some.seed == 3
+    assert len(some.folds) == len(some.labels) == 16

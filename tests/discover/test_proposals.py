@@ -109,3 +109,40 @@ def test_a_scan_of_other_samples_is_refused(study):
     scanned, table = study
     with pytest.raises(InputError, match="not of this table"):
         discover(scanned, table.take(np.arange(10)), running=Running(progress=False))
+
+
+class BrightOrSpotted(nn.Module):
+    """Says class 1 where the whole image is bright, and where a spot of it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.filters = nn.Sequential(nn.Conv2d(1, 2, 5, padding=2, bias=False), nn.ReLU())
+        self.last = nn.Conv2d(2, 2, 1, bias=False)
+        nn.init.constant_(self.filters[0].weight, 0.04)
+        nn.init.constant_(self.last.weight, 0.5)
+
+    def forward(self, x):
+        local = self.last(self.filters(x)).mean(1)
+        score = 8 * (local.mean((1, 2)) - 0.5) + 6 * local.amax((1, 2))
+        return torch.stack([-score, score], 1)
+
+
+def test_what_the_strongest_covers_is_proposed_for_the_samples_without_it(tmp_path):
+    generator = np.random.default_rng(4)
+    labels = np.arange(400) % 2
+    shares = np.array([0.1, 0.9])[labels]
+    bright, spotted = generator.random(400) < shares, generator.random(400) < shares
+    images = generator.uniform(0.1, 0.4, (400, 24, 24)).astype(np.float32)
+    images[spotted, 8:13, 8:13] = 0.8
+    images[bright] = generator.uniform(0.85, 1.0, (int(bright.sum()), 24, 24))
+    table = ImageTable.from_arrays(images, labels, value_range=(0, 1))
+    scanned = scan(BrightOrSpotted(), table, tmp_path / "scan", running=Running(progress=False))
+    discovery = discover(scanned, table, running=Running(progress=False))
+    covering, covered = discovery.proposals
+    assert within_class_auroc(bright, covering.scores, labels) > 0.99
+    free = ~bright
+    assert within_class_auroc(spotted[free], covered.scores[free], labels[free]) > 0.99
+    assert np.isnan(covered.concept.values[bright]).all()
+    assert f"of samples without {covering.name}" in covered.concept.description
+    assert all(len(p.scores) == 400 for p in discovery.dropped)
+    assert covered.concept.selected_from == discovery.looked_at

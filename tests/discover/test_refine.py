@@ -75,3 +75,13 @@ def test_this_or_that_becomes_that_beside_this():
     assert within_class_auroc(known, alone.scores, samples.labels) > 0.7
     assert within_class_auroc(known, beside.scores, samples.labels) == pytest.approx(0.5, abs=0.1)
     assert within_class_auroc(carriers, beside.scores, samples.labels) > 0.95
+
+
+def test_groups_that_are_known_of_some_samples_are_told_in_all():
+    samples, carriers, early, generator = standing()
+    faint = candidate("filters: a", carriers + generator.standard_normal(len(carriers)), samples)
+    members = np.where(generator.random(len(carriers)) < 0.3, carriers.astype(float), np.nan)[:, None]
+    before = members.copy()
+    (refined,) = refine([faint], early, samples, members=members)
+    assert (refined.carriers == carriers).mean() > 0.95
+    np.testing.assert_array_equal(members, before)
