@@ -31,8 +31,7 @@ SHARED = 0.2
 #: same groups.
 SAME_GROUPS = 0.8
 #: Separation of two groups among the free samples. There what divides the images by nature is not blurred by
-#: the first one and comes to 4.5, and a planted second one, but for one (4.4), to 5 and more, in models
-#: that the benchmark does not use.
+#: the first one and came to 4.5, and planted second ones, but for one (4.4), to 4.8 and more.
 CLEAR_AMONG_FREE = 4.75
 
 Confirmed = tuple[Proposal, HeldOut]

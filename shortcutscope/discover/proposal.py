@@ -24,7 +24,7 @@ class Proposal:
         All views that found the same samples, its own first.
     concept
         Carriers, non-carriers and unknown, each sample's value read from other patients; None where the
-        proposal was dropped.
+        proposal was dropped. Where it was told among some samples alone, the others are unknown.
     dropped
         Why it is not proposed after all; empty if it is.
     """
@@ -62,7 +62,7 @@ class Proposal:
 
     @property
     def shares(self) -> Mapping[int, float]:
-        """Share of carriers in each class."""
+        """Share of carriers in each class, of the samples in which it was told."""
         return self.candidate.shares
 
     def to_dict(self) -> Record:
