@@ -15,6 +15,8 @@ SUITES = (
     "discovery", "circuits", "masks", "pixels", "geometry", "debias", "distillation", "columns", "labels",
     "wrong_labels", "embeddings", "names", "selection",
 )  # fmt: skip
+#: Those that have a version with pretrained networks of full width.
+OF_PRETRAINED = ("debias", "distillation")
 PROTOCOLS = ("boland", "pahde", "spurbreast", "saab", "simba", "squares")
 
 
@@ -28,7 +30,10 @@ def bench(
         Path | None, typer.Option(help="Folder with pneumoniamnist.npz.", envvar="SHORTCUTSCOPE_DATA")
     ] = None,
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Of debias: from pretrained networks of full width. Hours.")
+        bool,
+        typer.Option(
+            "--pretrained", help="Of debias, distillation: from pretrained networks of full width. Hours."
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
@@ -45,8 +50,11 @@ def bench(
         raise InputError(f"no suite {suite!r}; there are {', '.join(SUITES)}")
     if quick and full:
         raise InputError("--quick and --full exclude each other; leave both out for the default size")
-    if pretrained and suite != "debias":
-        raise InputError(f"--pretrained belongs to the suite 'debias', not to {suite!r}; leave it out")
+    if pretrained and suite not in OF_PRETRAINED:
+        raise InputError(
+            f"--pretrained belongs to the suites {' and '.join(map(repr, OF_PRETRAINED))}, not to {suite!r}; "
+            "leave it out"
+        )
     if data is not None and not data.is_dir():
         raise InputError(f"--data {str(data)!r} is no folder; leave it out to run on phantoms alone")
 
@@ -54,7 +62,7 @@ def bench(
     from shortcutscope.files import write_atomically
     from shortcutscope.machine import default_cache, default_jobs
 
-    module = "debias_pretrained" if pretrained else suite
+    module = f"{suite}_pretrained" if pretrained else suite
     selected = importlib.import_module(f"shortcutscope.benchmarks.suites.{module}").SUITE
     if figure is not None and selected.draw is None:
         raise InputError(f"{suite} has no figure; leave --figure out")

@@ -185,9 +185,12 @@ class NetworkStore:
             training=self._seeded(100 * number),
         )
         model = self._network(f"teacher-{start}", inputs, lambda: train_teacher(problem, start=start).model)
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        return Teacher(model, start, len(cohort.clean), (), self._gate(model, inputs))
+        return self._as_teacher(model, start, len(cohort.clean), inputs)
+
+    def _as_teacher(self, model: nn.Module, start: str, n_clean: int, inputs: str) -> Teacher:
+        """With what the gate says of it."""
+        model.requires_grad_(False)
+        return Teacher(model, start, n_clean, (), self._gate(model, inputs))
 
     def teacher_start(self, start: TeacherStart) -> StartChoice | None:
         """Where a recipe's teacher begins, and why, where that was to be chosen."""

@@ -260,7 +260,8 @@ def test_bench_runs_a_suite_and_writes_its_result(
     assert "is no folder" in err
     code, _, err = run(capsys, "bench", "extent", "--pretrained")
     assert code == 1
-    assert "--pretrained belongs to the suite 'debias'" in re.sub(r"[\s│]+", " ", err)
+    message = re.sub(r"[\s│]+", " ", err)
+    assert "--pretrained belongs to the suites 'debias' and 'distillation', not to 'extent'" in message
 
 
 # What DATA may be

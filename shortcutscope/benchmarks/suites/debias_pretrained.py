@@ -18,22 +18,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from shortcutscope.benchmarks.figures.intervals import mean_with_interval
-from shortcutscope.benchmarks.models import tasks
-from shortcutscope.benchmarks.pretrained_networks import PretrainedStore, store_of
-from shortcutscope.benchmarks.pretraining import ARCHITECTURES, pretraining_source
+from shortcutscope.benchmarks.pretrained_networks import PretrainedStore, networks_to_mend, store_of
+from shortcutscope.benchmarks.pretraining import ARCHITECTURES
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.debias.recipes import RECIPES
 from shortcutscope.debias.recommendation import recommend
 from shortcutscope.debias.training.settings import Start
-from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.types import Record
 
-#: A tag, noise, and the exposure.
-KINDS = ("tag", "noise", "brightness")
 #: What a student begins as, and with which share of clean samples.
 STUDENTS: tuple[tuple[Start, float], ...] = (("model", 0.1), ("fresh", 0.1), ("model", 0.02))
 FULL_STUDENTS = (*STUDENTS, ("fresh", 0.02))
-CORRELATION = 0.95
 #: Smallest way in AUROC, or accuracy, of which a share is given.
 SHORTEST = 0.02
 #: What students from the model are held to: mean shares with 10 and 2 % clean samples, and the largest loss
@@ -47,31 +42,13 @@ METRICS = (
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Three architectures x three artifacts x two seeds; quick: one of each, full: three seeds.
-
-    Whatever one seed needs comes first, so that a run that is stopped has whole seeds.
-    """
-    n_seeds = 1 if settings.quick else 3 if settings.full else 2
-    task = tasks(settings)[1 if settings.quick else 0]
+    """Three architectures x three artifacts x two seeds; quick: one of each, full: three seeds."""
     students = FULL_STUDENTS if settings.full else STUDENTS
     rows: list[tuple[str, Start | None, float]] = [("biased", None, 0.1), ("reference", None, 0.1)]
     rows += [("recommended", start, fraction) for start, fraction in students]
     return [
-        {
-            "task": task,
-            "network": network,
-            "pretrained_on": pretraining_source(settings.data),
-            "kind": kind,
-            "group": get_artifact(kind).extent,
-            "seed": seed,
-            "correlation": CORRELATION,
-            "clean_fraction": fraction,
-            "method": method,
-            "start": start,
-        }
-        for seed in range(settings.seed, settings.seed + n_seeds)
-        for network in (list(ARCHITECTURES)[:1] if settings.quick else ARCHITECTURES)
-        for kind in (KINDS[:1] if settings.quick else KINDS)
+        {**network, "clean_fraction": fraction, "method": method, "start": start}
+        for network in networks_to_mend(settings, list(ARCHITECTURES))
         for method, start, fraction in rows
     ]
 

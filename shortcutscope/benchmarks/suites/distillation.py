@@ -49,6 +49,8 @@ FORMS: dict[str, Record] = {
     "features, audit, heavy": {"form": "features", "layers": "audit", "layer_weight": 4.0},
     "features, audit, complement": {"form": "features", "layers": "audit", "along": 0.0},
     "features, audit, along": {"form": "features", "layers": "audit", "along": 10.0},
+    "relevant, audit": {"form": "relevant", "layers": "audit"},
+    "relevant, audit, complement": {"form": "relevant", "layers": "audit", "along": 0.0},
     "three teachers' logits": {"form": None},
     "no teacher": {"form": None, "logit_weight": 0.0},
 }

@@ -7,24 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortcutscope.benchmarks import models, pretrained_networks, pretraining
-from shortcutscope.benchmarks.debias_data import CohortSize
+from shortcutscope.benchmarks import pretrained_networks, pretraining
 from shortcutscope.benchmarks.runner import Settings
 from shortcutscope.benchmarks.suites import debias_pretrained as suite
-from shortcutscope.planting.thin import thin_resnet18
 
 
 def settings(cache: Path = Path("unused"), **changes) -> Settings:
     return Settings(**{"quick": False, "seed": 0, "data": None, "cache": cache, "jobs": 1, **changes})
-
-
-@pytest.fixture
-def thin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same code with a thin network and few, small images."""
-    network = lambda side, n_classes, seed: thin_resnet18(n_classes, 3, seed=seed)  # noqa: E731
-    monkeypatch.setitem(pretraining.ARCHITECTURES, "resnet18", network)
-    monkeypatch.setattr(pretrained_networks, "QUICK_SIZE", CohortSize(32, 200, 80, "RGB"))
-    monkeypatch.setattr(models, "POOL_SIZE", 400)
 
 
 def test_a_seed_is_whole_before_the_next_begins() -> None:
@@ -32,7 +21,7 @@ def test_a_seed_is_whole_before_the_next_begins() -> None:
     assert [c["seed"] for c in listed] == sorted(c["seed"] for c in listed)
     one = [c for c in listed if c["seed"] == 0]
     assert {(c["network"], c["kind"]) for c in one} == {
-        (network, kind) for network in pretraining.ARCHITECTURES for kind in suite.KINDS
+        (network, kind) for network in pretraining.ARCHITECTURES for kind in pretrained_networks.KINDS
     }
     assert len({repr(c) for c in listed}) == len(listed) == 2 * 9 * 5
     full = suite.cases(settings(full=True))
