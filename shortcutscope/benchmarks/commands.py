@@ -13,7 +13,7 @@ from shortcutscope.errors import InputError
 SUITES = (
     "scan", "audit", "device", "attribution", "faithfulness", "extent", "nulls", "bystanders", "retrieval",
     "discovery", "circuits", "masks", "pixels", "geometry", "debias", "distillation", "columns", "labels",
-    "wrong_labels", "embeddings", "names", "selection",
+    "wrong_labels", "embeddings", "names", "selection", "unseen",
 )  # fmt: skip
 #: Those that have a version with pretrained networks of full width.
 OF_PRETRAINED = ("debias", "distillation")

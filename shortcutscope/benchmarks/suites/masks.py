@@ -8,6 +8,8 @@ truth is exactly the visible pixels. Which images carry it is known (``truth``),
 - ``iou``, ``pixel_auroc``: means over the images that carry it; one that got no mask counts with 0.
 - ``false_mask_rate``: share of images without it that got a mask.
 - ``spearman``: of confidence and intersection over union, over the masks drawn on carriers.
+- ``wrong``, ``wrong_flagged``, ``right_flagged``: share of these masks with an intersection over union below
+  .5, and share of those, and of the others, that a person is asked to look at.
 - ``cost_fb``: CPU time of drawing a batch beside a forward and backward pass.
 
 Rivals: the plain recipe (``clarc``), Grad-CAM of the last layer, integrated gradients (both of the predicted
@@ -24,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.stats import spearmanr
-from torch import Tensor
+from torch import Tensor, nn
 
 from shortcutscope.attribution.attribute import attribute
 from shortcutscope.benchmarks.models import Case as Trained
@@ -35,7 +37,7 @@ from shortcutscope.benchmarks.suites.scan import FrozenBatch, cpu_times, ratio
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
 from shortcutscope.masks.clarc import ClarcMaskPredictor
-from shortcutscope.masks.drawing import MaskPrediction, MaskPredictor
+from shortcutscope.masks.drawing import MaskPrediction, MaskPredictor, needs_review
 from shortcutscope.masks.fusion import fused, smoothed
 from shortcutscope.masks.learning import CrossFitPredictors, Drawing, Method, fit_predictors
 from shortcutscope.masks.thresholds import threshold_of
@@ -57,6 +59,8 @@ JUDGED, TIMED = 60, 32
 BARS = {"iou": 0.62, "pixel_auroc": 0.98, "spearman": 0.4, "false_mask_rate": 0.05, "cost_fb": 3.5}
 UPPER = ("false_mask_rate", "cost_fb")
 KIND_BARS = {"tag": 0.70, "random_tag": 0.70, "ruler": 0.70, "patch": 0.45, "tube": 0.45}
+#: A mask below this intersection over union is wrong.
+WRONG = 0.5
 #: Marks may cost this much of the intersection over union.
 MARKS_LOSS = 0.05
 
@@ -96,7 +100,7 @@ def run_case(case: Case, settings: Settings) -> Case:
         predictors = fit_predictors(study.model, new_scan, held_out, concept, drawing, progress=False)
         if case["method"] in RIVALS:
             return _rival(study, held_out, kind, predictors)
-        predictions = _predictions(study, held_out, predictors)
+        predictions = drawn(study.model, held_out, predictors)
         return {**figures(held_out, kind, predictions), "cost_fb": _cost(study, held_out, predictors)}
 
 
@@ -126,6 +130,8 @@ def figures(table: ImageTable, kind: str, predictions: list[MaskPrediction]) -> 
     on_carriers = has_mask[carries]
     order = np.argsort(sure[on_carriers])
     halves = np.array_split(overlaps[on_carriers][order], 2)
+    wrong = overlaps[on_carriers] < WRONG
+    flagged = np.array([needs_review(one, 1.0) for one in predictions])[carries][on_carriers]
     return {
         "iou": float(overlaps.mean()),
         "pixel_auroc": float(aurocs.mean()),
@@ -134,6 +140,9 @@ def figures(table: ImageTable, kind: str, predictions: list[MaskPrediction]) -> 
         "spearman": float(spearmanr(sure[on_carriers], overlaps[on_carriers])[0]),
         "iou_unsure_half": float(halves[0].mean()),
         "iou_sure_half": float(halves[1].mean()),
+        "wrong": float(wrong.mean()),
+        "wrong_flagged": float(flagged[wrong].mean()) if wrong.any() else None,
+        "right_flagged": float(flagged[~wrong].mean()) if not wrong.all() else None,
     }
 
 
@@ -148,12 +157,13 @@ def _against_truth(
     return np.array(overlaps), np.array(aurocs)
 
 
-def _predictions(study: Trained, table: ImageTable, predictors: CrossFitPredictors) -> list[MaskPrediction]:
+def drawn(model: nn.Module, table: ImageTable, predictors: CrossFitPredictors) -> list[MaskPrediction]:
+    """What is drawn of every sample of a table, each by the predictor of its fold."""
     by_row: dict[int, MaskPrediction] = {}
     for fold, predictor in enumerate(predictors.predictors):
         rows = np.flatnonzero(predictors.folds == fold)
         for part in np.array_split(rows, max(1, len(rows) // 64)):
-            batch = predictor.predict(study.model, _images(table, part), predictors.scores[part])
+            batch = predictor.predict(model, _images(table, part), predictors.scores[part])
             by_row |= dict(zip(part.tolist(), batch, strict=True))
     return [by_row[row] for row in range(len(table))]
 
