@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from shortcutscope.masks.area_prior import AreaPrior, grown
 from shortcutscope.masks.contrast import ContrastChoice, ImageStatistics, choose_contrast, cut, separation
-from shortcutscope.masks.evidence import Evidence, Vectors, resized
+from shortcutscope.masks.evidence import PATCHES, Evidence, Vectors, resized
 from shortcutscope.masks.exemplars import Exemplars, signal, voted
 from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.masks.mask_files import Maps, Mask
+from shortcutscope.masks.patch_detector import PatchDetector
 from shortcutscope.masks.presence import Presence
 from shortcutscope.masks.thresholds import Threshold
 from shortcutscope.masks.usual_place import UsualPlace
@@ -116,16 +117,22 @@ class MaskPredictor:
         concept: Floats,
         labels: Array,
         threshold: Threshold = "otsu",
+        patches: tuple[PatchDetector, float] | None = None,
     ) -> MaskPredictor:
         """From images (N, C, *size) whose concept (N,) is known; it draws once it is `calibrated`."""
         carriers, others = concept == 1, concept == 0
         evidence = vectors.located(model, images[others], layers)
+        if patches is not None:
+            evidence = replace(evidence, patches=patches[0])
         parts = [evidence.maps(model, images[k : k + BATCH]) for k in range(0, len(images), BATCH)]
         leads = is_signal(images)
         joined = {name: np.concatenate([part[name] for part in parts]) for name in evidence.names}
         maps = {name: smoothed(values, leads=leads) for name, values in joined.items()}
         peaks = {name: _peaks(values) for name, values in maps.items()}
-        weights = map_weights(peaks, concept, labels)
+        weights = map_weights(peaks, concept, labels, {} if patches is None else {PATCHES: patches[1]})
+        import os
+        if patches is not None and os.environ.get("ALONE") and weights[PATCHES] >= max(weights.values()):
+            weights = {k: v if k == PATCHES else 0.0 for k, v in weights.items()}
         names = [name for name, weight in weights.items() if weight > 0]
         evidence, maps, peaks = (
             evidence.only(names),

@@ -28,6 +28,7 @@ from shortcutscope.attribution.lrp.composites import Composite
 from shortcutscope.attribution.lrp.conditional import Direction, conditional_relevance
 from shortcutscope.attribution.lrp.mode import default_composite
 from shortcutscope.masks.mask_files import Maps
+from shortcutscope.masks.patch_detector import PatchDetector
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import logistic_cav, pattern_cav
@@ -43,6 +44,7 @@ FLOOR = 1e-3
 #: Spread that counts as none, as a share of the median one; least median, as a share of the whole's.
 FLATTEST, LEAST_UNIT = 0.05, 0.02
 INPUT_LOGISTIC, INPUT_PATTERN, RELEVANCE = "input logistic", "input pattern", "relevance"
+PATCHES = "patches"
 
 
 def reduced(x: Tensor) -> Tensor:
@@ -171,6 +173,8 @@ class Evidence:
         The layer that it begins in.
     composite
         The rules of relevance; None for the network's default.
+    patches
+        What was learnt of single places; None without it.
     """
 
     inputs: Mapping[str, EvidenceProjection]
@@ -179,12 +183,18 @@ class Evidence:
     start: Direction | None
     last: Layer | None = None
     composite: Composite | None = None
+    patches: PatchDetector | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the maps."""
         network = tuple(f"{name} pattern" for name in self.network)
-        return (*self.inputs, *network, *((RELEVANCE,) if self.start else ()))
+        return (
+            *self.inputs,
+            *network,
+            *((RELEVANCE,) if self.start else ()),
+            *((PATCHES,) if self.patches else ()),
+        )
 
     def only(self, names: Collection[str]) -> Evidence:
         """Some of the maps; what the others need is not computed."""
@@ -197,6 +207,7 @@ class Evidence:
             start,
             self.last,
             self.composite,
+            self.patches if PATCHES in names else None,
         )
 
     def maps(self, model: nn.Module, x: Tensor) -> dict[str, Maps]:
@@ -207,6 +218,8 @@ class Evidence:
         leads = is_signal(x)
         size = working_size(tuple(pictured(x).shape[2:]), leads=leads)
         excesses: dict[str, Tensor] = {}
+        if self.patches is not None:
+            excesses[PATCHES] = torch.from_numpy(self.patches.maps(reduced(x.cpu())))
         if self.inputs:
             filter_maps = filtered(x)
             excesses |= {name: projection.excess(filter_maps) for name, projection in self.inputs.items()}

@@ -31,15 +31,27 @@ def smoothed(maps: Maps, *, leads: bool = False) -> Maps:
     return result
 
 
-def map_weights(peaks: Mapping[str, Array], concept: Array, labels: Array) -> dict[str, float]:
+def map_weights(
+    peaks: Mapping[str, Array], concept: Array, labels: Array, known: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """Weight of each map, by how well its peak tells carriers from the others within a class.
 
     A map that is no higher on carriers knows nothing of where the concept is. The weight is the cube of
     2 AUROC - 1; where that is small beside the largest, the map is left out.
+
+    Parameters
+    ----------
+    peaks
+        By map (N,).
+    concept, labels
+        (N,).
+    known
+        AUROC of maps whose own is known from samples that they were not taught by.
     """
     weights = {}
     for name, values in peaks.items():
-        separation = float(np.nan_to_num(within_class_auroc(concept, values, labels), nan=0.5))
+        own = within_class_auroc(concept, values, labels) if name not in (known or {}) else (known or {})[name]
+        separation = float(np.nan_to_num(own, nan=0.5))
         weights[name] = max(LEAST_SEPARATION, 2 * separation - 1) ** 3
     most = max(weights.values())
     return {name: weight if weight >= LEAST_WEIGHT * most else 0.0 for name, weight in weights.items()}
