@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -28,7 +29,7 @@ def _distance(shape: tuple[int, ...], points: Floats) -> Floats:
     unit = min(shape) / REFERENCE_SIDE
     pixels = np.stack(np.mgrid[: shape[0], : shape[1]], -1) / unit
     nearest = np.full(shape, np.inf)
-    for start, end in zip(points[:-1], points[1:], strict=True):
+    for start, end in pairwise(points):
         along = end - start
         share = ((pixels - start) @ along / max(float(along @ along), 1e-9)).clip(0, 1)
         nearest = np.minimum(nearest, np.linalg.norm(pixels - start - share[..., None] * along, axis=-1))

@@ -34,7 +34,7 @@ from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
 
 #: Of how masks are drawn: a folder of masks goes on only with the same.
-ALGORITHM = 4
+ALGORITHM = 5
 METHODS = ("fusion", "clarc")
 #: What is read of `Running`.
 READ = ("device", "batch_size", "progress", *READING)

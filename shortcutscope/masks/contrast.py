@@ -193,12 +193,15 @@ class ContrastChoice:
         Intersection over union that is expected of its masks inside the regions.
     rim
         Pixels by which they are grown, see :func:`soft_rim`.
+    fine
+        Whether their edges are looked at pixel by pixel, see :mod:`shortcutscope.masks.fine_edges`.
     """
 
     contrast: Contrast
     share: float
     expected: float
     rim: int = 0
+    fine: bool = False
 
 
 def _expected_quality(

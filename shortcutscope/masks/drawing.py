@@ -10,12 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from shortcutscope.masks.area_prior import AreaPrior, grown
-from shortcutscope.masks.contrast import ContrastChoice, ImageStatistics, choose_contrast, cut, separation
+from shortcutscope.masks.contrast import (
+    SIGNS,
+    ContrastChoice,
+    ImageStatistics,
+    choose_contrast,
+    cut,
+    planes,
+    separation,
+)
 from shortcutscope.masks.evidence import PATCHES, Evidence, Vectors, resized
 from shortcutscope.masks.exemplars import Exemplars, signal, voted
+from shortcutscope.masks.fine_edges import are_fine, weighed_cut, with_edges
 from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.masks.mask_files import Maps, Mask
-from shortcutscope.masks.patch_detector import PatchDetector
+from shortcutscope.masks.patch_detector import TaughtDetector
 from shortcutscope.masks.presence import Presence
 from shortcutscope.masks.thresholds import Threshold
 from shortcutscope.masks.usual_place import UsualPlace
@@ -117,22 +126,20 @@ class MaskPredictor:
         concept: Floats,
         labels: Array,
         threshold: Threshold = "otsu",
-        patches: tuple[PatchDetector, float] | None = None,
+        patches: TaughtDetector | None = None,
     ) -> MaskPredictor:
         """From images (N, C, *size) whose concept (N,) is known; it draws once it is `calibrated`."""
         carriers, others = concept == 1, concept == 0
         evidence = vectors.located(model, images[others], layers)
         if patches is not None:
-            evidence = replace(evidence, patches=patches[0])
+            evidence = replace(evidence, patches=patches.detector)
         parts = [evidence.maps(model, images[k : k + BATCH]) for k in range(0, len(images), BATCH)]
         leads = is_signal(images)
         joined = {name: np.concatenate([part[name] for part in parts]) for name in evidence.names}
         maps = {name: smoothed(values, leads=leads) for name, values in joined.items()}
         peaks = {name: _peaks(values) for name, values in maps.items()}
-        weights = map_weights(peaks, concept, labels, {} if patches is None else {PATCHES: patches[1]})
-        import os
-        if patches is not None and os.environ.get("ALONE") and weights[PATCHES] >= max(weights.values()):
-            weights = {k: v if k == PATCHES else 0.0 for k, v in weights.items()}
+        known = {} if patches is None else {PATCHES: patches.auroc}
+        weights = map_weights(peaks, concept, labels, known)
         names = [name for name, weight in weights.items() if weight > 0]
         evidence, maps, peaks = (
             evidence.only(names),
@@ -146,6 +153,10 @@ class MaskPredictor:
         regions = [region_of(values, choice.share) for values in fusion]
         contrast = choice.contrast.of(array, statistics)
         outlines = [outline(v, r, threshold, leads=leads) for v, r in zip(contrast, regions, strict=True)]
+        if array.ndim == 4 and not leads:
+            choice = _with_edges_looked_at(
+                choice, array, contrast, fusion, outlines, np.flatnonzero(carriers)
+            )
         exemplars = None if leads else _exemplars(contrast, fusion, outlines, np.flatnonzero(carriers))
         outlines = [_as_voted(*of, exemplars) for of in zip(contrast, fusion, outlines, strict=True)]
         sizes = [
@@ -206,12 +217,18 @@ class MaskPredictor:
         look = self._look(model, x)
         present = self.presence.probability(look.features, score)
         placed = self.place.probability(look.features, None)
+        values = planes(pictured(x).cpu().float().numpy(), leads=is_signal(x))[:, self.choice.contrast.plane]
         predictions = []
         for k, probability in enumerate(present):
             contour, doubt = look.outlines[k], None
             if probability <= self.presence.limit:
                 mask, sure = np.zeros_like(contour.mask), 1 - float(probability)
                 doubt = WHETHER if probability >= self.presence.absent else None
+            elif self.choice.fine and self.prior is None:
+                mask, sure = self._to_the_edges(values[k], look.contrast[k], look.fusion[k], contour)
+                sure *= float(probability)
+                if placed[k] <= self.place.limit:
+                    doubt, sure = WHERE, sure * float(placed[k])
             else:
                 # Only now: whether it is there is asked of the image alone, and votes would draw it on any.
                 contour = _as_voted(look.contrast[k], look.fusion[k], contour, self.exemplars)
@@ -223,6 +240,17 @@ class MaskPredictor:
                 MaskPrediction(mask, heat, float(probability), float(np.clip(sure, 0, 1)), doubt)
             )
         return predictions
+
+    def _to_the_edges(self, image: Maps, contrast: Maps, where: Maps, contour: Outline) -> tuple[Mask, float]:
+        """The mask of something whose edges are fine, and its confidence: drawn in two ways, do these agree?"""
+        sign = SIGNS[self.choice.contrast.sign]
+        mask, other = (
+            with_edges(image, core, sign)
+            for core in (weighed_cut(contrast, where, contour.region), contour.mask)
+        )
+        agreement = float((mask & other).sum() / max(1, int((mask | other).sum())))
+        likeness = self.areas.likeness(int(contour.mask.sum()))
+        return mask, float(np.sqrt(contour.separation * likeness * agreement))
 
     def _inside(self, contrast: Maps, contour: Outline) -> tuple[Mask, float]:
         """The mask of a sample that carries the concept, and its confidence."""
@@ -307,6 +335,22 @@ def _measured(contrast: Maps, region: Mask, mask: Mask) -> Outline:
     rest = region & ~mask
     height = float(contrast[mask].mean() - contrast[rest].mean()) if mask.any() and rest.any() else 0.0
     return Outline(region, mask, max(height, 0.0), separation(contrast, region, mask))
+
+
+def _edges_looked_at(
+    choice: ContrastChoice,
+    images: Maps,
+    contrast: Maps,
+    fusion: Maps,
+    outlines: Sequence[Outline],
+    carriers: Ints,
+) -> ContrastChoice:
+    """The choice, knowing whether edges are fine by the clearer half of the carriers."""
+    clear = sorted(carriers.tolist(), key=lambda k: -outlines[k].separation)[: -(-len(carriers) // 2)]
+    plane = planes(images[clear])[:, choice.contrast.plane]
+    masks = [weighed_cut(contrast[k], fusion[k], outlines[k].region) for k in clear]
+    fine = are_fine(list(plane), masks, SIGNS[choice.contrast.sign], rim=choice.rim > 0)
+    return replace(choice, fine=fine)
 
 
 def _exemplars(contrast: Maps, fusion: Maps, outlines: Sequence[Outline], carriers: Ints) -> Exemplars | None:

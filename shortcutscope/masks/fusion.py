@@ -50,7 +50,9 @@ def map_weights(
     """
     weights = {}
     for name, values in peaks.items():
-        own = within_class_auroc(concept, values, labels) if name not in (known or {}) else (known or {})[name]
+        own = (
+            within_class_auroc(concept, values, labels) if name not in (known or {}) else (known or {})[name]
+        )
         separation = float(np.nan_to_num(own, nan=0.5))
         weights[name] = max(LEAST_SEPARATION, 2 * separation - 1) ** 3
     most = max(weights.values())

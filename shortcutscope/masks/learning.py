@@ -16,7 +16,7 @@ from shortcutscope.masks.area_prior import AreaPrior
 from shortcutscope.masks.clarc import ClarcMaskPredictor
 from shortcutscope.masks.drawing import MaskPredictor
 from shortcutscope.masks.evidence import Vectors, filtered, reduced
-from shortcutscope.masks.patch_detector import PatchDetector
+from shortcutscope.masks.patch_detector import TaughtDetector
 from shortcutscope.masks.presence import require_separable
 from shortcutscope.masks.thresholds import Threshold, check_threshold
 from shortcutscope.models.layers import Layer
@@ -27,13 +27,14 @@ from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.progress import progress_bar
 from shortcutscope.scan.batches import batches
 from shortcutscope.scan.reading import Scan
-from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Array, Floats, Ints
 
 Method = Literal["fusion", "clarc"]
 
 #: Samples that vectors are fitted on, and that a predictor looks at pixel by pixel.
 FIT_SAMPLES, PIXEL_SAMPLES = 2000, 240
+#: Samples that teach what single places show.
+DETECTOR_SAMPLES = 600
 #: Most pixels of all of these, and the fewest samples, whatever their size: volumes are large.
 PIXELS, LEAST_SAMPLES = 240 * 512**2, 40
 #: Fewest samples with and without the concept.
@@ -152,7 +153,7 @@ def fit_predictors(
         return CrossFitPredictors(plain, folds, scores, layers)
     pooled = _pooled(table, fit_rows, batch_size)
     peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
-    detectors = _detectors(table, values, labels, fit_rows, folds, generator, seed)
+    detectors = _detectors(table, values, labels, fit_rows, folds, n_folds, seed)
     predictors = []
     for fold, rows in enumerate(progress_bar(fold_rows, desc="learning", progress=progress)):
         members = np.isin(fit_rows, rows)
@@ -165,29 +166,23 @@ def fit_predictors(
         )
         looked_at, images = _images(table, values, labels, rows, generator)
         carries, classes = values[looked_at], labels[looked_at]
-        predictors.append(MaskPredictor.fit(model, vectors, layers, images, carries, classes, threshold, detectors[fold]))
+        predictors.append(
+            MaskPredictor.fit(model, vectors, layers, images, carries, classes, threshold, detectors[fold])
+        )
     cross_fit = CrossFitPredictors(tuple(predictors), folds, scores, layers)
     return calibrated(cross_fit, model, table, values, labels, generator, concept.name)
 
 
 def _detectors(
-    table: ImageTable, values: Floats, labels: Array, rows: Ints, folds: Ints,
-    generator: np.random.Generator, seed: int,
-):
-    """For each fold a detector that the others taught, and how well such detectors tell carriers of theirs."""
-    n = int(folds.max()) + 1
-    looked_at = balanced(values, labels, rows, 600, generator)
-    images = torch.cat([reduced(table[int(row)][0][None]) for row in looked_at])
-    concept, of = values[looked_at], folds[looked_at]
-    detectors, scores = [], np.zeros(len(looked_at))
-    for fold in range(n):
-        rest = of != fold
-        detectors.append(PatchDetector.fit(images[rest], concept[rest], seed))
-        scores[~rest] = detectors[fold].scores(images[~rest])
-    return [
-        (one, float(within_class_auroc(concept[of != fold], scores[of != fold], labels[looked_at][of != fold])))
-        for fold, one in enumerate(detectors)
-    ]
+    table: ImageTable, values: Floats, labels: Array, rows: Ints, folds: Ints, n_folds: int, seed: int
+) -> tuple[TaughtDetector | None, ...]:
+    """For each fold what the others taught of single places, if they are images of either kind."""
+    taught = balanced(values, labels, rows, DETECTOR_SAMPLES, np.random.default_rng([seed, 29]))
+    both = all(len(np.unique(values[taught][folds[taught] != fold])) == 2 for fold in range(n_folds))
+    if len(table.shape) != 3 or not both:
+        return (None,) * n_folds
+    images = torch.cat([reduced(x) for x, _, _ in batches(table.take(taught), 64)])
+    return TaughtDetector.of_folds(images, values[taught], labels[taught], folds[taught], n_folds, seed)
 
 
 def _clarc_predictors(

@@ -66,7 +66,9 @@ def run_case(case: Case, settings: Settings) -> Case:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         statistics = Statistics(seed=case["seed"])
-        result = audit(study.model, study.held_out, run, concepts=[kind], running=_QUIET, statistics=statistics)
+        result = audit(
+            study.model, study.held_out, run, concepts=[kind], running=_QUIET, statistics=statistics
+        )
         finding = result.findings[0]
         measured: Case = {
             "extent": finding.extent,
@@ -127,5 +129,15 @@ SUITE = Suite(
     cases=cases,
     run_case=run_case,
     summarize=summarize,
-    columns=("task", "kind", "network", "extent", "iou", "missed", "false_mask_rate", "spearman", "wrong_flagged"),
+    columns=(
+        "task",
+        "kind",
+        "network",
+        "extent",
+        "iou",
+        "missed",
+        "false_mask_rate",
+        "spearman",
+        "wrong_flagged",
+    ),
 )
