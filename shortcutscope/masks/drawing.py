@@ -154,9 +154,7 @@ class MaskPredictor:
         contrast = choice.contrast.of(array, statistics)
         outlines = [outline(v, r, threshold, leads=leads) for v, r in zip(contrast, regions, strict=True)]
         if array.ndim == 4 and not leads:
-            choice = _with_edges_looked_at(
-                choice, array, contrast, fusion, outlines, np.flatnonzero(carriers)
-            )
+            choice = _edges_looked_at(choice, array, contrast, fusion, outlines, np.flatnonzero(carriers))
         exemplars = None if leads else _exemplars(contrast, fusion, outlines, np.flatnonzero(carriers))
         outlines = [_as_voted(*of, exemplars) for of in zip(contrast, fusion, outlines, strict=True)]
         sizes = [
@@ -242,7 +240,7 @@ class MaskPredictor:
         return predictions
 
     def _to_the_edges(self, image: Maps, contrast: Maps, where: Maps, contour: Outline) -> tuple[Mask, float]:
-        """The mask of something whose edges are fine, and its confidence: drawn in two ways, do these agree?"""
+        """The mask of something with fine edges, and its confidence: do two ways to draw it agree?"""
         sign = SIGNS[self.choice.contrast.sign]
         mask, other = (
             with_edges(image, core, sign)
