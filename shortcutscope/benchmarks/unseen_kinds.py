@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from shortcutscope.planting.artifacts.artifact import REFERENCE_SIDE, Artifact, Draw, draw_result
+from shortcutscope.planting.artifacts.artifact import REFERENCE_SIDE, Artifact, Draw, Extent, draw_result
 from shortcutscope.types import Array, Floats
 
 #: Less of a line than this is left out: nobody would call such a pixel a part of it.
@@ -27,7 +26,7 @@ LEVELS = 8
 def _distance(shape: tuple[int, ...], points: Floats) -> Floats:
     """From each pixel to a line through points (P, 2), in pixels at 64 pixels."""
     unit = min(shape) / REFERENCE_SIDE
-    pixels = np.stack(np.mgrid[: shape[0], : shape[1]], -1) / unit
+    pixels = np.moveaxis(np.mgrid[: shape[0], : shape[1]], 0, -1) / unit
     nearest = np.full(shape, np.inf)
     for start, end in pairwise(points):
         along = end - start
@@ -234,9 +233,8 @@ _JUDGES: tuple[Draw, ...] = (
 _DIFFUSE: tuple[Draw, ...] = (gamma, stripes, jpeg, salt, posterised, sharpened, windowed)
 
 
-def _artifacts(extent: str, draws: tuple[Draw, ...]) -> dict[str, Artifact]:
-    make = partial(Artifact, extent=extent)
-    return {name: make(name, draw=draw) for draw in draws if (name := draw.__name__)}  # type: ignore[attr-defined,arg-type]
+def _artifacts(extent: Extent, draws: tuple[Draw, ...]) -> dict[str, Artifact]:
+    return {draw.__name__: Artifact(draw.__name__, extent, draw) for draw in draws}
 
 
 UNSEEN: Mapping[str, Artifact] = {
