@@ -33,8 +33,9 @@ Method = Literal["fusion", "clarc"]
 
 #: Samples that vectors are fitted on, and that a predictor looks at pixel by pixel.
 FIT_SAMPLES, PIXEL_SAMPLES = 2000, 240
-#: Samples that teach what single places show.
-DETECTOR_SAMPLES = 600
+#: Samples that teach what single places show, and the fewest with and without the concept: a network that
+#: fewer taught misses carriers that are plain to the other maps.
+DETECTOR_SAMPLES, LEAST_TAUGHT = 600, 100
 #: Most pixels of all of these, and the fewest samples, whatever their size: volumes are large.
 PIXELS, LEAST_SAMPLES = 240 * 512**2, 40
 #: Fewest samples with and without the concept.
@@ -176,10 +177,11 @@ def fit_predictors(
 def _detectors(
     table: ImageTable, values: Floats, labels: Array, rows: Ints, folds: Ints, n_folds: int, seed: int
 ) -> tuple[TaughtDetector | None, ...]:
-    """For each fold what the others taught of single places, if they are images of either kind."""
+    """For each fold what the others taught of single places, if there are enough images of either kind."""
     taught = balanced(values, labels, rows, DETECTOR_SAMPLES, np.random.default_rng([seed, 29]))
+    counts = [int((values[taught] == value).sum()) for value in (0, 1)]
     both = all(len(np.unique(values[taught][folds[taught] != fold])) == 2 for fold in range(n_folds))
-    if len(table.shape) != 3 or not both:
+    if len(table.shape) != 3 or min(counts) < LEAST_TAUGHT or not both:
         return (None,) * n_folds
     images = torch.cat([reduced(x) for x, _, _ in batches(table.take(taught), 64)])
     return TaughtDetector.of_folds(images, values[taught], labels[taught], folds[taught], n_folds, seed)
