@@ -170,8 +170,12 @@ class MaskPredictor:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def with_units(self, features: Mapping[str, Array]) -> MaskPredictor:
-        """The same in units of the ordinary sample among some that were :meth:`features`."""
-        return replace(self, units={name: _ordinary(values) for name, values in features.items()})
+        """The same in units of the ordinary sample among some that were :meth:`features`.
+
+        Probabilities have no unit; half-way between carriers and others their median may be either's.
+        """
+        units = {name: 1.0 if name == PATCHES else _ordinary(values) for name, values in features.items()}
+        return replace(self, units=units)
 
     def calibrated(
         self,
