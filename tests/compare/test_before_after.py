@@ -210,7 +210,7 @@ def test_saved_and_opened_it_is_the_same(compared):
     kept = json.loads((out / "comparison.json").read_text(), parse_constant=pytest.fail)
     assert [n["name"] for n in kept["networks"]] == ["before", "unbiased", "same"]
     (out / "other.json").write_text("{}")
-    with pytest.raises(InputError, match="no comparison of format"):
+    with pytest.raises(InputError, match="not a comparison of format"):
         Comparison.open(out / "other.json")
 
 
