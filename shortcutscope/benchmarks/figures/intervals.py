@@ -1,8 +1,9 @@
-"""A mean over cases with its interval."""
+"""Means over cases, and their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -23,3 +24,14 @@ def mean_with_interval(values: Sequence[float | None]) -> dict[str, float | None
         stats.t.interval(0.95, len(finite) - 1, mean, stats.sem(finite)) if np.ptp(finite) else (mean, mean)
     )
     return {"mean": mean, "low": float(low), "high": float(high)}
+
+
+def mean_over(cases: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """Mean of a figure over the cases that have it; None where none does.
+
+    Examples
+    --------
+    >>> mean_over([{"iou": 0.5}, {"iou": None}, {}, {"iou": 0.7}], "iou")
+    0.6
+    """
+    return mean_with_interval([case.get(key) for case in cases])["mean"]

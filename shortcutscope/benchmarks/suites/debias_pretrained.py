@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shortcutscope.benchmarks.figures.intervals import mean_with_interval
+from shortcutscope.benchmarks.figures.intervals import mean_over, mean_with_interval
 from shortcutscope.benchmarks.pretrained_networks import PretrainedStore, networks_to_mend, store_of
 from shortcutscope.benchmarks.pretraining import ARCHITECTURES
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
@@ -112,7 +112,7 @@ def _met(finished: Sequence[Case]) -> dict[str, bool]:
     for fraction, bars in ((0.1, BARS), (0.02, FEW_CLEAN_BAR)):
         members = [c for c in finished if _key(c) == ("recommended", "model", fraction)]
         for name, bar in bars.items() if members else ():
-            met[f"{name}, {fraction:.0%} clean"] = (_mean(members, name) or 0.0) >= bar
+            met[f"{name}, {fraction:.0%} clean"] = (mean_over(members, name) or 0.0) >= bar
         if members:
             least = min(c["balanced_change"] for c in members)
             met[f"balanced AUROC kept, {fraction:.0%} clean"] = least >= -BALANCED_LOSS
@@ -126,10 +126,6 @@ def _met(finished: Sequence[Case]) -> dict[str, bool]:
                 mine, theirs = (float(np.mean([c[name] for c in those])) for those in (model, fresh))
                 met[f"from the model at least as good as new weights, {network}, {name}"] = mine >= theirs
     return met
-
-
-def _mean(members: Sequence[Case], name: str) -> float | None:
-    return mean_with_interval([c.get(name) for c in members])["mean"]
 
 
 SUITE = Suite(

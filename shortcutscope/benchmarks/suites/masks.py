@@ -29,6 +29,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from shortcutscope.attribution.attribute import attribute
+from shortcutscope.benchmarks.figures.intervals import mean_over
 from shortcutscope.benchmarks.models import Case as Trained
 from shortcutscope.benchmarks.models import Recipe, make_case, tasks
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
@@ -227,8 +228,10 @@ def summarize(finished: list[Case]) -> Record:
         kinds = sorted({c["kind"] for c in members})
         summary[f"{source} {method}"] = {
             "models": len(members),
-            **{key: value for key in BARS if (value := _mean(members, key)) is not None},
-            "iou_by_kind": {kind: _mean([c for c in members if c["kind"] == kind], "iou") for kind in kinds},
+            **{key: value for key in BARS if (value := mean_over(members, key)) is not None},
+            "iou_by_kind": {
+                kind: mean_over([c for c in members if c["kind"] == kind], "iou") for kind in kinds
+            },
         }
     fusion, marked = summary.get("truth fusion"), summary.get("marks fusion")
     met: dict[str, bool] = {}
@@ -242,11 +245,6 @@ def summarize(finished: list[Case]) -> Record:
         met["iou from marks"] = marked["iou"] >= fusion["iou"] - MARKS_LOSS
     bars = {**BARS, "iou_by_kind": KIND_BARS, "marks_loss": MARKS_LOSS}
     return {**summary, "bars": bars, "met": met}
-
-
-def _mean(members: list[Case], key: str) -> float | None:
-    values = [c[key] for c in members if c.get(key) is not None and np.isfinite(c[key])]
-    return float(np.mean(values)) if values else None
 
 
 SUITE = Suite(

@@ -17,9 +17,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from shortcutscope.audit.stages import audit
+from shortcutscope.benchmarks.figures.intervals import mean_over
 from shortcutscope.benchmarks.models import Case as Trained
 from shortcutscope.benchmarks.runner import Case, Settings, Suite
 from shortcutscope.benchmarks.suites.masks import drawn, figures, known
@@ -105,7 +104,7 @@ def summarize(finished: list[Case]) -> Record:
     for name, members in (("looked_at", [c for c in local if c not in judging]), ("judging", judging)):
         if members:
             keys = ("iou", "missed", "false_mask_rate", "spearman", "wrong", "wrong_flagged", "right_flagged")
-            summary[name] = {"cases": len(members), **{key: _mean(members, key) for key in keys}}
+            summary[name] = {"cases": len(members), **{key: mean_over(members, key) for key in keys}}
     judged = {**extents, **{k: v for k, v in summary.get("judging", {}).items() if k in ("iou", "spearman")}}
     met = {
         key: judged[key] <= bar if key == "wrong" else judged[key] >= bar
@@ -117,11 +116,6 @@ def summarize(finished: list[Case]) -> Record:
 
 def _share(flags: list[bool]) -> float | None:
     return sum(flags) / len(flags) if flags else None
-
-
-def _mean(members: list[Case], key: str) -> float | None:
-    values = [c[key] for c in members if c.get(key) is not None and np.isfinite(c[key])]
-    return float(np.mean(values)) if values else None
 
 
 SUITE = Suite(
