@@ -29,7 +29,7 @@ FEWEST_SAMPLES, FEWEST_PATIENTS = 40, 8
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class SearchOutcome:
     """What came of the views' scores.
 
     Attributes
@@ -53,7 +53,7 @@ def search(
     samples: SampleInfo,
     first_number: int = 1,
     separation: float = CLEAR_SEPARATION,
-) -> Search:
+) -> SearchOutcome:
     """Judge, refine and judge anew what the views show.
 
     Parameters
@@ -78,7 +78,7 @@ def search(
     proposals, twins = _refined(candidates, early, samples, first_number)
     gain = needed_gain(looked_at, len(early))
     judged = [p if p.dropped else replace(p, dropped=doubt(p.candidate, gain, separation)) for p in proposals]
-    return Search(judged, twins, looked_at)
+    return SearchOutcome(judged, twins, looked_at)
 
 
 def needed_gain(looked_at: int, n: int) -> float:
