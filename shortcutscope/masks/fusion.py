@@ -48,11 +48,9 @@ def map_weights(
     known
         AUROC of maps whose own is known from samples that they were not taught by.
     """
-    weights = {}
+    weights, taught = {}, known or {}
     for name, values in peaks.items():
-        own = (
-            within_class_auroc(concept, values, labels) if name not in (known or {}) else (known or {})[name]
-        )
+        own = taught[name] if name in taught else within_class_auroc(concept, values, labels)
         separation = float(np.nan_to_num(own, nan=0.5))
         weights[name] = max(LEAST_SEPARATION, 2 * separation - 1) ** 3
     most = max(weights.values())

@@ -73,12 +73,7 @@ class TextNaming:
     templates: Sequence[str] = TEMPLATES
 
     def __post_init__(self) -> None:
-        if _methods(self.model) is None:
-            raise InputError(
-                f"TextNaming: {self._who} has neither get_image_features and "
-                "get_text_features (transformers) nor encode_image and encode_text (open_clip): give a model "
-                "that reads images and texts, such as CLIP or SigLIP"
-            )
+        _methods(self.model)
         if not callable(self.processor):
             raise InputError(
                 "TextNaming: processor has to be callable: a tokenizer, or a processor of transformers"
@@ -152,7 +147,7 @@ class TextNaming:
         """``(texts, D)`` of length 1, the mean over the templates."""
         sentences = [template.replace("{}", text) for text in self.texts for template in self.templates]
         with torch.no_grad(), frozen(self.model) as model:
-            tokens, read = self._tokens(sentences), getattr(model, self._methods[1])
+            tokens, read = self._tokens(sentences), getattr(model, _methods(self.model)[1])
             if isinstance(tokens, Mapping):
                 made = read(**{name: values.to(device_of(model)) for name, values in tokens.items()})
             else:
@@ -173,14 +168,8 @@ class TextNaming:
     def _of_images(self, batch: Tensor) -> Tensor:
         """``(N, D)`` of length 1 of prepared images."""
         with torch.no_grad(), frozen(self.model) as model:
-            made = getattr(model, self._methods[0])(batch.to(device_of(model)))
+            made = getattr(model, _methods(self.model)[0])(batch.to(device_of(model)))
         return normalize(_tensor_of(made).float(), dim=-1)
-
-    @property
-    def _methods(self) -> tuple[str, str]:
-        methods = _methods(self.model)
-        assert methods is not None
-        return methods
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,10 +193,16 @@ class TextReader:
         return np.asarray((cosines - cosines.mean(1, keepdim=True)).cpu().numpy(), np.float64)
 
 
-def _methods(model: nn.Module) -> tuple[str, str] | None:
-    """What reads images and texts."""
-    names = (("get_image_features", "get_text_features"), ("encode_image", "encode_text"))
-    return next((pair for pair in names if all(hasattr(model, name) for name in pair)), None)
+def _methods(model: nn.Module) -> tuple[str, str]:
+    """What reads images, and what texts."""
+    for pair in (("get_image_features", "get_text_features"), ("encode_image", "encode_text")):
+        if all(hasattr(model, name) for name in pair):
+            return pair
+    raise InputError(
+        f"TextNaming: {type(model).__name__} has neither get_image_features and get_text_features "
+        "(transformers) nor encode_image and encode_text (open_clip): give a model that reads images and "
+        "texts, such as CLIP or SigLIP"
+    )
 
 
 def _tensor_of(made: Any) -> Tensor:
