@@ -15,31 +15,35 @@ from shortcutscope.masks.contrast import (
     ContrastChoice,
     ImageStatistics,
     choose_contrast,
-    cut,
     planes,
     separation,
 )
-from shortcutscope.masks.evidence import PATCHES, Evidence, Vectors, resized
-from shortcutscope.masks.exemplars import Exemplars, signal, voted
+from shortcutscope.masks.evidence import DRAWN, PATCHES, Evidence, Vectors, resized
+from shortcutscope.masks.exemplars import Exemplars
 from shortcutscope.masks.fine_edges import are_fine, weighed_cut, with_edges
 from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.masks.mask_files import Maps, Mask
+from shortcutscope.masks.outlines import Areas, Outline, as_voted, exemplars_of, heat_map, outline
 from shortcutscope.masks.patch_detector import TaughtDetector
 from shortcutscope.masks.presence import Presence
 from shortcutscope.masks.thresholds import Threshold
 from shortcutscope.masks.usual_place import UsualPlace
 from shortcutscope.models.layers import Layer
-from shortcutscope.retrieval.signals import is_signal, pictured, whole_spans
+from shortcutscope.retrieval.signals import is_signal, pictured
 from shortcutscope.types import Array, Floats, Ints
 
 #: Images that pass through the network at once while a predictor is fitted.
 BATCH = 64
 #: A mask below this confidence is flagged for review.
 UNSURE = 0.5
+#: Highest odds of a position that are told from higher ones.
+MOST_ODDS = 1e4
+#: Intersection over union of two ways to draw a mask below which they disagree on where it is.
+AGREEING = 0.5
+#: Where pixels were drawn over, the region reaches down to this share of Otsu's threshold.
+DRAWN_REGION = 0.5
 #: What is said of samples that may carry the concept or not, and of masks whose place has no support.
 WHETHER, WHERE = "cannot tell whether it is there", "cannot tell where it is"
-#: Areas within this factor (as a logarithm) are never far apart.
-LEAST_SPREAD = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +159,8 @@ class MaskPredictor:
         outlines = [outline(v, r, threshold, leads=leads) for v, r in zip(contrast, regions, strict=True)]
         if array.ndim == 4 and not leads:
             choice = _edges_looked_at(choice, array, contrast, fusion, outlines, np.flatnonzero(carriers))
-        exemplars = None if leads else _exemplars(contrast, fusion, outlines, np.flatnonzero(carriers))
-        outlines = [_as_voted(*of, exemplars) for of in zip(contrast, fusion, outlines, strict=True)]
+        exemplars = None if leads else exemplars_of(contrast, fusion, outlines, np.flatnonzero(carriers))
+        outlines = [as_voted(*of, exemplars) for of in zip(contrast, fusion, outlines, strict=True)]
         sizes = [
             int(contour.mask.sum()) for contour, carries in zip(outlines, carriers, strict=True) if carries
         ]
@@ -172,7 +176,7 @@ class MaskPredictor:
     def with_units(self, features: Mapping[str, Array]) -> MaskPredictor:
         """The same in units of the ordinary sample among some that were :meth:`features`.
 
-        Probabilities have no unit; half-way between carriers and others their median may be either's.
+        Odds have no unit; half-way between carriers and others their median may be either's.
         """
         units = {name: 1.0 if name == PATCHES else _ordinary(values) for name, values in features.items()}
         return replace(self, units=units)
@@ -198,8 +202,10 @@ class MaskPredictor:
 
     def _look(self, model: nn.Module, x: Tensor) -> MaskEvidence:
         leads = is_signal(x)
-        maps = {name: smoothed(v, leads=leads) for name, v in self.evidence.maps(model, x).items()}
+        found = self.evidence.maps(model, x)
         images = pictured(x).cpu().float().numpy()
+        drawn = _full_size(found.pop(DRAWN), images.shape[2:]) if DRAWN in found else None
+        maps = {name: smoothed(values, leads=leads) for name, values in found.items()}
         fusion = _full_size(fused(maps, self.weights), images.shape[2:])
         contrast = self.choice.contrast.of(images, self.statistics)
         outlines = [
@@ -207,10 +213,12 @@ class MaskPredictor:
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
+        if PATCHES in peaks:
+            peaks[PATCHES] = _odds(peaks[PATCHES])
         in_place = {} if self.usual is None else self.usual.features(fusion, contrast)
         measured = peaks | _contour_features(outlines) | in_place
         features = {k: values / self.units.get(k, 1.0) for k, values in measured.items()}
-        return MaskEvidence(fusion, contrast, outlines, features)
+        return MaskEvidence(fusion, contrast, outlines, features, drawn)
 
     def predict(self, model: nn.Module, x: Tensor, score: Floats) -> list[MaskPrediction]:
         """Masks of a batch (N, C, *size); empty where the concept is absent, or may be."""
@@ -221,48 +229,51 @@ class MaskPredictor:
         placed = self.place.probability(look.features, None)
         values = planes(pictured(x).cpu().float().numpy(), leads=is_signal(x))[:, self.choice.contrast.plane]
         predictions = []
-        for k, probability in enumerate(present):
-            contour, doubt = look.outlines[k], None
+        for k, probability in enumerate(present.tolist()):
+            doubt = None
             if probability <= self.presence.limit:
-                mask, sure = np.zeros_like(contour.mask), 1 - float(probability)
+                mask, sure = np.zeros_like(look.outlines[k].mask), 1 - probability
                 doubt = WHETHER if probability >= self.presence.absent else None
-            elif self.choice.fine and self.prior is None:
-                mask, sure = self._to_the_edges(values[k], look.contrast[k], look.fusion[k], contour)
-                sure *= float(probability)
-                if placed[k] <= self.place.limit:
-                    doubt, sure = WHERE, sure * float(placed[k])
             else:
                 # Only now: whether it is there is asked of the image alone, and votes would draw it on any.
-                contour = _as_voted(look.contrast[k], look.fusion[k], contour, self.exemplars)
-                mask, sure = self._inside(look.contrast[k], contour)
+                mask, sure, agreement = self._mask(look, k, values[k])
+                if agreement is not None:
+                    sure = float(np.sqrt(sure * agreement)) * probability
+                    doubt = WHERE if look.drawn is not None and agreement < AGREEING else None
                 if placed[k] <= self.place.limit:
                     doubt, sure = WHERE, sure * float(placed[k])
-            heat = heat_map(look.fusion[k], look.contrast[k], contour.region)
-            predictions.append(
-                MaskPrediction(mask, heat, float(probability), float(np.clip(sure, 0, 1)), doubt)
-            )
+            heat = heat_map(look.fusion[k], look.contrast[k], look.outlines[k].region)
+            predictions.append(MaskPrediction(mask, heat, probability, float(np.clip(sure, 0, 1)), doubt))
         return predictions
 
-    def _to_the_edges(self, image: Maps, contrast: Maps, where: Maps, contour: Outline) -> tuple[Mask, float]:
-        """The mask of something with fine edges, and its confidence: do two ways to draw it agree?"""
-        sign = SIGNS[self.choice.contrast.sign]
-        mask, other = (
-            with_edges(image, core, sign)
-            for core in (weighed_cut(contrast, where, contour.region), contour.mask)
-        )
-        agreement = float((mask & other).sum() / max(1, int((mask | other).sum())))
-        likeness = self.areas.likeness(int(contour.mask.sum()))
-        return mask, float(np.sqrt(contour.separation * likeness * agreement))
+    def _mask(self, look: MaskEvidence, k: int, image: Maps) -> tuple[Mask, float, float | None]:
+        """The mask of a carrier, how far it stands out, and how far another way agrees; None without one."""
+        contour, contrast, sign = look.outlines[k], look.contrast[k], SIGNS[self.choice.contrast.sign]
+        if self.prior is not None or not self.choice.fine:
+            contour = as_voted(contrast, look.fusion[k], contour, self.exemplars)
+        if self.prior is not None:
+            return *self._like_accepted(contrast, contour, self.prior), None
+        other = None
+        if look.drawn is not None:
+            region = region_of(look.drawn[k], DRAWN_REGION)
+            other = with_edges(image, weighed_cut(contrast, look.drawn[k], region), sign)
+        if not self.choice.fine:
+            mask = grown(contour.mask, contour.region, self.choice.rim)
+        else:
+            mask = with_edges(image, weighed_cut(contrast, look.fusion[k], contour.region), sign)
+            if other is None:
+                other = with_edges(image, contour.mask, sign)
+            elif other.any():
+                # What single pixels say is nearer to a fine thing than what spreads over filters' width.
+                mask, other = other, mask
+        sure = contour.separation * self.areas.likeness(int(contour.mask.sum()))
+        return mask, sure, None if other is None else _overlap(mask, other)
 
-    def _inside(self, contrast: Maps, contour: Outline) -> tuple[Mask, float]:
-        """The mask of a sample that carries the concept, and its confidence."""
-        rim = self.choice.rim
-        if self.prior is None:
-            likeness = self.areas.likeness(int(contour.mask.sum()))
-            return grown(contour.mask, contour.region, rim), contour.separation * likeness
-        cut_out = self.prior.cut(contrast, contour.region, contour.mask, rim)
-        mask = grown(cut_out, contour.region, rim)
-        return mask, separation(contrast, contour.region, cut_out) * self.prior.likeness(float(mask.mean()))
+    def _like_accepted(self, contrast: Maps, contour: Outline, prior: AreaPrior) -> tuple[Mask, float]:
+        """The mask whose area is most like that of accepted ones, and its confidence."""
+        cut_out = prior.cut(contrast, contour.region, contour.mask, self.choice.rim)
+        mask = grown(cut_out, contour.region, self.choice.rim)
+        return mask, separation(contrast, contour.region, cut_out) * prior.likeness(float(mask.mean()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,66 +288,15 @@ class MaskEvidence:
         Of each image.
     features
         By name what tells carriers, (N,).
+    drawn
+        (N, *size) which pixels were drawn over; None where that was not learnt.
     """
 
     fusion: Maps
     contrast: Maps
     outlines: list[Outline]
     features: dict[str, Array]
-
-
-@dataclass(frozen=True)
-class Areas:
-    """Areas of masks, as median and spread of their logarithms."""
-
-    middle: float
-    spread: float
-
-    @classmethod
-    def fit(cls, sizes: Sequence[int]) -> Areas:
-        """From pixel counts; empty masks do not count."""
-        logs = np.log([size for size in sizes if size > 0] or [1])
-        middle = float(np.median(logs))
-        return cls(middle, max(LEAST_SPREAD, 1.4826 * float(np.median(np.abs(logs - middle)))))
-
-    def likeness(self, size: int) -> float:
-        """1 for an ordinary area, less for one that is unlike the others; 0 for an empty mask."""
-        if size == 0:
-            return 0.0
-        return float(np.exp(-0.5 * ((np.log(size) - self.middle) / (3 * self.spread)) ** 2))
-
-
-@dataclass(frozen=True, eq=False)
-class Outline:
-    """A region, the mask in it, and how far that stands out.
-
-    Attributes
-    ----------
-    region, mask
-        (*size).
-    height
-        Mean contrast of the mask above that of the rest of the region.
-    separation
-        See :func:`shortcutscope.masks.contrast.separation`.
-    """
-
-    region: Mask
-    mask: Mask
-    height: float
-    separation: float
-
-
-def outline(contrast: Maps, region: Mask, threshold: Threshold = "otsu", *, leads: bool = False) -> Outline:
-    """Cut the mask of one image, or of a signal (leads, time), out of its region."""
-    mask = cut(contrast, region, threshold)
-    return _measured(contrast, region, whole_spans(mask) if leads else mask)
-
-
-def _measured(contrast: Maps, region: Mask, mask: Mask) -> Outline:
-    """A mask of one image in its region, and how far it stands out there."""
-    rest = region & ~mask
-    height = float(contrast[mask].mean() - contrast[rest].mean()) if mask.any() and rest.any() else 0.0
-    return Outline(region, mask, max(height, 0.0), separation(contrast, region, mask))
+    drawn: Maps | None = None
 
 
 def _edges_looked_at(
@@ -355,28 +315,9 @@ def _edges_looked_at(
     return replace(choice, fine=fine)
 
 
-def _exemplars(contrast: Maps, fusion: Maps, outlines: Sequence[Outline], carriers: Ints) -> Exemplars | None:
-    """Of the masks (N, *size) of carriers, by row."""
-    signals = np.stack([signal(contrast[k], fusion[k], outlines[k].mask) for k in carriers])
-    masks = np.stack([outlines[k].mask for k in carriers])
-    return Exemplars.fit(signals, masks, np.array([outlines[k].separation for k in carriers]))
-
-
-def _as_voted(contrast: Maps, where: Maps, contour: Outline, exemplars: Exemplars | None) -> Outline:
-    """What is drawn of one image once the masks of other carriers have voted."""
-    if exemplars is None:
-        return contour
-    votes = exemplars.votes(signal(contrast, where, contour.mask))
-    region, mask = voted(contrast, contour.region, contour.mask, votes)
-    return _measured(contrast, region, mask)
-
-
-def heat_map(where: Maps, contrast: Maps, region: Mask) -> Maps:
-    """Fused evidence and contrast (*size) in one map, from 0 to 1."""
-    low, high = (float(v) for v in np.quantile(contrast[region], (0, 0.99))) if region.any() else (0, 1)
-    share = ((contrast - max(low, 0)) / max(high - max(low, 0), 1e-9)).clip(0, 1)
-    heat = np.sqrt((where / max(float(where.max()), 1e-9)) * (0.1 + 0.9 * share))
-    return np.asarray(heat, np.float32)
+def _overlap(first: Mask, second: Mask) -> float:
+    """Intersection over union."""
+    return float((first & second).sum() / max(1, int((first | second).sum())))
 
 
 def _contour_features(outlines: Sequence[Outline]) -> dict[str, Array]:
@@ -393,6 +334,11 @@ def _ordinary(values: Array) -> float:
 
 def _peaks(maps: Maps) -> Array:
     return np.asarray(maps.reshape(len(maps), -1).max(1))
+
+
+def _odds(probabilities: Array) -> Array:
+    """Of probabilities, which differ little where they are high."""
+    return np.asarray(probabilities / np.maximum(1 - probabilities, 1 / MOST_ODDS))
 
 
 def _full_size(maps: Maps, size: tuple[int, ...]) -> Maps:

@@ -44,7 +44,8 @@ FLOOR = 1e-3
 #: Spread that counts as none, as a share of the median one; least median, as a share of the whole's.
 FLATTEST, LEAST_UNIT = 0.05, 0.02
 INPUT_LOGISTIC, INPUT_PATTERN, RELEVANCE = "input logistic", "input pattern", "relevance"
-PATCHES = "patches"
+#: What was learnt of single places, and of single pixels; the latter is no map of where it is by itself.
+PATCHES, DRAWN = "patches", "drawn pixels"
 
 
 def reduced(x: Tensor) -> Tensor:
@@ -211,7 +212,7 @@ class Evidence:
         )
 
     def maps(self, model: nn.Module, x: Tensor) -> dict[str, Maps]:
-        """Evidence of a batch (N, C, *spatial), each (N, *working size).
+        """Evidence of a batch (N, C, *spatial), each (N, *working size); `DRAWN` beside the `names`.
 
         `model` as `shortcutscope.models.frozen.frozen` lends it out.
         """
@@ -219,7 +220,8 @@ class Evidence:
         size = working_size(tuple(pictured(x).shape[2:]), leads=leads)
         excesses: dict[str, Tensor] = {}
         if self.patches is not None:
-            excesses[PATCHES] = torch.from_numpy(self.patches.maps(reduced(x.cpu())))
+            patches, drawn = self.patches.maps(reduced(x.cpu()))
+            excesses |= {PATCHES: torch.from_numpy(patches), DRAWN: torch.from_numpy(drawn)}
         if self.inputs:
             filter_maps = filtered(x)
             excesses |= {name: projection.excess(filter_maps) for name, projection in self.inputs.items()}

@@ -4,10 +4,15 @@ Filters pooled over an image tell what is in one place, or what fills the image;
 be anywhere they see little beside anatomy. Here nothing is pooled before it is decided: each position is
 scored by what lies within a dozen pixels of it, an image by its highest positions, and only the image's value
 is known (multiple-instance learning, Maron & Lozano-Perez 1998; by a network, Oquab et al. 2015).
+
+A hundred carriers teach that little. So the network first learns to find made-up drawings on the same images,
+pixel by pixel (:mod:`shortcutscope.masks.made_up`), and goes on doing so while it learns the real thing: it
+says which pixels were drawn over, and which of these drawings carriers have and others lack.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +21,22 @@ from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shortcutscope.masks.made_up import MadeUp
 from shortcutscope.masks.mask_files import Maps
 from shortcutscope.models.seeding import seeded
 from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Array, Floats, Ints
 
-#: Channels of the first layers, and of the later ones.
-WIDTH, WIDE = 16, 24
-#: Most steps, images in each (half of them carriers), the highest learning rate, and the decay of weights.
-STEPS, BATCH, RATE, DECAY = 400, 16, 3e-3, 1e-2
+#: Channels of the first layer, and of the later ones.
+WIDTH, WIDE = 16, 16
+#: Steps and images in each of what is learnt from made-up drawings alone, and the highest learning rate.
+START_STEPS, START_BATCH, START_RATE = 250, 8, 5e-3
+#: Most steps of learning the real thing, its learning rate, and the steps in which that falls to nothing.
+STEPS, RATE, LAST = 400, 3e-3, 80
+#: Images in each step: with made-up drawings, carriers, others.
+DRAWN, CARRIERS, OTHERS = 4, 6, 6
+#: Decay of weights; what a pixel's loss counts beside an image's, and an image with drawings beside another.
+DECAY, PIXELS_COUNT, DRAWN_COUNT = 1e-2, 4.0, 0.5
 #: Mean loss of so many steps below which there is nothing left to learn.
 LEARNT, LOOKED_BACK = 0.02, 40
 #: Positions that an image is scored by.
@@ -33,8 +45,75 @@ HIGHEST = 4
 AROUND = 9
 #: Spread of a neighbourhood, as a share of the images' own, beside which contrast is not enlarged.
 FLOOR = 0.4
-#: Pixels by which a thing may reach beyond the position that shows it.
-REACH = 3
+#: Pixels by which a thing may reach beyond the position that shows it; more of what was drawn over.
+REACH, DRAWN_REACH = 3, 6
+#: Logit of a drawn pixel before anything is learnt: few are.
+RARE = -3.0
+
+
+class PatchNetwork(nn.Module):
+    """Logits of drawn pixels (N, H, W) and of what carriers have (N, H/2, W/2), of planes (N, P, H, W)."""
+
+    def __init__(self, planes: int) -> None:
+        super().__init__()
+        self.fine = _layer(planes, WIDTH)
+        self.near = nn.Sequential(_layer(WIDTH, WIDE, stride=2), _layer(WIDE, WIDE))
+        self.far = nn.Sequential(_layer(WIDE, WIDE, dilation=2), _layer(WIDE, WIDE))
+        self.narrow = nn.Conv2d(2 * WIDE, WIDTH, 1, bias=False)
+        last = nn.Conv2d(WIDTH, 1, 1)
+        nn.init.constant_(last.bias, RARE)  # type: ignore[arg-type]
+        self.pixels = nn.Sequential(nn.BatchNorm2d(WIDTH), nn.ReLU(inplace=True), _layer(WIDTH, WIDTH), last)
+        self.kind = nn.Sequential(
+            nn.Conv2d(2 * WIDE, WIDE, 1, bias=False),
+            nn.BatchNorm2d(WIDE),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(WIDE, 1, 1),
+        )
+
+    def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Both logits of each image."""
+        fine = self.fine(planes)
+        near = self.near(fine)
+        both = torch.cat([near, self.far(near)], 1)
+        up = _resized(self.narrow(both), fine.shape[2:])
+        return self.pixels(fine + up)[:, 0], self.kind(both)[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class PatchStart:
+    """A network that finds made-up drawings on some images; no concept took part.
+
+    Attributes
+    ----------
+    network
+        See :class:`PatchNetwork`.
+    made_up
+        The drawings.
+    unit
+        Spread of the images.
+    """
+
+    network: PatchNetwork
+    made_up: MadeUp
+    unit: float
+
+    @classmethod
+    def fit(cls, images: Tensor, seed: int) -> PatchStart:
+        """From images (N, C, H, W) at the working size."""
+        unit = float(images.std()) + 1e-9
+        generator = np.random.default_rng([seed, 31])
+        made_up = MadeUp.of(images, generator)
+        with seeded(seed), torch.enable_grad():
+            network = PatchNetwork(3 * images.shape[1])
+            network.train()
+            optimizer = torch.optim.AdamW(network.parameters(), START_RATE, weight_decay=DECAY)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, START_RATE, total_steps=START_STEPS)
+            for _ in range(START_STEPS):
+                drawn, pixels = made_up.over(images[torch.randint(len(images), (START_BATCH,))], generator)
+                logits, _ = network(compared_planes(drawn / unit))
+                _step(optimizer, functional.binary_cross_entropy_with_logits(logits, pixels))
+                schedule.step()
+        return cls(network, made_up, unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,41 +123,52 @@ class PatchDetector:
     Attributes
     ----------
     network
-        From planes (N, P, H, W) to logits (N, 1, H / 2, W / 2).
+        See :class:`PatchNetwork`.
     unit
         Spread of the images that it was taught by.
     """
 
-    network: nn.Module
+    network: PatchNetwork
     unit: float
 
     @classmethod
-    def fit(cls, images: Tensor, concept: Floats, seed: int) -> PatchDetector:
-        """From images (N, C, H, W) at the working size whose concept (N,) is 0 or 1."""
-        unit = float(images.std()) + 1e-9
-        planes = compared_planes(images / unit)
-        with seeded(seed), torch.enable_grad():
-            network = _network(planes.shape[1])
-            _teach(network, planes, torch.from_numpy(np.asarray(concept, np.float32)))
-        return cls(network.eval().requires_grad_(False), unit)
+    def fit(
+        cls, images: Tensor, concept: Floats, seed: int, start: PatchStart | None = None
+    ) -> PatchDetector:
+        """From images (N, C, H, W) at the working size whose concept (N,) is 0 or 1.
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Of each position (N, h, w) of images (N, C, H, W)."""
-        logits: Tensor = self.network(compared_planes(images / self.unit))[:, 0]
-        return logits
+        `start` is what was learnt from made-up drawings; None learns it from these images.
+        """
+        started = PatchStart.fit(images, seed) if start is None else start
+        network = deepcopy(started.network)
+        with seeded(seed), torch.enable_grad():
+            _teach(network, images, np.asarray(concept), started, np.random.default_rng([seed, 37]))
+        return cls(network.eval().requires_grad_(False), started.unit)
+
+    def looked(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of drawn pixels (N, H, W), and of what carriers have (N, h, w), of images (N, C, H, W)."""
+        pixels, kind = self.network(compared_planes(images / self.unit))
+        return pixels, kind
 
     def scores(self, images: Tensor) -> Floats:
         """(N,) logit that an image carries it."""
-        return np.asarray(_highest(self.logits(images)).numpy(), np.float64)
+        return np.asarray(_highest(self.looked(images)[1]).numpy(), np.float64)
 
-    def maps(self, images: Tensor) -> Maps:
-        """(N, H, W) probability, from 0 to 1, of the best position within reach of each pixel."""
-        size = tuple(images.shape[2:])
-        logits = functional.interpolate(
-            self.logits(images)[:, None], size=size, mode="bilinear", align_corners=False
-        )
-        window = (1, 2 * REACH + 1, 2 * REACH + 1)
-        return np.asarray(maximum_filter(torch.sigmoid(logits[:, 0]).numpy(), window), np.float32)
+    def maps(self, images: Tensor) -> tuple[Maps, Maps]:
+        """Where it is, and which pixels were drawn over by it.
+
+        Returns
+        -------
+        tuple of (N, H, W)
+            The probability, from 0 to 1, of the best position within reach of each pixel; and that the pixel
+            was drawn over by what carriers have, if the image's best position is one.
+        """
+        pixels, kind = self.looked(images)
+        size = (int(images.shape[2]), int(images.shape[3]))
+        near = _within_reach(kind, size, DRAWN_REACH)
+        top = near.reshape(len(near), -1).max(1)[:, None, None]
+        drawn = np.asarray(torch.sigmoid(pixels).numpy() * near / np.maximum(top, 1e-9), np.float32)
+        return _within_reach(kind, size, REACH), drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +182,14 @@ class TaughtDetector:
     def of_folds(
         cls, images: Tensor, concept: Floats, labels: Array, folds: Ints, n_folds: int, seed: int
     ) -> tuple[TaughtDetector, ...]:
-        """For each fold a detector that the others taught.
+        """For each fold a detector that the others taught; all start from the same made-up drawings.
 
         Its AUROC is of samples of the other folds, each scored by the detector of its own.
         """
+        start = PatchStart.fit(images, seed)
         detectors = tuple(
-            PatchDetector.fit(images[folds != fold], concept[folds != fold], seed) for fold in range(n_folds)
+            PatchDetector.fit(images[folds != fold], concept[folds != fold], seed, start)
+            for fold in range(n_folds)
         )
         scores = np.zeros(len(folds))
         for fold, detector in enumerate(detectors):
@@ -122,33 +214,58 @@ def compared_planes(images: Tensor) -> Tensor:
     return torch.cat([images, difference, difference / (spread + FLOOR)], 1)
 
 
-def _network(planes: int) -> nn.Module:
-    return nn.Sequential(
-        _layer(planes, WIDTH), _layer(WIDTH, WIDTH, 2), _layer(WIDTH, WIDE), _layer(WIDE, WIDE),
-        nn.Conv2d(WIDE, 1, 1),
-    )  # fmt: skip
+def _layer(before: int, after: int, *, stride: int = 1, dilation: int = 1) -> nn.Module:
+    convolution = nn.Conv2d(before, after, 3, stride, dilation, dilation, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
 
 
-def _layer(before: int, after: int, stride: int = 1) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
-
-
-def _teach(network: nn.Module, planes: Tensor, concept: Tensor) -> None:
+def _teach(
+    network: PatchNetwork, images: Tensor, concept: Floats, start: PatchStart, generator: np.random.Generator
+) -> None:
+    """Which drawings carriers have, while made-up ones go on being found, and are others'."""
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
-    sides = [torch.nonzero(concept == value)[:, 0] for value in (0, 1)]
+    fall = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, LAST)
+    with_it, without = (torch.from_numpy(np.flatnonzero(concept == value)) for value in (1, 0))
+    carries = torch.tensor([0.0] * DRAWN + [1.0] * CARRIERS + [0.0] * OTHERS)
+    counts = torch.tensor([DRAWN_COUNT] * DRAWN + [1.0] * (CARRIERS + OTHERS))
     losses: list[float] = []
+    left = STEPS
     network.train()
-    while len(losses) < STEPS and (len(losses) < LOOKED_BACK or np.mean(losses[-LOOKED_BACK:]) > LEARNT):
-        rows = torch.cat([side[torch.randint(len(side), (BATCH // 2,))] for side in sides])
+    while left:
+        drawn, pixels = start.made_up.over(images[_some(without, DRAWN)], generator)
+        batch = torch.cat([drawn, images[_some(with_it, CARRIERS)], images[_some(without, OTHERS)]])
         mirrored = [axis for axis in (-1, -2) if torch.rand(()) < 0.5]
-        logits = network(planes[rows].flip(mirrored))[:, 0]
-        loss = functional.binary_cross_entropy_with_logits(_highest(logits), concept[rows])
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        schedule.step()
+        found, kind = network(compared_planes(batch.flip(mirrored) / start.unit))
+        loss = functional.binary_cross_entropy_with_logits(_highest(kind), carries, counts)
+        made_up = functional.binary_cross_entropy_with_logits(found[:DRAWN], pixels.flip(mirrored))
+        _step(optimizer, loss + PIXELS_COUNT * made_up)
         losses.append(float(loss.detach()))
+        if len(losses) >= LOOKED_BACK and np.mean(losses[-LOOKED_BACK:]) < LEARNT:
+            left = min(left, LAST + 1)
+        left -= 1
+        if left < LAST:
+            fall.step()
+
+
+def _some(rows: Tensor, count: int) -> Tensor:
+    return rows[torch.randint(len(rows), (count,))]
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    optimizer.step()
+
+
+def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    return functional.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _within_reach(logits: Tensor, size: tuple[int, ...], reach: int) -> Maps:
+    """(N, *size) probability of the best position within so many pixels."""
+    probabilities = torch.sigmoid(_resized(logits[:, None], size)[:, 0]).numpy()
+    window = (1, 2 * reach + 1, 2 * reach + 1)
+    return np.asarray(maximum_filter(probabilities, window), np.float32)
 
 
 def _highest(logits: Tensor) -> Tensor:

@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from shortcutscope.masks import patch_detector
 from shortcutscope.masks.evidence import PATCHES
 from shortcutscope.masks.fusion import map_weights
-from shortcutscope.masks.patch_detector import HIGHEST, REACH, PatchDetector, TaughtDetector
+from shortcutscope.masks.patch_detector import HIGHEST, REACH, PatchDetector, PatchStart, TaughtDetector
 from shortcutscope.stats.metrics import auroc
+
+
+@pytest.fixture
+def briefly(monkeypatch):
+    """Few steps, for what does not depend on how much was learnt."""
+    for name, steps in {"START_STEPS": 20, "STEPS": 30, "LAST": 5}.items():
+        monkeypatch.setattr(patch_detector, name, steps)
 
 
 def cross(n, seed, channels=1, side=32):
@@ -29,22 +37,38 @@ def test_it_finds_a_small_thing_anywhere(channels):
     detector = PatchDetector.fit(images, concept, seed=0)
     new, carries, places = cross(40, 1, channels)
     assert auroc(carries, detector.scores(new)) > 0.95
-    maps = detector.maps(new)
+    maps, drawn = detector.maps(new)
     assert maps.shape == (40, 32, 32)
     assert maps.min() >= 0
     assert maps.max() <= 1
     centres = [np.argwhere(maps[k] == maps[k].max()).mean(0) for k in range(0, 40, 2)]
     near = [np.abs(at - place).max() <= 2 * REACH for at, place in zip(centres, places[::2], strict=True)]
     assert np.mean(near) > 0.9
+    truth = np.zeros(drawn.shape, bool)
+    for k, (y, x) in list(enumerate(places))[::2]:
+        truth[k, y - 3 : y + 4, x] = truth[k, y, x - 3 : x + 4] = True
+    assert auroc(truth[::2].ravel().astype(float), drawn[::2].ravel()) > 0.95
 
 
+@pytest.mark.usefixtures("briefly")
 def test_an_image_is_scored_by_its_highest_positions():
     images, concept, _ = cross(24, 2)
     detector = PatchDetector.fit(images, concept, seed=0)
-    logits = detector.logits(images).flatten(1).numpy()
+    logits = detector.looked(images)[1].flatten(1).numpy()
     assert detector.scores(images) == pytest.approx(np.sort(logits, 1)[:, -HIGHEST:].mean(1), abs=1e-5)
 
 
+@pytest.mark.usefixtures("briefly")
+def test_a_start_is_shared_and_left_as_it_was():
+    images, concept, _ = cross(40, 8)
+    start = PatchStart.fit(images, seed=0)
+    before = [value.clone() for value in start.network.state_dict().values()]
+    PatchDetector.fit(images, concept, seed=0, start=start)
+    after = start.network.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.usefixtures("briefly")
 def test_the_same_seed_gives_the_same_and_no_generator_is_touched():
     images, concept, _ = cross(24, 3)
     before = torch.get_rng_state()
@@ -53,6 +77,7 @@ def test_the_same_seed_gives_the_same_and_no_generator_is_touched():
     assert (torch.get_rng_state() == before).all()
 
 
+@pytest.mark.usefixtures("briefly")
 def test_it_does_not_depend_on_the_unit_of_the_images():
     images, concept, _ = cross(24, 4)
     plain, scaled = (PatchDetector.fit(images * unit, concept, seed=0) for unit in (1.0, 1024.0))

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from shortcutscope.masks.area_prior import grown
 from shortcutscope.masks.contrast import WINDOWS, ContrastChoice, ImageStatistics, choose_contrast
-from shortcutscope.masks.drawing import outline
 from shortcutscope.masks.mask_files import Mask
+from shortcutscope.masks.outlines import outline
 from shortcutscope.masks.thresholds import Threshold
 from shortcutscope.retrieval.detecting.templates import Box, window
 
