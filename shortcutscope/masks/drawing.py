@@ -36,8 +36,6 @@ from shortcutscope.types import Array, Floats, Ints
 BATCH = 64
 #: A mask below this confidence is flagged for review.
 UNSURE = 0.5
-#: Highest odds of a position that are told from higher ones.
-MOST_ODDS = 1e4
 #: Intersection over union of two ways to draw a mask below which they disagree on where it is.
 AGREEING = 0.5
 #: Where pixels were drawn over, the region reaches down to this share of Otsu's threshold.
@@ -176,7 +174,7 @@ class MaskPredictor:
     def with_units(self, features: Mapping[str, Array]) -> MaskPredictor:
         """The same in units of the ordinary sample among some that were :meth:`features`.
 
-        Odds have no unit; half-way between carriers and others their median may be either's.
+        Probabilities have no unit; half-way between carriers and others their median may be either's.
         """
         units = {name: 1.0 if name == PATCHES else _ordinary(values) for name, values in features.items()}
         return replace(self, units=units)
@@ -213,8 +211,6 @@ class MaskPredictor:
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
-        if PATCHES in peaks:
-            peaks[PATCHES] = _odds(peaks[PATCHES])
         in_place = {} if self.usual is None else self.usual.features(fusion, contrast)
         measured = peaks | _contour_features(outlines) | in_place
         features = {k: values / self.units.get(k, 1.0) for k, values in measured.items()}
@@ -334,11 +330,6 @@ def _ordinary(values: Array) -> float:
 
 def _peaks(maps: Maps) -> Array:
     return np.asarray(maps.reshape(len(maps), -1).max(1))
-
-
-def _odds(probabilities: Array) -> Array:
-    """Of probabilities, which differ little where they are high."""
-    return np.asarray(probabilities / np.maximum(1 - probabilities, 1 / MOST_ODDS))
 
 
 def _full_size(maps: Maps, size: tuple[int, ...]) -> Maps:
