@@ -1,4 +1,4 @@
-"""Made-up drawings over images, whose pixels are known: strokes, dots, outlines, filled and striped shapes.
+"""Made-up drawings over images, whose pixels are known: strokes, dots, signs, filled and striped shapes.
 
 What was drawn over an image is unlike anatomy in ways that do not depend on what it is: hard edges, an even
 or regular inside, a line that goes on regardless of what lies under it. A network that found such drawings in
@@ -20,8 +20,9 @@ from shortcutscope.types import Array, Floats
 
 #: Different drawings; each is moved, mirrored and filled anew whenever it is used.
 DRAWINGS = 400
-#: Share of strokes, of striped fillings, of drawings that hide what lies under them.
-STROKES, STRIPED, OPAQUE = 0.65, 0.2, 0.7
+#: Shares of kinds of drawings, of striped fillings, of drawings that hide what lies under them.
+STROKES, SHAPES, WRITING = 0.45, 0.3, 0.25
+STRIPED, OPAQUE = 0.2, 0.7
 #: Share of drawings over images of several channels that differ in these.
 COLOURED = 0.5
 #: Share of bright drawings, and of bright or dark ones; others have any value.
@@ -102,8 +103,8 @@ class MadeUp:
 
 
 def _drawing(size: tuple[int, int], generator: np.random.Generator) -> tuple[Floats, Floats]:
-    kinds: Sequence[Callable[[tuple[int, int], np.random.Generator], Floats]] = (_stroke, _shape)
-    cover = kinds[int(generator.random() > STROKES)](size, generator)
+    kinds: Sequence[Callable[[tuple[int, int], np.random.Generator], Floats]] = (_stroke, _shape, _writing)
+    cover = kinds[generator.choice(len(kinds), p=(STROKES, SHAPES, WRITING))](size, generator)
     filling = np.ones(size)
     if generator.random() < STRIPED:
         angle, frequency = generator.uniform(0, np.pi), generator.uniform(0.6, 2.2)
@@ -129,9 +130,7 @@ def _stroke(size: tuple[int, int], generator: np.random.Generator) -> Floats:
             angle += generator.choice([-1.5, 1.5])
         along = length * np.array([np.sin(angle), np.cos(angle)])
         if not (gaps and piece % 2):
-            share = ((pixels - at) @ along / float(along @ along)).clip(0, 1)
-            distance = np.linalg.norm(pixels - at - share[..., None] * along, axis=-1)
-            nearest = np.minimum(nearest, distance)
+            nearest = np.minimum(nearest, _distance(pixels, at, at + along))
         at = at + along
     return _covered(nearest - width / 2)
 
@@ -155,6 +154,31 @@ def _shape(size: tuple[int, int], generator: np.random.Generator) -> Floats:
     if generator.random() < 0.25:
         cover = cover * (1 - _covered(outside + generator.uniform(1.2, 2.5)))
     return cover
+
+
+def _writing(size: tuple[int, int], generator: np.random.Generator) -> Floats:
+    """A row of one to seven signs, each of some short strokes or a dot, a little apart and at any angle."""
+    high, wide = generator.uniform(2, 8), generator.uniform(1, 5)
+    step, width = wide + generator.uniform(1.5, 4), generator.uniform(1, 1.8)
+    signs, angle = int(generator.integers(1, 8)), generator.choice([0, generator.uniform(0, 2 * np.pi)])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = np.array(size) / 2
+    pixels = np.moveaxis(np.mgrid[: size[0], : size[1]].astype(float), 0, -1)
+    nearest = np.full(size, np.inf)
+    for sign in range(signs):
+        corner = np.array([-high / 2, (sign - signs / 2) * step])
+        for _ in range(int(generator.integers(1, 5))):
+            # Ends lie on corners and middles of the sign's box, as those of letters do.
+            start, stop = (corner + generator.integers(0, 3, 2) / 2 * [high, wide] for _ in range(2))
+            nearest = np.minimum(nearest, _distance(pixels, middle + turn @ start, middle + turn @ stop))
+    return _covered(nearest - width / 2)
+
+
+def _distance(pixels: Array, start: Floats, stop: Floats) -> Floats:
+    """From each pixel (H, W, 2) to a line."""
+    along = stop - start
+    share = ((pixels - start) @ along / max(float(along @ along), 1e-9)).clip(0, 1)
+    return np.asarray(np.linalg.norm(pixels - start - share[..., None] * along, axis=-1))
 
 
 def _covered(outside: Array) -> Floats:
