@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from shortcutscope.errors import InputError, ModelError
 from shortcutscope.models.failures import first_line
 from shortcutscope.models.frozen import device_of, frozen
 from shortcutscope.models.sources.hugging_face import open_image_text_model
-from shortcutscope.types import Floats
 
 #: What shortcuts in medical images were found to be, and neighbours that a name has to be told from.
 TEXTS = (
@@ -130,8 +129,9 @@ class TextNaming:
             The model fails, or reads images and texts into different spaces.
         """
         try:
-            of_texts = self._of_texts()
-            picture = self._of_images(self.prepared(Image.new("RGB", (64, 64), (128, 128, 128)))[None])
+            with frozen(self.model):
+                of_texts = self._of_texts()
+                picture = self._of_images(self.prepared(Image.new("RGB", (64, 64), (128, 128, 128)))[None])
         except Exception as error:  # another library's code
             raise ModelError(
                 f"TextNaming: {self._who} fails on a picture or on the texts: {first_line(error)}"
@@ -144,14 +144,15 @@ class TextNaming:
         return TextReader(self, of_texts)
 
     def _of_texts(self) -> Tensor:
-        """``(texts, D)`` of length 1, the mean over the templates."""
+        """``(texts, D)`` of length 1, the mean over the templates, by the frozen model."""
         sentences = [template.replace("{}", text) for text in self.texts for template in self.templates]
-        with torch.no_grad(), frozen(self.model) as model:
-            tokens, read = self._tokens(sentences), getattr(model, _methods(self.model)[1])
+        device, read = device_of(self.model), getattr(self.model, _methods(self.model)[1])
+        tokens = self._tokens(sentences)
+        with torch.no_grad():
             if isinstance(tokens, Mapping):
-                made = read(**{name: values.to(device_of(model)) for name, values in tokens.items()})
+                made = read(**{name: values.to(device) for name, values in tokens.items()})
             else:
-                made = read(tokens.to(device_of(model)))
+                made = read(tokens.to(device))
         each = normalize(_tensor_of(made).float(), dim=-1)
         return normalize(each.reshape(len(self.texts), len(self.templates), -1).mean(1), dim=-1)
 
@@ -166,9 +167,9 @@ class TextNaming:
         return dict(tokens)
 
     def _of_images(self, batch: Tensor) -> Tensor:
-        """``(N, D)`` of length 1 of prepared images."""
-        with torch.no_grad(), frozen(self.model) as model:
-            made = getattr(model, _methods(self.model)[0])(batch.to(device_of(model)))
+        """``(N, D)`` of length 1 of prepared images, by the frozen model."""
+        with torch.no_grad():
+            made = getattr(self.model, _methods(self.model)[0])(batch.to(device_of(self.model)))
         return normalize(_tensor_of(made).float(), dim=-1)
 
 
@@ -187,10 +188,23 @@ class TextReader:
     naming: TextNaming
     features: Tensor
 
-    def nearness(self, prepared: Tensor) -> Floats:
-        """Cosines ``(N, texts)`` less the mean of each image: to be near to texts at all says nothing."""
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[Tensor], list[dict[str, float]]]]:
+        """Read any number of batches, the model frozen once for all of them.
+
+        Yields
+        ------
+        callable
+            From prepared images ``(N, C, H, W)`` to the cosine with every text of each, less their mean: to
+            be near to texts at all says nothing.
+        """
+        with frozen(self.naming.model):
+            yield self._nearness
+
+    def _nearness(self, prepared: Tensor) -> list[dict[str, float]]:
         cosines = self.naming._of_images(prepared) @ self.features.T
-        return np.asarray((cosines - cosines.mean(1, keepdim=True)).cpu().numpy(), np.float64)
+        rows = (cosines - cosines.mean(1, keepdim=True)).cpu().tolist()
+        return [dict(zip(self.naming.texts, row, strict=True)) for row in rows]
 
 
 def _methods(model: nn.Module) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import nn
 
 import shortcutscope as ss
+from shortcutscope.models import texts
 from shortcutscope.models.sources.hugging_face import open_image_text_model
 
 TEXTS = list(image_text_model.TEXTS)
@@ -27,17 +28,39 @@ def grey(level, side=24):
     return Image.new("RGB", (side, side), (level,) * 3)
 
 
+def nearness(own, pictures):
+    """(N, texts) of some pictures, in one batch."""
+    with own.reader().reading() as read:
+        rows = read(torch.stack([own.prepared(picture) for picture in pictures]))
+    assert all(list(row) == list(own.texts) for row in rows)
+    return np.array([list(row.values()) for row in rows])
+
+
 def test_a_brighter_picture_is_nearer_to_the_text_of_brightness():
-    own = naming()
-    dark, bright = own.reader().nearness(torch.stack([own.prepared(grey(20)), own.prepared(grey(240))]))
+    dark, bright = nearness(naming(), [grey(20), grey(240)])
     assert bright[0] > dark[0]
     assert bright[2] < dark[2]
     np.testing.assert_allclose([dark.sum(), bright.sum()], 0, atol=1e-6)
 
 
-def test_the_model_is_given_back_as_it_was():
+def test_the_model_is_frozen_once_for_all_batches_and_given_back_as_it_was(monkeypatch):
+    loans = []
+    frozen = texts.frozen
+
+    def counted(model):
+        loans.append(model)
+        return frozen(model)
+
+    monkeypatch.setattr(texts, "frozen", counted)
     own = naming(model=image_text_model.SeesBrightness().train())
-    own.reader()
+    reader = own.reader()
+    assert len(loans) == 1
+    batch = torch.stack([own.prepared(grey(90))])
+    with reader.reading() as read:
+        assert read(batch) == read(batch)
+        assert not own.model.training
+        assert not own.model.scale.requires_grad
+    assert len(loans) == 2
     assert own.model.training
     assert own.model.scale.requires_grad
 
@@ -52,7 +75,7 @@ def test_a_model_of_transformers_says_what_it_says_itself(clip_folder):
     own = ss.TextNaming(own.model, own.processor, ["a ruler", "hair"], templates=["an image with {}"])
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 255, (40, 30, 3), np.uint8)) for _ in range(3)]
-    nearness = own.reader().nearness(torch.stack([own.prepared(p) for p in pictures]))
+    near = nearness(own, pictures)
     inputs = own.processor(
         text=["an image with a ruler", "an image with hair"],
         images=pictures,
@@ -62,7 +85,7 @@ def test_a_model_of_transformers_says_what_it_says_itself(clip_folder):
     with torch.no_grad():
         theirs = own.model(**inputs)
         expected = theirs.logits_per_image / own.model.logit_scale.exp()
-    np.testing.assert_allclose(nearness, expected - expected.mean(1, keepdim=True), atol=1e-5)
+    np.testing.assert_allclose(near, expected - expected.mean(1, keepdim=True), atol=1e-5)
 
 
 def test_a_folder_without_its_processor_is_refused(clip_folder, tmp_path):

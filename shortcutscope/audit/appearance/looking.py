@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -238,7 +239,9 @@ def _taken_in(looking: Looking, rows: Ints, weights: Floats, *, workers: int | N
     nearness: list[Mapping[str, float | str]] = []
     sums: Floats = np.zeros(())
     batches = loaded(looking, rows.tolist(), list, batch_size=_BATCH, workers=count)
-    with progress_bar(total=len(rows), desc="looking", unit="image", progress=progress, leave=False) as bar:
+    bar = progress_bar(total=len(rows), desc="looking", unit="image", progress=progress, leave=False)
+    reading = nullcontext() if looking.texts is None else looking.texts.reading()
+    with bar, reading as read:
         for batch in batches:
             done = len(properties)
             stacked = np.stack([one.small for one in batch])
@@ -247,16 +250,10 @@ def _taken_in(looking: Looking, rows: Ints, weights: Floats, *, workers: int | N
                 properties.append(one.properties)
                 if row in looking.shown:
                     pictures[row] = one.shown if one.shown is not None else one.small
-            nearness += _nearness(looking.texts, batch)
+            if read is not None:
+                nearness += read(torch.stack([one.prepared for one in batch if one.prepared is not None]))
             bar.update(len(batch))
     return _Part(properties, sums, pictures, nearness)
-
-
-def _nearness(texts: TextReader | None, batch: Sequence[SampleLook]) -> list[dict[str, float | str]]:
-    if texts is None:
-        return []
-    rows = texts.nearness(torch.stack([one.prepared for one in batch if one.prepared is not None]))
-    return [dict(zip(texts.naming.texts, row.tolist(), strict=True)) for row in rows]
 
 
 def _columns(properties: Sequence[Mapping[str, float | str]]) -> dict[str, Array]:
