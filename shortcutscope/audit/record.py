@@ -156,7 +156,9 @@ class AuditRecord:
             if name == finding.name or name in finding.same:
                 return finding
         there = ", ".join(f.name for f in self.findings) or "none"
-        raise InputError(f"no finding {name!r} in {self.path}; there are {there}")
+        why = (self.run.get("discovery") or {}).get("same", {}).get(name)
+        left = f" ({name} {why})" if why else ""
+        raise InputError(f"no finding {name!r} in {self.path}{left}; there are {there}")
 
     def require_one_output(self, what: str) -> None:
         """Refuse an audit of several labels, for what is done with the audit of one.

@@ -6,7 +6,6 @@ samples of which that label is known; proposals of several outputs that name the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,7 @@ import numpy as np
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.candidates import correlation_within
 from shortcutscope.discover.early import early_features
-from shortcutscope.discover.proposal import Proposal
+from shortcutscope.discover.proposal import Proposal, numbered, proposal_name
 from shortcutscope.discover.proposals import Discovery, discover
 from shortcutscope.errors import InputError
 from shortcutscope.options import Running
@@ -39,7 +38,7 @@ class SharedProposal:
         Over all samples. Its values are those of the strongest proposal; where the label of that output is
         unknown, those of the next one.
     of
-        Output to the proposal as its search found it, strongest first.
+        Output to the proposal of its search, strongest first, which goes by the shared name.
     """
 
     name: str
@@ -114,10 +113,16 @@ def discover_outputs(
             view, table.for_label(name), seed=seed, running=running, early=early.take(rows)
         )
     looked_at = sum(one.looked_at for one in by_output.values())
-    members = _groups(by_output, {name: _values(view, len(scan)) for name, view in outputs.items()})
-    proposals = [_shared(f"discovered {k}", of, ids.to_numpy(), looked_at) for k, of in enumerate(members, 1)]
-    renamed = {name: _renamed(one, name, proposals) for name, one in by_output.items()}
-    return OutputsDiscovery(proposals, renamed, looked_at)
+    groups = _groups(by_output, {name: _values(view, len(scan)) for name, view in outputs.items()})
+    names = {output: numbered(one.dropped, len(groups) + 1) for output, one in by_output.items()}
+    for number, group in enumerate(groups, 1):
+        for member in group:
+            names[member.output][member.proposal.name] = proposal_name(number)
+    shared = [
+        _shared([m.renamed(names[m.output]) for m in group], ids.to_numpy(), looked_at) for group in groups
+    ]
+    renamed = {output: one.renamed(names[output]) for output, one in by_output.items()}
+    return OutputsDiscovery(shared, renamed, looked_at)
 
 
 def _rows(view: Scan) -> Ints:
@@ -141,6 +146,9 @@ class _Member:
     proposal: Proposal
     values: Floats
     labels: Floats
+
+    def renamed(self, names: Mapping[str, str]) -> _Member:
+        return replace(self, proposal=self.proposal.renamed(names))
 
     def correlation(self, other: _Member) -> float:
         """Of the carriers of two proposals, within the classes of both labels, of samples that both know."""
@@ -175,8 +183,8 @@ def _groups(found: Mapping[str, Discovery], labels: Mapping[str, Floats]) -> lis
     return groups
 
 
-def _shared(name: str, members: Sequence[_Member], ids: Array, looked_at: int) -> SharedProposal:
-    first = members[0]
+def _shared(members: Sequence[_Member], ids: Array, looked_at: int) -> SharedProposal:
+    first, name = members[0], members[0].proposal.name
     values = first.values.copy()
     covered = np.isfinite(first.labels)
     for member in members[1:]:
@@ -192,20 +200,3 @@ def _shared(name: str, members: Sequence[_Member], ids: Array, looked_at: int) -
     text = f"{concept.description} ({of})"
     shared = Concept(name, values, "discovered", ids, text, selected_from=looked_at)
     return SharedProposal(name, shared, {member.output: member.proposal for member in members})
-
-
-def _renamed(found: Discovery, output: str, proposals: Sequence[SharedProposal]) -> Discovery:
-    """A search with the names that outputs share, also in the reasons why others were dropped."""
-    names = {p.of[output].name: p.name for p in proposals if output in p.of}
-    next_number = len(proposals) + 1
-    for proposal in found.dropped:
-        if proposal.name and proposal.name not in names:
-            names[proposal.name] = f"discovered {next_number}"
-            next_number += 1
-
-    def anew(proposal: Proposal) -> Proposal:
-        dropped = re.sub(r"discovered \d+", lambda match: names.get(match[0], match[0]), proposal.dropped)
-        return replace(proposal, name=names.get(proposal.name, ""), dropped=dropped)
-
-    kept = [anew(p) for p in found.proposals]
-    return replace(found, proposals=kept, dropped=[anew(p) for p in found.dropped])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from shortcutscope.discover.candidates import ShortcutCandidate, family
 from shortcutscope.probes.concept import Concept
 from shortcutscope.types import Bools, Floats, Record
+
+_NAME = re.compile(r"\bdiscovered \d+\b")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,23 @@ class Proposal:
         """Share of carriers in each class, of the samples in which it was told."""
         return self.candidate.shares
 
+    def renamed(self, names: Mapping[str, str]) -> Proposal:
+        """Under another name, also where its views, its concept and its reason name proposals."""
+
+        def anew(text: str) -> str:
+            return _NAME.sub(lambda match: names.get(match[0], match[0]), text)
+
+        concept = self.concept
+        if concept is not None:
+            concept = replace(concept, name=anew(concept.name), description=anew(concept.description))
+        return replace(
+            self,
+            name=anew(self.name),
+            views=tuple(anew(view) for view in self.views),
+            concept=concept,
+            dropped=anew(self.dropped),
+        )
+
     def to_dict(self) -> Record:
         """What a run keeps of it besides the values of its concept."""
         c = self.candidate
@@ -85,3 +105,20 @@ class Proposal:
     def __repr__(self) -> str:
         shares = ", ".join(f"{share:.0%} of class {label}" for label, share in self.shares.items())
         return f"Proposal({self.name!r}, {self.views[0]}: {shares}; strength {self.strength:.2f})"
+
+
+def proposal_name(number: int) -> str:
+    """What a proposal is called.
+
+    Examples
+    --------
+    >>> proposal_name(1)
+    'discovered 1'
+    """
+    return f"discovered {number}"
+
+
+def numbered(proposals: Iterable[Proposal], first: int = 1) -> dict[str, str]:
+    """Names to names with consecutive numbers, in the order of the proposals; twins have none."""
+    names = [proposal.name for proposal in proposals if proposal.name]
+    return {name: proposal_name(number) for number, name in enumerate(names, first)}

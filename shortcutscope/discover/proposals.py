@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from shortcutscope.discover.beside import Confirmed, search_beside, told_apart
 from shortcutscope.discover.candidates import SMALLEST_T, SampleInfo, agreement, lies_within, logit_gap
 from shortcutscope.discover.confirm import HeldOut, confirm
 from shortcutscope.discover.early import EarlyFeatures, early_features
-from shortcutscope.discover.proposal import Proposal
+from shortcutscope.discover.proposal import Proposal, numbered
 from shortcutscope.discover.search import needed_gain, search, too_small
 from shortcutscope.discover.views import ViewInput, view_scores
 from shortcutscope.errors import InputError
@@ -33,9 +33,9 @@ class Discovery:
     Attributes
     ----------
     proposals
-        Strongest first.
+        Strongest first, and numbered so.
     dropped
-        Those not proposed, each with its reason; merged ones, too.
+        Those not proposed, each with its reason and the numbers that follow; merged ones, too.
     notes
         Views that were left out, with the reason.
     looked_at
@@ -46,6 +46,11 @@ class Discovery:
     dropped: list[Proposal]
     notes: tuple[str, ...]
     looked_at: int
+
+    def renamed(self, names: Mapping[str, str]) -> Discovery:
+        """Under other names, see `Proposal.renamed`."""
+        proposals, dropped = ([p.renamed(names) for p in ps] for ps in (self.proposals, self.dropped))
+        return replace(self, proposals=proposals, dropped=dropped)
 
 
 def discover(
@@ -110,9 +115,9 @@ def discover(
     tested = list(_with_concepts(confirmed, samples, ids, looked_at))
     good = sorted((p for p in tested if not p.dropped), key=lambda p: -p.strength)
     surplus = [replace(p, dropped=f"{most} stronger ones are proposed") for p in good[most:]]
-    return Discovery(
-        good[:most], [*surplus, *(p for p in tested if p.dropped), *dropped], tuple(notes), looked_at
-    )
+    dropped = [*surplus, *(p for p in tested if p.dropped), *dropped]
+    names = numbered([*good[:most], *dropped])
+    return Discovery(good[:most], dropped, tuple(notes), looked_at).renamed(names)
 
 
 def _sample_info(scan: Scan, seed: int) -> SampleInfo:

@@ -9,7 +9,7 @@ import numpy as np
 
 from shortcutscope.discover.candidates import SampleInfo, ShortcutCandidate, distinct, judge
 from shortcutscope.discover.confirm import CONFIRMED_T
-from shortcutscope.discover.proposal import Proposal
+from shortcutscope.discover.proposal import Proposal, proposal_name
 from shortcutscope.discover.refine import refine
 from shortcutscope.types import Floats
 
@@ -120,7 +120,7 @@ def _refined(
         if r is None
     ]
     together = [*((p, parts[id(p.candidate)]) for p in proposals), *lost]
-    named = [replace(p, name=f"discovered {k}") for k, (p, _) in enumerate(together, first_number)]
+    named = [replace(p, name=proposal_name(k)) for k, (p, _) in enumerate(together, first_number)]
     twins = [
         Proposal("", weak, (weak.view,), dropped=f"names the same samples as {p.name}")
         for p, (_, members) in zip(named, together, strict=True)

@@ -453,7 +453,10 @@ def test_without_concepts_the_columns_are_screened_and_a_proposal_that_is_a_colu
     done = ss.audit(planted[0], correlated, tmp_path / "run", **OPTIONS)
     assert done.run["metadata"]["columns"][0]["column"] == "tag"
     assert [f.name for f in done.shortcuts if f.origin != "picture"] == ["tag"]
-    assert any("same samples as tag" in why for why in done.run["discovery"]["same"].values())
+    (left, why), *_ = done.run["discovery"]["same"].items()
+    assert "same samples as tag" in why
+    with pytest.raises(ss.InputError, match=f"no finding '{left}'.*{left} names the same samples as tag"):
+        done[left]
     assert "Metadata that go with the label" in done.report().read_text()
 
 

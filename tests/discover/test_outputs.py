@@ -1,5 +1,7 @@
 """Proposals of several outputs: what names the same samples is one, under one name at all of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from several_labels import LABELS, labelled, untrained
@@ -53,6 +55,8 @@ def found(scanned, monkeypatch):
             proposed(views["Mass"], 1 - of(views["Mass"], "tag"), 2),
         ],
     }
+    views_of_coin = ("filters: x, of samples without discovered 2",)
+    by_output["Mass"][0] = dataclasses.replace(by_output["Mass"][0], views=views_of_coin)
     dropped = Proposal(
         "discovered 3", by_output["Edema"][0].candidate, ("filters: y",), None, "explained by discovered 2"
     )
@@ -89,6 +93,7 @@ def test_an_output_goes_by_the_names_that_all_share(scanned, found):
     whole, table, views = scanned
     mass = discover_outputs(whole, table, views, running=QUIET).by_output["Mass"]
     assert [p.name for p in mass.proposals] == ["discovered 2", "discovered 1"]
+    assert mass.proposals[0].views == ("filters: x, of samples without discovered 1",)
     (dropped,) = mass.dropped
     assert dropped.name == "discovered 3"
     assert dropped.dropped == "explained by discovered 1"

@@ -69,6 +69,12 @@ def test_what_is_dropped_keeps_its_reason(found):
     assert strengths == sorted(strengths, reverse=True)
 
 
+def test_what_is_proposed_is_numbered_by_rank_and_what_is_dropped_goes_on(found):
+    names = [p.name for p in (*found.proposals, *found.dropped) if p.name]
+    assert names == [f"discovered {k}" for k in range(1, len(names) + 1)]
+    assert [p.concept.name for p in found.proposals] == names[: len(found.proposals)]
+
+
 def test_proposals_are_deterministic_and_no_more_than_asked_for(study, found):
     (again,) = discover(*study, seed=3, most=1, running=Running(progress=False)).proposals
     assert again.views == found.proposals[0].views
@@ -139,6 +145,7 @@ def test_what_the_strongest_covers_is_proposed_for_the_samples_without_it(tmp_pa
     scanned = scan(BrightOrSpotted(), table, tmp_path / "scan", running=Running(progress=False))
     discovery = discover(scanned, table, running=Running(progress=False))
     covering, covered = discovery.proposals
+    assert (covering.name, covered.name) == ("discovered 1", "discovered 2")
     assert within_class_auroc(bright, covering.scores, labels) > 0.99
     free = ~bright
     assert within_class_auroc(spotted[free], covered.scores[free], labels[free]) > 0.99
