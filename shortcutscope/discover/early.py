@@ -43,6 +43,6 @@ def early_features(scan: Scan, table: ImageTable, running: Running) -> EarlyFeat
     if reason is not None:
         return EarlyFeatures(first, 0, reason)
     bank = image_bank(
-        table, batch_size=running.batch_size, workers=running.workers, progress=running.progress
+        table, flat=True, batch_size=running.batch_size, workers=running.workers, progress=running.progress
     ).values
     return EarlyFeatures(np.concatenate([bank, first], axis=1), bank.shape[1])

@@ -2,7 +2,8 @@
 
 What a person adds to an image (a marker, a border, noise, another detector) changes the statistics of some
 band of it, whatever the network makes of that. So the bank sees artifacts of every extent before a network
-has mixed them with the label.
+has mixed them with the label. What a program draws into an image (a label, a box, a blanked part) may be of
+one value: it shows less in any band than in how little the flattest place of the image varies.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
@@ -61,9 +62,23 @@ def refusal(shape: Sequence[int]) -> str | None:
 
 
 def image_bank(
-    table: ImageTable, *, batch_size: int = 64, workers: int | None = None, progress: bool = True
+    table: ImageTable,
+    *,
+    flat: bool = False,
+    batch_size: int = 64,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Bank:
     """Filter bank of every image of a table, as the model gets it, one batch in memory at a time.
+
+    Parameters
+    ----------
+    table
+        Of images.
+    flat
+        Whether it has the flattest places, too.
+    batch_size, workers, progress
+        How images are read.
 
     Raises
     ------
@@ -80,20 +95,21 @@ def image_bank(
         batches(table, batch_size, workers=workers), total=total, desc="filters", progress=progress
     )
     for images, _, _ in bar:
-        values, names = filter_bank(images.numpy())
+        values, names = filter_bank(images.numpy(), flat=flat)
         rows.append(values)
     return Bank(np.concatenate(rows), names)
 
 
-def filter_bank(images: Array) -> tuple[Floats, tuple[str, ...]]:
+def filter_bank(images: Array, *, flat: bool = False) -> tuple[Floats, tuple[str, ...]]:
     """Responses (n, F) of images (n, C, H, W), and what each of them is.
 
     Bands (differences of Gaussians, an octave apart), gradients, intensities and a coarse grid of the mean
-    over channels; of colour images also how each channel differs from that mean.
+    over channels, and, where asked for, its flattest places; of colour images also how each channel differs
+    from that mean.
     """
     images = np.asarray(images, np.float32)
     grey = np.asarray(images.mean(1), np.float32)
-    responses = [*_bands(grey), *_gradients(grey), *_intensities(grey)]
+    responses = [*_bands(grey), *_gradients(grey), *_intensities(grey), *(_flattest(grey) if flat else ())]
     if images.shape[1] > 1:
         for k in range(images.shape[1]):
             responses += _moments(images[:, k] - grey, f"channel {k}")
@@ -147,6 +163,26 @@ def _intensities(grey: Floats) -> list[Response]:
     quantiles = np.quantile(grey.reshape(len(grey), -1), QUANTILES, axis=1)
     quantile_responses = [(f"quantile {q:g}", value) for q, value in zip(QUANTILES, quantiles, strict=True)]
     return _moments(grey, "grey") + quantile_responses
+
+
+def _flattest(grey: Floats) -> list[Response]:
+    """The smallest range of values in any window, of those brighter than the image's mean and of the others.
+
+    The two are apart since an empty background is flat in every image, and is on one side.
+    """
+    responses: list[Response] = []
+    mean = grey.mean((1, 2), keepdims=True)
+    limit = COARSEST * min(grey.shape[1:])
+    radii = [1, *(2**k for k in range(1, 16) if 2**k <= limit)]
+    for radius in radii:
+        size, inside = (1, 2 * radius + 1, 2 * radius + 1), np.s_[:, radius:-radius, radius:-radius]
+        high, low = maximum_filter(grey, size)[inside], minimum_filter(grey, size)[inside]
+        span, bright = high - low, high + low >= 2 * mean
+        for name, side in (("bright", bright), ("dark", ~bright)):
+            # Where no window is on this side, nothing is flat on it.
+            smallest = np.where(side, span, span.max((1, 2), keepdims=True)).min((1, 2))
+            responses.append((f"flattest {2 * radius + 1} {name}", smallest))
+    return responses
 
 
 def _moments(values: Array, name: str) -> list[Response]:
