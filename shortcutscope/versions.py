@@ -19,7 +19,7 @@ SCANNING = 1
 #: How the masks of a finding are drawn.
 DRAWING = 1
 #: How shortcuts are searched that nobody named.
-SEARCHING = 3
+SEARCHING = 4
 #: Of ``subgroups.json``.
 SUBGROUPS = 1
 #: Stages of an audit whose measurements are kept by concept or layer; of those not named here, 1.

@@ -24,6 +24,37 @@ def test_a_bank_is_finite_float32_and_named_whatever_channels_and_sides(channels
     assert len(set(names)) == len(names)
 
 
+@given(st.integers(16, 40), st.integers(16, 40))
+@settings(max_examples=8, deadline=None)
+def test_the_flattest_places_are_those_that_one_finds_window_by_window(height, width):
+    images = np.random.default_rng(height + width).random((2, 1, height, width), dtype=np.float32)
+    images[0] += np.linspace(0, 1, width)
+    values, names = filter_bank(images, flat=True)
+    plain, plain_names = filter_bank(images)
+    kept = [names.index(name) for name in plain_names]
+    np.testing.assert_array_equal(values[:, kept], plain)
+    assert len(set(names)) == len(names)
+    for k, image in enumerate(images[:, 0]):
+        windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3)).reshape(-1, 9)
+        span, middle = np.ptp(windows, axis=1), (windows.max(1) + windows.min(1)) / 2
+        for side, of in (("bright", middle >= image.mean()), ("dark", middle < image.mean())):
+            assert values[k, names.index(f"flattest 3 {side}")] == pytest.approx(span[of].min(), abs=1e-6)
+
+
+def test_a_box_of_one_value_is_flat_on_its_side_alone_and_a_plain_image_on_none():
+    noise = np.random.default_rng(0).random((1, 1, 64, 64), dtype=np.float32)
+    boxed, plain = noise.copy(), np.full_like(noise, 0.5)
+    boxed[..., 40:47, 40:47] = 0.9
+    (empty, bright, same), names = filter_bank(np.concatenate([noise, boxed, plain]), flat=True)
+    at = {name: k for k, name in enumerate(names)}
+    for size in (3, 5):
+        assert bright[at[f"flattest {size} bright"]] == 0
+        assert empty[at[f"flattest {size} bright"]] > 0.1
+        assert bright[at[f"flattest {size} dark"]] == empty[at[f"flattest {size} dark"]] > 0.1
+    assert bright[at["flattest 9 bright"]] > 0.1  # wider than the box
+    assert np.isfinite(same).all()
+
+
 def test_a_bands_mean_size_is_that_of_the_difference_of_two_gaussians():
     image = np.random.default_rng(1).random((1, 1, 64, 64), dtype=np.float32)
     values, names = filter_bank(image)
