@@ -22,8 +22,20 @@ from shortcutscope.probes.crossfit import make_folds
 from shortcutscope.probes.mixture import Mixture, fit_mixture
 from shortcutscope.types import Array, Bools, Floats, Ints
 
-#: Scores that move the logit less surely than this are no candidates.
+#: Scores that move the logit less surely than this are no candidates, unless they show two clear groups.
 SMALLEST_T = 3.0
+#: What the logits of two clear groups must differ by, over its error. Less than `SMALLEST_T`, since few
+#: contradict a strong shortcut: of 500 images, with a tag on 95 % of one class and 5 % of the other, the tag
+#: itself reaches 1.6 to 4.4. Use is tested more sharply by the audit.
+CONFIRMED_T = 2.0
+#: Separation of the two groups, in standard deviations, from which they are clear: of two equal groups that
+#: far apart one sample in 44 lies on the wrong side. In unbiased models features of the task, and what
+#: divides their images by nature, came to at most 3.9, and planted shortcuts to 4.2 and more, in models that
+#: the benchmark does not use.
+CLEAR_SEPARATION = 4.0
+#: Evidence of two groups, in nats a sample, that clear ones have. Features of the task reach at most .06 in
+#: unbiased models, and planted shortcuts that were found had .10 and more, in such models.
+SMALLEST_GAIN = 0.08
 #: Scores whose correlation with the logit is below this many standard errors are not looked at further.
 SCREEN_T = 2.0
 #: From this separation on two groups are apart; more does not count.
@@ -89,6 +101,11 @@ class ShortcutCandidate:
         apart = min(self.separation, LARGEST_SEPARATION)
         return max(self.gain, 0) * apart * max(self.gap, 0) * max(self.phi, 0)
 
+    @property
+    def clear(self) -> bool:
+        """Whether its two groups are apart already."""
+        return self.separation >= CLEAR_SEPARATION and self.gain >= SMALLEST_GAIN
+
     def conflicting(self, labels: Ints) -> Bools:
         """(N,) the samples that go against the association: the rare side of every class."""
         return np.asarray(self.carriers != (labels == self.label))
@@ -144,7 +161,7 @@ def judge(view: str, scores: npt.ArrayLike, samples: SampleInfo) -> list[Shortcu
             continue
         mixture = two_groups(turned, codes, samples.seed)
         candidate = candidate_of(view, label, turned, mixture, samples)
-        if candidate is not None and candidate.t >= SMALLEST_T:
+        if candidate is not None and candidate.t >= (CONFIRMED_T if candidate.clear else SMALLEST_T):
             candidates.append(candidate)
     return candidates
 

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shortcutscope.discover.candidates import SampleInfo, ShortcutCandidate, logit_gap, two_groups
+from shortcutscope.discover.candidates import (
+    CONFIRMED_T,
+    SampleInfo,
+    ShortcutCandidate,
+    logit_gap,
+    two_groups,
+)
 from shortcutscope.probes.crossfit import cross_fitted_scores
 from shortcutscope.probes.mixture import MIN_SEPARATION, confident
 from shortcutscope.types import Array, Bools, Floats, Ints
 
-#: What the logits of two groups must differ by, over its error. Less than what a score is looked at for,
-#: since few contradict a strong shortcut: of 500 images, with a tag on 95 % of one class and 5 % of the
-#: other, the tag itself reaches 1.6 to 4.4. Use is tested more sharply by the audit.
-CONFIRMED_T = 2.0
 #: Posterior probability from which a sample counts as a carrier or as free.
 CONFIDENCE = 0.9
 #: Fewest confident samples with it, and without it.

@@ -7,20 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from shortcutscope.discover.candidates import SampleInfo, ShortcutCandidate, distinct, judge
-from shortcutscope.discover.confirm import CONFIRMED_T
+from shortcutscope.discover.candidates import (
+    CLEAR_SEPARATION,
+    CONFIRMED_T,
+    SMALLEST_GAIN,
+    SampleInfo,
+    ShortcutCandidate,
+    distinct,
+    judge,
+)
 from shortcutscope.discover.proposal import Proposal, proposal_name
 from shortcutscope.discover.refine import refine
 from shortcutscope.types import Floats
 
-#: Separation of the two groups, in standard deviations, below which a refined proposal is dropped: of two
-#: equal groups that far apart one sample in 44 lies on the wrong side. In unbiased models features of the
-#: task, and what divides their images by nature, came to at most 3.9, and planted shortcuts to 4.2 and more,
-#: in models that the benchmark does not use.
-CLEAR_SEPARATION = 4.0
-#: Evidence of two groups, in nats a sample, below which a proposal is dropped. Features of the task reach at
-#: most .06 in unbiased models, and planted shortcuts that were found had .10 and more, in such models.
-SMALLEST_GAIN = 0.08
 #: Odds for two groups, all samples together, for every score that was looked at. More than the smallest gain
 #: only where samples are few.
 SMALLEST_ODDS = 100
