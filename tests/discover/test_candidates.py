@@ -3,7 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shortcutscope.discover import candidates
 from shortcutscope.discover.candidates import (
+    CONFIRMED_T,
+    SMALLEST_T,
     SampleInfo,
     agreement,
     bimodality,
@@ -50,6 +53,21 @@ def test_unused_scores_are_no_candidates(two_group_scores):
     margin = labels + np.random.default_rng(1).standard_normal(len(labels))
     assert judge("filters: x", scores, samples(labels, margin)) == []
     assert judge("filters: x", np.ones(len(labels)), samples(labels, margin)) == []
+
+
+def test_clear_groups_need_not_move_the_logit_as_surely_as_unclear_ones(two_group_scores, monkeypatch):
+    scores, carriers, labels = two_group_scores(distance=8.0)
+    margin = np.random.default_rng(3).standard_normal(len(labels))
+    for group in (2 * labels + carriers == k for k in range(4)):
+        # The logits differ by what is put in, and by no chance.
+        margin[group] -= np.polyval(np.polyfit(scores[group], margin[group], 1), scores[group])
+    of = samples(labels, margin + labels + 0.45 * carriers)
+    (clear,) = judge("filters: x", scores, of)
+    assert clear.clear
+    assert CONFIRMED_T <= clear.t < SMALLEST_T
+    monkeypatch.setattr(candidates, "CLEAR_SEPARATION", clear.separation + 0.1)
+    assert not clear.clear
+    assert judge("filters: x", scores, of) == []
 
 
 def test_two_groups_gain_over_classes_only_where_they_are_more_than_the_classes(two_group_scores):
