@@ -19,6 +19,7 @@ from shortcutscope.files import read_frame, read_object, write_json
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.partitions import is_the_label
+from shortcutscope.probes.verdict import VerdictRule, untestable
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import JSON, Array, Record
 from shortcutscope.versions import SEARCHING
@@ -65,9 +66,9 @@ def discovered_concepts(
         return [p.concept for p in discovery.proposals if p.concept], described(discovery)
 
     stored, proposed = kept_search(run, scan, search_depends(scan, seed), searched)
-    labels = scan.samples["label"].to_numpy().astype(np.int64)
+    labels, groups = scan.samples["label"].to_numpy().astype(np.int64), scan.samples["group"].to_numpy()
     aligned = [c.aligned_to(scan.samples["sample_id"]) for c in others]
-    twins = {concept.name: twin(concept, aligned, labels) for concept in proposed}
+    twins = {concept.name: twin_under_test(concept, aligned, labels, groups) for concept in proposed}
     same = {name: named_already(other) for name, other in twins.items() if other is not None}
     run.update({"discovery": {**{key: stored[key] for key in SAID}, "same": same}})
     return [concept for concept in proposed if concept.name not in same]
@@ -130,6 +131,19 @@ def _reopened(stored: JSON, values: pd.DataFrame) -> list[Concept]:
 def named_already(other: Concept) -> str:
     """Why a proposal is not tested beside a concept."""
     return f"names the same samples as {other.name}, which is tested"
+
+
+def twin_under_test(
+    concept: Concept, concepts: Sequence[Concept], labels: Array, groups: Array
+) -> Concept | None:
+    """What is tested in place of a proposal: its twin, unless that cannot be tested and the proposal can."""
+
+    def testable(one: Concept) -> bool:
+        return untestable(one.values, labels, groups, VerdictRule()) is None
+
+    if testable(concept):
+        concepts = [other for other in concepts if testable(other)]
+    return twin(concept, concepts, labels)
 
 
 def twin(concept: Concept, concepts: Sequence[Concept], labels: Array) -> Concept | None:

@@ -11,7 +11,7 @@ from shortcutscope.audit.discovery import (
     kept_search,
     named_already,
     search_depends,
-    twin,
+    twin_under_test,
 )
 from shortcutscope.discover.outputs import OutputsDiscovery, discover_outputs
 from shortcutscope.options import Running
@@ -83,7 +83,7 @@ def _twins(
 def _twin(concept: Concept, others: Sequence[Concept], context: Context) -> Concept | None:
     """What is tested at an output anyway and names the samples of a proposal."""
     aligned = [context.aligned(other) for other in others]
-    return twin(context.aligned(concept), aligned, context.labels)
+    return twin_under_test(context.aligned(concept), aligned, context.labels, context.groups)
 
 
 def _described(search: OutputsDiscovery) -> Record:

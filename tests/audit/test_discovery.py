@@ -4,7 +4,13 @@ import pytest
 
 from shortcutscope.audit import discovery as stage
 from shortcutscope.audit.audited_data import ConceptRequest, TrainingData, audited_data, resolve_concepts
-from shortcutscope.audit.discovery import MOST_COLUMNS, discovered_concepts, screened_columns
+from shortcutscope.audit.discovery import (
+    MOST_COLUMNS,
+    discovered_concepts,
+    screened_columns,
+    twin,
+    twin_under_test,
+)
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.data.table import ImageTable
 from shortcutscope.discover.candidates import ShortcutCandidate
@@ -83,6 +89,22 @@ def test_a_proposal_that_is_tested_anyway_is_left_out_with_the_reason(scanned, f
     concepts = discovered_concepts(run, *scanned, given, seed=0, running=READING)
     assert [c.name for c in concepts] == ["discovered 2"]
     assert "same samples as square" in run.record["discovery"]["same"]["discovered 1"]
+
+
+def test_a_proposal_that_can_be_tested_is_not_left_to_a_concept_that_cannot():
+    labels, groups = np.repeat([0, 1], 200), np.arange(400)
+
+    def with_exceptions(name, count):
+        values = labels.astype(float)
+        values[:count], values[200 : 200 + count] = 1, 0
+        return Concept(name, values, "metadata", [f"s{i}" for i in range(400)])
+
+    proposal, few, many = (with_exceptions(n, c) for n, c in (("proposal", 8), ("few", 4), ("many", 8)))
+    assert twin(proposal, [few], labels) is few
+    assert twin_under_test(proposal, [few], labels, groups) is None
+    assert twin_under_test(proposal, [few, many], labels, groups) is many
+    # Where the proposal cannot be tested either, it says nothing beside the concept.
+    assert twin_under_test(with_exceptions("proposal", 4), [few], labels, groups) is few
 
 
 def wide(n_columns):
