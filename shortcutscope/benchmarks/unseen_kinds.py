@@ -226,9 +226,18 @@ def windowed(image: Array, generator: np.random.Generator, strength: float) -> t
 
 
 #: Drawings that may be looked at while something is changed, and those that only judge.
-_DEVELOPMENT: tuple[Draw, ...] = (curved_bar, needle, hair, ring, plus_sign, dotted_line)
+_DEVELOPMENT: tuple[Draw, ...] = (
+    curved_bar,
+    needle,
+    hair,
+    ring,
+    plus_sign,
+    dotted_line,
+    hatched_patch,
+    arrow,
+)
 _JUDGES: tuple[Draw, ...] = (
-    triangle, dark_bar, outlined_box, hatched_patch, arrow, discs, zigzag, loop,
+    triangle, dark_bar, outlined_box, discs, zigzag, loop,
 )  # fmt: skip
 _DIFFUSE: tuple[Draw, ...] = (gamma, stripes, jpeg, salt, posterised, sharpened, windowed)
 

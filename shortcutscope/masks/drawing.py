@@ -103,6 +103,8 @@ class MaskPredictor:
         Masks of carriers, where these are alike; see `Exemplars`.
     usual
         Where carriers have more evidence than others.
+    by_pixels
+        Whether what single pixels say draws the mask although its edges are not fine, see `_by_pixels`.
     """
 
     evidence: Evidence
@@ -117,6 +119,7 @@ class MaskPredictor:
     prior: AreaPrior | None = None
     exemplars: Exemplars | None = None
     usual: UsualPlace | None = None
+    by_pixels: bool = False
 
     @classmethod
     def fit(
@@ -164,7 +167,20 @@ class MaskPredictor:
         ]
         areas = Areas.fit(sizes)
         usual = UsualPlace.fit(fusion[carriers], fusion[others])
-        return cls(evidence, weights, statistics, choice, threshold, areas, exemplars=exemplars, usual=usual)
+        predictor = cls(
+            evidence, weights, statistics, choice, threshold, areas, exemplars=exemplars, usual=usual
+        )
+        if evidence.patches is None or choice.fine or exemplars is not None:
+            return predictor
+        drawn = _full_size(np.concatenate([part[DRAWN] for part in parts]), array.shape[2:])
+        look = MaskEvidence(fusion, contrast, outlines, {}, drawn)
+        return replace(predictor, by_pixels=predictor._by_pixels(look, array, np.flatnonzero(carriers)))
+
+    def _by_pixels(self, look: MaskEvidence, images: Maps, carriers: Ints) -> bool:
+        """Whether both ways to draw carriers (rows) disagree on where it is: single places decide then."""
+        values = planes(images)[:, self.choice.contrast.plane]
+        agreements = [self._mask(look, int(k), values[k])[2] for k in carriers]
+        return float(np.mean([one for one in agreements if one is not None])) < AGREEING
 
     def features(self, model: nn.Module, images: Tensor) -> dict[str, Array]:
         """What tells carriers among images (N, C, *size), by name, (N,) each, in `units`."""
@@ -249,18 +265,15 @@ class MaskPredictor:
             contour = as_voted(contrast, look.fusion[k], contour, self.exemplars)
         if self.prior is not None:
             return *self._like_accepted(contrast, contour, self.prior), None
-        other = None
+        fine = self.choice.fine
+        mask = grown(contour.mask, contour.region, self.choice.rim)
+        other = with_edges(image, contour.mask, sign) if fine else None
+        if fine:
+            mask = with_edges(image, weighed_cut(contrast, look.fusion[k], contour.region), sign)
         if look.drawn is not None:
             region = region_of(look.drawn[k], DRAWN_REGION)
             other = with_edges(image, weighed_cut(contrast, look.drawn[k], region), sign)
-        if not self.choice.fine:
-            mask = grown(contour.mask, contour.region, self.choice.rim)
-        else:
-            mask = with_edges(image, weighed_cut(contrast, look.fusion[k], contour.region), sign)
-            if other is None:
-                other = with_edges(image, contour.mask, sign)
-            elif other.any():
-                # What single pixels say is nearer to a fine thing than what spreads over filters' width.
+            if (fine or self.by_pixels) and other.any():
                 mask, other = other, mask
         sure = contour.separation * self.areas.likeness(int(contour.mask.sum()))
         return mask, sure, None if other is None else _overlap(mask, other)
