@@ -23,7 +23,7 @@ SEARCHING = 4
 #: Of ``subgroups.json``.
 SUBGROUPS = 1
 #: Stages of an audit whose measurements are kept by concept or layer; of those not named here, 1.
-MEASURING = {"preprocessing": 2, "probe": 3, "usage": 3, "usage-last": 3, "rank": 3, "extent": 3}
+MEASURING = {"preprocessing": 2, "probe": 3, "usage": 3, "usage-last": 3, "rank": 3, "extent": 4}
 #: Of ``embeddings.json``.
 EMBEDDINGS_FORMAT = 1
 #: Of the results of interventions on the pixels, ``pixels/<finding>.json``.

@@ -392,6 +392,7 @@ def _evidence(mapped: JSON, other_kind: OtherKind | None) -> Record:
     return {
         "cell_map": mapped.get("cell_map"),
         "participation": mapped.get("participation", {}),
+        "places": mapped.get("places", {}),
         "layers": mapped.get("layers", {}),
         **({"kind_of_image": other_kind["figures"]} if other_kind else {}),
     }

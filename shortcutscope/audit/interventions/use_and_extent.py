@@ -462,5 +462,6 @@ def _extent_record(result: ExtentResult, aurocs: Mapping[str, float], rule: Exte
         "interval": input_map.interval if input_map else None,
         "cell_map": input_map.auroc if input_map else None,
         "participation": dict(result.participation),
+        "places": asdict(result.places),
         "layers": layers,
     }

@@ -34,6 +34,8 @@ NOTHING = 1e-4
 ALIKE, QUANTILES = 0.05, (0.1, 0.3, 0.5, 0.7, 0.9)
 #: A dark cell that is empty on both sides of more than this share of the pairs is left out.
 MOST_EMPTY = 0.5
+#: Deviations that chance stays below in 95 % of cases.
+CHANCE = 1.645
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,16 @@ class CellMap:
         Bootstrap interval of ``lit_share``, by patient; NaN when it was not asked for.
     dim : bool
         Whether the cells that are not lit know the concept all the same: their mean AUROC is above chance in
-        90 % of the resamples. Asked only where there is an empty background, and an interval is wanted.
+        90 % of the resamples. Asked only where an interval is wanted.
+    lit : ndarray, optional
+        (cells...) which ones are lit.
     """
 
     auroc: Floats
     lit_share: float
     interval: tuple[float, float] = (float("nan"), float("nan"))
     dim: bool = False
+    lit: Bools | None = None
 
     @property
     def counted(self) -> int:
@@ -171,19 +176,21 @@ def cell_map(
     visible = 1 - _empty_pairs(empty, concept, labels)
     # Pairs that are empty on both sides are ties: they hold the AUROC at .5 and say nothing.
     weight = np.where(visible >= 1 - MOST_EMPTY, visible, 1.0)
-    limit = 0.5 + np.maximum((lit_above - 0.5) * weight, 1.645 * chance_deviation(concept, labels))
-    counted = (auroc >= limit) | (visible >= 1 - MOST_EMPTY)
+    limit = 0.5 + np.maximum((lit_above - 0.5) * weight, CHANCE * chance_deviation(concept, labels))
+    lit = auroc >= limit
+    counted = lit | (visible >= 1 - MOST_EMPTY)
     lit_share, interval, dim = float("nan"), (float("nan"), float("nan")), False
     if counted.any():
-        limit = limit[counted]
-        lit_share = float((auroc[counted] >= limit).mean())
+        lit_share = float(lit[counted].mean())
         if weights is not None:
             resampled = np.nan_to_num(resampled_cells(concept, scores[counted], labels, weights), nan=0.5)
-            interval = percentile_interval((resampled >= limit[:, None]).mean(0))
-            dark = auroc[counted] < limit
-            if dark.any() and empty.any():
+            interval = percentile_interval((resampled >= limit[counted, None]).mean(0))
+            dark = ~lit[counted]
+            if dark.any():
                 dim = bool(np.quantile(resampled[dark].mean(0), 0.1) > 0.5)
-    return CellMap(np.where(counted, auroc, np.nan).reshape(features.shape[2:]), lit_share, interval, dim)
+    grid = features.shape[2:]
+    values = np.where(counted, auroc, np.nan).reshape(grid)
+    return CellMap(values, lit_share, interval, dim, lit.reshape(grid))
 
 
 def resampled_cells(concept: Floats, scores: Floats, labels: Array, weights: Floats) -> Floats:

@@ -6,9 +6,13 @@ diffuse one most of them. It is made from filters on the input, which says what 
 from every spatial layer of the network, which says how the model *sees* it. Neither depends on which
 value of the concept is called present.
 
-The participation ratio is the second witness: the share of the positions over which the response to
-the concept's activation vector spreads, in samples of one value compared with those of the other. It
-is read in both directions. Where both contradict the map the verdict is undetermined.
+What shows in the quiet places of an image, wherever they are, is diffuse though hardly a cell is lit: it is
+seen only where there is something to be changed. What the places at the ends tell, the loudest and the
+brightest say, and the quiet ones do not, is localized, even if the network hardly knows it.
+
+The participation ratio is the last witness: the share of the positions over which the response to the
+concept's activation vector spreads, in samples of one value compared with those of the other. It is read in
+both directions. Where both contradict the map the verdict is undetermined.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from shortcutscope.data.pictures import KINDS
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.extent.cells import CELLS, CellMap, cell_features, cell_map, input_filters
 from shortcutscope.probes.extent.participation import participation_change
+from shortcutscope.probes.extent.places import Places, read_places
 from shortcutscope.probes.usage import first_drawn
 from shortcutscope.types import Array, Floats, Ints
 
@@ -42,8 +47,9 @@ class ExtentRule:
         Limits on the share of lit cells. Between them the verdict is undetermined, and so it is when
         the interval of the share reaches from one side to the other.
     strong_above : float
-        Availability from which dark cells mean something: a concept that is hardly encoded at all leaves
-        every cell dark, be it localized or diffuse.
+        Availability, to the network or from the loud places of the image, from which dark cells mean
+        something: a concept that is hardly there leaves every cell dark, be it localized or diffuse. And
+        from which what the quiet places tell is diffuse.
     disagreement : float
         Change of the participation ratio, in either direction, from which the second witness contradicts.
     smallest_side, smallest_witness : int
@@ -73,6 +79,7 @@ class ExtentResult:
     layer_maps: Mapping[str, CellMap] = field(default_factory=dict)
     participation: Mapping[str, float] = field(default_factory=dict)
     layer_participation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    places: Places = field(default_factory=Places)
 
 
 def spread_choice(concept: Floats, labels: Ints, size: int, order: Ints) -> Ints:
@@ -92,9 +99,13 @@ def spread_choice(concept: Floats, labels: Ints, size: int, order: Ints) -> Ints
 
 
 def decide(
-    cells: CellMap, participation: Mapping[str, float], encoded_auroc: float, rule: ExtentRule
+    cells: CellMap,
+    participation: Mapping[str, float],
+    encoded_auroc: float,
+    rule: ExtentRule,
+    places: Places | None = None,
 ) -> tuple[Extent, str]:
-    """Turn the two witnesses into a verdict; symmetric in the values of the concept.
+    """Turn the witnesses into a verdict; symmetric in the values of the concept.
 
     Parameters
     ----------
@@ -102,32 +113,59 @@ def decide(
         Change of the participation ratio in either direction; may be empty.
     encoded_auroc : float
         Availability of the concept to the network as a whole.
+    places : Places, optional
+        What the quiet and the loud places of the images tell; of a layer's map there are none.
     """
+    places = places or Places()
     low, high = cells.interval
     share, whole = _share_text(cells), cells.auroc.size
     if cells.counted < min(rule.smallest_cells, whole):
         return "undetermined", f"{share}: too few to tell localized from diffuse"
-    verdict: Extent
-    if cells.lit_share >= rule.diffuse_above and not low <= rule.localized_below:
+    is_lit = cells.lit_share >= rule.diffuse_above and not low <= rule.localized_below
+    if is_lit or places.quiet >= rule.strong_above:
+        if not is_lit:
+            share = f"{share}, and the quiet places of the others tell it, too (AUROC {places.quiet:.2f})"
         if cells.counted <= rule.localized_below * whole:
             why = "which a localized concept may cover as well as a diffuse one"
             return "undetermined", f"{share}, {why}"
-        verdict, contradiction = "diffuse", -1.0
-    elif cells.lit_share <= rule.localized_below and not high >= rule.diffuse_above:
-        if encoded_auroc < rule.strong_above:
-            return (
-                "undetermined",
-                f"{share}, but it is too weakly encoded (AUROC {encoded_auroc:.2f}) to conclude",
-            )
-        if cells.dim:
-            return "undetermined", f"{share}, but the others tell it, too, if more weakly"
-        verdict, contradiction = "localized", 1.0
-    else:
+        if is_lit and _contradicts(participation, -1.0, rule):
+            return "undetermined", f"{share}, which says diffuse, but the participation ratio says otherwise"
+        return "diffuse", share
+    if not cells.lit_share <= rule.localized_below or high >= rule.diffuse_above:
         return "undetermined", f"{share}: between localized and diffuse"
-    # What is spread is so whichever value is called present; of a thing in one place one direction may err.
-    if participation and all(v * contradiction >= rule.disagreement for v in participation.values()):
-        return "undetermined", f"{share}, which says {verdict}, but the participation ratio says otherwise"
-    return verdict, share
+    doubt = _doubt(cells, participation, encoded_auroc, rule, places)
+    return ("undetermined", f"{share}, {doubt}") if doubt else ("localized", share)
+
+
+def _doubt(
+    cells: CellMap,
+    participation: Mapping[str, float],
+    encoded_auroc: float,
+    rule: ExtentRule,
+    places: Places,
+) -> str | None:
+    """Why something is not called localized though few cells are lit, None where it is."""
+    if places.quiet >= max(rule.lit_above, places.by_chance):
+        return f"but the quiet places of the others tell it, too, if more weakly (AUROC {places.quiet:.2f})"
+    if places.moving >= rule.strong_above:
+        return None
+    by_picture = places.loud >= rule.strong_above
+    if not by_picture and encoded_auroc < rule.strong_above:
+        return f"but it is too weakly encoded (AUROC {encoded_auroc:.2f}) to conclude"
+    has_background = cells.counted < cells.auroc.size
+    if cells.dim and (has_background or not by_picture):
+        return "but the others tell it, too, if more weakly"
+    if not by_picture and _contradicts(participation, 1.0, rule):
+        return "which says localized, but the participation ratio says otherwise"
+    return None
+
+
+def _contradicts(participation: Mapping[str, float], sign: float, rule: ExtentRule) -> bool:
+    """Whether the ratio changes by that sign whichever value is called present.
+
+    What is spread is so either way; of a thing in one place one direction may err.
+    """
+    return bool(participation) and all(v * sign >= rule.disagreement for v in participation.values())
 
 
 def _share_text(cells: CellMap) -> str:
@@ -224,16 +262,17 @@ def measure_extent(
     def mapped(values: Floats, w: Floats | None = None) -> CellMap:
         return cell_map(values, concept, labels, folds, lit_above=rule.lit_above, weights=w)
 
-    input_map = None if features.inputs is None else mapped(features.inputs, weights)
     maps = {name: mapped(values) for name, values in features.layers.items()}
     heard = min(int((concept == t).sum()) for t in (0, 1)) >= rule.smallest_witness
     participation, by_layer = _participation(features.responses if heard else {}, concept, labels)
-    if input_map is None:
+    if features.inputs is None:
         return ExtentResult(
             "undetermined", "the input has no spatial axes", None, maps, participation, by_layer
         )
-    verdict, reason = decide(input_map, participation, encoded_auroc, rule)
-    return ExtentResult(verdict, reason, input_map, maps, participation, by_layer)
+    input_map = mapped(features.inputs, weights)
+    read = read_places(features.inputs, input_map, concept, labels, folds, smallest=rule.smallest_cells)
+    verdict, reason = decide(input_map, participation, encoded_auroc, rule, read)
+    return ExtentResult(verdict, reason, input_map, maps, participation, by_layer, read)
 
 
 def _participation(
