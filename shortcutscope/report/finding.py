@@ -296,6 +296,7 @@ def _extent(finding: JSON, zones: Mapping[str, float] | None, files: RunFiles) -
         "cell_map": grid(evidence.get("cell_map")),
         "layers": layers,
         "participation": _participation(mapping(evidence.get("participation"))),
+        "places": _places(mapping(evidence.get("places"))),
     }
 
 
@@ -310,6 +311,11 @@ def _participation(values: JSON) -> list[dict[str, str]]:
         {"label": k.replace("present=", "present:\u00a0"), "text": wording.decimal(v, 3)}
         for k, v in numbers.items()
     ]
+
+
+def _places(values: JSON) -> list[dict[str, str]]:
+    known = [(label, number(values.get(key))) for key, label in wording.PLACES.items()]
+    return [{"label": label, "text": wording.decimal(v, 2)} for label, v in known if v is not None]
 
 
 def grid(value: Any) -> list[list[float | None]] | None:

@@ -35,7 +35,12 @@ EXTENTS: Mapping[str, str] = {
     "diffuse": "spread over the {kind}",
     "undetermined": "extent undetermined",
 }
-
+#: Places of each image that were read together to what they are called.
+PLACES: Mapping[str, str] = {
+    "quiet": "the quiet places",
+    "moving": "those at the ends of the cells that do not tell it",
+    "loud": "the loudest, brightest and darkest places of all",
+}
 
 #: Origin of a concept to what is said of it; others stand for themselves.
 ORIGINS: Mapping[str, str] = {"file": "measured from the file", "picture": "measured from the picture"}

@@ -102,6 +102,7 @@ def test_says_what_matters(parsed):
     assert "only 3 of 1200 samples carry it" in text
     assert "A shortcut that nobody named can still be there" in text
     assert "Saab et al. 2022" in text
+    assert "0.52 from the quiet places, 0.97 from the loudest, brightest and darkest places of all." in text
 
 
 def test_an_evil_name_is_only_text(run_dir, change_json):

@@ -106,6 +106,7 @@ def finding(name: str, rng: np.random.Generator) -> dict[str, Any]:
         "evidence": {
             "cell_map": cell_map(extent, rng) if encoded else None,
             "participation": {"present=1": 0.041, "present=0": 0.012},
+            "places": {"quiet": 0.52, "moving": None, "loud": 0.97, "by_chance": 0.55},
             "layers": {
                 layer: {"statistic": None if statistic is None else min(statistic + 0.02 * i, 1),
                         "cell_map": cell_map(extent, rng, 1 - 0.05 * i)}

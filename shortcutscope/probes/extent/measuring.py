@@ -22,11 +22,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from shortcutscope.data.pictures import KINDS
 from shortcutscope.models.layers import Layer
-from shortcutscope.probes.extent.cells import CELLS, CellMap, cell_features, cell_map, input_filters
+from shortcutscope.probes.extent.cells import (
+    CELLS,
+    CHANNELS,
+    CellMap,
+    cell_features,
+    cell_map,
+    input_filters,
+)
 from shortcutscope.probes.extent.participation import participation_change
 from shortcutscope.probes.extent.places import Places, read_places
 from shortcutscope.probes.usage import first_drawn
@@ -234,8 +242,13 @@ def mapped_layers(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def input_cells(x: Tensor) -> Tensor | None:
-    """Cell features of inputs (N, C, *spatial), None without spatial axes."""
-    return cell_features(input_filters(x.float())) if x.ndim - 2 in CELLS else None
+    """Cell features of inputs (N, C, *spatial), None without spatial axes: of many channels a projection."""
+    if x.ndim - 2 not in CELLS:
+        return None
+    filters, channels = input_filters(x.float()), x.shape[1]
+    others = cell_features(filters[:, channels:])
+    values = cell_features(filters[:, :channels], CHANNELS - others.shape[1])
+    return torch.cat([values, others], 1)
 
 
 def measure_extent(
