@@ -22,7 +22,7 @@ from shortcutscope.models.heads.targets import margin
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.crossfit import make_folds
-from shortcutscope.probes.extent.cells import CELLS, CHANNELS
+from shortcutscope.probes.extent.cells import CHANNELS, cells_of
 from shortcutscope.probes.extent.measuring import (
     ExtentFeatures,
     ExtentResult,
@@ -424,7 +424,7 @@ def _bytes_per_sample(context: Context) -> int:
 
 
 def _cells(grid: Sequence[int]) -> int:
-    return int(np.prod([min(c, g) for c, g in zip(CELLS[len(grid)], grid, strict=True)]))
+    return int(np.prod(cells_of(grid)))
 
 
 def local_layers(layers: Iterable[Layer]) -> list[Layer]:

@@ -7,7 +7,7 @@ filters on the input, or from a layer of a network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Self
@@ -36,6 +36,8 @@ ALIKE, QUANTILES = 0.05, (0.1, 0.3, 0.5, 0.7, 0.9)
 MOST_EMPTY = 0.5
 #: Deviations that chance stays below in 95 % of cases.
 CHANCE = 1.645
+#: Share of the resamples in which something is so, to count as certain.
+CERTAIN = 0.99
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class CellMap:
         Bootstrap interval of ``lit_share``, by patient; NaN when it was not asked for.
     dim : bool
         Whether the cells that are not lit know the concept all the same: their mean AUROC is above chance in
-        90 % of the resamples. Asked only where an interval is wanted.
+        99 % of the resamples. Asked only where an interval is wanted.
     lit : ndarray, optional
         (cells...) which ones are lit.
     """
@@ -84,20 +86,22 @@ def input_filters(x: Tensor) -> Tensor:
         (N, F, *spatial).
     """
     axes = x.ndim - 2
-    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1]
     grey = x.mean(1, keepdim=True)
-
-    def smooth(t: Tensor, size: int) -> Tensor:
-        padded = functional.pad(t, [size // 2] * (2 * axes), mode="replicate")
-        return pool(padded, size, stride=1)
-
-    mean, squares = smooth(grey, 3), smooth(grey**2, 3)
+    mean, squares = local_mean(grey, 3), local_mean(grey**2, 3)
     variance = squares - mean**2
     # The difference of two squares is no more precise than they are: on an even background it is rounding.
     spread = torch.where(variance > 8 * torch.finfo(x.dtype).eps * squares, variance, 0.0).sqrt()
     edges = [torch.gradient(grey, dim=axis + 2)[0].abs() for axis in range(axes)]
     responses = [x, grey**2, (grey - mean).abs(), spread, *edges]
     return torch.cat(responses, 1)
+
+
+def local_mean(values: Tensor, size: int) -> Tensor:
+    """Mean over a cube of an odd size about every place of (N, C, *spatial), the edge repeated beyond it."""
+    axes = values.ndim - 2
+    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1]
+    padded = functional.pad(values, [size // 2] * (2 * axes), mode="replicate")
+    return pool(padded, size, stride=1)
 
 
 def cell_features(values: Tensor, channels: int = CHANNELS) -> Tensor:
@@ -116,7 +120,7 @@ def cell_features(values: Tensor, channels: int = CHANNELS) -> Tensor:
     Tensor
         (N, min(C, channels), *cells) in float32, where they are; fewer cells where the grid is smaller.
     """
-    cells = [min(c, g) for c, g in zip(CELLS[values.ndim - 2], values.shape[2:], strict=True)]
+    cells = cells_of(values.shape[2:])
     pools: tuple[Callable[..., Tensor], ...] = (
         functional.adaptive_avg_pool1d,
         functional.adaptive_avg_pool2d,
@@ -127,6 +131,11 @@ def cell_features(values: Tensor, channels: int = CHANNELS) -> Tensor:
         directions = _directions(pooled.shape[1], channels, pooled.device)
         pooled = torch.einsum("nc...,ck->nk...", pooled, directions)
     return pooled
+
+
+def cells_of(grid: Sequence[int]) -> list[int]:
+    """How many cells each axis of a grid has."""
+    return [min(c, g) for c, g in zip(CELLS[len(grid)], grid, strict=True)]
 
 
 @lru_cache(maxsize=64)
@@ -187,7 +196,7 @@ def cell_map(
             interval = percentile_interval((resampled >= limit[counted, None]).mean(0))
             dark = ~lit[counted]
             if dark.any():
-                dim = bool(np.quantile(resampled[dark].mean(0), 0.1) > 0.5)
+                dim = bool(np.quantile(resampled[dark].mean(0), 1 - CERTAIN) > 0.5)
     grid = features.shape[2:]
     values = np.where(counted, auroc, np.nan).reshape(grid)
     return CellMap(values, lit_share, interval, dim, lit.reshape(grid))

@@ -36,7 +36,7 @@ from shortcutscope.probes.extent.cells import (
     input_filters,
 )
 from shortcutscope.probes.extent.participation import participation_change
-from shortcutscope.probes.extent.places import Places, read_places
+from shortcutscope.probes.extent.places import PEAKS, Places, peaks, read_places
 from shortcutscope.probes.usage import first_drawn
 from shortcutscope.types import Array, Floats, Ints
 
@@ -155,13 +155,13 @@ def _doubt(
     """Why something is not called localized though few cells are lit, None where it is."""
     if places.quiet >= max(rule.lit_above, places.by_chance):
         return f"but the quiet places of the others tell it, too, if more weakly (AUROC {places.quiet:.2f})"
-    if places.moving >= rule.strong_above:
+    if places.moving >= rule.strong_above and places.moving_apart:
         return None
-    by_picture = places.loud >= rule.strong_above
+    best = np.nan_to_num(cells.auroc).max()
+    by_picture = (places.loud >= rule.strong_above and places.loud_apart) or best >= rule.strong_above
     if not by_picture and encoded_auroc < rule.strong_above:
         return f"but it is too weakly encoded (AUROC {encoded_auroc:.2f}) to conclude"
-    has_background = cells.counted < cells.auroc.size
-    if cells.dim and (has_background or not by_picture):
+    if cells.dim:
         return "but the others tell it, too, if more weakly"
     if not by_picture and _contradicts(participation, 1.0, rule):
         return "which says localized, but the participation ratio says otherwise"
@@ -214,7 +214,7 @@ class ExtentFeatures:
     Attributes
     ----------
     inputs
-        (N, F, *cells) filters on the input, see `input_filters`; None for inputs without spatial axes.
+        (N, F, *cells) of the input, see `input_cells`; None for inputs without spatial axes.
     layers
         Layer name to cell features (N, F, *cells), see `cell_features`.
     responses
@@ -242,13 +242,16 @@ def mapped_layers(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def input_cells(x: Tensor) -> Tensor | None:
-    """Cell features of inputs (N, C, *spatial), None without spatial axes: of many channels a projection."""
+    """Filters on inputs (N, C, *spatial), averaged over cells, and their peaks; None without spatial axes.
+
+    Of many channels there is a projection.
+    """
     if x.ndim - 2 not in CELLS:
         return None
     filters, channels = input_filters(x.float()), x.shape[1]
     others = cell_features(filters[:, channels:])
     values = cell_features(filters[:, :channels], CHANNELS - others.shape[1])
-    return torch.cat([values, others], 1)
+    return torch.cat([values, others, peaks(x.float())], 1)
 
 
 def measure_extent(
@@ -282,8 +285,9 @@ def measure_extent(
         return ExtentResult(
             "undetermined", "the input has no spatial axes", None, maps, participation, by_layer
         )
-    input_map = mapped(features.inputs, weights)
-    read = read_places(features.inputs, input_map, concept, labels, folds, smallest=rule.smallest_cells)
+    input_map = mapped(features.inputs[:, :-PEAKS], weights)
+    smallest = rule.smallest_cells
+    read = read_places(features.inputs, input_map, concept, labels, folds, weights, smallest=smallest)
     verdict, reason = decide(input_map, participation, encoded_auroc, rule, read)
     return ExtentResult(verdict, reason, input_map, maps, participation, by_layer, read)
 

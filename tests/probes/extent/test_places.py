@@ -12,16 +12,17 @@ from shortcutscope.probes.extent.measuring import (
     input_cells,
     measure_extent,
 )
-from shortcutscope.probes.extent.places import Places, quantiles, read_places
+from shortcutscope.probes.extent.places import PEAKS, Places, peaks, quantiles, read_places
 
 N, SIDE = 240, 64
 LABELS = np.arange(N) % 2
 CONCEPT = (np.arange(N) // 2 % 2).astype(float)
 FOLDS = make_folds(LABELS, np.arange(N), CONCEPT)
+WEIGHTS = np.random.default_rng(0).multinomial(N, np.full(N, 1 / N), 40).astype(float)
 
 
 def scenes(change, seed=0):
-    """Textured objects that are elsewhere in every image, on even ground whose grey differs; 0 is no value."""
+    """Textured objects that are elsewhere in every image, on even ground whose grey differs."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     images = []
@@ -47,8 +48,7 @@ def square(image, rng):
 
 
 def measured(images, encoded=0.6, concept=CONCEPT):
-    weights = np.random.default_rng(0).multinomial(N, np.full(N, 1 / N), 40)
-    samples = ExtentSamples(concept, LABELS, FOLDS, weights)
+    samples = ExtentSamples(concept, LABELS, FOLDS, WEIGHTS)
     features = ExtentFeatures(input_cells(images).numpy(), {}, {})
     return measure_extent(samples, features, encoded_auroc=encoded)
 
@@ -110,20 +110,33 @@ def test_signals_many_leads_colours_volumes_and_empty_inputs_are_read(shape, is_
 
 def test_lit_cells_and_their_neighbours_are_not_asked():
     rng = np.random.default_rng(0)
-    features = rng.random((N, 6, 16, 16))
+    features = rng.random((N, 6 + PEAKS, 16, 16))
     features[CONCEPT == 1, :, 4:6, 4:6] += 5
     cells = cell_map(features, CONCEPT, LABELS, FOLDS, lit_above=0.6)
-    read = read_places(features, cells, CONCEPT, LABELS, FOLDS, smallest=26)
+    read = read_places(features, cells, CONCEPT, LABELS, FOLDS, WEIGHTS, smallest=26)
     assert read.loud == 1
     assert max(read.quiet, read.moving) < 0.65
     lit = CellMap(cells.auroc, 1.0, lit=np.ones((16, 16), np.bool_))
-    read = read_places(features, lit, CONCEPT, LABELS, FOLDS, smallest=26)
+    read = read_places(features, lit, CONCEPT, LABELS, FOLDS, WEIGHTS, smallest=26)
     assert np.isnan([read.quiet, read.moving]).all()
+
+
+@pytest.mark.parametrize("shape", [(100,), (40, 24), (12, 14, 16)])
+def test_peaks_are_the_largest_contrasts_of_each_cell(shape):
+    x = torch.zeros(2, 3, *shape)
+    middle = tuple(side // 2 for side in shape)
+    x[(1, slice(None), *middle)] = 1
+    found = peaks(x)
+    assert found.shape[:2] == (2, PEAKS)
+    assert found[0].abs().max() == 0
+    assert found[1, 0].max() == pytest.approx(1 - 3.0 ** -len(shape))
+    assert (found[1, 0] > 0).sum() == 1
 
 
 FEW = CellMap(np.full((16, 16), 0.5), 0.05, (0.02, 0.1))
 SOME = CellMap(np.full((16, 16), 0.5), 0.5, (0.4, 0.6))
 BACKGROUND = CellMap(np.r_[np.full((8, 16), 0.5), np.full((8, 16), np.nan)], 0.05, (0.0, 0.1), dim=True)
+TOLD = CellMap(np.r_[np.full((15, 16), 0.5), np.full((1, 16), 0.8)], 0.06, (0.05, 0.1))
 SMALL = CellMap(np.r_[np.full((4, 16), 0.5), np.full((12, 16), np.nan)], 0.05, (0.0, 0.1))
 
 
@@ -131,6 +144,9 @@ SMALL = CellMap(np.r_[np.full((4, 16), 0.5), np.full((12, 16), np.nan)], 0.05, (
     ("cells", "places", "encoded", "verdict"),
     [
         (FEW, Places(0.5, 0.5, 0.9), 0.6, "localized"),
+        (FEW, Places(0.5, 0.5, 0.9, loud_apart=False), 0.6, "undetermined"),
+        (FEW, Places(0.5, 0.9, 0.9, loud_apart=False), 0.6, "localized"),
+        (FEW, Places(0.5, 0.9, 0.9, moving_apart=False, loud_apart=False), 0.6, "undetermined"),
         (FEW, Places(0.5, 0.5, 0.7), 0.6, "undetermined"),
         (FEW, Places(0.5, 0.5, 0.7), 0.9, "localized"),
         (FEW, Places(0.65, 0.9, 0.9), 0.9, "undetermined"),
@@ -140,6 +156,7 @@ SMALL = CellMap(np.r_[np.full((4, 16), 0.5), np.full((12, 16), np.nan)], 0.05, (
         (SOME, Places(0.7, 0.9, 0.9), 0.9, "undetermined"),
         (BACKGROUND, Places(0.5, 0.5, 0.9), 0.9, "undetermined"),
         (BACKGROUND, Places(0.5, 0.8, 0.9), 0.9, "localized"),
+        (TOLD, Places(0.5, 0.5, 0.9, loud_apart=False), 0.6, "localized"),
         (SMALL, Places(0.8, 0.9, 0.9), 0.9, "undetermined"),
     ],
 )
