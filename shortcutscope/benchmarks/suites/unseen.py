@@ -74,6 +74,8 @@ def run_case(case: Case, settings: Settings) -> Case:
             "reason": finding.extent_reason,
             "lit": finding.extent_statistic,
             "participation": finding.evidence["participation"],
+            "places": finding.evidence["places"],
+            "encoded": finding.encoded["auroc"],
             "called": finding.verdict,
         }
         if case["truth"] == "localized":

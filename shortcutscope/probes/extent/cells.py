@@ -58,6 +58,8 @@ class CellMap:
         99 % of the resamples. Asked only where an interval is wanted.
     lit : ndarray, optional
         (cells...) which ones are lit.
+    has_empty : bool
+        Whether a cell is empty in any sample.
     """
 
     auroc: Floats
@@ -65,6 +67,7 @@ class CellMap:
     interval: tuple[float, float] = (float("nan"), float("nan"))
     dim: bool = False
     lit: Bools | None = None
+    has_empty: bool = False
 
     @property
     def counted(self) -> int:
@@ -199,7 +202,7 @@ def cell_map(
                 dim = bool(np.quantile(resampled[dark].mean(0), 1 - CERTAIN) > 0.5)
     grid = features.shape[2:]
     values = np.where(counted, auroc, np.nan).reshape(grid)
-    return CellMap(values, lit_share, interval, dim, lit.reshape(grid))
+    return CellMap(values, lit_share, interval, dim, lit.reshape(grid), bool(empty.any()))
 
 
 def resampled_cells(concept: Floats, scores: Floats, labels: Array, weights: Floats) -> Floats:

@@ -161,7 +161,7 @@ def _doubt(
     by_picture = (places.loud >= rule.strong_above and places.loud_apart) or best >= rule.strong_above
     if not by_picture and encoded_auroc < rule.strong_above:
         return f"but it is too weakly encoded (AUROC {encoded_auroc:.2f}) to conclude"
-    if cells.dim:
+    if cells.dim and (cells.has_empty or not by_picture):
         return "but the others tell it, too, if more weakly"
     if not by_picture and _contradicts(participation, 1.0, rule):
         return "which says localized, but the participation ratio says otherwise"

@@ -176,7 +176,7 @@ def test_s3_what_is_readable_in_dark_cells_is_not_localized():
     values = np.full((16, 16), 0.53)
     values[:5] = np.nan
     values[5:7] = 0.8
-    told = {dim: CellMap(values, 0.2, (0.1, 0.3), dim) for dim in (True, False)}
+    told = {dim: CellMap(values, 0.2, (0.1, 0.3), dim, has_empty=True) for dim in (True, False)}
     assert decide(told[True], {}, 0.95, ExtentRule())[0] == "undetermined"
     assert decide(told[False], {}, 0.95, ExtentRule())[0] == "localized"
     faint = verdict_on(on_black(lambda image, y, x, rng: image * (1 - 1.5 * (y**2 + x**2) ** 2)))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -135,7 +137,8 @@ def test_peaks_are_the_largest_contrasts_of_each_cell(shape):
 
 FEW = CellMap(np.full((16, 16), 0.5), 0.05, (0.02, 0.1))
 SOME = CellMap(np.full((16, 16), 0.5), 0.5, (0.4, 0.6))
-BACKGROUND = CellMap(np.r_[np.full((8, 16), 0.5), np.full((8, 16), np.nan)], 0.05, (0.0, 0.1), dim=True)
+DIM = CellMap(np.full((16, 16), 0.5), 0.05, (0.0, 0.1), dim=True)
+BACKGROUND = replace(DIM, has_empty=True)
 TOLD = CellMap(np.r_[np.full((15, 16), 0.5), np.full((1, 16), 0.8)], 0.06, (0.05, 0.1))
 SMALL = CellMap(np.r_[np.full((4, 16), 0.5), np.full((12, 16), np.nan)], 0.05, (0.0, 0.1))
 
@@ -154,6 +157,8 @@ SMALL = CellMap(np.r_[np.full((4, 16), 0.5), np.full((12, 16), np.nan)], 0.05, (
         (FEW, Places(0.8, 0.9, 0.9), 0.9, "diffuse"),
         (SOME, Places(0.8, 0.9, 0.9), 0.9, "diffuse"),
         (SOME, Places(0.7, 0.9, 0.9), 0.9, "undetermined"),
+        (DIM, Places(0.5, 0.5, 0.9), 0.9, "localized"),
+        (DIM, Places(0.5, 0.5, 0.7), 0.9, "undetermined"),
         (BACKGROUND, Places(0.5, 0.5, 0.9), 0.9, "undetermined"),
         (BACKGROUND, Places(0.5, 0.8, 0.9), 0.9, "localized"),
         (TOLD, Places(0.5, 0.5, 0.9, loud_apart=False), 0.6, "localized"),
