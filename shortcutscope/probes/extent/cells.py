@@ -53,9 +53,9 @@ class CellMap:
         Share of lit cells among those that show anything; NaN where none does.
     interval : tuple of float
         Bootstrap interval of ``lit_share``, by patient; NaN when it was not asked for.
-    dim : bool
-        Whether the cells that are not lit know the concept all the same: their mean AUROC is above chance in
-        99 % of the resamples. Asked only where an interval is wanted.
+    dim : float
+        Share of the resamples in which the cells that are not lit know the concept all the same: their mean
+        AUROC is above chance. 0 where no interval is wanted.
     lit : ndarray, optional
         (cells...) which ones are lit.
     has_empty : bool
@@ -65,7 +65,7 @@ class CellMap:
     auroc: Floats
     lit_share: float
     interval: tuple[float, float] = (float("nan"), float("nan"))
-    dim: bool = False
+    dim: float = 0.0
     lit: Bools | None = None
     has_empty: bool = False
 
@@ -191,7 +191,7 @@ def cell_map(
     limit = 0.5 + np.maximum((lit_above - 0.5) * weight, CHANCE * chance_deviation(concept, labels))
     lit = auroc >= limit
     counted = lit | (visible >= 1 - MOST_EMPTY)
-    lit_share, interval, dim = float("nan"), (float("nan"), float("nan")), False
+    lit_share, interval, dim = float("nan"), (float("nan"), float("nan")), 0.0
     if counted.any():
         lit_share = float(lit[counted].mean())
         if weights is not None:
@@ -199,7 +199,7 @@ def cell_map(
             interval = percentile_interval((resampled >= limit[counted, None]).mean(0))
             dark = ~lit[counted]
             if dark.any():
-                dim = bool(np.quantile(resampled[dark].mean(0), 1 - CERTAIN) > 0.5)
+                dim = float((resampled[dark].mean(0) > 0.5).mean())
     grid = features.shape[2:]
     values = np.where(counted, auroc, np.nan).reshape(grid)
     return CellMap(values, lit_share, interval, dim, lit.reshape(grid), bool(empty.any()))

@@ -29,6 +29,7 @@ from shortcutscope.data.pictures import KINDS
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.extent.cells import (
     CELLS,
+    CERTAIN,
     CHANNELS,
     CellMap,
     cell_features,
@@ -39,6 +40,9 @@ from shortcutscope.probes.extent.participation import participation_change
 from shortcutscope.probes.extent.places import PEAKS, Places, peaks, read_places
 from shortcutscope.probes.usage import first_drawn
 from shortcutscope.types import Array, Floats, Ints
+
+#: Share of the resamples in which cells that are not lit have to know a concept around an empty background.
+OFTEN = 0.9
 
 Extent = Literal["localized", "diffuse", "undetermined"]
 
@@ -161,7 +165,8 @@ def _doubt(
     by_picture = (places.loud >= rule.strong_above and places.loud_apart) or best >= rule.strong_above
     if not by_picture and encoded_auroc < rule.strong_above:
         return f"but it is too weakly encoded (AUROC {encoded_auroc:.2f}) to conclude"
-    if cells.dim and (cells.has_empty or not by_picture):
+    certain = OFTEN if cells.counted < cells.auroc.size else CERTAIN
+    if cells.dim >= certain and (cells.has_empty or not by_picture):
         return "but the others tell it, too, if more weakly"
     if not by_picture and _contradicts(participation, 1.0, rule):
         return "which says localized, but the participation ratio says otherwise"

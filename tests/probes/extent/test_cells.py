@@ -181,7 +181,7 @@ def test_s3_what_is_readable_in_dark_cells_is_not_localized():
     assert decide(told[False], {}, 0.95, ExtentRule())[0] == "localized"
     faint = verdict_on(on_black(lambda image, y, x, rng: image * (1 - 1.5 * (y**2 + x**2) ** 2)))
     assert faint[1] != "localized"
-    assert not verdict_on(on_black(tag))[0].dim
+    assert verdict_on(on_black(tag))[0].dim < 0.9
 
 
 @pytest.mark.parametrize("n", [480, 40])

@@ -137,8 +137,9 @@ def test_peaks_are_the_largest_contrasts_of_each_cell(shape):
 
 FEW = CellMap(np.full((16, 16), 0.5), 0.05, (0.02, 0.1))
 SOME = CellMap(np.full((16, 16), 0.5), 0.5, (0.4, 0.6))
-DIM = CellMap(np.full((16, 16), 0.5), 0.05, (0.0, 0.1), dim=True)
+DIM = CellMap(np.full((16, 16), 0.5), 0.05, (0.0, 0.1), dim=1.0)
 BACKGROUND = replace(DIM, has_empty=True)
+ORGAN = replace(BACKGROUND, auroc=np.r_[np.full((8, 16), 0.5), np.full((8, 16), np.nan)])
 TOLD = CellMap(np.r_[np.full((15, 16), 0.5), np.full((1, 16), 0.8)], 0.06, (0.05, 0.1))
 SMALL = CellMap(np.r_[np.full((4, 16), 0.5), np.full((12, 16), np.nan)], 0.05, (0.0, 0.1))
 
@@ -161,6 +162,8 @@ SMALL = CellMap(np.r_[np.full((4, 16), 0.5), np.full((12, 16), np.nan)], 0.05, (
         (DIM, Places(0.5, 0.5, 0.7), 0.9, "undetermined"),
         (BACKGROUND, Places(0.5, 0.5, 0.9), 0.9, "undetermined"),
         (BACKGROUND, Places(0.5, 0.8, 0.9), 0.9, "localized"),
+        (replace(BACKGROUND, dim=0.95), Places(0.5, 0.5, 0.9), 0.9, "localized"),
+        (replace(ORGAN, dim=0.95), Places(0.5, 0.5, 0.9), 0.9, "undetermined"),
         (TOLD, Places(0.5, 0.5, 0.9, loud_apart=False), 0.6, "localized"),
         (SMALL, Places(0.8, 0.9, 0.9), 0.9, "undetermined"),
     ],
