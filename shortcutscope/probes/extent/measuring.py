@@ -7,8 +7,8 @@ from every spatial layer of the network, which says how the model *sees* it. Nei
 value of the concept is called present.
 
 What shows in the quiet places of an image, wherever they are, is diffuse though hardly a cell is lit: it is
-seen only where there is something to be changed. What the places at the ends tell, the loudest and the
-brightest say, and the quiet ones do not, is localized, even if the network hardly knows it.
+seen only where there is something to be changed. What the places at the ends tell (the loudest, brightest and
+darkest ones), and the quiet ones do not, is localized, even if the network hardly knows it.
 
 The participation ratio is the last witness: the share of the positions over which the response to the
 concept's activation vector spreads, in samples of one value compared with those of the other. It is read in
