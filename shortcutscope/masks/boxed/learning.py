@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from shortcutscope.data.table import ImageTable
-from shortcutscope.masks.boxed.limits import ALARMS, limit_of
+from shortcutscope.masks.boxed.limits import CHANCE, limit_of
 from shortcutscope.masks.boxed.pixels import PlacePixels
 from shortcutscope.masks.boxed.places import Places, places_of
 from shortcutscope.masks.drawing import WHETHER, MaskPrediction
@@ -131,7 +131,7 @@ class BoxedPredictor:
         missed = (1 + int((carriers <= places.score).sum())) / (1 + len(carriers))
         as_low = len(carriers) > 0 and places.score >= carriers.min()
         sure = places.false / (places.false + missed)
-        doubtful = places.false <= ALARMS or (as_low and places.false <= DOUBT)
+        doubtful = places.false <= CHANCE or (as_low and places.false <= DOUBT)
         return sure, WHETHER if doubtful else None
 
     def _parts(self, places: Places, image: Tensor, row: int) -> list[tuple[Mask, float]]:

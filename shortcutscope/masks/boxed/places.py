@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shortcutscope.masks.boxed.limits import ALARMS
+from shortcutscope.masks.boxed.limits import ALARMS, CHANCE
 from shortcutscope.retrieval.detecting.detector import Detector
 from shortcutscope.retrieval.detecting.null import false_share
 from shortcutscope.retrieval.detecting.templates import Box, Film, Found
@@ -87,7 +87,7 @@ def places_of(detector: Detector, film: Film, most: Sequence[int], limit: float 
     candidates.sort(key=lambda one: -one[0].score)
     best = candidates[0][0].score
     false = float(false_share(best, len(detector.templates)))
-    if false > ALARMS or best <= limit:
+    if false > CHANCE or best <= limit:
         return Places(best, false, ())
     return Places(best, false, _drawn(candidates, most, len(detector.templates)))
 
