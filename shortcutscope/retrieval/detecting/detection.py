@@ -31,7 +31,7 @@ from shortcutscope.retrieval.detecting.null import FAR
 from shortcutscope.retrieval.detecting.templates import ROUNDS, Box, Film, Found, kinds_of
 from shortcutscope.retrieval.detecting.working import MOST_PIXELS, working_for
 from shortcutscope.retrieval.places import EDGES
-from shortcutscope.types import Floats
+from shortcutscope.types import Floats, Ints
 
 #: Images that the null of the scores is read from, and that of detectors of folds; images without marks that
 #: serve as negatives where fewer others are marked, and folds of the marked ones.
@@ -317,13 +317,15 @@ class Search:
         return {fold: own for fold, own in chosen.items() if own}
 
     def folds(self) -> dict[int, int]:
-        """Row to its fold, of those that detectors are taught by."""
+        """Row to its fold, of those that detectors are taught by; carriers are in at least two."""
         rows = np.array(self.taught)
         carries = np.isin(rows, self.carriers).astype(int)
         count = min(FOLDS, len(np.unique(self.groups[rows][carries == 1])))
         if count < 2:
             raise InputError("all marked carriers are of one patient; mark samples of at least two")
         numbers = grouped_folds(self.groups[rows], carries, count, self.seed)
+        if len(np.unique(numbers[carries == 1])) < 2:  # the others of few patients outweighed the carriers
+            numbers = _in_turn(self.groups[rows], carries, count)
         return dict(zip(rows.tolist(), numbers.tolist(), strict=True))
 
     def fit(self, rows: Sequence[int], kinds: Sequence[Kind]) -> Detector:
@@ -346,6 +348,15 @@ class Search:
             unsure=self.unsure,
             rounds=self.rounds,
         )
+
+
+def _in_turn(groups: npt.NDArray[np.generic], carries: Ints, count: int) -> Ints:
+    """Folds of whole patients, dealt one by one, those of carriers first."""
+    patients, of_patient = np.unique(groups, return_inverse=True)
+    with_carriers = np.bincount(of_patient, weights=carries) > 0
+    turn = np.empty(len(patients), np.intp)
+    turn[np.argsort(~with_carriers, kind="stable")] = np.arange(len(patients)) % count
+    return np.asarray(turn[of_patient])
 
 
 def _some(rows: Sequence[int], count: int, generator: np.random.Generator) -> list[int]:

@@ -68,7 +68,7 @@ def teach(
     images
         ``N`` samples as large as in their files, see `shortcutscope.data.file_images.in_file_size`.
     where
-        The marks, with boxes.
+        The marks, with boxes: patches that were mined may be missing in a fold, which nothing would search.
     groups
         ``(N,)`` patients.
     seed
@@ -79,8 +79,10 @@ def teach(
     Raises
     ------
     InputError
-        When too few images are unmarked, or all marked carriers are of one patient.
+        Without boxes, when too few images are unmarked, or all marked carriers are of one patient.
     """
+    if not where.boxes:
+        raise InputError("masks are taught by boxes, and there are none: box it on about ten carriers")
     search = Search(images, where, np.asarray(groups), seed, ROUNDS)
     if len(search.null) < FEWEST:
         raise InputError(
