@@ -17,8 +17,9 @@ from shortcutscope.types import Floats
 NEARLY = 0.03
 #: Recoveries that count as perfect, so that no view outweighs all others without bound.
 PERFECT = 0.999
-#: Standard errors by which a detector that mined must recover marks worse than the best view to be left out.
-WORSE = 2.0
+#: Standard errors by which a detector that mined must recover marks worse than the best view to be left out,
+#: and by which a view must recover them better than one that sees the same and more to take part.
+WORSE, BETTER = 2.0, 1.0
 #: AUROC above chance, and its spread, that views of natural artifacts have before anything is known.
 USUAL, SPREAD = 0.12, 0.1
 
@@ -65,6 +66,7 @@ def fuse(
     labels: npt.ArrayLike,
     mined: Mapping[str, int] | None = None,
     usual: Mapping[str, float] | None = None,
+    contained: Mapping[str, str] | None = None,
 ) -> Fusion:
     """Choose, and join, rankings by out-of-fold evidence.
 
@@ -73,7 +75,8 @@ def fuse(
     separation of the two sides in standard deviations. A detector that mined
     what it looks for is left out only where it recovers marks plainly worse: ten marks say too little of
     which is better, and both can be right, the detector where it found something and the others where it did
-    not. So log odds are added.
+    not. So log odds are added. A view that another one contains has to recover the marks plainly better: once
+    samples were asked about for their rank, what was fitted against the unmarked ones tells them from these.
 
     Parameters
     ----------
@@ -88,6 +91,8 @@ def fuse(
         of the law of images without it.
     usual
         AUROC above chance that a view usually has, where it is not that of most.
+    contained
+        View to another one that sees the same and more.
     """
     marks, labels = np.asarray(marks, np.float64), np.asarray(labels)
     recoveries = {name: _recovery(values, marks, labels) for name, values in scores.items()}
@@ -96,19 +101,21 @@ def fuse(
         return Fusion(scores[name], recoveries, {name: 1.0})
     n_carriers = int((marks == 1).sum())
     finding = [name for name in scores if name in (mined or {})]
+    views = [name for name in scores if name not in finding]
+    surpassed = _surpassed({name: recoveries[name] for name in views}, contained or {}, n_carriers)
     ordinary = {
         name: _expected(recoveries[name], n_carriers, (usual or {}).get(name, USUAL))
-        for name in scores
-        if name not in finding
+        for name in views
+        if name not in surpassed
     }
-    weights = _weights(ordinary)
+    weights = {**dict.fromkeys(views, 0.0), **_weights(ordinary)}
     joined = _joined(scores, weights)
     if not finding:
         return Fusion(joined, recoveries, weights)
     (name,) = finding
     finds = presence(scores[name], marks, (mined or {})[name])
     best = max(recoveries[view] for view in ordinary)
-    behind = best - recoveries[name] > max(NEARLY, WORSE / np.sqrt(12 * n_carriers))
+    behind = best - recoveries[name] > max(NEARLY, WORSE * _error(n_carriers))
     if finds.weight == 0 or behind:
         return Fusion(joined, recoveries, {**weights, name: 0.0}, finds)
     odds = _separation(max(ordinary.values())) * _normal(joined)
@@ -124,8 +131,24 @@ def _recovery(values: Floats, marks: Floats, labels: npt.NDArray[np.generic]) ->
 
 def _expected(recovery: float, n_carriers: int, usual: float) -> float:
     """AUROC of a recovery that is shrunk by its error to what is usual."""
-    precision, before = 12 * n_carriers, 1 / SPREAD**2
+    precision, before = 1 / _error(n_carriers) ** 2, 1 / SPREAD**2
     return 0.5 + (usual * before + (recovery - 0.5) * precision) / (before + precision)
+
+
+def _surpassed(recoveries: Mapping[str, float], contained: Mapping[str, str], n_carriers: int) -> set[str]:
+    """Views that another one contains and that do not recover the marks plainly better."""
+    return {
+        name
+        for name, larger in contained.items()
+        if name in recoveries
+        and larger in recoveries
+        and recoveries[name] - recoveries[larger] <= BETTER * _error(n_carriers)
+    }
+
+
+def _error(n_carriers: int) -> float:
+    """Standard error of a recovery, that of a mean of uniform ranks."""
+    return float(1 / np.sqrt(12 * max(1, n_carriers)))
 
 
 def _weights(expected: Mapping[str, float]) -> dict[str, float]:

@@ -5,6 +5,10 @@ the artifact is a natural one and lies along the directions in which images vary
 takes away what tells them apart, and the plain regression on standardised features ranks better. What is seen
 in several ways, as by the layers, the borders and the lines of a picture, is told apart by one regression on
 all of them: ten marks say too little of which way is best.
+
+The others that a person answers for are those that look like carriers, since they are asked about for their
+rank. Those that do not are taken from the unmarked samples: what lies on the side of the marked others by a
+first regression. Carriers that are not marked hardly are among them, however common they are.
 """
 
 from __future__ import annotations
@@ -17,12 +21,14 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
 from shortcutscope.data.splits import grouped_folds
-from shortcutscope.types import Bools, Floats
+from shortcutscope.types import Bools, Floats, Ints
 
 #: Inverse penalty on blocks of total variance 1, and how many deviations a feature counts at most.
 PENALTY, MOST = 3.0, 4.0
-#: Fewest marked others; with fewer, unmarked samples stand for them, and how many of them.
-FEWEST_OTHERS, UNMARKED = 5, 200
+#: Fewest marked others; with fewer, unmarked samples stand for them.
+FEWEST_OTHERS = 5
+#: Unmarked samples that are looked at, and what those on the side of the others weigh beside these.
+UNMARKED, UNLIKE = 200, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +82,9 @@ def rank_by_marked(
         np.repeat([share / width for (_, share), width in zip(blocks, widths, strict=True)], widths)
     )
     ready = _standardised(values, mean, spread) * size
-    taught = _taught(marks, seed)
-    weights = _fit(ready, marks, taught)
+    unmarked = np.random.default_rng(seed).permutation(np.flatnonzero(np.isnan(marks)))[:UNMARKED]
+    taught = _taught(marks, unmarked)
+    weights = _fit(ready, marks, taught, unmarked)
     scores = ready @ weights
     rows = np.flatnonzero(taught)
     folds = grouped_folds(np.asarray(groups)[rows], (marks[rows] == 1).astype(int), n_folds, seed)
@@ -85,21 +92,37 @@ def rank_by_marked(
         held_out, rest = rows[folds == fold], taught.copy()
         rest[held_out] = False
         if len(np.unique(marks[rest] == 1)) > 1:
-            scores[held_out] = ready[held_out] @ _fit(ready, marks, rest)
+            scores[held_out] = ready[held_out] @ _fit(ready, marks, rest, unmarked)
     return Plain(np.asarray(scores), mean, spread, weights * size)
 
 
-def _taught(marks: Floats, seed: int) -> Bools:
+def _taught(marks: Floats, unmarked: Ints) -> Bools:
     taught = ~np.isnan(marks)
     if np.count_nonzero(marks == 0) < FEWEST_OTHERS:
-        unmarked = np.flatnonzero(np.isnan(marks))
-        taught[np.random.default_rng(seed).permutation(unmarked)[:UNMARKED]] = True
+        taught[unmarked] = True
     return np.asarray(taught)
 
 
-def _fit(ready: Floats, marks: Floats, taught: Bools) -> Floats:
-    model = LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=1000)
-    return np.asarray(model.fit(ready[taught], marks[taught] == 1).coef_[0])
+def _fit(ready: Floats, marks: Floats, taught: Bools, unmarked: Ints) -> Floats:
+    """Weights by the taught samples, both sides alike, and then by unmarked ones unlike carriers as well."""
+    rows = np.flatnonzero(taught)
+    carries, half = marks[rows] == 1, len(rows) / 2
+    weight = half * np.where(carries, 1 / carries.sum(), 1 / (~carries).sum())
+    first = _regression(ready[rows], carries, weight)
+    scores = ready @ first
+    border = np.median(scores[rows[carries]]) / 2 + np.median(scores[rows[~carries]]) / 2
+    unlike = unmarked[(scores[unmarked] < border) & ~taught[unmarked]]
+    if not len(unlike):
+        return first
+    weight[~carries] *= 1 - UNLIKE
+    weight = np.r_[weight, np.full(len(unlike), half * UNLIKE / len(unlike))]
+    rows = np.r_[rows, unlike]
+    return _regression(ready[rows], marks[rows] == 1, weight)
+
+
+def _regression(ready: Floats, carries: Bools, weight: Floats) -> Floats:
+    model = LogisticRegression(C=PENALTY, max_iter=1000)
+    return np.asarray(model.fit(ready, carries, sample_weight=weight).coef_[0])
 
 
 def _standardised(features: npt.ArrayLike, mean: Floats, spread: Floats) -> Floats:

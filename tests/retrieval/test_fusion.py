@@ -62,3 +62,15 @@ def test_a_detector_of_something_else_is_left_out(known, small):
     fusion = fuse({"layers": noise[0] + 3 * truth, "places": elsewhere}, marks, np.zeros(400), {"places": 1})
     assert fusion.weights == {"layers": 1.0, "places": 0.0}
     assert (fusion.scores == noise[0] + 3 * truth).all()
+
+
+def test_a_view_that_another_contains_takes_part_only_where_it_is_plainly_better(known):
+    truth, noise, marks = known
+    picture = noise[0] + 1.2 * truth
+    contained = {"layers": "picture"}
+    for layers, part in ((noise[1] + 1.2 * truth, False), (noise[1] + 4 * truth, True)):
+        fusion = fuse({"layers": layers, "picture": picture}, marks, np.zeros(400), contained=contained)
+        assert (fusion.weights["layers"] > 0) == part
+    alone = {"layers": noise[0] + truth, "borders": noise[1] + truth}
+    weights = [fuse(alone, marks, np.zeros(400), contained=one).weights for one in (None, contained)]
+    assert weights[0] == weights[1]

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from shortcutscope.retrieval import marked
 from shortcutscope.retrieval.marked import rank_by_marked
 from shortcutscope.stats.metrics import auroc
 
@@ -31,3 +33,24 @@ def test_marked_samples_are_scored_without_their_marks():
     marked = ~np.isnan(marks)
     assert abs(auroc(marks[marked], plain.scores[marked]) - 0.5) < 0.3
     assert auroc(marks[marked], plain.score(features)[marked]) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_unmarked_samples_stand_for_the_others_that_nobody_asks_about(monkeypatch, seed):
+    """Others that were asked about look like carriers: what these have more of than all others is missed."""
+    generator = np.random.default_rng(seed)
+    truth = np.arange(600) < 90
+    features = generator.normal(size=(600, 40)) + 1.2 * truth[:, None] * (np.arange(40) < 4)
+    marks = np.full(600, np.nan)
+    asked = 90 + np.argsort(-features[90:, :2].sum(1))[:40]
+    marks[:20], marks[asked] = 1, 0
+    free = np.isnan(marks)
+
+    def ranked():
+        return auroc(
+            truth[free].astype(float), rank_by_marked([(features, 1.0)], marks, np.arange(600)).scores[free]
+        )
+
+    with_unmarked = ranked()
+    monkeypatch.setattr(marked, "UNLIKE", 0.0)
+    assert with_unmarked > ranked() + 0.02
