@@ -7,6 +7,9 @@ import pytest
 
 from shortcutscope.benchmarks.runner import Settings
 from shortcutscope.benchmarks.suites import retrieval
+from shortcutscope.data.table import ImageTable
+from shortcutscope.planting.artifacts import CATALOGUE
+from shortcutscope.planting.planting import artifact_mask, plant
 
 
 @pytest.fixture
@@ -30,6 +33,7 @@ def finished(kind, group, auroc, interval=(0.5, 1.0)):
     figures = dict.fromkeys(keys, 0.9)
     return {
         "task": "phantom", "kind": kind, "group": group, "seed": 0, **figures, "auroc": auroc,
+        "boxed_auroc": 0.95 if group == "localized" else None,
         "precision": 0.8, "precision_interval": list(interval),
     }  # fmt: skip
 
@@ -48,9 +52,25 @@ def test_the_summary_is_judged_by_kinds(settings):
         "mean_auroc": False,
         "diffuse_auroc": False,
         "kind_auroc": True,
+        "boxed_kind_auroc": True,
         "median_ap_after": False,
     }
+    assert summary["boxed_auroc_by_kind"] == {"tag": pytest.approx(0.95)}
+    assert retrieval.summarize(cases[2:])["boxed_kind_auroc"] is None
     assert summary["precision_covered"] == pytest.approx(0.75)
+
+
+def test_boxes_lie_around_what_was_planted():
+    images = np.zeros((4, 32, 32), np.float32)
+    table = plant(ImageTable.from_arrays(images, [0, 0, 1, 1]), CATALOGUE["tag"], prevalence={0: 1, 1: 1})
+    marks = retrieval.with_boxes(table, np.arange(3), "tag")
+    ids = table.frame["sample_id"].astype(str).tolist()
+    for row, several in marks.boxes(ids).items():
+        ((x0, y0, x1, y1),) = (np.array(box, int) for box in several)
+        mask = artifact_mask(table, row, "tag").numpy()
+        assert mask[y0:y1, x0:x1].sum() == mask.sum() > 0
+        assert mask[y0].any()
+        assert mask[:, x1 - 1].any()
 
 
 @pytest.mark.slow
