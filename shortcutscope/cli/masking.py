@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -22,8 +23,15 @@ from shortcutscope.cli.options import (
 from shortcutscope.cli.origin import origin_of
 from shortcutscope.disk import require_writable
 from shortcutscope.errors import InputError
+from shortcutscope.files import write_atomically
+
+if TYPE_CHECKING:
+    from shortcutscope.data.table import ImageTable
+    from shortcutscope.masks.maskset import MaskSet
 
 _MASKS = "Masks"
+#: Of a picture of masks.
+_DPI = 150
 
 
 @expanded
@@ -81,6 +89,13 @@ def annotate(
             **one_of(*NAMES),
         ),
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            help="PNG file to write: 24 images with the outline of their mask, the surest first.",
+            rich_help_panel=_MASKS,
+        ),
+    ] = None,
     keep_paths: KeepPaths = False,
     reading: DataOptions,
     running: ReadingOptions,
@@ -100,6 +115,10 @@ def annotate(
         require_writable(export.parent)
     if file_format is not None:
         takes_sources(file_format)
+    if picture is not None:
+        if picture.suffix.lower() != ".png":
+            raise InputError(f"--picture {str(picture)!r} must end in .png")
+        require_writable(picture.parent)
     require_named(run, finding, marked=marks is not None)
     origin = origin_of(run, model, making, data, reading)
     loaded, table = origin.network(), origin.table()
@@ -118,24 +137,39 @@ def annotate(
         keep_paths=keep_paths,
         running=running.reading(),
     )
+    files = table.files
     console = Console()
     console.print(str(masks), markup=False, highlight=False)
     if (checked := HeldOutFigures.open(masks.folder)) is not None:
         console.print(str(checked), markup=False, highlight=False)
     flagged = review_order(masks)
     if flagged:
-        first = ", ".join(flagged[:10]) + (", ..." if len(flagged) > 10 else "")
+        shown = [files.get(name, name) if keep_paths else name for name in flagged[:10]]
+        first = ", ".join(shown) + (", ..." if len(flagged) > 10 else "")
         console.print(f"look at first: {first}", markup=False, highlight=False)
     console.print(f"masks: {masks.folder}", markup=False, highlight=False, soft_wrap=True)
     if export is not None:
         export_path = write_masks(masks, str(file_format), export, table)
         console.print(f"{file_format}: {export_path}", markup=False, highlight=False, soft_wrap=True)
-        files = table.files
         if any(entry.image != files.get(entry.sample_id, entry.image) for entry in masks.entries):
             sentence = (
                 "its images go by their sample ids; draw masks anew with --keep-paths for their files' names"
             )
             console.print(sentence, markup=False, highlight=False)
+    if picture is not None:
+        console.print(_picture_of(masks, table, picture), markup=False, highlight=False, soft_wrap=True)
+
+
+def _picture_of(masks: MaskSet, table: ImageTable, path: Path) -> str:
+    """Draw some masks over their images; where that is, in words."""
+    from shortcutscope.report.overlay import draw_overlays
+
+    if all(entry.empty for entry in masks.entries):
+        return f"picture: there is no mask to show, so {path} was not written"
+    buffer = BytesIO()
+    draw_overlays(masks, table).savefig(buffer, format="png", dpi=_DPI)
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    return f"picture: {path}"
 
 
 def threshold_choice(text: str) -> str | float:

@@ -161,12 +161,14 @@ def retrieve(
         table.add_column(name, overflow="fold")
     for row in hits.frame.head(_PRINTED).to_dict("records"):
         mark = {1.0: "carrier", 0.0: "free of it"}.get(row["mark"], "")
-        table.add_row(str(row["rank"]), row["sample_id"], f"{row['score']:.3f}", mark, str(row["label"]))
+        name = files.get(row["sample_id"], row["sample_id"]) if keep_paths else row["sample_id"]
+        table.add_row(str(row["rank"]), name, f"{row['score']:.3f}", mark, str(row["label"]))
     console.print(table)
     for note in hits.notes:
         console.print(note, markup=False, highlight=False)
     if queries:
-        query_names = ", ".join(ranked.next_queries(queries)) or "no sample is left that is not known"
+        names = [files.get(name, name) if keep_paths else name for name in ranked.next_queries(queries)]
+        query_names = ", ".join(names) or "no sample is left that is not known"
         console.print(f"look at next: {query_names}", markup=False, highlight=False)
     if told_of_crops:
         console.print(told_of_crops, markup=False, highlight=False, soft_wrap=True)

@@ -51,7 +51,12 @@ def test_what_a_run_was_made_from_lies_apart_from_what_is_shown(made):
 
 
 def test_commands_ask_for_nothing_that_the_run_knows(made, capsys, tmp_path):
-    assert run(capsys, "annotate", made / "run", "tag", "--out", tmp_path / "masks")[0] == 0
+    drawing = ("--out", tmp_path / "masks", "--picture", tmp_path / "masks.png")
+    code, out, _ = run(capsys, "annotate", made / "run", "tag", *drawing)
+    assert code == 0
+    assert f"picture: {tmp_path / 'masks.png'}" in out
+    with Image.open(tmp_path / "masks.png") as picture:
+        assert min(picture.size) > 300
     hits = ("--csv", tmp_path / "h.csv", "--page", tmp_path / "h.html")
     code, out, _ = run(capsys, "retrieve", made / "run", "tag", *hits)
     assert code == 0
@@ -163,6 +168,7 @@ def test_debias_without_known_training_samples_asks_for_them(study, capsys):
         (("annotate", "tag", "--threshold", "nan"), "--threshold 'nan' is not allowed"),
         (("annotate", "tag", "--workers", "-1"), "--workers -1; it must be a whole number"),
         (("annotate", "tag", "--method", "magic"), "--method magic; allowed are fusion, clarc"),
+        (("annotate", "tag", "--picture", "masks.jpg"), "--picture 'masks.jpg' must end in .png"),
     ],
 )
 def test_r11_options_of_later_commands_are_looked_at_first(capsys, tmp_path, typed, told):
