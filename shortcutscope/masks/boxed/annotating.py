@@ -35,7 +35,7 @@ from shortcutscope.retrieval.places import named_boxes
 from shortcutscope.types import Floats
 
 #: Of how masks are drawn from boxes: a folder goes on only with the same.
-ALGORITHM, METHOD = 4, "boxes"
+ALGORITHM, METHOD = 5, "boxes"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from shortcutscope.retrieval.detecting.null import false_share
 from shortcutscope.retrieval.detecting.templates import Box, Film, Found
 
 #: Share of images without the artifact whose further places would be drawn.
-COMPANIONS = 0.1
+COMPANIONS = 0.15
 
 
 @dataclass(frozen=True)
