@@ -84,7 +84,8 @@ def rank_by_marked(
     ready = _standardised(values, mean, spread) * size
     unmarked = np.random.default_rng(seed).permutation(np.flatnonzero(np.isnan(marks)))[:UNMARKED]
     taught = _taught(marks, unmarked)
-    weights = _fit(ready, marks, taught, unmarked)
+    spare = unmarked[~taught[unmarked]]
+    weights = _fit(ready, marks, taught, spare)
     scores = ready @ weights
     rows = np.flatnonzero(taught)
     folds = grouped_folds(np.asarray(groups)[rows], (marks[rows] == 1).astype(int), n_folds, seed)
@@ -92,7 +93,7 @@ def rank_by_marked(
         held_out, rest = rows[folds == fold], taught.copy()
         rest[held_out] = False
         if len(np.unique(marks[rest] == 1)) > 1:
-            scores[held_out] = ready[held_out] @ _fit(ready, marks, rest, unmarked)
+            scores[held_out] = ready[held_out] @ _fit(ready, marks, rest, spare)
     return Plain(np.asarray(scores), mean, spread, weights * size)
 
 
@@ -103,15 +104,15 @@ def _taught(marks: Floats, unmarked: Ints) -> Bools:
     return np.asarray(taught)
 
 
-def _fit(ready: Floats, marks: Floats, taught: Bools, unmarked: Ints) -> Floats:
-    """Weights by the taught samples, both sides alike, and then by unmarked ones unlike carriers as well."""
+def _fit(ready: Floats, marks: Floats, taught: Bools, spare: Ints) -> Floats:
+    """Weights by the taught samples, both sides alike, and then by spare ones unlike carriers as well."""
     rows = np.flatnonzero(taught)
     carries, half = marks[rows] == 1, len(rows) / 2
     weight = half * np.where(carries, 1 / carries.sum(), 1 / (~carries).sum())
     first = _regression(ready[rows], carries, weight)
     scores = ready @ first
     border = np.median(scores[rows[carries]]) / 2 + np.median(scores[rows[~carries]]) / 2
-    unlike = unmarked[(scores[unmarked] < border) & ~taught[unmarked]]
+    unlike = spare[scores[spare] < border]
     if not len(unlike):
         return first
     weight[~carries] *= 1 - UNLIKE
