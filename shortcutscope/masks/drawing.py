@@ -24,7 +24,7 @@ from shortcutscope.masks.fine_edges import are_fine, weighed_cut, with_edges
 from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.masks.mask_files import Maps, Mask
 from shortcutscope.masks.outlines import Areas, Outline, as_voted, exemplars_of, heat_map, outline
-from shortcutscope.masks.patch_detector import TaughtDetector
+from shortcutscope.masks.patches.detector import TaughtDetector
 from shortcutscope.masks.presence import Presence
 from shortcutscope.masks.thresholds import Threshold
 from shortcutscope.masks.usual_place import UsualPlace

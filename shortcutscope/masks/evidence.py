@@ -28,7 +28,7 @@ from shortcutscope.attribution.lrp.composites import Composite
 from shortcutscope.attribution.lrp.conditional import Direction, conditional_relevance
 from shortcutscope.attribution.lrp.mode import default_composite
 from shortcutscope.masks.mask_files import Maps
-from shortcutscope.masks.patch_detector import PatchDetector
+from shortcutscope.masks.patches.detector import PatchDetector
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import logistic_cav, pattern_cav

@@ -16,7 +16,7 @@ from shortcutscope.masks.area_prior import AreaPrior
 from shortcutscope.masks.clarc import ClarcMaskPredictor
 from shortcutscope.masks.drawing import MaskPredictor
 from shortcutscope.masks.evidence import Vectors, filtered, reduced
-from shortcutscope.masks.patch_detector import TaughtDetector
+from shortcutscope.masks.patches.detector import TaughtDetector
 from shortcutscope.masks.presence import require_separable
 from shortcutscope.masks.thresholds import Threshold, check_threshold
 from shortcutscope.models.layers import Layer

@@ -37,7 +37,7 @@ from shortcutscope.probes.extent.cells import (
     input_filters,
 )
 from shortcutscope.probes.extent.participation import participation_change
-from shortcutscope.probes.extent.places import PEAKS, Places, peaks, read_places
+from shortcutscope.probes.extent.places import PEAKS, PlaceReadings, peaks, read_places
 from shortcutscope.probes.usage import first_drawn
 from shortcutscope.types import Array, Floats, Ints
 
@@ -91,7 +91,7 @@ class ExtentResult:
     layer_maps: Mapping[str, CellMap] = field(default_factory=dict)
     participation: Mapping[str, float] = field(default_factory=dict)
     layer_participation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    places: Places = field(default_factory=Places)
+    places: PlaceReadings = field(default_factory=PlaceReadings)
 
 
 def spread_choice(concept: Floats, labels: Ints, size: int, order: Ints) -> Ints:
@@ -115,7 +115,7 @@ def decide(
     participation: Mapping[str, float],
     encoded_auroc: float,
     rule: ExtentRule,
-    places: Places | None = None,
+    places: PlaceReadings | None = None,
 ) -> tuple[Extent, str]:
     """Turn the witnesses into a verdict; symmetric in the values of the concept.
 
@@ -125,10 +125,10 @@ def decide(
         Change of the participation ratio in either direction; may be empty.
     encoded_auroc : float
         Availability of the concept to the network as a whole.
-    places : Places, optional
+    places : PlaceReadings, optional
         What the quiet and the loud places of the images tell; of a layer's map there are none.
     """
-    places = places or Places()
+    places = places or PlaceReadings()
     low, high = cells.interval
     share, whole = _share_text(cells), cells.auroc.size
     if cells.counted < min(rule.smallest_cells, whole):
@@ -154,7 +154,7 @@ def _doubt(
     participation: Mapping[str, float],
     encoded_auroc: float,
     rule: ExtentRule,
-    places: Places,
+    places: PlaceReadings,
 ) -> str | None:
     """Why something is not called localized though few cells are lit, None where it is."""
     if places.quiet >= max(rule.lit_above, places.by_chance):

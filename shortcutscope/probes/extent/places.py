@@ -48,7 +48,7 @@ FLOOR = 0.05
 
 
 @dataclass(frozen=True)
-class Places:
+class PlaceReadings:
     """Cross-fitted within-class AUROC of a concept from quantiles over the places of each image.
 
     Attributes
@@ -138,7 +138,7 @@ def read_places(
     weights: Floats,
     *,
     smallest: int,
-) -> Places:
+) -> PlaceReadings:
     """How well a concept is told from the quiet places of an image, and from those at the ends.
 
     Parameters
@@ -179,10 +179,10 @@ def read_places(
     loud, loud_apart = seen.ends(np.ones(values.shape[1], np.bool_))
     dark = _dark(cells, smallest)
     if dark is None:
-        return Places(loud=loud, by_chance=by_chance, loud_apart=loud_apart)
+        return PlaceReadings(loud=loud, by_chance=by_chance, loud_apart=loud_apart)
     moving, moving_apart = (loud, loud_apart) if dark.all() else seen.ends(dark)
     quiet = seen.quiet(dark, ~empty_cells(np.ascontiguousarray(filters.transpose(1, 0, 2))).T)
-    return Places(quiet, moving, loud, by_chance, moving_apart, loud_apart)
+    return PlaceReadings(quiet, moving, loud, by_chance, moving_apart, loud_apart)
 
 
 def quantiles(values: Floats, chosen: Bools, shares: Sequence[float]) -> Floats:

@@ -14,7 +14,7 @@ from shortcutscope.probes.extent.measuring import (
     input_cells,
     measure_extent,
 )
-from shortcutscope.probes.extent.places import PEAKS, Places, peaks, quantiles, read_places
+from shortcutscope.probes.extent.places import PEAKS, PlaceReadings, peaks, quantiles, read_places
 
 N, SIDE = 240, 64
 LABELS = np.arange(N) % 2
@@ -147,25 +147,25 @@ SMALL = CellMap(np.r_[np.full((4, 16), 0.5), np.full((12, 16), np.nan)], 0.05, (
 @pytest.mark.parametrize(
     ("cells", "places", "encoded", "verdict"),
     [
-        (FEW, Places(0.5, 0.5, 0.9), 0.6, "localized"),
-        (FEW, Places(0.5, 0.5, 0.9, loud_apart=False), 0.6, "undetermined"),
-        (FEW, Places(0.5, 0.9, 0.9, loud_apart=False), 0.6, "localized"),
-        (FEW, Places(0.5, 0.9, 0.9, moving_apart=False, loud_apart=False), 0.6, "undetermined"),
-        (FEW, Places(0.5, 0.5, 0.7), 0.6, "undetermined"),
-        (FEW, Places(0.5, 0.5, 0.7), 0.9, "localized"),
-        (FEW, Places(0.65, 0.9, 0.9), 0.9, "undetermined"),
-        (FEW, Places(0.65, 0.9, 0.9, by_chance=0.7), 0.9, "localized"),
-        (FEW, Places(0.8, 0.9, 0.9), 0.9, "diffuse"),
-        (SOME, Places(0.8, 0.9, 0.9), 0.9, "diffuse"),
-        (SOME, Places(0.7, 0.9, 0.9), 0.9, "undetermined"),
-        (DIM, Places(0.5, 0.5, 0.9), 0.9, "localized"),
-        (DIM, Places(0.5, 0.5, 0.7), 0.9, "undetermined"),
-        (BACKGROUND, Places(0.5, 0.5, 0.9), 0.9, "undetermined"),
-        (BACKGROUND, Places(0.5, 0.8, 0.9), 0.9, "localized"),
-        (replace(BACKGROUND, dim=0.95), Places(0.5, 0.5, 0.9), 0.9, "localized"),
-        (replace(ORGAN, dim=0.95), Places(0.5, 0.5, 0.9), 0.9, "undetermined"),
-        (TOLD, Places(0.5, 0.5, 0.9, loud_apart=False), 0.6, "localized"),
-        (SMALL, Places(0.8, 0.9, 0.9), 0.9, "undetermined"),
+        (FEW, PlaceReadings(0.5, 0.5, 0.9), 0.6, "localized"),
+        (FEW, PlaceReadings(0.5, 0.5, 0.9, loud_apart=False), 0.6, "undetermined"),
+        (FEW, PlaceReadings(0.5, 0.9, 0.9, loud_apart=False), 0.6, "localized"),
+        (FEW, PlaceReadings(0.5, 0.9, 0.9, moving_apart=False, loud_apart=False), 0.6, "undetermined"),
+        (FEW, PlaceReadings(0.5, 0.5, 0.7), 0.6, "undetermined"),
+        (FEW, PlaceReadings(0.5, 0.5, 0.7), 0.9, "localized"),
+        (FEW, PlaceReadings(0.65, 0.9, 0.9), 0.9, "undetermined"),
+        (FEW, PlaceReadings(0.65, 0.9, 0.9, by_chance=0.7), 0.9, "localized"),
+        (FEW, PlaceReadings(0.8, 0.9, 0.9), 0.9, "diffuse"),
+        (SOME, PlaceReadings(0.8, 0.9, 0.9), 0.9, "diffuse"),
+        (SOME, PlaceReadings(0.7, 0.9, 0.9), 0.9, "undetermined"),
+        (DIM, PlaceReadings(0.5, 0.5, 0.9), 0.9, "localized"),
+        (DIM, PlaceReadings(0.5, 0.5, 0.7), 0.9, "undetermined"),
+        (BACKGROUND, PlaceReadings(0.5, 0.5, 0.9), 0.9, "undetermined"),
+        (BACKGROUND, PlaceReadings(0.5, 0.8, 0.9), 0.9, "localized"),
+        (replace(BACKGROUND, dim=0.95), PlaceReadings(0.5, 0.5, 0.9), 0.9, "localized"),
+        (replace(ORGAN, dim=0.95), PlaceReadings(0.5, 0.5, 0.9), 0.9, "undetermined"),
+        (TOLD, PlaceReadings(0.5, 0.5, 0.9, loud_apart=False), 0.6, "localized"),
+        (SMALL, PlaceReadings(0.8, 0.9, 0.9), 0.9, "undetermined"),
     ],
 )
 def test_what_the_places_say_decides_where_few_cells_are_lit(cells, places, encoded, verdict):
@@ -174,5 +174,5 @@ def test_what_the_places_say_decides_where_few_cells_are_lit(cells, places, enco
 
 def test_the_participation_ratio_is_not_asked_where_the_picture_speaks():
     spread = {"present=1": 0.2, "present=0": 0.1}
-    assert decide(FEW, spread, 0.9, ExtentRule(), Places(0.5, 0.5, 0.9))[0] == "localized"
-    assert decide(FEW, spread, 0.9, ExtentRule(), Places(0.5, 0.5, 0.7))[0] == "undetermined"
+    assert decide(FEW, spread, 0.9, ExtentRule(), PlaceReadings(0.5, 0.5, 0.9))[0] == "localized"
+    assert decide(FEW, spread, 0.9, ExtentRule(), PlaceReadings(0.5, 0.5, 0.7))[0] == "undetermined"

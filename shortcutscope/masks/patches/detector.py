@@ -6,8 +6,8 @@ scored by what lies within a dozen pixels of it, an image by its highest positio
 is known (multiple-instance learning, Maron & Lozano-Perez 1998; by a network, Oquab et al. 2015).
 
 A hundred carriers teach that little. So the network first learns to find made-up drawings on the same images,
-pixel by pixel (:mod:`shortcutscope.masks.made_up`), and goes on doing so while it learns the real thing: it
-says which pixels were drawn over, and which of these drawings carriers have and others lack.
+pixel by pixel (:mod:`shortcutscope.masks.patches.made_up`), and goes on doing so while it learns the real
+thing: it says which pixels were drawn over, and which of these drawings carriers have and others lack.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shortcutscope.masks.made_up import MadeUp
 from shortcutscope.masks.mask_files import Maps
+from shortcutscope.masks.patches.made_up import MadeUp
 from shortcutscope.models.seeding import seeded
 from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Array, Floats, Ints

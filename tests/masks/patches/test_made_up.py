@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shortcutscope.masks.made_up import DRAWINGS, VISIBLE, MadeUp
+from shortcutscope.masks.patches.made_up import DRAWINGS, VISIBLE, MadeUp
 
 
 def noise(n=12, channels=1, size=(24, 40), low=0.0, high=1.0):

@@ -1,0 +1,1 @@
+"""What single places of images show, learnt from which images carry an artifact."""
