@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from shortcutscope.errors import InputError
+from shortcutscope.masks.evidence import PATCHES
 from shortcutscope.stats.metrics import auroc
 from shortcutscope.types import Array, Floats
 
@@ -34,7 +35,9 @@ class Presence:
     classifier
         On ``[score, log of each peak]``.
     names
-        Of the peaks.
+        Of the peaks that it looks at.
+    scored
+        Whether it looks at the score.
     limit
         Probability above which a sample is taken for a carrier: at most `FALSE_ALARMS` of the samples that
         are known to be without the concept lie above it.
@@ -47,6 +50,7 @@ class Presence:
 
     classifier: Pipeline
     names: tuple[str, ...]
+    scored: bool
     limit: float
     absent: float
     told: Floats
@@ -61,6 +65,9 @@ class Presence:
     ) -> Presence:
         """From samples (N,) whose concept is known.
 
+        What was learnt of single places may say all by itself, and then the rest only blurs it: of the two
+        the one is taken that tells carriers better out of fold.
+
         Parameters
         ----------
         peaks
@@ -72,8 +79,6 @@ class Presence:
         folds
             (N,) whole patients; None for folds of samples.
         """
-        names = tuple(peaks)
-        features = _features(peaks, names, score)
         regression = LogisticRegression(C=0.3, class_weight="balanced", max_iter=1000)
         classifier = make_pipeline(StandardScaler(), regression)
         cv: PredefinedSplit | int = _FOLDS
@@ -81,14 +86,21 @@ class Presence:
             split = PredefinedSplit(folds)
             # Where a rest lacks carriers or others, folds of samples have to do.
             cv = split if all(len(np.unique(concept[rest])) == 2 for rest, _ in split.split()) else _FOLDS
-        probabilities = cross_val_predict(classifier, features, concept, cv=cv, method="predict_proba")[:, 1]
+        ways = [(tuple(peaks), score is not None), *([((PATCHES,), False)] if PATCHES in peaks else [])]
+        looks = [_features(peaks, names, score if scored else None) for names, scored in ways]
+        told = [
+            cross_val_predict(classifier, of, concept, cv=cv, method="predict_proba")[:, 1] for of in looks
+        ]
+        best = max(range(len(ways)), key=lambda way: auroc(concept, told[way]))
+        (names, scored), features, probabilities = ways[best], looks[best], told[best]
         limit = max(0.5, _quantile(probabilities[concept == 0], FALSE_ALARMS))
         absent = -_quantile(-probabilities[concept == 1], MISSES)
-        return cls(classifier.fit(features, concept), names, limit, min(absent, limit), probabilities)
+        fitted = classifier.fit(features, concept)
+        return cls(fitted, names, scored, limit, min(absent, limit), probabilities)
 
     def probability(self, peaks: Mapping[str, Array], score: Floats | None) -> Floats:
         """(N,) that samples carry it, if carriers were as frequent as the others."""
-        features = _features(peaks, self.names, score)
+        features = _features(peaks, self.names, score if self.scored else None)
         return np.asarray(self.classifier.predict_proba(features)[:, 1], np.float64)
 
 

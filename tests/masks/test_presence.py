@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shortcutscope.errors import InputError
+from shortcutscope.masks.evidence import PATCHES
 from shortcutscope.masks.presence import FALSE_ALARMS, Presence, require_separable
 
 
@@ -61,3 +62,14 @@ def test_s7_a_concept_that_cannot_be_told_is_refused():
     with pytest.raises(InputError, match="no better than chance"):
         require_separable(generator.random(120), concept, "ward")
     require_separable(generator.random(120) + 0.5 * concept, concept, "ward")
+
+
+def test_what_single_places_say_stands_alone_where_the_rest_only_blurs_it():
+    generator = np.random.default_rng(0)
+    concept = np.tile([0, 1], 100)
+    places = np.exp(2 * concept + generator.normal(0, 0.7, 200))
+    noise = {f"map {k}": np.exp(3 * generator.normal(0, 1, 200)) for k in range(12)}
+    alone = Presence.fit({**noise, PATCHES: places}, generator.normal(0, 1, 200), concept)
+    assert (alone.names, alone.scored) == ((PATCHES,), False)
+    told = {**noise, "map 0": np.exp(6 * concept + generator.normal(0, 0.7, 200)), PATCHES: places}
+    assert Presence.fit(told, generator.normal(0, 1, 200), concept).names == tuple(told)

@@ -98,12 +98,12 @@ def test_it_does_not_depend_on_the_unit_of_the_images():
 @pytest.mark.usefixtures("enough")
 def test_each_fold_has_one_that_others_taught_and_chance_is_chance():
     images, concept, _ = cross(90, 5)
-    labels, folds = np.arange(90) // 2 % 2, np.arange(90) // 6 % 2
-    taught = TaughtDetector.of_folds(images, concept, labels, folds, 2, seed=0)
-    assert len(taught) == 2
+    labels, folds = np.arange(90) // 2 % 2, np.arange(90) // 6 % 3
+    taught = TaughtDetector.of_folds(images, concept, labels, folds, 3, seed=0)
+    assert len(taught) == 3
     assert min(one.auroc for one in taught) > 0.85
     coin = np.random.default_rng(7).permutation(concept)
-    assert max(one.auroc for one in TaughtDetector.of_folds(images, coin, labels, folds, 2, seed=0)) < 0.75
+    assert max(one.auroc for one in TaughtDetector.of_folds(images, coin, labels, folds, 3, seed=0)) < 0.75
 
 
 def test_a_map_weighs_by_what_is_known_of_it_out_of_fold():
