@@ -36,6 +36,8 @@ from shortcutscope.types import Array, Floats, Ints
 BATCH = 64
 #: A mask below this confidence is flagged for review.
 UNSURE = 0.5
+#: Lowest odds of a position, and lowest against it, that are told from lower ones.
+LEAST_ODDS = 1e-4
 #: Intersection over union of two ways to draw a mask below which they disagree on where it is.
 AGREEING = 0.5
 #: Where pixels were drawn over, the region reaches down to this share of Otsu's threshold.
@@ -96,7 +98,8 @@ class MaskPredictor:
         The same by the evidence at single positions alone: whether that is more than what samples without the
         concept show.
     units
-        What is ordinary of each measure, whoever carries the concept; predictors are compared in these units.
+        What is ordinary of each measure, whoever carries the concept, and how far its logarithm is spread;
+        predictors are compared in these units.
     prior
         Areas of masks that a person accepted; they count more.
     exemplars
@@ -115,7 +118,7 @@ class MaskPredictor:
     areas: Areas
     presence: Presence | None = None
     place: Presence | None = None
-    units: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     prior: AreaPrior | None = None
     exemplars: Exemplars | None = None
     usual: UsualPlace | None = None
@@ -188,11 +191,15 @@ class MaskPredictor:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def with_units(self, features: Mapping[str, Array]) -> MaskPredictor:
-        """The same in units of the ordinary sample among some that were :meth:`features`.
+        """The same in units of some samples, of which :meth:`features` are, as many of them carriers as ever.
 
-        Probabilities have no unit; half-way between carriers and others their median may be either's.
+        Odds of single places are near nothing or near certainty. How sure one network is beside another shows
+        in their mean and spread; their median may be a carrier's or another's.
         """
-        units = {name: 1.0 if name == PATCHES else _ordinary(values) for name, values in features.items()}
+        units = {name: (_ordinary(values), 1.0) for name, values in features.items()}
+        if PATCHES in features:
+            logs = np.log(features[PATCHES])
+            units[PATCHES] = float(np.exp(logs.mean())), float(logs.std()) or 1.0
         return replace(self, units=units)
 
     def calibrated(
@@ -227,10 +234,16 @@ class MaskPredictor:
             for values, where in zip(contrast, fusion, strict=True)
         ]
         peaks = {name: _peaks(values) for name, values in maps.items()}
+        if PATCHES in peaks:
+            peaks[PATCHES] = _odds(peaks[PATCHES])
         in_place = {} if self.usual is None else self.usual.features(fusion, contrast)
         measured = peaks | _contour_features(outlines) | in_place
-        features = {k: values / self.units.get(k, 1.0) for k, values in measured.items()}
-        return MaskEvidence(fusion, contrast, outlines, features, drawn)
+        return MaskEvidence(fusion, contrast, outlines, self.in_units(measured), drawn)
+
+    def in_units(self, features: Mapping[str, Array]) -> dict[str, Array]:
+        """Features (N,) by name in :attr:`units`; as they are before these are known."""
+        known = {name: self.units.get(name, (1.0, 1.0)) for name in features}
+        return {name: (of / known[name][0]) ** (1 / known[name][1]) for name, of in features.items()}
 
     def predict(self, model: nn.Module, x: Tensor, score: Floats) -> list[MaskPrediction]:
         """Masks of a batch (N, C, *size); empty where the concept is absent, or may be."""
@@ -343,6 +356,10 @@ def _ordinary(values: Array) -> float:
 
 def _peaks(maps: Maps) -> Array:
     return np.asarray(maps.reshape(len(maps), -1).max(1))
+
+
+def _odds(probabilities: Array) -> Array:
+    return np.asarray(probabilities.clip(LEAST_ODDS, 1 - LEAST_ODDS) / (1 - probabilities).clip(LEAST_ODDS))
 
 
 def _full_size(maps: Maps, size: tuple[int, ...]) -> Maps:

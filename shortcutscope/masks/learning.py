@@ -235,7 +235,7 @@ def calibrated(
         fold_features = predictor.features(model, images)
         # Predictors have filters, layers and contrasts of their own; without units nothing could be compared.
         measuring.append(predictor.with_units(fold_features))
-        parts.append({key: feature / measuring[-1].units[key] for key, feature in fold_features.items()})
+        parts.append(measuring[-1].in_units(fold_features))
     # A map that one of the predictors left out says nothing that all of them can be compared by.
     names = [key for key in parts[0] if all(key in part for part in parts)]
     features = {key: np.concatenate([part[key] for part in parts]) for key in names}
