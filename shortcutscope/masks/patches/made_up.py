@@ -3,7 +3,7 @@
 What was drawn over an image is unlike anatomy in ways that do not depend on what it is: hard edges, an even
 or regular inside, a line that goes on regardless of what lies under it. A network that found such drawings in
 many images finds the real thing with far fewer examples, and to the pixel (synthetic anomalies; Zavrtanik et
-al. 2021, Schlueter et al. 2022).
+al. 2021, Schlüter et al. 2022).
 """
 
 from __future__ import annotations
