@@ -36,8 +36,9 @@ from shortcutscope.types import Array, Floats, Ints
 BATCH = 64
 #: A mask below this confidence is flagged for review.
 UNSURE = 0.5
-#: Lowest odds of a position, and lowest against it, that are told from lower ones.
-LEAST_ODDS = 1e-4
+#: Lowest probability of a position, and lowest against it, that are told from lower ones; least spread of the
+#: logarithm of odds that is a unit.
+LEAST_ODDS, NARROWEST = 1e-4, 0.1
 #: Intersection over union of two ways to draw a mask below which they disagree on where it is.
 AGREEING = 0.5
 #: Where pixels were drawn over, the region reaches down to this share of Otsu's threshold.
@@ -191,7 +192,7 @@ class MaskPredictor:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def with_units(self, features: Mapping[str, Array]) -> MaskPredictor:
-        """The same in units of some samples, of which :meth:`features` are, as many of them carriers as ever.
+        """The same in units of some samples, whose :meth:`features` these are, as many carriers in each fold.
 
         Odds of single places are near nothing or near certainty. How sure one network is beside another shows
         in their mean and spread; their median may be a carrier's or another's.
@@ -199,7 +200,7 @@ class MaskPredictor:
         units = {name: (_ordinary(values), 1.0) for name, values in features.items()}
         if PATCHES in features:
             logs = np.log(features[PATCHES])
-            units[PATCHES] = float(np.exp(logs.mean())), float(logs.std()) or 1.0
+            units[PATCHES] = float(np.exp(logs.mean())), max(float(logs.std()), NARROWEST)
         return replace(self, units=units)
 
     def calibrated(
@@ -359,7 +360,8 @@ def _peaks(maps: Maps) -> Array:
 
 
 def _odds(probabilities: Array) -> Array:
-    return np.asarray(probabilities.clip(LEAST_ODDS, 1 - LEAST_ODDS) / (1 - probabilities).clip(LEAST_ODDS))
+    inside = probabilities.astype(np.float64).clip(LEAST_ODDS, 1 - LEAST_ODDS)
+    return np.asarray(inside / (1 - inside))
 
 
 def _full_size(maps: Maps, size: tuple[int, ...]) -> Maps:
