@@ -15,6 +15,7 @@ from shortcutscope.masks.annotation import annotate, annotate_finding
 from shortcutscope.masks.drawing import WHERE, WHETHER
 from shortcutscope.masks.heat import heat_map
 from shortcutscope.masks.learning import Drawing, balanced, early_layers
+from shortcutscope.masks.patches import detector
 from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import CATALOGUE, get_artifact
@@ -254,11 +255,20 @@ def test_samples_are_drawn_evenly():
     assert cells == [10, 5, 10, 10]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quickly_taught():
+    """Single places are learnt in few steps, which what is planted here takes."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, steps in {"START_STEPS": 80, "STEPS": 140, "LAST": 40}.items():
+            patched.setattr(detector, name, steps)
+        yield
+
+
 @pytest.fixture(scope="module")
 def weak(problem, tmp_path_factory):
     """Masks of a tube that hardly shows: of a column of it, and what of it there is."""
     model = problem[0]
-    artifact = get_artifact("tube", 0.45)
+    artifact = get_artifact("tube", 0.3)
     table = plant(radiographs(200, seed=4), artifact, prevalence={0: 0.5, 1: 0.5}, seed=5)
     folder = tmp_path_factory.mktemp("weak")
     scanned = scan(

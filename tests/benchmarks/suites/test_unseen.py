@@ -50,11 +50,11 @@ def test_every_kind_is_drawn_as_its_extent_says(kind, shape):
         assert mask.mean() > 0.5
 
 
-def test_no_kind_is_of_the_catalogue_and_most_localized_ones_only_judge():
+def test_no_kind_is_of_the_catalogue_and_some_localized_ones_only_judge():
     assert not set(UNSEEN) & set(CATALOGUE)
     localized = {kind for kind, artifact in UNSEEN.items() if artifact.extent == "localized"}
     assert localized > LOOKED_AT
-    assert len(localized - LOOKED_AT) > len(LOOKED_AT)
+    assert len(localized - LOOKED_AT) >= 6
 
 
 def test_three_tasks_and_networks_with_mednist_and_phantoms_without(hands, tmp_path):
@@ -93,7 +93,7 @@ def test_kinds_that_were_looked_at_are_told_apart():
     measured = {"missed": 0.1, "false_mask_rate": 0.0, "wrong": 0.5, "wrong_flagged": 0.9}
     cases = [
         finished("ring", "localized", iou=0.2, spearman=0.9, **measured),
-        finished("arrow", "localized", iou=0.8, spearman=0.4, **measured, right_flagged=None),
+        finished("triangle", "localized", iou=0.8, spearman=0.4, **measured, right_flagged=None),
         finished("discs", "undetermined", iou=0.6, spearman=0.8, **measured, right_flagged=0.2),
         finished("gamma", "localized"),
     ]
