@@ -39,6 +39,8 @@ DRAWN, CARRIERS, OTHERS = 4, 6, 6
 DECAY, PIXELS_COUNT, DRAWN_COUNT = 1e-2, 4.0, 0.5
 #: Mean loss of so many steps below which there is nothing left to learn.
 LEARNT, LOOKED_BACK = 0.02, 40
+#: Loss above which nothing was learnt, and how often it is tried then.
+FLAT, TRIES = 0.5, 2
 #: Positions that an image is scored by.
 HIGHEST = 4
 #: Side of the neighbourhood whose mean and spread pixels are compared with.
@@ -140,10 +142,14 @@ class PatchDetector:
         `start` is what was learnt from made-up drawings; None learns it from these images.
         """
         started = PatchStart.fit(images, seed) if start is None else start
-        network = deepcopy(started.network)
-        with seeded(seed), torch.enable_grad():
-            _teach(network, images, np.asarray(concept), started, np.random.default_rng([seed, 37]))
-        return cls(network.eval().requires_grad_(False), started.unit)
+        taught: list[tuple[float, PatchNetwork]] = []
+        while len(taught) < TRIES and (not taught or taught[-1][0] > FLAT):
+            network, again = deepcopy(started.network), seed + len(taught)
+            with seeded(again), torch.enable_grad():
+                generator = np.random.default_rng([again, 37])
+                taught.append((_teach(network, images, np.asarray(concept), started, generator), network))
+        _, best = min(taught, key=lambda one: one[0])
+        return cls(best.eval().requires_grad_(False), started.unit)
 
     def looked(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of drawn pixels (N, H, W), and of what carriers have (N, h, w), of images (N, C, H, W)."""
@@ -184,7 +190,8 @@ class TaughtDetector:
     ) -> tuple[TaughtDetector, ...]:
         """For each fold a detector that the others taught; all start from the same made-up drawings.
 
-        Its AUROC is of samples of the other folds, each scored by the detector of its own.
+        Its AUROC is of samples of the other folds, each scored by the detector of its own; or that of the
+        detector itself on the samples that taught it, if even that is lower.
         """
         start = PatchStart.fit(images, seed)
         detectors = tuple(
@@ -194,11 +201,13 @@ class TaughtDetector:
         scores = np.zeros(len(folds))
         for fold, detector in enumerate(detectors):
             scores[folds == fold] = detector.scores(images[folds == fold])
-        aurocs = [
-            within_class_auroc(concept[rest], scores[rest], labels[rest])
-            for rest in (folds != fold for fold in range(n_folds))
-        ]
-        return tuple(cls(*of) for of in zip(detectors, np.nan_to_num(aurocs, nan=0.5).tolist(), strict=True))
+        aurocs = []
+        for fold, detector in enumerate(detectors):
+            rest = folds != fold
+            own = detector.scores(images[rest])
+            both = [within_class_auroc(concept[rest], of, labels[rest]) for of in (scores[rest], own)]
+            aurocs.append(min(np.nan_to_num(both, nan=0.5).tolist()))
+        return tuple(cls(*of) for of in zip(detectors, aurocs, strict=True))
 
 
 def compared_planes(images: Tensor) -> Tensor:
@@ -221,8 +230,8 @@ def _layer(before: int, after: int, *, stride: int = 1, dilation: int = 1) -> nn
 
 def _teach(
     network: PatchNetwork, images: Tensor, concept: Floats, start: PatchStart, generator: np.random.Generator
-) -> None:
-    """Which drawings carriers have, while made-up ones go on being found, and are others'."""
+) -> float:
+    """Which drawings carriers have, while made-up ones go on being found, and are others'; the last loss."""
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
     fall = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, LAST)
     with_it, without = (torch.from_numpy(np.flatnonzero(concept == value)) for value in (1, 0))
@@ -245,6 +254,7 @@ def _teach(
         left -= 1
         if left < LAST:
             fall.step()
+    return float(np.mean(losses[-LOOKED_BACK:]))
 
 
 def _some(rows: Tensor, count: int) -> Tensor:

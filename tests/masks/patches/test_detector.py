@@ -80,6 +80,24 @@ def test_a_start_is_shared_and_left_as_it_was():
 
 
 @pytest.mark.usefixtures("briefly")
+def test_what_learnt_nothing_is_tried_once_more_and_the_better_one_is_kept(monkeypatch):
+    images, concept, _ = cross(24, 9)
+    losses = iter([0.69, 0.6, 0.69, 0.6, 0.3])
+    tried = []
+
+    def teach(network, *_):
+        tried.append(network)
+        return next(losses)
+
+    monkeypatch.setattr(patch_detector, "_teach", teach)
+    start = PatchStart.fit(images, seed=0)
+    assert PatchDetector.fit(images, concept, 0, start).network is tried[1]
+    assert PatchDetector.fit(images, concept, 0, start).network is tried[3]
+    assert PatchDetector.fit(images, concept, 0, start).network is tried[4]
+    assert len(tried) == 5
+
+
+@pytest.mark.usefixtures("briefly")
 def test_the_same_seed_gives_the_same_and_no_generator_is_touched():
     images, concept, _ = cross(24, 3)
     before = torch.get_rng_state()
