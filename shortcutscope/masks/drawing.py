@@ -287,7 +287,7 @@ class MaskPredictor:
         if look.drawn is not None:
             region = region_of(look.drawn[k], DRAWN_REGION)
             other = with_edges(image, weighed_cut(contrast, look.drawn[k], region), sign)
-            if (fine or self.by_pixels) and other.any():
+            if self.exemplars is None and (fine or self.by_pixels) and other.any():
                 mask, other = other, mask
         sure = contour.separation * self.areas.likeness(int(contour.mask.sum()))
         return mask, sure, None if other is None else _overlap(mask, other)
