@@ -19,7 +19,7 @@ from shortcutscope.masks.contrast import (
     separation,
 )
 from shortcutscope.masks.evidence import DRAWN, PATCHES, Evidence, Vectors, resized
-from shortcutscope.masks.exemplars import Exemplars
+from shortcutscope.masks.exemplars import Exemplars, overlap
 from shortcutscope.masks.fine_edges import are_fine, weighed_cut, with_edges
 from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.masks.mask_files import Maps, Mask
@@ -279,18 +279,20 @@ class MaskPredictor:
             contour = as_voted(contrast, look.fusion[k], contour, self.exemplars)
         if self.prior is not None:
             return *self._like_accepted(contrast, contour, self.prior), None
-        fine = self.choice.fine
-        mask = grown(contour.mask, contour.region, self.choice.rim)
-        other = with_edges(image, contour.mask, sign) if fine else None
-        if fine:
+        other = None
+        if self.choice.fine:
             mask = with_edges(image, weighed_cut(contrast, look.fusion[k], contour.region), sign)
+            if look.drawn is None:
+                other = with_edges(image, contour.mask, sign)
+        else:
+            mask = grown(contour.mask, contour.region, self.choice.rim)
         if look.drawn is not None:
             region = region_of(look.drawn[k], DRAWN_REGION)
             other = with_edges(image, weighed_cut(contrast, look.drawn[k], region), sign)
-            if self.exemplars is None and (fine or self.by_pixels) and other.any():
+            if self.exemplars is None and (self.choice.fine or self.by_pixels) and other.any():
                 mask, other = other, mask
         sure = contour.separation * self.areas.likeness(int(contour.mask.sum()))
-        return mask, sure, None if other is None else _overlap(mask, other)
+        return mask, sure, None if other is None else overlap(mask, other)
 
     def _like_accepted(self, contrast: Maps, contour: Outline, prior: AreaPrior) -> tuple[Mask, float]:
         """The mask whose area is most like that of accepted ones, and its confidence."""
@@ -336,11 +338,6 @@ def _edges_looked_at(
     masks = [weighed_cut(contrast[k], fusion[k], outlines[k].region) for k in clear]
     fine = are_fine(list(plane), masks, SIGNS[choice.contrast.sign], rim=choice.rim > 0)
     return replace(choice, fine=fine)
-
-
-def _overlap(first: Mask, second: Mask) -> float:
-    """Intersection over union."""
-    return float((first & second).sum() / max(1, int((first | second).sum())))
 
 
 def _contour_features(outlines: Sequence[Outline]) -> dict[str, Array]:

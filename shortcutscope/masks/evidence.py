@@ -32,6 +32,7 @@ from shortcutscope.masks.patches.detector import PatchDetector
 from shortcutscope.models.frozen import device_of
 from shortcutscope.models.layers import Layer
 from shortcutscope.probes.cav import logistic_cav, pattern_cav
+from shortcutscope.probes.extent.cells import local_mean
 from shortcutscope.retrieval.signals import WORKING_LENGTH, beside, is_signal, pictured, signal_responses
 from shortcutscope.types import Array, Floats
 
@@ -99,17 +100,12 @@ def responses(x: Tensor) -> Tensor:
         (N, F, *spatial).
     """
     axes = x.ndim - 2
-    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1]
-
-    def mean(t: Tensor, size: int) -> Tensor:
-        padded = functional.pad(t, [size // 2] * (2 * axes), mode="replicate")
-        return pool(padded, size, stride=1)
 
     def spread(t: Tensor, mean_of_t: Tensor, size: int) -> Tensor:
-        return (mean(t * t, size) - mean_of_t**2).clamp_min(0).sqrt()
+        return (local_mean(t * t, size) - mean_of_t**2).clamp_min(0).sqrt()
 
     grey = x.mean(1, keepdim=True)
-    fine, wide = mean(grey, 3), mean(grey, 5)
+    fine, wide = local_mean(grey, 3), local_mean(grey, 5)
     surround = grey - fine
     edges = [torch.gradient(grey, dim=axis + 2)[0].abs() for axis in range(axes)]
     spreads = spread(grey, wide, 5), spread(grey, fine, 3)

@@ -78,7 +78,7 @@ class Exemplars:
         if not cut_out.any((1, 2)).all():
             return None
         alike = [
-            _overlap(exemplars.votes(signals[row], without=k)[rows, columns] >= 0.5, cut_out[k] > 0)
+            overlap(exemplars.votes(signals[row], without=k)[rows, columns] >= 0.5, cut_out[k] > 0)
             for k, row in enumerate(best)
         ]
         agreement = float(np.mean(alike))
@@ -170,5 +170,6 @@ def _moved(mask: Maps, y: int, x: int) -> Maps:
     return moved
 
 
-def _overlap(a: Mask, b: Mask) -> float:
+def overlap(a: Mask, b: Mask) -> float:
+    """Intersection over union of two masks."""
     return float((a & b).sum() / max(1, int((a | b).sum())))

@@ -24,6 +24,7 @@ from torch.nn import functional
 from shortcutscope.masks.mask_files import Maps
 from shortcutscope.masks.patches.made_up import MadeUp
 from shortcutscope.models.seeding import seeded
+from shortcutscope.probes.extent.cells import local_mean
 from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Array, Floats, Ints
 
@@ -212,13 +213,8 @@ class TaughtDetector:
 
 def compared_planes(images: Tensor) -> Tensor:
     """Images (N, C, H, W), how they differ from their neighbourhood, and that in units of its spread."""
-
-    def mean(x: Tensor) -> Tensor:
-        padded = functional.pad(x, [AROUND // 2] * 4, mode="replicate")
-        return functional.avg_pool2d(padded, AROUND, stride=1)
-
-    around = mean(images)
-    spread = (mean(images**2) - around**2).clamp_min(0).sqrt()
+    around = local_mean(images, AROUND)
+    spread = (local_mean(images**2, AROUND) - around**2).clamp_min(0).sqrt()
     difference = images - around
     return torch.cat([images, difference, difference / (spread + FLOOR)], 1)
 
