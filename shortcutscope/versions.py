@@ -17,7 +17,7 @@ DECODED = 1
 #: How layers are found and relevance is computed; what is pooled has `scan.pooling.POOLING_VERSION`.
 SCANNING = 1
 #: How the masks of a finding are drawn.
-DRAWING = 2
+DRAWING = 3
 #: How shortcuts are searched that nobody named.
 SEARCHING = 4
 #: Of ``subgroups.json``.

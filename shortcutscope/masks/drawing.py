@@ -26,6 +26,7 @@ from shortcutscope.masks.mask_files import Maps, Mask
 from shortcutscope.masks.outlines import Areas, Outline, as_voted, exemplars_of, heat_map, outline
 from shortcutscope.masks.patches.detector import TaughtDetector
 from shortcutscope.masks.presence import Presence
+from shortcutscope.masks.support import meeting, support
 from shortcutscope.masks.thresholds import Threshold
 from shortcutscope.masks.usual_place import UsualPlace
 from shortcutscope.models.layers import Layer
@@ -39,8 +40,9 @@ UNSURE = 0.5
 #: Lowest probability of a position, and lowest against it, that are told from lower ones; least spread of the
 #: logarithm of odds that is a unit.
 LEAST_ODDS, NARROWEST = 1e-4, 0.1
-#: Intersection over union of two ways to draw a mask below which they disagree on where it is.
-AGREEING = 0.5
+#: Intersection over union of two ways to draw a mask below which they disagree on which pixels it has, and
+#: share of the smaller that lies in the larger below which they disagree on where it is.
+AGREEING, MEETING = 0.5, 0.5
 #: Where pixels were drawn over, the region reaches down to this share of Otsu's threshold.
 DRAWN_REGION = 0.5
 #: What is said of samples that may carry the concept or not, and of masks whose place has no support.
@@ -183,8 +185,8 @@ class MaskPredictor:
     def _by_pixels(self, look: MaskEvidence, images: Maps, carriers: Ints) -> bool:
         """Whether both ways to draw carriers (rows) disagree on where it is: single places decide then."""
         values = planes(images)[:, self.choice.contrast.plane]
-        agreements = [self._mask(look, int(k), values[k])[2] for k in carriers]
-        return float(np.mean([one for one in agreements if one is not None])) < AGREEING
+        pairs = [self._ways(look, int(k), values[k]) for k in carriers]
+        return float(np.mean([overlap(one, two) for one, two, _ in pairs if two is not None])) < AGREEING
 
     def features(self, model: nn.Module, images: Tensor) -> dict[str, Array]:
         """What tells carriers among images (N, C, *size), by name, (N,) each, in `units`."""
@@ -261,24 +263,36 @@ class MaskPredictor:
                 mask, sure = np.zeros_like(look.outlines[k].mask), 1 - probability
                 doubt = WHETHER if probability >= self.presence.absent else None
             else:
-                # Only now: whether it is there is asked of the image alone, and votes would draw it on any.
-                mask, sure, agreement = self._mask(look, k, values[k])
-                if agreement is not None:
-                    sure = float(np.sqrt(sure * agreement)) * probability
-                    doubt = WHERE if look.drawn is not None and agreement < AGREEING else None
+                mask, sure, doubt = self._assessed(look, k, values[k], probability)
                 if placed[k] <= self.place.limit:
                     doubt, sure = WHERE, sure * float(placed[k])
             heat = heat_map(look.fusion[k], look.contrast[k], look.outlines[k].region)
             predictions.append(MaskPrediction(mask, heat, probability, float(np.clip(sure, 0, 1)), doubt))
         return predictions
 
-    def _mask(self, look: MaskEvidence, k: int, image: Maps) -> tuple[Mask, float, float | None]:
-        """The mask of a carrier, how far it stands out, and how far another way agrees; None without one."""
-        contour, contrast, sign = look.outlines[k], look.contrast[k], SIGNS[self.choice.contrast.sign]
-        if self.prior is not None or not self.choice.fine:
-            contour = as_voted(contrast, look.fusion[k], contour, self.exemplars)
+    def _assessed(
+        self, look: MaskEvidence, k: int, image: Maps, probability: float
+    ) -> tuple[Mask, float, str | None]:
+        """The mask of a carrier, how sure it is, and what cannot be told."""
+        contrast = look.contrast[k]
         if self.prior is not None:
+            contour = as_voted(contrast, look.fusion[k], look.outlines[k], self.exemplars)
             return *self._like_accepted(contrast, contour, self.prior), None
+        mask, other, contour = self._ways(look, k, image)
+        if look.drawn is not None and other is not None:
+            sure = support(image, contrast, look.drawn[k], mask) * probability
+            return mask, sure, WHERE if meeting(mask, other) < MEETING else None
+        sure = contour.separation * self.areas.likeness(int(contour.mask.sum()))
+        if other is not None:
+            sure = float(np.sqrt(sure * overlap(mask, other))) * probability
+        return mask, sure, None
+
+    def _ways(self, look: MaskEvidence, k: int, image: Maps) -> tuple[Mask, Mask | None, Outline]:
+        """The mask of a carrier, another way to draw it if there is one, and the contour they come from."""
+        contour, contrast, sign = look.outlines[k], look.contrast[k], SIGNS[self.choice.contrast.sign]
+        # Only now: whether it is there is asked of the image alone, and votes would draw it on any.
+        if not self.choice.fine:
+            contour = as_voted(contrast, look.fusion[k], contour, self.exemplars)
         other = None
         if self.choice.fine:
             mask = with_edges(image, weighed_cut(contrast, look.fusion[k], contour.region), sign)
@@ -291,8 +305,7 @@ class MaskPredictor:
             other = with_edges(image, weighed_cut(contrast, look.drawn[k], region), sign)
             if self.exemplars is None and (self.choice.fine or self.by_pixels) and other.any():
                 mask, other = other, mask
-        sure = contour.separation * self.areas.likeness(int(contour.mask.sum()))
-        return mask, sure, None if other is None else overlap(mask, other)
+        return mask, other, contour
 
     def _like_accepted(self, contrast: Maps, contour: Outline, prior: AreaPrior) -> tuple[Mask, float]:
         """The mask whose area is most like that of accepted ones, and its confidence."""

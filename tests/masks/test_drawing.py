@@ -1,10 +1,13 @@
 """What predictors of different folds are compared by, and which of two ways draws a mask."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion
 
 from shortcutscope.masks.contrast import Contrast, ContrastChoice
-from shortcutscope.masks.drawing import MaskEvidence, MaskPredictor, _odds
+from shortcutscope.masks.drawing import UNSURE, WHERE, MaskEvidence, MaskPredictor, _odds
 from shortcutscope.masks.evidence import PATCHES, Evidence
 from shortcutscope.masks.outlines import Areas, outline
 
@@ -47,15 +50,35 @@ def look(drawn_at):
     return image, MaskEvidence(image[None], image[None], [outlined], {}, drawn[None])
 
 
-def test_the_mask_of_hard_edges_is_that_of_the_contrast_and_agreement_is_told():
+def test_the_mask_of_hard_edges_is_that_of_the_contrast_and_sure_where_it_was_drawn_over():
     image, seen = look(drawn_at=10)
-    mask, _, agreement = predictor()._mask(seen, 0, image)
+    mask, sure, doubt = predictor()._assessed(seen, 0, image, 0.9)
     assert (mask == square(10)).all()
-    assert agreement == pytest.approx(1)
+    assert sure == pytest.approx(0.9, abs=0.01)
+    assert doubt is None
     image, elsewhere = look(drawn_at=25)
-    mask, _, agreement = predictor()._mask(elsewhere, 0, image)
+    mask, less_sure, doubt = predictor()._assessed(elsewhere, 0, image, 0.9)
     assert (mask == square(10)).all()
-    assert agreement < 0.5
+    assert less_sure < sure - 0.2
+    assert doubt == WHERE
+
+
+def test_a_right_mask_of_whose_pixels_the_edges_alone_were_seen_is_not_in_doubt():
+    image, seen = look(drawn_at=10)
+    inner = np.asarray(binary_erosion(square(10)), bool)
+    edges = replace(seen, drawn=np.where(square(10) & ~inner, 0.5, 0.0).astype(np.float32)[None])
+    mask, sure, doubt = predictor()._assessed(edges, 0, image, 0.95)
+    assert (mask == square(10)).all()
+    assert doubt is None
+    assert sure >= UNSURE
+
+
+def test_without_what_single_pixels_say_the_contour_tells():
+    image, seen = look(drawn_at=10)
+    mask, sure, doubt = predictor()._assessed(replace(seen, drawn=None), 0, image, 0.9)
+    assert (mask == square(10)).all()
+    assert sure == pytest.approx(1)
+    assert doubt is None
 
 
 def test_single_places_draw_where_the_ways_disagree_and_nothing_is_alike():
@@ -64,6 +87,6 @@ def test_single_places_draw_where_the_ways_disagree_and_nothing_is_alike():
     both = MaskEvidence(seen.fusion, image[None], seen.outlines, {}, seen.drawn)
     chosen = predictor()._by_pixels(both, image[None, None], np.array([0]))
     assert chosen
-    mask, _, _ = predictor(by_pixels=chosen)._mask(both, 0, image)
+    mask, _, _ = predictor(by_pixels=chosen)._ways(both, 0, image)
     assert (mask & square(25)).sum() > 0
     assert not (mask & square(10)).any()
