@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,7 +21,14 @@ settings.load_profile("patient")
 
 
 #: Fixtures that several rooms share, in tests/support.
-pytest_plugins = ["annotation_fixtures", "finished_runs", "third_party"]
+SHARED = ("annotation_fixtures", "finished_runs", "third_party")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Shared fixtures where tests are run: the process that only hands them out need not import torch."""
+    hands_out = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    for name in () if hands_out else SHARED:
+        config.pluginmanager.import_plugin(name)
 
 
 @pytest.fixture(scope="session")
@@ -121,12 +129,22 @@ NOT_QUICK = (
 )
 
 
+@functools.cache
+def takes_long(path: Path) -> bool:
+    """Whether a file is, or lies in, one of those that are not quick."""
+    long = {Path(__file__).parent / name for name in NOT_QUICK}
+    return path in long or any(folder in long for folder in path.parents)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """``-m quick`` does not even import what takes long."""
+    return True if config.getoption("markexpr") == "quick" and takes_long(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, within a file nothing changes; and which tests are quick."""
     items.sort(key=lambda item: item.path.name not in LONG)
-    here = Path(__file__).parent
-    longer = [here / name for name in NOT_QUICK]
     for item in items:
         marked = any(item.get_closest_marker(name) for name in ("slow", "gpu"))
-        if not marked and not any(item.path.is_relative_to(path) for path in longer):
+        if not marked and not takes_long(item.path):
             item.add_marker("quick")
