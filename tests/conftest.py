@@ -61,7 +61,14 @@ def browser() -> Iterator[Any]:
 
 
 #: Files that take minutes: begun first, so that no process waits for the last of them at the end.
-LONG = ("test_notebooks.py", "test_real_input.py", "test_demo.py", "test_cli.py", "test_debiasing.py")
+LONG = (
+    "test_notebooks.py",
+    "test_real_input.py",
+    "test_demo.py",
+    "test_cli.py",
+    "test_debiasing.py",
+    "test_examples.py",
+)
 #: Folders and files of a few CPU seconds and more, by ``--durations``; whatever is not here is of `-m quick`.
 NOT_QUICK = (
     "audit/test_beside.py",
@@ -78,22 +85,28 @@ NOT_QUICK = (
     "audit/test_audit_in_processes.py",
     "audit/test_decoding.py",
     "audit/test_heads.py",
+    "audit/test_measured.py",
     "audit/test_outputs.py",
     "audit/test_run_safety.py",
     "audit/test_signals_and_volumes.py",
     "audit/preprocessing",
     "audit/test_stages.py",
+    "audit/test_texts.py",
     "benchmarks",
     "cli/test_cli.py",
+    "cli/test_config.py",
     "cli/test_debiasing.py",
     "cli/test_demo.py",
     "cli/test_origin.py",
     "cli/test_paths.py",
     "cli/test_several_labels.py",
     "compare/test_before_after.py",
+    "compare/test_development.py",
+    "compare/test_replacements.py",
     "contracts/test_recipes.py",
     "data/medical/test_chexpert.py",
     "data/test_transform.py",
+    "debias/baselines/test_counterfactual.py",
     "debias/baselines/test_reweighing.py",
     "debias/test_unlearn.py",
     "debias/training/test_fit.py",
@@ -104,6 +117,8 @@ NOT_QUICK = (
     "discover/test_proposals.py",
     "discover/test_prototypes.py",
     "fuzz",
+    "masks/boxed/test_annotating.py",
+    "masks/patches/test_detector.py",
     "masks/test_annotation.py",
     "masks/test_masks_of_words.py",
     "masks/test_volumes.py",

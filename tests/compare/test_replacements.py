@@ -24,7 +24,7 @@ def trained(table, seed=0):
 @pytest.fixture(scope="module")
 def study():
     """A network biased by a tag, one biased by another artifact instead, and samples with both."""
-    phantoms = ss.phantoms.radiographs(900, size=32, seed=51)
+    phantoms = ss.phantoms.radiographs(600, size=32, seed=51)
     patients = phantoms.frame["group"]
     first = patients.isin(patients.unique()[: int(0.5 * patients.nunique())]).to_numpy()
     pool, held_out = phantoms.take(first), phantoms.take(~first)

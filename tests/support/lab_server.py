@@ -12,7 +12,7 @@ from pathlib import Path
 
 def write_notebook(path: Path, cells: Sequence[str]) -> None:
     """Write a notebook of code cells that were not run."""
-    import nbformat  # builds the grammars of web addresses, which takes seconds wherever this file is collected
+    import nbformat  # takes seconds, wherever this file is collected
 
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
