@@ -11,10 +11,11 @@ from PIL import Image
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError, StaleRunError
 from shortcutscope.facade import Finding
+from shortcutscope.masks import annotation
 from shortcutscope.masks.annotation import annotate, annotate_finding
 from shortcutscope.masks.drawing import WHERE, WHETHER
 from shortcutscope.masks.heat import heat_map
-from shortcutscope.masks.learning import Drawing, balanced, early_layers
+from shortcutscope.masks.learning import Drawing, balanced, early_layers, fit_predictors
 from shortcutscope.masks.patches import detector
 from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.options import Running
@@ -45,15 +46,34 @@ def problem(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def drawn(problem, tmp_path_factory):
+def learnt_and_drawn(problem, tmp_path_factory):
     model, scanned, table, concept = problem
     before = {name: value.clone() for name, value in model.state_dict().items()}
     out = tmp_path_factory.mktemp("masks") / "tag"
-    masks = annotate(model, scanned, table, concept, out=out, heat=True, running=Running(progress=False))
+    learnt = []
+
+    def keeping(*given, **options):
+        learnt.append(fit_predictors(*given, **options))
+        return learnt[0]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(annotation, "fit_predictors", keeping)
+        masks = annotate(model, scanned, table, concept, out=out, heat=True, running=Running(progress=False))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
-    return masks
+    return learnt[0], masks
+
+
+@pytest.fixture(scope="module")
+def drawn(learnt_and_drawn):
+    return learnt_and_drawn[1]
+
+
+@pytest.fixture
+def already_learnt(learnt_and_drawn, monkeypatch):
+    """What was learnt of the tag, for what is done with it afterwards: it is the same each time."""
+    monkeypatch.setattr(annotation, "fit_predictors", lambda *given, **options: learnt_and_drawn[0])
 
 
 def test_masks_are_the_visible_pixels_of_carriers(problem, drawn):
@@ -86,7 +106,8 @@ def test_what_contradicts_the_concept_is_flagged(problem, tmp_path):
     liar = int(np.flatnonzero(values == 1)[0])
     values[liar] = 0
     told = Concept("tag", values, "planted", concept.sample_ids)
-    masks = annotate(model, scanned, table, told, out=tmp_path / "m", running=Running(progress=False))
+    some = [str(name) for name in concept.sample_ids[liar : liar + 24]]
+    masks = annotate(model, scanned, table, told, some, out=tmp_path / "m", running=Running(progress=False))
     entry = masks.entry(str(concept.sample_ids[liar]))
     assert not entry.empty
     assert entry.flagged
@@ -98,12 +119,14 @@ def test_what_contradicts_the_concept_is_flagged(problem, tmp_path):
     assert entry.sample_id not in review_order(accepted)
 
 
-def test_an_interrupted_run_goes_on(problem, drawn, tmp_path):
+@pytest.mark.usefixtures("already_learnt")
+def test_an_interrupted_run_goes_on(problem, drawn, tmp_path, monkeypatch):
     model, scanned, table, concept = problem
     some = [str(name) for name in concept.sample_ids[:12]]
     options = {"out": tmp_path / "m", "running": Running(progress=False)}
     first = annotate(model, scanned, table, concept, some[:5], **options)
     assert sorted(first.sample_ids) == sorted(some[:5])
+    monkeypatch.setattr(annotation, "fit_predictors", fit_predictors)  # learns the same again
     both = annotate(model, scanned, table, concept, some, **options)
     assert sorted(both.sample_ids) == sorted(some)
     for name in some:
@@ -141,6 +164,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(problem, tmp_path, monkeypa
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.usefixtures("already_learnt")
 def test_a_rerun_leaves_what_a_person_accepted(problem, tmp_path):
     model, scanned, table, concept = problem
     some = [str(name) for name in concept.sample_ids[:8]]
@@ -153,6 +177,7 @@ def test_a_rerun_leaves_what_a_person_accepted(problem, tmp_path):
     assert again.provenance["area_prior"] is None
 
 
+@pytest.mark.usefixtures("already_learnt")
 def test_accepted_areas_are_a_prior_of_what_is_drawn_next(problem, tmp_path):
     model, scanned, table, concept = problem
     carriers = [str(name) for name in concept.sample_ids[concept.values == 1]]
@@ -188,8 +213,8 @@ def test_the_plain_recipe_draws_too(problem, tmp_path):
 
 def test_masks_have_the_size_of_the_file(problem, tmp_path):
     _, _, table, concept = problem
-    rows = []
-    for i in range(len(table)):
+    rows, values = [], concept.values[:80]
+    for i in range(len(values)):
         picture = Image.fromarray((table.image(i).numpy()[0] * 255).astype(np.uint8))
         name = f"{i:03d}.png"
         picture.resize((96, 128), Image.Resampling.NEAREST).save(tmp_path / name)
@@ -200,8 +225,8 @@ def test_masks_have_the_size_of_the_file(problem, tmp_path):
         model, files, tmp_path / "scan", scanning=Scanning(relevance=False), running=Running(progress=False)
     )
     ids = files.frame["sample_id"].to_numpy(np.str_)
-    told = Concept("tag", concept.values, "planted", ids)
-    carriers = [str(name) for name in ids[concept.values == 1]][:4]
+    told = Concept("tag", values, "planted", ids)
+    carriers = [str(name) for name in ids[values == 1]][:4]
     masks = annotate(
         model, scanned, files, told, carriers, out=tmp_path / "m", running=Running(progress=False)
     )
@@ -230,6 +255,7 @@ def test_refusals(problem, tmp_path):
         annotate(model, scanned, table, few, **options)
 
 
+@pytest.mark.usefixtures("already_learnt")
 def test_heat_maps_that_were_not_kept_are_missed(problem, tmp_path):
     model, scanned, table, concept = problem
     name = str(concept.sample_ids[0])
@@ -255,36 +281,28 @@ def test_samples_are_drawn_evenly():
     assert cells == [10, 5, 10, 10]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quickly_taught():
-    """Single places are learnt in few steps, which what is planted here takes."""
-    with pytest.MonkeyPatch.context() as patched:
-        for name, steps in {"START_STEPS": 80, "STEPS": 140, "LAST": 40}.items():
-            patched.setattr(detector, name, steps)
-        yield
+@pytest.fixture(scope="module")
+def faint(problem, tmp_path_factory):
+    """Scan and table of a tube that hardly shows."""
+    table = radiographs(200, size=40, seed=4)
+    table = plant(table, get_artifact("tube", 0.5), prevalence={0: 0.5, 1: 0.5}, seed=5)
+    out = tmp_path_factory.mktemp("weak") / "scan"
+    scanning = Scanning(relevance=False)
+    return scan(problem[0], table, out, scanning=scanning, running=Running(progress=False)), table
 
 
 @pytest.fixture(scope="module")
-def weak(problem, tmp_path_factory):
-    """Masks of a tube that hardly shows: of a column of it, and what of it there is."""
-    model = problem[0]
-    artifact = get_artifact("tube", 0.3)
-    table = plant(radiographs(200, seed=4), artifact, prevalence={0: 0.5, 1: 0.5}, seed=5)
-    folder = tmp_path_factory.mktemp("weak")
-    scanned = scan(
-        model, table, folder / "scan", scanning=Scanning(relevance=False), running=Running(progress=False)
-    )
+def weak(problem, faint, quickly_taught, tmp_path_factory):
+    """Masks of it, of a column of it, and what of it there is."""
+    scanned, table = faint
     concept = Concept("tube", table.frame["tube"].to_numpy(float), "planted", scanned.samples["sample_id"])
-    return (
-        scanned,
-        table,
-        concept,
-        annotate(model, scanned, table, concept, out=folder / "m", running=Running(progress=False)),
-    )
+    out = tmp_path_factory.mktemp("weak") / "m"
+    masks = annotate(problem[0], scanned, table, concept, out=out, running=Running(progress=False))
+    return table, concept, masks
 
 
 def test_s7_a_weak_artifact_gets_few_masks_and_not_wrong_ones(weak):
-    _, table, concept, masks = weak
+    table, concept, masks = weak
     entries = [masks.entry(str(name)) for name in concept.sample_ids]
     drawn = np.array([not entry.empty for entry in entries])
     flagged = np.array([entry.flagged for entry in entries])
@@ -301,10 +319,12 @@ def test_s7_a_weak_artifact_gets_few_masks_and_not_wrong_ones(weak):
         assert (mask & truth).any()
 
 
-def test_s7_what_does_not_show_gets_no_masks(problem, weak, tmp_path):
-    scanned, table, concept, _ = weak
-    drawn = np.random.default_rng(0).permutation(concept.values)
-    other = Concept("ward", drawn, "metadata", concept.sample_ids)
+def test_s7_what_does_not_show_gets_no_masks(problem, faint, tmp_path, monkeypatch):
+    for name, steps in {"START_STEPS": 20, "STEPS": 40, "LAST": 10}.items():
+        monkeypatch.setattr(detector, name, steps)
+    scanned, table = faint
+    drawn = np.random.default_rng(0).permutation(table.frame["tube"].to_numpy(float))
+    other = Concept("ward", drawn, "metadata", scanned.samples["sample_id"])
     with pytest.raises(InputError, match=r"'ward' cannot be seen.*no better than chance"):
         annotate(problem[0], scanned, table, other, out=tmp_path / "m", running=Running(progress=False))
 

@@ -11,6 +11,7 @@ import torch
 
 import shortcutscope.review.grid
 from shortcutscope.data.table import ImageTable, Normalize
+from shortcutscope.masks.patches import detector
 from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
@@ -77,6 +78,15 @@ def planted(tmp_path_factory):
         running=Running(progress=False),
     )
     return Planted(table, scanned, model)
+
+
+@pytest.fixture(scope="module")
+def quickly_taught():
+    """Single places are learnt in few steps and at once, which is enough for what is planted in tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, steps in {"START_STEPS": 80, "STEPS": 140, "LAST": 40, "TRIES": 1}.items():
+            patched.setattr(detector, name, steps)
+        yield
 
 
 @pytest.fixture
