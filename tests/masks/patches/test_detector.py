@@ -28,7 +28,7 @@ def enough(monkeypatch):
     steps(monkeypatch, 80, 140, 40)
 
 
-def cross(n, seed, channels=1, side=32):
+def cross(n, seed, channels=1, side=24):
     """Soft noise; every other image has a small cross somewhere."""
     generator = np.random.default_rng(seed)
     images = torch.from_numpy(generator.normal(0, 1, (n, channels, side, side)).astype(np.float32))
@@ -49,7 +49,7 @@ def test_it_finds_a_small_thing_anywhere(channels):
     new, carries, places = cross(40, 1, channels)
     assert auroc(carries, detector.scores(new)) > 0.95
     maps, drawn = detector.maps(new)
-    assert maps.shape == (40, 32, 32)
+    assert maps.shape == (40, 24, 24)
     assert maps.min() >= 0
     assert maps.max() <= 1
     centres = [np.argwhere(maps[k] == maps[k].max()).mean(0) for k in range(0, 40, 2)]
@@ -114,14 +114,15 @@ def test_it_does_not_depend_on_the_unit_of_the_images():
 
 
 @pytest.mark.usefixtures("enough")
-def test_each_fold_has_one_that_others_taught_and_chance_is_chance():
+def test_each_fold_has_one_that_others_taught_and_chance_is_chance(monkeypatch):
     images, concept, _ = cross(90, 5)
     labels, folds = np.arange(90) // 2 % 2, np.arange(90) // 6 % 3
     taught = TaughtDetector.of_folds(images, concept, labels, folds, 3, seed=0)
     assert len(taught) == 3
     assert min(one.auroc for one in taught) > 0.85
-    coin = np.random.default_rng(7).permutation(concept)
-    assert max(one.auroc for one in TaughtDetector.of_folds(images, coin, labels, folds, 3, seed=0)) < 0.75
+    monkeypatch.setattr(patch_detector, "TRIES", 1)
+    coin, halves = np.random.default_rng(7).permutation(concept), np.arange(90) // 6 % 2
+    assert max(one.auroc for one in TaughtDetector.of_folds(images, coin, labels, halves, 2, seed=0)) < 0.75
 
 
 def test_a_map_weighs_by_what_is_known_of_it_out_of_fold():
