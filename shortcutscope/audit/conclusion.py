@@ -237,7 +237,8 @@ def _label_itself(findings: Sequence[JSON]) -> list[str]:
     return [
         f"check these labels first: {_listed(names)} may be what the label should say, or where images come "
         f"from, and no shortcut. Read the labels of the {len(samples)} samples that go against it "
-        "(doubtful_label in findings.json), and audit again with right ones"
+        "(doubtful_label in findings.json), and audit again: with right labels, or, if they are right, with "
+        "a column that says where images come from, or what else it is, which is then judged as any other"
     ]
 
 

@@ -153,6 +153,7 @@ def test_s5_labels_to_check_first_are_no_shortcut_and_not_decided():
     assert (concluded.outcome, concluded.exit_code) == ("not decided", 3)
     assert concluded.undecided[0].startswith("check these labels first: discovered 1 may be")
     assert "the 2 samples" in concluded.undecided[0]
+    assert "with right labels, or, if they are right, with a column" in concluded.undecided[0]
     assert conclude_audit([suspect, finding("tag", "shortcut")], NO_SCREEN).exit_code == 2
 
 
