@@ -245,8 +245,10 @@ def refuse_diffuse(extent: str | None, name: str) -> None:
     """Raise InputError for a diffuse concept."""
     if extent == "diffuse":
         raise InputError(
-            f"{name!r} is diffuse: it is spread over the whole image, so there is no part of it that a mask "
-            "could name. Debias the model instead, or give extent=None to draw masks all the same"
+            f"{name!r} is diffuse: images that carry it differ from the others all over, so that no part of "
+            "them is it. If it is a thing in images that differ as a whole besides, box it on about ten of "
+            "them (marks=, on the command line --marks); if not, debias the model instead. In Python "
+            "extent=None draws masks all the same"
         )
 
 

@@ -241,7 +241,7 @@ def test_masks_have_the_size_of_the_file(problem, tmp_path):
 def test_refusals(problem, tmp_path):
     model, scanned, table, concept = problem
     options = {"out": tmp_path / "m", "running": Running(progress=False)}
-    with pytest.raises(InputError, match="'tag' is diffuse"):
+    with pytest.raises(InputError, match=r"'tag' is diffuse.*box it on about ten of them.*--marks"):
         annotate(model, scanned, table, concept, extent="diffuse", **options)
     with pytest.raises(InputError, match="allowed are fusion, clarc"):
         annotate(model, scanned, table, concept, drawing=Drawing(method="magic"), **options)
