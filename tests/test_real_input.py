@@ -106,6 +106,12 @@ def test_natural_site_shortcut_is_discovered_without_its_column(site: Study, tmp
     named = set(first.samples["doubtful_label"])
     assert len(named & against) > 0.9 * len(against)
     assert len(named) < 1.2 * len(against)
+    # These labels are right: whoever read them names where the images come from.
+    column = site.manifest.with_name("named.csv")
+    drawn.to_csv(column, index=False)
+    words = ("--concepts", "site_children", "--no-measure")
+    code, audit = audited_manifest(column, site, tmp_path / "named", *words)
+    assert (code, audit["site_children"].verdict) == (2, "shortcut")
 
 
 def as_in_training(frame: pd.DataFrame, rare: float = 0.05) -> pd.DataFrame:
