@@ -258,7 +258,8 @@ def audit(
     for name, one in done.outputs.items():
         remember(one.path, model, making, data, replace(reading, only_label=name), **roles)
     write_config(out, kept_options(context, data, making))
-    written = done.report()
+    with plain_lines():
+        written = done.report(progress=how.progress)
     print_verdicts(console, done, written)
     if verbose:
         print_reasons(console, done)

@@ -55,8 +55,11 @@ def report(
 ) -> None:
     """Write the report of a finished audit again."""
     from shortcutscope.facade import Audit
+    from shortcutscope.progress import plain_lines
 
-    typer.echo(Audit.open(run).report(out))
+    with plain_lines():
+        written = Audit.open(run).report(out)
+    typer.echo(written)
 
 
 def doctor() -> None:

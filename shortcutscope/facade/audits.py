@@ -128,9 +128,12 @@ class Audit(AuditRecord):
         classes = self.run.get("data", {}).get("classes") or ()
         return draw_embedding(points, labels, values, classes=classes, title=title, ax=ax)
 
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the report, one self-contained HTML file (by default ``report.html`` in the run)."""
-        return write_report(self.path, Path(path) if path else None)
+    def report(self, path: str | Path | None = None, *, progress: bool = True) -> Path:
+        """Write the report, one self-contained HTML file (by default ``report.html`` in the run).
+
+        Of several labels it has a page for each, whose progress is shown.
+        """
+        return write_report(self.path, Path(path) if path else None, progress=progress)
 
     def record(self, format: str, path: str | Path | None = None) -> str:
         """What was found, as a record that other tools read; every figure is that of ``findings.json``.

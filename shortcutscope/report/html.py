@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from shortcutscope.compare.result import FILE, ComparisonRecord
 from shortcutscope.files import write_atomically
+from shortcutscope.progress import progress_bar, stage, total_progress
 from shortcutscope.report import figures
 from shortcutscope.report.cards import IN_A_LINE
 from shortcutscope.report.charts import subgroups as subgroup_figures
@@ -45,7 +46,7 @@ def render_fragment(run_dir: str | Path) -> str:
     return _render("fragment.html", run_dir, uid="ss", page=False)
 
 
-def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
+def write_report(run_dir: str | Path, path: str | Path | None = None, *, progress: bool = False) -> Path:
     """Write the report, whole or not at all; of several labels beside it a page for each output.
 
     Parameters
@@ -54,14 +55,18 @@ def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
         A finished run.
     path : path, optional
         Where to; by default ``report.html`` in the run directory.
+    progress : bool
+        Whether to show how many pages of several labels are written.
 
     Returns
     -------
     Path
     """
     goal = Path(path) if path is not None else Path(run_dir) / "report.html"
-    for folder in output_reports(run_dir):
-        write_report(folder)
+    if pages := output_reports(run_dir):
+        with total_progress({"report": 1.0}, progress=progress), stage("report"):
+            for folder in progress_bar(pages, desc="report", progress=progress, unit="page"):
+                write_report(folder)
     content = _render("page.html", run_dir, uid="ss", page=True, beside=goal.parent).encode()
     write_atomically(goal, lambda file: file.write(content))
     return goal

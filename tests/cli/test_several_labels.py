@@ -71,6 +71,13 @@ def test_later_commands_go_on_from_the_run_of_one_output(folder, capsys, tmp_pat
     assert code in (0, 2, 3), err
 
 
+def test_the_pages_of_the_outputs_are_progress(folder, capsys, tmp_path):
+    page = tmp_path / "all.html"
+    code, said, progress = run(capsys, "report", folder / "run", "--out", page)
+    assert (code, said.split()) == (0, [str(page)])
+    assert progress.startswith("report: 0 % of all done")
+
+
 def test_of_all_outputs_one_has_to_be_chosen(folder, capsys, tmp_path):
     commands = {
         "retrieve": ("tag", "--csv", tmp_path / "h.csv"),
