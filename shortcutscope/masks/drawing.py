@@ -23,7 +23,7 @@ from shortcutscope.masks.exemplars import Exemplars, overlap
 from shortcutscope.masks.fine_edges import are_fine, weighed_cut, with_edges
 from shortcutscope.masks.fusion import fused, map_weights, region_of, smoothed
 from shortcutscope.masks.mask_files import Maps, Mask
-from shortcutscope.masks.outlines import Areas, Outline, as_voted, exemplars_of, heat_map, outline
+from shortcutscope.masks.outlines import Areas, Outline, as_voted, exemplars_of, heat_map, outline, votes_on
 from shortcutscope.masks.patches.detector import TaughtDetector
 from shortcutscope.masks.presence import Presence
 from shortcutscope.masks.support import meeting, support
@@ -280,7 +280,10 @@ class MaskPredictor:
             return *self._like_accepted(contrast, contour, self.prior), None
         mask, other, contour = self._ways(look, k, image)
         if look.drawn is not None and other is not None:
-            sure = support(image, contrast, look.drawn[k], mask) * probability
+            said = [look.drawn[k]]
+            if self.exemplars is not None and not self.choice.fine:
+                said.append(votes_on(contrast, look.fusion[k], look.outlines[k], self.exemplars))
+            sure = support(image, contrast, said, mask) * probability
             return mask, sure, WHERE if meeting(mask, other) < MEETING else None
         sure = contour.separation * self.areas.likeness(int(contour.mask.sum()))
         if other is not None:

@@ -7,6 +7,8 @@ that looks at single places sees the edges alone. So the mask itself is asked th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.ndimage import binary_dilation, label
 
@@ -19,17 +21,21 @@ NEAR, NEAR_SHARE = 3, 3 / 64
 GOES_ON = 0.5
 
 
-def support(image: Maps, contrast: Maps, drawn: Maps, mask: Mask) -> float:
+def support(image: Maps, contrast: Maps, said: Sequence[Maps], mask: Mask) -> float:
     """How much speaks for a mask, from 0 to 1.
 
     Parameters
     ----------
-    image, contrast, drawn
-        (*size): the plane that is looked at, its contrast, and the probability that a pixel was drawn over.
+    image, contrast
+        (*size): the plane that is looked at, and its contrast.
+    said
+        Maps (*size) of what is said of each pixel, from 0 to 1: that it was drawn over, or the votes of other
+        carriers. The one that agrees best counts, since either may see a part alone.
     mask
         (*size); nothing speaks for an empty one.
     """
-    return (distinctness(image, mask) + agreement(drawn, mask) + wholeness(contrast, mask)) / 3
+    best = max(agreement(one, mask) for one in said)
+    return (distinctness(image, mask) + best + wholeness(contrast, mask)) / 3
 
 
 def distinctness(image: Maps, mask: Mask) -> float:
@@ -41,10 +47,10 @@ def distinctness(image: Maps, mask: Mask) -> float:
     return separation(image, np.asarray(binary_dilation(mask, iterations=width), np.bool_), mask)
 
 
-def agreement(drawn: Maps, mask: Mask) -> float:
+def agreement(said: Maps, mask: Mask) -> float:
     """Intersection over union of a mask (*size) with probabilities, a likely pixel counting in part."""
-    together = float(np.minimum(mask, drawn).sum())
-    return together / max(float(np.maximum(mask, drawn).sum()), 1e-9)
+    together = float(np.minimum(mask, said).sum())
+    return together / max(float(np.maximum(mask, said).sum()), 1e-9)
 
 
 def wholeness(contrast: Maps, mask: Mask) -> float:

@@ -22,8 +22,15 @@ def pictured(mask, ground=0.0):
 def test_an_exact_mask_of_what_stands_out_has_full_support():
     truth = line(8, 40)
     image = pictured(truth)
-    assert support(image, image, truth.astype(np.float32), truth) > 0.98
-    assert support(image, image, truth.astype(np.float32), np.zeros_like(truth)) == 0
+    assert support(image, image, [truth.astype(np.float32)], truth) > 0.98
+    assert support(image, image, [truth.astype(np.float32)], np.zeros_like(truth)) == 0
+
+
+def test_of_what_is_said_the_one_that_agrees_best_counts():
+    truth = line(8, 40)
+    image, silent, votes = pictured(truth), np.zeros(truth.shape, np.float32), truth.astype(np.float32)
+    assert support(image, image, [silent], truth) < 0.7
+    assert support(image, image, [silent, votes], truth) > 0.98
 
 
 def test_a_piece_of_a_line_goes_on():
@@ -33,7 +40,7 @@ def test_a_piece_of_a_line_goes_on():
     assert wholeness(image, truth) == 1
     # The rest of the line is further away than what distinctness looks at.
     assert distinctness(image, line(8, 16)) > 0.5
-    assert support(image, image, truth.astype(np.float32), line(8, 16)) < 0.6
+    assert support(image, image, [truth.astype(np.float32)], line(8, 16)) < 0.6
 
 
 def test_on_ground_as_bright_a_mask_is_not_distinct_whatever_the_contrast():
