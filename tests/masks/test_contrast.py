@@ -5,8 +5,10 @@ import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter, median_filter
 
 from shortcutscope.masks.contrast import (
+    WINDOWS,
     Contrast,
     ImageStatistics,
+    _exceeding,
     background,
     choose_contrast,
     cut,
@@ -14,6 +16,7 @@ from shortcutscope.masks.contrast import (
     signs_of,
     soft_rim,
 )
+from shortcutscope.masks.thresholds import threshold_of
 
 
 def images(n, seed, size=32):
@@ -103,6 +106,35 @@ def test_signs_are_those_of_unusual_pixels():
     changed[::2] *= -1  # black letters in some images, white ones in the others
     assert "either" in signs_of(changed, others[::-1], where)
     assert "either" in signs_of(others, others, where)
+
+
+def test_noisier_others_do_not_hide_a_clear_gap():
+    """Between background and marks any threshold cuts carriers alike; Otsu's lies right above their noise."""
+    generator = np.random.default_rng(3)
+    values = np.concatenate([generator.normal(0, 0.1, 250), np.full(26, 3.0)]).astype(np.float32)
+    noisier = generator.normal(0, 0.3, values.size).astype(np.float32)
+    limit = threshold_of(values)
+    assert (noisier > limit).sum() > 20
+    assert _exceeding([(values, noisier)], "otsu") == ((values > limit).sum(), 0)
+    assert _exceeding([(np.zeros(9, np.float32), noisier[:9])], "otsu") == (0, 0)
+
+
+def test_marks_on_ground_that_varies_are_drawn_whole():
+    """Half of them stand out less where images differ more; what surrounds them tells all of them."""
+    generator = np.random.default_rng(4)
+    plain = images(60, 5) * np.where(np.arange(32) < 16, 0.05, 1.0).astype(np.float32)
+    noise = generator.uniform(0.02, 0.12, (60, 1, 1, 1)) * generator.standard_normal(plain.shape)
+    plain = (plain + noise).astype(np.float32)
+    truth = np.zeros((32, 32), bool)
+    truth[10:18, [8, 22]] = True
+    with_marks, without = plain[:30] + 1.5 * truth.astype(np.float32), plain[30:]
+    evidence = np.repeat(around(truth[None]), 30, axis=0)
+    statistics = ImageStatistics.fit(without)
+    choice = choose_contrast(with_marks, without, evidence, statistics)
+    contrast = choice.contrast.of(with_marks, statistics)
+    found = [cut(values, where > 0, "otsu") for values, where in zip(contrast, evidence, strict=True)]
+    assert choice.contrast.base in WINDOWS
+    assert np.mean([(one & truth).sum() / (one | truth).sum() for one in found]) > 0.9
 
 
 def test_colour_is_a_plane_of_its_own():
