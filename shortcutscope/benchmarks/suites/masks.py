@@ -7,7 +7,8 @@ truth is exactly the visible pixels. Which images carry it is known (``truth``),
 
 - ``iou``, ``pixel_auroc``: means over the images that carry it; one that got no mask counts with 0.
 - ``false_mask_rate``: share of images without it that got a mask.
-- ``spearman``: of confidence and intersection over union, over the masks drawn on carriers.
+- ``spearman``: of confidence and intersection over union, over the masks drawn on carriers; none where all are
+  equally good.
 - ``wrong``, ``wrong_flagged``, ``right_flagged``: share of these masks with an intersection over union below
   .5, and share of those, and of the others, that a person is asked to look at.
 - ``cost_fb``: CPU time of drawing a batch beside a forward and backward pass.
@@ -138,13 +139,20 @@ def figures(table: ImageTable, kind: str, predictions: list[MaskPrediction]) -> 
         "pixel_auroc": float(aurocs.mean()),
         "false_mask_rate": float(has_mask[~carries].mean()),
         "missed": float(1 - on_carriers.mean()),
-        "spearman": float(spearmanr(sure[on_carriers], overlaps[on_carriers])[0]),
+        "spearman": _correlation(sure[on_carriers], overlaps[on_carriers]),
         "iou_unsure_half": float(halves[0].mean()),
         "iou_sure_half": float(halves[1].mean()),
         "wrong": float(wrong.mean()),
         "wrong_flagged": float(flagged[wrong].mean()) if wrong.any() else None,
         "right_flagged": float(flagged[~wrong].mean()) if not wrong.all() else None,
     }
+
+
+def _correlation(sure: Array, overlaps: Array) -> float | None:
+    """Of ranks; None where all masks are equally good, or equally sure."""
+    if len(sure) < 2 or not np.ptp(sure) or not np.ptp(overlaps):
+        return None
+    return float(spearmanr(sure, overlaps)[0])
 
 
 def _against_truth(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shortcutscope.benchmarks.runner import Settings
@@ -27,6 +28,13 @@ def finished(source, method, kind, iou, **more):
         "task": "phantom", "kind": kind, "seed": 0, "source": source, "method": method, "iou": iou,
         "pixel_auroc": 0.99, "false_mask_rate": 0.01, "spearman": 0.6, "cost_fb": 3.0, **more,
     }  # fmt: skip
+
+
+def test_masks_that_are_all_as_good_have_no_correlation():
+    sure = np.array([0.2, 0.5, 0.9])
+    assert masks._correlation(sure, np.ones(3)) is None
+    assert masks._correlation(sure[:1], np.array([0.4])) is None
+    assert masks._correlation(sure, np.array([0.1, 0.2, 0.7])) == pytest.approx(1)
 
 
 def test_the_summary_is_judged_by_kinds_and_by_marks():
