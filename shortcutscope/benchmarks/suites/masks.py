@@ -7,8 +7,8 @@ truth is exactly the visible pixels. Which images carry it is known (``truth``),
 
 - ``iou``, ``pixel_auroc``: means over the images that carry it; one that got no mask counts with 0.
 - ``false_mask_rate``: share of images without it that got a mask.
-- ``spearman``: of confidence and intersection over union, over the masks drawn on carriers; none where all are
-  equally good.
+- ``spearman``: of confidence and intersection over union, over the masks drawn on carriers; none where all
+  are equally good.
 - ``wrong``, ``wrong_flagged``, ``right_flagged``: share of these masks with an intersection over union below
   .5, and share of those, and of the others, that a person is asked to look at.
 - ``cost_fb``: CPU time of drawing a batch beside a forward and backward pass.
