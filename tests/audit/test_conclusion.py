@@ -129,7 +129,7 @@ def test_u16_the_command_ends_with_the_code_of_the_conclusion(findings, code, mo
         run={},
         attribution="gradient",
         path=tmp_path,
-        report=lambda: tmp_path / "report.html",
+        report=lambda **_: tmp_path / "report.html",
     )
     auditing = importlib.import_module("shortcutscope.cli.auditing")
     monkeypatch.setattr(auditing, "open_table", lambda *_, **__: None)
