@@ -167,7 +167,10 @@ class MaskPredictor:
         if array.ndim == 4 and not leads:
             choice = _edges_looked_at(choice, array, contrast, fusion, outlines, np.flatnonzero(carriers))
         exemplars = None if leads else exemplars_of(contrast, fusion, outlines, np.flatnonzero(carriers))
-        outlines = [as_voted(*of, exemplars) for of in zip(contrast, fusion, outlines, strict=True)]
+        outlines = [
+            as_voted(values, contour, votes_on(values, where, contour, exemplars))
+            for values, where, contour in zip(contrast, fusion, outlines, strict=True)
+        ]
         sizes = [
             int(contour.mask.sum()) for contour, carries in zip(outlines, carriers, strict=True) if carries
         ]
@@ -274,15 +277,17 @@ class MaskPredictor:
         self, look: MaskEvidence, k: int, image: Maps, probability: float
     ) -> tuple[Mask, float, str | None]:
         """The mask of a carrier, how sure it is, and what cannot be told."""
-        contrast = look.contrast[k]
+        contrast, votes = look.contrast[k], None
+        # Only now: whether it is there is asked of the image alone, and votes would draw it on any.
+        if self.prior is not None or not self.choice.fine:
+            votes = votes_on(contrast, look.fusion[k], look.outlines[k], self.exemplars)
         if self.prior is not None:
-            contour = as_voted(contrast, look.fusion[k], look.outlines[k], self.exemplars)
-            return *self._like_accepted(contrast, contour, self.prior), None
-        mask, other, contour = self._ways(look, k, image)
+            return *self._like_accepted(
+                contrast, as_voted(contrast, look.outlines[k], votes), self.prior
+            ), None
+        mask, other, contour = self._ways(look, k, image, votes)
         if look.drawn is not None and other is not None:
-            said = [look.drawn[k]]
-            if self.exemplars is not None and not self.choice.fine:
-                said.append(votes_on(contrast, look.fusion[k], look.outlines[k], self.exemplars))
+            said = [look.drawn[k]] if votes is None else [look.drawn[k], votes]
             sure = support(image, contrast, said, mask) * probability
             return mask, sure, WHERE if meeting(mask, other) < MEETING else None
         sure = contour.separation * self.areas.likeness(int(contour.mask.sum()))
@@ -290,12 +295,12 @@ class MaskPredictor:
             sure = float(np.sqrt(sure * overlap(mask, other))) * probability
         return mask, sure, None
 
-    def _ways(self, look: MaskEvidence, k: int, image: Maps) -> tuple[Mask, Mask | None, Outline]:
+    def _ways(
+        self, look: MaskEvidence, k: int, image: Maps, votes: Maps | None = None
+    ) -> tuple[Mask, Mask | None, Outline]:
         """The mask of a carrier, another way to draw it if there is one, and the contour they come from."""
-        contour, contrast, sign = look.outlines[k], look.contrast[k], SIGNS[self.choice.contrast.sign]
-        # Only now: whether it is there is asked of the image alone, and votes would draw it on any.
-        if not self.choice.fine:
-            contour = as_voted(contrast, look.fusion[k], contour, self.exemplars)
+        contrast, sign = look.contrast[k], SIGNS[self.choice.contrast.sign]
+        contour = as_voted(contrast, look.outlines[k], votes)
         other = None
         if self.choice.fine:
             mask = with_edges(image, weighed_cut(contrast, look.fusion[k], contour.region), sign)

@@ -81,16 +81,15 @@ def exemplars_of(
     return Exemplars.fit(signals, masks, np.array([outlines[k].separation for k in carriers]))
 
 
-def votes_on(contrast: Maps, where: Maps, contour: Outline, exemplars: Exemplars) -> Maps:
-    """What the masks of other carriers say of each pixel of one image (*size), from 0 to 1."""
-    return exemplars.votes(signal(contrast, where, contour.mask))
+def votes_on(contrast: Maps, where: Maps, contour: Outline, exemplars: Exemplars | None) -> Maps | None:
+    """What the masks of other carriers say of each pixel of an image (*size), 0 to 1; None without any."""
+    return None if exemplars is None else exemplars.votes(signal(contrast, where, contour.mask))
 
 
-def as_voted(contrast: Maps, where: Maps, contour: Outline, exemplars: Exemplars | None) -> Outline:
+def as_voted(contrast: Maps, contour: Outline, votes: Maps | None) -> Outline:
     """What is drawn of one image once the masks of other carriers have voted."""
-    if exemplars is None:
+    if votes is None:
         return contour
-    votes = votes_on(contrast, where, contour, exemplars)
     region, mask = voted(contrast, contour.region, contour.mask, votes)
     return measured(contrast, region, mask)
 
