@@ -247,7 +247,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
+def in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs in this process; that its package was imported does not say so."""
+    kernels = sys.modules.get("ipykernel.kernelapp")
+    return kernels is not None and kernels.IPKernelApp.initialized()
+
+
 def _hidden() -> bool:
     """Whether standard error is neither a terminal nor that of a notebook, which does not say what it is."""
     isatty = getattr(sys.stderr, "isatty", None)
-    return "ipykernel" not in sys.modules and not (isatty is not None and isatty())
+    return not in_notebook() and not (isatty is not None and isatty())

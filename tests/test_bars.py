@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from ipykernel.kernelapp import IPKernelApp
 
 import shortcutscope
 from shortcutscope import progress
@@ -40,9 +41,8 @@ def test_s8_every_bar_is_made_in_one_place():
 )
 def test_u9_bars_are_for_terminals_and_notebooks(monkeypatch, stream, wanted, notebook, shown):
     monkeypatch.setattr(sys, "stderr", stream())
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     if notebook:
-        monkeypatch.setitem(sys.modules, "ipykernel", io)
+        monkeypatch.setattr(IPKernelApp, "_instance", object())
     assert list(progress_bar(range(3), desc="counting", progress=wanted)) == [0, 1, 2]
     assert ("counting" in sys.stderr.getvalue()) == shown
 
@@ -97,7 +97,6 @@ def test_what_an_earlier_run_did_says_nothing_of_the_pace(monkeypatch):
 @pytest.mark.parametrize(("lines", "stream"), [(True, io.StringIO), (False, io.StringIO), (True, Terminal)])
 def test_bars_of_stages_are_one_on_terminals_and_lines_in_pipes_where_wanted(monkeypatch, lines, stream):
     monkeypatch.setattr(sys, "stderr", stream())
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     with (
         plain_lines() if lines else nullcontext(),
         total_progress({"read": 1.0, "scan": 3.0}, progress=True),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 from importlib.metadata import version
 
 import numpy as np
@@ -17,6 +16,7 @@ from shortcutscope.data.table import ImageTable
 from shortcutscope.models.loading import load_report
 from shortcutscope.models.preprocessing import Preprocessing
 from shortcutscope.options import Recording
+from shortcutscope.progress import in_notebook
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.metrics import auroc, expected_calibration_error
 
@@ -72,7 +72,7 @@ def describe(
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         **{name: version(name) for name in packages},
-        "interpreter": "notebook" if "ipykernel" in sys.modules else "script",
+        "interpreter": "notebook" if in_notebook() else "script",
     }
     network = {
         "name": record.name,

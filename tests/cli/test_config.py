@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -97,7 +96,6 @@ def test_a_shell_completes_commands_options_and_words(capsys, monkeypatch):
 @pytest.mark.parametrize("quiet", [False, True])
 def test_in_a_pipe_stages_are_lines_unless_quiet(folder, capsys, monkeypatch, tmp_path, quiet):
     monkeypatch.chdir(folder)
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     words = ("audit", "--config", "audit.toml", "--out", tmp_path / "run", *(["-q"] if quiet else []))
     _, _, err = run(capsys, *words)
     lines = err.splitlines()
