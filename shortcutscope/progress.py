@@ -1,7 +1,7 @@
 """Progress: bars on a terminal or in a notebook, one for all stages where these are told beforehand.
 
 Where the output goes to a file or a pipe there are no bars, and lines only where they are wanted
-(`plain_lines`), as on the command line.
+(`plain_lines`), as on the command line: at the start of each stage, and every half minute.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class Total:
         own = share - self._before
         return None if elapsed < _EARLY or own < _FEW else elapsed * (1 - share) / own
 
-    def enter(self, stage: str) -> None:
-        """A stage begins; those before it are over."""
+    def enter(self, stage: str, *, at_once: bool = True) -> None:
+        """A stage begins; those before it are over. It is told at once, or when some time has passed."""
         self._stages.append(stage)
         earlier = self._places.get(stage, 0)
         self._done[:earlier] = [1.0] * earlier
-        self._tell(at_once=True)
+        self._tell(at_once=at_once)
 
     def leave(self, stage: str) -> None:
         """A stage is over, at least for now."""
@@ -152,7 +152,7 @@ _LINES: ContextVar[bool] = ContextVar("lines", default=False)
 
 @contextmanager
 def plain_lines() -> Iterator[None]:
-    """Within it totals write lines where there can be no bars."""
+    """Within it lines are written where there can be no bars: of each stage, and of what takes long."""
     before = _LINES.set(True)
     try:
         yield
@@ -222,11 +222,15 @@ def progress_bar(
         Whether bars are wanted; of processes that share the work the first one shows them.
     """
     whole = _TOTAL.get()
+    wanted = progress and is_main()
+    if whole is None and wanted and _LINES.get() and _hidden():
+        whole = Total({desc: 1.0}, None, lines=True)
+        whole.enter(desc, at_once=False)
     if whole is not None:
         of = len(items) if total is None and isinstance(items, Sized) else total
         part = whole.begin(initial / of if of else 0.0)
         return _PartBar(items, total=total, initial=initial, part=part, of=of)
-    disable = not progress or not is_main() or _hidden()
+    disable = not wanted or _hidden()
     return tqdm(items, desc=desc, total=total, unit=unit, initial=initial, leave=leave, disable=disable)
 
 

@@ -111,3 +111,28 @@ def test_bars_of_stages_are_one_on_terminals_and_lines_in_pipes_where_wanted(mon
         assert "scan" in text
     else:
         assert text == ("read: 0 % of all done\nscan: 25 % of all done\n" if lines else "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted", "shown"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_a_bar_by_itself_is_lines_in_a_pipe_as_soon_as_it_takes_long(monkeypatch, lines, wanted, shown):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with plain_lines() if lines else nullcontext():
+        for _ in progress_bar(range(10), desc="learning", progress=wanted):
+            now[0] += 10.0
+    text = sys.stderr.getvalue().splitlines()
+    assert len(text) == (3 if shown else 0)
+    assert all(line.startswith("learning: ") and "left" in line for line in text)
+
+
+def test_a_bar_of_unknown_length_says_nothing_of_shares_in_a_pipe(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with plain_lines():
+        for _ in progress_bar(iter(range(10)), desc="reading", progress=True):
+            now[0] += 10.0
+    assert sys.stderr.getvalue() == ""

@@ -192,7 +192,6 @@ def audit(
     from shortcutscope.cli.tables import print_estimate, print_json, print_reasons, print_verdicts
     from shortcutscope.facade import audit as run_audit
     from shortcutscope.options import Recording
-    from shortcutscope.progress import plain_lines
     from shortcutscope.report.html import compared
     from shortcutscope.scan.choice import from_stored
     from shortcutscope.scan.plan import Scanning
@@ -236,21 +235,20 @@ def audit(
         )
         print_estimate(console, cost)
         return
-    with plain_lines():
-        done = run_audit(
-            loaded,
-            table,
-            out,
-            concepts=chosen,
-            present=meant,
-            discover=discover,
-            train=train_known,
-            head=scores,
-            scanning=scanning,
-            statistics=counting,
-            running=how,
-            record=Recording(keep_paths, model, shlex.join(["shortcutscope", *context.obj]), name),
-        )
+    done = run_audit(
+        loaded,
+        table,
+        out,
+        concepts=chosen,
+        present=meant,
+        discover=discover,
+        train=train_known,
+        head=scores,
+        scanning=scanning,
+        statistics=counting,
+        running=how,
+        record=Recording(keep_paths, model, shlex.join(["shortcutscope", *context.obj]), name),
+    )
     if not is_main():  # of several processes the first one writes and shows
         return
     roles = {"train_split": train_split, "audit_split": audit_split, "train_data": train_data}
@@ -258,8 +256,7 @@ def audit(
     for name, one in done.outputs.items():
         remember(one.path, model, making, data, replace(reading, only_label=name), **roles)
     write_config(out, kept_options(context, data, making))
-    with plain_lines():
-        written = done.report(progress=how.progress)
+    written = done.report(progress=how.progress)
     print_verdicts(console, done, written)
     if verbose:
         print_reasons(console, done)

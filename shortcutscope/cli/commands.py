@@ -55,11 +55,8 @@ def report(
 ) -> None:
     """Write the report of a finished audit again."""
     from shortcutscope.facade import Audit
-    from shortcutscope.progress import plain_lines
 
-    with plain_lines():
-        written = Audit.open(run).report(out)
-    typer.echo(written)
+    typer.echo(Audit.open(run).report(out))
 
 
 def doctor() -> None:

@@ -1,4 +1,7 @@
-"""What holds of every command: its options are looked at first, and SIGTERM ends it as SIGINT does."""
+"""What holds of every command.
+
+Its options are looked at first, in a pipe it says by lines how far it is, and SIGTERM ends it as SIGINT does.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import typer
 
 from shortcutscope.errors import InputError
 from shortcutscope.processes import started, together
+from shortcutscope.progress import plain_lines
 
 #: Commands that several processes share, and one that shares its training by itself.
 SHARED, BY_ITSELF = ("audit",), ("debias",)
@@ -58,7 +62,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             refuse_repeated(context)
             refuse_impossible(given)
-            with _shared(command):
+            with _shared(command), plain_lines():
                 command(*args, **given, **({"context": context} if own else {}))
         finally:
             _TYPED.reset(before)

@@ -154,7 +154,7 @@ def fit_predictors(
         return CrossFitPredictors(plain, folds, scores, layers)
     pooled = _pooled(table, fit_rows, batch_size)
     peaks = {layer.name: scan.activation(layer, "max") for layer in layers}
-    detectors = _detectors(table, values, labels, fit_rows, folds, n_folds, seed)
+    detectors = _detectors(table, values, labels, fit_rows, folds, n_folds, seed, progress=progress)
     predictors = []
     for fold, rows in enumerate(progress_bar(fold_rows, desc="learning", progress=progress)):
         members = np.isin(fit_rows, rows)
@@ -175,7 +175,15 @@ def fit_predictors(
 
 
 def _detectors(
-    table: ImageTable, values: Floats, labels: Array, rows: Ints, folds: Ints, n_folds: int, seed: int
+    table: ImageTable,
+    values: Floats,
+    labels: Array,
+    rows: Ints,
+    folds: Ints,
+    n_folds: int,
+    seed: int,
+    *,
+    progress: bool,
 ) -> tuple[TaughtDetector | None, ...]:
     """For each fold what the others taught of single places, if there are enough images of either kind."""
     taught = balanced(values, labels, rows, DETECTOR_SAMPLES, np.random.default_rng([seed, 29]))
@@ -184,7 +192,9 @@ def _detectors(
     if len(table.shape) != 3 or min(counts) < LEAST_TAUGHT or not both:
         return (None,) * n_folds
     images = torch.cat([reduced(x) for x, _, _ in batches(table.take(taught), 64)])
-    return TaughtDetector.of_folds(images, values[taught], labels[taught], folds[taught], n_folds, seed)
+    return TaughtDetector.of_folds(
+        images, values[taught], labels[taught], folds[taught], n_folds, seed, progress=progress
+    )
 
 
 def _clarc_predictors(

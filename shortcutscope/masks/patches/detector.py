@@ -12,6 +12,7 @@ thing: it says which pixels were drawn over, and which of these drawings carrier
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from shortcutscope.masks.mask_files import Maps
 from shortcutscope.masks.patches.made_up import MadeUp
 from shortcutscope.models.seeding import seeded
 from shortcutscope.probes.extent.cells import local_mean
+from shortcutscope.progress import progress_bar
 from shortcutscope.stats.metrics import within_class_auroc
 from shortcutscope.types import Array, Floats, Ints
 
@@ -50,6 +52,8 @@ AROUND = 9
 FLOOR = 0.4
 #: Pixels by which a thing may reach beyond the position that shows it; more of what was drawn over.
 REACH, DRAWN_REACH = 3, 6
+#: Of its bars.
+DESCRIPTION = "learning places"
 #: Logit of a drawn pixel before anything is learnt: few are.
 RARE = -3.0
 
@@ -72,10 +76,11 @@ class PatchNetwork(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(WIDE, 1, 1),
         )
+        self.to(memory_format=torch.channels_last)  # a fourth faster to learn on CPUs
 
     def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
         """Both logits of each image."""
-        fine = self.fine(planes)
+        fine = self.fine(planes.contiguous(memory_format=torch.channels_last))
         near = self.near(fine)
         both = torch.cat([near, self.far(near)], 1)
         up = _resized(self.narrow(both), fine.shape[2:])
@@ -101,7 +106,7 @@ class PatchStart:
     unit: float
 
     @classmethod
-    def fit(cls, images: Tensor, seed: int) -> PatchStart:
+    def fit(cls, images: Tensor, seed: int, *, progress: bool = True) -> PatchStart:
         """From images (N, C, H, W) at the working size."""
         unit = float(images.std()) + 1e-9
         generator = np.random.default_rng([seed, 31])
@@ -111,7 +116,7 @@ class PatchStart:
             network.train()
             optimizer = torch.optim.AdamW(network.parameters(), START_RATE, weight_decay=DECAY)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, START_RATE, total_steps=START_STEPS)
-            for _ in range(START_STEPS):
+            for _ in progress_bar(range(START_STEPS), desc=DESCRIPTION, progress=progress, leave=False):
                 drawn, pixels = made_up.over(images[torch.randint(len(images), (START_BATCH,))], generator)
                 logits, _ = network(compared_planes(drawn / unit))
                 _step(optimizer, functional.binary_cross_entropy_with_logits(logits, pixels))
@@ -136,19 +141,27 @@ class PatchDetector:
 
     @classmethod
     def fit(
-        cls, images: Tensor, concept: Floats, seed: int, start: PatchStart | None = None
+        cls,
+        images: Tensor,
+        concept: Floats,
+        seed: int,
+        start: PatchStart | None = None,
+        *,
+        progress: bool = True,
     ) -> PatchDetector:
         """From images (N, C, H, W) at the working size whose concept (N,) is 0 or 1.
 
         `start` is what was learnt from made-up drawings; None learns it from these images.
         """
-        started = PatchStart.fit(images, seed) if start is None else start
+        started = PatchStart.fit(images, seed, progress=progress) if start is None else start
         taught: list[tuple[float, PatchNetwork]] = []
         while len(taught) < TRIES and (not taught or taught[-1][0] > FLAT):
             network, again = deepcopy(started.network), seed + len(taught)
-            with seeded(again), torch.enable_grad():
+            bar = progress_bar(total=STEPS, desc=DESCRIPTION, progress=progress, leave=False)
+            with seeded(again), torch.enable_grad(), bar:
                 generator = np.random.default_rng([again, 37])
-                taught.append((_teach(network, images, np.asarray(concept), started, generator), network))
+                loss = _teach(network, images, np.asarray(concept), started, generator, bar.update)
+            taught.append((loss, network))
         _, best = min(taught, key=lambda one: one[0])
         return cls(best.eval().requires_grad_(False), started.unit)
 
@@ -187,16 +200,24 @@ class TaughtDetector:
 
     @classmethod
     def of_folds(
-        cls, images: Tensor, concept: Floats, labels: Array, folds: Ints, n_folds: int, seed: int
+        cls,
+        images: Tensor,
+        concept: Floats,
+        labels: Array,
+        folds: Ints,
+        n_folds: int,
+        seed: int,
+        *,
+        progress: bool = True,
     ) -> tuple[TaughtDetector, ...]:
         """For each fold a detector that the others taught; all start from the same made-up drawings.
 
         Its AUROC is of samples of the other folds, each scored by the detector of its own; or that of the
         detector itself on the samples that taught it, if even that is lower.
         """
-        start = PatchStart.fit(images, seed)
+        start = PatchStart.fit(images, seed, progress=progress)
         detectors = tuple(
-            PatchDetector.fit(images[folds != fold], concept[folds != fold], seed, start)
+            PatchDetector.fit(images[folds != fold], concept[folds != fold], seed, start, progress=progress)
             for fold in range(n_folds)
         )
         scores = np.zeros(len(folds))
@@ -225,7 +246,12 @@ def _layer(before: int, after: int, *, stride: int = 1, dilation: int = 1) -> nn
 
 
 def _teach(
-    network: PatchNetwork, images: Tensor, concept: Floats, start: PatchStart, generator: np.random.Generator
+    network: PatchNetwork,
+    images: Tensor,
+    concept: Floats,
+    start: PatchStart,
+    generator: np.random.Generator,
+    step: Callable[[], object],
 ) -> float:
     """Which drawings carriers have, while made-up ones go on being found, and are others'; the last loss."""
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
@@ -245,6 +271,7 @@ def _teach(
         made_up = functional.binary_cross_entropy_with_logits(found[:DRAWN], pixels.flip(mirrored))
         _step(optimizer, loss + PIXELS_COUNT * made_up)
         losses.append(float(loss.detach()))
+        step()
         if len(losses) >= LOOKED_BACK and np.mean(losses[-LOOKED_BACK:]) < LEARNT:
             left = min(left, LAST + 1)
         left -= 1
