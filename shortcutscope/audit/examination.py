@@ -6,9 +6,9 @@ where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -24,32 +24,23 @@ from shortcutscope.audit.doubtful_labels import samples_of_doubtful_label
 from shortcutscope.audit.finding import FindingRecord, Measurements, conclude, rank, untested
 from shortcutscope.audit.interventions.held_fixed import besides, used_alone
 from shortcutscope.audit.interventions.use_and_extent import Case, measure_use_and_extent
+from shortcutscope.audit.layer_probing import LayerProbing, probe_layers, rank_layers
 from shortcutscope.audit.other_kinds import other_kinds
 from shortcutscope.audit.run_directory import RunDirectory
 from shortcutscope.audit.subgroups import FILE as SUBGROUPS
 from shortcutscope.data.table import ImageTable
 from shortcutscope.files import slug, write_json
-from shortcutscope.models.layers import Layer
 from shortcutscope.probes.affected import Gallery, draw_galleries
 from shortcutscope.probes.association import Association
 from shortcutscope.probes.concept import Concept
 from shortcutscope.probes.concept_relevance import ConceptRelevance
-from shortcutscope.probes.crossfit import ProbeSettings
-from shortcutscope.probes.profile import (
-    ProbeDesign,
-    assemble,
-    over_layers,
-    probe_design,
-    probe_layer,
-    probe_rank,
-)
+from shortcutscope.probes.profile import assemble
 from shortcutscope.probes.together.beside import HeldFixed
 from shortcutscope.probes.verdict import layer_weights, untestable
-from shortcutscope.processes import count, dealt, is_main, wait
-from shortcutscope.progress import progress_bar
+from shortcutscope.processes import is_main
 from shortcutscope.scan.scanner import Scan
 from shortcutscope.stats.testing import benjamini_hochberg
-from shortcutscope.types import JSON, Array, Floats, Record
+from shortcutscope.types import JSON, Floats, Record
 
 
 @dataclass
@@ -162,8 +153,8 @@ def examine_outputs(whole: Context, subjects: Sequence[Subject]) -> list[Examina
     with whole.run.stage("probe"):
         for k, subject in enumerate(subjects):
             own = [c for c in subject.testable if primary[c.name] == k]
-            probings.append(_Probing(subject.context, own, [subject.positive(c.name) for c in own]))
-            more, out_of_fold = _probe(probings[-1])
+            probings.append(LayerProbing(subject.context, own, [subject.positive(c.name) for c in own]))
+            more, out_of_fold = probe_layers(probings[-1])
             probes |= more
             scores |= {name: _in_whole(subject.context, values) for name, values in out_of_fold.items()}
     q = dict(zip(probes, benjamini_hochberg(np.array([p["p"] for p in probes.values()])), strict=True))
@@ -184,7 +175,7 @@ def examine_outputs(whole: Context, subjects: Sequence[Subject]) -> list[Examina
     ranks: dict[str, dict[str, int | None]] = {}
     with whole.run.stage("rank"):
         for probing in probings:
-            ranks |= _rank(probing, encoded)
+            ranks |= rank_layers(probing, encoded)
     examinations = []
     for k, subject in enumerate(subjects):
         measured = {c.name: u for c, u in zip(cases, use, strict=True) if c.context is subject.context}
@@ -337,118 +328,6 @@ def _association_if_any(context: Context, concept: Concept) -> tuple[Association
         seed=settings.seed,
         values=ConceptValues(context.in_training(concept), context.aligned(concept).values),
     )
-
-
-@dataclass(frozen=True)
-class _Probing:
-    """What all layers are probed with, and what their results depend on."""
-
-    context: Context
-    concepts: Sequence[Concept]
-    positives: Sequence[int]
-
-    @property
-    def settings(self) -> ProbeSettings:
-        settings = self.context.settings
-        return ProbeSettings(
-            n_permutations=settings.n_permutations, n_bootstrap=settings.n_bootstrap, seed=settings.seed
-        )
-
-    @cached_property
-    def design(self) -> ProbeDesign:  # only where a layer is still to be probed
-        return probe_design(self.context.scan, self.concepts, self.settings)
-
-    def depends(self) -> Record:
-        return {
-            "concepts": [c.fingerprint() for c in self.concepts],
-            "positives": self.positives,
-            "settings": self.context.settings.depends(),
-        }
-
-    def layers(self, what: str) -> Iterator[Layer]:
-        context = self.context
-        yield from progress_bar(
-            context.scan.layers, desc=what, unit="layer", progress=context.settings.progress, leave=False
-        )
-
-    def own_layers(self, what: str) -> Iterator[Layer]:
-        """Those that this process does for the others, before each reads what is kept of all of them."""
-        if count() > 1:
-            context, layers = self.context, self.context.scan.layers
-            own = [layers[k] for k in dealt([float(layer.channels) ** 2 for layer in layers])]
-            yield from progress_bar(
-                own, desc=what, unit="layer", progress=context.settings.progress, leave=False
-            )
-            wait(what)
-
-
-def _probe(probing: _Probing) -> tuple[dict[str, Record], dict[str, Floats]]:
-    """Probe all concepts, layer by layer, and score the samples at the layer that knows each of them best.
-
-    What a layer says is kept, and beside it the scores of the concepts that no layer before knows as well, of
-    those that this process has seen.
-    """
-    if not probing.concepts:
-        return {}, {}
-
-    def probe(layer: Layer, best: Floats) -> tuple[Record, dict[str, Array]]:
-        record, scores = probe_layer(
-            probing.context.scan,
-            layer,
-            probing.concepts,
-            probing.positives,
-            probing.design,
-            probing.settings,
-        )
-        better = np.flatnonzero(_aurocs(record) > best)
-        return record, {str(k): scores[:, k] for k in better}
-
-    def probed(layers: Iterator[Layer]) -> Iterator[tuple[Record, dict[str, Array]]]:
-        best: Floats = np.full(len(probing.concepts), -np.inf)
-        for layer in layers:
-            record, columns = probing.context.run.cached_with_arrays(
-                "probe", layer.name, probing.depends(), partial(probe, layer, best)
-            )
-            aurocs = _aurocs(record)
-            better = set(np.flatnonzero(aurocs > best).tolist())
-            yield record, {probing.concepts[int(k)].name: x for k, x in columns.items() if int(k) in better}
-            best = np.fmax(best, aurocs)
-
-    for _ in probed(probing.own_layers("probing")):
-        pass
-    by_layer, scores = [], {}
-    for record, better in probed(probing.layers("probing")):
-        by_layer.append(record)
-        scores.update(better)
-    gathered = over_layers(by_layer)
-    return {c.name: probe for c, probe in zip(probing.concepts, gathered, strict=True)}, scores
-
-
-def _aurocs(record: JSON) -> Floats:
-    return np.array([row["auroc"] for row in record["rows"]], float)
-
-
-def _rank(probing: _Probing, encoded: Mapping[str, bool]) -> dict[str, dict[str, int | None]]:
-    """Effective rank of the encoded concepts at every layer."""
-    of = [k for k, concept in enumerate(probing.concepts) if encoded[concept.name]]
-    ranks: dict[str, dict[str, int | None]] = {probing.concepts[k].name: {} for k in of}
-    if not of:
-        return ranks
-    depends = {**probing.depends(), "of": of}
-
-    def ranked(layer: Layer) -> list[int | None]:
-        def compute() -> list[int | None]:
-            return probe_rank(probing.context.scan, layer, of, probing.design, probing.settings)
-
-        kept: list[int | None] = probing.context.run.cached("rank", layer.name, depends, compute)
-        return kept
-
-    for layer in probing.own_layers("ranking"):
-        ranked(layer)
-    for layer in probing.layers("ranking"):
-        for k, directions in zip(of, ranked(layer), strict=True):
-            ranks[probing.concepts[k].name][layer.name] = directions
-    return ranks
 
 
 def _weights(use: Mapping[str, JSON]) -> dict[str, float]:
