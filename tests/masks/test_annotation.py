@@ -16,7 +16,6 @@ from shortcutscope.masks.annotation import annotate, annotate_finding
 from shortcutscope.masks.drawing import WHERE, WHETHER
 from shortcutscope.masks.heat import heat_map
 from shortcutscope.masks.learning import Drawing, balanced, early_layers, fit_predictors
-from shortcutscope.masks.patches import detector
 from shortcutscope.masks.writer import MaskWriter
 from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import CATALOGUE, get_artifact
@@ -46,7 +45,7 @@ def problem(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def learnt_and_drawn(problem, tmp_path_factory):
+def learnt_and_drawn(problem, quickly_taught, tmp_path_factory):
     model, scanned, table, concept = problem
     before = {name: value.clone() for name, value in model.state_dict().items()}
     out = tmp_path_factory.mktemp("masks") / "tag"
@@ -319,9 +318,8 @@ def test_s7_a_weak_artifact_gets_few_masks_and_not_wrong_ones(weak):
         assert (mask & truth).any()
 
 
-def test_s7_what_does_not_show_gets_no_masks(problem, faint, tmp_path, monkeypatch):
-    for name, steps in {"START_STEPS": 20, "STEPS": 40, "LAST": 10}.items():
-        monkeypatch.setattr(detector, name, steps)
+@pytest.mark.usefixtures("hardly_taught")
+def test_s7_what_does_not_show_gets_no_masks(problem, faint, tmp_path):
     scanned, table = faint
     drawn = np.random.default_rng(0).permutation(table.frame["tube"].to_numpy(float))
     other = Concept("ward", drawn, "metadata", scanned.samples["sample_id"])

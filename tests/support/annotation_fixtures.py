@@ -80,13 +80,24 @@ def planted(tmp_path_factory):
     return Planted(table, scanned, model)
 
 
+def taught_in(patched, start, most, last):
+    """Single places are learnt at once, in so many steps."""
+    for name, steps in {"START_STEPS": start, "STEPS": most, "LAST": last, "TRIES": 1}.items():
+        patched.setattr(detector, name, steps)
+
+
 @pytest.fixture(scope="module")
 def quickly_taught():
-    """Single places are learnt in few steps and at once, which is enough for what is planted in tests."""
+    """Single places are learnt in as few steps as what is planted in tests needs."""
     with pytest.MonkeyPatch.context() as patched:
-        for name, steps in {"START_STEPS": 80, "STEPS": 140, "LAST": 40, "TRIES": 1}.items():
-            patched.setattr(detector, name, steps)
+        taught_in(patched, 80, 140, 40)
         yield
+
+
+@pytest.fixture
+def hardly_taught(monkeypatch):
+    """They are learnt in few steps, for what does not depend on how much was learnt."""
+    taught_in(monkeypatch, 20, 30, 5)
 
 
 @pytest.fixture

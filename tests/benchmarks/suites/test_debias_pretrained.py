@@ -102,6 +102,7 @@ def test_a_case_says_what_was_pretrained_on(tmp_path: Path) -> None:
     assert source() == {pretraining.WITH_FILMS}
 
 
+@pytest.mark.slow
 def test_students_are_held_against_the_biased_network_and_the_reference(thin: None, tmp_path: Path) -> None:
     chosen = settings(tmp_path, quick=True)
     listed = suite.cases(chosen)

@@ -77,6 +77,7 @@ def test_differences_are_paired_within_a_network_and_setting() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_students_begin_as_the_biased_network_and_learn_from_teachers_without_bias(
     thin: None, tmp_path: Path
 ) -> None:
@@ -89,6 +90,7 @@ def test_students_begin_as_the_biased_network_and_learn_from_teachers_without_bi
     assert suite.summarize(list(ran.values()))["settings"]
 
 
+@pytest.mark.slow
 def test_a_teacher_is_the_pretrained_network_on_clean_samples_or_the_reference(
     thin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,23 +11,6 @@ from shortcutscope.masks.patches.detector import HIGHEST, REACH, PatchDetector, 
 from shortcutscope.stats.metrics import auroc
 
 
-def steps(monkeypatch, start, most, last):
-    for name, value in {"START_STEPS": start, "STEPS": most, "LAST": last}.items():
-        monkeypatch.setattr(patch_detector, name, value)
-
-
-@pytest.fixture
-def briefly(monkeypatch):
-    """Few steps, for what does not depend on how much was learnt."""
-    steps(monkeypatch, 20, 30, 5)
-
-
-@pytest.fixture
-def enough(monkeypatch):
-    """As many as crosses on noise need."""
-    steps(monkeypatch, 80, 140, 40)
-
-
 def cross(n, seed, channels=1, side=24):
     """Soft noise; every other image has a small cross somewhere."""
     generator = np.random.default_rng(seed)
@@ -41,7 +24,7 @@ def cross(n, seed, channels=1, side=24):
     return images, (np.arange(n) % 2 == 0).astype(float), places
 
 
-@pytest.mark.usefixtures("enough")
+@pytest.mark.usefixtures("quickly_taught")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_it_finds_a_small_thing_anywhere(channels):
     images, concept, _ = cross(80, 0, channels)
@@ -61,7 +44,7 @@ def test_it_finds_a_small_thing_anywhere(channels):
     assert auroc(truth[::2].ravel().astype(float), drawn[::2].ravel()) > 0.95
 
 
-@pytest.mark.usefixtures("briefly")
+@pytest.mark.usefixtures("hardly_taught")
 def test_an_image_is_scored_by_its_highest_positions():
     images, concept, _ = cross(24, 2)
     detector = PatchDetector.fit(images, concept, seed=0)
@@ -69,7 +52,7 @@ def test_an_image_is_scored_by_its_highest_positions():
     assert detector.scores(images) == pytest.approx(np.sort(logits, 1)[:, -HIGHEST:].mean(1), abs=1e-5)
 
 
-@pytest.mark.usefixtures("briefly")
+@pytest.mark.usefixtures("hardly_taught")
 def test_a_start_is_shared_and_left_as_it_was():
     images, concept, _ = cross(40, 8)
     start = PatchStart.fit(images, seed=0)
@@ -79,8 +62,9 @@ def test_a_start_is_shared_and_left_as_it_was():
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.usefixtures("briefly")
+@pytest.mark.usefixtures("hardly_taught")
 def test_what_learnt_nothing_is_tried_once_more_and_the_better_one_is_kept(monkeypatch):
+    monkeypatch.setattr(patch_detector, "TRIES", 2)
     images, concept, _ = cross(24, 9)
     losses = iter([0.69, 0.6, 0.69, 0.6, 0.3])
     tried = []
@@ -97,7 +81,7 @@ def test_what_learnt_nothing_is_tried_once_more_and_the_better_one_is_kept(monke
     assert len(tried) == 5
 
 
-@pytest.mark.usefixtures("briefly")
+@pytest.mark.usefixtures("hardly_taught")
 def test_the_same_seed_gives_the_same_and_no_generator_is_touched():
     images, concept, _ = cross(24, 3)
     before = torch.get_rng_state()
@@ -106,21 +90,20 @@ def test_the_same_seed_gives_the_same_and_no_generator_is_touched():
     assert (torch.get_rng_state() == before).all()
 
 
-@pytest.mark.usefixtures("briefly")
+@pytest.mark.usefixtures("hardly_taught")
 def test_it_does_not_depend_on_the_unit_of_the_images():
     images, concept, _ = cross(24, 4)
     plain, scaled = (PatchDetector.fit(images * unit, concept, seed=0) for unit in (1.0, 1024.0))
     assert plain.scores(images) == pytest.approx(scaled.scores(images * 1024), rel=1e-3, abs=1e-3)
 
 
-@pytest.mark.usefixtures("enough")
+@pytest.mark.usefixtures("quickly_taught")
 def test_each_fold_has_one_that_others_taught_and_chance_is_chance(monkeypatch):
     images, concept, _ = cross(90, 5)
     labels, folds = np.arange(90) // 2 % 2, np.arange(90) // 6 % 3
     taught = TaughtDetector.of_folds(images, concept, labels, folds, 3, seed=0)
     assert len(taught) == 3
     assert min(one.auroc for one in taught) > 0.85
-    monkeypatch.setattr(patch_detector, "TRIES", 1)
     coin, halves = np.random.default_rng(7).permutation(concept), np.arange(90) // 6 % 2
     assert max(one.auroc for one in TaughtDetector.of_folds(images, coin, labels, halves, 2, seed=0)) < 0.75
 
