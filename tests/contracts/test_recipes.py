@@ -7,20 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 from model_states import model_state
-from tagged_images import OPTIONS, network, tagged
+from tagged_images import OPTIONS, TRAINING, small_problem
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.debias import teacher
 from shortcutscope.debias.needs import NEEDS, lacking
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.recipes import RECIPES
-from shortcutscope.debias.training.settings import Training
 from shortcutscope.errors import InputError
 from shortcutscope.models.fingerprint import model_fingerprint
-
-SIDE = 32
-TRAINING = Training(steps=2, batch_size=16, augmentation="none", precision="fp32")
-
 
 #: Recipes that take steps of an optimizer only where they begin with new weights.
 LAST_LAYER = ("afr", "self", "evals")
@@ -75,23 +70,7 @@ def short_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def problem() -> DebiasProblem:
-    """Everything that a recipe may need, and two steps to spend."""
-    train, carries = tagged(48, 0.9, 0, SIDE)
-    clean, clean_carries = tagged(24, 0.5, 1, SIDE)
-    corner = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-    corner[:8, :8] = True
-    return DebiasProblem(
-        model=network(7).eval(),
-        train=train,
-        clean=clean,
-        carries=carries,
-        clean_carries=clean_carries,
-        masks=lambda row: corner if carries[row] else None,
-        layers={"blocks.0": 0.25, "blocks.1": 0.75},
-        training=TRAINING,
-        initial=network,
-        progress=False,
-    )
+    return small_problem(48, 24, 32)
 
 
 def answers(model: torch.nn.Module, table: ImageTable) -> torch.Tensor:

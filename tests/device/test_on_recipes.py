@@ -8,15 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 from pretend_device import DEVICE, generators
-from tagged_images import OPTIONS, network, tagged
+from tagged_images import OPTIONS, network, small_problem
 
 from shortcutscope.debias import teacher
 from shortcutscope.debias.problem import DebiasProblem
 from shortcutscope.debias.recipes import RECIPES
-from shortcutscope.debias.training.settings import Training
 from shortcutscope.models.frozen import device_of
-
-SIDE = 16
 
 
 @pytest.fixture(autouse=True)
@@ -28,23 +25,7 @@ def short_teachers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def problem() -> DebiasProblem:
-    """Everything that a recipe may need, and two steps to spend."""
-    train, carries = tagged(32, 0.9, 0, SIDE)
-    clean, clean_carries = tagged(16, 0.5, 1, SIDE)
-    corner = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-    corner[:4, :4] = True
-    return DebiasProblem(
-        model=network(7).eval(),
-        train=train,
-        clean=clean,
-        carries=carries,
-        clean_carries=clean_carries,
-        masks=lambda row: corner if carries[row] else None,
-        layers={"blocks.0": 0.25, "blocks.1": 0.75},
-        training=Training(steps=2, batch_size=16, augmentation="none", precision="fp32"),
-        initial=network,
-        progress=False,
-    )
+    return small_problem(32, 16, 16)
 
 
 @pytest.mark.parametrize("name", RECIPES)
