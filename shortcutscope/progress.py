@@ -79,14 +79,14 @@ class Total:
         self.part().at(1.0)
         self._stages.remove(stage)
 
-    def part(self) -> StagePart:
-        """What comes next of the stage that runs."""
+    def part(self, taken_for: float = _SHARE) -> StagePart:
+        """What comes next of the stage that runs, and for how much of what is left of it that is taken."""
         place = next((self._places[name] for name in reversed(self._stages) if name in self._places), None)
-        return StagePart(self, place, 0.0 if place is None else self._done[place])
+        return StagePart(self, place, 0.0 if place is None else self._done[place], taken_for)
 
-    def begin(self, share: float) -> StagePart:
+    def begin(self, share: float, taken_for: float = _SHARE) -> StagePart:
         """What comes next of the stage that runs, of which an earlier run did so much."""
-        part, done = self.part(), self.share
+        part, done = self.part(taken_for), self.share
         part.at(share)
         self._before += self.share - done
         return part
@@ -122,10 +122,11 @@ class StagePart:
     total: Total
     place: int | None
     before: float
+    taken_for: float = _SHARE
 
     def at(self, share: float) -> None:
         """So much of the bar is done."""
-        self.total.move(self.place, self.before + (1 - self.before) * _SHARE * share)
+        self.total.move(self.place, self.before + (1 - self.before) * self.taken_for * share)
 
 
 class _PartBar(tqdm):  # type: ignore[misc]
@@ -209,6 +210,7 @@ def progress_bar(
     unit: str = "it",
     initial: int = 0,
     leave: bool = True,
+    taken_for: float = _SHARE,
 ) -> tqdm:
     """A bar, to iterate over or to be moved on by hand; within a total it moves that instead.
 
@@ -220,6 +222,8 @@ def progress_bar(
         As of `tqdm.tqdm`.
     progress
         Whether bars are wanted; of processes that share the work the first one shows them.
+    taken_for
+        Within a total, the share of what is left of the stage.
     """
     whole = _TOTAL.get()
     wanted = progress and is_main()
@@ -228,7 +232,7 @@ def progress_bar(
         whole.enter(desc, at_once=False)
     if whole is not None:
         of = len(items) if total is None and isinstance(items, Sized) else total
-        part = whole.begin(initial / of if of else 0.0)
+        part = whole.begin(initial / of if of else 0.0, taken_for)
         return _PartBar(items, total=total, initial=initial, part=part, of=of)
     disable = not wanted or _hidden()
     return tqdm(items, desc=desc, total=total, unit=unit, initial=initial, leave=leave, disable=disable)

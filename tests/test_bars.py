@@ -4,6 +4,7 @@ import ast
 import io
 import sys
 from contextlib import nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,18 @@ def test_one_total_moves_by_the_bars_of_its_stages_and_never_back():
     total.enter("unknown")
     total.part().at(1.0)
     assert total.share < 1
+
+
+def test_a_bar_moves_a_stage_by_what_it_is_taken_for(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    total = Total({"discover": 1.0}, None, lines=False)
+    monkeypatch.setattr(progress, "_TOTAL", ContextVar("total", default=total))
+    with stage("discover"):
+        list(progress_bar(range(4), desc="filters", progress=True, taken_for=0.5))
+        assert total.share == pytest.approx(0.5)
+        list(progress_bar(range(4), desc="searching", progress=True))
+        assert total.share == pytest.approx(0.95)
+    assert 0.95 < total.share < 1
 
 
 def test_the_time_left_is_that_of_the_weight_left(monkeypatch):

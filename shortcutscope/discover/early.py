@@ -12,6 +12,9 @@ from shortcutscope.options import Running
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import Floats, Ints
 
+#: Of the progress of a search, what reading the images is taken for.
+READING = 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class EarlyFeatures:
@@ -43,6 +46,11 @@ def early_features(scan: Scan, table: ImageTable, running: Running) -> EarlyFeat
     if reason is not None:
         return EarlyFeatures(first, 0, reason)
     bank = image_bank(
-        table, flat=True, batch_size=running.batch_size, workers=running.workers, progress=running.progress
+        table,
+        flat=True,
+        batch_size=running.batch_size,
+        workers=running.workers,
+        progress=running.progress,
+        taken_for=READING,
     ).values
     return EarlyFeatures(np.concatenate([bank, first], axis=1), bank.shape[1])

@@ -68,6 +68,7 @@ def image_bank(
     batch_size: int = 64,
     workers: int | None = None,
     progress: bool = True,
+    taken_for: float = 0.9,
 ) -> Bank:
     """Filter bank of every image of a table, as the model gets it, one batch in memory at a time.
 
@@ -79,6 +80,8 @@ def image_bank(
         Whether it has the flattest places, too.
     batch_size, workers, progress
         How images are read.
+    taken_for
+        See `shortcutscope.progress.progress_bar`.
 
     Raises
     ------
@@ -92,7 +95,11 @@ def image_bank(
     names: tuple[str, ...] = ()
     total = -(-len(table) // batch_size)
     bar = progress_bar(
-        batches(table, batch_size, workers=workers), total=total, desc="filters", progress=progress
+        batches(table, batch_size, workers=workers),
+        total=total,
+        desc="filters",
+        progress=progress,
+        taken_for=taken_for,
     )
     for images, _, _ in bar:
         values, names = filter_bank(images.numpy(), flat=flat)

@@ -19,6 +19,7 @@ from shortcutscope.discover.proposals import Discovery, discover
 from shortcutscope.errors import InputError
 from shortcutscope.options import Running
 from shortcutscope.probes.concept import Concept
+from shortcutscope.progress import progress_bar
 from shortcutscope.scan.reading import Scan
 from shortcutscope.types import Array, Floats, Ints
 
@@ -107,7 +108,8 @@ def discover_outputs(
     running = running or Running()
     early = early_features(scan, table, running)
     by_output = {}
-    for name, view in outputs.items():
+    searched = progress_bar(outputs.items(), desc="searching", unit="output", progress=running.progress)
+    for name, view in searched:
         rows = _rows(view)
         by_output[name] = discover(
             view, table.for_label(name), seed=seed, running=running, early=early.take(rows)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 from skimage.filters import threshold_otsu
 
 from shortcutscope.errors import InputError
@@ -13,6 +16,9 @@ from shortcutscope.types import Bools, Floats, Ints
 #: Difference of the groups' means, in units of their common spread, below which a score has one group only
 #: (Ashman et al. 1994).
 MIN_SEPARATION = 2.0
+#: Least spread of a group, as a share of that of all samples: it must not shrink onto one of them.
+#: And movement of the means, in units of it, at which nothing moves any more.
+FLOOR, STILL = 0.05, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +57,8 @@ class Mixture:
     def responsibility(self, scores: Floats, codes: Ints) -> Floats:
         """Probability ``(N,)`` of group 1 under the mixture as it is, for the expectation step."""
         first, second = (np.square((scores - m) / s) for m, s in zip(self.means, self.spreads, strict=True))
-        share = np.clip(self.shares, 1e-6, 1 - 1e-6)
-        prior = np.log(share) - np.log1p(-share) + np.log(self.spreads[0] / self.spreads[1])
-        odds = (first - second) / 2 + prior[codes]
-        return np.asarray(1 / (1 + np.exp(-np.clip(odds, -500, 500))))
+        prior = _log_odds(self.shares) + np.log(self.spreads[0] / self.spreads[1])
+        return np.asarray(expit((first - second) / 2 + prior[codes]))
 
 
 def fit_mixture(
@@ -81,19 +85,21 @@ def fit_mixture(
     """
     fixed = np.full(len(scores), np.nan) if anchors is None else anchors
     free = np.isnan(fixed)
-    n_classes = int(codes.max(initial=0)) + 1
-    floor = 0.05 * float(scores.std()) + 1e-12  # a group must not shrink onto one sample
-    middle = sum(start) / 2
-    member = np.where(free, (scores > middle).astype(np.float64), fixed)
-    mixture = _maximise(scores, codes, member, free, n_classes, floor)
+    middle, spread = float(scores.mean()), float(scores.std())
+    unit = spread or 1.0
+    floor = (FLOOR * spread + 1e-12) / unit
+    known = None if free.all() else fixed
+    sums = _Sums.of((scores - middle) / unit, codes, free, floor)
+    groups = sums.groups(np.where(free, (scores > sum(start) / 2).astype(np.float64), fixed))
     for _ in range(n_iterations):
-        member = np.where(free, mixture.responsibility(scores, codes), fixed)
-        moved = _maximise(scores, codes, member, free, n_classes, floor)
-        still = np.abs(moved.means - mixture.means).max() < 1e-6 * floor
-        mixture = moved
-        if still:
+        before, expected = groups, sums.responsibility(groups)
+        groups = sums.groups(expected if known is None else np.where(free, expected, known))
+        if max(abs(groups.first - before.first), abs(groups.second - before.second)) < STILL * floor:
             break
-    return mixture
+    means = np.array([groups.first, groups.second]) * unit + middle
+    return Mixture(
+        means, np.array([groups.first_spread, groups.second_spread]) * unit, np.array(groups.shares)
+    )
 
 
 def split_scores(
@@ -152,17 +158,74 @@ def check_confidence(confidence: float) -> None:
         raise InputError(f"confidence={confidence:g}; it must lie between .5 and 1, for example .9")
 
 
-def _maximise(
-    scores: Floats, codes: Ints, member: Floats, free: Bools, n_classes: int, floor: float
-) -> Mixture:
-    weights = np.stack([1 - member, member])
-    totals = np.maximum(weights.sum(axis=1), 1e-9)
-    means = weights @ scores / totals
-    spreads = np.sqrt((weights * (scores - means[:, None]) ** 2).sum(axis=1) / totals)
-    sizes = np.bincount(codes[free], minlength=n_classes)
-    carriers = np.bincount(codes[free], weights=member[free], minlength=n_classes)
-    # One sample of doubt on each side: a class without carriers may have some all the same.
-    shares = (carriers + 1) / (sizes + 2)
-    if means[0] > means[1]:
-        means = np.array([means.mean()] * 2)
-    return Mixture(means, np.maximum(spreads, floor), shares)
+class _Groups(NamedTuple):
+    """A mixture in plain numbers: means and spreads of others and carriers, and shares of the carriers."""
+
+    first: float
+    second: float
+    first_spread: float
+    second_spread: float
+    shares: list[float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """What iterations sum over the samples: two products each, and the rest is a handful of numbers.
+
+    Attributes
+    ----------
+    rows
+        ``(3 + C, N)`` 1, scores and their squares; the scores have mean 0 and spread 1. And who is in each
+        class, of those whose group is not known.
+    whole
+        Of all samples.
+    floor
+        Least spread.
+    """
+
+    rows: Floats
+    whole: list[float]
+    floor: float
+
+    @classmethod
+    def of(cls, scores: Floats, codes: Ints, free: Bools, floor: float) -> _Sums:
+        """Of scores ``(N,)`` in their own unit."""
+        classes = np.arange(int(codes.max(initial=0)) + 1)
+        in_class = (codes == classes[:, None]) & free
+        rows = np.concatenate([[np.ones_like(scores), scores, scores**2], in_class])
+        return cls(rows, rows.sum(axis=1).tolist(), floor)
+
+    def groups(self, member: Floats) -> _Groups:
+        """What fits members ``(N,)`` best."""
+        carriers = (self.rows @ member).tolist()
+        others = [whole - part for whole, part in zip(self.whole, carriers, strict=True)]
+        (first, first_spread), (second, second_spread) = self._group(others), self._group(carriers)
+        if first > second:
+            first = second = (first + second) / 2
+        # One sample of doubt on each side: a class without carriers may have some all the same.
+        shares = [(part + 1) / (size + 2) for part, size in zip(carriers[3:], self.whole[3:], strict=True)]
+        return _Groups(first, second, first_spread, second_spread, shares)
+
+    def _group(self, sums: list[float]) -> tuple[float, float]:
+        total = max(sums[0], 1e-9)
+        mean = sums[1] / total
+        variance = (sums[2] - 2 * mean * sums[1] + mean**2 * sums[0]) / total
+        return mean, max(math.sqrt(max(variance, 0.0)), self.floor)
+
+    def responsibility(self, groups: _Groups) -> Floats:
+        """As that of a mixture: the log odds are a polynomial of the score."""
+        first, second = 0.5 / groups.first_spread**2, 0.5 / groups.second_spread**2
+        prior = _log_odds(np.array(groups.shares)) + math.log(groups.first_spread / groups.second_spread)
+        odds = [
+            first * groups.first**2 - second * groups.second**2,
+            2 * (second * groups.second - first * groups.first),
+            first - second,
+            *prior.tolist(),
+        ]
+        return np.asarray(expit(np.array(odds) @ self.rows))
+
+
+def _log_odds(shares: Floats) -> Floats:
+    """Of the carriers' share in each class, away from none and all."""
+    share = np.clip(shares, 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(share) - np.log1p(-share))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from shortcutscope.probes.mixture import fit_mixture
+from shortcutscope.probes.mixture import Mixture, fit_mixture
 
 
 def drawn(shares, n=3000, seed=0):
@@ -24,6 +24,46 @@ def test_one_class_is_scikit_learns_mixture():
     inside = (scores > ours.means[0]) & (scores < ours.means[1])
     expected = theirs.predict_proba(scores[inside, None])[:, 1]
     np.testing.assert_allclose(ours.posterior(scores[inside]), expected, atol=0.03)
+
+
+def step_by_step(scores, codes, start, anchors, n_iterations=200):
+    """Expectation maximisation as it is written down, sample by sample."""
+    free, floor = np.isnan(anchors), 0.05 * scores.std() + 1e-12
+    member = np.where(free, scores > sum(start) / 2, anchors).astype(float)
+    means = None
+    for _ in range(n_iterations + 1):
+        before, weights = means, np.stack([1 - member, member])
+        totals = np.maximum(weights.sum(1), 1e-9)
+        means = (weights * scores).sum(1) / totals
+        spreads = np.sqrt((weights * (scores - means[:, None]) ** 2).sum(1) / totals).clip(floor)
+        means = np.full(2, means.mean()) if means[0] > means[1] else means
+        shares = [
+            (member[free & (codes == c)].sum() + 1) / ((free & (codes == c)).sum() + 2)
+            for c in range(codes.max() + 1)
+        ]
+        mixture = Mixture(means, spreads, np.array(shares))
+        if before is not None and np.abs(means - before).max() < 1e-6 * floor:
+            break
+        member = np.where(free, mixture.responsibility(scores, codes), anchors)
+    return mixture
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sums_give_what_samples_one_by_one_give(seed):
+    rng = np.random.default_rng(seed)
+    scores, codes, truth = drawn(rng.random(rng.integers(1, 4)), n=int(rng.integers(60, 900)), seed=seed)
+    if seed % 3 == 0:
+        scores = np.round(scores, 1)
+    scores = scores * 10.0 ** rng.uniform(-4, 4) + 50 * (seed % 2)
+    anchors = np.full(len(scores), np.nan)
+    if seed % 4 == 0:
+        anchors[:10] = truth[:10]
+    start = tuple(np.quantile(scores, [0.2, 0.8]))
+    fast, slow = fit_mixture(scores, codes, start, anchors), step_by_step(scores, codes, start, anchors)
+    for name in ("means", "spreads"):
+        ours, theirs = getattr(fast, name), getattr(slow, name)
+        np.testing.assert_allclose(ours / scores.std(), theirs / scores.std(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(fast.shares, slow.shares, atol=1e-6)
 
 
 def test_each_class_has_its_own_share():
