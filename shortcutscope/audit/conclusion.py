@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
+from shortcutscope.data.properties.names import Source
 from shortcutscope.types import JSON
 
 Outcome = Literal["shortcuts found", "nothing found", "not decided"]
@@ -171,17 +172,22 @@ def _column(name: str) -> str:
 
 def _unknown_association(findings: Sequence[JSON]) -> list[str]:
     unknown = [
-        f["name"]
+        f
         for f in findings
         if f.get("verdict") == "encoded and used, not associated"
         and (f.get("association") or {}).get("source") == "audited data"
     ]
-    if not unknown:
-        return []
+    measured = [f["name"] for f in unknown if f.get("origin") in get_args(Source)]
+    told = [f["name"] for f in unknown if f["name"] not in measured]
+    needed = [
+        (told, "Give the training samples; their columns are enough"),
+        (measured, "Give the training samples with their images, of which it is measured"),
+    ]
     return [
-        f"the output depends on {_listed(unknown)}; whether that goes with the label in the training samples "
-        "is not known, since none were given that say so, and in the audited ones it does not. Give the "
-        "training samples; their columns are enough"
+        f"the output depends on {_listed(names)}; whether that goes with the label in the training samples "
+        f"is not known, since none were given that say so, and in the audited ones it does not. {mend}"
+        for names, mend in needed
+        if names
     ]
 
 

@@ -291,7 +291,9 @@ def with_roles(table: ImageTable, train_split: str | None, audit_split: str | No
 def open_training_columns(
     path: Path, options: DataOptions, table: ImageTable, train_split: str | None = None
 ) -> ImageTable:
-    """Open a manifest of the training samples for its columns; its images are not read and may be absent.
+    """Open a manifest of the training samples for its columns; its images may be absent.
+
+    Those that are there can be read as the audited ones are, for what is measured of pictures.
 
     Parameters
     ----------
@@ -311,8 +313,11 @@ def open_training_columns(
     """
     from shortcutscope.data.manifests.columns import Roles
     from shortcutscope.data.manifests.labels import as_labels
+    from shortcutscope.data.sources import PathSource
     from shortcutscope.data.unread import unread_table
 
+    reading = table.source.reading if isinstance(table.source, PathSource) else None
+    value_range = options.value_range or VALUE_RANGE
     made = unread_table(
         path,
         image=options.image,
@@ -320,9 +325,10 @@ def open_training_columns(
         mask=options.mask,
         root=options.root,
         classes=table.classes,
-        value_range=options.value_range or VALUE_RANGE,
+        value_range=value_range if reading is None else table.value_range,
         missing=_names(options.missing),
         labels=as_labels(label_choice(options)),
+        reading=reading,
     )
     if options.only_label is not None:
         made = made.for_label(options.only_label)

@@ -1,4 +1,4 @@
-"""A table of samples whose images are not read and need not be there: for their columns alone."""
+"""A table of samples for their columns alone: their images need not be there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shortcutscope.data.manifests.labels import LabelChoice, Labels, label_colum
 from shortcutscope.data.manifests.manifest import read_manifest, trimmed
 from shortcutscope.data.manifests.missing import without_markers
 from shortcutscope.data.readers.image import UnreadableImageError
-from shortcutscope.data.sources import ArraySource, ImageSource, PathSource
+from shortcutscope.data.sources import ArraySource, ImageReading, ImageSource, PathSource
 from shortcutscope.data.table import ImageTable
 from shortcutscope.types import Array
 
@@ -47,6 +47,7 @@ def unread_table(
     missing: Sequence[str] = (),
     value_range: tuple[float, float] = (0.0, 1.0),
     labels: Labels | None = None,
+    reading: ImageReading | None = None,
 ) -> ImageTable:
     """Table of a manifest, as :meth:`shortcutscope.data.table.ImageTable.from_csv` makes it.
 
@@ -58,6 +59,8 @@ def unread_table(
         As there.
     labels
         Several labels a sample, in place of the role's column.
+    reading
+        How images are read that are there after all; None where nobody says.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def unread_table(
         frame, rows, remarks = one_row_a_file(frame, keys, names, in_frame, labels=names_of_labels)
         notes, names = [*notes, *remarks], [names[row] for row in rows]
         ids = [default_id(name, base) for name in names]
-        source = UnreadFiles(names, base)
+        source = UnreadFiles(names, base) if reading is None else PathSource(names, base, reading)
     else:
         source = ArraySource(np.broadcast_to(np.float32(value_range[0]), (len(frame), 1, 1)))
     drop = [column for column in (image, mask) if column is not None and column in frame.columns]

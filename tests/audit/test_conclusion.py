@@ -53,6 +53,12 @@ def test_u16_a_used_concept_of_unknown_association_is_not_decided():
     assert "Give the training samples" in concluded.undecided[0]
     assert "were not given" in concluded.assumption
     assert conclude_audit([finding("tag", used, "training split")], NO_SCREEN).outcome == "nothing found"
+    grey = replace(finding("picture_mean_grey high", used, "audited data"), origin="picture")
+    (of_columns, of_images) = conclude_audit(
+        [grey, finding("tag", used, "audited data")], NO_SCREEN
+    ).undecided
+    assert "depends on tag" in of_columns
+    assert of_images.endswith("Give the training samples with their images, of which it is measured")
 
 
 def test_u16_what_tells_the_label_and_could_not_be_tested_comes_first():

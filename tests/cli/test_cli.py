@@ -15,12 +15,15 @@ import pytest
 import torch
 from command_line import run
 
+from shortcutscope.audit.audited_data import AuditedData
+from shortcutscope.audit.measured import measured_data
 from shortcutscope.benchmarks.runner import Suite
 from shortcutscope.cli import main
 from shortcutscope.cli.inputs import open_table, open_training_columns, with_roles
 from shortcutscope.cli.options import DataOptions
 from shortcutscope.data.table import ImageTable, Normalize
 from shortcutscope.errors import InputError
+from shortcutscope.options import Running
 from shortcutscope.planting.artifacts import get_artifact
 from shortcutscope.planting.phantoms import radiographs
 from shortcutscope.planting.planting import plant
@@ -309,6 +312,27 @@ def test_training_manifest_needs_no_images(study: Study, tmp_path: Path) -> None
     assert train.frame["tint"].sum() == frame[frame["split"] == "train"]["tint"].sum()
     truth = frame.set_index("sample_id").loc[train.frame["sample_id"], "label"].to_numpy()
     assert np.array_equal(train.frame["label"].to_numpy() == train.classes.index("sick"), truth == 1)
+
+
+def test_images_of_a_training_manifest_are_read_as_the_audited_ones_where_they_are(
+    study: Study, tmp_path: Path
+) -> None:
+    options = DataOptions(size=16, mode="L", root=study.manifest.parent)
+    table = open_table(study.manifest, options)
+    frame = pd.read_csv(study.manifest)
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    frame.assign(image="gone/" + frame["image"]).to_csv(tmp_path / "absent.csv", index=False)
+    train, absent = (
+        open_training_columns(tmp_path / name, options, table) for name in ("train.csv", "absent.csv")
+    )
+    assert torch.equal(train.image(3), table.image(3))
+    assert train.value_range == table.value_range
+    quiet = Running(progress=False)
+    for reference, read in ((train, True), (absent, False)):
+        data = AuditedData(table.take(range(8)), reference.take(range(30)), "held-out")
+        both = measured_data(data, data.table.measured(quiet), seed=0, running=quiet)
+        assert ("picture_noise" in both.reference.frame) == read
+        assert bool(both.assumptions) != read
 
 
 def test_study_reads_back_as_it_was_written(study: Study, tables: dict[str, ImageTable]) -> None:
