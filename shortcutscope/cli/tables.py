@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from shortcutscope.models.layers import Layer
 
 _WORST = 10
+#: Names that a row of an output says of what it uses besides.
+NAMED = 4
 # The verdict is always written out: colour only helps those who see it.
 STYLES = {
     "shortcut": "bold red",
@@ -94,11 +96,17 @@ def output_table(audit: Audit) -> Table:
             size,
             "-" if area is None else f"{area:.2f}",
             shortcuts or "-",
-            ", ".join(f.name for f in used) or "-",
+            _some([f.name for f in used]),
             one.conclusion.outcome,
         ]
         table.add_row(*(Text(text, style="bold red" if one.shortcuts else "default") for text in row))
     return table
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of many names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more or "-"
 
 
 def verdict_table(audit: Audit) -> Table:

@@ -49,6 +49,7 @@ def test_the_audit_says_what_each_output_uses(folder):
     assert top.count('data-test="cell"') == 3 * 3
     search = json.loads((folder / "run" / "discovery.json").read_text())
     assert set(search["by_output"]) == set(LABELS)
+    assert len([note for note in search["notes"] if "relevances" in note]) == 1
     assert 'data-test="search"' in top
     findings = json.loads((folder / "run" / "findings.json").read_text())
     assert {f["output"] for f in findings} == set(LABELS)
