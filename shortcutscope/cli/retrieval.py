@@ -38,7 +38,10 @@ def retrieve(
             help="CSV file to write: rank, sample_id, score, mark, ..., with boxes also the surest place."
         ),
     ],
-    k: Annotated[int, typer.Option(help="Length of the list.", min=1)] = 200,
+    k: Annotated[
+        int | None,
+        typer.Option(help="Length of the list; by default all samples in the CSV file, else 200.", min=1),
+    ] = None,
     fiftyone: Annotated[
         Path | None,
         typer.Option(help="Folder to write the hits to as a FiftyOne data set; --keep-paths names images."),
@@ -151,12 +154,13 @@ def retrieve(
         features=beside,
     )
     told_of_crops = "" if crops is None else _told_of_crops(ranked, crops, answered=answered)
-    hits = ranked.hits(k)
-    hits.to_csv(csv, files if keep_paths else None)
+    hits = ranked.hits() if k is None else ranked.hits(k)
+    listed = replace(hits, frame=ranked.to_frame()) if k is None else hits
+    listed.to_csv(csv, files if keep_paths else None)
     if page is not None:
         hits.to_html(page)
     console = Console()
-    table = Table(title=f"{finding}: the first {min(_PRINTED, len(hits))} of {len(hits)}")
+    table = Table(title=f"{finding}: the first {min(_PRINTED, len(hits))} of {len(listed)}")
     for name in ("rank", "sample_id", "score", "mark", "label"):
         table.add_column(name, overflow="fold")
     for row in hits.frame.head(_PRINTED).to_dict("records"):

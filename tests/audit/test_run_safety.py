@@ -17,6 +17,7 @@ import typer
 import shortcutscope as ss
 from shortcutscope import cli
 from shortcutscope.audit import examination as examine_module
+from shortcutscope.audit import layer_probing
 from shortcutscope.audit.interventions import use_and_extent as use_module
 from shortcutscope.debias.student import MODEL, Student
 from shortcutscope.errors import InputError, StaleRunError
@@ -63,7 +64,7 @@ def content(folder):
 def test_r1_another_version_of_the_package_goes_on_with_the_run(run, monkeypatch):
     before = content(run)
     monkeypatch.setattr("shortcutscope.audit.provenance.__version__", "9.9.9")
-    monkeypatch.setattr(examine_module, "probe_layer", lambda *a, **k: pytest.fail("measured again"))
+    monkeypatch.setattr(layer_probing, "probe_layer", lambda *a, **k: pytest.fail("measured again"))
     monkeypatch.setattr(use_module, "use_result", lambda *a, **k: pytest.fail("measured again"))
     again = audited(run)
     assert again.findings == ss.Audit.open(run).findings

@@ -101,6 +101,10 @@ def test_the_command_takes_marks_and_writes_the_list(planted, run, tmp_path, cap
     written = pd.read_csv(csv)
     assert list(written["rank"]) == list(range(1, 26))
     assert set(Marks.open(marks_path(run, "cluster 1")).current["who"]) == {"AB"}
+    with pytest.raises(SystemExit):
+        main(["retrieve", str(run), "cluster 1", "--csv", str(csv)])
+    assert set(pd.read_csv(csv)["sample_id"]) == set(planted.ids)
+    assert "precision at 200" in capsys.readouterr().out
 
 
 def test_the_command_refuses(run, tmp_path, capsys):
