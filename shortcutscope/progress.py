@@ -21,7 +21,7 @@ from shortcutscope.processes import is_main
 #: Seconds between two lines within a stage.
 EVERY = 30.0
 #: Of what is left of a stage, the share that its next bar is taken for: how many come is not known.
-_SHARE = 0.9
+SHARE = 0.9
 #: Seconds, and share of the work, before which nothing is said of the time left.
 _EARLY, _FEW = 5.0, 0.02
 
@@ -79,12 +79,12 @@ class Total:
         self.part().at(1.0)
         self._stages.remove(stage)
 
-    def part(self, taken_for: float = _SHARE) -> StagePart:
+    def part(self, taken_for: float = SHARE) -> StagePart:
         """What comes next of the stage that runs, and for how much of what is left of it that is taken."""
         place = next((self._places[name] for name in reversed(self._stages) if name in self._places), None)
         return StagePart(self, place, 0.0 if place is None else self._done[place], taken_for)
 
-    def begin(self, share: float, taken_for: float = _SHARE) -> StagePart:
+    def begin(self, share: float, taken_for: float = SHARE) -> StagePart:
         """What comes next of the stage that runs, of which an earlier run did so much."""
         part, done = self.part(taken_for), self.share
         part.at(share)
@@ -122,7 +122,7 @@ class StagePart:
     total: Total
     place: int | None
     before: float
-    taken_for: float = _SHARE
+    taken_for: float = SHARE
 
     def at(self, share: float) -> None:
         """So much of the bar is done."""
@@ -210,7 +210,7 @@ def progress_bar(
     unit: str = "it",
     initial: int = 0,
     leave: bool = True,
-    taken_for: float = _SHARE,
+    taken_for: float = SHARE,
 ) -> tqdm:
     """A bar, to iterate over or to be moved on by hand; within a total it moves that instead.
 

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from shortcutscope.data.table import ImageTable
 from shortcutscope.errors import InputError
-from shortcutscope.progress import progress_bar
+from shortcutscope.progress import SHARE, progress_bar
 from shortcutscope.scan.batches import batches
 from shortcutscope.types import Array, Floats
 
@@ -68,7 +68,7 @@ def image_bank(
     batch_size: int = 64,
     workers: int | None = None,
     progress: bool = True,
-    taken_for: float = 0.9,
+    taken_for: float = SHARE,
 ) -> Bank:
     """Filter bank of every image of a table, as the model gets it, one batch in memory at a time.
 
